@@ -1,0 +1,99 @@
+package release
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+)
+
+// stamps are the metadata keys that say by whom and when, not what.
+var stamps = []string{
+	MetaRelease, MetaRevision, MetaMachine,
+	"fly_release_id", "fly_release_version", "fly_flyctl_version",
+}
+
+// Canonical is the one form of a JSON document: keys sorted, no white space,
+// numbers as they were written. Nothing that this program has never heard of
+// is lost. A document that is not JSON is returned as it is.
+func Canonical(doc json.RawMessage) json.RawMessage {
+	v, err := decode(doc)
+	if err != nil {
+		return doc
+	}
+	return encode(v)
+}
+
+// SameConfig says whether two machine configs ask for the same: equal but for
+// the metadata that says by which release, and for empty objects and lists,
+// which Fly adds and drops as it likes.
+func SameConfig(a, b json.RawMessage) bool {
+	return bytes.Equal(meaning(a), meaning(b))
+}
+
+// hash is the name of any value: 64 hex digits of its canonical JSON.
+func hash(v any) string {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // only our own types come here, and those marshal
+	}
+	sum := sha256.Sum256(Canonical(doc))
+	return hex.EncodeToString(sum[:])
+}
+
+func meaning(doc json.RawMessage) []byte {
+	v, err := decode(doc)
+	if err != nil {
+		return doc
+	}
+	if config, ok := v.(map[string]any); ok {
+		if metadata, ok := config["metadata"].(map[string]any); ok {
+			for _, key := range stamps {
+				delete(metadata, key)
+			}
+		}
+	}
+	return encode(prune(v))
+}
+
+// prune leaves out what is empty, from the inside out.
+func prune(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			if value = prune(value); value == nil {
+				delete(v, key)
+			} else {
+				v[key] = value
+			}
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	case []any:
+		for i := range v {
+			v[i] = prune(v[i])
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	}
+	return v
+}
+
+func decode(doc []byte) (v any, err error) {
+	d := json.NewDecoder(bytes.NewReader(doc))
+	d.UseNumber()
+	err = d.Decode(&v)
+	return v, err
+}
+
+func encode(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // it was decoded from JSON
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}

@@ -1,0 +1,166 @@
+package release
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Target is one App in one Environment: one Fly app, one fly.toml.
+type Target struct {
+	App         string `json:"app"`
+	Environment string `json:"environment"`
+}
+
+func (t Target) String() string { return t.App + "/" + t.Environment }
+
+// A Revision is the git commit that is released.
+type Revision struct {
+	Commit  string    `json:"commit"`            // 40 hex digits
+	Tree    string    `json:"tree"`              // hash of what it contains: equal trees are equal releases
+	Subject string    `json:"subject,omitempty"` // first line of its message
+	Author  string    `json:"author,omitempty"`
+	Time    time.Time `json:"time,omitzero"`
+}
+
+// Short is the commit as people write it: its first 12 digits.
+func (r Revision) Short() string { return r.Commit[:min(12, len(r.Commit))] }
+
+// An Image is a registry reference with a digest:
+// registry.fly.io/shop@sha256:….
+type Image string
+
+// Digest is the part that cannot change: sha256:…, or "" if there is none.
+func (i Image) Digest() string {
+	_, digest, _ := strings.Cut(string(i), "@")
+	return digest
+}
+
+// Images says which image each app of a release runs, by app name.
+type Images map[string]Image
+
+// A Duration is a time.Duration that reads "5m0s" in JSON, in histories and in
+// TOML.
+type Duration time.Duration
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
+
+// A Project is a repository with a release.toml, as it is at one revision.
+// It holds everything that later steps need of the files, so that a release
+// never reads them twice.
+type Project struct {
+	Name         string        `json:"name"`
+	Repository   string        `json:"repository,omitempty"` // where workers fetch it, if release.toml says so
+	Tests        []Test        `json:"tests,omitempty"`
+	Apps         []App         `json:"apps"`         // those that are needed first
+	Environments []Environment `json:"environments"` // in the order of promotion
+}
+
+// A Test is a command that must succeed on an exact checkout before anything
+// is built upon the revision.
+type Test struct {
+	Name    string   `json:"name"`
+	Run     string   `json:"run"` // for sh -c
+	Timeout Duration `json:"timeout"`
+}
+
+// An App is what infra/fly/<app> holds.
+type App struct {
+	Name    string   `json:"name"`
+	Go      string   `json:"go,omitempty"`      // main package for the Go builder: ./apps/api
+	Needs   []string `json:"needs,omitempty"`   // apps that are rolled out before it
+	Secrets []string `json:"secrets,omitempty"` // names that must exist on Fly before a release starts
+}
+
+// An Environment is a rung of promotion.
+type Environment struct {
+	Name    string       `json:"name"`
+	Branch  string       `json:"branch,omitempty"` // a push to it releases to this environment
+	After   string       `json:"after,omitempty"`  // the environment a tree goes to first
+	Bake    Duration     `json:"bake,omitempty"`
+	Gate    *Gate        `json:"gate,omitempty"` // nil: nobody is asked
+	Targets []TargetFile `json:"targets"`        // one per app that has a folder for it
+}
+
+// A Gate is where a release waits for people.
+type Gate struct {
+	Approvals int      `json:"approvals"` // different people who must approve; 1 or more
+	Timeout   Duration `json:"timeout"`
+}
+
+// A TargetFile is a target's fly.toml and what else its folder says.
+type TargetFile struct {
+	Target     Target `json:"target"`
+	FlyApp     string `json:"fly_app"`
+	Path       string `json:"path"`                 // infra/fly/api/staging/fly.toml
+	FlyToml    string `json:"fly_toml"`             // its content
+	Dockerfile string `json:"dockerfile,omitempty"` // path in the repository, or ""
+	Platform   string `json:"platform,omitempty"`   // linux/amd64 unless said otherwise
+}
+
+// App returns the app called name.
+func (p *Project) App(name string) (App, bool) {
+	i := slices.IndexFunc(p.Apps, func(a App) bool { return a.Name == name })
+	if i < 0 {
+		return App{}, false
+	}
+	return p.Apps[i], true
+}
+
+// Environment returns the environment called name, or an error that names
+// those there are.
+func (p *Project) Environment(name string) (Environment, error) {
+	var names []string
+	for _, e := range p.Environments {
+		if e.Name == name {
+			return e, nil
+		}
+		names = append(names, e.Name)
+	}
+	return Environment{}, fmt.Errorf("no environment %q in release.toml; there are: %s", name, strings.Join(names, ", "))
+}
+
+// ForBranch returns the environment that a push to branch releases to.
+func (p *Project) ForBranch(branch string) (Environment, error) {
+	var known []string
+	for _, e := range p.Environments {
+		if e.Branch == branch && branch != "" {
+			return e, nil
+		}
+		if e.Branch != "" {
+			known = append(known, e.Branch+" → "+e.Name)
+		}
+	}
+	return Environment{}, fmt.Errorf("no environment is released from branch %q; release.toml says: %s", branch, strings.Join(known, ", "))
+}
+
+// Path is the way to environment to: those it comes after, in order, and
+// itself. With to == "" it is the way to the last environment.
+func (p *Project) Path(to string) ([]Environment, error) {
+	if to == "" && len(p.Environments) > 0 {
+		to = p.Environments[len(p.Environments)-1].Name
+	}
+	var path []Environment
+	for name := to; name != ""; {
+		e, err := p.Environment(name)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(path, func(x Environment) bool { return x.Name == name }) {
+			return nil, fmt.Errorf("environment %q comes after itself", name)
+		}
+		path = append(path, e)
+		name = e.After
+	}
+	slices.Reverse(path)
+	return path, nil
+}

@@ -1,0 +1,105 @@
+package release
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// A Spec is what a target should run, from the files at the revision and its
+// image.
+type Spec struct {
+	Target         Target      `json:"target"`
+	FlyApp         string      `json:"fly_app"`
+	Image          Image       `json:"image"`
+	Level          int         `json:"level"` // 0: needs no other app; 1: needs one of level 0; …
+	Strategy       Strategy    `json:"strategy"`
+	MaxUnavailable float64     `json:"max_unavailable"`  // below 1 a fraction of a group's running machines, else a number
+	Wait           Duration    `json:"wait"`             // how long one machine may take to be started and healthy
+	Canary         Duration    `json:"canary,omitempty"` // how long the canary runs alone
+	Probe          *Probe      `json:"probe,omitempty"`
+	Groups         []GroupSpec `json:"groups"`
+}
+
+// A GroupSpec is what one process group should run.
+type GroupSpec struct {
+	Name string `json:"name"`
+	// New are the machines of a group that has none yet.
+	New []NewMachine `json:"new,omitempty"`
+	// Green is the config of a machine that stands in for an existing one
+	// (bluegreen), by that machine's ID. Empty where the strategy makes none.
+	Green map[string]json.RawMessage `json:"green,omitempty"`
+	// Machines is the config wanted of each machine that exists, by ID. What a
+	// target keeps of its machines (volumes, standbys, …) is already in it.
+	Machines map[string]json.RawMessage `json:"machines,omitempty"`
+}
+
+// A NewMachine is a machine still to be created.
+type NewMachine struct {
+	Region  string          `json:"region"`
+	Config  json.RawMessage `json:"config"`
+	Standby bool            `json:"standby,omitempty"` // created, not started
+}
+
+// A Probe is our own look at a target from outside.
+type Probe struct {
+	Path string `json:"path"` // GET on the Fly app's URL; 2xx or 3xx is good
+}
+
+// A State is what Fly says a target runs, at one moment.
+type State struct {
+	Target   Target    `json:"target"`
+	FlyApp   string    `json:"fly_app"`
+	URL      string    `json:"url,omitempty"`
+	Machines []Machine `json:"machines"` // sorted by ID; destroyed ones left out
+	// Foreign are machines in the Fly app that no deploy made. They are shown
+	// and never touched.
+	Foreign []string `json:"foreign,omitempty"`
+}
+
+// A Machine is what a release needs to know of a Fly machine.
+type Machine struct {
+	ID       string          `json:"id"`
+	Name     string          `json:"name"`
+	Group    string          `json:"group"`
+	Region   string          `json:"region"`
+	State    string          `json:"state"`   // Fly's word: started, stopped, …
+	Version  string          `json:"version"` // Fly's instance_id: another one after each update
+	Image    Image           `json:"image"`   // what it runs, with the digest that Fly reports
+	Config   json.RawMessage `json:"config"`
+	Cordoned bool            `json:"cordoned,omitempty"`
+	Host     string          `json:"host,omitempty"` // "" is well; else Fly's host_status
+	Checks   []Check         `json:"checks,omitempty"`
+	Release  string          `json:"release,omitempty"`  // by which release, from its metadata
+	Revision string          `json:"revision,omitempty"` // of which commit
+	Created  bool            `json:"created,omitempty"`  // a plan of ours created it
+	Updated  time.Time       `json:"updated,omitzero"`
+}
+
+// A Check is the last result of one of Fly's health checks.
+type Check struct {
+	Name   string `json:"name"`
+	Status string `json:"status"` // passing, warning, critical
+	Output string `json:"output,omitempty"`
+}
+
+// Running says whether m takes part in serving, or is about to.
+func (m Machine) Running() bool {
+	return slices.Contains([]string{"started", "starting", "restarting", "replacing", "updating", "creating"}, m.State)
+}
+
+// Healthy says whether m is started and every check it has passes.
+func (m Machine) Healthy() bool {
+	return m.State == "started" && !slices.ContainsFunc(m.Checks, func(c Check) bool { return c.Status != "passing" })
+}
+
+// Machine returns the machine with that ID or, for machines that a plan
+// created, that name.
+func (s State) Machine(ref string) (Machine, bool) {
+	for _, m := range s.Machines {
+		if m.ID == ref || m.Name == ref {
+			return m, true
+		}
+	}
+	return Machine{}, false
+}
