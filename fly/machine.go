@@ -1,0 +1,186 @@
+package fly
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// A Machine is a Fly machine as the Machines API shows it.
+type Machine struct {
+	ID         string          `json:"id"` // 14 hex digits
+	Name       string          `json:"name"`
+	State      string          `json:"state"` // started, stopped, replacing, …
+	Region     string          `json:"region"`
+	InstanceID string          `json:"instance_id"` // its version: a ULID, another one after each update
+	ImageRef   ImageRef        `json:"image_ref"`
+	Config     json.RawMessage `json:"config,omitempty"`
+	// IncompleteConfig stands in for Config when HostStatus is not "ok". It
+	// can't be used to make the machine again.
+	IncompleteConfig json.RawMessage `json:"incomplete_config,omitempty"`
+	Cordoned         bool            `json:"cordoned,omitempty"`
+	Checks           []Check         `json:"checks,omitempty"` // none before the first result
+	Events           []Event         `json:"events,omitempty"` // newest first
+	HostStatus       string          `json:"host_status,omitempty"`
+	PrivateIP        string          `json:"private_ip,omitempty"`
+	CreatedAt        time.Time       `json:"created_at,omitzero"`
+	UpdatedAt        time.Time       `json:"updated_at,omitzero"`
+	Nonce            string          `json:"nonce,omitempty"` // of the lease that a create with a lease TTL took
+}
+
+// An ImageRef is the image a machine runs, taken apart by Fly.
+type ImageRef struct {
+	Registry   string            `json:"registry,omitempty"`
+	Repository string            `json:"repository,omitempty"`
+	Tag        string            `json:"tag,omitempty"`
+	Digest     string            `json:"digest,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+}
+
+// String is the reference in one piece: registry/repository:tag@digest.
+func (r ImageRef) String() string {
+	s := r.Repository
+	if r.Registry != "" {
+		s = r.Registry + "/" + s
+	}
+	if r.Tag != "" {
+		s += ":" + r.Tag
+	}
+	if r.Digest != "" {
+		s += "@" + r.Digest
+	}
+	return s
+}
+
+// A Check is the last result of one health check.
+type Check struct {
+	Name      string    `json:"name"`   // as in the config, or servicecheck-00-http-8080
+	Status    string    `json:"status"` // passing, warning, critical
+	Output    string    `json:"output,omitempty"`
+	UpdatedAt time.Time `json:"updated_at,omitzero"` // of the last change of Status
+}
+
+// An Event is something that happened to a machine.
+type Event struct {
+	ID        string        `json:"id,omitempty"`
+	Type      string        `json:"type"`   // launch, start, update, exit, stop, …
+	Status    string        `json:"status"` // the state it led to
+	Source    string        `json:"source,omitempty"`
+	Timestamp int64         `json:"timestamp"` // milliseconds since 1970
+	Request   *EventRequest `json:"request,omitempty"`
+}
+
+// At is when the event happened.
+func (e Event) At() time.Time { return time.UnixMilli(e.Timestamp) }
+
+// An EventRequest is what an event carries: for an exit, how it ended.
+type EventRequest struct {
+	ExitEvent    *ExitEvent    `json:"exit_event,omitempty"`
+	MonitorEvent *MonitorEvent `json:"MonitorEvent,omitempty"`
+	RestartCount int           `json:"restart_count,omitempty"`
+}
+
+// A MonitorEvent is the older wrapping of an ExitEvent.
+type MonitorEvent struct {
+	ExitEvent *ExitEvent `json:"exit_event,omitempty"`
+}
+
+// An ExitEvent is how a machine's main process ended, in Fly's words.
+type ExitEvent struct {
+	ExitCode      int       `json:"exit_code"`
+	GuestExitCode int       `json:"guest_exit_code"`
+	GuestSignal   int       `json:"guest_signal"`
+	OOMKilled     bool      `json:"oom_killed"`
+	RequestedStop bool      `json:"requested_stop"`
+	Restarting    bool      `json:"restarting"`
+	Signal        int       `json:"signal"`
+	ExitedAt      time.Time `json:"exited_at,omitzero"`
+}
+
+// An Exit is how and when a machine's main process ended.
+type Exit struct {
+	Code         int
+	OOM          bool // out of memory
+	Requested    bool // somebody asked for it
+	Restarting   bool // Fly starts it again
+	RestartCount int
+	At           time.Time
+}
+
+// Metadata is the config's metadata: the group a machine belongs to, the
+// release that made it, whatever else people put there. It is read from the
+// incomplete config where there is no other, and may be nil.
+func (m Machine) Metadata() map[string]string {
+	doc := m.Config
+	if len(doc) == 0 {
+		doc = m.IncompleteConfig
+	}
+	var c struct {
+		Metadata map[string]string `json:"metadata"`
+	}
+	if json.Unmarshal(doc, &c) != nil {
+		return nil
+	}
+	return c.Metadata
+}
+
+// LastExit says how m ended, if it has not been started again since: its
+// newest exit, newer than its newest start, launch and update.
+func (m Machine) LastExit() (Exit, bool) {
+	for _, e := range m.Events {
+		switch e.Type {
+		case "exit":
+			return e.exit()
+		case "start", "launch", "update":
+			return Exit{}, false
+		}
+	}
+	return Exit{}, false
+}
+
+// LastCrash is the newest exit of this version of m that nobody asked for and
+// whose code is not 0, also when Fly has started it again since.
+func (m Machine) LastCrash() (Exit, bool) {
+	for _, e := range m.Events {
+		switch e.Type {
+		case "exit":
+			if x, ok := e.exit(); ok && !x.Requested && (x.Code != 0 || x.OOM) {
+				return x, true
+			}
+		case "launch", "update":
+			return Exit{}, false
+		}
+	}
+	return Exit{}, false
+}
+
+func (e Event) exit() (Exit, bool) {
+	r := e.Request
+	if r == nil {
+		return Exit{}, false
+	}
+	x := r.ExitEvent
+	if x == nil && r.MonitorEvent != nil {
+		x = r.MonitorEvent.ExitEvent
+	}
+	if x == nil {
+		return Exit{}, false
+	}
+	at := x.ExitedAt
+	if at.IsZero() {
+		at = e.At()
+	}
+	return Exit{Code: x.ExitCode, OOM: x.OOMKilled, Requested: x.RequestedStop, Restarting: x.Restarting, RestartCount: r.RestartCount, At: at}, true
+}
+
+// withoutFakes leaves out the checks that Fly makes up for old clients.
+func withoutFakes(m Machine) Machine {
+	var checks []Check
+	for _, c := range m.Checks {
+		if !strings.HasPrefix(c.Name, "bg_deployments_compat") {
+			checks = append(checks, c)
+		}
+	}
+	m.Checks = checks
+	return m
+}
