@@ -26,9 +26,6 @@ type GroupSpec struct {
 	Name string `json:"name"`
 	// New are the machines of a group that has none yet.
 	New []NewMachine `json:"new,omitempty"`
-	// Green is the config of a machine that stands in for an existing one
-	// (bluegreen), by that machine's ID. Empty where the strategy makes none.
-	Green map[string]json.RawMessage `json:"green,omitempty"`
 	// Machines is the config wanted of each machine that exists, by ID. What a
 	// target keeps of its machines (volumes, standbys, …) is already in it.
 	Machines map[string]json.RawMessage `json:"machines,omitempty"`
@@ -38,7 +35,7 @@ type GroupSpec struct {
 type NewMachine struct {
 	Region  string          `json:"region"`
 	Config  json.RawMessage `json:"config"`
-	Standby bool            `json:"standby,omitempty"` // created, not started
+	Standby bool            `json:"standby,omitempty"` // created, not started: it stands by for the group's first machine
 }
 
 // A Probe is our own look at a target from outside.

@@ -1,0 +1,106 @@
+package release
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Goal is what every target should be like once p is carried out on states.
+// Machines still to be created have no ID there, only their planned name.
+func (p Plan) Goal(states []State) []State {
+	goal := make([]State, len(states))
+	for i, s := range states {
+		goal[i] = s
+		goal[i].Machines = slices.Clone(s.Machines)
+	}
+	for _, step := range p.Steps() {
+		for i := range goal {
+			if goal[i].Target == step.Target {
+				goal[i].apply(step)
+			}
+		}
+	}
+	return goal
+}
+
+func (s *State) apply(step Step) {
+	if step.Verb == Create {
+		m := Machine{
+			Name: step.Machine, Group: step.Group, Region: step.Region, Image: step.To, Config: step.After,
+			Cordoned: step.Hidden, State: "started", Created: !step.Exact,
+		}
+		if step.Idle {
+			m.State = "stopped"
+		}
+		if _, exists := s.Machine(step.Machine); !exists {
+			s.Machines = append(s.Machines, m)
+		}
+		return
+	}
+	i := slices.IndexFunc(s.Machines, func(m Machine) bool { return m.ID == step.Machine || m.Name == step.Machine })
+	if i < 0 {
+		return
+	}
+	m := &s.Machines[i]
+	switch step.Verb {
+	case Update:
+		m.Config, m.Image, m.Checks = step.After, step.To, nil
+		if m.Running() {
+			m.State = "started"
+		}
+	case Start:
+		m.State = "started"
+	case Stop:
+		m.State = "stopped"
+	case Cordon:
+		m.Cordoned = true
+	case Uncordon:
+		m.Cordoned = false
+	case Destroy:
+		s.Machines = slices.Delete(s.Machines, i, i+1)
+	}
+}
+
+// Missing says what of goal is not so now, a Failure for each machine. Empty
+// means: every machine runs the image and the config it should, and its checks
+// pass. Machines that were not healthy to begin with (unchecked) only need
+// their config.
+func (goal State) Missing(now State) (failures []Failure) {
+	for _, want := range goal.Machines {
+		have, ok := now.counterpart(want)
+		fail := func(reason string) {
+			failures = append(failures, Failure{Target: goal.Target, Machine: cmpOr(have.ID, want.ID), Name: want.Name, Group: want.Group, Reason: reason})
+		}
+		switch {
+		case !ok:
+			fail("does not exist")
+		case have.Host != "":
+			fail("is on a host that is " + have.Host)
+		case have.Image.Digest() != want.Image.Digest():
+			fail(fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest()))
+		case !SameConfig(have.Config, want.Config):
+			fail("has another config than the plan's")
+		case have.Cordoned != want.Cordoned:
+			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
+		case want.State == "started" && have.State != "started":
+			fail(fmt.Sprintf("is %s, not started", have.State))
+		case want.State == "started" && !have.Healthy():
+			i := slices.IndexFunc(have.Checks, func(c Check) bool { return c.Status != "passing" })
+			fail(fmt.Sprintf("check %s is %s", have.Checks[i].Name, have.Checks[i].Status))
+			failures[len(failures)-1].Check, failures[len(failures)-1].Output = have.Checks[i].Name, have.Checks[i].Output
+		}
+	}
+	for _, have := range now.Machines {
+		if have.Created && !goal.knows(have) {
+			failures = append(failures, Failure{Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group, Reason: "should not exist: a release created it and did not remove it"})
+		}
+	}
+	return failures
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,253 @@
+package release
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Plan is the ordered waves that lead from the state of every target of an
+// environment to its spec (NewPlan) or to its baseline (Restore). It is what a
+// person approves and what is executed, nothing else.
+type Plan struct {
+	Environment string       `json:"environment"`
+	Revision    string       `json:"revision,omitempty"` // commit it leads to; "" for a restore
+	Run         string       `json:"run,omitempty"`      // run ID of the workflow it was sealed for
+	Hash        string       `json:"hash,omitempty"`     // 64 hex digits of all else
+	Targets     []TargetPlan `json:"targets"`            // every target of the environment, changed or not
+	Waves       []Wave       `json:"waves"`
+}
+
+// A TargetPlan is what a plan means for one target.
+type TargetPlan struct {
+	Target         Target            `json:"target"`
+	FlyApp         string            `json:"fly_app"`
+	URL            string            `json:"url,omitempty"`
+	Level          int               `json:"level"`
+	Strategy       Strategy          `json:"strategy,omitempty"`
+	MaxUnavailable float64           `json:"max_unavailable"`
+	Wait           Duration          `json:"wait"`
+	Probe          *Probe            `json:"probe,omitempty"`
+	Image          Image             `json:"image,omitempty"` // what it leads to
+	Seen           map[string]string `json:"seen"`            // machine ID → version that the plan was made for
+	Changed        bool              `json:"changed"`
+}
+
+// A Wave is steps done together. The next wave starts when every one of them
+// is done and the wave has settled.
+type Wave struct {
+	Title  string   `json:"title"`
+	Lanes  []Lane   `json:"lanes"`
+	Settle Duration `json:"settle,omitempty"`
+	// Last waves hold what can't be taken back. They are carried out once the
+	// new is verified and baked.
+	Last bool `json:"last,omitempty"`
+}
+
+// A Lane is the steps of a wave in one group of one target, and how many of
+// them may be in flight at once.
+type Lane struct {
+	AtOnce int    `json:"at_once"` // 1 or more
+	Steps  []Step `json:"steps"`
+}
+
+// A Verb is what a step does to its machine.
+type Verb string
+
+const (
+	Create   Verb = "create"
+	Update   Verb = "update" // another config, in place; a stopped machine stays stopped
+	Start    Verb = "start"
+	Stop     Verb = "stop"
+	Cordon   Verb = "cordon"   // the proxy sends it nothing new
+	Uncordon Verb = "uncordon" // the proxy may use it
+	Destroy  Verb = "destroy"  // stop it, then remove it
+)
+
+// A Step is one verb on one machine.
+type Step struct {
+	Verb    Verb   `json:"verb"`
+	Target  Target `json:"target"`
+	FlyApp  string `json:"fly_app"`
+	Machine string `json:"machine"` // its ID, or its planned name where the plan creates it
+	Group   string `json:"group"`
+	Region  string `json:"region,omitempty"`
+	// Version is the instance_id that the machine must have: a compare-and-set.
+	// Empty where the step doesn't depend on it.
+	Version string          `json:"version,omitempty"`
+	From    Image           `json:"from,omitempty"`
+	To      Image           `json:"to,omitempty"`
+	Before  json.RawMessage `json:"before,omitempty"`
+	After   json.RawMessage `json:"after,omitempty"` // config, for create and update
+	// Exact configs are applied as they are: a restore. Others are stamped
+	// with the release they belong to.
+	Exact bool `json:"exact,omitempty"`
+	// Idle machines are created without being started.
+	Idle bool `json:"idle,omitempty"`
+	// Hidden machines are created cordoned.
+	Hidden     bool   `json:"hidden,omitempty"`
+	StandbyFor string `json:"standby_for,omitempty"` // planned name of the machine it stands by for
+	// Unchecked machines are not waited for to be healthy: they were not
+	// healthy in the baseline either.
+	Unchecked bool     `json:"unchecked,omitempty"`
+	Wait      Duration `json:"wait,omitempty"`
+}
+
+func (s Step) String() string {
+	return fmt.Sprintf("%s %s of %s", s.Verb, s.Machine, s.Target)
+}
+
+// Empty says whether there is nothing to do.
+func (p Plan) Empty() bool { return len(p.Waves) == 0 }
+
+// Steps are all steps, in order.
+func (p Plan) Steps() (steps []Step) {
+	for _, w := range p.Waves {
+		for _, l := range w.Lanes {
+			steps = append(steps, l.Steps...)
+		}
+	}
+	return steps
+}
+
+// Waves until the new is verified and baked, and those that wait for it.
+func (p Plan) split(last bool) Plan {
+	q := p
+	q.Waves = nil
+	for _, w := range p.Waves {
+		if w.Last == last {
+			q.Waves = append(q.Waves, w)
+		}
+	}
+	return q
+}
+
+// First is the part of p that can be taken back.
+func (p Plan) First() Plan { return p.split(false) }
+
+// Last is the part of p that can't be taken back.
+func (p Plan) Last() Plan { return p.split(true) }
+
+// Outline is p without machine configs: enough to say what was done.
+func (p Plan) Outline() Plan {
+	q := p
+	q.Waves = slices.Clone(p.Waves)
+	for i := range q.Waves {
+		q.Waves[i].Lanes = slices.Clone(q.Waves[i].Lanes)
+		for j, lane := range q.Waves[i].Lanes {
+			steps := slices.Clone(lane.Steps)
+			for k := range steps {
+				steps[k].Before, steps[k].After = nil, nil
+			}
+			q.Waves[i].Lanes[j].Steps = steps
+		}
+	}
+	return q
+}
+
+// Sealed is p for one run of a workflow, with its hash. The hash covers the
+// run, so that a decision for another run of the same release, as a reset
+// makes one, never counts for this one.
+func (p Plan) Sealed(run string) Plan {
+	p.Run, p.Hash = run, ""
+	p.Hash = hash(p)
+	return p
+}
+
+// Short is the part of the hash that people use.
+func (p Plan) Short() string { return p.Hash[:min(12, len(p.Hash))] }
+
+// IsNamed says whether digits, 8 or more of them, name this plan.
+func (p Plan) IsNamed(digits string) bool {
+	return len(digits) >= 8 && p.Hash != "" && strings.HasPrefix(p.Hash, strings.ToLower(digits))
+}
+
+// Stale says why p no longer fits what Fly runs, or "" if it does. A machine
+// that was started or stopped in between is no reason; one that was changed,
+// added or removed is.
+func (p Plan) Stale(now []State) string {
+	for _, t := range p.Targets {
+		i := slices.IndexFunc(now, func(s State) bool { return s.Target == t.Target })
+		if i < 0 {
+			return fmt.Sprintf("%s was not looked at", t.Target)
+		}
+		for _, m := range now[i].Machines {
+			switch version, known := t.Seen[m.ID]; {
+			case !known:
+				return fmt.Sprintf("%s has a machine that the plan does not know: %s (%s)", t.Target, m.ID, m.Name)
+			case version != m.Version:
+				return fmt.Sprintf("machine %s of %s was changed since: it is at version %s, the plan was made for %s", m.ID, t.Target, m.Version, version)
+			}
+		}
+		if len(now[i].Machines) < len(t.Seen) {
+			return fmt.Sprintf("%s has %d machines, the plan was made for %d", t.Target, len(now[i].Machines), len(t.Seen))
+		}
+	}
+	return ""
+}
+
+// NewPlan orders the steps that bring every target from its state to its spec.
+// It is a pure function: same arguments, same plan, byte for byte. Targets
+// that others need come first; a target with nothing to change contributes no
+// steps. Every spec must have a state.
+func NewPlan(environment, revision string, specs []Spec, states []State) (Plan, error) {
+	plan := Plan{Environment: environment, Revision: revision, Targets: []TargetPlan{}}
+	specs = slices.SortedFunc(slices.Values(specs), func(a, b Spec) int {
+		return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Target.App, b.Target.App))
+	})
+	var last []Wave
+	for level, first := 0, 0; first < len(specs); level++ {
+		var waves, lasts []Wave
+		for ; first < len(specs) && specs[first].Level <= level; first++ {
+			spec := specs[first]
+			i := slices.IndexFunc(states, func(s State) bool { return s.Target == spec.Target })
+			if i < 0 {
+				return Plan{}, fmt.Errorf("plan %s: nobody has looked at what %s runs", environment, spec.Target)
+			}
+			w, err := spec.waves(states[i])
+			if err != nil {
+				return Plan{}, fmt.Errorf("plan %s: %w", environment, err)
+			}
+			plan.Targets = append(plan.Targets, targetPlan(spec, states[i], len(w) > 0))
+			waves, lasts = merge(waves, Plan{Waves: w}.First().Waves), merge(lasts, Plan{Waves: w}.Last().Waves)
+		}
+		plan.Waves = append(plan.Waves, waves...)
+		last = merge(last, lasts)
+	}
+	plan.Waves = append(plan.Waves, last...)
+	return plan, nil
+}
+
+func targetPlan(spec Spec, state State, changed bool) TargetPlan {
+	return TargetPlan{
+		Target: spec.Target, FlyApp: spec.FlyApp, URL: state.URL, Level: spec.Level, Strategy: spec.Strategy,
+		MaxUnavailable: spec.MaxUnavailable, Wait: spec.Wait, Probe: spec.Probe, Image: spec.Image,
+		Seen: seen(state), Changed: changed,
+	}
+}
+
+func seen(s State) map[string]string {
+	versions := map[string]string{}
+	for _, m := range s.Machines {
+		versions[m.ID] = m.Version
+	}
+	return versions
+}
+
+// merge lays two orders of waves side by side: the first waves of both are one
+// wave, and so on. It is for targets that don't need each other.
+func merge(a, b []Wave) []Wave {
+	for i, w := range b {
+		if i == len(a) {
+			return append(a, b[i:]...)
+		}
+		a[i].Lanes = append(a[i].Lanes, w.Lanes...)
+		a[i].Settle = max(a[i].Settle, w.Settle)
+		if a[i].Title != w.Title {
+			a[i].Title += ", " + w.Title
+		}
+	}
+	return a
+}

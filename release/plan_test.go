@@ -1,0 +1,254 @@
+package release_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/microbima/release/release"
+)
+
+// A fleet is an environment as it is and what it should become.
+type fleet struct {
+	states []release.State
+	wanted map[release.Target]want
+}
+
+type want struct {
+	strategy    release.Strategy
+	unavailable float64
+	level       int
+	version     int
+	groups      []string
+}
+
+var images = []release.Image{"r/a@sha256:0", "r/a@sha256:1", "r/a@sha256:2", "r/a@sha256:3"}
+
+func config(app, group string, version int) json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"image":%q,"env":{"APP":%q},"metadata":{"fly_process_group":%q}}`, images[version], app, group))
+}
+
+func fleets() *rapid.Generator[fleet] {
+	return rapid.Custom(func(t *rapid.T) fleet {
+		f := fleet{wanted: map[release.Target]want{}}
+		for a := range rapid.IntRange(1, 4).Draw(t, "apps") {
+			app := fmt.Sprintf("app%d", a)
+			target := release.Target{App: app, Environment: "production"}
+			state := release.State{Target: target, FlyApp: "fly-" + app}
+			for i := range rapid.IntRange(0, 7).Draw(t, "machines") {
+				v := rapid.IntRange(0, 2).Draw(t, "version")
+				g := rapid.SampledFrom([]string{"app", "worker", "gone"}).Draw(t, "group")
+				state.Machines = append(state.Machines, release.Machine{
+					ID: fmt.Sprintf("%s%06d", app, i), Name: fmt.Sprintf("%s-old-%d", app, i), Group: g, Region: "ams",
+					State: rapid.SampledFrom([]string{"started", "started", "started", "stopped"}).Draw(t, "state"), Version: fmt.Sprint("v", i),
+					Image: images[v], Config: config(app, g, v), Cordoned: rapid.IntRange(0, 9).Draw(t, "cordoned") == 0,
+				})
+			}
+			f.states = append(f.states, state)
+			f.wanted[target] = want{
+				strategy:    rapid.SampledFrom([]release.Strategy{release.Rolling, release.Canary, release.BlueGreen, release.Immediate}).Draw(t, "strategy"),
+				unavailable: rapid.SampledFrom([]float64{0.01, 0.33, 0.5, 1, 1.5, 3}).Draw(t, "max_unavailable"),
+				level:       rapid.IntRange(0, 2).Draw(t, "level"),
+				version:     rapid.IntRange(0, 3).Draw(t, "wanted version"),
+				groups:      rapid.SampledFrom([][]string{{"app"}, {"app", "worker"}}).Draw(t, "groups"),
+			}
+		}
+		return f
+	})
+}
+
+// specs are what f wants of states, as reading the files would say it.
+func (f fleet) specs(states []release.State) (specs []release.Spec) {
+	for _, s := range states {
+		w := f.wanted[s.Target]
+		spec := release.Spec{
+			Target: s.Target, FlyApp: s.FlyApp, Image: images[w.version], Level: w.level,
+			Strategy: w.strategy, MaxUnavailable: w.unavailable,
+		}
+		for _, g := range w.groups {
+			group := release.GroupSpec{Name: g, Machines: map[string]json.RawMessage{}}
+			for _, m := range s.Machines {
+				if m.Group == g {
+					group.Machines[m.ID] = config(s.Target.App, g, w.version)
+				}
+			}
+			for range 2 {
+				group.New = append(group.New, release.NewMachine{Region: "ams", Config: config(s.Target.App, g, w.version)})
+			}
+			spec.Groups = append(spec.Groups, group)
+		}
+		specs = append(specs, spec)
+	}
+	return specs
+}
+
+// carriedOut is states once the first n steps of plan are done, with IDs for
+// the machines that were created.
+func carriedOut(states []release.State, plan release.Plan, n int) []release.State {
+	cut := release.Plan{Waves: []release.Wave{{Lanes: []release.Lane{{Steps: plan.Steps()[:n]}}}}}
+	after := cut.Goal(states)
+	for i := range after {
+		for j := range after[i].Machines {
+			if m := &after[i].Machines[j]; m.ID == "" {
+				m.ID, m.Version = "new"+m.Name, "v0"
+			}
+		}
+	}
+	return after
+}
+
+// Whatever runs and whatever is wanted, these hold.
+func TestPlanProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := fleets().Draw(t, "fleet")
+		plan := f.plan(t, f.states)
+		steps := len(plan.Steps())
+		after := carriedOut(f.states, plan, steps)
+
+		if again := f.plan(t, after); !again.Empty() {
+			t.Errorf("a plan carried out leaves more to do: %v", again.Steps())
+		}
+		cut := carriedOut(f.states, plan, rapid.IntRange(0, steps).Draw(t, "cut after"))
+		rest := f.plan(t, cut)
+		if end := carriedOut(cut, rest, len(rest.Steps())); !f.plan(t, end).Empty() {
+			t.Errorf("a plan cut and planned again leaves more to do: %v", f.plan(t, end).Steps())
+		}
+		for i, end := range carriedOut(cut, rest, len(rest.Steps())) {
+			// How many machines a group has is its people's choice as soon as it
+			// has one; a first rollout that was cut is rolled back, not gone on with.
+			if got, want := len(end.Machines), len(after[i].Machines); got != want && !f.begins(f.states[i]) {
+				t.Errorf("%s ends with %d machines when cut, with %d when not", end.Target, got, want)
+			}
+		}
+		f.staysStopped(t, after, plan)
+		f.keepsServing(t, plan)
+	})
+}
+
+// A rollback, from wherever the rollout was cut, ends on the baseline.
+func TestRestoreProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := fleets().Draw(t, "fleet")
+		plan := f.plan(t, f.states)
+		baselines := plan.Baselines(f.states)
+		cut := carriedOut(f.states, plan, rapid.IntRange(0, len(plan.Steps())).Draw(t, "cut after"))
+
+		restore := release.Restore("production", baselines, cut)
+		back := carriedOut(cut, restore, len(restore.Steps()))
+		if diffs := release.Differences(baselines, back); len(diffs) > 0 {
+			t.Errorf("a rollback does not end on the baseline: %v\nsteps: %v", diffs, restore.Steps())
+		}
+		if again := release.Restore("production", baselines, back); !again.Empty() {
+			t.Errorf("a rollback carried out leaves more to do: %v", again.Steps())
+		}
+		f.keepsServing(t, restore)
+	})
+}
+
+// Same inputs, same plan, byte for byte, in whatever order they come.
+func TestPlanIsPure(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := fleets().Draw(t, "fleet")
+		specs, states := f.specs(f.states), slices.Clone(f.states)
+		one, err := release.NewPlan("production", "", specs, states)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Reverse(specs)
+		slices.Reverse(states)
+		two, err := release.NewPlan("production", "", specs, states)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, b := one.Sealed("run").Hash, two.Sealed("run").Hash; a != b {
+			t.Errorf("the same plan has the hashes %s and %s", a, b)
+		}
+		if one.Sealed("run").Hash == one.Sealed("another run").Hash {
+			t.Error("the plan of another run has the same hash: a reset would approve by itself")
+		}
+	})
+}
+
+// begins says whether s has no machine yet in one of its wanted groups.
+func (f fleet) begins(s release.State) bool {
+	return slices.ContainsFunc(f.wanted[s.Target].groups, func(g string) bool {
+		return !slices.ContainsFunc(s.Machines, func(m release.Machine) bool { return m.Group == g })
+	})
+}
+
+func (f fleet) plan(t *rapid.T, states []release.State) release.Plan {
+	plan, err := release.NewPlan("production", "", f.specs(states), states)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+func (f fleet) staysStopped(t *rapid.T, after []release.State, plan release.Plan) {
+	for i, s := range f.states {
+		for _, m := range s.Machines {
+			if now, ok := after[i].Machine(m.ID); ok && m.State == "stopped" && now.State != "stopped" {
+				t.Errorf("machine %s was stopped and is %s", m.ID, now.State)
+			}
+		}
+	}
+	for _, s := range plan.Steps() {
+		if s.Verb == release.Start {
+			t.Errorf("a plan starts machine %s, which nobody asked for", s.Machine)
+		}
+	}
+}
+
+// keepsServing: no more machines of a group are down at once than its strategy
+// allows, and nothing is destroyed before the rest is good.
+func (f fleet) keepsServing(t *rapid.T, plan release.Plan) {
+	for _, w := range plan.Waves {
+		for _, l := range w.Lanes {
+			down := map[string]int{}
+			for _, s := range l.Steps {
+				m, existed := f.machine(s.Target, s.Machine)
+				want := f.wanted[s.Target]
+				kept := slices.Contains(want.groups, s.Group)
+				if existed && kept && s.Verb == release.Destroy && !w.Last {
+					t.Errorf("%v before the new is verified", s)
+				}
+				if existed && s.Verb == release.Update && m.State == "started" && want.strategy != release.Immediate {
+					down[s.Group]++
+				}
+			}
+			for group, n := range down {
+				if allowed := f.allowed(l.Steps[0].Target, group); min(n, l.AtOnce) > allowed && w.Title != "bring back" {
+					t.Errorf("wave %q takes %d machines of %s at once, %d are allowed", w.Title, min(n, l.AtOnce), group, allowed)
+				}
+			}
+		}
+	}
+}
+
+func (f fleet) allowed(target release.Target, group string) int {
+	running := 0
+	for _, s := range f.states {
+		for _, m := range s.Machines {
+			if s.Target == target && m.Group == group && m.State == "started" {
+				running++
+			}
+		}
+	}
+	if u := f.wanted[target].unavailable; u >= 1 {
+		return int(u)
+	} else {
+		return max(1, int(u*float64(running)+0.999999))
+	}
+}
+
+func (f fleet) machine(target release.Target, id string) (release.Machine, bool) {
+	for _, s := range f.states {
+		if s.Target == target {
+			return s.Machine(id)
+		}
+	}
+	return release.Machine{}, false
+}

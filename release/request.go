@@ -1,0 +1,73 @@
+package release
+
+import "time"
+
+// A Request asks for a release. It is the input of the Release workflow.
+type Request struct {
+	Project    string   `json:"project"`
+	Repository string   `json:"repository"` // where workers fetch it: https, ssh, or an absolute path
+	Revision   Revision `json:"revision"`
+	To         string   `json:"to,omitempty"`   // environment; "" is the last one
+	Apps       []string `json:"apps,omitempty"` // only these; none means all
+	By         string   `json:"by,omitempty"`
+	Version    string   `json:"version,omitempty"` // of the program that asks
+	// Bake replaces every environment's own bake time, where set.
+	Bake *Duration `json:"bake,omitempty"`
+	// Rollback asks for what ran before instead of for a revision.
+	Rollback *Rollback `json:"rollback,omitempty"`
+}
+
+// A Rollback asks for an environment as it was before its last release, or as
+// a release left it.
+type Rollback struct {
+	Environment string `json:"environment"`
+	To          string `json:"to,omitempty"` // workflow ID of a release
+	// Emergency passes the gate. It needs a reason.
+	Emergency bool   `json:"emergency,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+// A RolloutRequest is the input of the Rollout workflow: one plan to carry out
+// in one environment, or bring its baseline back.
+type RolloutRequest struct {
+	Project  string   `json:"project"`
+	Release  string   `json:"release"` // workflow ID of the release it belongs to
+	Revision Revision `json:"revision"`
+	Plan     Plan     `json:"plan"`
+	Bake     Duration `json:"bake"`
+	By       string   `json:"by,omitempty"`
+}
+
+// A Decision is an answer at a gate, for exactly one plan.
+type Decision struct {
+	Approve bool   `json:"approve"`
+	By      string `json:"by"`
+	Reason  string `json:"reason,omitempty"`
+	Plan    string `json:"plan"` // 8 or more digits of the plan's hash
+}
+
+// A Given decision counts, or says why it does not.
+type Given struct {
+	Decision
+	At      time.Time `json:"at"`
+	Door    string    `json:"door"`              // update or signal
+	Ignored string    `json:"ignored,omitempty"` // why it does not count; "" if it does
+}
+
+// A Choice is what a person may say of a held rollout.
+type Choice string
+
+const (
+	Retry    Choice = "retry"    // try the same again
+	GoBack   Choice = "rollback" // bring the baseline back
+	Keep     Choice = "keep"     // leave every machine as it is, on purpose
+	Abandon  Choice = "abandon"  // give up: the rollout fails and is stranded
+	NoChoice Choice = ""
+)
+
+// An Answer is a choice for a held rollout.
+type Answer struct {
+	Choice Choice `json:"choice"`
+	By     string `json:"by"`
+	Reason string `json:"reason,omitempty"`
+}

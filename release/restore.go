@@ -1,0 +1,254 @@
+package release
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// A Baseline is the state of a target before the first change, and how gently
+// it has to be brought back.
+type Baseline struct {
+	State          State    `json:"state"`
+	Level          int      `json:"level"`
+	MaxUnavailable float64  `json:"max_unavailable"`
+	Wait           Duration `json:"wait"`
+	Probe          *Probe   `json:"probe,omitempty"`
+}
+
+// Baselines are the states that plan starts from.
+func (p Plan) Baselines(states []State) (bs []Baseline) {
+	for _, t := range p.Targets {
+		for _, s := range states {
+			if s.Target == t.Target {
+				bs = append(bs, Baseline{State: s, Level: t.Level, MaxUnavailable: t.MaxUnavailable, Wait: t.Wait, Probe: t.Probe})
+			}
+		}
+	}
+	return bs
+}
+
+// Restore orders the steps that bring every target back to its baseline. It is
+// a full diff: machines that are gone are created anew, those that a release
+// created are destroyed, the others get their config, their image, their
+// cordon and their state back. It is pure, like NewPlan. Targets that need
+// others go back first.
+//
+// Machines that nobody's plan created and the baseline does not know are a
+// person's: they are left alone, and Differences names them.
+func Restore(environment string, baselines []Baseline, now []State) Plan {
+	plan := Plan{Environment: environment, Targets: []TargetPlan{}}
+	baselines = slices.SortedFunc(slices.Values(baselines), func(a, b Baseline) int {
+		return cmp.Or(cmp.Compare(b.Level, a.Level), cmp.Compare(a.State.Target.App, b.State.Target.App))
+	})
+	var lasts []Wave
+	for first := 0; first < len(baselines); {
+		level := baselines[first].Level
+		var waves []Wave
+		for ; first < len(baselines) && baselines[first].Level == level; first++ {
+			b := baselines[first]
+			state := stateOf(now, b.State.Target)
+			back, extra := b.waves(state)
+			plan.Targets = append(plan.Targets, TargetPlan{
+				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
+				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
+				Seen: seen(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
+			})
+			waves, lasts = merge(waves, back), merge(lasts, extra)
+		}
+		plan.Waves = append(plan.Waves, waves...)
+	}
+	plan.Waves = append(plan.Waves, lasts...)
+	return plan
+}
+
+// waves bring now back to b, and remove what is too much. Machines that serve
+// already come back before any that serves is touched.
+func (b Baseline) waves(now State) (back, extra []Wave) {
+	var show, create, broken, healthy, cold, hide, stop, destroy []Step
+	for _, want := range b.State.Machines {
+		have, exists := now.counterpart(want)
+		if !exists {
+			create = append(create, b.recreate(want))
+			continue
+		}
+		s := b.step(have, want)
+		stale := !bytes.Equal(Canonical(have.Config), Canonical(want.Config)) || have.Image.Digest() != want.Image.Digest()
+		switch {
+		case stale && !have.Running():
+			cold = append(cold, s.as(Update))
+		case stale && have.Healthy():
+			healthy = append(healthy, s.as(Update))
+		case stale:
+			broken = append(broken, s.as(Update))
+		}
+		if have.Cordoned && !want.Cordoned {
+			show = append(show, s.as(Uncordon))
+		}
+		if !have.Cordoned && want.Cordoned {
+			hide = append(hide, s.as(Cordon))
+		}
+		if want.Running() && !have.Running() {
+			create = append(create, s.as(Start)) // after its update: see below
+		}
+		if !want.Running() && have.Running() {
+			stop = append(stop, s.as(Stop))
+		}
+	}
+	for _, m := range now.Machines {
+		if m.Created && !b.State.knows(m) {
+			destroy = append(destroy, Step{Verb: Destroy, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, From: m.Image, Wait: b.Wait})
+		}
+	}
+	return slices.Concat(
+		wave("update what serves nothing", cold, coldAtOnce),
+		wave("bring back", slices.Concat(broken, create), greenAtOnce),
+		wave("uncordon", show, coldAtOnce),
+		b.gently("bring back the rest", healthy),
+		wave("cordon", hide, coldAtOnce),
+		wave("stop", stop, coldAtOnce),
+	), wave("remove what is new", destroy, coldAtOnce)
+}
+
+// gently is one wave of machines that serve: each group loses at most as many
+// at once as its strategy allowed on the way forward.
+func (b Baseline) gently(title string, steps []Step) (ws []Wave) {
+	groups := map[string][]Step{}
+	for _, s := range steps {
+		groups[s.Group] = append(groups[s.Group], s)
+	}
+	for _, g := range sortedKeys(groups) {
+		running := count(b.State.Machines, func(m Machine) bool { return m.Group == g && m.Running() })
+		ws = merge(ws, wave(title, groups[g], atOnce(b.MaxUnavailable, running)))
+	}
+	return ws
+}
+
+// step is what all steps on an existing machine share. It names no version: a
+// failed rollout leaves versions that nobody foresaw, and the way back is
+// planned from a fresh look.
+func (b Baseline) step(have, want Machine) Step {
+	return Step{
+		Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: have.ID, Group: have.Group, Region: have.Region,
+		Version: have.Version, From: have.Image, To: want.Image, Before: have.Config, After: want.Config,
+		Exact: true, Unchecked: !want.Healthy(), Wait: b.Wait,
+	}
+}
+
+func (b Baseline) recreate(want Machine) Step {
+	return Step{
+		Verb: Create, Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: want.Name, Group: want.Group, Region: want.Region,
+		To: want.Image, After: want.Config, Exact: true, Idle: !want.Running(), Hidden: want.Cordoned,
+		Unchecked: !want.Healthy(), Wait: b.Wait,
+	}
+}
+
+// as is s with a verb, and only with what that verb needs.
+func (s Step) as(v Verb) Step {
+	s.Verb = v
+	if v != Update {
+		s.Before, s.After, s.To, s.Version = nil, nil, "", ""
+	}
+	return s
+}
+
+// counterpart is the machine of s that stands for want: the same one, or one
+// of that name that replaced it.
+func (s State) counterpart(want Machine) (Machine, bool) {
+	for _, m := range s.Machines {
+		if m.ID == want.ID {
+			return m, true
+		}
+	}
+	for _, m := range s.Machines {
+		if m.Name == want.Name {
+			return m, true
+		}
+	}
+	return Machine{}, false
+}
+
+// knows says whether m, or the machine it replaced, is in s.
+func (s State) knows(m Machine) bool {
+	return slices.ContainsFunc(s.Machines, func(x Machine) bool { return x.ID == m.ID || x.Name == m.Name })
+}
+
+func stateOf(states []State, t Target) State {
+	for _, s := range states {
+		if s.Target == t {
+			return s
+		}
+	}
+	return State{Target: t}
+}
+
+// commonImage is what all machines of s run, or "" if that differs.
+func commonImage(s State) (image Image) {
+	for i, m := range s.Machines {
+		if i > 0 && m.Image != image {
+			return ""
+		}
+		image = m.Image
+	}
+	return image
+}
+
+// Differences says, a sentence each, in what now is not equal to the baseline:
+// config byte for byte, image, region, running or not, cordon, and which
+// machines there are. New IDs of machines that had to be created again are no
+// difference; Recreated names them.
+func Differences(baselines []Baseline, now []State) (diffs []string) {
+	for _, b := range baselines {
+		have := stateOf(now, b.State.Target)
+		for _, want := range b.State.Machines {
+			m, ok := have.counterpart(want)
+			if !ok {
+				diffs = append(diffs, fmt.Sprintf("machine %s (%s) of %s is gone", want.ID, want.Name, b.State.Target))
+				continue
+			}
+			diffs = append(diffs, differs(b.State.Target, want, m)...)
+		}
+		for _, m := range have.Machines {
+			if !b.State.knows(m) {
+				diffs = append(diffs, fmt.Sprintf("machine %s (%s) of %s is new", m.ID, m.Name, b.State.Target))
+			}
+		}
+	}
+	return diffs
+}
+
+func differs(t Target, want, have Machine) (diffs []string) {
+	say := func(what, is, was string) {
+		diffs = append(diffs, fmt.Sprintf("machine %s of %s: %s is %s, was %s", have.ID, t, what, is, was))
+	}
+	if have.Image.Digest() != want.Image.Digest() {
+		say("image", have.Image.Digest(), want.Image.Digest())
+	}
+	if !bytes.Equal(Canonical(have.Config), Canonical(want.Config)) {
+		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
+	}
+	if have.Running() != want.Running() {
+		say("state", have.State, want.State)
+	}
+	if have.Cordoned != want.Cordoned {
+		say("cordoned", fmt.Sprint(have.Cordoned), fmt.Sprint(want.Cordoned))
+	}
+	if have.Region != want.Region {
+		say("region", have.Region, want.Region)
+	}
+	return diffs
+}
+
+// Recreated says which machines of the baseline stand again under a new ID.
+func Recreated(baselines []Baseline, now []State) (notes []string) {
+	for _, b := range baselines {
+		have := stateOf(now, b.State.Target)
+		for _, want := range b.State.Machines {
+			if m, ok := have.counterpart(want); ok && m.ID != want.ID {
+				notes = append(notes, fmt.Sprintf("machine %s (%s) of %s had to be created again: its ID is now %s", want.ID, want.Name, b.State.Target, m.ID))
+			}
+		}
+	}
+	return notes
+}

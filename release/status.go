@@ -1,0 +1,238 @@
+package release
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Phase is a label for people. Workflows write it and never branch on it.
+type Phase string
+
+const (
+	Loading     Phase = "loading"
+	Preflight   Phase = "preflight"
+	Building    Phase = "testing and building"
+	Planning    Phase = "planning"
+	Awaiting    Phase = "awaiting approval"
+	Queued      Phase = "waiting for another rollout"
+	RollingOut  Phase = "rolling out"
+	Verifying   Phase = "verifying"
+	Baking      Phase = "baking"
+	CleaningUp  Phase = "removing the old"
+	RollingBack Phase = "rolling back"
+	HeldPhase   Phase = "held"
+	Done        Phase = "done"
+)
+
+// An Outcome is how a release, or its part in one environment, ended.
+type Outcome string
+
+const (
+	Promoted   Outcome = "promoted"    // every machine is on the plan, verified
+	Unchanged  Outcome = "unchanged"   // it already was
+	Stopped    Outcome = "stopped"     // before the first change
+	RolledBack Outcome = "rolled back" // every machine is on the baseline again
+	Kept       Outcome = "kept"        // a person left it as it is, neither verified nor back
+)
+
+// A Status is where a release or a rollout is. One type feeds the terminal, the
+// plain log, --json and the Temporal UI.
+type Status struct {
+	ID       string    `json:"id"` // workflow ID
+	Run      string    `json:"run,omitempty"`
+	Project  string    `json:"project"`
+	Revision Revision  `json:"revision"`
+	By       string    `json:"by,omitempty"`
+	Phase    Phase     `json:"phase"`
+	Since    time.Time `json:"since"` // of the phase
+	Started  time.Time `json:"started"`
+	Ended    time.Time `json:"ended,omitzero"`
+	Outcome  Outcome   `json:"outcome,omitempty"` // once done
+	Cause    *Cause    `json:"cause,omitempty"`   // why it is not promoted
+	// Environment is the one that the phase is about.
+	Environment  string              `json:"environment,omitempty"`
+	Environments []EnvironmentStatus `json:"environments,omitempty"` // in the order of promotion
+	Tests        []TestResult        `json:"tests,omitempty"`
+	Builds       []BuildResult       `json:"builds,omitempty"`
+	Spans        []Span              `json:"spans,omitempty"`
+	Plan         *Plan               `json:"plan,omitempty"` // the one being decided on or carried out
+	Gate         *GateStatus         `json:"gate,omitempty"` // while awaiting approval
+	Queue        string              `json:"queue,omitempty"`
+	Held         *Held               `json:"held,omitempty"`    // while held
+	Rollout      string              `json:"rollout,omitempty"` // workflow ID of the rollout under way
+	Decisions    []Given             `json:"decisions,omitempty"`
+	Notes        []string            `json:"notes,omitempty"` // what a person should know besides
+}
+
+// An EnvironmentStatus is one environment of a release's path.
+type EnvironmentStatus struct {
+	Name     string         `json:"name"`
+	Outcome  Outcome        `json:"outcome,omitempty"`
+	Plan     string         `json:"plan,omitempty"` // hash of the plan carried out
+	Rollout  string         `json:"rollout,omitempty"`
+	Run      string         `json:"run,omitempty"` // run ID of the rollout
+	Targets  []TargetStatus `json:"targets,omitempty"`
+	Verdicts []Verdict      `json:"verdicts,omitempty"` // the last of each target
+}
+
+// A TargetStatus is one target of an environment.
+type TargetStatus struct {
+	Target   Target          `json:"target"`
+	FlyApp   string          `json:"fly_app"`
+	URL      string          `json:"url,omitempty"`
+	Image    Image           `json:"image,omitempty"`
+	Changed  bool            `json:"changed"` // the plan does something to it
+	Machines []MachineStatus `json:"machines"`
+}
+
+// Progress is how far a machine is.
+type Progress string
+
+const (
+	Waiting Progress = "waiting" // has steps, none begun
+	Doing   Progress = "doing"
+	Ready   Progress = "ready" // its last step is done
+	Failed  Progress = "failed"
+	Still   Progress = "unchanged" // nothing to do
+)
+
+// A MachineStatus is one machine of a target.
+type MachineStatus struct {
+	ID       string    `json:"id,omitempty"` // "" until it is created
+	Name     string    `json:"name"`
+	Group    string    `json:"group"`
+	Region   string    `json:"region,omitempty"`
+	Image    Image     `json:"image,omitempty"`
+	State    string    `json:"state,omitempty"` // Fly's word
+	Verb     Verb      `json:"verb,omitempty"`  // of the step begun last
+	Progress Progress  `json:"progress"`
+	Since    time.Time `json:"since,omitzero"`
+	Until    time.Time `json:"until,omitzero"`
+}
+
+// A Span is the time spent in one phase.
+type Span struct {
+	Phase       Phase     `json:"phase"`
+	Environment string    `json:"environment,omitempty"`
+	From        time.Time `json:"from"`
+	To          time.Time `json:"to,omitzero"` // zero while it lasts
+}
+
+// A TestResult is how a test ended. Log names the kept output; Tail is its end.
+type TestResult struct {
+	Name     string   `json:"name"`
+	Passed   bool     `json:"passed"`
+	ExitCode int      `json:"exit_code"`
+	Took     Duration `json:"took"`
+	Log      string   `json:"log,omitempty"`
+	Tail     string   `json:"tail,omitempty"` // at most 32 kB
+}
+
+// A BuildResult is the image of one app.
+type BuildResult struct {
+	App   string   `json:"app"`
+	Image Image    `json:"image,omitempty"`
+	Took  Duration `json:"took"`
+	Log   string   `json:"log,omitempty"`
+	Tail  string   `json:"tail,omitempty"` // at most 32 kB
+}
+
+// A GateStatus is what a release waits for.
+type GateStatus struct {
+	Environment string    `json:"environment"`
+	Plan        string    `json:"plan"` // hash
+	Approvals   int       `json:"approvals"`
+	Approved    []string  `json:"approved,omitempty"` // by whom, so far
+	Until       time.Time `json:"until"`
+}
+
+// Held says why a rollout stands still and what a person may say.
+type Held struct {
+	Why      string   `json:"why"`
+	Machines []string `json:"machines"` // which machine is what, a sentence each
+	Choices  []Choice `json:"choices"`
+}
+
+// A Health is a verdict's word. What is not known is unknown: never good and
+// never bad.
+type Health string
+
+const (
+	Healthy   Health = "healthy"
+	Unhealthy Health = "unhealthy"
+	Unknown   Health = "unknown"
+)
+
+// A Verdict is what verifying a target found.
+type Verdict struct {
+	Target   Target    `json:"target"`
+	Health   Health    `json:"health"`
+	Machines int       `json:"machines"` // how many were looked at
+	Probed   string    `json:"probed,omitempty"`
+	Failures []Failure `json:"failures,omitempty"`
+}
+
+// A Cause is why something ended as it did.
+type Cause struct {
+	Message  string    `json:"message"`
+	Failures []Failure `json:"failures,omitempty"`
+}
+
+// A Failure is the evidence of what went wrong on one machine, or of a target.
+type Failure struct {
+	Target   Target   `json:"target"`
+	Machine  string   `json:"machine,omitempty"`
+	Name     string   `json:"name,omitempty"`
+	Group    string   `json:"group,omitempty"`
+	Reason   string   `json:"reason"` // what it does or is: "never passed its check"
+	Check    string   `json:"check,omitempty"`
+	Output   string   `json:"output,omitempty"` // of the check or probe
+	ExitCode *int     `json:"exit_code,omitempty"`
+	Log      []string `json:"log,omitempty"` // its last lines
+}
+
+// Error is one sentence: which machine, what it did, what the check said.
+func (f Failure) Error() string {
+	var b strings.Builder
+	if f.Machine != "" {
+		fmt.Fprintf(&b, "machine %s of ", f.Machine)
+	}
+	fmt.Fprintf(&b, "%s: %s", f.Target, f.Reason)
+	if f.ExitCode != nil {
+		fmt.Fprintf(&b, " (exit code %d)", *f.ExitCode)
+	}
+	if f.Output != "" {
+		fmt.Fprintf(&b, ": %s", strings.TrimSpace(f.Output))
+	}
+	return b.String()
+}
+
+// A Report is how a workflow ended: its last status and, for rollouts, what ran
+// before and after. A later rollback reads those.
+type Report struct {
+	Status
+	// Stale says why the plan no longer fitted. Nothing was changed; the
+	// release plans again.
+	Stale  string     `json:"stale,omitempty"`
+	Before []Baseline `json:"before,omitempty"`
+	After  []Baseline `json:"after,omitempty"`
+}
+
+// Took is how long s lasted, or has lasted until now.
+func (s Span) Took(now time.Time) time.Duration {
+	if s.To.IsZero() {
+		return now.Sub(s.From)
+	}
+	return s.To.Sub(s.From)
+}
+
+// EnvironmentStatus returns the part about that environment, or nil.
+func (s *Status) EnvironmentStatus(name string) *EnvironmentStatus {
+	i := slices.IndexFunc(s.Environments, func(e EnvironmentStatus) bool { return e.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &s.Environments[i]
+}
