@@ -1,0 +1,40 @@
+// The public-api service is the JSON API that everybody may call. It asks
+// internal-api.
+package main
+
+import (
+	"cmp"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"github.com/microbima/release/apps/internal/greeting"
+	"github.com/microbima/release/apps/internal/service"
+)
+
+func main() {
+	os.Exit(service.Service{Name: "public-api", Healthy: healthy, Routes: routes(os.Getenv)}.Main())
+}
+
+func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
+	return func(mux *http.ServeMux, log *slog.Logger) error {
+		api, err := greeting.NewClient(getenv("INTERNAL_API_URL"))
+		if err != nil {
+			return err
+		}
+		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+			service.JSON(w, http.StatusOK, map[string]any{"name": message, "paths": []string{"/v1/hello?name=…"}})
+		})
+		mux.HandleFunc("GET /v1/hello", func(w http.ResponseWriter, r *http.Request) {
+			g, err := api.Greet(r.Context(), cmp.Or(r.URL.Query().Get("name"), "world"))
+			if err != nil {
+				// The cause names addresses of the private network: it is for the log.
+				log.Error("no greeting", "error", err.Error())
+				service.JSON(w, http.StatusBadGateway, map[string]string{"error": "internal-api gave no answer; try again later"})
+				return
+			}
+			service.JSON(w, http.StatusOK, map[string]string{"hello": g.Message, "from": message})
+		})
+		return nil
+	}
+}

@@ -1,0 +1,76 @@
+// The web-admin service is a page for the people who run the others. It asks
+// internal-api on the server, so that browsers never reach it.
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"github.com/microbima/release/apps/internal/greeting"
+	"github.com/microbima/release/apps/internal/service"
+)
+
+//go:embed page.html
+var page string
+
+func main() {
+	os.Exit(service.Service{Name: "web-admin", Healthy: healthy, Routes: routes(os.Getenv)}.Main())
+}
+
+// view is what the page shows: a greeting, or why there is none.
+type view struct {
+	Title, App, Machine, Region string
+	API                         string
+	Greeting                    greeting.Greeting
+	Error                       string
+}
+
+func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
+	return func(mux *http.ServeMux, log *slog.Logger) error {
+		api, err := greeting.NewClient(getenv("INTERNAL_API_URL"))
+		if err != nil {
+			return err
+		}
+		tmpl, err := template.New("page").Parse(page)
+		if err != nil {
+			return err
+		}
+		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+			v := view{
+				Title: message, API: api.URL(),
+				App: getenv("FLY_APP_NAME"), Machine: getenv("FLY_MACHINE_ID"), Region: getenv("FLY_REGION"),
+			}
+			status := http.StatusOK
+			var err error
+			if v.Greeting, err = api.Greet(r.Context(), "admin"); err != nil {
+				log.Error("no greeting", "error", err.Error())
+				v.Error, status = err.Error(), http.StatusBadGateway
+			}
+			write(w, log, tmpl, status, v)
+		})
+		return nil
+	}
+}
+
+// write draws the page first and answers then, so that a page is whole or an
+// error.
+func write(w http.ResponseWriter, log *slog.Logger, tmpl *template.Template, status int, v view) {
+	var b bytes.Buffer
+	if err := tmpl.Execute(&b, v); err != nil {
+		log.Error("the page can't be drawn", "error", err.Error())
+		http.Error(w, "the page can't be drawn", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	if _, err := b.WriteTo(w); err != nil {
+		log.Debug("the browser went away", "error", err.Error())
+	}
+}
