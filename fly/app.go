@@ -1,0 +1,132 @@
+package fly
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// An App is a Fly app.
+type App struct {
+	ID           string
+	Name         string
+	Status       string // pending before the first deploy; deployed, suspended
+	URL          string // where it is served: https://<app>.fly.dev
+	Hostname     string
+	Organization string // its slug
+}
+
+// A Secret is an app secret, as far as Fly shows it.
+type Secret struct {
+	Name      string    `json:"name"`
+	Digest    string    `json:"digest"` // another one with each value
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	UpdatedAt time.Time `json:"updated_at,omitzero"`
+}
+
+// A LogLine is one line that a machine printed, or Fly about it.
+type LogLine struct {
+	At       time.Time `json:"timestamp,omitzero"`
+	Message  string    `json:"message"`
+	Level    string    `json:"level"`
+	Instance string    `json:"instance"` // machine ID
+	Region   string    `json:"region"`
+}
+
+// App looks an app up. ErrNotFound: there is none; ErrUnauthorized: it is
+// somebody else's.
+func (c *Client) App(ctx context.Context, app string) (App, error) {
+	var in struct {
+		ID           string `json:"id"`
+		Name         string `json:"name"`
+		Status       string `json:"status"`
+		Organization struct {
+			Slug string `json:"slug"`
+		} `json:"organization"`
+	}
+	op := "look up app " + app
+	err := c.do(ctx, call{op: op, action: "app", app: app, method: http.MethodGet, path: []string{"apps", app}}, &in)
+	if err != nil {
+		return App{}, err
+	}
+	out := App{ID: in.ID, Name: cmp.Or(in.Name, app), Status: in.Status, Organization: in.Organization.Slug}
+	var q struct {
+		App *struct {
+			Hostname string `json:"hostname"`
+			AppURL   string `json:"appUrl"`
+		} `json:"app"`
+	}
+	err = c.graphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl } }`, map[string]any{"name": app}, &q)
+	if err != nil && !errors.Is(err, ErrUnauthorized) { // a token for machines alone will do
+		return App{}, err
+	}
+	out.Hostname = app + ".fly.dev"
+	if q.App != nil {
+		out.Hostname = cmp.Or(q.App.Hostname, out.Hostname)
+		out.URL = q.App.AppURL
+	}
+	out.URL = cmp.Or(out.URL, "https://"+out.Hostname)
+	return out, nil
+}
+
+// Secrets lists the names of the app's secrets.
+func (c *Client) Secrets(ctx context.Context, app string) ([]Secret, error) {
+	var out struct {
+		Secrets []Secret `json:"secrets"`
+	}
+	err := c.do(ctx, call{op: "list secrets of " + app, action: "secrets", app: app, method: http.MethodGet, path: []string{"apps", app, "secrets"}}, &out)
+	return out.Secrets, err
+}
+
+// Logs returns the newest lines of a machine's log, newest last.
+func (c *Client) Logs(ctx context.Context, app, machine string) ([]LogLine, error) {
+	var out struct {
+		Data []struct {
+			Attributes LogLine `json:"attributes"`
+		} `json:"data"`
+	}
+	req := call{op: "read the log of machine " + machine, method: http.MethodGet, api: true, unbooked: true,
+		path: []string{"api", "v1", "apps", app, "logs"}, query: url.Values{"instance": {machine}}}
+	if err := c.do(ctx, req, &out); err != nil {
+		return nil, err
+	}
+	lines := make([]LogLine, len(out.Data))
+	for i, d := range out.Data {
+		lines[i] = d.Attributes
+	}
+	return lines, nil
+}
+
+// graphQL asks one question. An answer with errors is an Error without a
+// status, of kind ErrUnauthorized or ErrNotFound where Fly's code says so.
+func (c *Client) graphQL(ctx context.Context, op, query string, variables map[string]any, out any) error {
+	answer := struct {
+		Data   any `json:"data"`
+		Errors []struct {
+			Message    string `json:"message"`
+			Extensions struct {
+				Code string `json:"code"`
+			} `json:"extensions"`
+		} `json:"errors"`
+	}{Data: out}
+	req := call{op: op, method: http.MethodPost, api: true, read: true, unbooked: true, path: []string{"graphql"}}
+	req.body = encode(map[string]any{"query": query, "variables": variables})
+	if err := c.do(ctx, req, &answer); err != nil {
+		return err
+	}
+	if len(answer.Errors) == 0 {
+		return nil
+	}
+	first := answer.Errors[0]
+	fail := &Error{Op: op, Code: first.Extensions.Code, Message: c.without(first.Message), kind: ErrInvalid}
+	switch first.Extensions.Code {
+	case "UNAUTHORIZED", "FORBIDDEN":
+		fail.Status = http.StatusForbidden
+	case "NOT_FOUND":
+		fail.Status = http.StatusNotFound
+	}
+	return fail
+}

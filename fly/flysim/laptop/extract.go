@@ -1,0 +1,205 @@
+package laptop
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Names by which a layer takes away what lower layers brought.
+const (
+	whiteout = ".wh."
+	opaque   = ".wh..wh..opq"
+)
+
+// applyLayer puts a layer over what root holds already. It is read twice: what
+// it takes away is of lower layers only, wherever in the layer that is said.
+func applyLayer(root *os.Root, layer v1.Layer) error {
+	if err := eachEntry(layer, func(h *tar.Header, _ io.Reader) error { return takeAway(root, h) }); err != nil {
+		return err
+	}
+	return eachEntry(layer, func(h *tar.Header, content io.Reader) error {
+		if err := put(root, h, content); err != nil {
+			return fmt.Errorf("%s: %w", h.Name, err)
+		}
+		return nil
+	})
+}
+
+func eachEntry(layer v1.Layer, f func(*tar.Header, io.Reader) error) (err error) {
+	content, err := layer.Uncompressed()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, content.Close()) }()
+	archive := tar.NewReader(content)
+	for {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := f(h, archive); err != nil {
+			return err
+		}
+	}
+	// The digest is compared when the last byte has been read.
+	_, err = io.Copy(io.Discard, content)
+	return err
+}
+
+func takeAway(root *os.Root, h *tar.Header) error {
+	name, err := local(h.Name)
+	if err != nil {
+		return err
+	}
+	dir, base := path.Split(name)
+	dir = path.Clean(dir)
+	switch {
+	case base == opaque:
+		return empty(root, dir)
+	case strings.HasPrefix(base, whiteout):
+		gone, err := local(path.Join(dir, strings.TrimPrefix(base, whiteout)))
+		if err != nil || gone == dir {
+			return fmt.Errorf("%s takes away nothing that a layer can hold", h.Name)
+		}
+		return gentle(root.RemoveAll(gone))
+	}
+	return nil
+}
+
+// empty removes everything in dir.
+func empty(root *os.Root, dir string) error {
+	f, err := root.Open(dir)
+	if err != nil {
+		return gentle(err)
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := root.RemoveAll(path.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gentle forgives that something to be removed was not there.
+func gentle(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func put(root *os.Root, h *tar.Header, content io.Reader) error {
+	name, err := local(h.Name)
+	if err != nil {
+		return err
+	}
+	if name == "." || strings.HasPrefix(path.Base(name), whiteout) {
+		return nil
+	}
+	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if err := makeRoom(root, name, h.Typeflag == tar.TypeDir); err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		if err := root.MkdirAll(name, 0o755); err != nil {
+			return err
+		}
+		// Its owner must be able to remove it again, whatever the image says.
+		return root.Chmod(name, h.FileInfo().Mode().Perm()|0o700)
+	case tar.TypeReg:
+		return putFile(root, name, h, content)
+	case tar.TypeSymlink:
+		target, err := contained(root, name, h.Linkname)
+		if err != nil {
+			return err
+		}
+		return root.Symlink(target, name)
+	case tar.TypeLink:
+		target, err := local(h.Linkname)
+		if err != nil {
+			return err
+		}
+		return root.Link(target, name)
+	}
+	return nil // devices and pipes: only root makes them, and no server needs them
+}
+
+// makeRoom removes what is at name, unless it is a folder that becomes one.
+func makeRoom(root *os.Root, name string, dir bool) error {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return gentle(err)
+	}
+	if dir && info.IsDir() {
+		return nil
+	}
+	return root.RemoveAll(name)
+}
+
+func putFile(root *os.Root, name string, h *tar.Header, content io.Reader) error {
+	// Without set-user-ID and its like: Perm leaves them out.
+	mode := h.FileInfo().Mode().Perm() | 0o600
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, content)
+	return errors.Join(err, f.Chmod(mode), f.Close())
+}
+
+// local is a path of an image as a path below its root. Absolute ones are, as
+// some builders write them; one that climbs out is refused, not bent.
+func local(name string) (string, error) {
+	clean := path.Clean(strings.TrimLeft(name, "/"))
+	if !filepath.IsLocal(clean) {
+		return "", fmt.Errorf("path %q leaves the image", name)
+	}
+	return clean, nil
+}
+
+// contained is the target of a symbolic link at name such that following it
+// ends where it would with the image's root as /: absolute targets become
+// relative, and .. does not climb above the root.
+func contained(root *os.Root, name, target string) (string, error) {
+	top, err := filepath.EvalSymlinks(root.Name())
+	if err != nil {
+		return "", err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Join(top, path.Dir(name)))
+	if err != nil {
+		return "", err
+	}
+	dir, err := filepath.Rel(top, parent)
+	if err != nil {
+		return "", err
+	}
+	from := path.Join("/", filepath.ToSlash(dir))
+	to := path.Clean(target)
+	if !path.IsAbs(target) {
+		if filepath.IsLocal(path.Join(strings.TrimPrefix(from, "/"), target)) {
+			return target, nil
+		}
+		to = path.Join(from, target)
+	}
+	return filepath.Rel(from, to)
+}

@@ -1,0 +1,198 @@
+package laptop
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// images are the unpacked images in a folder, one subfolder per digest.
+type images struct {
+	dir       string
+	registry  string // host:port of the one registry there is
+	transport http.RoundTripper
+
+	mu sync.Mutex // one image is unpacked at a time
+}
+
+// An image is unpacked and ready to run.
+type image struct {
+	digest string
+	root   string // folder with its files, without symbolic links in its own path
+	config v1.Config
+}
+
+// unpack returns the image that ref names, fetched and unpacked if it has not
+// been before. The registry is asked each time, so that an image which is gone
+// is gone, although its files may still lie here.
+func (s *images) unpack(ctx context.Context, ref string) (*image, error) {
+	remoteImage, err := s.find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := remoteImage.Digest()
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", ref, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dir := filepath.Join(s.dir, digest.Hex)
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if err := s.fetch(remoteImage, dir); err != nil {
+			return nil, fmt.Errorf("unpack image %s: %w", ref, err)
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	i := &image{digest: digest.String(), root: filepath.Join(dir, "root")}
+	doc, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil {
+		return nil, err
+	}
+	return i, json.Unmarshal(doc, &i.config)
+}
+
+// digest is what ref names in the registry, and whether it names anything.
+func (s *images) digest(ctx context.Context, ref string) (string, bool) {
+	r, err := s.parse(ref)
+	if err != nil {
+		return "", false
+	}
+	d, err := remote.Head(r, remote.WithContext(ctx), remote.WithTransport(s.transport))
+	if err != nil {
+		return "", false
+	}
+	return d.Digest.String(), true
+}
+
+// parse reads ref, whatever registry it names, as one of this registry: Fly's
+// names stay valid in configs that were made for Fly.
+func (s *images) parse(ref string) (name.Reference, error) {
+	r, err := name.ParseReference(ref, name.WithDefaultRegistry("registry.fly.io"))
+	if err != nil {
+		return nil, fmt.Errorf("image %q: %w", ref, err)
+	}
+	repository, err := name.NewRepository(s.registry+"/"+r.Context().RepositoryStr(), name.Insecure)
+	if err != nil {
+		return nil, fmt.Errorf("image %q: %w", ref, err)
+	}
+	if d, ok := r.(name.Digest); ok {
+		return repository.Digest(d.DigestStr()), nil
+	}
+	return repository.Tag(r.Identifier()), nil
+}
+
+func (s *images) find(ctx context.Context, ref string) (v1.Image, error) {
+	if ref == "" {
+		return nil, errors.New("the machine's config names no image")
+	}
+	r, err := s.parse(ref)
+	if err != nil {
+		return nil, err
+	}
+	here := v1.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
+	d, err := remote.Get(r, remote.WithContext(ctx), remote.WithTransport(s.transport), remote.WithPlatform(here))
+	var answer *transport.Error
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
+		return nil, fmt.Errorf("image %s is not in the registry at %s: push it there first", ref, s.registry)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pull image %s: %w", ref, err)
+	}
+	i, err := d.Image()
+	if err != nil {
+		return nil, fmt.Errorf("pull image %s for %s: %w", ref, here, err)
+	}
+	config, err := i.ConfigFile()
+	if err != nil {
+		return nil, fmt.Errorf("pull image %s: %w", ref, err)
+	}
+	if !runsOn(config, here) {
+		return nil, fmt.Errorf("image %s is built for %s, and this machine runs %s programs: build it for %s",
+			ref, config.Platform(), here, here)
+	}
+	return i, nil
+}
+
+// runsOn says whether an image was built for a platform. One that says for none
+// is tried.
+func runsOn(config *v1.ConfigFile, here v1.Platform) bool {
+	return (config.OS == "" || config.OS == here.OS) &&
+		(config.Architecture == "" || config.Architecture == here.Architecture)
+}
+
+// fetch unpacks i into dir. Until all of it is there, dir is not.
+func (s *images) fetch(i v1.Image, dir string) error {
+	config, err := i.ConfigFile()
+	if err != nil {
+		return err
+	}
+	layers, err := i.Layers()
+	if err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(s.dir, ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp) // gone already when all went well
+	path := filepath.Join(tmp, "root")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for n, layer := range layers {
+		if err := applyLayer(root, layer); err != nil {
+			return fmt.Errorf("layer %d: %w", n+1, err)
+		}
+	}
+	if dir, err := local(config.Config.WorkingDir); err != nil {
+		return fmt.Errorf("working directory: %w", err)
+	} else if err := root.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	doc, err := json.Marshal(config.Config)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(tmp, "config.json"), doc); err != nil {
+		return err
+	}
+	return os.Rename(tmp, dir)
+}
+
+// at is where path of the image lies on this machine, if the image has it. The
+// image's own root is no such path: "/" in a command or an env var rarely means
+// the files.
+func (i *image) at(path string) (string, bool) {
+	if !strings.HasPrefix(path, "/") || filepath.Clean(path) == "/" {
+		return "", false
+	}
+	here := filepath.Join(i.root, path) // Join cleans, so .. stays inside
+	real, err := filepath.EvalSymlinks(here)
+	if err != nil || !strings.HasPrefix(real, i.root+string(filepath.Separator)) {
+		return "", false
+	}
+	return here, true
+}
+
+// workingDir is the folder of this machine in which the image's command runs.
+func (i *image) workingDir() string {
+	return filepath.Join(i.root, filepath.Clean("/"+i.config.WorkingDir))
+}

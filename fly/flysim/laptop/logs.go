@@ -1,0 +1,113 @@
+package laptop
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+const (
+	logLines   = 200     // how many last lines of a process are remembered
+	logLine    = 8 << 10 // bytes; longer lines are cut into several
+	logFileCap = 1 << 20 // bytes; then a file is put aside, in place of the one before
+)
+
+// A logbook is what a process has printed: its last lines in memory, more of
+// them, and those of the machine's earlier processes, in a file.
+type logbook struct {
+	path string
+
+	mu    sync.Mutex
+	lines []string
+	file  *os.File // nil once it can't be written: a full disk stops no machine
+	size  int64
+}
+
+func openLogbook(path string) (*logbook, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &logbook{path: path, file: f, size: info.Size()}, nil
+}
+
+// follow takes down every line of r until it ends.
+func (b *logbook) follow(r io.Reader) {
+	in := bufio.NewReaderSize(r, logLine)
+	for {
+		line, err := in.ReadSlice('\n')
+		if len(line) > 0 {
+			b.add(strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "�"))
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return
+		}
+	}
+}
+
+func (b *logbook) add(line string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.lines) == logLines {
+		b.lines = slices.Delete(b.lines, 0, 1)
+	}
+	b.lines = append(b.lines, line)
+	if b.file == nil {
+		return
+	}
+	if b.size > logFileCap {
+		b.turn()
+	}
+	if b.file == nil {
+		return
+	}
+	n, err := b.file.WriteString(line + "\n")
+	b.size += int64(n)
+	if err != nil {
+		b.drop()
+	}
+}
+
+// turn puts the full file aside and begins another.
+func (b *logbook) turn() {
+	b.drop()
+	if os.Rename(b.path, b.path+".1") != nil {
+		return
+	}
+	f, err := os.OpenFile(b.path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err == nil {
+		b.file, b.size = f, 0
+	}
+}
+
+func (b *logbook) drop() {
+	_ = b.file.Close() // what could not be written stays in memory
+	b.file = nil
+}
+
+// last is what is remembered, oldest first.
+func (b *logbook) last() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.lines)
+}
+
+func (b *logbook) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.file != nil {
+		b.drop()
+	}
+}

@@ -1,0 +1,283 @@
+package laptop
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// maxManifest is more than any manifest needs; registries commonly refuse
+// larger ones.
+const maxManifest = 4 << 20
+
+// A diskRegistry is an OCI registry in a folder. The protocol and the blobs are
+// go-containerregistry's, which keeps manifests in memory only; here each is
+// saved before its push is acknowledged, and put back when the folder is opened.
+type diskRegistry struct {
+	inner http.Handler
+	dir   string
+
+	mu   sync.Mutex                   // manifests change one at a time, so that disk and memory agree
+	refs map[string]map[string]string // repository → tag or digest → digest
+}
+
+// A savedManifest is the content of one file in the manifests folder.
+type savedManifest struct {
+	Repository string `json:"repository"`
+	Reference  string `json:"reference"` // tag or digest
+	MediaType  string `json:"media_type"`
+	Manifest   []byte `json:"manifest"` // its exact bytes: the digest is over them
+}
+
+// openRegistry returns the registry in dir with everything ever pushed to it.
+func openRegistry(dir string) (*diskRegistry, error) {
+	blobs := filepath.Join(dir, "blobs")
+	r := &diskRegistry{dir: filepath.Join(dir, "manifests"), refs: map[string]map[string]string{}}
+	for _, d := range []string{blobs, r.dir} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if err := removeLeftovers(filepath.Join(blobs, "upload-*"), filepath.Join(r.dir, ".tmp-*")); err != nil {
+		return nil, err
+	}
+	r.inner = registry.New(
+		registry.WithBlobHandler(registry.NewDiskBlobHandler(blobs)),
+		registry.WithReferrersSupport(true),
+		registry.Logger(log.New(io.Discard, "", 0)),
+	)
+	return r, r.restore()
+}
+
+func (r *diskRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	// A web page whose host name leads to loopback must not reach the images.
+	if !loopbackHost(req.Host) {
+		refuse(w, http.StatusForbidden, "DENIED", "this registry answers on loopback addresses only, not as "+req.Host)
+		return
+	}
+	repository, reference, ok := manifestPath(req.URL.Path)
+	switch {
+	case ok && req.Method == http.MethodPut:
+		r.put(w, req, repository, reference)
+	case ok && req.Method == http.MethodDelete:
+		r.remove(w, req, repository, reference)
+	default:
+		r.inner.ServeHTTP(w, req)
+	}
+}
+
+func (r *diskRegistry) put(w http.ResponseWriter, req *http.Request, repository, reference string) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxManifest))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "MANIFEST_INVALID", "read manifest: "+err.Error())
+		return
+	}
+	digest := digestOf(body)
+	if isDigest(reference) && reference != digest {
+		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", fmt.Sprintf("pushed as %s, but its digest is %s", reference, digest))
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := savedManifest{Repository: repository, Reference: reference, MediaType: req.Header.Get("Content-Type"), Manifest: body}
+	a, err := r.replay(m)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "NAME_INVALID", err.Error())
+		return
+	}
+	if a.code == http.StatusCreated {
+		if err := r.save(m, digest); err != nil {
+			refuse(w, http.StatusInternalServerError, "UNKNOWN", "keep manifest on disk: "+err.Error())
+			return
+		}
+	}
+	a.copyTo(w)
+}
+
+// save keeps m under its digest and, if it was pushed as a tag, under the tag.
+func (r *diskRegistry) save(m savedManifest, digest string) error {
+	for _, reference := range []string{digest, m.Reference} {
+		m.Reference = reference
+		doc, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(r.file(m.Repository, reference), doc); err != nil {
+			return err
+		}
+		r.remember(m.Repository, reference, digest)
+	}
+	return nil
+}
+
+// remove deletes a tag, or a digest with every tag that names it.
+func (r *diskRegistry) remove(w http.ResponseWriter, req *http.Request, repository, reference string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := newAnswer()
+	r.inner.ServeHTTP(a, req)
+	refs := r.refs[repository]
+	for other, digest := range maps.Clone(refs) {
+		if other != reference && digest != reference {
+			continue
+		}
+		if other != reference {
+			r.forget(repository, other)
+		}
+		if err := os.Remove(r.file(repository, other)); err != nil && !os.IsNotExist(err) {
+			refuse(w, http.StatusInternalServerError, "UNKNOWN", "remove manifest from disk: "+err.Error())
+			return
+		}
+		delete(refs, other)
+	}
+	a.copyTo(w)
+}
+
+func (r *diskRegistry) forget(repository, reference string) {
+	req, err := http.NewRequest(http.MethodDelete, "/v2/"+repository+"/manifests/"+reference, nil)
+	if err == nil {
+		r.inner.ServeHTTP(newAnswer(), req)
+	}
+}
+
+// restore puts saved manifests back: indexes last, since they are refused while
+// what they name is missing, and as often as one of them still finds its place.
+func (r *diskRegistry) restore() error {
+	paths, err := filepath.Glob(filepath.Join(r.dir, "*.json"))
+	if err != nil {
+		return err
+	}
+	var waiting []savedManifest
+	for _, path := range paths {
+		doc, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var m savedManifest
+		if err := json.Unmarshal(doc, &m); err != nil {
+			return fmt.Errorf("read saved manifest %s: %w; remove the file and push the image again", path, err)
+		}
+		waiting = append(waiting, m)
+	}
+	for len(waiting) > 0 {
+		var refused []savedManifest
+		for _, m := range waiting {
+			a, err := r.replay(m)
+			if err != nil {
+				return fmt.Errorf("restore manifest %s of %s: %w", m.Reference, m.Repository, err)
+			}
+			if a.code != http.StatusCreated {
+				refused = append(refused, m)
+				continue
+			}
+			r.remember(m.Repository, m.Reference, digestOf(m.Manifest))
+		}
+		if len(refused) == len(waiting) {
+			// Only an index whose parts were deleted is left. It could not be
+			// pulled before either.
+			return nil
+		}
+		waiting = refused
+	}
+	return nil
+}
+
+func (r *diskRegistry) replay(m savedManifest) (*answer, error) {
+	req, err := http.NewRequest(http.MethodPut, "/v2/"+m.Repository+"/manifests/"+m.Reference, bytes.NewReader(m.Manifest))
+	if err != nil {
+		return nil, err
+	}
+	if m.MediaType == "" {
+		m.MediaType = string(types.OCIManifestSchema1)
+	}
+	req.Header.Set("Content-Type", m.MediaType)
+	a := newAnswer()
+	r.inner.ServeHTTP(a, req)
+	return a, nil
+}
+
+func (r *diskRegistry) remember(repository, reference, digest string) {
+	if r.refs[repository] == nil {
+		r.refs[repository] = map[string]string{}
+	}
+	r.refs[repository][reference] = digest
+}
+
+// file is where a manifest is kept. Names of repositories have slashes and
+// whatever else a client may send, so they are no file names.
+func (r *diskRegistry) file(repository, reference string) string {
+	sum := sha256.Sum256([]byte(repository + "\x00" + reference))
+	return filepath.Join(r.dir, hex.EncodeToString(sum[:])+".json")
+}
+
+// manifestPath takes /v2/REPOSITORY/manifests/REFERENCE apart.
+func manifestPath(path string) (repository, reference string, ok bool) {
+	rest, ok := strings.CutPrefix(path, "/v2/")
+	if !ok {
+		return "", "", false
+	}
+	i := strings.LastIndex(rest, "/manifests/")
+	if i <= 0 {
+		return "", "", false
+	}
+	repository, reference = rest[:i], rest[i+len("/manifests/"):]
+	return repository, reference, reference != "" && !strings.Contains(reference, "/")
+}
+
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func isDigest(reference string) bool { return strings.Contains(reference, ":") }
+
+func loopbackHost(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.Trim(hostport, "[]")
+	}
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
+// refuse answers as the distribution protocol has it, so that clients show why.
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	doc, err := json.Marshal(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
+	if err == nil {
+		_, _ = w.Write(doc) // a client that has gone needs no answer
+	}
+}
+
+// An answer is a response that is held back until it is known to be true.
+type answer struct {
+	header http.Header
+	code   int
+	body   bytes.Buffer
+}
+
+func newAnswer() *answer { return &answer{header: http.Header{}, code: http.StatusOK} }
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) WriteHeader(code int)        { a.code = code }
+func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+
+func (a *answer) copyTo(w http.ResponseWriter) {
+	maps.Copy(w.Header(), a.header)
+	w.WriteHeader(a.code)
+	_, _ = w.Write(a.body.Bytes()) // a client that has gone needs no answer
+}

@@ -1,0 +1,206 @@
+package flytoml
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	fly "github.com/superfly/fly-go"
+
+	"github.com/microbima/release/fly/flytoml/tomldoc"
+)
+
+// Fly's limits for checks. Top-level ones outside of them are refused, those
+// of services silently moved to the nearest limit.
+const (
+	minInterval        = 2 * time.Second
+	maxTimeout         = 60 * time.Second
+	minService         = time.Second
+	maxService         = time.Minute
+	tcp, http   string = "tcp", "http"
+)
+
+func (r *reader) tcpCheck(t *tomldoc.Table) fly.MachineServiceCheck {
+	kind := tcp
+	c := fly.MachineServiceCheck{Type: &kind}
+	c.Interval, c.Timeout, c.GracePeriod = r.serviceTimes(t, time.Millisecond)
+	return c
+}
+
+func (r *reader) httpCheck(t *tomldoc.Table, unit time.Duration) fly.MachineServiceCheck {
+	kind := http
+	c := fly.MachineServiceCheck{
+		Type:              &kind,
+		HTTPMethod:        t.StringPtr("method"),
+		HTTPPath:          checkPath(t),
+		HTTPProtocol:      protocol(t),
+		HTTPSkipTLSVerify: t.Bool("tls_skip_verify"),
+		HTTPTLSServerName: t.StringPtr("tls_server_name"),
+		HTTPHeaders:       headers(t),
+	}
+	c.Interval, c.Timeout, c.GracePeriod = r.serviceTimes(t, unit)
+	return c
+}
+
+func (r *reader) serviceTimes(t *tomldoc.Table, unit time.Duration) (interval, timeout, grace *fly.Duration) {
+	read := func(key string, zero bool) *fly.Duration {
+		v, _ := t.Any(key)
+		if v == "" && unit == time.Millisecond {
+			return nil
+		}
+		d := duration(t, key, unit)
+		n, bare := v.(int64)
+		switch {
+		case d == nil || zero && d.Duration == 0:
+		case bare && unit == time.Nanosecond && d.Duration < minService:
+			t.Warnf(key, "%d without a unit means %s here, which Fly raises to %s; was \"%s\" meant?", n, d, minService, time.Duration(n)*time.Millisecond)
+		case d.Duration < minService:
+			t.Warnf(key, "%s is raised to %s by Fly", d, minService)
+		case d.Duration > maxService:
+			t.Warnf(key, "%s is lowered to %s by Fly", d, maxService)
+		}
+		return d
+	}
+	return read("interval", false), read("timeout", false), read("grace_period", true)
+}
+
+func (r *reader) readChecks() {
+	if v, _ := r.root.Any("checks"); isTable(v) {
+		t := r.root.Table("checks")
+		for _, name := range t.Keys() {
+			if c := t.Table(name); c != nil {
+				r.topCheck(c, name)
+			}
+		}
+		return
+	}
+	for _, t := range r.root.Tables("checks") { // how it was once written
+		name := t.String("name")
+		if name == "" {
+			t.Errorf("name", "missing")
+		}
+		r.topCheck(t, name)
+	}
+}
+
+func (r *reader) topCheck(t *tomldoc.Table, name string) {
+	c := check{name: name, processes: r.processes(t)}
+	c.MachineCheck = fly.MachineCheck{
+		Port:              portNumber(t, "port", false),
+		Type:              t.StringPtr("type"),
+		HTTPPath:          checkPath(t),
+		HTTPProtocol:      protocol(t),
+		HTTPSkipTLSVerify: t.Bool("tls_skip_verify"),
+		HTTPTLSServerName: t.StringPtr("tls_server_name"),
+		HTTPHeaders:       headers(t),
+	}
+	if m := t.StringPtr("method"); m != nil {
+		upper := strings.ToUpper(*m)
+		c.HTTPMethod = &upper
+	}
+	if kind := value(c.Type); kind != tcp && kind != http {
+		if v, ok := t.Any("type"); !ok || v == "" {
+			t.Errorf("type", "missing; write type = \"http\" or \"tcp\"")
+		} else if kind != "" {
+			t.Errorf("type", "%q is not a type of check; use http or tcp", kind)
+		}
+	}
+	read := func(key string) *fly.Duration {
+		if v, _ := t.Any(key); v == "" {
+			return nil
+		}
+		return duration(t, key, time.Millisecond)
+	}
+	c.Interval, c.Timeout, c.GracePeriod = read("interval"), read("timeout"), read("grace_period")
+	if c.Interval != nil && c.Interval.Duration < minInterval {
+		t.Errorf("interval", "%s is too short; Fly wants %s or more", c.Interval, minInterval)
+	}
+	if c.Timeout != nil && c.Timeout.Duration > maxTimeout {
+		t.Errorf("timeout", "%s is too long; Fly allows %s", c.Timeout, maxTimeout)
+	}
+	if !t.Has("port") {
+		r.checkPort(t, c)
+	}
+	r.c.checks = append(r.c.checks, c)
+}
+
+// checkPort finds groups in which a check without a port has none to take from
+// http_service.
+func (r *reader) checkPort(t *tomldoc.Table, c check) {
+	for _, group := range r.c.groups {
+		if r.c.applies(group, c.processes) && r.c.httpPort(group) == nil {
+			t.Errorf("port", "missing; process group %s has no http_service to take it from", group)
+		}
+	}
+}
+
+// httpPort is what a check without a port looks at.
+func (c *Config) httpPort(group string) *int {
+	for i, s := range c.services {
+		if s.path == "http_service" && c.applies(group, s.processes) {
+			return &c.services[i].InternalPort
+		}
+	}
+	return nil
+}
+
+func (c *Config) checksOf(group string) map[string]fly.MachineCheck {
+	var out map[string]fly.MachineCheck
+	for _, check := range c.checks {
+		if !c.applies(group, check.processes) {
+			continue
+		}
+		if out == nil {
+			out = map[string]fly.MachineCheck{}
+		}
+		m := check.MachineCheck
+		if m.Port == nil {
+			m.Port = c.httpPort(group)
+		}
+		out[check.name] = m
+	}
+	return out
+}
+
+// machineCheck reads a command that is to run on a machine of its own beside
+// each updated one.
+func (r *reader) machineCheck(t *tomldoc.Table) {
+	if len(t.Strings("command")) == 0 {
+		t.Errorf("command", "missing; write it as a list: command = [\"bin/test\"]")
+	}
+	t.String("image")
+	t.Strings("entrypoint")
+	r.checkSignal(t, t.StringPtr("kill_signal"))
+	t.Duration("kill_timeout", time.Nanosecond)
+	t.Warnf("", "machine checks are not run; a failing one would not be seen")
+}
+
+func protocol(t *tomldoc.Table) *string {
+	p := t.StringPtr("protocol")
+	if p != nil && *p != "http" && *p != "https" {
+		t.Errorf("protocol", "%q is not a protocol of a check; use http or https", *p)
+	}
+	return p
+}
+
+func checkPath(t *tomldoc.Table) *string {
+	p := t.StringPtr("path")
+	if p != nil && !strings.HasPrefix(*p, "/") {
+		t.Warnf("path", "%q doesn't begin with /", *p)
+	}
+	return p
+}
+
+// text reads a value that flyctl prints into a string.
+func text(t *tomldoc.Table, key string) string {
+	switch v, ok := t.Any(key); v.(type) {
+	case []any, map[string]any:
+		t.Errorf(key, "want a string")
+		return ""
+	default:
+		if !ok {
+			return ""
+		}
+		return fmt.Sprint(v)
+	}
+}

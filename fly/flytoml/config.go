@@ -1,0 +1,226 @@
+package flytoml
+
+import (
+	"path"
+	"slices"
+	"time"
+
+	fly "github.com/superfly/fly-go"
+
+	"github.com/microbima/release/fly/flytoml/tomldoc"
+)
+
+// A Problem is one mistake, at file:line: key.
+type Problem = tomldoc.Problem
+
+// Problems is the error of Parse: every mistake of the file, in its order.
+type Problems = tomldoc.Problems
+
+// Warnings are oddities that don't keep a file from being used.
+type Warnings = tomldoc.Problems
+
+// DefaultGroup is the process group of a file without [processes].
+const DefaultGroup = "app"
+
+// A Config is a fly.toml that has been read and found good.
+type Config struct {
+	file     string
+	app      string
+	region   string
+	host     string // host_dedication_id
+	groups   []string
+	commands map[string][]string
+	env      map[string]string
+	deploy   Deploy
+	build    Build
+	services []service
+	checks   []check
+	mounts   []Mount
+	files    []file
+	statics  []*fly.Static
+	metrics  []metrics
+	restarts []restart
+	vms      []vm
+	stop     *fly.StopConfig
+	swap     *int
+
+	cmd, entrypoint, exec []string // [experimental]
+
+	machineConfig string // JSON, or the name of a file with it
+	container     string // which of its containers runs our image
+	local         map[string][]byte
+	localFiles    []LocalFile
+}
+
+// Deploy is the [deploy] section, defaults filled in.
+type Deploy struct {
+	Strategy       string
+	MaxUnavailable float64       // below 1 a share of a group's running machines, else a number
+	Wait           time.Duration // for one machine to be started and healthy
+	ReleaseCommand []string      // split as a shell would; nil if there is none
+	ReleaseTimeout time.Duration
+	releaseVM      *fly.MachineGuest
+}
+
+// Build is the [build] section: how flyctl would come by an image.
+type Build struct {
+	Image      string
+	Dockerfile string // as written: relative to the fly.toml, or to where flyctl is run
+	Ignorefile string
+	Target     string
+	Args       map[string]string
+	Builder    string
+	Buildpacks []string
+}
+
+// A Group is a process group: machines that run one command.
+type Group struct {
+	Name     string
+	Services bool   // something outside can reach it
+	Mount    *Mount // nil: no volume
+}
+
+// A Mount is a volume that each machine of a group has.
+type Mount struct {
+	fly.MachineMount
+	InitialSizeGB int // for a volume that is still to be created; 0: Fly's default
+	Retention     int // days a snapshot is kept; 0: Fly's default
+	processes     []string
+}
+
+// A LocalFile is a file beside fly.toml whose content goes into machine
+// configs. Key and Line say where it is named.
+type LocalFile struct {
+	Name string
+	Key  string
+	Line int
+}
+
+type file struct {
+	fly.File
+	local string
+}
+
+type service struct {
+	fly.MachineService
+	processes []string
+	path      string
+}
+
+type check struct {
+	fly.MachineCheck
+	name      string
+	processes []string
+}
+
+type metrics struct {
+	fly.MachineMetrics
+	processes []string
+}
+
+type restart struct {
+	fly.MachineRestart
+	processes []string
+}
+
+type vm struct {
+	fly.MachineGuest
+	processes []string
+}
+
+// App is the name of the Fly app.
+func (c *Config) App() string { return c.app }
+
+// Region is where new machines go; "" leaves it to Fly.
+func (c *Config) Region() string { return c.region }
+
+// Strategy is rolling, canary, bluegreen or immediate; rolling if the file
+// doesn't say.
+func (c *Config) Strategy() string { return c.deploy.Strategy }
+
+// MaxUnavailable is how many machines of a group may be down at once: below 1
+// a share of the running ones, else a number. flyctl's default, 0.33.
+func (c *Config) MaxUnavailable() float64 { return c.deploy.MaxUnavailable }
+
+// Wait is how long one machine may take to be started and healthy.
+func (c *Config) Wait() time.Duration { return c.deploy.Wait }
+
+// Deploy is the whole [deploy] section.
+func (c *Config) Deploy() Deploy { return c.deploy }
+
+// Build is the [build] section.
+func (c *Config) Build() Build { return c.build }
+
+// Groups are the process groups, by name.
+func (c *Config) Groups() []Group {
+	groups := make([]Group, len(c.groups))
+	for i, name := range c.groups {
+		groups[i] = Group{Name: name, Services: len(c.servicesOf(name)) > 0}
+		if mounts := c.mountsOf(name); len(mounts) > 0 {
+			groups[i].Mount = &mounts[0]
+		}
+	}
+	return groups
+}
+
+// HTTPPath is what to GET to see whether the app answers: the path of the
+// first check of http_service, or /. Without an http_service there is none.
+func (c *Config) HTTPPath() (string, bool) {
+	for _, s := range c.services {
+		if s.path != "http_service" {
+			continue
+		}
+		for _, check := range s.Checks {
+			if check.HTTPPath != nil && path.IsAbs(*check.HTTPPath) {
+				return *check.HTTPPath, true
+			}
+		}
+		return "/", true
+	}
+	return "", false
+}
+
+// LocalFiles are the files whose content is needed before a machine config can
+// be made. Give it with WithFiles.
+func (c *Config) LocalFiles() []LocalFile { return c.localFiles }
+
+// WithFiles returns c with the content of local files, by the name that
+// fly.toml calls them.
+func (c *Config) WithFiles(content map[string][]byte) *Config {
+	with := *c
+	with.local = content
+	return &with
+}
+
+// defaultGroup is whom a section without processes is for.
+func (c *Config) defaultGroup() string {
+	if slices.Contains(c.groups, DefaultGroup) {
+		return DefaultGroup
+	}
+	return c.groups[0]
+}
+
+func (c *Config) applies(group string, processes []string) bool {
+	if len(processes) == 0 {
+		return group == c.defaultGroup()
+	}
+	return slices.Contains(processes, group)
+}
+
+func (c *Config) servicesOf(group string) (services []fly.MachineService) {
+	for _, s := range c.services {
+		if c.applies(group, s.processes) {
+			services = append(services, s.MachineService)
+		}
+	}
+	return services
+}
+
+func (c *Config) mountsOf(group string) (mounts []Mount) {
+	for _, m := range c.mounts {
+		if c.applies(group, m.processes) {
+			mounts = append(mounts, m)
+		}
+	}
+	return mounts
+}

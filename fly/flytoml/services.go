@@ -1,0 +1,267 @@
+package flytoml
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	fly "github.com/superfly/fly-go"
+
+	"github.com/microbima/release/fly/flytoml/tomldoc"
+)
+
+// readServices reads http_service, then services: the order in which they
+// stand in a machine config.
+func (r *reader) readServices() {
+	if t := r.root.Table("http_service"); t != nil {
+		r.c.services = append(r.c.services, r.httpService(t))
+	}
+	for _, t := range r.root.Tables("services") {
+		r.c.services = append(r.c.services, r.service(t))
+	}
+	for _, t := range r.root.Tables("machine_checks") {
+		r.machineCheck(t)
+	}
+}
+
+// httpService is a tcp service on 80 and 443.
+func (r *reader) httpService(t *tomldoc.Table) service {
+	s := r.commonService(t)
+	s.Protocol = "tcp"
+	http, https := 80, 443
+	s.Ports = []fly.MachinePort{
+		{Port: &http, Handlers: []string{"http"}, ForceHTTPS: value(t.Bool("force_https"))},
+		{Port: &https, Handlers: []string{"http", "tls"}, TLSOptions: r.tlsOptions(t)},
+	}
+	for i := range s.Ports {
+		s.Ports[i].HTTPOptions = r.httpOptions(t)
+	}
+	for _, c := range t.Tables("checks") {
+		// A bare number is nanoseconds here, and milliseconds everywhere else.
+		s.Checks = append(s.Checks, r.httpCheck(c, time.Nanosecond))
+	}
+	return s
+}
+
+func (r *reader) service(t *tomldoc.Table) service {
+	s := r.commonService(t)
+	s.Protocol = t.String("protocol")
+	switch {
+	case !t.Has("protocol"):
+		t.Warnf("protocol", "missing; write protocol = \"tcp\" or \"udp\"")
+	case s.Protocol != "" && s.Protocol != "tcp" && s.Protocol != "udp":
+		t.Errorf("protocol", "%q is not a protocol; use tcp or udp", s.Protocol)
+	}
+	for _, p := range t.Tables("ports") {
+		s.Ports = append(s.Ports, r.port(p))
+	}
+	if len(s.Ports) == 0 {
+		t.Warnf("ports", "missing; nothing outside reaches this service without [[services.ports]]")
+	}
+	for _, c := range t.Tables("tcp_checks") {
+		s.Checks = append(s.Checks, r.tcpCheck(c))
+	}
+	for _, c := range t.Tables("http_checks") {
+		s.Checks = append(s.Checks, r.httpCheck(c, time.Millisecond))
+	}
+	if t.Has("script_checks") {
+		t.Warnf("script_checks", "has no effect any more; remove it")
+	}
+	return s
+}
+
+func (r *reader) commonService(t *tomldoc.Table) service {
+	s := service{path: t.Path()}
+	s.InternalPort = r.internalPort(t)
+	s.Autostop = r.autostop(t)
+	s.Autostart = t.Bool("auto_start_machines")
+	s.MinMachinesRunning = nonNegative(t, "min_machines_running")
+	s.Concurrency = r.concurrency(t)
+	s.processes = r.processes(t)
+	if len(s.processes) == 0 && r.root.Has("processes") {
+		t.Errorf("processes", "missing; say which of the process groups answer here: %s", strings.Join(r.c.groups, ", "))
+	}
+	for _, c := range t.Tables("machine_checks") {
+		r.machineCheck(c)
+	}
+	return s
+}
+
+func (r *reader) internalPort(t *tomldoc.Table) int {
+	if !t.Has("internal_port") {
+		t.Errorf("internal_port", "missing; write the port that the app listens on")
+		return 0
+	}
+	return value(portNumber(t, "internal_port", t.Path() != "http_service"))
+}
+
+// portNumber reads a port; old files have some as strings.
+func portNumber(t *tomldoc.Table, key string, text bool) *int {
+	v, ok := t.Any(key)
+	if !ok {
+		return nil
+	}
+	var n *int
+	if s, isText := v.(string); isText && text {
+		i, err := strconv.Atoi(s)
+		if err != nil {
+			t.Errorf(key, "%.40q is not a port", s)
+			return nil
+		}
+		n = &i
+	} else {
+		n = t.Int(key)
+	}
+	if n != nil && (*n < 1 || *n > 65535) {
+		t.Errorf(key, "%d is not a port; use 1 to 65535", *n)
+		return nil
+	}
+	return n
+}
+
+func (r *reader) autostop(t *tomldoc.Table) *fly.MachineAutostop {
+	const key = "auto_stop_machines"
+	v, ok := t.Any(key)
+	if !ok {
+		return nil
+	}
+	words := map[any]fly.MachineAutostop{
+		false: fly.MachineAutostopOff, "off": fly.MachineAutostopOff,
+		true: fly.MachineAutostopStop, "stop": fly.MachineAutostopStop,
+		"suspend": fly.MachineAutostopSuspend,
+	}
+	switch v.(type) {
+	case bool, string:
+		if a, ok := words[v]; ok {
+			return &a
+		}
+	}
+	t.Errorf(key, "want \"off\", \"stop\" or \"suspend\"")
+	return nil
+}
+
+func (r *reader) concurrency(t *tomldoc.Table) *fly.MachineServiceConcurrency {
+	v, ok := t.Any("concurrency")
+	if !ok {
+		return nil
+	}
+	if s, ok := v.(string); ok { // "20,25", how it was once written
+		soft, hard, _ := strings.Cut(s, ",")
+		low, err := strconv.Atoi(soft)
+		high, err2 := strconv.Atoi(hard)
+		if err != nil || err2 != nil {
+			t.Errorf("concurrency", "%.40q is not \"soft,hard\"; better write soft_limit and hard_limit in a table", s)
+			return nil
+		}
+		return &fly.MachineServiceConcurrency{Type: "requests", SoftLimit: low, HardLimit: high}
+	}
+	c := t.Table("concurrency")
+	if c == nil {
+		return nil
+	}
+	out := &fly.MachineServiceConcurrency{
+		Type:      c.String("type"),
+		SoftLimit: value(nonNegative(c, "soft_limit")),
+		HardLimit: value(nonNegative(c, "hard_limit")),
+	}
+	if out.Type != "" && out.Type != "connections" && out.Type != "requests" {
+		c.Warnf("type", "Fly's reference doesn't have %q, only connections and requests", out.Type)
+	}
+	if out.HardLimit > 0 && out.SoftLimit > out.HardLimit {
+		c.Warnf("soft_limit", "%d is more than the hard limit, %d, and never reached", out.SoftLimit, out.HardLimit)
+	}
+	return out
+}
+
+func (r *reader) port(t *tomldoc.Table) fly.MachinePort {
+	p := fly.MachinePort{
+		Port:        portNumber(t, "port", true),
+		StartPort:   portNumber(t, "start_port", false),
+		EndPort:     portNumber(t, "end_port", false),
+		Handlers:    t.Strings("handlers"),
+		ForceHTTPS:  value(t.Bool("force_https")),
+		TLSOptions:  r.tlsOptions(t),
+		HTTPOptions: r.httpOptions(t),
+	}
+	if o := t.Table("proxy_proto_options"); o != nil {
+		p.ProxyProtoOptions = &fly.ProxyProtoOptions{Version: o.String("version")}
+	}
+	if !t.Has("port") && !t.Has("start_port") && !t.Has("end_port") {
+		t.Errorf("port", "missing; write port, or start_port and end_port")
+	}
+	if p.StartPort != nil && p.EndPort != nil && *p.StartPort > *p.EndPort {
+		t.Errorf("end_port", "%d is before start_port, %d", *p.EndPort, *p.StartPort)
+	}
+	for _, h := range p.Handlers {
+		if !slices.Contains([]string{"http", "tls", "pg_tls", "proxy_proto", "edge_http"}, h) {
+			t.Warnf("handlers", "Fly's reference doesn't have %q", h)
+		}
+	}
+	return p
+}
+
+func (r *reader) tlsOptions(t *tomldoc.Table) *fly.TLSOptions {
+	o := t.Table("tls_options")
+	if o == nil {
+		return nil
+	}
+	return &fly.TLSOptions{ALPN: o.Strings("alpn"), Versions: o.Strings("versions"), DefaultSelfSigned: o.Bool("default_self_signed")}
+}
+
+func (r *reader) httpOptions(t *tomldoc.Table) *fly.HTTPOptions {
+	o := t.Table("http_options")
+	if o == nil {
+		return nil
+	}
+	out := &fly.HTTPOptions{
+		Compress:           o.Bool("compress"),
+		H2Backend:          o.Bool("h2_backend"),
+		IdleTimeout:        seconds(o, "idle_timeout"),
+		HeadersReadTimeout: seconds(o, "headers_read_timeout"),
+	}
+	if response := o.Table("response"); response != nil {
+		out.Response = &fly.HTTPResponseOptions{Pristine: response.Bool("pristine")}
+		if h := response.Table("headers"); h != nil {
+			out.Response.Headers = map[string]any{}
+			for _, name := range h.Keys() {
+				out.Response.Headers[name], _ = h.Any(name)
+			}
+		}
+	}
+	for _, c := range o.Tables("replay_cache") {
+		out.ReplayCache = append(out.ReplayCache, fly.ReplayCache{
+			PathPrefix: c.String("path_prefix"), TTLSeconds: value(c.Int("ttl_seconds")),
+			Type: c.String("type"), Name: c.String("name"), AllowBypass: value(c.Bool("allow_bypass")),
+		})
+	}
+	return out
+}
+
+func seconds(t *tomldoc.Table, key string) *uint32 {
+	n := nonNegative(t, key)
+	if n == nil {
+		return nil
+	}
+	s := uint32(*n)
+	return &s
+}
+
+func headers(t *tomldoc.Table) (out []fly.MachineHTTPHeader) {
+	all := map[string]string{}
+	if v, _ := t.Any("headers"); isTable(v) {
+		h := t.Table("headers")
+		for _, name := range h.Keys() {
+			all[name] = text(h, name)
+		}
+	} else {
+		for _, h := range t.Tables("headers") { // {name, value}, how it was once written
+			all[h.String("name")] = text(h, "value")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, fly.MachineHTTPHeader{Name: name, Values: []string{all[name]}})
+	}
+	return out
+}

@@ -1,0 +1,262 @@
+package tomldoc
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+)
+
+// A Table is one table of a document. Asking for a key says that it is known.
+// A key of the wrong type is recorded as a mistake and then read as missing.
+type Table struct {
+	doc    *Doc
+	path   string
+	values map[string]any
+	known  []string
+	closed bool
+}
+
+// Path is the table's dotted name; "" for the root.
+func (t *Table) Path() string { return t.path }
+
+// Key is the dotted name of a key of this table.
+func (t *Table) Key(key string) string { return join(t.path, key) }
+
+// Has says whether key is there, of whatever type.
+func (t *Table) Has(key string) bool {
+	_, ok := t.Any(key)
+	return ok
+}
+
+// Keys are the names in this table, sorted. They all count as known.
+func (t *Table) Keys() []string {
+	keys := slices.Sorted(maps.Keys(t.values))
+	t.known = append(t.known, keys...)
+	return keys
+}
+
+// Any returns key's value as the decoder made it.
+func (t *Table) Any(key string) (any, bool) {
+	t.Know(key)
+	v, ok := t.values[key]
+	return v, ok
+}
+
+// Know says that these keys are known without reading them.
+func (t *Table) Know(keys ...string) { t.known = append(t.known, keys...) }
+
+// Errorf records a mistake at one of this table's keys, or with key == "" at
+// the table itself.
+func (t *Table) Errorf(key, format string, args ...any) { t.doc.Errorf(t.name(key), format, args...) }
+
+// Warnf is Errorf for what does no harm.
+func (t *Table) Warnf(key, format string, args ...any) { t.doc.Warnf(t.name(key), format, args...) }
+
+func (t *Table) name(key string) string {
+	if key == "" {
+		return t.path
+	}
+	return t.Key(key)
+}
+
+// String returns a string, "" if missing.
+func (t *Table) String(key string) string {
+	s, _ := get[string](t, key, "a string")
+	return s
+}
+
+// StringPtr returns a string, nil if missing.
+func (t *Table) StringPtr(key string) *string { return ptr(get[string](t, key, "a string")) }
+
+// Bool returns a boolean, nil if missing.
+func (t *Table) Bool(key string) *bool { return ptr(get[bool](t, key, "true or false")) }
+
+// Int returns a whole number that fits an int32, nil if missing.
+func (t *Table) Int(key string) *int {
+	v, ok := t.Any(key)
+	if !ok {
+		return nil
+	}
+	n, whole := v.(int64)
+	if f, ok := v.(float64); ok && f == math.Trunc(f) && math.Abs(f) < math.MaxInt32 {
+		n, whole = int64(f), true
+	}
+	switch {
+	case !whole:
+		t.mistyped(key, v, "a whole number")
+		return nil
+	case n > math.MaxInt32 || n < math.MinInt32:
+		t.Errorf(key, "%d is too large a number", n)
+		return nil
+	}
+	i := int(n)
+	return &i
+}
+
+// Float returns a number, nil if missing.
+func (t *Table) Float(key string) *float64 {
+	v, ok := t.Any(key)
+	if !ok {
+		return nil
+	}
+	switch n := v.(type) {
+	case int64:
+		f := float64(n)
+		return &f
+	case float64:
+		if !math.IsNaN(n) && !math.IsInf(n, 0) {
+			return &n
+		}
+	}
+	t.mistyped(key, v, "a number")
+	return nil
+}
+
+// Strings returns a list of strings, nil if missing.
+func (t *Table) Strings(key string) []string {
+	list, ok := get[[]any](t, key, "a list of strings")
+	if !ok {
+		return nil
+	}
+	out := make([]string, 0, len(list))
+	for i, v := range list {
+		s, ok := v.(string)
+		if !ok {
+			t.doc.Errorf(fmt.Sprintf("%s[%d]", t.Key(key), i), "want a string, have %s", kind(v))
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// Duration returns a length of time, nil if missing: a string with a unit, or
+// a bare number of units. With unit 0 a bare number is a mistake, and so is
+// less than nothing in any case.
+func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
+	v, ok := t.Any(key)
+	if !ok {
+		return nil
+	}
+	var d time.Duration
+	switch v := v.(type) {
+	case string:
+		var err error
+		if d, err = time.ParseDuration(v); err != nil {
+			t.Errorf(key, "%q is not a duration; write it like \"90s\", \"5m\" or \"1h30m\"", v)
+			return nil
+		}
+	case int64:
+		if unit == 0 {
+			t.Errorf(key, "%d of what? write it with a unit: \"%ds\"", v, v)
+			return nil
+		}
+		d = time.Duration(v) * unit
+		if d/unit != time.Duration(v) {
+			t.Errorf(key, "%d is too long", v)
+			return nil
+		}
+	default:
+		t.mistyped(key, v, "a duration like \"30s\"")
+		return nil
+	}
+	if d < 0 {
+		t.Errorf(key, "%s is less than nothing; want 0s or more", d)
+		return nil
+	}
+	return &d
+}
+
+// Table returns a table, nil if missing.
+func (t *Table) Table(key string) *Table {
+	values, ok := get[map[string]any](t, key, "a table")
+	if !ok {
+		return nil
+	}
+	return t.doc.table(t.Key(key), values)
+}
+
+// Tables returns a list of tables, [[key]]; a single [key] is a list of one.
+func (t *Table) Tables(key string) []*Table {
+	v, ok := t.Any(key)
+	if !ok {
+		return nil
+	}
+	if values, ok := v.(map[string]any); ok {
+		return []*Table{t.doc.table(t.Key(key), values)}
+	}
+	list, ok := v.([]any)
+	if !ok {
+		t.mistyped(key, v, "a list of tables")
+		return nil
+	}
+	var tables []*Table
+	for i, v := range list {
+		path := fmt.Sprintf("%s[%d]", t.Key(key), i)
+		if values, ok := v.(map[string]any); ok {
+			tables = append(tables, t.doc.table(path, values))
+		} else {
+			t.doc.Errorf(path, "want a table, have %s", kind(v))
+		}
+	}
+	return tables
+}
+
+// Ignore says that nothing more will be read of this table, and that what is
+// left in it is nobody's mistake.
+func (t *Table) Ignore() { t.closed = true }
+
+func (t *Table) unknown() {
+	if t.closed {
+		return
+	}
+	for key := range t.values {
+		if slices.Contains(t.known, key) {
+			continue
+		}
+		if near := Nearest(key, t.known); near != "" {
+			t.Errorf(key, "no such setting; did you mean %s?", near)
+		} else {
+			t.Errorf(key, "no such setting")
+		}
+	}
+}
+
+func (t *Table) mistyped(key string, v any, want string) {
+	t.Errorf(key, "want %s, have %s", want, kind(v))
+}
+
+func get[T any](t *Table, key, want string) (T, bool) {
+	v, ok := t.Any(key)
+	if !ok {
+		return *new(T), false
+	}
+	typed, ok := v.(T)
+	if !ok {
+		t.mistyped(key, v, want)
+	}
+	return typed, ok
+}
+
+func ptr[T any](v T, ok bool) *T {
+	if !ok {
+		return nil
+	}
+	return &v
+}
+
+func kind(v any) string {
+	switch v := v.(type) {
+	case string:
+		return fmt.Sprintf("the string %.40q", v)
+	case int64, float64, bool:
+		return fmt.Sprintf("%v", v)
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "a table"
+	}
+	return "a date"
+}

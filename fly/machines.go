@@ -1,0 +1,166 @@
+package fly
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// A Create is a machine to be made.
+type Create struct {
+	Name   string          `json:"name,omitempty"` // "" lets Fly choose
+	Region string          `json:"region,omitempty"`
+	Config json.RawMessage `json:"-"`
+	// SkipLaunch leaves it stopped.
+	SkipLaunch bool `json:"skip_launch,omitempty"`
+	// SkipServiceRegistration makes it cordoned from birth: checked, but
+	// without traffic until it is uncordoned.
+	SkipServiceRegistration bool `json:"skip_service_registration,omitempty"`
+	// MinSecretsVersion is the version of the app's secrets that it must see.
+	MinSecretsVersion uint64 `json:"min_secrets_version,omitempty"`
+	// LeaseTTL in seconds, if not 0, leases it at once: the nonce is in the answer.
+	LeaseTTL int `json:"lease_ttl,omitempty"`
+}
+
+// An Update is another version of a machine. Region and name can't change.
+type Update struct {
+	Config json.RawMessage `json:"-"` // the whole: there are no partial updates
+	Region string          `json:"region,omitempty"`
+	// CurrentVersion, if set, is the InstanceID that the machine must have: if
+	// it has another, nothing is changed and the error is ErrPrecondition.
+	CurrentVersion string `json:"current_version,omitempty"`
+	// SkipLaunch leaves it stopped; without it a stopped machine is started.
+	SkipLaunch        bool   `json:"skip_launch,omitempty"`
+	MinSecretsVersion uint64 `json:"min_secrets_version,omitempty"`
+	Nonce             string `json:"-"` // of the lease on it
+}
+
+// A Wait is a state to wait for.
+type Wait struct {
+	State   string        // started (also ""), stopped, suspended, destroyed, settled
+	Version string        // the InstanceID meant; "" is whichever there is
+	Timeout time.Duration // Fly allows 1s to 60s; others are brought into it
+}
+
+// Machines lists the machines of app, sorted by ID, without destroyed ones.
+func (c *Client) Machines(ctx context.Context, app string) ([]Machine, error) {
+	var all []Machine
+	err := c.do(ctx, onMachine("list machines of "+app, "list", http.MethodGet, app, ""), &all)
+	if err != nil {
+		return nil, err
+	}
+	kept := all[:0]
+	for _, m := range all {
+		if m.State != "destroyed" {
+			kept = append(kept, withoutFakes(m))
+		}
+	}
+	slices.SortFunc(kept, func(a, b Machine) int { return cmp.Compare(a.ID, b.ID) })
+	return kept, nil
+}
+
+// Machine reads one machine. A destroyed one stays readable for a while.
+func (c *Client) Machine(ctx context.Context, app, id string) (Machine, error) {
+	var m Machine
+	err := c.do(ctx, onMachine("read machine "+id, "get", http.MethodGet, app, id), &m)
+	return withoutFakes(m), err
+}
+
+// Create makes a machine. Fly knows no idempotency key: after
+// ErrUnknownOutcome look for one of that name before trying again.
+func (c *Client) Create(ctx context.Context, app string, in Create) (Machine, error) {
+	var m Machine
+	req := onMachine("create machine "+in.Name+" in "+app, "create", http.MethodPost, app, "")
+	err := c.doConfig(ctx, req, in, in.Config, &m)
+	return withoutFakes(m), err
+}
+
+// Update gives machine id another config, and reboots it.
+func (c *Client) Update(ctx context.Context, app, id string, in Update) (Machine, error) {
+	var m Machine
+	req := onMachine("update machine "+id, "update", http.MethodPost, app, id)
+	req.nonce = in.Nonce
+	err := c.doConfig(ctx, req, in, in.Config, &m)
+	return withoutFakes(m), err
+}
+
+func (c *Client) doConfig(ctx context.Context, req call, in any, config json.RawMessage, out any) error {
+	body, err := withConfig(encode(in), config)
+	if err != nil {
+		return &Error{Op: req.op, mutation: true, unsent: true, kind: ErrInvalid, cause: err}
+	}
+	req.body = body
+	return c.do(ctx, req, out)
+}
+
+// Start starts a stopped machine with the config it has. It does not wait.
+func (c *Client) Start(ctx context.Context, app, id, nonce string) error {
+	return c.verb(ctx, app, id, "start", nonce, nil)
+}
+
+// Stop stops a machine with its own kill signal and timeout. It does not wait.
+func (c *Client) Stop(ctx context.Context, app, id, nonce string) error {
+	return c.verb(ctx, app, id, "stop", nonce, encode(map[string]string{"id": id}))
+}
+
+// Cordon takes a machine out of traffic. It may be called twice.
+func (c *Client) Cordon(ctx context.Context, app, id, nonce string) error {
+	return c.verb(ctx, app, id, "cordon", nonce, nil)
+}
+
+// Uncordon puts a machine into traffic. It may be called twice.
+func (c *Client) Uncordon(ctx context.Context, app, id, nonce string) error {
+	return c.verb(ctx, app, id, "uncordon", nonce, nil)
+}
+
+// Destroy kills a machine and removes it. It does not wait.
+func (c *Client) Destroy(ctx context.Context, app, id, nonce string) error {
+	req := onMachine("destroy machine "+id, "destroy", http.MethodDelete, app, id)
+	req.query = url.Values{"force": {"true"}, "kill": {"true"}} // the docs' word and flyctl's
+	req.nonce = nonce
+	return c.do(ctx, req, nil)
+}
+
+// Wait returns nil once the machine is in the state, ErrTimeout when that took
+// longer than Fly waits, ErrInvalid when it can't get there any more, and
+// ErrNotFound when it is gone.
+func (c *Client) Wait(ctx context.Context, app, id string, w Wait) error {
+	state := cmp.Or(w.State, "started")
+	seconds := min(max(int(w.Timeout.Round(time.Second)/time.Second), 1), 60)
+	req := onMachine("wait for machine "+id+" to be "+state, "wait", http.MethodGet, app, id, "wait")
+	req.query = url.Values{"state": {state}, "timeout": {strconv.Itoa(seconds)}}
+	if w.Version != "" {
+		// flyctl says version, the docs say instance_id.
+		req.query.Set("version", w.Version)
+		req.query.Set("instance_id", w.Version)
+	}
+	return c.do(ctx, req, nil)
+}
+
+// SetMetadata sets one key of a machine's metadata, without a reboot and
+// without a lease.
+func (c *Client) SetMetadata(ctx context.Context, app, id, key, value string) error {
+	req := onMachine("set metadata "+key+" of machine "+id, "metadata", http.MethodPost, app, id, "metadata", key)
+	req.body = encode(map[string]string{"value": value})
+	return c.do(ctx, req, nil)
+}
+
+func (c *Client) verb(ctx context.Context, app, id, verb, nonce string, body []byte) error {
+	req := onMachine(verb+" machine "+id, verb, http.MethodPost, app, id, verb)
+	req.nonce, req.body = nonce, body
+	return c.do(ctx, req, nil)
+}
+
+// onMachine is a call below the machines of app; id may be "".
+func onMachine(op, action, method, app, id string, more ...string) call {
+	path := []string{"apps", app, "machines"}
+	if id != "" || len(more) > 0 {
+		path = append(append(path, id), more...)
+	}
+	return call{op: op, action: action, app: app, machine: id, method: method, path: path}
+}

@@ -1,0 +1,216 @@
+package fly
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Bounds of what is read of an answer.
+const (
+	maxAnswer  = 16 << 20
+	maxMessage = 2 << 10
+)
+
+const nonceHeader = "fly-machine-lease-nonce"
+
+// A call is one request: what is asked of whom.
+type call struct {
+	op       string // for people: "update machine 3d8d…"
+	action   string // for the limiter
+	app      string
+	machine  string
+	method   string
+	path     []string // below the API's root, escaped one by one
+	query    url.Values
+	body     []byte
+	nonce    string
+	read     bool // changes nothing, though it may be a POST
+	uiex     bool // below /api/v1 of the release records
+	api      bool // below the root of the GraphQL and logs API
+	unbooked bool // the limiter does not count it
+}
+
+// do sends the request, once, and decodes the answer into out.
+func (c *Client) do(ctx context.Context, in call, out any) error {
+	fail := &Error{Op: in.op, mutation: !in.read && in.method != http.MethodGet, unsent: true}
+	req, err := c.request(ctx, in)
+	if err != nil {
+		fail.cause, fail.kind = err, ErrInvalid
+		return fail
+	}
+	if !c.Unlimited && !in.unbooked {
+		key := limitKey{in.app, in.machine, cmp.Or(in.action, in.method)}
+		if err := c.limits.wait(ctx, key, !fail.mutation); err != nil {
+			return limited(ctx, fail, err)
+		}
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		fail.cause, fail.unsent = c.hush(err), neverSent(err)
+		return fail
+	}
+	defer resp.Body.Close()
+	fail.unsent = false
+	fail.RequestID = resp.Header.Get("fly-request-id")
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(body) > maxAnswer {
+		err = fmt.Errorf("the answer is longer than %d MB", maxAnswer>>20)
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		fail.Status = resp.StatusCode
+		fail.RetryAfter = retryAfter(resp.Header.Get("Retry-After"))
+		fail.Code, fail.Message = c.words(body)
+		return fail
+	}
+	if err != nil {
+		fail.cause, fail.kind = err, ErrMalformed
+		return fail
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		fail.cause = fmt.Errorf("its answer of %d bytes is not what was expected: %w", len(body), err)
+		fail.kind = ErrMalformed
+		return fail
+	}
+	return nil
+}
+
+// limited is the error for a request that the limiter could not let through.
+func limited(ctx context.Context, fail *Error, err error) error {
+	fail.cause, fail.kind = err, ErrRateLimited
+	if ctx.Err() != nil {
+		fail.cause = ctx.Err()
+	}
+	return fail
+}
+
+// request makes the request as fly-go would: with its headers and the token
+// in the form that the API wants. Where it goes is ours.
+func (c *Client) request(ctx context.Context, in call) (*http.Request, error) {
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	for _, p := range in.path {
+		if p == "" || p == "." || p == ".." {
+			return nil, fmt.Errorf("%q is no name", p)
+		}
+	}
+	req, err := c.flaps.NewRequest(ctx, in.method, "/", nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	base, prefix := cmp.Or(c.FlapsURL, DefaultFlapsURL), "/v1"
+	if in.uiex {
+		base, prefix = cmp.Or(c.UIEXURL, DefaultAPIURL), "/api/v1"
+		req.Header.Set("Authorization", "Bearer "+c.tokens.All())
+	} else if in.api {
+		base, prefix = cmp.Or(c.APIURL, DefaultAPIURL), ""
+		req.Header.Set("Authorization", c.tokens.GraphQLHeader())
+	}
+	root, err := url.Parse(strings.TrimRight(base, "/") + prefix)
+	if err != nil || root.Host == "" {
+		return nil, fmt.Errorf("%q is no address of an API: it should be like %s", base, DefaultFlapsURL)
+	}
+	req.URL = root.JoinPath(escaped(in.path)...)
+	req.URL.RawQuery = in.query.Encode()
+	req.Host = ""
+	req.Header.Set("User-Agent", "release (github.com/microbima/release)")
+	req.Header.Set("Accept", "application/json")
+	if in.nonce != "" {
+		req.Header.Set(nonceHeader, in.nonce)
+	}
+	if in.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+		// With GetBody the transport can use another connection when it could
+		// not write a single byte to the first. It never does after one.
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in.body)), nil }
+		req.Body, _ = req.GetBody()
+		req.ContentLength = int64(len(in.body))
+	}
+	return req, nil
+}
+
+func escaped(path []string) []string {
+	out := make([]string, len(path))
+	for i, p := range path {
+		out[i] = url.PathEscape(p)
+	}
+	return out
+}
+
+// words takes Fly's error apart: its status word and its message, or whatever
+// it said instead of them.
+func (c *Client) words(body []byte) (code, message string) {
+	var e struct{ Error, Message, Status string }
+	if json.Unmarshal(body, &e) == nil && cmp.Or(e.Message, e.Error) != "" {
+		message = cmp.Or(e.Message, e.Error)
+	} else {
+		message = strings.TrimSpace(string(body))
+	}
+	if len(message) > maxMessage {
+		message = message[:maxMessage] + "…"
+	}
+	return e.Status, c.without(strings.ToValidUTF8(message, "?"))
+}
+
+// hush keeps what an error of the HTTP client says about the cause, and drops
+// the method and address around it.
+func (c *Client) hush(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if s := err.Error(); c.without(s) != s {
+		return errors.New(c.without(s))
+	}
+	return err
+}
+
+// retryAfter reads the header in either of its forms; 0 if there is none.
+func retryAfter(h string) time.Duration {
+	if s, err := strconv.ParseFloat(h, 64); err == nil && s >= 0 && s < 1e6 {
+		return time.Duration(s * float64(time.Second))
+	}
+	if t, err := http.ParseTime(h); err == nil {
+		return max(0, time.Until(t))
+	}
+	return 0
+}
+
+// encode is JSON without HTML escapes.
+func encode(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // only our own types come here, and those marshal
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// withConfig puts a machine config into an encoded object, byte for byte: the
+// encoder would respell it.
+func withConfig(object []byte, config json.RawMessage) ([]byte, error) {
+	if !json.Valid(config) {
+		return nil, errors.New("the machine config is not JSON")
+	}
+	object = bytes.TrimSuffix(object, []byte("}"))
+	if len(object) > 1 {
+		object = append(object, ',')
+	}
+	object = append(object, `"config":`...)
+	object = append(object, config...)
+	return append(object, '}'), nil
+}
