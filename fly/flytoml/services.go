@@ -31,12 +31,10 @@ func (r *reader) httpService(t *tomldoc.Table) service {
 	s := r.commonService(t)
 	s.Protocol = "tcp"
 	http, https := 80, 443
+	options := r.httpOptions(t)
 	s.Ports = []fly.MachinePort{
-		{Port: &http, Handlers: []string{"http"}, ForceHTTPS: value(t.Bool("force_https"))},
-		{Port: &https, Handlers: []string{"http", "tls"}, TLSOptions: r.tlsOptions(t)},
-	}
-	for i := range s.Ports {
-		s.Ports[i].HTTPOptions = r.httpOptions(t)
+		{Port: &http, Handlers: []string{"http"}, ForceHTTPS: value(t.Bool("force_https")), HTTPOptions: options},
+		{Port: &https, Handlers: []string{"http", "tls"}, HTTPOptions: options, TLSOptions: r.tlsOptions(t)},
 	}
 	for _, c := range t.Tables("checks") {
 		// A bare number is nanoseconds here, and milliseconds everywhere else.
