@@ -1,0 +1,113 @@
+package git
+
+import (
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+// How much of a revision's configuration is read. A folder of fly.toml files is
+// a thousand times smaller.
+const (
+	maxFiles = 2000
+	maxBytes = 16 << 20
+)
+
+// A blob is one file of a tree.
+type blob struct {
+	hash, path string
+	size       int
+}
+
+// files reads release.toml and infra of a commit out of the object store. Not
+// by git archive, which obeys the repository's attributes and may leave out or
+// change files.
+func files(ctx context.Context, dir, commit string) (fs.FS, error) {
+	blobs, err := list(ctx, dir, commit)
+	if err != nil {
+		return nil, err
+	}
+	var ask strings.Builder
+	for _, b := range blobs {
+		ask.WriteString(b.hash + "\n")
+	}
+	var answer bytes.Buffer
+	err = command{dir: dir, stdin: strings.NewReader(ask.String()), stdout: &answer, args: []string{"cat-file", "--batch"}}.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return pack(blobs, bufio.NewReader(&answer))
+}
+
+// list names the files to read, and refuses what would not be what it seems.
+func list(ctx context.Context, dir, commit string) ([]blob, error) {
+	out, err := output(ctx, dir, "ls-tree", "-r", "-z", "-l", "--full-tree", commit, "--", "release.toml", "infra")
+	if err != nil {
+		return nil, err
+	}
+	var blobs []blob
+	total := 0
+	for entry := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
+		meta, path, ok := strings.Cut(entry, "\t")
+		field := strings.Fields(meta)
+		if !ok || len(field) != 4 {
+			continue // nothing there at all
+		}
+		switch field[0] {
+		case "100644", "100755":
+		case "120000":
+			if path == "release.toml" || strings.HasPrefix(path, "infra/fly/") {
+				return nil, fmt.Errorf("%s is a symbolic link, which is not followed: commit the file itself: %w", path, ErrUnsafe)
+			}
+			continue
+		default:
+			continue // a submodule
+		}
+		size, err := strconv.Atoi(field[3])
+		if err != nil {
+			return nil, fmt.Errorf("git ls-tree: size of %s: %w", path, err)
+		}
+		if total += size; total > maxBytes || len(blobs) == maxFiles {
+			return nil, fmt.Errorf("infra holds more than %d files or %d MB: only configuration belongs there (reached at %s): %w",
+				maxFiles, maxBytes>>20, path, ErrUnsafe)
+		}
+		blobs = append(blobs, blob{hash: field[2], path: path, size: size})
+	}
+	return blobs, nil
+}
+
+// pack makes a file system of what git cat-file --batch answered: a zip, the
+// one in the standard library that is read-only, in memory and checked.
+func pack(blobs []blob, answer *bufio.Reader) (fs.FS, error) {
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for _, f := range blobs {
+		head, err := answer.ReadString('\n')
+		if err != nil {
+			return nil, fmt.Errorf("git cat-file: %s: %w", f.path, err)
+		}
+		if want := fmt.Sprintf("%s blob %d\n", f.hash, f.size); head != want {
+			return nil, fmt.Errorf("git cat-file: %s: got %q", f.path, head)
+		}
+		dst, err := w.CreateHeader(&zip.FileHeader{Name: f.path, Method: zip.Store})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := io.CopyN(dst, answer, int64(f.size)); err != nil {
+			return nil, fmt.Errorf("git cat-file: %s: %w", f.path, err)
+		}
+		if _, err := answer.Discard(1); err != nil {
+			return nil, fmt.Errorf("git cat-file: %s: %w", f.path, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+}

@@ -1,0 +1,174 @@
+package git
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/microbima/release/release"
+)
+
+// A Mirror is a worker's cache of repositories: a bare one for each address,
+// and exact checkouts of single commits made from it. Several workers may share
+// one directory.
+type Mirror struct {
+	Dir string // made when it is missing
+}
+
+// Revision is what is known of a commit of the repository at url, fetched if it
+// is not here yet. A commit that url does not have is ErrUnknown.
+func (m *Mirror) Revision(ctx context.Context, url, commit string) (release.Revision, error) {
+	var rev release.Revision
+	err := m.with(ctx, url, commit, func(r *mirrored) error {
+		revs, err := history(ctx, r.git, true, 1, commit)
+		if err == nil {
+			rev = revs[0]
+		}
+		return err
+	})
+	return rev, err
+}
+
+// Files are release.toml and infra of a commit, as Repo.Files gives them.
+func (m *Mirror) Files(ctx context.Context, url, commit string) (out fs.FS, err error) {
+	err = m.with(ctx, url, commit, func(r *mirrored) error {
+		out, err = files(ctx, r.git, commit)
+		return err
+	})
+	return out, err
+}
+
+// with fetches the commit and calls fn while nobody else changes the mirror.
+func (m *Mirror) with(ctx context.Context, url, commit string, fn func(*mirrored) error) error {
+	r, err := m.repository(url)
+	if err != nil {
+		return err
+	}
+	return r.locked(ctx, func() error {
+		if err := r.fetch(ctx, commit); err != nil {
+			return err
+		}
+		return fn(r)
+	})
+}
+
+// A mirrored is the place of one repository in the cache.
+type mirrored struct {
+	url       string
+	dir       string // everything below
+	git       string // the bare repository
+	checkouts string // one directory and one lock file for each checkout in use
+}
+
+// repository is where url's mirror is, or will be. The address is checked here,
+// before anything is run with it.
+func (m *Mirror) repository(url string) (*mirrored, error) {
+	if err := checkURL(url); err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(m.Dir)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte(url))
+	dir = filepath.Join(dir, hex.EncodeToString(sum[:8]))
+	return &mirrored{url: url, dir: dir, git: filepath.Join(dir, "mirror.git"), checkouts: filepath.Join(dir, "checkouts")}, nil
+}
+
+// locked calls fn while no other process or goroutine works on this mirror.
+func (r *mirrored) locked(ctx context.Context, fn func() error) error {
+	if err := os.MkdirAll(r.checkouts, 0o700); err != nil {
+		return err
+	}
+	lock := flock.New(filepath.Join(r.dir, "lock"))
+	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+		return fmt.Errorf("wait for the mirror of %s: %w", plain(r.url), err)
+	}
+	return errors.Join(fn(), lock.Unlock())
+}
+
+// fetch brings the commit here unless it is. It asks for the commit alone
+// first, which also works for one that no branch holds; servers that hand out
+// branches only are asked for those.
+func (r *mirrored) fetch(ctx context.Context, commit string) error {
+	if err := checkCommit(commit); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(r.git, "HEAD")); errors.Is(err, fs.ErrNotExist) {
+		if err := (command{dir: r.dir, own: true, args: []string{"init", "--quiet", "--bare", r.git}}).run(ctx); err != nil {
+			return err
+		}
+	}
+	if r.has(ctx, commit) {
+		return nil
+	}
+	// The ref keeps the commit from being collected as garbage.
+	alone := r.ask(ctx, "+"+commit+":refs/release/"+commit)
+	if r.has(ctx, commit) {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return alone
+	}
+	if err := r.ask(ctx, "+refs/heads/*:refs/origin/heads/*", "+refs/tags/*:refs/origin/tags/*"); err != nil {
+		return fmt.Errorf("fetch %s: %w", plain(r.url), err)
+	}
+	if r.has(ctx, commit) {
+		return nil
+	}
+	return fmt.Errorf("%w %s: %s does not have it: push it there first", ErrUnknown, commit, plain(r.url))
+}
+
+func (r *mirrored) ask(ctx context.Context, refs ...string) error {
+	args := append([]string{"fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--prune", "--end-of-options", r.url}, refs...)
+	return command{dir: r.git, args: args}.run(ctx)
+}
+
+func (r *mirrored) has(ctx context.Context, commit string) bool {
+	return command{dir: r.git, own: true, args: []string{"cat-file", "-e", commit + "^{commit}"}}.run(ctx) == nil
+}
+
+var (
+	hash = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	scp  = regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^:]`)
+)
+
+// checkCommit lets full hashes pass: a branch would be something else tomorrow.
+func checkCommit(commit string) error {
+	if !hash.MatchString(commit) {
+		return fmt.Errorf("%w %q: a commit is 40 hex digits here", ErrUnknown, commit)
+	}
+	return nil
+}
+
+// checkURL lets pass what git may be told to fetch from.
+func checkURL(address string) error {
+	if filepath.IsAbs(address) || scp.MatchString(address) {
+		return nil
+	}
+	u, err := url.Parse(address)
+	if err == nil && (u.Scheme == "https" || u.Scheme == "ssh") && u.Host != "" && !strings.HasPrefix(u.Host, "-") {
+		return nil
+	}
+	if err == nil && u.Scheme == "file" && filepath.IsAbs(u.Path) {
+		return nil
+	}
+	return fmt.Errorf("repository %q: %w: it should be https://…, ssh://…, user@host:path or an absolute path", plain(cmp.Or(address, "(none)")), ErrUnsafe)
+}
+
+// isPath says whether git would take the address for a path.
+func isPath(address string) bool {
+	return !strings.Contains(address, "://") && !scp.MatchString(address)
+}

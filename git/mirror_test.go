@@ -1,0 +1,273 @@
+package git
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gofrs/flock"
+)
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// left are the checkouts that a mirror still holds.
+func left(t *testing.T, m *Mirror) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(m.Dir, "*", "checkouts", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestCheckoutIsTheCommitAndGoesAway(t *testing.T) {
+	c := newClone(t)
+	c.write("a", "1\r\n")
+	c.write("big", "version https://git-lfs.github.com/spec/v1\n")
+	c.write(".gitattributes", "big filter=lfs\n")
+	hook := filepath.Join(c.dir, "hook-ran")
+	for _, dir := range []string{c.dir + "/.git/hooks/post-checkout", c.dir + "/.git/hooks/post-upload-pack"} {
+		if err := os.WriteFile(dir, []byte("#!/bin/sh\ntouch "+hook+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := c.commit("one")
+	c.write("a", "2")
+	two := c.commit("two")
+	m := &Mirror{Dir: filepath.Join(t.TempDir(), "cache")}
+
+	for commit, want := range map[string]string{one: "1\r\n", two: "2"} {
+		var was string
+		err := m.Checkout(t.Context(), c.dir, commit, func(dir string) error {
+			was = dir
+			if got := read(t, filepath.Join(dir, "a")); got != want {
+				t.Errorf("a: got %q; want %q", got, want)
+			}
+			// What tests leave behind must not stay, even if it is read-only.
+			if err := os.Mkdir(filepath.Join(dir, "made"), 0o755); err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(dir, "made", "file"), nil, 0o444); err != nil {
+				return err
+			}
+			return os.Chmod(filepath.Join(dir, "made"), 0o555)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(was); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there: %v", was, err)
+		}
+	}
+	if got := left(t, m); len(got) > 0 {
+		t.Errorf("left behind: %v", got)
+	}
+	if _, err := os.Stat(hook); err == nil {
+		t.Error("a hook ran")
+	}
+}
+
+func TestACommitThatNoBranchHoldsIsFetched(t *testing.T) {
+	c := newClone(t)
+	c.commit("one")
+	c.write("release.toml", "x")
+	lost := c.commit("two")
+	c.git("reset", "--quiet", "--hard", "HEAD~1")
+	m := &Mirror{Dir: t.TempDir()}
+	rev, err := m.Revision(t.Context(), c.dir, lost)
+	if err != nil || rev.Subject != "two" {
+		t.Errorf("got %+v, %v", rev, err)
+	}
+	fsys, err := m.Files(t.Context(), c.dir, lost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := fs.ReadFile(fsys, "release.toml"); string(b) != "x" {
+		t.Errorf("release.toml: %q, %v", b, err)
+	}
+}
+
+func TestWhatTheMirrorHasNeedsNoRemote(t *testing.T) {
+	c := newClone(t)
+	commit := c.commit("one")
+	m := &Mirror{Dir: t.TempDir()}
+	if _, err := m.Revision(t.Context(), c.dir, commit); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(c.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Checkout(t.Context(), c.dir, commit, func(string) error { return nil }); err != nil {
+		t.Errorf("with the remote gone: %v", err)
+	}
+}
+
+func TestUnknownCommitsAndWrongAddresses(t *testing.T) {
+	c := newClone(t)
+	c.commit("one")
+	m := &Mirror{Dir: t.TempDir()}
+	never := func(string) error { t.Error("called"); return nil }
+	nowhere := strings.Repeat("ab", 20)
+	wantErr(t, m.Checkout(t.Context(), c.dir, nowhere, never), ErrUnknown, nowhere, "push it")
+	wantErr(t, m.Checkout(t.Context(), c.dir, "main", never), ErrUnknown)
+	for _, url := range []string{"", "--upload-pack=touch x", "ext::sh -c touch% x", "relative/path", "http://example.com/a", "https://", "-oProxyCommand=x@h:p"} {
+		wantErr(t, m.Checkout(t.Context(), url, nowhere, never), ErrUnsafe, "https://")
+	}
+	var failed *Error
+	if err := m.Checkout(t.Context(), filepath.Join(c.dir, "gone"), nowhere, never); !errors.As(err, &failed) || errors.Is(err, ErrUnknown) {
+		t.Errorf("a repository that is away: got %v; want git's words, and no verdict on the commit", err)
+	}
+}
+
+func TestLinksOutOfTheCheckoutAreRefused(t *testing.T) {
+	for target, ok := range map[string]bool{
+		"a": true, "dir/../a": true, "missing": true, "/etc/passwd": false, "../../x": false, "/": false,
+		"up/../x": false, // up leads to the directory above by way of dir
+	} {
+		t.Run(strings.ReplaceAll(target, "/", "_"), func(t *testing.T) {
+			c := newClone(t)
+			c.write("a", "")
+			c.write("dir/b", "")
+			for name, to := range map[string]string{"up": ".", "link": target} {
+				if err := os.Symlink(to, filepath.Join(c.dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m, called := &Mirror{Dir: t.TempDir()}, false
+			err := m.Checkout(t.Context(), c.dir, c.commit("links"), func(string) error { called = true; return nil })
+			if ok != (err == nil) || ok != called {
+				t.Errorf("got %v, called: %v; want ok: %v", err, called, ok)
+			}
+			if !ok {
+				wantErr(t, err, ErrUnsafe, "link is a symbolic link")
+			}
+			if got := left(t, m); len(got) > 0 {
+				t.Errorf("left behind: %v", got)
+			}
+		})
+	}
+}
+
+func TestCheckoutsSideBySide(t *testing.T) {
+	c := newClone(t)
+	c.write("a", "1")
+	one := c.commit("one")
+	c.write("a", "2")
+	two := c.commit("two")
+	m := &Mirror{Dir: t.TempDir()}
+	var both, done sync.WaitGroup
+	both.Add(4)
+	for i := range 4 {
+		done.Go(func() {
+			commit, want := one, "1"
+			if i%2 == 1 {
+				commit, want = two, "2"
+			}
+			err := m.Checkout(t.Context(), c.dir, commit, func(dir string) error {
+				both.Done()
+				both.Wait() // all four exist now
+				if got := read(t, filepath.Join(dir, "a")); got != want {
+					t.Errorf("got %q; want %q", got, want)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
+	if got := left(t, m); len(got) > 0 {
+		t.Errorf("left behind: %v", got)
+	}
+}
+
+func TestWhatADeadWorkerLeftIsRemoved(t *testing.T) {
+	c := newClone(t)
+	commit := c.commit("one")
+	m := &Mirror{Dir: t.TempDir()}
+	err := m.Checkout(t.Context(), c.dir, commit, func(dir string) error {
+		parent := filepath.Dir(dir)
+		for _, path := range []string{"dead/file", "unlocked/file"} {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(parent, path)), 0o755); err != nil {
+				return err
+			}
+		}
+		if err := os.WriteFile(filepath.Join(parent, "dead.lock"), nil, 0o644); err != nil {
+			return err
+		}
+		// A checkout within a checkout prunes, and leaves alone what is in use.
+		err := m.Checkout(t.Context(), c.dir, commit, func(string) error {
+			for _, name := range []string{"dead", "dead.lock", "unlocked"} {
+				if _, err := os.Stat(filepath.Join(parent, name)); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s is still there", name)
+				}
+			}
+			return nil
+		})
+		if _, gone := os.Stat(filepath.Join(dir, ".git")); gone != nil {
+			t.Errorf("a checkout in use was removed: %v", gone)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheCheckoutGoesWhenTheWorkIsCancelledOrPanics(t *testing.T) {
+	c := newClone(t)
+	commit := c.commit("one")
+	m := &Mirror{Dir: t.TempDir()}
+	ctx, cancel := context.WithCancel(t.Context())
+	err := m.Checkout(ctx, c.dir, commit, func(string) error { cancel(); return ctx.Err() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = m.Checkout(t.Context(), c.dir, commit, func(string) error { panic("x") })
+	}()
+	if got := left(t, m); len(got) > 0 {
+		t.Errorf("left behind: %v", got)
+	}
+}
+
+func TestWaitingForAMirrorEndsWithTheContext(t *testing.T) {
+	c := newClone(t)
+	commit := c.commit("one")
+	m := &Mirror{Dir: t.TempDir()}
+	r, err := m.repository(c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	other := flock.New(filepath.Join(r.dir, "lock"))
+	if err := other.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.Revision(ctx, c.dir, commit); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

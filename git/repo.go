@@ -1,0 +1,175 @@
+package git
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agext/levenshtein"
+
+	"github.com/microbima/release/release"
+)
+
+// A Repo is a person's worktree. It is only ever read.
+type Repo struct {
+	Dir string // its top directory
+}
+
+// Open finds the worktree that dir is in. Without one the error is
+// ErrNotRepository.
+func Open(ctx context.Context, dir string) (*Repo, error) {
+	top, err := line(ctx, dir, "rev-parse", "--show-toplevel")
+	var failed *Error
+	switch {
+	case err == nil:
+		return &Repo{Dir: top}, nil
+	case errors.As(err, &failed) && isExit(failed) && strings.Contains(failed.Words, "dubious ownership"):
+		return nil, err // git says what to do
+	case errors.As(err, &failed) && isExit(failed):
+		return nil, fmt.Errorf("%s: %w: go to the clone that holds release.toml, or make one with git clone", dir, ErrNotRepository)
+	}
+	return nil, err
+}
+
+func isExit(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit)
+}
+
+// Resolve is the commit that rev names: a branch, a tag, the start of a hash;
+// "" is HEAD. An unknown one is ErrUnknown with the names nearest to it.
+func (r *Repo) Resolve(ctx context.Context, rev string) (release.Revision, error) {
+	rev = cmp.Or(rev, "HEAD")
+	commit, err := line(ctx, r.Dir, "rev-parse", "--verify", "--quiet", "--end-of-options", rev+"^{commit}")
+	if isExit(err) || err == nil && !hash.MatchString(commit) { // ^main is "all but main"
+		return release.Revision{}, r.unknown(ctx, rev)
+	}
+	if err != nil {
+		return release.Revision{}, err
+	}
+	revs, err := history(ctx, r.Dir, false, 1, commit)
+	if err != nil {
+		return release.Revision{}, err
+	}
+	return revs[0], nil
+}
+
+// unknown says what could have been meant.
+func (r *Repo) unknown(ctx context.Context, rev string) error {
+	if rev == "HEAD" {
+		return fmt.Errorf("%w HEAD: %s has no commit yet", ErrUnknown, r.Dir)
+	}
+	out, err := output(ctx, r.Dir, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", "refs/tags", "refs/remotes")
+	if err != nil {
+		return err
+	}
+	names := slices.DeleteFunc(strings.Fields(out), func(n string) bool { return strings.HasSuffix(n, "/HEAD") })
+	far := func(name string) int { return levenshtein.Distance(rev, name, nil) }
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(far(a), far(b)) })
+	if len(names) == 0 {
+		return fmt.Errorf("%w %q: there is no such commit, branch or tag here", ErrUnknown, rev)
+	}
+	return fmt.Errorf("%w %q: there is no such commit, branch or tag here; nearest are: %s (git fetch brings what others pushed)",
+		ErrUnknown, rev, strings.Join(names[:min(3, len(names))], ", "))
+}
+
+// Dirty says whether the worktree has something that is in no commit: changed
+// files, or new ones that are not ignored.
+func (r *Repo) Dirty(ctx context.Context) (bool, error) {
+	out, err := output(ctx, r.Dir, "status", "--porcelain", "-z", "--untracked-files=normal")
+	return out != "", err
+}
+
+// Pushed says whether a branch of the remote holds the commit, as far as this
+// clone knows: the network is not asked.
+func (r *Repo) Pushed(ctx context.Context, commit, remote string) (bool, error) {
+	if err := checkCommit(commit); err != nil {
+		return false, err
+	}
+	out, err := output(ctx, r.Dir, "for-each-ref", "--format=%(refname)", "--count=1", "--contains="+commit, "refs/remotes/"+remote+"/")
+	return out != "", err
+}
+
+// Remote is the address of the remote called name, or "" when there is none. A
+// path comes back absolute.
+func (r *Repo) Remote(ctx context.Context, name string) (string, error) {
+	known, err := output(ctx, r.Dir, "remote")
+	if err != nil || !slices.Contains(strings.Fields(known), name) {
+		return "", err
+	}
+	url, err := line(ctx, r.Dir, "remote", "get-url", "--", name)
+	if err != nil {
+		return "", err
+	}
+	if isPath(url) && !filepath.IsAbs(url) {
+		url = filepath.Join(r.Dir, url)
+	}
+	return url, nil
+}
+
+// Branch is the branch that is checked out, or "" for a detached HEAD.
+func (r *Repo) Branch(ctx context.Context) (string, error) {
+	name, err := line(ctx, r.Dir, "symbolic-ref", "--quiet", "--short", "HEAD")
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return "", nil
+	}
+	return name, err
+}
+
+// Log is what to has and from has not, newest first, at most limit of them.
+// With from == "" it is the history of to.
+func (r *Repo) Log(ctx context.Context, from, to string, limit int) ([]release.Revision, error) {
+	last, err := r.Resolve(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	if from == "" {
+		return history(ctx, r.Dir, false, limit, last.Commit)
+	}
+	first, err := r.Resolve(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	return history(ctx, r.Dir, false, limit, first.Commit+".."+last.Commit)
+}
+
+// Files are release.toml and infra of a commit, read-only and in memory. What
+// lies in the worktree is not looked at.
+func (r *Repo) Files(ctx context.Context, commit string) (fs.FS, error) {
+	if err := checkCommit(commit); err != nil {
+		return nil, err
+	}
+	return files(ctx, r.Dir, commit)
+}
+
+// history reads at most limit commits of a range made of hashes.
+func history(ctx context.Context, dir string, own bool, limit int, commits string) ([]release.Revision, error) {
+	var b strings.Builder
+	err := command{dir: dir, own: own, stdout: &b, args: []string{
+		"log", "--no-show-signature", fmt.Sprintf("--max-count=%d", limit), "--format=%H%x00%T%x00%an%x00%cI%x00%s", "--end-of-options", commits, "--",
+	}}.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var revs []release.Revision
+	for l := range strings.Lines(b.String()) {
+		field := strings.SplitN(strings.TrimSuffix(l, "\n"), "\x00", 5)
+		if len(field) != 5 {
+			return nil, fmt.Errorf("git log: %q is not what was asked for", l)
+		}
+		at, err := time.Parse(time.RFC3339, field[3])
+		if err != nil {
+			return nil, fmt.Errorf("git log: %w", err)
+		}
+		revs = append(revs, release.Revision{Commit: field[0], Tree: field[1], Author: field[2], Time: at.UTC(), Subject: field[4]})
+	}
+	return revs, nil
+}
