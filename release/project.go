@@ -79,6 +79,7 @@ type App struct {
 	Go      string   `json:"go,omitempty"`      // main package for the Go builder: ./apps/api
 	Needs   []string `json:"needs,omitempty"`   // apps that are rolled out before it
 	Secrets []string `json:"secrets,omitempty"` // names that must exist on Fly before a release starts
+	Probe   string   `json:"probe,omitempty"`   // path to GET from outside; "": what fly.toml's checks say
 }
 
 // An Environment is a rung of promotion.
@@ -87,6 +88,7 @@ type Environment struct {
 	Branch  string       `json:"branch,omitempty"` // a push to it releases to this environment
 	After   string       `json:"after,omitempty"`  // the environment a tree goes to first
 	Bake    Duration     `json:"bake,omitempty"`
+	Canary  Duration     `json:"canary,omitempty"` // how long a canary runs alone
 	Gate    *Gate        `json:"gate,omitempty"` // nil: nobody is asked
 	Targets []TargetFile `json:"targets"`        // one per app that has a folder for it
 }
@@ -105,6 +107,9 @@ type TargetFile struct {
 	FlyToml    string `json:"fly_toml"`             // its content
 	Dockerfile string `json:"dockerfile,omitempty"` // path in the repository, or ""
 	Platform   string `json:"platform,omitempty"`   // linux/amd64 unless said otherwise
+	// Files are local files whose content fly.toml puts into machines, by the
+	// name it calls them.
+	Files map[string][]byte `json:"files,omitempty"`
 }
 
 // App returns the app called name.

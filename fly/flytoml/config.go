@@ -1,6 +1,7 @@
 package flytoml
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"time"
@@ -25,6 +26,7 @@ const DefaultGroup = "app"
 // A Config is a fly.toml that has been read and found good.
 type Config struct {
 	file     string
+	doc      *tomldoc.Doc
 	app      string
 	region   string
 	host     string // host_dedication_id
@@ -89,11 +91,10 @@ type Mount struct {
 }
 
 // A LocalFile is a file beside fly.toml whose content goes into machine
-// configs. Key and Line say where it is named.
+// configs. Key says where it is named.
 type LocalFile struct {
 	Name string
 	Key  string
-	Line int
 }
 
 type file struct {
@@ -190,6 +191,12 @@ func (c *Config) WithFiles(content map[string][]byte) *Config {
 	with := *c
 	with.local = content
 	return &with
+}
+
+// Problem is one more mistake at a key of this file, for who knows more of it
+// than the file says: whether another file exists, say.
+func (c *Config) Problem(key, format string, args ...any) *Problem {
+	return &Problem{File: c.file, Line: c.doc.Line(key), Key: key, Msg: fmt.Sprintf(format, args...)}
 }
 
 // defaultGroup is whom a section without processes is for.

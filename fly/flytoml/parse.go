@@ -21,7 +21,7 @@ func Parse(path string, doc []byte) (*Config, Warnings, error) {
 		errors.As(err, &problems)
 		return nil, nil, problems
 	}
-	r := &reader{doc: d, root: d.Root(), c: &Config{file: path}}
+	r := &reader{doc: d, root: d.Root(), c: &Config{file: path, doc: d}}
 	r.read()
 	problems, warnings := d.Close()
 	if len(problems) > 0 {
@@ -246,7 +246,7 @@ func (r *reader) readMachineConfig() {
 }
 
 func (r *reader) local(key, name string) {
-	r.c.localFiles = append(r.c.localFiles, LocalFile{Name: name, Key: key, Line: r.doc.Line(key)})
+	r.c.localFiles = append(r.c.localFiles, LocalFile{Name: name, Key: key})
 }
 
 func duration(t *tomldoc.Table, key string, unit time.Duration) *fly.Duration {

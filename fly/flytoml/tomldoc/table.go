@@ -204,6 +204,18 @@ func (t *Table) Tables(key string) []*Table {
 	return tables
 }
 
+// Subtables are the names in this table whose values are tables, sorted. They
+// count as known.
+func (t *Table) Subtables() (names []string) {
+	for _, key := range slices.Sorted(maps.Keys(t.values)) {
+		if _, ok := t.values[key].(map[string]any); ok {
+			t.Know(key)
+			names = append(names, key)
+		}
+	}
+	return names
+}
+
 // Ignore says that nothing more will be read of this table, and that what is
 // left in it is nobody's mistake.
 func (t *Table) Ignore() { t.closed = true }

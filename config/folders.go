@@ -1,0 +1,163 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/microbima/release/fly/flytoml"
+	"github.com/microbima/release/release"
+)
+
+// readFolders finds the apps and environments that have a folder but are not
+// in release.toml: a folder is all that a new one needs.
+func (l *loader) readFolders() {
+	for _, app := range l.folders(Dir) {
+		environments := 0
+		for _, env := range l.folders(path.Join(Dir, app)) {
+			if !l.exists(flyTomlOf(app, env)) {
+				continue
+			}
+			environments++
+			if l.environments[env] == nil {
+				l.folderName(path.Join(Dir, app, env), env)
+				l.environments[env] = &release.Environment{Name: env}
+				l.warnings = append(l.warnings, &Error{
+					File: flyTomlOf(app, env),
+					Msg:  "release.toml has no [environments." + env + "]: no branch leads there, and nobody is asked",
+				})
+			}
+		}
+		if l.apps[app] == nil && (environments > 0 || l.exists(path.Join(Dir, app, "Dockerfile"))) {
+			l.folderName(path.Join(Dir, app), app)
+			l.apps[app] = &release.App{Name: app}
+		}
+	}
+	if len(l.apps) == 0 {
+		l.add(Dir, "has no apps; each has a folder %s/<app>/<environment> with a fly.toml", Dir)
+	}
+	if len(l.environments) == 0 {
+		l.doc.Errorf("environments", "missing; write [environments.staging] and the like")
+	}
+}
+
+func (l *loader) folderName(folder, name string) {
+	if !validName(name) {
+		l.add(folder, "%.80q can't be a name; %s", name, nameRule)
+	}
+}
+
+// folders are the visible folders in dir. One that is missing has none.
+func (l *loader) folders(dir string) (names []string) {
+	entries, err := fs.ReadDir(l.fsys, dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.add(dir, "reading it: %v", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+func (l *loader) exists(file string) bool {
+	if !fs.ValidPath(file) {
+		return false
+	}
+	info, err := fs.Stat(l.fsys, file)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func flyTomlOf(app, env string) string { return path.Join(Dir, app, env, "fly.toml") }
+
+// readTargets reads the fly.toml of every app in every environment.
+func (l *loader) readTargets() {
+	for _, env := range slices.Sorted(maps.Keys(l.environments)) {
+		for _, app := range slices.Sorted(maps.Keys(l.apps)) {
+			t := release.TargetFile{Target: release.Target{App: app, Environment: env}, Path: flyTomlOf(app, env)}
+			doc, err := fs.ReadFile(l.fsys, t.Path)
+			if err != nil {
+				l.add(t.Path, "%s has no fly.toml for %s", app, env)
+				continue
+			}
+			t.FlyToml = string(doc)
+			c, warnings, err := flytoml.Parse(t.Path, doc)
+			l.warnings = append(l.warnings, warnings...)
+			if err != nil {
+				var problems Errors
+				errors.As(err, &problems)
+				l.problems = append(l.problems, problems...)
+				continue
+			}
+			l.readTarget(&t, c)
+			l.environments[env].Targets = append(l.environments[env].Targets, t)
+		}
+	}
+}
+
+func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
+	fail := func(key, format string, args ...any) {
+		l.problems = append(l.problems, c.Problem(key, format, args...))
+	}
+	t.FlyApp = c.App()
+	if !validName(t.FlyApp) {
+		fail("app", "%.80q can't be the name of a Fly app; %s", t.FlyApp, nameRule)
+	}
+	if other, twice := l.flyApps[t.FlyApp]; twice {
+		fail("app", "%s is the Fly app of %s already; each target has its own", t.FlyApp, other)
+	}
+	l.flyApps[t.FlyApp] = t.Path
+
+	for _, f := range c.LocalFiles() {
+		file := l.find(t, f.Name)
+		if file == "" {
+			fail(f.Key, "there is no %s beside this file or at the root of the repository", f.Name)
+			continue
+		}
+		content, err := fs.ReadFile(l.fsys, file)
+		if err != nil {
+			fail(f.Key, "reading it: %v", err)
+			continue
+		}
+		if t.Files == nil {
+			t.Files = map[string][]byte{}
+		}
+		t.Files[f.Name] = content
+	}
+	l.findDockerfile(t, c, fail)
+}
+
+// find looks for a file that fly.toml names: beside it, then from the root.
+func (l *loader) find(t *release.TargetFile, name string) string {
+	for _, file := range []string{path.Join(path.Dir(t.Path), name), path.Clean(name)} {
+		if l.exists(file) {
+			return file
+		}
+	}
+	return ""
+}
+
+// findDockerfile takes the target's own Dockerfile, else its app's, else the
+// one that fly.toml names. Who has none needs another way to an image.
+func (l *loader) findDockerfile(t *release.TargetFile, c *flytoml.Config, fail func(key, format string, args ...any)) {
+	for _, file := range []string{path.Join(path.Dir(t.Path), "Dockerfile"), path.Join(Dir, t.Target.App, "Dockerfile")} {
+		if l.exists(file) {
+			t.Dockerfile = file
+			return
+		}
+	}
+	if name := c.Build().Dockerfile; name != "" {
+		if t.Dockerfile = l.find(t, name); t.Dockerfile == "" {
+			fail("build.dockerfile", "there is no %s beside this file or at the root of the repository", name)
+		}
+		return
+	}
+	if l.apps[t.Target.App].Go == "" && c.Build().Image == "" {
+		fail("", "nothing says how %s becomes an image; write go = \"…\" at [apps.%s] in %s, or add %s/%s/Dockerfile, or write image = \"…\" at [build]",
+			t.Target.App, t.Target.App, File, Dir, t.Target.App)
+	}
+}

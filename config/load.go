@@ -1,0 +1,75 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/microbima/release/fly/flytoml/tomldoc"
+	"github.com/microbima/release/release"
+)
+
+// Load reads the project in fsys, the root of a repository. Its error is
+// Errors: everything that is wrong with all of the files.
+func Load(fsys fs.FS) (*release.Project, Warnings, error) {
+	doc, err := fs.ReadFile(fsys, File)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, Errors{{File: File, Msg: "there is none here; a repository that is released has one at its root, with project = \"…\" and [environments.…]"}}
+	}
+	if err != nil {
+		return nil, nil, Errors{{File: File, Msg: fmt.Sprintf("reading it: %v", err)}}
+	}
+	d, err := tomldoc.Parse(File, doc)
+	if err != nil {
+		var problems Errors
+		errors.As(err, &problems)
+		return nil, nil, problems
+	}
+	l := &loader{fsys: fsys, doc: d, flyApps: map[string]string{}}
+	l.readProject(d.Root())
+	l.readFolders()
+	l.readTargets()
+	l.order()
+	return l.result()
+}
+
+// loader fills in one Project.
+type loader struct {
+	fsys         fs.FS
+	doc          *tomldoc.Doc
+	project      release.Project
+	apps         map[string]*release.App
+	environments map[string]*release.Environment
+	flyApps      map[string]string // Fly app → fly.toml
+	problems     Errors            // outside of release.toml
+	warnings     Warnings
+}
+
+func (l *loader) result() (*release.Project, Warnings, error) {
+	problems, warnings := l.doc.Close()
+	problems = append(problems, l.problems...)
+	warnings = append(warnings, l.warnings...)
+	byFile := func(a, b *Error) int { // release.toml first: the others follow from it
+		return cmp.Or(boolInt(b.File == File)-boolInt(a.File == File), cmp.Compare(a.File, b.File), a.Line-b.Line, cmp.Compare(a.Key, b.Key))
+	}
+	slices.SortStableFunc(problems, byFile)
+	slices.SortStableFunc(warnings, byFile)
+	if len(problems) > 0 {
+		return nil, warnings, problems
+	}
+	return &l.project, warnings, nil
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// add records a mistake that is not in a line of a file.
+func (l *loader) add(file, format string, args ...any) {
+	l.problems = append(l.problems, &Error{File: file, Msg: fmt.Sprintf(format, args...)})
+}
