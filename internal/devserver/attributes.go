@@ -1,0 +1,53 @@
+package devserver
+
+import (
+	"context"
+	"fmt"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
+	"google.golang.org/grpc"
+)
+
+// registerAttributes adds the search attributes that a namespace made by an
+// older release lacks, and looks whether they are what was asked for: adding
+// one that exists with another type succeeds and changes nothing.
+func registerAttributes(ctx context.Context, conn *grpc.ClientConn, namespace string, names []string) error {
+	operator := operatorservice.NewOperatorServiceClient(conn)
+	known, err := attributeTypes(ctx, operator, namespace)
+	if err != nil {
+		return err
+	}
+	missing := make(map[string]enumspb.IndexedValueType)
+	for _, name := range names {
+		if _, ok := known[name]; !ok {
+			missing[name] = enumspb.INDEXED_VALUE_TYPE_KEYWORD
+		}
+	}
+	if len(missing) > 0 {
+		_, err := operator.AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{
+			Namespace: namespace, SearchAttributes: missing,
+		})
+		if err != nil {
+			return fmt.Errorf("adding search attributes to namespace %s: %w", namespace, err)
+		}
+		if known, err = attributeTypes(ctx, operator, namespace); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if got := known[name]; got != enumspb.INDEXED_VALUE_TYPE_KEYWORD {
+			return fmt.Errorf("search attribute %s of namespace %s is of type %s, not Keyword: "+
+				"remove it with temporal operator search-attribute remove", name, namespace, got)
+		}
+	}
+	return nil
+}
+
+func attributeTypes(ctx context.Context, operator operatorservice.OperatorServiceClient, namespace string) (map[string]enumspb.IndexedValueType, error) {
+	list, err := operator.ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	if err != nil {
+		return nil, fmt.Errorf("listing search attributes of namespace %s: %w", namespace, err)
+	}
+	return list.CustomAttributes, nil
+}

@@ -1,0 +1,109 @@
+package devserver
+
+import (
+	"go.temporal.io/server/common/authorization"
+	"go.temporal.io/server/common/cluster"
+	"go.temporal.io/server/common/config"
+	"go.temporal.io/server/common/dynamicconfig"
+	"go.temporal.io/server/common/log"
+	"go.temporal.io/server/common/membership/static"
+	"go.temporal.io/server/common/metrics"
+	"go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
+	"go.temporal.io/server/common/primitives"
+	"go.temporal.io/server/temporal"
+)
+
+// clusterName is what Temporal's own development server calls its cluster.
+const clusterName = "active"
+
+func serverOptions(p portNumbers, sql *config.SQL, logger log.Logger) []temporal.ServerOption {
+	return []temporal.ServerOption{
+		temporal.WithConfig(serverConfig(p, sql)),
+		temporal.WithDynamicConfigClient(dynamicConfig()),
+		temporal.ForServices(temporal.DefaultServices),
+		// Known hosts instead of gossip: no membership ports, no seconds of
+		// joining, and no members left over from a killed process.
+		temporal.WithStaticHosts(map[primitives.ServiceName]static.Hosts{
+			primitives.FrontendService: static.SingleLocalHost(hostPort(p.frontend)),
+			primitives.HistoryService:  static.SingleLocalHost(hostPort(p.history)),
+			primitives.MatchingService: static.SingleLocalHost(hostPort(p.matching)),
+			primitives.WorkerService:   static.SingleLocalHost(hostPort(p.worker)),
+		}),
+		temporal.WithLogger(logger),
+		temporal.WithCustomMetricsHandler(metrics.NoopMetricsHandler),
+		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
+		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper {
+			return authorization.NewNoopClaimMapper()
+		}),
+	}
+}
+
+func serverConfig(p portNumbers, sql *config.SQL) *config.Config {
+	// No HTTP ports: Temporal's HTTP API takes requests from any web page.
+	service := func(port int) config.Service {
+		return config.Service{RPC: config.RPC{GRPCPort: port, BindOnIP: loopback}}
+	}
+	return &config.Config{
+		Global: config.Global{
+			Membership: config.Membership{BroadcastAddress: loopback},
+		},
+		Persistence: config.Persistence{
+			DefaultStore:     sqlite.PluginName,
+			VisibilityStore:  sqlite.PluginName,
+			NumHistoryShards: 1,
+			DataStores:       map[string]config.DataStore{sqlite.PluginName: {SQL: sql}},
+		},
+		ClusterMetadata: &cluster.Config{
+			FailoverVersionIncrement: 10,
+			MasterClusterName:        clusterName,
+			CurrentClusterName:       clusterName,
+			ClusterInformation: map[string]cluster.ClusterInformation{
+				clusterName: {Enabled: true, InitialFailoverVersion: 1, RPCAddress: hostPort(p.frontend)},
+			},
+		},
+		DCRedirectionPolicy: config.DCRedirectionPolicy{Policy: "noop"},
+		Services: map[string]config.Service{
+			string(primitives.FrontendService): service(p.frontend),
+			string(primitives.HistoryService):  service(p.history),
+			string(primitives.MatchingService): service(p.matching),
+			string(primitives.WorkerService):   service(p.worker),
+		},
+		Archival: config.Archival{
+			History:    config.HistoryArchival{State: config.ArchivalDisabled},
+			Visibility: config.VisibilityArchival{State: config.ArchivalDisabled},
+		},
+		NamespaceDefaults: config.NamespaceDefaults{Archival: config.ArchivalNamespaceDefaults{
+			History:    config.HistoryArchivalNamespaceDefaults{State: config.ArchivalDisabled},
+			Visibility: config.VisibilityArchivalNamespaceDefaults{State: config.ArchivalDisabled},
+		}},
+		PublicClient: config.PublicClient{HostPort: hostPort(p.frontend)},
+	}
+}
+
+func dynamicConfig() dynamicconfig.StaticClient {
+	return dynamicconfig.StaticClient{
+		// One shard at the default of 20 polls a second makes each step of a
+		// workflow wait up to 50 ms.
+		dynamicconfig.TransferProcessorMaxPollRPS.Key():   1000,
+		dynamicconfig.TimerProcessorMaxPollRPS.Key():      1000,
+		dynamicconfig.VisibilityProcessorMaxPollRPS.Key(): 1000,
+		// Timers below a second are otherwise rounded up to one.
+		dynamicconfig.TimerProcessorMaxTimeShift.Key(): "1ms",
+		// Ten lists a second would make status pages wait in silent retries.
+		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 1000,
+		// With one partition tasks are handed out in order, and no poll waits
+		// at an empty one.
+		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
+		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
+		// A laptop runs few releases at a time.
+		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():     2000,
+		dynamicconfig.EventsHostLevelCacheMaxSizeBytes.Key(): 32 << 20,
+		// An attribute is usable at once after it was added.
+		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
+		// A workflow that panics goes on soon after its worker was mended, not
+		// after ten minutes.
+		dynamicconfig.WorkflowTaskRetryMaxInterval.Key(): "10s",
+		// Asks a server on the internet for news.
+		dynamicconfig.EnableServerVersionCheck.Key(): false,
+	}
+}
