@@ -1,0 +1,47 @@
+package view
+
+import (
+	"strings"
+	"time"
+
+	"github.com/microbima/release/release"
+)
+
+// An Entry is one release in a list.
+type Entry struct {
+	ID          string    `json:"id"` // workflow ID
+	Run         string    `json:"run"`
+	Project     string    `json:"project"`
+	Revision    string    `json:"revision,omitempty"` // short
+	Subject     string    `json:"subject,omitempty"`
+	By          string    `json:"by,omitempty"`
+	Environment string    `json:"environment,omitempty"`
+	Phase       string    `json:"phase,omitempty"`
+	Outcome     string    `json:"outcome,omitempty"`
+	Started     time.Time `json:"started"`
+	Ended       time.Time `json:"ended,omitzero"`
+}
+
+// List is a line per release, as they are given.
+func List(entries []Entry, now time.Time, style Style) string {
+	if len(entries) == 0 {
+		return "no releases\n"
+	}
+	var rows [][]cell
+	for _, e := range entries {
+		sign, h := ended(release.Outcome(e.Outcome))
+		word := e.Outcome
+		if word == "" {
+			word = phase(release.Phase(e.Phase), e.Environment)
+			if !e.Ended.IsZero() {
+				sign, h, word = "✗", red, "failed"
+			}
+		}
+		end := e.Ended
+		if end.IsZero() {
+			end = now
+		}
+		rows = append(rows, []cell{{sign, h}, {Ref(e.ID), bold}, {word, h}, {style.day(e.Started), noHue}, {Took(end.Sub(e.Started)), dim}, {e.By, noHue}, {oneLine(e.Subject, 60), noHue}})
+	}
+	return strings.Join(style.table("", rows), "\n") + "\n"
+}

@@ -1,0 +1,238 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/microbima/release/release"
+)
+
+// DollarsPerMillion is what Temporal Cloud takes for a million actions before
+// any discount.
+const DollarsPerMillion = 50.0
+
+// A Cost is what a release was for Temporal: events in the histories of all its
+// workflows, and what Temporal Cloud would count as actions.
+type Cost struct {
+	Events  int `json:"events"`
+	Actions int `json:"actions"`
+}
+
+// Dollars is the price at DollarsPerMillion.
+func (c Cost) Dollars() float64 { return float64(c.Actions) * DollarsPerMillion / 1e6 }
+
+func (c Cost) String() string {
+	return fmt.Sprintf("%d history events; %s on Temporal Cloud, $%.4f at $%.0f per million", c.Events, count(c.Actions, "action"), c.Dollars(), DollarsPerMillion)
+}
+
+// Report is how a release ended, or where it is: the cause with its evidence,
+// what runs where, the time each phase took, who decided what, what it cost.
+// A cost without events is left out.
+func Report(s release.Status, cost Cost, now time.Time, style Style) string {
+	r := report{Status: s, now: now, style: style}
+	r.head()
+	r.cause()
+	for _, e := range s.Environments {
+		r.environment(e)
+	}
+	r.spans()
+	r.decisions()
+	waits := s
+	waits.Decisions, waits.Notes = nil, nil // said elsewhere
+	if lines := needs(waits, style, now); len(lines) > 0 {
+		r.say("\n" + strings.Join(lines, "\n"))
+	}
+	for i, n := range s.Notes {
+		if i == 0 {
+			r.title("Notes")
+		}
+		r.say("  " + oneLine(n, 500))
+	}
+	if cost.Events > 0 {
+		r.title("Cost")
+		r.say("  " + cost.String())
+	}
+	return r.String()
+}
+
+type report struct {
+	release.Status
+	strings.Builder
+	now   time.Time
+	style Style
+}
+
+func (r *report) say(line string) { r.WriteString(line + "\n") }
+
+func (r *report) title(text string) { r.say("\n" + r.style.paint(bold, text)) }
+
+func (r *report) head() {
+	word, h := string(r.Outcome), bold
+	if r.Outcome == "" {
+		word = phase(r.Phase, r.Environment)
+	} else {
+		_, h = ended(r.Outcome)
+	}
+	line := r.style.paint(h, word) + ": " + r.Project + " " + Ref(r.ID)
+	if r.Revision.Subject != "" {
+		line += " " + oneLine(r.Revision.Subject, 100)
+	}
+	if r.By != "" {
+		line += ", by " + r.By
+	}
+	if end := r.Ended; !r.Started.IsZero() {
+		if end.IsZero() {
+			end = r.now
+		}
+		line += ", " + Took(end.Sub(r.Started))
+	}
+	r.say(line)
+}
+
+// cause says why, and shows the evidence.
+func (r *report) cause() {
+	if r.Cause == nil {
+		return
+	}
+	r.title("Why")
+	r.say("  " + indented(r.Cause.Message))
+	for _, f := range r.Cause.Failures {
+		r.failure(f)
+	}
+	for _, t := range r.Tests {
+		if !t.Passed {
+			r.evidence(fmt.Sprintf("test %s, exit code %d", t.Name, t.ExitCode), t.Tail, t.Log)
+		}
+	}
+	for _, b := range r.Builds {
+		if b.Image == "" {
+			r.evidence("build of "+b.App, b.Tail, b.Log)
+		}
+	}
+}
+
+func (r *report) failure(f release.Failure) {
+	who := f.Target.String()
+	if f.Machine != "" {
+		who = fmt.Sprintf("machine %s of %s", f.Machine, f.Target)
+		if f.Group != "" {
+			who += " (" + f.Group + ")"
+		}
+	}
+	if !strings.Contains(r.Cause.Message, f.Reason) || f.Machine == "" || !strings.Contains(r.Cause.Message, f.Machine) {
+		r.say("  " + r.style.paint(red, who) + ": " + f.Reason)
+	}
+	rows := [][]cell{}
+	if f.Check != "" {
+		rows = append(rows, []cell{{"check", dim}, {f.Check, noHue}})
+	}
+	if f.Output != "" {
+		rows = append(rows, []cell{{"output", dim}, {oneLine(f.Output, 500), noHue}})
+	}
+	if f.ExitCode != nil {
+		rows = append(rows, []cell{{"exit code", dim}, {fmt.Sprint(*f.ExitCode), noHue}})
+	}
+	for i, line := range f.Log {
+		label := ""
+		if i == 0 {
+			label = "its log"
+		}
+		rows = append(rows, []cell{{label, dim}, {line, noHue}})
+	}
+	style := r.style
+	style.Width = 0 // evidence is not cut
+	for _, line := range style.table("    ", rows) {
+		r.say(line)
+	}
+}
+
+// evidence is the end of a test's or a build's output, and where the whole is.
+func (r *report) evidence(what, tail, log string) {
+	r.say("  " + r.style.paint(red, what))
+	lines := strings.Split(strings.TrimRight(tail, "\n"), "\n")
+	for _, line := range lines[max(0, len(lines)-20):] {
+		r.say(strings.TrimRight("    "+line, " "))
+	}
+	if log != "" {
+		r.say("    the whole of it: release logs " + Ref(r.ID))
+	}
+}
+
+func (r *report) environment(e release.EnvironmentStatus) {
+	if len(e.Targets) == 0 && e.Outcome == "" {
+		return
+	}
+	title := e.Name
+	if e.Outcome != "" {
+		title += ": " + string(e.Outcome)
+	}
+	r.title(title)
+	var rows [][]cell
+	for _, t := range e.Targets {
+		word := "nothing to change"
+		if t.Changed {
+			word = targetWord(t)
+		}
+		rows = append(rows, []cell{{t.Target.App, noHue}, {t.FlyApp, dim}, {t.URL, noHue}, {word, dim}})
+	}
+	targets := r.style.table("  ", rows)
+	rows = nil
+	for _, t := range e.Targets {
+		for _, m := range t.Machines {
+			rows = append(rows, []cell{mark(m.Progress), {machineName(m), noHue}, {where(m), dim}, {m.State, noHue}, {Digest(m.Image), noHue}, {progress(m), dim}})
+		}
+	}
+	machines := r.style.table("    ", rows)
+	for i, t := range e.Targets {
+		r.say(targets[i])
+		for range t.Machines {
+			r.say(machines[0])
+			machines = machines[1:]
+		}
+	}
+	for _, v := range e.Verdicts {
+		r.say("  " + r.style.paint(dim, "verified "+verdict(v)))
+	}
+}
+
+// spans is a line per environment: the time spent in each phase.
+func (r *report) spans() {
+	var environments []string
+	times := map[string][]string{}
+	for _, s := range r.Spans {
+		if s.Phase == release.Done {
+			continue
+		}
+		if !slices.Contains(environments, s.Environment) {
+			environments = append(environments, s.Environment)
+		}
+		times[s.Environment] = append(times[s.Environment], string(s.Phase)+" "+Took(s.Took(r.now)))
+	}
+	if len(environments) == 0 {
+		return
+	}
+	r.title("Time")
+	for _, e := range environments {
+		line := "  " + strings.Join(times[e], ", ")
+		if e != "" {
+			line = "  " + e + ": " + strings.Join(times[e], ", ")
+		}
+		r.say(line)
+	}
+}
+
+func (r *report) decisions() {
+	for i, g := range r.Decisions {
+		if i == 0 {
+			r.title("Decisions")
+		}
+		r.say("  " + r.style.clock(g.At) + " " + decision(g) + ", by " + g.Door)
+	}
+}
+
+// indented keeps the further lines of text under its first.
+func indented(text string) string {
+	return strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ")
+}

@@ -1,0 +1,137 @@
+package view
+
+import (
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/microbima/release/release"
+)
+
+// A Style is what the reader's screen can do.
+type Style struct {
+	Colour bool
+	Width  int            // columns; 0 is as many as it takes
+	Height int            // rows that Live may take; 0 is as many as it takes
+	Zone   *time.Location // of times of day; nil is UTC
+}
+
+type hue string
+
+const (
+	noHue  hue = ""
+	bold   hue = "\x1b[1m"
+	dim    hue = "\x1b[2m"
+	red    hue = "\x1b[31m"
+	green  hue = "\x1b[32m"
+	yellow hue = "\x1b[33m"
+)
+
+func (s Style) paint(h hue, text string) string {
+	if !s.Colour || h == noHue || text == "" {
+		return text
+	}
+	return string(h) + text + "\x1b[0m"
+}
+
+func (s Style) clock(t time.Time) string {
+	return s.in(t).Format(time.TimeOnly)
+}
+
+func (s Style) day(t time.Time) string {
+	return s.in(t).Format("2006-01-02 15:04")
+}
+
+func (s Style) in(t time.Time) time.Time {
+	if s.Zone == nil {
+		return t.UTC()
+	}
+	return t.In(s.Zone)
+}
+
+// A cell is a piece of a line.
+type cell struct {
+	text string
+	hue  hue
+}
+
+// table aligns rows in columns two spaces apart. Every line begins with indent.
+func (s Style) table(indent string, rows [][]cell) []string {
+	var widths []int
+	for _, row := range rows {
+		for i, c := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+		}
+	}
+	lines := make([]string, len(rows))
+	for i, row := range rows {
+		padded := []cell{{text: indent}}
+		for j, c := range row {
+			if j > 0 {
+				padded = append(padded, cell{text: "  "})
+			}
+			padded = append(padded, c, cell{text: strings.Repeat(" ", widths[j]-utf8.RuneCountInString(c.text))})
+		}
+		lines[i] = s.line(padded...)
+	}
+	return lines
+}
+
+// line joins cells to one line, cut to the screen's width.
+func (s Style) line(cells ...cell) string {
+	end := len(cells)
+	for end > 0 && strings.TrimSpace(cells[end-1].text) == "" {
+		end--
+	}
+	var b strings.Builder
+	room := s.Width
+	for i, c := range cells[:end] {
+		if i == end-1 {
+			c.text = strings.TrimRight(c.text, " ")
+		}
+		if s.Width > 0 {
+			width := utf8.RuneCountInString(c.text)
+			if width > room {
+				b.WriteString(s.paint(c.hue, cut(c.text, max(1, room))))
+				break
+			}
+			if room -= width; room == 0 {
+				b.WriteString(s.paint(c.hue, c.text))
+				break
+			}
+		}
+		b.WriteString(s.paint(c.hue, c.text))
+	}
+	return b.String()
+}
+
+// mark is one sign for how far something is, and its hue.
+func mark(p release.Progress) cell {
+	switch p {
+	case release.Ready:
+		return cell{"✓", green}
+	case release.Doing:
+		return cell{"▸", yellow}
+	case release.Failed:
+		return cell{"✗", red}
+	case release.Still:
+		return cell{"=", dim}
+	}
+	return cell{"·", dim}
+}
+
+// ended is an outcome with its sign.
+func ended(o release.Outcome) (sign string, h hue) {
+	switch o {
+	case release.Promoted, release.Unchanged:
+		return "✓", green
+	case release.RolledBack:
+		return "↩", yellow
+	case "":
+		return "▸", yellow
+	}
+	return "✗", red
+}

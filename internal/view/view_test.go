@@ -1,0 +1,156 @@
+package view_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/microbima/release/internal/view"
+	"github.com/microbima/release/release"
+)
+
+func rollingOut() release.Status {
+	s := status()
+	s.Phase, s.Since, s.Gate, s.Rollout = release.RollingOut, at(100), nil, "rollout/microbima/production"
+	s.Spans[len(s.Spans)-1].To = at(100)
+	s.Spans = append(s.Spans, release.Span{Phase: release.RollingOut, Environment: "production", From: at(100)})
+	s.Environments[1] = production()
+	s.Decisions = s.Decisions[:1]
+	return s
+}
+
+func TestLive(t *testing.T) {
+	golden(t, "live_rolling_out", view.Live(rollingOut(), at(106), view.Style{Width: 100}))
+	golden(t, "live_gate", view.Live(status(), at(75), view.Style{Width: 100}))
+	golden(t, "live_held", view.Live(held(), at(150), view.Style{Width: 100}))
+	golden(t, "live_colour", view.Live(rollingOut(), at(106), view.Style{Width: 60, Colour: true}))
+	golden(t, "live_nothing_yet", view.Live(release.Status{ID: "release/p/4f2d", Project: "p", Phase: release.Loading, Started: at(0), Spans: []release.Span{{Phase: release.Loading, From: at(0)}}}, at(1), view.Style{}))
+}
+
+// A block higher than the screen can't be drawn in place: the cursor would not
+// find its beginning.
+func TestLiveFitsTheScreen(t *testing.T) {
+	for height := 3; height < 12; height++ {
+		got := view.Live(rollingOut(), at(106), view.Style{Width: 40, Height: height})
+		if n := strings.Count(got, "\n"); n > height {
+			t.Errorf("%d lines on a screen of %d:\n%s", n, height, got)
+		}
+		for line := range strings.SplitSeq(got, "\n") {
+			if len([]rune(line)) > 40 {
+				t.Errorf("wider than 40: %q", line)
+			}
+		}
+	}
+	if got := view.Live(rollingOut(), at(106), view.Style{Height: 10}); !strings.Contains(got, "e2") {
+		t.Errorf("the machine that is being updated was left out:\n%s", got)
+	}
+}
+
+func TestLines(t *testing.T) {
+	var log []string
+	before := release.Status{}
+	for _, s := range []release.Status{status(), status(), rollingOut(), held(), rolledBack(), rolledBack()} {
+		log = append(log, view.Lines(before, s)...)
+		log = append(log, "--")
+		before = s
+	}
+	golden(t, "lines", strings.Join(log, "\n")+"\n")
+}
+
+func TestReport(t *testing.T) {
+	golden(t, "report_rolled_back", view.Report(rolledBack(), view.Cost{Events: 214, Actions: 61}, at(200), view.Style{}))
+	golden(t, "report_gate", view.Report(status(), view.Cost{}, at(75), view.Style{}))
+	s := status()
+	s.Phase, s.Outcome, s.Ended, s.Gate, s.Environments = release.Done, release.Stopped, at(9), nil, nil
+	s.Cause = &release.Cause{Message: "test unit failed: exit code 1"}
+	s.Tests[0] = release.TestResult{Name: "unit", ExitCode: 1, Took: release.Duration(time.Second), Log: "logs/x", Tail: "--- FAIL: TestGreeting\n\nFAIL\n"}
+	s.Builds[1] = release.BuildResult{App: "web-admin", Tail: "main.go:3: undefined: x\n"}
+	golden(t, "report_test_failed", view.Report(s, view.Cost{}, at(75), view.Style{}))
+}
+
+func TestPlan(t *testing.T) {
+	golden(t, "plan", view.Plan(plan(), view.Style{}))
+	golden(t, "plan_empty", view.Plan(release.Plan{Environment: "staging", Targets: plan().Targets[2:]}, view.Style{}))
+}
+
+func TestQuestion(t *testing.T) {
+	a := view.Approval{
+		Status: status(), Running: "00112233445566778899aabbccddeeff00112233",
+		Commits: []view.Commit{{Commit: revision().Commit, Subject: revision().Subject, Author: "Ada"}, {Commit: "1234567890abcdef", Subject: "Log less", Author: "Bob"}},
+		Dropped: []view.Commit{{Commit: "fedcba0987654321", Subject: "Log more", Author: "Bob"}},
+	}
+	golden(t, "question", view.Question(a, view.Style{}))
+	a.Commits, a.Dropped, a.Unknown = nil, nil, "this is not a clone of the repository"
+	golden(t, "question_elsewhere", view.Question(a, view.Style{}))
+	golden(t, "gate", view.Gate(status(), "http://127.0.0.1:8233/x"))
+}
+
+// The rollout knows its machines before the release does.
+func TestMerged(t *testing.T) {
+	s := rollingOut()
+	s.Environments[1].Targets = nil
+	e := production()
+	rollout := release.Status{
+		ID: "rollout/microbima/production", Phase: release.Verifying, Since: at(120), Environment: "production",
+		Environments: []release.EnvironmentStatus{e}, Held: held().Held,
+		Spans: []release.Span{{Phase: release.RollingOut, From: at(100), To: at(120)}, {Phase: release.Verifying, From: at(120)}},
+	}
+	got := view.Merged(s, &rollout)
+	if got.Phase != release.Verifying || len(got.Environments[1].Targets) != 2 || got.Held == nil || got.ID != s.ID {
+		t.Errorf("merged: %+v", got)
+	}
+	open := 0
+	for _, span := range got.Spans {
+		if span.To.IsZero() {
+			open++
+		}
+	}
+	if open != 1 {
+		t.Errorf("%d phases last at once: %+v", open, got.Spans)
+	}
+	if len(s.Environments[1].Targets) != 0 {
+		t.Error("the release's own status was changed")
+	}
+	if over := rolledBack(); view.Merged(over, &rollout).Phase != release.Done {
+		t.Error("a rollout's status revived a release that is over")
+	}
+}
+
+func TestList(t *testing.T) {
+	golden(t, "list", view.List([]view.Entry{
+		{ID: "release/microbima/4f2d1c0b9a8e", Subject: "Greet people by their name", By: "ada", Environment: "production", Phase: string(release.Awaiting), Started: at(0)},
+		{ID: "release/microbima/rollback-production", By: "bob", Outcome: string(release.RolledBack), Started: at(-4000), Ended: at(-3900)},
+		{ID: "release/microbima/aaaa", By: "bob", Phase: string(release.HeldPhase), Started: at(-9000), Ended: at(-8000)},
+	}, at(75), view.Style{}))
+}
+
+func TestPlaces(t *testing.T) {
+	config := func(level string) []byte { return []byte(`{"image":"x","env":{"LOG_LEVEL":"` + level + `"}}`) }
+	m := func(id string, image release.Image, level string) release.Machine {
+		return release.Machine{ID: id, Group: "app", Region: "ams", State: "started", Image: image, Config: config(level), Release: "release/microbima/4f2d1c0b9a8e", Revision: revision().Commit, Updated: at(0)}
+	}
+	drifted := []release.Machine{m("e1", newAPI, "info"), m("e2", oldAPI, "debug"), m("e3", newAPI, "info")}
+	drifted[2].Checks = []release.Check{{Name: "http", Status: "critical", Output: "connection refused"}}
+	drifted[2].Release, drifted[2].Revision, drifted[2].Cordoned = "", "", true
+	places := []view.Place{
+		{State: release.State{Target: api, FlyApp: "microbima-production-internal-api", URL: "https://api.fly.dev", Machines: []release.Machine{m("e1", newAPI, "info"), m("e2", newAPI, "info")}}},
+		{State: release.State{Target: web, FlyApp: "microbima-production-web-admin", Machines: drifted, Foreign: []string{"e9 (console)"}}},
+		{State: release.State{Target: release.Target{App: "public-api", Environment: "production"}, FlyApp: "microbima-production-public-api"}},
+		{State: release.State{Target: release.Target{App: "public-api", Environment: "staging"}}, Unknown: "Fly refuses the token"},
+	}
+	for i := range places {
+		places[i].Drift = view.Drift(places[i].State)
+	}
+	golden(t, "places", view.Places(places, at(3600), view.Style{}))
+}
+
+func TestTook(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0.0s", 340 * time.Millisecond: "0.3s", 9949 * time.Millisecond: "9.9s", 9950 * time.Millisecond: "9.9s", 59999 * time.Millisecond: "59s",
+		185 * time.Second: "3m05s", 62 * time.Minute: "1h02m", 72 * time.Hour: "3 days",
+	} {
+		if got := view.Took(d); got != want {
+			t.Errorf("%s is written %s, want %s", d, got, want)
+		}
+	}
+}
