@@ -89,8 +89,8 @@ type Environment struct {
 	After   string       `json:"after,omitempty"`  // the environment a tree goes to first
 	Bake    Duration     `json:"bake,omitempty"`
 	Canary  Duration     `json:"canary,omitempty"` // how long a canary runs alone
-	Gate    *Gate        `json:"gate,omitempty"` // nil: nobody is asked
-	Targets []TargetFile `json:"targets"`        // one per app that has a folder for it
+	Gate    *Gate        `json:"gate,omitempty"`   // nil: nobody is asked
+	Targets []TargetFile `json:"targets"`          // one per app that has a folder for it
 }
 
 // A Gate is where a release waits for people.
