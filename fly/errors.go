@@ -97,7 +97,7 @@ func (e *Error) Is(kind error) bool {
 // a connection that was lost or an answer that cannot be read may all follow a
 // change that was made.
 func (e *Error) outcomeUnknown() bool {
-	if !e.mutation || e.unsent {
+	if !e.mutation || e.unsent || e.Code == "insufficient_capacity" {
 		return false
 	}
 	return e.Status == 0 || e.Status == http.StatusRequestTimeout || e.Status >= 500 || e.kind == ErrMalformed

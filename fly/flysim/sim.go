@@ -33,6 +33,8 @@ type Sim struct {
 	// Journal, if set, is the file in which everything is kept: it is read
 	// before first use, if it exists, and written after each change.
 	Journal string
+
+	core
 }
 
 // A Clock tells the time and calls back. Functions that it calls run in their

@@ -94,11 +94,12 @@ func (l launch) words() []string {
 // nothing. Later ones win: the image's, the machine's, secrets, Fly's, and what
 // only a laptop needs.
 func (l launch) env() map[string]string {
-	env := map[string]string{"PATH": defaultPath, "HOME": l.scratch, "TMPDIR": l.scratch}
+	env := map[string]string{"PATH": defaultPath}
 	for _, pair := range l.image.config.Env {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = l.image.relocate(value)
 	}
+	env["HOME"], env["TMPDIR"] = l.scratch, l.scratch
 	for name, value := range l.config.Env {
 		env[name] = reroute(value, l.url)
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -224,14 +225,16 @@ func (t *Table) unknown() {
 	if t.closed {
 		return
 	}
+	slices.Sort(t.known)
+	known := slices.Compact(t.known)
 	for key := range t.values {
-		if slices.Contains(t.known, key) {
+		if slices.Contains(known, key) {
 			continue
 		}
-		if near := Nearest(key, t.known); near != "" {
+		if near := Nearest(key, known); near != "" {
 			t.Errorf(key, "no such setting; did you mean %s?", near)
 		} else {
-			t.Errorf(key, "no such setting")
+			t.Errorf(key, "no such setting; there are: %s", strings.Join(known, ", "))
 		}
 	}
 }

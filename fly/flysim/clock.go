@@ -1,0 +1,65 @@
+package flysim
+
+import (
+	"context"
+	"time"
+)
+
+// realClock is the time of the process or, inside a testing/synctest bubble,
+// of the bubble.
+type realClock struct{}
+
+func (realClock) Now() time.Time { return time.Now() }
+
+func (realClock) AfterFunc(d time.Duration, f func()) Timer { return time.AfterFunc(d, f) }
+
+func (s *Sim) clock() Clock {
+	if s.Clock != nil {
+		return s.Clock
+	}
+	return realClock{}
+}
+
+func (s *Sim) now() time.Time { return s.clock().Now().UTC() }
+
+// sleep waits for d and says whether it did: false when the request or the
+// Sim ended first.
+func (s *Sim) sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	over := make(chan struct{})
+	t := s.clock().AfterFunc(d, func() { close(over) })
+	defer t.Stop()
+	select {
+	case <-over:
+		return true
+	case <-ctx.Done():
+	case <-s.ctx.Done():
+	}
+	return false
+}
+
+// after calls f, with the lock held, once d has passed, unless m has been told
+// to do something else by then. Without a delay it is called before the lock
+// is released, so that a Sim without latencies has settled when it answers.
+func (s *Sim) after(m *machine, d time.Duration, f func()) {
+	life := m.life
+	if d <= 0 {
+		s.soon = append(s.soon, func() {
+			if m.life == life {
+				f()
+			}
+		})
+		return
+	}
+	timers, key := s.timers, new(int)
+	timers[key] = s.clock().AfterFunc(d, func() {
+		s.locked(func() {
+			delete(timers, key)
+			if m.life == life && !s.closed {
+				f()
+			}
+		})
+	})
+}

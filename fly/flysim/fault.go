@@ -1,0 +1,223 @@
+package flysim
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// A Fault makes matching requests go wrong. The hard one to survive is After:
+// the change is made and the answer is lost.
+type Fault struct {
+	Route   string // as in Request.Route: "POST /v1/apps/{app}/machines/{id}"; "" is any
+	App     string // "" is any
+	Machine string // "" is any
+	Skip    int    // matching requests that go well first
+	Times   int    // how many go wrong then; 0 is every one
+
+	Delay  time.Duration // before anything else happens; with After, before the answer
+	Status int           // answer with it instead; 0 answers normally
+	Code   string        // Fly's status word in that answer
+	Body   string        // that answer's body; "" is Fly's usual form
+	Header http.Header   // more headers of that answer, e.g. Retry-After
+	Drop   bool          // close the connection without an answer
+	After  bool          // go wrong after the change was made rather than before
+
+	// Effect is something that the platform does; For and Exit are its details.
+	Effect Effect
+	For    time.Duration
+	Exit   int
+
+	hits int
+}
+
+// An Effect is trouble with a machine that no status shows. It begins with the
+// request that the Fault matches.
+type Effect string
+
+const (
+	// NeverPasses: the version that this create or update makes never passes
+	// its checks.
+	NeverPasses Effect = "never passes"
+	// Sours: it passes, and turns critical For after it started.
+	Sours Effect = "sours"
+	// Crashes: it ends with code Exit, For after it started, each time.
+	Crashes Effect = "crashes"
+	// NeverStarts: it stays in a transient state.
+	NeverStarts Effect = "never starts"
+	// Reverts: Fly puts the version before it back and says started.
+	Reverts Effect = "reverts"
+	// LeaseLost: the machine's lease is gone before the request is looked at.
+	LeaseLost Effect = "lease lost"
+	// LeaseStolen: somebody else holds it, for For.
+	LeaseStolen Effect = "lease stolen"
+	// Unreachable: the machine's host can't be reached, for For or, without
+	// it, until Recover.
+	Unreachable Effect = "host unreachable"
+	// NoCapacity: no host has room; nothing is changed.
+	NoCapacity Effect = "no capacity"
+	// NotYet: a created machine is not found, for For or, without it, by the
+	// first to ask for it.
+	NotYet Effect = "not found just after create"
+)
+
+// LostAnswer is a Fault: the change is made, and the client hears a 504.
+func LostAnswer(route string, times int) Fault {
+	return Fault{Route: route, Times: times, Status: http.StatusGatewayTimeout, After: true}
+}
+
+// Inject adds f. Of the faults that match a request, the one that was added
+// first and is not used up is suffered.
+func (s *Sim) Inject(f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, &f)
+}
+
+// ClearFaults ends all trouble that is to come. Effects that have begun stay.
+func (s *Sim) ClearFaults() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
+// fault is the one that this request suffers, or nil.
+func (s *Sim) fault(pattern, app, machine string) *Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.faults {
+		if f.Route != "" && f.Route != pattern || f.App != "" && f.App != app || f.Machine != "" && f.Machine != machine {
+			continue
+		}
+		if f.Times > 0 && f.hits >= f.Skip+f.Times {
+			continue
+		}
+		f.hits++
+		if f.hits > f.Skip {
+			one := *f
+			return &one
+		}
+	}
+	return nil
+}
+
+// suffer does to a request what can be done outside of the machine. It says
+// whether there is still an answer to give.
+func (s *Sim) suffer(ctx context.Context, w http.ResponseWriter, c *call, f *Fault) bool {
+	if !s.sleep(ctx, f.Delay) || f.Drop {
+		if !f.After {
+			s.log(c, 0)
+		}
+		panic(http.ErrAbortHandler) // net/http's way to close a connection
+	}
+	if f.Status == 0 {
+		return true
+	}
+	if !f.After {
+		s.log(c, f.Status)
+	}
+	for k, v := range f.Header {
+		w.Header()[http.CanonicalHeaderKey(k)] = v
+	}
+	body := []byte(f.Body)
+	if f.Body == "" {
+		code := f.Code
+		if code == "" {
+			code = "unknown"
+		}
+		body = errorBody("a fault that flysim was told to have", code)
+	}
+	answer(w, f.Status, body)
+	return false
+}
+
+// effect is the one that this call brings, or "".
+func (c *call) effect() Effect {
+	if c.fault == nil {
+		return ""
+	}
+	return c.fault.Effect
+}
+
+// leaseFault is what happens to a machine just before a call reaches it.
+func (s *Sim) leaseFault(c *call) {
+	m := c.machine
+	switch c.effect() {
+	case LeaseLost:
+		m.Lease = nil
+	case LeaseStolen:
+		ttl := c.fault.For
+		if ttl == 0 {
+			ttl = time.Minute
+		}
+		m.Lease = &lease{Nonce: s.newID("nonce", 12), Owner: "somebody-else@example.com", Expires: s.now().Add(ttl)}
+	case Unreachable:
+		s.setHost(m, "unreachable")
+		if c.fault.For > 0 {
+			s.later = append(s.later, func() { s.recoverAfter(m, c.fault.For) })
+		}
+	}
+}
+
+func (s *Sim) recoverAfter(m *machine, d time.Duration) {
+	timers, key := s.timers, new(int)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	timers[key] = s.clock().AfterFunc(d, func() {
+		s.locked(func() {
+			delete(timers, key)
+			s.setHost(m, "ok")
+		})
+	})
+}
+
+func (s *Sim) setHost(m *machine, status string) {
+	m.View.HostStatus = status
+	s.touch(m)
+}
+
+// Recover brings the host of a machine back.
+func (s *Sim) Recover(app, id string) {
+	s.locked(func() {
+		if a := s.world.Apps[app]; a != nil && a.Machines[id] != nil {
+			s.setHost(a.Machines[id], "ok")
+		}
+	})
+}
+
+// spoil gives the version that a call made the fate that its Fault has for it.
+func (s *Sim) spoil(c *call, m *machine) {
+	if c.fault == nil {
+		return
+	}
+	f := c.fault
+	b := Behaviour{}
+	switch f.Effect {
+	case NeverPasses:
+		b.NeverHealthy = true
+	case Sours:
+		b.SourAfter = max(f.For, 1)
+	case Crashes:
+		b.CrashExit, b.RunsFor = &f.Exit, f.For
+	case NeverStarts:
+		b.NeverStarts = true
+	case NotYet:
+		m.hiddenReads = 1
+		if f.For > 0 {
+			m.hiddenReads, m.hiddenUntil = 0, s.now().Add(f.For)
+		}
+		return
+	default:
+		return
+	}
+	m.behaviour, m.odd = b, true
+}
+
+// hidden says whether a read must not find m yet.
+func (s *Sim) hidden(m *machine) bool {
+	if m.hiddenReads > 0 {
+		m.hiddenReads--
+		return true
+	}
+	return s.now().Before(m.hiddenUntil)
+}

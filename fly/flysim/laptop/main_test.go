@@ -1,0 +1,312 @@
+package laptop
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/microbima/release/fly/flysim"
+)
+
+// The images of these tests hold the test binary itself: run as a machine's
+// program it is a small server.
+func TestMain(m *testing.M) {
+	switch os.Getenv("LAPTOP_TEST_ROLE") {
+	case "server":
+		serve()
+	case "owner":
+		ownUntilKilled()
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// serve is the program in the images. What it does is said by requests and by
+// env vars: CHILD_PORT makes it start another of itself there, DAEMON puts that
+// one in a session of its own, STUBBORN makes it deaf to signals.
+func serve() {
+	if code, err := strconv.Atoi(os.Getenv("EXIT")); err == nil {
+		fmt.Println("about to end")
+		fmt.Fprintln(os.Stderr, "with", code)
+		os.Exit(code)
+	}
+	if port := os.Getenv("CHILD_PORT"); port != "" {
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), "CHILD_PORT=", "PORT="+port)
+		child.SysProcAttr = &syscall.SysProcAttr{Setsid: os.Getenv("DAEMON") != ""}
+		if err := child.Start(); err != nil {
+			panic(err)
+		}
+	}
+	release := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/who", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, os.Getenv("FLY_MACHINE_ID")) })
+	mux.HandleFunc("/env", func(w http.ResponseWriter, r *http.Request) { _ = json.NewEncoder(w).Encode(os.Environ()) })
+	mux.HandleFunc("/args", func(w http.ResponseWriter, r *http.Request) { _ = json.NewEncoder(w).Encode(os.Args) })
+	mux.HandleFunc("/dir", func(w http.ResponseWriter, r *http.Request) { d, _ := os.Getwd(); fmt.Fprint(w, d) })
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	mux.HandleFunc("/cut", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+	mux.HandleFunc("/release", func(w http.ResponseWriter, r *http.Request) { close(release) })
+	mux.HandleFunc("/hold", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, "held")
+		_ = http.NewResponseController(w).Flush()
+		<-release
+		fmt.Fprintln(w, "released")
+	})
+	server := &http.Server{Handler: mux}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for s := range signals {
+			fmt.Println("got", s)
+			if os.Getenv("STUBBORN") == "" {
+				_ = server.Shutdown(context.Background())
+				os.Exit(0)
+			}
+		}
+	}()
+	l, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")))
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(98)
+	}
+	fmt.Println("listening")
+	_ = server.Serve(l)
+	select {} // Shutdown decides when to end
+}
+
+// ownUntilKilled is a program with a Laptop, for tests of its sudden death.
+func ownUntilKilled() {
+	l, err := Open(os.Args[1], Options{})
+	if err != nil {
+		panic(err)
+	}
+	p, err := l.Start(context.Background(), flysim.Instance{App: "shop", ID: "m1", Config: json.RawMessage(os.Args[2])})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(p.Addr(0))
+	select {}
+}
+
+func open(t *testing.T, dir string) *Laptop {
+	t.Helper()
+	l, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// An entry is a file of an image; one without content is what Type says.
+type entry struct {
+	Name, Content, Link string
+	Type                byte
+	Mode                int64
+}
+
+func layerOf(t *testing.T, entries ...entry) v1.Layer {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		if e.Type == 0 {
+			e.Type = tar.TypeReg
+		}
+		if e.Mode == 0 {
+			e.Mode = 0o755
+		}
+		h := &tar.Header{Name: e.Name, Typeflag: e.Type, Linkname: e.Link, Mode: e.Mode, Size: int64(len(e.Content))}
+		if err := errors.Join(w.WriteHeader(h)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(e.Content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(b.Bytes())), nil
+	}, tarball.WithCompressionLevel(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer
+}
+
+// thisBinary is the content of the running test binary.
+var thisBinary = sync.OnceValues(func() (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(path)
+	return string(b), err
+})
+
+func serverLayer(t *testing.T) v1.Layer {
+	t.Helper()
+	b, err := thisBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layerOf(t, entry{Name: "/app/server", Content: b}, entry{Name: "app/data/motd", Content: "hello", Mode: 0o644})
+}
+
+// imageOf is an image for this machine.
+func imageOf(t *testing.T, config v1.Config, layers ...v1.Layer) v1.Image {
+	t.Helper()
+	i, err := mutate.AppendLayers(empty.Image, layers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := i.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture, file.Config = runtime.GOOS, runtime.GOARCH, config
+	if i, err = mutate.ConfigFile(i, file); err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func serverImage(t *testing.T) v1.Image {
+	t.Helper()
+	return imageOf(t, v1.Config{
+		Entrypoint: []string{"/app/server"},
+		Env:        []string{"LAPTOP_TEST_ROLE=server", "PATH=/app:/usr/bin", "DATA=/app/data", "HOME=/root"},
+		WorkingDir: "/app",
+	}, serverLayer(t))
+}
+
+// push returns the reference, with digest, under which image is in the registry.
+func push(t *testing.T, l *Laptop, repository string, image v1.Image) string {
+	t.Helper()
+	ref, err := name.NewTag(l.Registry()+"/"+repository+":latest", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(ref, image); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref.Context().Digest(digest.String()).String()
+}
+
+func pushServer(t *testing.T, l *Laptop) string {
+	t.Helper()
+	return push(t, l, "shop", serverImage(t))
+}
+
+func configOf(t *testing.T, image string, env map[string]string) json.RawMessage {
+	t.Helper()
+	doc, err := json.Marshal(map[string]any{"image": image, "env": env, "guest": map[string]int{"memory_mb": 512}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// start runs a machine and waits until it listens.
+func start(t *testing.T, l *Laptop, id, image string, env map[string]string) flysim.Process {
+	t.Helper()
+	p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: id, Region: "ord", InstanceID: "01V", Group: "web",
+		Config: configOf(t, image, env), Secrets: map[string]string{"TOKEN": "s3cret"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { return listens(p.Addr(8080)) })
+	return p
+}
+
+func listens(addr string) bool {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// until waits for what nothing tells.
+func until(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it never came true")
+		}
+	}
+}
+
+// ended is closed when nobody is at the other end of a connection to addr.
+func ended(t *testing.T, addr string) <-chan struct{} {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, c)
+		c.Close()
+		close(done)
+	}()
+	return done
+}
+
+func await(t *testing.T, what string, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal(what + " never happened")
+	}
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	r, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.StatusCode, string(b)
+}

@@ -1,0 +1,70 @@
+package laptop
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+func ownGroup() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+}
+
+// wait returns when the process has ended and the rest of its group was killed.
+// The group is killed while the leader is still a zombie and so keeps its ID.
+func (p *process) wait() {
+	pid := p.cmd.Process.Pid
+	for errors.Is(unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = unix.Kill(-pid, unix.SIGKILL) // most often it was alone
+	_ = p.cmd.Wait()                  // how it ended is in ProcessState
+	p.reaped = true
+}
+
+// birth is the boot and the clock tick at which a process was started.
+func birth(pid int) (string, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", err
+	}
+	// The second field is the program's name in parentheses, and may hold any.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 20 {
+		return "", fmt.Errorf("/proc/%d/stat: %q has no start time", pid, stat)
+	}
+	return strings.TrimSpace(string(boot)) + "/" + fields[19], nil
+}
+
+// marked are the processes, but for this one, with marker in their environment.
+// Children inherit it, also those that left their group.
+func marked(marker string) []int {
+	var pids []int
+	paths, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		return nil
+	}
+	for _, path := range paths {
+		env, err := os.ReadFile(path)
+		if err != nil {
+			continue // another user's, or gone
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err == nil && pid != os.Getpid() && slices.Contains(strings.Split(string(env), "\x00"), marker) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

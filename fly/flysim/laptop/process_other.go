@@ -1,0 +1,32 @@
+//go:build unix && !linux
+
+package laptop
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// wait returns when the process has ended and the rest of its group was killed.
+func (p *process) wait() {
+	_ = p.cmd.Wait() // how it ended is in ProcessState
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) // most often it was alone
+	p.reaped = true
+}
+
+// birth is when a process was started, to the second.
+func birth(pid int) (string, error) {
+	out, err := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+// marked finds nobody: other processes' environments can't be read here.
+func marked(string) []int { return nil }

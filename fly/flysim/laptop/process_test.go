@@ -1,0 +1,347 @@
+package laptop
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/microbima/release/fly/flysim"
+)
+
+func TestAMachineSeesItsOwnEnvironmentAndNothingElse(t *testing.T) {
+	t.Setenv("FLY_API_TOKEN", "fm2_secret")
+	l := open(t, t.TempDir())
+	image := pushServer(t, l)
+	p := start(t, l, "m1", image, map[string]string{
+		"LOG_LEVEL":    "debug",
+		"PORT":         "8080",
+		"HOST":         "0.0.0.0",
+		"TOKEN":        "overridden by the secret",
+		"INTERNAL_API": "http://ord.internal-api.internal:8080/v1",
+		"BOTH":         "http://a-1.flycast,http://b.internal",
+		"OTHER":        "http://api.internal.example.com and http://_api.internal:4280",
+	})
+	_, body := get(t, "http://"+p.Addr(8080)+"/env")
+	var env []string
+	if err := json.Unmarshal([]byte(body), &env); err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(l.dir, "images", strings.TrimPrefix(image[strings.Index(image, "@"):], "@sha256:"), "root")
+	_, port, _ := net.SplitHostPort(p.Addr(8080))
+	want := map[string]string{
+		"LOG_LEVEL":           "debug",
+		"PORT":                port,
+		"HOST":                "127.0.0.1",
+		"TOKEN":               "s3cret",
+		"INTERNAL_API":        l.URL("internal-api") + "/v1",
+		"BOTH":                l.URL("a-1") + "," + l.URL("b"),
+		"OTHER":               "http://api.internal.example.com and http://_api.internal:4280",
+		"DATA":                root + "/app/data",
+		"PATH":                root + "/app:/usr/bin",
+		"FLY_APP_NAME":        "shop",
+		"FLY_MACHINE_ID":      "m1",
+		"FLY_ALLOC_ID":        "m1",
+		"FLY_MACHINE_VERSION": "01V",
+		"FLY_REGION":          "ord",
+		"FLY_PROCESS_GROUP":   "web",
+		"FLY_IMAGE_REF":       image,
+		"FLY_PRIVATE_IP":      "127.0.0.1",
+		"FLY_VM_MEMORY_MB":    "512",
+		"LAPTOP_TEST_ROLE":    "server",
+		"FLYSIM_LAPTOP":       l.dir,
+	}
+	for _, pair := range env {
+		name, value, _ := strings.Cut(pair, "=")
+		switch {
+		case name == "HOME" || name == "TMPDIR":
+			if !strings.HasPrefix(value, filepath.Join(l.dir, "scratch")) {
+				t.Errorf("%s is %s, a folder that others use too", name, value)
+			}
+		case want[name] != value:
+			t.Errorf("%s is %q, want %q", name, value, want[name])
+		}
+		delete(want, name)
+	}
+	for name := range want {
+		t.Errorf("%s is not set", name)
+	}
+	if _, dir := get(t, "http://"+p.Addr(8080)+"/dir"); dir != root+"/app" {
+		t.Errorf("it runs in %s, want the image's working directory", dir)
+	}
+}
+
+func TestTheConfigSaysWhatToRun(t *testing.T) {
+	l := open(t, t.TempDir())
+	image := pushServer(t, l)
+	root := filepath.Join(l.dir, "images", strings.TrimPrefix(image[strings.Index(image, "@"):], "@sha256:"), "root")
+	for init, want := range map[string][]string{
+		`{}`:                                    {"/app/server"},
+		`{"cmd":["a","b"]}`:                     {"/app/server", "a", "b"},
+		`{"entrypoint":["server"],"cmd":["a"]}`: {"server", "a"},
+		`{"exec":["./server","/app/data/motd","/no/such"],"cmd":["a"]}`: {"./server", root + "/app/data/motd", "/no/such"},
+	} {
+		p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m1", Config: json.RawMessage(fmt.Sprintf(`{"image":%q,"init":%s}`, image, init))})
+		if err != nil {
+			t.Fatal(init, err)
+		}
+		until(t, func() bool { return listens(p.Addr(0)) })
+		_, body := get(t, "http://"+p.Addr(0)+"/args")
+		var args []string
+		if err := json.Unmarshal([]byte(body), &args); err != nil || !slices.Equal(args, want) {
+			t.Errorf("init %s runs %q, want %q", init, args, want)
+		}
+	}
+}
+
+func TestACrashTellsItsCodeAndItsLastWords(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir)
+	p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m1", Config: configOf(t, pushServer(t, l), map[string]string{"EXIT": "7"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the end", p.Done())
+	if p.ExitCode() != 7 {
+		t.Errorf("exit code %d, want 7", p.ExitCode())
+	}
+	want := []string{"about to end", "with 7"}
+	if !slices.Equal(p.Log(), want) {
+		t.Errorf("log %q, want %q", p.Log(), want)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "logs", "m1.log")); err != nil || string(b) != "about to end\nwith 7\n" {
+		t.Errorf("log file %q, %v", b, err)
+	}
+	if err := p.Stop(t.Context(), "", time.Second); err != nil {
+		t.Errorf("stopping what has ended: %v", err)
+	}
+	for _, folder := range []string{"processes", "scratch"} {
+		if left, _ := filepath.Glob(filepath.Join(dir, folder, "*")); len(left) > 0 {
+			t.Errorf("left behind: %q", left)
+		}
+	}
+}
+
+func TestStopLetsAMachineFinish(t *testing.T) {
+	l := open(t, t.TempDir())
+	image := pushServer(t, l)
+	for signal, got := range map[string]string{"": "got interrupt", "SIGTERM": "got terminated", "int": "got interrupt"} {
+		p := start(t, l, "m1", image, nil)
+		if err := p.Stop(t.Context(), signal, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if p.ExitCode() != 0 || !slices.Contains(p.Log(), got) {
+			t.Errorf("signal %q: exit code %d, log %q", signal, p.ExitCode(), p.Log())
+		}
+	}
+	p := start(t, l, "m1", image, nil)
+	if err := p.Stop(t.Context(), "SIGNIFICANT", time.Minute); err == nil || !strings.Contains(err.Error(), "SIGTERM") {
+		t.Errorf("unknown signal: %v, want the known ones named", err)
+	}
+}
+
+func TestStopKillsTheWholeGroupAfterTheTimeout(t *testing.T) {
+	l := open(t, t.TempDir())
+	port, err := l.ports.lease()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1", "CHILD_PORT": strconv.Itoa(port)})
+	until(t, func() bool { return listens(loopback(port)) })
+	child := ended(t, loopback(port))
+	if err := p.Stop(t.Context(), "SIGTERM", 50*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if p.ExitCode() != 128+int(syscall.SIGKILL) {
+		t.Errorf("exit code %d, want 137", p.ExitCode())
+	}
+	await(t, "the child's end", child)
+	if !slices.Contains(p.Log(), "got terminated") {
+		t.Errorf("log %q: it was not asked first", p.Log())
+	}
+}
+
+func TestStopGivesUpWaitingWithItsContext(t *testing.T) {
+	l := open(t, t.TempDir())
+	p := start(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1"})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Stop(ctx, "", time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	await(t, "the end", p.Done())
+}
+
+func TestCloseLeavesNoProcess(t *testing.T) {
+	for _, daemon := range []string{"", "1"} {
+		if daemon != "" && !canSeeEnvironments() {
+			t.Log("left out: on this system a process that leaves its group can't be found")
+			continue
+		}
+		l, err := Open(t.TempDir(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		port, err := l.ports.lease()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1", "DAEMON": daemon, "CHILD_PORT": strconv.Itoa(port)})
+		until(t, func() bool { return listens(loopback(port)) })
+		child := ended(t, loopback(port))
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the machine's end", p.Done())
+		await(t, "its child's end", child)
+		if _, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m2", Config: configOf(t, "shop", nil)}); err == nil {
+			t.Error("a machine was started after Close")
+		}
+		if url := l.URL("shop"); url != "" {
+			t.Errorf("after Close the URL is %s", url)
+		}
+		if err := l.Close(); err != nil {
+			t.Errorf("second Close: %v", err)
+		}
+	}
+}
+
+func canSeeEnvironments() bool {
+	_, err := os.Stat("/proc/self/environ")
+	return err == nil
+}
+
+// The owner of a folder is killed with SIGKILL, and its machine has a child that
+// the kernel does not end with it.
+func TestSuddenDeathLeavesNoProcess(t *testing.T) {
+	if !canSeeEnvironments() {
+		t.Skip("needs Linux: elsewhere a machine ends when the folder's next owner comes, its children may not")
+	}
+	dir := t.TempDir()
+	l := open(t, dir)
+	image := pushServer(t, l)
+	port, err := l.ports.lease()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := exec.Command(exe, dir, string(configOf(t, image, map[string]string{"STUBBORN": "1", "CHILD_PORT": strconv.Itoa(port)})))
+	owner.Env = append(os.Environ(), "LAPTOP_TEST_ROLE=owner")
+	owner.Stderr = os.Stderr
+	out, err := owner.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer owner.Wait()         //nolint:errcheck // it was killed
+	defer owner.Process.Kill() //nolint:errcheck // most often it was already
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = strings.TrimSpace(addr)
+	until(t, func() bool { return listens(addr) && listens(loopback(port)) })
+	machine, child := ended(t, addr), ended(t, loopback(port))
+
+	if err := owner.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the machine's end with its parent", machine)
+	again := open(t, dir)
+	await(t, "the child's end with the next owner", child)
+	start(t, again, "m1", image, nil)
+}
+
+func TestARecordedPidMayBeSomebodyElsesNow(t *testing.T) {
+	dir := t.TempDir()
+	sleeper := exec.Command("sleep", "600")
+	sleeper.SysProcAttr = ownGroup()
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	go func() { _ = sleeper.Wait(); close(gone) }()
+	defer func() { _ = sleeper.Process.Kill(); <-gone }()
+	pid := sleeper.Process.Pid
+
+	path, err := record(dir, pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := json.Marshal(pidRecord{pid, "another birth"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(path, other, 0o600), endStrays(dir, "NOBODY=1")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-gone:
+		t.Fatal("a process was killed that is not ours")
+	default:
+	}
+	if err := errors.Join(os.WriteFile(path, doc, 0o600), endStrays(dir, "NOBODY=1")); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the end of the one that is ours", gone)
+}
+
+func TestAFolderHasOneOwner(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir)
+	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("second owner: %v", err)
+	}
+	if _, err := Open(t.TempDir(), Options{Registry: "0.0.0.0:0"}); err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("a registry for everybody: %v", err)
+	}
+}
+
+func TestALogKeepsTheLastLinesWithinItsSize(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m1.log")
+	b, err := openLogbook(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("x", 3*logLine)
+	var in strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&in, "%d %s\r\n", i, long[:2000])
+	}
+	in.WriteString(long + "\nno end of line")
+	b.follow(strings.NewReader(in.String()))
+	b.close()
+	lines := b.last()
+	if len(lines) != logLines || lines[logLines-1] != "no end of line" || lines[logLines-2] == long {
+		t.Errorf("%d lines, the last is %q", len(lines), lines[len(lines)-1])
+	}
+	for _, p := range []string{path, path + ".1"} {
+		info, err := os.Stat(p)
+		if err != nil || info.Size() > logFileCap+logLine+1 {
+			t.Errorf("%s: %v, %v bytes", p, err, info.Size())
+		}
+	}
+}

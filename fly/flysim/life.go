@@ -1,0 +1,311 @@
+package flysim
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/microbima/release/fly"
+)
+
+// The functions of this file are the lives of machines. All are called with
+// the lock held; what takes time they leave to after and to spawn.
+
+// launch boots m with the config it has.
+func (s *Sim) launch(m *machine, state string) {
+	m.life++
+	m.Down = false
+	s.setState(m, state)
+	if !m.odd {
+		m.behaviour = Behaviour{}
+		if s.Behave != nil {
+			m.behaviour = s.Behave(m.app.Name, []byte(m.Config))
+		}
+	}
+	if m.behaviour.NeverStarts {
+		return
+	}
+	if s.Runner != nil {
+		s.startProcess(m)
+		return
+	}
+	boot := s.Latency.Boot
+	if m.behaviour.BootTakes > 0 {
+		boot = m.behaviour.BootTakes
+	}
+	s.after(m, boot, func() { s.started(m) })
+}
+
+// started is what follows once m runs.
+func (s *Sim) started(m *machine) {
+	s.event(m, "start", "started", "flyd", nil)
+	s.setState(m, "started")
+	m.app.Status = "deployed"
+	for _, line := range m.behaviour.Log {
+		s.logLine(m, line)
+	}
+	s.check(m)
+	code, takes := 0, s.Latency.Command
+	switch {
+	case m.behaviour.CrashExit != nil:
+		code, takes = *m.behaviour.CrashExit, m.behaviour.RunsFor
+	case m.proc != nil || !m.config().runsOnce():
+		return
+	case m.behaviour.RunsFor > 0:
+		takes = m.behaviour.RunsFor
+	}
+	s.after(m, takes, func() {
+		s.halt(m, 0, "SIGKILL", time.Second, func() { s.exited(m, code) })
+	})
+}
+
+// exited is what follows when m's process ends by itself.
+func (s *Sim) exited(m *machine, code int) {
+	m.life++
+	s.uncheck(m)
+	m.proc = nil
+	c := m.config()
+	again := c.restarts(code, m.Restarts)
+	if again {
+		m.Restarts++
+	}
+	s.exitEvent(m, fly.ExitEvent{ExitCode: code, GuestExitCode: code, Restarting: again})
+	switch {
+	case again:
+		s.setState(m, "restarting")
+		s.after(m, s.backoff(m.Restarts), func() { s.launch(m, "restarting") })
+	case c.AutoDestroy:
+		s.destroyed(m)
+	default:
+		s.setState(m, "stopped")
+	}
+}
+
+// backoff is the time between a crash and the next start: never none, or a
+// machine that always crashes would keep the Sim busy.
+func (s *Sim) backoff(times int) time.Duration {
+	if s.Latency.Restart > 0 {
+		return s.Latency.Restart
+	}
+	return min(100*time.Millisecond<<min(times-1, 10), 10*time.Second)
+}
+
+func (s *Sim) exitEvent(m *machine, x fly.ExitEvent) {
+	x.ExitedAt = s.now()
+	s.event(m, "exit", "stopped", "flyd", &fly.EventRequest{ExitEvent: &x, RestartCount: m.Restarts})
+}
+
+// stop ends m; then is called once it has ended.
+func (s *Sim) stop(m *machine, state, signal string, timeout time.Duration, then func()) {
+	m.life++
+	s.setState(m, state)
+	s.uncheck(m)
+	s.halt(m, s.Latency.Stop, signal, timeout, then)
+}
+
+// halt ends m's process, or pretends to for as long as makeBelieve.
+func (s *Sim) halt(m *machine, makeBelieve time.Duration, signal string, timeout time.Duration, then func()) {
+	if m.proc == nil {
+		s.after(m, makeBelieve, then)
+		return
+	}
+	s.stopProcess(m, signal, timeout, then)
+}
+
+// stopped is a stop that somebody asked for, done.
+func (s *Sim) stopped(m *machine) {
+	s.exitEvent(m, fly.ExitEvent{RequestedStop: true})
+	s.setState(m, "stopped")
+}
+
+// replace makes another version of m, and boots it unless it is to stay down.
+func (s *Sim) replace(m *machine, config string, ref fly.ImageRef, skipLaunch bool) {
+	ran := m.proc
+	s.version(m, config, ref)
+	s.event(m, "update", "replacing", "user", nil)
+	m.life++
+	s.uncheck(m)
+	m.Restarts, m.odd, m.Down = 0, false, skipLaunch
+	s.setState(m, "replacing")
+	then := func() { s.launch(m, "replacing") }
+	if skipLaunch {
+		then = func() { s.setState(m, "stopped") }
+	}
+	m.proc = ran
+	s.halt(m, 0, "", 0, then)
+}
+
+// version gives m another config and another InstanceID.
+func (s *Sim) version(m *machine, config string, ref fly.ImageRef) {
+	const remembered = 100
+	m.Former = append(m.Former, m.View.InstanceID)
+	m.Former = m.Former[max(0, len(m.Former)-remembered):]
+	m.View.InstanceID = s.ulid()
+	m.Config, m.View.ImageRef = config, ref
+	m.Secrets = m.app.secretValues()
+}
+
+// destroy kills m and removes it.
+func (s *Sim) destroy(m *machine) {
+	m.life++
+	s.setState(m, "destroying")
+	s.uncheck(m)
+	s.halt(m, s.Latency.Destroy, "SIGKILL", time.Second, func() { s.destroyed(m) })
+}
+
+// destroyed: m is gone, but may be read for a while.
+func (s *Sim) destroyed(m *machine) {
+	s.event(m, "destroy", "destroyed", "user", nil)
+	s.setState(m, "destroyed")
+	m.life++
+	m.Lease = nil
+	for _, v := range m.app.Volumes {
+		if v.Machine != nil && *v.Machine == m.View.ID {
+			v.Machine = nil
+		}
+	}
+	m.app.forget()
+}
+
+// forget drops the destroyed machines that were destroyed longest ago.
+func (a *app) forget() {
+	const kept = 100
+	var gone []*machine
+	for _, m := range a.Machines {
+		if m.View.State == "destroyed" {
+			gone = append(gone, m)
+		}
+	}
+	slices.SortFunc(gone, func(x, y *machine) int { return y.View.UpdatedAt.Compare(x.View.UpdatedAt) })
+	for _, m := range gone[min(len(gone), kept):] {
+		delete(a.Machines, m.View.ID)
+	}
+}
+
+func (a *app) secretValues() map[string]string {
+	values := map[string]string{}
+	for name, s := range a.Secrets {
+		values[name] = s.Value
+	}
+	return values
+}
+
+// logLine adds to what Logs shows of m.
+func (s *Sim) logLine(m *machine, text string) {
+	const kept = 200
+	m.Lines = append(m.Lines, fly.LogLine{At: s.now(), Message: text, Level: "info", Instance: m.View.ID, Region: m.View.Region})
+	m.Lines = m.Lines[max(0, len(m.Lines)-kept):]
+}
+
+// startProcess has the Runner start m.
+func (s *Sim) startProcess(m *machine) {
+	life := m.life
+	c := m.config()
+	in := Instance{App: m.app.Name, ID: m.View.ID, Name: m.View.Name, Region: m.View.Region, InstanceID: m.View.InstanceID,
+		Group: c.group(), Config: []byte(m.Config), Secrets: m.Secrets, Cordoned: m.View.Cordoned}
+	s.spawn(func() {
+		proc, err := s.Runner.Start(s.ctx, in)
+		unwanted := false
+		s.locked(func() {
+			switch {
+			case s.closed || m.life != life:
+				unwanted = err == nil
+			case err != nil:
+				s.logLine(m, err.Error())
+				s.event(m, "launch", "failed", "flyd", nil)
+				s.setState(m, "failed")
+			default:
+				m.proc = proc
+				s.started(m)
+				s.spawn(func() { s.await(m, proc) })
+			}
+		})
+		if unwanted {
+			_ = proc.Stop(context.WithoutCancel(s.ctx), "SIGKILL", time.Second)
+		}
+	})
+}
+
+// await sees a process end.
+func (s *Sim) await(m *machine, proc Process) {
+	select {
+	case <-proc.Done():
+	case <-s.ctx.Done():
+		return // Close stops it
+	}
+	s.locked(func() {
+		if m.proc == proc && !s.closed {
+			s.keepLog(m, proc)
+			s.exited(m, proc.ExitCode())
+		}
+	})
+}
+
+// stopProcess has m's process stopped; then is called when it has ended,
+// unless m has been told to do something else by then.
+func (s *Sim) stopProcess(m *machine, signal string, timeout time.Duration, then func()) {
+	proc, life := m.proc, m.life
+	m.proc = nil
+	c := m.config()
+	if signal == "" {
+		signal = c.StopConfig.Signal
+	}
+	if timeout <= 0 {
+		timeout = time.Duration(c.StopConfig.Timeout)
+	}
+	if timeout <= 0 {
+		timeout = 5 * time.Second // Fly's default
+	}
+	s.spawn(func() {
+		err := proc.Stop(context.WithoutCancel(s.ctx), signal, timeout)
+		s.locked(func() {
+			s.keepLog(m, proc)
+			if err != nil {
+				s.logLine(m, "stopping it: "+err.Error())
+			}
+			if m.life == life && !s.closed {
+				then()
+			}
+		})
+	})
+}
+
+func (s *Sim) keepLog(m *machine, proc Process) {
+	for _, line := range proc.Log() {
+		s.logLine(m, line)
+	}
+	s.dirty = true
+}
+
+// route tells the Runner who may have traffic, if that has changed.
+func (s *Sim) route(name string) {
+	if s.Runner == nil {
+		return
+	}
+	s.routeMu.Lock()
+	defer s.routeMu.Unlock()
+	s.mu.Lock()
+	backends := s.backends(name)
+	same := slices.Equal(backends, s.routed[name])
+	s.routed[name] = backends
+	s.mu.Unlock()
+	if !same {
+		s.Runner.Route(name, slices.Clone(backends))
+	}
+}
+
+// backends are the started, uncordoned machines of an app with a service, all
+// of whose service checks pass.
+func (s *Sim) backends(name string) []Backend {
+	var out []Backend
+	if s.closed || s.world.Apps[name] == nil {
+		return nil
+	}
+	for _, m := range s.world.Apps[name].sorted() {
+		c := m.config()
+		if m.View.State == "started" && !m.View.Cordoned && m.proc != nil && c.port() != 0 && passing(m, c) {
+			out = append(out, Backend{Machine: m.View.ID, Process: m.proc, Port: c.port()})
+		}
+	}
+	return out
+}

@@ -1,0 +1,314 @@
+package flysim
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/microbima/release/fly"
+)
+
+// launchInput is the body of a create or an update.
+type launchInput struct {
+	Config                  json.RawMessage `json:"config"`
+	Region                  string          `json:"region"`
+	Name                    string          `json:"name"`
+	SkipLaunch              bool            `json:"skip_launch"`
+	SkipServiceRegistration bool            `json:"skip_service_registration"`
+	MinSecretsVersion       uint64          `json:"min_secrets_version"`
+	LeaseTTL                int             `json:"lease_ttl"`
+	CurrentVersion          string          `json:"current_version"`
+}
+
+// launchBody reads and judges the body of a create or an update.
+func (s *Sim) launchBody(c *call) (in launchInput, ref fly.ImageRef, err error) {
+	if err := c.decode(&in); err != nil {
+		return in, ref, err
+	}
+	var parsed config
+	if len(in.Config) == 0 || json.Unmarshal(in.Config, &parsed) != nil {
+		return in, ref, refuse(http.StatusBadRequest, "invalid config: it is missing or not what a machine config looks like")
+	}
+	if parsed.Image == "" {
+		return in, ref, refuse(http.StatusBadRequest, "invalid config.image: missing")
+	}
+	if in.MinSecretsVersion > c.app.SecretsVersion {
+		return in, ref, refuse(http.StatusPreconditionFailed, "secrets version %d is not there yet", in.MinSecretsVersion)
+	}
+	if c.effect() == NoCapacity {
+		return in, ref, &refusal{status: http.StatusInternalServerError, code: "insufficient_capacity",
+			text: "could not reserve resource for machine: insufficient resources available to fulfill request"}
+	}
+	ref, ok := s.imageRef(parsed.Image)
+	if !ok {
+		return in, ref, refuse(http.StatusUnprocessableEntity, "image %s: manifest unknown", parsed.Image)
+	}
+	return in, ref, nil
+}
+
+func (s *Sim) createMachine(c *call) (any, error) {
+	in, ref, err := s.launchBody(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range c.app.Machines {
+		if in.Name != "" && other.View.Name == in.Name && other.View.State != "destroyed" {
+			return nil, &refusal{status: http.StatusUnprocessableEntity, code: "name_taken", text: "machine name " + in.Name + " is taken"}
+		}
+	}
+	m := s.newMachine(c.app, fly.Machine{Name: in.Name, Region: in.Region, State: "created", ImageRef: ref,
+		Cordoned: in.SkipServiceRegistration, Config: in.Config})
+	if err := s.attach(c.app, m); err != nil {
+		return nil, err
+	}
+	c.app.Machines[m.View.ID] = m
+	s.event(m, "launch", "created", "user", nil)
+	s.setState(m, "created")
+	s.spoil(c, m)
+	v := m.view()
+	if in.LeaseTTL > 0 {
+		m.Lease = s.newLease(m, c, time.Duration(in.LeaseTTL)*time.Second)
+		v.Nonce = m.Lease.Nonce
+	}
+	if in.SkipLaunch {
+		s.after(m, 0, func() { s.setState(m, "stopped") })
+	} else {
+		s.after(m, 0, func() { s.launch(m, "starting") })
+	}
+	return v, nil
+}
+
+// newMachine fills in what v leaves open.
+func (s *Sim) newMachine(a *app, v fly.Machine) *machine {
+	v.ID = cmp.Or(v.ID, s.newID("machine", 14))
+	v.Name = cmp.Or(v.Name, "machine-"+v.ID[:min(6, len(v.ID))])
+	v.Region = cmp.Or(v.Region, "fra")
+	v.State = cmp.Or(v.State, "started")
+	v.InstanceID = cmp.Or(v.InstanceID, s.ulid())
+	v.HostStatus = cmp.Or(v.HostStatus, "ok")
+	v.PrivateIP = cmp.Or(v.PrivateIP, "fdaa:0:1:a7b:1:"+s.newID("ip", 4)+":"+s.newID("ip", 4)+":2")
+	if v.CreatedAt.IsZero() {
+		v.CreatedAt = s.now()
+	}
+	v.UpdatedAt = s.now()
+	m := &machine{View: v, Config: string(v.Config), app: a, changed: make(chan struct{}), Secrets: a.secretValues()}
+	m.View.Config = nil
+	return m
+}
+
+func (s *Sim) updateMachine(c *call) (any, error) {
+	m := c.machine
+	in, ref, err := s.launchBody(c)
+	if err != nil {
+		return nil, err
+	}
+	if in.CurrentVersion != "" && in.CurrentVersion != m.View.InstanceID {
+		return nil, &refusal{status: http.StatusPreconditionFailed, code: "failed_precondition",
+			text: "current_version " + in.CurrentVersion + " is not the machine's version " + m.View.InstanceID}
+	}
+	if in.Region != "" && in.Region != m.View.Region {
+		return nil, refuse(http.StatusBadRequest, "a machine can't move to another region")
+	}
+	if m.View.State == "destroying" {
+		return nil, refuse(http.StatusPreconditionFailed, "machine is being destroyed")
+	}
+	before, beforeRef, down := m.Config, m.View.ImageRef, in.SkipLaunch
+	s.replace(m, string(in.Config), ref, down)
+	s.spoil(c, m)
+	v := m.view()
+	if c.effect() == Reverts {
+		s.soon = append(s.soon, func() {
+			s.version(m, before, beforeRef)
+			if !down {
+				s.launch(m, "replacing")
+			}
+		})
+	}
+	return v, nil
+}
+
+func (s *Sim) listMachines(c *call) (any, error) {
+	out := []fly.Machine{}
+	q := c.r.URL.Query()
+	deleted := q.Get("include_deleted") == "true"
+	for _, m := range c.app.sorted() {
+		v := m.view()
+		if v.State == "destroyed" && !deleted || s.hidden(m) {
+			continue
+		}
+		if r := q.Get("region"); r != "" && r != v.Region {
+			continue
+		}
+		if st := q.Get("state"); st != "" && st != v.State {
+			continue
+		}
+		if matches(m.config().Metadata, q) {
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}
+
+// matches says whether metadata has what metadata.{key} parameters ask for.
+func matches(metadata map[string]string, q map[string][]string) bool {
+	for k, v := range q {
+		if key, ok := strings.CutPrefix(k, "metadata."); ok && metadata[key] != v[0] {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *app) sorted() []*machine {
+	out := make([]*machine, 0, len(a.Machines))
+	for _, id := range slices.Sorted(maps.Keys(a.Machines)) {
+		out = append(out, a.Machines[id])
+	}
+	return out
+}
+
+func (s *Sim) getMachine(c *call) (any, error) { return c.machine.view(), nil }
+
+func (s *Sim) destroyMachine(c *call) (any, error) {
+	m := c.machine
+	force := c.query("force") == "true" || c.query("kill") == "true"
+	if !force && !slices.Contains([]string{"stopped", "suspended", "created", "failed"}, m.View.State) {
+		return nil, refuse(http.StatusPreconditionFailed, "machine is %s: stop it first, or use force", m.View.State)
+	}
+	if m.View.State != "destroying" {
+		s.destroy(m)
+	}
+	return done(), nil
+}
+
+func (s *Sim) startMachine(c *call) (any, error) {
+	m := c.machine
+	before := m.View.State
+	switch before {
+	case "started", "starting", "restarting", "replacing":
+	case "destroying":
+		return nil, refuse(http.StatusPreconditionFailed, "machine is being destroyed")
+	default:
+		m.Restarts = 0
+		s.launch(m, "starting")
+	}
+	return map[string]any{"previous_state": before, "migrated": false, "new_host": ""}, nil
+}
+
+func (s *Sim) stopMachine(c *call) (any, error) {
+	var in struct {
+		Signal  string   `json:"signal"`
+		Timeout duration `json:"timeout"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	m := c.machine
+	switch m.View.State {
+	case "stopped", "stopping", "created", "failed", "destroying":
+	case "suspended":
+		s.setState(m, "stopped")
+	default:
+		s.event(m, "stop", "stopping", "user", nil)
+		s.stop(m, "stopping", in.Signal, time.Duration(in.Timeout), func() { s.stopped(m) })
+	}
+	return done(), nil
+}
+
+func (s *Sim) suspendMachine(c *call) (any, error) {
+	m := c.machine
+	if m.View.State == "started" {
+		s.event(m, "suspend", "suspending", "user", nil)
+		s.stop(m, "suspending", "", 0, func() { s.setState(m, "suspended") })
+	}
+	return done(), nil
+}
+
+func (s *Sim) restartMachine(c *call) (any, error) {
+	m := c.machine
+	timeout, _ := strconv.Atoi(c.query("timeout"))
+	if m.View.State == "destroying" {
+		return nil, refuse(http.StatusPreconditionFailed, "machine is being destroyed")
+	}
+	s.event(m, "restart", "restarting", "user", nil)
+	m.Restarts = 0
+	s.stop(m, "restarting", c.query("signal"), time.Duration(timeout)*time.Second, func() { s.launch(m, "restarting") })
+	return done(), nil
+}
+
+func (s *Sim) signalMachine(c *call) (any, error) {
+	m := c.machine
+	if m.View.State != "started" {
+		return nil, refuse(http.StatusPreconditionFailed, "machine is not started")
+	}
+	s.halt(m, 0, "SIGKILL", time.Second, func() { s.exited(m, 137) })
+	return done(), nil
+}
+
+func (s *Sim) cordonMachine(c *call) (any, error) {
+	m := c.machine
+	m.View.Cordoned = strings.HasSuffix(c.route.pattern, "/cordon")
+	s.touch(m)
+	return done(), nil
+}
+
+func (s *Sim) psMachine(c *call) (any, error) {
+	if c.machine.View.State != "started" {
+		return nil, refuse(http.StatusPreconditionFailed, "machine is not started")
+	}
+	type socket struct {
+		Proto   string `json:"proto"`
+		Address string `json:"address"`
+	}
+	sockets := []socket{}
+	for _, v := range c.machine.config().Services {
+		sockets = append(sockets, socket{cmp.Or(v.Protocol, "tcp"), "[::]:" + strconv.Itoa(v.InternalPort)})
+	}
+	return []any{map[string]any{"pid": 300, "command": "app", "listen_sockets": sockets}}, nil
+}
+
+func (s *Sim) execMachine(*call) (any, error) {
+	return map[string]any{"exit_code": 0, "stdout": "", "stderr": ""}, nil
+}
+
+func (s *Sim) getMetadata(c *call) (any, error) {
+	out := c.machine.config().Metadata
+	if out == nil {
+		out = map[string]string{}
+	}
+	return out, nil
+}
+
+// setMetadata rewrites the config: the one place where its bytes change
+// without an update.
+func (s *Sim) setMetadata(c *call) (any, error) {
+	var in struct {
+		Value string `json:"value"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	var doc, metadata map[string]json.RawMessage
+	_ = json.Unmarshal([]byte(c.machine.Config), &doc)
+	_ = json.Unmarshal(doc["metadata"], &metadata)
+	if metadata == nil {
+		metadata = map[string]json.RawMessage{}
+	}
+	key := c.r.PathValue("key")
+	if c.r.Method == http.MethodDelete {
+		delete(metadata, key)
+	} else {
+		metadata[key] = encode(in.Value)
+	}
+	doc["metadata"] = encode(metadata)
+	c.machine.Config = string(encode(doc))
+	s.touch(c.machine)
+	return nil, nil
+}
+
+func done() any { return map[string]bool{"ok": true} }

@@ -1,0 +1,294 @@
+package flysim
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/time/rate"
+
+	"github.com/microbima/release/fly"
+)
+
+const nonceHeader = "Fly-Machine-Lease-Nonce"
+
+// A Request is a call that the Sim answered, or refused.
+type Request struct {
+	At      time.Time
+	Route   string // "POST /v1/apps/{app}/machines/{id}"
+	Path    string
+	App     string
+	Machine string
+	Nonce   string
+	Body    json.RawMessage
+	Status  int // 0: the connection was dropped
+}
+
+// A route is one call of the API.
+type route struct {
+	pattern string
+	answer  func(*Sim, *call) (any, error)
+	flags   flag
+}
+
+type flag int
+
+const (
+	leased   flag = 1 << iota // refused without the nonce of the machine's lease
+	slow                      // takes Latency.Change more
+	unlocked                  // takes the lock by itself
+	gone                      // may be asked of a destroyed machine
+	silent                    // not in Requests, though it is no GET
+)
+
+// A call is one request being answered.
+type call struct {
+	ctx     context.Context
+	r       *http.Request
+	route   route
+	app     *app
+	machine *machine
+	body    []byte
+	fault   *Fault
+	status  int // of a success; 0 is 200
+}
+
+// A refusal is an error with Fly's status and words.
+type refusal struct {
+	status int
+	code   string
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func refuse(status int, format string, args ...any) error {
+	return &refusal{status: status, code: "unknown", text: fmt.Sprintf(format, args...)}
+}
+
+// ServeHTTP answers the Machines API, the release records, the logs and the
+// GraphQL API, all at one address.
+func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := s.Open(); err != nil {
+		answer(w, http.StatusInternalServerError, errorBody(err.Error(), "unknown"))
+		return
+	}
+	w.Header().Set("Fly-Request-Id", fmt.Sprintf("sim-%d", s.count(r)))
+	if s.Token != "" && !s.authorized(r) {
+		answer(w, http.StatusUnauthorized, errorBody("unauthorized", "unauthorized"))
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// count numbers requests.
+func (s *Sim) count(r *http.Request) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, pattern := s.mux.Handler(r)
+	s.counts[pattern]++
+	s.counts[""]++
+	return s.counts[""]
+}
+
+func (s *Sim) authorized(r *http.Request) bool {
+	_, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return given == s.Token || r.Header.Get("Authorization") == s.Token
+}
+
+// serve answers one request to a route.
+func (s *Sim) serve(w http.ResponseWriter, r *http.Request, rt route) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	c := &call{ctx: ctx, r: r, route: rt}
+	c.fault = s.fault(rt.pattern, r.PathValue("app"), r.PathValue("id"))
+	f := c.fault
+	if f != nil && !f.After && !s.suffer(ctx, w, c, f) {
+		return
+	}
+	d := s.Latency.API
+	if rt.flags&slow != 0 {
+		d += s.Latency.Change
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 16<<20))
+	if err != nil || !utf8.Valid(body) {
+		s.log(c, http.StatusBadRequest)
+		answer(w, http.StatusBadRequest, errorBody("unable to read the request body", "unknown"))
+		return
+	}
+	c.body = body
+	if !s.sleep(ctx, d) {
+		panic(http.ErrAbortHandler) // the client or the Sim is gone; nothing was done
+	}
+	status, reply := s.handle(c)
+	s.log(c, status)
+	if f != nil && f.After && !s.suffer(ctx, w, c, f) {
+		return
+	}
+	answer(w, status, reply)
+}
+
+// handle does what was asked and encodes the answer.
+func (s *Sim) handle(c *call) (status int, reply []byte) {
+	if c.route.flags&unlocked != 0 {
+		return encodeAnswer(c.route.answer(s, c))
+	}
+	s.mu.Lock()
+	out, err := s.admit(c)
+	if err == nil {
+		out, err = c.route.answer(s, c)
+	}
+	status, reply = encodeAnswer(out, err)
+	if err == nil && c.status != 0 {
+		status = c.status
+	}
+	s.settle()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.journalErr != nil {
+		return http.StatusInternalServerError, errorBody("flysim cannot keep its journal: "+s.journalErr.Error(), "unknown")
+	}
+	return status, reply
+}
+
+// admit finds the app and machine of a call and keeps limits and leases.
+func (s *Sim) admit(c *call) (any, error) {
+	name, id := c.r.PathValue("app"), c.r.PathValue("id")
+	if s.Limits && !s.within(c) {
+		return nil, &refusal{status: http.StatusTooManyRequests, code: "rate_limited", text: "rate limit exceeded"}
+	}
+	if name == "" {
+		return nil, nil
+	}
+	if c.app = s.world.Apps[name]; c.app == nil {
+		return nil, refuse(http.StatusNotFound, "app not found")
+	}
+	if id == "" {
+		return nil, nil
+	}
+	c.machine = c.app.Machines[id]
+	m := c.machine
+	if m == nil || m.View.State == "destroyed" && c.route.flags&gone == 0 || s.hidden(m) {
+		return nil, refuse(http.StatusNotFound, "machine not found")
+	}
+	if c.route.flags&leased == 0 {
+		return nil, nil
+	}
+	s.leaseFault(c)
+	if l := m.held(s.now()); l != nil && l.Nonce != c.r.Header.Get(nonceHeader) {
+		return nil, refuse(http.StatusConflict, "machine ID %s lease currently held by %s, expires at %s", id, l.Owner, l.Expires.Format(time.RFC3339))
+	}
+	if m.View.HostStatus != "ok" && c.r.Method != http.MethodDelete { // flyctl destroys what it can't reach
+		return nil, &refusal{status: http.StatusRequestTimeout, code: "deadline_exceeded", text: "timed out: the machine's host is unreachable"}
+	}
+	return nil, nil
+}
+
+// limiter is a token bucket of one action on one machine.
+type limiter = rate.Limiter
+
+// within books a Machines API call with Fly's limits.
+func (s *Sim) within(c *call) bool {
+	if !strings.Contains(c.route.pattern, "/v1/apps/{app}/machines") {
+		return true
+	}
+	key := c.route.pattern + " " + c.r.PathValue("app") + " " + c.r.PathValue("id")
+	l := s.limiters[key]
+	if l == nil {
+		l = rate.NewLimiter(1, 3)
+		if c.r.Method == http.MethodGet {
+			l = rate.NewLimiter(5, 10)
+		}
+		s.limiters[key] = l
+	}
+	return l.AllowN(s.now(), 1)
+}
+
+// decode reads the request's body; an empty one is no error.
+func (c *call) decode(into any) error {
+	if len(c.body) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(c.body, into); err != nil {
+		return refuse(http.StatusBadRequest, "invalid request body: %v", err)
+	}
+	return nil
+}
+
+func (c *call) query(name string) string { return c.r.URL.Query().Get(name) }
+
+// log remembers a call that may have changed something.
+func (s *Sim) log(c *call, status int) {
+	if c.r.Method == http.MethodGet || c.route.flags&silent != 0 {
+		return
+	}
+	const kept = 100_000
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = append(s.requests, Request{At: s.now(), Route: c.route.pattern, Path: c.r.URL.Path, App: c.r.PathValue("app"),
+		Machine: c.r.PathValue("id"), Nonce: c.r.Header.Get(nonceHeader), Body: c.body, Status: status})
+	if len(s.requests) > kept {
+		s.requests = slices.Clone(s.requests[kept/2:])
+	}
+}
+
+// Requests are the calls that were meant to change something, in the order
+// they were answered. Only the newest are kept.
+func (s *Sim) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+// Counts says how often each route was called, reads included; "" is all.
+func (s *Sim) Counts() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.counts)
+}
+
+func encodeAnswer(out any, err error) (int, []byte) {
+	if err != nil {
+		r, ok := err.(*refusal)
+		if !ok {
+			r = &refusal{status: http.StatusInternalServerError, code: "unknown", text: err.Error()}
+		}
+		return r.status, errorBody(r.text, r.code)
+	}
+	switch out := out.(type) {
+	case nil:
+		return http.StatusNoContent, nil
+	case fly.Machine:
+		return http.StatusOK, encodeMachine(out)
+	case []fly.Machine:
+		list := []byte{'['}
+		for i, m := range out {
+			if i > 0 {
+				list = append(list, ',')
+			}
+			list = append(list, encodeMachine(m)...)
+		}
+		return http.StatusOK, append(list, ']')
+	}
+	return http.StatusOK, encode(out)
+}
+
+func errorBody(text, code string) []byte {
+	return encode(map[string]string{"error": text, "status": code})
+}
+
+func answer(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,231 @@
+package flysim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/microbima/release/fly"
+)
+
+// Open reads the journal, if there is one, and starts what ran when it was
+// written. The first request does it too; calling it says what went wrong.
+func (s *Sim) Open() error {
+	s.once.Do(func() {
+		s.mu.Lock()
+		s.ctx, s.cancel = context.WithCancel(context.Background())
+		s.mux = s.newMux()
+		s.world.Apps = map[string]*app{}
+		s.touched, s.counts, s.limiters = map[string]bool{}, map[string]int{}, map[string]*limiter{}
+		s.timers, s.routed = map[*int]Timer{}, map[string][]Backend{}
+		if s.Journal != "" {
+			s.openErr = s.read(s.Journal)
+		}
+		s.settle()
+	})
+	return s.openErr
+}
+
+// Close stops everything that runs: processes, checks, timers, waits. The
+// journal keeps what ran, so that another Sim can go on.
+func (s *Sim) Close() {
+	_ = s.Open()
+	s.mu.Lock()
+	s.closed = true
+	var procs []Process
+	for _, a := range s.world.Apps {
+		for _, m := range a.Machines {
+			if m.proc != nil {
+				procs = append(procs, m.proc)
+			}
+		}
+	}
+	for _, t := range s.timers {
+		t.Stop()
+	}
+	s.mu.Unlock()
+	s.cancel()
+	for _, p := range procs {
+		s.running.Go(func() { _ = p.Stop(context.Background(), "SIGTERM", 2*time.Second) })
+	}
+	s.running.Wait()
+}
+
+// CreateApp makes an app without machines; org "" is personal. An app that is
+// there already stays as it is.
+func (s *Sim) CreateApp(name, org string) {
+	s.setup(func() {
+		if s.world.Apps[name] == nil {
+			s.newApp(name, org)
+		}
+	})
+}
+
+// Put makes machines as they are described, in an app that is made if there
+// is none. What a description leaves open is filled in: it is started, passes
+// its checks, and has an ID. One with the ID of another replaces it.
+func (s *Sim) Put(appName string, machines ...fly.Machine) {
+	s.setup(func() {
+		a := s.world.Apps[appName]
+		if a == nil {
+			a = s.newApp(appName, "")
+		}
+		a.Status = "deployed"
+		for _, v := range machines {
+			s.put(a, v)
+		}
+	})
+}
+
+func (s *Sim) put(a *app, v fly.Machine) {
+	if len(v.Config) == 0 {
+		v.Config = json.RawMessage(`{}`)
+	}
+	m := s.newMachine(a, v)
+	if old := a.Machines[m.View.ID]; old != nil {
+		old.life++
+	}
+	a.Machines[m.View.ID] = m
+	c := m.config()
+	if m.View.ImageRef.Repository == "" && c.Image != "" {
+		m.View.ImageRef, _ = s.imageRef(c.Image)
+	}
+	_ = s.attach(a, m) // a description may name volumes that nobody made
+	if len(m.View.Events) == 0 {
+		s.event(m, "launch", "created", "user", nil)
+		if m.View.State == "started" {
+			s.event(m, "start", "started", "flyd", nil)
+		}
+	}
+	s.touch(m)
+	if s.Runner != nil && m.View.State == "started" {
+		s.after(m, 0, func() { s.launch(m, "starting") })
+		return
+	}
+	if m.View.State == "started" && m.View.Checks == nil {
+		for _, k := range c.checks() {
+			s.result(m, k.name, "passing", "200 OK")
+		}
+	}
+}
+
+// SetSecrets sets secrets of an app, which is made if there is none. Machines
+// see them at their next update.
+func (s *Sim) SetSecrets(appName string, values map[string]string) {
+	s.setup(func() {
+		a := s.world.Apps[appName]
+		if a == nil {
+			a = s.newApp(appName, "")
+		}
+		changed := map[string]*string{}
+		for k, v := range values {
+			changed[k] = &v
+		}
+		s.setSecrets(a, changed)
+	})
+}
+
+// Sour makes a machine's checks critical from now on, until its next update.
+func (s *Sim) Sour(appName, id, output string) {
+	s.setup(func() {
+		a := s.world.Apps[appName]
+		if a == nil || a.Machines[id] == nil {
+			return
+		}
+		m := a.Machines[id]
+		m.behaviour, m.odd = Behaviour{NeverHealthy: true, CheckOutput: output}, true
+		for _, k := range m.config().checks() {
+			s.result(m, k.name, "critical", output)
+		}
+	})
+}
+
+func (s *Sim) setup(f func()) {
+	if s.Open() != nil {
+		return
+	}
+	s.locked(f)
+}
+
+// Machines are the machines of an app, sorted by ID, without destroyed ones.
+func (s *Sim) Machines(appName string) []fly.Machine {
+	var out []fly.Machine
+	s.setup(func() {
+		if a := s.world.Apps[appName]; a != nil {
+			for _, m := range a.sorted() {
+				if m.View.State != "destroyed" {
+					v := m.view()
+					v.Checks, v.Events = slices.Clone(v.Checks), slices.Clone(v.Events)
+					out = append(out, v)
+				}
+			}
+		}
+	})
+	return out
+}
+
+// Releases are the Fly releases of an app, oldest first.
+func (s *Sim) Releases(appName string) []fly.FlyRelease {
+	var out []fly.FlyRelease
+	s.setup(func() {
+		if a := s.world.Apps[appName]; a != nil {
+			for _, r := range a.Releases {
+				out = append(out, *r)
+			}
+		}
+	})
+	return out
+}
+
+// Leases are the leases of an app that have not expired, by machine ID.
+func (s *Sim) Leases(appName string) map[string]fly.Lease {
+	out := map[string]fly.Lease{}
+	s.setup(func() {
+		if a := s.world.Apps[appName]; a != nil {
+			for id, m := range a.Machines {
+				if l := m.held(s.now()); l != nil {
+					out[id] = fly.Lease{Nonce: l.Nonce, Owner: l.Owner, Version: l.Version, Expires: l.Expires}
+				}
+			}
+		}
+	})
+	return out
+}
+
+// url is where an app is served.
+func (s *Sim) url(name string) string {
+	if s.Runner != nil {
+		if u := s.Runner.URL(name); u != "" {
+			return u
+		}
+	}
+	return "https://" + name + ".fly.dev"
+}
+
+// encodeMachine is a machine's JSON with its config byte for byte: the encoder
+// would respell it.
+func encodeMachine(v fly.Machine) []byte {
+	key, config := "config", v.Config
+	if len(config) == 0 {
+		key, config = "incomplete_config", v.IncompleteConfig
+	}
+	v.Config, v.IncompleteConfig = nil, nil
+	out := encode(struct {
+		fly.Machine
+		Version string `json:"version"`
+	}{v, v.InstanceID})
+	out = append(bytes.TrimSuffix(out, []byte("}")), `,"`+key+`":`...)
+	return append(append(out, config...), '}')
+}
+
+func encode(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // only our own types come here, and those marshal
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}

@@ -1,0 +1,197 @@
+package flysim
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/microbima/release/fly"
+)
+
+// core is what a Sim is made of inside.
+type core struct {
+	once    sync.Once
+	openErr error
+	mux     *http.ServeMux
+	ctx     context.Context // ends on Close
+	cancel  context.CancelFunc
+	running sync.WaitGroup // goroutines
+
+	mu         sync.Mutex
+	world      world
+	closed     bool
+	dirty      bool            // the journal is behind
+	journalErr error           // of the last attempt to write it
+	touched    map[string]bool // apps whose backends may have changed
+	soon       []func()        // to be called with the lock held, before it is released
+	later      []func()        // to be called once it is released: everything that waits for a Runner
+	timers     map[*int]Timer
+	faults     []*Fault
+	requests   []Request
+	counts     map[string]int
+	limiters   map[string]*limiter
+
+	routeMu sync.Mutex // held while Runner.Route is called; taken before mu
+	routed  map[string][]Backend
+}
+
+// world is everything that the journal keeps.
+type world struct {
+	Seq  uint64          `json:"seq"` // every name that is made up comes from it
+	Apps map[string]*app `json:"apps"`
+}
+
+type app struct {
+	ID             string              `json:"id"`
+	Number         int                 `json:"number"`
+	Name           string              `json:"name"`
+	Org            string              `json:"org"`
+	Status         string              `json:"status"`
+	CreatedAt      time.Time           `json:"created_at"`
+	Machines       map[string]*machine `json:"machines"`
+	Secrets        map[string]secret   `json:"secrets,omitempty"`
+	SecretsVersion uint64              `json:"secrets_version,omitempty"`
+	Volumes        []*volume           `json:"volumes,omitempty"`
+	IPs            []ipAddress         `json:"ips,omitempty"`
+	Releases       []*fly.FlyRelease   `json:"releases,omitempty"` // oldest first
+}
+
+type secret struct {
+	Value     string    `json:"value"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// A machine is what Fly shows of one, and what it keeps to itself.
+type machine struct {
+	View     fly.Machine       `json:"view"`   // without its config
+	Config   string            `json:"config"` // exactly as it was sent
+	Former   []string          `json:"former,omitempty"`
+	Secrets  map[string]string `json:"secrets,omitempty"`
+	Lease    *lease            `json:"lease,omitempty"`
+	Restarts int               `json:"restarts,omitempty"`
+	Down     bool              `json:"down,omitempty"` // this version was not to be launched
+	Lines    []fly.LogLine     `json:"lines,omitempty"`
+
+	life        int // another number after each order: what was planned before is void
+	app         *app
+	behaviour   Behaviour
+	odd         bool // behaviour comes from a Fault, not from Behave
+	proc        Process
+	checking    context.CancelFunc
+	changed     chan struct{} // closed at each change
+	hiddenUntil time.Time
+	hiddenReads int
+}
+
+// locked runs f with the lock held and settles what follows from it.
+func (s *Sim) locked(f func()) {
+	s.mu.Lock()
+	f()
+	s.settle()
+}
+
+// settle makes the transitions that take no time, keeps the journal, releases
+// the lock, tells the Runner who may have traffic, and only then gives it work:
+// a machine is out of the routes before it is stopped.
+func (s *Sim) settle() {
+	for len(s.soon) > 0 {
+		f := s.soon[0]
+		s.soon = s.soon[1:]
+		f()
+	}
+	if s.dirty {
+		s.dirty = false
+		s.journalErr = s.journal()
+	}
+	later, touched := s.later, s.touched
+	s.later, s.touched = nil, map[string]bool{}
+	s.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(touched)) {
+		s.route(name)
+	}
+	for _, f := range later {
+		f()
+	}
+}
+
+// spawn runs f in a goroutine that Close waits for. The lock must be held.
+func (s *Sim) spawn(f func()) {
+	if s.closed {
+		return
+	}
+	s.running.Add(1)
+	s.later = append(s.later, func() {
+		go func() {
+			defer s.running.Done()
+			f()
+		}()
+	})
+}
+
+// touch says that m changed: waiters look again, and the journal is written.
+func (s *Sim) touch(m *machine) {
+	s.dirty = true
+	s.touched[m.app.Name] = true
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+func (s *Sim) setState(m *machine, state string) {
+	m.View.State = state
+	m.View.UpdatedAt = s.now()
+	s.touch(m)
+}
+
+const keptEvents = 40
+
+func (s *Sim) event(m *machine, kind, status, source string, req *fly.EventRequest) {
+	e := fly.Event{ID: s.ulid(), Type: kind, Status: status, Source: source, Timestamp: s.now().UnixMilli(), Request: req}
+	events := append([]fly.Event{e}, m.View.Events...)
+	m.View.Events = events[:min(len(events), keptEvents)]
+}
+
+// view is m as Fly shows it.
+func (m *machine) view() fly.Machine {
+	v := m.View
+	v.Config, v.IncompleteConfig = []byte(m.Config), nil
+	if v.HostStatus != "ok" {
+		v.Config, v.IncompleteConfig = nil, v.Config
+	}
+	return v
+}
+
+// newID makes up a name nobody has: hexadecimal digits from a counter, so that
+// the same calls give the same names.
+func (s *Sim) newID(kind string, digits int) string {
+	s.world.Seq++
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, s.world.Seq))
+	return hex.EncodeToString(sum[:])[:digits]
+}
+
+// ulid makes up a version: 26 characters that sort by time.
+func (s *Sim) ulid() string {
+	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	var b strings.Builder
+	ms := uint64(s.now().UnixMilli())
+	for shift := 45; shift >= 0; shift -= 5 {
+		b.WriteByte(alphabet[ms>>shift&31])
+	}
+	s.world.Seq++
+	sum := sha256.Sum256(fmt.Appendf(nil, "ulid %d", s.world.Seq))
+	// The counter comes first, so that versions of one millisecond sort too.
+	for shift := 15; shift >= 0; shift -= 5 {
+		b.WriteByte(alphabet[s.world.Seq>>shift&31])
+	}
+	for _, x := range sum[:12] {
+		b.WriteByte(alphabet[x&31])
+	}
+	return b.String()
+}

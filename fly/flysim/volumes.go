@@ -1,0 +1,137 @@
+package flysim
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// A volume is a disk of an app. Nothing is ever written to it.
+type volume struct {
+	ID         string    `json:"id"`
+	Name       string    `json:"name"`
+	State      string    `json:"state"`
+	SizeGB     int       `json:"size_gb"`
+	Region     string    `json:"region"`
+	Zone       string    `json:"zone"`
+	Encrypted  bool      `json:"encrypted"`
+	Machine    *string   `json:"attached_machine_id"`
+	Alloc      *string   `json:"attached_alloc_id"`
+	CreatedAt  time.Time `json:"created_at"`
+	HostStatus string    `json:"host_status"`
+	Retention  int       `json:"snapshot_retention"`
+	AutoBackup bool      `json:"auto_backup_enabled"`
+}
+
+func (a *app) volume(id string) *volume {
+	i := slices.IndexFunc(a.Volumes, func(v *volume) bool { return v.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return a.Volumes[i]
+}
+
+// attach takes the volumes that m mounts.
+func (s *Sim) attach(a *app, m *machine) error {
+	for _, mount := range m.config().Mounts {
+		if mount.Volume == "" {
+			continue
+		}
+		v := a.volume(mount.Volume)
+		if v == nil {
+			return refuse(http.StatusNotFound, "volume %s not found", mount.Volume)
+		}
+		if v.Machine != nil && *v.Machine != m.View.ID {
+			return refuse(http.StatusPreconditionFailed, "volume %s is attached to machine %s", v.ID, *v.Machine)
+		}
+		if v.Region != m.View.Region {
+			return refuse(http.StatusBadRequest, "volume %s is in region %s, not in %s", v.ID, v.Region, m.View.Region)
+		}
+		id := m.View.ID
+		v.Machine = &id
+	}
+	return nil
+}
+
+func (s *Sim) listVolumes(c *call) (any, error) {
+	return append([]*volume{}, c.app.Volumes...), nil
+}
+
+func (s *Sim) createVolume(c *call) (any, error) {
+	in := volume{Encrypted: true, Retention: 5, AutoBackup: true}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	if in.Name == "" {
+		return nil, refuse(http.StatusUnprocessableEntity, "name can't be blank")
+	}
+	v := &in
+	v.ID, v.State, v.HostStatus, v.CreatedAt = "vol_"+s.newID("volume", 16), "created", "ok", s.now()
+	v.Machine, v.Alloc = nil, nil
+	v.SizeGB, v.Region, v.Zone = cmp.Or(v.SizeGB, 3), cmp.Or(v.Region, "fra"), s.newID("zone", 4)
+	c.app.Volumes = append(c.app.Volumes, v)
+	s.dirty = true
+	return v, nil
+}
+
+func (s *Sim) findVolume(c *call) (*volume, error) {
+	if v := c.app.volume(c.r.PathValue("volume")); v != nil {
+		return v, nil
+	}
+	return nil, refuse(http.StatusNotFound, "volume not found")
+}
+
+func (s *Sim) getVolume(c *call) (any, error) {
+	v, err := s.findVolume(c)
+	return v, err
+}
+
+func (s *Sim) changeVolume(c *call) (any, error) {
+	v, err := s.findVolume(c)
+	if err != nil {
+		return nil, err
+	}
+	var in struct {
+		SizeGB     *int  `json:"size_gb"`
+		Retention  *int  `json:"snapshot_retention"`
+		AutoBackup *bool `json:"auto_backup_enabled"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	s.dirty = true
+	if in.SizeGB != nil {
+		if *in.SizeGB < v.SizeGB {
+			return nil, refuse(http.StatusUnprocessableEntity, "a volume can't shrink")
+		}
+		v.SizeGB = *in.SizeGB
+		return map[string]any{"volume": v, "needs_restart": v.Machine != nil}, nil
+	}
+	if in.Retention != nil {
+		v.Retention = *in.Retention
+	}
+	if in.AutoBackup != nil {
+		v.AutoBackup = *in.AutoBackup
+	}
+	return v, nil
+}
+
+func (s *Sim) deleteVolume(c *call) (any, error) {
+	v, err := s.findVolume(c)
+	if err != nil {
+		return nil, err
+	}
+	if v.Machine != nil {
+		return nil, refuse(http.StatusPreconditionFailed, "volume is attached to machine %s", *v.Machine)
+	}
+	c.app.Volumes = slices.DeleteFunc(c.app.Volumes, func(x *volume) bool { return x == v })
+	s.dirty = true
+	v.State = "destroying"
+	return v, nil
+}
+
+func (s *Sim) noSnapshots(c *call) (any, error) {
+	_, err := s.findVolume(c)
+	return []any{}, err
+}

@@ -1,0 +1,114 @@
+package flytoml
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write what comes out into testdata/invalid/*/want.txt")
+
+// harmless are files of testdata/invalid that are taken all the same, with a
+// warning.
+var harmless = map[string]bool{
+	"max-unavailable-nonrolling": true, // a setting without effect
+	"oddities":                   true,
+}
+
+// TestInvalid walks files that flyctl refuses, trips over or swallows, and
+// compares every mistake found in them.
+func TestInvalid(t *testing.T) {
+	files, err := filepath.Glob("testdata/invalid/*/fly.toml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, file := range files {
+		dir := filepath.Dir(file)
+		name := filepath.Base(dir)
+		t.Run(name, func(t *testing.T) {
+			doc, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config, warnings, err := Parse("fly.toml", doc)
+			got := ""
+			if err != nil {
+				got = err.Error() + "\n"
+			}
+			for _, w := range warnings {
+				got += "warning: " + w.Error() + "\n"
+			}
+			if err == nil {
+				got += missing(config, dir)
+			}
+			wantFile := filepath.Join(dir, "want.txt")
+			if *update {
+				if err := os.WriteFile(wantFile, []byte(got), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(wantFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if onlyWarned := !strings.Contains("\n"+got, "\nfly.toml"); onlyWarned != harmless[name] {
+				t.Errorf("taken is %t, want %t", onlyWarned, harmless[name])
+			}
+		})
+	}
+}
+
+// missing names local files that aren't beside fly.toml, as whoever reads a
+// repository would.
+func missing(c *Config, dir string) (problems string) {
+	for _, f := range c.LocalFiles() {
+		if _, err := os.Stat(filepath.Join(dir, f.Name)); err != nil {
+			problems += c.Problem(f.Key, "there is no %s", f.Name).Error() + "\n"
+		}
+	}
+	return problems
+}
+
+// FuzzParse looks for a file that panics, is refused without a word, or makes
+// a config that can't be made into machines.
+func FuzzParse(f *testing.F) {
+	for _, pattern := range []string{"testdata/invalid/*/fly.toml", "testdata/golden/own/*/fly.toml"} {
+		files, _ := filepath.Glob(pattern)
+		for _, file := range files {
+			doc, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(doc)
+		}
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		c, _, err := Parse("fly.toml", doc)
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("refused without a word")
+			}
+			return
+		}
+		for _, g := range c.Groups() {
+			config, err := c.Create(g.Name, firstImage)
+			if err != nil {
+				continue // a local file that isn't there, or what machine_config says
+			}
+			again, err := c.Update(config, g.Name, firstImage)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(again) != string(config) {
+				t.Errorf("a new machine would be changed at once:\n%s\n%s", config, again)
+			}
+		}
+	})
+}
