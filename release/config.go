@@ -8,7 +8,7 @@ import (
 )
 
 // stamps are the metadata keys that say by whom and when, not what.
-var stamps = []string{
+var stamps = [...]string{
 	MetaRelease, MetaRevision, MetaMachine,
 	"fly_release_id", "fly_release_version", "fly_flyctl_version",
 }
@@ -96,4 +96,19 @@ func encode(v any) []byte {
 		panic(err) // it was decoded from JSON
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// SameStamps says whether two configs belong to the same release: whether the
+// metadata that SameConfig ignores is equal.
+func SameStamps(a, b json.RawMessage) bool {
+	of := func(doc json.RawMessage) (stamp [len(stamps)]string) {
+		var c struct{ Metadata map[string]string }
+		if json.Unmarshal(doc, &c) == nil {
+			for i, key := range stamps {
+				stamp[i] = c.Metadata[key]
+			}
+		}
+		return stamp
+	}
+	return of(a) == of(b)
 }

@@ -104,3 +104,28 @@ func cmpOr(a, b string) string {
 	}
 	return b
 }
+
+// WhatIsWhat says of every machine, a sentence each, whether it is on the plan,
+// on the baseline, or on neither.
+func WhatIsWhat(goal, baseline, now []State) (said []string) {
+	for _, s := range now {
+		for _, m := range s.Machines {
+			is := "is on neither the plan nor the baseline"
+			want, planned := stateOf(goal, s.Target).counterpart(m)
+			was, existed := stateOf(baseline, s.Target).counterpart(m)
+			switch {
+			case existed && SameConfig(m.Config, was.Config) && m.Image.Digest() == was.Image.Digest():
+				is = "is on the baseline"
+			case planned && SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest():
+				is = "is on the plan"
+			}
+			said = append(said, fmt.Sprintf("machine %s of %s %s: %s, %s", m.ID, s.Target, is, m.State, m.Image.Digest()))
+		}
+		for _, was := range stateOf(baseline, s.Target).Machines {
+			if _, ok := s.counterpart(was); !ok {
+				said = append(said, fmt.Sprintf("machine %s (%s) of %s is gone", was.ID, was.Name, s.Target))
+			}
+		}
+	}
+	return said
+}

@@ -43,6 +43,7 @@ type Status struct {
 	ID       string    `json:"id"` // workflow ID
 	Run      string    `json:"run,omitempty"`
 	Project  string    `json:"project"`
+	Release  string    `json:"release,omitempty"` // of a rollout: workflow ID of the release it belongs to
 	Revision Revision  `json:"revision"`
 	By       string    `json:"by,omitempty"`
 	Phase    Phase     `json:"phase"`

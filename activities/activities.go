@@ -1,0 +1,124 @@
+package activities
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/release"
+)
+
+// Fly is what activities need of Fly. *fly.Client has it.
+type Fly interface {
+	App(ctx context.Context, app string) (fly.App, error)
+	Secrets(ctx context.Context, app string) ([]fly.Secret, error)
+	Logs(ctx context.Context, app, machine string) ([]fly.LogLine, error)
+	Machines(ctx context.Context, app string) ([]fly.Machine, error)
+	Machine(ctx context.Context, app, id string) (fly.Machine, error)
+	Create(ctx context.Context, app string, in fly.Create) (fly.Machine, error)
+	Update(ctx context.Context, app, id string, in fly.Update) (fly.Machine, error)
+	Start(ctx context.Context, app, id, nonce string) error
+	Stop(ctx context.Context, app, id, nonce string) error
+	Cordon(ctx context.Context, app, id, nonce string) error
+	Uncordon(ctx context.Context, app, id, nonce string) error
+	Destroy(ctx context.Context, app, id, nonce string) error
+	Lease(ctx context.Context, app, id, nonce string, ttl time.Duration) (fly.Lease, error)
+	ReleaseLease(ctx context.Context, app, id, nonce string) error
+}
+
+// Git is what activities need of git. *git.Mirror has it.
+type Git interface {
+	// Files are release.toml and infra/ as they are at commit.
+	Files(ctx context.Context, url, commit string) (fs.FS, error)
+	// Checkout calls fn with a folder that holds exactly that commit, and
+	// removes it after.
+	Checkout(ctx context.Context, url, commit string, fn func(dir string) error) error
+}
+
+// A Builder turns a checkout into a pushed image with a digest.
+type Builder interface {
+	Build(ctx context.Context, src image.Source, req image.Request) (release.Image, error)
+}
+
+// Activities holds what the activities share. Wiring is an assignment.
+type Activities struct {
+	Fly      Fly
+	Git      Git
+	Go       Builder      // for apps that say go = "…"
+	Registry string       // where images are pushed: registry.fly.io
+	Insecure bool         // the registry speaks plain HTTP: a laptop's
+	Logs     string       // folder where the output of tests and builds is kept
+	Edge     *http.Client // for probes; nil is one with a timeout of 10s
+	// Poll is how often a machine is looked at while it is waited for; 0 is 1s.
+	Poll time.Duration
+	// Environ is what tests may see of the worker's environment, as
+	// "NAME=value". Never a token: see testEnviron.
+	Environ []string
+}
+
+func (a *Activities) poll() time.Duration { return cmp.Or(a.Poll, time.Second) }
+
+// beat sends heartbeats until the function that it returns is called. Without
+// them neither an abort nor the death of a worker would be noticed in time.
+func beat(ctx context.Context, details ...any) (stop func()) {
+	done, stopped := make(chan struct{}), make(chan struct{})
+	activity.RecordHeartbeat(ctx, details...)
+	go func() {
+		defer close(stopped)
+		t := time.NewTicker(2 * time.Second)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				activity.RecordHeartbeat(ctx, details...)
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-stopped }
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// refused is an error that time will not cure.
+func refused(kind string, err error, details ...any) error {
+	return temporal.NewNonRetryableApplicationError(err.Error(), kind, err, details...)
+}
+
+// classify tells Temporal which of Fly's answers time will not cure. The rest
+// is tried again: after looking, because every activity looks first.
+func classify(err error) error {
+	var app *temporal.ApplicationError
+	switch {
+	case err == nil, errors.As(err, &app):
+		return err
+	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound), errors.Is(err, fly.ErrUnauthorized):
+		return refused(release.KindRefused, err)
+	}
+	var answer *fly.Error
+	if errors.As(err, &answer) && answer.RetryAfter > 0 {
+		return temporal.NewApplicationErrorWithOptions(err.Error(), "", temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: answer.RetryAfter})
+	}
+	return err
+}

@@ -1,0 +1,259 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// inARow is how often a machine must be found good, or a target bad, before
+// that is believed.
+const inARow = 2
+
+// waiting is a machine that was changed, and what it should become.
+type waiting struct {
+	step    release.Step
+	want    json.RawMessage
+	id      string
+	version string // instance_id that the change gave it
+	runs    bool   // it should be started and healthy; else only on its config
+}
+
+// await watches a machine until it is what it should be for inARow looks. It
+// fails with the evidence when the machine crashes, when Fly or somebody else
+// puts another version in its place, or when the step's time is over.
+func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, error) {
+	// An attempt that goes on after a crash counts anew: waiting twice as long
+	// is better than calling a machine bad that was never looked at.
+	begun := time.Now()
+	limit := time.Duration(w.step.Wait)
+	if limit <= 0 {
+		limit = 5 * time.Minute
+	}
+	good := 0
+	for {
+		m, err := a.Fly.Machine(ctx, w.step.FlyApp, w.id)
+		if err == nil {
+			fail := w.failed(m)
+			if fail != nil {
+				return release.Machine{}, a.evidence(ctx, w, m, *fail)
+			}
+			if w.good(m) {
+				good++
+			} else {
+				good = 0
+			}
+			if good >= inARow || good > 0 && !w.runs {
+				return Seen(m), nil
+			}
+			if time.Since(begun) > limit {
+				return release.Machine{}, a.evidence(ctx, w, m, w.late(m, limit))
+			}
+		} else if ctx.Err() == nil && !transient(err) {
+			return release.Machine{}, err
+		}
+		if err := pause(ctx, a.poll()); err != nil {
+			return release.Machine{}, err
+		}
+	}
+}
+
+// transient says whether a read that failed is worth another look right away:
+// just after a create Fly may not know the machine yet.
+func transient(err error) bool {
+	return errors.Is(err, fly.ErrNotFound) || errors.Is(err, fly.ErrUnavailable) || errors.Is(err, fly.ErrTimeout) ||
+		errors.Is(err, fly.ErrRateLimited) || errors.Is(err, fly.ErrMalformed)
+}
+
+// good says whether m is, at this look, what it should be.
+func (w waiting) good(m fly.Machine) bool {
+	if m.InstanceID != w.version {
+		return false
+	}
+	if !w.runs {
+		return !transitional(m.State)
+	}
+	if w.step.Unchecked {
+		return !transitional(m.State)
+	}
+	return m.State == "started" && len(m.Checks) >= checksIn(w.want) && Seen(m).Healthy()
+}
+
+// failed says what is wrong with m that time will not cure, or nil.
+func (w waiting) failed(m fly.Machine) *release.Failure {
+	f := release.Failure{Target: w.step.Target, Machine: m.ID, Name: m.Name, Group: w.step.Group}
+	switch exit, crashed := m.LastCrash(); {
+	case m.State == "destroyed":
+		f.Reason = "was destroyed by somebody else"
+	case m.InstanceID != w.version && !isOn(m, w.step, w.want):
+		f.Reason = fmt.Sprintf("is at version %s, not at %s, which it was given: Fly put another version in its place, or somebody else did", m.InstanceID, w.version)
+	case !w.runs || w.step.Unchecked:
+		return nil
+	case crashed && (exit.RestartCount > 1 || m.State == "stopped" || m.State == "failed"):
+		f.Reason, f.ExitCode = "its process ends again and again", &exit.Code
+		if m.State != "started" && exit.RestartCount <= 1 {
+			f.Reason = "its process ended"
+		}
+		if exit.OOM {
+			f.Reason = "its process ran out of memory"
+		}
+	case m.State == "failed", m.State == "launch_failed":
+		f.Reason = "could not be started"
+	default:
+		return nil
+	}
+	return &f
+}
+
+// late is what is wrong with m when its time is over.
+func (w waiting) late(m fly.Machine, limit time.Duration) release.Failure {
+	f := release.Failure{Target: w.step.Target, Machine: m.ID, Name: m.Name, Group: w.step.Group}
+	f.Reason = fmt.Sprintf("is %s after %s, not started", m.State, limit)
+	if m.State != "started" {
+		return f
+	}
+	f.Reason = fmt.Sprintf("reports %d of its %d checks after %s", len(m.Checks), checksIn(w.want), limit)
+	if i := slices.IndexFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" }); i >= 0 {
+		c := m.Checks[i]
+		f.Reason = fmt.Sprintf("check %s did not pass within %s", c.Name, limit)
+		f.Check, f.Output = c.Name, excerpt(c.Output, 400)
+	}
+	return f
+}
+
+// evidence is f with the last lines of the machine's log, as an error that
+// keeps them.
+func (a *Activities) evidence(ctx context.Context, w waiting, m fly.Machine, f release.Failure) error {
+	f.Log = a.lastLines(ctx, w.step.FlyApp, m.ID)
+	return refused(release.KindFailure, f, f)
+}
+
+// lastLines is the end of a machine's log, or a line that says why it is not.
+func (a *Activities) lastLines(ctx context.Context, app, machine string) (last []string) {
+	lines, err := a.Fly.Logs(ctx, app, machine)
+	if err != nil {
+		return []string{"(its log could not be read: " + err.Error() + ")"}
+	}
+	for _, l := range lines[max(0, len(lines)-12):] {
+		last = append(last, excerpt(strings.TrimSpace(l.Message), 300))
+	}
+	return last
+}
+
+// settled waits until m is in no state that passes by itself. Deciding from a
+// passing state is how machines are left stopped.
+func (a *Activities) settled(ctx context.Context, s release.Step, m fly.Machine) (fly.Machine, error) {
+	for transitional(m.State) {
+		if err := pause(ctx, a.poll()); err != nil {
+			return m, err
+		}
+		next, err := a.Fly.Machine(ctx, s.FlyApp, m.ID)
+		if err != nil && !transient(err) {
+			return m, err
+		}
+		if err == nil {
+			m = next
+		}
+	}
+	return m, nil
+}
+
+// until waits until the machine is as is says. A machine that Fly no longer
+// knows counts as destroyed.
+func (a *Activities) until(ctx context.Context, s release.Step, id string, is func(fly.Machine) bool) error {
+	for {
+		m, err := a.Fly.Machine(ctx, s.FlyApp, id)
+		if errors.Is(err, fly.ErrNotFound) {
+			m, err = fly.Machine{State: "destroyed"}, nil
+		}
+		switch {
+		case err == nil && is(m):
+			return nil
+		case err == nil && m.State == "destroyed":
+			return conflict(s, "was destroyed by somebody else")
+		case err != nil && !transient(err):
+			return err
+		}
+		if err := pause(ctx, a.poll()); err != nil {
+			return err
+		}
+	}
+}
+
+func transitional(state string) bool {
+	return slices.Contains([]string{"creating", "starting", "stopping", "restarting", "suspending", "destroying", "updating", "replacing"}, state)
+}
+
+// checksIn counts the health checks that a config asks for.
+func checksIn(config json.RawMessage) int {
+	var c struct {
+		Checks   map[string]json.RawMessage
+		Services []struct{ Checks []json.RawMessage }
+	}
+	if json.Unmarshal(config, &c) != nil {
+		return 0
+	}
+	n := len(c.Checks)
+	for _, s := range c.Services {
+		n += len(s.Checks)
+	}
+	return n
+}
+
+// stamped is config with more metadata. Everything else stays as it is written.
+func stamped(config json.RawMessage, stamp map[string]string) json.RawMessage {
+	return edited(config, "metadata", func(metadata map[string]json.RawMessage) {
+		for key, value := range stamp {
+			metadata[key] = quoted(value)
+		}
+	})
+}
+
+// standby is config for a machine that starts when the host of primary fails.
+func standby(config json.RawMessage, primary string) json.RawMessage {
+	config = edited(config, "env", func(env map[string]json.RawMessage) { env["FLY_STANDBY_FOR"] = quoted(primary) })
+	return edited(config, "", func(top map[string]json.RawMessage) {
+		top["standbys"] = json.RawMessage("[" + string(quoted(primary)) + "]")
+	})
+}
+
+// edited is doc with one of its objects changed; "" is doc itself.
+func edited(doc json.RawMessage, key string, edit func(map[string]json.RawMessage)) json.RawMessage {
+	top := map[string]json.RawMessage{}
+	if json.Unmarshal(doc, &top) != nil {
+		return doc
+	}
+	top = maps.Clone(top)
+	if key == "" {
+		edit(top)
+		return object(top)
+	}
+	inner := map[string]json.RawMessage{}
+	if old, ok := top[key]; ok && json.Unmarshal(old, &inner) != nil {
+		return doc
+	}
+	if inner == nil {
+		inner = map[string]json.RawMessage{}
+	}
+	edit(inner)
+	top[key] = object(inner)
+	return object(top)
+}
+
+func quoted(s string) json.RawMessage { return object(s) }
+
+func object(v any) json.RawMessage {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // raw messages that were decoded, and strings
+	}
+	return doc
+}

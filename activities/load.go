@@ -1,0 +1,102 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/microbima/release/config"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// A Source is a commit and where it is fetched from.
+type Source struct {
+	Repository string           `json:"repository"`
+	Revision   release.Revision `json:"revision"`
+}
+
+// LoadProject reads release.toml and infra/fly as they are at the revision. It
+// fails with KindConfig and every mistake in them at once.
+func (a *Activities) LoadProject(ctx context.Context, in Source) (release.Project, error) {
+	defer beat(ctx)()
+	files, err := a.Git.Files(ctx, in.Repository, in.Revision.Commit)
+	if err != nil {
+		return release.Project{}, err
+	}
+	project, _, err := config.Load(files)
+	if err != nil {
+		return release.Project{}, refused(release.KindConfig, err)
+	}
+	return *project, nil
+}
+
+// PreflightInput is what a release is about to need.
+type PreflightInput struct {
+	Project      release.Project `json:"project"`
+	Environments []string        `json:"environments"`
+	Apps         []string        `json:"apps"`
+}
+
+// Preflight finds out, before anything is tested or built, whether everything
+// is there that the release will need: builders, Fly apps, a token that opens
+// them, secrets. It fails with KindPreflight and all that is missing at once.
+// It changes nothing.
+func (a *Activities) Preflight(ctx context.Context, in PreflightInput) error {
+	defer beat(ctx)()
+	var missing []string
+	for _, app := range in.Project.Apps {
+		if slices.Contains(in.Apps, app.Name) && app.Go == "" {
+			missing = append(missing, fmt.Sprintf("app %s: this worker can only build Go apps; say go = \"./…\" for it in release.toml", app.Name))
+		}
+	}
+	for _, name := range in.Environments {
+		env, err := in.Project.Environment(name)
+		if err != nil {
+			return refused(release.KindConfig, err)
+		}
+		for _, t := range env.Targets {
+			if !slices.Contains(in.Apps, t.Target.App) {
+				continue
+			}
+			lacks, err := a.lacks(ctx, in.Project, t)
+			if err != nil {
+				return classify(err)
+			}
+			missing = append(missing, lacks...)
+		}
+	}
+	if len(missing) > 0 {
+		return refused(release.KindPreflight, errors.New(strings.Join(missing, "\n")))
+	}
+	return nil
+}
+
+// lacks is what a target lacks. An error is one that may pass.
+func (a *Activities) lacks(ctx context.Context, p release.Project, t release.TargetFile) ([]string, error) {
+	app, _ := p.App(t.Target.App)
+	switch _, err := a.Fly.App(ctx, t.FlyApp); {
+	case errors.Is(err, fly.ErrUnauthorized):
+		return []string{fmt.Sprintf("%s: the worker's token does not open Fly app %s: %v; give it one that does in FLY_API_TOKEN", t.Target, t.FlyApp, err)}, nil
+	case errors.Is(err, fly.ErrNotFound):
+		return []string{fmt.Sprintf("%s: there is no Fly app %s; make it with: fly apps create %s", t.Target, t.FlyApp, t.FlyApp)}, nil
+	case err != nil:
+		return nil, err
+	}
+	if len(app.Secrets) == 0 {
+		return nil, nil
+	}
+	have, err := a.Fly.Secrets(ctx, t.FlyApp)
+	if err != nil {
+		return nil, err
+	}
+	var lacks []string
+	for _, name := range app.Secrets {
+		if !slices.ContainsFunc(have, func(s fly.Secret) bool { return s.Name == name }) {
+			lacks = append(lacks, fmt.Sprintf("%s: secret %s is not set; set it with: fly secrets set --stage -a %s %s=…", t.Target, name, t.FlyApp, name))
+		}
+	}
+	return lacks, nil
+}

@@ -1,0 +1,196 @@
+package activities
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/microbima/release/config"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// A Place is a target and where it lives.
+type Place struct {
+	Target release.Target `json:"target"`
+	FlyApp string         `json:"fly_app"`
+}
+
+// ObserveInput names the targets to look at.
+type ObserveInput struct {
+	Places []Place `json:"places"`
+}
+
+// Observe says what each target runs, in the order asked for. It changes
+// nothing.
+func (a *Activities) Observe(ctx context.Context, in ObserveInput) ([]release.State, error) {
+	defer beat(ctx)()
+	return a.observe(ctx, in.Places)
+}
+
+func (a *Activities) observe(ctx context.Context, places []Place) ([]release.State, error) {
+	states := make([]release.State, len(places))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, p := range places {
+		g.Go(func() (err error) {
+			states[i], err = a.state(ctx, p)
+			return err
+		})
+	}
+	return states, classify(g.Wait())
+}
+
+func (a *Activities) state(ctx context.Context, p Place) (release.State, error) {
+	s := release.State{Target: p.Target, FlyApp: p.FlyApp, Machines: []release.Machine{}}
+	app, err := a.Fly.App(ctx, p.FlyApp)
+	if err != nil {
+		return s, err
+	}
+	s.URL = app.URL
+	machines, err := a.Fly.Machines(ctx, p.FlyApp)
+	if err != nil {
+		return s, err
+	}
+	for _, m := range machines {
+		switch meta := m.Metadata(); {
+		case meta["fly_platform_version"] != "v2":
+			s.Foreign = append(s.Foreign, m.ID)
+		case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
+			// Machines of a release command or a console come and go by themselves.
+		default:
+			s.Machines = append(s.Machines, Seen(m))
+		}
+	}
+	slices.SortFunc(s.Machines, func(a, b release.Machine) int { return cmp.Compare(a.ID, b.ID) })
+	return s, nil
+}
+
+// Seen is a Fly machine in the words of a release.
+func Seen(m fly.Machine) release.Machine {
+	meta := m.Metadata()
+	out := release.Machine{
+		ID: m.ID, Name: m.Name, Group: cmp.Or(meta["fly_process_group"], meta["process_group"], "app"), Region: m.Region,
+		State: m.State, Version: m.InstanceID, Image: imageOf(m), Config: configOf(m),
+		Cordoned: m.Cordoned, Release: meta[release.MetaRelease], Revision: meta[release.MetaRevision],
+		Created: m.Name != "" && meta[release.MetaMachine] == m.Name, Updated: m.UpdatedAt,
+	}
+	if m.HostStatus != "ok" {
+		out.Host = m.HostStatus
+	}
+	for _, c := range m.Checks {
+		out.Checks = append(out.Checks, release.Check{Name: c.Name, Status: c.Status, Output: excerpt(c.Output, 400)})
+	}
+	return out
+}
+
+// PlanInput is what a plan is made of: the files at a revision and the images
+// built from it. Only apps with an image are planned for.
+type PlanInput struct {
+	Project     release.Project  `json:"project"`
+	Environment string           `json:"environment"`
+	Revision    release.Revision `json:"revision"`
+	Images      release.Images   `json:"images"`
+}
+
+// PlanRollout looks at what an environment runs and plans the way to what it
+// should run. It changes nothing.
+func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Plan, error) {
+	defer beat(ctx)()
+	env, err := in.Project.Environment(in.Environment)
+	if err != nil {
+		return release.Plan{}, refused(release.KindConfig, err)
+	}
+	var places []Place
+	var files []release.TargetFile
+	for _, t := range env.Targets {
+		if _, ok := in.Images[t.Target.App]; ok {
+			places, files = append(places, Place{t.Target, t.FlyApp}), append(files, t)
+		}
+	}
+	states, err := a.observe(ctx, places)
+	if err != nil {
+		return release.Plan{}, err
+	}
+	var specs []release.Spec
+	for i, t := range files {
+		spec, err := config.Spec(&in.Project, t, in.Images[t.Target.App], states[i])
+		if err != nil {
+			return release.Plan{}, refused(release.KindConfig, err)
+		}
+		specs = append(specs, spec)
+	}
+	plan, err := release.NewPlan(in.Environment, in.Revision.Commit, specs, states)
+	if err != nil {
+		return release.Plan{}, refused(release.KindConfig, err)
+	}
+	return plan, nil
+}
+
+// RestoreInput names the state to go back to.
+type RestoreInput struct {
+	Environment string             `json:"environment"`
+	Baselines   []release.Baseline `json:"baselines"`
+}
+
+// A Restoration is the way back from what runs now, and what differs now.
+type Restoration struct {
+	Plan        release.Plan    `json:"plan"`
+	States      []release.State `json:"states"`
+	Differences []string        `json:"differences,omitempty"`
+	Recreated   []string        `json:"recreated,omitempty"`
+}
+
+// PlanRestore looks at what runs now and plans the way back to the baselines.
+// An empty plan means: they are what runs. It changes nothing.
+func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restoration, error) {
+	defer beat(ctx)()
+	var places []Place
+	for _, b := range in.Baselines {
+		places = append(places, Place{b.State.Target, b.State.FlyApp})
+	}
+	states, err := a.observe(ctx, places)
+	if err != nil {
+		return Restoration{}, err
+	}
+	return Restoration{
+		Plan:        release.Restore(in.Environment, in.Baselines, states),
+		States:      states,
+		Differences: release.Differences(in.Baselines, states),
+		Recreated:   release.Recreated(in.Baselines, states),
+	}, nil
+}
+
+func configOf(m fly.Machine) json.RawMessage {
+	if len(m.Config) > 0 {
+		return m.Config
+	}
+	return m.IncompleteConfig
+}
+
+// imageOf is what m runs. Fly says which digest a reference had when the
+// machine was made; where it doesn't, the config's own reference has to do.
+func imageOf(m fly.Machine) release.Image {
+	if m.ImageRef.Digest != "" {
+		ref := m.ImageRef
+		ref.Tag = ""
+		return release.Image(ref.String())
+	}
+	var c struct{ Image release.Image }
+	if json.Unmarshal(configOf(m), &c) != nil {
+		return ""
+	}
+	return c.Image
+}
+
+// excerpt is the end of s, at most n bytes of it.
+func excerpt(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return "…" + strings.ToValidUTF8(s[len(s)-n:], "")
+}

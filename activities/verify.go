@@ -1,0 +1,155 @@
+package activities
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/microbima/release/release"
+)
+
+const (
+	// verifyEvery is how often a target is looked at while it bakes.
+	verifyEvery = 2 * time.Second
+	// badInARow is how often in a row a target must be found bad to be called
+	// unhealthy.
+	badInARow = 3
+	// unsureFor is how long verifying goes on when it can't find out. After
+	// that the verdict is unknown.
+	unsureFor = 5 * time.Minute
+)
+
+// An Aim is what a target should be, and how it is looked at from outside.
+type Aim struct {
+	Goal  release.State  `json:"goal"`
+	Probe *release.Probe `json:"probe,omitempty"`
+}
+
+// VerifyInput says what should be so, and for how long.
+type VerifyInput struct {
+	Aims []Aim            `json:"aims"`
+	For  release.Duration `json:"for,omitempty"` // 0: until it is sure
+}
+
+// Verify looks at every target, machine by machine and from outside, until it
+// is sure: healthy when all is as it should be inARow times (and for as long as
+// asked), unhealthy when it is not badInARow times, unknown when neither could
+// be found out. It changes nothing and returns one verdict for each target.
+func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verdict, error) {
+	defer beat(ctx)()
+	verdicts := make([]release.Verdict, len(in.Aims))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i, aim := range in.Aims {
+		wg.Go(func() {
+			verdicts[i] = a.verify(ctx, aim, time.Duration(in.For))
+			if verdicts[i].Health == release.Unhealthy {
+				cancel() // one bad target is enough: the way back starts now
+			}
+		})
+	}
+	wg.Wait()
+	for _, v := range verdicts {
+		if v.Health == release.Unhealthy {
+			return verdicts, nil
+		}
+	}
+	return verdicts, context.Cause(ctx)
+}
+
+func (a *Activities) verify(ctx context.Context, aim Aim, during time.Duration) release.Verdict {
+	begun, good, bad := time.Now(), 0, 0
+	every := min(verifyEvery, a.poll())
+	for {
+		v := a.look(ctx, aim)
+		switch v.Health {
+		case release.Healthy:
+			good, bad = good+1, 0
+		case release.Unhealthy:
+			good, bad = 0, bad+1
+		default:
+			good = 0
+		}
+		past := time.Since(begun)
+		switch {
+		case bad >= badInARow:
+			return a.withLogs(ctx, aim, v)
+		case good >= inARow && past >= during:
+			return v
+		case past > during+unsureFor:
+			v.Health = release.Unknown
+			return v
+		}
+		if pause(ctx, every) != nil {
+			v.Health = release.Unknown
+			return v
+		}
+	}
+}
+
+// look is one look at a target. What can't be read is unknown, never bad.
+func (a *Activities) look(ctx context.Context, aim Aim) release.Verdict {
+	v := release.Verdict{Target: aim.Goal.Target, Health: release.Unknown, Machines: len(aim.Goal.Machines)}
+	now, err := a.state(ctx, Place{aim.Goal.Target, aim.Goal.FlyApp})
+	if err != nil {
+		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
+		return v
+	}
+	if v.Failures = aim.Goal.Missing(now); len(v.Failures) > 0 {
+		v.Health = release.Unhealthy
+		return v
+	}
+	serving := false
+	for _, m := range now.Machines {
+		serving = serving || m.State == "started" && !m.Cordoned
+	}
+	if aim.Probe == nil || now.URL == "" || !serving {
+		v.Health = release.Healthy
+		return v
+	}
+	v.Probed = now.URL + aim.Probe.Path
+	v.Health, v.Failures = a.probe(ctx, v.Target, v.Probed)
+	return v
+}
+
+// probe asks the target from outside. An answer is good or bad; no answer is
+// unknown, because it may be our own network.
+func (a *Activities) probe(ctx context.Context, t release.Target, url string) (release.Health, []release.Failure) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	fail := func(reason, output string) []release.Failure {
+		return []release.Failure{{Target: t, Reason: reason, Output: output}}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return release.Unknown, fail("has a probe that can't be sent", err.Error())
+	}
+	resp, err := cmp.Or(a.Edge, http.DefaultClient).Do(req)
+	if err != nil {
+		return release.Unknown, fail("did not answer the probe of "+url, err.Error())
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 400 {
+		return release.Healthy, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 400))
+	if err != nil {
+		body = nil
+	}
+	return release.Unhealthy, fail(fmt.Sprintf("answered the probe of %s with %s", url, resp.Status), string(body))
+}
+
+// withLogs adds the last lines of the machines that failed.
+func (a *Activities) withLogs(ctx context.Context, aim Aim, v release.Verdict) release.Verdict {
+	for i, f := range v.Failures {
+		if f.Machine != "" {
+			v.Failures[i].Log = a.lastLines(ctx, aim.Goal.FlyApp, f.Machine)
+		}
+	}
+	return v
+}

@@ -1,0 +1,93 @@
+// Package worker registers the process and the work, and runs them.
+package worker
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/workflows"
+)
+
+// Options say which part of the work a worker does. The zero value is all of
+// it, under the usual queue names.
+type Options struct {
+	// Only, if set, is the one task queue to work on: release.TaskQueue
+	// (workflows, and everything that touches Fly) or release.BuildQueue
+	// (checkouts, tests, builds). A worker that may touch production need not
+	// be one that runs a repository's tests.
+	Only string
+	// Builds is how many tests and builds run at once; 0 is 2.
+	Builds int
+	// OnFatal is called when a worker can't go on: a namespace that is gone, a
+	// refused key.
+	OnFatal func(error)
+}
+
+// A Worker works on one or both task queues until it is stopped.
+type Worker struct{ queues []worker.Worker }
+
+// New returns a worker that is ready to be started. It is the only place where
+// anything is registered.
+func New(c client.Client, a *activities.Activities, o Options) *Worker {
+	var w Worker
+	if o.Only == "" || o.Only == release.TaskQueue {
+		q := worker.New(c, release.TaskQueue, options(o, 200))
+		Register(q)
+		q.RegisterActivity(a)
+		w.queues = append(w.queues, q)
+	}
+	if o.Only == "" || o.Only == release.BuildQueue {
+		builds := o.Builds
+		if builds == 0 {
+			builds = 2
+		}
+		q := worker.New(c, release.BuildQueue, options(o, builds))
+		q.RegisterActivity(a)
+		w.queues = append(w.queues, q)
+	}
+	return &w
+}
+
+// Register registers the workflows: for a worker, a test or a replay.
+func Register(r worker.WorkflowRegistry) {
+	r.RegisterWorkflow(workflows.Release)
+	r.RegisterWorkflow(workflows.Rollout)
+}
+
+func options(o Options, atOnce int) worker.Options {
+	return worker.Options{
+		MaxConcurrentActivityExecutionSize: atOnce,
+		OnFatalError:                       o.OnFatal,
+		// A heartbeat goes out at least this often: it is how soon an abort
+		// reaches a step.
+		MaxHeartbeatThrottleInterval: 2 * time.Second,
+		// After a worker's death, its workflows wait this long for it.
+		StickyScheduleToStartTimeout: time.Second,
+		// An activity that is told to stop gets this long to give back its lease.
+		WorkerStopTimeout: 5 * time.Second,
+	}
+}
+
+// Start begins to work and returns.
+func (w *Worker) Start() error {
+	for i, q := range w.queues {
+		if err := q.Start(); err != nil {
+			for _, started := range w.queues[:i] {
+				started.Stop()
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Stop finishes what is in hand, or hands it back, and returns.
+func (w *Worker) Stop() {
+	for _, q := range w.queues {
+		q.Stop()
+	}
+}

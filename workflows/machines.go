@@ -1,0 +1,88 @@
+package workflows
+
+import (
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/release"
+)
+
+// targetsOf lists every target of the plan and its machines: those it knows,
+// and those it will create.
+func targetsOf(plan release.Plan, states []release.State) (targets []release.TargetStatus) {
+	targets = targetsNow(plan, states)
+	for _, step := range plan.Steps() {
+		for i := range targets {
+			if targets[i].Target != step.Target {
+				continue
+			}
+			m := find(&targets[i], step.Machine)
+			if m == nil {
+				targets[i].Machines = append(targets[i].Machines, release.MachineStatus{Name: step.Machine, Group: step.Group, Region: step.Region})
+				m = &targets[i].Machines[len(targets[i].Machines)-1]
+			}
+			m.Progress = release.Waiting
+		}
+	}
+	return targets
+}
+
+// targetsNow lists the machines that there are.
+func targetsNow(plan release.Plan, states []release.State) (targets []release.TargetStatus) {
+	for _, t := range plan.Targets {
+		status := release.TargetStatus{Target: t.Target, FlyApp: t.FlyApp, URL: t.URL, Image: t.Image, Changed: t.Changed, Machines: []release.MachineStatus{}}
+		for _, s := range states {
+			if s.Target != t.Target {
+				continue
+			}
+			for _, m := range s.Machines {
+				status.Machines = append(status.Machines, release.MachineStatus{
+					ID: m.ID, Name: m.Name, Group: m.Group, Region: m.Region, Image: m.Image, State: m.State, Progress: release.Still,
+				})
+			}
+		}
+		targets = append(targets, status)
+	}
+	return targets
+}
+
+func find(t *release.TargetStatus, ref string) *release.MachineStatus {
+	for i := range t.Machines {
+		if m := &t.Machines[i]; m.ID == ref || m.Name == ref {
+			return m
+		}
+	}
+	return nil
+}
+
+// machine shows how far the machine of step is.
+func (r *roller) machine(ctx workflow.Context, step release.Step, p release.Progress) {
+	targets := r.status.Environments[0].Targets
+	for i := range targets {
+		if targets[i].Target != step.Target {
+			continue
+		}
+		m := find(&targets[i], step.Machine)
+		if m == nil {
+			targets[i].Machines = append(targets[i].Machines, release.MachineStatus{Name: step.Machine, Group: step.Group, Region: step.Region})
+			m = &targets[i].Machines[len(targets[i].Machines)-1]
+		}
+		m.Verb, m.Progress = step.Verb, p
+		if p == release.Doing {
+			m.Since = workflow.Now(ctx)
+		} else {
+			m.Until = workflow.Now(ctx)
+		}
+	}
+	r.show(ctx)
+}
+
+// done shows the machine as the step left it.
+func (r *roller) done(ctx workflow.Context, step release.Step, after release.Machine) {
+	for i := range r.status.Environments[0].Targets {
+		t := &r.status.Environments[0].Targets[i]
+		if m := find(t, step.Machine); t.Target == step.Target && m != nil && after.ID != "" {
+			m.ID, m.State, m.Image, m.Region = after.ID, after.State, after.Image, after.Region
+		}
+	}
+	r.machine(ctx, step, release.Ready)
+}

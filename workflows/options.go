@@ -1,0 +1,55 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/release"
+)
+
+// Three kinds of activity, three budgets. An activity that fits none of them
+// has the wrong shape. All heartbeat: that is how an abort reaches them, and
+// how the death of a worker is noticed in seconds.
+const (
+	heartbeat = 10 * time.Second
+	// patience is how long Fly, or git, may be away before a step is given up.
+	patience = 2 * time.Hour
+)
+
+// calling: a few requests, seconds.
+func calling(ctx workflow.Context, summary string) workflow.Context {
+	return budget(ctx, release.TaskQueue, summary, 5*time.Minute, patience)
+}
+
+// waiting: an effect and its confirmation, for as long as that may take.
+func waiting(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
+	return budget(ctx, release.TaskQueue, summary, long+10*time.Minute, long+patience)
+}
+
+// building: a checkout, and a test or a build on it. What fails for a reason of
+// the machine it runs on is tried once more.
+func building(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
+	ctx = budget(ctx, release.BuildQueue, summary, long+10*time.Minute, 2*long+patience)
+	options := workflow.GetActivityOptions(ctx)
+	options.RetryPolicy.MaximumAttempts = 4
+	return workflow.WithActivityOptions(ctx, options)
+}
+
+// queueing: for as long as another rollout takes.
+func queueing(ctx workflow.Context, summary string) workflow.Context {
+	return budget(ctx, release.TaskQueue, summary, 30*24*time.Hour, 90*24*time.Hour)
+}
+
+func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Duration) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:              queue,
+		StartToCloseTimeout:    attempt,
+		ScheduleToCloseTimeout: whole,
+		HeartbeatTimeout:       heartbeat,
+		WaitForCancellation:    true,
+		Summary:                summary,
+		RetryPolicy:            &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1.5, MaximumInterval: 15 * time.Second},
+	})
+}

@@ -1,0 +1,86 @@
+package workflows
+
+import (
+	"errors"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/release"
+)
+
+// Release takes one revision along its path of environments.
+//
+// It completes when every target is in a known state: on the new images, as it
+// was, or back on its baseline. It fails only when one is in neither and a
+// person gave up on it.
+func Release(ctx workflow.Context, req release.Request) (*release.Report, error) {
+	r, err := begin(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	project, err := r.load(ctx) // the files at the revision
+	if err != nil {
+		return r.stop(ctx, err)
+	}
+	if req.Rollback != nil {
+		return r.goBack(ctx, project)
+	}
+	if err := r.preflight(ctx, project); err != nil {
+		return r.stop(ctx, err)
+	}
+	images, err := r.testAndBuild(ctx, project) // side by side: neither changes a target
+	if err != nil {
+		return r.stop(ctx, err)
+	}
+	for _, environment := range r.path {
+		err := r.promote(ctx, environment, func(ctx workflow.Context) (release.Plan, error) {
+			return r.plan(ctx, project, environment, images)
+		})
+		if err != nil {
+			return r.end(ctx, err)
+		}
+	}
+	return r.finish(ctx)
+}
+
+// goBack brings one environment to what it ran before. It is a rollout like
+// any other: planned, asked for, verified, and taken back if it fails.
+func (r *releaser) goBack(ctx workflow.Context, project release.Project) (*release.Report, error) {
+	past, err := r.findBaseline(ctx)
+	if err != nil {
+		return r.stop(ctx, err)
+	}
+	environment := r.path[0]
+	if r.req.Rollback.Emergency {
+		r.note("emergency: the gate of %s was passed by %s: %s", environment.Name, r.req.By, r.req.Rollback.Reason)
+		environment.Gate = nil
+	}
+	err = r.promote(ctx, environment, func(ctx workflow.Context) (release.Plan, error) {
+		return r.planRestore(ctx, environment, past)
+	})
+	if err != nil {
+		return r.end(ctx, err)
+	}
+	return r.finish(ctx)
+}
+
+// promote plans, asks where the environment has a gate, and rolls out. A plan
+// that no longer fits what Fly runs is made again and asked for again.
+func (r *releaser) promote(ctx workflow.Context, env release.Environment, plan func(workflow.Context) (release.Plan, error)) error {
+	for {
+		plan, err := plan(ctx)
+		if err != nil {
+			return err
+		}
+		if plan.Empty() {
+			return r.unchanged(ctx, env, plan)
+		}
+		if err := r.approve(ctx, env, plan); err != nil {
+			return err
+		}
+		err = r.rollout(ctx, env, plan)
+		if !errors.Is(err, release.ErrPlanStale) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,331 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/release"
+)
+
+// act names activities; it is never called. Go to definition works on it.
+var act *activities.Activities
+
+// A releaser carries one release from its request to its report.
+type releaser struct {
+	chronicle
+	req      release.Request
+	path     []release.Environment
+	rejected *release.Decision
+}
+
+// begin opens every door of the release before anything blocks.
+func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
+	r := &releaser{req: req, chronicle: newChronicle(ctx, release.Status{
+		Project: req.Project, Revision: req.Revision, By: req.By,
+	})}
+	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx))
+}
+
+// load reads the files at the revision, and finds the way through the
+// environments.
+func (r *releaser) load(ctx workflow.Context) (project release.Project, err error) {
+	r.enter(ctx, release.Loading, "")
+	err = workflow.ExecuteActivity(building(ctx, "read release.toml and infra/fly at "+r.req.Revision.Short(), 10*time.Minute),
+		act.LoadProject, r.source()).Get(ctx, &project)
+	if err != nil {
+		return project, err
+	}
+	if project.Name != r.req.Project {
+		return project, fmt.Errorf("release.toml at %s is of project %q, not of %q, which was asked for", r.req.Revision.Short(), project.Name, r.req.Project)
+	}
+	for _, name := range r.req.Apps {
+		if _, ok := project.App(name); !ok {
+			return project, fmt.Errorf("there is no app %q at %s", name, r.req.Revision.Short())
+		}
+	}
+	if r.req.Rollback != nil {
+		var env release.Environment
+		env, err = project.Environment(r.req.Rollback.Environment)
+		r.path = []release.Environment{env}
+	} else {
+		r.path, err = project.Path(r.req.To)
+	}
+	for i, env := range r.path {
+		if r.req.Bake != nil {
+			r.path[i].Bake = *r.req.Bake
+		}
+		r.status.Environments = append(r.status.Environments, release.EnvironmentStatus{Name: env.Name})
+	}
+	return project, err
+}
+
+func (r *releaser) source() activities.Source {
+	return activities.Source{Repository: r.req.Repository, Revision: r.req.Revision}
+}
+
+// apps are those that this release is about.
+func (r *releaser) apps(p release.Project) (names []string) {
+	for _, a := range p.Apps {
+		if len(r.req.Apps) == 0 || slices.Contains(r.req.Apps, a.Name) {
+			names = append(names, a.Name)
+		}
+	}
+	return names
+}
+
+func (r *releaser) preflight(ctx workflow.Context, project release.Project) error {
+	r.enter(ctx, release.Preflight, "")
+	in := activities.PreflightInput{Project: project, Apps: r.apps(project)}
+	for _, env := range r.path {
+		in.Environments = append(in.Environments, env.Name)
+	}
+	return workflow.ExecuteActivity(calling(ctx, "is everything there that the release will need?"), act.Preflight, in).Get(ctx, nil)
+}
+
+// testAndBuild runs the tests and the builds side by side. The first that fails
+// ends the others.
+func (r *releaser) testAndBuild(ctx workflow.Context, project release.Project) (release.Images, error) {
+	r.enter(ctx, release.Building, "")
+	all, end := workflow.WithCancel(ctx)
+	defer end()
+	images, jobs := release.Images{}, workflow.NewWaitGroup(ctx)
+	var failed error
+	job := func(do func(workflow.Context) error) {
+		jobs.Add(1)
+		workflow.Go(all, func(ctx workflow.Context) {
+			defer jobs.Done()
+			if err := do(ctx); err != nil && failed == nil {
+				failed = err
+				end()
+			}
+			r.show(ctx)
+		})
+	}
+	for _, test := range project.Tests {
+		job(func(ctx workflow.Context) error { return r.test(ctx, test) })
+	}
+	for _, name := range r.apps(project) {
+		app, _ := project.App(name)
+		job(func(ctx workflow.Context) (err error) {
+			images[name], err = r.build(ctx, project, app)
+			return err
+		})
+	}
+	jobs.Wait(ctx)
+	return images, errors.Join(failed, ctx.Err())
+}
+
+func (r *releaser) test(ctx workflow.Context, test release.Test) error {
+	var result release.TestResult
+	err := workflow.ExecuteActivity(building(ctx, "test: "+test.Run, time.Duration(test.Timeout)),
+		act.RunTest, activities.TestInput{Source: r.source(), Test: test}).Get(ctx, &result)
+	if failed := applicationError(err); failed != nil && failed.Type() == release.KindTest && failed.HasDetails() {
+		err = errors.Join(err, failed.Details(&result))
+	}
+	if err == nil || result.Name != "" {
+		r.status.Tests = append(r.status.Tests, result)
+	}
+	return err
+}
+
+// build makes an app's image. It is pushed to where the app's first environment
+// lives, and every later one runs that very image.
+func (r *releaser) build(ctx workflow.Context, project release.Project, app release.App) (release.Image, error) {
+	in := activities.BuildInput{Source: r.source(), App: app}
+	for _, env := range project.Environments {
+		i := slices.IndexFunc(env.Targets, func(t release.TargetFile) bool { return t.Target.App == app.Name })
+		if i >= 0 {
+			in.Repository, in.Platform = env.Targets[i].FlyApp, env.Targets[i].Platform
+			break
+		}
+	}
+	var result release.BuildResult
+	err := workflow.ExecuteActivity(building(ctx, "build "+app.Name, 30*time.Minute), act.BuildImage, in).Get(ctx, &result)
+	if failed := applicationError(err); failed != nil && failed.Type() == release.KindBuild && failed.HasDetails() {
+		err = errors.Join(err, failed.Details(&result))
+	}
+	if err == nil || result.App != "" {
+		r.status.Builds = append(r.status.Builds, result)
+	}
+	return result.Image, err
+}
+
+func (r *releaser) plan(ctx workflow.Context, project release.Project, env release.Environment, images release.Images) (plan release.Plan, err error) {
+	r.enter(ctx, release.Planning, env.Name)
+	err = workflow.ExecuteActivity(calling(ctx, "what does "+env.Name+" run, and what has to change?"), act.PlanRollout, activities.PlanInput{
+		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images,
+	}).Get(ctx, &plan)
+	return r.seal(ctx, plan), err
+}
+
+func (r *releaser) findBaseline(ctx workflow.Context) (past activities.Past, err error) {
+	r.enter(ctx, release.Planning, r.req.Rollback.Environment)
+	err = workflow.ExecuteActivity(calling(ctx, "what did "+r.req.Rollback.Environment+" run before?"), act.FindBaseline,
+		activities.BaselineInput{Project: r.req.Project, Rollback: *r.req.Rollback}).Get(ctx, &past)
+	if err == nil {
+		r.note("back to %s %s", r.req.Rollback.Environment, past.Said)
+	}
+	return past, err
+}
+
+func (r *releaser) planRestore(ctx workflow.Context, env release.Environment, past activities.Past) (release.Plan, error) {
+	r.enter(ctx, release.Planning, env.Name)
+	var back activities.Restoration
+	err := workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, activities.RestoreInput{
+		Environment: env.Name, Baselines: past.Baselines,
+	}).Get(ctx, &back)
+	return r.seal(ctx, back.Plan), err
+}
+
+// seal binds the plan to this run: a reset makes another run, for which no
+// earlier decision counts.
+func (r *releaser) seal(ctx workflow.Context, plan release.Plan) release.Plan {
+	plan = plan.Sealed(workflow.GetInfo(ctx).WorkflowExecution.RunID)
+	r.status.Plan = &plan
+	return plan
+}
+
+func (r *releaser) unchanged(ctx workflow.Context, env release.Environment, plan release.Plan) error {
+	e := r.status.EnvironmentStatus(env.Name)
+	e.Outcome, e.Targets = release.Unchanged, targetsOf(plan, nil)
+	r.status.Plan = nil
+	r.show(ctx)
+	return nil
+}
+
+// An ended error is how a rollout ended that did not promote.
+type ended struct{ report release.Report }
+
+func (e *ended) Error() string {
+	if e.report.Cause == nil {
+		return string(e.report.Outcome)
+	}
+	return e.report.Cause.Message
+}
+
+// rollout changes the environment, alone: while another rollout holds the lock,
+// it waits.
+func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan) error {
+	id := release.RolloutID(r.req.Project, env.Name)
+	for {
+		r.status.Rollout = id
+		r.enter(ctx, release.RollingOut, env.Name)
+		child := workflow.ExecuteChildWorkflow(r.alone(ctx, env, id), Rollout, release.RolloutRequest{
+			Project: r.req.Project, Release: r.status.ID, Revision: r.req.Revision, Plan: plan, Bake: env.Bake, By: r.req.By,
+		})
+		var run workflow.Execution
+		err := child.GetChildWorkflowExecution().Get(ctx, &run)
+		if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isTaken(err) {
+			if err := r.queue(ctx, env, id); err != nil {
+				return err
+			}
+			continue
+		}
+		var report release.Report
+		err = child.Get(ctx, &report)
+		r.status.Rollout = ""
+		if err != nil {
+			return err
+		}
+		if report.Stale != "" {
+			r.note("the plan for %s was made again: %s", env.Name, report.Stale)
+			return release.ErrPlanStale
+		}
+		r.adopt(report, env, run.RunID)
+		if report.Outcome != release.Promoted {
+			return &ended{report}
+		}
+		return nil
+	}
+}
+
+// adopt takes over what the rollout has to tell, in place of "rolling out".
+func (r *releaser) adopt(report release.Report, env release.Environment, run string) {
+	e := r.status.EnvironmentStatus(env.Name)
+	e.Outcome, e.Plan, e.Rollout, e.Run = report.Outcome, report.Plan.Hash, report.ID, run
+	if in := report.EnvironmentStatus(env.Name); in != nil {
+		e.Targets, e.Verdicts = in.Targets, in.Verdicts
+	}
+	r.status.Notes = append(r.status.Notes, report.Notes...)
+	r.status.Spans = append(r.status.Spans[:len(r.status.Spans)-1], report.Spans...)
+	r.status.Plan = nil
+}
+
+// alone is a child whose ID is the environment's lock. An abort of the release
+// is an abort of the rollout, which then ends by itself.
+func (r *releaser) alone(ctx workflow.Context, env release.Environment, id string) workflow.Context {
+	return workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID:            id,
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
+		WaitForCancellation:   true,
+		StaticSummary:         fmt.Sprintf("%s: %s by %s", env.Name, what(r.req), r.req.By),
+		StaticDetails:         fmt.Sprintf("The rollout of %s in %s.", r.status.ID, env.Name),
+		TypedSearchAttributes: temporal.NewSearchAttributes(attributes(r.status, env.Name)...),
+	})
+}
+
+func isTaken(err error) bool {
+	var taken *temporal.ChildWorkflowExecutionAlreadyStartedError
+	return errors.As(err, &taken)
+}
+
+// queue waits until the rollout that holds the lock is over, and says for whom.
+func (r *releaser) queue(ctx workflow.Context, env release.Environment, id string) error {
+	r.enter(ctx, release.Queued, env.Name)
+	defer func() { r.status.Queue = "" }()
+	if err := workflow.ExecuteActivity(calling(ctx, "who holds "+env.Name+"?"), act.Holder, id).Get(ctx, &r.status.Queue); err != nil {
+		return err
+	}
+	if r.status.Queue == "" {
+		return nil
+	}
+	r.show(ctx)
+	return workflow.ExecuteActivity(queueing(ctx, "wait for "+r.status.Queue), act.AwaitRollout, id).Get(ctx, nil)
+}
+
+// stop ends a release that changed nothing in the environment it was about.
+func (r *releaser) stop(ctx workflow.Context, cause error) (*release.Report, error) {
+	r.fail(cause)
+	return r.close(ctx, release.Stopped)
+}
+
+// end is how a release ends when an environment did not take its plan.
+func (r *releaser) end(ctx workflow.Context, cause error) (*release.Report, error) {
+	if failed := applicationError(cause); failed != nil && failed.Type() == release.KindStranded {
+		r.fail(cause)
+		if _, err := r.close(ctx, ""); err != nil {
+			return nil, err
+		}
+		return nil, temporal.NewNonRetryableApplicationError(failed.Message(), release.KindStranded, nil)
+	}
+	var in *ended
+	if errors.As(cause, &in) {
+		r.status.Cause = in.report.Cause
+		return r.close(ctx, in.report.Outcome)
+	}
+	return r.stop(ctx, cause)
+}
+
+func (r *releaser) finish(ctx workflow.Context) (*release.Report, error) {
+	outcome := release.Unchanged
+	for _, e := range r.status.Environments {
+		if e.Outcome == release.Promoted {
+			outcome = release.Promoted
+		}
+	}
+	return r.close(ctx, outcome)
+}
+
+func what(req release.Request) string {
+	if req.Rollback != nil {
+		return "rollback of " + req.Rollback.Environment
+	}
+	return req.Revision.Short()
+}

@@ -1,0 +1,336 @@
+package workflows
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/release"
+)
+
+// A roller carries one rollout from its plan to its report.
+type roller struct {
+	chronicle
+	in        release.RolloutRequest
+	states    []release.State // as they were before the first change
+	baselines []release.Baseline
+	begun     bool // a step was
+	answer    *release.Answer
+}
+
+func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {
+	r := &roller{in: in, chronicle: newChronicle(ctx, release.Status{
+		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan,
+		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash}},
+	})}
+	err := errors.Join(r.answerQueries(ctx), r.listen(ctx))
+	r.enter(ctx, release.RollingOut)
+	return r, err
+}
+
+func (r *roller) enter(ctx workflow.Context, p release.Phase) {
+	r.chronicle.enter(ctx, p, r.in.Plan.Environment)
+}
+
+func (r *roller) places() (places []activities.Place) {
+	for _, t := range r.in.Plan.Targets {
+		places = append(places, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
+	}
+	return places
+}
+
+func (r *roller) observe(ctx workflow.Context) (states []release.State, err error) {
+	err = workflow.ExecuteActivity(calling(ctx, "what does "+r.in.Plan.Environment+" run?"), act.Observe,
+		activities.ObserveInput{Places: r.places()}).Get(ctx, &states)
+	return states, err
+}
+
+// remember records the baseline before the first change.
+func (r *roller) remember(states []release.State) {
+	r.states, r.baselines = states, r.in.Plan.Baselines(states)
+	r.status.Environments[0].Targets = targetsOf(r.in.Plan, states)
+}
+
+// aims are what every target should be once plan is carried out.
+func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
+	for _, goal := range plan.Goal(r.states) {
+		for _, t := range plan.Targets {
+			if t.Target == goal.Target {
+				aims = append(aims, activities.Aim{Goal: goal, Probe: t.Probe})
+			}
+		}
+	}
+	return aims
+}
+
+// verify looks until it is sure that every target is what the plan wants.
+func (r *roller) verify(ctx workflow.Context) error {
+	return r.look(ctx, release.Verifying, 0)
+}
+
+// bake goes on looking, under traffic.
+func (r *roller) bake(ctx workflow.Context) error {
+	if r.in.Bake <= 0 {
+		return nil
+	}
+	return r.look(ctx, release.Baking, r.in.Bake)
+}
+
+// look verifies for as long as asked. What is unknown is a person's to decide.
+func (r *roller) look(ctx workflow.Context, phase release.Phase, during release.Duration) error {
+	for {
+		r.enter(ctx, phase)
+		var verdicts []release.Verdict
+		err := workflow.ExecuteActivity(waiting(ctx, string(phase)+" "+r.in.Plan.Environment, time.Duration(during)+10*time.Minute), act.Verify,
+			activities.VerifyInput{Aims: r.aims(r.in.Plan.First()), For: during}).Get(ctx, &verdicts)
+		if err != nil {
+			return err
+		}
+		r.status.Environments[0].Verdicts = verdicts
+		is := func(h release.Health) bool {
+			return slices.ContainsFunc(verdicts, func(v release.Verdict) bool { return v.Health == h })
+		}
+		if is(release.Unhealthy) {
+			return &unhealthy{phase, verdicts}
+		}
+		if !is(release.Unknown) {
+			return nil
+		}
+		err = r.hold(ctx, &unhealthy{phase, verdicts}, release.Retry, release.GoBack, release.Keep, release.Abandon)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// unhealthy is a target that is bad, or of which nobody knows.
+type unhealthy struct {
+	phase    release.Phase
+	verdicts []release.Verdict
+}
+
+func (e *unhealthy) Error() string {
+	var said []string
+	for _, v := range e.verdicts {
+		if v.Health == release.Healthy {
+			continue
+		}
+		for _, f := range v.Failures {
+			said = append(said, f.Error())
+		}
+	}
+	return fmt.Sprintf("while %s: %s", e.phase, strings.Join(said, "; "))
+}
+
+// cleanUp carries out what can't be taken back. An abort comes too late for it:
+// the new is good.
+func (r *roller) cleanUp(ctx workflow.Context, plan release.Plan) error {
+	if plan.Empty() {
+		return nil
+	}
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	for {
+		r.enter(ctx, release.CleaningUp)
+		err := r.execute(ctx, plan)
+		if err == nil {
+			return nil
+		}
+		err = r.hold(ctx, fmt.Errorf("the new is good, but the old could not be removed: %w", err), release.Retry, release.Keep, release.Abandon)
+		if errors.Is(err, errKeep) {
+			r.note("what is left of the old stays, by word of %s", r.answer.By)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (r *roller) planRestore(ctx workflow.Context) (back activities.Restoration, err error) {
+	err = workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, activities.RestoreInput{
+		Environment: r.in.Plan.Environment, Baselines: r.baselines,
+	}).Get(ctx, &back)
+	return back, err
+}
+
+// mustBeBack compares with the baseline, machine by machine.
+func (r *roller) mustBeBack(ctx workflow.Context) error {
+	now, err := r.planRestore(ctx)
+	if err != nil {
+		return err
+	}
+	r.status.Environments[0].Targets = targetsNow(r.in.Plan, now.States)
+	if !now.Plan.Empty() {
+		return fmt.Errorf("it still differs: %s", strings.Join(now.Differences, "; "))
+	}
+	r.status.Notes = append(r.status.Notes, now.Recreated...)
+	for _, d := range now.Differences {
+		r.note("not touched: %s", d)
+	}
+	return nil
+}
+
+var (
+	errGoBack  = errors.New("rolled back by word of a person")
+	errKeep    = errors.New("kept by word of a person")
+	errAbandon = errors.New("abandoned by word of a person")
+)
+
+func gaveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, errAbandon) }
+
+// hold stands still and asks a person. nil means: try again.
+func (r *roller) hold(ctx workflow.Context, why error, choices ...release.Choice) error {
+	r.answer = nil
+	r.status.Held = &release.Held{Why: causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx)}
+	defer func() { r.status.Held = nil }()
+	r.enter(ctx, release.HeldPhase)
+	if err := workflow.Await(ctx, func() bool { return r.answer != nil }); err != nil {
+		return err
+	}
+	said := fmt.Sprintf("%s by %s", r.answer.Choice, r.answer.By)
+	if r.answer.Reason != "" {
+		said += ": " + r.answer.Reason
+	}
+	r.note("held (%s), then %s", r.status.Held.Why, said)
+	switch r.answer.Choice {
+	case release.GoBack:
+		return fmt.Errorf("%w: %s: %w", errGoBack, said, why)
+	case release.Keep:
+		return fmt.Errorf("%w: %s: %w", errKeep, said, why)
+	case release.Abandon:
+		return fmt.Errorf("%w: %s: %w", errAbandon, said, why)
+	}
+	return nil
+}
+
+// whatIsWhat says of every machine whether it is on the plan, on the baseline
+// or on neither. What can't be read is said to be unknown.
+func (r *roller) whatIsWhat(ctx workflow.Context) []string {
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	short := budget(ctx, release.TaskQueue, "what is what?", time.Minute, 2*time.Minute)
+	var now []release.State
+	if err := workflow.ExecuteActivity(short, act.Observe, activities.ObserveInput{Places: r.places()}).Get(ctx, &now); err != nil {
+		return []string{"unknown: Fly could not be read: " + plain(err)}
+	}
+	r.status.Environments[0].Targets = targetsNow(r.in.Plan, now)
+	return release.WhatIsWhat(r.in.Plan.Goal(r.states), r.states, now)
+}
+
+// listen opens the doors for the answer of a held rollout.
+func (r *roller) listen(ctx workflow.Context) error {
+	receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{
+		Description: `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…"}`,
+	}), func(ctx workflow.Context, raw []byte) {
+		var a release.Answer
+		why := "it is not an answer"
+		if json.Unmarshal(raw, &a) == nil {
+			why = r.refuse(a)
+		}
+		if why != "" {
+			r.note("an answer does not count: %s", why)
+			r.show(ctx)
+			return
+		}
+		r.answer = &a
+	})
+	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
+		func(_ workflow.Context, a release.Answer) error {
+			if why := r.refuse(a); why != "" {
+				return temporal.NewNonRetryableApplicationError(why, "Refused", nil)
+			}
+			r.answer = &a
+			return nil
+		},
+		workflow.UpdateHandlerOptions{
+			Description: "When held: retry, rollback, keep or abandon.",
+			Validator: func(a release.Answer) error {
+				if why := r.refuse(a); why != "" {
+					return errors.New("this answer does not count: " + why)
+				}
+				return nil
+			},
+		})
+}
+
+func (r *roller) refuse(a release.Answer) string {
+	held := r.status.Held
+	switch {
+	case strings.TrimSpace(a.By) == "":
+		return "it does not say by whom: by is empty"
+	case held == nil || r.status.Phase != release.HeldPhase:
+		return fmt.Sprintf("nobody is being asked: the rollout is %s", r.status.Phase)
+	case !slices.Contains(held.Choices, a.Choice):
+		return fmt.Sprintf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
+	case r.answer != nil:
+		return "it was answered already"
+	}
+	return ""
+}
+
+func joined[T ~string](words []T) string {
+	var all []string
+	for _, w := range words {
+		all = append(all, string(w))
+	}
+	return strings.Join(all, ", ")
+}
+
+// stop ends a rollout that changed nothing.
+func (r *roller) stop(ctx workflow.Context, cause error) (*release.Report, error) {
+	return r.finish(ctx, release.Stopped, cause)
+}
+
+// stale ends a rollout whose plan no longer fits. Nothing was changed.
+func (r *roller) stale(ctx workflow.Context, why string) (*release.Report, error) {
+	report, err := r.stop(ctx, fmt.Errorf("%w: %s", release.ErrPlanStale, why))
+	if report != nil {
+		report.Stale = why
+	}
+	return report, err
+}
+
+// giveUp ends a rollout as a person said: kept as it is, or stranded.
+func (r *roller) giveUp(ctx workflow.Context, cause error) (*release.Report, error) {
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	if errors.Is(cause, errKeep) {
+		return r.finish(ctx, release.Kept, cause)
+	}
+	machines := r.whatIsWhat(ctx)
+	if _, err := r.finish(ctx, "", cause); err != nil {
+		return nil, err
+	}
+	return nil, temporal.NewNonRetryableApplicationError(
+		fmt.Sprintf("%s is stranded: %s\n%s", r.in.Plan.Environment, r.status.Cause.Message, strings.Join(machines, "\n")), release.KindStranded, nil)
+}
+
+// finish ends the rollout with a look at what runs now.
+func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause error) (*release.Report, error) {
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	r.fail(cause)
+	r.status.Environments[0].Outcome = outcome
+	var after []release.Baseline
+	if outcome == release.Promoted {
+		states, err := r.observe(ctx)
+		if err != nil {
+			return nil, err
+		}
+		after = r.in.Plan.Baselines(states)
+		r.status.Environments[0].Targets = targetsNow(r.in.Plan, states)
+	}
+	report, err := r.close(ctx, outcome)
+	if report != nil {
+		report.Before, report.After = r.baselines, after
+	}
+	return report, err
+}

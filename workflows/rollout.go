@@ -1,0 +1,102 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/release"
+)
+
+// Rollout carries one plan out in one environment, or brings its baseline back.
+// Its workflow ID is the environment's lock.
+//
+// An abort is cancellation: whatever step it meets fails with it, and the way
+// back is the same as from any other failure.
+func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, error) {
+	r, err := beginRollout(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	states, err := r.observe(ctx)
+	if err != nil {
+		return r.stop(ctx, err)
+	}
+	if why := in.Plan.Stale(states); why != "" {
+		return r.stale(ctx, why)
+	}
+	r.remember(states) // the baseline: what a rollback restores
+
+	if err := r.execute(ctx, in.Plan.First()); err != nil {
+		return r.rollback(ctx, err)
+	}
+	if err := r.verify(ctx); err != nil {
+		return r.rollback(ctx, err)
+	}
+	if err := r.bake(ctx); err != nil {
+		return r.rollback(ctx, err)
+	}
+	// What can't be taken back comes last: the new is good, so a failure here
+	// asks a person instead of going back.
+	if err := r.cleanUp(ctx, in.Plan.Last()); err != nil {
+		return r.giveUp(ctx, err)
+	}
+	return r.finish(ctx, release.Promoted, nil)
+}
+
+// execute is the only code that changes machines. Forward, back, canary,
+// bluegreen: they differ in the plan, not here. It stops at the first failure.
+func (r *roller) execute(ctx workflow.Context, plan release.Plan) error {
+	for i, wave := range plan.Waves {
+		if err := r.carryOut(ctx, wave, true); err != nil {
+			return fmt.Errorf("wave %d of %d (%s): %w", i+1, len(plan.Waves), wave.Title, err)
+		}
+		if err := r.settle(ctx, wave); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rollback looks again, plans the way back and executes it. It outlives
+// cancellation. What cannot be brought back is held until a person answers.
+func (r *roller) rollback(ctx workflow.Context, cause error) (*release.Report, error) {
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	if !r.begun {
+		return r.stop(ctx, cause) // nothing was changed
+	}
+	if gaveUp(cause) {
+		return r.giveUp(ctx, cause)
+	}
+	r.fail(cause)
+	for {
+		err := r.restore(ctx)
+		if err == nil {
+			return r.finish(ctx, release.RolledBack, cause)
+		}
+		if err := r.hold(ctx, fmt.Errorf("the baseline could not be brought back: %w", err), release.Retry, release.Keep, release.Abandon); err != nil {
+			return r.giveUp(ctx, errors.Join(cause, err))
+		}
+	}
+}
+
+// restore brings the baseline back and looks whether it is back. Unlike the
+// way forward it does not stop at a failure: every machine that can be brought
+// back is.
+func (r *roller) restore(ctx workflow.Context) error {
+	r.enter(ctx, release.RollingBack)
+	back, err := r.planRestore(ctx)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, wave := range back.Plan.Waves {
+		failed = append(failed, r.carryOut(ctx, wave, false))
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	return r.mustBeBack(ctx)
+}
