@@ -1,0 +1,259 @@
+package image
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	gobuild "go/build"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/ko/pkg/build"
+
+	"github.com/microbima/release/release"
+)
+
+// Go builds Go programs without Docker: a static binary on a base of three
+// files, which is made on the spot, so that nothing is pulled. It needs the Go
+// toolchain in PATH. The zero value is ready; one value may build several apps
+// at a time.
+type Go struct {
+	Keychain authn.Keychain // logs in to registries; nil is Docker's own settings
+}
+
+// user is who the program runs as: not root, and nobody with files.
+const user = "65532"
+
+// Build compiles the main package that req.App.Go names, pushes the image and
+// returns it with its digest. A source that does not compile, or has no such
+// package, is a *BuildError.
+func (g *Go) Build(ctx context.Context, src Source, req Request) (release.Image, error) {
+	repository, err := req.repository()
+	if err != nil {
+		return "", err
+	}
+	platform, err := v1.ParsePlatform(cmp.Or(req.Platform, DefaultPlatform))
+	if err != nil {
+		return "", fmt.Errorf("platform %q: %w", req.Platform, err)
+	}
+	if err := mainPackage(src, req.App, *platform); err != nil {
+		return "", err
+	}
+	req.say("go build %s for %s at %s", req.App.Go, platform, src.Revision.Short())
+	began := time.Now()
+	img, err := compile(ctx, src, req.App, *platform)
+	if err != nil {
+		var failed *BuildError
+		if errors.As(err, &failed) {
+			req.say("%s", failed.Output)
+		}
+		return "", err
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		return "", err
+	}
+	req.say("built %s in %v", digest, time.Since(began).Round(time.Millisecond))
+	if err := g.push(ctx, repository, req.Tag, digest, img); err != nil {
+		return "", err
+	}
+	image := pin(repository, digest.String())
+	req.say("pushed %s", image)
+	return image, nil
+}
+
+// push writes what the registry does not have yet.
+func (g *Go) push(ctx context.Context, repository name.Repository, tag string, digest v1.Hash, img v1.Image) error {
+	options := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
+	if g.Keychain != nil {
+		options = append(options, remote.WithAuthFromKeychain(g.Keychain))
+	}
+	var ref name.Reference = repository.Digest(digest.String())
+	if tag != "" {
+		ref = repository.Tag(tag)
+	}
+	if err := remote.Write(ref, img, options...); err != nil {
+		return fmt.Errorf("push %s: %w", ref, err)
+	}
+	return nil
+}
+
+// mainPackage refuses what can't become a program, in words that name the
+// setting.
+func mainPackage(src Source, app release.App, platform v1.Platform) error {
+	wrong := func(format string, args ...any) error {
+		return &BuildError{App: app.Name, Reason: fmt.Sprintf("apps.%s.go = %q in release.toml: ", app.Name, app.Go) + fmt.Sprintf(format, args...)}
+	}
+	local, ok := strings.CutPrefix(app.Go, "./")
+	if !ok || !filepath.IsLocal(local) {
+		return wrong("it should be a directory of the repository, as ./apps/%s", app.Name)
+	}
+	dir := filepath.Join(src.Dir, local)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return wrong("there is no such directory at %s", src.Revision.Short())
+	}
+	conf := gobuild.Default
+	conf.GOOS, conf.GOARCH, conf.CgoEnabled = platform.OS, platform.Architecture, false
+	pkg, err := conf.ImportDir(dir, 0)
+	var none *gobuild.NoGoError
+	switch {
+	case errors.As(err, &none):
+		return wrong("there are no Go files for %s in it", platform)
+	case err == nil && pkg.Name != "main":
+		return wrong("it holds package %s; a program is package main", pkg.Name)
+	}
+	return nil // what else is wrong the compiler says better
+}
+
+// compile runs the compiler by way of ko and returns the image, not pushed.
+func compile(ctx context.Context, src Source, app release.App, platform v1.Platform) (v1.Image, error) {
+	if os.Getenv("KOCACHE") != "" {
+		return nil, errors.New("KOCACHE is set: two builds of one app would share a file; unset it for the worker")
+	}
+	base, err := base(platform)
+	if err != nil {
+		return nil, err
+	}
+	module, err := moduleOf(src, app)
+	if err != nil {
+		return nil, err
+	}
+	builder, err := build.NewGo(ctx, module,
+		build.WithBaseImages(func(context.Context, string) (name.Reference, build.Result, error) {
+			ref, err := name.ParseReference("scratch")
+			return ref, base, err
+		}),
+		build.WithPlatforms(platform.String()),
+		build.WithCreationTime(v1.Time{Time: time.Unix(0, 0)}),
+		build.WithKoDataCreationTime(v1.Time{Time: time.Unix(0, 0)}),
+		build.WithTrimpath(true),
+		build.WithDefaultFlags([]string{"-buildvcs=false", "-mod=" + modules(module)}),
+		build.WithDefaultLdflags([]string{"-s", "-w"}),
+		build.WithDefaultEnv(environment(os.Environ(), src.Dir, platform)),
+		build.WithUser(user),
+		build.WithDisabledSBOM(),
+	)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Rel(module, filepath.Join(src.Dir, app.Go))
+	if err != nil {
+		return nil, err
+	}
+	path, err := builder.QualifyImport("./" + filepath.ToSlash(dir))
+	if err != nil {
+		_, words, _ := strings.Cut(err.Error(), "stderr: ") // what go list said
+		words = cmp.Or(words, err.Error())
+		return nil, &BuildError{App: app.Name, Reason: strings.Join(strings.Fields(words), " "), Output: words}
+	}
+	result, err := builder.Build(ctx, path)
+	if err != nil {
+		return nil, failure(ctx, app, err)
+	}
+	img, ok := result.(v1.Image)
+	if !ok {
+		return nil, fmt.Errorf("build %s: ko made a %T, not one image", app.Name, result)
+	}
+	return img, nil
+}
+
+// moduleOf is the directory of the go.mod that the app's package belongs to.
+func moduleOf(src Source, app release.App) (string, error) {
+	if _, err := exec.LookPath("go"); err != nil {
+		return "", fmt.Errorf("build %s: this worker has no Go toolchain in PATH: %w", app.Name, err)
+	}
+	for dir := filepath.Join(src.Dir, app.Go); ; dir = filepath.Dir(dir) {
+		if exists(filepath.Join(dir, "go.mod")) {
+			return dir, nil
+		}
+		if dir == filepath.Clean(src.Dir) {
+			return "", &BuildError{App: app.Name, Reason: fmt.Sprintf("neither %s nor a directory above it has a go.mod", app.Go)}
+		}
+	}
+}
+
+// failure tells a source that does not compile from a build that was stopped,
+// and from one that something else went wrong with.
+func failure(ctx context.Context, app release.App, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("build %s: %w", app.Name, context.Cause(ctx))
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || !exit.Exited() {
+		return fmt.Errorf("build %s: %w", app.Name, err)
+	}
+	// ko puts the compiler's words behind its exit code.
+	_, words, _ := strings.Cut(err.Error(), exit.Error()+": ")
+	words = strings.TrimSpace(words)
+	if slices.ContainsFunc(passing, func(sign string) bool { return strings.Contains(words, sign) }) {
+		return fmt.Errorf("build %s: %s: %w", app.Name, words, exit)
+	}
+	reason := "it does not compile"
+	for line := range strings.Lines(words) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			reason += ": " + line
+			break
+		}
+	}
+	return &BuildError{App: app.Name, Reason: reason, Output: words}
+}
+
+// passing are the signs of trouble that is not the source's: the compiler's exit
+// code is the same for all, and these may be gone the next time.
+var passing = []string{
+	"dial tcp", "i/o timeout", "TLS handshake", "connection reset", "connection refused", "no such host",
+	"no space left on device", "cannot allocate memory", "signal: killed",
+}
+
+// modules is how dependencies are found: as go.mod says, and never changing it.
+func modules(dir string) string {
+	if exists(filepath.Join(dir, "vendor", "modules.txt")) {
+		return "vendor"
+	}
+	return "readonly"
+}
+
+// visible are the variables a compiler may see: where things are and where
+// modules come from. Everything else, tokens above all, is blanked, because ko
+// passes the worker's whole environment on.
+var visible = []string{
+	"PATH", "HOME", "TMPDIR", "USER", "LANG", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK",
+	"GOROOT", "GOPATH", "GOCACHE", "GOMODCACHE", "GOTMPDIR", "GOENV", "GOTOOLCHAIN",
+	"GOPROXY", "GOPRIVATE", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOAUTH", "NETRC",
+	"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+}
+
+// environment overrides each variable that could change the program or is
+// nobody's business.
+func environment(process []string, source string, platform v1.Platform) []string {
+	var env []string
+	for _, entry := range process {
+		key, _, _ := strings.Cut(entry, "=")
+		if key != "" && !slices.Contains(visible, key) {
+			env = append(env, key+"=")
+		}
+	}
+	workspace := "off" // one that lies above the checkout is somebody else's
+	if path := filepath.Join(source, "go.work"); exists(path) {
+		workspace = path
+	}
+	return append(env,
+		"CGO_ENABLED=0", "GOFLAGS=", "GOWORK="+workspace,
+		"GOOS="+platform.OS, "GOARCH="+platform.Architecture,
+		"GOAMD64=v1", "GOARM64=v8.0", "GIT_TERMINAL_PROMPT=0",
+	)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,345 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/microbima/release/release"
+)
+
+func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // ko's
+	os.Exit(m.Run())
+}
+
+const program = `package main
+
+import "fmt"
+
+func main() { fmt.Println("hello") }
+`
+
+// source is a checkout with those files, and a go.mod.
+func source(t *testing.T, files map[string]string) Source {
+	t.Helper()
+	dir := t.TempDir()
+	all := map[string]string{"go.mod": "module example.com/shop\n\ngo 1.26\n"}
+	for path, content := range files {
+		all[path] = content
+	}
+	for path, content := range all {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Source{Dir: dir, Revision: release.Revision{Commit: strings.Repeat("ab", 20)}}
+}
+
+// shop is a request for the app api, to a registry in this process.
+func shop(t *testing.T) Request {
+	t.Helper()
+	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(srv.Close)
+	return Request{
+		App:        release.App{Name: "api", Go: "./apps/api"},
+		Repository: strings.TrimPrefix(srv.URL, "http://") + "/shop",
+	}
+}
+
+func mustBuild(t *testing.T, src Source, req Request) release.Image {
+	t.Helper()
+	img, err := new(Go).Build(t.Context(), src, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func pull(t *testing.T, image release.Image) v1.Image {
+	t.Helper()
+	ref, err := name.NewDigest(string(image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := remote.Image(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func TestTheImageRuns(t *testing.T) {
+	var said bytes.Buffer
+	req := shop(t)
+	req.Log, req.Tag = &said, "r1"
+	image := mustBuild(t, source(t, map[string]string{"apps/api/main.go": program}), req)
+	if !strings.HasPrefix(string(image), req.Repository+"@sha256:") {
+		t.Errorf("got %s", image)
+	}
+	if !strings.Contains(said.String(), image.Digest()) {
+		t.Errorf("the log does not name the digest: %s", said.String())
+	}
+	config, err := pull(t, image).ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.OS != "linux" || config.Architecture != "amd64" || config.Config.User != "65532" || len(config.Config.Entrypoint) != 1 {
+		t.Errorf("config: %+v", config)
+	}
+	root := unpack(t, pull(t, image))
+	passwd, err := os.ReadFile(filepath.Join(root, "etc/passwd"))
+	if err != nil || !strings.Contains(string(passwd), ":65532:65532:") {
+		t.Errorf("etc/passwd: %q, %v", passwd, err)
+	}
+	if err := fs.WalkDir(os.DirFS(root), ".", func(path string, d fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, "sh") || strings.HasSuffix(path, ".go") {
+			t.Errorf("%s has no business there", path)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(filepath.Join(root, config.Config.Entrypoint[0])).Output()
+	if err != nil || string(out) != "hello\n" {
+		t.Errorf("it says %q, %v", out, err)
+	}
+}
+
+// unpack writes an image's files below a fresh directory.
+func unpack(t *testing.T, img v1.Image) string {
+	t.Helper()
+	root := t.TempDir()
+	files := mutate.Extract(img)
+	defer files.Close()
+	r := tar.NewReader(files)
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return root
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(root, h.Name)
+		if h.Typeflag == tar.TypeDir {
+			if err := os.MkdirAll(path, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, b, h.FileInfo().Mode().Perm()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTheSameSourceIsTheSameDigest(t *testing.T) {
+	req := shop(t)
+	files := map[string]string{"apps/api/main.go": program, "apps/other/main.go": program}
+	one := mustBuild(t, source(t, files), req)
+
+	// Another directory, another revision, another app changed, a worker with
+	// other settings: all of it is no change of this app.
+	files["apps/other/main.go"] = strings.ReplaceAll(program, "hello", "bye")
+	src := source(t, files)
+	src.Revision.Commit = strings.Repeat("cd", 20)
+	for key, v := range map[string]string{"GOFLAGS": "-tags=x", "GOOS": "plan9", "GOAMD64": "v3", "CGO_ENABLED": "1", "SECRET": "x"} {
+		t.Setenv(key, v)
+	}
+	if two := mustBuild(t, src, req); one != two {
+		t.Errorf("two builds of one source: %s and %s", one, two)
+	}
+	files["apps/api/main.go"] = strings.ReplaceAll(program, "hello", "bye")
+	if three := mustBuild(t, source(t, files), req); one == three {
+		t.Error("another source has the same digest")
+	}
+}
+
+func TestOtherPlatforms(t *testing.T) {
+	req := shop(t)
+	req.Platform = "linux/arm64"
+	config, err := pull(t, mustBuild(t, source(t, map[string]string{"apps/api/main.go": program}), req)).ConfigFile()
+	if err != nil || config.Architecture != "arm64" {
+		t.Errorf("got %+v, %v", config, err)
+	}
+}
+
+func TestAModuleOfItsOwn(t *testing.T) {
+	mustBuild(t, source(t, map[string]string{
+		"apps/api/go.mod": "module example.com/api\n\ngo 1.26\n", "apps/api/main.go": program,
+	}), shop(t))
+}
+
+func TestSourcesThatCannotBeBuilt(t *testing.T) {
+	for name, test := range map[string]struct {
+		files map[string]string
+		pkg   string
+		want  []string
+	}{
+		"a syntax error":  {map[string]string{"apps/api/main.go": "package main\n\nfunc main() { oops"}, "./apps/api", []string{"does not compile", "apps/api/main.go:3:"}},
+		"a type error":    {map[string]string{"apps/api/main.go": "package main\n\nfunc main() { var x int = \"\" }"}, "./apps/api", []string{"does not compile", "apps/api/main.go:3:"}},
+		"a library":       {map[string]string{"apps/api/x.go": "package api"}, "./apps/api", []string{"apps.api.go", "package api"}},
+		"no directory":    {nil, "./apps/api", []string{"apps.api.go", "no such directory"}},
+		"only tests":      {map[string]string{"apps/api/x_test.go": "package main"}, "./apps/api", nil},
+		"out of the tree": {nil, "./../../etc", []string{"apps.api.go", "directory of the repository"}},
+		"an option":       {nil, "-toolexec=x", []string{"apps.api.go", "directory of the repository"}},
+		"an import path":  {nil, "example.com/shop/apps/api", []string{"apps.api.go"}},
+		"a missing module": {map[string]string{"apps/api/main.go": "package main\n\nimport _ \"example.com/none\"\n\nfunc main() {}"},
+			"./apps/api", []string{"example.com/none"}},
+		"a broken go.mod": {map[string]string{"go.mod": "modul x", "apps/api/main.go": program}, "./apps/api", []string{"go.mod"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := shop(t)
+			var said bytes.Buffer
+			req.App.Go, req.Log = test.pkg, &said
+			_, err := new(Go).Build(t.Context(), source(t, test.files), req)
+			var failed *BuildError
+			if !errors.As(err, &failed) {
+				t.Fatalf("got %v; want a BuildError", err)
+			}
+			for _, w := range test.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("got %q; want it to say %q", err, w)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than a line: %q", err)
+			}
+			if failed.Output != "" && !strings.Contains(said.String(), failed.Output) {
+				t.Errorf("the log lacks what the compiler said: %q", said.String())
+			}
+		})
+	}
+}
+
+func TestCancelledBuildsStopTheCompiler(t *testing.T) {
+	// A compiler that says it has started, and then never ends by itself.
+	bin, fifo := t.TempDir(), filepath.Join(t.TempDir(), "started")
+	real, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\nif [ \"$1\" = build ]; then echo $$ >" + fifo + "; exec sleep 600; fi\nexec " + real + " \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command("mkfifo", fifo).Run(); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	src, req := source(t, map[string]string{"apps/api/main.go": program}), shop(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := new(Go).Build(ctx, src, req)
+		ended <- err
+	}()
+	pid, err := os.ReadFile(fifo) // waits for the compiler
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	err = <-ended
+	var failed *BuildError
+	if !errors.Is(err, context.Canceled) || errors.As(err, &failed) {
+		t.Errorf("got %v; want it cancelled, and no verdict on the source", err)
+	}
+	if _, err := os.Stat("/proc/" + strings.TrimSpace(string(pid))); err == nil {
+		t.Error("the compiler still runs")
+	}
+}
+
+func TestTroubleOfTheMomentIsNoVerdict(t *testing.T) {
+	bin := t.TempDir()
+	real, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\nif [ \"$1\" = build ]; then echo 'go: example.com/x: dial tcp 192.0.2.1:443: i/o timeout' >&2; exit 1; fi\nexec " + real + " \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	_, err = new(Go).Build(t.Context(), source(t, map[string]string{"apps/api/main.go": program}), shop(t))
+	var failed *BuildError
+	if err == nil || errors.As(err, &failed) || !strings.Contains(err.Error(), "i/o timeout") {
+		t.Errorf("got %v; want an error that may be tried again", err)
+	}
+}
+
+func TestTheCompilerSeesNoSecrets(t *testing.T) {
+	env := environment([]string{"FLY_API_TOKEN=fm2_x", "PATH=/bin", "GOFLAGS=-toolexec=x", "HOME=/h"}, t.TempDir(), v1.Platform{OS: "linux", Architecture: "amd64"})
+	joined := strings.Join(env, " ") + " "
+	if !strings.Contains(joined, "FLY_API_TOKEN= ") || !strings.Contains(joined, "GOFLAGS= ") || strings.Contains(joined, "PATH=") {
+		t.Errorf("got %s", joined)
+	}
+}
+
+func TestResolveAndExists(t *testing.T) {
+	req := shop(t)
+	req.Tag = "r1"
+	image := mustBuild(t, source(t, map[string]string{"apps/api/main.go": program}), req)
+	got, err := Resolve(t.Context(), req.Repository+":r1")
+	if err != nil || got != image {
+		t.Errorf("got %s, %v; want %s", got, err, image)
+	}
+	if err := Exists(t.Context(), image); err != nil {
+		t.Error(err)
+	}
+	gone := release.Image(req.Repository + "@sha256:" + strings.Repeat("0", 64))
+	if err := Exists(t.Context(), gone); err == nil || !strings.Contains(err.Error(), string(gone)) {
+		t.Errorf("an image that is gone: %v", err)
+	}
+	if _, err := Resolve(t.Context(), req.Repository+":other"); err == nil {
+		t.Error("a tag that is not there was found")
+	}
+	for _, ref := range []string{"", "UPPER/x", "a b"} {
+		if _, err := Resolve(t.Context(), ref); err == nil {
+			t.Errorf("%q was found", ref)
+		}
+		if err := Exists(t.Context(), release.Image(ref)); err == nil {
+			t.Errorf("%q exists", ref)
+		}
+	}
+}
+
+func TestARegistryThatIsAwayIsNoVerdictOnTheSource(t *testing.T) {
+	req := shop(t)
+	req.Repository = "127.0.0.1:1/shop"
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := new(Go).Build(ctx, source(t, map[string]string{"apps/api/main.go": program}), req)
+	var failed *BuildError
+	if err == nil || errors.As(err, &failed) || !strings.Contains(err.Error(), "push 127.0.0.1:1/shop") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,99 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/microbima/release/release"
+)
+
+// DefaultPlatform is what Fly's machines are.
+const DefaultPlatform = "linux/amd64"
+
+// A Source is what is built: an exact checkout of a revision, which the build
+// reads and does not change.
+type Source struct {
+	Dir      string
+	Revision release.Revision // for messages: nothing of it is in the image
+}
+
+// A Request says what to build of a Source, and where the image goes.
+type Request struct {
+	App        release.App
+	Repository string    // in a registry, as host/name
+	Tag        string    // put on the image besides its digest; "" for none
+	Platform   string    // os/architecture; "" is DefaultPlatform
+	Log        io.Writer // what the build says, for people; nil for nowhere
+	Insecure   bool      // the registry may speak plain HTTP. One on loopback always may
+}
+
+// A BuildError is a source that can't be built. Building it again would end the
+// same way.
+type BuildError struct {
+	App    string
+	Reason string // one line: what is wrong
+	Output string // all that the compiler said
+}
+
+func (e *BuildError) Error() string { return fmt.Sprintf("build %s: %s", e.App, e.Reason) }
+
+// Resolve pins a reference: the digest that a registry has under it now, in the
+// repository it names. Options say how to log in, for instance.
+func Resolve(ctx context.Context, ref string, options ...remote.Option) (release.Image, error) {
+	parsed, err := name.ParseReference(ref)
+	if err != nil {
+		return "", fmt.Errorf("image %q: %w; it should be host/name:tag or host/name@sha256:…", ref, err)
+	}
+	desc, err := remote.Head(parsed, with(ctx, options)...)
+	if err != nil {
+		return "", fmt.Errorf("look up image %s: %w", ref, err)
+	}
+	return pin(parsed.Context(), desc.Digest.String()), nil
+}
+
+// Exists asks the image's registry whether it has it. Nil says yes.
+func Exists(ctx context.Context, image release.Image, options ...remote.Option) error {
+	parsed, err := name.NewDigest(string(image))
+	if err != nil {
+		return fmt.Errorf("image %q: %w; it should be host/name@sha256:…", image, err)
+	}
+	if _, err := remote.Head(parsed, with(ctx, options)...); err != nil {
+		return fmt.Errorf("look up image %s: %w", image, err)
+	}
+	return nil
+}
+
+func pin(repository name.Repository, digest string) release.Image {
+	return release.Image(repository.Name() + "@" + digest)
+}
+
+// with puts what everybody needs before the caller's options, which win.
+func with(ctx context.Context, options []remote.Option) []remote.Option {
+	return append([]remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}, options...)
+}
+
+// repository parses the place an image goes to.
+func (r Request) repository() (name.Repository, error) {
+	var options []name.Option
+	if r.Insecure {
+		options = append(options, name.Insecure)
+	}
+	repository, err := name.NewRepository(r.Repository, options...)
+	if err != nil {
+		return name.Repository{}, fmt.Errorf("repository %q: %w; it should be host/name", r.Repository, err)
+	}
+	return repository, nil
+}
+
+// say writes a line for people.
+func (r Request) say(format string, args ...any) {
+	if r.Log != nil {
+		fmt.Fprintln(r.Log, strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
+	}
+}
