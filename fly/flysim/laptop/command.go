@@ -63,7 +63,7 @@ func (l launch) command() (*exec.Cmd, error) {
 		return nil, fmt.Errorf("image %s: %w", l.config.Image, err)
 	}
 	for i, word := range words {
-		if here, ok := l.image.at(word); ok && i > 0 {
+		if here, ok := l.image.at(word); ok {
 			words[i] = here
 		}
 	}

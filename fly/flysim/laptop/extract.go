@@ -67,7 +67,7 @@ func takeAway(root *os.Root, h *tar.Header) error {
 	dir = path.Clean(dir)
 	switch {
 	case base == opaque:
-		return empty(root, dir)
+		return emptyDir(root, dir)
 	case strings.HasPrefix(base, whiteout):
 		gone, err := local(path.Join(dir, strings.TrimPrefix(base, whiteout)))
 		if err != nil || gone == dir {
@@ -78,8 +78,8 @@ func takeAway(root *os.Root, h *tar.Header) error {
 	return nil
 }
 
-// empty removes everything in dir.
-func empty(root *os.Root, dir string) error {
+// emptyDir removes everything in dir.
+func emptyDir(root *os.Root, dir string) error {
 	f, err := root.Open(dir)
 	if err != nil {
 		return gentle(err)

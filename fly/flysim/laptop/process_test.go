@@ -87,8 +87,8 @@ func TestTheConfigSaysWhatToRun(t *testing.T) {
 	image := pushServer(t, l)
 	root := filepath.Join(l.dir, "images", strings.TrimPrefix(image[strings.Index(image, "@"):], "@sha256:"), "root")
 	for init, want := range map[string][]string{
-		`{}`:                                    {"/app/server"},
-		`{"cmd":["a","b"]}`:                     {"/app/server", "a", "b"},
+		`{}`:                                    {root + "/app/server"},
+		`{"cmd":["a","b"]}`:                     {root + "/app/server", "a", "b"},
 		`{"entrypoint":["server"],"cmd":["a"]}`: {"server", "a"},
 		`{"exec":["./server","/app/data/motd","/no/such"],"cmd":["a"]}`: {"./server", root + "/app/data/motd", "/no/such"},
 	} {
