@@ -128,6 +128,12 @@ func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
 		}
 		t.Files[f.Name] = content
 	}
+	for _, g := range c.Groups() { // what machine_config says is only known here
+		if _, err := c.WithFiles(t.Files).Create(g.Name, t.FlyApp); err != nil && len(t.Files) == len(c.LocalFiles()) {
+			fail("machine_config", "%v", err)
+			break
+		}
+	}
 	l.findDockerfile(t, c, fail)
 }
 

@@ -12,7 +12,9 @@ import (
 )
 
 // Load reads the project in fsys, the root of a repository. Its error is
-// Errors: everything that is wrong with all of the files.
+// Errors: everything that is wrong with all of the files. Of a repository that
+// somebody else wrote, fsys should not follow links that lead out of it: use
+// os.Root.
 func Load(fsys fs.FS) (*release.Project, Warnings, error) {
 	doc, err := fs.ReadFile(fsys, File)
 	if errors.Is(err, fs.ErrNotExist) {

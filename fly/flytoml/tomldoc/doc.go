@@ -8,9 +8,12 @@
 package tomldoc
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -50,17 +53,8 @@ func (ps Problems) Error() string {
 // Sort orders by file, then line, then key.
 func (ps Problems) Sort() {
 	slices.SortStableFunc(ps, func(a, b *Problem) int {
-		return cmpOr(strings.Compare(a.File, b.File), a.Line-b.Line, strings.Compare(a.Key, b.Key))
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, strings.Compare(a.Key, b.Key))
 	})
-}
-
-func cmpOr(orders ...int) int {
-	for _, o := range orders {
-		if o != 0 {
-			return o
-		}
-	}
-	return 0
 }
 
 // A Doc is one file under examination.
@@ -82,12 +76,26 @@ func Parse(file string, doc []byte) (*Doc, error) {
 		var at *toml.DecodeError
 		if errors.As(err, &at) {
 			p.Line, _ = at.Position()
+		} else {
+			p.Line = lineOf(doc, err)
 		}
 		return nil, Problems{p}
 	}
 	d := &Doc{file: file, at: positions(doc)}
 	d.root = d.table("", values)
 	return d, nil
+}
+
+// lineOf finds where the decoder gave up when its error doesn't say so, which
+// is when a key is defined twice. It reads from the top, so the first lines
+// that yield the same error end with the one that is meant.
+func lineOf(doc []byte, err error) int {
+	lines := bytes.SplitAfter(doc, []byte("\n"))
+	n := sort.Search(len(lines)-1, func(i int) bool {
+		again := toml.Unmarshal(bytes.Join(lines[:i+1], nil), &map[string]any{})
+		return again != nil && again.Error() == err.Error()
+	})
+	return n + 1
 }
 
 // Root is the document's top table.

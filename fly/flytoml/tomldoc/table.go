@@ -190,7 +190,7 @@ func (t *Table) Tables(key string) []*Table {
 	}
 	list, ok := v.([]any)
 	if !ok {
-		t.mistyped(key, v, "a list of tables")
+		t.mistyped(key, v, "a table, or a list of them")
 		return nil
 	}
 	var tables []*Table

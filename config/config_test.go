@@ -1,0 +1,145 @@
+package config
+
+import (
+	"encoding/json"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+var update = flag.Bool("update", false, "write what comes out into testdata/*.txtar")
+
+// TestLoad walks testdata: files in, and out come either the project
+// (project.json) or every mistake (mistakes), and the warnings if any.
+func TestLoad(t *testing.T) {
+	cases, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, file := range cases {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, want := split(archive)
+			got := load(in)
+			if *update {
+				archive.Files = append(archive.Files[:len(archive.Files)-len(want)], got...)
+				if err := os.WriteFile(file, txtar.Format(archive), 0o666); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(texts(want), texts(got)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// split takes the expected files off the end of an archive.
+func split(archive *txtar.Archive) (in fstest.MapFS, want []txtar.File) {
+	in = fstest.MapFS{}
+	for _, f := range archive.Files {
+		switch f.Name {
+		case "project.json", "mistakes", "warnings":
+			want = append(want, f)
+		default:
+			in[f.Name] = &fstest.MapFile{Data: f.Data, Mode: 0o644}
+		}
+	}
+	return in, want
+}
+
+func load(fsys fs.FS) (out []txtar.File) {
+	project, warnings, err := Load(fsys)
+	if err != nil {
+		out = append(out, txtar.File{Name: "mistakes", Data: []byte(err.Error() + "\n")})
+	} else {
+		for i := range project.Environments { // the files themselves are above in the archive
+			for j := range project.Environments[i].Targets {
+				project.Environments[i].Targets[j].FlyToml = ""
+			}
+		}
+		doc, err := json.MarshalIndent(project, "", "  ")
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, txtar.File{Name: "project.json", Data: append(doc, '\n')})
+	}
+	if len(warnings) > 0 {
+		out = append(out, txtar.File{Name: "warnings", Data: []byte(warnings.Error() + "\n")})
+	}
+	return out
+}
+
+func texts(files []txtar.File) map[string]string {
+	m := map[string]string{}
+	for _, f := range files {
+		m[f.Name] = string(f.Data)
+	}
+	return m
+}
+
+// TestOwn reads the repository that this package is in, as a release of it
+// would.
+func TestOwn(t *testing.T) {
+	project, warnings, err := Load(os.DirFS(".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(warnings) > 0 {
+		t.Errorf("warnings: %v", warnings)
+	}
+	if len(project.Apps) != 3 || len(project.Environments) != 2 {
+		t.Errorf("have %d apps and %d environments, want 3 and 2", len(project.Apps), len(project.Environments))
+	}
+}
+
+// FuzzLoad looks for a release.toml or fly.toml that makes Load panic, or
+// accept what it can't describe.
+func FuzzLoad(f *testing.F) {
+	cases, _ := filepath.Glob("testdata/*.txtar")
+	for _, file := range cases {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		in, _ := split(archive)
+		release, fly := []byte{}, []byte{}
+		for name, file := range in {
+			if name == File {
+				release = file.Data
+			} else if strings.HasSuffix(name, "fly.toml") {
+				fly = file.Data
+			}
+		}
+		f.Add(release, fly)
+	}
+	f.Fuzz(func(t *testing.T, releaseToml, flyToml []byte) {
+		fsys := fstest.MapFS{
+			File:                             {Data: releaseToml},
+			"infra/fly/api/staging/fly.toml": {Data: flyToml},
+			"infra/fly/api/Dockerfile":       {Data: []byte("FROM scratch\n")},
+		}
+		project, _, err := Load(fsys)
+		if err == nil {
+			if _, err := json.Marshal(project); err != nil {
+				t.Error(err)
+			}
+			if _, err := project.Path(""); err != nil {
+				t.Error(err)
+			}
+		} else if err.Error() == "" {
+			t.Error("an error that says nothing")
+		}
+	})
+}
