@@ -28,10 +28,10 @@ func parseSize(s string, base, unit float64) (int, error) {
 	suffix := strings.ToLower(strings.TrimSpace(s[len(digits):]))
 	power := strings.Index("bkmgtp", suffix[:min(1, len(suffix))])
 	rest := suffix[min(1, len(suffix)):]
-	if suffix == "" || power == 0 && rest != "" || rest != "" && rest != "b" && rest != "ib" {
+	if suffix == "" || strings.Trim(digits, "0123456789.") != "" || power == 0 && rest != "" || rest != "" && rest != "b" && rest != "ib" {
 		power = -1
 	}
-	if err != nil || power < 0 || n < 0 || math.IsNaN(n) || math.IsInf(n, 0) {
+	if err != nil || power < 0 {
 		return 0, fmt.Errorf("%.40q is not a size; write it like \"512mb\" or \"10gb\"", s)
 	}
 	size := math.Floor(n * math.Pow(base, float64(power)) / unit)

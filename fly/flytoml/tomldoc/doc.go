@@ -67,9 +67,16 @@ type Doc struct {
 	warnings Problems
 }
 
+// maxSize keeps the decoder, which calls itself for each bracket, from running
+// out of stack.
+const maxSize = 256 << 10
+
 // Parse reads a document. One that is not TOML yields a single Problem, where
 // the parser gave up: what follows a broken line can only be guessed.
 func Parse(file string, doc []byte) (*Doc, error) {
+	if len(doc) > maxSize {
+		return nil, Problems{{File: file, Msg: fmt.Sprintf("has %d bytes; a file that people write has less than %d", len(doc), maxSize)}}
+	}
 	values := map[string]any{}
 	if err := toml.Unmarshal(doc, &values); err != nil {
 		p := &Problem{File: file, Msg: "not TOML: " + strings.TrimPrefix(err.Error(), "toml: ")}

@@ -1,0 +1,166 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/microbima/release/fly/flytoml"
+	"github.com/microbima/release/release"
+)
+
+const (
+	v1 release.Image = "registry.fly.io/shop@sha256:1111"
+	v2 release.Image = "registry.fly.io/shop@sha256:2222"
+)
+
+// project is a shop of one app in staging, of which fly.toml is given.
+func project(t *testing.T, more, flyToml string) (*release.Project, release.TargetFile) {
+	t.Helper()
+	p, _, err := Load(fstest.MapFS{
+		File: {Data: []byte(`project = "shop"
+[apps.api]
+needs = ["db"]
+[apps.db]
+[environments.staging]
+canary = "2m"
+` + more)},
+		"infra/fly/api/staging/fly.toml": {Data: []byte("app = \"shop-api\"\nprimary_region = \"fra\"\n" + flyToml)},
+		"infra/fly/api/staging/motd":     {Data: []byte("hello")},
+		"infra/fly/db/staging/fly.toml":  {Data: []byte("app = \"shop-db\"")},
+		"infra/fly/api/Dockerfile":       {Data: []byte("FROM scratch")},
+		"infra/fly/db/Dockerfile":        {Data: []byte("FROM scratch")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, p.Environments[0].Targets[0]
+}
+
+func spec(t *testing.T, flyToml string, machines ...release.Machine) release.Spec {
+	t.Helper()
+	p, target := project(t, "", flyToml)
+	s, err := Spec(p, target, v2, release.State{Target: target.Target, Machines: machines})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// The first machines of a group: what serves survives the loss of one.
+func TestSpecNewMachines(t *testing.T) {
+	got := spec(t, `
+[processes]
+app = "serve"
+cron = "cron"
+db = "db"
+[http_service]
+internal_port = 8080
+processes = ["app"]
+[mounts]
+source = "data"
+destination = "/data"
+processes = ["db"]
+`)
+	type group struct {
+		Name     string
+		Standbys []bool
+	}
+	var groups []group
+	for _, g := range got.Groups {
+		machines := group{Name: g.Name}
+		for _, m := range g.New {
+			machines.Standbys = append(machines.Standbys, m.Standby)
+			if m.Region != "fra" {
+				t.Errorf("a machine of %s goes to %q", g.Name, m.Region)
+			}
+		}
+		groups = append(groups, machines)
+	}
+	want := []group{{"app", []bool{false, false}}, {"cron", []bool{false, true}}, {"db", []bool{false}}}
+	if diff := cmp.Diff(want, groups); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSpec(t *testing.T) {
+	got := spec(t, `
+[deploy]
+strategy = "canary"
+max_unavailable = 2
+wait_timeout = "90s"
+[http_service]
+internal_port = 8080
+[[http_service.checks]]
+path = "/health"
+`)
+	got.Groups = nil
+	want := release.Spec{
+		Target: release.Target{App: "api", Environment: "staging"}, FlyApp: "shop-api", Image: v2, Level: 1,
+		Strategy: release.Canary, MaxUnavailable: 2, Wait: release.Duration(90e9), Canary: release.Duration(120e9),
+		Probe: &release.Probe{Path: "/health"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSpecProbe(t *testing.T) {
+	const service = "[http_service]\ninternal_port = 8080\n"
+	for flyToml, want := range map[string]string{"": "", service: "/", service + "[[http_service.checks]]\npath = \"/up\"\n": "/up"} {
+		got := ""
+		if p := spec(t, flyToml).Probe; p != nil {
+			got = p.Path
+		}
+		if got != want {
+			t.Errorf("with %q the probe is %q, want %q", flyToml, got, want)
+		}
+	}
+	p, target := project(t, "", service)
+	for i := range p.Apps {
+		p.Apps[i].Probe = "/deep"
+	}
+	if s, err := Spec(p, target, v2, release.State{}); err != nil || s.Probe.Path != "/deep" {
+		t.Errorf("release.toml's probe is not taken: %v, %v", s.Probe, err)
+	}
+}
+
+// What runs as wanted is not to be touched, so it has to come out the same.
+func TestSpecUnchanged(t *testing.T) {
+	const toml = "[http_service]\ninternal_port = 8080\n[[files]]\nguest_path = \"/etc/motd\"\nlocal_path = \"motd\"\n"
+	first := spec(t, toml).Groups[0].New[0]
+	if !strings.Contains(string(first.Config), "aGVsbG8=") {
+		t.Errorf("the local file is not in the machine: %s", first.Config)
+	}
+	again := spec(t, toml, release.Machine{ID: "m1", Group: "app", Config: first.Config})
+	if len(again.Groups[0].New) != 0 {
+		t.Error("a group with machines gets more")
+	}
+	if !release.SameConfig(first.Config, again.Groups[0].Machines["m1"]) {
+		t.Errorf("an unchanged machine is changed:\n%s\n%s", first.Config, again.Groups[0].Machines["m1"])
+	}
+	other := spec(t, toml+"[env]\nA = \"1\"\n", release.Machine{ID: "m1", Group: "app", Config: first.Config})
+	if release.SameConfig(first.Config, other.Groups[0].Machines["m1"]) {
+		t.Error("a change of fly.toml changes nothing")
+	}
+}
+
+func TestSpecCannot(t *testing.T) {
+	p, target := project(t, "", "[mounts]\nsource = \"data\"\ndestination = \"/data\"\n")
+	for name, m := range map[string]release.Machine{
+		"volume":  {ID: "m1", Group: "app", Config: json.RawMessage(`{}`)},
+		"unknown": {ID: "m1", Group: "app", Host: "unreachable"},
+	} {
+		_, err := Spec(p, target, v1, release.State{Machines: []release.Machine{m}})
+		if err == nil || !strings.Contains(err.Error(), "m1") {
+			t.Errorf("%s: %v; want an error that names the machine", name, err)
+		}
+		if name == "volume" && !errors.Is(err, flytoml.ErrReplace) {
+			t.Errorf("%v is not ErrReplace", err)
+		}
+	}
+}
