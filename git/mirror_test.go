@@ -32,20 +32,41 @@ func left(t *testing.T, m *Mirror) []string {
 	return found
 }
 
+// meddle gives this machine's git settings that run programs and change files.
+// The file it returns appears when one of the programs has run.
+func meddle(t *testing.T) (ran string) {
+	t.Helper()
+	dir := t.TempDir()
+	ran = filepath.Join(dir, "ran")
+	hooks := filepath.Join(dir, "hooks")
+	if err := os.Mkdir(hooks, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"post-checkout", "reference-transaction"} {
+		if err := os.WriteFile(filepath.Join(hooks, name), []byte("#!/bin/sh\ntouch "+ran+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := "[core]\n\tautocrlf = true\n\thooksPath = " + hooks +
+		"\n[filter \"lfs\"]\n\trequired = true\n\tsmudge = touch " + ran + " && cat\n"
+	path := filepath.Join(dir, "config")
+	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GIT_CONFIG_GLOBAL", path)
+	return ran
+}
+
 func TestCheckoutIsTheCommitAndGoesAway(t *testing.T) {
 	c := newClone(t)
 	c.write("a", "1\r\n")
 	c.write("big", "version https://git-lfs.github.com/spec/v1\n")
 	c.write(".gitattributes", "big filter=lfs\n")
-	hook := filepath.Join(c.dir, "hook-ran")
-	for _, dir := range []string{c.dir + "/.git/hooks/post-checkout", c.dir + "/.git/hooks/post-upload-pack"} {
-		if err := os.WriteFile(dir, []byte("#!/bin/sh\ntouch "+hook+"\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.write("auto", "1\n")
 	one := c.commit("one")
 	c.write("a", "2")
 	two := c.commit("two")
+	ran := meddle(t)
 	m := &Mirror{Dir: filepath.Join(t.TempDir(), "cache")}
 
 	for commit, want := range map[string]string{one: "1\r\n", two: "2"} {
@@ -54,6 +75,9 @@ func TestCheckoutIsTheCommitAndGoesAway(t *testing.T) {
 			was = dir
 			if got := read(t, filepath.Join(dir, "a")); got != want {
 				t.Errorf("a: got %q; want %q", got, want)
+			}
+			if got := read(t, filepath.Join(dir, "auto")); got != "1\n" {
+				t.Errorf("auto: got %q; the machine's settings changed it", got)
 			}
 			// What tests leave behind must not stay, even if it is read-only.
 			if err := os.Mkdir(filepath.Join(dir, "made"), 0o755); err != nil {
@@ -74,8 +98,8 @@ func TestCheckoutIsTheCommitAndGoesAway(t *testing.T) {
 	if got := left(t, m); len(got) > 0 {
 		t.Errorf("left behind: %v", got)
 	}
-	if _, err := os.Stat(hook); err == nil {
-		t.Error("a hook ran")
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("a hook or a filter ran")
 	}
 }
 
