@@ -129,12 +129,12 @@ func TestAttributesAreAddedToAnOldNamespace(t *testing.T) {
 	for _, names := range [][]string{{"ReleaseProject"}, {"ReleaseProject", "ReleaseOutcome"}, {"ReleaseProject", "ReleaseOutcome"}} {
 		s := start(t, Options{Dir: dir, UIOff: true, Attributes: names})
 		c := dial(t, s)
-		attributes := map[string]any{}
+		var attributes []temporal.SearchAttributeUpdate
 		for _, name := range names {
-			attributes[name] = "x"
+			attributes = append(attributes, temporal.NewSearchAttributeKeyKeyword(name).ValueSet("x"))
 		}
 		_, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
-			TaskQueue: queue, SearchAttributes: attributes, //nolint:staticcheck // names are data here
+			TaskQueue: queue, TypedSearchAttributes: temporal.NewSearchAttributes(attributes...),
 		}, await)
 		if err != nil {
 			t.Fatalf("starting with %v: %v", names, err)
