@@ -71,6 +71,11 @@ func Open(dir string, o Options) (_ *Laptop, err error) {
 		return nil, err
 	}
 	l.spawn = newSpawner()
+	for _, name := range l.ports.names() {
+		if name != registryName {
+			_ = l.URL(name) // who comes before its machines is told so
+		}
+	}
 	return l, nil
 }
 
@@ -106,8 +111,8 @@ func (l *Laptop) Route(app string, backends []flysim.Backend) {
 	}
 }
 
-// URL is where an app is served: the same each time, also after a restart, as
-// long as nobody else takes its port. It is "" when there is no port to be had,
+// URL is where an app is served: the same each time, also after a restart, when
+// it answers from Open on, as long as nobody else takes its port. It is "" when there is no port to be had,
 // and after Close.
 func (l *Laptop) URL(app string) string {
 	e, err := l.edge(app)

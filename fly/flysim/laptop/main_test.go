@@ -67,8 +67,7 @@ func serve() {
 	mux.HandleFunc("/args", func(w http.ResponseWriter, r *http.Request) { _ = json.NewEncoder(w).Encode(os.Args) })
 	mux.HandleFunc("/dir", func(w http.ResponseWriter, r *http.Request) { d, _ := os.Getwd(); fmt.Fprint(w, d) })
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
-	mux.HandleFunc("/cut", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
-	mux.HandleFunc("/release", func(w http.ResponseWriter, r *http.Request) { close(release) })
+	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "well") })
 	mux.HandleFunc("/hold", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "held")
 		_ = http.NewResponseController(w).Flush()
@@ -82,6 +81,7 @@ func serve() {
 		for s := range signals {
 			fmt.Println("got", s)
 			if os.Getenv("STUBBORN") == "" {
+				close(release) // what is held now ends while the server shuts down
 				_ = server.Shutdown(context.Background())
 				os.Exit(0)
 			}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 )
@@ -44,6 +46,13 @@ func openPorts(path string) (*ports, error) {
 		p.taken[port] = true
 	}
 	return p, nil
+}
+
+// names are those whose ports are remembered.
+func (p *ports) names() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(maps.Keys(p.named))
 }
 
 // listen opens the port that name had before or, if somebody else has that one

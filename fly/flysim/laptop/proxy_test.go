@@ -1,0 +1,168 @@
+package laptop
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/microbima/release/fly/flysim"
+)
+
+func backends(ids []string, ps ...flysim.Process) []flysim.Backend {
+	var out []flysim.Backend
+	for i, p := range ps {
+		out = append(out, flysim.Backend{Machine: ids[i], Process: p, Port: 8080})
+	}
+	return out
+}
+
+func TestAnAppIsServedByItsMachinesInTurn(t *testing.T) {
+	l := open(t, t.TempDir())
+	image := pushServer(t, l)
+	url := l.URL("shop")
+	if !strings.HasPrefix(url, "http://127.0.0.1:") {
+		t.Fatalf("the URL is %s", url)
+	}
+	if status, body := get(t, url+"/who"); status != http.StatusServiceUnavailable || !strings.Contains(body, "shop can't be served: no machine") {
+		t.Errorf("with no machine: %d %q", status, body)
+	}
+	a, b := start(t, l, "a", image, nil), start(t, l, "b", image, nil)
+	ids := []string{"a", "b"}
+	l.Route("shop", backends(ids, a, b))
+	served := map[string]int{}
+	for range 10 {
+		_, who := get(t, url+"/who")
+		served[who]++
+	}
+	if served["a"] != 5 || served["b"] != 5 {
+		t.Errorf("served by %v, want each in turn", served)
+	}
+
+	l.Route("shop", backends(ids, a))
+	for range 4 {
+		if _, who := get(t, url+"/who"); who != "a" {
+			t.Errorf("served by %q, which is out", who)
+		}
+	}
+	l.Route("shop", nil)
+	if status, _ := get(t, url+"/who"); status != http.StatusServiceUnavailable {
+		t.Errorf("with no machine any more: %d", status)
+	}
+	if l.URL("shop") != url {
+		t.Errorf("the URL is %s now, was %s", l.URL("shop"), url)
+	}
+	if other := l.URL("other"); other == url || other == "" {
+		t.Errorf("another app is at %q", other)
+	}
+}
+
+func TestAMachineThatIsGoneCostsNoRequest(t *testing.T) {
+	l := open(t, t.TempDir())
+	image := pushServer(t, l)
+	a, b := start(t, l, "a", image, nil), start(t, l, "b", image, nil)
+	url := l.URL("shop")
+	l.Route("shop", backends([]string{"a", "b"}, a, b))
+	if err := a.Stop(t.Context(), "SIGKILL", time.Second); err != nil { // and nobody has told the edge
+		t.Fatal(err)
+	}
+	for range 4 {
+		if _, who := get(t, url+"/who"); who != "b" {
+			t.Errorf("served by %q", who)
+		}
+		r, err := http.Post(url+"/echo?x=1;y", "text/plain", strings.NewReader("all of it"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(r.Body)
+		r.Body.Close()
+		if string(body) != "all of it" {
+			t.Errorf("posted, and got back %q", body)
+		}
+	}
+	if err := b.Stop(t.Context(), "SIGKILL", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := get(t, url+"/who"); status != http.StatusBadGateway || !strings.Contains(body, "machine ") {
+		t.Errorf("with every machine gone: %d %q", status, body)
+	}
+}
+
+// What may have been done already is not done twice.
+func TestOnlySafeRequestsAreAskedTwice(t *testing.T) {
+	l := open(t, t.TempDir())
+	image := pushServer(t, l)
+	good := start(t, l, "good", image, nil)
+	tries := make(chan string, 8)
+	cut, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		tries <- r.Method
+		panic(http.ErrAbortHandler)
+	})}
+	go func() { _ = broken.Serve(cut) }()
+	defer broken.Close()
+	e, err := l.edge("shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusBadGateway} {
+		e.turn = 0
+		l.Route("shop", []flysim.Backend{{Machine: "broken", Process: at{cut.Addr().String()}}, {Machine: "good", Process: good}})
+		req, err := http.NewRequest(method, e.url+"/who", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != want || <-tries != method {
+			t.Errorf("%s: %s, want %d", method, r.Status, want)
+		}
+	}
+}
+
+// at is a process that is only an address.
+type at struct{ addr string }
+
+func (a at) Addr(int) string                                 { return a.addr }
+func (at) Done() <-chan struct{}                             { return nil }
+func (at) ExitCode() int                                     { return 0 }
+func (at) Log() []string                                     { return nil }
+func (at) Stop(context.Context, string, time.Duration) error { return nil }
+
+func TestRequestsUnderWayAreServedToTheEnd(t *testing.T) {
+	l := open(t, t.TempDir())
+	image := pushServer(t, l)
+	a, b := start(t, l, "a", image, nil), start(t, l, "b", image, nil)
+	url := l.URL("shop")
+	l.Route("shop", backends([]string{"a"}, a))
+	r, err := http.Get(url + "/hold")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	body := bufio.NewReader(r.Body)
+	if line, err := body.ReadString('\n'); err != nil || line != "held\n" {
+		t.Fatal(line, err)
+	}
+	l.Route("shop", backends([]string{"b"}, b))
+	if _, who := get(t, url+"/who"); who != "b" {
+		t.Errorf("a new request went to %q", who)
+	}
+	// Once it is out it is asked to stop, and the request ends after that.
+	if err := a.Stop(t.Context(), "", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(body); err != nil || string(rest) != "released\n" {
+		t.Errorf("the request ended with %q, %v", rest, err)
+	}
+}

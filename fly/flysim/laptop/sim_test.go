@@ -1,0 +1,156 @@
+package laptop
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/flysim"
+)
+
+// A world is a Sim whose machines are processes, and the way to ask it.
+type world struct {
+	t   *testing.T
+	sim *flysim.Sim
+	url string
+}
+
+func simulate(t *testing.T, l *Laptop, journal string) world {
+	sim := &flysim.Sim{Runner: l, Images: l.Image, CheckEvery: 20 * time.Millisecond, Journal: journal}
+	server := httptest.NewServer(sim)
+	t.Cleanup(func() {
+		sim.Close()
+		server.Close()
+	})
+	return world{t, sim, server.URL}
+}
+
+// ask makes one call of the Machines API.
+func (w world) ask(method, path string, body any) fly.Machine {
+	w.t.Helper()
+	doc, err := json.Marshal(body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req, err := http.NewRequest(method, w.url+"/v1/apps"+path, bytes.NewReader(doc))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode > 299 {
+		w.t.Fatalf("%s %s: %s %s %v", method, path, resp.Status, answer, err)
+	}
+	var m fly.Machine
+	if err := json.Unmarshal(answer, &m); err != nil {
+		w.t.Fatalf("%s %s: %s: %v", method, path, answer, err)
+	}
+	return m
+}
+
+func (w world) create(image string, env map[string]string) fly.Machine {
+	w.t.Helper()
+	return w.ask("POST", "/shop/machines", map[string]any{"region": "ord", "config": serviceConfig(image, env)})
+}
+
+func (w world) healthy(id string) {
+	w.t.Helper()
+	until(w.t, func() bool {
+		m := w.ask("GET", "/shop/machines/"+id, nil)
+		return m.State == "started" && len(m.Checks) == 1 && m.Checks[0].Status == "passing"
+	})
+}
+
+func serviceConfig(image string, env map[string]string) map[string]any {
+	return map[string]any{
+		"image": image, "env": env,
+		"metadata": map[string]string{"fly_platform_version": "v2", "fly_process_group": "app"},
+		"services": []any{map[string]any{
+			"protocol": "tcp", "internal_port": 8080,
+			"ports":  []any{map[string]any{"port": 443, "handlers": []string{"tls", "http"}}},
+			"checks": []any{map[string]any{"type": "http", "path": "/health", "interval": "1s", "timeout": "5s"}},
+		}},
+	}
+}
+
+func TestASimWithALaptopIsAFly(t *testing.T) {
+	l := open(t, t.TempDir())
+	w := simulate(t, l, "")
+	image := pushServer(t, l)
+	w.ask("POST", "", map[string]string{"app_name": "shop", "name": "shop", "org_slug": "personal"})
+
+	a := w.create(image, nil)
+	w.healthy(a.ID)
+	m := w.ask("GET", "/shop/machines/"+a.ID, nil)
+	if !strings.HasSuffix(image, m.ImageRef.Digest) || m.ImageRef.Digest == "" {
+		t.Errorf("it says it runs %s, want the digest of %s", m.ImageRef, image)
+	}
+	if !strings.Contains(m.Checks[0].Output, "well") {
+		t.Errorf("the check says %q, want the process's own answer", m.Checks[0].Output)
+	}
+	url := l.URL("shop")
+	served := func() string { _, body := get(t, url+"/who"); return body }
+	until(t, func() bool { return served() == a.ID })
+
+	b := w.create(image, nil)
+	w.healthy(b.ID)
+	until(t, func() bool { return served() == b.ID })
+
+	w.ask("POST", "/shop/machines/"+a.ID+"/cordon", nil)
+	for range 4 {
+		if who := served(); who != b.ID {
+			t.Errorf("served by %q, want %q: the other is cordoned", who, b.ID)
+		}
+	}
+	w.ask("POST", "/shop/machines/"+a.ID+"/uncordon", nil)
+	until(t, func() bool { return served() == a.ID })
+
+	w.ask("POST", "/shop/machines/"+a.ID, map[string]any{"config": serviceConfig(image, map[string]string{"EXIT": "7"})})
+	until(t, func() bool {
+		crash, ok := w.ask("GET", "/shop/machines/"+a.ID, nil).LastCrash()
+		return ok && crash.Code == 7
+	})
+	for range 4 {
+		if who := served(); who != b.ID {
+			t.Errorf("served by %q, want %q: the other crashes", who, b.ID)
+		}
+	}
+}
+
+func TestAnImageThatIsNotThereFailsTheMachine(t *testing.T) {
+	l := open(t, t.TempDir())
+	w := simulate(t, l, "")
+	w.sim.Images = nil // or the create would be refused already
+	w.sim.CreateApp("shop", "")
+	m := w.create(fmt.Sprintf("%s/shop@sha256:%064d", l.Registry(), 0), nil)
+	until(t, func() bool { return w.ask("GET", "/shop/machines/"+m.ID, nil).State == "failed" })
+}
+
+func TestMachinesRunAgainAfterARestart(t *testing.T) {
+	dir, journal := t.TempDir(), filepath.Join(t.TempDir(), "fly.json")
+	var url string
+	var m fly.Machine
+	t.Run("before", func(t *testing.T) {
+		l := open(t, dir)
+		w := simulate(t, l, journal)
+		w.sim.CreateApp("shop", "")
+		m = w.create(pushServer(t, l), nil)
+		w.healthy(m.ID)
+		url = l.URL("shop")
+	})
+	w := simulate(t, open(t, dir), journal)
+	w.healthy(m.ID)
+	until(t, func() bool { _, who := get(t, url+"/who"); return who == m.ID })
+}
