@@ -57,9 +57,13 @@ func (l *loader) readTests(root *tomldoc.Table) {
 		t.Errorf("run", "missing; write the command that tests a checkout")
 	}
 	for _, name := range t.Subtables() {
-		if validName(name) {
+		switch {
+		case name == "test" && t.Has("run"):
+			t.Errorf(name, "is the name of [test] itself; call it something else")
+			t.Table(name).Ignore()
+		case validName(name):
 			l.readTest(t.Table(name), name)
-		} else {
+		default:
 			t.Errorf(name, "%.80q can't be a name; %s", name, nameRule)
 			t.Table(name).Ignore()
 		}

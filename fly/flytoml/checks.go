@@ -61,6 +61,7 @@ func (r *reader) serviceTimes(t *tomldoc.Table, unit time.Duration) (interval, t
 		}
 		return d
 	}
+	noEffect(t, "restart_limit")
 	return read("interval", false), read("timeout", false), read("grace_period", true)
 }
 
@@ -105,6 +106,7 @@ func (r *reader) topCheck(t *tomldoc.Table, name string) {
 			t.Errorf("type", "%q is not a type of check; use http or tcp", kind)
 		}
 	}
+	noEffect(t, "restart_limit")
 	read := func(key string) *fly.Duration {
 		if v, _ := t.Any(key); v == "" {
 			return nil

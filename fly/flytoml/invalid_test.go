@@ -16,6 +16,7 @@ var update = flag.Bool("update", false, "write what comes out into testdata/inva
 // warning.
 var harmless = map[string]bool{
 	"max-unavailable-nonrolling": true, // a setting without effect
+	"legacy":                     true, // what flyctl once wrote itself
 	"oddities":                   true,
 }
 

@@ -36,6 +36,8 @@ type reader struct {
 	doc  *tomldoc.Doc
 	root *tomldoc.Table
 	c    *Config
+	// explicit says that there is a [processes] with something in it.
+	explicit bool
 	// legacyMetrics is [experimental] metrics_port and metrics_path.
 	legacyMetrics *fly.MachineMetrics
 }
@@ -85,11 +87,13 @@ func (r *reader) readProcesses() {
 			add(t, name, name)
 		}
 	} else {
-		for _, t := range r.root.Tables("processes") { // how it was once written
-			add(t, "command", t.String("name"))
+		for _, t := range r.root.Tables("processes") { // how it was once written, often empty
+			if t.Has("name") {
+				add(t, "command", t.String("name"))
+			}
 		}
 	}
-	if len(c.groups) == 0 {
+	if r.explicit = len(c.groups) > 0; !r.explicit {
 		c.groups = []string{DefaultGroup}
 	}
 	slices.Sort(c.groups)
@@ -113,7 +117,7 @@ func (r *reader) processes(t *tomldoc.Table) []string {
 			continue
 		}
 		msg := fmt.Sprintf("there is no process group %q; [processes] has: %s", name, strings.Join(r.c.groups, ", "))
-		if !r.root.Has("processes") {
+		if !r.explicit {
 			msg = fmt.Sprintf("there is no process group %q; without [processes] there is only %q", name, DefaultGroup)
 		}
 		r.doc.Errorf(fmt.Sprintf("%s[%d]", t.Key("processes"), i), "%s", msg)
@@ -174,9 +178,14 @@ func (r *reader) readExperimental() {
 	}
 	t.Know("attached")
 	for _, key := range []string{"allowed_public_ports", "private_network"} { // flyctl launch once wrote these
-		if t.Has(key) {
-			t.Warnf(key, "has no effect any more; remove it")
-		}
+		noEffect(t, key)
+	}
+}
+
+// noEffect is for settings that flyctl once wrote, and now ignores.
+func noEffect(t *tomldoc.Table, key string) {
+	if t.Has(key) {
+		t.Warnf(key, "has no effect any more; remove it")
 	}
 }
 

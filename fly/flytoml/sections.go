@@ -81,8 +81,10 @@ func (r *reader) readMounts() {
 		if m.Name = t.String("source"); m.Name == "" && !t.Has("source") {
 			t.Errorf("source", "missing; write the volume's name")
 		}
-		if m.Path = t.String("destination"); !path.IsAbs(m.Path) {
-			t.Errorf("destination", "want the absolute path to mount the volume at")
+		if m.Path = t.String("destination"); m.Path == "" {
+			t.Errorf("destination", "missing; write the path to mount the volume at")
+		} else if !path.IsAbs(m.Path) {
+			t.Warnf("destination", "%q doesn't begin with /", m.Path)
 		}
 		m.InitialSizeGB = r.volumeSize(t, "initial_size")
 		if n := t.Int("snapshot_retention"); n != nil {
@@ -270,7 +272,7 @@ func (r *reader) guest(t *tomldoc.Table) *fly.MachineGuest {
 	override(&g.CPUKind, t.StringPtr("cpu_kind"))
 	override(&g.HostDedicationID, t.StringPtr("host_dedication_id"))
 	if persist := fly.MachinePersistRootfs(t.String("persist_rootfs")); persist != "" {
-		g.PersistRootfs = persist
+		g.PersistRootfs = persist //lint:ignore SA1019 flyctl sends it here
 	}
 	if k := g.CPUKind; k != "" && k != "shared" && k != "performance" {
 		t.Errorf("cpu_kind", "%q is not a kind of CPU; use shared or performance", k)

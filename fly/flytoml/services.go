@@ -19,6 +19,10 @@ func (r *reader) readServices() {
 		r.c.services = append(r.c.services, r.httpService(t))
 	}
 	for _, t := range r.root.Tables("services") {
+		if t.Empty() {
+			t.Warnf("", "is empty; remove it")
+			continue
+		}
 		r.c.services = append(r.c.services, r.service(t))
 	}
 	for _, t := range r.root.Tables("machine_checks") {
@@ -64,9 +68,7 @@ func (r *reader) service(t *tomldoc.Table) service {
 	for _, c := range t.Tables("http_checks") {
 		s.Checks = append(s.Checks, r.httpCheck(c, time.Millisecond))
 	}
-	if t.Has("script_checks") {
-		t.Warnf("script_checks", "has no effect any more; remove it")
-	}
+	noEffect(t, "script_checks")
 	return s
 }
 
@@ -78,7 +80,7 @@ func (r *reader) commonService(t *tomldoc.Table) service {
 	s.MinMachinesRunning = nonNegative(t, "min_machines_running")
 	s.Concurrency = r.concurrency(t)
 	s.processes = r.processes(t)
-	if len(s.processes) == 0 && r.root.Has("processes") {
+	if len(s.processes) == 0 && r.explicit {
 		t.Errorf("processes", "missing; say which of the process groups answer here: %s", strings.Join(r.c.groups, ", "))
 	}
 	for _, c := range t.Tables("machine_checks") {

@@ -25,6 +25,9 @@ func (t *Table) Path() string { return t.path }
 // Key is the dotted name of a key of this table.
 func (t *Table) Key(key string) string { return join(t.path, key) }
 
+// Empty says whether nothing is in this table.
+func (t *Table) Empty() bool { return len(t.values) == 0 }
+
 // Has says whether key is there, of whatever type.
 func (t *Table) Has(key string) bool {
 	_, ok := t.Any(key)
