@@ -24,7 +24,7 @@ type Cost struct {
 func (c Cost) Dollars() float64 { return float64(c.Actions) * DollarsPerMillion / 1e6 }
 
 func (c Cost) String() string {
-	return fmt.Sprintf("%d history events; %s on Temporal Cloud, $%.4f at $%.0f per million", c.Events, count(c.Actions, "action"), c.Dollars(), DollarsPerMillion)
+	return fmt.Sprintf("%d history events; %s on Temporal Cloud, $%.4f at $%.0f per million (heartbeats and queries besides)", c.Events, count(c.Actions, "action"), c.Dollars(), DollarsPerMillion)
 }
 
 // Report is how a release ended, or where it is: the cause with its evidence,

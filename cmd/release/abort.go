@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/api/serviceerror"
+
+	"github.com/microbima/release/internal/view"
+)
+
+type abort struct {
+	*env
+	wait, asJSON bool
+}
+
+func newAbort(e *env) *cobra.Command {
+	c := abort{env: e}
+	cmd := &cobra.Command{
+		Use:   "abort ID",
+		Short: "Stop a release; what it has begun is rolled back",
+		Long: `Abort orders a release to stop. Before the first change it is stopped; after it,
+the environment is rolled back to its baseline, which takes as long as it takes.
+Aborting twice is aborting once.
+
+It returns as soon as the order is given. With --wait it follows the release to
+its end, and the exit code says how it ended: 1 stopped, 3 rolled back.`,
+		Example: `  release abort 4f2d1c0b9a8e
+  release abort 4f2d1c0b9a8e --wait`,
+		Args: args(1, 1, "ID"),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
+	}
+	cmd.Flags().BoolVar(&c.wait, "wait", false, "follow the release until it is over")
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "with --wait: write how it ended as JSON")
+	return cmd
+}
+
+func (c abort) run(ctx context.Context, ref string) error {
+	s, err := c.temporal(ctx)
+	if err != nil {
+		return err
+	}
+	id, err := s.find(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(id, "rollout/") {
+		return usage("%s is the rollout of a release: abort that (release list shows it)", id)
+	}
+	described, err := s.DescribeWorkflowExecution(ctx, id, "")
+	if err != nil {
+		return s.said(ctx, "look at "+id, err)
+	}
+	run := described.WorkflowExecutionInfo.Execution.RunId
+	var closed *serviceerror.NotFound
+	if err := s.CancelWorkflow(ctx, id, run); errors.As(err, &closed) || described.WorkflowExecutionInfo.CloseTime != nil {
+		seen, err := s.look(ctx, id, run)
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%s is over already: %s", view.Ref(id), outcome(seen))
+	} else if err != nil {
+		return s.said(ctx, "abort "+id, err)
+	}
+	c.say("aborting %s: what it has begun is rolled back", view.Ref(id))
+	if c.wait {
+		return c.follow(ctx, s, id, run, c.asJSON)
+	}
+	c.say("  release watch %s", view.Ref(id))
+	return nil
+}

@@ -1,0 +1,52 @@
+// Release takes a git revision through the environments of its repository on
+// Fly.io, and brings an environment back exactly as it was when a step fails.
+//
+// Start reading at root.go; then one file per command.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+)
+
+func main() { os.Exit(program()) }
+
+// program is the whole process: it takes the world from the operating system,
+// and nothing below it does.
+func program() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.Getwd()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "release: the current directory:", err)
+		return exitFailed
+	}
+	return run(ctx, &env{
+		args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		environ: os.Environ(), dir: dir, now: time.Now,
+		outTerminal: term.IsTerminal(int(os.Stdout.Fd())),
+		errTerminal: term.IsTerminal(int(os.Stderr.Fd())),
+		asks:        term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
+		size:        size,
+	})
+}
+
+// size is that of the terminal behind w, or zero.
+func size(w io.Writer) (width, height int) {
+	file, ok := w.(*os.File)
+	if !ok {
+		return 0, 0
+	}
+	width, height, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0, 0
+	}
+	return width, height
+}

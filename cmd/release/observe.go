@@ -1,0 +1,100 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/internal/view"
+	"github.com/microbima/release/release"
+)
+
+// A place where apps run: Fly, or the Fly of a running release dev.
+type place struct {
+	*fly.Client
+	registry string
+}
+
+// fly is the Fly that the environment names, else the one of release dev if
+// that is also whose Temporal is used.
+func (e *env) fly() place {
+	p := place{fly.FromEnv(e.getenv), fly.Registry(e.getenv)}
+	explicit := p.Token != "" || p.FlapsURL != "" || p.APIURL != "" || e.getenv("FLY_REGISTRY_HOST") != ""
+	dev := e.readDevFile()
+	if explicit || dev == nil || dev.Fly == "" {
+		return p
+	}
+	if o, err := e.temporalOptions(); err != nil || o.HostPort != dev.Temporal {
+		return p
+	}
+	p.FlapsURL, p.APIURL, p.UIEXURL, p.Token = dev.Fly, dev.Fly, dev.Fly, dev.Token
+	p.registry = cmp.Or(dev.Registry, p.registry)
+	return p
+}
+
+// observe looks at every target, in their order. What cannot be seen says why.
+func (p place) observe(ctx context.Context, targets []release.TargetFile) []view.Place {
+	places := make([]view.Place, len(targets))
+	var all sync.WaitGroup
+	for i, t := range targets {
+		all.Go(func() {
+			state, err := p.state(ctx, t)
+			places[i] = view.Place{State: state, Drift: view.Drift(state)}
+			if err != nil {
+				places[i].Unknown = flySaid(err)
+			}
+		})
+	}
+	all.Wait()
+	return places
+}
+
+func (p place) state(ctx context.Context, t release.TargetFile) (release.State, error) {
+	s := release.State{Target: t.Target, FlyApp: t.FlyApp, Machines: []release.Machine{}}
+	app, err := p.App(ctx, t.FlyApp)
+	if err != nil {
+		return s, err
+	}
+	s.URL = app.URL
+	machines, err := p.Machines(ctx, t.FlyApp)
+	for _, m := range machines {
+		switch meta := m.Metadata(); {
+		case meta["fly_platform_version"] != "v2":
+			s.Foreign = append(s.Foreign, m.ID)
+		case !strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
+			s.Machines = append(s.Machines, activities.Seen(m))
+		}
+	}
+	return s, err
+}
+
+// flySaid is an error of Fly's with what to do about it.
+func flySaid(err error) string {
+	switch {
+	case errors.Is(err, fly.ErrNotFound):
+		return fmt.Sprintf("%v; make it with: fly apps create", err)
+	case errors.Is(err, fly.ErrUnauthorized):
+		return fmt.Sprintf("%v; set FLY_API_TOKEN to a token for it (fly tokens create deploy)", err)
+	}
+	return err.Error()
+}
+
+// image is the image of an app at a revision: the one that a release of it has
+// built, or "" if there is none.
+func (p place) image(ctx context.Context, repository string, r release.Revision) release.Image {
+	login := remote.WithAuth(&authn.Basic{Username: "x", Password: fly.RegistryPassword(p.Token)})
+	found, err := image.Resolve(ctx, p.registry+"/"+repository+":rev-"+r.Short(), login)
+	if err != nil {
+		return "" // not built, or not to be seen: the caller says so
+	}
+	return found
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/microbima/release/config"
+	"github.com/microbima/release/internal/view"
+	"github.com/microbima/release/release"
+)
+
+// unbuilt stands in for the image of an app that was never built at a revision.
+const unbuilt = release.Image("to be built")
+
+type plan struct {
+	*env
+	to     string
+	asJSON bool
+}
+
+func newPlan(e *env) *cobra.Command {
+	c := plan{env: e}
+	cmd := &cobra.Command{
+		Use:   "plan [REVISION] --to ENVIRONMENT",
+		Short: "Show what a release would change; change nothing",
+		Long: `Plan compares what an environment runs with what a revision (HEAD, unless
+another is named) asks for, and shows the steps between. It reads Fly and the
+files at the revision, and changes nothing.
+
+An image that no release has built yet is shown as "to be built": the release
+itself plans again, with its digest, and asks for approval of that plan only.`,
+		Example: `  release plan --to staging
+  release plan v1.4 --to production --json`,
+		Args: args(0, 1, "REVISION"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.run(cmd.Context(), strings.Join(args, ""))
+		},
+	}
+	cmd.Flags().StringVar(&c.to, "to", "", "the `ENVIRONMENT` to plan for")
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write the plan as JSON")
+	return cmd
+}
+
+func (c plan) run(ctx context.Context, revision string) error {
+	if c.to == "" {
+		return usage("--to ENVIRONMENT is missing")
+	}
+	src, err := c.source(ctx, revision)
+	if err != nil {
+		return err
+	}
+	environment, err := src.project.Environment(c.to)
+	if err != nil {
+		return usage("%v", err)
+	}
+	made, err := c.make(ctx, src, environment)
+	if err != nil {
+		return err
+	}
+	if c.asJSON {
+		return c.json(made)
+	}
+	fmt.Fprint(c.stdout, view.Plan(made, c.style(c.stdout)))
+	return nil
+}
+
+func (c plan) make(ctx context.Context, src source, environment release.Environment) (release.Plan, error) {
+	fly := c.fly()
+	var states []release.State
+	var specs []release.Spec
+	var missing, unknown []string
+	for i, p := range fly.observe(ctx, environment.Targets) {
+		file := environment.Targets[i]
+		if p.Unknown != "" {
+			unknown = append(unknown, fmt.Sprintf("%s: %s", file.Target, p.Unknown))
+			continue
+		}
+		image := fly.image(ctx, repositoryOf(src.project, file.Target.App), src.revision)
+		if image == "" {
+			image = unbuilt
+			missing = append(missing, file.Target.App)
+		}
+		spec, err := config.Spec(src.project, file, image, p.State)
+		if err != nil {
+			return release.Plan{}, err
+		}
+		states, specs = append(states, p.State), append(specs, spec)
+	}
+	if len(unknown) > 0 {
+		return release.Plan{}, fmt.Errorf("what %s runs is not known:\n  %s", environment.Name, strings.Join(unknown, "\n  "))
+	}
+	if len(missing) > 0 {
+		c.say("no image of %s is known for %s: shown as %q", src.revision.Short(), strings.Join(missing, ", "), unbuilt)
+	}
+	return release.NewPlan(environment.Name, src.revision.Commit, specs, states)
+}
+
+// repositoryOf is where an app's image lives: that of its first environment.
+func repositoryOf(p *release.Project, app string) string {
+	for _, e := range p.Environments {
+		for _, t := range e.Targets {
+			if t.Target.App == app {
+				return t.FlyApp
+			}
+		}
+	}
+	return ""
+}

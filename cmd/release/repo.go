@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/microbima/release/config"
+	"github.com/microbima/release/git"
+	"github.com/microbima/release/release"
+)
+
+// A source is a revision of the repository around the current directory, and
+// what its files say.
+type source struct {
+	repo     *git.Repo
+	revision release.Revision
+	project  *release.Project
+}
+
+// source reads the files at a revision ("" is HEAD), not those in the worktree.
+func (e *env) source(ctx context.Context, revision string) (source, error) {
+	repo, err := git.Open(ctx, e.dir)
+	if err != nil {
+		return source{}, err
+	}
+	rev, err := repo.Resolve(ctx, revision)
+	if err != nil {
+		return source{}, err
+	}
+	files, err := repo.Files(ctx, rev.Commit)
+	if err != nil {
+		return source{}, err
+	}
+	project, warnings, err := config.Load(files)
+	for _, w := range warnings {
+		e.warn("%v", w)
+	}
+	if err != nil {
+		return source{}, fmt.Errorf("the files at %s are wrong:\n%w", rev.Short(), err)
+	}
+	return source{repo, rev, project}, nil
+}
+
+// worktree is the nearest directory upwards that holds a release.toml, or "".
+func (e *env) worktree() string {
+	for dir := e.dir; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, config.File)); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			return ""
+		}
+	}
+}
+
+// here is the project in the worktree as its files are now, or nil: commands
+// that can do without one use it to know what is meant.
+func (e *env) here() *release.Project {
+	dir := e.worktree()
+	if dir == "" {
+		return nil
+	}
+	project, _, err := config.Load(os.DirFS(dir))
+	if err != nil {
+		return nil
+	}
+	return project
+}
+
+// mustHere is the project in the worktree, or everything wrong with it.
+func (e *env) mustHere() (*release.Project, error) {
+	dir := e.worktree()
+	if dir == "" {
+		return nil, fmt.Errorf("no %s in %s or above; go to the clone of a repository that has one", config.File, e.dir)
+	}
+	project, _, err := config.Load(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("the files in %s are wrong:\n%w", dir, err)
+	}
+	return project, nil
+}
+
+// doubts warns of what is not in the commit, and of a commit that workers
+// cannot fetch from repository.
+func (e *env) doubts(ctx context.Context, s source, repository string) {
+	if dirty, err := s.repo.Dirty(ctx); err == nil && dirty {
+		e.warn("the worktree has changes that are in no commit; what is released is %s", s.revision.Short())
+	}
+	origin, err := s.repo.Remote(ctx, "origin")
+	if err != nil || origin == "" || withoutPassword(origin) != repository {
+		return
+	}
+	if pushed, err := s.repo.Pushed(ctx, s.revision.Commit, "origin"); err == nil && !pushed {
+		e.warn("%s is not on origin, as far as this clone knows; workers fetch it from there: git push first", s.revision.Short())
+	}
+}
+
+// repository is where workers fetch s: as release.toml says, else this very
+// clone where the workers are on this machine, else its origin.
+func (e *env) repository(ctx context.Context, s source, given string, local bool) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	if s.project.Repository != "" {
+		return s.project.Repository, nil
+	}
+	if local {
+		return s.repo.Dir, nil
+	}
+	origin, err := s.repo.Remote(ctx, "origin")
+	if err != nil {
+		return "", err
+	}
+	if origin == "" {
+		return "", errors.New("nothing says where workers fetch this repository: add repository = \"…\" to release.toml, or a remote called origin, or --repo URL")
+	}
+	return withoutPassword(origin), nil
+}
+
+// withoutPassword keeps a password in a clone's address from being recorded.
+func withoutPassword(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.User == nil || u.Scheme == "ssh" {
+		return address
+	}
+	u.User = nil
+	return u.String()
+}
+
+// whoami is by, or who git or the system says is here.
+func (e *env) whoami(ctx context.Context, by string) string {
+	if by != "" {
+		return by
+	}
+	cmd := exec.CommandContext(ctx, "git", "config", "--get", "user.name")
+	cmd.Dir, cmd.Env = e.dir, e.environ
+	out, err := cmd.Output()
+	name := string(bytes.TrimSpace(out))
+	if err != nil {
+		name = ""
+	}
+	return cmp.Or(name, e.getenv("USER"), "unknown")
+}
+
+// subject is how a commit is shown.
+func subject(r release.Revision) string {
+	return strings.TrimSpace(r.Short() + " " + r.Subject)
+}

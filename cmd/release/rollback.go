@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/microbima/release/release"
+)
+
+type rollback struct {
+	*env
+	to, reason, repo, by    string
+	emergency, wait, asJSON bool
+}
+
+func newRollback(e *env) *cobra.Command {
+	c := rollback{env: e}
+	cmd := &cobra.Command{
+		Use:   "rollback ENVIRONMENT",
+		Short: "Bring an environment back to what it ran before",
+		Long: `Rollback brings every machine of an environment back to what it ran before the
+last release there, or to what a release left there (--to): image and config,
+exactly as recorded then.
+
+It is a release of its own: planned, asked for at the environment's gate,
+verified, and taken back itself if it fails. --emergency passes the gate and
+needs a --reason, which is recorded.`,
+		Example: `  release rollback production
+  release rollback production --to 4f2d1c0b9a8e
+  release rollback production --emergency --reason "checkout is down" --wait`,
+		Args: args(1, 1, "ENVIRONMENT"),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.to, "to", "", "the `RELEASE` whose end to go back to")
+	f.BoolVar(&c.emergency, "emergency", false, "pass the gate")
+	f.StringVar(&c.reason, "reason", "", "why, in a `SENTENCE`")
+	f.StringVar(&c.repo, "repo", "", "where workers fetch release.toml: a `URL` or an absolute path")
+	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
+	f.BoolVar(&c.wait, "wait", false, "follow it until it is over; the exit code says how it ended")
+	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait how it ended, as JSON")
+	return cmd
+}
+
+func (c rollback) run(ctx context.Context, environment string) error {
+	if c.emergency && strings.TrimSpace(c.reason) == "" {
+		return usage("--emergency needs a --reason: it is recorded in place of an approval")
+	}
+	src, err := c.source(ctx, "")
+	if err != nil {
+		return err
+	}
+	if _, err := src.project.Environment(environment); err != nil {
+		return usage("%v", err)
+	}
+	s, err := c.temporal(ctx)
+	if err != nil {
+		return err
+	}
+	back := &release.Rollback{Environment: environment, Emergency: c.emergency, Reason: c.reason}
+	if c.to != "" {
+		if back.To, err = s.find(ctx, c.to); err != nil {
+			return err
+		}
+	}
+	repository, err := c.repository(ctx, src, c.repo, s.local())
+	if err != nil {
+		return err
+	}
+	request := release.Request{
+		Project: src.project.Name, Repository: repository, Revision: src.revision, To: environment,
+		By: c.whoami(ctx, c.by), Version: version(), Rollback: back,
+	}
+	return c.begin(ctx, s, release.RollbackID(request.Project, environment), request, []string{environment}, c.wait, c.asJSON)
+}

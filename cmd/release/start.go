@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/microbima/release/internal/view"
+	"github.com/microbima/release/release"
+)
+
+type start struct {
+	*env
+	to, branch, repo, by string
+	apps                 []string
+	wait, asJSON         bool
+}
+
+func newStart(e *env) *cobra.Command {
+	c := start{env: e}
+	cmd := &cobra.Command{
+		Use:   "start [REVISION]",
+		Short: "Release a revision",
+		Long: `Start releases a revision (HEAD, unless another is named) along the path to
+an environment: to the last one, unless --to or --branch says otherwise.
+
+What is released is the commit, never the worktree. Its release.toml and
+fly.toml files are checked here before anything is started. Workers fetch the
+commit from the repository that release.toml names; else from this clone, when
+Temporal is on this machine; else from its remote called origin.
+
+Starting the same revision on the same path again, while it is under way,
+attaches to the release that runs.`,
+		Example: `  release start                                    # HEAD, all the way
+  release start v1.4 --to staging --wait
+  release start --branch "$GITHUB_REF_NAME" --wait # in CI
+  release start --app web-admin --app public-api`,
+		Args: args(0, 1, "REVISION"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.run(cmd.Context(), strings.Join(args, ""))
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.to, "to", "", "the `ENVIRONMENT` to go to; those before it come first")
+	f.StringVar(&c.branch, "branch", "", "go to the environment that this `BRANCH` releases to, as release.toml says")
+	f.StringSliceVar(&c.apps, "app", nil, "only this `APP`; may be given again")
+	f.StringVar(&c.repo, "repo", "", "where workers fetch the revision: a `URL` or an absolute path")
+	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
+	f.BoolVar(&c.wait, "wait", false, "follow the release until it is over; the exit code says how it ended")
+	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait how it ended, as JSON")
+	return cmd
+}
+
+func (c start) run(ctx context.Context, revision string) error {
+	src, err := c.source(ctx, revision)
+	if err != nil {
+		return err
+	}
+	path, err := c.path(src.project)
+	if err != nil {
+		return err
+	}
+	options, err := c.temporalOptions()
+	if err != nil {
+		return err
+	}
+	repository, err := c.repository(ctx, src, c.repo, (&server{address: options.HostPort}).local())
+	if err != nil {
+		return err
+	}
+	c.doubts(ctx, src, repository)
+	slices.Sort(c.apps)
+	request := release.Request{
+		Project: src.project.Name, Repository: repository, Revision: src.revision, Apps: slices.Compact(c.apps),
+		To: path[len(path)-1].Name, By: c.whoami(ctx, c.by), Version: version(),
+	}
+	s, err := c.temporal(ctx)
+	if err != nil {
+		return err
+	}
+	return c.begin(ctx, s, release.ID(request.Project, request.Revision), request, names(path), c.wait, c.asJSON)
+}
+
+// path is the way that the flags ask for, through environments and apps that
+// exist.
+func (c start) path(p *release.Project) ([]release.Environment, error) {
+	if c.to != "" && c.branch != "" {
+		return nil, usage("--to and --branch both say where to go: use one")
+	}
+	to := c.to
+	if c.branch != "" {
+		e, err := p.ForBranch(c.branch)
+		if err != nil {
+			return nil, usage("%v", err)
+		}
+		to = e.Name
+	}
+	path, err := p.Path(to)
+	if err != nil {
+		return nil, usage("%v", err)
+	}
+	for _, app := range c.apps {
+		if _, ok := p.App(app); !ok {
+			return nil, usage("no app %q; there are: %s", app, strings.Join(appNames(p), ", "))
+		}
+	}
+	return path, nil
+}
+
+func appNames(p *release.Project) (names []string) {
+	for _, a := range p.Apps {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
+func names(path []release.Environment) (names []string) {
+	for _, e := range path {
+		names = append(names, e.Name)
+	}
+	return names
+}
+
+// A begun release, as --json tells it.
+type begun struct {
+	ID       string `json:"id"`
+	Run      string `json:"run"`
+	Attached bool   `json:"attached"` // it ran already
+	Page     string `json:"page"`
+}
+
+// begin starts a release, or attaches to the one that runs if that is the same.
+func (e *env) begin(ctx context.Context, s *server, id string, request release.Request, path []string, wait, asJSON bool) error {
+	run, err := s.execute(ctx, id, request, path)
+	attached := false
+	var already *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &already) {
+		run, err = s.attach(ctx, id, already.RunId, request)
+		attached = true
+	}
+	if err != nil {
+		return err
+	}
+	if attached {
+		e.say("it is under way already: attached to %s", view.Ref(id))
+	} else {
+		e.say("started: %s to %s", what(request), strings.Join(path, ", then "))
+	}
+	e.say("  %s", s.page(id, run))
+	if wait {
+		return e.follow(ctx, s, id, run, asJSON)
+	}
+	if asJSON {
+		return e.json(begun{id, run, attached, s.page(id, run)})
+	}
+	e.say("  release watch %s", view.Ref(id))
+	fmt.Fprintln(e.stdout, view.Ref(id))
+	return nil
+}
+
+// what is what a request asks for, in a line.
+func what(r release.Request) string {
+	if r.Rollback == nil {
+		if len(r.Apps) > 0 {
+			return subject(r.Revision) + " (only " + strings.Join(r.Apps, ", ") + ")"
+		}
+		return subject(r.Revision)
+	}
+	if r.Rollback.To != "" {
+		return r.Rollback.Environment + " back to what " + view.Ref(r.Rollback.To) + " left there"
+	}
+	return r.Rollback.Environment + " back to what it ran before its last release"
+}
+
+func (s *server) execute(ctx context.Context, id string, request release.Request, path []string) (run string, err error) {
+	keyword := temporal.NewSearchAttributeKeyKeyword
+	call, cancel := context.WithTimeout(ctx, 2*dialLimit)
+	defer cancel()
+	started, err := s.ExecuteWorkflow(call, client.StartWorkflowOptions{
+		ID:                                       id,
+		TaskQueue:                                release.TaskQueue,
+		WorkflowIDConflictPolicy:                 enums.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		StaticSummary:                            cutTo(what(request)+" → "+strings.Join(path, " → "), 200),
+		StaticDetails:                            details(request, path),
+		Memo:                                     map[string]any{memoRequest: request},
+		TypedSearchAttributes: temporal.NewSearchAttributes(
+			keyword(release.AttrProject).ValueSet(request.Project),
+			keyword(release.AttrRevision).ValueSet(request.Revision.Short()),
+			keyword(release.AttrEnvironment).ValueSet(path[0]),
+			keyword(release.AttrPhase).ValueSet(string(release.Loading)),
+		),
+	}, release.ReleaseWorkflow, request)
+	var already *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &already) {
+		return "", err
+	}
+	if err != nil {
+		return "", s.said(ctx, "start "+id, err)
+	}
+	return started.GetRunID(), nil
+}
+
+// attach is the run under way, if it is what request asks for.
+func (s *server) attach(ctx context.Context, id, run string, request release.Request) (string, error) {
+	described, err := s.DescribeWorkflowExecution(ctx, id, run)
+	if err != nil {
+		return "", s.said(ctx, "look at "+id, err)
+	}
+	other := requestOf(described.WorkflowExecutionInfo)
+	if why := differs(request, other); why != "" {
+		return "", fmt.Errorf("%s is under way with another aim: %s; wait for it (release watch %[1]s) or stop it (release abort %[1]s) first", view.Ref(id), why)
+	}
+	return described.WorkflowExecutionInfo.Execution.RunId, nil
+}
+
+// differs says in what the release under way differs from the one asked for.
+func differs(asked, running release.Request) string {
+	back := func(r release.Request) string {
+		if r.Rollback == nil {
+			return ""
+		}
+		return r.Rollback.Environment + " " + r.Rollback.To
+	}
+	all := func(apps []string) string {
+		if len(apps) == 0 {
+			return "all apps"
+		}
+		return strings.Join(apps, ", ")
+	}
+	switch {
+	case asked.Rollback == nil && running.Revision.Commit != asked.Revision.Commit:
+		return fmt.Sprintf("it releases %s, not %s", running.Revision.Commit, asked.Revision.Commit)
+	case back(asked) != back(running):
+		return "it is " + what(running)
+	case running.To != asked.To:
+		return fmt.Sprintf("it goes to %s, not to %s", running.To, asked.To)
+	case !slices.Equal(running.Apps, asked.Apps):
+		return fmt.Sprintf("it is about %s, not %s", all(running.Apps), all(asked.Apps))
+	}
+	return ""
+}
+
+// details are what the Temporal UI shows of the request, in Markdown.
+func details(r release.Request, path []string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "**%s**\n\n", what(r))
+	fmt.Fprintf(&b, "- path: %s\n- by: %s\n", strings.Join(path, " → "), r.By)
+	if r.Rollback == nil {
+		fmt.Fprintf(&b, "- commit: `%s`", r.Revision.Commit)
+		if r.Revision.Author != "" {
+			fmt.Fprintf(&b, " by %s", r.Revision.Author)
+		}
+		b.WriteString("\n")
+	} else if r.Rollback.Emergency {
+		fmt.Fprintf(&b, "- emergency, the gate is passed: %s\n", r.Rollback.Reason)
+	}
+	fmt.Fprintf(&b, "- repository: `%s`\n", r.Repository)
+	return b.String()
+}
+
+func cutTo(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	return strings.ToValidUTF8(text[:n-3], "") + "…"
+}

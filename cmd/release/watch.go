@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/api/enums/v1"
+
+	"github.com/microbima/release/internal/view"
+)
+
+const (
+	// redraw is how often clocks on a terminal go on. Nobody is asked for it.
+	redraw = 200 * time.Millisecond
+	// breath is how long news are gathered before the workflow is asked again:
+	// each question costs an action.
+	breath = 150 * time.Millisecond
+	// again is how long to wait before a server that has gone is tried again.
+	again = time.Second
+)
+
+type watch struct {
+	*env
+	asJSON bool
+}
+
+func newWatch(e *env) *cobra.Command {
+	c := watch{env: e}
+	cmd := &cobra.Command{
+		Use:   "watch ID",
+		Short: "Follow a release until it is over",
+		Long: `Watch follows a release until it is over: on a terminal as a block that
+updates in place, elsewhere as a line for everything that happens.
+
+It waits on the workflow's history and asks only when there is news. Ctrl-C
+detaches: the release goes on. When the release is held, watch says what a
+person may decide, and ends with exit code 5.`,
+		Example: `  release watch 4f2d1c0b9a8e
+  release watch HEAD
+  release watch 4f2d --json > report.json`,
+		Args: args(1, 1, "ID"),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
+	}
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write the last status to standard output as JSON")
+	return cmd
+}
+
+func (c watch) run(ctx context.Context, ref string) error {
+	s, err := c.temporal(ctx)
+	if err != nil {
+		return err
+	}
+	id, err := s.find(ctx, ref)
+	if err != nil {
+		return err
+	}
+	return c.follow(ctx, s, id, "", c.asJSON)
+}
+
+// A follower follows one release.
+type follower struct {
+	*env
+	server  *server
+	id      string
+	run     string
+	style   view.Style
+	last    sight
+	drawn   int  // lines of the block on the terminal
+	blind   bool // and people know
+	rollout string
+	leave   context.CancelFunc // the rollout
+	news    chan struct{}
+	away    chan error // Temporal does not answer: nil, it does again
+}
+
+// follow watches a release until it is over, held, or ctx ends, and reports.
+// Its error is an exit with the code that stands for the end.
+func (e *env) follow(ctx context.Context, s *server, id, run string, asJSON bool) error {
+	f := &follower{
+		env: e, server: s, id: id, run: run, style: e.style(e.stderr),
+		news: make(chan struct{}, 1), away: make(chan error, 1),
+	}
+	err := f.watch(ctx)
+	if ctx.Err() != nil {
+		e.say("detached: the release goes on; `release watch %[1]s` follows it again, `release abort %[1]s` stops it", view.Ref(id))
+		return &exit{code: exitDetached}
+	}
+	if err != nil {
+		return err
+	}
+	if err := e.report(ctx, s, f.last, asJSON); err != nil {
+		return err
+	}
+	return exitWith(f.last.code())
+}
+
+func exitWith(code int) error {
+	if code == exitOK {
+		return nil
+	}
+	return &exit{code: code}
+}
+
+// report writes how a release ended, or where it is.
+func (e *env) report(ctx context.Context, s *server, seen sight, asJSON bool) error {
+	seen.Cost = s.cost(ctx, seen)
+	if asJSON {
+		return e.json(seen)
+	}
+	fmt.Fprint(e.stdout, view.Report(seen.Status, *seen.Cost, e.now(), e.style(e.stdout)))
+	fmt.Fprintf(e.stdout, "\n%s\n", seen.Page)
+	e.blindly(seen)
+	return nil
+}
+
+func (f *follower) watch(ctx context.Context) error {
+	if err := f.look(ctx); err != nil || f.last.over() || f.last.Held != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go f.poll(ctx, f.id, f.last.Run, true)
+	tick := time.NewTicker(redraw)
+	defer tick.Stop()
+	for {
+		f.chase(ctx)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-f.away:
+			f.clear()
+			if err != nil {
+				f.say("%v\nwaiting for it to come back", err)
+			} else {
+				f.say("Temporal answers again")
+			}
+		case <-tick.C:
+			f.draw()
+		case <-f.news:
+			if err := f.look(ctx); err != nil || f.last.over() || f.last.Held != nil {
+				return err
+			}
+		}
+	}
+}
+
+// chase follows the rollout under way too, if there is another one now.
+func (f *follower) chase(ctx context.Context) {
+	if f.last.Rollout == f.rollout {
+		return
+	}
+	if f.leave != nil {
+		f.leave()
+	}
+	ctx, f.leave = context.WithCancel(ctx)
+	if f.rollout = f.last.Rollout; f.rollout != "" {
+		go f.poll(ctx, f.rollout, "", false)
+	}
+}
+
+// poll waits on a workflow's history and tells of news, until it is closed. A
+// server that goes away is waited for.
+func (f *follower) poll(ctx context.Context, id, run string, main bool) {
+	for away := false; ctx.Err() == nil; {
+		it := f.server.GetWorkflowHistory(ctx, id, run, true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+		var err error
+		for it.HasNext() && err == nil {
+			if _, err = it.Next(); err == nil {
+				f.wake()
+				if away && main {
+					away = false
+					f.tell(ctx, nil)
+				}
+			}
+		}
+		if err == nil {
+			f.wake() // it is closed; the parent of a rollout may not know yet
+			if main {
+				return
+			}
+		} else if main && !away && ctx.Err() == nil {
+			away = true
+			f.tell(ctx, f.server.said(ctx, "follow "+view.Ref(id), err))
+		}
+		pause(ctx, again)
+	}
+}
+
+func (f *follower) tell(ctx context.Context, err error) {
+	select {
+	case f.away <- err:
+	case <-ctx.Done():
+	}
+}
+
+// wake gathers news: a second one before the first was read is the same.
+func (f *follower) wake() {
+	select {
+	case f.news <- struct{}{}:
+	default:
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// look asks where the release is, and shows it.
+func (f *follower) look(ctx context.Context) error {
+	pause(ctx, breath)
+	seen, err := f.server.look(ctx, f.id, f.run)
+	if err != nil {
+		if f.last.ID != "" && ctx.Err() == nil { // it answered before: it will again
+			f.wakeLater(ctx)
+			return nil
+		}
+		return err
+	}
+	if seen.Blind {
+		if !f.blind {
+			f.clear()
+			f.blindly(seen)
+			f.blind = true
+		}
+		if f.last.ID == "" {
+			f.last = seen
+		}
+		f.wakeLater(ctx)
+		return nil
+	}
+	f.blind = false
+	f.print(seen)
+	f.last = seen
+	f.draw()
+	return nil
+}
+
+func (f *follower) wakeLater(ctx context.Context) {
+	go func() {
+		pause(ctx, again)
+		f.wake()
+	}()
+}
+
+// print logs what is new, where there is no terminal to draw on.
+func (f *follower) print(seen sight) {
+	if f.errTerminal {
+		return
+	}
+	before := f.last.Status
+	if before.Started.IsZero() || f.last.Blind {
+		before.ID = ""
+	}
+	for _, line := range view.Lines(before, seen.Status) {
+		f.say("%s %s", f.now().Format(time.TimeOnly), line)
+	}
+}
+
+// draw shows the block on the terminal in place of the one before.
+func (f *follower) draw() {
+	if !f.errTerminal || f.last.ID == "" || f.last.Blind {
+		return
+	}
+	block := view.Live(f.last.Status, f.now(), f.style)
+	f.clear()
+	fmt.Fprint(f.stderr, block)
+	f.drawn = strings.Count(block, "\n")
+}
+
+// clear takes the block off the terminal.
+func (f *follower) clear() {
+	if f.drawn > 0 {
+		fmt.Fprintf(f.stderr, "\x1b[%dA\x1b[J", f.drawn)
+		f.drawn = 0
+	}
+}
