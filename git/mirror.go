@@ -132,7 +132,7 @@ func (r *mirrored) fetch(ctx context.Context, commit string) error {
 }
 
 func (r *mirrored) ask(ctx context.Context, refs ...string) error {
-	args := append([]string{"fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--prune", "--end-of-options", r.url}, refs...)
+	args := append([]string{"fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--prune", "--update-shallow", "--end-of-options", r.url}, refs...)
 	return command{dir: r.git, args: args}.run(ctx)
 }
 

@@ -295,3 +295,27 @@ func TestWaitingForAMirrorEndsWithTheContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAShallowCloneIsASourceLikeAnyOther(t *testing.T) {
+	c := newClone(t)
+	c.commit("one")
+	two := c.commit("two")
+	shallow := filepath.Join(t.TempDir(), "clone")
+	c.git("clone", "--quiet", "--depth=1", "file://"+c.dir, shallow)
+	m := &Mirror{Dir: t.TempDir()}
+	if err := m.Checkout(t.Context(), shallow, two, func(string) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	r, err := m.repository(shallow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without a ref the next clean-up would take the commit away, and without
+	// knowing that its parent is missing it would find the mirror broken.
+	if _, err := line(t.Context(), r.git, "rev-parse", "--verify", "refs/release/"+two); err != nil {
+		t.Error(err)
+	}
+	if _, err := output(t.Context(), r.git, "fsck"); err != nil {
+		t.Error(err)
+	}
+}

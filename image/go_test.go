@@ -241,21 +241,29 @@ func TestSourcesThatCannotBeBuilt(t *testing.T) {
 	}
 }
 
-func TestCancelledBuildsStopTheCompiler(t *testing.T) {
-	// A compiler that says it has started, and then never ends by itself.
-	bin, fifo := t.TempDir(), filepath.Join(t.TempDir(), "started")
+// standIn puts a go into PATH that does as the shell script says before it
+// compiles.
+func standIn(t *testing.T, script string) {
+	t.Helper()
 	real, err := exec.LookPath("go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := "#!/bin/sh\nif [ \"$1\" = build ]; then echo $$ >" + fifo + "; exec sleep 600; fi\nexec " + real + " \"$@\"\n"
+	bin := t.TempDir()
+	script = "#!/bin/sh\nif [ \"$1\" = build ]; then " + script + "; fi\nexec " + real + " \"$@\"\n"
 	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+}
+
+func TestCancelledBuildsStopTheCompiler(t *testing.T) {
+	// A compiler that says it has started, and then never ends by itself.
+	fifo := filepath.Join(t.TempDir(), "started")
 	if err := exec.Command("mkfifo", fifo).Run(); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	standIn(t, "echo $$ >"+fifo+"; exec sleep 600")
 	src, req := source(t, map[string]string{"apps/api/main.go": program}), shop(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -279,17 +287,8 @@ func TestCancelledBuildsStopTheCompiler(t *testing.T) {
 }
 
 func TestTroubleOfTheMomentIsNoVerdict(t *testing.T) {
-	bin := t.TempDir()
-	real, err := exec.LookPath("go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := "#!/bin/sh\nif [ \"$1\" = build ]; then echo 'go: example.com/x: dial tcp 192.0.2.1:443: i/o timeout' >&2; exit 1; fi\nexec " + real + " \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	_, err = new(Go).Build(t.Context(), source(t, map[string]string{"apps/api/main.go": program}), shop(t))
+	standIn(t, "echo 'go: example.com/x: dial tcp 192.0.2.1:443: i/o timeout' >&2; exit 1")
+	_, err := new(Go).Build(t.Context(), source(t, map[string]string{"apps/api/main.go": program}), shop(t))
 	var failed *BuildError
 	if err == nil || errors.As(err, &failed) || !strings.Contains(err.Error(), "i/o timeout") {
 		t.Errorf("got %v; want an error that may be tried again", err)
@@ -297,10 +296,17 @@ func TestTroubleOfTheMomentIsNoVerdict(t *testing.T) {
 }
 
 func TestTheCompilerSeesNoSecrets(t *testing.T) {
-	env := environment([]string{"FLY_API_TOKEN=fm2_x", "PATH=/bin", "GOFLAGS=-toolexec=x", "HOME=/h"}, t.TempDir(), v1.Platform{OS: "linux", Architecture: "amd64"})
-	joined := strings.Join(env, " ") + " "
-	if !strings.Contains(joined, "FLY_API_TOKEN= ") || !strings.Contains(joined, "GOFLAGS= ") || strings.Contains(joined, "PATH=") {
-		t.Errorf("got %s", joined)
+	seen := filepath.Join(t.TempDir(), "env")
+	standIn(t, "env >"+seen)
+	t.Setenv("FLY_API_TOKEN", "fm2_secret")
+	t.Setenv("GOFLAGS", "-tags=x")
+	mustBuild(t, source(t, map[string]string{"apps/api/main.go": program}), shop(t))
+	env, err := os.ReadFile(seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(env), "fm2_secret") || strings.Contains(string(env), "-tags=x") {
+		t.Errorf("the compiler sees\n%s", env)
 	}
 }
 

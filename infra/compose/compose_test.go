@@ -23,7 +23,7 @@ func load(t *testing.T, env ...string) *types.Project {
 	if err != nil {
 		t.Fatal(err)
 	}
-	project, err := cli.ProjectFromOptions(t.Context(), options)
+	project, err := options.LoadProject(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
