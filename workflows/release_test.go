@@ -1,0 +1,509 @@
+package workflows_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/release"
+)
+
+func TestFirstRelease(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.whenAsked(s.approve)
+		rep := s.run()
+		if rep.Outcome != release.Promoted {
+			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		s.mustRun("staging", "v1")
+		s.mustRun("production", "v1")
+	})
+}
+
+// Version v1 runs everywhere; v2 is released, and things go wrong in
+// production. What the world looks like then is what a user would lose.
+func TestRelease(t *testing.T) {
+	const api, web = "shop-production-api", "shop-production-web"
+	for name, tc := range map[string]struct {
+		repo    repo
+		faults  []flysim.Fault
+		before  func(*scenario) // once v1 runs
+		answer  func(*scenario) // at the gate; nil approves
+		outcome release.Outcome
+		cause   string // part of it
+		staging string // what runs there at the end; "" is v2
+		runs    string // what production runs at the end
+	}{
+		"it is good": {
+			outcome: release.Promoted, runs: "v2",
+		},
+		"it is good, one at a time": {
+			repo: repo{maxDown: "1"}, outcome: release.Promoted, runs: "v2",
+		},
+		"it is good, by canary": {
+			repo: repo{strategy: "canary"}, outcome: release.Promoted, runs: "v2",
+		},
+		"it is good, all at once": {
+			repo: repo{strategy: "immediate"}, outcome: release.Promoted, runs: "v2",
+		},
+		"it is good, bluegreen": {
+			repo: repo{strategy: "bluegreen"}, outcome: release.Promoted, runs: "v2",
+		},
+		"bluegreen, and green never passes": {
+			repo:    repo{strategy: "bluegreen"},
+			faults:  []flysim.Fault{{Route: create, App: web, Times: 1, Effect: flysim.NeverPasses}},
+			outcome: release.RolledBack, cause: "did not pass", runs: "v1",
+		},
+		"bluegreen, and it sours while baking": {
+			repo:    repo{strategy: "bluegreen"},
+			faults:  []flysim.Fault{{Route: create, App: web, Times: 1, Effect: flysim.Sours, For: 3 * time.Minute}},
+			outcome: release.RolledBack, cause: "while baking", runs: "v1",
+		},
+		"Fly is down for a moment": {
+			faults:  []flysim.Fault{{App: api, Times: 5, Status: 503}},
+			outcome: release.Promoted, runs: "v2",
+		},
+		"Fly is down for half an hour": {
+			faults:  []flysim.Fault{{Route: get, App: api, Times: 100, Status: 500}, {Route: update, App: api, Times: 20, Status: 502}},
+			outcome: release.Promoted, runs: "v2",
+		},
+		"the answer to a change is lost": {
+			faults:  []flysim.Fault{flysim.LostAnswer(update, 3)},
+			outcome: release.Promoted, runs: "v2",
+		},
+		"the connection drops after a change": {
+			faults:  []flysim.Fault{{Route: update, App: api, Times: 1, After: true, Drop: true}},
+			outcome: release.Promoted, runs: "v2",
+		},
+		"a lease is lost": {
+			faults:  []flysim.Fault{{Route: update, App: api, Times: 1, Effect: flysim.LeaseLost}},
+			outcome: release.Promoted, runs: "v2",
+		},
+		"somebody holds a lease for a while": {
+			faults:  []flysim.Fault{{Route: update, App: api, Times: 1, Effect: flysim.LeaseStolen, For: 40 * time.Second}},
+			outcome: release.Promoted, runs: "v2",
+		},
+		"Fly asks to slow down": {
+			faults:  []flysim.Fault{{Route: update, App: api, Times: 2, Status: 429}},
+			outcome: release.Promoted, runs: "v2",
+		},
+		"Fly refuses the config": {
+			faults:  []flysim.Fault{{Route: update, App: web, Times: 1, Status: 422}},
+			outcome: release.RolledBack, cause: "422", runs: "v1",
+		},
+		"a check never passes": {
+			faults:  []flysim.Fault{{Route: update, App: web, Times: 1, Effect: flysim.NeverPasses}},
+			outcome: release.RolledBack, cause: "check servicecheck-00-http-8080 did not pass within 1m0s", runs: "v1",
+		},
+		"a machine crashes at start": {
+			faults:  []flysim.Fault{{Route: update, App: web, Times: 1, Effect: flysim.Crashes, Exit: 3}},
+			outcome: release.RolledBack, cause: "exit code 3", runs: "v1",
+		},
+		"a machine never starts": {
+			faults:  []flysim.Fault{{Route: update, App: web, Times: 1, Effect: flysim.NeverStarts}},
+			outcome: release.RolledBack, cause: "not started", runs: "v1",
+		},
+		"Fly puts the old version back and says started": {
+			faults:  []flysim.Fault{{Route: update, App: api, Times: 1, Effect: flysim.Reverts}},
+			outcome: release.RolledBack, cause: "put another version in its place", runs: "v1",
+		},
+		"it sours while baking": {
+			faults:  []flysim.Fault{{Route: update, App: api, Times: 1, Effect: flysim.Sours, For: 2 * time.Minute}},
+			outcome: release.RolledBack, cause: "while baking", runs: "v1",
+		},
+		"nobody answers": {
+			answer:  func(*scenario) {},
+			outcome: release.Stopped, cause: "nobody decided on production within 24h0m0s", runs: "v1",
+		},
+		"somebody says no": {
+			answer: func(s *scenario) {
+				s.decide(release.Decision{By: "ben", Reason: "not on a Friday", Plan: s.status().Plan.Hash})
+			},
+			outcome: release.Stopped, cause: "rejected by ben: not on a Friday", runs: "v1",
+		},
+		"a signal says yes": {
+			answer: func(s *scenario) {
+				s.signal(release.ApproveSignal, fmt.Sprintf(`{"by":"ben","plan":%q,"more":1}`, s.status().Plan.Hash[:8]))
+			},
+			outcome: release.Promoted, runs: "v2",
+		},
+		"a signal says no": {
+			answer: func(s *scenario) {
+				s.signal(release.RejectSignal, fmt.Sprintf(`{"by":"ben","reason":"no","plan":%q}`, s.status().Plan.Hash[:8]))
+			},
+			outcome: release.Stopped, cause: "rejected by ben: no", runs: "v1",
+		},
+		"two must say yes": {
+			repo: repo{gate: `{ approvals = 2, timeout = "1h" }`},
+			answer: func(s *scenario) {
+				s.approve()
+				s.decide(release.Decision{Approve: true, By: "cleo", Plan: s.status().Plan.Hash})
+			},
+			before:  func(s *scenario) {},
+			outcome: release.Promoted, runs: "v2",
+		},
+		"one says yes twice where two must": {
+			repo: repo{gate: `{ approvals = 2, timeout = "1h" }`},
+			answer: func(s *scenario) {
+				s.approve()
+				s.signal(release.ApproveSignal, fmt.Sprintf(`{"by":"ben","plan":%q}`, s.status().Plan.Hash))
+			},
+			outcome: release.Stopped, cause: "nobody decided", runs: "v1",
+		},
+		"abort while it waits": {
+			answer:  func(s *scenario) { s.env.CancelWorkflow() },
+			outcome: release.Stopped, cause: "aborted", runs: "v1",
+		},
+		"abort while it builds": {
+			before: func(s *scenario) {
+				s.when(release.Building, "", func() { s.env.CancelWorkflow() })
+			},
+			repo:    repo{test: "exec sleep 30"},
+			outcome: release.Stopped, cause: "aborted", staging: "v1", runs: "v1",
+		},
+		"abort while it rolls out": {
+			answer: func(s *scenario) {
+				s.approve()
+				s.env.RegisterDelayedCallback(s.env.CancelWorkflow, 2*time.Second)
+			},
+			outcome: release.RolledBack, cause: "aborted", runs: "v1",
+		},
+		"abort while it bakes, twice": {
+			answer: func(s *scenario) {
+				s.approve()
+				s.env.RegisterDelayedCallback(s.env.CancelWorkflow, 3*time.Minute)
+				s.env.RegisterDelayedCallback(s.env.CancelWorkflow, 3*time.Minute+time.Second)
+			},
+			outcome: release.RolledBack, cause: "aborted", runs: "v1",
+		},
+		"the tests fail": {
+			repo:    repo{test: "echo broken; exit 3"},
+			outcome: release.Stopped, cause: "ended with exit code 3", staging: "v1", runs: "v1",
+		},
+		"it does not compile": {
+			before:  func(s *scenario) { s.act.Go = recipe{&image.BuildError{App: "web", Reason: "syntax error"}} },
+			outcome: release.Stopped, cause: "syntax error", staging: "v1", runs: "v1",
+		},
+		"somebody changes a machine before the first change": {
+			answer:  changedOnce(api),
+			outcome: release.Promoted, runs: "v2",
+		},
+		"somebody changes a machine in the middle": {
+			answer: func(s *scenario) {
+				s.approve()
+				s.env.RegisterDelayedCallback(func() { touch(s, web) }, 2*time.Second)
+			},
+			outcome: release.RolledBack, cause: "changed by somebody else",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newScenario(t, tc.repo)
+				s.runs("v1")
+				was := s.configs("production")
+				s.req.Revision = revision("v2")
+				for _, f := range tc.faults {
+					if f.App == "" {
+						f.App = api
+					}
+					s.sim.Inject(f)
+				}
+				if tc.before != nil {
+					tc.before(s)
+				}
+				answer := s.approve
+				if tc.answer != nil {
+					answer = func() { tc.answer(s) }
+				}
+				s.whenAsked(answer)
+				rep := s.run()
+
+				if rep.Outcome != tc.outcome {
+					t.Fatalf("outcome %q (%+v), want %q", rep.Outcome, rep.Cause, tc.outcome)
+				}
+				if tc.cause != "" && (rep.Cause == nil || !strings.Contains(rep.Cause.Message, tc.cause)) {
+					t.Errorf("cause %+v, want %q in it", rep.Cause, tc.cause)
+				}
+				s.mustRun("staging", cmpOr(tc.staging, "v2"))
+				if tc.runs != "" {
+					s.mustRun("production", tc.runs)
+				}
+				if tc.runs == "v1" && !maps.Equal(s.configs("production"), was) {
+					t.Errorf("production's configs are not, byte for byte, what they were:\n%v\n%v", s.configs("production"), was)
+				}
+			})
+		})
+	}
+}
+
+// A change is never sent twice because its answer was lost.
+func TestLostAnswersChangeOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		before := s.changes(update)
+		s.sim.Inject(flysim.LostAnswer(update, 8))
+		s.req.Revision = revision("v2")
+		s.whenAsked(s.approve)
+		if rep := s.run(); rep.Outcome != release.Promoted {
+			t.Fatal(rep.Outcome, rep.Cause)
+		}
+		for machine := range s.configs("production") {
+			for _, app := range []string{"shop-production-api", "shop-production-web"} {
+				for _, m := range s.sim.Machines(app) {
+					if m.ID == machine && m.InstanceID == "" {
+						t.Error("no version")
+					}
+				}
+			}
+		}
+		for machine, n := range s.changes(update) {
+			if n-before[machine] > 1 {
+				t.Errorf("machine %s was changed %d times", machine, n-before[machine])
+			}
+		}
+	})
+}
+
+// A create whose answer is lost, or which Fly does not show at once, makes one
+// machine.
+func TestLostCreatesMakeOneMachine(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.sim.Inject(flysim.LostAnswer(create, 3))
+		s.sim.Inject(flysim.Fault{Route: create, Times: 2, Effect: flysim.NotYet, For: 2 * time.Second})
+		s.whenAsked(s.approve)
+		if rep := s.run(); rep.Outcome != release.Promoted {
+			t.Fatal(rep.Outcome, rep.Cause)
+		}
+		s.mustRun("staging", "v1")
+		s.mustRun("production", "v1")
+	})
+}
+
+// Releasing what already runs touches nothing, and asks nobody.
+func TestUnchanged(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		before := len(s.sim.Requests())
+		rep := s.run()
+		if rep.Outcome != release.Unchanged {
+			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		for _, r := range s.sim.Requests()[before:] {
+			t.Errorf("it changed something: %s %s", r.Route, r.App)
+		}
+	})
+}
+
+// A stopped machine is updated and stays stopped.
+func TestStoppedStaysStopped(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		m := s.sim.Machines("shop-production-web")[0]
+		if err := s.act.Fly.Stop(t.Context(), "shop-production-web", m.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // the bubble's: until it has stopped
+		s.req.Revision = revision("v2")
+		s.whenAsked(s.approve)
+		if rep := s.run(); rep.Outcome != release.Promoted {
+			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		for _, now := range s.sim.Machines("shop-production-web") {
+			if now.ID == m.ID && now.State != "stopped" {
+				t.Errorf("it was stopped and is %s", now.State)
+			}
+			if now.ImageRef.Digest != digestOf("web", "v2") {
+				t.Errorf("machine %s runs %s", now.ID, now.ImageRef.Digest)
+			}
+		}
+	})
+}
+
+// A plan that went stale between the approval and the first change is made
+// again, and asked for again: the first approval does not count for it.
+func TestStalePlanIsAskedForAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		s.req.Revision = revision("v2")
+		var plans []string
+		s.whenAsked(func() {
+			plans = append(plans, s.status().Plan.Hash)
+			if len(plans) == 1 {
+				touch(s, "shop-production-api")
+			}
+			s.approve()
+		})
+		rep := s.run()
+		if len(plans) != 2 || plans[0] == plans[1] {
+			t.Errorf("asked about the plans %v, want two different ones", plans)
+		}
+		if rep.Outcome != release.Promoted || len(rep.Notes) == 0 {
+			t.Errorf("%s, notes %q", rep.Outcome, rep.Notes)
+		}
+		s.mustRun("production", "v2")
+	})
+}
+
+// What the gate must never take for an approval.
+func TestDecisionsThatDoNotCount(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		s.req.Revision = revision("v2")
+		s.when(release.Building, "", func() {
+			if why := s.decide(release.Decision{Approve: true, By: "ben", Plan: "00000000"}); why == "" {
+				t.Error("a decision before the gate was taken")
+			}
+			s.signal(release.ApproveSignal, `{"by":"early","plan":"00000000"}`)
+		})
+		s.whenAsked(func() {
+			hash := s.status().Plan.Hash
+			for what, d := range map[string]release.Decision{
+				"another plan": {Approve: true, By: "ben", Plan: "0123456789"},
+				"no plan":      {Approve: true, By: "ben"},
+				"seven digits": {Approve: true, By: "ben", Plan: hash[:7]},
+				"no name":      {Approve: true, By: " ", Plan: hash},
+			} {
+				if why := s.decide(d); why == "" {
+					t.Errorf("%s: taken", what)
+				}
+			}
+			for _, doc := range []string{``, `null`, `{}`, `"approve"`, `[1]`, `{"by":"ben"}`, `not json`, `{"by":"ben","plan":"ffffffff"}`, `{"by":7,"plan":"` + hash + `"}`} {
+				s.signal(release.ApproveSignal, doc)
+			}
+		})
+		rep := s.run()
+		if rep.Outcome != release.Stopped || !strings.Contains(rep.Cause.Message, "nobody decided") {
+			t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		if len(rep.Decisions) != 10 {
+			t.Errorf("%d decisions are on record, want the 10 signals: %+v", len(rep.Decisions), rep.Decisions)
+		}
+		for _, d := range rep.Decisions {
+			if d.Ignored == "" {
+				t.Errorf("%+v counts", d)
+			}
+		}
+		s.mustRun("production", "v1")
+	})
+}
+
+// A rollback that can't succeed is held, and a person says what then.
+func TestHeld(t *testing.T) {
+	for choice, tc := range map[release.Choice]struct {
+		outcome release.Outcome
+		runs    string
+	}{
+		release.Retry:   {release.RolledBack, "v1"},
+		release.Keep:    {release.Kept, ""},
+		release.Abandon: {"", ""},
+	} {
+		t.Run(string(choice), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newScenario(t, repo{})
+				s.runs("v1")
+				s.req.Revision = revision("v2")
+				const web = "shop-production-web"
+				s.sim.Inject(flysim.Fault{Route: update, App: web, Times: 1, Effect: flysim.NeverPasses})
+				s.sim.Inject(flysim.Fault{Route: update, App: web, Status: 422})
+				s.whenAsked(s.approve)
+				s.answerWhenHeld(choice)
+				rep, err := s.runErr()
+				if choice == release.Abandon {
+					var stranded *temporal.ApplicationError
+					if !errors.As(err, &stranded) || stranded.Type() != release.KindStranded || !strings.Contains(stranded.Message(), "machine") {
+						t.Fatalf("got %v, want a stranded release that says which machines are what", err)
+					}
+					return
+				}
+				if err != nil || rep.Outcome != tc.outcome {
+					t.Fatalf("%s %v: %+v", rep.Outcome, err, rep.Cause)
+				}
+				if !strings.Contains(strings.Join(rep.Notes, "\n"), string(choice)+" by dora") {
+					t.Errorf("the report does not say who chose what: %q", rep.Notes)
+				}
+				if tc.runs != "" {
+					s.mustRun("production", tc.runs)
+				}
+			})
+		})
+	}
+}
+
+// What can't be found out is never called good: a person is asked.
+func TestUnknownIsHeld(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		s.req.Revision = revision("v2")
+		s.whenAsked(func() {
+			s.approve()
+			s.env.RegisterDelayedCallback(func() { s.sim.Inject(flysim.Fault{Route: list, Status: 500}) }, time.Minute)
+		})
+		s.answerWhenHeld(release.GoBack)
+		rep := s.run()
+		if rep.Outcome != release.RolledBack {
+			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		s.mustRun("production", "v1")
+	})
+}
+
+// answerWhenHeld clears all trouble and answers, once the rollout is held.
+func (s *scenario) answerWhenHeld(choice release.Choice) {
+	id := release.RolloutID("shop", "production")
+	var look func()
+	look = func() {
+		v, err := s.env.QueryWorkflowByID(id, release.StatusQuery)
+		var st release.Status
+		if err == nil && v.Get(&st) == nil && st.Phase == release.HeldPhase {
+			if len(st.Held.Machines) == 0 {
+				s.t.Error("held, and nobody is told which machines are what")
+			}
+			s.sim.ClearFaults()
+			if err := s.env.SignalWorkflowByID(id, release.AnswerSignal, release.Answer{Choice: choice, By: "dora"}); err != nil {
+				s.t.Error(err)
+			}
+			return
+		}
+		if s.status().Phase != release.Done {
+			s.env.RegisterDelayedCallback(look, time.Second)
+		}
+	}
+	s.env.RegisterDelayedCallback(look, time.Second)
+}
+
+// changedOnce approves, after somebody has changed a machine the first time.
+func changedOnce(app string) func(*scenario) {
+	changed := false
+	return func(s *scenario) {
+		if !changed {
+			touch(s, app)
+		}
+		changed = true
+		s.approve()
+	}
+}
+
+// touch is what somebody does who knows nothing of the release: a new version
+// of a machine, with an env var of their own.
+func touch(s *scenario, app string) {
+	s.t.Helper()
+	m := s.sim.Machines(app)[1]
+	m.Config = []byte(strings.Replace(string(m.Config), `"env":{`, `"env":{"PERSON":"was here",`, 1))
+	m.InstanceID = "01PERSON" + m.InstanceID[8:]
+	s.sim.Put(app, m)
+}

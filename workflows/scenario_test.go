@@ -1,0 +1,324 @@
+package workflows_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+	sdklog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/testsuite"
+	sdkworker "go.temporal.io/sdk/worker"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/workflows"
+)
+
+// Routes that scenarios make trouble on.
+const (
+	create = "POST /v1/apps/{app}/machines"
+	update = "POST /v1/apps/{app}/machines/{id}"
+	list   = "GET /v1/apps/{app}/machines"
+	get    = "GET /v1/apps/{app}/machines/{id}"
+)
+
+// digestOf is the digest that building a version of an app gives.
+func digestOf(app, version string) string {
+	return fmt.Sprintf("sha256:%064x", fmt.Sprintf("%.10s-%.8s", app, version))
+}
+
+func commitOf(version string) string { return strings.Repeat(fmt.Sprintf("%x", version), 40)[:40] }
+
+// A repo is a repository of two apps in memory: web needs api. Its tests run
+// for real, in a folder that holds the files.
+type repo struct {
+	strategy string
+	gate     string
+	test     string
+	maxDown  string
+}
+
+func (r repo) files() fstest.MapFS {
+	toml := func(app, env string) *fstest.MapFile {
+		return &fstest.MapFile{Data: []byte(fmt.Sprintf(`app = "shop-%s-%s"
+primary_region = "ams"
+[deploy]
+strategy = %q
+max_unavailable = %s
+wait_timeout = "1m"
+[env]
+LEVEL = %q
+[http_service]
+internal_port = 8080
+[[http_service.checks]]
+path = "/health"
+interval = "5s"
+timeout = "2s"
+grace_period = "1s"
+`, env, app, cmpOr(r.strategy, "rolling"), cmpOr(r.maxDown, "0.33"), env))}
+	}
+	return fstest.MapFS{
+		"api/main.go": {Data: []byte("package main")},
+		"web/main.go": {Data: []byte("package main")},
+		"release.toml": {Data: []byte(`project = "shop"
+[test]
+run = "` + cmpOr(r.test, "true") + `"
+timeout = "1m"
+[apps.api]
+go = "./api"
+[apps.web]
+go = "./web"
+needs = ["api"]
+[environments.staging]
+[environments.production]
+after = "staging"
+bake = "10m"
+gate = ` + cmpOr(r.gate, `{ approvals = 1, timeout = "24h" }`) + "\n")},
+		"infra/fly/api/staging/fly.toml":    toml("api", "staging"),
+		"infra/fly/api/production/fly.toml": toml("api", "production"),
+		"infra/fly/web/staging/fly.toml":    toml("web", "staging"),
+		"infra/fly/web/production/fly.toml": toml("web", "production"),
+	}
+}
+
+func (r repo) Files(context.Context, string, string) (fs.FS, error) { return r.files(), nil }
+
+func (r repo) Checkout(ctx context.Context, _, _ string, fn func(string) error) error { return fn(".") }
+
+// A recipe "builds" by knowing the digest: what is built is no part of the
+// process. The real builder is tested where it is, and in the stories.
+type recipe struct{ fails error }
+
+func (b recipe) Build(_ context.Context, src image.Source, req image.Request) (release.Image, error) {
+	version := "v1"
+	for _, v := range []string{"v1", "v2", "v3"} {
+		if src.Revision.Commit == commitOf(v) {
+			version = v
+		}
+	}
+	return release.Image(req.Repository + "@" + digestOf(req.App.Name, version)), b.fails
+}
+
+// A scenario is one release against one simulated Fly.
+type scenario struct {
+	t   *testing.T
+	env *testsuite.TestWorkflowEnvironment
+	sim *flysim.Sim
+	act *activities.Activities
+	req release.Request
+}
+
+// newScenario must be called in a synctest bubble, where time costs nothing.
+func newScenario(t *testing.T, r repo) *scenario {
+	t.Helper()
+	suite := new(testsuite.WorkflowTestSuite)
+	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	s := &scenario{t: t, env: suite.NewTestWorkflowEnvironment(), sim: &flysim.Sim{
+		Latency: flysim.Latency{API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second, Check: time.Second, Stop: time.Second},
+	}}
+	t.Cleanup(s.sim.Close)
+	for _, app := range []string{"api", "web"} {
+		for _, env := range []string{"staging", "production"} {
+			s.sim.CreateApp("shop-"+env+"-"+app, "")
+		}
+	}
+	s.act = &activities.Activities{
+		Fly: &fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: s.sim.Transport()}, Unlimited: true},
+		Git: r, Go: recipe{}, Registry: "registry.fly.io", Logs: t.TempDir(), Edge: &http.Client{Transport: edge{s.sim}},
+		Environ: []string{"PATH=/usr/bin:/bin"},
+	}
+	s.env.RegisterWorkflow(workflows.Release)
+	s.env.RegisterWorkflow(workflows.Rollout)
+	s.env.RegisterActivity(s.act)
+	s.env.SetTestTimeout(1000 * time.Hour)
+	s.env.SetWorkerOptions(sdkworker.Options{DeadlockDetectionTimeout: time.Hour})
+	s.req = release.Request{Project: "shop", Repository: "https://example.com/shop.git", By: "ana", Revision: revision("v1")}
+	return s
+}
+
+func revision(version string) release.Revision {
+	return release.Revision{Commit: commitOf(version), Tree: commitOf(version), Subject: "version " + version}
+}
+
+// edge answers as Fly's proxy would: 200 while a machine passes, else 503.
+type edge struct{ sim *flysim.Sim }
+
+func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
+	app, _, _ := strings.Cut(req.URL.Host, ".")
+	status := http.StatusServiceUnavailable
+	for _, m := range e.sim.Machines(app) {
+		if (activities.Seen(m)).Healthy() && !m.Cordoned {
+			status = http.StatusOK
+		}
+	}
+	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil
+}
+
+// runs puts version on both machines of every app of both environments, as an
+// earlier release left it.
+func (s *scenario) runs(version string) {
+	s.t.Helper()
+	first := newScenario(s.t, repo{gate: `{ approvals = 1, timeout = "24h" }`})
+	first.sim, first.act.Fly, first.act.Edge = s.sim, s.act.Fly, s.act.Edge
+	first.req.Revision = revision(version)
+	first.whenAsked(func() { first.approve() })
+	if rep := first.run(); rep.Outcome != release.Promoted {
+		s.t.Fatalf("preparing: %s: %+v", rep.Outcome, rep.Cause)
+	}
+}
+
+// status asks the release where it is.
+func (s *scenario) status() (st release.Status) {
+	v, err := s.env.QueryWorkflow(release.StatusQuery)
+	if err == nil {
+		err = v.Get(&st)
+	}
+	if err != nil {
+		s.t.Error(err)
+	}
+	return st
+}
+
+// whenAsked calls answer once the release waits for a person, and again each
+// time it asks again.
+func (s *scenario) whenAsked(answer func()) {
+	asked := ""
+	var look func()
+	look = func() {
+		st := s.status()
+		if st.Gate != nil && st.Gate.Plan != asked {
+			asked = st.Gate.Plan
+			answer()
+		}
+		if st.Phase != release.Done {
+			s.env.RegisterDelayedCallback(look, time.Second)
+		}
+	}
+	s.env.RegisterDelayedCallback(look, time.Second)
+}
+
+// when calls do once the release is in that phase in that environment.
+func (s *scenario) when(p release.Phase, environment string, do func()) {
+	var look func()
+	look = func() {
+		st := s.status()
+		if st.Phase == p && st.Environment == environment {
+			do()
+			return
+		}
+		if st.Phase != release.Done {
+			s.env.RegisterDelayedCallback(look, 200*time.Millisecond)
+		}
+	}
+	s.env.RegisterDelayedCallback(look, 200*time.Millisecond)
+}
+
+func (s *scenario) approve() {
+	s.decide(release.Decision{Approve: true, By: "ben", Plan: s.status().Plan.Hash[:8]})
+}
+
+// decide uses the update; it returns why the decision does not count, or "".
+func (s *scenario) decide(d release.Decision) (refused string) {
+	s.env.UpdateWorkflow(release.DecideUpdate, fmt.Sprint(d.By, d.Plan, d.Approve), &testsuite.TestUpdateCallback{
+		OnAccept:   func() {},
+		OnReject:   func(err error) { refused = err.Error() },
+		OnComplete: func(any, error) {},
+	}, d)
+	return refused
+}
+
+// signal sends raw JSON, as the Temporal UI does.
+func (s *scenario) signal(name, doc string) {
+	s.env.SignalWorkflow(name, converter.NewRawValue(payload(doc)))
+}
+
+func (s *scenario) run() release.Report {
+	s.t.Helper()
+	rep, err := s.runErr()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return rep
+}
+
+func (s *scenario) runErr() (rep release.Report, err error) {
+	s.t.Helper()
+	s.env.ExecuteWorkflow(workflows.Release, s.req)
+	if !s.env.IsWorkflowCompleted() {
+		s.t.Fatal("the release never ended")
+	}
+	if err := s.env.GetWorkflowError(); err != nil {
+		return rep, err
+	}
+	return rep, s.env.GetWorkflowResult(&rep)
+}
+
+// mustRun fails unless every machine of environment runs that version, and is
+// well.
+func (s *scenario) mustRun(environment, version string) {
+	s.t.Helper()
+	for _, app := range []string{"api", "web"} {
+		machines := s.sim.Machines("shop-" + environment + "-" + app)
+		if len(machines) != 2 {
+			s.t.Errorf("%s/%s has %d machines, want 2", app, environment, len(machines))
+		}
+		for _, m := range machines {
+			if got, want := m.ImageRef.Digest, digestOf(app, version); got != want {
+				s.t.Errorf("machine %s of %s/%s runs %s, want %s (%s)", m.ID, app, environment, got, want, version)
+			}
+			if !activities.Seen(m).Healthy() || m.Cordoned {
+				s.t.Errorf("machine %s of %s/%s is not well: %s %v", m.ID, app, environment, m.State, m.Checks)
+			}
+		}
+		if held := s.sim.Leases("shop-" + environment + "-" + app); len(held) > 0 {
+			s.t.Errorf("leases left behind on %s/%s: %v", app, environment, held)
+		}
+	}
+}
+
+// configs are all machine configs of an environment, by machine ID.
+func (s *scenario) configs(environment string) map[string]string {
+	configs := map[string]string{}
+	for _, app := range []string{"api", "web"} {
+		for _, m := range s.sim.Machines("shop-" + environment + "-" + app) {
+			configs[m.ID] = string(m.Config)
+		}
+	}
+	return configs
+}
+
+// changes counts the updates that one machine took.
+func (s *scenario) changes(route string) map[string]int {
+	n := map[string]int{}
+	for _, r := range s.sim.Requests() {
+		if r.Route == route && r.Status < 300 {
+			n[r.App+"/"+r.Machine]++
+		}
+	}
+	return n
+}
+
+func bubble(t *testing.T, test func(t *testing.T)) { synctest.Test(t, test) }
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func payload(doc string) *commonpb.Payload {
+	return &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(doc)}
+}
