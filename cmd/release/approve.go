@@ -141,7 +141,7 @@ func outcome(seen sight) string {
 
 // give tells the workflow. Saying the same twice is one decision.
 func (c decision) give(ctx context.Context, s *server, seen sight, given release.Decision) error {
-	call, cancel := context.WithTimeout(ctx, workerLimit)
+	call, cancel := context.WithTimeout(ctx, c.worker())
 	defer cancel()
 	err := s.update(call, client.UpdateWorkflowOptions{
 		WorkflowID: seen.ID, RunID: seen.Run, UpdateName: release.DecideUpdate, Args: []any{given},

@@ -84,7 +84,7 @@ func (c decide) run(ctx context.Context, ref string, choice release.Choice) erro
 }
 
 func (c decide) answer(ctx context.Context, s *server, rollout string, seen sight, answer release.Answer) error {
-	call, cancel := context.WithTimeout(ctx, workerLimit)
+	call, cancel := context.WithTimeout(ctx, c.worker())
 	defer cancel()
 	err := s.update(call, client.UpdateWorkflowOptions{
 		WorkflowID: rollout, UpdateName: release.AnswerUpdate, Args: []any{answer},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,6 +25,7 @@ type env struct {
 	errTerminal    bool // stderr is one
 	asks           bool // somebody can be asked
 	size           func(io.Writer) (width, height int)
+	patience       time.Duration // with workers; 0 is workerLimit
 }
 
 // getenv is a variable's value, or "".
@@ -44,6 +46,9 @@ func (e *env) LookupEnv(key string) (value string, found bool) {
 
 // Environ is what Temporal's envconfig reads.
 func (e *env) Environ() []string { return e.environ }
+
+// worker is how long a worker may take to answer before it counts as absent.
+func (e *env) worker() time.Duration { return cmp.Or(e.patience, workerLimit) }
 
 // say tells people something.
 func (e *env) say(format string, args ...any) { fmt.Fprintf(e.stderr, format+"\n", args...) }

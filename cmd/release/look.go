@@ -111,7 +111,7 @@ func (s *server) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo
 }
 
 func (s *server) query(ctx context.Context, id, run string) (status release.Status, err error) {
-	call, cancel := context.WithTimeout(ctx, workerLimit)
+	call, cancel := context.WithTimeout(ctx, s.env.worker())
 	defer cancel()
 	answer, err := s.QueryWorkflow(call, id, run, release.StatusQuery)
 	if err != nil {

@@ -23,8 +23,7 @@ const (
 	defaultUI       = "http://127.0.0.1:8233"
 	// dialLimit is how long a server may take to say that it is there.
 	dialLimit = 4 * time.Second
-	// workerLimit is how long a worker may take to answer before it counts as
-	// absent.
+	// workerLimit is long for a worker that only has to answer.
 	workerLimit = 5 * time.Second
 )
 

@@ -238,8 +238,11 @@ func (f *follower) look(ctx context.Context) error {
 	}
 	f.blind = false
 	f.print(seen)
+	if f.last.ID != "" || !seen.over() {
+		f.last = seen
+		f.draw()
+	}
 	f.last = seen
-	f.draw()
 	return nil
 }
 
@@ -252,8 +255,8 @@ func (f *follower) wakeLater(ctx context.Context) {
 
 // print logs what is new, where there is no terminal to draw on.
 func (f *follower) print(seen sight) {
-	if f.errTerminal {
-		return
+	if f.errTerminal || f.last.ID == "" && seen.over() {
+		return // drawn; or all of it is in the report
 	}
 	before := f.last.Status
 	if before.Started.IsZero() || f.last.Blind {

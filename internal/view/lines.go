@@ -16,6 +16,7 @@ func Lines(before, after release.Status) (lines []string) {
 	if before.ID == "" && after.ID != "" {
 		say("%s", begun(after))
 	}
+	lines = append(lines, phaseLines(before, after, "", true)...)
 	for _, t := range after.Tests {
 		if !slices.Contains(before.Tests, t) {
 			say("%s", tested(t))
@@ -26,20 +27,20 @@ func Lines(before, after release.Status) (lines []string) {
 			say("%s", built(b))
 		}
 	}
-	for _, e := range after.Environments {
-		was := release.EnvironmentStatus{}
-		if old := before.EnvironmentStatus(e.Name); old != nil {
-			was = *old
-		}
-		lines = append(lines, environmentLines(was, e)...)
-	}
-	if phaseChanged(before, after) {
-		say("%s", phase(after.Phase, after.Environment))
-	}
 	for i, g := range after.Decisions {
 		if i >= len(before.Decisions) {
 			say("%s", decision(g))
 		}
+	}
+	for _, e := range after.Environments {
+		lines = append(lines, phaseLines(before, after, e.Name, true)...)
+		was := release.EnvironmentStatus{}
+		if old := before.EnvironmentStatus(e.Name); old != nil {
+			was = *old
+		}
+		lines = append(lines, machineLines(was, e)...)
+		lines = append(lines, phaseLines(before, after, e.Name, false)...)
+		lines = append(lines, endLines(was, e)...)
 	}
 	lines = append(lines, waitLines(before, after)...)
 	for _, n := range after.Notes {
@@ -49,6 +50,31 @@ func Lines(before, after release.Status) (lines []string) {
 	}
 	if after.Outcome != "" && before.Outcome == "" {
 		say("%s", end(after))
+	}
+	return lines
+}
+
+// phaseLines are the phases of an environment entered since, also those that
+// are over already: the ones until machines change, or those after.
+func phaseLines(before, after release.Status, environment string, early bool) (lines []string) {
+	times := func(s release.Status, p release.Phase) (n int) {
+		for _, span := range s.Spans {
+			if span.Phase == p && span.Environment == environment {
+				n++
+			}
+		}
+		return n
+	}
+	said := map[release.Phase]int{}
+	for _, span := range after.Spans {
+		p := span.Phase
+		late := slices.Contains([]release.Phase{release.Verifying, release.Baking, release.CleaningUp, release.RollingBack, release.HeldPhase}, p)
+		if span.Environment != environment || early == late || p == release.Done {
+			continue
+		}
+		if said[p]++; said[p] > times(before, p) {
+			lines = append(lines, phase(p, environment))
+		}
 	}
 	return lines
 }
@@ -86,11 +112,7 @@ func built(b release.BuildResult) string {
 	return fmt.Sprintf("built %s in %s: %s", b.App, Took(time.Duration(b.Took)), Digest(b.Image))
 }
 
-func phaseChanged(before, after release.Status) bool {
-	return after.Phase != "" && after.Phase != release.Done && (after.Phase != before.Phase || after.Environment != before.Environment)
-}
-
-func environmentLines(before, after release.EnvironmentStatus) (lines []string) {
+func machineLines(before, after release.EnvironmentStatus) (lines []string) {
 	for _, t := range after.Targets {
 		i := slices.IndexFunc(before.Targets, func(o release.TargetStatus) bool { return o.Target == t.Target })
 		for _, m := range t.Machines {
@@ -102,6 +124,11 @@ func environmentLines(before, after release.EnvironmentStatus) (lines []string) 
 			}
 		}
 	}
+	return lines
+}
+
+// endLines are what verifying an environment found, and how its part ended.
+func endLines(before, after release.EnvironmentStatus) (lines []string) {
 	for _, v := range after.Verdicts {
 		if !slices.ContainsFunc(before.Verdicts, func(o release.Verdict) bool { return o.Target == v.Target && o.Health == v.Health }) {
 			lines = append(lines, verdict(v))

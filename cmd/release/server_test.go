@@ -1,0 +1,167 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/microbima/release/fly/flysim"
+)
+
+// TestReleases plays what people do, one after another, with one project: the
+// real commands, workflows and activities, a real Temporal, a simulated Fly.
+func TestReleases(t *testing.T) {
+	w := newWorld(t)
+	w.want(exitOK, []string{"list"}, "no releases")
+	w.want(exitOK, []string{"status"}, "staging", "api: no machines in shop-staging-api")
+	w.want(exitOK, []string{"plan", "--to", "staging"}, "create", "to be built")
+	w.want(exitFailed, []string{"watch", "4f2d"}, `no release "4f2d"`)
+
+	first := w.firstRelease()
+	w.looking(first)
+	w.rejected()
+	w.aborted()
+	w.withoutWorker()
+	w.rolledBack()
+	w.takenBack()
+	w.drawn()
+	w.held()
+}
+
+// firstRelease goes all the way, with one approval at a terminal.
+func (w *world) firstRelease() string {
+	t := w.t
+	id := w.git("rev-parse", "HEAD")[:12]
+	r := w.want(exitOK, []string{"start", "--by", "Bob"}, "started: "+id+" Sell things to staging, then production", "release watch "+id)
+	if strings.TrimSpace(r.stdout) != id {
+		t.Errorf("scripts get %q, want the release's name", r.stdout)
+	}
+	watch := w.begin("watch", id)
+	watch.says("production waits for 1 approval")
+
+	w.want(exitOK, []string{"start"}, "attached to "+id)
+	w.want(exitFailed, []string{"start", "--to", "staging"}, "it goes to production, not to staging", "release abort "+id)
+	w.want(exitFailed, []string{"start", "--app", "api"}, "it is about all apps, not api")
+	w.want(exitFailed, []string{"approve", id[:6], "--yes", "--plan", "ffffffffffff"}, "not with ffffffffffff")
+	w.want(exitFailed, []string{"decide", id, "retry"}, "is not held: it is awaiting approval")
+	if s := w.status(id); s.Phase != "awaiting approval" || s.By != "Bob" || s.Plan == nil || len(s.Environments) != 2 || s.Environments[0].Outcome != "promoted" {
+		t.Errorf("status --json says %+v", s.Status)
+	}
+
+	atTerminal := func(answer string) func(*env) {
+		return func(e *env) { e.asks, e.stdin = true, strings.NewReader(answer) }
+	}
+	w.beginWith(atTerminal("\n"), "approve", id).wait().want(t, exitFailed, "Approve plan ", "for production, as Ada? [y/N]", "not approved")
+	w.beginWith(atTerminal("y\n"), "approve", "HEAD").wait().want(t, exitOK,
+		"No release of this program runs there yet", "create 2 machines of api", "What staging said", "api/staging: healthy", "approved by Ada: plan ")
+	watch.wait().want(t, exitOK, "test ", "built api", "staging: promoted", "approved by Ada", "promoted: shop "+id, "history events", "http://127.0.0.1:8233/namespaces/default/workflows/release%2Fshop%2F"+id)
+	w.want(exitFailed, []string{"approve", id, "--yes"}, "is over: promoted")
+	w.want(exitFailed, []string{"abort", id}, "is over already: promoted")
+	return id
+}
+
+// looking shows what is there.
+func (w *world) looking(id string) {
+	w.want(exitOK, []string{"status"}, "staging\n  ✓ api "+id, "production\n  ✓ api "+id, "2 machines, by release/shop/"+id)
+	w.want(exitOK, []string{"list"}, "✓  "+id+"  promoted", "Bob", "Sell things")
+	w.want(exitOK, []string{"list", "--all", "--json"}, `"outcome": "promoted"`)
+	w.want(exitOK, []string{"status", id}, "Time\n", "approved by Ada", "$0.00")
+	w.want(exitOK, []string{"watch", "release/shop/" + id[:5]}, "promoted: shop "+id)
+	if r := w.want(exitOK, []string{"logs", id, "test"}, "== test"); r.stdout != "looks good\n" {
+		w.t.Errorf("logs writes %q", r.stdout)
+	}
+	w.want(exitOK, []string{"logs", id, "build", "api", "--json"}, `"whole": true`, "building api")
+	w.want(exitFailed, []string{"logs", id, "build", "web"}, "no output")
+	w.want(exitOK, []string{"open", id, "--print"}, "/workflows/release%2Fshop%2F"+id)
+	w.want(exitOK, []string{"start", "--wait"}, "unchanged: shop "+id)
+}
+
+// rejected is stopped: nothing changes.
+func (w *world) rejected() {
+	id := w.change("debug")
+	w.want(exitOK, []string{"plan", "--to", "production"}, "env.LEVEL: info → debug", "to be built")
+	start := w.begin("start", "--wait", "--json")
+	start.says("production waits for 1 approval")
+	w.want(exitOK, []string{"reject", id, "--reason", "not on a Friday"}, "rejected by Ada")
+	start.wait().want(w.t, exitFailed, `"outcome": "stopped"`, "not on a Friday")
+}
+
+// aborted before its first change in production is stopped as well.
+func (w *world) aborted() {
+	id := w.change("trace")
+	detached := w.begin("start", "--wait")
+	detached.says("production waits for 1 approval")
+	detached.interrupt()
+	detached.wait().want(w.t, exitDetached, "detached: the release goes on; `release watch "+id)
+	w.want(exitFailed, []string{"abort", id, "--wait"}, "aborting "+id, "stopped: shop "+id)
+	w.want(exitFailed, []string{"abort", id}, "is over already: stopped")
+}
+
+// withoutWorker a decision is left as a signal.
+func (w *world) withoutWorker() {
+	id := w.change("warn")
+	start := w.begin("start", "--wait")
+	start.says("production waits for 1 approval")
+	plan := w.status(id).Plan
+	if plan == nil {
+		w.t.Fatal("no plan to approve")
+	}
+	w.dismiss()
+	w.want(exitOK, []string{"status", id}, "no worker answers", "awaiting approval")
+	w.want(exitFailed, []string{"approve", id, "--yes"}, "no worker answers")
+	w.want(exitOK, []string{"approve", id, "--yes", "--plan", plan.Short(), "--by", "Bob"}, "was left as the signal approve")
+	w.hire()
+	start.wait().want(w.t, exitOK, "approved by Bob", "promoted: shop "+id)
+}
+
+// rolledBack: a version whose machines never get healthy.
+func (w *world) rolledBack() {
+	id := w.change("none")
+	start := w.begin("start", "--wait")
+	start.says("production waits for 1 approval")
+	w.sim.Inject(flysim.Fault{Route: "POST /v1/apps/{app}/machines/{id}", Times: 1, Effect: flysim.NeverPasses})
+	w.want(exitOK, []string{"approve", id, "--yes"}, "1 commit since ", "Log none", "env.LEVEL: warn → none", "update 2 machines of api, 1 at once")
+	start.wait().want(w.t, exitRolledBack, "production: rolling back", "rolled back: shop "+id, "Why\n", "check ")
+}
+
+// takenBack: production as it was before its last release.
+func (w *world) takenBack() {
+	start := w.begin("rollback", "production", "--wait")
+	start.says("production waits for 1 approval")
+	w.want(exitOK, []string{"rollback", "production"}, "attached to rollback-production")
+	w.want(exitFailed, []string{"rollback", "production", "--to", w.git("rev-parse", "HEAD")}, "another aim")
+	w.want(exitOK, []string{"approve", "rollback-production", "--yes"}, "approved by Ada")
+	start.wait().want(w.t, exitOK, "promoted: shop rollback-production")
+}
+
+// held: the way back is refused until somebody says to leave it.
+func (w *world) held() {
+	id := w.change("odd")
+	start := w.begin("start", "--wait")
+	start.says("production waits for 1 approval")
+	const update = "POST /v1/apps/{app}/machines/{id}"
+	w.sim.Inject(flysim.Fault{Route: update, Times: 1, Effect: flysim.NeverPasses})
+	w.sim.Inject(flysim.Fault{Route: update, Status: 422, Body: `{"error":"no such image any more"}`})
+	w.want(exitOK, []string{"approve", id, "--yes"})
+	start.wait().want(w.t, exitPerson, "a person is needed", "no such image any more", "release decide "+id+" keep")
+	w.want(exitUsage, []string{"decide", id, "rollback"}, `"rollback" is no choice now; there are: retry, keep, abandon`)
+	w.want(exitPerson, []string{"watch", id}, "a person is needed")
+	w.want(exitOK, []string{"decide", id, "keep", "--reason", "it is replaced by hand"}, "keep, by Ada")
+	w.sim.ClearFaults()
+	w.want(exitPerson, []string{"watch", id}, "kept: shop "+id)
+}
+
+// drawn: on a terminal the block updates in place.
+func (w *world) drawn() {
+	id := w.change("drawn")
+	terminal := func(e *env) {
+		e.errTerminal, e.size = true, func(io.Writer) (int, int) { return 90, 30 }
+		e.environ = append(e.environ, "TERM=xterm")
+	}
+	start := w.beginWith(terminal, "start", "--to", "staging", "--wait")
+	r := start.wait()
+	r.want(w.t, exitOK, "\x1b[", "A\x1b[J", "\x1b[32m✓\x1b[0m staging: ", "promoted: shop "+id)
+	if strings.Contains(r.stdout, "\x1b") {
+		w.t.Error("colours go to a file")
+	}
+}
