@@ -68,6 +68,9 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // Is reports whether e is of that kind.
 func (e *Error) Is(kind error) bool {
+	if kind != nil && e.kind == kind {
+		return true
+	}
 	switch kind {
 	case ErrUnknownOutcome:
 		return e.outcomeUnknown()
@@ -78,7 +81,7 @@ func (e *Error) Is(kind error) bool {
 	case ErrPrecondition:
 		return e.Status == http.StatusPreconditionFailed
 	case ErrRateLimited:
-		return e.Status == http.StatusTooManyRequests || e.kind == ErrRateLimited
+		return e.Status == http.StatusTooManyRequests
 	case ErrInvalid:
 		return e.Status == http.StatusBadRequest || e.Status == http.StatusUnprocessableEntity
 	case ErrUnauthorized:
@@ -90,7 +93,7 @@ func (e *Error) Is(kind error) bool {
 	case ErrUnavailable:
 		return e.Status >= 500 || e.Status == 0 && e.kind == nil
 	}
-	return kind != nil && e.kind == kind
+	return false
 }
 
 // outcomeUnknown: a host that did not answer (408), a server that broke (5xx),

@@ -50,7 +50,7 @@ type Wait struct {
 // Machines lists the machines of app, sorted by ID, without destroyed ones.
 func (c *Client) Machines(ctx context.Context, app string) ([]Machine, error) {
 	var all []Machine
-	err := c.do(ctx, onMachine("list machines of "+app, "list", http.MethodGet, app, ""), &all)
+	err := c.do(ctx, onMachines("list machines of "+app, "list", http.MethodGet, app), &all)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (c *Client) Machine(ctx context.Context, app, id string) (Machine, error) {
 // ErrUnknownOutcome look for one of that name before trying again.
 func (c *Client) Create(ctx context.Context, app string, in Create) (Machine, error) {
 	var m Machine
-	req := onMachine("create machine "+in.Name+" in "+app, "create", http.MethodPost, app, "")
+	req := onMachines("create machine "+in.Name+" in "+app, "create", http.MethodPost, app)
 	err := c.doConfig(ctx, req, in, in.Config, &m)
 	return withoutFakes(m), err
 }
@@ -156,11 +156,13 @@ func (c *Client) verb(ctx context.Context, app, id, verb, nonce string, body []b
 	return c.do(ctx, req, nil)
 }
 
-// onMachine is a call below the machines of app; id may be "".
+// onMachine is a call below one machine of app.
 func onMachine(op, action, method, app, id string, more ...string) call {
-	path := []string{"apps", app, "machines"}
-	if id != "" || len(more) > 0 {
-		path = append(append(path, id), more...)
-	}
+	path := append([]string{"apps", app, "machines", id}, more...)
 	return call{op: op, action: action, app: app, machine: id, method: method, path: path}
+}
+
+// onMachines is a call that all machines of app share.
+func onMachines(op, action, method, app string) call {
+	return call{op: op, action: action, app: app, method: method, path: []string{"apps", app, "machines"}}
 }

@@ -1,0 +1,302 @@
+package fly_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/flysim"
+)
+
+const secretToken = "marker-token-4711"
+
+// clientOf is a client of a server that answers each request with h.
+func clientOf(t *testing.T, h http.HandlerFunc) *fly.Client {
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return &fly.Client{FlapsURL: srv.URL, APIURL: srv.URL, UIEXURL: srv.URL, Token: secretToken}
+}
+
+// TestOneRequest: whatever is answered, a change is sent once.
+func TestOneRequest(t *testing.T) {
+	for _, status := range []int{200, 301, 307, 308, 400, 401, 404, 408, 409, 412, 422, 429, 500, 502, 503, 504} {
+		var n atomic.Int32
+		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+			n.Add(1)
+			w.Header().Set("Location", "/elsewhere")
+			w.WriteHeader(status)
+			fmt.Fprint(w, `{}`)
+		})
+		_, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{}`)})
+		if n.Load() != 1 {
+			t.Errorf("a create answered with %d was sent %d times", status, n.Load())
+		}
+		if (err == nil) != (status == 200) {
+			t.Errorf("%d: error %v", status, err)
+		}
+		unknown := status == 408 || status >= 500
+		if got := errors.Is(err, fly.ErrUnknownOutcome); got != unknown {
+			t.Errorf("after %d the outcome is unknown: %v, want %v", status, got, unknown)
+		}
+		_, err = c.Machine(t.Context(), "shop", "m1")
+		if errors.Is(err, fly.ErrUnknownOutcome) {
+			t.Errorf("a read has no outcome, but: %v", err)
+		}
+	}
+}
+
+func TestLostConnection(t *testing.T) {
+	var n atomic.Int32
+	c := clientOf(t, func(http.ResponseWriter, *http.Request) {
+		n.Add(1)
+		panic(http.ErrAbortHandler)
+	})
+	_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
+	is(t, err, fly.ErrUnknownOutcome)
+	is(t, err, fly.ErrUnavailable)
+	if n.Load() != 1 {
+		t.Errorf("it was sent %d times", n.Load())
+	}
+
+	nobody := &fly.Client{FlapsURL: "http://127.0.0.1:1", Token: secretToken}
+	_, err = nobody.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
+	is(t, err, fly.ErrUnavailable)
+	if errors.Is(err, fly.ErrUnknownOutcome) {
+		t.Errorf("nothing was sent, and yet: %v", err)
+	}
+}
+
+// TestTokenIsNowhere: not in an error, whoever repeats it.
+func TestTokenIsNowhere(t *testing.T) {
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, `{"error":"bad token %s"}`, r.Header.Get("Authorization"))
+	})
+	calls := map[string]func() error{
+		"flaps": func() error { _, err := c.Machines(t.Context(), "shop"); return err },
+		"uiex":  func() error { _, err := c.Releases(t.Context(), "shop"); return err },
+		"logs":  func() error { _, err := c.Logs(t.Context(), "shop", "m1"); return err },
+		"no host": func() error {
+			_, err := (&fly.Client{FlapsURL: "http://127.0.0.1:1", Token: secretToken}).Machines(t.Context(), "shop")
+			return err
+		},
+		"newline": func() error {
+			_, err := (&fly.Client{Token: secretToken + "\n"}).Machines(t.Context(), "shop")
+			return err
+		},
+	}
+	for name, call := range calls {
+		err := call()
+		if err == nil || strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), secretToken) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	is(t, calls["flaps"](), fly.ErrUnauthorized)
+}
+
+// TestAuthorization: each API gets the tokens that it takes.
+func TestAuthorization(t *testing.T) {
+	for _, test := range []struct{ token, flaps, graphQL, uiex string }{
+		{"user1", "Bearer user1", "Bearer user1", "Bearer user1"},
+		{"FlyV1 fm2_a,fm2_b", "FlyV1 fm2_a,fm2_b", "FlyV1 fm2_a,fm2_b", "Bearer fm2_a,fm2_b"},
+		{"fm2_a,user1", "FlyV1 fm2_a", "FlyV1 fm2_a,user1", "Bearer fm2_a,user1"},
+	} {
+		got := map[string]string{}
+		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+			got[r.URL.Path] = r.Header.Get("Authorization")
+			fmt.Fprint(w, `{"data":{}}`)
+		})
+		c.Token = test.token
+		if _, err := c.App(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Releases(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		for path, want := range map[string]string{"/v1/apps/shop": test.flaps, "/graphql": test.graphQL, "/api/v1/apps/shop/releases": test.uiex} {
+			if got[path] != want {
+				t.Errorf("token %q: %s got %q, want %q", test.token, path, got[path], want)
+			}
+		}
+	}
+	if got := fly.RegistryPassword("FlyV1 fm2_a,user1"); got != "fm2_a" {
+		t.Errorf("registry password %q", got)
+	}
+}
+
+// TestMalformedAnswers: whatever comes back, an error that says so.
+func TestMalformedAnswers(t *testing.T) {
+	endless := bytes.Repeat([]byte(" "), 17<<20)
+	for name, body := range map[string][]byte{
+		"empty": nil, "not JSON": []byte("<html>gateway</html>"), "cut off": []byte(`{"id":"m1","conf`), "another type": []byte(`["x"]`), "endless": endless,
+	} {
+		c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
+		_, err := c.Machine(t.Context(), "shop", "m1")
+		is(t, err, fly.ErrMalformed)
+		_, err = c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
+		is(t, err, fly.ErrUnknownOutcome)
+		if err != nil && len(err.Error()) > 4096 {
+			t.Errorf("%s: an error of %d bytes", name, len(err.Error()))
+		}
+	}
+	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadGateway)
+		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20))
+	})
+	if _, err := c.Machine(t.Context(), "shop", "m1"); err == nil || len(err.Error()) > 4096 {
+		t.Error("an error as long as the answer")
+	}
+}
+
+func TestErrorWords(t *testing.T) {
+	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("fly-request-id", "01REQ")
+		w.Header().Set("Retry-After", "7")
+		w.WriteHeader(http.StatusTooManyRequests)
+		fmt.Fprint(w, `{"error":"old words","message":"slow down","status":"rate_limited"}`)
+	})
+	_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
+	is(t, err, fly.ErrRateLimited)
+	var e *fly.Error
+	if !errors.As(err, &e) || e.RetryAfter != 7*time.Second || e.Code != "rate_limited" || e.RequestID != "01REQ" {
+		t.Errorf("got %+v", e)
+	}
+	if want := "fly: update machine m1: 429 slow down (request 01REQ)"; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
+func TestCancelledIsSaid(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	c := clientOf(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then the server sees the client go
+		cancel()
+		<-r.Context().Done()
+	})
+	_, err := c.Update(ctx, "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
+	is(t, err, context.Canceled)
+	is(t, err, fly.ErrUnknownOutcome)
+}
+
+func TestBadNames(t *testing.T) {
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.EscapedPath(), "/v1/apps/") || slices.Contains(strings.Split(r.URL.EscapedPath(), "/"), "..") {
+			t.Errorf("it asked for %s", r.URL.EscapedPath())
+		}
+		fmt.Fprint(w, `{}`)
+	})
+	for _, name := range []string{"", ".", "..", "../../x", "a/b", "a?b#c", "%2e%2e"} {
+		_, err := c.Machine(t.Context(), "shop", name)
+		if strings.Trim(name, ".") == "" && !errors.Is(err, fly.ErrInvalid) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	_, err := (&fly.Client{FlapsURL: "not an address"}).Machines(t.Context(), "shop")
+	is(t, err, fly.ErrInvalid)
+}
+
+// TestLimits: a burst of creates never meets Fly's limit, and takes no longer
+// than the limit asks for.
+func TestLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := &flysim.Sim{Limits: true}
+		defer sim.Close()
+		sim.CreateApp("shop", "")
+		c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}}
+		begin := time.Now()
+		for range 20 {
+			if _, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{"image":"x"}`)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(begin).Round(time.Millisecond); took != 17*time.Second {
+			t.Errorf("20 creates took %s, want 17s", took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, err := c.Create(ctx, "shop", fly.Create{Config: json.RawMessage(`{"image":"x"}`)})
+		is(t, err, fly.ErrRateLimited)
+		if errors.Is(err, fly.ErrUnknownOutcome) {
+			t.Errorf("nothing was sent, and yet: %v", err)
+		}
+
+		rude := &fly.Client{HTTP: c.HTTP, Unlimited: true}
+		for range 4 {
+			_, err = rude.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{"image":"x"}`)})
+		}
+		is(t, err, fly.ErrRateLimited)
+	})
+}
+
+func TestFromEnv(t *testing.T) {
+	env := map[string]string{"FLY_FLAPS_BASE_URL": "f", "FLY_API_BASE_URL": "a", "FLY_UIEX_BASE_URL": "u", "FLY_API_TOKEN": "second"}
+	getenv := func(k string) string { return env[k] }
+	c := fly.FromEnv(getenv)
+	if c.FlapsURL != "f" || c.APIURL != "a" || c.UIEXURL != "u" || c.Token != "second" || fly.Registry(getenv) != "registry.fly.io" {
+		t.Errorf("got %q %q %q", c.FlapsURL, c.APIURL, c.UIEXURL)
+	}
+	env["FLY_ACCESS_TOKEN"], env["FLY_REGISTRY_HOST"] = "first", "localhost:5000"
+	if c := fly.FromEnv(getenv); c.Token != "first" || fly.Registry(getenv) != "localhost:5000" {
+		t.Error("FLY_ACCESS_TOKEN comes first")
+	}
+}
+
+func TestExits(t *testing.T) {
+	exit := func(code, restarts int, requested bool) fly.Event {
+		return fly.Event{Type: "exit", Timestamp: 5, Request: &fly.EventRequest{RestartCount: restarts, ExitEvent: &fly.ExitEvent{ExitCode: code, RequestedStop: requested}}}
+	}
+	of := func(kind string) fly.Event { return fly.Event{Type: kind} }
+	old := fly.Event{Type: "exit", Request: &fly.EventRequest{MonitorEvent: &fly.MonitorEvent{ExitEvent: &fly.ExitEvent{ExitCode: 9}}}}
+	for name, test := range map[string]struct {
+		events      []fly.Event
+		last, crash int // -1: none
+	}{
+		"never ran":                     {nil, -1, -1},
+		"ended":                         {[]fly.Event{exit(3, 0, false), of("start"), of("launch")}, 3, 3},
+		"ended, then destroyed":         {[]fly.Event{of("destroy"), exit(0, 0, false), of("start"), of("launch")}, 0, -1},
+		"crashed and runs again":        {[]fly.Event{of("start"), exit(1, 1, false), of("start"), of("update")}, -1, 1},
+		"the version before crashed":    {[]fly.Event{of("start"), of("update"), exit(1, 1, false), of("start")}, -1, -1},
+		"updated, not started yet":      {[]fly.Event{of("update"), exit(1, 1, false)}, -1, -1},
+		"stopped by somebody":           {[]fly.Event{exit(143, 0, true), of("stop"), of("start"), of("launch")}, 143, -1},
+		"told in the older way":         {[]fly.Event{old, of("start")}, 9, 9},
+		"an exit that says nothing":     {[]fly.Event{of("exit"), of("start")}, -1, -1},
+		"crashed, then stopped by hand": {[]fly.Event{exit(0, 1, true), of("start"), exit(2, 1, false), of("launch")}, 0, 2},
+	} {
+		code := func(x fly.Exit, ok bool) int {
+			if !ok {
+				return -1
+			}
+			return x.Code
+		}
+		m := fly.Machine{Events: test.events}
+		if got := code(m.LastExit()); got != test.last {
+			t.Errorf("%s: last exit %d, want %d", name, got, test.last)
+		}
+		if got := code(m.LastCrash()); got != test.crash {
+			t.Errorf("%s: last crash %d, want %d", name, got, test.crash)
+		}
+	}
+}
+
+// TestFakeChecks: entries that Fly makes up for old clients are not seen.
+func TestFakeChecks(t *testing.T) {
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"id":"m1","checks":[{"name":"bg_deployments_compat_1","status":"critical"},{"name":"servicecheck-00-http-8080","status":"passing"}]}`)
+	})
+	m, err := c.Machine(t.Context(), "shop", "m1")
+	if err != nil || len(m.Checks) != 1 || m.Checks[0].Name != "servicecheck-00-http-8080" {
+		t.Errorf("checks %+v, %v", m.Checks, err)
+	}
+}
