@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,7 +24,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/microbima/release/fly/flysim"
 )
@@ -134,6 +135,20 @@ type entry struct {
 
 func layerOf(t *testing.T, entries ...entry) v1.Layer {
 	t.Helper()
+	archive, err := archiveOf(entries...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(archive)), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func archiveOf(entries ...entry) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, e := range entries {
@@ -144,43 +159,31 @@ func layerOf(t *testing.T, entries ...entry) v1.Layer {
 			e.Mode = 0o755
 		}
 		h := &tar.Header{Name: e.Name, Typeflag: e.Type, Linkname: e.Link, Mode: e.Mode, Size: int64(len(e.Content))}
-		if err := errors.Join(w.WriteHeader(h)); err != nil {
-			t.Fatal(err)
+		if err := w.WriteHeader(h); err != nil {
+			return nil, err
 		}
-		if _, err := w.Write([]byte(e.Content)); err != nil {
-			t.Fatal(err)
+		if _, err := io.WriteString(w, e.Content); err != nil {
+			return nil, err
 		}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(b.Bytes())), nil
-	}, tarball.WithCompressionLevel(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return layer
+	err := w.Close()
+	return b.Bytes(), err
 }
 
-// thisBinary is the content of the running test binary.
-var thisBinary = sync.OnceValues(func() (string, error) {
+// thisBinary is the running test binary as an image's program. It is large, so
+// its digest is computed once and it isn't compressed, as other layers are.
+var thisBinary = sync.OnceValues(func() (v1.Layer, error) {
 	path, err := os.Executable()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	b, err := os.ReadFile(path)
-	return string(b), err
-})
-
-func serverLayer(t *testing.T) v1.Layer {
-	t.Helper()
-	b, err := thisBinary()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	return layerOf(t, entry{Name: "/app/server", Content: b}, entry{Name: "app/data/motd", Content: "hello", Mode: 0o644})
-}
+	archive, err := archiveOf(entry{Name: "/app/server", Content: string(b)}, entry{Name: "app/data/motd", Content: "hello", Mode: 0o644})
+	return static.NewLayer(archive, types.OCIUncompressedLayer), err
+})
 
 // imageOf is an image for this machine.
 func imageOf(t *testing.T, config v1.Config, layers ...v1.Layer) v1.Image {
@@ -203,11 +206,15 @@ func imageOf(t *testing.T, config v1.Config, layers ...v1.Layer) v1.Image {
 
 func serverImage(t *testing.T) v1.Image {
 	t.Helper()
+	program, err := thisBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return imageOf(t, v1.Config{
 		Entrypoint: []string{"/app/server"},
 		Env:        []string{"LAPTOP_TEST_ROLE=server", "PATH=/app:/usr/bin", "DATA=/app/data", "HOME=/root"},
 		WorkingDir: "/app",
-	}, serverLayer(t))
+	}, program)
 }
 
 // push returns the reference, with digest, under which image is in the registry.
