@@ -19,7 +19,7 @@ var (
 	ErrInvalid      = errors.New("rejected by Fly")       // 400, 422: time will not cure it
 	ErrUnauthorized = errors.New("token refused")         // 401, 403
 	ErrTimeout      = errors.New("timed out at Fly")      // 408: a wait elapsed, or a host did not answer
-	ErrUnavailable  = errors.New("Fly unavailable")       // 5xx, or no connection
+	ErrUnavailable  = errors.New("no service from Fly")   // 5xx, or no connection
 	ErrNoCapacity   = errors.New("no room at Fly")        // no host has room for the machine
 	ErrMalformed    = errors.New("answer not understood") // a success whose body is none
 

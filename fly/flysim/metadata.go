@@ -1,0 +1,41 @@
+package flysim
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+func (s *Sim) getMetadata(c *call) (any, error) {
+	out := c.machine.config().Metadata
+	if out == nil {
+		out = map[string]string{}
+	}
+	return out, nil
+}
+
+// setMetadata rewrites the config: the one place where its bytes change
+// without an update.
+func (s *Sim) setMetadata(c *call) (any, error) {
+	var in struct {
+		Value string `json:"value"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	var doc, metadata map[string]json.RawMessage
+	_ = json.Unmarshal([]byte(c.machine.Config), &doc)
+	_ = json.Unmarshal(doc["metadata"], &metadata)
+	if metadata == nil {
+		metadata = map[string]json.RawMessage{}
+	}
+	key := c.r.PathValue("key")
+	if c.r.Method == http.MethodDelete {
+		delete(metadata, key)
+	} else {
+		metadata[key] = encode(in.Value)
+	}
+	doc["metadata"] = encode(metadata)
+	c.machine.Config = string(encode(doc))
+	s.touch(c.machine)
+	return nil, nil
+}

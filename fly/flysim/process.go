@@ -1,0 +1,120 @@
+package flysim
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// startProcess has the Runner start m.
+func (s *Sim) startProcess(m *machine) {
+	life := m.life
+	c := m.config()
+	in := Instance{App: m.app.Name, ID: m.View.ID, Name: m.View.Name, Region: m.View.Region, InstanceID: m.View.InstanceID,
+		Group: c.group(), Config: []byte(m.Config), Secrets: m.Secrets, Cordoned: m.View.Cordoned}
+	s.spawn(func() {
+		proc, err := s.Runner.Start(s.ctx, in)
+		unwanted := false
+		s.locked(func() {
+			switch {
+			case s.closed || m.life != life:
+				unwanted = err == nil
+			case err != nil:
+				s.logLine(m, err.Error())
+				s.event(m, "launch", "failed", "flyd", nil)
+				s.setState(m, "failed")
+			default:
+				m.proc = proc
+				s.started(m)
+				s.spawn(func() { s.await(m, proc) })
+			}
+		})
+		if unwanted {
+			_ = proc.Stop(context.WithoutCancel(s.ctx), "SIGKILL", time.Second)
+		}
+	})
+}
+
+// await sees a process end.
+func (s *Sim) await(m *machine, proc Process) {
+	select {
+	case <-proc.Done():
+	case <-s.ctx.Done():
+		return // Close stops it
+	}
+	s.locked(func() {
+		if m.proc == proc && !s.closed {
+			s.keepLog(m, proc)
+			s.exited(m, proc.ExitCode())
+		}
+	})
+}
+
+// stopProcess has m's process stopped; then is called when it has ended,
+// unless m has been told to do something else by then.
+func (s *Sim) stopProcess(m *machine, signal string, timeout time.Duration, then func()) {
+	proc, life := m.proc, m.life
+	m.proc = nil
+	c := m.config()
+	if signal == "" {
+		signal = c.StopConfig.Signal
+	}
+	if timeout <= 0 {
+		timeout = time.Duration(c.StopConfig.Timeout)
+	}
+	if timeout <= 0 {
+		timeout = 5 * time.Second // Fly's default
+	}
+	s.spawn(func() {
+		err := proc.Stop(context.WithoutCancel(s.ctx), signal, timeout)
+		s.locked(func() {
+			s.keepLog(m, proc)
+			if err != nil {
+				s.logLine(m, "stopping it: "+err.Error())
+			}
+			if m.life == life && !s.closed {
+				then()
+			}
+		})
+	})
+}
+
+func (s *Sim) keepLog(m *machine, proc Process) {
+	for _, line := range proc.Log() {
+		s.logLine(m, line)
+	}
+	s.dirty = true
+}
+
+// route tells the Runner who may have traffic, if that has changed.
+func (s *Sim) route(name string) {
+	if s.Runner == nil {
+		return
+	}
+	s.routeMu.Lock()
+	defer s.routeMu.Unlock()
+	s.mu.Lock()
+	backends := s.backends(name)
+	same := slices.Equal(backends, s.routed[name])
+	s.routed[name] = backends
+	s.mu.Unlock()
+	if !same {
+		s.Runner.Route(name, slices.Clone(backends))
+	}
+}
+
+// backends are the started, uncordoned machines of an app with a service, all
+// of whose service checks pass.
+func (s *Sim) backends(name string) []Backend {
+	var out []Backend
+	if s.closed || s.world.Apps[name] == nil {
+		return nil
+	}
+	for _, m := range s.world.Apps[name].sorted() {
+		c := m.config()
+		if m.View.State == "started" && !m.View.Cordoned && m.proc != nil && c.port() != 0 && passing(m, c) {
+			out = append(out, Backend{Machine: m.View.ID, Process: m.proc, Port: c.port()})
+		}
+	}
+	return out
+}
