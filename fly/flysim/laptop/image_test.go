@@ -113,7 +113,7 @@ func TestNoProgramIsTakenFromOutsideTheImage(t *testing.T) {
 	l := open(t, t.TempDir())
 	ref := push(t, l, "shop", imageOf(t, v1.Config{Entrypoint: []string{"/sh"}}, layerOf(t,
 		entry{Name: "here", Type: tar.TypeSymlink, Link: "."},
-		entry{Name: "sh", Type: tar.TypeSymlink, Link: "here/../../../../../../../../../../../../../../bin/sh"})))
+		entry{Name: "sh", Type: tar.TypeSymlink, Link: strings.Repeat("here/", 30) + strings.Repeat("../", 30) + "bin/sh"})))
 	_, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m1", Config: configOf(t, ref, nil)})
 	if err == nil || !strings.Contains(err.Error(), "has no program /sh") {
 		t.Errorf("got %v", err)

@@ -169,6 +169,21 @@ func TestStopKillsTheWholeGroupAfterTheTimeout(t *testing.T) {
 	await(t, "the child's end", child)
 }
 
+func TestAMachineThatEndsTakesItsChildrenAlong(t *testing.T) {
+	l := open(t, t.TempDir())
+	port, err := l.ports.lease()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, l, "m1", pushServer(t, l), map[string]string{"CHILD_PORT": strconv.Itoa(port)})
+	until(t, func() bool { return listens(loopback(port)) })
+	child := ended(t, loopback(port))
+	if err := p.Stop(t.Context(), "SIGTERM", time.Minute); err != nil { // it alone is asked
+		t.Fatal(err)
+	}
+	await(t, "the child's end", child)
+}
+
 func TestStopGivesUpWaitingWithItsContext(t *testing.T) {
 	l := open(t, t.TempDir())
 	p := start(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1"})
@@ -225,6 +240,12 @@ func TestSuddenDeathLeavesNoProcess(t *testing.T) {
 	if !canSeeEnvironments() {
 		t.Skip("needs Linux: elsewhere a machine ends when the folder's next owner comes, its children may not")
 	}
+	for name, daemon := range map[string]string{"a child in its group": "", "a child that left it": "1"} {
+		t.Run(name, func(t *testing.T) { testSuddenDeath(t, daemon) })
+	}
+}
+
+func testSuddenDeath(t *testing.T, daemon string) {
 	dir := t.TempDir()
 	l := open(t, dir)
 	image := pushServer(t, l)
@@ -239,7 +260,7 @@ func TestSuddenDeathLeavesNoProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	owner := exec.Command(exe, dir, string(configOf(t, image, map[string]string{"STUBBORN": "1", "CHILD_PORT": strconv.Itoa(port)})))
+	owner := exec.Command(exe, dir, string(configOf(t, image, map[string]string{"STUBBORN": "1", "DAEMON": daemon, "CHILD_PORT": strconv.Itoa(port)})))
 	owner.Env = append(os.Environ(), "LAPTOP_TEST_ROLE=owner")
 	owner.Stderr = os.Stderr
 	out, err := owner.StdoutPipe()
