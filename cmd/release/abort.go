@@ -35,6 +35,7 @@ its end, and the exit code says how it ended: 1 stopped, 3 rolled back.`,
 	}
 	cmd.Flags().BoolVar(&c.wait, "wait", false, "follow the release until it is over")
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "with --wait: write how it ended as JSON")
+	cmd.ValidArgsFunction = c.releases()
 	return cmd
 }
 

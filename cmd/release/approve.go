@@ -19,6 +19,9 @@ import (
 // commitLimit is how many commits are read to show what is approved.
 const commitLimit = 200
 
+// errNotApproved: a person was asked and did not say yes.
+var errNotApproved = errors.New("not approved; the release goes on waiting")
+
 // decision is what approve and reject share.
 type decision struct {
 	*env
@@ -77,6 +80,7 @@ func (c *decision) flags(cmd *cobra.Command) {
 	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
 	f.StringVar(&c.planned, "plan", "", "decide only on the plan with this `HASH` (8 or more of its digits)")
 	f.BoolVar(&c.asJSON, "json", false, "write the decision as JSON")
+	cmd.ValidArgsFunction = c.releases()
 }
 
 func (c decision) run(ctx context.Context) error {
@@ -110,7 +114,7 @@ func (c decision) run(ctx context.Context) error {
 	if !c.yes {
 		yes, err := c.confirm(ctx, fmt.Sprintf("Approve plan %s for %s, as %s?", shortHash(given.Plan), seen.Gate.Environment, given.By))
 		if err != nil || !yes {
-			return &exit{code: exitFailed, err: errors.New("not approved; the release goes on waiting")}
+			return &exit{code: exitFailed, err: errNotApproved}
 		}
 	}
 	return c.give(ctx, s, seen, given)

@@ -43,7 +43,7 @@ Not every choice is there each time.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.run(cmd.Context(), args[0], release.Choice(args[1]))
 		},
-		ValidArgs: []string{string(release.Retry), string(release.GoBack), string(release.Keep), string(release.Abandon)},
+		ValidArgsFunction: c.releases(string(release.Retry), string(release.GoBack), string(release.Keep), string(release.Abandon)),
 	}
 	cmd.Flags().StringVar(&c.reason, "reason", "", "why, in a `SENTENCE`")
 	cmd.Flags().StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")

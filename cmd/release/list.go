@@ -44,9 +44,13 @@ func (c list) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	project := c.here()
+	if project == nil && c.worktree() != "" && !c.all {
+		c.warn("the files here are wrong (release check says how): these are the releases of all projects")
+	}
 	query := fmt.Sprintf("WorkflowType = '%s'", release.ReleaseWorkflow)
-	if p := c.here(); p != nil && !c.all {
-		query += fmt.Sprintf(" AND %s = '%s'", release.AttrProject, strings.ReplaceAll(p.Name, "'", ""))
+	if project != nil && !c.all {
+		query += fmt.Sprintf(" AND %s = '%s'", release.AttrProject, strings.ReplaceAll(project.Name, "'", ""))
 	}
 	entries, err := s.entries(ctx, query, c.limit)
 	if err != nil {

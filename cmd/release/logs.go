@@ -33,6 +33,7 @@ recorded it.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args) },
 	}
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write them as JSON")
+	cmd.ValidArgsFunction = c.releases("test", "build")
 	return cmd
 }
 

@@ -25,6 +25,17 @@ type sight struct {
 	Cost  *view.Cost `json:"cost,omitempty"`
 }
 
+// stranded stands in for an outcome where a workflow did not end by itself.
+const stranded = release.Outcome("stranded")
+
+// shown is the status as people should read it.
+func (s sight) shown() release.Status {
+	if s.Failed != "" && s.Outcome == "" {
+		s.Outcome = stranded
+	}
+	return s.Status
+}
+
 // over says whether the workflow has ended.
 func (s sight) over() bool { return s.Outcome != "" || s.Failed != "" }
 

@@ -28,6 +28,7 @@ or of Temporal Cloud.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
 	}
 	cmd.Flags().BoolVar(&c.print, "print", false, "print it only")
+	cmd.ValidArgsFunction = c.releases()
 	return cmd
 }
 

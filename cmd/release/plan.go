@@ -41,6 +41,7 @@ itself plans again, with its digest, and asks for approval of that plan only.`,
 	}
 	cmd.Flags().StringVar(&c.to, "to", "", "the `ENVIRONMENT` to plan for")
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write the plan as JSON")
+	offer(cmd, "to", c.environments())
 	return cmd
 }
 

@@ -41,6 +41,8 @@ needs a --reason, which is recorded.`,
 	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
 	f.BoolVar(&c.wait, "wait", false, "follow it until it is over; the exit code says how it ended")
 	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait how it ended, as JSON")
+	cmd.ValidArgsFunction = c.environments()
+	offer(cmd, "to", c.releases())
 	return cmd
 }
 

@@ -26,6 +26,7 @@ func TestReleases(t *testing.T) {
 	w.takenBack()
 	w.drawn()
 	w.held()
+	w.stranded()
 }
 
 // firstRelease goes all the way, with one approval at a terminal.
@@ -149,6 +150,23 @@ func (w *world) held() {
 	w.want(exitOK, []string{"decide", id, "keep", "--reason", "it is replaced by hand"}, "keep, by Ada")
 	w.sim.ClearFaults()
 	w.want(exitPerson, []string{"watch", id}, "kept: shop "+id)
+}
+
+// stranded: given up while neither new nor back.
+func (w *world) stranded() {
+	id := w.change("lost")
+	start := w.begin("start", "--wait", "--by", "Bob")
+	start.says("production waits for 1 approval")
+	const update = "POST /v1/apps/{app}/machines/{id}"
+	w.sim.Inject(flysim.Fault{Route: update, Times: 1, Effect: flysim.NeverPasses})
+	w.sim.Inject(flysim.Fault{Route: update, Status: 422, Body: `{"error":"no such image any more"}`})
+	w.want(exitOK, []string{"approve", id, "--yes"})
+	start.wait().want(w.t, exitPerson, "release decide "+id+" abandon")
+	w.want(exitOK, []string{"decide", id, "abandon", "--reason", "the app is retired"}, "abandon, by Ada")
+	w.sim.ClearFaults()
+	w.want(exitPerson, []string{"watch", id}, "stranded: shop "+id, "Why")
+	w.want(exitOK, []string{"list"}, "✗  "+id, "stranded")
+	w.want(exitOK, []string{"status", id, "--json"}, `"failed": "`)
 }
 
 // drawn: on a terminal the block updates in place.

@@ -22,6 +22,7 @@ type start struct {
 	to, branch, repo, by string
 	apps                 []string
 	wait, asJSON         bool
+	bake                 *release.Duration // in place of what release.toml says: the demo is short
 }
 
 func newStart(e *env) *cobra.Command {
@@ -56,37 +57,48 @@ attaches to the release that runs.`,
 	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
 	f.BoolVar(&c.wait, "wait", false, "follow the release until it is over; the exit code says how it ended")
 	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait how it ended, as JSON")
+	offer(cmd, "to", c.environments())
+	offer(cmd, "app", e.apps())
 	return cmd
 }
 
 func (c start) run(ctx context.Context, revision string) error {
-	src, err := c.source(ctx, revision)
+	request, path, err := c.request(ctx, revision)
 	if err != nil {
 		return err
-	}
-	path, err := c.path(src.project)
-	if err != nil {
-		return err
-	}
-	options, err := c.temporalOptions()
-	if err != nil {
-		return err
-	}
-	repository, err := c.repository(ctx, src, c.repo, (&server{address: options.HostPort}).local())
-	if err != nil {
-		return err
-	}
-	c.doubts(ctx, src, repository)
-	slices.Sort(c.apps)
-	request := release.Request{
-		Project: src.project.Name, Repository: repository, Revision: src.revision, Apps: slices.Compact(c.apps),
-		To: path[len(path)-1].Name, By: c.whoami(ctx, c.by), Version: version(),
 	}
 	s, err := c.temporal(ctx)
 	if err != nil {
 		return err
 	}
-	return c.begin(ctx, s, release.ID(request.Project, request.Revision), request, names(path), c.wait, c.asJSON)
+	return c.begin(ctx, s, release.ID(request.Project, request.Revision), request, path, c.wait, c.asJSON)
+}
+
+// request is what the flags ask for, and the environments on its path.
+func (c start) request(ctx context.Context, revision string) (request release.Request, path []string, err error) {
+	src, err := c.source(ctx, revision)
+	if err != nil {
+		return request, nil, err
+	}
+	environments, err := c.path(src.project)
+	if err != nil {
+		return request, nil, err
+	}
+	options, err := c.temporalOptions()
+	if err != nil {
+		return request, nil, err
+	}
+	repository, err := c.repository(ctx, src, c.repo, (&server{address: options.HostPort}).local())
+	if err != nil {
+		return request, nil, err
+	}
+	c.doubts(ctx, src, repository)
+	slices.Sort(c.apps)
+	path = names(environments)
+	return release.Request{
+		Project: src.project.Name, Repository: repository, Revision: src.revision, Apps: slices.Compact(c.apps),
+		To: path[len(path)-1], By: c.whoami(ctx, c.by), Version: version(), Bake: c.bake,
+	}, path, nil
 }
 
 // path is the way that the flags ask for, through environments and apps that
@@ -137,24 +149,13 @@ type begun struct {
 	Page     string `json:"page"`
 }
 
-// begin starts a release, or attaches to the one that runs if that is the same.
+// begin starts a release, or attaches to the one that runs, and follows it or
+// says how that is done.
 func (e *env) begin(ctx context.Context, s *server, id string, request release.Request, path []string, wait, asJSON bool) error {
-	run, err := s.execute(ctx, id, request, path)
-	attached := false
-	var already *serviceerror.WorkflowExecutionAlreadyStarted
-	if errors.As(err, &already) {
-		run, err = s.attach(ctx, id, already.RunId, request)
-		attached = true
-	}
+	run, attached, err := e.launch(ctx, s, id, request, path)
 	if err != nil {
 		return err
 	}
-	if attached {
-		e.say("it is under way already: attached to %s", view.Ref(id))
-	} else {
-		e.say("started: %s to %s", what(request), strings.Join(path, ", then "))
-	}
-	e.say("  %s", s.page(id, run))
 	if wait {
 		return e.follow(ctx, s, id, run, asJSON)
 	}
@@ -164,6 +165,26 @@ func (e *env) begin(ctx context.Context, s *server, id string, request release.R
 	e.say("  release watch %s", view.Ref(id))
 	fmt.Fprintln(e.stdout, view.Ref(id))
 	return nil
+}
+
+// launch starts a release, or attaches to the one that runs if that is the same.
+func (e *env) launch(ctx context.Context, s *server, id string, request release.Request, path []string) (run string, attached bool, err error) {
+	run, err = s.execute(ctx, id, request, path)
+	var already *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &already) {
+		run, err = s.attach(ctx, id, already.RunId, request)
+		attached = true
+	}
+	if err != nil {
+		return "", false, err
+	}
+	if attached {
+		e.say("it is under way already: attached to %s", view.Ref(id))
+	} else {
+		e.say("started: %s to %s", what(request), strings.Join(path, ", then "))
+	}
+	e.say("  %s", s.page(id, run))
+	return run, attached, nil
 }
 
 // what is what a request asks for, in a line.

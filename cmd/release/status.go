@@ -38,6 +38,7 @@ each phase took, decisions, what it waits for, and what it cost.`,
 		},
 	}
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write it as JSON")
+	cmd.ValidArgsFunction = c.releases()
 	return cmd
 }
 

@@ -85,7 +85,8 @@ func (s *server) unreachable(ctx context.Context, why error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("Temporal does not answer at %s: %w; start one with `release dev`, or set TEMPORAL_ADDRESS", s.address, why) //nolint:staticcheck // a name
+	//lint:ignore ST1005 Temporal is a name
+	return fmt.Errorf("Temporal does not answer at %s: %w; start one with `release dev`, or set TEMPORAL_ADDRESS", s.address, why)
 }
 
 // dialError is the innermost reason: "connection refused".

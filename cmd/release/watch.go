@@ -45,6 +45,7 @@ person may decide, and ends with exit code 5.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
 	}
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write the last status to standard output as JSON")
+	cmd.ValidArgsFunction = c.releases()
 	return cmd
 }
 
@@ -74,15 +75,14 @@ type follower struct {
 	leave   context.CancelFunc // the rollout
 	news    chan struct{}
 	away    chan error // Temporal does not answer: nil, it does again
+	// until, if set, ends the watching early.
+	until func(sight) bool
 }
 
 // follow watches a release until it is over, held, or ctx ends, and reports.
 // Its error is an exit with the code that stands for the end.
 func (e *env) follow(ctx context.Context, s *server, id, run string, asJSON bool) error {
-	f := &follower{
-		env: e, server: s, id: id, run: run, style: e.style(e.stderr),
-		news: make(chan struct{}, 1), away: make(chan error, 1),
-	}
+	f := newFollower(e, s, id, run)
 	err := f.watch(ctx)
 	if ctx.Err() != nil {
 		e.say("detached: the release goes on; `release watch %[1]s` follows it again, `release abort %[1]s` stops it", view.Ref(id))
@@ -95,6 +95,13 @@ func (e *env) follow(ctx context.Context, s *server, id, run string, asJSON bool
 		return err
 	}
 	return exitWith(f.last.code())
+}
+
+func newFollower(e *env, s *server, id, run string) *follower {
+	return &follower{
+		env: e, server: s, id: id, run: run, style: e.style(e.stderr),
+		news: make(chan struct{}, 1), away: make(chan error, 1),
+	}
 }
 
 func exitWith(code int) error {
@@ -110,14 +117,17 @@ func (e *env) report(ctx context.Context, s *server, seen sight, asJSON bool) er
 	if asJSON {
 		return e.json(seen)
 	}
-	fmt.Fprint(e.stdout, view.Report(seen.Status, *seen.Cost, e.now(), e.style(e.stdout)))
+	fmt.Fprint(e.stdout, view.Report(seen.shown(), *seen.Cost, e.now(), e.style(e.stdout)))
 	fmt.Fprintf(e.stdout, "\n%s\n", seen.Page)
 	e.blindly(seen)
 	return nil
 }
 
+// watch shows what happens until the release is over or held, or until says so.
+// It may be called again, and goes on where it was.
 func (f *follower) watch(ctx context.Context) error {
-	if err := f.look(ctx); err != nil || f.last.over() || f.last.Held != nil {
+	f.rollout, f.drawn = "", 0
+	if err := f.look(ctx); err != nil || f.enough() {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -140,11 +150,16 @@ func (f *follower) watch(ctx context.Context) error {
 		case <-tick.C:
 			f.draw()
 		case <-f.news:
-			if err := f.look(ctx); err != nil || f.last.over() || f.last.Held != nil {
+			if err := f.look(ctx); err != nil || f.enough() {
 				return err
 			}
 		}
 	}
+}
+
+// enough says whether there is nothing more to wait for.
+func (f *follower) enough() bool {
+	return f.last.over() || f.last.Held != nil || f.until != nil && f.until(f.last)
 }
 
 // chase follows the rollout under way too, if there is another one now.
@@ -215,7 +230,9 @@ func pause(ctx context.Context, d time.Duration) {
 
 // look asks where the release is, and shows it.
 func (f *follower) look(ctx context.Context) error {
-	pause(ctx, breath)
+	if f.last.ID != "" {
+		pause(ctx, breath)
+	}
 	seen, err := f.server.look(ctx, f.id, f.run)
 	if err != nil {
 		if f.last.ID != "" && ctx.Err() == nil { // it answered before: it will again
@@ -262,7 +279,7 @@ func (f *follower) print(seen sight) {
 	if before.Started.IsZero() || f.last.Blind {
 		before.ID = ""
 	}
-	for _, line := range view.Lines(before, seen.Status) {
+	for _, line := range view.Lines(before, seen.shown()) {
 		f.say("%s %s", f.now().Format(time.TimeOnly), line)
 	}
 }
@@ -272,7 +289,7 @@ func (f *follower) draw() {
 	if !f.errTerminal || f.last.ID == "" || f.last.Blind {
 		return
 	}
-	block := view.Live(f.last.Status, f.now(), f.style)
+	block := view.Live(f.last.shown(), f.now(), f.style)
 	f.clear()
 	fmt.Fprint(f.stderr, block)
 	f.drawn = strings.Count(block, "\n")

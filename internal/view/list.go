@@ -34,7 +34,7 @@ func List(entries []Entry, now time.Time, style Style) string {
 		if word == "" {
 			word = phase(release.Phase(e.Phase), e.Environment)
 			if !e.Ended.IsZero() {
-				sign, h, word = "✗", red, "failed"
+				sign, h, word = "✗", red, "stranded"
 			}
 		}
 		end := e.Ended

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/serviceerror"
+
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+)
+
+type workerCommand struct {
+	*env
+	only, registry string
+	builds         int
+}
+
+func newWorker(e *env) *cobra.Command {
+	c := workerCommand{env: e}
+	cmd := &cobra.Command{
+		Use:   "worker",
+		Short: "Do the work of releases, for a Temporal and a Fly that run elsewhere",
+		Long: `Worker does what releases ask for: it keeps their process going, runs tests,
+builds images, changes machines. Any number of them may run. One that dies loses
+nothing; another goes on with its work.
+
+It needs a Temporal (TEMPORAL_ADDRESS and the others), git, a Go toolchain in
+PATH where it builds, and a Fly token that opens every Fly app of the projects:
+FLY_API_TOKEN, as "fly tokens create org" prints it.
+
+A worker that may touch production need not be one that runs a repository's
+tests: --only release is the process and everything that touches Fly,
+--only release-build is checkouts, tests and builds, and pushes images.`,
+		Example: `  release worker
+  release worker --only release
+  release worker --only release-build --builds 4 --registry registry.example.com/shop`,
+		Args: args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.only, "only", "", "work on this task `QUEUE` only: release or release-build")
+	f.IntVar(&c.builds, "builds", 2, "run `N` tests and builds at a time")
+	f.StringVar(&c.registry, "registry", "", "push images to this `HOST` or HOST/PATH; Fly's own registry, unless given")
+	return cmd
+}
+
+func (c workerCommand) run(ctx context.Context) error {
+	queues := []string{release.TaskQueue, release.BuildQueue}
+	if c.only != "" && !slices.Contains(queues, c.only) {
+		return usage("--only %q: there are: %s", c.only, strings.Join(queues, ", "))
+	}
+	if c.builds < 1 {
+		return usage("--builds %d: it must be 1 or more", c.builds)
+	}
+	place := c.fly()
+	if place.Token == "" {
+		return errors.New("no Fly token: set FLY_API_TOKEN to one that opens every Fly app of the projects; `fly tokens create org` makes one")
+	}
+	if err := os.MkdirAll(c.stateDir(), 0o700); err != nil {
+		return fmt.Errorf("keep checkouts and logs: %w; RELEASE_STATE_DIR chooses another place", err)
+	}
+	environ, err := c.toolchain(ctx, c.stateDir())
+	if err != nil && c.only != release.TaskQueue {
+		return err
+	}
+	s, err := c.temporal(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := c.register(ctx, s); err != nil {
+		return err
+	}
+	broken := make(chan error, 2) // one for each queue
+	w := worker.New(s.Client, realActivities(c.env, place, c.registry, environ), worker.Options{
+		Only: c.only, Builds: c.builds, OnFatal: func(err error) {
+			select {
+			case broken <- err:
+			default:
+			}
+		},
+	})
+	if err := w.Start(); err != nil {
+		return s.said(ctx, "start a worker", err)
+	}
+	if c.only != "" {
+		queues = []string{c.only}
+	}
+	c.say("ready: works on %s of namespace %s at %s", strings.Join(queues, " and "), s.namespace, s.address)
+	select {
+	case err = <-broken:
+		err = s.said(ctx, "the worker can't go on", err)
+	case <-ctx.Done():
+		c.say("stopping: what is in hand may finish or is left to another worker")
+	}
+	w.Stop()
+	return err
+}
+
+// register adds the search attributes that a namespace lacks. Who may not says
+// so and goes on: somebody else may have done it.
+func (c workerCommand) register(ctx context.Context, s *server) error {
+	call, cancel := context.WithTimeout(ctx, 2*dialLimit)
+	defer cancel()
+	known, err := s.OperatorService().ListSearchAttributes(call, &operatorservice.ListSearchAttributesRequest{Namespace: s.namespace})
+	missing := map[string]enums.IndexedValueType{}
+	for _, name := range attributes() {
+		if _, ok := known.GetCustomAttributes()[name]; !ok {
+			missing[name] = enums.INDEXED_VALUE_TYPE_KEYWORD
+		}
+	}
+	if err == nil && len(missing) > 0 {
+		_, err = s.OperatorService().AddSearchAttributes(call, &operatorservice.AddSearchAttributesRequest{
+			Namespace: s.namespace, SearchAttributes: missing,
+		})
+	}
+	var denied *serviceerror.PermissionDenied
+	var unimplemented *serviceerror.Unimplemented
+	if errors.As(err, &denied) || errors.As(err, &unimplemented) {
+		c.warn("this worker may not register search attributes (%v); releases need them: temporal operator search-attribute create --type Keyword --name %s", err, strings.Join(attributes(), " --name "))
+		return nil
+	}
+	return s.said(ctx, "register search attributes", err)
+}
