@@ -248,6 +248,7 @@ func TestSuddenDeathLeavesNoProcess(t *testing.T) {
 func testSuddenDeath(t *testing.T, daemon string) {
 	dir := t.TempDir()
 	l := open(t, dir)
+	defer func() { _ = endMarked(l.marker) }() // where the test fails, it leaves nobody behind
 	image := pushServer(t, l)
 	port, err := l.ports.lease()
 	if err != nil {
