@@ -169,7 +169,7 @@ func TestRealProcesses(t *testing.T) {
 		t.Errorf("exit %+v %v", x, ok)
 	}
 	lines, err := c.Logs(t.Context(), "shop", "m1")
-	if err != nil || len(lines) == 0 || lines[len(lines)-1].Message != "secret-value" {
+	if err != nil || len(lines) != 6 || lines[5].Message != "secret-value" { // two lines of each of three processes
 		t.Errorf("log %+v, %v", lines, err)
 	}
 
