@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/git"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/release"
 )
@@ -106,14 +107,15 @@ func refused(kind string, err error, details ...any) error {
 	return temporal.NewNonRetryableApplicationError(err.Error(), kind, err, details...)
 }
 
-// classify tells Temporal which of Fly's answers time will not cure. The rest
+// classify tells Temporal which answers of Fly and git time will not cure. The rest
 // is tried again: after looking, because every activity looks first.
 func classify(err error) error {
 	var app *temporal.ApplicationError
 	switch {
 	case err == nil, errors.As(err, &app):
 		return err
-	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound), errors.Is(err, fly.ErrUnauthorized):
+	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound), errors.Is(err, fly.ErrUnauthorized),
+		errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository):
 		return refused(release.KindRefused, err)
 	}
 	var answer *fly.Error

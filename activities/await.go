@@ -148,10 +148,14 @@ func (a *Activities) lastLines(ctx context.Context, app, machine string) (last [
 	return last
 }
 
+// settles is how long a machine is given to leave a passing state. One that
+// does not is stuck, and a change may be just what it needs.
+const settles = 90 * time.Second
+
 // settled waits until m is in no state that passes by itself. Deciding from a
 // passing state is how machines are left stopped.
 func (a *Activities) settled(ctx context.Context, s release.Step, m fly.Machine) (fly.Machine, error) {
-	for transitional(m.State) {
+	for begun := time.Now(); transitional(m.State) && time.Since(begun) < settles; {
 		if err := pause(ctx, a.poll()); err != nil {
 			return m, err
 		}

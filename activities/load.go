@@ -24,7 +24,7 @@ func (a *Activities) LoadProject(ctx context.Context, in Source) (release.Projec
 	defer beat(ctx)()
 	files, err := a.Git.Files(ctx, in.Repository, in.Revision.Commit)
 	if err != nil {
-		return release.Project{}, err
+		return release.Project{}, classify(err)
 	}
 	project, _, err := config.Load(files)
 	if err != nil {

@@ -58,7 +58,7 @@ func (a *Activities) RunTest(ctx context.Context, in TestInput) (release.TestRes
 		return result, refused(release.KindTest, failed, result)
 	}
 	result.Passed = err == nil
-	return result, err
+	return result, classify(err)
 }
 
 // A testError is a test that failed, rather than one that could not be run.
@@ -142,9 +142,9 @@ func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.Bui
 	var failed *image.BuildError
 	if errors.As(err, &failed) {
 		result.Tail = excerpt(result.Tail+"\n"+failed.Error(), tailBytes)
-		return result, refused(release.KindBuild, fmt.Errorf("app %s does not build: %s", in.App.Name, failed), result)
+		return result, refused(release.KindBuild, fmt.Errorf("app %s does not build: %s", in.App.Name, failed.Reason), result)
 	}
-	return result, err
+	return result, classify(err)
 }
 
 // An output is kept whole in a file of the worker's, and its end in memory.

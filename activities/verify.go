@@ -33,6 +33,9 @@ type Aim struct {
 type VerifyInput struct {
 	Aims []Aim            `json:"aims"`
 	For  release.Duration `json:"for,omitempty"` // 0: until it is sure
+	// Within is how long a target may take to become what it should be: what
+	// is bad before that may still become good, as a proxy learns of machines.
+	Within release.Duration `json:"within,omitempty"`
 }
 
 // Verify looks at every target, machine by machine and from outside, until it
@@ -47,7 +50,7 @@ func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verd
 	var wg sync.WaitGroup
 	for i, aim := range in.Aims {
 		wg.Go(func() {
-			verdicts[i] = a.verify(ctx, aim, time.Duration(in.For))
+			verdicts[i] = a.verify(ctx, aim, in)
 			if verdicts[i].Health == release.Unhealthy {
 				cancel() // one bad target is enough: the way back starts now
 			}
@@ -62,8 +65,9 @@ func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verd
 	return verdicts, context.Cause(ctx)
 }
 
-func (a *Activities) verify(ctx context.Context, aim Aim, during time.Duration) release.Verdict {
+func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput) release.Verdict {
 	begun, good, bad := time.Now(), 0, 0
+	during, within := time.Duration(in.For), time.Duration(in.Within)
 	every := min(verifyEvery, a.poll())
 	for {
 		v := a.look(ctx, aim)
@@ -77,11 +81,11 @@ func (a *Activities) verify(ctx context.Context, aim Aim, during time.Duration) 
 		}
 		past := time.Since(begun)
 		switch {
-		case bad >= badInARow:
+		case bad >= badInARow && past >= within:
 			return a.withLogs(ctx, aim, v)
 		case good >= inARow && past >= during:
 			return v
-		case past > during+unsureFor:
+		case past > max(during, within)+unsureFor:
 			v.Health = release.Unknown
 			return v
 		}

@@ -72,7 +72,7 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 
 // verify looks until it is sure that every target is what the plan wants.
 func (r *roller) verify(ctx workflow.Context) error {
-	return r.look(ctx, release.Verifying, 0)
+	return r.look(ctx, release.Verifying, activities.VerifyInput{Within: release.Duration(proxyLearns)})
 }
 
 // bake goes on looking, under traffic.
@@ -80,27 +80,22 @@ func (r *roller) bake(ctx workflow.Context) error {
 	if r.in.Bake <= 0 {
 		return nil
 	}
-	return r.look(ctx, release.Baking, r.in.Bake)
+	return r.look(ctx, release.Baking, activities.VerifyInput{For: r.in.Bake})
 }
 
 // look verifies for as long as asked. What is unknown is a person's to decide.
-func (r *roller) look(ctx workflow.Context, phase release.Phase, during release.Duration) error {
+func (r *roller) look(ctx workflow.Context, phase release.Phase, in activities.VerifyInput) error {
+	in.Aims = r.aims(r.in.Plan.First())
 	for {
 		r.enter(ctx, phase)
-		var verdicts []release.Verdict
-		err := workflow.ExecuteActivity(waiting(ctx, string(phase)+" "+r.in.Plan.Environment, time.Duration(during)+10*time.Minute), act.Verify,
-			activities.VerifyInput{Aims: r.aims(r.in.Plan.First()), For: during}).Get(ctx, &verdicts)
+		verdicts, err := r.verdicts(ctx, in)
 		if err != nil {
 			return err
 		}
-		r.status.Environments[0].Verdicts = verdicts
-		is := func(h release.Health) bool {
-			return slices.ContainsFunc(verdicts, func(v release.Verdict) bool { return v.Health == h })
-		}
-		if is(release.Unhealthy) {
+		if has(verdicts, release.Unhealthy) {
 			return &unhealthy{phase, verdicts}
 		}
-		if !is(release.Unknown) {
+		if !has(verdicts, release.Unknown) {
 			return nil
 		}
 		err = r.hold(ctx, &unhealthy{phase, verdicts}, release.Retry, release.GoBack, release.Keep, release.Abandon)
@@ -108,6 +103,20 @@ func (r *roller) look(ctx workflow.Context, phase release.Phase, during release.
 			return err
 		}
 	}
+}
+
+func (r *roller) verdicts(ctx workflow.Context, in activities.VerifyInput) (verdicts []release.Verdict, err error) {
+	long := time.Duration(in.For) + time.Duration(in.Within) + 10*time.Minute
+	summary := "is every target of " + r.in.Plan.Environment + " as it should be?"
+	err = workflow.ExecuteActivity(waiting(ctx, summary, long), act.Verify, in).Get(ctx, &verdicts)
+	if err == nil {
+		r.status.Environments[0].Verdicts = verdicts
+	}
+	return verdicts, err
+}
+
+func has(verdicts []release.Verdict, h release.Health) bool {
+	return slices.ContainsFunc(verdicts, func(v release.Verdict) bool { return v.Health == h })
 }
 
 // unhealthy is a target that is bad, or of which nobody knows.
@@ -171,12 +180,42 @@ func (r *roller) mustBeBack(ctx workflow.Context) error {
 	if !now.Plan.Empty() {
 		return fmt.Errorf("it still differs: %s", strings.Join(now.Differences, "; "))
 	}
+	if verdicts, err := r.verdicts(ctx, r.asBefore()); err != nil {
+		return err
+	} else if has(verdicts, release.Unhealthy) || has(verdicts, release.Unknown) {
+		return &unhealthy{release.RollingBack, verdicts}
+	}
 	r.status.Notes = append(r.status.Notes, now.Recreated...)
 	for _, d := range now.Differences {
 		r.note("not touched: %s", d)
 	}
 	return nil
 }
+
+// asBefore is what every target should be once its baseline is back: on its
+// configs, and as healthy as it was. A machine that was not well before the
+// rollout need not be well after it.
+func (r *roller) asBefore() (in activities.VerifyInput) {
+	for _, b := range r.baselines {
+		goal := b.State
+		goal.Machines = slices.Clone(goal.Machines)
+		well := len(goal.Machines) > 0
+		for i, m := range goal.Machines {
+			if !m.Healthy() {
+				goal.Machines[i].State, well = "", false
+			}
+		}
+		aim := activities.Aim{Goal: goal}
+		if well {
+			aim.Probe = b.Probe
+		}
+		in.Aims, in.Within = append(in.Aims, aim), max(in.Within, b.Wait, release.Duration(proxyLearns))
+	}
+	return in
+}
+
+// proxyLearns is how long Fly's proxy may take to know of a machine.
+const proxyLearns = 30 * time.Second
 
 var (
 	errGoBack  = errors.New("rolled back by word of a person")

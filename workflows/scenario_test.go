@@ -13,10 +13,13 @@ import (
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/interceptor"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/testsuite"
 	sdkworker "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
@@ -99,9 +102,21 @@ func (r repo) Checkout(ctx context.Context, _, _ string, fn func(string) error) 
 
 // A recipe "builds" by knowing the digest: what is built is no part of the
 // process. The real builder is tested where it is, and in the stories.
-type recipe struct{ fails error }
+type recipe struct {
+	fails error
+	takes time.Duration
+	over  <-chan struct{} // the end of the scenario
+}
 
-func (b recipe) Build(_ context.Context, src image.Source, req image.Request) (release.Image, error) {
+func (b recipe) Build(ctx context.Context, src image.Source, req image.Request) (release.Image, error) {
+	if b.takes > 0 {
+		select {
+		case <-time.After(b.takes):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-b.over:
+		}
+	}
 	version := "v1"
 	for _, v := range []string{"v1", "v2", "v3"} {
 		if src.Revision.Commit == commitOf(v) {
@@ -113,11 +128,16 @@ func (b recipe) Build(_ context.Context, src image.Source, req image.Request) (r
 
 // A scenario is one release against one simulated Fly.
 type scenario struct {
-	t   *testing.T
-	env *testsuite.TestWorkflowEnvironment
-	sim *flysim.Sim
-	act *activities.Activities
-	req release.Request
+	t    *testing.T
+	env  *testsuite.TestWorkflowEnvironment
+	sim  *flysim.Sim
+	act  *activities.Activities
+	req  release.Request
+	over <-chan struct{} // closed when the scenario has ended
+	// mayBeHeld: somebody will answer if the rollout is held.
+	mayBeHeld bool
+	// refused says why, of decisions that the update's validator refused.
+	refused map[release.Decision]string
 }
 
 // newScenario must be called in a synctest bubble, where time costs nothing.
@@ -125,7 +145,7 @@ func newScenario(t *testing.T, r repo) *scenario {
 	t.Helper()
 	suite := new(testsuite.WorkflowTestSuite)
 	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
-	s := &scenario{t: t, env: suite.NewTestWorkflowEnvironment(), sim: &flysim.Sim{
+	s := &scenario{t: t, refused: map[release.Decision]string{}, env: suite.NewTestWorkflowEnvironment(), sim: &flysim.Sim{
 		Latency: flysim.Latency{API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second, Check: time.Second, Stop: time.Second},
 	}}
 	t.Cleanup(s.sim.Close)
@@ -143,7 +163,15 @@ func newScenario(t *testing.T, r repo) *scenario {
 	s.env.RegisterWorkflow(workflows.Rollout)
 	s.env.RegisterActivity(s.act)
 	s.env.SetTestTimeout(1000 * time.Hour)
-	s.env.SetWorkerOptions(sdkworker.Options{DeadlockDetectionTimeout: time.Hour})
+	s.env.SetWorkerOptions(sdkworker.Options{
+		DeadlockDetectionTimeout:     1000 * time.Hour,
+		MaxHeartbeatThrottleInterval: 2 * time.Second,
+		Interceptors:                 []interceptor.WorkerInterceptor{&oneClock{}},
+	})
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	s.over = over
+	s.env.RegisterActivityWithOptions(func() error { <-over; return nil }, activity.RegisterOptions{Name: "clock"})
 	s.req = release.Request{Project: "shop", Repository: "https://example.com/shop.git", By: "ana", Revision: revision("v1")}
 	return s
 }
@@ -164,6 +192,54 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil
+}
+
+// oneClock keeps the test environment on the bubble's clock. By itself it skips
+// workflow timers and the time between two attempts of an activity, and then
+// Fly, which lives in the bubble, would not get older meanwhile. It does not
+// skip while an activity runs: so one does, all the time.
+type oneClock struct {
+	interceptor.WorkerInterceptorBase
+}
+
+func (*oneClock) InterceptWorkflow(ctx workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	in := &oneClockWorkflow{}
+	in.Next = next
+	return in
+}
+
+type oneClockWorkflow struct {
+	interceptor.WorkflowInboundInterceptorBase
+}
+
+func (w *oneClockWorkflow) Init(out interceptor.WorkflowOutboundInterceptor) error {
+	patient := &patientWorkflow{}
+	patient.Next = out
+	return w.Next.Init(patient)
+}
+
+// patientWorkflow undoes two ways in which the environment differs from a
+// server: it counts the pause between two attempts as one without heartbeats,
+// and it makes at most 10 attempts where no limit is set.
+type patientWorkflow struct {
+	interceptor.WorkflowOutboundInterceptorBase
+}
+
+func (w *patientWorkflow) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
+	if policy := workflow.GetActivityOptions(ctx).RetryPolicy; policy != nil && policy.MaximumAttempts == 0 {
+		patient := *policy
+		patient.MaximumAttempts = 1_000_000
+		ctx = workflow.WithRetryPolicy(ctx, patient)
+	}
+	return w.Next.ExecuteActivity(workflow.WithHeartbeatTimeout(ctx, 1000*time.Hour), name, args...)
+}
+
+func (w *oneClockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
+	if workflow.GetInfo(ctx).WorkflowType.Name == release.ReleaseWorkflow {
+		apart, _ := workflow.NewDisconnectedContext(ctx)
+		workflow.ExecuteActivity(workflow.WithActivityOptions(apart, workflow.ActivityOptions{StartToCloseTimeout: 10000 * time.Hour}), "clock")
+	}
+	return w.Next.ExecuteWorkflow(ctx, in)
 }
 
 // runs puts version on both machines of every app of both environments, as an
@@ -194,19 +270,35 @@ func (s *scenario) status() (st release.Status) {
 // whenAsked calls answer once the release waits for a person, and again each
 // time it asks again.
 func (s *scenario) whenAsked(answer func()) {
-	asked := ""
+	asked, pause := "", time.Second
 	var look func()
 	look = func() {
 		st := s.status()
 		if st.Gate != nil && st.Gate.Plan != asked {
-			asked = st.Gate.Plan
+			asked, pause = st.Gate.Plan, time.Second
 			answer()
 		}
-		if st.Phase != release.Done {
-			s.env.RegisterDelayedCallback(look, time.Second)
+		if st.Rollout != "" && !s.mayBeHeld {
+			s.giveUpIfHeld(st.Rollout)
+		}
+		if pause = min(pause*5/4, time.Hour); st.Phase != release.Done {
+			s.env.RegisterDelayedCallback(look, pause)
 		}
 	}
-	s.env.RegisterDelayedCallback(look, time.Second)
+	s.env.RegisterDelayedCallback(look, pause)
+}
+
+// giveUpIfHeld ends a rollout that waits for a person whom the scenario has not.
+func (s *scenario) giveUpIfHeld(id string) {
+	v, err := s.env.QueryWorkflowByID(id, release.StatusQuery)
+	var st release.Status
+	if err != nil || v.Get(&st) != nil || st.Held == nil {
+		return
+	}
+	s.t.Errorf("held: %s: %q", st.Held.Why, st.Held.Machines)
+	if err := s.env.SignalWorkflowByID(id, release.AnswerSignal, release.Answer{Choice: release.Abandon, By: "the scenario"}); err != nil {
+		s.t.Error(err)
+	}
 }
 
 // when calls do once the release is in that phase in that environment.
@@ -229,14 +321,13 @@ func (s *scenario) approve() {
 	s.decide(release.Decision{Approve: true, By: "ben", Plan: s.status().Plan.Hash[:8]})
 }
 
-// decide uses the update; it returns why the decision does not count, or "".
-func (s *scenario) decide(d release.Decision) (refused string) {
+// decide uses the update. What refuses it is in s.refused, by the decision.
+func (s *scenario) decide(d release.Decision) {
 	s.env.UpdateWorkflow(release.DecideUpdate, fmt.Sprint(d.By, d.Plan, d.Approve), &testsuite.TestUpdateCallback{
 		OnAccept:   func() {},
-		OnReject:   func(err error) { refused = err.Error() },
+		OnReject:   func(err error) { s.refused[d] = err.Error() },
 		OnComplete: func(any, error) {},
 	}, d)
-	return refused
 }
 
 // signal sends raw JSON, as the Temporal UI does.
