@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
@@ -27,8 +28,11 @@ func TestDetailsOfManyMachinesStaySmall(t *testing.T) {
 		s.Held.Machines = append(s.Held.Machines, strings.Repeat("x", 1000))
 		s.Decisions = append(s.Decisions, release.Given{Ignored: strings.Repeat("y", 1000)})
 	}
+	for range 200 {
+		s.Notes = append(s.Notes, strings.Repeat("é", 1000))
+	}
 	got := view.Details(s)
-	if len(got) > 20_000 || !strings.Contains(got, "machines besides") {
+	if len(got) > 20_000 || !utf8.ValidString(got) || !strings.Contains(got, "machines besides") {
 		t.Errorf("%d bytes of details", len(got))
 	}
 	if !strings.Contains(got, "no capacity in fra") {

@@ -41,6 +41,9 @@ func TestLiveFitsTheScreen(t *testing.T) {
 			}
 		}
 	}
+	if got := view.Live(held(), at(150), view.Style{Height: 15}); !strings.Contains(got, "abandon") || !strings.Contains(got, "too low") {
+		t.Errorf("what a person may decide was left out:\n%s", got)
+	}
 	if got := view.Live(rollingOut(), at(106), view.Style{Height: 10}); !strings.Contains(got, "e2") {
 		t.Errorf("the machine that is being updated was left out:\n%s", got)
 	}
@@ -80,6 +83,9 @@ func TestQuestion(t *testing.T) {
 		Dropped: []view.Commit{{Commit: "fedcba0987654321", Subject: "Log more", Author: "Bob"}},
 	}
 	golden(t, "question", view.Question(a, view.Style{}))
+	first := a
+	first.Running = ""
+	golden(t, "question_first", view.Question(first, view.Style{}))
 	a.Commits, a.Dropped, a.Unknown = nil, nil, "this is not a clone of the repository"
 	golden(t, "question_elsewhere", view.Question(a, view.Style{}))
 	golden(t, "gate", view.Gate(status(), "http://127.0.0.1:8233/x"))
@@ -110,6 +116,14 @@ func TestMerged(t *testing.T) {
 	}
 	if len(s.Environments[1].Targets) != 0 {
 		t.Error("the release's own status was changed")
+	}
+	if last := s.Spans[len(s.Spans)-1]; last.Phase != release.RollingOut || !last.To.IsZero() {
+		t.Errorf("the release's own spans were changed: %+v", s.Spans)
+	}
+	ended := rollout
+	ended.Phase = release.Done
+	if got := view.Merged(s, &ended); got.Phase != release.RollingOut {
+		t.Errorf("the rollout is over, the release is not: it is %q", got.Phase)
 	}
 	if over := rolledBack(); view.Merged(over, &rollout).Phase != release.Done {
 		t.Error("a rollout's status revived a release that is over")
