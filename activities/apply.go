@@ -77,6 +77,9 @@ func (a *Activities) update(ctx context.Context, s release.Step, m fly.Machine, 
 		return release.Machine{}, err
 	}
 	runs := release.Machine{State: m.State}.Running()
+	if s.Exact {
+		runs = !s.Idle // a restore knows how it was; a machine that crashes is found in any state
+	}
 	if !isOn(m, s, want) {
 		if s.Version != "" && m.InstanceID != s.Version {
 			return release.Machine{}, conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)

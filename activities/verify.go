@@ -13,8 +13,6 @@ import (
 )
 
 const (
-	// verifyEvery is how often a target is looked at while it bakes.
-	verifyEvery = 2 * time.Second
 	// badInARow is how often in a row a target must be found bad to be called
 	// unhealthy.
 	badInARow = 3
@@ -68,7 +66,7 @@ func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verd
 func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput) release.Verdict {
 	begun, good, bad := time.Now(), 0, 0
 	during, within := time.Duration(in.For), time.Duration(in.Within)
-	every := min(verifyEvery, a.poll())
+	every := 2 * a.poll()
 	for {
 		v := a.look(ctx, aim)
 		switch v.Health {

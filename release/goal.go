@@ -45,8 +45,11 @@ func (s *State) apply(step Step) {
 	switch step.Verb {
 	case Update:
 		m.Config, m.Image, m.Checks = step.After, step.To, nil
-		if m.Running() {
+		if m.Running() || step.Exact {
 			m.State = "started"
+		}
+		if step.Exact && step.Idle {
+			m.State = "stopped"
 		}
 	case Start:
 		m.State = "started"

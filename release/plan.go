@@ -84,7 +84,8 @@ type Step struct {
 	// Exact configs are applied as they are: a restore. Others are stamped
 	// with the release they belong to.
 	Exact bool `json:"exact,omitempty"`
-	// Idle machines are created without being started.
+	// Idle machines are created, or restored, without being started. (An update
+	// that is no restore leaves a machine started or stopped as it finds it.)
 	Idle bool `json:"idle,omitempty"`
 	// Hidden machines are created cordoned.
 	Hidden     bool   `json:"hidden,omitempty"`

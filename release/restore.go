@@ -76,21 +76,20 @@ func (b Baseline) waves(now State) (back, extra []Wave) {
 		s := b.step(have, want)
 		stale := !bytes.Equal(Canonical(have.Config), Canonical(want.Config)) || have.Image.Digest() != want.Image.Digest()
 		switch {
-		case stale && !have.Running():
+		case stale && !want.Running():
 			cold = append(cold, s.as(Update))
 		case stale && have.Healthy():
 			healthy = append(healthy, s.as(Update))
 		case stale:
 			broken = append(broken, s.as(Update))
+		case want.Running() && !have.Running():
+			broken = append(broken, s.as(Start))
 		}
 		if have.Cordoned && !want.Cordoned {
 			show = append(show, s.as(Uncordon))
 		}
 		if !have.Cordoned && want.Cordoned {
 			hide = append(hide, s.as(Cordon))
-		}
-		if want.Running() && !have.Running() {
-			create = append(create, s.as(Start)) // after its update: see below
 		}
 		if !want.Running() && have.Running() {
 			stop = append(stop, s.as(Stop))
@@ -102,7 +101,7 @@ func (b Baseline) waves(now State) (back, extra []Wave) {
 		}
 	}
 	return slices.Concat(
-		wave("update what serves nothing", cold, coldAtOnce),
+		wave("update what served nothing", cold, coldAtOnce),
 		wave("bring back", slices.Concat(broken, create), greenAtOnce),
 		wave("uncordon", show, coldAtOnce),
 		b.gently("bring back the rest", healthy),
@@ -132,7 +131,7 @@ func (b Baseline) step(have, want Machine) Step {
 	return Step{
 		Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: have.ID, Group: have.Group, Region: have.Region,
 		Version: have.Version, From: have.Image, To: want.Image, Before: have.Config, After: want.Config,
-		Exact: true, Unchecked: !want.Healthy(), Wait: b.Wait,
+		Exact: true, Idle: !want.Running(), Unchecked: !want.Healthy(), Wait: b.Wait,
 	}
 }
 

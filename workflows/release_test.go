@@ -64,7 +64,7 @@ func TestRelease(t *testing.T) {
 		},
 		"bluegreen, and it sours while baking": {
 			repo:    repo{strategy: "bluegreen"},
-			faults:  []flysim.Fault{{Route: create, App: web, Times: 1, Effect: flysim.Sours, For: 3 * time.Minute}},
+			faults:  []flysim.Fault{{Route: create, App: web, Times: 1, Effect: flysim.Sours, For: 90 * time.Second}},
 			outcome: release.RolledBack, cause: "while baking", runs: "v1",
 		},
 		"Fly is down for a moment": {
@@ -178,8 +178,8 @@ func TestRelease(t *testing.T) {
 		"abort while it bakes, twice": {
 			answer: func(s *scenario) {
 				s.approve()
-				s.env.RegisterDelayedCallback(s.env.CancelWorkflow, 3*time.Minute)
-				s.env.RegisterDelayedCallback(s.env.CancelWorkflow, 3*time.Minute+time.Second)
+				s.env.RegisterDelayedCallback(s.env.CancelWorkflow, time.Minute)
+				s.env.RegisterDelayedCallback(s.env.CancelWorkflow, time.Minute+time.Second)
 			},
 			outcome: release.RolledBack, cause: "aborted", runs: "v1",
 		},
@@ -204,6 +204,7 @@ func TestRelease(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			bubble(t, func(t *testing.T) {
 				s := newScenario(t, tc.repo)
 				s.runs("v1")

@@ -87,7 +87,7 @@ needs = ["api"]
 [environments.staging]
 [environments.production]
 after = "staging"
-bake = "10m"
+bake = "4m"
 gate = ` + cmpOr(r.gate, `{ approvals = 1, timeout = "24h" }`) + "\n")},
 		"infra/fly/api/staging/fly.toml":    toml("api", "staging"),
 		"infra/fly/api/production/fly.toml": toml("api", "production"),
