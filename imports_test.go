@@ -39,7 +39,7 @@ const (
 var arrows = map[string][]string{
 	".":                   {}, // tests only
 	"release":             {},
-	"workflows":           {"release", "activities", sdk, sdkTypes},
+	"workflows":           {"release", "activities", "internal/view", sdk, sdkTypes},
 	"activities":          {"release", "fly", "config", "image", "git", sdk, sdkTypes, parallel},
 	"worker":              {"release", "workflows", "activities", sdk},
 	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest},

@@ -37,7 +37,7 @@ type Fly interface {
 
 // Git is what activities need of git. *git.Mirror has it.
 type Git interface {
-	// Files are release.toml and infra/ as they are at commit.
+	// Files is the tree of commit, read-only.
 	Files(ctx context.Context, url, commit string) (fs.FS, error)
 	// Checkout calls fn with a folder that holds exactly that commit, and
 	// removes it after.

@@ -84,7 +84,7 @@ func (w waiting) good(m fly.Machine) bool {
 	if w.step.Unchecked {
 		return !transitional(m.State)
 	}
-	return m.State == "started" && len(m.Checks) >= checksIn(w.want) && Seen(m).Healthy()
+	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && Seen(m).Healthy()
 }
 
 // failed says what is wrong with m that time will not cure, or nil.
@@ -120,7 +120,7 @@ func (w waiting) late(m fly.Machine, limit time.Duration) release.Failure {
 	if m.State != "started" {
 		return f
 	}
-	f.Reason = fmt.Sprintf("reports %d of its %d checks after %s", len(m.Checks), checksIn(w.want), limit)
+	f.Reason = fmt.Sprintf("reports %d of its %d checks after %s", len(m.Checks), release.ChecksIn(w.want), limit)
 	if i := slices.IndexFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" }); i >= 0 {
 		c := m.Checks[i]
 		f.Reason = fmt.Sprintf("check %s did not pass within %s", c.Name, limit)
@@ -194,22 +194,6 @@ func (a *Activities) until(ctx context.Context, s release.Step, id string, is fu
 
 func transitional(state string) bool {
 	return slices.Contains([]string{"creating", "starting", "stopping", "restarting", "suspending", "destroying", "updating", "replacing"}, state)
-}
-
-// checksIn counts the health checks that a config asks for.
-func checksIn(config json.RawMessage) int {
-	var c struct {
-		Checks   map[string]json.RawMessage
-		Services []struct{ Checks []json.RawMessage }
-	}
-	if json.Unmarshal(config, &c) != nil {
-		return 0
-	}
-	n := len(c.Checks)
-	for _, s := range c.Services {
-		n += len(s.Checks)
-	}
-	return n
 }
 
 // stamped is config with more metadata. Everything else stays as it is written.

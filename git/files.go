@@ -25,33 +25,67 @@ type blob struct {
 	size       int
 }
 
-// files reads release.toml and infra of a commit out of the object store. Not
-// by git archive, which obeys the repository's attributes and may leave out or
-// change files.
+// files is the tree of a commit, out of the object store. Not by git archive,
+// which obeys the repository's attributes and may leave out or change files.
+// The configuration is read at once; of the rest there are the names, and what
+// is opened of it is read then.
 func files(ctx context.Context, dir, commit string) (fs.FS, error) {
-	blobs, err := list(ctx, dir, commit)
+	blobs, rest, err := list(ctx, dir, commit)
 	if err != nil {
 		return nil, err
 	}
-	var ask strings.Builder
-	for _, b := range blobs {
-		ask.WriteString(b.hash + "\n")
+	read := func(ctx context.Context, blobs []blob, empty []blob) (fs.FS, error) {
+		var ask strings.Builder
+		for _, b := range blobs {
+			ask.WriteString(b.hash + "\n")
+		}
+		var answer bytes.Buffer
+		err := command{dir: dir, stdin: strings.NewReader(ask.String()), stdout: &answer, args: []string{"cat-file", "--batch"}}.run(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return pack(blobs, bufio.NewReader(&answer), empty)
 	}
-	var answer bytes.Buffer
-	err = command{dir: dir, stdin: strings.NewReader(ask.String()), stdout: &answer, args: []string{"cat-file", "--batch"}}.run(ctx)
-	if err != nil {
-		return nil, err
+	t := tree{rest: map[string]blob{}, read: func(b blob) (fs.FS, error) {
+		return read(context.WithoutCancel(ctx), []blob{b}, nil)
+	}}
+	for _, b := range rest {
+		t.rest[b.path] = b
 	}
-	return pack(blobs, bufio.NewReader(&answer))
+	t.FS, err = read(ctx, blobs, rest)
+	return t, err
 }
 
-// list names the files to read, and refuses what would not be what it seems.
-func list(ctx context.Context, dir, commit string) ([]blob, error) {
-	out, err := output(ctx, dir, "ls-tree", "-r", "-z", "-l", "--full-tree", commit, "--", "release.toml", "infra")
-	if err != nil {
-		return nil, err
+// A tree has every file's name, and the configuration's content.
+type tree struct {
+	fs.FS
+	rest map[string]blob // what is not read yet
+	read func(blob) (fs.FS, error)
+}
+
+// Open opens a file or folder of the tree.
+func (t tree) Open(name string) (fs.File, error) {
+	b, unread := t.rest[name]
+	if !unread {
+		return t.FS.Open(name)
 	}
-	var blobs []blob
+	if b.size > maxBytes {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("larger than %d MB: %w", maxBytes>>20, ErrUnsafe)}
+	}
+	one, err := t.read(b)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return one.Open(name)
+}
+
+// list names the files of a commit: the configuration, which is read, and the
+// rest. It refuses configuration that would not be what it seems.
+func list(ctx context.Context, dir, commit string) (blobs, rest []blob, err error) {
+	out, err := output(ctx, dir, "ls-tree", "-r", "-z", "-l", "--full-tree", commit)
+	if err != nil {
+		return nil, nil, err
+	}
 	total := 0
 	for entry := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
 		meta, path, ok := strings.Cut(entry, "\t")
@@ -63,7 +97,7 @@ func list(ctx context.Context, dir, commit string) ([]blob, error) {
 		case "100644", "100755":
 		case "120000":
 			if path == "release.toml" || strings.HasPrefix(path, "infra/fly/") {
-				return nil, fmt.Errorf("%s is a symbolic link, which is not followed: commit the file itself: %w", path, ErrUnsafe)
+				return nil, nil, fmt.Errorf("%s is a symbolic link, which is not followed: commit the file itself: %w", path, ErrUnsafe)
 			}
 			continue
 		default:
@@ -71,20 +105,25 @@ func list(ctx context.Context, dir, commit string) ([]blob, error) {
 		}
 		size, err := strconv.Atoi(field[3])
 		if err != nil {
-			return nil, fmt.Errorf("git ls-tree: size of %s: %w", path, err)
+			return nil, nil, fmt.Errorf("git ls-tree: size of %s: %w", path, err)
+		}
+		if path != "release.toml" && !strings.HasPrefix(path, "infra/") {
+			rest = append(rest, blob{hash: field[2], path: path, size: size})
+			continue
 		}
 		if total += size; total > maxBytes || len(blobs) == maxFiles {
-			return nil, fmt.Errorf("infra holds more than %d files or %d MB: only configuration belongs there (reached at %s): %w",
+			return nil, nil, fmt.Errorf("infra holds more than %d files or %d MB: only configuration belongs there (reached at %s): %w",
 				maxFiles, maxBytes>>20, path, ErrUnsafe)
 		}
 		blobs = append(blobs, blob{hash: field[2], path: path, size: size})
 	}
-	return blobs, nil
+	return blobs, rest, nil
 }
 
 // pack makes a file system of what git cat-file --batch answered: a zip, the
-// one in the standard library that is read-only, in memory and checked.
-func pack(blobs []blob, answer *bufio.Reader) (fs.FS, error) {
+// one in the standard library that is read-only, in memory and checked. Of the
+// empty ones it has the names.
+func pack(blobs []blob, answer *bufio.Reader, empty []blob) (fs.FS, error) {
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
 	for _, f := range blobs {
@@ -104,6 +143,11 @@ func pack(blobs []blob, answer *bufio.Reader) (fs.FS, error) {
 		}
 		if _, err := answer.Discard(1); err != nil {
 			return nil, fmt.Errorf("git cat-file: %s: %w", f.path, err)
+		}
+	}
+	for _, f := range empty {
+		if _, err := w.CreateHeader(&zip.FileHeader{Name: f.path, Method: zip.Store}); err != nil {
+			return nil, err
 		}
 	}
 	if err := w.Close(); err != nil {

@@ -41,7 +41,7 @@ func (m *Mirror) Revision(ctx context.Context, url, commit string) (release.Revi
 	return rev, err
 }
 
-// Files are release.toml and infra of a commit, as Repo.Files gives them.
+// Files is the tree of a commit, as Repo.Files gives it.
 func (m *Mirror) Files(ctx context.Context, url, commit string) (out fs.FS, err error) {
 	err = m.with(ctx, url, commit, func(r *mirrored) error {
 		out, err = files(ctx, r.git, commit)

@@ -141,8 +141,9 @@ func (r *Repo) Log(ctx context.Context, from, to string, limit int) ([]release.R
 	return history(ctx, r.Dir, false, limit, first.Commit+".."+last.Commit)
 }
 
-// Files are release.toml and infra of a commit, read-only and in memory. What
-// lies in the worktree is not looked at.
+// Files is the tree of a commit, read-only: release.toml and infra in memory,
+// other files read when they are opened. What lies in the worktree is not
+// looked at.
 func (r *Repo) Files(ctx context.Context, commit string) (fs.FS, error) {
 	if err := checkCommit(commit); err != nil {
 		return nil, err

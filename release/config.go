@@ -25,8 +25,9 @@ func Canonical(doc json.RawMessage) json.RawMessage {
 }
 
 // SameConfig says whether two machine configs ask for the same: equal but for
-// the metadata that says by which release, and for empty objects and lists,
-// which Fly adds and drops as it likes.
+// the metadata that says by which release, for which machine a standby stands
+// by (an ID that no plan can know), and for empty objects and lists, which Fly
+// adds and drops as it likes.
 func SameConfig(a, b json.RawMessage) bool {
 	return bytes.Equal(meaning(a), meaning(b))
 }
@@ -52,6 +53,10 @@ func meaning(doc json.RawMessage) []byte {
 				delete(metadata, key)
 			}
 		}
+		if env, ok := config["env"].(map[string]any); ok {
+			delete(env, "FLY_STANDBY_FOR")
+		}
+		delete(config, "standbys")
 	}
 	return encode(prune(v))
 }
@@ -96,6 +101,23 @@ func encode(v any) []byte {
 		panic(err) // it was decoded from JSON
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// ChecksIn counts the health checks that a config asks for. A machine that
+// reports fewer has not been checked yet, whatever it reports.
+func ChecksIn(config json.RawMessage) int {
+	var c struct {
+		Checks   map[string]json.RawMessage
+		Services []struct{ Checks []json.RawMessage }
+	}
+	if json.Unmarshal(config, &c) != nil {
+		return 0
+	}
+	n := len(c.Checks)
+	for _, s := range c.Services {
+		n += len(s.Checks)
+	}
+	return n
 }
 
 // SameStamps says whether two configs belong to the same release: whether the

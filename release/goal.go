@@ -87,6 +87,8 @@ func (goal State) Missing(now State) (failures []Failure) {
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
 		case want.State == "started" && have.State != "started":
 			fail(fmt.Sprintf("is %s, not started", have.State))
+		case want.State == "started" && len(have.Checks) < ChecksIn(want.Config):
+			fail(fmt.Sprintf("reports %d of its %d checks", len(have.Checks), ChecksIn(want.Config)))
 		case want.State == "started" && !have.Healthy():
 			i := slices.IndexFunc(have.Checks, func(c Check) bool { return c.Status != "passing" })
 			fail(fmt.Sprintf("check %s is %s", have.Checks[i].Name, have.Checks[i].Status))
