@@ -115,7 +115,7 @@ func (s *server) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo
 		return sight{Status: status}, nil
 	}
 	rollout, err := s.query(ctx, status.Rollout, "")
-	if err != nil || rollout.Release != status.ID { // it has not begun, or it is another release's
+	if err != nil { // it has not begun
 		return sight{Status: status}, nil
 	}
 	return sight{Status: view.Merged(status, &rollout)}, nil

@@ -9,9 +9,10 @@ import (
 
 // Merged is a release's status with what the rollout under way knows better:
 // its environment's targets and machines, its phase and the time spent in
-// each, and why it is held. Without a rollout it is the status itself.
+// each, and why it is held. Without a rollout of its own it is the status
+// itself: while it waits for the lock, the rollout there is another release's.
 func Merged(s release.Status, rollout *release.Status) release.Status {
-	if rollout == nil || s.Outcome != "" {
+	if rollout == nil || rollout.Release != s.ID || s.Outcome != "" {
 		return s
 	}
 	environment := rollout.Environment

@@ -97,7 +97,7 @@ func TestMerged(t *testing.T) {
 	s.Environments[1].Targets = nil
 	e := production()
 	rollout := release.Status{
-		ID: "rollout/microbima/production", Phase: release.Verifying, Since: at(120), Environment: "production",
+		ID: "rollout/microbima/production", Release: s.ID, Phase: release.Verifying, Since: at(120), Environment: "production",
 		Environments: []release.EnvironmentStatus{e}, Held: held().Held,
 		Spans: []release.Span{{Phase: release.RollingOut, From: at(100), To: at(120)}, {Phase: release.Verifying, From: at(120)}},
 	}
@@ -119,6 +119,11 @@ func TestMerged(t *testing.T) {
 	}
 	if last := s.Spans[len(s.Spans)-1]; last.Phase != release.RollingOut || !last.To.IsZero() {
 		t.Errorf("the release's own spans were changed: %+v", s.Spans)
+	}
+	foreign := rollout
+	foreign.Release = "release/microbima/another"
+	if got := view.Merged(s, &foreign); got.Phase != release.RollingOut || len(got.Environments[1].Targets) != 0 || got.Held != nil {
+		t.Errorf("another release's rollout is shown as this one's: %+v", got)
 	}
 	ended := rollout
 	ended.Phase = release.Done
