@@ -52,6 +52,7 @@ var arrows = map[string][]string{
 	"fly/flysim":          {"fly", limiter, parallel},
 	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys"},
 	"internal/view":       {"release"},
+	"internal/cost":       {"internal/view", sdkTypes},
 	"internal/devserver":  {anyModule},
 	"cmd/release":         {anything},
 	"apps/...":            {"apps/..."},

@@ -9,6 +9,7 @@ import (
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/microbima/release/internal/cost"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -133,10 +134,10 @@ func (s *server) query(ctx context.Context, id, run string) (status release.Stat
 
 // cost adds up the histories of a release and of its rollouts.
 func (s *server) cost(ctx context.Context, seen sight) *view.Cost {
-	total := cost(s.history(ctx, seen.ID, seen.Run))
+	total := cost.Of(s.history(ctx, seen.ID, seen.Run))
 	for _, e := range seen.Environments {
 		if e.Rollout != "" && e.Run != "" {
-			c := cost(s.history(ctx, e.Rollout, e.Run))
+			c := cost.Of(s.history(ctx, e.Rollout, e.Run))
 			total.Events += c.Events
 			total.Actions += c.Actions
 		}

@@ -1,4 +1,5 @@
-package main
+// Package cost counts what the history of a workflow costs on Temporal Cloud.
+package cost
 
 import (
 	"go.temporal.io/api/enums/v1"
@@ -7,11 +8,11 @@ import (
 	"github.com/microbima/release/internal/view"
 )
 
-// cost counts what Temporal Cloud would count as actions of one history:
-// starts (twice for a child), activities with their retries, timers, signals,
-// updates, changes of search attributes, and local activities, once for each
-// workflow task that ran some. Heartbeats and queries leave no event.
-func cost(events []*historypb.HistoryEvent) view.Cost {
+// Of counts what Temporal Cloud would count as actions of one history: starts
+// (twice for a child), activities with their retries, timers, signals, updates,
+// changes of search attributes, and local activities, once for each workflow
+// task that ran some. Heartbeats and queries leave no event.
+func Of(events []*historypb.HistoryEvent) view.Cost {
 	c := view.Cost{Events: len(events)}
 	local := map[int64]bool{}
 	for _, e := range events {
