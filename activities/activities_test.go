@@ -1,0 +1,137 @@
+package activities_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/release"
+)
+
+// A checkout is a folder that stands for the one that git would make.
+type checkout string
+
+func (c checkout) Files(context.Context, string, string) (fs.FS, error) {
+	return os.DirFS(string(c)), nil
+}
+
+func (c checkout) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
+	return fn(string(c))
+}
+
+func run[T any](t *testing.T, a *activities.Activities, activity, in any) (out T, err error) {
+	t.Helper()
+	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
+	env.SetTestTimeout(time.Minute)
+	env.RegisterActivity(a)
+	v, err := env.ExecuteActivity(activity, in)
+	if err == nil && v.HasValue() {
+		err = v.Get(&out)
+	}
+	return out, err
+}
+
+// kind is the word by which Temporal knows that time will not cure err.
+func kind(err error) string {
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) && app.NonRetryable() {
+		return app.Type()
+	}
+	return ""
+}
+
+func TestATestSeesNoTokensAndItsOutputIsKept(t *testing.T) {
+	a := &activities.Activities{Git: checkout(t.TempDir()), Logs: t.TempDir(), Environ: []string{
+		"PATH=" + os.Getenv("PATH"), "FLY_API_TOKEN=planted", "TEMPORAL_API_KEY=planted", "AWS_SECRET_ACCESS_KEY=planted", "HOME=/somebody",
+	}}
+	result, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{
+		Test: release.Test{Name: "test", Run: `env; ls -A "$HOME"; echo to stderr >&2`, Timeout: release.Duration(time.Minute)},
+	})
+	if err != nil || !result.Passed {
+		t.Fatal(result, err)
+	}
+	if strings.Contains(result.Tail, "planted") || strings.Contains(result.Tail, "/somebody") {
+		t.Errorf("the test sees what it must not:\n%s", result.Tail)
+	}
+	kept, err := os.ReadFile(filepath.Join(a.Logs, result.Log))
+	if err != nil || string(kept) != result.Tail || !strings.Contains(result.Tail, "to stderr") {
+		t.Errorf("kept %q, %v; want all of it: %q", kept, err, result.Tail)
+	}
+}
+
+func TestATestThatFails(t *testing.T) {
+	for name, tc := range map[string]struct {
+		run     string
+		timeout time.Duration
+		says    string
+	}{
+		"ends badly":     {"echo no; exit 7", time.Minute, "ended with exit code 7"},
+		"takes for ever": {"sleep 600 & sleep 600", 200 * time.Millisecond, "took longer than 200ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &activities.Activities{Git: checkout(t.TempDir()), Logs: t.TempDir(), Environ: os.Environ()}
+			_, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "test", Run: tc.run, Timeout: release.Duration(tc.timeout)}})
+			if kind(err) != release.KindTest || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("got %v, want %q, for good", err, tc.says)
+			}
+		})
+	}
+}
+
+// Everything that is missing is said at once, and with what to do.
+func TestPreflightNamesAllThatIsMissing(t *testing.T) {
+	sim := new(flysim.Sim)
+	t.Cleanup(sim.Close)
+	sim.CreateApp("has-none", "")
+	sim.SetSecrets("has-one", map[string]string{"ONE": "x"})
+	a := &activities.Activities{Fly: client(sim, "")}
+	in := activities.PreflightInput{Environments: []string{"staging"}, Apps: []string{"api", "web", "job", "old"}, Project: release.Project{
+		Apps: []release.App{
+			{Name: "api", Go: "./api", Secrets: []string{"ONE", "TWO"}}, {Name: "web", Go: "./web", Secrets: []string{"ONE", "TWO"}},
+			{Name: "job", Go: "./job"}, {Name: "old"},
+		},
+		Environments: []release.Environment{{Name: "staging", Targets: []release.TargetFile{
+			target("api", "has-none"), target("web", "has-one"), target("job", "is-not-there"), target("old", "has-none"),
+		}}},
+	}}
+	_, err := run[any](t, a, a.Preflight, in)
+	if kind(err) != release.KindPreflight {
+		t.Fatalf("got %v", err)
+	}
+	for _, want := range []string{
+		"api/staging: secret ONE is not set", "api/staging: secret TWO is not set", "web/staging: secret TWO is not set",
+		"job/staging: there is no Fly app is-not-there; make it with: fly apps create is-not-there", "app old: this worker can only build Go apps",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("it does not say %q:\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "web/staging: secret ONE") {
+		t.Errorf("a secret that is set is called missing:\n%v", err)
+	}
+	sim.Token = "right"
+	a.Fly = client(sim, "wrong")
+	if _, err := run[any](t, a, a.Preflight, in); kind(err) != release.KindPreflight || !strings.Contains(err.Error(), "token does not open Fly app has-none") || strings.Contains(err.Error(), "wrong") {
+		t.Errorf("a refused token: %v", err)
+	}
+}
+
+func client(sim *flysim.Sim, token string) *fly.Client {
+	return &fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", Token: token, Unlimited: true, HTTP: &http.Client{Transport: sim.Transport()}}
+}
+
+func target(app, flyApp string) release.TargetFile {
+	return release.TargetFile{Target: release.Target{App: app, Environment: "staging"}, FlyApp: flyApp}
+}
