@@ -22,6 +22,9 @@ type Options struct {
 	Only string
 	// Builds is how many tests and builds run at once; 0 is 2.
 	Builds int
+	// Grace is how long activities in hand may go on once the worker is told to
+	// stop; 0 is 5s. They are cancelled then, and done again by another worker.
+	Grace time.Duration
 	// OnFatal is called when a worker can't go on: a namespace that is gone, a
 	// refused key.
 	OnFatal func(error)
@@ -59,6 +62,10 @@ func Register(r worker.WorkflowRegistry) {
 }
 
 func options(o Options, atOnce int) worker.Options {
+	grace := o.Grace
+	if grace == 0 {
+		grace = 5 * time.Second
+	}
 	return worker.Options{
 		MaxConcurrentActivityExecutionSize: atOnce,
 		OnFatalError:                       o.OnFatal,
@@ -67,8 +74,7 @@ func options(o Options, atOnce int) worker.Options {
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
 		// After a worker's death, its workflows wait this long for it.
 		StickyScheduleToStartTimeout: time.Second,
-		// An activity that is told to stop gets this long to give back its lease.
-		WorkerStopTimeout: 5 * time.Second,
+		WorkerStopTimeout: grace,
 	}
 }
 

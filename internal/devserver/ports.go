@@ -101,6 +101,10 @@ func (p *ports) free() {
 	}
 }
 
+// Listen opens a port on loopback, or any free one for 0. It fails with a
+// *PortTakenError that says purpose and by whom.
+func Listen(port int, purpose string) (net.Listener, error) { return listen(port, purpose) }
+
 func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
 
 func listen(port int, purpose string) (net.Listener, error) {
