@@ -11,7 +11,7 @@ type Request struct {
 	Apps       []string `json:"apps,omitempty"` // only these; none means all
 	By         string   `json:"by,omitempty"`
 	Version    string   `json:"version,omitempty"` // of the program that asks
-	// Bake replaces every environment's own bake time, where set.
+	// Bake, if set, replaces the bake time of every environment that has one.
 	Bake *Duration `json:"bake,omitempty"`
 	// Rollback asks for what ran before instead of for a revision.
 	Rollback *Rollback `json:"rollback,omitempty"`

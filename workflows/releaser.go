@@ -58,7 +58,7 @@ func (r *releaser) load(ctx workflow.Context) (project release.Project, err erro
 		r.path, err = project.Path(r.req.To)
 	}
 	for i, env := range r.path {
-		if r.req.Bake != nil {
+		if r.req.Bake != nil && env.Bake > 0 {
 			r.path[i].Bake = *r.req.Bake
 		}
 		r.status.Environments = append(r.status.Environments, release.EnvironmentStatus{Name: env.Name})

@@ -19,6 +19,7 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer // for scripts, for people
 	environ        []string
+	self           string // how this program was called: what to type to call it again; "" is release
 	dir            string
 	now            func() time.Time
 	outTerminal    bool // stdout is a terminal

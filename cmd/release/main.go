@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,12 +35,33 @@ func program() int {
 	}
 	return run(ctx, &env{
 		args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		environ: os.Environ(), dir: dir, now: time.Now,
+		environ: os.Environ(), self: self(), dir: dir, now: time.Now,
 		outTerminal: term.IsTerminal(int(os.Stdout.Fd())),
 		errTerminal: term.IsTerminal(int(os.Stderr.Fd())),
 		asks:        term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		size:        size,
 	})
+}
+
+// self is what to type in another terminal to call this program.
+func self() string {
+	path, err := os.Executable()
+	if err != nil {
+		return "release"
+	}
+	if strings.Contains(path, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/release"
+	}
+	known, err := exec.LookPath("release")
+	if err != nil {
+		return path
+	}
+	here, err1 := os.Stat(path)
+	there, err2 := os.Stat(known)
+	if err1 == nil && err2 == nil && os.SameFile(here, there) {
+		return "release"
+	}
+	return path
 }
 
 // size is that of the terminal behind w, or zero.
