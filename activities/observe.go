@@ -38,21 +38,30 @@ func (a *Activities) observe(ctx context.Context, places []Place) ([]release.Sta
 	g.SetLimit(8)
 	for i, p := range places {
 		g.Go(func() (err error) {
-			states[i], err = a.state(ctx, p)
+			states[i], err = Look(ctx, a.Fly, p)
 			return err
 		})
 	}
 	return states, classify(g.Wait())
 }
 
-func (a *Activities) state(ctx context.Context, p Place) (release.State, error) {
+// A Reader is what it takes to look at a target. *fly.Client is one.
+type Reader interface {
+	App(ctx context.Context, app string) (fly.App, error)
+	Machines(ctx context.Context, app string) ([]fly.Machine, error)
+}
+
+// Look says what one target runs: its machines sorted by ID, without those of
+// release commands and consoles, which come and go by themselves. An error
+// leaves what was found so far.
+func Look(ctx context.Context, f Reader, p Place) (release.State, error) {
 	s := release.State{Target: p.Target, FlyApp: p.FlyApp, Machines: []release.Machine{}}
-	app, err := a.Fly.App(ctx, p.FlyApp)
+	app, err := f.App(ctx, p.FlyApp)
 	if err != nil {
 		return s, err
 	}
 	s.URL = app.URL
-	machines, err := a.Fly.Machines(ctx, p.FlyApp)
+	machines, err := f.Machines(ctx, p.FlyApp)
 	if err != nil {
 		return s, err
 	}
@@ -61,7 +70,7 @@ func (a *Activities) state(ctx context.Context, p Place) (release.State, error) 
 		case meta["fly_platform_version"] != "v2":
 			s.Foreign = append(s.Foreign, m.ID)
 		case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
-			// Machines of a release command or a console come and go by themselves.
+			// No machine of the target's own.
 		default:
 			s.Machines = append(s.Machines, Seen(m))
 		}

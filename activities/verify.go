@@ -97,7 +97,7 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput) releas
 // look is one look at a target. What can't be read is unknown, never bad.
 func (a *Activities) look(ctx context.Context, aim Aim) release.Verdict {
 	v := release.Verdict{Target: aim.Goal.Target, Health: release.Unknown, Machines: len(aim.Goal.Machines)}
-	now, err := a.state(ctx, Place{aim.Goal.Target, aim.Goal.FlyApp})
+	now, err := Look(ctx, a.Fly, Place{aim.Goal.Target, aim.Goal.FlyApp})
 	if err != nil {
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
 		return v

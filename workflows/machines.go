@@ -45,6 +45,25 @@ func targetsNow(plan release.Plan, states []release.State) (targets []release.Ta
 	return targets
 }
 
+// seen shows the machines as they were found, each with what this rollout did
+// to it.
+func (r *roller) seen(states []release.State) {
+	e := &r.status.Environments[0]
+	before := e.Targets
+	e.Targets = targetsNow(r.in.Plan, states)
+	for i := range e.Targets {
+		for j := range e.Targets[i].Machines {
+			m := &e.Targets[i].Machines[j]
+			for _, t := range before {
+				was := find(&t, m.Name)
+				if t.Target == e.Targets[i].Target && was != nil && was.Verb != "" {
+					m.Verb, m.Progress, m.Since, m.Until = was.Verb, was.Progress, was.Since, was.Until
+				}
+			}
+		}
+	}
+}
+
 func find(t *release.TargetStatus, ref string) *release.MachineStatus {
 	for i := range t.Machines {
 		if m := &t.Machines[i]; m.ID == ref || m.Name == ref {

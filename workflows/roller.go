@@ -176,7 +176,7 @@ func (r *roller) mustBeBack(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	r.status.Environments[0].Targets = targetsNow(r.in.Plan, now.States)
+	r.seen(now.States)
 	if !now.Plan.Empty() {
 		return fmt.Errorf("it still differs: %s", strings.Join(now.Differences, "; "))
 	}
@@ -260,7 +260,7 @@ func (r *roller) whatIsWhat(ctx workflow.Context) []string {
 	if err := workflow.ExecuteActivity(short, act.Observe, activities.ObserveInput{Places: r.places()}).Get(ctx, &now); err != nil {
 		return []string{"unknown: Fly could not be read: " + plain(err)}
 	}
-	r.status.Environments[0].Targets = targetsNow(r.in.Plan, now)
+	r.seen(now)
 	return release.WhatIsWhat(r.in.Plan.Goal(r.states), r.states, now)
 }
 
@@ -365,7 +365,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 			return nil, err
 		}
 		after = r.in.Plan.Baselines(states)
-		r.status.Environments[0].Targets = targetsNow(r.in.Plan, states)
+		r.seen(states)
 	}
 	report, err := r.close(ctx, outcome)
 	if report != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -47,7 +46,7 @@ func (p place) observe(ctx context.Context, targets []release.TargetFile) []view
 	var all sync.WaitGroup
 	for i, t := range targets {
 		all.Go(func() {
-			state, err := p.state(ctx, t)
+			state, err := activities.Look(ctx, p, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
 			places[i] = view.Place{State: state, Drift: view.Drift(state)}
 			if err != nil {
 				places[i].Unknown = flySaid(err)
@@ -56,25 +55,6 @@ func (p place) observe(ctx context.Context, targets []release.TargetFile) []view
 	}
 	all.Wait()
 	return places
-}
-
-func (p place) state(ctx context.Context, t release.TargetFile) (release.State, error) {
-	s := release.State{Target: t.Target, FlyApp: t.FlyApp, Machines: []release.Machine{}}
-	app, err := p.App(ctx, t.FlyApp)
-	if err != nil {
-		return s, err
-	}
-	s.URL = app.URL
-	machines, err := p.Machines(ctx, t.FlyApp)
-	for _, m := range machines {
-		switch meta := m.Metadata(); {
-		case meta["fly_platform_version"] != "v2":
-			s.Foreign = append(s.Foreign, m.ID)
-		case !strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
-			s.Machines = append(s.Machines, activities.Seen(m))
-		}
-	}
-	return s, err
 }
 
 // flySaid is an error of Fly's with what to do about it.

@@ -39,7 +39,7 @@ func (e *env) source(ctx context.Context, revision string) (source, error) {
 	if err != nil {
 		return source{}, err
 	}
-	project, warnings, err := config.Load(tree{files, ctx, repo.Dir, rev.Commit})
+	project, warnings, err := config.Load(files)
 	for _, w := range warnings {
 		e.warn("%v", w)
 	}
