@@ -24,10 +24,13 @@ func (r *roller) carryOut(ctx workflow.Context, wave release.Wave, strict bool) 
 			steps.Add(1)
 			workflow.Go(flight, func(ctx workflow.Context) {
 				defer steps.Done()
-				if ctx.Err() != nil || free.Acquire(ctx, 1) != nil {
+				if free.Acquire(ctx, 1) != nil {
 					return // the wave is over
 				}
 				defer free.Release(1)
+				if ctx.Err() != nil {
+					return // it ended just now, which is what freed the place
+				}
 				if err := r.apply(ctx, step); err != nil {
 					failed = append(failed, err)
 					if strict {

@@ -504,3 +504,31 @@ func touch(s *scenario, app string) {
 	m.InstanceID = "01PERSON" + m.InstanceID[8:]
 	s.sim.Put(app, m)
 }
+
+// The report says of each machine what was done to it, and no more.
+func TestReportIsTrue(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		s.req.Revision = revision("v2")
+		const web = "shop-production-web"
+		s.sim.Inject(flysim.Fault{Route: update, App: web, Times: 1, Effect: flysim.NeverPasses})
+		s.whenAsked(s.approve)
+		rep := s.run()
+		before := s.changes(update)
+		for _, target := range rep.EnvironmentStatus("production").Targets {
+			for _, m := range target.Machines {
+				touched := before[target.FlyApp+"/"+m.ID] > 0
+				if said := m.Progress != release.Still; said != touched {
+					t.Errorf("machine %s of %s is said to be %q (%s); it was changed %d times", m.ID, target.Target, m.Progress, m.Verb, before[target.FlyApp+"/"+m.ID])
+				}
+				if m.Image.Digest() != digestOf(target.Target.App, "v1") {
+					t.Errorf("machine %s is said to run %s", m.ID, m.Image)
+				}
+			}
+		}
+		if f := rep.Cause.Failures; len(f) != 1 || f[0].Machine == "" || f[0].Check == "" || f[0].Output == "" {
+			t.Errorf("the evidence is %+v: want machine, check and output", f)
+		}
+	})
+}
