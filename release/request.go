@@ -1,6 +1,26 @@
 package release
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
+
+// Protocol is what commands and workers say to each other: the meaning of
+// Request, Status and the doors of the workflows. It is raised when one of them
+// needs the other to be as new as itself.
+const Protocol = 1
+
+// Mismatch says what to do when a request or a status is of another protocol
+// than this program's, or "" when it is not. By is whose it is: "worker".
+func Mismatch(protocol int, by string) string {
+	switch {
+	case protocol > Protocol:
+		return fmt.Sprintf("the %s is newer than this program (it speaks protocol %d, this one %d): update this program", by, protocol, Protocol)
+	case protocol < Protocol:
+		return fmt.Sprintf("the %s is older than this program (it speaks protocol %d, this one %d): update the %s", by, protocol, Protocol, by)
+	}
+	return ""
+}
 
 // A Request asks for a release. It is the input of the Release workflow.
 type Request struct {
@@ -11,6 +31,7 @@ type Request struct {
 	Apps       []string `json:"apps,omitempty"` // only these; none means all
 	By         string   `json:"by,omitempty"`
 	Version    string   `json:"version,omitempty"` // of the program that asks
+	Protocol   int      `json:"protocol"`
 	// Bake, if set, replaces the bake time of every environment that has one.
 	Bake *Duration `json:"bake,omitempty"`
 	// Rollback asks for what ran before instead of for a revision.

@@ -42,6 +42,7 @@ const (
 type Status struct {
 	ID       string    `json:"id"` // workflow ID
 	Run      string    `json:"run,omitempty"`
+	Protocol int       `json:"protocol"` // of the worker that says it
 	Project  string    `json:"project"`
 	Release  string    `json:"release,omitempty"` // of a rollout: workflow ID of the release it belongs to
 	Revision Revision  `json:"revision"`

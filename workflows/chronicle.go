@@ -17,12 +17,14 @@ import (
 // branched on.
 type chronicle struct {
 	status release.Status
+	doors  []func(workflow.Context) // each takes what is still at it
 }
 
 func newChronicle(ctx workflow.Context, s release.Status) chronicle {
 	info := workflow.GetInfo(ctx)
+	s.Protocol = release.Protocol
 	s.ID, s.Run, s.Started = info.WorkflowExecution.ID, info.WorkflowExecution.RunID, workflow.Now(ctx)
-	return chronicle{s}
+	return chronicle{status: s}
 }
 
 func (c *chronicle) answerQueries(ctx workflow.Context) error {
@@ -70,6 +72,9 @@ func (c *chronicle) close(ctx workflow.Context, outcome release.Outcome) (*relea
 	defer done()
 	c.status.Outcome, c.status.Ended = outcome, workflow.Now(ctx)
 	c.enter(ctx, release.Done, c.status.Environment)
+	for _, takeRest := range c.doors {
+		takeRest(ctx) // none is lost: it is on record why it came too late
+	}
 	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
 		return nil, err
 	}

@@ -118,7 +118,7 @@ func (r *releaser) listen(ctx workflow.Context) error {
 		ch := workflow.GetSignalChannelWithOptions(ctx, door.signal, workflow.SignalChannelOptions{
 			Description: `{"by": "…", "reason": "…", "plan": "8 or more digits of its hash"}`,
 		})
-		receive(ctx, ch, func(ctx workflow.Context, raw []byte) {
+		r.receive(ctx, ch, func(ctx workflow.Context, raw []byte) {
 			var d release.Decision
 			if err := json.Unmarshal(raw, &d); err != nil {
 				d = release.Decision{Reason: "a signal that is not a decision: " + err.Error()}
@@ -134,7 +134,12 @@ func (r *releaser) listen(ctx workflow.Context) error {
 
 // receive calls take with each signal, as it came. Decoding it here, and not in
 // the SDK, keeps a malformed one from being lost or from wedging the workflow.
-func receive(ctx workflow.Context, ch workflow.ReceiveChannel, take func(workflow.Context, []byte)) {
+func (c *chronicle) receive(ctx workflow.Context, ch workflow.ReceiveChannel, take func(workflow.Context, []byte)) {
+	c.doors = append(c.doors, func(ctx workflow.Context) {
+		for raw := (converter.RawValue{}); ch.ReceiveAsync(&raw); {
+			take(ctx, raw.Payload().GetData())
+		}
+	})
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		for {
 			var raw converter.RawValue

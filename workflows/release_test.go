@@ -532,3 +532,16 @@ func TestReportIsTrue(t *testing.T) {
 		}
 	})
 }
+
+// A request that the worker may misunderstand changes nothing.
+func TestAnotherProtocolIsRefused(t *testing.T) {
+	for protocol, want := range map[int]string{release.Protocol + 1: "is newer", release.Protocol - 1: "is older"} {
+		bubble(t, func(t *testing.T) {
+			s := newScenario(t, repo{})
+			s.req.Protocol = protocol
+			if rep := s.run(); rep.Outcome != release.Stopped || !strings.Contains(rep.Cause.Message, want) || len(s.sim.Requests()) > 0 {
+				t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
+			}
+		})
+	}
+}

@@ -266,7 +266,7 @@ func (r *roller) whatIsWhat(ctx workflow.Context) []string {
 
 // listen opens the doors for the answer of a held rollout.
 func (r *roller) listen(ctx workflow.Context) error {
-	receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{
+	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{
 		Description: `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…"}`,
 	}), func(ctx workflow.Context, raw []byte) {
 		var a release.Answer

@@ -172,7 +172,7 @@ func newScenario(t *testing.T, r repo) *scenario {
 	t.Cleanup(func() { close(over) })
 	s.over = over
 	s.env.RegisterActivityWithOptions(func() error { <-over; return nil }, activity.RegisterOptions{Name: "clock"})
-	s.req = release.Request{Project: "shop", Repository: "https://example.com/shop.git", By: "ana", Revision: revision("v1")}
+	s.req = release.Request{Protocol: release.Protocol, Project: "shop", Repository: "https://example.com/shop.git", By: "ana", Revision: revision("v1")}
 	return s
 }
 

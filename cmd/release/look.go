@@ -129,7 +129,13 @@ func (s *server) query(ctx context.Context, id, run string) (status release.Stat
 	if err != nil {
 		return status, err
 	}
-	return status, answer.Get(&status)
+	if err := answer.Get(&status); err != nil {
+		return status, err
+	}
+	if why := release.Mismatch(status.Protocol, "worker"); why != "" {
+		s.env.warn("%s", why)
+	}
+	return status, nil
 }
 
 // cost adds up the histories of a release and of its rollouts.

@@ -73,7 +73,7 @@ func (c rollback) run(ctx context.Context, environment string) error {
 	}
 	request := release.Request{
 		Project: src.project.Name, Repository: repository, Revision: src.revision, To: environment,
-		By: c.whoami(ctx, c.by), Version: version(), Rollback: back,
+		By: c.whoami(ctx, c.by), Version: version(), Protocol: release.Protocol, Rollback: back,
 	}
 	return c.begin(ctx, s, release.RollbackID(request.Project, environment), request, []string{environment}, c.wait, c.asJSON)
 }

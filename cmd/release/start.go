@@ -97,7 +97,7 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	path = names(environments)
 	return release.Request{
 		Project: src.project.Name, Repository: repository, Revision: src.revision, Apps: slices.Compact(c.apps),
-		To: path[len(path)-1], By: c.whoami(ctx, c.by), Version: version(), Bake: c.bake,
+		To: path[len(path)-1], By: c.whoami(ctx, c.by), Version: version(), Protocol: release.Protocol, Bake: c.bake,
 	}, path, nil
 }
 
