@@ -74,7 +74,7 @@ func options(o Options, atOnce int) worker.Options {
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
 		// After a worker's death, its workflows wait this long for it.
 		StickyScheduleToStartTimeout: time.Second,
-		WorkerStopTimeout: grace,
+		WorkerStopTimeout:            grace,
 	}
 }
 
