@@ -1,120 +1,21 @@
 package worker_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net/http/httptest"
-	"os"
-	"os/exec"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
-	historypb "go.temporal.io/api/history/v1"
-	"go.temporal.io/api/operatorservice/v1"
-	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/interceptor"
-	sdklog "go.temporal.io/sdk/log"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/microbima/release/activities"
-	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/release"
-	"github.com/microbima/release/worker"
 )
-
-// jobEnv makes this test binary a worker: see job.
-const jobEnv = "RELEASE_TEST_JOB"
-
-func TestMain(m *testing.M) {
-	if doc := os.Getenv(jobEnv); doc != "" {
-		if err := do(doc); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// A job is what a worker in a process of its own is told.
-type job struct {
-	Temporal, Namespace, Fly, Logs string
-	// DieAfter, if set, is the number of the activity whose effect is the last
-	// thing that the process has: its answer is lost with it.
-	DieAfter int64
-}
-
-// do works until stdin ends, as it does when the process that started it is
-// gone.
-func do(doc string) error {
-	var j job
-	if err := json.Unmarshal([]byte(doc), &j); err != nil {
-		return err
-	}
-	c, err := client.Dial(client.Options{
-		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr),
-		Interceptors: []interceptor.ClientInterceptor{&mortal{dieAfter: j.DieAfter}},
-	})
-	if err != nil {
-		return err
-	}
-	if err := worker.New(c, work(flyAt(j.Fly), street{}, j.Logs), worker.Options{Builds: 4}).Start(); err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
-}
-
-// loud logs errors only.
-func loud(w io.Writer) sdklog.Logger {
-	return sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError})))
-}
-
-// mortal ends its process, as nothing can resist, when one more activity is
-// done than it may.
-type mortal struct {
-	interceptor.InterceptorBase
-	dieAfter int64
-	done     atomic.Int64
-}
-
-// InterceptActivity implements interceptor.WorkerInterceptor.
-func (m *mortal) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	in := &mortalActivity{mortal: m}
-	in.Next = next
-	return in
-}
-
-type mortalActivity struct {
-	interceptor.ActivityInboundInterceptorBase
-	*mortal
-}
-
-// ExecuteActivity implements interceptor.ActivityInboundInterceptor.
-func (m *mortalActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
-	result, err := m.Next.ExecuteActivity(ctx, in)
-	if m.done.Add(1) == m.dieAfter {
-		self, err := os.FindProcess(os.Getpid())
-		if err == nil {
-			err = self.Kill()
-		}
-		if err != nil {
-			return nil, err
-		}
-		select {} // for as long as a signal takes
-	}
-	return result, err
-}
 
 // atOnce is how many releases go on at once. Most of the time they wait for a
 // dead worker's heartbeat; more of them would starve each other when two
@@ -167,25 +68,6 @@ func TestWorkerIsKilledAfterEveryActivity(t *testing.T) {
 	}
 }
 
-// A world is a Temporal and a Fly, for workers in processes of their own.
-type world struct {
-	t        *testing.T
-	temporal string
-	fly      string
-	sim      *flysim.Sim
-	logs     string
-}
-
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	w := &world{t: t, temporal: temporal(t).Address(), sim: quick(), logs: t.TempDir()}
-	server := httptest.NewServer(w.sim)
-	t.Cleanup(server.Close)
-	t.Cleanup(w.sim.Close)
-	w.fly = server.URL
-	return w
-}
-
 // name is the project, and the namespace, of the release whose worker dies
 // after n activities.
 func name(n int64) string {
@@ -193,37 +75,6 @@ func name(n int64) string {
 		return "default"
 	}
 	return fmt.Sprintf("shop%d", n)
-}
-
-// namespace makes a namespace. Task queues are its own, so a worker in it gets
-// nothing of other releases.
-func (w *world) namespace(name string) error {
-	options := client.Options{HostPort: w.temporal, Namespace: name, Logger: loud(io.Discard)}
-	namespaces, err := client.NewNamespaceClient(options)
-	if err != nil {
-		return err
-	}
-	defer namespaces.Close()
-	err = namespaces.Register(w.t.Context(), &workflowservice.RegisterNamespaceRequest{
-		Namespace: name, WorkflowExecutionRetentionPeriod: durationpb.New(24 * time.Hour),
-	})
-	if err != nil {
-		return fmt.Errorf("register namespace %s: %w", name, err)
-	}
-	c, err := client.Dial(options)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	types := map[string]enums.IndexedValueType{}
-	for _, a := range attributes() {
-		types[a] = enums.INDEXED_VALUE_TYPE_KEYWORD
-	}
-	_, err = c.OperatorService().AddSearchAttributes(w.t.Context(), &operatorservice.AddSearchAttributesRequest{Namespace: name, SearchAttributes: types})
-	if err != nil {
-		return fmt.Errorf("add search attributes to namespace %s: %w", name, err)
-	}
-	return nil
 }
 
 // A death is how a release ended whose worker was killed.
@@ -268,7 +119,7 @@ func (w *world) crash(n int64) (d death) {
 	if err := errors.Join(err, <-asked); err != nil {
 		return death{err: err}
 	}
-	histories, err := historiesOf(ctx, c, project, run)
+	histories, err := historiesOf(ctx, c, run)
 	d.activities, d.back = lost(histories, killed)
 	if n > 0 && d.back == 0 {
 		err = errors.Join(err, errors.New("no activity was lost"))
@@ -311,107 +162,11 @@ func (w *world) workers(ctx context.Context, project string, n int64, ended func
 	}
 }
 
-// A hand is a worker in a process of its own.
-type hand struct {
-	cmd   *exec.Cmd
-	stdin io.Closer
-	said  bytes.Buffer // read it once gone
-	gone  chan struct{}
-}
-
-func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand, error) {
-	doc, err := json.Marshal(job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, DieAfter: dieAfter})
-	if err != nil {
-		return nil, err
-	}
-	h := &hand{cmd: exec.CommandContext(ctx, os.Args[0]), gone: make(chan struct{})}
-	h.cmd.Env = append(os.Environ(), jobEnv+"="+string(doc))
-	h.cmd.Stderr = &h.said
-	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	if err := h.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		_ = h.cmd.Wait() // ProcessState says how it ended
-		close(h.gone)
-	}()
-	return h, nil
-}
-
-func (h *hand) dismiss() {
-	h.stdin.Close()
-	<-h.gone
-}
-
-// approve says yes when the release asks. A signal needs no worker.
-func approve(ctx context.Context, c client.Client, run client.WorkflowRun) error {
-	plan, err := askedPlan(ctx, c, run)
-	if err != nil {
-		return err
-	}
-	return c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Decision{By: "ben", Plan: plan})
-}
-
-// askedPlan waits until the release waits for a person, and says for which
-// plan. Its gate's timer is the only one that a release has.
-func askedPlan(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
-	events := c.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for events.HasNext() {
-		e, err := events.Next()
-		if err != nil {
-			return "", fmt.Errorf("wait until it asks: %w", err)
-		}
-		if e.EventType == enums.EVENT_TYPE_TIMER_STARTED {
-			return plan(ctx, c, run)
-		}
-	}
-	return "", errors.New("it never asked")
-}
-
-// plan asks the release until a worker answers.
-func plan(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
-	for {
-		var s release.Status
-		v, err := c.QueryWorkflow(ctx, run.GetID(), run.GetRunID(), release.StatusQuery)
-		if err == nil {
-			err = v.Get(&s)
-		}
-		if err == nil && s.Gate != nil {
-			return s.Gate.Plan, nil
-		}
-		if ctx.Err() != nil {
-			return "", fmt.Errorf("ask for the plan: %w", errors.Join(ctx.Err(), err))
-		}
-	}
-}
-
-// historiesOf are those of a release and of its rollouts.
-func historiesOf(ctx context.Context, c client.Client, project string, run client.WorkflowRun) (all [][]*historypb.HistoryEvent, err error) {
-	ids := []string{run.GetID()}
-	for _, env := range (shop{}).environments() {
-		ids = append(ids, release.RolloutID(project, env))
-	}
-	for _, id := range ids {
-		var events []*historypb.HistoryEvent
-		for it := c.GetWorkflowHistory(ctx, id, "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); it.HasNext(); {
-			e, err := it.Next()
-			if err != nil {
-				return all, fmt.Errorf("history of %s: %w", id, err)
-			}
-			events = append(events, e)
-		}
-		all = append(all, events)
-	}
-	return all, nil
-}
-
 // lost counts activities, and says how long after the kill the first that was
 // lost began again.
-func lost(histories [][]*historypb.HistoryEvent, killed time.Time) (activities int, back time.Duration) {
-	for _, events := range histories {
-		for _, e := range events {
+func lost(histories []told, killed time.Time) (activities int, back time.Duration) {
+	for _, h := range histories {
+		for _, e := range h.events {
 			if e.EventType != enums.EVENT_TYPE_ACTIVITY_TASK_STARTED {
 				continue
 			}

@@ -116,7 +116,7 @@ func (s street) Checkout(_ context.Context, _, _ string, fn func(string) error) 
 }
 
 func request(project, version string) release.Request {
-	return release.Request{
+	return release.Request{Protocol: release.Protocol,
 		Project: project, Repository: "https://example.com/" + project + ".git", By: "ana",
 		Revision: release.Revision{Commit: commitOf(version), Tree: commitOf(version), Subject: "version " + version},
 	}
