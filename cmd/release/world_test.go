@@ -33,7 +33,7 @@ import (
 // A world is a person's clone, a Temporal, a worker and a Fly. The commands run
 // in this process, with all that they touch as an argument.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string // the clone
 	environ []string
 	sim     *flysim.Sim
@@ -42,7 +42,7 @@ type world struct {
 	worker  *worker.Worker
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	state := t.TempDir()
 	server, err := devserver.Start(t.Context(), devserver.Options{UIOff: true, Attributes: []string{
@@ -204,7 +204,7 @@ func (w *world) want(code int, args []string, words ...string) result {
 	return r
 }
 
-func (r result) want(t *testing.T, code int, words ...string) {
+func (r result) want(t testing.TB, code int, words ...string) {
 	t.Helper()
 	if r.code != code {
 		t.Errorf("want exit code %d, got %v", code, r)
@@ -218,7 +218,7 @@ func (r result) want(t *testing.T, code int, words ...string) {
 
 // A running command.
 type running struct {
-	t              *testing.T
+	t              testing.TB
 	stdout, stderr *buffer
 	interrupt      context.CancelFunc
 	ended          chan int
