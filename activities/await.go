@@ -153,9 +153,10 @@ func (a *Activities) lastLines(ctx context.Context, app, machine string) (last [
 const settles = 90 * time.Second
 
 // settled waits until m is in no state that passes by itself. Deciding from a
-// passing state is how machines are left stopped.
+// passing state is how machines are left stopped. One that restarts is meant to
+// run, whatever comes of it: the way back must not wait for a crash loop to end.
 func (a *Activities) settled(ctx context.Context, s release.Step, m fly.Machine) (fly.Machine, error) {
-	for begun := time.Now(); transitional(m.State) && time.Since(begun) < settles; {
+	for begun := time.Now(); transitional(m.State) && m.State != "restarting" && time.Since(begun) < settles; {
 		if err := pause(ctx, a.poll()); err != nil {
 			return m, err
 		}

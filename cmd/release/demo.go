@@ -128,7 +128,7 @@ func (c demo) in(ctx context.Context, src source) (err error) {
 	c.say("  %s", c.bench.UI)
 	for _, e := range src.project.Environments {
 		if e.Bake > 0 {
-			c.say("  %s bakes for %s here, not for %s as release.toml says", e.Name, view.Took(demoBake), view.Took(time.Duration(e.Bake)))
+			c.say("  %s bakes for %s here, not for %s as release.toml says", e.Name, demoBake, e.Bake)
 		}
 	}
 	madeUp, err := c.bench.provide(ctx, src.project)
