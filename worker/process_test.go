@@ -155,7 +155,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, temporal: temporal(t).Address(), sim: quick(), logs: t.TempDir()}
+	w := &world{t: t, temporal: temporal(t, "").Address(), sim: quick(), logs: t.TempDir()}
 	server := httptest.NewServer(w.sim)
 	t.Cleanup(server.Close)
 	t.Cleanup(w.sim.Close)

@@ -158,7 +158,7 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // work is all that activities need for shops whose machines are at url.
-func work(c *fly.Client, git street, logs string) *activities.Activities {
+func work(c *fly.Client, git activities.Git, logs string) *activities.Activities {
 	return &activities.Activities{
 		Fly: c, Git: git, Go: recipe{}, Registry: "registry.fly.io", Logs: logs,
 		Edge: &http.Client{Transport: edge{c}}, Poll: 20 * time.Millisecond, Environ: []string{"PATH=/usr/bin:/bin"},
@@ -196,10 +196,10 @@ func (s shop) runs(sim *flysim.Sim, project, environment, version string) {
 	}
 }
 
-// temporal is a Temporal in memory, with what releases need of it.
-func temporal(tb testing.TB) *devserver.Server {
+// temporal is a Temporal with what releases need of it, in memory or in a file.
+func temporal(tb testing.TB, dir string) *devserver.Server {
 	tb.Helper()
-	s, err := devserver.Start(tb.Context(), devserver.Options{UIOff: true, Attributes: attributes()})
+	s, err := devserver.Start(tb.Context(), devserver.Options{Dir: dir, UIOff: true, Attributes: attributes()})
 	if err != nil {
 		tb.Fatal(err)
 	}
