@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,10 +56,26 @@ release asks for them.`,
 	return cmd
 }
 
+// another is the release dev that has this state already, or nil. One that was
+// killed may take a moment to be gone: it no longer answers, and is waited for.
+func (c dev) another(ctx context.Context) *devFile {
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		running := c.readDevFile()
+		if running == nil || time.Now().After(deadline) || ctx.Err() != nil {
+			return running
+		}
+		if conn, err := net.DialTimeout("tcp", running.Temporal, time.Second); err == nil {
+			conn.Close()
+			return running
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 func (c dev) run(ctx context.Context) error {
 	o := c.ports
 	o.dir, o.grace = c.stateDir(), time.Second
-	if running := c.readDevFile(); running != nil {
+	if running := c.another(ctx); running != nil {
 		return fmt.Errorf("release dev runs already with the state in %s: process %d, Temporal at %s, Web UI at %s; use it, stop it, or choose another RELEASE_STATE_DIR", o.dir, running.PID, running.Temporal, running.UI)
 	}
 	if c.reset {
