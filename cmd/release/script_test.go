@@ -1,12 +1,16 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -18,6 +22,7 @@ func TestMain(m *testing.M) {
 // TestScript plays the stories in testdata/script: the whole program as a
 // process of its own, as a person or a script runs it.
 func TestScript(t *testing.T) {
+	caches := toolchain(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -32,12 +37,15 @@ func TestScript(t *testing.T) {
 			} {
 				e.Setenv(key, value)
 			}
+			for key, value := range caches {
+				e.Setenv(key, value)
+			}
 			if err := os.MkdirAll(home, 0o755); err != nil {
 				return err
 			}
 			return os.WriteFile(filepath.Join(home, "gitconfig"), []byte("[user]\n\tname = Ada\n\temail = ada@example.com\n[init]\n\tdefaultBranch = main\n"), 0o644)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "until": until, "shop": shop, "gone": gone},
 	})
 }
 
@@ -58,5 +66,76 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d\n%s%s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+// toolchain is what keeps builds in stories warm: their HOME is empty. Nothing
+// is fetched for them.
+func toolchain(t *testing.T) map[string]string {
+	out, err := exec.Command("go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOPATH").Output()
+	if err != nil {
+		t.Fatalf("go env: %v", err)
+	}
+	known := map[string]string{"GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": ""}
+	if err := json.Unmarshal(out, &known); err != nil {
+		t.Fatal(err)
+	}
+	return known
+}
+
+// until runs a program again and again until it says what a pattern wants:
+// until 'awaiting approval' release status 4f2d.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN program [arg...]")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		_ = ts.Exec(args[1], args[2:]...) // what it says is what counts
+		if pattern.MatchString(ts.ReadFile("stdout") + ts.ReadFile("stderr")) {
+			return
+		}
+	}
+	ts.Fatalf("%v never says %q:\n%s%s", args[1:], args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+}
+
+// gone asserts that nothing matches a pattern of file names: gone $TMPDIR/x-*.
+func gone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: gone PATTERN")
+	}
+	found, err := filepath.Glob(args[0])
+	ts.Check(err)
+	if len(found) > 0 {
+		ts.Fatalf("left behind: %v", found)
+	}
+}
+
+// shop makes a clone of what people release here: the three services of this
+// repository and their files, in a module without dependencies. The times of
+// production are shorter.
+func shop(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: shop FOLDER")
+	}
+	dir := ts.MkAbs(args[0])
+	for _, folder := range []string{"apps", "infra/fly"} {
+		ts.Check(os.CopyFS(filepath.Join(dir, folder), os.DirFS(filepath.Join("..", "..", folder))))
+	}
+	text, err := os.ReadFile("../../release.toml")
+	ts.Check(err)
+	shorter := strings.Replace(string(text), `bake = "5m"`, `bake = "1s"`, 1)
+	ts.Check(os.WriteFile(filepath.Join(dir, "release.toml"), []byte(shorter), 0o644))
+	ts.Check(os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module github.com/microbima/release\n\ngo 1.26\n"), 0o644))
+	production, err := filepath.Glob(filepath.Join(dir, "infra/fly/*/production/fly.toml"))
+	ts.Check(err)
+	for _, name := range production {
+		text, err := os.ReadFile(name)
+		ts.Check(err)
+		ts.Check(os.WriteFile(name, []byte(strings.Replace(string(text), `wait_timeout = "30s"`, `wait_timeout = "10s"`, 1)), 0o644))
+	}
+	for _, words := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "Greet"}} {
+		ts.Check(ts.Exec("git", append([]string{"-C", dir}, words...)...))
 	}
 }
