@@ -104,4 +104,5 @@ func (r *roller) done(ctx workflow.Context, step release.Step, after release.Mac
 		}
 	}
 	r.machine(ctx, step, release.Ready)
+	workflow.GetLogger(ctx).Info("machine", "release", r.in.Release, "target", step.Target.String(), "machine", step.Machine, "verb", step.Verb)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ type env struct {
 	asks           bool // somebody can be asked
 	size           func(io.Writer) (width, height int)
 	patience       time.Duration // with workers; 0 is workerLimit
+	logger         *slog.Logger  // of a worker; nil: commands print, they never log
 }
 
 // getenv is a variable's value, or "".

@@ -51,7 +51,7 @@ func (e *env) temporalOptions() (client.Options, error) {
 	}
 	options.Namespace = cmp.Or(options.Namespace, "default")
 	options.Identity = "release@" + cmp.Or(e.getenv("USER"), "unknown")
-	options.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler)) // errors are said by whoever gets them
+	options.Logger = log.NewStructuredLogger(cmp.Or(e.logger, slog.New(slog.DiscardHandler)))
 	options.ConnectionOptions.GetSystemInfoTimeout = dialLimit
 	return options, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +14,9 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/serviceerror"
+	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
@@ -71,6 +76,7 @@ func (c workerCommand) run(ctx context.Context) error {
 	if err != nil && c.only != release.TaskQueue {
 		return err
 	}
+	c.logger = workerLog(c.stderr, c.errTerminal)
 	s, err := c.temporal(ctx)
 	if err != nil {
 		return err
@@ -103,6 +109,18 @@ func (c workerCommand) run(ctx context.Context) error {
 	}
 	w.Stop()
 	return err
+}
+
+// workerLog is what a worker tells its operator: JSON lines for machines that
+// collect them, plain ones at a terminal.
+func workerLog(w io.Writer, terminal bool) *slog.Logger {
+	config := zap.NewProductionEncoderConfig()
+	config.EncodeTime = zapcore.RFC3339TimeEncoder
+	encoder := zapcore.NewJSONEncoder(config)
+	if terminal {
+		encoder = zapcore.NewConsoleEncoder(config)
+	}
+	return slog.New(zapslog.NewHandler(zapcore.NewCore(encoder, zapcore.AddSync(w), zapcore.InfoLevel)))
 }
 
 // register adds the search attributes that a namespace lacks. Who may not says
