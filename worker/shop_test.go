@@ -116,8 +116,8 @@ func (s street) Checkout(_ context.Context, _, _ string, fn func(string) error) 
 }
 
 func request(project, version string) release.Request {
-	return release.Request{Protocol: release.Protocol,
-		Project: project, Repository: "https://example.com/" + project + ".git", By: "ana",
+	return release.Request{
+		Protocol: release.Protocol, Project: project, Repository: "https://example.com/" + project + ".git", By: "ana",
 		Revision: release.Revision{Commit: commitOf(version), Tree: commitOf(version), Subject: "version " + version},
 	}
 }
