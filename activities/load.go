@@ -18,10 +18,22 @@ type Source struct {
 	Revision   release.Revision `json:"revision"`
 }
 
+// LoadInput is a commit, and the protocol of the program that asks for it.
+type LoadInput struct {
+	Source
+	Protocol int `json:"protocol"`
+}
+
 // LoadProject reads release.toml and infra/fly as they are at the revision. It
-// fails with KindConfig and every mistake in them at once.
-func (a *Activities) LoadProject(ctx context.Context, in Source) (release.Project, error) {
+// fails with KindConfig and every mistake in them at once, and where the worker
+// and whoever asked may misunderstand each other. (That is looked at here and
+// not in the workflow: a release under way must not care that its worker has
+// become newer.)
+func (a *Activities) LoadProject(ctx context.Context, in LoadInput) (release.Project, error) {
 	defer beat(ctx)()
+	if why := release.Mismatch(in.Protocol, "program that asked"); why != "" {
+		return release.Project{}, refused(release.KindConfig, errors.New("worker: "+why))
+	}
 	files, err := a.Git.Files(ctx, in.Repository, in.Revision.Commit)
 	if err != nil {
 		return release.Project{}, classify(err)

@@ -18,9 +18,6 @@ func Release(ctx workflow.Context, req release.Request) (*release.Report, error)
 	if err != nil {
 		return nil, err
 	}
-	if why := release.Mismatch(req.Protocol, "program that asked"); why != "" {
-		return r.stop(ctx, errors.New("worker: "+why))
-	}
 	project, err := r.load(ctx) // the files at the revision
 	if err != nil {
 		return r.stop(ctx, err)

@@ -38,7 +38,7 @@ func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
 func (r *releaser) load(ctx workflow.Context) (project release.Project, err error) {
 	r.enter(ctx, release.Loading, "")
 	err = workflow.ExecuteActivity(building(ctx, "read release.toml and infra/fly at "+r.req.Revision.Short(), 10*time.Minute),
-		act.LoadProject, r.source()).Get(ctx, &project)
+		act.LoadProject, activities.LoadInput{Source: r.source(), Protocol: r.req.Protocol}).Get(ctx, &project)
 	if err != nil {
 		return project, err
 	}
