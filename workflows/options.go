@@ -29,11 +29,14 @@ func waiting(ctx workflow.Context, summary string, long time.Duration) workflow.
 }
 
 // building: a checkout, and a test or a build on it. What fails for a reason of
-// the machine it runs on is tried once more.
+// the machine or of the network is tried for some five minutes: nothing was
+// changed yet, so stopping then costs nobody anything.
 func building(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
 	ctx = budget(ctx, release.BuildQueue, summary, long+10*time.Minute, 2*long+patience)
 	options := workflow.GetActivityOptions(ctx)
-	options.RetryPolicy.MaximumAttempts = 4
+	options.RetryPolicy = &temporal.RetryPolicy{
+		InitialInterval: 2 * time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute, MaximumAttempts: 10,
+	}
 	return workflow.WithActivityOptions(ctx, options)
 }
 
