@@ -67,9 +67,9 @@ type testError struct{ msg string }
 func (e *testError) Error() string { return e.msg }
 
 func (a *Activities) runTest(ctx context.Context, dir string, test release.Test, out io.Writer) (int, error) {
-	home, err := os.MkdirTemp("", "release-home-")
+	home, err := a.newHome()
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("make a home folder for the test: %w", err)
 	}
 	defer os.RemoveAll(home)
 	timeout := time.Duration(test.Timeout)
@@ -89,6 +89,27 @@ func (a *Activities) runTest(ctx context.Context, dir string, test release.Test,
 	default:
 		return 0, fmt.Errorf("test %s: run %q: %w", test.Name, test.Run, err)
 	}
+}
+
+// newHome makes an empty home folder, and removes those that workers left
+// behind which were killed: no test takes a day.
+func (a *Activities) newHome() (string, error) {
+	dir := filepath.Join(a.Logs, "homes")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	old, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range old {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return "", err
+			}
+		}
+	}
+	return os.MkdirTemp(dir, "")
 }
 
 // passed is what a test may see of the worker's environment: where tools are

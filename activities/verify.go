@@ -16,9 +16,9 @@ const (
 	// badInARow is how often in a row a target must be found bad to be called
 	// unhealthy.
 	badInARow = 3
-	// unsureFor is how long verifying goes on when it can't find out. After
-	// that the verdict is unknown.
-	unsureFor = 5 * time.Minute
+	// unsureFor is how long verifying goes on when it can't find out: Fly may be
+	// away for an hour. After that the verdict is unknown, and a person is asked.
+	unsureFor = 90 * time.Minute
 )
 
 // An Aim is what a target should be, and how it is looked at from outside.

@@ -106,7 +106,7 @@ func (r *roller) look(ctx workflow.Context, phase release.Phase, in activities.V
 }
 
 func (r *roller) verdicts(ctx workflow.Context, in activities.VerifyInput) (verdicts []release.Verdict, err error) {
-	long := time.Duration(in.For) + time.Duration(in.Within) + 10*time.Minute
+	long := time.Duration(in.For) + time.Duration(in.Within) + patience
 	summary := "is every target of " + r.in.Plan.Environment + " as it should be?"
 	err = workflow.ExecuteActivity(waiting(ctx, summary, long), act.Verify, in).Get(ctx, &verdicts)
 	if err == nil {
