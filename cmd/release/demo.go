@@ -221,7 +221,7 @@ func (c demo) gate(ctx context.Context, inner *env, s *server, seen sight) error
 		if c.getenv("TEMPORAL_ADDRESS") != "" {
 			again = "    TEMPORAL_ADDRESS=" + c.bench.Temporal + strings.Replace(again, "   ", "", 1)
 		}
-		inner.say("%s", strings.ReplaceAll(view.Gate(seen.Status, s.page(seen.ID, seen.Run)), "    release ", again))
+		inner.say("%s", strings.ReplaceAll(view.Gate(seen.Status, s.page(seen.ID, seen.Run)+"/user-metadata"), "    release ", again))
 		return nil
 	case c.asks && !c.yes:
 		err := approve.run(ctx)
