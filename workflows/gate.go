@@ -32,7 +32,7 @@ func (r *releaser) approve(ctx workflow.Context, env release.Environment, plan r
 	timing, stop := workflow.WithCancel(ctx)
 	defer stop() // or the timer would be pending for days
 	expired := workflow.NewTimerWithOptions(timing, time.Duration(env.Gate.Timeout), workflow.TimerOptions{
-		Summary: fmt.Sprintf("%s: nobody decided", env.Name),
+		Summary: fmt.Sprintf("%s waits for a decision, so long", env.Name),
 	})
 	err := workflow.Await(ctx, func() bool { return r.decided() || expired.IsReady() })
 	switch {

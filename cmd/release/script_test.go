@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Stories mostly wait: for processes, checks, a bake. The command line may
+	// say otherwise.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"release": func() { os.Exit(program()) }})
 }
 
