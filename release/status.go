@@ -56,6 +56,7 @@ type Status struct {
 	// Environment is the one that the phase is about.
 	Environment  string              `json:"environment,omitempty"`
 	Environments []EnvironmentStatus `json:"environments,omitempty"` // in the order of promotion
+	Jobs         []Job               `json:"jobs,omitempty"`         // tests and builds that run
 	Tests        []TestResult        `json:"tests,omitempty"`
 	Builds       []BuildResult       `json:"builds,omitempty"`
 	Spans        []Span              `json:"spans,omitempty"`
@@ -120,6 +121,12 @@ type Span struct {
 	Environment string    `json:"environment,omitempty"`
 	From        time.Time `json:"from"`
 	To          time.Time `json:"to,omitzero"` // zero while it lasts
+}
+
+// A Job is a test or a build that runs, or waits for a worker that has room.
+type Job struct {
+	Name  string    `json:"name"` // "test unit", "build web-admin"
+	Since time.Time `json:"since"`
 }
 
 // A TestResult is how a test ended. Log names the kept output; Tail is its end.

@@ -97,23 +97,25 @@ func (r *releaser) testAndBuild(ctx workflow.Context, project release.Project) (
 	defer end()
 	images, jobs := release.Images{}, workflow.NewWaitGroup(ctx)
 	var failed error
-	job := func(do func(workflow.Context) error) {
+	job := func(name string, do func(workflow.Context) error) {
 		jobs.Add(1)
+		r.status.Jobs = append(r.status.Jobs, release.Job{Name: name, Since: workflow.Now(ctx)})
 		workflow.Go(all, func(ctx workflow.Context) {
 			defer jobs.Done()
 			if err := do(ctx); err != nil && failed == nil {
 				failed = err
 				end()
 			}
+			r.status.Jobs = slices.DeleteFunc(slices.Clone(r.status.Jobs), func(j release.Job) bool { return j.Name == name })
 			r.show(ctx)
 		})
 	}
 	for _, test := range project.Tests {
-		job(func(ctx workflow.Context) error { return r.test(ctx, test) })
+		job("test "+test.Name, func(ctx workflow.Context) error { return r.test(ctx, test) })
 	}
 	for _, name := range r.apps(project) {
 		app, _ := project.App(name)
-		job(func(ctx workflow.Context) (err error) {
+		job("build "+name, func(ctx workflow.Context) (err error) {
 			images[name], err = r.build(ctx, project, app)
 			return err
 		})

@@ -106,6 +106,9 @@ func (l *live) work() {
 		return
 	}
 	var rows [][]cell
+	for _, j := range l.Jobs {
+		rows = append(rows, []cell{mark(release.Doing), {j.Name, noHue}, {"", noHue}, {Took(l.now.Sub(j.Since)), dim}})
+	}
 	for _, t := range l.Tests {
 		p, word := release.Ready, "passed"
 		if !t.Passed {

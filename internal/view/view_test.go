@@ -21,6 +21,12 @@ func rollingOut() release.Status {
 
 func TestLive(t *testing.T) {
 	golden(t, "live_rolling_out", view.Live(rollingOut(), at(106), view.Style{Width: 100}))
+	building := status()
+	building.Phase, building.Spans, building.Builds = release.Building, building.Spans[:3], building.Builds[:1]
+	building.Tests, building.Spans[2].To, building.Gate, building.Decisions = nil, time.Time{}, nil, nil
+	building.Environments = []release.EnvironmentStatus{{Name: "staging"}, {Name: "production"}}
+	building.Jobs = []release.Job{{Name: "test unit", Since: at(1)}, {Name: "build web-admin", Since: at(1)}}
+	golden(t, "live_building", view.Live(building, at(9), view.Style{Width: 100}))
 	golden(t, "live_gate", view.Live(status(), at(75), view.Style{Width: 100}))
 	golden(t, "live_held", view.Live(held(), at(150), view.Style{Width: 100}))
 	golden(t, "live_colour", view.Live(rollingOut(), at(106), view.Style{Width: 60, Colour: true}))
