@@ -76,7 +76,7 @@ func (a *Activities) update(ctx context.Context, s release.Step, m fly.Machine, 
 	if err != nil {
 		return release.Machine{}, err
 	}
-	runs := release.Machine{State: m.State}.Running()
+	runs := release.Machine{State: m.State}.Launches()
 	if s.Exact {
 		runs = !s.Idle // a restore knows how it was; a machine that crashes is found in any state
 	}

@@ -45,7 +45,7 @@ func (s *State) apply(step Step) {
 	switch step.Verb {
 	case Update:
 		m.Config, m.Image, m.Checks = step.After, step.To, nil
-		if m.Running() || step.Exact {
+		if m.Launches() || step.Exact {
 			m.State = "started"
 		}
 		if step.Exact && step.Idle {

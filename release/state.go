@@ -85,6 +85,10 @@ func (m Machine) Running() bool {
 	return slices.Contains([]string{"started", "starting", "restarting", "replacing", "updating", "creating"}, m.State)
 }
 
+// Launches says whether an update starts m: one that runs does so again, and
+// one that failed gets another chance. Others stay as they are.
+func (m Machine) Launches() bool { return m.Running() || m.State == "failed" }
+
 // Healthy says whether m is started and every check it has passes.
 func (m Machine) Healthy() bool {
 	return m.State == "started" && !slices.ContainsFunc(m.Checks, func(c Check) bool { return c.Status != "passing" })

@@ -545,3 +545,22 @@ func TestAnotherProtocolIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// A machine that failed is started with the new version; leaving it down would
+// be a smaller fleet that nobody asked for.
+func TestFailedMachinesGetAnotherChance(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		const web = "shop-production-web"
+		m := s.sim.Machines(web)[0]
+		m.State, m.Checks = "failed", nil
+		s.sim.Put(web, m)
+		s.req.Revision = revision("v2")
+		s.whenAsked(s.approve)
+		if rep := s.run(); rep.Outcome != release.Promoted {
+			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		s.mustRun("production", "v2")
+	})
+}
