@@ -24,17 +24,34 @@ func approve(ctx context.Context, c client.Client, run client.WorkflowRun) error
 // askedPlan waits until the release waits for a person, and says for which
 // plan. Its gate's timer is the only one that a release has.
 func askedPlan(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
+	for {
+		asks, err := timerStarts(ctx, c, run)
+		switch {
+		case asks:
+			return plan(ctx, c, run)
+		case err == nil:
+			return "", errors.New("it never asked")
+		case ctx.Err() != nil:
+			return "", fmt.Errorf("wait until it asks: %w", err)
+		}
+		// When a worker dies, the server may no longer know what a long poll
+		// was about.
+	}
+}
+
+// timerStarts follows a release until its timer starts, or it is over.
+func timerStarts(ctx context.Context, c client.Client, run client.WorkflowRun) (bool, error) {
 	events := c.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		e, err := events.Next()
 		if err != nil {
-			return "", fmt.Errorf("wait until it asks: %w", err)
+			return false, err
 		}
 		if e.EventType == enums.EVENT_TYPE_TIMER_STARTED {
-			return plan(ctx, c, run)
+			return true, nil
 		}
 	}
-	return "", errors.New("it never asked")
+	return false, nil
 }
 
 // plan asks the release until a worker answers.

@@ -177,13 +177,15 @@ func (f *follower) chase(ctx context.Context) {
 }
 
 // poll waits on a workflow's history and tells of news, until it is closed. A
-// server that goes away is waited for.
+// server that goes away is waited for. One failure is none: a server may no
+// longer know what a long poll was about when a worker has died meanwhile.
 func (f *follower) poll(ctx context.Context, id, run string, main bool) {
-	for away := false; ctx.Err() == nil; {
+	for away, once := false, false; ctx.Err() == nil; {
 		it := f.server.GetWorkflowHistory(ctx, id, run, true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 		var err error
 		for it.HasNext() && err == nil {
 			if _, err = it.Next(); err == nil {
+				once = false
 				f.wake()
 				if away && main {
 					away = false
@@ -196,6 +198,8 @@ func (f *follower) poll(ctx context.Context, id, run string, main bool) {
 			if main {
 				return
 			}
+		} else if main && !once {
+			once = true
 		} else if main && !away && ctx.Err() == nil {
 			away = true
 			f.tell(ctx, f.server.said(ctx, "follow "+view.Ref(id), err))
