@@ -75,8 +75,8 @@ func transient(err error) bool {
 
 // good says whether m is, at this look, what it should be.
 func (w waiting) good(m fly.Machine) bool {
-	if m.InstanceID != w.version {
-		return false
+	if m.InstanceID != w.version || Seen(m).Host != "" {
+		return false // another version, or one that Fly itself can't see
 	}
 	if !w.runs {
 		return !transitional(m.State)
@@ -116,6 +116,10 @@ func (w waiting) failed(m fly.Machine) *release.Failure {
 // late is what is wrong with m when its time is over.
 func (w waiting) late(m fly.Machine, limit time.Duration) release.Failure {
 	f := release.Failure{Target: w.step.Target, Machine: m.ID, Name: m.Name, Group: w.step.Group}
+	if host := Seen(m).Host; host != "" {
+		f.Reason = fmt.Sprintf("could not be seen within %s: its host is %s", limit, host)
+		return f
+	}
 	f.Reason = fmt.Sprintf("is %s after %s, not started", m.State, limit)
 	if m.State != "started" {
 		return f

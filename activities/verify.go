@@ -106,6 +106,9 @@ func (a *Activities) look(ctx context.Context, aim Aim) release.Verdict {
 		v.Health = release.Unhealthy
 		return v
 	}
+	if v.Failures = aim.Goal.Unseen(now); len(v.Failures) > 0 {
+		return v
+	}
 	serving := false
 	for _, m := range now.Machines {
 		serving = serving || m.State == "started" && !m.Cordoned

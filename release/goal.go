@@ -66,7 +66,7 @@ func (s *State) apply(step Step) {
 
 // Missing says what of goal is not so now, a Failure for each machine. Empty
 // means: every machine runs the image and the config it should, and its checks
-// pass. Machines that were not healthy to begin with (unchecked) only need
+// pass; or it can't be judged, which Unseen says. Machines that were not healthy to begin with (unchecked) only need
 // their config.
 func (goal State) Missing(now State) (failures []Failure) {
 	for _, want := range goal.Machines {
@@ -78,7 +78,7 @@ func (goal State) Missing(now State) (failures []Failure) {
 		case !ok:
 			fail("does not exist")
 		case have.Host != "":
-			fail("is on a host that is " + have.Host)
+			// Neither good nor bad: see Unseen.
 		case have.Image.Digest() != want.Image.Digest():
 			fail(fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest()))
 		case !SameConfig(have.Config, want.Config):
@@ -98,6 +98,20 @@ func (goal State) Missing(now State) (failures []Failure) {
 	for _, have := range now.Machines {
 		if have.Created && !goal.knows(have) {
 			failures = append(failures, Failure{Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group, Reason: "should not exist: a release created it and did not remove it"})
+		}
+	}
+	return failures
+}
+
+// Unseen says which machines of now can't be judged, because Fly does not reach
+// their host. What it tells of them is old.
+func (goal State) Unseen(now State) (failures []Failure) {
+	for _, want := range goal.Machines {
+		if have, ok := now.counterpart(want); ok && have.Host != "" {
+			failures = append(failures, Failure{
+				Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group,
+				Reason: "is not known to be well: its host is " + have.Host,
+			})
 		}
 	}
 	return failures

@@ -56,7 +56,7 @@ func (r *releaser) refuse(d release.Decision) string {
 	switch {
 	case strings.TrimSpace(d.By) == "":
 		return "it does not say by whom: by is empty"
-	case gate == nil && r.status.Phase == release.Done:
+	case gate == nil && r.status.Outcome != "":
 		return fmt.Sprintf("the release is over: %s", r.status.Outcome)
 	case gate == nil:
 		return fmt.Sprintf("nobody is being asked: the release is %s", r.status.Phase)

@@ -188,7 +188,11 @@ func TestRelease(t *testing.T) {
 			outcome: release.Stopped, cause: "ended with exit code 3", staging: "v1", runs: "v1",
 		},
 		"it does not compile": {
-			before:  func(s *scenario) { s.act.Go = recipe{fails: &image.BuildError{App: "web", Reason: "syntax error"}} },
+			// It takes a moment, so that the tests, a real process, are over: a
+			// scenario must not end while one runs.
+			before: func(s *scenario) {
+				s.act.Go = recipe{fails: &image.BuildError{App: "web", Reason: "syntax error"}, takes: time.Second, over: s.over}
+			},
 			outcome: release.Stopped, cause: "syntax error", staging: "v1", runs: "v1",
 		},
 		"somebody changes a machine before the first change": {

@@ -305,7 +305,7 @@ func (r *roller) refuse(a release.Answer) string {
 	switch {
 	case strings.TrimSpace(a.By) == "":
 		return "it does not say by whom: by is empty"
-	case held == nil || r.status.Phase != release.HeldPhase:
+	case held == nil:
 		return fmt.Sprintf("nobody is being asked: the rollout is %s", r.status.Phase)
 	case !slices.Contains(held.Choices, a.Choice):
 		return fmt.Sprintf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
