@@ -27,6 +27,8 @@ func (r *reader) tcpCheck(t *tomldoc.Table) fly.MachineServiceCheck {
 	return c
 }
 
+// httpCheck reads a check of a service. Those of [[services]] may be written as
+// they once were, with bare milliseconds and a list of headers.
 func (r *reader) httpCheck(t *tomldoc.Table, unit time.Duration) fly.MachineServiceCheck {
 	kind := http
 	c := fly.MachineServiceCheck{
@@ -36,7 +38,7 @@ func (r *reader) httpCheck(t *tomldoc.Table, unit time.Duration) fly.MachineServ
 		HTTPProtocol:      protocol(t),
 		HTTPSkipTLSVerify: t.Bool("tls_skip_verify"),
 		HTTPTLSServerName: t.StringPtr("tls_server_name"),
-		HTTPHeaders:       headers(t),
+		HTTPHeaders:       headers(t, unit == time.Millisecond),
 	}
 	c.Interval, c.Timeout, c.GracePeriod = r.serviceTimes(t, unit)
 	return c
@@ -45,9 +47,6 @@ func (r *reader) httpCheck(t *tomldoc.Table, unit time.Duration) fly.MachineServ
 func (r *reader) serviceTimes(t *tomldoc.Table, unit time.Duration) (interval, timeout, grace *fly.Duration) {
 	read := func(key string, zero bool) *fly.Duration {
 		v, _ := t.Any(key)
-		if v == "" && unit == time.Millisecond {
-			return nil
-		}
 		d := duration(t, key, unit)
 		n, bare := v.(int64)
 		switch {
@@ -93,7 +92,7 @@ func (r *reader) topCheck(t *tomldoc.Table, name string) {
 		HTTPProtocol:      protocol(t),
 		HTTPSkipTLSVerify: t.Bool("tls_skip_verify"),
 		HTTPTLSServerName: t.StringPtr("tls_server_name"),
-		HTTPHeaders:       headers(t),
+		HTTPHeaders:       headers(t, true),
 	}
 	if m := t.StringPtr("method"); m != nil {
 		upper := strings.ToUpper(*m)
@@ -107,13 +106,9 @@ func (r *reader) topCheck(t *tomldoc.Table, name string) {
 		}
 	}
 	noEffect(t, "restart_limit")
-	read := func(key string) *fly.Duration {
-		if v, _ := t.Any(key); v == "" {
-			return nil
-		}
-		return duration(t, key, time.Millisecond)
-	}
-	c.Interval, c.Timeout, c.GracePeriod = read("interval"), read("timeout"), read("grace_period")
+	c.Interval = duration(t, "interval", time.Millisecond)
+	c.Timeout = duration(t, "timeout", time.Millisecond)
+	c.GracePeriod = duration(t, "grace_period", time.Millisecond)
 	if c.Interval != nil && c.Interval.Duration < minInterval {
 		t.Errorf("interval", "%s is too short; Fly wants %s or more", c.Interval, minInterval)
 	}
@@ -162,19 +157,6 @@ func (c *Config) checksOf(group string) map[string]fly.MachineCheck {
 		out[check.name] = m
 	}
 	return out
-}
-
-// machineCheck reads a command that is to run on a machine of its own beside
-// each updated one.
-func (r *reader) machineCheck(t *tomldoc.Table) {
-	if len(t.Strings("command")) == 0 {
-		t.Errorf("command", "missing; write it as a list: command = [\"bin/test\"]")
-	}
-	t.String("image")
-	t.Strings("entrypoint")
-	r.checkSignal(t, t.StringPtr("kill_signal"))
-	t.Duration("kill_timeout", time.Nanosecond)
-	t.Warnf("", "machine checks are not run; a failing one would not be seen")
 }
 
 func protocol(t *tomldoc.Table) *string {

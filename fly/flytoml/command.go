@@ -12,6 +12,9 @@ import (
 // command.
 const ReleaseGroup = fly.MachineProcessGroupFlyAppReleaseCommand
 
+// reserved begins the names of process groups that belong to no [processes].
+const reserved = "fly_app_"
+
 // ReleaseCommand is the config of the machine that runs the release command:
 // created stopped, started once, gone when done. It is nil if there is no
 // command. The machine is as large as [deploy.release_command_vm] says, else

@@ -25,33 +25,35 @@ const DefaultGroup = "app"
 
 // A Config is a fly.toml that has been read and found good.
 type Config struct {
-	file     string
-	doc      *tomldoc.Doc
-	app      string
-	region   string
-	host     string // host_dedication_id
-	groups   []string
-	commands map[string][]string
-	env      map[string]string
-	deploy   Deploy
-	build    Build
-	services []service
-	checks   []check
-	mounts   []Mount
-	files    []file
-	statics  []*fly.Static
-	metrics  []metrics
-	restarts []restart
-	vms      []vm
-	stop     *fly.StopConfig
-	swap     *int
+	file          string
+	doc           *tomldoc.Doc
+	app           string
+	region        string
+	host          string // host_dedication_id
+	groups        []string
+	commands      map[string][]string
+	env           map[string]string
+	deploy        Deploy
+	build         Build
+	services      []service
+	checks        []check
+	machineChecks []testCommand
+	mounts        []Mount
+	files         []file
+	statics       []*fly.Static
+	metrics       []metrics
+	restarts      []restart
+	vms           []vm
+	stop          *fly.StopConfig
+	swap          *int
 
 	cmd, entrypoint, exec []string // [experimental]
 
-	machineConfig string // JSON, or the name of a file with it
-	container     string // which of its containers runs our image
-	local         map[string][]byte
-	localFiles    []LocalFile
+	machineConfig    string // JSON, or the name of a file with it
+	machineConfigKey string // where it is said
+	container        string // which of its containers runs our image
+	local            map[string][]byte
+	localFiles       []LocalFile
 }
 
 // Deploy is the [deploy] section, defaults filled in.
@@ -85,8 +87,9 @@ type Group struct {
 // A Mount is a volume that each machine of a group has.
 type Mount struct {
 	fly.MachineMount
-	InitialSizeGB int // for a volume that is still to be created; 0: Fly's default
-	Retention     int // days a snapshot is kept; 0: Fly's default
+	InitialSizeGB int   // of a volume that is still to be made, as the file says; see Config.Volume for the default
+	Retention     int   // days a snapshot is kept; 0: Fly's default
+	Snapshots     *bool // daily ones; nil: Fly's default
 	processes     []string
 }
 
@@ -115,8 +118,8 @@ type check struct {
 }
 
 type metrics struct {
-	fly.MachineMetrics
-	processes []string
+	*fly.MachineMetrics // nil: a section that says nothing
+	processes           []string
 }
 
 type restart struct {
@@ -182,8 +185,15 @@ func (c *Config) HTTPPath() (string, bool) {
 }
 
 // LocalFiles are the files whose content is needed before a machine config can
-// be made. Give it with WithFiles.
-func (c *Config) LocalFiles() []LocalFile { return c.localFiles }
+// be made. Give it with WithFiles, and ask again: a machine_config in a file of
+// its own may name more.
+func (c *Config) LocalFiles() []LocalFile {
+	files := slices.Clone(c.localFiles)
+	for _, name := range c.containerFiles() {
+		files = append(files, LocalFile{Name: name, Key: c.machineConfigKey})
+	}
+	return files
+}
 
 // WithFiles returns c with the content of local files, by the name that
 // fly.toml calls them.

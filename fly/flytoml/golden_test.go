@@ -2,14 +2,14 @@ package flytoml
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // Images of the recorded runs.
@@ -18,41 +18,59 @@ const (
 	secondImage = "registry.fly.io/shop@sha256:" + "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 )
 
-// different are the recorded cases in which our machine configs are not
-// flyctl's, and why. A case that has become equal has to leave.
-var different = map[string]string{
-	"flags-files":    "--file-* flags: a release has only its files",
-	"flags-vm":       "--vm-* flags: a release has only its files",
-	"machine-checks": "machine checks are not run; Parse warns of them",
+// different is what we want to be other than flyctl's in every case, and why.
+var different = []struct{ what, why string }{
+	{"metadata fly_release_id, fly_release_version, fly_flyctl_version",
+		"set when a machine is changed for another reason; a release's number alone changes no machine"},
+	{"metadata fly_canary and the machines that have it", "the canary is one of the machines, none beside them"},
+	{"metadata fly_bluegreen_deployment_tag, fly_flyctl_bluegreen_launch_id", "set when a green machine is made"},
+	{"containers of machine_config", "replaced; flyctl leaves in the n-th what the n-th had before, and its files' image_config \".\" as it is"},
 }
 
-// TestGolden compares the machines of a first and of a second rollout with
-// those that the real flyctl posted.
+// TestGolden compares what a first and a second rollout ask of Fly with what
+// the real flyctl asked.
 func TestGolden(t *testing.T) {
-	root := os.Getenv("FLY_GOLDEN")
-	if root == "" {
-		root = filepath.Join("testdata", "golden", "own")
+	roots := []string{os.Getenv("FLY_GOLDEN")}
+	if roots[0] == "" {
+		roots = []string{filepath.Join("testdata", "golden", "own"), filepath.Join("testdata", "golden", "more")}
 	}
-	dirs, err := filepath.Glob(filepath.Join(root, "*", "machines.json"))
-	if err != nil || len(dirs) == 0 {
-		t.Fatalf("no cases in %s: %v", root, err)
+	for _, root := range roots {
+		files, err := filepath.Glob(filepath.Join(root, "*", "update.json"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no cases in %s: %v", root, err)
+		}
+		for _, file := range files {
+			dir := filepath.Dir(file)
+			t.Run(filepath.Base(dir), func(t *testing.T) {
+				g := golden(t, dir)
+				show := func(what, diff string) {
+					if diff != "" {
+						t.Errorf("%s differs from flyctl's (-flyctl +ours):\n%s", what, diff)
+					}
+				}
+				show("update", g.updateDiff(t))
+				if !g.given {
+					show("first rollout", g.firstDiff(t))
+					show("Fly release", g.definitionDiff(t))
+					show("addresses and volumes", g.callsDiff(t))
+				}
+			})
+		}
 	}
-	for _, file := range dirs {
-		dir := filepath.Dir(file)
-		name := filepath.Base(dir)
-		t.Run(name, func(t *testing.T) {
-			diff := goldenDiff(t, dir)
-			why, listed := different[name]
-			switch {
-			case listed && diff == "":
-				t.Errorf("is equal now; take it out of the table of differences")
-			case listed:
-				t.Logf("differs: %s", why)
-			case diff != "":
-				t.Errorf("differs from flyctl (-flyctl +ours):\n%s", diff)
-			}
-		})
+	for _, d := range different {
+		t.Logf("different on purpose: %s: %s", d.what, d.why)
 	}
+}
+
+// A goldenCase is one recorded fly.toml, read by us.
+type goldenCase struct {
+	dir     string
+	sent    *Config // as it goes into the Fly release
+	created *Config // for machines made in the first rollout
+	updated *Config // for those that are there
+	flags   flags
+	first   []post // the machines that are there when they are updated
+	given   bool   // they didn't come of this file, but of before.json
 }
 
 // post is a body of POST /machines and POST /machines/<id>.
@@ -62,166 +80,169 @@ type post struct {
 	SkipLaunch bool           `json:"skip_launch,omitempty"`
 }
 
-func goldenDiff(t *testing.T, dir string) string {
-	c := goldenConfig(t, dir)
-	var first []post
-	readJSON(t, filepath.Join(dir, "machines.json"), &first)
-	var second []struct {
-		Path string `json:"path"`
-		Body post   `json:"body"`
-	}
-	readJSON(t, filepath.Join(dir, "update.json"), &second)
-
-	args, _ := os.ReadFile(filepath.Join(dir, "args.txt"))
-	ours := firstRollout(t, c, !strings.Contains(string(args), "--ha=false"))
-	stamp(first)
-	diff := cmp.Diff(first, ours)
-
-	existing := map[string]post{}
-	for i, p := range first {
-		existing["<machine:"+strconv.Itoa(i)+">"] = p
-	}
-	running := make([]json.RawMessage, len(first))
-	for i, p := range first {
-		running[i] = mustJSON(t, p.Config)
-	}
-	for _, update := range second {
-		want := []post{update.Body}
-		stamp(want)
-		id := filepath.Base(update.Path)
-		got := post{Region: want[0].Region, SkipLaunch: want[0].SkipLaunch} // both come of the machine, not of the file
-		var doc json.RawMessage
-		var err error
-		if id == "machines" {
-			doc, err = c.ReleaseCommand(secondImage, running)
-		} else {
-			machine := reported(existing[id].Config, want[0].Config)
-			doc, err = c.Update(mustJSON(t, machine), group(want[0]), secondImage)
-		}
+func golden(t *testing.T, dir string) *goldenCase {
+	g := &goldenCase{dir: dir, flags: readFlags(t, dir)}
+	parse := func(doc []byte) *Config {
+		c, _, err := Parse("fly.toml", doc)
 		if err != nil {
-			return diff + err.Error()
+			t.Fatalf("flyctl took this file, and we don't:\n%v", err)
 		}
-		if doc == nil {
-			return diff + "nothing for " + update.Path
+		content := map[string][]byte{}
+		for files := c.LocalFiles(); len(files) > len(content); files = c.LocalFiles() {
+			for _, f := range files {
+				if content[f.Name], err = os.ReadFile(filepath.Join(dir, f.Name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c = c.WithFiles(content)
 		}
-		unmarshal(t, doc, &got.Config)
-		diff += cmp.Diff(want[0], got)
+		return c
 	}
-	return diff
-}
-
-func goldenConfig(t *testing.T, dir string) *Config {
 	doc, err := os.ReadFile(filepath.Join(dir, "fly.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := Parse("fly.toml", doc)
-	if err != nil {
-		t.Fatalf("flyctl took this file, and we don't:\n%v", err)
+	g.sent = parse(g.flags.sent(t, doc))
+	g.created = parse(g.flags.created(t, doc))
+	g.updated = parse(g.flags.updated(t, doc))
+	before := filepath.Join(dir, "before.json")
+	if _, err := os.Stat(before); err == nil {
+		g.given = true
+		readJSON(t, before, &g.first)
+		g.first = slices.DeleteFunc(g.first, func(p post) bool { return p.Config == nil }) // volumes
+	} else {
+		readJSON(t, filepath.Join(dir, "machines.json"), &g.first)
+		unstamp(g.first)
 	}
-	content := map[string][]byte{}
-	for _, f := range c.LocalFiles() {
-		if content[f.Name], err = os.ReadFile(filepath.Join(dir, f.Name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return c.WithFiles(content)
+	return g
 }
 
-// firstRollout is what is posted for an app without machines.
-func firstRollout(t *testing.T, c *Config, standbys bool) []post {
-	var posts []post
-	volumes := 0
-	if doc, err := c.ReleaseCommand(firstImage, nil); err != nil {
-		t.Fatal(err)
-	} else if doc != nil {
-		p := post{Region: c.Region(), SkipLaunch: true}
-		unmarshal(t, doc, &p.Config)
-		posts = append(posts, p)
-	}
-	for _, g := range c.Groups() {
-		create := func() post {
-			doc, err := c.Create(g.Name, firstImage)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := post{Region: c.Region()}
-			unmarshal(t, doc, &p.Config)
-			return p
-		}
-		posts = append(posts, create())
-		switch {
-		case g.Mount != nil:
-			mount := posts[len(posts)-1].Config["mounts"].([]any)[0].(map[string]any)
-			mount["volume"] = fmt.Sprintf("<volume:%d>", volumes)
-			volumes++
-		case g.Services && standbys:
-			posts = append(posts, create())
-		case standbys:
-			p := create()
-			id := fmt.Sprintf("<machine:%d>", len(posts)-1)
-			p.SkipLaunch = true
-			p.Config["standbys"] = []any{id}
-			p.Config["env"].(map[string]any)["FLY_STANDBY_FOR"] = id
-			posts = append(posts, p)
-		}
-	}
-	return posts
+func (g *goldenCase) firstDiff(t *testing.T) string {
+	return cmp.Diff(g.first, firstRollout(t, g.created, g.flags))
 }
 
-// reported is what the API says of a machine: as it was created, the volume
-// described.
-func reported(created, wanted map[string]any) map[string]any {
-	machine := clone(created)
-	if mounts, ok := wanted["mounts"]; ok {
-		machine["mounts"] = mounts
+// updateDiff compares what becomes of machines that are there.
+func (g *goldenCase) updateDiff(t *testing.T) string {
+	var updates []struct {
+		Path string `json:"path"`
+		Body post   `json:"body"`
 	}
-	return machine
-}
-
-// stamp takes out what is set when a config is applied, not before.
-func stamp(posts []post) {
-	for _, p := range posts {
+	readJSON(t, filepath.Join(g.dir, "update.json"), &updates)
+	var want, got []post
+	greens := 0
+	for _, update := range updates {
+		p, id := update.Body, filepath.Base(update.Path)
 		metadata := p.Config["metadata"].(map[string]any)
-		for _, key := range []string{"fly_flyctl_version", "fly_release_id", "fly_release_version"} {
-			delete(metadata, key)
+		if metadata["fly_canary"] != nil {
+			continue
+		}
+		if metadata["fly_bluegreen_deployment_tag"] != nil {
+			id = placeholder("machine", greens) // whose place it takes
+			greens++
+		}
+		unstamp([]post{p})
+		want = append(want, p)
+		configs, err := g.second(t, p, id)
+		if err != nil {
+			return err.Error()
+		}
+		for i, config := range configs {
+			ours := post{Region: p.Region} // both come of the machine, not of the file
+			ours.SkipLaunch = p.SkipLaunch && i == 0
+			unmarshal(t, config, &ours.Config)
+			got = append(got, ours)
 		}
 	}
+	bytewise := cmpopts.SortSlices(func(a, b post) bool { return string(mustJSON(t, a)) < string(mustJSON(t, b)) })
+	return cmp.Diff(want, got, bytewise)
 }
 
-func group(p post) string {
-	return p.Config["metadata"].(map[string]any)["fly_process_group"].(string)
+// second is what we post where flyctl posts p: to machine id, or for a new one.
+// The machines that test an updated one come with it, not where flyctl posts
+// them.
+func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage, error) {
+	var running []json.RawMessage
+	existing := map[string]map[string]any{}
+	for i, p := range g.first {
+		existing[placeholder("machine", i)] = p.Config
+		running = append(running, mustJSON(t, p.Config))
+	}
+	switch {
+	case group(p) == CheckGroup:
+		return nil, nil
+	case group(p) == ReleaseGroup:
+		doc, err := g.updated.ReleaseCommand(secondImage, running)
+		return []json.RawMessage{doc}, err
+	case id == "machines":
+		doc, err := g.updated.Replace(running[0], group(p), secondImage)
+		return []json.RawMessage{withVolume(doc)}, err
+	}
+	doc, err := g.updated.Update(mustJSON(t, reported(existing[id], p.Config)), group(p), secondImage)
+	if err != nil || p.SkipLaunch {
+		return []json.RawMessage{doc}, err
+	}
+	checks, err := g.updated.MachineChecks(group(p), doc, strings.Replace(id, "machine", "private_ip", 1))
+	return append([]json.RawMessage{doc}, checks...), err
 }
 
-func readJSON(t *testing.T, file string, v any) {
-	t.Helper()
-	doc, err := os.ReadFile(file)
+// call is one of those that change something, apart from machines.
+type call struct {
+	Method string         `json:"method"`
+	Path   string         `json:"path"`
+	Body   map[string]any `json:"body"`
+}
+
+func (g *goldenCase) calls(t *testing.T) (calls []call) {
+	readJSON(t, filepath.Join(g.dir, "calls.json"), &calls)
+	return calls
+}
+
+// definitionDiff compares what is sent with the Fly release. The app's name was
+// given on the command line.
+func (g *goldenCase) definitionDiff(t *testing.T) string {
+	doc, err := g.sent.Definition()
 	if err != nil {
-		t.Fatal(err)
+		return err.Error()
 	}
-	unmarshal(t, doc, v)
-}
-
-func unmarshal(t *testing.T, doc []byte, v any) {
-	t.Helper()
-	if err := json.Unmarshal(doc, v); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func mustJSON(t *testing.T, v any) json.RawMessage {
-	t.Helper()
-	doc, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return doc
-}
-
-func TestGoldenTable(t *testing.T) {
-	for name := range different {
-		if _, err := os.Stat(filepath.Join("testdata", "golden", "own", name)); err != nil {
-			t.Errorf("the table of differences names a case that isn't there: %v", err)
+	var ours any
+	unmarshal(t, doc, &ours)
+	ours.(map[string]any)["app"] = "shop"
+	for _, call := range g.calls(t) {
+		if call.Path == "/api/v1/releases" {
+			return cmp.Diff(call.Body["definition"], ours)
 		}
 	}
+	return "no Fly release was made"
+}
+
+// callsDiff compares what is made for a first rollout besides machines.
+func (g *goldenCase) callsDiff(t *testing.T) string {
+	want, got := []call{}, []call{}
+	for _, c := range g.calls(t) {
+		if strings.HasSuffix(c.Path, "/ip_assignments") || strings.HasSuffix(c.Path, "/volumes") {
+			for key, v := range c.Body {
+				if v == nil {
+					delete(c.Body, key) // nothing is said
+				}
+			}
+			want = append(want, c)
+		}
+	}
+	for _, kind := range g.flags.addresses(g.created) {
+		got = append(got, call{"POST", "/v1/apps/{app}/ip_assignments", map[string]any{
+			"type": kind, "network": "", "org_slug": "personal", "region": "", "service_name": "",
+		}})
+	}
+	for _, group := range g.created.Groups() {
+		v, err := g.created.Volume(group.Name, firstImage)
+		if err != nil {
+			return err.Error()
+		}
+		if v != nil {
+			c := call{Method: "POST", Path: "/v1/apps/{app}/volumes"}
+			unmarshal(t, mustJSON(t, v), &c.Body)
+			got = append(got, c)
+		}
+	}
+	return cmp.Diff(want, got)
 }

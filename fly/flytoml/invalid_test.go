@@ -18,6 +18,7 @@ var harmless = map[string]bool{
 	"max-unavailable-nonrolling": true, // a setting without effect
 	"legacy":                     true, // what flyctl once wrote itself
 	"oddities":                   true,
+	"warned":                     true,
 }
 
 // TestInvalid walks files that flyctl refuses, trips over or swallows, and
@@ -75,41 +76,4 @@ func missing(c *Config, dir string) (problems string) {
 		}
 	}
 	return problems
-}
-
-// FuzzParse looks for a file that panics, is refused without a word, or makes
-// a config that can't be made into machines.
-func FuzzParse(f *testing.F) {
-	for _, pattern := range []string{"testdata/invalid/*/fly.toml", "testdata/golden/own/*/fly.toml"} {
-		files, _ := filepath.Glob(pattern)
-		for _, file := range files {
-			doc, err := os.ReadFile(file)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(doc)
-		}
-	}
-	f.Fuzz(func(t *testing.T, doc []byte) {
-		c, _, err := Parse("fly.toml", doc)
-		if err != nil {
-			if err.Error() == "" {
-				t.Error("refused without a word")
-			}
-			return
-		}
-		for _, g := range c.Groups() {
-			config, err := c.Create(g.Name, firstImage)
-			if err != nil {
-				continue // a local file that isn't there, or what machine_config says
-			}
-			again, err := c.Update(config, g.Name, firstImage)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if string(again) != string(config) {
-				t.Errorf("a new machine would be changed at once:\n%s\n%s", config, again)
-			}
-		}
-	})
 }

@@ -2,9 +2,7 @@ package flytoml
 
 import (
 	"encoding/json"
-	"errors"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -36,87 +34,6 @@ func updated(t *testing.T, doc, existing string) object {
 		t.Fatal(err)
 	}
 	return o
-}
-
-// What a person set on a machine, and what a newer Fly put there, outlives a
-// rollout; what fly.toml says replaces what it said before.
-func TestUpdateKeeps(t *testing.T) {
-	got := updated(t, `app = "shop"`, `{
-		"image": "old", "schedule": "daily", "auto_destroy": true, "size": "x", "dns": {"skip_registration": true},
-		"processes": [{"exec": ["a"]}], "standbys": ["m1"], "guest": {"cpus": 3, "brand_new": 1.50},
-		"from_the_future": {"deep": [1, 2.0, 12345678901234567890]},
-		"init": {"tty": true, "cmd": ["old"], "kernel_args": ["quiet"]},
-		"metadata": {"mine": "1", "fly_release_id": "r1", "fly_process_group": "app"},
-		"env": {"GONE": "1"}, "checks": {"gone": {}}, "services": [{}], "metrics": {}, "files": [{}],
-		"statics": [{}], "stop_config": {}, "restart": {"policy": "no"}
-	}`)
-	want := `{"auto_destroy":true,"dns":{"skip_registration":true},"env":{"FLY_PROCESS_GROUP":"app"},` +
-		`"from_the_future":{"deep":[1,2.0,12345678901234567890]},"guest":{"brand_new":1.50,"cpus":3},` +
-		`"image":"` + secondImage + `","init":{"kernel_args":["quiet"],"tty":true},` +
-		`"metadata":{"fly_platform_version":"v2","fly_process_group":"app","fly_release_id":"r1","mine":"1"},` +
-		`"processes":[{"exec":["a"]}],"schedule":"daily","size":"x","standbys":["m1"]}`
-	if doc, _ := encode(got); string(doc) != want {
-		t.Errorf("have %s\nwant %s", doc, want)
-	}
-}
-
-func TestUpdateStandby(t *testing.T) {
-	const standby = `{"image":"` + secondImage + `","standbys":["m1"],"env":{"FLY_PROCESS_GROUP":"app","FLY_STANDBY_FOR":"m1"},` +
-		`"init":{},"metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`
-	same, err := parse(t, `app = "shop"`).Update(json.RawMessage(standby), "app", secondImage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(same), "FLY_STANDBY_FOR") {
-		t.Errorf("a standby on which nothing changes is changed: %s", same)
-	}
-	if _, kept := updated(t, web, standby)["standbys"]; kept {
-		t.Error("a machine that serves is still a standby")
-	}
-}
-
-func TestUpdateVolume(t *testing.T) {
-	mounts := func(name, path, more string) string {
-		return web + "[mounts]\nsource = \"" + name + "\"\ndestination = \"" + path + "\"\n" + more
-	}
-	const has = `{"mounts":[{"name":"data","path":"/data","volume":"vol1","size_gb":3,"encrypted":true}]}`
-	for name, c := range map[string]struct {
-		doc, existing, want string
-		err                 error
-	}{
-		"as it is":          {mounts("data", "/data", ""), has, `[{"encrypted":true,"name":"data","path":"/data","size_gb":3,"volume":"vol1"}]`, nil},
-		"grows":             {mounts("data", "/data", "auto_extend_size_threshold = 80\nauto_extend_size_increment = \"1gb\"\n"), has, `[{"add_size_gb":1,"encrypted":true,"extend_threshold_percent":80,"name":"data","path":"/data","size_gb":3,"volume":"vol1"}]`, nil},
-		"mounted elsewhere": {mounts("data", "/d", ""), has, `[{"name":"data","path":"/d","volume":"vol1"}]`, nil},
-		"name not known":    {mounts("data", "/d", ""), `{"mounts":[{"path":"/old","volume":"vol1"}]}`, `[{"path":"/old","volume":"vol1"}]`, nil},
-		"another":           {mounts("other", "/data", ""), has, "", ErrReplace},
-		"taken away":        {web, has, "", ErrReplace},
-		"added":             {mounts("data", "/data", ""), `{}`, "", ErrReplace},
-		"none":              {web, `{}`, `null`, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			config, err := parse(t, c.doc).Update(json.RawMessage(c.existing), "app", secondImage)
-			if !errors.Is(err, c.err) {
-				t.Fatalf("error is %v, want %v", err, c.err)
-			}
-			if err != nil {
-				return
-			}
-			o, _ := decode(config)
-			if got, _ := encode(o["mounts"]); string(got) != c.want {
-				t.Errorf("mounts are %s, want %s", got, c.want)
-			}
-		})
-	}
-}
-
-func TestUpdateDedicatedHost(t *testing.T) {
-	c := parse(t, web+"[[vm]]\nsize = \"shared-cpu-1x\"\nhost_dedication_id = \"hd1\"\n")
-	if _, err := c.Update(json.RawMessage(`{"guest":{"host_dedication_id":"hd1"}}`), "app", secondImage); err != nil {
-		t.Error(err)
-	}
-	if _, err := c.Update(json.RawMessage(`{"guest":{}}`), "app", secondImage); !errors.Is(err, ErrReplace) {
-		t.Errorf("a machine that is elsewhere: %v", err)
-	}
 }
 
 func TestUpdateNonsense(t *testing.T) {

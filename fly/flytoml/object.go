@@ -3,8 +3,6 @@ package flytoml
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"strings"
 )
 
 // An object is a JSON object whose numbers are as they were written.
@@ -98,85 +96,5 @@ func merge(dst, src object) {
 			}
 		}
 		dst[key] = cloneAny(v)
-	}
-}
-
-// mergeMachineConfig lays machine_config over a machine's config and marks the
-// container that runs our image.
-func (c *Config) mergeMachineConfig(config object) error {
-	if c.machineConfig == "" {
-		return nil
-	}
-	doc := []byte(c.machineConfig)
-	if !strings.HasPrefix(c.machineConfig, "{") {
-		content, ok := c.local[c.machineConfig]
-		if !ok {
-			return fmt.Errorf("%s: the content of %s is not known here", c.file, c.machineConfig)
-		}
-		doc = content
-	}
-	said, err := decode(doc)
-	if err != nil {
-		return fmt.Errorf("%s: machine_config is not JSON: %w", c.file, err)
-	}
-	merge(config, said)
-	return c.selectContainer(config)
-}
-
-func (c *Config) selectContainer(config object) error {
-	containers, _ := config["containers"].([]any)
-	if len(containers) == 0 {
-		return nil
-	}
-	name := c.container
-	if name == "" {
-		name = DefaultGroup
-	}
-	ours := -1
-	for i, v := range containers {
-		container, ok := v.(object)
-		if !ok {
-			return fmt.Errorf("%s: machine_config: containers[%d] is not an object", c.file, i)
-		}
-		if container["name"] == name && ours < 0 {
-			ours = i
-		}
-	}
-	if ours < 0 && c.container != "" {
-		return fmt.Errorf("%s: container: machine_config has no container %q", c.file, c.container)
-	}
-	for i, v := range containers {
-		container, _ := v.(object)
-		if i == max(ours, 0) {
-			container["image"] = "."
-		} else if container["image"] == nil || container["image"] == "" {
-			return fmt.Errorf("%s: machine_config: container %v has no image", c.file, container["name"])
-		}
-	}
-	return nil
-}
-
-// pinContainers puts our image where machine_config says ".".
-func pinContainers(config object, image string) {
-	pin := func(o object, key string) {
-		if o[key] == "." {
-			o[key] = image
-		}
-	}
-	pinFiles := func(o object) {
-		files, _ := o["files"].([]any)
-		for _, v := range files {
-			if file, ok := v.(object); ok {
-				pin(file, "image_config")
-			}
-		}
-	}
-	pinFiles(config)
-	containers, _ := config["containers"].([]any)
-	for _, v := range containers {
-		if container, ok := v.(object); ok {
-			pin(container, "image")
-			pinFiles(container)
-		}
 	}
 }

@@ -74,6 +74,9 @@ func (r *reader) readProcesses() {
 	c := r.c
 	c.commands = map[string][]string{}
 	add := func(t *tomldoc.Table, key, name string) {
+		if name == "" || strings.HasPrefix(name, reserved) {
+			t.Errorf(key, "%q can't be the name of a process group; names that begin with %s are Fly's own", name, reserved)
+		}
 		if !slices.Contains(c.groups, name) {
 			c.groups = append(c.groups, name)
 		}
@@ -88,8 +91,12 @@ func (r *reader) readProcesses() {
 		}
 	} else {
 		for _, t := range r.root.Tables("processes") { // how it was once written, often empty
-			if t.Has("name") {
+			switch {
+			case t.Has("name"):
 				add(t, "command", t.String("name"))
+			case !t.Empty():
+				t.Know("command")
+				t.Errorf("name", "missing; nobody runs a command without a name")
 			}
 		}
 	}
@@ -134,51 +141,43 @@ func (r *reader) readEnv() {
 				t.Errorf(name, "want a string; an env var has no structure")
 			default:
 				r.c.env[name] = fmt.Sprint(v)
+				r.warnEnv(t, name)
 			}
 		}
 	}
 }
 
+func (r *reader) warnEnv(t *tomldoc.Table, name string) {
+	secret := slices.ContainsFunc([]string{"KEY", "PRIVATE", "DATABASE_URL", "PASSWORD", "SECRET"}, func(s string) bool { return strings.Contains(name, s) })
+	switch {
+	case strings.HasPrefix(name, "FLY_"):
+		t.Warnf(name, "may clash with what Fly sets itself; Fly's names begin with FLY_")
+	case name == envRegion && r.c.region != "":
+		t.Warnf(name, "has no effect; primary_region comes before it")
+	case secret && name != "AWS_ACCESS_KEY_ID" && name != "TIGRIS_ACCESS_KEY_ID":
+		t.Warnf(name, "may be a secret, and everybody who reads this file sees it; if it is one: fly secrets set -a %s %s=…", r.c.app, name)
+	}
+}
+
+// maxStop is the longest kill_timeout that Fly honours.
+const maxStop = 5 * time.Minute
+
 func (r *reader) readStop() {
 	signal := r.root.StringPtr("kill_signal")
 	r.checkSignal(r.root, signal)
 	timeout := duration(r.root, "kill_timeout", time.Second)
+	if timeout != nil && timeout.Duration > maxStop {
+		r.root.Warnf("kill_timeout", "%s is more than the %s that Fly waits", timeout, maxStop)
+	}
 	if signal != nil || timeout != nil {
 		r.c.stop = &fly.StopConfig{Signal: signal, Timeout: timeout}
 	}
 }
 
 func (r *reader) checkSignal(t *tomldoc.Table, signal *string) {
-	known := []string{"SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGTERM"}
+	known := []string{"SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGSTOP"}
 	if signal != nil && !slices.Contains(known, *signal) {
 		t.Warnf("kill_signal", "Fly's reference doesn't have %q, only %s", *signal, strings.Join(known, ", "))
-	}
-}
-
-func (r *reader) readExperimental() {
-	t := r.root.Table("experimental")
-	if t == nil {
-		return
-	}
-	r.c.cmd = stringOrList(t, "cmd")
-	r.c.entrypoint = stringOrList(t, "entrypoint")
-	r.c.exec = stringOrList(t, "exec")
-	if timeout := duration(t, "kill_timeout", time.Second); timeout != nil && !r.root.Has("kill_timeout") {
-		if r.c.stop == nil {
-			r.c.stop = new(fly.StopConfig)
-		}
-		r.c.stop.Timeout = timeout
-	}
-	if port, path := t.Int("metrics_port"), t.String("metrics_path"); port != nil || path != "" {
-		r.legacyMetrics = &fly.MachineMetrics{Port: value(port), Path: path}
-	}
-	r.c.machineConfig = t.String("machine_config")
-	for _, key := range []string{"auto_rollback", "enable_consul", "enable_etcd", "lazy_load_images"} {
-		t.Bool(key)
-	}
-	t.Know("attached")
-	for _, key := range []string{"allowed_public_ports", "private_network"} { // flyctl launch once wrote these
-		noEffect(t, key)
 	}
 }
 
@@ -189,76 +188,12 @@ func noEffect(t *tomldoc.Table, key string) {
 	}
 }
 
-func (r *reader) readBuild() {
-	t := r.root.Table("build")
-	if t == nil {
-		return
-	}
-	b := &r.c.build
-	b.Image = t.String("image")
-	b.Dockerfile = t.String("dockerfile")
-	b.Ignorefile = t.String("ignorefile")
-	b.Builder = t.String("builder")
-	b.Buildpacks = t.Strings("buildpacks")
-	if b.Target = t.String("build-target"); b.Target == "" {
-		b.Target = t.String("build_target")
-	}
-	if args := t.Table("args"); args != nil {
-		b.Args = map[string]string{}
-		for _, name := range args.Keys() {
-			b.Args[name] = args.String(name)
-		}
-	}
-	if t.Has("compose") {
-		t.Errorf("compose", "a compose file as a machine's containers is not supported; say them in machine_config")
-		t.Table("compose").Ignore()
-	}
-	if s := t.Table("settings"); s != nil {
-		s.Ignore()
-	}
-	if c := t.String("compression"); c != "" && c != "gzip" && c != "zstd" {
-		t.Errorf("compression", "%q is not a compression; use gzip or zstd", c)
-	}
-	if l := t.Int("compression_level"); l != nil && (*l < 0 || *l > 9) {
-		t.Errorf("compression_level", "%d is out of range; use 0 to 9", *l)
-	}
-	ways := 0
-	for _, said := range []bool{b.Image != "", b.Dockerfile != "" || b.Target != "", b.Builder != "" || len(b.Buildpacks) > 0, t.String("builtin") != ""} {
-		if said {
-			ways++
-		}
-	}
-	if ways > 1 {
-		t.Warnf("", "says more than one way to come by an image; only the first of image, dockerfile and builder counts")
-	}
-}
-
-func (r *reader) readMachineConfig() {
-	key := "machine_config"
-	if s := r.root.String(key); r.c.machineConfig == "" {
-		r.c.machineConfig = s
-	} else {
-		key = "experimental.machine_config"
-	}
-	r.c.container = r.root.String("container")
-	switch s := r.c.machineConfig; {
-	case s == "":
-	case strings.HasPrefix(s, "{"):
-		if _, err := decode([]byte(s)); err != nil {
-			r.doc.Errorf(key, "not JSON: %v", err)
-		}
-	case strings.HasSuffix(s, ".json"):
-		r.local(key, s)
-	default:
-		r.doc.Errorf(key, "%.40q is neither JSON nor the name of a .json file", s)
-	}
-}
-
-func (r *reader) local(key, name string) {
-	r.c.localFiles = append(r.c.localFiles, LocalFile{Name: name, Key: key})
-}
-
+// duration reads a length of time, a bare number as so many units. Where
+// flyctl reads units it also takes "" for nothing.
 func duration(t *tomldoc.Table, key string, unit time.Duration) *fly.Duration {
+	if v, _ := t.Any(key); v == "" && unit > time.Nanosecond {
+		return nil
+	}
 	d := t.Duration(key, unit)
 	if d == nil {
 		return nil
@@ -287,6 +222,16 @@ func stringOrList(t *tomldoc.Table, key string) []string {
 
 func isTable(v any) bool {
 	_, ok := v.(map[string]any)
+	return ok
+}
+
+func isList(v any) bool {
+	_, ok := v.([]any)
+	return ok
+}
+
+func isText(v any) bool {
+	_, ok := v.(string)
 	return ok
 }
 

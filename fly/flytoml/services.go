@@ -25,22 +25,23 @@ func (r *reader) readServices() {
 		}
 		r.c.services = append(r.c.services, r.service(t))
 	}
-	for _, t := range r.root.Tables("machine_checks") {
-		r.machineCheck(t)
-	}
+	r.c.machineChecks = append(r.c.machineChecks, r.readMachineChecks(r.root, nil)...)
 }
 
 // httpService is a tcp service on 80 and 443.
 func (r *reader) httpService(t *tomldoc.Table) service {
 	s := r.commonService(t)
 	s.Protocol = "tcp"
+	if t.Has("concurrency") {
+		s.Concurrency = r.limits(t.Table("concurrency"))
+	}
 	http, https := 80, 443
 	options := r.httpOptions(t)
 	s.Ports = []fly.MachinePort{
 		{Port: &http, Handlers: []string{"http"}, ForceHTTPS: value(t.Bool("force_https")), HTTPOptions: options},
 		{Port: &https, Handlers: []string{"http", "tls"}, HTTPOptions: options, TLSOptions: r.tlsOptions(t)},
 	}
-	for _, c := range t.Tables("checks") {
+	for _, c := range t.List("checks") {
 		// A bare number is nanoseconds here, and milliseconds everywhere else.
 		s.Checks = append(s.Checks, r.httpCheck(c, time.Nanosecond))
 	}
@@ -49,6 +50,7 @@ func (r *reader) httpService(t *tomldoc.Table) service {
 
 func (r *reader) service(t *tomldoc.Table) service {
 	s := r.commonService(t)
+	s.Concurrency = r.concurrency(t)
 	s.Protocol = t.String("protocol")
 	switch {
 	case !t.Has("protocol"):
@@ -69,6 +71,7 @@ func (r *reader) service(t *tomldoc.Table) service {
 		s.Checks = append(s.Checks, r.httpCheck(c, time.Millisecond))
 	}
 	noEffect(t, "script_checks")
+	r.warnAddress(t, s)
 	return s
 }
 
@@ -78,14 +81,11 @@ func (r *reader) commonService(t *tomldoc.Table) service {
 	s.Autostop = r.autostop(t)
 	s.Autostart = t.Bool("auto_start_machines")
 	s.MinMachinesRunning = nonNegative(t, "min_machines_running")
-	s.Concurrency = r.concurrency(t)
 	s.processes = r.processes(t)
 	if len(s.processes) == 0 && r.explicit {
 		t.Errorf("processes", "missing; say which of the process groups answer here: %s", strings.Join(r.c.groups, ", "))
 	}
-	for _, c := range t.Tables("machine_checks") {
-		r.machineCheck(c)
-	}
+	r.c.machineChecks = append(r.c.machineChecks, r.readMachineChecks(t, s.processes)...)
 	return s
 }
 
@@ -157,7 +157,10 @@ func (r *reader) concurrency(t *tomldoc.Table) *fly.MachineServiceConcurrency {
 		}
 		return &fly.MachineServiceConcurrency{Type: "requests", SoftLimit: low, HardLimit: high}
 	}
-	c := t.Table("concurrency")
+	return r.limits(t.Table("concurrency"))
+}
+
+func (r *reader) limits(c *tomldoc.Table) *fly.MachineServiceConcurrency {
 	if c == nil {
 		return nil
 	}
@@ -230,7 +233,7 @@ func (r *reader) httpOptions(t *tomldoc.Table) *fly.HTTPOptions {
 			}
 		}
 	}
-	for _, c := range o.Tables("replay_cache") {
+	for _, c := range o.List("replay_cache") {
 		out.ReplayCache = append(out.ReplayCache, fly.ReplayCache{
 			PathPrefix: c.String("path_prefix"), TTLSeconds: value(c.Int("ttl_seconds")),
 			Type: c.String("type"), Name: c.String("name"), AllowBypass: value(c.Bool("allow_bypass")),
@@ -248,15 +251,26 @@ func seconds(t *tomldoc.Table, key string) *uint32 {
 	return &s
 }
 
-func headers(t *tomldoc.Table) (out []fly.MachineHTTPHeader) {
+// headers reads what a check sends. old ones may be a list with name and value,
+// and values may be numbers.
+func headers(t *tomldoc.Table, old bool) (out []fly.MachineHTTPHeader) {
 	all := map[string]string{}
-	if v, _ := t.Any("headers"); isTable(v) {
+	switch v, ok := t.Any("headers"); {
+	case !ok:
+	case isTable(v) || !old:
 		h := t.Table("headers")
-		for _, name := range h.Keys() {
-			all[name] = text(h, name)
+		if h == nil {
+			return nil
 		}
-	} else {
-		for _, h := range t.Tables("headers") { // {name, value}, how it was once written
+		for _, name := range h.Keys() {
+			if old {
+				all[name] = text(h, name)
+			} else {
+				all[name] = h.String(name)
+			}
+		}
+	default:
+		for _, h := range t.Tables("headers") {
 			all[h.String("name")] = text(h, "value")
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,10 @@ func (t *Table) Any(key string) (any, bool) {
 	return v, ok
 }
 
+// Values is the whole table as the decoder made it, known keys or not. It is
+// not to be changed.
+func (t *Table) Values() map[string]any { return t.values }
+
 // Know says that these keys are known without reading them.
 func (t *Table) Know(keys ...string) { t.known = append(t.known, keys...) }
 
@@ -83,10 +88,7 @@ func (t *Table) Int(key string) *int {
 	if !ok {
 		return nil
 	}
-	n, whole := v.(int64)
-	if f, ok := v.(float64); ok && f == math.Trunc(f) && math.Abs(f) < math.MaxInt32 {
-		n, whole = int64(f), true
-	}
+	n, whole := wholeNumber(v)
 	switch {
 	case !whole:
 		t.mistyped(key, v, "a whole number")
@@ -152,14 +154,19 @@ func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 			t.Errorf(key, "%q is not a duration; write it like \"90s\", \"5m\" or \"1h30m\"", v)
 			return nil
 		}
-	case int64:
-		if unit == 0 {
-			t.Errorf(key, "%d of what? write it with a unit: \"%ds\"", v, v)
+	case int64, float64:
+		n, whole := wholeNumber(v)
+		switch {
+		case !whole:
+			t.mistyped(key, v, "a duration like \"30s\"")
+			return nil
+		case unit == 0:
+			t.Errorf(key, "%d of what? write it with a unit: \"%ds\"", n, n)
 			return nil
 		}
-		d = time.Duration(v) * unit
-		if d/unit != time.Duration(v) {
-			t.Errorf(key, "%d is too long", v)
+		d = time.Duration(n) * unit
+		if d/unit != time.Duration(n) {
+			t.Errorf(key, "%d is too long", n)
 			return nil
 		}
 	default:
@@ -208,6 +215,20 @@ func (t *Table) Tables(key string) []*Table {
 	return tables
 }
 
+// List returns a list of tables as Tables does, where a single [key] is a
+// mistake.
+func (t *Table) List(key string) []*Table {
+	if v, _ := t.Any(key); kind(v) == "a table" {
+		t.Errorf(key, "want a list of tables, have one; write [[%s]]", unnumbered.ReplaceAllString(t.Key(key), ""))
+		t.Table(key).Ignore()
+		return nil
+	}
+	return t.Tables(key)
+}
+
+// unnumbered takes the numbers out of a dotted name, as headers are written.
+var unnumbered = regexp.MustCompile(`\[\d+\]`)
+
 // Subtables are the names in this table whose values are tables, sorted. They
 // count as known.
 func (t *Table) Subtables() (names []string) {
@@ -240,6 +261,15 @@ func (t *Table) unknown() {
 			t.Errorf(key, "no such setting; there are: %s", strings.Join(known, ", "))
 		}
 	}
+}
+
+// wholeNumber takes 8080.0 for 8080.
+func wholeNumber(v any) (n int64, ok bool) {
+	if f, ok := v.(float64); ok && f == math.Trunc(f) && math.Abs(f) < math.MaxInt32 {
+		return int64(f), true
+	}
+	n, ok = v.(int64)
+	return n, ok
 }
 
 func (t *Table) mistyped(key string, v any, want string) {

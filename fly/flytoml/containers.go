@@ -1,0 +1,160 @@
+package flytoml
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	fly "github.com/superfly/fly-go"
+)
+
+// mergeMachineConfig lays machine_config over a machine's config and marks the
+// container that runs our image.
+func (c *Config) mergeMachineConfig(config object) error {
+	if c.machineConfig == "" {
+		return nil
+	}
+	doc, ok := c.machineConfigDoc()
+	if !ok {
+		return c.unknown(c.machineConfig)
+	}
+	said, err := decodeMachineConfig(doc)
+	if err != nil {
+		return fmt.Errorf("%s: machine_config: %w", c.file, err)
+	}
+	if err := c.fillFiles(said); err != nil {
+		return err
+	}
+	merge(config, said)
+	return c.selectContainer(config)
+}
+
+// machineConfigDoc is what machine_config says, there or in a file of its own.
+func (c *Config) machineConfigDoc() (doc []byte, ok bool) {
+	if strings.HasPrefix(c.machineConfig, "{") {
+		return []byte(c.machineConfig), true
+	}
+	doc, ok = c.local[c.machineConfig]
+	return doc, ok
+}
+
+// decodeMachineConfig sees that doc is a machine config at all. What it says
+// that is unknown here is kept.
+func decodeMachineConfig(doc []byte) (object, error) {
+	if err := json.Unmarshal(doc, new(fly.MachineConfig)); err != nil {
+		return nil, fmt.Errorf("not a machine config in JSON: %w", err)
+	}
+	return decode(doc)
+}
+
+// containerFiles are the local files that machine_config names.
+func (c *Config) containerFiles() (names []string) {
+	doc, _ := c.machineConfigDoc()
+	config, err := decodeMachineConfig(doc)
+	if err != nil {
+		return nil // said when it is needed
+	}
+	for _, f := range filesOfContainers(config) {
+		if name := localPath(f); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// fillFiles puts the content of local files into the containers that name them.
+func (c *Config) fillFiles(config object) error {
+	for _, f := range filesOfContainers(config) {
+		if name := localPath(f); name != "" {
+			content, ok := c.local[name]
+			if !ok {
+				return c.unknown(name)
+			}
+			f["raw_value"] = base64.StdEncoding.EncodeToString(content)
+		}
+		delete(f, "local_path")
+	}
+	return nil
+}
+
+func (c *Config) unknown(name string) error {
+	return fmt.Errorf("%s: the content of %s is not known here", c.file, name)
+}
+
+// localPath is the file whose content a file of a container is to have, unless
+// it has some already.
+func localPath(f object) string {
+	if f["raw_value"] != nil || f["secret_name"] != nil {
+		return ""
+	}
+	name, _ := f["local_path"].(string)
+	return name
+}
+
+func filesOfContainers(config object) (files []object) {
+	for _, container := range objects(config["containers"]) {
+		files = append(files, objects(container["files"])...)
+	}
+	return files
+}
+
+// objects are the objects in a list.
+func objects(v any) (out []object) {
+	list, _ := v.([]any)
+	for _, v := range list {
+		if o, ok := v.(object); ok {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+func (c *Config) selectContainer(config object) error {
+	containers, _ := config["containers"].([]any)
+	if len(containers) == 0 {
+		return nil
+	}
+	name := c.container
+	if name == "" {
+		name = DefaultGroup
+	}
+	ours := -1
+	for i, v := range containers {
+		container, ok := v.(object)
+		if !ok {
+			return fmt.Errorf("%s: machine_config: containers[%d] is not an object", c.file, i)
+		}
+		if container["name"] == name && ours < 0 {
+			ours = i
+		}
+	}
+	if ours < 0 && c.container != "" {
+		return fmt.Errorf("%s: container: machine_config has no container %q", c.file, c.container)
+	}
+	for i, v := range containers {
+		container, _ := v.(object)
+		if i == max(ours, 0) {
+			container["image"] = "."
+		} else if container["image"] == nil || container["image"] == "" {
+			return fmt.Errorf("%s: machine_config: container %v has no image", c.file, container["name"])
+		}
+	}
+	return nil
+}
+
+// pinContainers puts our image where machine_config says ".".
+func pinContainers(config object, image string) {
+	pin := func(o object, key string) {
+		if o[key] == "." {
+			o[key] = image
+		}
+	}
+	for _, container := range objects(config["containers"]) {
+		pin(container, "image")
+	}
+	for _, file := range append(objects(config["files"]), filesOfContainers(config)...) {
+		pin(file, "image_config")
+	}
+}

@@ -1,0 +1,75 @@
+package flytoml
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/microbima/release/fly/flytoml/tomldoc"
+)
+
+// flyctl's defaults of [deploy].
+const (
+	defaultMaxUnavailable = 0.33
+	defaultWait           = 5 * time.Minute
+)
+
+func (r *reader) readDeploy() {
+	d := &r.c.deploy
+	*d = Deploy{Strategy: "rolling", MaxUnavailable: defaultMaxUnavailable, Wait: defaultWait, ReleaseTimeout: defaultWait}
+	t := r.root.Table("deploy")
+	if t == nil {
+		return
+	}
+	if s := t.String("strategy"); s != "" {
+		d.Strategy = s
+		r.checkStrategy(t, s)
+	}
+	if n := t.Float("max_unavailable"); n != nil {
+		d.MaxUnavailable = *n
+		if *n <= 0 {
+			t.Errorf("max_unavailable", "%v would never update a machine; use a share like 0.33, or a number of machines, 1 or more", *n)
+		} else if d.Strategy == "immediate" || d.Strategy == "bluegreen" {
+			t.Warnf("max_unavailable", "has no effect with strategy %s", d.Strategy)
+		}
+	}
+	d.Wait = r.deployTime(t, "wait_timeout", d.Wait)
+	d.ReleaseCommand = r.command(t, "release_command")
+	d.ReleaseTimeout = r.deployTime(t, "release_command_timeout", d.ReleaseTimeout)
+	if v := t.Table("release_command_vm"); v != nil {
+		d.releaseVM = r.guest(v)
+		if m, _ := v.Any("memory"); m != nil && !isText(m) {
+			v.Errorf("memory", "want a string with a unit, like \"%vmb\"; flyctl takes a bare number in [[vm]] only", m)
+		}
+		if v.Has("processes") {
+			v.Warnf("processes", "has no effect; the release command has a machine of its own")
+		}
+	}
+	r.command(t, "seed_command")
+}
+
+func (r *reader) checkStrategy(t *tomldoc.Table, s string) {
+	known := []string{"rolling", "canary", "bluegreen", "immediate"}
+	checks := len(r.c.checks) > 0 || slices.ContainsFunc(r.c.services, func(s service) bool { return len(s.Checks) > 0 })
+	switch {
+	case !slices.Contains(known, s):
+		t.Errorf("strategy", "%q is not a strategy; use %s", s, strings.Join(known, ", "))
+	case (s == "canary" || s == "bluegreen") && len(r.c.mounts) > 0:
+		t.Errorf("strategy", "%s makes a machine beside another, and a volume has only one; use rolling with [mounts]", s)
+	case s == "bluegreen" && !checks:
+		t.Errorf("strategy", "bluegreen needs a check to know when green is good; add [[http_service.checks]] or another")
+	}
+}
+
+// deployTime reads a time of [deploy], where flyctl takes a bare number for
+// nanoseconds, which nobody means.
+func (r *reader) deployTime(t *tomldoc.Table, key string, otherwise time.Duration) time.Duration {
+	d := t.Duration(key, 0)
+	switch {
+	case d == nil:
+		return otherwise
+	case *d < time.Second:
+		t.Errorf(key, "%s is too short; use a second or more", *d)
+	}
+	return *d
+}

@@ -1,0 +1,108 @@
+package flytoml
+
+import (
+	"encoding/json"
+	"slices"
+
+	fly "github.com/superfly/fly-go"
+
+	"github.com/microbima/release/fly/flytoml/tomldoc"
+)
+
+// Sizes of volumes for which the file doesn't say one, in GB.
+const (
+	volumeSize    = 1
+	volumeSizeGPU = 100
+)
+
+// A Volume is one to be made for a new machine of a group. Its JSON is the
+// body of POST /v1/apps/{app}/volumes.
+type Volume struct {
+	Name      string          `json:"name"`
+	Region    string          `json:"region"`
+	SizeGB    int             `json:"size_gb"`
+	Encrypted bool            `json:"encrypted"`
+	Retention *int            `json:"snapshot_retention,omitempty"`  // days a snapshot is kept; nil: Fly's default
+	Snapshots *bool           `json:"auto_backup_enabled,omitempty"` // daily ones; nil: Fly's default
+	Guest     json.RawMessage `json:"compute,omitempty"`             // what the host has to have room for
+	Image     string          `json:"compute_image,omitempty"`
+}
+
+// Volume is the volume that a new machine of group needs, if no free one of its
+// name is there; nil if the group mounts none. Its region is that of the file,
+// a machine elsewhere needs one there.
+//
+// flyctl makes volumes in the first deploy of an app only, one for each group.
+// Later it wants people to make them (FLY.md §15).
+func (c *Config) Volume(group, image string) (*Volume, error) {
+	mounts := c.mountsOf(group)
+	if len(mounts) == 0 {
+		return nil, nil
+	}
+	config, err := c.Create(group, image)
+	if err != nil {
+		return nil, err
+	}
+	o, err := decode(config)
+	if err != nil {
+		return nil, err
+	}
+	guest, _ := o["guest"].(object)
+	m := mounts[0]
+	v := &Volume{
+		Name: m.Name, Region: c.region, SizeGB: m.InitialSizeGB, Encrypted: true,
+		Snapshots: m.Snapshots, Image: image,
+	}
+	if m.Retention > 0 {
+		v.Retention = &m.Retention
+	}
+	switch {
+	case v.SizeGB > 0:
+	case plain(guest["gpu_kind"]) != "":
+		v.SizeGB = volumeSizeGPU
+	default:
+		v.SizeGB = volumeSize
+	}
+	v.Guest, err = encode(guest)
+	return v, err
+}
+
+// Addresses are the types of IP addresses to ask Fly for, in this order, when an
+// app that has none yet gets its first machines: v6 and shared_v4 if something
+// outside can reach it. A service that is not plain HTTP needs dedicated ones,
+// which cost money; like flyctl without a terminal, nobody asks for those, and
+// Parse warns of them.
+func (c *Config) Addresses() []string {
+	if len(c.services) == 0 || slices.ContainsFunc(c.services, service.dedicated) {
+		return nil
+	}
+	return []string{"v6", "shared_v4"}
+}
+
+// dedicated says whether a service can't share an IPv4 with other apps: Fly
+// tells those apart by what HTTP says.
+func (s service) dedicated() bool {
+	if s.path == "http_service" {
+		return false
+	}
+	return s.Protocol == "udp" || s.Protocol == "tcp" && slices.ContainsFunc(s.Ports, dedicatedPort)
+}
+
+func dedicatedPort(p fly.MachinePort) bool {
+	plain := slices.Equal(p.Handlers, []string{"http"})
+	secure := slices.Equal(p.Handlers, []string{"http", "tls"}) || slices.Equal(p.Handlers, []string{"tls", "http"})
+	return p.HasNonHttpPorts() || p.ContainsPort(80) && !plain || p.ContainsPort(443) && !secure
+}
+
+// warnAddress says which addresses a service needs that no rollout asks for.
+func (r *reader) warnAddress(t *tomldoc.Table, s service) {
+	if !s.dedicated() {
+		return
+	}
+	key, ways := "protocol", "`fly ips allocate-v4 -a "+r.c.app+"`"
+	if s.Protocol != "udp" {
+		ways += " and `fly ips allocate-v6 -a " + r.c.app + "`"
+		key = "ports"
+	}
+	t.Warnf(key, "a service that is not plain HTTP needs a dedicated IP address, which costs money and which no rollout asks for; if the app has none yet: %s", ways)
+}

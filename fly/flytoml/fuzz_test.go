@@ -1,0 +1,108 @@
+package flytoml
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// seeds are the fly.toml of all cases.
+func seeds(f *testing.F) (docs [][]byte) {
+	for _, pattern := range []string{"testdata/invalid/*/fly.toml", "testdata/golden/*/*/fly.toml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			f.Fatalf("no seeds: %v", err)
+		}
+		for _, file := range files {
+			doc, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			docs = append(docs, doc)
+		}
+	}
+	return docs
+}
+
+// FuzzParse looks for a file that panics, is refused without a word, or makes
+// a machine that the next rollout would change at once.
+func FuzzParse(f *testing.F) {
+	for _, doc := range seeds(f) {
+		f.Add(doc)
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		c, _, err := Parse("fly.toml", doc)
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("refused without a word")
+			}
+			return
+		}
+		sent, err := c.Definition()
+		if err != nil || !json.Valid(sent) {
+			t.Fatalf("sent is %s, %v", sent, err)
+		}
+		c.Addresses()
+		for _, g := range c.Groups() {
+			config, err := c.Create(g.Name, firstImage)
+			if err != nil {
+				continue // a local file that isn't there, or what machine_config says
+			}
+			if v, err := c.Volume(g.Name, firstImage); err != nil || (v == nil) != (g.Mount == nil) {
+				t.Errorf("volume %v, %v", v, err)
+			}
+			if _, err := c.MachineChecks(g.Name, config, "fdaa::2"); err != nil {
+				t.Error(err)
+			}
+			again, err := c.Update(config, g.Name, firstImage)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(again) != string(config) {
+				t.Errorf("a new machine would be changed at once:\n%s\n%s", config, again)
+			}
+		}
+	})
+}
+
+// FuzzUpdate looks for a machine whose config panics, or that one rollout after
+// the other would change.
+func FuzzUpdate(f *testing.F) {
+	docs := seeds(f)
+	for i, config := range []string{
+		`{}`, `{"guest":{"memory_mb":1.5},"services":[{}],"standbys":["m1"],"env":{"FLY_STANDBY_FOR":"m1"}}`,
+		`{"mounts":[{"name":"data","path":"/d","volume":"vol1","size_gb":1}],"metadata":{"fly_process_group":"app"}}`,
+		`{"containers":[{"name":"app","files":[{"image_config":"."}]},null],"init":7,"metadata":[],"new":[1e400]}`,
+	} {
+		for j := i; j < len(docs); j += 4 {
+			f.Add(docs[j], []byte(config))
+		}
+	}
+	f.Fuzz(func(t *testing.T, doc, existing []byte) {
+		c, _, err := Parse("fly.toml", doc)
+		if err != nil {
+			return
+		}
+		group := c.MachineGroup(existing)
+		running := []json.RawMessage{existing}
+		if _, err := c.ReleaseCommand(secondImage, running); err == nil {
+			_, _ = c.MachineChecks(group, existing, "fdaa::2")
+		}
+		for _, make := range []func(json.RawMessage, string, string) (json.RawMessage, error){c.Update, c.Replace} {
+			config, err := make(existing, group, secondImage)
+			if err != nil {
+				continue
+			}
+			again, err := c.Update(config, group, secondImage)
+			if errors.Is(err, ErrVolume) || errors.Is(err, ErrReplace) {
+				continue // a new machine has no volume yet
+			}
+			if err != nil || !bytes.Equal(again, config) {
+				t.Errorf("%v; it is changed again:\n%s\n%s", err, config, again)
+			}
+		}
+	})
+}

@@ -1,0 +1,103 @@
+package flytoml
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+)
+
+// firstRollout is what is posted for an app without machines.
+func firstRollout(t *testing.T, c *Config, f flags) (posts []post) {
+	volumes := 0
+	if doc, err := c.ReleaseCommand(firstImage, nil); err != nil {
+		t.Fatal(err)
+	} else if doc != nil {
+		p := post{Region: c.Region(), SkipLaunch: true}
+		unmarshal(t, doc, &p.Config)
+		posts = append(posts, p)
+	}
+	for _, g := range c.Groups() {
+		create := func() post {
+			doc, err := c.Create(g.Name, firstImage)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := post{Region: c.Region()}
+			unmarshal(t, doc, &p.Config)
+			return p
+		}
+		posts = append(posts, create())
+		switch {
+		case g.Mount != nil:
+			mount := posts[len(posts)-1].Config["mounts"].([]any)[0].(map[string]any)
+			mount["volume"] = placeholder("volume", volumes)
+			volumes++
+		case f.single:
+		case g.Services:
+			posts = append(posts, create())
+		default:
+			p := create()
+			id := placeholder("machine", len(posts)-1)
+			p.SkipLaunch = true
+			p.Config["standbys"] = []any{id}
+			p.Config["env"].(map[string]any)["FLY_STANDBY_FOR"] = id
+			posts = append(posts, p)
+		}
+	}
+	return posts
+}
+
+// withVolume is a new machine's config once its volume is known.
+func withVolume(config json.RawMessage) json.RawMessage {
+	return json.RawMessage(strings.Replace(string(config), `"mounts":[{`, `"mounts":[{"volume":"`+placeholder("volume", 0)+`",`, 1))
+}
+
+// reported is what the API says of a machine: as it was created, the volume
+// described.
+func reported(created, wanted map[string]any) map[string]any {
+	machine := clone(created)
+	if mounts, ok := wanted["mounts"]; ok {
+		machine["mounts"] = mounts
+	}
+	return machine
+}
+
+// unstamp takes out what is set when a config is applied, not before.
+func unstamp(posts []post) {
+	for _, p := range posts {
+		metadata := p.Config["metadata"].(map[string]any)
+		for _, key := range []string{"fly_flyctl_version", "fly_release_id", "fly_release_version", "fly_bluegreen_deployment_tag", "fly_flyctl_bluegreen_launch_id"} {
+			delete(metadata, key)
+		}
+	}
+}
+
+func group(p post) string {
+	return p.Config["metadata"].(map[string]any)["fly_process_group"].(string)
+}
+
+func readJSON(t *testing.T, file string, v any) {
+	t.Helper()
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unmarshal(t, doc, v)
+}
+
+func unmarshal(t *testing.T, doc []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(doc, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustJSON(t *testing.T, v any) json.RawMessage {
+	t.Helper()
+	doc, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}

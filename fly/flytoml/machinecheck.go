@@ -1,0 +1,141 @@
+package flytoml
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	fly "github.com/superfly/fly-go"
+
+	"github.com/microbima/release/fly/flytoml/tomldoc"
+)
+
+// CheckGroup is the process group of the machines that run machine checks.
+const CheckGroup = fly.MachineProcessGroupFlyAppTestMachineCommand
+
+// A testCommand is one of machine_checks: what is run on a machine of its own
+// to see whether another is good.
+type testCommand struct {
+	image      string
+	command    []string
+	entrypoint []string
+	stop       fly.StopConfig
+	processes  []string // none: every group
+}
+
+// MachineChecks are the configs of the machines that test a machine of group
+// once it runs the new version: one for each machine_checks section that is
+// for the group, in the order of http_service, services and the top of the
+// file. tested is the config that the machine has by then, privateIP its
+// address, which a check finds in FLY_TEST_MACHINE_IP.
+//
+// Each is to be created and started in the region of the tested machine. It
+// runs its command once and destroys itself. The exit code is in its newest
+// event of type exit: any but 0 says that the tested machine is bad, and the
+// rollout has failed. Nothing in the file limits how long it may take: flyctl
+// gives it the wait timeout (Config.Wait) to start and as long again to be
+// gone. kill_signal and kill_timeout only say how it is stopped by who lost
+// patience.
+//
+// flyctl tests machines that it updates and canaries, not those that it
+// creates.
+func (c *Config) MachineChecks(group string, tested json.RawMessage, privateIP string) ([]json.RawMessage, error) {
+	var configs []json.RawMessage
+	for _, check := range c.machineChecks {
+		if len(check.processes) > 0 && !slices.Contains(check.processes, group) {
+			continue
+		}
+		config, err := c.machineCheck(check, tested, privateIP)
+		if err != nil {
+			return nil, err
+		}
+		configs = append(configs, config)
+	}
+	return configs, nil
+}
+
+func (c *Config) machineCheck(check testCommand, tested json.RawMessage, privateIP string) (json.RawMessage, error) {
+	var machine struct {
+		Image string            `json:"image"`
+		Env   map[string]string `json:"env"`
+		Init  struct {
+			Entrypoint []string `json:"entrypoint"`
+		} `json:"init"`
+	}
+	if err := json.Unmarshal(tested, &machine); err != nil {
+		return nil, fmt.Errorf("reading the config of a machine to be tested: %w", err)
+	}
+	env := maps.Clone(c.env)
+	maps.Copy(env, machine.Env)
+	env["FLY_TEST_COMMAND"] = "1"
+	env["FLY_TEST_MACHINE_IP"] = privateIP
+	env[envGroup] = CheckGroup
+	if c.region != "" {
+		env[envRegion] = c.region
+	}
+	m := fly.MachineConfig{
+		Image:       check.image,
+		Init:        fly.MachineInit{Cmd: check.command, Entrypoint: check.entrypoint, SwapSizeMB: c.swap},
+		Env:         env,
+		Restart:     &fly.MachineRestart{Policy: fly.MachineRestartPolicyNo},
+		AutoDestroy: true,
+		DNS:         &fly.DNSConfig{SkipRegistration: true},
+		StopConfig:  &check.stop,
+		Metadata:    map[string]string{platformVersion: fly.MachineFlyPlatformVersion2, processGroup: CheckGroup},
+	}
+	guest := *fly.MachinePresets[fly.DefaultVMSize]
+	guest.HostDedicationID = c.host
+	m.Guest = &guest
+	if m.Image == "" { // ours, and it is stopped as we say
+		m.Image = machine.Image
+		m.StopConfig = c.stopOf(check)
+	}
+	if m.Init.Entrypoint == nil {
+		m.Init.Entrypoint = machine.Init.Entrypoint
+	}
+	if c.entrypoint != nil {
+		m.Init.Entrypoint = c.entrypoint
+	}
+	config, err := toObject(m)
+	if err != nil {
+		return nil, err
+	}
+	return encode(config)
+}
+
+func (c *Config) stopOf(check testCommand) *fly.StopConfig {
+	stop := check.stop
+	if c.stop != nil && stop.Signal == nil {
+		stop.Signal = c.stop.Signal
+	}
+	if c.stop != nil && stop.Timeout == nil {
+		stop.Timeout = c.stop.Timeout
+	}
+	return &stop
+}
+
+func (r *reader) readMachineChecks(section *tomldoc.Table, processes []string) (checks []testCommand) {
+	for _, t := range section.List("machine_checks") {
+		check := testCommand{
+			image:      t.String("image"),
+			command:    t.Strings("command"),
+			entrypoint: t.Strings("entrypoint"),
+			stop:       fly.StopConfig{Signal: t.StringPtr("kill_signal"), Timeout: duration(t, "kill_timeout", time.Nanosecond)},
+			processes:  processes,
+		}
+		if v, ok := t.Any("command"); len(check.command) == 0 && (!ok || isList(v)) {
+			t.Errorf("command", "missing; write it as a list: command = [\"bin/test\"]")
+		}
+		if len(check.entrypoint) > 0 && len(r.c.entrypoint) > 0 {
+			t.Warnf("entrypoint", "has no effect; [experimental] entrypoint comes before it")
+		}
+		r.checkSignal(t, check.stop.Signal)
+		if v, _ := t.Any("kill_timeout"); check.stop.Timeout != nil && check.stop.Timeout.Duration < time.Second {
+			t.Warnf("kill_timeout", "%v means %s here; write it with a unit, like \"5s\"", v, check.stop.Timeout)
+		}
+		checks = append(checks, check)
+	}
+	return checks
+}

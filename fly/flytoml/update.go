@@ -1,0 +1,170 @@
+package flytoml
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// ErrReplace is in the error of Update when what fly.toml says can't be given
+// to the existing machine, only to a new one in its place: see Replace.
+var ErrReplace = errors.New("the machine would have to be replaced")
+
+// ErrVolume is in the error of Update and Replace when what fly.toml says would
+// part a machine from its volume. Only a person knows whether the data may be
+// left behind; flyctl refuses too.
+var ErrVolume = errors.New("its volume would be left behind")
+
+// Update is the config wanted of a machine that exists: its own, with the
+// fields replaced that fly.toml says. It keeps volumes, standbys, schedule,
+// DNS, metadata of others, the guest where there is no [[vm]], and every field
+// that is unknown here. What already is as wanted comes back unchanged.
+//
+// The error is ErrReplace for a machine that gains a mount or has to move to
+// another dedicated host, ErrVolume for one that would lose its volume.
+func (c *Config) Update(existing json.RawMessage, group, image string) (json.RawMessage, error) {
+	old, config, err := c.updated(existing, group, image)
+	if err != nil {
+		return nil, err
+	}
+	host, had := c.hostOf(group), mountsIn(old)
+	guest, _ := old["guest"].(object)
+	elsewhere := host != "" && guest["host_dedication_id"] != host
+	if elsewhere && len(had) > 0 {
+		return nil, fmt.Errorf("%w: it has volume %s, and is not on dedicated host %s; fork the volume to there: fly volume fork --host-dedication-id %s",
+			ErrVolume, volumeOf(had), host, host)
+	}
+	if config["mounts"], err = keepVolume(old, config); err != nil {
+		return nil, err
+	}
+	if config["mounts"] == nil {
+		delete(config, "mounts")
+	}
+	if elsewhere {
+		return nil, fmt.Errorf("%w: it is not on dedicated host %s", ErrReplace, host)
+	}
+	if wasStandby(old, config) {
+		return encode(old)
+	}
+	return encode(config)
+}
+
+// Replace is the config of a new machine that takes the place of an existing
+// one, which is lost or can't be updated: all that Update would keep, and a
+// mount that still lacks its volume's ID. Of a machine on an unreachable host
+// existing may be what Fly still knows, or nothing at all.
+func (c *Config) Replace(existing json.RawMessage, group, image string) (json.RawMessage, error) {
+	if len(existing) == 0 {
+		return c.Create(group, image)
+	}
+	old, config, err := c.updated(existing, group, image)
+	if err != nil {
+		return nil, err
+	}
+	if had := mountsIn(old); len(had) > 0 {
+		return nil, fmt.Errorf("%w: it has volume %v", ErrVolume, volumeOf(had))
+	}
+	if err := c.placeGuest(config, group); err != nil {
+		return nil, err
+	}
+	return encode(config)
+}
+
+// MachineGroup is the process group that a machine with that config belongs to:
+// the one that it says, be it in the file or not, else the default group. Only
+// machines with platform metadata belong to any.
+func (c *Config) MachineGroup(config json.RawMessage) string {
+	var said struct {
+		Metadata map[string]any `json:"metadata"`
+	}
+	if err := json.Unmarshal(config, &said); err != nil {
+		return c.defaultGroup()
+	}
+	if group, _ := said.Metadata[processGroup].(string); group != "" {
+		return group
+	}
+	if group, _ := said.Metadata["process_group"].(string); slices.Contains(c.groups, group) { // of years ago
+		return group
+	}
+	return c.defaultGroup()
+}
+
+// updated is an existing config, and the one wanted instead but for what
+// depends on volumes and hosts.
+func (c *Config) updated(existing json.RawMessage, group, image string) (old, config object, err error) {
+	if old, err = decode(existing); err != nil {
+		return nil, nil, fmt.Errorf("reading the config of a machine: %w", err)
+	}
+	if config, err = c.wanted(old, group, image); err != nil {
+		return nil, nil, err
+	}
+	if services, _ := config["services"].([]any); len(services) > 0 {
+		delete(config, "standbys") // what is reachable isn't held back
+	}
+	return old, config, nil
+}
+
+// wasStandby says whether config differs from old only by the env var that
+// tells a standby whom it stands by for. It is set at creation and dropped
+// with the next change, as flyctl does, but is no reason for one.
+func wasStandby(old, config object) bool {
+	oldEnv, _ := old["env"].(object)
+	who, ok := oldEnv[envStandbyFor]
+	if !ok || old["standbys"] == nil || config["standbys"] == nil {
+		return false
+	}
+	env, _ := config["env"].(object)
+	env = maps.Clone(env)
+	env[envStandbyFor] = who
+	with := maps.Clone(config)
+	with["env"] = env
+	return same(with, old)
+}
+
+// keepVolume is the mounts wanted of a machine whose volume can't be changed:
+// only where it is mounted, and how it grows.
+func keepVolume(old, config object) (any, error) {
+	had, want := mountsIn(old), mountsIn(config)
+	if len(had) == 0 && len(want) == 0 {
+		return old["mounts"], nil
+	}
+	if len(had) == 0 {
+		return nil, fmt.Errorf("%w: a volume can't be added to it", ErrReplace)
+	}
+	if len(want) == 0 {
+		return nil, fmt.Errorf("%w: it has volume %v, and fly.toml has no [[mounts]] for it; "+
+			"write the section again, or, if the data may go, destroy the machine: fly machine destroy --force", ErrVolume, volumeOf(had))
+	}
+	was, _ := had[0].(object)
+	now, _ := want[0].(object)
+	if was["name"] != nil && was["name"] != "" && was["name"] != now["name"] {
+		return nil, fmt.Errorf("%w: it has volume %v, and fly.toml says source = %q; "+
+			"write the old name again, or, if the data may go, destroy the machine: fly machine destroy --force", ErrVolume, volumeOf(had), now["name"])
+	}
+	keep := maps.Clone(was)
+	if was["name"] != nil && was["name"] != "" && was["path"] != now["path"] {
+		keep = object{"name": now["name"], "path": now["path"], "volume": was["volume"]}
+	}
+	for _, key := range []string{"extend_threshold_percent", "add_size_gb", "size_gb_limit"} {
+		replace(keep, now, key)
+	}
+	return append([]any{keep}, want[1:]...), nil
+}
+
+func mountsIn(config object) []any {
+	mounts, _ := config["mounts"].([]any)
+	return mounts
+}
+
+// volumeOf names the volume of mounts for people.
+func volumeOf(mounts []any) string {
+	m, _ := mounts[0].(object)
+	id, name := plain(m["volume"]), plain(m["name"])
+	if name == "" {
+		return id
+	}
+	return strings.TrimSpace(id + " (" + name + ")")
+}

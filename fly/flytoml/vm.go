@@ -1,0 +1,99 @@
+package flytoml
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	fly "github.com/superfly/fly-go"
+
+	"github.com/microbima/release/fly/flytoml/tomldoc"
+)
+
+func (r *reader) readVMs() {
+	sized := map[string]bool{} // "": every group that isn't named
+	for _, t := range slices.Concat(r.root.Tables("compute"), r.root.Tables("computes"), r.root.Tables("vm")) {
+		v := vm{processes: r.processes(t), MachineGuest: *r.guest(t)}
+		for _, name := range v.processes {
+			if sized[name] {
+				t.Warnf("processes", "process group %s has another size above; this one counts", name)
+			}
+			sized[name] = true
+		}
+		if len(v.processes) == 0 {
+			if sized[""] {
+				t.Warnf("", "has no effect; another [[vm]] is for all process groups already")
+			}
+			sized[""] = true
+		}
+		r.c.vms = append(r.c.vms, v)
+	}
+}
+
+// guest reads a size of machine: a preset, then memory, then explicit numbers.
+func (r *reader) guest(t *tomldoc.Table) *fly.MachineGuest {
+	size, gpu := t.String("size"), t.String("gpu_kind")
+	if size == "" {
+		if size = fly.DefaultVMSize; gpu != "" {
+			size = fly.DefaultGPUVMSize
+		}
+	}
+	g := new(fly.MachineGuest)
+	if err := g.SetSize(size); err != nil {
+		msg := fmt.Sprintf("%q is not a size of machine", size)
+		if near := tomldoc.Nearest(size, slices.Collect(maps.Keys(fly.MachinePresets))); near != "" {
+			msg += fmt.Sprintf("; did you mean %s?", near)
+		} else {
+			msg += "; sizes are like shared-cpu-1x and performance-2x"
+		}
+		t.Errorf("size", "%s", msg)
+	}
+	g.HostDedicationID = r.c.host
+	if s := text(t, "memory"); s != "" {
+		mb, err := parseSize(s, memoryBase, memoryUnit)
+		switch {
+		case err != nil:
+			t.Errorf("memory", "%v", err)
+		case mb == 0:
+			t.Errorf("memory", "a machine needs some; write it like \"512mb\"")
+		default:
+			g.MemoryMB = mb
+		}
+	}
+	override(&g.MemoryMB, nonNegative(t, "memory_mb"))
+	override(&g.MaxMemoryMB, nonNegative(t, "max_memory_mb"))
+	override(&g.CPUs, nonNegative(t, "cpus"))
+	override(&g.GPUs, nonNegative(t, "gpus"))
+	override(&g.GPUKind, &gpu)
+	override(&g.CPUKind, t.StringPtr("cpu_kind"))
+	if host := t.StringPtr("host_dedication_id"); host != nil {
+		if r.c.host != "" && *host != "" && *host != r.c.host {
+			t.Errorf("host_dedication_id", "%q here, and %q at the top of the file; say one", *host, r.c.host)
+		}
+		override(&g.HostDedicationID, host)
+	}
+	r.persistRootfs(t, g)
+	if k := g.CPUKind; k != "" && k != "shared" && k != "performance" {
+		t.Errorf("cpu_kind", "%q is not a kind of CPU; use shared or performance", k)
+	}
+	g.KernelArgs = t.Strings("kernel_args")
+	return g
+}
+
+func (r *reader) persistRootfs(t *tomldoc.Table, g *fly.MachineGuest) {
+	switch s := t.String("persist_rootfs"); s {
+	case "never", "restart", "always":
+		//lint:ignore SA1019 flyctl sends it here
+		g.PersistRootfs = fly.MachinePersistRootfs(s)
+	case "", "none":
+	default:
+		t.Errorf("persist_rootfs", "%q is not a word for it; use never, restart or always", s)
+	}
+}
+
+// override takes a value that says something.
+func override[T comparable](dst *T, v *T) {
+	if v != nil && *v != *new(T) {
+		*dst = *v
+	}
+}
