@@ -81,6 +81,26 @@ func (c *Client) Secrets(ctx context.Context, app string) ([]Secret, error) {
 	return out.Secrets, err
 }
 
+// noSecret is the name of a secret that no app has.
+const noSecret = "RELEASE_READS_THE_VERSION_OF_SECRETS"
+
+// SecretsVersion is the version of the app's secrets, for MinSecretsVersion: a
+// machine that is made to see it sees every secret set before. Fly tells it only
+// when it is asked to change something, so it is asked to delete a secret that
+// does not exist, as flyctl does. That changes no secret, and may be asked
+// twice; the version may be another one afterwards, never a smaller one.
+// 0: there never were secrets. ErrUnauthorized: the token may not change them.
+func (c *Client) SecretsVersion(ctx context.Context, app string) (uint64, error) {
+	req := call{op: "read the version of the secrets of " + app, action: "secrets version", app: app,
+		method: http.MethodPost, read: true, path: []string{"apps", app, "secrets"}}
+	req.body = encode(map[string]any{"values": map[string]any{noSecret: nil}})
+	var out struct {
+		Version uint64 `json:"version"`
+	}
+	err := c.do(ctx, req, &out)
+	return out.Version, err
+}
+
 // Logs returns the newest lines of a machine's log, newest last.
 func (c *Client) Logs(ctx context.Context, app, machine string) ([]LogLine, error) {
 	var out struct {

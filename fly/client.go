@@ -36,6 +36,7 @@ type Client struct {
 	flaps  *flaps.Client // makes requests; never sends them, for it re-sends by itself
 	http   *http.Client
 	limits limits
+	lists  lists
 }
 
 // FromEnv makes a client from the variables that flyctl reads:

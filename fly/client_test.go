@@ -160,6 +160,31 @@ func TestMalformedAnswers(t *testing.T) {
 	}
 }
 
+// TestAnswersThatLackWhatCounts: a lease without a nonce can't be kept, a volume
+// without an ID can't be mounted. It was made all the same, maybe.
+func TestAnswersThatLackWhatCounts(t *testing.T) {
+	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) })
+	for name, ask := range map[string]func() error{
+		"lease":   func() error { _, err := c.TakeLease(t.Context(), "shop", "m1", "x", time.Minute); return err },
+		"volume":  func() error { _, err := c.CreateVolume(t.Context(), "shop", fly.NewVolume{Name: "data"}); return err },
+		"address": func() error { _, err := c.AssignAddress(t.Context(), "shop", "v6"); return err },
+		"release": func() error {
+			_, err := c.CreateRelease(t.Context(), fly.NewRelease{App: "shop"})
+			return err
+		},
+	} {
+		err := ask()
+		if !errors.Is(err, fly.ErrMalformed) || !errors.Is(err, fly.ErrUnknownOutcome) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := c.ReadLease(t.Context(), "shop", "m1")
+	is(t, err, fly.ErrMalformed)
+	if errors.Is(err, fly.ErrUnknownOutcome) {
+		t.Errorf("a read has no outcome, but: %v", err)
+	}
+}
+
 func TestErrorWords(t *testing.T) {
 	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("fly-request-id", "01REQ")
@@ -175,6 +200,35 @@ func TestErrorWords(t *testing.T) {
 	}
 	if want := "fly: update machine m1: 429 slow down (request 01REQ)"; err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
+// TestNoRoom: whatever status it comes with, it says that nothing was changed.
+func TestNoRoom(t *testing.T) {
+	for _, test := range []struct {
+		status        int
+		body          string
+		room, unknown bool
+	}{
+		{500, `{"error":"failed to update VM 148e: unknown: could not reserve resource for machine: insufficient memory available to fulfill request"}`, false, false},
+		{422, `{"error":"deploys to this host are temporarily disabled, please try again"}`, false, false},
+		{503, "deploys to this host are temporarily disabled", false, false},
+		{503, `{"error":"no words we know","status":"insufficient_capacity"}`, false, false},
+		{503, strings.Repeat("x", 4<<10) + "could not reserve resource for machine", false, false},
+		{500, `{"error":"could not reserve a table"}`, true, true},
+		{503, `{"error":"no healthy upstream"}`, true, true},
+	} {
+		c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(test.status)
+			fmt.Fprint(w, test.body)
+		})
+		_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
+		if got := errors.Is(err, fly.ErrNoCapacity); got == test.room {
+			t.Errorf("%.80v: no room is said: %v", err, got)
+		}
+		if got := errors.Is(err, fly.ErrUnknownOutcome); got != test.unknown {
+			t.Errorf("%.80v: its outcome is unknown: %v", err, got)
+		}
 	}
 }
 
@@ -286,6 +340,24 @@ func TestExits(t *testing.T) {
 		}
 		if got := code(m.LastCrash()); got != test.crash {
 			t.Errorf("%s: last crash %d, want %d", name, got, test.crash)
+		}
+	}
+}
+
+// TestVersionTime: the pairs are those of Fly's documentation.
+func TestVersionTime(t *testing.T) {
+	for version, want := range map[string]string{
+		"01HEPA330HZ37A78TK080NAK1M": "2023-11-08T01:52:30Z",
+		"01G3SHPT434MNW8TS4ENX11RQY": "2022-05-23T22:48:21Z",
+		"01g3shpt434mnw8ts4enx11rqy": "2022-05-23T22:48:21Z",
+	} {
+		if got := (fly.Machine{InstanceID: version}).VersionTime().UTC().Truncate(time.Second).Format(time.RFC3339); got != want {
+			t.Errorf("version %s was made at %s, want %s", version, got, want)
+		}
+	}
+	for _, version := range []string{"", "v1", "01HEPA330HZ37A78TK080NAK1M7", "81HEPA330HZ37A78TK080NAK1M", "01HEPA330HZ37A78TK080NAK1U"} {
+		if got := (fly.Machine{InstanceID: version}).VersionTime(); !got.IsZero() {
+			t.Errorf("version %q was made at %s", version, got)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ func TestConformance(t *testing.T) {
 		sim := new(flysim.Sim)
 		t.Cleanup(sim.Close)
 		sim.CreateApp("shop", "")
+		sim.SetSecrets("shop", map[string]string{"GREETING": "hello"})
 		srv := httptest.NewServer(sim)
 		t.Cleanup(srv.Close)
 		conform(t, fixture{
@@ -59,14 +61,18 @@ func (f fixture) create(t *testing.T, in fly.Create) fly.Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := f.Destroy(ctx, f.app, m.ID, m.Nonce); err != nil && !errors.Is(err, fly.ErrNotFound) && !errors.Is(err, fly.ErrConflict) {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { f.destroy(t, m) })
 	return m
+}
+
+// destroy sees to it that a machine goes, also when the test has ended.
+func (f fixture) destroy(t *testing.T, m fly.Machine) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	if err := f.Destroy(ctx, f.app, m.ID, m.Nonce); err != nil && !errors.Is(err, fly.ErrNotFound) && !errors.Is(err, fly.ErrConflict) {
+		t.Error(err)
+	}
 }
 
 func (f fixture) wait(t *testing.T, id, state, version string) {
@@ -93,8 +99,10 @@ func is(t *testing.T, err, kind error) {
 }
 
 func conform(t *testing.T, f fixture) {
-	for name, test := range conformance {
-		t.Run(name, func(t *testing.T) { test(t, f) })
+	for _, tests := range []map[string]func(*testing.T, fixture){conformance, conformanceOfApps} {
+		for name, test := range tests {
+			t.Run(name, func(t *testing.T) { test(t, f) })
+		}
 	}
 }
 
@@ -132,6 +140,9 @@ var conformance = map[string]func(*testing.T, fixture){
 		}
 		if u.InstanceID == m.InstanceID || u.ID != m.ID || u.Name != m.Name {
 			t.Errorf("updated %s %s to %s %s", m.ID, m.InstanceID, u.ID, u.InstanceID)
+		}
+		if d := m.VersionTime().Sub(m.CreatedAt); d.Abs() > 30*time.Second || u.VersionTime().Before(m.VersionTime()) {
+			t.Errorf("created at %s, its versions made at %s and %s", m.CreatedAt, m.VersionTime(), u.VersionTime())
 		}
 		f.wait(t, m.ID, "started", u.InstanceID)
 		is(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "started", Version: m.InstanceID, Timeout: time.Second}), fly.ErrInvalid)
@@ -258,6 +269,11 @@ var conformance = map[string]func(*testing.T, fixture){
 			if err != nil || one.ID == m.ID {
 				t.Error("still listed", err)
 			}
+		}
+		all, err = f.AllMachines(t.Context(), f.app)
+		i := slices.IndexFunc(all, func(one fly.Machine) bool { return one.ID == m.ID })
+		if err != nil || i < 0 || all[i].State != "destroyed" && all[i].State != "destroying" {
+			t.Errorf("it is not among the destroyed ones: %+v, %v", all, err)
 		}
 		_, err = f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("two")})
 		is(t, err, fly.ErrNotFound)

@@ -20,7 +20,7 @@ var (
 	ErrUnauthorized = errors.New("token refused")         // 401, 403
 	ErrTimeout      = errors.New("timed out at Fly")      // 408: a wait elapsed, or a host did not answer
 	ErrUnavailable  = errors.New("no service from Fly")   // 5xx, or no connection
-	ErrNoCapacity   = errors.New("no room at Fly")        // no host has room for the machine
+	ErrNoCapacity   = errors.New("no room at Fly")        // nothing was changed: its host has no room for the machine, or takes none now
 	ErrMalformed    = errors.New("answer not understood") // a success whose body is none
 
 	// ErrUnknownOutcome: it was asked to change something, and it is not known
@@ -88,8 +88,6 @@ func (e *Error) Is(kind error) bool {
 		return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
 	case ErrTimeout:
 		return e.Status == http.StatusRequestTimeout
-	case ErrNoCapacity:
-		return e.Code == "insufficient_capacity"
 	case ErrUnavailable:
 		return e.Status >= 500 || e.Status == 0 && e.kind == nil
 	}
@@ -98,9 +96,9 @@ func (e *Error) Is(kind error) bool {
 
 // outcomeUnknown: a host that did not answer (408), a server that broke (5xx),
 // a connection that was lost or an answer that cannot be read may all follow a
-// change that was made.
+// change that was made. Not so where Fly says that it found no room.
 func (e *Error) outcomeUnknown() bool {
-	if !e.mutation || e.unsent || e.Code == "insufficient_capacity" {
+	if !e.mutation || e.unsent || e.kind == ErrNoCapacity {
 		return false
 	}
 	return e.Status == 0 || e.Status == http.StatusRequestTimeout || e.Status >= 500 || e.kind == ErrMalformed

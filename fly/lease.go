@@ -10,38 +10,67 @@ import (
 
 // A Lease keeps others from changing a machine for a while.
 type Lease struct {
-	Nonce   string // what changes to the machine must show
-	Owner   string
-	Version string // the machine's InstanceID when it was leased
-	Expires time.Time
+	Nonce       string // what changes to the machine must show
+	Owner       string
+	Description string // what it was taken for
+	Version     string // the machine's InstanceID when it was leased
+	Expires     time.Time
 }
 
-// Lease takes a lease on a machine or, with the nonce of one, makes it last
-// longer. ErrConflict: somebody else holds it; the error says who and until
-// when. With a nonce, ErrNotFound or ErrConflict mean that the lease is lost.
+// TakeLease takes a lease on a machine and says, in its description, what for.
+// ErrConflict: somebody holds one; who, ReadLease tells. Asked twice, the second
+// is a conflict with the first: after ErrUnknownOutcome, ReadLease and look for
+// the description.
+func (c *Client) TakeLease(ctx context.Context, app, id, description string, ttl time.Duration) (Lease, error) {
+	return c.lease(ctx, onMachine("lease machine "+id, "lease", http.MethodPost, app, id, "lease"), "", description, ttl)
+}
+
+// Lease makes the lease with that nonce last ttl from now, in whole seconds;
+// without a nonce it takes one. It may be called twice. ErrNotFound or
+// ErrConflict mean that the lease is lost.
 func (c *Client) Lease(ctx context.Context, app, id, nonce string, ttl time.Duration) (Lease, error) {
-	op := "lease machine "
-	if nonce != "" {
-		op = "keep the lease on machine "
+	if nonce == "" {
+		return c.TakeLease(ctx, app, id, "release", ttl)
 	}
-	seconds := strconv.Itoa(max(1, int(ttl.Round(time.Second)/time.Second)))
-	req := onMachine(op+id, "lease", http.MethodPost, app, id, "lease")
-	req.query = url.Values{"ttl": {seconds}} // flyctl's place; the docs' is the body
-	req.body = encode(map[string]any{"ttl": max(1, int(ttl.Round(time.Second)/time.Second)), "description": "release"})
-	req.nonce = nonce
+	req := onMachine("keep the lease on machine "+id, "lease", http.MethodPost, app, id, "lease")
+	return c.lease(ctx, req, nonce, "", ttl) // it has a description already
+}
+
+// ReadLease says who holds a machine, nonce included: Fly tells it to anyone
+// with access. ErrNotFound: nobody does, or there is no such machine.
+func (c *Client) ReadLease(ctx context.Context, app, id string) (Lease, error) {
+	return c.askLease(ctx, onMachine("read the lease on machine "+id, "readlease", http.MethodGet, app, id, "lease"))
+}
+
+func (c *Client) lease(ctx context.Context, req call, nonce, description string, ttl time.Duration) (Lease, error) {
+	seconds := max(1, int(ttl.Round(time.Second)/time.Second))
+	body := map[string]any{"ttl": seconds}
+	if description != "" {
+		body["description"] = description
+	}
+	req.query = url.Values{"ttl": {strconv.Itoa(seconds)}} // flyctl's place; the docs' is the body
+	req.body, req.nonce = encode(body), nonce
+	return c.askLease(ctx, req)
+}
+
+func (c *Client) askLease(ctx context.Context, req call) (Lease, error) {
 	var out struct {
 		Data struct {
-			Nonce     string `json:"nonce"`
-			ExpiresAt int64  `json:"expires_at"`
-			Owner     string `json:"owner"`
-			Version   string `json:"version"`
+			Nonce       string `json:"nonce"`
+			ExpiresAt   int64  `json:"expires_at"` // seconds since 1970
+			Owner       string `json:"owner"`
+			Description string `json:"description"`
+			Version     string `json:"version"`
 		} `json:"data"`
 	}
 	if err := c.do(ctx, req, &out); err != nil {
 		return Lease{}, err
 	}
 	d := out.Data
-	return Lease{Nonce: d.Nonce, Owner: d.Owner, Version: d.Version, Expires: time.Unix(d.ExpiresAt, 0)}, nil
+	if d.Nonce == "" {
+		return Lease{}, lacks(req, "nonce")
+	}
+	return Lease{Nonce: d.Nonce, Owner: d.Owner, Description: d.Description, Version: d.Version, Expires: time.Unix(d.ExpiresAt, 0)}, nil
 }
 
 // ReleaseLease gives a lease back. ErrNotFound: there was none any more.

@@ -8,12 +8,13 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Fly's published limits: one request a second per action and machine (per
-// app, where there is no machine yet) with a burst of 3; 5 a second with a
-// burst of 10 for reads.
+// Fly's published limits: one request a second per action and machine (per app,
+// where it is not about one machine) with a burst of 3. Reading one machine is
+// the exception, 5 a second with a burst of 10: lists and waits are not.
 const (
-	changesPerSecond, changesBurst = 1, 3
-	readsPerSecond, readsBurst     = 5, 10
+	perSecond, burst          = 1, 3
+	getsPerSecond, getsAtOnce = 5, 10
+	getMachine                = "get"
 )
 
 // limits keeps them. It remembers only what was busy lately.
@@ -30,11 +31,11 @@ type limit struct {
 }
 
 // wait blocks until a request of that kind is within the limits.
-func (l *limits) wait(ctx context.Context, key limitKey, read bool) error {
-	return l.limiter(key, read).Wait(ctx)
+func (l *limits) wait(ctx context.Context, key limitKey) error {
+	return l.limiter(key).Wait(ctx)
 }
 
-func (l *limits) limiter(key limitKey, read bool) *rate.Limiter {
+func (l *limits) limiter(key limitKey) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -50,9 +51,9 @@ func (l *limits) limiter(key limitKey, read bool) *rate.Limiter {
 	}
 	found := l.seen[key]
 	if found == nil {
-		found = &limit{Limiter: rate.NewLimiter(changesPerSecond, changesBurst)}
-		if read {
-			found.Limiter = rate.NewLimiter(readsPerSecond, readsBurst)
+		found = &limit{Limiter: rate.NewLimiter(perSecond, burst)}
+		if key.action == getMachine {
+			found.Limiter = rate.NewLimiter(getsPerSecond, getsAtOnce)
 		}
 		l.seen[key] = found
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // A Machine is a Fly machine as the Machines API shows it.
@@ -122,6 +124,18 @@ func (m Machine) Metadata() map[string]string {
 		return nil
 	}
 	return c.Metadata
+}
+
+// VersionTime is when this version of m was made, by Fly's clock: the first 48
+// bits of its InstanceID, a ULID, are milliseconds since 1970. Secrets that were
+// updated later are staged: m does not have them. Zero if the InstanceID is no
+// ULID.
+func (m Machine) VersionTime() time.Time {
+	id, err := ulid.ParseStrict(m.InstanceID)
+	if err != nil {
+		return time.Time{}
+	}
+	return ulid.Time(id.Time())
 }
 
 // LastExit says how m ended, if it has not been started again since: its

@@ -49,25 +49,22 @@ type Wait struct {
 
 // Machines lists the machines of app, sorted by ID, without destroyed ones.
 func (c *Client) Machines(ctx context.Context, app string) ([]Machine, error) {
-	var all []Machine
-	err := c.do(ctx, onMachines("list machines of "+app, "list", http.MethodGet, app), &all)
-	if err != nil {
-		return nil, err
-	}
-	kept := all[:0]
-	for _, m := range all {
-		if m.State != "destroyed" {
-			kept = append(kept, withoutFakes(m))
-		}
-	}
-	slices.SortFunc(kept, func(a, b Machine) int { return cmp.Compare(a.ID, b.ID) })
-	return kept, nil
+	all, err := c.list(ctx, onMachines("list machines of "+app, "list", http.MethodGet, app))
+	return slices.DeleteFunc(all, func(m Machine) bool { return m.State == "destroyed" }), err
+}
+
+// AllMachines lists the machines of app, sorted by ID, with the destroyed ones
+// that Fly still remembers: how long it does is not known.
+func (c *Client) AllMachines(ctx context.Context, app string) ([]Machine, error) {
+	req := onMachines("list machines of "+app+" with destroyed ones", "list", http.MethodGet, app)
+	req.query = url.Values{"include_deleted": {"true"}}
+	return c.list(ctx, req)
 }
 
 // Machine reads one machine. A destroyed one stays readable for a while.
 func (c *Client) Machine(ctx context.Context, app, id string) (Machine, error) {
 	var m Machine
-	err := c.do(ctx, onMachine("read machine "+id, "get", http.MethodGet, app, id), &m)
+	err := c.do(ctx, onMachine("read machine "+id, getMachine, http.MethodGet, app, id), &m)
 	return withoutFakes(m), err
 }
 

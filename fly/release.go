@@ -4,26 +4,35 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
 
+// ClientVersion is what Fly is told where flyctl tells its version: in the end of
+// a Fly release, and in the metadata fly_flyctl_version of machines. flyctl
+// reads neither as a version.
+const ClientVersion = "release"
+
 // A NewRelease is a Fly release to be recorded.
 type NewRelease struct {
-	App        string
-	Image      string
-	Strategy   string          // rolling, canary, bluegreen, immediate
-	Definition json.RawMessage // fly.toml as JSON, as flyctl would say it; may be nil
+	App      string
+	Image    string
+	Strategy string // rolling, canary, bluegreen, immediate
+	// Definition is fly.toml as JSON, as flyctl would say it. It is what flyctl
+	// config show and save print: without it, an app without settings.
+	Definition json.RawMessage
 }
 
 // A FlyRelease is Fly's record of a release: what flyctl releases shows.
 type FlyRelease struct {
 	ID         string    `json:"id"`
-	Version    int       `json:"version"` // counts up per app
-	Status     string    `json:"status"`  // running, complete, failed, interrupted
-	Strategy   string    `json:"strategy"`
+	Version    int       `json:"version"`  // counts up per app
+	Status     string    `json:"status"`   // pending, running, complete, failed, interrupted
+	Strategy   string    `json:"strategy"` // in capitals
 	ImageRef   string    `json:"image_ref"`
 	User       string    `json:"user"`
 	Stable     bool      `json:"stable"`
@@ -32,42 +41,53 @@ type FlyRelease struct {
 }
 
 // CreateRelease records that a release begins. It is not running until
-// UpdateRelease says so.
+// UpdateRelease says so. Asked twice, it records two: after ErrUnknownOutcome
+// look for it in Releases first.
 func (c *Client) CreateRelease(ctx context.Context, in NewRelease) (FlyRelease, error) {
+	req := call{op: "record a release of " + in.App, method: http.MethodPost, uiex: true, unbooked: true, path: []string{"releases"}}
 	definition := in.Definition
 	if len(definition) == 0 {
 		definition = json.RawMessage("{}")
 	}
-	req := call{op: "record a release of " + in.App, method: http.MethodPost, uiex: true, unbooked: true, path: []string{"releases"}}
+	if !json.Valid(definition) {
+		return FlyRelease{}, &Error{Op: req.op, mutation: true, unsent: true, kind: ErrInvalid, cause: errors.New("the definition is not JSON")}
+	}
 	req.body = encode(map[string]any{
 		"app_name": in.App, "build_id": 0, "definition": definition, "image": in.Image, "strategy": strings.ToUpper(in.Strategy),
 	})
 	var out struct {
 		Release FlyRelease `json:"release"`
 	}
-	err := c.do(ctx, req, &out)
-	return out.Release, err
+	if err := c.do(ctx, req, &out); err != nil {
+		return FlyRelease{}, err
+	}
+	if out.Release.ID == "" {
+		return FlyRelease{}, lacks(req, "id")
+	}
+	return out.Release, nil
 }
 
 // UpdateRelease says how a release stands: running, complete, failed or
-// interrupted, and why. It may be called twice.
+// interrupted, and why. It may be called twice. ErrInvalid: Fly knows no such
+// status.
 func (c *Client) UpdateRelease(ctx context.Context, id, status, errText string) error {
 	var metadata any
 	if status != "running" {
-		metadata = map[string]any{"post_deployment_info": map[string]string{"flyctl_version": "release", "error": errText}}
+		metadata = map[string]any{"post_deployment_info": map[string]string{"flyctl_version": ClientVersion, "error": errText}}
 	}
 	req := call{op: "record that release " + id + " is " + status, method: http.MethodPatch, uiex: true, unbooked: true, path: []string{"releases", id}}
 	req.body = encode(map[string]any{"status": status, "metadata": metadata})
 	return c.do(ctx, req, nil)
 }
 
-// Releases lists the newest Fly releases of app, newest first.
+// Releases lists the newest 25 Fly releases of app, newest first.
 func (c *Client) Releases(ctx context.Context, app string) ([]FlyRelease, error) {
 	var out struct {
 		Releases []FlyRelease `json:"releases"`
 	}
-	req := call{op: "list releases of " + cmp.Or(app, "?"), method: http.MethodGet, uiex: true, unbooked: true,
+	req := call{op: "list releases of " + app, method: http.MethodGet, uiex: true, unbooked: true,
 		path: []string{"apps", app, "releases"}, query: url.Values{"limit": {"25"}}}
 	err := c.do(ctx, req, &out)
+	slices.SortFunc(out.Releases, func(a, b FlyRelease) int { return cmp.Compare(b.Version, a.Version) })
 	return out.Releases, err
 }

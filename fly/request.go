@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,15 +35,18 @@ type call struct {
 	query    url.Values
 	body     []byte
 	nonce    string
-	read     bool // changes nothing, though it may be a POST
-	uiex     bool // below /api/v1 of the release records
-	api      bool // below the root of the GraphQL and logs API
-	unbooked bool // the limiter does not count it
+	read     bool   // changes nothing, though it may be a POST
+	uiex     bool   // below /api/v1 of the release records
+	api      bool   // below the root of the GraphQL and logs API
+	unbooked bool   // the limiter does not count it
+	sending  func() // called once it waits for nothing but the answer; may be nil
 }
+
+func (in call) changes() bool { return !in.read && in.method != http.MethodGet }
 
 // do sends the request, once, and decodes the answer into out.
 func (c *Client) do(ctx context.Context, in call, out any) error {
-	fail := &Error{Op: in.op, mutation: !in.read && in.method != http.MethodGet, unsent: true}
+	fail := &Error{Op: in.op, mutation: in.changes(), unsent: true}
 	req, err := c.request(ctx, in)
 	if err != nil {
 		fail.cause, fail.kind = err, ErrInvalid
@@ -50,9 +54,12 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 	}
 	if !c.Unlimited && !in.unbooked {
 		key := limitKey{in.app, in.machine, cmp.Or(in.action, in.method)}
-		if err := c.limits.wait(ctx, key, !fail.mutation); err != nil {
+		if err := c.limits.wait(ctx, key); err != nil {
 			return limited(ctx, fail, err)
 		}
+	}
+	if in.sending != nil {
+		in.sending()
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -69,7 +76,7 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		fail.Status = resp.StatusCode
 		fail.RetryAfter = retryAfter(resp.Header.Get("Retry-After"))
-		fail.Code, fail.Message = c.words(body)
+		c.words(body, fail)
 		return fail
 	}
 	if err != nil {
@@ -85,6 +92,11 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 		return fail
 	}
 	return nil
+}
+
+// lacks is the error of a success that does not say what it is all about.
+func lacks(in call, what string) error {
+	return &Error{Op: in.op, mutation: in.changes(), kind: ErrMalformed, cause: fmt.Errorf("its answer has no %s", what)}
 }
 
 // limited is the error for a request that the limiter could not let through.
@@ -150,20 +162,26 @@ func escaped(path []string) []string {
 	return out
 }
 
-// words takes Fly's error apart: its status word and its message, or whatever
-// it said instead of them.
-func (c *Client) words(body []byte) (code, message string) {
+// words takes Fly's error apart into fail: its status word and its message, or
+// whatever it said instead of them.
+func (c *Client) words(body []byte, fail *Error) {
 	var e struct{ Error, Message, Status string }
+	message := strings.TrimSpace(string(body))
 	if json.Unmarshal(body, &e) == nil && cmp.Or(e.Message, e.Error) != "" {
 		message = cmp.Or(e.Message, e.Error)
-	} else {
-		message = strings.TrimSpace(string(body))
+	}
+	if e.Status == "insufficient_capacity" || slices.ContainsFunc(noRoom, func(said string) bool { return strings.Contains(message, said) }) {
+		fail.kind = ErrNoCapacity
 	}
 	if len(message) > maxMessage {
 		message = message[:maxMessage] + "…"
 	}
-	return e.Status, c.without(strings.ToValidUTF8(message, "?"))
+	fail.Code, fail.Message = e.Status, c.without(strings.ToValidUTF8(message, "?"))
 }
+
+// noRoom is what Fly says where no status word tells that a host has no room. It
+// says so before it changes anything.
+var noRoom = []string{"could not reserve resource for machine", "deploys to this host are temporarily disabled"}
 
 // hush keeps what an error of the HTTP client says about the cause, and drops
 // the method and address around it.

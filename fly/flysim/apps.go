@@ -64,15 +64,19 @@ func (s *Sim) createApp(c *call) (any, error) {
 func (s *Sim) getApp(c *call) (any, error) { return c.app.flaps(), nil }
 
 func (s *Sim) deleteApp(c *call) (any, error) {
-	for _, m := range c.app.sorted() {
+	s.removeApp(c.app)
+	c.status = http.StatusAccepted
+	return done(), nil
+}
+
+func (s *Sim) removeApp(a *app) {
+	for _, m := range a.sorted() {
 		if m.View.State != "destroyed" {
 			s.destroy(m)
 		}
 	}
-	delete(s.world.Apps, c.app.Name)
+	delete(s.world.Apps, a.Name)
 	s.dirty = true
-	c.status = http.StatusAccepted
-	return done(), nil
 }
 
 // A shownSecret is what Fly shows of a secret.
@@ -94,20 +98,27 @@ func (a *app) shownSecrets() []shownSecret {
 }
 
 // setSecrets changes secrets; nil deletes. Machines see it at their next update.
+// Deleting what is not there changes nothing: flyctl asks for the version so.
 func (s *Sim) setSecrets(a *app, values map[string]*string) {
+	changed := false
 	for name, v := range values {
 		if v == nil {
+			_, there := a.Secrets[name]
+			changed = changed || there
 			delete(a.Secrets, name)
 			continue
 		}
+		changed = true
 		created := a.Secrets[name].CreatedAt
 		if created.IsZero() {
 			created = s.now()
 		}
 		a.Secrets[name] = secret{*v, created, s.now()}
 	}
-	a.SecretsVersion++
-	s.dirty = true
+	if changed {
+		a.SecretsVersion++
+		s.dirty = true
+	}
 }
 
 func (s *Sim) listSecrets(c *call) (any, error) {
@@ -146,75 +157,4 @@ func (s *Sim) changeSecret(c *call) (any, error) {
 	}
 	s.setSecrets(c.app, map[string]*string{c.r.PathValue("name"): in.Value})
 	return map[string]any{"name": c.r.PathValue("name"), "version": c.app.SecretsVersion}, nil
-}
-
-// An ipAddress is a public or private address of an app.
-type ipAddress struct {
-	IP        string    `json:"ip"`
-	Region    string    `json:"region"`
-	Service   string    `json:"service_name"`
-	Shared    bool      `json:"shared"`
-	CreatedAt time.Time `json:"created_at"`
-	Kind      string    `json:"type,omitempty"`
-}
-
-func (s *Sim) listIPs(c *call) (any, error) {
-	return map[string]any{"ips": append([]ipAddress{}, c.app.IPs...)}, nil
-}
-
-func (s *Sim) assignIP(c *call) (any, error) {
-	var in struct {
-		Type   string `json:"type"`
-		Region string `json:"region"`
-	}
-	if err := c.decode(&in); err != nil {
-		return nil, err
-	}
-	ip := ipAddress{Region: in.Region, CreatedAt: s.now(), Kind: in.Type}
-	switch in.Type {
-	case "shared_v4":
-		ip.IP, ip.Shared = "66.241.124.1", true
-	case "v4":
-		ip.IP = "137.66.0." + cmp.Or(s.newID("v4", 2), "1")
-	case "private_v6":
-		ip.IP = "fdaa:0:1:0:1::" + s.newID("v6", 4)
-	case "v6":
-		ip.IP = "2a09:8280:1::" + s.newID("v6", 4)
-	default:
-		return nil, refuse(http.StatusBadRequest, "invalid type %q of address", in.Type)
-	}
-	c.app.IPs = append(c.app.IPs, ip)
-	s.dirty = true
-	return ip, nil
-}
-
-func (s *Sim) dropIP(c *call) (any, error) {
-	n := len(c.app.IPs)
-	c.app.IPs = slices.DeleteFunc(c.app.IPs, func(ip ipAddress) bool { return ip.IP == c.r.PathValue("ip") })
-	if len(c.app.IPs) == n {
-		return nil, refuse(http.StatusNotFound, "address not found")
-	}
-	s.dirty = true
-	return done(), nil
-}
-
-func (s *Sim) regions(*call) (any, error) {
-	list := []any{}
-	for _, r := range [][2]string{{"ams", "Amsterdam"}, {"cdg", "Paris"}, {"fra", "Frankfurt"}, {"iad", "Ashburn"}, {"lhr", "London"},
-		{"nrt", "Tokyo"}, {"ord", "Chicago"}, {"sin", "Singapore"}, {"sjc", "San Jose"}, {"syd", "Sydney"}} {
-		list = append(list, map[string]any{"code": r[0], "name": r[1], "gateway_available": true, "requires_paid_plan": false})
-	}
-	return map[string]any{"Regions": list, "Nearest": "fra"}, nil
-}
-
-func (s *Sim) placements(c *call) (any, error) {
-	var in struct {
-		Region string `json:"region"`
-		Count  int    `json:"count"`
-	}
-	if err := c.decode(&in); err != nil {
-		return nil, err
-	}
-	n := cmp.Or(in.Count, 100)
-	return map[string]any{"Regions": []any{map[string]any{"Region": cmp.Or(in.Region, "fra"), "Count": n, "Concurrency": n}}}, nil
 }

@@ -39,6 +39,8 @@ type service struct {
 	InternalPort int         `json:"internal_port"`
 	Protocol     string      `json:"protocol"`
 	Checks       []checkSpec `json:"checks"`
+	Autostop     any         `json:"autostop"` // true, false, "stop", "suspend", "off"
+	Autostart    *bool       `json:"autostart"`
 	Ports        []struct {
 		Port     int      `json:"port"`
 		Handlers []string `json:"handlers"`
@@ -95,7 +97,8 @@ func (c config) group() string {
 
 // runsOnce says whether a machine of that config is a command, not a service.
 func (c config) runsOnce() bool {
-	return slices.Contains([]string{"fly_app_release_command", "fly_app_test_machine_command"}, c.group())
+	return slices.Contains([]string{"fly_app_release_command", "fly_app_test_machine_command"}, c.group()) ||
+		c.Env["RELEASE_COMMAND"] != "" || c.Env["FLY_TEST_COMMAND"] != ""
 }
 
 // checks lists what is to be checked: services' in order, then those at the

@@ -10,7 +10,7 @@ import (
 // the change is made and the answer is lost.
 type Fault struct {
 	Route   string // as in Request.Route: "POST /v1/apps/{app}/machines/{id}"; "" is any
-	App     string // "" is any
+	App     string // "" is any; of a Fly release, the app it is of
 	Machine string // "" is any
 	Skip    int    // matching requests that go well first
 	Times   int    // how many go wrong then; 0 is every one
@@ -56,6 +56,12 @@ const (
 	Unreachable Effect = "host unreachable"
 	// NoCapacity: no host has room; nothing is changed.
 	NoCapacity Effect = "no capacity"
+	// HostClosed: the machine's host takes no changes for now; nothing is
+	// changed.
+	HostClosed Effect = "host closed"
+	// ImageGone: the image of this create or update can't be pulled; nothing
+	// is changed.
+	ImageGone Effect = "image gone"
 	// NotYet: a created machine is not found, for For or, without it, by the
 	// first to ask for it.
 	NotYet Effect = "not found just after create"
@@ -171,19 +177,25 @@ func (s *Sim) recoverAfter(m *machine, d time.Duration) {
 	})
 }
 
+// setHost says how m's host is, for m and for the volumes it holds.
 func (s *Sim) setHost(m *machine, status string) {
 	m.View.HostStatus = status
+	for _, v := range m.app.Volumes {
+		if v.Machine != nil && *v.Machine == m.View.ID {
+			v.HostStatus = status
+		}
+	}
 	s.touch(m)
 }
 
-// Recover brings the host of a machine back.
-func (s *Sim) Recover(app, id string) {
-	s.locked(func() {
-		if a := s.world.Apps[app]; a != nil && a.Machines[id] != nil {
-			s.setHost(a.Machines[id], "ok")
-		}
-	})
+// Lose makes the host of a machine unreachable until Recover. What runs there
+// goes on running.
+func (s *Sim) Lose(app, id string) {
+	s.onMachine(app, id, func(m *machine) { s.setHost(m, "unreachable") })
 }
+
+// Recover brings the host of a machine back.
+func (s *Sim) Recover(app, id string) { s.onMachine(app, id, func(m *machine) { s.setHost(m, "ok") }) }
 
 // spoil gives the version that a call made the fate that its Fault has for it.
 func (s *Sim) spoil(c *call, m *machine) {

@@ -2,16 +2,16 @@ package flysim
 
 import (
 	"cmp"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/microbima/release/fly"
 )
 
-// graphQL answers the questions that flyctl and fly-go ask. It does not parse
-// them: it looks at which root field and variables there are, and gives
-// everything it knows under the names they use. Clients ignore the rest.
+// graphQL answers the questions that flyctl and fly-go ask: what they ask for,
+// under the names they want it by. Fields that Fly may have and flysim does not
+// know are null; whole questions that it does not know are refused.
 func (s *Sim) graphQL(c *call) (any, error) {
 	var in struct {
 		Query     string         `json:"query"`
@@ -20,86 +20,182 @@ func (s *Sim) graphQL(c *call) (any, error) {
 	if err := c.decode(&in); err != nil {
 		return nil, err
 	}
-	q := question{in.Query, in.Variables}
-	data := map[string]any{}
-	switch {
-	case q.asks("canPerformBluegreenDeployment"):
-		data["canPerformBluegreenDeployment"] = true
-	case q.asks("createRelease"), q.asks("updateRelease"), q.asks("mutation"):
-		return graphQLError("flysim does not know this mutation", "UNSUPPORTED"), nil
-	case q.asks("app(") || q.asks("appcompact:") || q.asks("appbasic:"):
-		a := s.world.Apps[q.text("appName", "name", "app")]
-		if a == nil {
-			return graphQLError("Could not find App", "NOT_FOUND"), nil
-		}
-		view := s.graphQLApp(a, q)
-		for _, alias := range []string{"app", "appcompact", "appbasic"} {
-			data[alias] = view
-		}
-	case q.asks("apps("), q.asks("apps{"):
-		data["apps"] = map[string]any{"pageInfo": map[string]any{"hasNextPage": false, "endCursor": ""}, "nodes": s.graphQLApps(q)}
+	fields, mutation, err := readQuestion(in.Query, in.Variables)
+	if err != nil {
+		return graphQLError("parse error, "+err.Error(), "PARSE_ERROR"), nil
 	}
-	s.graphQLRest(data, q)
+	kind, known := "Query", s.questions()
+	if mutation {
+		kind, known = "Mutation", s.mutations()
+	}
+	data := map[string]any{}
+	for _, f := range fields {
+		answer, ok := known[f.name]
+		if !ok {
+			return graphQLError(fmt.Sprintf("flysim does not know the field '%s' of type '%s'", f.name, kind), "undefinedField"), nil
+		}
+		v, err := answer(f.args)
+		if err != nil {
+			r := err.(*refusal) // no other error comes from a root field
+			return graphQLError(r.text, r.code), nil
+		}
+		data[f.as] = f.pick(v)
+	}
 	return map[string]any{"data": data}, nil
 }
 
-// graphQLRest answers what is not about an app.
-func (s *Sim) graphQLRest(data map[string]any, q question) {
-	user := map[string]any{"__typename": "User", "id": "user-1", "email": "you@example.com", "name": "you", "enablePaidHobby": false}
-	data["viewer"], data["currentUser"] = user, user
-	var orgs []any
-	for _, slug := range s.orgs() {
-		orgs = append(orgs, orgGraphQL(slug))
+// An asked is a root field of GraphQL. Its error is a refusal whose code is
+// GraphQL's.
+type asked func(args map[string]any) (any, error)
+
+func (s *Sim) questions() map[string]asked {
+	user := func(map[string]any) (any, error) {
+		return map[string]any{"__typename": "User", "id": "user-1", "email": "you@example.com", "name": "you", "enablePaidHobby": false}, nil
 	}
-	data["organizations"] = map[string]any{"nodes": orgs}
-	if q.asks("organization(") {
-		data["organization"] = orgGraphQL(cmp.Or(q.text("slug", "orgSlug", "name"), "personal"))
-	}
-	if q.asks("platform") {
-		platform, _ := s.regions(nil)
-		regions := platform.(map[string]any)["Regions"].([]any)
-		data["platform"] = map[string]any{"requestRegion": "fra", "regions": regions, "vmSizes": []any{}}
+	return map[string]asked{
+		"__typename": func(map[string]any) (any, error) { return "Query", nil },
+		"app": func(args map[string]any) (any, error) {
+			if a := s.world.Apps[text(args, "name")]; a != nil {
+				return s.graphQLApp(a), nil
+			}
+			return nil, notFound("Could not find App \"%s\"", text(args, "name"))
+		},
+		"apps":             s.graphQLApps,
+		"appNameAvailable": func(args map[string]any) (any, error) { return s.world.Apps[text(args, "name")] == nil, nil },
+		"machine":          s.graphQLMachine,
+		"volume":           s.graphQLVolume,
+		"organization": func(args map[string]any) (any, error) {
+			return orgGraphQL(cmp.Or(text(args, "slug"), text(args, "name"), strings.TrimPrefix(text(args, "id"), "org-"), "personal")), nil
+		},
+		"organizations": func(map[string]any) (any, error) {
+			orgs := []any{}
+			for _, slug := range s.orgs() {
+				orgs = append(orgs, orgGraphQL(slug))
+			}
+			return connection(orgs), nil
+		},
+		"viewer":        user,
+		"currentUser":   user,
+		"platform":      func(map[string]any) (any, error) { return platformGraphQL(), nil },
+		"nearestRegion": func(map[string]any) (any, error) { return platformGraphQL()["regions"].([]any)[2], nil },
+		"canPerformBluegreenDeployment": func(args map[string]any) (any, error) {
+			return s.world.Apps[text(args, "name")] != nil, nil
+		},
+		// Fly knows newer versions of its own images only.
+		"latestImageDetails": func(args map[string]any) (any, error) {
+			return nil, notFound("Unknown repository for image %s", text(args, "image"))
+		},
 	}
 }
 
-func (s *Sim) graphQLApps(q question) []any {
-	out := []any{}
+// mutations are what can still be changed with GraphQL.
+func (s *Sim) mutations() map[string]asked {
+	return map[string]asked{
+		"deleteApp": func(args map[string]any) (any, error) {
+			a, err := s.appByID(args)
+			if err == nil {
+				s.removeApp(a)
+				return map[string]any{"organization": orgGraphQL(a.Org)}, nil
+			}
+			return nil, err
+		},
+		"allocateIpAddress": func(args map[string]any) (any, error) {
+			a, err := s.appByID(args)
+			if err != nil {
+				return nil, err
+			}
+			ip, err := s.newIP(a, text(args, "type"), text(args, "region"))
+			if err != nil {
+				return nil, err
+			}
+			return map[string]any{"ipAddress": ip.(ipAddress).graphQL(), "app": s.graphQLApp(a)}, nil
+		},
+		"releaseIpAddress": func(args map[string]any) (any, error) {
+			a, err := s.appByID(args)
+			if err != nil {
+				return nil, err
+			}
+			if !s.removeIP(a, cmp.Or(text(args, "ip"), text(args, "ipAddressId"))) {
+				return nil, notFound("Could not find IPAddress")
+			}
+			return map[string]any{"clientMutationId": "", "app": s.graphQLApp(a)}, nil
+		},
+	}
+}
+
+// appByID finds the app that a mutation means: by its ID or its name.
+func (s *Sim) appByID(args map[string]any) (*app, error) {
+	for _, a := range s.world.Apps {
+		if id := text(args, "appId"); a.ID == id || a.Name == id {
+			return a, nil
+		}
+	}
+	return nil, notFound("Could not find App")
+}
+
+func (ip ipAddress) graphQL() map[string]any {
+	return map[string]any{"id": ip.IP, "address": ip.IP, "type": ip.Kind, "region": cmp.Or(ip.Region, "global"), "createdAt": ip.CreatedAt, "serviceName": ip.Service}
+}
+
+func (s *Sim) graphQLApps(args map[string]any) (any, error) {
+	nodes := []any{}
 	for _, name := range slices.Sorted(maps.Keys(s.world.Apps)) {
-		out = append(out, s.graphQLApp(s.world.Apps[name], q))
+		if org := strings.TrimPrefix(text(args, "organizationId"), "org-"); org == "" || org == s.world.Apps[name].Org {
+			nodes = append(nodes, s.graphQLApp(s.world.Apps[name]))
+		}
 	}
-	return out
+	return connection(nodes), nil
 }
 
-func (s *Sim) graphQLApp(a *app, q question) map[string]any {
+func (s *Sim) graphQLMachine(args map[string]any) (any, error) {
+	for _, a := range s.world.Apps {
+		if m := a.Machines[text(args, "machineId")]; m != nil {
+			return s.machineGraphQL(m), nil
+		}
+	}
+	return nil, notFound("Could not find Machine")
+}
+
+func (s *Sim) graphQLVolume(args map[string]any) (any, error) {
+	for _, a := range s.world.Apps {
+		if v := a.volume(text(args, "id")); v != nil {
+			return map[string]any{"id": v.ID, "name": v.Name, "app": map[string]any{"id": a.ID, "name": a.Name}}, nil
+		}
+	}
+	return nil, notFound("Could not find Volume")
+}
+
+// graphQLApp is all that can be asked of an app.
+func (s *Sim) graphQLApp(a *app) map[string]any {
 	url := s.url(a.Name)
 	_, host, _ := strings.Cut(url, "://")
 	view := map[string]any{
-		"id": a.ID, "internalNumericId": a.Number, "name": a.Name, "hostname": host, "appUrl": url, "status": a.Status,
+		"__typename": "App", "id": a.ID, "internalNumericId": a.Number, "name": a.Name, "hostname": host, "appUrl": url, "status": a.Status,
 		"deployed": a.Status == "deployed", "platformVersion": "machines", "version": len(a.Releases), "network": "default",
-		"organization": orgGraphQL(a.Org), "cnameTarget": a.ID + "." + a.Name + ".fly.dev", "sharedIpAddress": "",
-		"config": map[string]any{"definition": map[string]any{}}, "role": nil, "services": []any{},
-		"egressIpAddresses": map[string]any{"nodes": []any{}}, "certificates": map[string]any{"nodes": []any{}},
+		"organization": orgGraphQL(a.Org), "cnameTarget": a.ID + "." + a.Name + ".fly.dev",
+		"config": map[string]any{"definition": map[string]any{}}, "role": nil, "services": []any{}, "image": s.imageGraphQL(),
+		"egressIpAddresses": connection(nil), "certificates": connection(nil), "addOns": connection(nil), "volumes": connection(nil),
+		"machines": resolver(func(map[string]any) any { return s.machinesGraphQL(a) }), "createdAt": a.CreatedAt,
 	}
-	nodes := []any{}
-	for _, r := range a.newest(25) {
-		nodes = append(nodes, releaseGraphQL(r))
-	}
-	for _, name := range []string{"releases", "releasesUnprocessed"} {
-		view[name] = map[string]any{"nodes": nodes}
-	}
-	for _, name := range []string{"currentRelease", "currentReleaseUnprocessed"} {
-		view[name] = nil
-		if len(nodes) > 0 {
-			view[name] = nodes[0]
+	list := resolver(func(args map[string]any) any {
+		n, _ := args["first"].(float64)
+		nodes := []any{}
+		for _, r := range a.newest(int(n)) {
+			nodes = append(nodes, releaseGraphQL(r))
 		}
+		return connection(nodes)
+	})
+	view["releases"], view["releasesUnprocessed"] = list, list
+	if r := a.newest(1); len(r) > 0 {
+		view["currentRelease"], view["currentReleaseUnprocessed"] = releaseGraphQL(r[0]), releaseGraphQL(r[0])
+		view["config"] = map[string]any{"definition": r[0].definition()}
 	}
-	s.graphQLParts(view, a, q)
+	a.partsGraphQL(view)
 	return view
 }
 
-// graphQLParts adds an app's secrets, addresses, machines and the image that
-// the question names.
-func (s *Sim) graphQLParts(view map[string]any, a *app, q question) {
+// partsGraphQL adds an app's secrets and addresses.
+func (a *app) partsGraphQL(view map[string]any) {
 	secrets := []any{}
 	for _, v := range a.shownSecrets() {
 		secrets = append(secrets, map[string]any{"name": v.Name, "digest": v.Digest, "createdAt": v.CreatedAt})
@@ -107,30 +203,49 @@ func (s *Sim) graphQLParts(view map[string]any, a *app, q question) {
 	view["secrets"] = secrets
 	ips := []any{}
 	for _, ip := range a.IPs {
-		ips = append(ips, map[string]any{"id": ip.IP, "address": ip.IP, "type": ip.Kind, "region": ip.Region, "createdAt": ip.CreatedAt})
-	}
-	view["ipAddresses"] = map[string]any{"nodes": ips}
-	machines := []any{}
-	for _, m := range a.sorted() {
-		if v := m.view(); v.State != "destroyed" {
-			machines = append(machines, map[string]any{"id": v.ID, "name": v.Name, "state": v.State, "region": v.Region,
-				"createdAt": v.CreatedAt, "app": map[string]any{"name": a.Name}, "host": map[string]any{"id": "host"}, "ips": map[string]any{"nodes": []any{}}})
+		if ip.Shared {
+			view["sharedIpAddress"] = ip.IP
+			continue
 		}
+		ips = append(ips, ip.graphQL())
 	}
-	view["machines"] = map[string]any{"nodes": machines}
-	if ref := q.text("imageRef", "image", "ref"); ref != "" {
-		view["image"] = nil
-		if digest, ok := s.digest(ref); ok {
-			view["image"] = map[string]any{"id": "img-" + digest, "digest": digest, "ref": ref, "compressedSize": "1048576", "compressedSizeFull": "1048576",
-				"manifest": map[string]any{}}
-		}
-	}
+	view["ipAddresses"] = connection(ips)
 }
 
-func releaseGraphQL(r *fly.FlyRelease) map[string]any {
+func (s *Sim) machinesGraphQL(a *app) any {
+	nodes := []any{}
+	for _, m := range a.sorted() {
+		if m.View.State != "destroyed" {
+			nodes = append(nodes, s.machineGraphQL(m))
+		}
+	}
+	return connection(nodes)
+}
+
+func (s *Sim) machineGraphQL(m *machine) map[string]any {
+	return map[string]any{"__typename": "Machine", "id": m.View.ID, "name": m.View.Name, "state": m.View.State, "region": m.View.Region,
+		"instanceId": m.View.InstanceID, "config": json.RawMessage(m.Config), "createdAt": m.View.CreatedAt,
+		"app":  map[string]any{"id": m.app.ID, "name": m.app.Name, "organization": orgGraphQL(m.app.Org)},
+		"host": map[string]any{"id": "host"}, "ips": connection(nil), "egressIpAddresses": connection(nil)}
+}
+
+// imageGraphQL looks an image up: null when there is none.
+func (s *Sim) imageGraphQL() any {
+	return resolver(func(args map[string]any) any {
+		ref := text(args, "ref")
+		digest, ok := s.digest(ref)
+		if !ok || ref == "" {
+			return nil
+		}
+		return map[string]any{"id": "img-" + digest, "digest": digest, "ref": ref, "compressedSize": "1048576", "compressedSizeFull": "1048576",
+			"manifest": map[string]any{}}
+	})
+}
+
+func releaseGraphQL(r *flyRelease) map[string]any {
 	return map[string]any{"id": r.ID, "version": r.Version, "description": "Release", "reason": "change", "status": r.Status, "imageRef": r.ImageRef,
 		"stable": r.Stable, "inProgress": r.InProgress, "deploymentStrategy": r.Strategy, "evaluationId": "", "createdAt": r.CreatedAt,
-		"user": map[string]any{"id": "user-1", "email": r.User, "name": "you"}}
+		"configDefinition": r.definition(), "metadata": r.Metadata, "user": map[string]any{"id": "user-1", "email": r.User, "name": "you"}}
 }
 
 func orgGraphQL(slug string) map[string]any {
@@ -138,31 +253,38 @@ func orgGraphQL(slug string) map[string]any {
 	if slug == "personal" {
 		kind = "PERSONAL"
 	}
-	return map[string]any{"id": "org-" + slug, "internalNumericId": "1", "slug": slug, "rawSlug": slug, "name": slug, "type": kind, "paidPlan": true,
-		"billable": true, "viewerRole": "admin", "limitedAccessTokens": map[string]any{"nodes": []any{}}}
+	return map[string]any{"__typename": "Organization", "id": "org-" + slug, "internalNumericId": "1", "slug": slug, "rawSlug": slug, "name": slug,
+		"type": kind, "paidPlan": true, "billable": true, "billingStatus": "CURRENT", "viewerRole": "admin", "provisionsBetaExtensions": false,
+		"limitedAccessTokens": connection(nil), "addOns": connection(nil), "members": map[string]any{"edges": []any{}}}
 }
 
-// A question is a GraphQL query and its variables.
-type question struct {
-	query     string
-	variables map[string]any
-}
-
-func (q question) asks(word string) bool {
-	return strings.Contains(strings.ReplaceAll(q.query, " ", ""), word)
-}
-
-// text is the first of the variables that is there, also inside of an input.
-func (q question) text(names ...string) string {
-	for _, name := range names {
-		if v, ok := q.variables[name].(string); ok && v != "" {
-			return v
-		}
+func platformGraphQL() map[string]any {
+	regions := []any{}
+	for _, r := range regionList {
+		regions = append(regions, map[string]any{"code": r[0], "name": r[1], "gatewayAvailable": true, "requiresPaidPlan": false, "deprecated": false})
 	}
-	if in, ok := q.variables["input"].(map[string]any); ok {
-		return question{variables: in}.text(names...)
+	return map[string]any{"requestRegion": "fra", "regions": regions, "vmSizes": []any{}}
+}
+
+// connection is GraphQL's form of a list, all of it on one page.
+func connection(nodes []any) map[string]any {
+	if nodes == nil {
+		nodes = []any{}
 	}
-	return ""
+	return map[string]any{"nodes": nodes, "totalCount": len(nodes), "pageInfo": map[string]any{"hasNextPage": false, "endCursor": ""}}
+}
+
+// text is an argument, also one inside of an input.
+func text(args map[string]any, name string) string {
+	if in, ok := args["input"].(map[string]any); ok {
+		args = in
+	}
+	v, _ := args[name].(string)
+	return v
+}
+
+func notFound(format string, args ...any) error {
+	return &refusal{code: "NOT_FOUND", text: fmt.Sprintf(format, args...)}
 }
 
 func graphQLError(text, code string) any {

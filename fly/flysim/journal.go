@@ -106,8 +106,10 @@ func (s *Sim) resume(m *machine) {
 	case slices.Contains([]string{"started", "starting", "restarting", "replacing"}, state):
 		m.View.Checks = nil
 		s.after(m, 0, func() { s.launch(m, "starting") })
-	case state == "stopping" || state == "suspending":
-		s.after(m, s.Latency.Stop, func() { s.stopped(m) })
+	case state == "suspending":
+		s.after(m, s.Latency.Stop, func() { s.setState(m, "suspended") })
+	case state == "stopping":
+		s.after(m, s.Latency.Stop, func() { s.stopped(m, 0) })
 	case state == "destroying":
 		s.after(m, s.Latency.Destroy, func() { s.destroyed(m) })
 	case state == "created":

@@ -39,7 +39,9 @@ func (s *Sim) launch(m *machine, state string) {
 func (s *Sim) started(m *machine) {
 	s.event(m, "start", "started", "flyd", nil)
 	s.setState(m, "started")
-	m.app.Status = "deployed"
+	if !m.config().runsOnce() {
+		m.app.Status = "deployed"
+	}
 	for _, line := range m.behaviour.Log {
 		s.logLine(m, line)
 	}
@@ -54,7 +56,7 @@ func (s *Sim) started(m *machine) {
 		takes = m.behaviour.RunsFor
 	}
 	s.after(m, takes, func() {
-		s.halt(m, 0, "SIGKILL", time.Second, func() { s.exited(m, code) })
+		s.halt(m, 0, "SIGKILL", time.Second, func(int) { s.exited(m, code) })
 	})
 }
 
@@ -94,26 +96,31 @@ func (s *Sim) exitEvent(m *machine, x fly.ExitEvent) {
 	s.event(m, "exit", "stopped", "flyd", &fly.EventRequest{ExitEvent: &x, RestartCount: m.Restarts})
 }
 
-// stop ends m; then is called once it has ended.
-func (s *Sim) stop(m *machine, state, signal string, timeout time.Duration, then func()) {
+// stop ends m; then is called once it has ended, with its exit code.
+func (s *Sim) stop(m *machine, state, signal string, timeout time.Duration, then func(code int)) {
 	m.life++
 	s.setState(m, state)
 	s.uncheck(m)
 	s.halt(m, s.Latency.Stop, signal, timeout, then)
 }
 
-// halt ends m's process, or pretends to for as long as makeBelieve.
-func (s *Sim) halt(m *machine, makeBelieve time.Duration, signal string, timeout time.Duration, then func()) {
+// halt ends m's process, or pretends to for as long as makeBelieve; then is
+// called with the code it ended with.
+func (s *Sim) halt(m *machine, makeBelieve time.Duration, signal string, timeout time.Duration, then func(code int)) {
 	if m.proc == nil {
-		s.after(m, makeBelieve, then)
+		s.after(m, makeBelieve, func() { then(0) })
 		return
 	}
 	s.stopProcess(m, signal, timeout, then)
 }
 
 // stopped is a stop that somebody asked for, done.
-func (s *Sim) stopped(m *machine) {
-	s.exitEvent(m, fly.ExitEvent{RequestedStop: true})
+func (s *Sim) stopped(m *machine, code int) {
+	s.exitEvent(m, fly.ExitEvent{ExitCode: code, GuestExitCode: code, RequestedStop: true})
+	if m.config().AutoDestroy {
+		s.destroyed(m)
+		return
+	}
 	s.setState(m, "stopped")
 }
 
@@ -126,9 +133,9 @@ func (s *Sim) replace(m *machine, config string, ref fly.ImageRef, skipLaunch bo
 	s.uncheck(m)
 	m.Restarts, m.odd, m.Down = 0, false, skipLaunch
 	s.setState(m, "replacing")
-	then := func() { s.launch(m, "replacing") }
+	then := func(int) { s.launch(m, "replacing") }
 	if skipLaunch {
-		then = func() { s.setState(m, "stopped") }
+		then = func(int) { s.setState(m, "stopped") }
 	}
 	m.proc = ran
 	s.halt(m, 0, "", 0, then)
@@ -149,7 +156,7 @@ func (s *Sim) destroy(m *machine) {
 	m.life++
 	s.setState(m, "destroying")
 	s.uncheck(m)
-	s.halt(m, s.Latency.Destroy, "SIGKILL", time.Second, func() { s.destroyed(m) })
+	s.halt(m, s.Latency.Destroy, "SIGKILL", time.Second, func(int) { s.destroyed(m) })
 }
 
 // destroyed: m is gone, but may be read for a while.
@@ -187,11 +194,4 @@ func (a *app) secretValues() map[string]string {
 		values[name] = s.Value
 	}
 	return values
-}
-
-// logLine adds to what Logs shows of m.
-func (s *Sim) logLine(m *machine, text string) {
-	const kept = 200
-	m.Lines = append(m.Lines, fly.LogLine{At: s.now(), Message: text, Level: "info", Instance: m.View.ID, Region: m.View.Region})
-	m.Lines = m.Lines[max(0, len(m.Lines)-kept):]
 }

@@ -40,12 +40,16 @@ func (s *Sim) launchBody(c *call) (in launchInput, ref fly.ImageRef, err error) 
 	if in.MinSecretsVersion > c.app.SecretsVersion {
 		return in, ref, refuse(http.StatusPreconditionFailed, "secrets version %d is not there yet", in.MinSecretsVersion)
 	}
-	if c.effect() == NoCapacity {
+	switch c.effect() {
+	case NoCapacity:
 		return in, ref, &refusal{status: http.StatusInternalServerError, code: "insufficient_capacity",
 			text: "could not reserve resource for machine: insufficient resources available to fulfill request"}
+	case HostClosed:
+		return in, ref, &refusal{status: http.StatusPreconditionFailed, code: "failed_precondition",
+			text: "deploys to this host are temporarily disabled"}
 	}
 	ref, ok := s.imageRef(parsed.Image)
-	if !ok {
+	if !ok || c.effect() == ImageGone {
 		return in, ref, refuse(http.StatusUnprocessableEntity, "image %s: manifest unknown", parsed.Image)
 	}
 	return in, ref, nil
@@ -116,6 +120,9 @@ func (s *Sim) updateMachine(c *call) (any, error) {
 	}
 	if m.View.State == "destroying" {
 		return nil, refuse(http.StatusPreconditionFailed, "machine is being destroyed")
+	}
+	if !sameVolumes(m.config(), in.Config) {
+		return nil, refuse(http.StatusBadRequest, "invalid config.mounts: a machine can't get another volume")
 	}
 	before, beforeRef, down := m.Config, m.View.ImageRef, in.SkipLaunch
 	s.replace(m, string(in.Config), ref, down)
@@ -191,8 +198,8 @@ func (s *Sim) startMachine(c *call) (any, error) {
 	before := m.View.State
 	switch before {
 	case "started", "starting", "restarting", "replacing":
-	case "destroying":
-		return nil, refuse(http.StatusPreconditionFailed, "machine is being destroyed")
+	case "destroying", "stopping", "suspending":
+		return nil, refuse(http.StatusPreconditionFailed, "unable to start machine from current state: '%s'", before)
 	default:
 		m.Restarts = 0
 		s.launch(m, "starting")
@@ -215,18 +222,22 @@ func (s *Sim) stopMachine(c *call) (any, error) {
 		s.setState(m, "stopped")
 	default:
 		s.event(m, "stop", "stopping", "user", nil)
-		s.stop(m, "stopping", in.Signal, time.Duration(in.Timeout), func() { s.stopped(m) })
+		s.stop(m, "stopping", in.Signal, time.Duration(in.Timeout), func(code int) { s.stopped(m, code) })
 	}
 	return done(), nil
 }
 
 func (s *Sim) suspendMachine(c *call) (any, error) {
-	m := c.machine
-	if m.View.State == "started" {
-		s.event(m, "suspend", "suspending", "user", nil)
-		s.stop(m, "suspending", "", 0, func() { s.setState(m, "suspended") })
+	if c.machine.View.State == "started" {
+		s.suspend(c.machine, "user")
 	}
 	return done(), nil
+}
+
+// suspend keeps m's memory aside, as far as anybody can tell from outside.
+func (s *Sim) suspend(m *machine, source string) {
+	s.event(m, "suspend", "suspending", source, nil)
+	s.stop(m, "suspending", "", 0, func(int) { s.setState(m, "suspended") })
 }
 
 func (s *Sim) restartMachine(c *call) (any, error) {
@@ -237,7 +248,7 @@ func (s *Sim) restartMachine(c *call) (any, error) {
 	}
 	s.event(m, "restart", "restarting", "user", nil)
 	m.Restarts = 0
-	s.stop(m, "restarting", c.query("signal"), time.Duration(timeout)*time.Second, func() { s.launch(m, "restarting") })
+	s.stop(m, "restarting", c.query("signal"), time.Duration(timeout)*time.Second, func(int) { s.launch(m, "restarting") })
 	return done(), nil
 }
 
@@ -246,7 +257,7 @@ func (s *Sim) signalMachine(c *call) (any, error) {
 	if m.View.State != "started" {
 		return nil, refuse(http.StatusPreconditionFailed, "machine is not started")
 	}
-	s.halt(m, 0, "SIGKILL", time.Second, func() { s.exited(m, 137) })
+	s.halt(m, 0, "SIGKILL", time.Second, func(int) { s.exited(m, 137) })
 	return done(), nil
 }
 

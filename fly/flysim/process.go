@@ -50,9 +50,9 @@ func (s *Sim) await(m *machine, proc Process) {
 	})
 }
 
-// stopProcess has m's process stopped; then is called when it has ended,
-// unless m has been told to do something else by then.
-func (s *Sim) stopProcess(m *machine, signal string, timeout time.Duration, then func()) {
+// stopProcess has m's process stopped; then is called with its exit code when
+// it has ended, unless m has been told to do something else by then.
+func (s *Sim) stopProcess(m *machine, signal string, timeout time.Duration, then func(code int)) {
 	proc, life := m.proc, m.life
 	m.proc = nil
 	c := m.config()
@@ -67,23 +67,20 @@ func (s *Sim) stopProcess(m *machine, signal string, timeout time.Duration, then
 	}
 	s.spawn(func() {
 		err := proc.Stop(context.WithoutCancel(s.ctx), signal, timeout)
+		code := 0
+		if err == nil {
+			code = proc.ExitCode()
+		}
 		s.locked(func() {
 			s.keepLog(m, proc)
 			if err != nil {
 				s.logLine(m, "stopping it: "+err.Error())
 			}
 			if m.life == life && !s.closed {
-				then()
+				then(code)
 			}
 		})
 	})
-}
-
-func (s *Sim) keepLog(m *machine, proc Process) {
-	for _, line := range proc.Log() {
-		s.logLine(m, line)
-	}
-	s.dirty = true
 }
 
 // route tells the Runner who may have traffic, if that has changed.

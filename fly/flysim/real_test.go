@@ -127,8 +127,17 @@ func TestRealProcesses(t *testing.T) {
 	if got := m.Checks[0].Output; got != "200 OK GET of fly" {
 		t.Errorf("output %q", got)
 	}
-	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "http://shop.localhost:1" || runner.last() != 1 {
-		t.Errorf("served at %s by %d, %v", a.URL, runner.last(), err)
+	for runner.last() != 1 { // told a moment after it can be seen
+		time.Sleep(time.Millisecond)
+	}
+	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "http://shop.localhost:1" {
+		t.Errorf("served at %s, %v", a.URL, err)
+	}
+
+	_, first := ask(t, sim, "GET", "/api/v1/apps/shop/logs?next_token=", "")
+	_, second := ask(t, sim, "GET", "/api/v1/apps/shop/logs?next_token="+at(first, "meta", "next_token").(string), "")
+	if n, again := len(at(first, "data").([]any)), at(second, "data").([]any); n != 2 || len(again) != 0 {
+		t.Errorf("%d lines, then these again: %v", n, again)
 	}
 
 	runner.proc("m1").status.Store(500)

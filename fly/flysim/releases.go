@@ -11,6 +11,21 @@ import (
 	"github.com/microbima/release/fly"
 )
 
+// A flyRelease is a Fly release, and what Fly keeps of it besides.
+type flyRelease struct {
+	fly.FlyRelease
+	Definition json.RawMessage `json:"definition,omitempty"` // fly.toml as JSON
+	Metadata   json.RawMessage `json:"metadata,omitempty"`   // of the last change of status
+}
+
+// definition is the fly.toml that r was made with, null if there was none.
+func (r *flyRelease) definition() any {
+	if len(r.Definition) == 0 || string(r.Definition) == "{}" {
+		return nil
+	}
+	return r.Definition
+}
+
 func (s *Sim) createRelease(c *call) (any, error) {
 	var in struct {
 		App        string          `json:"app_name"`
@@ -29,17 +44,18 @@ func (s *Sim) createRelease(c *call) (any, error) {
 	if n := len(a.Releases); n > 0 {
 		version = a.Releases[n-1].Version + 1
 	}
-	r := &fly.FlyRelease{ID: s.newID("release", 22), Version: version, Status: "pending", Strategy: in.Strategy, ImageRef: in.Image,
-		User: "you@example.com", InProgress: true, CreatedAt: s.now()}
+	r := &flyRelease{Definition: in.Definition, FlyRelease: fly.FlyRelease{ID: s.newID("release", 22), Version: version, Status: "pending",
+		Strategy: in.Strategy, ImageRef: in.Image, User: "you@example.com", InProgress: true, CreatedAt: s.now()}}
 	a.Releases = append(a.Releases, r)
 	s.dirty = true
 	c.status = http.StatusCreated
-	return map[string]any{"release": r}, nil
+	return map[string]any{"release": r.FlyRelease}, nil
 }
 
 func (s *Sim) updateRelease(c *call) (any, error) {
 	var in struct {
-		Status string `json:"status"`
+		Status   string          `json:"status"`
+		Metadata json.RawMessage `json:"metadata"`
 	}
 	if err := c.decode(&in); err != nil {
 		return nil, err
@@ -50,32 +66,59 @@ func (s *Sim) updateRelease(c *call) (any, error) {
 	for _, a := range s.world.Apps {
 		for _, r := range a.Releases {
 			if r.ID == c.r.PathValue("release") {
-				r.Status = in.Status
+				r.Status, r.Metadata = in.Status, in.Metadata
 				r.InProgress = in.Status == "running" || in.Status == "pending"
 				r.Stable = in.Status == "complete"
+				if r.Stable && a.Status == "pending" {
+					a.Status = "deployed"
+				}
 				s.dirty = true
-				return r, nil
+				return r.FlyRelease, nil
 			}
 		}
 	}
 	return nil, refuse(http.StatusNotFound, "release not found")
 }
 
+// releasedApp is the app that a call about a Fly release is about, or "".
+func (s *Sim) releasedApp(c *call) string {
+	var in struct {
+		App string `json:"app_name"`
+	}
+	id := c.r.PathValue("release")
+	if id == "" {
+		_ = json.Unmarshal(c.body, &in) // whoever answers the call says what is wrong with it
+		return in.App
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, a := range s.world.Apps {
+		if slices.ContainsFunc(a.Releases, func(r *flyRelease) bool { return r.ID == id }) {
+			return name
+		}
+	}
+	return ""
+}
+
 // newest lists up to n releases, the newest first.
-func (a *app) newest(n int) []*fly.FlyRelease {
-	out := append([]*fly.FlyRelease{}, a.Releases...)
+func (a *app) newest(n int) []*flyRelease {
+	out := append([]*flyRelease{}, a.Releases...)
 	slices.Reverse(out)
 	return out[:min(len(out), cmp.Or(n, len(out)))]
 }
 
 func (s *Sim) listReleases(c *call) (any, error) {
 	limit, _ := strconv.Atoi(c.query("limit"))
-	return map[string]any{"releases": c.app.newest(max(limit, 0))}, nil
+	out := []fly.FlyRelease{}
+	for _, r := range c.app.newest(max(limit, 0)) {
+		out = append(out, r.FlyRelease)
+	}
+	return map[string]any{"releases": out}, nil
 }
 
 func (s *Sim) currentRelease(c *call) (any, error) {
 	if r := c.app.newest(1); len(r) > 0 {
-		return r[0], nil
+		return r[0].FlyRelease, nil
 	}
 	return nil, refuse(http.StatusNotFound, "no release yet")
 }
@@ -122,24 +165,4 @@ func (s *Sim) orgs() []string {
 	}
 	slices.Sort(slugs)
 	return slugs
-}
-
-// logs shows what machines printed, oldest first.
-func (s *Sim) logs(c *call) (any, error) {
-	data := []any{}
-	for _, m := range c.app.sorted() {
-		if want := c.query("instance"); want != "" && want != m.View.ID {
-			continue
-		}
-		lines := slices.Clone(m.Lines)
-		if m.proc != nil {
-			for _, text := range m.proc.Log() {
-				lines = append(lines, fly.LogLine{At: s.now(), Message: text, Level: "info", Instance: m.View.ID, Region: m.View.Region})
-			}
-		}
-		for i, l := range lines {
-			data = append(data, map[string]any{"id": m.View.ID + "-" + strconv.Itoa(i), "attributes": l})
-		}
-	}
-	return map[string]any{"data": data, "meta": map[string]any{"next_token": ""}}, nil
 }

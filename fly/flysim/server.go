@@ -54,6 +54,7 @@ type call struct {
 	ctx     context.Context
 	r       *http.Request
 	route   route
+	name    string // of the app that the path, or the Fly release, is of
 	app     *app
 	machine *machine
 	body    []byte
@@ -109,8 +110,19 @@ func (s *Sim) serve(w http.ResponseWriter, r *http.Request, rt route) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	c := &call{ctx: ctx, r: r, route: rt}
-	c.fault = s.fault(rt.pattern, r.PathValue("app"), r.PathValue("id"))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 16<<20))
+	c := &call{ctx: ctx, r: r, route: rt, body: body}
+	if err != nil || !utf8.Valid(body) {
+		c.body = nil
+		s.log(c, http.StatusBadRequest)
+		answer(w, http.StatusBadRequest, errorBody("unable to read the request body", "unknown"))
+		return
+	}
+	c.name = r.PathValue("app")
+	if c.name == "" {
+		c.name = s.releasedApp(c)
+	}
+	c.fault = s.fault(rt.pattern, c.name, r.PathValue("id"))
 	f := c.fault
 	if f != nil && !f.After && !s.suffer(ctx, w, c, f) {
 		return
@@ -119,13 +131,6 @@ func (s *Sim) serve(w http.ResponseWriter, r *http.Request, rt route) {
 	if rt.flags&slow != 0 {
 		d += s.Latency.Change
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 16<<20))
-	if err != nil || !utf8.Valid(body) {
-		s.log(c, http.StatusBadRequest)
-		answer(w, http.StatusBadRequest, errorBody("unable to read the request body", "unknown"))
-		return
-	}
-	c.body = body
 	if !s.sleep(ctx, d) {
 		panic(http.ErrAbortHandler) // the client or the Sim is gone; nothing was done
 	}
@@ -234,7 +239,7 @@ func (s *Sim) log(c *call, status int) {
 	const kept = 100_000
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests = append(s.requests, Request{At: s.now(), Route: c.route.pattern, Path: c.r.URL.Path, App: c.r.PathValue("app"),
+	s.requests = append(s.requests, Request{At: s.now(), Route: c.route.pattern, Path: c.r.URL.Path, App: c.name,
 		Machine: c.r.PathValue("id"), Nonce: c.r.Header.Get(nonceHeader), Body: c.body, Status: status})
 	if len(s.requests) > kept {
 		s.requests = slices.Clone(s.requests[kept/2:])

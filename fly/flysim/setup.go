@@ -129,15 +129,19 @@ func (s *Sim) SetSecrets(appName string, values map[string]string) {
 
 // Sour makes a machine's checks critical from now on, until its next update.
 func (s *Sim) Sour(appName, id, output string) {
-	s.setup(func() {
-		a := s.world.Apps[appName]
-		if a == nil || a.Machines[id] == nil {
-			return
-		}
-		m := a.Machines[id]
+	s.onMachine(appName, id, func(m *machine) {
 		m.behaviour, m.odd = Behaviour{NeverHealthy: true, CheckOutput: output}, true
 		for _, k := range m.config().checks() {
 			s.result(m, k.name, "critical", output)
+		}
+	})
+}
+
+// onMachine calls f with the lock held, if there is such a machine.
+func (s *Sim) onMachine(appName, id string, f func(*machine)) {
+	s.setup(func() {
+		if a := s.world.Apps[appName]; a != nil && a.Machines[id] != nil {
+			f(a.Machines[id])
 		}
 	})
 }
@@ -172,7 +176,7 @@ func (s *Sim) Releases(appName string) []fly.FlyRelease {
 	s.setup(func() {
 		if a := s.world.Apps[appName]; a != nil {
 			for _, r := range a.Releases {
-				out = append(out, *r)
+				out = append(out, r.FlyRelease)
 			}
 		}
 	})
@@ -202,6 +206,18 @@ func (s *Sim) url(name string) string {
 		}
 	}
 	return "https://" + name + ".fly.dev"
+}
+
+// incomplete is what is still known of a config while a host can't be reached:
+// not all of it, so that nobody makes a machine from it.
+func incomplete(config []byte) []byte {
+	var doc map[string]json.RawMessage
+	if json.Unmarshal(config, &doc) != nil {
+		return config
+	}
+	delete(doc, "env")
+	delete(doc, "files")
+	return encode(doc)
 }
 
 // encodeMachine is a machine's JSON with its config byte for byte: the encoder

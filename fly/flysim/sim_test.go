@@ -209,7 +209,7 @@ func TestReleaseCommandMachine(t *testing.T) {
 					t.Fatal(err)
 				}
 				m, err = c.Machine(t.Context(), "shop", m.ID)
-				if x, ok := m.LastExit(); err != nil || !ok || x.Code != code {
+				if x, ok := m.LastExit(); err != nil || !ok || x.Code != code || x.Requested {
 					t.Errorf("exit %+v %v %v, want code %d", x, ok, err, code)
 				}
 				lines, err := c.Logs(t.Context(), "shop", m.ID)

@@ -60,7 +60,7 @@ type app struct {
 	SecretsVersion uint64              `json:"secrets_version,omitempty"`
 	Volumes        []*volume           `json:"volumes,omitempty"`
 	IPs            []ipAddress         `json:"ips,omitempty"`
-	Releases       []*fly.FlyRelease   `json:"releases,omitempty"` // oldest first
+	Releases       []*flyRelease       `json:"releases,omitempty"` // oldest first
 }
 
 type secret struct {
@@ -78,13 +78,15 @@ type machine struct {
 	Lease    *lease            `json:"lease,omitempty"`
 	Restarts int               `json:"restarts,omitempty"`
 	Down     bool              `json:"down,omitempty"` // this version was not to be launched
-	Lines    []fly.LogLine     `json:"lines,omitempty"`
+	Lines    []line            `json:"lines,omitempty"`
 
 	life        int // another number after each order: what was planned before is void
 	app         *app
 	behaviour   Behaviour
 	odd         bool // behaviour comes from a Fault, not from Behave
 	proc        Process
+	printer     Process  // whose log was read last
+	printed     []string // what it said then
 	checking    context.CancelFunc
 	changed     chan struct{} // closed at each change
 	hiddenUntil time.Time
@@ -161,9 +163,10 @@ func (s *Sim) event(m *machine, kind, status, source string, req *fly.EventReque
 // view is m as Fly shows it.
 func (m *machine) view() fly.Machine {
 	v := m.View
+	v.CreatedAt, v.UpdatedAt = v.CreatedAt.Truncate(time.Second), v.UpdatedAt.Truncate(time.Second) // as Fly says them
 	v.Config, v.IncompleteConfig = []byte(m.Config), nil
 	if v.HostStatus != "ok" {
-		v.Config, v.IncompleteConfig = nil, v.Config
+		v.Config, v.IncompleteConfig = nil, incomplete(v.Config)
 	}
 	return v
 }

@@ -2,6 +2,7 @@ package flysim
 
 import (
 	"cmp"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"time"
@@ -32,26 +33,47 @@ func (a *app) volume(id string) *volume {
 	return a.Volumes[i]
 }
 
-// attach takes the volumes that m mounts.
+// attach takes the volumes that m mounts: all of them or, with an error, none.
 func (s *Sim) attach(a *app, m *machine) error {
-	for _, mount := range m.config().Mounts {
-		if mount.Volume == "" {
-			continue
-		}
-		v := a.volume(mount.Volume)
-		if v == nil {
-			return refuse(http.StatusNotFound, "volume %s not found", mount.Volume)
-		}
-		if v.Machine != nil && *v.Machine != m.View.ID {
+	var taken []*volume
+	for _, id := range m.config().volumes() {
+		v := a.volume(id)
+		switch {
+		case v == nil:
+			return refuse(http.StatusNotFound, "volume %s not found", id)
+		case v.Machine != nil && *v.Machine != m.View.ID:
 			return refuse(http.StatusPreconditionFailed, "volume %s is attached to machine %s", v.ID, *v.Machine)
+		case v.Region != m.View.Region:
+			return refuse(http.StatusPreconditionFailed, "volume %s is in region %s, not in %s", v.ID, v.Region, m.View.Region)
 		}
-		if v.Region != m.View.Region {
-			return refuse(http.StatusBadRequest, "volume %s is in region %s, not in %s", v.ID, v.Region, m.View.Region)
-		}
+		taken = append(taken, v)
+	}
+	for _, v := range taken {
 		id := m.View.ID
-		v.Machine = &id
+		v.Machine, v.HostStatus = &id, m.View.HostStatus
 	}
 	return nil
+}
+
+// volumes are the IDs of the volumes that a machine of that config mounts.
+func (c config) volumes() []string {
+	var ids []string
+	for _, m := range c.Mounts {
+		if m.Volume != "" {
+			ids = append(ids, m.Volume)
+		}
+	}
+	return ids
+}
+
+// sameVolumes says whether an update leaves a machine the volumes it has.
+func sameVolumes(before config, after json.RawMessage) bool {
+	var c config
+	_ = json.Unmarshal(after, &c) // it was decoded when it was accepted
+	x, y := before.volumes(), c.volumes()
+	slices.Sort(x)
+	slices.Sort(y)
+	return slices.Equal(x, y)
 }
 
 func (s *Sim) listVolumes(c *call) (any, error) {

@@ -1,0 +1,71 @@
+package fly
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// An Address is an IP address of an app.
+type Address struct {
+	IP        string    `json:"ip"`
+	Region    string    `json:"region"`
+	Service   string    `json:"service_name"`
+	Shared    bool      `json:"shared"` // with other apps: Fly tells them apart by what HTTP says
+	CreatedAt time.Time `json:"created_at,omitzero"`
+}
+
+// Kind is the word by which such an address is asked for: v4, v6, shared_v4 or
+// private_v6; "" if it is no address.
+func (a Address) Kind() string {
+	ip, err := netip.ParseAddr(a.IP)
+	switch {
+	case err != nil:
+		return ""
+	case a.Shared:
+		return "shared_v4"
+	case ip.Is4():
+		return "v4"
+	case ip.IsPrivate():
+		return "private_v6"
+	}
+	return "v6"
+}
+
+// Addresses lists the IP addresses of app.
+func (c *Client) Addresses(ctx context.Context, app string) ([]Address, error) {
+	var out struct {
+		IPs []Address `json:"ips"`
+	}
+	err := c.do(ctx, onAddresses("list the addresses of "+app, http.MethodGet, app), &out)
+	return out.IPs, err
+}
+
+// AssignAddress gets app an address of that kind: v4 (costs money), v6,
+// shared_v4, private_v6. Asked twice, it gets two: after ErrUnknownOutcome look
+// for one of that kind first. ErrInvalid: there is no such kind.
+func (c *Client) AssignAddress(ctx context.Context, app, kind string) (Address, error) {
+	req := onAddresses("get "+app+" an address of type "+kind, http.MethodPost, app)
+	req.body = encode(map[string]string{"type": kind})
+	var ip Address
+	if err := c.do(ctx, req, &ip); err != nil {
+		return Address{}, err
+	}
+	if ip.IP == "" {
+		return Address{}, lacks(req, "ip")
+	}
+	return ip, nil
+}
+
+// ReleaseAddress gives an address back. ErrNotFound: app has none such, perhaps
+// since an earlier call.
+func (c *Client) ReleaseAddress(ctx context.Context, app, ip string) error {
+	req := onAddresses("give back "+ip+" of "+app, http.MethodDelete, app)
+	req.path = append(req.path, ip)
+	return c.do(ctx, req, nil)
+}
+
+func onAddresses(op, method, app string) call {
+	return call{op: op, action: "addresses " + method, app: app, method: method, path: []string{"apps", app, "ip_assignments"}}
+}

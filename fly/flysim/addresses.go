@@ -1,0 +1,101 @@
+package flysim
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// An ipAddress is a public or private address of an app.
+type ipAddress struct {
+	IP        string    `json:"ip"`
+	Region    string    `json:"region"`
+	Service   string    `json:"service_name"`
+	Shared    bool      `json:"shared"`
+	CreatedAt time.Time `json:"created_at"`
+	Kind      string    `json:"type,omitempty"`
+}
+
+func (s *Sim) listIPs(c *call) (any, error) {
+	return map[string]any{"ips": append([]ipAddress{}, c.app.IPs...)}, nil
+}
+
+func (s *Sim) assignIP(c *call) (any, error) {
+	var in struct {
+		Type   string `json:"type"`
+		Region string `json:"region"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	return s.newIP(c.app, in.Type, in.Region)
+}
+
+// newIP gives an app an address. It has one shared one at most.
+func (s *Sim) newIP(a *app, kind, region string) (any, error) {
+	ip := ipAddress{Region: region, CreatedAt: s.now(), Kind: kind}
+	switch kind {
+	case "shared_v4":
+		if i := slices.IndexFunc(a.IPs, func(ip ipAddress) bool { return ip.Shared }); i >= 0 {
+			return a.IPs[i], nil
+		}
+		ip.IP, ip.Shared = "66.241.124.1", true
+	case "v4":
+		ip.IP = "137.66." + s.octet() + "." + s.octet()
+	case "private_v6":
+		ip.IP = "fdaa:0:1:0:1::" + s.newID("v6", 4)
+	case "v6":
+		ip.IP = "2a09:8280:1::" + s.newID("v6", 4)
+	default:
+		return nil, refuse(http.StatusBadRequest, "invalid type %q of address", kind)
+	}
+	a.IPs = append(a.IPs, ip)
+	s.dirty = true
+	return ip, nil
+}
+
+func (s *Sim) dropIP(c *call) (any, error) {
+	if !s.removeIP(c.app, c.r.PathValue("ip")) {
+		return nil, refuse(http.StatusNotFound, "address not found")
+	}
+	return done(), nil
+}
+
+// removeIP says whether there was such an address.
+func (s *Sim) removeIP(a *app, address string) bool {
+	n := len(a.IPs)
+	a.IPs = slices.DeleteFunc(a.IPs, func(ip ipAddress) bool { return ip.IP == address })
+	s.dirty = s.dirty || len(a.IPs) < n
+	return len(a.IPs) < n
+}
+
+func (s *Sim) octet() string {
+	s.world.Seq++
+	return strconv.FormatUint(1+s.world.Seq%250, 10)
+}
+
+// regionList are some of Fly's regions: code and name.
+var regionList = [][2]string{{"ams", "Amsterdam"}, {"cdg", "Paris"}, {"fra", "Frankfurt"}, {"iad", "Ashburn"}, {"lhr", "London"},
+	{"nrt", "Tokyo"}, {"ord", "Chicago"}, {"sin", "Singapore"}, {"sjc", "San Jose"}, {"syd", "Sydney"}}
+
+func (s *Sim) regions(*call) (any, error) {
+	list := []any{}
+	for _, r := range regionList {
+		list = append(list, map[string]any{"code": r[0], "name": r[1], "gateway_available": true, "requires_paid_plan": false})
+	}
+	return map[string]any{"Regions": list, "Nearest": "fra"}, nil
+}
+
+func (s *Sim) placements(c *call) (any, error) {
+	var in struct {
+		Region string `json:"region"`
+		Count  int    `json:"count"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	n := cmp.Or(in.Count, 100)
+	return map[string]any{"Regions": []any{map[string]any{"Region": cmp.Or(in.Region, "fra"), "Count": n, "Concurrency": n}}}, nil
+}

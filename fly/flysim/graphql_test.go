@@ -1,0 +1,82 @@
+package flysim_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"testing"
+
+	"github.com/microbima/release/fly"
+)
+
+// TestGraphQL: an answer has what was asked for, under the names that were
+// asked for, and nothing else.
+func TestGraphQL(t *testing.T) {
+	sim := simulated(t, "blog")
+	sim.Put("shop", fly.Machine{ID: "m1", Config: json.RawMessage(checked)})
+	sim.SetSecrets("shop", map[string]string{"KEY": "1"})
+	c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}}
+	for range 3 {
+		r, err := c.CreateRelease(t.Context(), fly.NewRelease{App: "shop", Image: "shop:1", Strategy: "rolling", Definition: json.RawMessage(`{"app":"shop"}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.UpdateRelease(t.Context(), r.ID, "complete", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct{ query, variables, want string }{
+		"a field": {`{ app(name: "shop") { name } }`, `{}`, `{"app":{"name":"shop"}}`},
+		"other names, twice": {`query Q($n: String!) { a: app(name: $n) { title: name } b: app(name: "blog") { name, status } }`, `{"n":"shop"}`,
+			`{"a":{"title":"shop"},"b":{"name":"blog","status":"pending"}}`},
+		"what nobody knows": {`{ app(name: "shop") { favouriteColour { name } } }`, `{}`, `{"app":{"favouriteColour":null}}`},
+		"the first of a list": {`query ($n: Int = 2) { app(name: "shop") { releases: releasesUnprocessed(first: $n) { nodes { version status } } } }`, `{}`,
+			`{"app":{"releases":{"nodes":[{"version":3,"status":"complete"},{"version":2,"status":"complete"}]}}}`},
+		"what is arbitrary JSON": {`{ app(name: "shop") { currentReleaseUnprocessed { configDefinition } } }`, `{}`,
+			`{"app":{"currentReleaseUnprocessed":{"configDefinition":{"app":"shop"}}}}`},
+		"no release yet": {`{ app(name: "blog") { currentRelease { version } } }`, `{}`, `{"app":{"currentRelease":null}}`},
+		"fragments": {"fragment Org on Organization { slug ...Deep }\n# a comment {\nfragment Deep on Organization { rawSlug }\nquery { app(name: \"shop\") { ...About } }\nfragment About on App { secrets { name } organization { ...Org } }", `{}`,
+			`{"app":{"secrets":[{"name":"KEY"}],"organization":{"slug":"personal","rawSlug":"personal"}}}`},
+		"parts of types": {`{ viewer { ... on User { email } ... on Macaroon { id } } }`, `{}`, `{"viewer":{"email":"you@example.com"}}`},
+		"directives": {`query ($yes: Boolean!) { app(name: "shop") { name @include(if: $yes) id @skip(if: $yes) status @include(if: false) } }`, `{"yes":true}`,
+			`{"app":{"name":"shop"}}`},
+		"an argument inside of an answer": {`{ app(name: "shop") { image(ref: "shop:9@sha256:aa") { digest size: compressedSizeFull } } }`, `{}`,
+			`{"app":{"image":{"digest":"sha256:aa","size":"1048576"}}}`},
+		"machines": {`{ app(name: "shop") { machines { nodes { id app { name } } } } machine(machineId: "m1") { app { name } } }`, `{}`,
+			`{"app":{"machines":{"nodes":[{"id":"m1","app":{"name":"shop"}}]}},"machine":{"app":{"name":"shop"}}}`},
+		"all apps": {`{ apps(type: "container", first: 200) { pageInfo { hasNextPage } nodes { name currentRelease { status } } } }`, `{}`,
+			`{"apps":{"pageInfo":{"hasNextPage":false},"nodes":[{"name":"blog","currentRelease":null},{"name":"shop","currentRelease":{"status":"complete"}}]}}`},
+		"a shared address is no other": {`mutation ($in: X!) { allocateIpAddress(input: $in) { app { sharedIpAddress ipAddresses { nodes { id } } } } }`,
+			`{"in":{"appId":"shop","type":"shared_v4"}}`, `{"allocateIpAddress":{"app":{"sharedIpAddress":"66.241.124.1","ipAddresses":{"nodes":[]}}}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			query, _ := json.Marshal(test.query)
+			code, got := ask(t, sim, "POST", "/graphql", `{"query":`+string(query)+`,"variables":`+test.variables+`}`)
+			var want any
+			if err := json.Unmarshal([]byte(test.want), &want); err != nil {
+				t.Fatal(err)
+			}
+			if code != 200 || !reflect.DeepEqual(at(got, "data"), want) {
+				t.Errorf("%d %v, want %v", code, got, want)
+			}
+		})
+	}
+}
+
+func TestGraphQLErrors(t *testing.T) {
+	sim := simulated(t, "shop")
+	for query, want := range map[string]string{
+		`{ app(name: "nobody") { id } }`:                        "NOT_FOUND",
+		`{ latestImageDetails(image: "shop:1") { tag } }`:       "NOT_FOUND",
+		`{ weather { tomorrow } }`:                              "undefinedField",
+		`mutation { dropDatabase { ok } }`:                      "undefinedField",
+		`{ app(name: "shop") { id `:                             "PARSE_ERROR",
+		`{ app(name: "shop") ...A } fragment A on App { ...A }`: "PARSE_ERROR",
+	} {
+		body, _ := json.Marshal(map[string]string{"query": query})
+		code, got := ask(t, sim, "POST", "/graphql", string(body))
+		if code != 200 || at(got, "errors", 0, "extensions", "code") != want {
+			t.Errorf("%s: %d %v, want %s", query, code, got, want)
+		}
+	}
+}
