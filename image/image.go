@@ -2,19 +2,28 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/microbima/release/release"
 )
 
 // DefaultPlatform is what Fly's machines are.
 const DefaultPlatform = "linux/amd64"
+
+// What a registry may say that time will not cure. Test with errors.Is.
+var (
+	ErrNotFound     = errors.New("not in its registry") // no such image, or no longer
+	ErrUnauthorized = errors.New("login refused")       // 401, 403
+)
 
 // A Source is what is built: an exact checkout of a revision, which the build
 // reads and does not change.
@@ -44,7 +53,8 @@ type BuildError struct {
 func (e *BuildError) Error() string { return fmt.Sprintf("build %s: %s", e.App, e.Reason) }
 
 // Resolve pins a reference: the digest that a registry has under it now, in the
-// repository it names. Options say how to log in, for instance.
+// repository it names. Options say how to log in, for instance. ErrNotFound: it
+// has none.
 func Resolve(ctx context.Context, ref string, options ...remote.Option) (release.Image, error) {
 	parsed, err := name.ParseReference(ref)
 	if err != nil {
@@ -52,21 +62,37 @@ func Resolve(ctx context.Context, ref string, options ...remote.Option) (release
 	}
 	desc, err := remote.Head(parsed, with(ctx, options)...)
 	if err != nil {
-		return "", fmt.Errorf("look up image %s: %w", ref, err)
+		return "", fmt.Errorf("look up image %s: %w", ref, said(err))
 	}
 	return pin(parsed.Context(), desc.Digest.String()), nil
 }
 
-// Exists asks the image's registry whether it has it. Nil says yes.
+// Exists asks the image's registry whether it has it. Nil says yes, ErrNotFound
+// no, and anything else that it is not known.
 func Exists(ctx context.Context, image release.Image, options ...remote.Option) error {
 	parsed, err := name.NewDigest(string(image))
 	if err != nil {
 		return fmt.Errorf("image %q: %w; it should be host/name@sha256:…", image, err)
 	}
 	if _, err := remote.Head(parsed, with(ctx, options)...); err != nil {
-		return fmt.Errorf("look up image %s: %w", image, err)
+		return fmt.Errorf("look up image %s: %w", image, said(err))
 	}
 	return nil
+}
+
+// said tells what kind of answer of a registry err is.
+func said(err error) error {
+	var answer *transport.Error
+	if !errors.As(err, &answer) {
+		return err
+	}
+	switch answer.StatusCode {
+	case http.StatusNotFound:
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("%w: %w", ErrUnauthorized, err)
+	}
+	return err
 }
 
 func pin(repository name.Repository, digest string) release.Image {

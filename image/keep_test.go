@@ -1,0 +1,182 @@
+package image_test
+
+import (
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/release"
+)
+
+// login is the only one that a guarded registry takes.
+type login struct{}
+
+func (login) Resolve(authn.Resource) (authn.Authenticator, error) {
+	return &authn.Basic{Username: "x", Password: "secret"}, nil
+}
+
+// A guarded registry lets some read, and some of those write.
+type guarded struct {
+	http.Handler
+	readOnly bool
+	changes  int // of manifests
+}
+
+func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	changes := r.Method != http.MethodGet && r.Method != http.MethodHead
+	switch _, password, _ := r.BasicAuth(); {
+	case password != "secret":
+		w.Header().Set("WWW-Authenticate", `Basic realm="shop"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	case changes && g.readOnly:
+		w.WriteHeader(http.StatusForbidden)
+		return
+	case changes && strings.Contains(r.URL.Path, "/manifests/"):
+		g.changes++
+	}
+	g.Handler.ServeHTTP(w, r)
+}
+
+func guardedShop(t *testing.T) (*guarded, name.Repository) {
+	t.Helper()
+	g := &guarded{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
+	srv := httptest.NewServer(g)
+	t.Cleanup(srv.Close)
+	repository, err := name.NewRepository(strings.TrimPrefix(srv.URL, "http://") + "/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g, repository
+}
+
+// push writes an image, or an index of them, under its digest alone.
+func push(t *testing.T, repository name.Repository, what partial.WithRawManifest) (v1.Hash, release.Image) {
+	t.Helper()
+	digest, err := partial.Digest(what)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, auth := repository.Digest(digest.String()), remote.WithAuthFromKeychain(login{})
+	switch what := what.(type) {
+	case v1.ImageIndex:
+		err = remote.WriteIndex(ref, what, auth)
+	case v1.Image:
+		err = remote.Write(ref, what, auth)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest, release.Image(ref.String())
+}
+
+func randomImage(t *testing.T) v1.Image {
+	t.Helper()
+	img, err := random.Image(100, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// TestKeep: an image that no tag names may be collected, and what runs now may
+// have to run again.
+func TestKeep(t *testing.T) {
+	g, repository := guardedShop(t)
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: randomImage(t)})
+	for kind, what := range map[string]partial.WithRawManifest{"an image": randomImage(t), "an index": index} {
+		digest, ref := push(t, repository, what)
+		keeper := &image.Keeper{Keychain: login{}}
+		if err := keeper.Keep(t.Context(), ref); err != nil {
+			t.Fatal(kind, err)
+		}
+		kept, err := remote.Head(repository.Tag("release-keep-"+digest.Hex[:12]), remote.WithAuthFromKeychain(login{}))
+		if err != nil || kept.Digest != digest {
+			t.Errorf("%s: the tag names %v (%v), want %s", kind, kept, err, digest)
+		}
+		before := g.changes
+		if err := keeper.Keep(t.Context(), ref); err != nil || g.changes != before {
+			t.Errorf("%s: kept a second time: %v, %d changes", kind, err, g.changes-before)
+		}
+	}
+	tags, err := remote.List(repository, remote.WithAuthFromKeychain(login{}))
+	if err != nil || len(tags) != 2 || slices.ContainsFunc(tags, func(tag string) bool { return !strings.HasPrefix(tag, "release-keep-") }) {
+		t.Errorf("the tags are %q, %v", tags, err)
+	}
+}
+
+func TestWhatCannotBeKept(t *testing.T) {
+	g, repository := guardedShop(t)
+	_, ref := push(t, repository, randomImage(t))
+	gone := release.Image(repository.String() + "@sha256:" + strings.Repeat("0", 64))
+	g.readOnly = true
+	for name, test := range map[string]struct {
+		keeper *image.Keeper
+		ref    release.Image
+		want   error // nil: of no kind
+	}{
+		"it is gone":              {&image.Keeper{Keychain: login{}}, gone, image.ErrNotFound},
+		"a login that only reads": {&image.Keeper{Keychain: login{}}, ref, image.ErrUnauthorized},
+		"no login":                {new(image.Keeper), ref, image.ErrUnauthorized},
+		"nobody is there":         {new(image.Keeper), "127.0.0.1:1/shop@" + release.Image(gone.Digest()), nil},
+		"it has no digest":        {new(image.Keeper), "shop:latest", nil},
+		"its digest is cut off":   {new(image.Keeper), "shop@sha256:00", nil},
+	} {
+		err := test.keeper.Keep(t.Context(), test.ref)
+		if err == nil {
+			t.Errorf("%s: it was kept", name)
+		}
+		for _, kind := range []error{image.ErrNotFound, image.ErrUnauthorized} {
+			if errors.Is(err, kind) != (kind == test.want) {
+				t.Errorf("%s: got %v, want %v", name, err, test.want)
+			}
+		}
+	}
+}
+
+// TestKindsOfRefusal: a release stops for an image that is gone, and tries again
+// for a registry that is.
+func TestKindsOfRefusal(t *testing.T) {
+	_, repository := guardedShop(t)
+	_, ref := push(t, repository, randomImage(t))
+	gone := release.Image(repository.String() + "@sha256:" + strings.Repeat("0", 64))
+	auth := remote.WithAuthFromKeychain(login{})
+	if err := image.Exists(t.Context(), ref, auth); err != nil {
+		t.Error(err)
+	}
+	for name, test := range map[string]struct{ got, want error }{
+		"gone":            {image.Exists(t.Context(), gone, auth), image.ErrNotFound},
+		"no login":        {image.Exists(t.Context(), ref), image.ErrUnauthorized},
+		"no such tag":     {resolve(t, repository.Tag("v9").String(), auth), image.ErrNotFound},
+		"a tag, no login": {resolve(t, repository.Tag("v9").String()), image.ErrUnauthorized},
+	} {
+		if !errors.Is(test.got, test.want) {
+			t.Errorf("%s: got %v, want %v", name, test.got, test.want)
+		}
+	}
+	if err := image.Exists(t.Context(), "127.0.0.1:1/shop@"+release.Image(gone.Digest())); errors.Is(err, image.ErrNotFound) || err == nil {
+		t.Errorf("a registry that is away has said nothing, but: %v", err)
+	}
+}
+
+func resolve(t *testing.T, ref string, options ...remote.Option) error {
+	t.Helper()
+	_, err := image.Resolve(t.Context(), ref, options...)
+	return err
+}
