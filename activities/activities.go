@@ -23,6 +23,7 @@ type Fly interface {
 	Secrets(ctx context.Context, app string) ([]fly.Secret, error)
 	Logs(ctx context.Context, app, machine string) ([]fly.LogLine, error)
 	Machines(ctx context.Context, app string) ([]fly.Machine, error)
+	AllMachines(ctx context.Context, app string) ([]fly.Machine, error) // destroyed ones, too
 	Machine(ctx context.Context, app, id string) (fly.Machine, error)
 	Create(ctx context.Context, app string, in fly.Create) (fly.Machine, error)
 	Update(ctx context.Context, app, id string, in fly.Update) (fly.Machine, error)
@@ -31,8 +32,20 @@ type Fly interface {
 	Cordon(ctx context.Context, app, id, nonce string) error
 	Uncordon(ctx context.Context, app, id, nonce string) error
 	Destroy(ctx context.Context, app, id, nonce string) error
+	Wait(ctx context.Context, app, id string, w fly.Wait) error
+	TakeLease(ctx context.Context, app, id, description string, ttl time.Duration) (fly.Lease, error)
 	Lease(ctx context.Context, app, id, nonce string, ttl time.Duration) (fly.Lease, error)
+	ReadLease(ctx context.Context, app, id string) (fly.Lease, error)
 	ReleaseLease(ctx context.Context, app, id, nonce string) error
+	Volumes(ctx context.Context, app string) ([]fly.Volume, error)
+	CreateVolume(ctx context.Context, app string, in fly.NewVolume) (fly.Volume, error)
+	Addresses(ctx context.Context, app string) ([]fly.Address, error)
+	AssignAddress(ctx context.Context, app, kind string) (fly.Address, error)
+	ReleaseAddress(ctx context.Context, app, ip string) error
+	SecretsVersion(ctx context.Context, app string) (uint64, error)
+	CreateRelease(ctx context.Context, in fly.NewRelease) (fly.FlyRelease, error)
+	UpdateRelease(ctx context.Context, id, status, errText string) error
+	Releases(ctx context.Context, app string) ([]fly.FlyRelease, error)
 }
 
 // Git is what activities need of git. *git.Mirror has it.
@@ -44,6 +57,10 @@ type Git interface {
 	Checkout(ctx context.Context, url, commit string, fn func(dir string) error) error
 }
 
+// ClientVersion is what machines say of the client that changed them, where
+// flyctl writes its version.
+const ClientVersion = fly.ClientVersion
+
 // A Builder turns a checkout into a pushed image with a digest.
 type Builder interface {
 	Build(ctx context.Context, src image.Source, req image.Request) (release.Image, error)
@@ -54,6 +71,7 @@ type Activities struct {
 	Fly      Fly
 	Git      Git
 	Go       Builder      // for apps that say go = "…"
+	Images   Images       // keeps what may have to run again; nil: nothing does
 	Registry string       // where images are pushed: registry.fly.io
 	Insecure bool         // the registry speaks plain HTTP: a laptop's
 	Logs     string       // folder where the output of tests and builds is kept
@@ -63,6 +81,8 @@ type Activities struct {
 	// Environ is what tests may see of the worker's environment, as
 	// "NAME=value". Never a token: see testEnviron.
 	Environ []string
+
+	pace pace
 }
 
 func (a *Activities) poll() time.Duration { return cmp.Or(a.Poll, time.Second) }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"go.temporal.io/sdk/activity"
 
@@ -15,14 +14,21 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// leaseTTL outlives one change of one machine, and no more: after a crash it is
-// what the next attempt has to wait for.
-const leaseTTL = 10 * time.Second
-
-// StepInput is one step and the metadata that says by which release.
+// StepInput is one step and what goes with it.
 type StepInput struct {
-	Step  release.Step      `json:"step"`
-	Stamp map[string]string `json:"stamp,omitempty"`
+	Step    release.Step      `json:"step"`
+	Stamp   map[string]string `json:"stamp,omitempty"`   // metadata that says by which release
+	Holder  string            `json:"holder,omitempty"`  // what the rollout's leases say of it
+	Nonce   string            `json:"nonce,omitempty"`   // of the lease on the machine; "": it has none
+	Secrets uint64            `json:"secrets,omitempty"` // version of the secrets that the machine must see
+	Again   int               `json:"again,omitempty"`   // how often a person said to retry
+}
+
+// A StepResult is the machine as the step left it, without its config, and what
+// a release command said.
+type StepResult struct {
+	release.Machine
+	Ran *release.CommandResult `json:"ran,omitempty"`
 }
 
 // ApplyStep carries one step out on one machine and waits until the machine is
@@ -34,20 +40,25 @@ type StepInput struct {
 // Errors: KindConflict when somebody else changed the machine, KindFailure with
 // the evidence when the machine does not become healthy, KindRefused when Fly
 // will not do it.
-func (a *Activities) ApplyStep(ctx context.Context, in StepInput) (release.Machine, error) {
+func (a *Activities) ApplyStep(ctx context.Context, in StepInput) (StepResult, error) {
 	defer beat(ctx)()
+	if in.Step.Verb == release.Run {
+		ran, err := a.run(ctx, in)
+		ran.Config = nil
+		return ran, classify(err)
+	}
 	m, err := a.applyStep(ctx, in)
 	m.Config = nil
-	return m, classify(err)
+	return StepResult{Machine: m}, classify(err)
 }
 
 func (a *Activities) applyStep(ctx context.Context, in StepInput) (release.Machine, error) {
 	s := in.Step
 	switch s.Verb {
 	case release.Create:
-		return a.create(ctx, s, in.Stamp)
+		return a.create(ctx, in)
 	case release.Destroy:
-		return release.Machine{}, a.destroy(ctx, s)
+		return release.Machine{}, a.destroy(ctx, in)
 	}
 	m, err := a.find(ctx, s)
 	if err != nil {
@@ -55,22 +66,22 @@ func (a *Activities) applyStep(ctx context.Context, in StepInput) (release.Machi
 	}
 	switch s.Verb {
 	case release.Update:
-		return a.update(ctx, s, m, in.Stamp)
+		return a.update(ctx, in, m)
 	case release.Start:
-		return a.start(ctx, s, m)
+		return a.start(ctx, in, m)
 	case release.Stop:
-		return a.stop(ctx, s, m)
+		return a.stop(ctx, in, m)
 	case release.Cordon, release.Uncordon:
-		return a.cordon(ctx, s, m)
+		return a.cordon(ctx, in, m)
 	}
 	return release.Machine{}, refused(release.KindRefused, fmt.Errorf("%s: no such step", s))
 }
 
 // update gives m another config, once: a compare-and-set under a lease.
-func (a *Activities) update(ctx context.Context, s release.Step, m fly.Machine, stamp map[string]string) (release.Machine, error) {
-	want := s.After
+func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (release.Machine, error) {
+	s, want := in.Step, in.Step.After
 	if !s.Exact {
-		want = stamped(want, stamp)
+		want = stamped(want, in.Stamp)
 	}
 	m, err := a.settled(ctx, s, m)
 	if err != nil {
@@ -84,20 +95,22 @@ func (a *Activities) update(ctx context.Context, s release.Step, m fly.Machine, 
 		if s.Version != "" && m.InstanceID != s.Version {
 			return release.Machine{}, conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
 		}
-		m, err = a.change(ctx, s, m, func(nonce string) (fly.Machine, error) {
-			return a.Fly.Update(ctx, s.FlyApp, m.ID, fly.Update{Config: want, CurrentVersion: m.InstanceID, SkipLaunch: !runs, Nonce: nonce})
+		m, err = a.change(ctx, in, m, func(nonce string) (fly.Machine, error) {
+			return a.Fly.Update(ctx, s.FlyApp, m.ID, fly.Update{
+				Config: want, CurrentVersion: m.InstanceID, SkipLaunch: !runs, MinSecretsVersion: in.Secrets, Nonce: nonce,
+			})
 		})
 		if err != nil {
 			return release.Machine{}, err
 		}
 	}
-	return a.await(ctx, waiting{step: s, want: want, id: m.ID, version: m.InstanceID, runs: runs})
+	return a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: runs}, m)
 }
 
 // create makes a machine under the name that the plan chose, once: a machine of
 // that name with that config is the one that an earlier attempt made.
-func (a *Activities) create(ctx context.Context, s release.Step, stamp map[string]string) (release.Machine, error) {
-	want := s.After
+func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine, error) {
+	s, want := in.Step, in.Step.After
 	if s.StandbyFor != "" {
 		primary, err := a.byName(ctx, s.FlyApp, s.StandbyFor)
 		if err != nil {
@@ -106,17 +119,23 @@ func (a *Activities) create(ctx context.Context, s release.Step, stamp map[strin
 		want = standby(want, primary.ID)
 	}
 	if !s.Exact {
-		stamp = maps.Clone(stamp)
+		stamp := maps.Clone(in.Stamp)
 		if stamp == nil {
 			stamp = map[string]string{}
 		}
 		stamp[release.MetaMachine] = s.Machine
 		want = stamped(want, stamp)
 	}
-	m, err := a.recognise(ctx, s)
+	m, err := a.recognise(ctx, func() (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) })
+	if err == nil {
+		want = withVolume(want, volumeOf(m.Config))
+	}
 	if errors.Is(err, fly.ErrNotFound) {
+		if want, err = a.withVolume(ctx, s, want); err != nil {
+			return release.Machine{}, err
+		}
 		m, err = a.Fly.Create(ctx, s.FlyApp, fly.Create{
-			Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.Idle, SkipServiceRegistration: s.Hidden,
+			Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.Idle, SkipServiceRegistration: s.Hidden, MinSecretsVersion: in.Secrets,
 		})
 	}
 	if err != nil {
@@ -125,19 +144,29 @@ func (a *Activities) create(ctx context.Context, s release.Step, stamp map[strin
 	if !isOn(m, s, want) {
 		return release.Machine{}, conflict(s, "exists already, with another config")
 	}
-	return a.await(ctx, waiting{step: s, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle})
+	return a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle}, m)
 }
 
-// recognise looks for the machine that s would create. An attempt after the
-// first looks for a while before it believes that there is none: a create whose
-// answer was lost may not be visible yet.
-func (a *Activities) recognise(ctx context.Context, s release.Step) (fly.Machine, error) {
+// confirm waits until a changed machine is what it should be, and then runs the
+// machine checks beside it.
+func (a *Activities) confirm(ctx context.Context, w waiting, m fly.Machine) (release.Machine, error) {
+	after, err := a.await(ctx, w)
+	if err == nil && w.runs {
+		err = a.check(ctx, w.in, m)
+	}
+	return after, err
+}
+
+// recognise looks for the machine that a step would create. An attempt after
+// the first looks for a while before it believes that there is none: a create
+// whose answer was lost may not be visible yet.
+func (a *Activities) recognise(ctx context.Context, find func() (fly.Machine, error)) (fly.Machine, error) {
 	looks := 1
 	if activity.GetInfo(ctx).Attempt > 1 {
 		looks = 4
 	}
 	for {
-		m, err := a.byName(ctx, s.FlyApp, s.Machine)
+		m, err := find()
 		if looks--; !errors.Is(err, fly.ErrNotFound) || looks == 0 {
 			return m, err
 		}
@@ -147,7 +176,8 @@ func (a *Activities) recognise(ctx context.Context, s release.Step) (fly.Machine
 	}
 }
 
-func (a *Activities) destroy(ctx context.Context, s release.Step) error {
+func (a *Activities) destroy(ctx context.Context, in StepInput) error {
+	s := in.Step
 	m, err := a.find(ctx, s)
 	if isGone(err) {
 		return nil
@@ -159,11 +189,11 @@ func (a *Activities) destroy(ctx context.Context, s release.Step) error {
 		return conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
 	}
 	if (release.Machine{State: m.State}).Running() {
-		if _, err := a.stop(ctx, s, m); err != nil {
+		if _, err := a.stop(ctx, in, m); err != nil {
 			return err
 		}
 	}
-	_, err = a.change(ctx, s, m, func(nonce string) (fly.Machine, error) {
+	_, err = a.change(ctx, in, m, func(nonce string) (fly.Machine, error) {
 		return m, a.Fly.Destroy(ctx, s.FlyApp, m.ID, nonce)
 	})
 	if err != nil && !errors.Is(err, fly.ErrNotFound) {
@@ -172,24 +202,26 @@ func (a *Activities) destroy(ctx context.Context, s release.Step) error {
 	return a.until(ctx, s, m.ID, func(m fly.Machine) bool { return m.State == "destroyed" })
 }
 
-func (a *Activities) start(ctx context.Context, s release.Step, m fly.Machine) (release.Machine, error) {
+func (a *Activities) start(ctx context.Context, in StepInput, m fly.Machine) (release.Machine, error) {
+	s := in.Step
 	m, err := a.settled(ctx, s, m)
 	if err != nil {
 		return release.Machine{}, err
 	}
 	if m.State != "started" {
-		if _, err := a.change(ctx, s, m, func(nonce string) (fly.Machine, error) {
+		if _, err := a.change(ctx, in, m, func(nonce string) (fly.Machine, error) {
 			return m, a.Fly.Start(ctx, s.FlyApp, m.ID, nonce)
 		}); err != nil {
 			return release.Machine{}, err
 		}
 	}
-	return a.await(ctx, waiting{step: s, want: m.Config, id: m.ID, version: m.InstanceID, runs: true})
+	return a.await(ctx, waiting{in: in, want: m.Config, id: m.ID, version: m.InstanceID, runs: true})
 }
 
-func (a *Activities) stop(ctx context.Context, s release.Step, m fly.Machine) (release.Machine, error) {
+func (a *Activities) stop(ctx context.Context, in StepInput, m fly.Machine) (release.Machine, error) {
+	s := in.Step
 	if (release.Machine{State: m.State}).Running() {
-		if _, err := a.change(ctx, s, m, func(nonce string) (fly.Machine, error) {
+		if _, err := a.change(ctx, in, m, func(nonce string) (fly.Machine, error) {
 			return m, a.Fly.Stop(ctx, s.FlyApp, m.ID, nonce)
 		}); err != nil {
 			return release.Machine{}, err
@@ -202,13 +234,14 @@ func (a *Activities) stop(ctx context.Context, s release.Step, m fly.Machine) (r
 	return Seen(m), err
 }
 
-func (a *Activities) cordon(ctx context.Context, s release.Step, m fly.Machine) (release.Machine, error) {
+func (a *Activities) cordon(ctx context.Context, in StepInput, m fly.Machine) (release.Machine, error) {
+	s := in.Step
 	wanted, do := s.Verb == release.Cordon, a.Fly.Uncordon
 	if wanted {
 		do = a.Fly.Cordon
 	}
 	if m.Cordoned != wanted {
-		if _, err := a.change(ctx, s, m, func(nonce string) (fly.Machine, error) {
+		if _, err := a.change(ctx, in, m, func(nonce string) (fly.Machine, error) {
 			return m, do(ctx, s.FlyApp, m.ID, nonce)
 		}); err != nil {
 			return release.Machine{}, err
@@ -219,20 +252,36 @@ func (a *Activities) cordon(ctx context.Context, s release.Step, m fly.Machine) 
 	return Seen(m), err
 }
 
-// change makes one change of m under a lease, so that nobody else's comes
-// between. A machine that changed since it was read is a conflict: the next
-// attempt would find out whether that was an earlier one of ours.
-func (a *Activities) change(ctx context.Context, s release.Step, m fly.Machine, do func(nonce string) (fly.Machine, error)) (fly.Machine, error) {
-	lease, err := a.Fly.Lease(ctx, s.FlyApp, m.ID, "", leaseTTL)
+// change makes one change of m under the rollout's lease on it. Where it has
+// none, because the rollout created the machine or has lost its leases, it takes
+// one for the change: nobody else's comes between. A machine that changed since
+// it was read is a conflict: the next attempt would find out whether that was an
+// earlier one of ours.
+func (a *Activities) change(ctx context.Context, in StepInput, m fly.Machine, do func(nonce string) (fly.Machine, error)) (fly.Machine, error) {
+	s := in.Step
+	if in.Nonce != "" {
+		after, err := do(in.Nonce)
+		if !errors.Is(err, fly.ErrConflict) {
+			return after, err
+		}
+		held, readErr := a.Fly.ReadLease(ctx, s.FlyApp, m.ID)
+		switch {
+		case readErr == nil && held.Description == in.Holder:
+			return do(held.Nonce) // it ran out and was taken again meanwhile
+		case readErr == nil:
+			return fly.Machine{}, conflict(s, "is leased by %s: is a flyctl deploy under way?", holderOf(held))
+		case !errors.Is(readErr, fly.ErrNotFound):
+			return fly.Machine{}, readErr
+		}
+	}
+	own := Leased{Target: s.Target, FlyApp: s.FlyApp, Machine: m.ID}
+	lease, err := a.lease(ctx, in.Holder, own, changeTTL)
 	if err != nil {
 		return fly.Machine{}, err
 	}
-	after, err := do(lease.Nonce)
-	// The lease is given back even when ctx has ended meanwhile; one that
-	// cannot be given back runs out by itself.
-	giveBack, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	if lost := a.Fly.ReleaseLease(giveBack, s.FlyApp, m.ID, lease.Nonce); lost != nil && !errors.Is(lost, fly.ErrNotFound) {
+	own.Nonce = lease.Nonce
+	after, err := do(own.Nonce)
+	if lost := a.giveBack(ctx, []Leased{own}); lost != nil {
 		activity.GetLogger(ctx).Warn("lease not given back", "target", s.Target.String(), "machine", m.ID, "error", lost)
 	}
 	return after, err

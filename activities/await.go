@@ -20,7 +20,7 @@ const inARow = 2
 
 // waiting is a machine that was changed, and what it should become.
 type waiting struct {
-	step    release.Step
+	in      StepInput
 	want    json.RawMessage
 	id      string
 	version string // instance_id that the change gave it
@@ -34,24 +34,25 @@ func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, err
 	// An attempt that goes on after a crash counts anew: waiting twice as long
 	// is better than calling a machine bad that was never looked at.
 	begun := time.Now()
-	limit := time.Duration(w.step.Wait)
+	limit := time.Duration(w.in.Step.Wait)
 	if limit <= 0 {
 		limit = 5 * time.Minute
 	}
-	good := 0
+	good, looks := 0, 0
+	if err := a.reach(ctx, w, limit); err != nil {
+		return release.Machine{}, err
+	}
 	for {
-		m, err := a.Fly.Machine(ctx, w.step.FlyApp, w.id)
+		m, err := a.Fly.Machine(ctx, w.in.Step.FlyApp, w.id)
 		if err == nil {
-			fail := w.failed(m)
-			if fail != nil {
+			if fail := w.failed(m); fail != nil {
 				return release.Machine{}, a.evidence(ctx, w, m, *fail)
 			}
-			if w.good(m) {
-				good++
-			} else {
+			if good++; !w.good(m) {
 				good = 0
 			}
 			if good >= inARow || good > 0 && !w.runs {
+				a.pace.learn(w, m)
 				return Seen(m), nil
 			}
 			if time.Since(begun) > limit {
@@ -60,10 +61,43 @@ func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, err
 		} else if ctx.Err() == nil && !transient(err) {
 			return release.Machine{}, err
 		}
-		if err := pause(ctx, a.poll()); err != nil {
+		if err := pause(ctx, a.soon(good > 0, looks)); err != nil {
 			return release.Machine{}, err
 		}
+		looks++
 	}
+}
+
+// reach lets Fly say when the machine is started, instead of asking again and
+// again, and then waits for as long as the checks of its like took to pass. It
+// judges nothing: whatever happened is seen by looking.
+func (a *Activities) reach(ctx context.Context, w waiting, limit time.Duration) error {
+	if !w.runs || w.in.Step.Unchecked {
+		return nil
+	}
+	err := a.Fly.Wait(ctx, w.in.Step.FlyApp, w.id, fly.Wait{State: "started", Version: w.version, Timeout: min(limit, 15*time.Second)})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return nil
+	}
+	return pause(ctx, a.pace.checks(w))
+}
+
+// soon is how long to pause before the next look: hardly at all to confirm a
+// good one, longer and longer while there is none.
+func (a *Activities) soon(good bool, looks int) time.Duration {
+	first := a.poll() / 16
+	if good {
+		return first / 4
+	}
+	for range looks {
+		if first = first * 3 / 2; first > a.poll() {
+			return a.poll()
+		}
+	}
+	return first
 }
 
 // transient says whether a read that failed is worth another look right away:
@@ -81,7 +115,7 @@ func (w waiting) good(m fly.Machine) bool {
 	if !w.runs {
 		return !transitional(m.State)
 	}
-	if w.step.Unchecked {
+	if w.in.Step.Unchecked {
 		return !transitional(m.State)
 	}
 	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && Seen(m).Healthy()
@@ -89,13 +123,13 @@ func (w waiting) good(m fly.Machine) bool {
 
 // failed says what is wrong with m that time will not cure, or nil.
 func (w waiting) failed(m fly.Machine) *release.Failure {
-	f := release.Failure{Target: w.step.Target, Machine: m.ID, Name: m.Name, Group: w.step.Group}
+	f := release.Failure{Target: w.in.Step.Target, Machine: m.ID, Name: m.Name, Group: w.in.Step.Group}
 	switch exit, crashed := m.LastCrash(); {
 	case m.State == "destroyed":
 		f.Reason = "was destroyed by somebody else"
-	case m.InstanceID != w.version && !isOn(m, w.step, w.want):
+	case m.InstanceID != w.version && !isOn(m, w.in.Step, w.want):
 		f.Reason = fmt.Sprintf("is at version %s, not at %s, which it was given: Fly put another version in its place, or somebody else did", m.InstanceID, w.version)
-	case !w.runs || w.step.Unchecked:
+	case !w.runs || w.in.Step.Unchecked:
 		return nil
 	case crashed && (exit.RestartCount > 1 || m.State == "stopped" || m.State == "failed"):
 		f.Reason, f.ExitCode = "its process ends again and again", &exit.Code
@@ -115,7 +149,7 @@ func (w waiting) failed(m fly.Machine) *release.Failure {
 
 // late is what is wrong with m when its time is over.
 func (w waiting) late(m fly.Machine, limit time.Duration) release.Failure {
-	f := release.Failure{Target: w.step.Target, Machine: m.ID, Name: m.Name, Group: w.step.Group}
+	f := release.Failure{Target: w.in.Step.Target, Machine: m.ID, Name: m.Name, Group: w.in.Step.Group}
 	if host := Seen(m).Host; host != "" {
 		f.Reason = fmt.Sprintf("could not be seen within %s: its host is %s", limit, host)
 		return f
@@ -136,7 +170,7 @@ func (w waiting) late(m fly.Machine, limit time.Duration) release.Failure {
 // evidence is f with the last lines of the machine's log, as an error that
 // keeps them.
 func (a *Activities) evidence(ctx context.Context, w waiting, m fly.Machine, f release.Failure) error {
-	f.Log = a.lastLines(ctx, w.step.FlyApp, m.ID)
+	f.Log = a.lastLines(ctx, w.in.Step.FlyApp, m.ID)
 	return refused(release.KindFailure, f, f)
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -49,22 +50,64 @@ func (a *Activities) observe(ctx context.Context, places []Place) ([]release.Sta
 type Reader interface {
 	App(ctx context.Context, app string) (fly.App, error)
 	Machines(ctx context.Context, app string) ([]fly.Machine, error)
+	Volumes(ctx context.Context, app string) ([]fly.Volume, error)
+	Addresses(ctx context.Context, app string) ([]fly.Address, error)
+	Secrets(ctx context.Context, app string) ([]fly.Secret, error)
 }
 
 // Look says what one target runs: its machines sorted by ID, without those of
-// release commands and consoles, which come and go by themselves. An error
-// leaves what was found so far.
+// release commands and consoles, which come and go by themselves; its volumes,
+// addresses and secrets, as far as the token may see them. An error leaves what
+// was found so far.
 func Look(ctx context.Context, f Reader, p Place) (release.State, error) {
 	s := release.State{Target: p.Target, FlyApp: p.FlyApp, Machines: []release.Machine{}}
-	app, err := f.App(ctx, p.FlyApp)
-	if err != nil {
-		return s, err
+	g, all := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		app, err := f.App(all, p.FlyApp)
+		s.URL = app.URL
+		return err
+	})
+	g.Go(func() error { return lookAtMachines(all, f, &s) })
+	g.Go(func() error {
+		have, err := f.Volumes(all, p.FlyApp)
+		for _, v := range have {
+			s.Volumes = append(s.Volumes, release.Volume{ID: v.ID, Name: v.Name, Region: v.Region, Attached: v.AttachedMachine, Free: v.Free()})
+		}
+		return unlessForbidden(err)
+	})
+	g.Go(func() error {
+		have, err := f.Addresses(all, p.FlyApp)
+		for _, ip := range have {
+			s.Addresses = append(s.Addresses, ip.IP)
+		}
+		return unlessForbidden(err)
+	})
+	g.Go(func() error {
+		have, err := f.Secrets(all, p.FlyApp)
+		for _, x := range have {
+			s.Secrets = append(s.Secrets, release.Secret{Name: x.Name, Updated: x.UpdatedAt})
+		}
+		return unlessForbidden(err)
+	})
+	err := g.Wait()
+	slices.SortFunc(s.Volumes, func(a, b release.Volume) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(s.Secrets, func(a, b release.Secret) int { return cmp.Compare(a.Name, b.Name) })
+	slices.Sort(s.Addresses)
+	return s, err
+}
+
+// unlessForbidden is err, unless Fly does not let this token see something that
+// a release can do without.
+func unlessForbidden(err error) error {
+	if errors.Is(err, fly.ErrUnauthorized) {
+		return nil
 	}
-	s.URL = app.URL
-	machines, err := f.Machines(ctx, p.FlyApp)
-	if err != nil {
-		return s, err
-	}
+	return err
+}
+
+// lookAtMachines fills in the machines of s alone.
+func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
+	machines, err := f.Machines(ctx, s.FlyApp)
 	for _, m := range machines {
 		switch meta := m.Metadata(); {
 		case meta["fly_platform_version"] != "v2":
@@ -76,7 +119,7 @@ func Look(ctx context.Context, f Reader, p Place) (release.State, error) {
 		}
 	}
 	slices.SortFunc(s.Machines, func(a, b release.Machine) int { return cmp.Compare(a.ID, b.ID) })
-	return s, nil
+	return err
 }
 
 // Seen is a Fly machine in the words of a release.
@@ -86,8 +129,9 @@ func Seen(m fly.Machine) release.Machine {
 		ID: m.ID, Name: m.Name, Group: cmp.Or(meta["fly_process_group"], meta["process_group"], "app"), Region: m.Region,
 		State: m.State, Version: m.InstanceID, Image: imageOf(m), Config: configOf(m),
 		Cordoned: m.Cordoned, Release: meta[release.MetaRelease], Revision: meta[release.MetaRevision],
-		Created: m.Name != "" && meta[release.MetaMachine] == m.Name, Updated: m.UpdatedAt,
+		Created: m.Name != "" && meta[release.MetaMachine] == m.Name, Updated: m.UpdatedAt, Made: m.VersionTime(),
 	}
+	_, out.Crashed = m.LastCrash()
 	if m.HostStatus != "ok" {
 		out.Host = m.HostStatus
 	}
@@ -144,6 +188,9 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 type RestoreInput struct {
 	Environment string             `json:"environment"`
 	Baselines   []release.Baseline `json:"baselines"`
+	// Goals, if given, are what the plan led to that is taken back: machines
+	// that are on neither are left alone, for somebody else has changed them.
+	Goals []release.State `json:"goals,omitempty"`
 }
 
 // A Restoration is the way back from what runs now, and what differs now.
@@ -166,8 +213,16 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	if err != nil {
 		return Restoration{}, err
 	}
+	var ours func(release.Target, release.Machine) bool
+	if in.Goals != nil {
+		var were []release.State
+		for _, b := range in.Baselines {
+			were = append(were, b.State)
+		}
+		ours = release.Ours(in.Goals, were)
+	}
 	return Restoration{
-		Plan:        release.Restore(in.Environment, in.Baselines, states),
+		Plan:        release.Restore(in.Environment, in.Baselines, states, ours),
 		States:      states,
 		Differences: release.Differences(in.Baselines, states),
 		Recreated:   release.Recreated(in.Baselines, states),

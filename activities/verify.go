@@ -66,8 +66,8 @@ func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verd
 func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput) release.Verdict {
 	begun, good, bad := time.Now(), 0, 0
 	during, within := time.Duration(in.For), time.Duration(in.Within)
-	every := 2 * a.poll()
 	for {
+		every := 2 * a.poll()
 		v := a.look(ctx, aim)
 		switch v.Health {
 		case release.Healthy:
@@ -87,6 +87,9 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput) releas
 			v.Health = release.Unknown
 			return v
 		}
+		if good > 0 && during == 0 {
+			every = a.poll() / 20 // each machine was seen to be good before: only to be sure
+		}
 		if pause(ctx, every) != nil {
 			v.Health = release.Unknown
 			return v
@@ -97,8 +100,8 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput) releas
 // look is one look at a target. What can't be read is unknown, never bad.
 func (a *Activities) look(ctx context.Context, aim Aim) release.Verdict {
 	v := release.Verdict{Target: aim.Goal.Target, Health: release.Unknown, Machines: len(aim.Goal.Machines)}
-	now, err := Look(ctx, a.Fly, Place{aim.Goal.Target, aim.Goal.FlyApp})
-	if err != nil {
+	now := release.State{Target: aim.Goal.Target, FlyApp: aim.Goal.FlyApp, URL: aim.Goal.URL}
+	if err := lookAtMachines(ctx, a.Fly, &now); err != nil {
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
 		return v
 	}

@@ -148,6 +148,13 @@ func (l *loader) readEnvironments(root *tomldoc.Table) {
 		branches[env.Branch] = name
 		nonNegative(e, "bake", &env.Bake)
 		nonNegative(e, "canary", &env.Canary)
+		switch migrations := e.String("migrations"); migrations {
+		case "", "reversible":
+		case "irreversible":
+			env.Irreversible = true
+		default:
+			e.Errorf("migrations", "%.40q is neither \"reversible\" (the default: a failure rolls back) nor \"irreversible\" (once a release command ran, a failure asks a person)", migrations)
+		}
 		env.Gate = readGate(e)
 	}
 }

@@ -1,8 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/microbima/release/fly/flytoml"
 	"github.com/microbima/release/release"
@@ -14,6 +19,9 @@ import (
 // A group without machines gets two if something outside can reach it; one, if
 // each has a volume; else one and a standby for it. The configs of new machines
 // lack what only exists later: whom a standby stands by for, and a volume's ID.
+// A machine that can't take its config, or whose host can't be reached, is to be
+// replaced; if it has a volume there, that is an error: nobody else can say
+// whether its data may be left behind.
 func Spec(p *release.Project, t release.TargetFile, image release.Image, state release.State) (release.Spec, error) {
 	none := release.Spec{}
 	c, _, err := flytoml.Parse(t.Path, []byte(t.FlyToml))
@@ -45,7 +53,31 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 		}
 		spec.Groups = append(spec.Groups, group)
 	}
-	return spec, nil
+	spec.Addresses = c.Addresses()
+	if spec.Definition, err = c.Definition(); err != nil {
+		return none, fmt.Errorf("%s: %w", t.Target, err)
+	}
+	spec.Command, err = command(c, image, state)
+	return spec, err
+}
+
+// command is the release command, on a machine as large as the largest that
+// runs in the default group.
+func command(c *flytoml.Config, image release.Image, state release.State) (*release.Command, error) {
+	deploy := c.Deploy()
+	if len(deploy.ReleaseCommand) == 0 {
+		return nil, nil
+	}
+	var running []json.RawMessage
+	for _, m := range state.Machines {
+		if m.Running() {
+			running = append(running, m.Config)
+		}
+	}
+	config, err := c.ReleaseCommand(string(image), running)
+	return &release.Command{
+		Run: strings.Join(deploy.ReleaseCommand, " "), Config: config, Region: c.Region(), Timeout: release.Duration(deploy.ReleaseTimeout),
+	}, err
 }
 
 // level is how many rollouts must be over before that of app.
@@ -74,33 +106,97 @@ func probe(app release.App, c *flytoml.Config) *release.Probe {
 }
 
 func groupSpec(c *flytoml.Config, g flytoml.Group, image release.Image, state release.State) (release.GroupSpec, error) {
-	spec := release.GroupSpec{Name: g.Name}
+	spec := release.GroupSpec{Name: g.Name, Machines: map[string]json.RawMessage{}, Replace: map[string]string{}}
+	fresh, err := c.Create(g.Name, string(image))
+	if err != nil {
+		return spec, err
+	}
+	if spec.Volume, err = volume(c, g, image, state); err != nil {
+		return spec, err
+	}
+	if spec.MachineChecks, err = c.MachineChecks(g.Name, fresh, ""); err != nil {
+		return spec, err
+	}
 	for _, m := range state.Machines {
 		if m.Group != g.Name {
 			continue
 		}
-		if len(m.Config) == 0 {
-			return spec, fmt.Errorf("machine %s: Fly doesn't say its config (host %s); destroy it or wait until its host is back", m.ID, m.Host)
-		}
-		config, err := c.Update(m.Config, g.Name, string(image))
+		config, why, err := wanted(c, g, m, image, state)
 		if err != nil {
 			return spec, fmt.Errorf("machine %s: %w", m.ID, err)
 		}
-		if spec.Machines == nil {
-			spec.Machines = map[string]json.RawMessage{}
+		if spec.Machines[m.ID] = config; why == "" {
+			continue
 		}
-		spec.Machines[m.ID] = config
+		spec.Replace[m.ID] = why
+		if spec.Machines[m.ID], err = c.Replace(m.Config, g.Name, string(image)); err != nil {
+			return spec, fmt.Errorf("machine %s: %w", m.ID, err)
+		}
 	}
-	if spec.Machines != nil {
-		return spec, nil
+	if len(spec.Machines) == 0 {
+		spec.New = []release.NewMachine{{Region: c.Region(), Config: fresh}}
+		if g.Mount == nil {
+			spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: fresh, Standby: !g.Services})
+		}
 	}
-	config, err := c.Create(g.Name, string(image))
-	if err != nil {
-		return spec, err
+	return spec, volumes(spec, c.Region(), state)
+}
+
+// volume is what a new machine of g is attached to. One is made on a first
+// rollout, and where fly.toml says how large; else people make volumes.
+func volume(c *flytoml.Config, g flytoml.Group, image release.Image, state release.State) (*release.NewVolume, error) {
+	v, err := c.Volume(g.Name, string(image))
+	if v == nil || err != nil {
+		return nil, err
 	}
-	spec.New = []release.NewMachine{{Region: c.Region(), Config: config}}
-	if g.Mount == nil {
-		spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: config, Standby: !g.Services})
+	out := &release.NewVolume{Name: v.Name}
+	if len(state.Machines) == 0 || g.Mount.InitialSizeGB > 0 {
+		out.Ask, err = json.Marshal(v)
 	}
-	return spec, nil
+	return out, err
+}
+
+// wanted is the config that m should have, or why another machine has to take
+// its place.
+func wanted(c *flytoml.Config, g flytoml.Group, m release.Machine, image release.Image, state release.State) (config json.RawMessage, why string, err error) {
+	if m.Host != "" || len(m.Config) == 0 {
+		if g.Mount != nil || slices.ContainsFunc(state.Volumes, func(v release.Volume) bool { return v.Attached == m.ID }) {
+			return nil, "", fmt.Errorf("its host is %s, and its volume is there: wait until the host is back, or destroy the machine (fly machine destroy --force %s) if its data may be lost", m.Host, m.ID)
+		}
+		return nil, "its host is " + m.Host, nil
+	}
+	config, err = c.Update(m.Config, g.Name, string(image))
+	if errors.Is(err, flytoml.ErrReplace) {
+		return nil, err.Error(), nil
+	}
+	return config, "", err
+}
+
+// volumes sees that there is a volume for each machine to be created, or that
+// one may be made.
+func volumes(spec release.GroupSpec, region string, state release.State) error {
+	if spec.Volume == nil || len(spec.Volume.Ask) > 0 {
+		return nil
+	}
+	need, free := map[string]int{}, map[string]int{}
+	for _, n := range spec.New {
+		need[cmp.Or(n.Region, region)]++
+	}
+	for id := range spec.Replace {
+		if m, ok := state.Machine(id); ok {
+			need[m.Region]++
+		}
+	}
+	for _, v := range state.Volumes {
+		if v.Free && v.Name == spec.Volume.Name {
+			free[v.Region]++
+		}
+	}
+	for _, r := range slices.Sorted(maps.Keys(need)) {
+		if r != "" && free[r] < need[r] {
+			return fmt.Errorf("group %s needs %d free volume(s) %s in %s, and there are %d: make them with `fly volumes create %s -a %s -r %s`, or say initial_size in [[mounts]] and they are made",
+				spec.Name, need[r], spec.Volume.Name, r, free[r], spec.Volume.Name, state.FlyApp, r)
+		}
+	}
+	return nil
 }

@@ -2,14 +2,12 @@ package config
 
 import (
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/microbima/release/fly/flytoml"
 	"github.com/microbima/release/release"
 )
 
@@ -102,7 +100,8 @@ path = "/health"
 	want := release.Spec{
 		Target: release.Target{App: "api", Environment: "staging"}, FlyApp: "shop-api", Image: v2, Level: 1,
 		Strategy: release.Canary, MaxUnavailable: 2, Wait: release.Duration(90e9), Canary: release.Duration(120e9),
-		Probe: &release.Probe{Path: "/health"},
+		Probe: &release.Probe{Path: "/health"}, Addresses: []string{"v6", "shared_v4"},
+		Definition: json.RawMessage(`{"app":"shop-api","deploy":{"max_unavailable":2,"strategy":"canary","wait_timeout":"1m30s"},"http_service":{"checks":[{"path":"/health"}],"internal_port":8080},"primary_region":"fra"}`),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -149,18 +148,51 @@ func TestSpecUnchanged(t *testing.T) {
 	}
 }
 
+// What can't be had is said while planning, with what to do: nothing has been
+// touched then.
 func TestSpecCannot(t *testing.T) {
-	p, target := project(t, "", "[mounts]\nsource = \"data\"\ndestination = \"/data\"\n")
-	for name, m := range map[string]release.Machine{
-		"volume":  {ID: "m1", Group: "app", Config: json.RawMessage(`{}`)},
-		"unknown": {ID: "m1", Group: "app", Host: "unreachable"},
+	const mounts = "[mounts]\nsource = \"data\"\ndestination = \"/data\"\n"
+	was := release.Machine{ID: "m1", Group: "app", Region: "fra", Config: json.RawMessage(`{}`)}
+	for name, tc := range map[string]struct {
+		toml  string
+		state release.State
+		want  string
+	}{
+		"no volume is free": {
+			toml:  mounts,
+			state: release.State{Machines: []release.Machine{was}, Volumes: []release.Volume{{ID: "v1", Name: "data", Region: "ams", Free: true}}},
+			want:  "needs 1 free volume(s) data in fra, and there are 0",
+		},
+		"its volume is on a host that is away": {
+			toml:  mounts,
+			state: release.State{Machines: []release.Machine{{ID: "m1", Group: "app", Host: "unreachable"}}},
+			want:  "fly machine destroy --force m1",
+		},
 	} {
-		_, err := Spec(p, target, v1, release.State{Machines: []release.Machine{m}})
-		if err == nil || !strings.Contains(err.Error(), "m1") {
-			t.Errorf("%s: %v; want an error that names the machine", name, err)
+		p, target := project(t, "", tc.toml)
+		if _, err := Spec(p, target, v1, tc.state); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v; want %q", name, err, tc.want)
 		}
-		if name == "volume" && !errors.Is(err, flytoml.ErrReplace) {
-			t.Errorf("%v is not ErrReplace", err)
+	}
+}
+
+// A machine that can't take its config in place is replaced, where that loses
+// nothing.
+func TestSpecReplaces(t *testing.T) {
+	const mounts = "[mounts]\nsource = \"data\"\ndestination = \"/data\"\n"
+	was := release.Machine{ID: "m1", Group: "app", Region: "fra", Config: json.RawMessage(`{}`)}
+	for name, tc := range map[string]struct {
+		toml  string
+		state release.State
+	}{
+		"it gains a volume that is free":     {mounts, release.State{Machines: []release.Machine{was}, Volumes: []release.Volume{{ID: "v1", Name: "data", Region: "fra", Free: true}}}},
+		"it gains a volume that is made":     {mounts + "initial_size = \"2GB\"\n", release.State{Machines: []release.Machine{was}}},
+		"its host is away, and no volume is": {"", release.State{Machines: []release.Machine{{ID: "m1", Group: "app", Host: "unreachable"}}}},
+	} {
+		p, target := project(t, "", tc.toml)
+		s, err := Spec(p, target, v1, tc.state)
+		if err != nil || s.Groups[0].Replace["m1"] == "" || len(s.Groups[0].Machines["m1"]) == 0 {
+			t.Errorf("%s: %v, %+v; want m1 to be replaced", name, err, s.Groups)
 		}
 	}
 }

@@ -24,6 +24,9 @@ func (p Plan) Goal(states []State) []State {
 }
 
 func (s *State) apply(step Step) {
+	if step.Verb == Run {
+		return // its machine comes and goes
+	}
 	if step.Verb == Create {
 		m := Machine{
 			Name: step.Machine, Group: step.Group, Region: step.Region, Image: step.To, Config: step.After,
@@ -85,6 +88,8 @@ func (goal State) Missing(now State) (failures []Failure) {
 			fail("has another config than the plan's")
 		case have.Cordoned != want.Cordoned:
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
+		case want.State == "started" && have.rests():
+			// Nobody needed it, and Fly's proxy starts it when somebody does.
 		case want.State == "started" && have.State != "started":
 			fail(fmt.Sprintf("is %s, not started", have.State))
 		case want.State == "started" && len(have.Checks) < ChecksIn(want.Config):

@@ -28,6 +28,12 @@ const (
 	AnswerSignal  = "answer"
 )
 
+// Process groups that Fly keeps for machines that run one command and end.
+const (
+	ReleaseCommandGroup = "fly_app_release_command"
+	MachineCheckGroup   = "fly_app_test_machine_command"
+)
+
 // Search attributes, all of type Keyword. ReleaseOutcome is set when the
 // workflow ends.
 const (

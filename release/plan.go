@@ -33,6 +33,13 @@ type TargetPlan struct {
 	Image          Image             `json:"image,omitempty"` // what it leads to
 	Seen           map[string]string `json:"seen"`            // machine ID → version that the plan was made for
 	Changed        bool              `json:"changed"`
+	// Secrets are those that the changed machines will see.
+	Secrets []Secret `json:"secrets,omitempty"`
+	// Addresses are kinds of IP address to ask for: it has none yet.
+	Addresses []string `json:"addresses,omitempty"`
+	// Notes are what a person should know before saying yes.
+	Notes      []string        `json:"notes,omitempty"`
+	Definition json.RawMessage `json:"definition,omitempty"` // fly.toml in Fly's form, for the Fly release
 }
 
 // A Wave is steps done together. The next wave starts when every one of them
@@ -44,6 +51,9 @@ type Wave struct {
 	// Last waves hold what can't be taken back. They are carried out once the
 	// new is verified and baked.
 	Last bool `json:"last,omitempty"`
+	// Watch: while it settles, the environment is verified again and again. A
+	// canary bakes.
+	Watch bool `json:"watch,omitempty"`
 }
 
 // A Lane is the steps of a wave in one group of one target, and how many of
@@ -64,6 +74,7 @@ const (
 	Cordon   Verb = "cordon"   // the proxy sends it nothing new
 	Uncordon Verb = "uncordon" // the proxy may use it
 	Destroy  Verb = "destroy"  // stop it, then remove it
+	Run      Verb = "run"      // a machine of its own runs the release command to its end
 )
 
 // A Step is one verb on one machine.
@@ -92,8 +103,14 @@ type Step struct {
 	StandbyFor string `json:"standby_for,omitempty"` // planned name of the machine it stands by for
 	// Unchecked machines are not waited for to be healthy: they were not
 	// healthy in the baseline either.
-	Unchecked bool     `json:"unchecked,omitempty"`
-	Wait      Duration `json:"wait,omitempty"`
+	Unchecked bool `json:"unchecked,omitempty"`
+	// Volume is what a created machine is attached to.
+	Volume *NewVolume `json:"volume,omitempty"`
+	// MachineChecks run beside the machine once it is well: configs of the
+	// machines that do.
+	MachineChecks []json.RawMessage `json:"machine_checks,omitempty"`
+	Command       string            `json:"command,omitempty"` // what is run, for people
+	Wait          Duration          `json:"wait,omitempty"`
 }
 
 func (s Step) String() string {
@@ -128,11 +145,28 @@ func (p Plan) split(last bool) Plan {
 // First is the part of p that can be taken back.
 func (p Plan) First() Plan { return p.split(false) }
 
+// Until is p up to and with wave i.
+func (p Plan) Until(i int) Plan {
+	q := p
+	q.Waves = p.Waves[:i+1]
+	return q
+}
+
 // Last is the part of p that can't be taken back.
 func (p Plan) Last() Plan { return p.split(true) }
 
 // Outline is p without machine configs: enough to say what was done.
 func (p Plan) Outline() Plan {
+	q := p.with(func(s *Step) { s.Before, s.After, s.MachineChecks = nil, nil, nil })
+	q.Targets = slices.Clone(p.Targets)
+	for i := range q.Targets {
+		q.Targets[i].Definition = nil
+	}
+	return q
+}
+
+// with is p with every step edited.
+func (p Plan) with(edit func(*Step)) Plan {
 	q := p
 	q.Waves = slices.Clone(p.Waves)
 	for i := range q.Waves {
@@ -140,7 +174,7 @@ func (p Plan) Outline() Plan {
 		for j, lane := range q.Waves[i].Lanes {
 			steps := slices.Clone(lane.Steps)
 			for k := range steps {
-				steps[k].Before, steps[k].After = nil, nil
+				edit(&steps[k])
 			}
 			q.Waves[i].Lanes[j].Steps = steps
 		}
@@ -150,9 +184,15 @@ func (p Plan) Outline() Plan {
 
 // Sealed is p for one run of a workflow, with its hash. The hash covers the
 // run, so that a decision for another run of the same release, as a reset
-// makes one, never counts for this one.
+// makes one, never counts for this one. Machines that run a release command are
+// named after the run: the command runs once for it, and again for another.
 func (p Plan) Sealed(run string) Plan {
 	p.Run, p.Hash = run, ""
+	p = p.with(func(s *Step) {
+		if s.Verb == Run {
+			s.Machine = "release-command-" + hash([]any{run, s.Target, s.After})[:12]
+		}
+	})
 	p.Hash = hash(p)
 	return p
 }
@@ -185,6 +225,9 @@ func (p Plan) Stale(now []State) string {
 		if len(now[i].Machines) < len(t.Seen) {
 			return fmt.Sprintf("%s has %d machines, the plan was made for %d", t.Target, len(now[i].Machines), len(t.Seen))
 		}
+		if why := otherSecrets(t.Secrets, now[i].Secrets); t.Changed && why != "" {
+			return fmt.Sprintf("%s: %s since the plan was made", t.Target, why)
+		}
 	}
 	return ""
 }
@@ -211,7 +254,7 @@ func NewPlan(environment, revision string, specs []Spec, states []State) (Plan, 
 			if err != nil {
 				return Plan{}, fmt.Errorf("plan %s: %w", environment, err)
 			}
-			plan.Targets = append(plan.Targets, targetPlan(spec, states[i], len(w) > 0))
+			plan.Targets = append(plan.Targets, targetPlan(spec, states[i], w))
 			waves, lasts = merge(waves, Plan{Waves: w}.First().Waves), merge(lasts, Plan{Waves: w}.Last().Waves)
 		}
 		plan.Waves = append(plan.Waves, waves...)
@@ -221,12 +264,19 @@ func NewPlan(environment, revision string, specs []Spec, states []State) (Plan, 
 	return plan, nil
 }
 
-func targetPlan(spec Spec, state State, changed bool) TargetPlan {
-	return TargetPlan{
+func targetPlan(spec Spec, state State, waves []Wave) TargetPlan {
+	t := TargetPlan{
 		Target: spec.Target, FlyApp: spec.FlyApp, URL: state.URL, Level: spec.Level, Strategy: spec.Strategy,
 		MaxUnavailable: spec.MaxUnavailable, Wait: spec.Wait, Probe: spec.Probe, Image: spec.Image,
-		Seen: seen(state), Changed: changed,
+		Seen: seen(state), Changed: len(waves) > 0,
 	}
+	if t.Changed {
+		t.Secrets, t.Definition, t.Notes = state.Secrets, spec.Definition, spec.notes(state, waves)
+		if len(state.Addresses) == 0 && len(state.Machines) == 0 {
+			t.Addresses = spec.Addresses
+		}
+	}
+	return t
 }
 
 func seen(s State) map[string]string {
@@ -246,6 +296,7 @@ func merge(a, b []Wave) []Wave {
 		}
 		a[i].Lanes = append(a[i].Lanes, w.Lanes...)
 		a[i].Settle = max(a[i].Settle, w.Settle)
+		a[i].Watch = a[i].Watch || w.Watch
 		if a[i].Title != w.Title {
 			a[i].Title += ", " + w.Title
 		}

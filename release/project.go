@@ -84,13 +84,16 @@ type App struct {
 
 // An Environment is a rung of promotion.
 type Environment struct {
-	Name    string       `json:"name"`
-	Branch  string       `json:"branch,omitempty"` // a push to it releases to this environment
-	After   string       `json:"after,omitempty"`  // the environment a tree goes to first
-	Bake    Duration     `json:"bake,omitempty"`
-	Canary  Duration     `json:"canary,omitempty"` // how long a canary runs alone
-	Gate    *Gate        `json:"gate,omitempty"`   // nil: nobody is asked
-	Targets []TargetFile `json:"targets"`          // one per app that has a folder for it
+	Name   string   `json:"name"`
+	Branch string   `json:"branch,omitempty"` // a push to it releases to this environment
+	After  string   `json:"after,omitempty"`  // the environment a tree goes to first
+	Bake   Duration `json:"bake,omitempty"`
+	Canary Duration `json:"canary,omitempty"` // how long a canary runs alone
+	Gate   *Gate    `json:"gate,omitempty"`   // nil: nobody is asked
+	// Irreversible: once a release command has run, a failure asks a person
+	// instead of going back: the old code may not fit the new database.
+	Irreversible bool         `json:"irreversible,omitempty"`
+	Targets      []TargetFile `json:"targets"` // one per app that has a folder for it
 }
 
 // A Gate is where a release waits for people.

@@ -57,6 +57,8 @@ type RolloutRequest struct {
 	Plan     Plan     `json:"plan"`
 	Bake     Duration `json:"bake"`
 	By       string   `json:"by,omitempty"`
+	// Irreversible: once a release command has run, a failure is held.
+	Irreversible bool `json:"irreversible,omitempty"`
 }
 
 // A Decision is an answer at a gate, for exactly one plan.

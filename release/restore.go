@@ -36,8 +36,10 @@ func (p Plan) Baselines(states []State) (bs []Baseline) {
 // others go back first.
 //
 // Machines that nobody's plan created and the baseline does not know are a
-// person's: they are left alone, and Differences names them.
-func Restore(environment string, baselines []Baseline, now []State) Plan {
+// person's: they are left alone, and Differences names them. So is each machine
+// that is not ours, where ours is given: somebody else's change of it is never
+// overwritten.
+func Restore(environment string, baselines []Baseline, now []State, ours func(Target, Machine) bool) Plan {
 	plan := Plan{Environment: environment, Targets: []TargetPlan{}}
 	baselines = slices.SortedFunc(slices.Values(baselines), func(a, b Baseline) int {
 		return cmp.Or(cmp.Compare(b.Level, a.Level), cmp.Compare(a.State.Target.App, b.State.Target.App))
@@ -49,7 +51,7 @@ func Restore(environment string, baselines []Baseline, now []State) Plan {
 		for ; first < len(baselines) && baselines[first].Level == level; first++ {
 			b := baselines[first]
 			state := stateOf(now, b.State.Target)
-			back, extra := b.waves(state)
+			back, extra := b.waves(state, ours)
 			plan.Targets = append(plan.Targets, TargetPlan{
 				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
 				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
@@ -65,12 +67,15 @@ func Restore(environment string, baselines []Baseline, now []State) Plan {
 
 // waves bring now back to b, and remove what is too much. Machines that serve
 // already come back before any that serves is touched.
-func (b Baseline) waves(now State) (back, extra []Wave) {
+func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra []Wave) {
 	var show, create, broken, healthy, cold, hide, stop, destroy []Step
 	for _, want := range b.State.Machines {
 		have, exists := now.counterpart(want)
 		if !exists {
 			create = append(create, b.recreate(want))
+			continue
+		}
+		if ours != nil && !ours(b.State.Target, have) {
 			continue
 		}
 		s := b.step(have, want)
@@ -82,6 +87,8 @@ func (b Baseline) waves(now State) (back, extra []Wave) {
 			healthy = append(healthy, s.as(Update))
 		case stale:
 			broken = append(broken, s.as(Update))
+		case have.Version == want.Version && have.rests():
+			// Nobody has touched it: the proxy stopped it, and will start it.
 		case want.Running() && !have.Running():
 			broken = append(broken, s.as(Start))
 		}
@@ -108,6 +115,22 @@ func (b Baseline) waves(now State) (back, extra []Wave) {
 		wave("cordon", hide, coldAtOnce),
 		wave("stop", stop, coldAtOnce),
 	), wave("remove what is new", destroy, coldAtOnce)
+}
+
+// Ours tells the machines that a rollout may bring back: those that are on its
+// goal or on the baseline. Any other has been changed by somebody else.
+func Ours(goal, baseline []State) func(Target, Machine) bool {
+	return func(t Target, m Machine) bool {
+		for _, states := range [][]State{goal, baseline} {
+			if m.Host != "" {
+				return true // what Fly says of it is old
+			}
+			if want, ok := stateOf(states, t).counterpart(m); ok && SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest() {
+				return true
+			}
+		}
+		return false
+	}
 }
 
 // gently is one wave of machines that serve: each group loses at most as many
@@ -137,10 +160,21 @@ func (b Baseline) step(have, want Machine) Step {
 
 func (b Baseline) recreate(want Machine) Step {
 	return Step{
-		Verb: Create, Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: want.Name, Group: want.Group, Region: want.Region,
+		Verb: Create, Volume: b.volume(want), Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: want.Name, Group: want.Group, Region: want.Region,
 		To: want.Image, After: want.Config, Exact: true, Idle: !want.Running(), Hidden: want.Cordoned,
 		Unchecked: !want.Healthy(), Wait: b.Wait,
 	}
+}
+
+// volume is what want was attached to, by name: one that is gone with its
+// machine is made anew, empty, and one that is free again is taken.
+func (b Baseline) volume(want Machine) *NewVolume {
+	for _, v := range b.State.Volumes {
+		if v.Attached == want.ID {
+			return &NewVolume{Name: v.Name}
+		}
+	}
+	return nil
 }
 
 // as is s with a verb, and only with what that verb needs.
@@ -227,7 +261,7 @@ func differs(t Target, want, have Machine) (diffs []string) {
 	if !bytes.Equal(Canonical(have.Config), Canonical(want.Config)) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
 	}
-	if have.Running() != want.Running() {
+	if have.Running() != want.Running() && !(have.rests() && want.Running()) {
 		say("state", have.State, want.State)
 	}
 	if have.Cordoned != want.Cordoned {

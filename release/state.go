@@ -19,6 +19,23 @@ type Spec struct {
 	Canary         Duration    `json:"canary,omitempty"` // how long the canary runs alone
 	Probe          *Probe      `json:"probe,omitempty"`
 	Groups         []GroupSpec `json:"groups"`
+	// Command is the release command; nil if there is none.
+	Command *Command `json:"command,omitempty"`
+	// Addresses are the kinds of IP address that a first rollout asks for: v6,
+	// shared_v4, …
+	Addresses []string `json:"addresses,omitempty"`
+	// Definition is fly.toml as JSON, in flyctl's own form: what Fly keeps of
+	// a Fly release.
+	Definition json.RawMessage `json:"definition,omitempty"`
+}
+
+// A Command is a target's release command: it runs once per rollout, on a
+// machine of its own, before any machine of the target changes.
+type Command struct {
+	Run     string          `json:"run"` // as fly.toml writes it
+	Config  json.RawMessage `json:"config"`
+	Region  string          `json:"region,omitempty"`
+	Timeout Duration        `json:"timeout"`
 }
 
 // A GroupSpec is what one process group should run.
@@ -29,6 +46,23 @@ type GroupSpec struct {
 	// Machines is the config wanted of each machine that exists, by ID. What a
 	// target keeps of its machines (volumes, standbys, …) is already in it.
 	Machines map[string]json.RawMessage `json:"machines,omitempty"`
+	// Replace says of machines that can't take their config in place, by ID,
+	// why: each gets another in its stead.
+	Replace map[string]string `json:"replace,omitempty"`
+	// Volume is what each new machine needs; nil: none.
+	Volume *NewVolume `json:"volume,omitempty"`
+	// MachineChecks are commands that must succeed beside each machine that was
+	// changed: configs of the machines that run them.
+	MachineChecks []json.RawMessage `json:"machine_checks,omitempty"`
+}
+
+// A NewVolume is the volume that a machine to be created is attached to: a free
+// one of that name in its region.
+type NewVolume struct {
+	Name string `json:"name"`
+	// Ask is what Fly is asked for where none is free, but for the region. Where
+	// it is empty there must be a free one.
+	Ask json.RawMessage `json:"ask,omitempty"`
 }
 
 // A NewMachine is a machine still to be created.
@@ -52,6 +86,27 @@ type State struct {
 	// Foreign are machines in the Fly app that no deploy made. They are shown
 	// and never touched.
 	Foreign []string `json:"foreign,omitempty"`
+	Volumes []Volume `json:"volumes,omitempty"`
+	// Addresses are the Fly app's IP addresses.
+	Addresses []string `json:"addresses,omitempty"`
+	Secrets   []Secret `json:"secrets,omitempty"`
+	// SecretsVersion counts the changes of the app's secrets; 0: not known.
+	SecretsVersion uint64 `json:"secrets_version,omitempty"`
+}
+
+// A Volume is a Fly volume.
+type Volume struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	Region   string `json:"region"`
+	Attached string `json:"attached,omitempty"` // ID of the machine that has it
+	Free     bool   `json:"free,omitempty"`     // a new machine may take it
+}
+
+// A Secret is a secret of a Fly app, without its value.
+type Secret struct {
+	Name    string    `json:"name"`
+	Updated time.Time `json:"updated"` // when its value was set last
 }
 
 // A Machine is what a release needs to know of a Fly machine.
@@ -70,7 +125,10 @@ type Machine struct {
 	Release  string          `json:"release,omitempty"`  // by which release, from its metadata
 	Revision string          `json:"revision,omitempty"` // of which commit
 	Created  bool            `json:"created,omitempty"`  // a plan of ours created it
-	Updated  time.Time       `json:"updated,omitzero"`
+	Crashed  bool            `json:"crashed,omitempty"`  // its process ended, and nobody had asked it to
+	// Made is when this version was made: it has the secrets of that moment.
+	Made    time.Time `json:"made,omitzero"`
+	Updated time.Time `json:"updated,omitzero"`
 }
 
 // A Check is the last result of one of Fly's health checks.
@@ -92,6 +150,36 @@ func (m Machine) Launches() bool { return m.Running() || m.State == "failed" }
 // Healthy says whether m is started and every check it has passes.
 func (m Machine) Healthy() bool {
 	return m.State == "started" && !slices.ContainsFunc(m.Checks, func(c Check) bool { return c.Status != "passing" })
+}
+
+// Mounts says whether a config attaches a volume.
+func mounts(config json.RawMessage) bool {
+	var c struct{ Mounts []json.RawMessage }
+	return json.Unmarshal(config, &c) == nil && len(c.Mounts) > 0
+}
+
+// standsBy is the ID of the machine that a config stands by for, or "".
+func standsBy(config json.RawMessage) string {
+	var c struct{ Standbys []string }
+	if json.Unmarshal(config, &c) != nil || len(c.Standbys) == 0 {
+		return ""
+	}
+	return c.Standbys[0]
+}
+
+// autostops says whether Fly's proxy may stop a machine of that config when
+// nobody needs it.
+func autostops(config json.RawMessage) bool {
+	var c struct{ Services []struct{ Autostop any } }
+	return json.Unmarshal(config, &c) == nil && slices.ContainsFunc(c.Services, func(s struct{ Autostop any }) bool {
+		return s.Autostop == true || s.Autostop == "stop" || s.Autostop == "suspend"
+	})
+}
+
+// rests says whether m was stopped by Fly's proxy because nobody needed it. One
+// that ended by itself does not rest.
+func (m Machine) rests() bool {
+	return !m.Crashed && autostops(m.Config) && (m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending")
 }
 
 // Machine returns the machine with that ID or, for machines that a plan

@@ -78,16 +78,30 @@ type EnvironmentStatus struct {
 	Run      string         `json:"run,omitempty"` // run ID of the rollout
 	Targets  []TargetStatus `json:"targets,omitempty"`
 	Verdicts []Verdict      `json:"verdicts,omitempty"` // the last of each target
+	// Commands are the release commands that ran, in their order.
+	Commands []CommandResult `json:"commands,omitempty"`
+}
+
+// A CommandResult is how a release command ended.
+type CommandResult struct {
+	Target   Target   `json:"target"`
+	Command  string   `json:"command"`
+	Machine  string   `json:"machine,omitempty"` // ID of the machine it ran on
+	ExitCode int      `json:"exit_code"`
+	Took     Duration `json:"took"`
+	Log      []string `json:"log,omitempty"` // its last lines
 }
 
 // A TargetStatus is one target of an environment.
 type TargetStatus struct {
-	Target   Target          `json:"target"`
-	FlyApp   string          `json:"fly_app"`
-	URL      string          `json:"url,omitempty"`
-	Image    Image           `json:"image,omitempty"`
-	Changed  bool            `json:"changed"` // the plan does something to it
-	Machines []MachineStatus `json:"machines"`
+	Target  Target `json:"target"`
+	FlyApp  string `json:"fly_app"`
+	URL     string `json:"url,omitempty"`
+	Image   Image  `json:"image,omitempty"`
+	Changed bool   `json:"changed"` // the plan does something to it
+	// FlyRelease is the number of Fly's own record: what flyctl releases shows.
+	FlyRelease int             `json:"fly_release,omitempty"`
+	Machines   []MachineStatus `json:"machines"`
 }
 
 // Progress is how far a machine is.

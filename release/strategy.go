@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -53,14 +54,55 @@ func (spec Spec) waves(state State) ([]Wave, error) {
 		last = merge(last, Plan{Waves: w}.Last().Waves)
 	}
 	stop, destroy := spec.removed(groups, state)
-	return slices.Concat(first, stop, merge(last, destroy)), nil
+	all := slices.Concat(first, stop, merge(last, destroy))
+	if len(all) == 0 || spec.Command == nil {
+		return all, nil
+	}
+	return slices.Concat(spec.run(), all), nil
+}
+
+// run is the wave of the release command: before anything else.
+func (spec Spec) run() []Wave {
+	s := spec.bare(Run, "", ReleaseCommandGroup)
+	s.Region, s.After, s.To, s.Wait, s.Command = spec.Command.Region, spec.Command.Config, spec.Image, spec.Command.Timeout, spec.Command.Run
+	return wave("run release command", []Step{s}, 1)
 }
 
 // group orders the steps of one group. The waves of every group begin with
 // those that can be taken back.
 func (spec Spec) group(g GroupSpec, state State) ([]Wave, error) {
-	var stale []Machine
-	exists := false
+	stale, replace, exists, err := spec.stale(g, state)
+	if err != nil {
+		return nil, err
+	}
+	if !exists {
+		return spec.begin(g), nil
+	}
+	running := count(state.Machines, func(m Machine) bool { return m.Group == g.Name && m.Running() })
+	atOnce := spec.atOnce(running)
+	switch spec.Strategy {
+	case BlueGreen:
+		if all := append(stale, replace...); len(all) > 0 || spec.halfSwitched(g, state) {
+			return spec.switchOver(g, all, state, greenAtOnce), nil
+		}
+		return nil, nil
+	case Immediate:
+		atOnce = len(stale)
+	case Canary:
+		i := slices.IndexFunc(stale, Machine.Running)
+		if i < 0 || len(stale)+len(replace) == 1 {
+			break
+		}
+		canary := spec.inPlace(g, stale[i:i+1], 1)
+		canary[0].Title, canary[0].Settle, canary[0].Watch = "canary", spec.Canary, spec.Canary > 0
+		return slices.Concat(canary, spec.inPlace(g, slices.Concat(stale[:i], stale[i+1:]), atOnce), spec.switchOver(g, replace, state, atOnce)), nil
+	}
+	return slices.Concat(spec.inPlace(g, stale, atOnce), spec.switchOver(g, replace, state, atOnce)), nil
+}
+
+// stale are the machines of a group that are not what they should be: those
+// that can be updated, and those that another must replace.
+func (spec Spec) stale(g GroupSpec, state State) (stale, replace []Machine, exists bool, err error) {
 	for _, m := range state.Machines {
 		if m.Group != g.Name {
 			continue
@@ -68,44 +110,25 @@ func (spec Spec) group(g GroupSpec, state State) ([]Wave, error) {
 		exists = true
 		want, ok := g.Machines[m.ID]
 		if !ok {
-			return nil, fmt.Errorf("%s: the spec says nothing of machine %s", spec.Target, m.ID)
+			return nil, nil, true, fmt.Errorf("%s: the spec says nothing of machine %s", spec.Target, m.ID)
 		}
-		if !SameConfig(m.Config, want) || m.Image.Digest() != spec.Image.Digest() {
+		switch _, can := g.Replace[m.ID]; {
+		case can:
+			replace = append(replace, m)
+		case !SameConfig(m.Config, want) || m.Image.Digest() != spec.Image.Digest() || len(state.Staged(m)) > 0:
 			stale = append(stale, m)
 		}
 	}
-	if !exists {
-		return spec.begin(g, state), nil
-	}
-	if len(stale) == 0 && !spec.halfSwitched(g, state) {
-		return nil, nil
-	}
-	running := count(state.Machines, func(m Machine) bool { return m.Group == g.Name && m.Running() })
-	atOnce := spec.atOnce(running)
-	switch spec.Strategy {
-	case BlueGreen:
-		return spec.switchOver(g, stale, state), nil
-	case Immediate:
-		return spec.inPlace(g, stale, len(stale)), nil
-	case Canary:
-		i := slices.IndexFunc(stale, Machine.Running)
-		if i < 0 || len(stale) == 1 {
-			return spec.inPlace(g, stale, atOnce), nil
-		}
-		canary := spec.inPlace(g, stale[i:i+1], 1)
-		canary[0].Title, canary[0].Settle = "canary", spec.Canary
-		return append(canary, spec.inPlace(g, slices.Concat(stale[:i], stale[i+1:]), atOnce)...), nil
-	}
-	return spec.inPlace(g, stale, atOnce), nil
+	return stale, replace, exists, nil
 }
 
 // begin creates the machines of a group that has none.
-func (spec Spec) begin(g GroupSpec, state State) []Wave {
+func (spec Spec) begin(g GroupSpec) []Wave {
 	var first, standby []Step
 	for i, n := range g.New {
-		s := spec.create(g.Name, n.Region, n.Config, fmt.Sprint(i), state)
+		s := spec.create(g, n.Region, n.Config, fmt.Sprint(i))
 		if n.Standby && len(first) > 0 {
-			s.Idle, s.StandbyFor = true, first[0].Machine
+			s.Idle, s.StandbyFor, s.MachineChecks = true, first[0].Machine, nil
 			standby = append(standby, s)
 			continue
 		}
@@ -123,6 +146,7 @@ func (spec Spec) inPlace(g GroupSpec, stale []Machine, atOnce int) []Wave {
 		s := spec.step(Update, m)
 		s.Before, s.After, s.From, s.To = m.Config, g.Machines[m.ID], m.Image, spec.Image
 		if m.Running() {
+			s.MachineChecks = g.MachineChecks
 			warm = append(warm, s)
 		} else {
 			cold = append(cold, s)
@@ -131,39 +155,65 @@ func (spec Spec) inPlace(g GroupSpec, stale []Machine, atOnce int) []Wave {
 	return merge(wave("update", warm, atOnce), wave("update", cold, coldAtOnce))
 }
 
-// switchOver makes a green machine beside each stale one and moves the traffic
+// switchOver makes a green machine beside each blue one and moves the traffic
 // over. Blue is cordoned but runs until the new is baked: the way back is to
-// uncordon it.
-func (spec Spec) switchOver(g GroupSpec, stale []Machine, state State) []Wave {
-	var create, show, hide, destroy []Step
-	for _, m := range stale {
-		green := spec.create(g.Name, m.Region, g.Machines[m.ID], m.ID[max(0, len(m.ID)-6):], state)
-		green.Idle, green.Hidden = !m.Running(), true
+// uncordon it. One that another must replace is stopped as well, and one on a
+// host that can't be reached is left to be destroyed.
+func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce int) []Wave {
+	names := map[string]string{}
+	for _, m := range blues {
+		names[m.ID] = spec.green(g, m).Machine
+	}
+	var create, standby, show, hide, stop, destroy []Step
+	for _, m := range blues {
+		green := spec.green(g, m)
+		primary, follows := names[standsBy(m.Config)]
 		have, exists := state.Machine(green.Machine)
-		if !exists {
+		switch {
+		case exists:
+		case follows:
+			green.StandbyFor = primary
+			standby = append(standby, green)
+		default:
 			create = append(create, green)
 		}
 		if !exists || have.Cordoned {
 			show = append(show, spec.bare(Uncordon, green.Machine, g.Name))
 		}
-		if !m.Cordoned {
+		if !m.Cordoned && m.Host == "" {
 			hide = append(hide, spec.step(Cordon, m))
+		}
+		if _, replaced := g.Replace[m.ID]; replaced && m.Running() && m.Host == "" {
+			stop = append(stop, spec.step(Stop, m))
 		}
 		destroy = append(destroy, spec.step(Destroy, m))
 	}
 	for _, m := range state.Machines {
-		stays := !slices.ContainsFunc(stale, func(x Machine) bool { return x.ID == m.ID })
+		stays := !slices.ContainsFunc(blues, func(x Machine) bool { return x.ID == m.ID })
 		shown := slices.ContainsFunc(show, func(s Step) bool { return s.Machine == m.Name })
-		if m.Group == g.Name && stays && !shown && m.Created && m.Cordoned {
+		if m.Group == g.Name && stays && !shown && m.Created && m.Cordoned && spec.Strategy == BlueGreen {
 			show = append(show, spec.bare(Uncordon, m.ID, g.Name))
 		}
 	}
 	return slices.Concat(
-		wave("create green", create, greenAtOnce),
+		wave("create green", create, atOnce),
+		wave("create green standbys", standby, atOnce),
 		settle(wave("uncordon green", show, len(show)), proxySettles),
 		settle(wave("cordon blue", hide, len(hide)), proxySettles),
+		wave("stop what is replaced", stop, coldAtOnce),
 		lasting(wave("destroy blue", destroy, coldAtOnce)),
 	)
+}
+
+// green is the machine that stands in for m: in its region, and running if it
+// does. One on a host that can't be reached counts as running.
+func (spec Spec) green(g GroupSpec, m Machine) Step {
+	s := spec.create(g, m.Region, g.Machines[m.ID], m.ID[max(0, len(m.ID)-6):])
+	s.Idle, s.Hidden = !m.Running() && m.Host == "", true
+	if s.Idle {
+		s.MachineChecks = nil
+	}
+	return s
 }
 
 // halfSwitched says whether a bluegreen was cut when only its uncordoning was
@@ -203,11 +253,39 @@ func (spec Spec) bare(v Verb, machine, group string) Step {
 // create is a step for a new machine. Its name follows from what it will run
 // and from which machine it stands in for, so that the same create, planned or
 // sent twice, is recognised.
-func (spec Spec) create(group, region string, config json.RawMessage, which string, state State) Step {
-	s := spec.bare(Create, "", group)
-	s.Region, s.After, s.To = region, config, spec.Image
-	s.Machine = fmt.Sprintf("%s-%s-%s", group, hash([]any{spec.Target, spec.Image, config})[:8], which)
+func (spec Spec) create(g GroupSpec, region string, config json.RawMessage, which string) Step {
+	s := spec.bare(Create, "", g.Name)
+	s.Region, s.After, s.To, s.Volume, s.MachineChecks = region, config, spec.Image, g.Volume, g.MachineChecks
+	s.Machine = fmt.Sprintf("%s-%s-%s", g.Name, hash([]any{spec.Target, spec.Image, config})[:8], which)
 	return s
+}
+
+// notes are what a person should know of the way from state before saying yes.
+func (spec Spec) notes(state State, waves []Wave) (notes []string) {
+	if note := state.stagedNote(); note != "" {
+		notes = append(notes, note)
+	}
+	if spec.Command != nil {
+		notes = append(notes, fmt.Sprintf("runs %q first; what that changes, a rollback can't take back", spec.Command.Run))
+	}
+	for _, g := range spec.Groups {
+		for _, id := range sortedKeys(g.Replace) {
+			notes = append(notes, fmt.Sprintf("machine %s is replaced: %s", id, g.Replace[id]))
+		}
+	}
+	need := map[string]int{}
+	for _, s := range (Plan{Waves: waves}).Steps() {
+		if s.Verb == Create && s.Volume != nil {
+			need[s.Volume.Name]++
+		}
+	}
+	for _, name := range sortedKeys(need) {
+		notes = append(notes, fmt.Sprintf("takes %d volume(s) %s; those that have to be made stay after a rollback", need[name], name))
+	}
+	if len(state.Foreign) > 0 {
+		notes = append(notes, "leaves alone what no release made: "+strings.Join(state.Foreign, ", "))
+	}
+	return notes
 }
 
 // atOnce is how many of running machines may be down at the same time: 1 or more.

@@ -53,34 +53,53 @@ func (r *roller) carryOut(ctx workflow.Context, wave release.Wave, strict bool) 
 // apply carries out one step.
 func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 	r.begun = true
+	r.ranCommand = r.ranCommand || step.Verb == release.Run
 	r.machine(ctx, step, release.Doing)
-	var after release.Machine
+	var after activities.StepResult
 	err := workflow.ExecuteActivity(
-		waiting(ctx, step.String(), time.Duration(step.Wait)), act.ApplyStep,
-		activities.StepInput{Step: step, Stamp: r.stamp()},
+		waiting(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
+		activities.StepInput{
+			Step: step, Stamp: r.stamp(step), Holder: r.holder(), Nonce: r.nonce(step), Secrets: r.opened.Secrets[step.FlyApp], Again: r.again,
+		},
 	).Get(ctx, &after)
+	r.ran(step, after, err)
 	if err != nil {
 		r.machine(ctx, step, release.Failed)
 		return err
 	}
-	r.done(ctx, step, after)
+	r.done(ctx, step, after.Machine)
 	return nil
 }
 
-// settle gives what a wave changed time to be seen.
-func (r *roller) settle(ctx workflow.Context, wave release.Wave) error {
-	if wave.Settle <= 0 {
+// ran keeps how a release command ended.
+func (r *roller) ran(step release.Step, after activities.StepResult, err error) {
+	if step.Verb != release.Run {
+		return
+	}
+	commands := &r.status.Environments[0].Commands
+	var f release.Failure
+	if after.Ran != nil {
+		*commands = append(*commands, *after.Ran)
+	} else if failed := applicationError(err); failed != nil && failed.HasDetails() && failed.Details(&f) == nil && f.ExitCode != nil {
+		*commands = append(*commands, release.CommandResult{Target: step.Target, Command: step.Command, Machine: f.Machine, ExitCode: *f.ExitCode, Log: f.Log})
+	}
+}
+
+// settle gives what a wave changed time to be seen, or watches it meanwhile.
+func (r *roller) settle(ctx workflow.Context, plan release.Plan, i int) error {
+	wave := plan.Waves[i]
+	switch {
+	case wave.Settle <= 0:
 		return nil
+	case wave.Watch:
+		return r.look(ctx, release.Baking, plan.Until(i), activities.VerifyInput{For: wave.Settle})
 	}
 	return workflow.NewTimerWithOptions(ctx, time.Duration(wave.Settle), workflow.TimerOptions{
 		Summary: wave.Title + ": settle",
 	}).Get(ctx, nil)
 }
 
-// stamp says, on every machine that is changed, by which release it was.
-func (r *roller) stamp() map[string]string {
-	return map[string]string{
-		release.MetaRelease:  r.in.Release,
-		release.MetaRevision: r.in.Revision.Commit,
-	}
-}
+// isOver says whether the wave was carried out, and over that it was.
+func (r *roller) isOver(plan release.Plan, i int) bool { return r.waves[plan.Waves[i].Last] > i }
+
+func (r *roller) over(plan release.Plan, i int) { r.waves[plan.Waves[i].Last] = i + 1 }

@@ -37,6 +37,7 @@ func TestRelease(t *testing.T) {
 		faults  []flysim.Fault
 		before  func(*scenario) // once v1 runs
 		answer  func(*scenario) // at the gate; nil approves
+		held    release.Choice  // what a person says when it is held; "": nobody is there
 		outcome release.Outcome
 		cause   string // part of it
 		staging string // what runs there at the end; "" is v2
@@ -83,13 +84,13 @@ func TestRelease(t *testing.T) {
 			faults:  []flysim.Fault{{Route: update, App: api, Times: 1, After: true, Drop: true}},
 			outcome: release.Promoted, runs: "v2",
 		},
-		"a lease is lost": {
+		"somebody clears a lease": {
 			faults:  []flysim.Fault{{Route: update, App: api, Times: 1, Effect: flysim.LeaseLost}},
-			outcome: release.Promoted, runs: "v2",
+			outcome: release.RolledBack, cause: "lost its lease: somebody cleared it", runs: "v1",
 		},
-		"somebody holds a lease for a while": {
+		"somebody takes a lease": {
 			faults:  []flysim.Fault{{Route: update, App: api, Times: 1, Effect: flysim.LeaseStolen, For: 40 * time.Second}},
-			outcome: release.Promoted, runs: "v2",
+			outcome: release.RolledBack, cause: "is a flyctl deploy under way?", runs: "v1",
 		},
 		"Fly asks to slow down": {
 			faults:  []flysim.Fault{{Route: update, App: api, Times: 2, Status: 429}},
@@ -204,7 +205,8 @@ func TestRelease(t *testing.T) {
 				s.approve()
 				s.env.RegisterDelayedCallback(func() { touch(s, web) }, 2*time.Second)
 			},
-			outcome: release.RolledBack, cause: "changed by somebody else",
+			held:    release.GoBack,
+			outcome: release.RolledBack, cause: "changed by somebody else", runs: "v1",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -228,6 +230,9 @@ func TestRelease(t *testing.T) {
 					answer = func() { tc.answer(s) }
 				}
 				s.whenAsked(answer)
+				if tc.held != "" {
+					s.answerWhenHeld(tc.held)
+				}
 				rep := s.run()
 
 				if rep.Outcome != tc.outcome {
@@ -464,6 +469,11 @@ func TestUnknownIsHeld(t *testing.T) {
 
 // answerWhenHeld clears all trouble and answers, once the rollout is held.
 func (s *scenario) answerWhenHeld(choice release.Choice) {
+	s.answerWhenHeldAfter(choice, func() {})
+}
+
+// answerWhenHeldAfter does something about it first.
+func (s *scenario) answerWhenHeldAfter(choice release.Choice, first func()) {
 	s.mayBeHeld = true
 	id := release.RolloutID("shop", "production")
 	var look func()
@@ -475,6 +485,7 @@ func (s *scenario) answerWhenHeld(choice release.Choice) {
 				s.t.Error("held, and nobody is told which machines are what")
 			}
 			s.sim.ClearFaults()
+			first()
 			if err := s.env.SignalWorkflowByID(id, release.AnswerSignal, release.Answer{Choice: choice, By: "dora"}); err != nil {
 				s.t.Error(err)
 			}

@@ -220,7 +220,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 		r.status.Rollout = id
 		r.enter(ctx, release.RollingOut, env.Name)
 		child := workflow.ExecuteChildWorkflow(r.alone(ctx, env, id), Rollout, release.RolloutRequest{
-			Project: r.req.Project, Release: r.status.ID, Revision: r.req.Revision, Plan: plan, Bake: env.Bake, By: r.req.By,
+			Project: r.req.Project, Release: r.status.ID, Revision: r.req.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
 		})
 		var run workflow.Execution
 		err := child.GetChildWorkflowExecution().Get(ctx, &run)
@@ -253,7 +253,7 @@ func (r *releaser) adopt(report release.Report, env release.Environment, run str
 	e := r.status.EnvironmentStatus(env.Name)
 	e.Outcome, e.Plan, e.Rollout, e.Run = report.Outcome, report.Plan.Hash, report.ID, run
 	if in := report.EnvironmentStatus(env.Name); in != nil {
-		e.Targets, e.Verdicts = in.Targets, in.Verdicts
+		e.Targets, e.Verdicts, e.Commands = in.Targets, in.Verdicts, in.Commands
 	}
 	r.status.Notes = append(r.status.Notes, report.Notes...)
 	r.status.Spans = append(r.status.Spans[:len(r.status.Spans)-1], report.Spans...)

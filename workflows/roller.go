@@ -23,10 +23,19 @@ type roller struct {
 	baselines []release.Baseline
 	begun     bool // a step was
 	answer    *release.Answer
+
+	leases leases
+	opened activities.Opened
+	// waves counts those carried out: of the first part of the plan, and of the
+	// last (true).
+	waves      map[bool]int
+	again      int  // how often a person said to retry the way forward
+	ranCommand bool // a release command was started
+	overwrite  bool // a restore overwrites what others changed
 }
 
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {
-	r := &roller{in: in, chronicle: newChronicle(ctx, release.Status{
+	r := &roller{in: in, waves: map[bool]int{}, chronicle: newChronicle(ctx, release.Status{
 		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan,
 		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash}},
 	})}
@@ -58,9 +67,19 @@ func (r *roller) remember(states []release.State) {
 	r.status.Environments[0].Targets = targetsOf(r.in.Plan, states)
 }
 
-// aims are what every target should be once plan is carried out.
+// aims are what every target should be once plan is carried out. A machine that
+// was not well before, and that plan does not touch, need not be well after it.
 func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
+	touched := map[string]bool{}
+	for _, s := range plan.Steps() {
+		touched[s.Machine] = true
+	}
 	for _, goal := range plan.Goal(r.states) {
+		for i, m := range goal.Machines {
+			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() {
+				goal.Machines[i].State = ""
+			}
+		}
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
 				aims = append(aims, activities.Aim{Goal: goal, Probe: t.Probe})
@@ -72,7 +91,7 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 
 // verify looks until it is sure that every target is what the plan wants.
 func (r *roller) verify(ctx workflow.Context) error {
-	return r.look(ctx, release.Verifying, activities.VerifyInput{Within: release.Duration(proxyLearns)})
+	return r.look(ctx, release.Verifying, r.in.Plan.First(), activities.VerifyInput{Within: release.Duration(proxyLearns)})
 }
 
 // bake goes on looking, under traffic.
@@ -80,12 +99,13 @@ func (r *roller) bake(ctx workflow.Context) error {
 	if r.in.Bake <= 0 {
 		return nil
 	}
-	return r.look(ctx, release.Baking, activities.VerifyInput{For: r.in.Bake})
+	return r.look(ctx, release.Baking, r.in.Plan.First(), activities.VerifyInput{For: r.in.Bake})
 }
 
-// look verifies for as long as asked. What is unknown is a person's to decide.
-func (r *roller) look(ctx workflow.Context, phase release.Phase, in activities.VerifyInput) error {
-	in.Aims = r.aims(r.in.Plan.First())
+// look verifies that plan was carried out, for as long as asked. What is unknown
+// is a person's to decide.
+func (r *roller) look(ctx workflow.Context, phase release.Phase, plan release.Plan, in activities.VerifyInput) error {
+	in.Aims = r.aims(plan)
 	for {
 		r.enter(ctx, phase)
 		verdicts, err := r.verdicts(ctx, in)
@@ -164,9 +184,11 @@ func (r *roller) cleanUp(ctx workflow.Context, plan release.Plan) error {
 }
 
 func (r *roller) planRestore(ctx workflow.Context) (back activities.Restoration, err error) {
-	err = workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, activities.RestoreInput{
-		Environment: r.in.Plan.Environment, Baselines: r.baselines,
-	}).Get(ctx, &back)
+	in := activities.RestoreInput{Environment: r.in.Plan.Environment, Baselines: r.baselines}
+	if !r.overwrite {
+		in.Goals = r.in.Plan.Goal(r.states)
+	}
+	err = workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, in).Get(ctx, &back)
 	return back, err
 }
 
@@ -186,10 +208,26 @@ func (r *roller) mustBeBack(ctx workflow.Context) error {
 		return &unhealthy{release.RollingBack, verdicts}
 	}
 	r.status.Notes = append(r.status.Notes, now.Recreated...)
+	r.status.Notes = append(r.status.Notes, r.irreparable(now.States)...)
 	for _, d := range now.Differences {
 		r.note("not touched: %s", d)
 	}
 	return nil
+}
+
+// irreparable is what a rollback can't bring back, a sentence each.
+func (r *roller) irreparable(now []release.State) (notes []string) {
+	changed := func(t release.Target) bool {
+		return slices.ContainsFunc(r.in.Plan.Targets, func(p release.TargetPlan) bool { return p.Target == t && p.Changed })
+	}
+	notes = release.SecretsKept(r.baselines, now, changed)
+	for _, c := range r.status.Environments[0].Commands {
+		notes = append(notes, fmt.Sprintf("the release command of %s ran (%s, exit code %d): what it changed in a database is not taken back", c.Target, c.Command, c.ExitCode))
+	}
+	if len(notes) == 0 && r.ranCommand {
+		notes = append(notes, "a release command was started: what it changed in a database is not taken back")
+	}
+	return append(notes, release.VolumesMade(r.baselines, now)...)
 }
 
 // asBefore is what every target should be once its baseline is back: on its
@@ -358,6 +396,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	defer done()
 	r.fail(cause)
 	r.status.Environments[0].Outcome = outcome
+	closed := r.letGo(ctx, outcome, cause)
 	var after []release.Baseline
 	if outcome == release.Promoted {
 		states, err := r.observe(ctx)
@@ -367,6 +406,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 		after = r.in.Plan.Baselines(states)
 		r.seen(states)
 	}
+	closed()
 	report, err := r.close(ctx, outcome)
 	if report != nil {
 		report.Before, report.After = r.baselines, after

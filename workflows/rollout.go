@@ -19,6 +19,9 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err != nil {
 		return nil, err
 	}
+	if err := r.lease(ctx); err != nil { // others keep out
+		return r.stop(ctx, err)
+	}
 	states, err := r.observe(ctx)
 	if err != nil {
 		return r.stop(ctx, err)
@@ -27,15 +30,17 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 		return r.stale(ctx, why)
 	}
 	r.remember(states) // the baseline: what a rollback restores
-
-	if err := r.execute(ctx, in.Plan.First()); err != nil {
-		return r.rollback(ctx, err)
+	if err := r.open(ctx); err != nil {
+		return r.stop(ctx, err)
 	}
-	if err := r.verify(ctx); err != nil {
-		return r.rollback(ctx, err)
-	}
-	if err := r.bake(ctx); err != nil {
-		return r.rollback(ctx, err)
+	for {
+		err := r.forward(ctx)
+		if err == nil {
+			break
+		}
+		if err := r.consider(ctx, err); err != nil {
+			return r.rollback(ctx, err)
+		}
 	}
 	// What can't be taken back comes last: the new is good, so a failure here
 	// asks a person instead of going back.
@@ -45,16 +50,35 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	return r.finish(ctx, release.Promoted, nil)
 }
 
+// forward carries out what can be taken back, and looks whether the new is good.
+// It ends when the leases are lost.
+func (r *roller) forward(ctx workflow.Context) error {
+	ctx, done := r.whileLeased(ctx)
+	defer done()
+	if err := r.execute(ctx, r.in.Plan.First()); err != nil {
+		return r.orLost(err)
+	}
+	if err := r.verify(ctx); err != nil {
+		return r.orLost(err)
+	}
+	return r.orLost(r.bake(ctx))
+}
+
 // execute is the only code that changes machines. Forward, back, canary,
 // bluegreen: they differ in the plan, not here. It stops at the first failure.
+// Carried out again, it goes on with the wave that failed.
 func (r *roller) execute(ctx workflow.Context, plan release.Plan) error {
 	for i, wave := range plan.Waves {
+		if r.isOver(plan, i) {
+			continue
+		}
 		if err := r.carryOut(ctx, wave, true); err != nil {
 			return fmt.Errorf("wave %d of %d (%s): %w", i+1, len(plan.Waves), wave.Title, err)
 		}
-		if err := r.settle(ctx, wave); err != nil {
+		if err := r.settle(ctx, plan, i); err != nil {
 			return err
 		}
+		r.over(plan, i)
 	}
 	return nil
 }
@@ -76,7 +100,10 @@ func (r *roller) rollback(ctx workflow.Context, cause error) (*release.Report, e
 		if err == nil {
 			return r.finish(ctx, release.RolledBack, cause)
 		}
-		if err := r.hold(ctx, fmt.Errorf("the baseline could not be brought back: %w", err), release.Retry, release.Keep, release.Abandon); err != nil {
+		err = r.hold(ctx, fmt.Errorf("the baseline could not be brought back: %w", err), release.Retry, release.GoBack, release.Keep, release.Abandon)
+		if errors.Is(err, errGoBack) {
+			r.overwrite = true // also what others changed: a person said so
+		} else if err != nil {
 			return r.giveUp(ctx, errors.Join(cause, err))
 		}
 	}

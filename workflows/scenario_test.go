@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
 	sdklog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -51,26 +52,39 @@ type repo struct {
 	gate     string
 	test     string
 	maxDown  string
+	// What follows goes into the fly.toml of every app, or of one only: lines
+	// of [deploy], of [http_service], and sections; and lines of production in
+	// release.toml.
+	deploy, service, toml, only, env string
 }
 
 func (r repo) files() fstest.MapFS {
 	toml := func(app, env string) *fstest.MapFile {
+		deploy, service, toml := r.deploy, r.service, r.toml
+		if r.only != "" && r.only != app {
+			deploy, service, toml = "", "", ""
+		}
+		more, checks, _ := strings.Cut(service, "[[")
+		if checks != "" {
+			toml += "[[" + checks
+		}
 		return &fstest.MapFile{Data: []byte(fmt.Sprintf(`app = "shop-%s-%s"
 primary_region = "ams"
 [deploy]
 strategy = %q
 max_unavailable = %s
 wait_timeout = "1m"
-[env]
+%s[env]
 LEVEL = %q
 [http_service]
 internal_port = 8080
+%s
 [[http_service.checks]]
 path = "/health"
 interval = "5s"
 timeout = "2s"
 grace_period = "1s"
-`, env, app, cmpOr(r.strategy, "rolling"), cmpOr(r.maxDown, "0.33"), env))}
+%s`, env, app, cmpOr(r.strategy, "rolling"), cmpOr(r.maxDown, "0.33"), deploy, env, more, toml))}
 	}
 	return fstest.MapFS{
 		"api/main.go": {Data: []byte("package main")},
@@ -88,6 +102,7 @@ needs = ["api"]
 [environments.production]
 after = "staging"
 bake = "4m"
+` + r.env + `
 gate = ` + cmpOr(r.gate, `{ approvals = 1, timeout = "24h" }`) + "\n")},
 		"infra/fly/api/staging/fly.toml":    toml("api", "staging"),
 		"infra/fly/api/production/fly.toml": toml("api", "production"),
@@ -208,6 +223,26 @@ func (*oneClock) InterceptWorkflow(ctx workflow.Context, next interceptor.Workfl
 	return in
 }
 
+// InterceptActivity undoes a third: an activity that is canceled hears that it is
+// not found, and would be tried again after its workflow.
+func (*oneClock) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &endingActivity{}
+	in.Next = next
+	return in
+}
+
+type endingActivity struct {
+	interceptor.ActivityInboundInterceptorBase
+}
+
+func (a *endingActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	result, err := a.Next.ExecuteActivity(ctx, in)
+	if ctx.Err() != nil && err != nil {
+		return nil, temporal.NewCanceledError()
+	}
+	return result, err
+}
+
 type oneClockWorkflow struct {
 	interceptor.WorkflowInboundInterceptorBase
 }
@@ -246,7 +281,9 @@ func (w *oneClockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor
 // earlier release left it.
 func (s *scenario) runs(version string) {
 	s.t.Helper()
-	first := newScenario(s.t, repo{gate: `{ approvals = 1, timeout = "24h" }`})
+	before := s.act.Git.(repo)
+	before.test, before.gate = "", ""
+	first := newScenario(s.t, before)
 	first.sim, first.act.Fly, first.act.Edge = s.sim, s.act.Fly, s.act.Edge
 	first.req.Revision = revision(version)
 	first.whenAsked(func() { first.approve() })
@@ -347,6 +384,7 @@ func (s *scenario) run() release.Report {
 func (s *scenario) runErr() (rep release.Report, err error) {
 	s.t.Helper()
 	s.env.ExecuteWorkflow(workflows.Release, s.req)
+	time.Sleep(90 * time.Second) // what was canceled and not waited for finds out at its next heartbeat
 	if !s.env.IsWorkflowCompleted() {
 		s.t.Fatal("the release never ended")
 	}

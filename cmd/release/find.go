@@ -12,11 +12,11 @@ import (
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/converter"
 
 	"github.com/microbima/release/git"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
 )
 
 // memoRequest is the memo that holds a release's request.
@@ -148,7 +148,7 @@ func (s *server) entries(ctx context.Context, query string, limit int) ([]view.E
 func entry(info *workflowpb.WorkflowExecutionInfo) view.Entry {
 	attr := func(name string) (value string) {
 		if p, ok := info.GetSearchAttributes().GetIndexedFields()[name]; ok {
-			_ = converter.GetDefaultDataConverter().FromPayload(p, &value) // not text: not known
+			_ = worker.DataConverter().FromPayload(p, &value) // not text: not known
 		}
 		return value
 	}
@@ -172,7 +172,7 @@ func entry(info *workflowpb.WorkflowExecutionInfo) view.Entry {
 // requestOf is the request that a release was started with, from its memo.
 func requestOf(info *workflowpb.WorkflowExecutionInfo) (r release.Request) {
 	if p, ok := info.GetMemo().GetFields()[memoRequest]; ok {
-		_ = converter.GetDefaultDataConverter().FromPayload(p, &r) // another program's: not known
+		_ = worker.DataConverter().FromPayload(p, &r) // another program's: not known
 	}
 	return r
 }

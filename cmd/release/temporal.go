@@ -16,6 +16,8 @@ import (
 	"go.temporal.io/sdk/contrib/envconfig"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
+
+	"github.com/microbima/release/worker"
 )
 
 const (
@@ -53,6 +55,7 @@ func (e *env) temporalOptions() (client.Options, error) {
 	options.Identity = "release@" + cmp.Or(e.getenv("USER"), "unknown")
 	options.Logger = log.NewStructuredLogger(cmp.Or(e.logger, slog.New(slog.DiscardHandler)))
 	options.ConnectionOptions.GetSystemInfoTimeout = dialLimit
+	options.DataConverter = worker.DataConverter()
 	return options, nil
 }
 

@@ -1,0 +1,266 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/release"
+)
+
+// Images is what activities need of registries. *image.Keeper has it.
+type Images interface {
+	// Keep sees to it that the registry does not throw an image away.
+	Keep(ctx context.Context, ref release.Image) error
+}
+
+// OpenInput is what a rollout is about to change.
+type OpenInput struct {
+	Targets []release.TargetPlan `json:"targets"`          // those that change
+	Images  []release.Image      `json:"images,omitempty"` // what runs now, and may have to run again
+}
+
+// Opened is what Fly was told of a rollout, by Fly app.
+type Opened struct {
+	Releases  map[string]FlyRelease `json:"releases,omitempty"`
+	Secrets   map[string]uint64     `json:"secrets,omitempty"`   // versions of the secrets that machines must see
+	Addresses map[string][]string   `json:"addresses,omitempty"` // IP addresses that were asked for
+	Notes     []string              `json:"notes,omitempty"`
+}
+
+// A FlyRelease is Fly's own record of a rollout of one target.
+type FlyRelease struct {
+	ID      string `json:"id"`
+	Version int    `json:"version"`
+}
+
+// OpenRollout tells Fly that a rollout begins: a Fly release for each target,
+// running; the IP addresses that a first rollout needs; tags that keep what runs
+// now in its registry. It is safe to call again. What Fly does not let this
+// token do, or does not have, is noted: none of it keeps machines from being
+// changed.
+func (a *Activities) OpenRollout(ctx context.Context, in OpenInput) (Opened, error) {
+	defer beat(ctx)()
+	opened := make([]Opened, len(in.Targets))
+	g, all := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, t := range in.Targets {
+		g.Go(func() error { return a.open(all, t, &opened[i]) })
+	}
+	notes := make([]string, len(in.Images))
+	for i, ref := range in.Images {
+		g.Go(func() error { notes[i] = a.keep(all, ref); return nil })
+	}
+	if err := g.Wait(); err != nil {
+		return Opened{}, classify(err)
+	}
+	out := Opened{Releases: map[string]FlyRelease{}, Secrets: map[string]uint64{}, Addresses: map[string][]string{}}
+	for i, t := range in.Targets {
+		o := opened[i]
+		if r, ok := o.Releases[t.FlyApp]; ok {
+			out.Releases[t.FlyApp] = r
+		}
+		if v := o.Secrets[t.FlyApp]; v > 0 {
+			out.Secrets[t.FlyApp] = v
+		}
+		if ips := o.Addresses[t.FlyApp]; len(ips) > 0 {
+			out.Addresses[t.FlyApp] = ips
+		}
+		out.Notes = append(out.Notes, o.Notes...)
+	}
+	for _, note := range notes {
+		if note != "" {
+			out.Notes = append(out.Notes, note)
+		}
+	}
+	return out, nil
+}
+
+func (a *Activities) open(ctx context.Context, t release.TargetPlan, out *Opened) error {
+	g, ctx := errgroup.WithContext(ctx)
+	var notes [3]string
+	g.Go(func() error {
+		r, err := a.record(ctx, t)
+		if forbidden(err) {
+			notes[0] = fmt.Sprintf("no Fly release of %s is on record: %v", t.Target, err)
+			return nil
+		}
+		out.Releases = map[string]FlyRelease{t.FlyApp: r}
+		return err
+	})
+	g.Go(func() error {
+		version, err := a.Fly.SecretsVersion(ctx, t.FlyApp)
+		if forbidden(err) {
+			notes[1] = fmt.Sprintf("the version of the secrets of %s could not be read: %v", t.Target, err)
+			return nil
+		}
+		out.Secrets = map[string]uint64{t.FlyApp: version}
+		return err
+	})
+	g.Go(func() error {
+		ips, err := a.assign(ctx, t)
+		if forbidden(err) {
+			notes[2] = fmt.Sprintf("%s has no IP address, and got none: %v; get one with: fly ips allocate-v6 -a %s", t.Target, err, t.FlyApp)
+			return nil
+		}
+		out.Addresses = map[string][]string{t.FlyApp: ips}
+		return err
+	})
+	err := g.Wait()
+	for _, note := range notes {
+		if note != "" {
+			out.Notes = append(out.Notes, note)
+		}
+	}
+	return err
+}
+
+// forbidden says whether Fly refused a request for good.
+func forbidden(err error) bool {
+	return errors.Is(err, fly.ErrUnauthorized) || errors.Is(err, fly.ErrNotFound) || errors.Is(err, fly.ErrInvalid)
+}
+
+// record makes the target's Fly release and says that it runs. A Fly release
+// that an earlier attempt made is recognised: the newest, of that image, not
+// over, and made since this was asked for. The leases keep others from making
+// one meanwhile.
+func (a *Activities) record(ctx context.Context, t release.TargetPlan) (FlyRelease, error) {
+	var r fly.FlyRelease
+	info := activity.GetInfo(ctx)
+	if info.Attempt > 1 {
+		have, err := a.Fly.Releases(ctx, t.FlyApp)
+		if err != nil {
+			return FlyRelease{}, err
+		}
+		for _, h := range have {
+			if h.ImageRef == string(t.Image) && h.CreatedAt.After(info.ScheduledTime.Add(-time.Minute)) &&
+				!slices.Contains([]string{"complete", "failed", "interrupted"}, strings.ToLower(h.Status)) {
+				r = h
+				break
+			}
+		}
+	}
+	if r.ID == "" {
+		var err error
+		r, err = a.Fly.CreateRelease(ctx, fly.NewRelease{App: t.FlyApp, Image: string(t.Image), Strategy: string(t.Strategy), Definition: t.Definition})
+		if err != nil {
+			return FlyRelease{}, err
+		}
+	}
+	return FlyRelease{ID: r.ID, Version: r.Version}, a.Fly.UpdateRelease(ctx, r.ID, "running", "")
+}
+
+// assign gets the target the IP addresses that it lacks, once.
+func (a *Activities) assign(ctx context.Context, t release.TargetPlan) (ips []string, err error) {
+	if len(t.Addresses) == 0 {
+		return nil, nil
+	}
+	have, err := a.Fly.Addresses(ctx, t.FlyApp)
+	if err != nil {
+		return nil, err
+	}
+	for _, kind := range t.Addresses {
+		i := slices.IndexFunc(have, func(h fly.Address) bool { return h.Kind() == kind })
+		if i < 0 {
+			ip, err := a.Fly.AssignAddress(ctx, t.FlyApp, kind)
+			if err != nil {
+				return ips, err
+			}
+			have, i = append(have, ip), len(have)
+		}
+		ips = append(ips, have[i].IP)
+	}
+	return ips, nil
+}
+
+// keep sees to it that ref stays in its registry, or says why not.
+func (a *Activities) keep(ctx context.Context, ref release.Image) (note string) {
+	if a.Images == nil || ref.Digest() == "" {
+		return ""
+	}
+	err := a.Images.Keep(ctx, ref)
+	switch {
+	case errors.Is(err, image.ErrNotFound):
+		return fmt.Sprintf("%s runs now and is no longer in its registry: a rollback could not start it on a new host", ref)
+	case err != nil:
+		return fmt.Sprintf("%s runs now, and could not be marked to be kept in its registry: %v", ref, err)
+	}
+	return ""
+}
+
+// CloseInput is how a rollout ended.
+type CloseInput struct {
+	Release  string                `json:"release"`
+	Machines []Leased              `json:"machines,omitempty"`
+	Releases map[string]FlyRelease `json:"releases,omitempty"`
+	Status   string                `json:"status"` // complete, failed, interrupted
+	Error    string                `json:"error,omitempty"`
+	// Commands are the Fly apps in which machines ran a command.
+	Commands []string `json:"commands,omitempty"`
+	// Addresses are IP addresses to be given back.
+	Addresses map[string][]string `json:"addresses,omitempty"`
+}
+
+// CloseRollout leaves nothing behind: it removes the machines that ran commands,
+// says in each Fly release how it ended, gives back addresses that nobody needs
+// now, and then the leases. It is safe to call again.
+func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
+	defer beat(ctx)()
+	var g errgroup.Group
+	g.SetLimit(8)
+	for _, app := range in.Commands {
+		g.Go(func() error { return a.removeCommands(ctx, app, in.Release) })
+	}
+	for _, r := range in.Releases {
+		g.Go(func() error { return a.Fly.UpdateRelease(ctx, r.ID, in.Status, excerpt(in.Error, 2000)) })
+	}
+	for app, ips := range in.Addresses {
+		for _, ip := range ips {
+			g.Go(func() error {
+				if err := a.Fly.ReleaseAddress(ctx, app, ip); !errors.Is(err, fly.ErrNotFound) {
+					return err
+				}
+				return nil
+			})
+		}
+	}
+	g.Go(func() error { return a.giveBack(ctx, in.Machines) })
+	if err := g.Wait(); !forbidden(err) {
+		return err
+	} else {
+		return classify(err)
+	}
+}
+
+// removeCommands destroys the machines on which a release ran commands.
+func (a *Activities) removeCommands(ctx context.Context, app, by string) error {
+	machines, err := a.Fly.Machines(ctx, app)
+	if err != nil {
+		return err
+	}
+	for _, m := range machines {
+		meta := m.Metadata()
+		group := meta["fly_process_group"]
+		if meta[release.MetaRelease] != by || group != release.ReleaseCommandGroup && group != release.MachineCheckGroup {
+			continue
+		}
+		if err := a.Fly.Destroy(ctx, app, m.ID, ""); err != nil && !errors.Is(err, fly.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// isFinal says whether Temporal would not try again after err.
+func isFinal(err error) bool {
+	var app interface{ NonRetryable() bool }
+	return errors.As(err, &app) && app.NonRetryable()
+}

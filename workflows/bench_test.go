@@ -1,0 +1,213 @@
+package workflows_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+
+	commonpb "go.temporal.io/api/common/v1"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/config"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+	"github.com/microbima/release/workflows"
+)
+
+// perMachine is what one machine takes on the simulated Fly: an update, its
+// boot, its checks.
+const perMachine = 3430 * time.Millisecond
+
+// BenchmarkRollout carries one rollout out from its first activity to its last,
+// in virtual time, within Fly's limits: one app, its machines all started, no
+// bake and no settling but the strategy's own. For bluegreen s/rollout is until
+// traffic is on green; ideal is then the last of n creates at Fly's limit.
+func BenchmarkRollout(b *testing.B) {
+	for _, tc := range []struct {
+		name, strategy, maxDown string
+		machines, atOnce        int
+	}{
+		{"rolling/6", "rolling", "0.33", 6, 2},
+		{"rolling/60", "rolling", "0.33", 60, 20},
+		{"rolling-one/60", "rolling", "1", 60, 1},
+		{"bluegreen/20", "bluegreen", "0.33", 20, 20},
+		{"canary/6", "canary", "0.33", 6, 2},
+		{"immediate/60", "immediate", "0.33", 60, 60},
+		{"rolling/1000", "rolling", "0.33", 1000, 330},
+	} {
+		b.Run(tc.name, func(b *testing.B) {
+			var m measured
+			for b.Loop() {
+				m = rollout(b, tc.machines, tc.strategy, tc.maxDown)
+			}
+			ideal := time.Duration(math.Ceil(float64(tc.machines)/float64(tc.atOnce))) * perMachine
+			if tc.strategy == "bluegreen" {
+				ideal = time.Duration(tc.machines-3)*time.Second + perMachine // a create a second after the first 3
+			}
+			n := float64(tc.machines)
+			b.ReportMetric(m.took.Seconds(), "s/rollout")
+			b.ReportMetric(m.took.Seconds()/ideal.Seconds(), "wall/ideal")
+			b.ReportMetric(float64(m.requests), "flyreq")
+			b.ReportMetric(float64(m.requests)/n, "flyreq/machine")
+			b.ReportMetric(float64(m.activities)/n, "activities/machine")
+			// Each activity is three events, and a workflow task of three more
+			// when it ends alone: no history has more.
+			b.ReportMetric(6*float64(m.activities+2)/n, "events/machine")
+			b.ReportMetric(float64(m.payload)/1024, "kB-largest-payload")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// measured is what a rollout took.
+type measured struct {
+	took       time.Duration // until traffic is on the new
+	requests   int
+	activities int
+	payload    int // bytes of the largest value given to Temporal
+}
+
+// rollout carries out a rollout of one app. A bubble of virtual time is for
+// tests only, so it runs one.
+func rollout(b *testing.B, machines int, strategy, maxDown string) (m measured) {
+	b.Helper()
+	ran := false
+	ok := testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{
+		Name: "rollout", F: func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { m, ran = measure(t, machines, strategy, maxDown), true })
+		},
+	}})
+	if !ok || !ran {
+		b.Fatal("the rollout failed")
+	}
+	return m
+}
+
+func measure(t *testing.T, machines int, strategy, maxDown string) (m measured) {
+	s := newScenario(t, repo{})
+	s.act.Fly.(*fly.Client).Unlimited, s.sim.Limits = false, true
+	plan := s.planOf(machines, strategy, maxDown)
+	before := s.sim.Counts()[""]
+	count := &largest{DataConverter: worker.DataConverter()}
+	s.env.SetDataConverter(count)
+	s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name != "clock" {
+			m.activities++
+		}
+	})
+	begun := time.Now()
+	s.env.ExecuteWorkflow(workflows.Rollout, release.RolloutRequest{Project: "shop", Release: "release/shop/1", Revision: revision("v2"), Plan: plan})
+	m.took = time.Since(begun)
+	time.Sleep(90 * time.Second) // what was canceled and not waited for finds out
+	var rep release.Report
+	if err := s.env.GetWorkflowResult(&rep); err != nil || rep.Outcome != release.Promoted {
+		t.Fatal(rep.Outcome, rep.Cause, err)
+	}
+	for _, r := range s.sim.Requests() {
+		if r.Route == "POST /v1/apps/{app}/machines/{id}/uncordon" {
+			m.took = r.At.Sub(begun)
+		}
+	}
+	m.requests, m.payload = s.sim.Counts()[""]-before, int(count.bytes.Load())
+	return m
+}
+
+// planOf puts machines that run v1 into an app, and plans v2.
+func (s *scenario) planOf(machines int, strategy, maxDown string) release.Plan {
+	return s.planner(machines, strategy, maxDown)()
+}
+
+// planner puts the machines there, looks at them, and returns what plans.
+func (s *scenario) planner(machines int, strategy, maxDown string) func() release.Plan {
+	s.t.Helper()
+	files := repo{strategy: strategy, maxDown: maxDown}.files()
+	project, _, err := config.Load(fstest.MapFS(files))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	target := project.Environments[0].Targets[0]
+	image := func(version string) release.Image {
+		return release.Image("registry.fly.io/" + target.FlyApp + "@" + digestOf("api", version))
+	}
+	fresh, err := config.Spec(project, target, image("v1"), release.State{Target: target.Target})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i := range machines {
+		s.sim.Put(target.FlyApp, fly.Machine{ID: fmt.Sprintf("%014x", i+1), Name: fmt.Sprint("m", i), Region: "ams", Config: fresh.Groups[0].New[0].Config})
+	}
+	state, err := activities.Look(s.t.Context(), s.act.Fly, activities.Place{Target: target.Target, FlyApp: target.FlyApp})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return func() release.Plan {
+		spec, err := config.Spec(project, target, image("v2"), state)
+		if err != nil {
+			panic(err)
+		}
+		plan, err := release.NewPlan("staging", commitOf("v2"), []release.Spec{spec}, []release.State{state})
+		if err != nil {
+			panic(err)
+		}
+		return plan.Sealed("run")
+	}
+}
+
+// largest is a converter that remembers the largest payload.
+type largest struct {
+	converter.DataConverter
+	bytes atomic.Int64
+}
+
+func (l *largest) see(p *commonpb.Payloads) {
+	for _, p := range p.GetPayloads() {
+		for n := int64(len(p.GetData())); ; {
+			was := l.bytes.Load()
+			if n <= was || l.bytes.CompareAndSwap(was, n) {
+				break
+			}
+		}
+	}
+}
+
+// ToPayloads implements converter.DataConverter.
+func (l *largest) ToPayloads(values ...any) (*commonpb.Payloads, error) {
+	p, err := l.DataConverter.ToPayloads(values...)
+	l.see(p)
+	return p, err
+}
+
+// ToPayload implements converter.DataConverter.
+func (l *largest) ToPayload(value any) (*commonpb.Payload, error) {
+	p, err := l.DataConverter.ToPayload(value)
+	l.see(&commonpb.Payloads{Payloads: []*commonpb.Payload{p}})
+	return p, err
+}
+
+// BenchmarkPlan is how long it takes to plan for an environment of a thousand
+// machines, from the fly.toml and what Fly says that it runs.
+func BenchmarkPlan(b *testing.B) {
+	b.Run("1000", func(b *testing.B) {
+		var spec func() release.Plan
+		ok := testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{
+			Name: "plan", F: func(t *testing.T) {
+				bubble(t, func(t *testing.T) { spec = newScenario(t, repo{}).planner(1000, "rolling", "0.33") })
+			},
+		}})
+		if !ok || spec == nil {
+			b.Fatal("no plan")
+		}
+		for b.Loop() {
+			spec()
+		}
+	})
+}

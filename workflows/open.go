@@ -1,0 +1,130 @@
+package workflows
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/release"
+)
+
+// open tells Fly that the rollout begins.
+func (r *roller) open(ctx workflow.Context) error {
+	in := activities.OpenInput{}
+	for _, t := range r.in.Plan.Targets {
+		if t.Changed {
+			in.Targets = append(in.Targets, t)
+		}
+	}
+	for _, s := range r.states {
+		for _, m := range s.Machines {
+			if m.Image.Digest() != "" && !slices.Contains(in.Images, m.Image) {
+				in.Images = append(in.Images, m.Image)
+			}
+		}
+	}
+	err := workflow.ExecuteActivity(calling(ctx, "tell Fly that "+r.in.Plan.Environment+" is about to change"), act.OpenRollout, in).Get(ctx, &r.opened)
+	if err != nil {
+		return err
+	}
+	r.status.Notes = append(r.status.Notes, r.opened.Notes...)
+	targets := r.status.Environments[0].Targets
+	for i := range targets {
+		targets[i].FlyRelease = r.opened.Releases[targets[i].FlyApp].Version
+	}
+	for i := range r.states {
+		r.states[i].SecretsVersion = r.opened.Secrets[r.states[i].FlyApp]
+		r.baselines[i].State.SecretsVersion = r.states[i].SecretsVersion
+	}
+	return nil
+}
+
+// stamp says, on every machine that is changed, by which release it was: in our
+// words and in Fly's.
+func (r *roller) stamp(step release.Step) map[string]string {
+	stamp := map[string]string{
+		release.MetaRelease:  r.in.Release,
+		release.MetaRevision: r.in.Revision.Commit,
+	}
+	if fly, ok := r.opened.Releases[step.FlyApp]; ok {
+		stamp["fly_release_id"], stamp["fly_release_version"] = fly.ID, strconv.Itoa(fly.Version)
+		stamp["fly_flyctl_version"] = activities.ClientVersion
+	}
+	return stamp
+}
+
+// settled leaves nothing of the rollout behind on Fly. It begins the work and
+// returns what waits for it.
+func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause error) (wait func()) {
+	if r.leases.end != nil {
+		r.leases.end()
+	}
+	in := activities.CloseInput{
+		Release: r.in.Release, Machines: r.leases.machines, Releases: r.opened.Releases, Commands: r.commanded(), Status: "failed",
+	}
+	switch {
+	case outcome == release.Promoted:
+		in.Status = "complete"
+	case temporal.IsCanceledError(cause):
+		in.Status, in.Error = "interrupted", release.ErrAborted.Error()
+	case cause != nil:
+		in.Error = causeOf(cause).Message
+	}
+	if outcome == release.RolledBack || outcome == release.Stopped {
+		in.Addresses = r.opened.Addresses
+	}
+	if len(in.Machines)+len(in.Releases)+len(in.Commands) == 0 {
+		return func() {}
+	}
+	closed := workflow.ExecuteActivity(calling(ctx, "leave nothing behind on Fly"), act.CloseRollout, in)
+	return func() {
+		if err := closed.Get(ctx, nil); err != nil {
+			r.note("not all that this rollout left on Fly could be removed (leases, Fly releases, machines of commands): %s", plain(err))
+		}
+	}
+}
+
+// commanded are the Fly apps in which a machine may have run a command.
+func (r *roller) commanded() []string {
+	apps := map[string]bool{}
+	if !r.begun {
+		return nil
+	}
+	for _, s := range r.in.Plan.Steps() {
+		if s.Verb == release.Run || len(s.MachineChecks) > 0 {
+			apps[s.FlyApp] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(apps))
+}
+
+// consider asks a person whether to go on after a failure that can't simply be
+// taken back: a release command has changed something, and the project calls
+// that irreversible. nil means: try again. Any error is the reason to end.
+func (r *roller) consider(ctx workflow.Context, cause error) error {
+	if !r.in.Irreversible || !r.ranCommand || gaveUp(cause) || errors.Is(cause, errGoBack) {
+		return cause
+	}
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	err := r.hold(ctx, &irreversible{cause}, release.Retry, release.GoBack, release.Keep, release.Abandon)
+	if err == nil {
+		r.again++
+		return nil
+	}
+	return err
+}
+
+// irreversible is a failure after a release command that can't be taken back.
+type irreversible struct{ cause error }
+
+func (e *irreversible) Error() string {
+	return "a release command has run, and its migrations are irreversible: the old code may not fit the new database; what failed: " + causeOf(e.cause).Message
+}
+
+func (e *irreversible) Unwrap() error { return e.cause }
