@@ -93,8 +93,12 @@ func (a *Activities) once(ctx context.Context, in StepInput, c command) (fly.Mac
 		case reason != "":
 			return m, exit, a.commandFailed(ctx, c, m, a.stopped(ctx, c, m, reason), nil)
 		}
-		if err = a.goOn(ctx, c, m); err != nil && !passing(err) {
-			break
+		every := a.poll() / 10
+		if err = a.goOn(ctx, c, m); err != nil {
+			every = a.poll()
+			if !passing(err) {
+				break
+			}
 		}
 		next, readErr := a.Fly.Machine(ctx, c.step.FlyApp, m.ID)
 		if err = nil; readErr == nil {
@@ -102,7 +106,7 @@ func (a *Activities) once(ctx context.Context, in StepInput, c command) (fly.Mac
 		} else if !transient(readErr) {
 			err = readErr
 		}
-		if pause(ctx, a.poll()/10) != nil {
+		if pause(ctx, every) != nil {
 			break
 		}
 	}

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 )
@@ -85,7 +86,7 @@ func (goal State) Missing(now State) (failures []Failure) {
 		case have.Image.Digest() != want.Image.Digest():
 			fail(fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest()))
 		case !SameConfig(have.Config, want.Config):
-			fail("has another config than the plan's")
+			fail("has another config than the plan's" + changedBy(have.Config, want.Config))
 		case have.Cordoned != want.Cordoned:
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
 		case want.State == "started" && have.rests():
@@ -106,6 +107,31 @@ func (goal State) Missing(now State) (failures []Failure) {
 		}
 	}
 	return failures
+}
+
+// changedBy says which client changed a machine from want, where it left its
+// name: a flyctl deploy in between is a conflict, and is named as such.
+func changedBy(have, want json.RawMessage) string {
+	is, was := flyStamp(have), flyStamp(want)
+	if is == was || is.Client == "" {
+		return ""
+	}
+	return fmt.Sprintf(": somebody else changed it, perhaps a flyctl deploy: it says that it is of Fly release v%s, by client %s", is.Version, is.Client)
+}
+
+// A stamp is what Fly's metadata say of the Fly release that a machine is of.
+type stamp struct {
+	ID      string `json:"fly_release_id"`
+	Version string `json:"fly_release_version"`
+	Client  string `json:"fly_flyctl_version"`
+}
+
+func flyStamp(config json.RawMessage) stamp {
+	var c struct{ Metadata stamp }
+	if json.Unmarshal(config, &c) != nil {
+		return stamp{}
+	}
+	return c.Metadata
 }
 
 // Unseen says which machines of now can't be judged, because Fly does not reach

@@ -1,6 +1,7 @@
 package workflows_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -47,7 +48,7 @@ func (s *scenario) commands(app string) (made, started int) {
 			body.Config.Metadata["fly_process_group"] == release.ReleaseCommandGroup {
 			made++
 		}
-		if r.App == app && r.Route == "POST /v1/apps/{app}/machines/{id}/start" {
+		if r.App == app && r.Route == "POST /v1/apps/{app}/machines/{id}/start" && r.Status != 404 {
 			started++
 		}
 	}
@@ -129,7 +130,13 @@ func TestReleaseCommandFails(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
 				s := second(t, repo{}, repo{deploy: migrates, only: "web"})
-				s.sim.Latency.Command = time.Hour
+				takes := time.Hour
+				s.sim.Behave = func(app string, _ json.RawMessage) (b flysim.Behaviour) {
+					if app == theWeb {
+						b.RunsFor = takes
+					}
+					return b
+				}
 				was := s.configs("production")
 				f := tc.fault
 				f.Route, f.App, f.Times = create, theWeb, 1
@@ -137,7 +144,7 @@ func TestReleaseCommandFails(t *testing.T) {
 					s.sim.Inject(f)
 				}
 				if f.Effect == flysim.NoCapacity {
-					s.sim.Latency.Command = time.Second // there is room again at the next attempt
+					takes = time.Second // there is room again at the next attempt
 				}
 				if tc.abort {
 					s.when(release.RollingOut, "production", func() { s.env.RegisterDelayedCallback(s.env.CancelWorkflow, 30*time.Second) })
@@ -224,8 +231,8 @@ func TestCanaryBakes(t *testing.T) {
 func TestFlyctlInBetween(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := second(t, repo{}, repo{})
-		s.when(release.Baking, "production", func() { s.steal(theWeb) })
-		s.answerWhenHeldAfter(release.GoBack, func() { time.Sleep(6 * time.Minute) })
+		s.when(release.Baking, "production", func() { go s.deployByHand(theWeb) })
+		s.answerWhenHeld(release.GoBack)
 		rep := s.run()
 		if rep.Outcome != release.RolledBack || !strings.Contains(rep.Cause.Message, "flyctl") {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
@@ -500,20 +507,29 @@ func TestMachineChecks(t *testing.T) {
 	}
 }
 
-// heal is what somebody does about a machine that never passes: the same
-// version, without what was wrong with it.
+// heal is what somebody does about machines that never pass.
 func (s *scenario) heal(app string) {
 	for _, m := range s.sim.Machines(app) {
-		m.Checks = nil
-		s.sim.Put(app, m)
+		s.sim.Heal(app, m.ID)
 	}
 }
 
-// steal takes the leases of an app and changes a machine of it, as a flyctl
-// deploy does that found them free.
-func (s *scenario) steal(app string) {
+// deployByHand clears the leases of an app and changes its machines, as a person
+// does who is sure to know better.
+func (s *scenario) deployByHand(app string) {
+	ctx, client := context.Background(), s.act.Fly
 	for _, m := range s.sim.Machines(app) {
-		s.sim.Inject(flysim.Fault{Route: "POST /v1/apps/{app}/machines/{id}/lease", App: app, Machine: m.ID, Times: 1, Effect: flysim.LeaseStolen, For: 5 * time.Minute})
+		lease, err := client.ReadLease(ctx, app, m.ID)
+		if err == nil {
+			err = client.ReleaseLease(ctx, app, m.ID, lease.Nonce)
+		}
+		config := strings.Replace(string(m.Config), `"env":{`, `"env":{"PERSON":"was here",`, 1)
+		config = strings.Replace(config, `"fly_flyctl_version":"`, `"fly_flyctl_version":"0.3.`, 1)
+		if err == nil {
+			_, err = client.Update(ctx, app, m.ID, fly.Update{Config: json.RawMessage(config)})
+		}
+		if err != nil {
+			s.t.Error(err)
+		}
 	}
-	touch(s, app)
 }

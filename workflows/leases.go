@@ -67,14 +67,18 @@ func (r *roller) keepLeases(ctx workflow.Context, in activities.LeaseInput) {
 	})
 }
 
-// whileLeased is a context that ends when the leases are lost.
-func (r *roller) whileLeased(ctx workflow.Context) (workflow.Context, func()) {
+// whileLeased is a context that ends when the leases are lost. Those that were
+// lost before, when a person said to go on all the same, are taken again.
+func (r *roller) whileLeased(ctx workflow.Context) (workflow.Context, func(), error) {
+	if r.leases.lost != nil {
+		r.leases.lost = nil
+		if err := r.lease(ctx); err != nil {
+			return ctx, func() {}, err
+		}
+	}
 	ctx, end := workflow.WithCancel(ctx)
 	r.leases.forward = end
-	if r.leases.lost != nil {
-		end()
-	}
-	return ctx, func() { r.leases.forward = nil; end() }
+	return ctx, func() { r.leases.forward = nil; end() }, nil
 }
 
 // orLost is the real reason where err only says that a context ended.

@@ -112,19 +112,10 @@ func (r *roller) consider(ctx workflow.Context, cause error) error {
 	}
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	err := r.hold(ctx, &irreversible{cause}, release.Retry, release.GoBack, release.Keep, release.Abandon)
+	err := r.hold(ctx, "a release command has run, and its migrations are irreversible: the old code may not fit the new database; what failed: ", cause, release.Retry, release.GoBack, release.Keep, release.Abandon)
 	if err == nil {
 		r.again++
 		return nil
 	}
 	return err
 }
-
-// irreversible is a failure after a release command that can't be taken back.
-type irreversible struct{ cause error }
-
-func (e *irreversible) Error() string {
-	return "a release command has run, and its migrations are irreversible: the old code may not fit the new database; what failed: " + causeOf(e.cause).Message
-}
-
-func (e *irreversible) Unwrap() error { return e.cause }

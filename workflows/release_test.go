@@ -489,6 +489,7 @@ func (s *scenario) answerWhenHeldAfter(choice release.Choice, first func()) {
 			if err := s.env.SignalWorkflowByID(id, release.AnswerSignal, release.Answer{Choice: choice, By: "dora"}); err != nil {
 				s.t.Error(err)
 			}
+			s.mayBeHeld = false
 			return
 		}
 		if s.status().Phase != release.Done {

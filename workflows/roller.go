@@ -118,7 +118,7 @@ func (r *roller) look(ctx workflow.Context, phase release.Phase, plan release.Pl
 		if !has(verdicts, release.Unknown) {
 			return nil
 		}
-		err = r.hold(ctx, &unhealthy{phase, verdicts}, release.Retry, release.GoBack, release.Keep, release.Abandon)
+		err = r.hold(ctx, "", &unhealthy{phase, verdicts}, release.Retry, release.GoBack, release.Keep, release.Abandon)
 		if err != nil {
 			return err
 		}
@@ -172,7 +172,7 @@ func (r *roller) cleanUp(ctx workflow.Context, plan release.Plan) error {
 		if err == nil {
 			return nil
 		}
-		err = r.hold(ctx, fmt.Errorf("the new is good, but the old could not be removed: %w", err), release.Retry, release.Keep, release.Abandon)
+		err = r.hold(ctx, "the new is good, but the old could not be removed: ", err, release.Retry, release.Keep, release.Abandon)
 		if errors.Is(err, errKeep) {
 			r.note("what is left of the old stays, by word of %s", r.answer.By)
 			return nil
@@ -263,10 +263,11 @@ var (
 
 func gaveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, errAbandon) }
 
-// hold stands still and asks a person. nil means: try again.
-func (r *roller) hold(ctx workflow.Context, why error, choices ...release.Choice) error {
+// hold stands still and asks a person: what it is about, and the error that led
+// to it. nil means: try again.
+func (r *roller) hold(ctx workflow.Context, about string, why error, choices ...release.Choice) error {
 	r.answer = nil
-	r.status.Held = &release.Held{Why: causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx)}
+	r.status.Held = &release.Held{Why: about + causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx)}
 	defer func() { r.status.Held = nil }()
 	r.enter(ctx, release.HeldPhase)
 	if err := workflow.Await(ctx, func() bool { return r.answer != nil }); err != nil {

@@ -53,7 +53,10 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 // forward carries out what can be taken back, and looks whether the new is good.
 // It ends when the leases are lost.
 func (r *roller) forward(ctx workflow.Context) error {
-	ctx, done := r.whileLeased(ctx)
+	ctx, done, err := r.whileLeased(ctx)
+	if err != nil {
+		return err
+	}
 	defer done()
 	if err := r.execute(ctx, r.in.Plan.First()); err != nil {
 		return r.orLost(err)
@@ -100,7 +103,7 @@ func (r *roller) rollback(ctx workflow.Context, cause error) (*release.Report, e
 		if err == nil {
 			return r.finish(ctx, release.RolledBack, cause)
 		}
-		err = r.hold(ctx, fmt.Errorf("the baseline could not be brought back: %w", err), release.Retry, release.GoBack, release.Keep, release.Abandon)
+		err = r.hold(ctx, "the baseline could not be brought back: ", err, release.Retry, release.GoBack, release.Keep, release.Abandon)
 		if errors.Is(err, errGoBack) {
 			r.overwrite = true // also what others changed: a person said so
 		} else if err != nil {

@@ -338,16 +338,23 @@ func (s *scenario) giveUpIfHeld(id string) {
 	}
 }
 
-// when calls do once the release is in that phase in that environment.
+// when calls do once the release, or its rollout, is in that phase in that
+// environment.
 func (s *scenario) when(p release.Phase, environment string, do func()) {
 	var look func()
 	look = func() {
 		st := s.status()
+		over := st.Phase == release.Done
+		if st.Rollout != "" && st.Phase != p {
+			if v, err := s.env.QueryWorkflowByID(st.Rollout, release.StatusQuery); err == nil && v.Get(&st) != nil {
+				s.t.Error("the rollout doesn't say where it is")
+			}
+		}
 		if st.Phase == p && st.Environment == environment {
 			do()
 			return
 		}
-		if st.Phase != release.Done {
+		if !over {
 			s.env.RegisterDelayedCallback(look, 200*time.Millisecond)
 		}
 	}
