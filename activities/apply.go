@@ -188,7 +188,8 @@ func (a *Activities) destroy(ctx context.Context, in StepInput) error {
 	if s.Version != "" && m.InstanceID != s.Version {
 		return conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
 	}
-	if (release.Machine{State: m.State}).Running() {
+	// What can't be reached can't be stopped, but Fly can forget it.
+	if seen := Seen(m); seen.Running() && seen.Host == "" {
 		if _, err := a.stop(ctx, in, m); err != nil {
 			return err
 		}

@@ -26,8 +26,9 @@ func Canonical(doc json.RawMessage) json.RawMessage {
 
 // SameConfig says whether two machine configs ask for the same: equal but for
 // the metadata that says by which release, for which machine a standby stands
-// by (an ID that no plan can know), and for empty objects and lists, which Fly
-// adds and drops as it likes.
+// by and which volume a mount is (IDs that no plan can know), for what Fly tells
+// of that volume, and for empty objects and lists, which Fly adds and drops as
+// it likes.
 func SameConfig(a, b json.RawMessage) bool {
 	return bytes.Equal(meaning(a), meaning(b))
 }
@@ -57,6 +58,14 @@ func meaning(doc json.RawMessage) []byte {
 			delete(env, "FLY_STANDBY_FOR")
 		}
 		delete(config, "standbys")
+		mounts, _ := config["mounts"].([]any)
+		for _, m := range mounts {
+			if mount, ok := m.(map[string]any); ok {
+				delete(mount, "volume")
+				delete(mount, "size_gb")
+				delete(mount, "encrypted")
+			}
+		}
 	}
 	return encode(prune(v))
 }

@@ -135,10 +135,11 @@ func flyStamp(config json.RawMessage) stamp {
 }
 
 // Unseen says which machines of now can't be judged, because Fly does not reach
-// their host. What it tells of them is old.
+// their host. What it tells of them is old. Those that were out of reach before
+// are not counted on: the plan was made without them.
 func (goal State) Unseen(now State) (failures []Failure) {
 	for _, want := range goal.Machines {
-		if have, ok := now.counterpart(want); ok && have.Host != "" {
+		if have, ok := now.counterpart(want); ok && have.Host != "" && want.Host == "" {
 			failures = append(failures, Failure{
 				Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group,
 				Reason: "is not known to be well: its host is " + have.Host,

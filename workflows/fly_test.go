@@ -339,7 +339,7 @@ func TestFirstRolloutOfVolumes(t *testing.T) {
 				rep := s.run()
 				volumes, err := s.act.Fly.Volumes(t.Context(), theWeb)
 				if err != nil || len(volumes) != 1 || volumes[0].SizeGB != 3 {
-					t.Fatalf("the volumes are %+v (%v), want one of 3 GB", volumes, err)
+					t.Fatalf("%s %+v: the volumes are %+v (%v), want one of 3 GB", rep.Outcome, rep.Cause, volumes, err)
 				}
 				ips, err := s.act.Fly.Addresses(t.Context(), theWeb)
 				if err != nil {
@@ -399,8 +399,7 @@ func TestUnreachableHostIsReplaced(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := second(t, repo{}, repo{})
 		away := s.sim.Machines(theWeb)[0]
-		s.sim.Inject(flysim.Fault{Route: get, App: theWeb, Machine: away.ID, Times: 1, Effect: flysim.Unreachable})
-		_, _ = s.act.Fly.Machine(t.Context(), theWeb, away.ID)
+		s.sim.Lose(theWeb, away.ID)
 		rep := s.run()
 		if rep.Outcome != release.Promoted {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)

@@ -66,7 +66,7 @@ func (s *Sim) createMachine(c *call) (any, error) {
 		}
 	}
 	m := s.newMachine(c.app, fly.Machine{Name: in.Name, Region: in.Region, State: "created", ImageRef: ref,
-		Cordoned: in.SkipServiceRegistration, Config: in.Config})
+		Cordoned: in.SkipServiceRegistration, Config: c.app.mounted(in.Config)})
 	if err := s.attach(c.app, m); err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (s *Sim) updateMachine(c *call) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "invalid config.mounts: a machine can't get another volume")
 	}
 	before, beforeRef, down := m.Config, m.View.ImageRef, in.SkipLaunch
-	s.replace(m, string(in.Config), ref, down)
+	s.replace(m, string(c.app.mounted(in.Config)), ref, down)
 	s.spoil(c, m)
 	v := m.view()
 	if c.effect() == Reverts {

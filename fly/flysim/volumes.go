@@ -55,6 +55,29 @@ func (s *Sim) attach(a *app, m *machine) error {
 	return nil
 }
 
+// mounted is a config as Fly shows it: with what it knows of the volumes that it
+// mounts. A config without any stays as it is, byte for byte.
+func (a *app) mounted(doc json.RawMessage) json.RawMessage {
+	var top map[string]json.RawMessage
+	var mounts []map[string]any
+	if json.Unmarshal(doc, &top) != nil || json.Unmarshal(top["mounts"], &mounts) != nil {
+		return doc // it mounts nothing
+	}
+	known := false
+	for _, m := range mounts {
+		id, _ := m["volume"].(string)
+		if v := a.volume(id); v != nil {
+			m["name"], m["size_gb"], m["encrypted"] = v.Name, v.SizeGB, v.Encrypted
+			known = true
+		}
+	}
+	if !known {
+		return doc
+	}
+	top["mounts"] = encode(mounts)
+	return encode(top)
+}
+
 // volumes are the IDs of the volumes that a machine of that config mounts.
 func (c config) volumes() []string {
 	var ids []string
