@@ -148,6 +148,9 @@ type PlanInput struct {
 	Environment string           `json:"environment"`
 	Revision    release.Revision `json:"revision"`
 	Images      release.Images   `json:"images"`
+	// NoRoom are machines, by ID, whose hosts were found to have no room for
+	// another version of them.
+	NoRoom []string `json:"no_room,omitempty"`
 }
 
 // PlanRollout looks at what an environment runs and plans the way to what it
@@ -171,6 +174,9 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	}
 	var specs []release.Spec
 	for i, t := range files {
+		for j, m := range states[i].Machines {
+			states[i].Machines[j].NoRoom = slices.Contains(in.NoRoom, m.ID)
+		}
 		spec, err := config.Spec(&in.Project, t, in.Images[t.Target.App], states[i])
 		if err != nil {
 			return release.Plan{}, refused(release.KindConfig, err)

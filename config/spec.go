@@ -159,11 +159,18 @@ func volume(c *flytoml.Config, g flytoml.Group, image release.Image, state relea
 // wanted is the config that m should have, or why another machine has to take
 // its place.
 func wanted(c *flytoml.Config, g flytoml.Group, m release.Machine, image release.Image, state release.State) (config json.RawMessage, why string, err error) {
-	if m.Host != "" || len(m.Config) == 0 {
+	trouble, back := "", ""
+	switch {
+	case m.Host != "" || len(m.Config) == 0:
+		trouble, back = "its host is "+m.Host, "is back"
+	case m.NoRoom:
+		trouble, back = "its host has no room for another version of it", "has room"
+	}
+	if trouble != "" {
 		if g.Mount != nil || slices.ContainsFunc(state.Volumes, func(v release.Volume) bool { return v.Attached == m.ID }) {
-			return nil, "", fmt.Errorf("its host is %s, and its volume is there: wait until the host is back, or destroy the machine (fly machine destroy --force %s) if its data may be lost", m.Host, m.ID)
+			return nil, "", fmt.Errorf("%s, and its volume is there: wait until the host %s, or destroy the machine (fly machine destroy --force %s) if its data may be lost", trouble, back, m.ID)
 		}
-		return nil, "its host is " + m.Host, nil
+		return nil, trouble, nil
 	}
 	config, err = c.Update(m.Config, g.Name, string(image))
 	if errors.Is(err, flytoml.ErrReplace) {

@@ -376,6 +376,18 @@ func (r *roller) stale(ctx workflow.Context, why string) (*release.Report, error
 	return report, err
 }
 
+// isBack ends a rollout whose baseline is back. Where a host had no room for the
+// new version of a machine, the release may plan again without it.
+func (r *roller) isBack(ctx workflow.Context, cause error) (*release.Report, error) {
+	report, err := r.finish(ctx, release.RolledBack, cause)
+	var f release.Failure
+	failed := applicationError(cause)
+	if report != nil && failed != nil && failed.Type() == release.KindNoRoom && failed.Details(&f) == nil && !errors.Is(cause, errGoBack) {
+		report.Stale, report.NoRoom = f.Error(), []string{f.Machine}
+	}
+	return report, err
+}
+
 // giveUp ends a rollout as a person said: kept as it is, or stranded.
 func (r *roller) giveUp(ctx workflow.Context, cause error) (*release.Report, error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx)

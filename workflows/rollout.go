@@ -101,7 +101,7 @@ func (r *roller) rollback(ctx workflow.Context, cause error) (*release.Report, e
 	for {
 		err := r.restore(ctx)
 		if err == nil {
-			return r.finish(ctx, release.RolledBack, cause)
+			return r.isBack(ctx, cause)
 		}
 		err = r.hold(ctx, "the baseline could not be brought back: ", err, release.Retry, release.GoBack, release.Keep, release.Abandon)
 		if errors.Is(err, errGoBack) {
@@ -122,8 +122,8 @@ func (r *roller) restore(ctx workflow.Context) error {
 		return err
 	}
 	var failed []error
-	for _, wave := range back.Plan.Waves {
-		failed = append(failed, r.carryOut(ctx, wave, false))
+	for i, wave := range back.Plan.Waves {
+		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
 	}
 	if err := errors.Join(failed...); err != nil {
 		return err
