@@ -205,6 +205,9 @@ type Restoration struct {
 	States      []release.State `json:"states"`
 	Differences []string        `json:"differences,omitempty"`
 	Recreated   []string        `json:"recreated,omitempty"`
+	// Others is how many machines are left alone because somebody else changed
+	// them.
+	Others int `json:"others,omitempty"`
 }
 
 // PlanRestore looks at what runs now and plans the way back to the baselines.
@@ -219,16 +222,26 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	if err != nil {
 		return Restoration{}, err
 	}
+	others := 0
 	var ours func(release.Target, release.Machine) bool
 	if in.Goals != nil {
 		var were []release.State
 		for _, b := range in.Baselines {
 			were = append(were, b.State)
 		}
-		ours = release.Ours(in.Goals, were)
+		is := release.Ours(in.Goals, were)
+		ours = func(t release.Target, m release.Machine) bool {
+			if is(t, m) {
+				return true
+			}
+			others++
+			return false
+		}
 	}
+	plan := release.Restore(in.Environment, in.Baselines, states, ours)
 	return Restoration{
-		Plan:        release.Restore(in.Environment, in.Baselines, states, ours),
+		Plan:        plan,
+		Others:      others,
 		States:      states,
 		Differences: release.Differences(in.Baselines, states),
 		Recreated:   release.Recreated(in.Baselines, states),

@@ -31,6 +31,7 @@ type roller struct {
 	waves      map[bool]int
 	again      int  // how often a person said to retry the way forward
 	ranCommand bool // a release command was started
+	others     int  // machines that a restore left alone, for somebody else had changed them
 	overwrite  bool // a restore overwrites what others changed
 }
 
@@ -189,6 +190,7 @@ func (r *roller) planRestore(ctx workflow.Context) (back activities.Restoration,
 		in.Goals = r.in.Plan.Goal(r.states)
 	}
 	err = workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, in).Get(ctx, &back)
+	r.others = back.Others
 	return back, err
 }
 

@@ -103,7 +103,11 @@ func (r *roller) rollback(ctx workflow.Context, cause error) (*release.Report, e
 		if err == nil {
 			return r.isBack(ctx, cause)
 		}
-		err = r.hold(ctx, "the baseline could not be brought back: ", err, release.Retry, release.GoBack, release.Keep, release.Abandon)
+		choices := []release.Choice{release.Retry, release.Keep, release.Abandon}
+		if r.others > 0 {
+			choices = append(choices, release.GoBack)
+		}
+		err = r.hold(ctx, "the baseline could not be brought back: ", err, choices...)
 		if errors.Is(err, errGoBack) {
 			r.overwrite = true // also what others changed: a person said so
 		} else if err != nil {
