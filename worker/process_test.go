@@ -56,7 +56,7 @@ func do(doc string) error {
 		return err
 	}
 	c, err := client.Dial(client.Options{
-		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr),
+		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr), DataConverter: worker.DataConverter(),
 		Interceptors: []interceptor.ClientInterceptor{&mortal{dieAfter: j.DieAfter}},
 	})
 	if err != nil {
