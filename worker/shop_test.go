@@ -117,6 +117,17 @@ func (s street) Checkout(_ context.Context, _, _ string, fn func(string) error) 
 	return fn(".")
 }
 
+// A chain is git too: every project is the same shop.
+type chain struct{ shop }
+
+// Files implements activities.Git.
+func (c chain) Files(_ context.Context, url, _ string) (fs.FS, error) {
+	return c.files(strings.TrimSuffix(path.Base(url), ".git")), nil
+}
+
+// Checkout implements activities.Git.
+func (c chain) Checkout(_ context.Context, _, _ string, fn func(string) error) error { return fn(".") }
+
 func request(project, version string) release.Request {
 	return release.Request{
 		Protocol: release.Protocol, Project: project, Repository: "https://example.com/" + project + ".git", By: "ana",
