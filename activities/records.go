@@ -181,9 +181,10 @@ func (a *Activities) assign(ctx context.Context, t release.TargetPlan) (ips []st
 	return ips, nil
 }
 
-// keep sees to it that ref stays in its registry, or says why not.
+// keep sees to it that ref stays in its registry, or says why not. In registries
+// that releases don't push to nothing can be kept.
 func (a *Activities) keep(ctx context.Context, ref release.Image) (note string) {
-	if a.Images == nil || ref.Digest() == "" {
+	if a.Images == nil || ref.Digest() == "" || !strings.HasPrefix(string(ref), a.Registry+"/") {
 		return ""
 	}
 	err := a.Images.Keep(ctx, ref)
