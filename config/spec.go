@@ -53,7 +53,7 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 		}
 		spec.Groups = append(spec.Groups, group)
 	}
-	spec.Addresses = c.Addresses()
+	spec.Addresses = addresses(app, c)
 	if spec.Definition, err = c.Definition(); err != nil {
 		return none, fmt.Errorf("%s: %w", t.Target, err)
 	}
@@ -103,6 +103,18 @@ func probe(app release.App, c *flytoml.Config) *release.Probe {
 		return nil
 	}
 	return &release.Probe{Path: path}
+}
+
+// addresses are the kinds of IP address that a first rollout asks for.
+func addresses(app release.App, c *flytoml.Config) []string {
+	public := c.Addresses()
+	switch {
+	case app.Addresses == release.Public:
+		return public
+	case app.Addresses == release.Flycast && c.Reachable():
+		return []string{"private_v6"}
+	}
+	return nil
 }
 
 func groupSpec(c *flytoml.Config, g flytoml.Group, image release.Image, state release.State) (release.GroupSpec, error) {
