@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -58,7 +57,7 @@ func (r *roller) stamp(step release.Step) map[string]string {
 	return stamp
 }
 
-// settled leaves nothing of the rollout behind on Fly. It begins the work and
+// letGo leaves nothing of the rollout behind on Fly. It begins the work and
 // returns what waits for it.
 func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause error) (wait func()) {
 	if r.leases.end != nil {
@@ -101,21 +100,4 @@ func (r *roller) commanded() []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(apps))
-}
-
-// consider asks a person whether to go on after a failure that can't simply be
-// taken back: a release command has changed something, and the project calls
-// that irreversible. nil means: try again. Any error is the reason to end.
-func (r *roller) consider(ctx workflow.Context, cause error) error {
-	if !r.in.Irreversible || !r.ranCommand || gaveUp(cause) || errors.Is(cause, errGoBack) {
-		return cause
-	}
-	ctx, done := workflow.NewDisconnectedContext(ctx)
-	defer done()
-	err := r.hold(ctx, "a release command has run, and its migrations are irreversible: the old code may not fit the new database; what failed: ", cause, release.Retry, release.GoBack, release.Keep, release.Abandon)
-	if err == nil {
-		r.again++
-		return nil
-	}
-	return err
 }
