@@ -303,6 +303,23 @@ func TestFlyReleases(t *testing.T) {
 	}
 }
 
+// A rollout that Fly lets not begin changes nothing, and leaves no Fly release
+// that says it runs, of any app.
+func TestFlyReleaseThatCannotBeMade(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := second(t, repo{}, repo{})
+		was := s.configs("production")
+		s.sim.Inject(flysim.Fault{Route: "POST /api/v1/releases", App: theWeb, Delay: 2 * time.Second, Status: 500})
+		if rep := s.run(); rep.Outcome != release.Stopped || !maps.Equal(s.configs("production"), was) {
+			t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		if all := s.sim.Releases(theAPI); len(all) != 2 || all[1].Status != "failed" {
+			t.Errorf("the Fly releases of api are %+v, want the second failed", all)
+		}
+		s.mustBeClean()
+	})
+}
+
 // A token that may not write Fly releases can release all the same.
 func TestWithoutFlyReleases(t *testing.T) {
 	bubble(t, func(t *testing.T) {

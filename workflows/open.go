@@ -29,6 +29,10 @@ func (r *roller) open(ctx workflow.Context) error {
 	}
 	err := workflow.ExecuteActivity(calling(ctx, "tell Fly that "+r.in.Plan.Environment+" is about to change"), act.OpenRollout, in).Get(ctx, &r.opened)
 	if err != nil {
+		r.unopened = map[string]release.Image{}
+		for _, t := range in.Targets {
+			r.unopened[t.FlyApp] = t.Image
+		}
 		return err
 	}
 	r.status.Notes = append(r.status.Notes, r.opened.Notes...)
@@ -65,6 +69,7 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 	}
 	in := activities.CloseInput{
 		Release: r.in.Release, Machines: r.leases.machines, Releases: r.opened.Releases, Commands: r.commanded(), Status: "failed",
+		Begun: r.unopened, Since: r.status.Started,
 	}
 	switch {
 	case outcome == release.Promoted:
@@ -77,7 +82,7 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 	if outcome == release.RolledBack || outcome == release.Stopped {
 		in.Addresses = r.opened.Addresses
 	}
-	if len(in.Machines)+len(in.Releases)+len(in.Commands) == 0 {
+	if len(in.Machines)+len(in.Releases)+len(in.Commands)+len(in.Begun) == 0 {
 		return func() {}
 	}
 	closed := workflow.ExecuteActivity(calling(ctx, "leave nothing behind on Fly"), act.CloseRollout, in)

@@ -25,6 +25,8 @@ type roller struct {
 
 	leases leases
 	opened activities.Opened
+	// unopened are images by Fly app that Fly may have been told of or not.
+	unopened map[string]release.Image
 	// waves counts those carried out: of the first part of the plan, and of the
 	// last (true).
 	waves      map[bool]int
