@@ -64,7 +64,7 @@ func Look(ctx context.Context, f Reader, p Place) (release.State, error) {
 	g, all := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		app, err := f.App(all, p.FlyApp)
-		s.URL = app.URL
+		s.URL, s.Definition = app.URL, app.Definition
 		return err
 	})
 	g.Go(func() error { return lookAtMachines(all, f, &s) })

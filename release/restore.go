@@ -56,6 +56,7 @@ func Restore(environment string, baselines []Baseline, now []State, ours func(Ta
 				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
 				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
 				Seen: seen(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
+				Definition: b.State.Definition,
 			})
 			waves, lasts = merge(waves, back), merge(lasts, extra)
 		}

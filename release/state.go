@@ -79,10 +79,12 @@ type Probe struct {
 
 // A State is what Fly says a target runs, at one moment.
 type State struct {
-	Target   Target    `json:"target"`
-	FlyApp   string    `json:"fly_app"`
-	URL      string    `json:"url,omitempty"`
-	Machines []Machine `json:"machines"` // sorted by ID; destroyed ones left out
+	Target Target `json:"target"`
+	FlyApp string `json:"fly_app"`
+	URL    string `json:"url,omitempty"`
+	// Definition is the fly.toml that Fly keeps of its newest Fly release.
+	Definition json.RawMessage `json:"definition,omitempty"`
+	Machines   []Machine       `json:"machines"` // sorted by ID; destroyed ones left out
 	// Foreign are machines in the Fly app that no deploy made. They are shown
 	// and never touched.
 	Foreign []string `json:"foreign,omitempty"`
