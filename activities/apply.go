@@ -127,7 +127,8 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 		stamp[release.MetaMachine] = s.Machine
 		want = stamped(want, stamp)
 	}
-	m, err := a.recognise(ctx, func() (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) })
+	find := func(ctx context.Context) (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) }
+	m, err := a.recognise(ctx, find)
 	if err == nil {
 		want = withVolume(want, volumeOf(m.Config))
 	}
@@ -138,6 +139,7 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 		m, err = a.Fly.Create(ctx, s.FlyApp, fly.Create{
 			Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.Idle, SkipServiceRegistration: s.Hidden, MinSecretsVersion: in.Secrets,
 		})
+		a.appear(ctx, err, find)
 	}
 	if err != nil {
 		return release.Machine{}, crowded(ctx, s, err, time.Duration(s.Wait), release.KindFailure)
@@ -172,16 +174,31 @@ func (a *Activities) confirm(ctx context.Context, w waiting, m fly.Machine) (rel
 	return after, err
 }
 
+// appear waits a moment for what a create may have made whose outcome is unknown,
+// when nobody will try again: the way back begins, and must see it.
+func (a *Activities) appear(ctx context.Context, err error, find func(context.Context) (fly.Machine, error)) {
+	if ctx.Err() == nil || !errors.Is(err, fly.ErrUnknownOutcome) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		if _, err := find(ctx); err == nil || pause(ctx, a.poll()/4) != nil {
+			return
+		}
+	}
+}
+
 // recognise looks for the machine that a step would create. An attempt after
 // the first looks for a while before it believes that there is none: a create
 // whose answer was lost may not be visible yet.
-func (a *Activities) recognise(ctx context.Context, find func() (fly.Machine, error)) (fly.Machine, error) {
+func (a *Activities) recognise(ctx context.Context, find func(context.Context) (fly.Machine, error)) (fly.Machine, error) {
 	looks := 1
 	if activity.GetInfo(ctx).Attempt > 1 {
 		looks = 4
 	}
 	for {
-		m, err := find()
+		m, err := find(ctx)
 		if looks--; !errors.Is(err, fly.ErrNotFound) || looks == 0 {
 			return m, err
 		}
