@@ -124,6 +124,7 @@ type Machine struct {
 	Checks   []Check         `json:"checks,omitempty"`
 	Release  string          `json:"release,omitempty"`  // by which release, from its metadata
 	Revision string          `json:"revision,omitempty"` // of which commit
+	Client   string          `json:"client,omitempty"`   // that changed it last, as Fly's metadata have it, where it was not this program
 	Created  bool            `json:"created,omitempty"`  // a plan of ours created it
 	Crashed  bool            `json:"crashed,omitempty"`  // its process ended, and nobody had asked it to
 	// Made is when this version was made: it has the secrets of that moment.
