@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"go.temporal.io/sdk/activity"
 
@@ -101,7 +102,7 @@ func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (r
 			})
 		})
 		if err != nil {
-			return release.Machine{}, err
+			return release.Machine{}, crowded(ctx, s, err, hostMakesRoom, release.KindNoRoom)
 		}
 	}
 	return a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: runs}, m)
@@ -139,12 +140,26 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 		})
 	}
 	if err != nil {
-		return release.Machine{}, err
+		return release.Machine{}, crowded(ctx, s, err, time.Duration(s.Wait), release.KindFailure)
 	}
 	if !isOn(m, s, want) {
 		return release.Machine{}, conflict(s, "exists already, with another config")
 	}
 	return a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle}, m)
+}
+
+// hostMakesRoom is how long a host that has no room for a machine's new version
+// is asked again. Another machine elsewhere may take its place then.
+const hostMakesRoom = 20 * time.Second
+
+// crowded is err, unless Fly has had no room for what s does for too long by now:
+// then time will not cure it. The way back has nowhere else to go, and goes on.
+func crowded(ctx context.Context, s release.Step, err error, patience time.Duration, kind string) error {
+	if !errors.Is(err, fly.ErrNoCapacity) || s.Exact || time.Since(activity.GetInfo(ctx).ScheduledTime) < patience {
+		return err
+	}
+	f := release.Failure{Target: s.Target, Machine: s.Machine, Group: s.Group, Reason: "could not be given room", Output: err.Error()}
+	return refused(kind, f, f)
 }
 
 // confirm waits until a changed machine is what it should be, and then runs the
