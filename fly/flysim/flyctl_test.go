@@ -289,7 +289,14 @@ func TestFlyctlScalesAndLooks(t *testing.T) {
 // TestFlyctlSecrets: staged secrets come with the next deploy, others at once,
 // with a Fly release.
 func TestFlyctlSecrets(t *testing.T) {
-	c := newCLI(t, flysimulated())
+	runner := &servers{}
+	c := newCLI(t, &flysim.Sim{Runner: runner, CheckEvery: 50 * time.Millisecond})
+	known := func() (out []string) {
+		for _, id := range c.ids() {
+			out = append(out, fmt.Sprint(runner.proc(id).instance.Secrets))
+		}
+		return out
+	}
 	status := func() (out []string) {
 		for _, s := range c.read(t, "secrets", "list").([]any) {
 			out = append(out, fmt.Sprint(at(s, "name"), " ", at(s, "status")))
@@ -300,11 +307,14 @@ func TestFlyctlSecrets(t *testing.T) {
 	c.run(t, deployOf("1")...)
 	c.run(t, "secrets", "set", "A=1", "B=2", "--stage")
 	expect(t, "staged", status(), []string{"A Staged", "B Staged"})
+	expect(t, "staged, to machines", known(), []string{"map[]", "map[]"})
 	c.run(t, deployOf("2")...)
 	expect(t, "deployed", status(), []string{"A Deployed", "B Deployed"})
+	expect(t, "deployed, to machines", known(), []string{"map[A:1 B:2]", "map[A:1 B:2]"})
 	c.run(t, "secrets", "unset", "A", "--stage")
 	c.run(t, "secrets", "deploy", "--dns-checks=false")
 	expect(t, "unset", status(), []string{"B Deployed"})
+	expect(t, "unset, to machines", known(), []string{"map[B:2]", "map[B:2]"})
 	expect(t, "releases", c.releases(), []string{"1 complete", "2 complete", "3 complete"})
 	expect(t, "machines", c.machines(), []string{"app started 2", "app started 2"})
 }

@@ -140,6 +140,9 @@ func (ip ipAddress) graphQL() map[string]any {
 
 func (s *Sim) graphQLApps(args map[string]any) (any, error) {
 	nodes := []any{}
+	if text(args, "role") != "" {
+		return connection(nodes), nil // of databases, builders, …: there are none here
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.world.Apps)) {
 		if org := strings.TrimPrefix(text(args, "organizationId"), "org-"); org == "" || org == s.world.Apps[name].Org {
 			nodes = append(nodes, s.graphQLApp(s.world.Apps[name]))

@@ -51,6 +51,7 @@ func TestGraphQL(t *testing.T) {
 			`{"app":{"machines":{"nodes":[{"id":"m1","app":{"name":"shop"}}]}},"machine":{"app":{"name":"shop"}}}`},
 		"all apps": {`{ apps(type: "container", first: 200) { pageInfo { hasNextPage } nodes { name currentRelease { status } } } }`, `{}`,
 			`{"apps":{"pageInfo":{"hasNextPage":false},"nodes":[{"name":"blog","currentRelease":null},{"name":"shop","currentRelease":{"status":"complete"}}]}}`},
+		"no databases among them": {`query ($role: String) { apps(type: "container", role: $role) { nodes { name } } }`, `{"role":"postgres_cluster"}`, `{"apps":{"nodes":[]}}`},
 		"a shared address is no other": {`mutation ($in: X!) { allocateIpAddress(input: $in) { app { sharedIpAddress ipAddresses { nodes { id } } } } }`,
 			`{"in":{"appId":"shop","type":"shared_v4"}}`, `{"allocateIpAddress":{"app":{"sharedIpAddress":"66.241.124.1","ipAddresses":{"nodes":[]}}}}`},
 	} {
