@@ -131,6 +131,9 @@ func Seen(m fly.Machine) release.Machine {
 		Cordoned: m.Cordoned, Release: meta[release.MetaRelease], Revision: meta[release.MetaRevision],
 		Created: m.Name != "" && meta[release.MetaMachine] == m.Name, Updated: m.UpdatedAt, Made: m.VersionTime(),
 	}
+	if by := meta["fly_flyctl_version"]; by != ClientVersion {
+		out.Client = by // flyctl leaves our metadata on what it changes
+	}
 	_, out.Crashed = m.LastCrash()
 	if m.HostStatus != "ok" {
 		out.Host = m.HostStatus

@@ -126,6 +126,7 @@ type Machine struct {
 	Checks   []Check         `json:"checks,omitempty"`
 	Release  string          `json:"release,omitempty"`  // by which release, from its metadata
 	Revision string          `json:"revision,omitempty"` // of which commit
+	Client   string          `json:"client,omitempty"`   // that changed it last, as Fly's metadata have it, where it was not this program
 	NoRoom   bool            `json:"no_room,omitempty"`  // its host has no room for another version of it
 	Created  bool            `json:"created,omitempty"`  // a plan of ours created it
 	Crashed  bool            `json:"crashed,omitempty"`  // its process ended, and nobody had asked it to

@@ -53,10 +53,10 @@ func (r *roller) stamp(step release.Step) map[string]string {
 	stamp := map[string]string{
 		release.MetaRelease:  r.in.Release,
 		release.MetaRevision: r.in.Revision.Commit,
+		"fly_flyctl_version": activities.ClientVersion,
 	}
 	if fly, ok := r.opened.Releases[step.FlyApp]; ok {
 		stamp["fly_release_id"], stamp["fly_release_version"] = fly.ID, strconv.Itoa(fly.Version)
-		stamp["fly_flyctl_version"] = activities.ClientVersion
 	}
 	return stamp
 }

@@ -1,6 +1,7 @@
 package view_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -167,6 +168,28 @@ func TestPlaces(t *testing.T) {
 		places[i].Drift = view.Drift(places[i].State)
 	}
 	golden(t, "places", view.Places(places, at(3600), view.Style{}))
+}
+
+// TestDriftAfterFlyctl: machines that flyctl has changed still name the release
+// before it. That is said, and what its blue-green deploys leave is no difference.
+func TestDriftAfterFlyctl(t *testing.T) {
+	m := func(id, client string) release.Machine {
+		config := `{"metadata":{"fly_flyctl_bluegreen_launch_id":"` + id + `","fly_bluegreen_deployment_tag":"` + id + `"}}`
+		return release.Machine{ID: id, Group: "app", State: "started", Image: newAPI, Config: []byte(config), Release: "release/microbima/4f2d1c0b9a8e", Client: client}
+	}
+	for name, test := range map[string]struct {
+		client string
+		want   []string
+	}{
+		"ours":     {"", nil},
+		"flyctl's": {"0.4.1", []string{"2 machines changed after that release, by another client: fly_flyctl_version is 0.4.1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := view.Drift(release.State{Machines: []release.Machine{m("e1", test.client), m("e2", test.client)}}); !slices.Equal(got, test.want) {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
 }
 
 func TestTook(t *testing.T) {
