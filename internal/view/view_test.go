@@ -202,3 +202,22 @@ func TestTook(t *testing.T) {
 		}
 	}
 }
+
+// A machine whose config stays as it is is updated all the same for one of three
+// reasons, and people are told which.
+func TestPlanSaysWhyNothingDiffers(t *testing.T) {
+	for want, change := range map[string]func(*release.Step){
+		"no difference but the image":           func(s *release.Step) {},
+		"the same image, named by its digest":   func(s *release.Step) { s.From = s.To },
+		"no difference; it takes its secrets a": func(s *release.Step) { s.From, s.Before = s.To, s.After },
+	} {
+		p := plan()
+		s := step(release.Update, api, "e1", oldAPI, newAPI)
+		s.Before = []byte(strings.Replace(string(s.After), string(newAPI), string(oldAPI), 1))
+		change(&s)
+		p.Waves = []release.Wave{{Title: "update", Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{s}}}}}
+		if got := view.Plan(p, view.Style{}); !strings.Contains(got, want) {
+			t.Errorf("it does not say %q:\n%s", want, got)
+		}
+	}
+}
