@@ -17,10 +17,8 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
 	sdklog "go.temporal.io/sdk/log"
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	sdkworker "go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
@@ -181,7 +179,7 @@ func newScenario(t *testing.T, r repo) *scenario {
 	s.env.SetWorkerOptions(sdkworker.Options{
 		DeadlockDetectionTimeout:     1000 * time.Hour,
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
-		Interceptors:                 []interceptor.WorkerInterceptor{&oneClock{}},
+		Interceptors:                 []interceptor.WorkerInterceptor{&oneClock{flights: newFlights()}},
 	})
 	over := make(chan struct{})
 	t.Cleanup(func() { close(over) })
@@ -207,74 +205,6 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil
-}
-
-// oneClock keeps the test environment on the bubble's clock. By itself it skips
-// workflow timers and the time between two attempts of an activity, and then
-// Fly, which lives in the bubble, would not get older meanwhile. It does not
-// skip while an activity runs: so one does, all the time.
-type oneClock struct {
-	interceptor.WorkerInterceptorBase
-}
-
-func (*oneClock) InterceptWorkflow(ctx workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
-	in := &oneClockWorkflow{}
-	in.Next = next
-	return in
-}
-
-// InterceptActivity undoes a third: an activity that is canceled hears that it is
-// not found, and would be tried again after its workflow.
-func (*oneClock) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	in := &endingActivity{}
-	in.Next = next
-	return in
-}
-
-type endingActivity struct {
-	interceptor.ActivityInboundInterceptorBase
-}
-
-func (a *endingActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
-	result, err := a.Next.ExecuteActivity(ctx, in)
-	if ctx.Err() != nil && err != nil {
-		return nil, temporal.NewCanceledError()
-	}
-	return result, err
-}
-
-type oneClockWorkflow struct {
-	interceptor.WorkflowInboundInterceptorBase
-}
-
-func (w *oneClockWorkflow) Init(out interceptor.WorkflowOutboundInterceptor) error {
-	patient := &patientWorkflow{}
-	patient.Next = out
-	return w.Next.Init(patient)
-}
-
-// patientWorkflow undoes two ways in which the environment differs from a
-// server: it counts the pause between two attempts as one without heartbeats,
-// and it makes at most 10 attempts where no limit is set.
-type patientWorkflow struct {
-	interceptor.WorkflowOutboundInterceptorBase
-}
-
-func (w *patientWorkflow) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
-	if policy := workflow.GetActivityOptions(ctx).RetryPolicy; policy != nil && policy.MaximumAttempts == 0 {
-		patient := *policy
-		patient.MaximumAttempts = 1_000_000
-		ctx = workflow.WithRetryPolicy(ctx, patient)
-	}
-	return w.Next.ExecuteActivity(workflow.WithHeartbeatTimeout(ctx, 1000*time.Hour), name, args...)
-}
-
-func (w *oneClockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
-	if workflow.GetInfo(ctx).WorkflowType.Name == release.ReleaseWorkflow {
-		apart, _ := workflow.NewDisconnectedContext(ctx)
-		workflow.ExecuteActivity(workflow.WithActivityOptions(apart, workflow.ActivityOptions{StartToCloseTimeout: 10000 * time.Hour}), "clock")
-	}
-	return w.Next.ExecuteWorkflow(ctx, in)
 }
 
 // runs puts version on both machines of every app of both environments, as an
@@ -391,7 +321,7 @@ func (s *scenario) run() release.Report {
 func (s *scenario) runErr() (rep release.Report, err error) {
 	s.t.Helper()
 	s.env.ExecuteWorkflow(workflows.Release, s.req)
-	time.Sleep(90 * time.Second) // what was canceled and not waited for finds out at its next heartbeat
+	time.Sleep(5 * time.Second) // what was canceled and not waited for hears of it
 	if !s.env.IsWorkflowCompleted() {
 		s.t.Fatal("the release never ended")
 	}

@@ -1,0 +1,174 @@
+package workflows_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/release"
+)
+
+// oneClock keeps the test environment on the bubble's clock. By itself it skips
+// workflow timers and the time between two attempts of an activity, and then
+// Fly, which lives in the bubble, would not get older meanwhile. It does not
+// skip while an activity runs: so one does, all the time.
+type oneClock struct {
+	interceptor.WorkerInterceptorBase
+	*flights
+}
+
+func (c *oneClock) InterceptWorkflow(ctx workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	in := &oneClockWorkflow{flights: c.flights}
+	in.Next = next
+	return in
+}
+
+// InterceptActivity implements interceptor.WorkerInterceptor.
+func (c *oneClock) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &endingActivity{flights: c.flights}
+	in.Next = next
+	return in
+}
+
+// flights are the activities that run, by ID. The environment forgets one as soon
+// as it is canceled: the workflow goes on, the activity hears of it a minute
+// later, and may even be tried again. With a server it hears of it at its next
+// heartbeat, is not tried again, and the workflow waits for it if it wants to.
+type flights struct {
+	mu       sync.Mutex
+	last     int
+	running  map[string]context.CancelFunc
+	canceled map[string]bool
+}
+
+func newFlights() *flights {
+	return &flights{running: map[string]context.CancelFunc{}, canceled: map[string]bool{}}
+}
+
+// book makes up an ID.
+func (f *flights) book() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last++
+	return fmt.Sprint("flight-", f.last)
+}
+
+// begin says whether an attempt may be made.
+func (f *flights) begin(id string, cancel context.CancelFunc) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.running[id] = cancel
+	return !f.canceled[id]
+}
+
+func (f *flights) end(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.running, id)
+}
+
+// cancel is heard a second later, as by a heartbeat.
+func (f *flights) cancel(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.canceled[id] = true
+	if cancel := f.running[id]; cancel != nil {
+		time.AfterFunc(time.Second, cancel)
+	}
+}
+
+func (f *flights) isRunning(id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.running[id] != nil
+}
+
+type endingActivity struct {
+	interceptor.ActivityInboundInterceptorBase
+	*flights
+}
+
+func (a *endingActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	id := activity.GetInfo(ctx).ActivityID
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer a.end(id)
+	if !a.begin(id, cancel) {
+		return nil, temporal.NewCanceledError()
+	}
+	result, err := a.Next.ExecuteActivity(ctx, in)
+	if ctx.Err() != nil && err != nil {
+		return nil, temporal.NewCanceledError()
+	}
+	return result, err
+}
+
+type oneClockWorkflow struct {
+	interceptor.WorkflowInboundInterceptorBase
+	*flights
+}
+
+func (w *oneClockWorkflow) Init(out interceptor.WorkflowOutboundInterceptor) error {
+	patient := &patientWorkflow{flights: w.flights}
+	patient.Next = out
+	return w.Next.Init(patient)
+}
+
+// patientWorkflow undoes two ways in which the environment differs from a
+// server: it counts the pause between two attempts as one without heartbeats,
+// and it makes at most 10 attempts where no limit is set.
+type patientWorkflow struct {
+	interceptor.WorkflowOutboundInterceptorBase
+	*flights
+}
+
+func (w *patientWorkflow) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
+	options := workflow.GetActivityOptions(ctx)
+	if policy := options.RetryPolicy; policy != nil && policy.MaximumAttempts == 0 {
+		patient := *policy
+		patient.MaximumAttempts = 1_000_000
+		options.RetryPolicy = &patient
+	}
+	options.ActivityID, options.HeartbeatTimeout = w.book(), 1000*time.Hour
+	flight := w.Next.ExecuteActivity(workflow.WithActivityOptions(ctx, options), name, args...)
+	landed, land := workflow.NewFuture(ctx)
+	apart, _ := workflow.NewDisconnectedContext(ctx)
+	workflow.Go(apart, func(ctx workflow.Context) {
+		if temporal.IsCanceledError(flight.Get(ctx, nil)) {
+			w.cancel(options.ActivityID)
+		}
+		for options.WaitForCancellation && w.isRunning(options.ActivityID) && workflow.Sleep(ctx, 100*time.Millisecond) == nil {
+		}
+		land.SetValue(true)
+	})
+	return &waitedFor{flight, landed}
+}
+
+// waitedFor is the result of an activity once it has ended.
+type waitedFor struct {
+	workflow.Future
+	landed workflow.Future
+}
+
+func (f *waitedFor) Get(ctx workflow.Context, value any) error {
+	if err := f.landed.Get(ctx, nil); err != nil {
+		return err
+	}
+	return f.Future.Get(ctx, value)
+}
+
+func (f *waitedFor) IsReady() bool { return f.landed.IsReady() && f.Future.IsReady() }
+
+func (w *oneClockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
+	if workflow.GetInfo(ctx).WorkflowType.Name == release.ReleaseWorkflow {
+		apart, _ := workflow.NewDisconnectedContext(ctx)
+		workflow.ExecuteActivity(workflow.WithActivityOptions(apart, workflow.ActivityOptions{StartToCloseTimeout: 10000 * time.Hour}), "clock")
+	}
+	return w.Next.ExecuteWorkflow(ctx, in)
+}
