@@ -80,8 +80,8 @@ func (r *reader) readProcesses() {
 		if !slices.Contains(c.groups, name) {
 			c.groups = append(c.groups, name)
 		}
-		if cmd := r.command(t, key); len(cmd) > 0 {
-			c.commands[name] = cmd
+		if cmd := r.command(t, key); t.String(key) != "" {
+			c.commands[name] = append([]string{}, cmd...) // a comment is a command too: that of the image
 		}
 	}
 	if v, _ := r.root.Any("processes"); isTable(v) {
