@@ -3,6 +3,7 @@ package flytoml
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,12 +13,18 @@ func firstRollout(t *testing.T, c *Config, f flags) (posts []post) {
 	volumes := 0
 	if doc, err := c.ReleaseCommand(firstImage, nil); err != nil {
 		t.Fatal(err)
-	} else if doc != nil {
+	} else if doc != nil && !f.noRelease {
 		p := post{Region: c.Region(), SkipLaunch: true}
 		unmarshal(t, doc, &p.Config)
 		posts = append(posts, p)
 	}
 	for _, g := range c.Groups() {
+		if f.unmade || len(f.groups) > 0 && !slices.Contains(f.groups, g.Name) {
+			if g.Mount != nil {
+				volumes++ // made all the same
+			}
+			continue
+		}
 		create := func() post {
 			doc, err := c.Create(g.Name, firstImage)
 			if err != nil {
