@@ -38,8 +38,8 @@ func (r *reader) readDeploy() {
 	}
 	d.Wait = r.deployTime(t, "wait_timeout", d.Wait)
 	d.ReleaseCommand = r.command(t, "release_command")
-	if s := t.String("release_command"); s != "" && strings.TrimSpace(s) == "" {
-		t.Errorf("release_command", "is blank, for which flyctl runs what the image runs; write a command, or remove it")
+	if v, _ := t.Any("release_command"); blank(v) {
+		t.Errorf("release_command", "says no command, for which flyctl runs what the image runs; write one, or remove it")
 	}
 	if v, _ := t.Any("release_command_timeout"); v == "0s" || v == "0" {
 		d.ReleaseTimeout = unlimited
@@ -57,6 +57,13 @@ func (r *reader) readDeploy() {
 		}
 	}
 	r.command(t, "seed_command")
+}
+
+// blank says whether v is a command line without a word.
+func blank(v any) bool {
+	s, _ := v.(string)
+	words, err := splitWords(s)
+	return s != "" && err == nil && len(words) == 0
 }
 
 func (r *reader) checkStrategy(t *tomldoc.Table, s string) {
