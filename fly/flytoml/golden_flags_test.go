@@ -1,6 +1,8 @@
 package flytoml
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -80,7 +82,7 @@ func (f *flags) set(name, value string) error {
 	case "--flycast":
 		f.reachable = "private"
 	case "--no-public-ips":
-		f.reachable = "none"
+		f.reachable = cmp.Or(f.reachable, "none") // --flycast comes before it
 	case "--process-groups":
 		f.groups = append(f.groups, strings.Split(value, ",")...)
 	case "--regions", "--only-regions":
@@ -154,6 +156,27 @@ func (f flags) vm(t *testing.T) map[string]any {
 		vm["max_memory_mb"] = int64(n)
 	}
 	return vm
+}
+
+// resized is a machine that runs a check, which has the size that the flags
+// say.
+func (f flags) resized(t *testing.T, config json.RawMessage) json.RawMessage {
+	vm := f.vm(t)
+	if vm == nil {
+		return config
+	}
+	doc, err := toml.Marshal(map[string]any{"app": "shop", "vm": []any{vm}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sized, _, err := Parse("fly.toml", doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var machine map[string]any
+	unmarshal(t, config, &machine)
+	machine["guest"] = sized.guestOf(DefaultGroup)
+	return mustJSON(t, machine)
 }
 
 // sent is the file as it goes into the Fly release.

@@ -22,7 +22,8 @@ const (
 var different = []struct{ what, why string }{
 	{"metadata fly_release_id, fly_release_version, fly_flyctl_version",
 		"set when a machine is changed for another reason; a release's number alone changes no machine"},
-	{"metadata fly_canary and the machines that have it", "the canary is one of the machines, none beside them"},
+	{"metadata fly_canary, the machines that have it and those that test them", "the canary is one of the machines, none beside them"},
+	{"host_dedication_id of a volume", "always said; flyctl forgets it where there is no [[vm]], and the machine could not have the volume"},
 	{"metadata fly_bluegreen_deployment_tag, fly_flyctl_bluegreen_launch_id", "set when a green machine is made"},
 	{"containers of machine_config", "replaced; flyctl leaves in the n-th what the n-th had before, and its files' image_config \".\" as it is"},
 }
@@ -133,7 +134,7 @@ func (g *goldenCase) updateDiff(t *testing.T) string {
 	for _, update := range updates {
 		p, id := update.Body, filepath.Base(update.Path)
 		metadata := p.Config["metadata"].(map[string]any)
-		if metadata["fly_canary"] != nil {
+		if metadata["fly_canary"] != nil || g.testsCanary(p) {
 			continue
 		}
 		if metadata["fly_bluegreen_deployment_tag"] != nil {
@@ -190,7 +191,22 @@ func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage,
 		return []json.RawMessage{doc}, err
 	}
 	checks, err := g.updated.MachineChecks(group(p), doc, strings.Replace(id, "machine", "private_ip", 1))
+	for i := range checks {
+		checks[i] = g.flags.resized(t, checks[i])
+	}
 	return append([]json.RawMessage{doc}, checks...), err
+}
+
+// testsCanary says whether p is a machine that tests one made beside the first.
+func (g *goldenCase) testsCanary(p post) bool {
+	env, _ := p.Config["env"].(map[string]any)
+	ip, _ := env["FLY_TEST_MACHINE_IP"].(string)
+	for i := range g.first {
+		if ip == placeholder("private_ip", i) {
+			return false
+		}
+	}
+	return group(p) == CheckGroup
 }
 
 // call is one of those that change something, apart from machines.
@@ -249,6 +265,9 @@ func (g *goldenCase) callsDiff(t *testing.T) string {
 		if v != nil {
 			c := call{Method: "POST", Path: "/v1/apps/{app}/volumes"}
 			unmarshal(t, mustJSON(t, v), &c.Body)
+			if g.created.guestOf(group.Name) == nil {
+				delete(child(c.Body, "compute"), "host_dedication_id")
+			}
 			got = append(got, c)
 		}
 	}
