@@ -175,7 +175,11 @@ func (f flags) resized(t *testing.T, config json.RawMessage) json.RawMessage {
 	}
 	var machine map[string]any
 	unmarshal(t, config, &machine)
-	machine["guest"] = sized.guestOf(DefaultGroup)
+	guest := *sized.guestOf(DefaultGroup)
+	if host, _ := child(machine, "guest")["host_dedication_id"].(string); host != "" {
+		guest.HostDedicationID = host
+	}
+	machine["guest"] = guest
 	return mustJSON(t, machine)
 }
 
