@@ -87,6 +87,8 @@ func (r *reader) deployTime(t *tomldoc.Table, key string, otherwise time.Duratio
 	switch _, text := v.(string); {
 	case d == nil:
 		return otherwise
+	case !text && key == "release_command_timeout" && len(r.c.deploy.ReleaseCommand) == 0:
+		t.Warnf(key, "has no effect without release_command, and would mean %s; write it with a unit", d)
 	case !text && *d < time.Second:
 		t.Errorf(key, "%v of what? write it with a unit: \"%vs\"", v, v)
 	case !text:

@@ -58,14 +58,15 @@ func (r *reader) autoExtend(t *tomldoc.Table, m *Mount) {
 		}
 		*size = r.volumeSize(t, key)
 	}
-	if m.ExtendThresholdPercent == 0 && !t.Has(increment) && !t.Has(limit) {
+	said := func(key string) bool { v, ok := t.Any(key); return ok && v != "" }
+	if m.ExtendThresholdPercent == 0 && !said(increment) && !said(limit) {
 		return
 	}
 	if n := m.ExtendThresholdPercent; n < 50 || n > 99 {
 		t.Errorf(threshold, "want a percentage from 50 to 99")
 	}
 	switch n := m.AddSizeGb; {
-	case !t.Has(increment):
+	case !said(increment):
 		t.Errorf(increment, "missing; it goes with %s", threshold)
 	case n > 100:
 		t.Errorf(increment, "%d GB is out of range; use 1gb to 100gb", n)

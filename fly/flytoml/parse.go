@@ -81,9 +81,12 @@ func (r *reader) read() {
 func (r *reader) readProcesses() {
 	c := r.c
 	c.commands = map[string][]string{}
-	add := func(t *tomldoc.Table, key, name string) {
-		if name == "" || strings.HasPrefix(name, reserved) {
-			t.Errorf(key, "%q can't be the name of a process group; names that begin with %s are Fly's own", name, reserved)
+	add := func(t *tomldoc.Table, key, name, at string) {
+		switch {
+		case name == "":
+			t.Errorf(at, "a process group needs a name")
+		case strings.HasPrefix(name, reserved):
+			t.Errorf(at, "%q can't be the name of a process group; names that begin with %s are Fly's own", name, reserved)
 		}
 		if !slices.Contains(c.groups, name) {
 			c.groups = append(c.groups, name)
@@ -96,13 +99,13 @@ func (r *reader) readProcesses() {
 	if v, _ := r.root.Any("processes"); isTable(v) {
 		t := r.root.Table("processes")
 		for _, name := range t.Keys() {
-			add(t, name, name)
+			add(t, name, name, name)
 		}
 	} else {
 		for _, t := range r.root.Tables("processes") { // how it was once written, often empty
 			switch {
 			case t.Has("name"):
-				add(t, "command", t.String("name"))
+				add(t, "command", t.String("name"), "name")
 			case !t.Empty():
 				t.Know("command")
 				t.Errorf("name", "missing; nobody runs a command without a name")
