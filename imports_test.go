@@ -49,7 +49,7 @@ var arrows = map[string][]string{
 	"fly":                 {flyGo, limiter, parallel, "github.com/oklog/ulid/v2"},
 	"fly/flytoml":         {"fly/flytoml/tomldoc", flyGo, goToml},
 	"fly/flytoml/tomldoc": {goToml, nearest},
-	"fly/flysim":          {"fly", limiter, parallel},
+	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
 	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys"},
 	"internal/view":       {"release"},
 	"internal/cost":       {"internal/view", sdkTypes},

@@ -2,6 +2,7 @@ package activities_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -134,4 +135,16 @@ func client(sim *flysim.Sim, token string) *fly.Client {
 
 func target(app, flyApp string) release.TargetFile {
 	return release.TargetFile{Target: release.Target{App: app, Environment: "staging"}, FlyApp: flyApp}
+}
+
+// TestSeenSaysWhoChangedAMachineLast: flyctl leaves a release's name on what it
+// changes, and its own version beside it.
+func TestSeenSaysWhoChangedAMachineLast(t *testing.T) {
+	for client, want := range map[string]string{activities.ClientVersion: "", "0.4.1": "0.4.1"} {
+		config := `{"metadata":{"release_id":"release/shop/1","fly_flyctl_version":"` + client + `"}}`
+		m := activities.Seen(fly.Machine{ID: "m1", Config: json.RawMessage(config)})
+		if m.Client != want || m.Release != "release/shop/1" {
+			t.Errorf("%s: client %q, release %q", client, m.Client, m.Release)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"go.temporal.io/sdk/activity"
 
@@ -101,7 +102,7 @@ func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (r
 			})
 		})
 		if err != nil {
-			return release.Machine{}, err
+			return release.Machine{}, crowded(ctx, s, err, hostMakesRoom, release.KindNoRoom)
 		}
 	}
 	return a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: runs}, m)
@@ -126,7 +127,8 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 		stamp[release.MetaMachine] = s.Machine
 		want = stamped(want, stamp)
 	}
-	m, err := a.recognise(ctx, func() (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) })
+	find := func(ctx context.Context) (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) }
+	m, err := a.recognise(ctx, find)
 	if err == nil {
 		want = withVolume(want, volumeOf(m.Config))
 	}
@@ -137,14 +139,29 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 		m, err = a.Fly.Create(ctx, s.FlyApp, fly.Create{
 			Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.Idle, SkipServiceRegistration: s.Hidden, MinSecretsVersion: in.Secrets,
 		})
+		a.appear(ctx, err, find)
 	}
 	if err != nil {
-		return release.Machine{}, err
+		return release.Machine{}, crowded(ctx, s, err, time.Duration(s.Wait), release.KindFailure)
 	}
 	if !isOn(m, s, want) {
 		return release.Machine{}, conflict(s, "exists already, with another config")
 	}
 	return a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle}, m)
+}
+
+// hostMakesRoom is how long a host that has no room for a machine's new version
+// is asked again. Another machine elsewhere may take its place then.
+const hostMakesRoom = 20 * time.Second
+
+// crowded is err, unless Fly has had no room for what s does for too long by now:
+// then time will not cure it. The way back has nowhere else to go, and goes on.
+func crowded(ctx context.Context, s release.Step, err error, patience time.Duration, kind string) error {
+	if !errors.Is(err, fly.ErrNoCapacity) || s.Exact || time.Since(activity.GetInfo(ctx).ScheduledTime) < patience {
+		return err
+	}
+	f := release.Failure{Target: s.Target, Machine: s.Machine, Group: s.Group, Reason: "could not be given room", Output: err.Error()}
+	return refused(kind, f, f)
 }
 
 // confirm waits until a changed machine is what it should be, and then runs the
@@ -157,16 +174,31 @@ func (a *Activities) confirm(ctx context.Context, w waiting, m fly.Machine) (rel
 	return after, err
 }
 
+// appear waits a moment for what a create may have made whose outcome is unknown,
+// when nobody will try again: the way back begins, and must see it.
+func (a *Activities) appear(ctx context.Context, err error, find func(context.Context) (fly.Machine, error)) {
+	if ctx.Err() == nil || !errors.Is(err, fly.ErrUnknownOutcome) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		if _, err := find(ctx); err == nil || pause(ctx, a.poll()/4) != nil {
+			return
+		}
+	}
+}
+
 // recognise looks for the machine that a step would create. An attempt after
 // the first looks for a while before it believes that there is none: a create
 // whose answer was lost may not be visible yet.
-func (a *Activities) recognise(ctx context.Context, find func() (fly.Machine, error)) (fly.Machine, error) {
+func (a *Activities) recognise(ctx context.Context, find func(context.Context) (fly.Machine, error)) (fly.Machine, error) {
 	looks := 1
 	if activity.GetInfo(ctx).Attempt > 1 {
 		looks = 4
 	}
 	for {
-		m, err := find()
+		m, err := find(ctx)
 		if looks--; !errors.Is(err, fly.ErrNotFound) || looks == 0 {
 			return m, err
 		}

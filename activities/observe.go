@@ -64,7 +64,7 @@ func Look(ctx context.Context, f Reader, p Place) (release.State, error) {
 	g, all := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		app, err := f.App(all, p.FlyApp)
-		s.URL = app.URL
+		s.URL, s.Definition = app.URL, app.Definition
 		return err
 	})
 	g.Go(func() error { return lookAtMachines(all, f, &s) })
@@ -131,6 +131,9 @@ func Seen(m fly.Machine) release.Machine {
 		Cordoned: m.Cordoned, Release: meta[release.MetaRelease], Revision: meta[release.MetaRevision],
 		Created: m.Name != "" && meta[release.MetaMachine] == m.Name, Updated: m.UpdatedAt, Made: m.VersionTime(),
 	}
+	if by := meta["fly_flyctl_version"]; by != ClientVersion {
+		out.Client = by // flyctl leaves our metadata on what it changes
+	}
 	_, out.Crashed = m.LastCrash()
 	if m.HostStatus != "ok" {
 		out.Host = m.HostStatus
@@ -148,6 +151,9 @@ type PlanInput struct {
 	Environment string           `json:"environment"`
 	Revision    release.Revision `json:"revision"`
 	Images      release.Images   `json:"images"`
+	// NoRoom are machines, by ID, whose hosts were found to have no room for
+	// another version of them.
+	NoRoom []string `json:"no_room,omitempty"`
 }
 
 // PlanRollout looks at what an environment runs and plans the way to what it
@@ -171,6 +177,9 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	}
 	var specs []release.Spec
 	for i, t := range files {
+		for j, m := range states[i].Machines {
+			states[i].Machines[j].NoRoom = slices.Contains(in.NoRoom, m.ID)
+		}
 		spec, err := config.Spec(&in.Project, t, in.Images[t.Target.App], states[i])
 		if err != nil {
 			return release.Plan{}, refused(release.KindConfig, err)
@@ -199,6 +208,9 @@ type Restoration struct {
 	States      []release.State `json:"states"`
 	Differences []string        `json:"differences,omitempty"`
 	Recreated   []string        `json:"recreated,omitempty"`
+	// Others is how many machines are left alone because somebody else changed
+	// them.
+	Others int `json:"others,omitempty"`
 }
 
 // PlanRestore looks at what runs now and plans the way back to the baselines.
@@ -213,16 +225,26 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	if err != nil {
 		return Restoration{}, err
 	}
+	others := 0
 	var ours func(release.Target, release.Machine) bool
 	if in.Goals != nil {
 		var were []release.State
 		for _, b := range in.Baselines {
 			were = append(were, b.State)
 		}
-		ours = release.Ours(in.Goals, were)
+		is := release.Ours(in.Goals, were)
+		ours = func(t release.Target, m release.Machine) bool {
+			if is(t, m) {
+				return true
+			}
+			others++
+			return false
+		}
 	}
+	plan := release.Restore(in.Environment, in.Baselines, states, ours)
 	return Restoration{
-		Plan:        release.Restore(in.Environment, in.Baselines, states, ours),
+		Plan:        plan,
+		Others:      others,
 		States:      states,
 		Differences: release.Differences(in.Baselines, states),
 		Recreated:   release.Recreated(in.Baselines, states),

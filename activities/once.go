@@ -181,7 +181,7 @@ func stopping(ctx context.Context) bool {
 
 // oneShotMachine finds the machine of c, or makes it, without starting it.
 func (a *Activities) oneShotMachine(ctx context.Context, in StepInput, c command) (fly.Machine, error) {
-	find := func() (fly.Machine, error) {
+	find := func(ctx context.Context) (fly.Machine, error) {
 		all, err := a.Fly.AllMachines(ctx, c.step.FlyApp)
 		if err != nil {
 			return fly.Machine{}, err
@@ -200,6 +200,7 @@ func (a *Activities) oneShotMachine(ctx context.Context, in StepInput, c command
 	m, err = a.Fly.Create(ctx, c.step.FlyApp, fly.Create{
 		Name: c.name, Region: c.step.Region, Config: c.config, SkipLaunch: true, MinSecretsVersion: in.Secrets,
 	})
+	a.appear(ctx, err, find)
 	if err != nil {
 		return m, err
 	}

@@ -134,28 +134,32 @@ func forbidden(err error) bool {
 // one meanwhile.
 func (a *Activities) record(ctx context.Context, t release.TargetPlan) (FlyRelease, error) {
 	var r fly.FlyRelease
-	info := activity.GetInfo(ctx)
-	if info.Attempt > 1 {
-		have, err := a.Fly.Releases(ctx, t.FlyApp)
-		if err != nil {
+	var err error
+	if info := activity.GetInfo(ctx); info.Attempt > 1 {
+		if r, err = a.unfinished(ctx, t.FlyApp, t.Image, info.ScheduledTime); err != nil {
 			return FlyRelease{}, err
-		}
-		for _, h := range have {
-			if h.ImageRef == string(t.Image) && h.CreatedAt.After(info.ScheduledTime.Add(-time.Minute)) &&
-				!slices.Contains([]string{"complete", "failed", "interrupted"}, strings.ToLower(h.Status)) {
-				r = h
-				break
-			}
 		}
 	}
 	if r.ID == "" {
-		var err error
 		r, err = a.Fly.CreateRelease(ctx, fly.NewRelease{App: t.FlyApp, Image: string(t.Image), Strategy: string(t.Strategy), Definition: t.Definition})
 		if err != nil {
 			return FlyRelease{}, err
 		}
 	}
 	return FlyRelease{ID: r.ID, Version: r.Version}, a.Fly.UpdateRelease(ctx, r.ID, "running", "")
+}
+
+// unfinished is the newest Fly release of that image that is not over and was
+// made since then; none has no ID. Clocks may differ by a minute.
+func (a *Activities) unfinished(ctx context.Context, app string, image release.Image, since time.Time) (fly.FlyRelease, error) {
+	have, err := a.Fly.Releases(ctx, app)
+	for _, h := range have {
+		if h.ImageRef == string(image) && h.CreatedAt.After(since.Add(-time.Minute)) &&
+			!slices.Contains([]string{"complete", "failed", "interrupted"}, strings.ToLower(h.Status)) {
+			return h, err
+		}
+	}
+	return fly.FlyRelease{}, err
 }
 
 // assign gets the target the IP addresses that it lacks, once.
@@ -181,9 +185,10 @@ func (a *Activities) assign(ctx context.Context, t release.TargetPlan) (ips []st
 	return ips, nil
 }
 
-// keep sees to it that ref stays in its registry, or says why not.
+// keep sees to it that ref stays in its registry, or says why not. In registries
+// that releases don't push to nothing can be kept.
 func (a *Activities) keep(ctx context.Context, ref release.Image) (note string) {
-	if a.Images == nil || ref.Digest() == "" {
+	if a.Images == nil || ref.Digest() == "" || !strings.HasPrefix(string(ref), a.Registry+"/") {
 		return ""
 	}
 	err := a.Images.Keep(ctx, ref)
@@ -207,6 +212,10 @@ type CloseInput struct {
 	Commands []string `json:"commands,omitempty"`
 	// Addresses are IP addresses to be given back.
 	Addresses map[string][]string `json:"addresses,omitempty"`
+	// Begun are images by Fly app, of which a Fly release may have been made
+	// since Since that nobody knows: making it was given up.
+	Begun map[string]release.Image `json:"begun,omitempty"`
+	Since time.Time                `json:"since,omitzero"`
 }
 
 // CloseRollout leaves nothing behind: it removes the machines that ran commands,
@@ -221,6 +230,15 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 	}
 	for _, r := range in.Releases {
 		g.Go(func() error { return a.Fly.UpdateRelease(ctx, r.ID, in.Status, excerpt(in.Error, 2000)) })
+	}
+	for app, image := range in.Begun {
+		g.Go(func() error {
+			r, err := a.unfinished(ctx, app, image, in.Since)
+			if err != nil || r.ID == "" {
+				return err
+			}
+			return a.Fly.UpdateRelease(ctx, r.ID, in.Status, excerpt(in.Error, 2000))
+		})
 	}
 	for app, ips := range in.Addresses {
 		for _, ip := range ips {

@@ -102,6 +102,13 @@ func (l *loader) readApps(root *tomldoc.Table) {
 				a.Errorf("secrets", "%.80q can't be the name of a secret", secret)
 			}
 		}
+		switch reach := a.String("addresses"); reach {
+		case "", "public":
+		case string(release.Flycast), string(release.Nowhere):
+			app.Addresses = release.Reach(reach)
+		default:
+			a.Errorf("addresses", "%.40q is neither \"public\" (the default), \"flycast\" (private) nor \"none\": which IP addresses a first rollout asks for", reach)
+		}
 		if app.Probe != "" && !strings.HasPrefix(app.Probe, "/") {
 			a.Errorf("probe", "%.80q is not a path; write what to GET, beginning with /", app.Probe)
 		}

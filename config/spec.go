@@ -53,7 +53,7 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 		}
 		spec.Groups = append(spec.Groups, group)
 	}
-	spec.Addresses = c.Addresses()
+	spec.Addresses = addresses(app, c)
 	if spec.Definition, err = c.Definition(); err != nil {
 		return none, fmt.Errorf("%s: %w", t.Target, err)
 	}
@@ -103,6 +103,18 @@ func probe(app release.App, c *flytoml.Config) *release.Probe {
 		return nil
 	}
 	return &release.Probe{Path: path}
+}
+
+// addresses are the kinds of IP address that a first rollout asks for.
+func addresses(app release.App, c *flytoml.Config) []string {
+	public := c.Addresses()
+	switch {
+	case app.Addresses == release.Public:
+		return public
+	case app.Addresses == release.Flycast && c.Reachable():
+		return []string{"private_v6"}
+	}
+	return nil
 }
 
 func groupSpec(c *flytoml.Config, g flytoml.Group, image release.Image, state release.State) (release.GroupSpec, error) {
@@ -159,11 +171,18 @@ func volume(c *flytoml.Config, g flytoml.Group, image release.Image, state relea
 // wanted is the config that m should have, or why another machine has to take
 // its place.
 func wanted(c *flytoml.Config, g flytoml.Group, m release.Machine, image release.Image, state release.State) (config json.RawMessage, why string, err error) {
-	if m.Host != "" || len(m.Config) == 0 {
+	trouble, back := "", ""
+	switch {
+	case m.Host != "" || len(m.Config) == 0:
+		trouble, back = "its host is "+m.Host, "is back"
+	case m.NoRoom:
+		trouble, back = "its host has no room for another version of it", "has room"
+	}
+	if trouble != "" {
 		if g.Mount != nil || slices.ContainsFunc(state.Volumes, func(v release.Volume) bool { return v.Attached == m.ID }) {
-			return nil, "", fmt.Errorf("its host is %s, and its volume is there: wait until the host is back, or destroy the machine (fly machine destroy --force %s) if its data may be lost", m.Host, m.ID)
+			return nil, "", fmt.Errorf("%s, and its volume is there: wait until the host %s, or destroy the machine (fly machine destroy --force %s) if its data may be lost", trouble, back, m.ID)
 		}
-		return nil, "its host is " + m.Host, nil
+		return nil, trouble, nil
 	}
 	config, err = c.Update(m.Config, g.Name, string(image))
 	if errors.Is(err, flytoml.ErrReplace) {

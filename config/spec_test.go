@@ -196,3 +196,31 @@ func TestSpecReplaces(t *testing.T) {
 		}
 	}
 }
+
+// An app that only others of its organization reach gets no public address.
+func TestAddresses(t *testing.T) {
+	const serves = "[http_service]\ninternal_port = 8080\n"
+	for setting, want := range map[string][]string{
+		"":                      {"v6", "shared_v4"},
+		`addresses = "public"`:  {"v6", "shared_v4"},
+		`addresses = "flycast"`: {"private_v6"},
+		`addresses = "none"`:    nil,
+	} {
+		p, _, err := Load(fstest.MapFS{
+			File:                             {Data: []byte("project = \"shop\"\n[apps.api]\n" + setting + "\n[environments.staging]\n")},
+			"infra/fly/api/staging/fly.toml": {Data: []byte("app = \"shop-api\"\nprimary_region = \"fra\"\n" + serves)},
+			"infra/fly/api/Dockerfile":       {Data: []byte("FROM scratch")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		target := p.Environments[0].Targets[0]
+		s, err := Spec(p, target, v2, release.State{Target: target.Target})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, s.Addresses); diff != "" {
+			t.Errorf("%q: (-want +got)\n%s", setting, diff)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package fly
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -17,6 +18,9 @@ type App struct {
 	URL          string // where it is served: https://<app>.fly.dev
 	Hostname     string
 	Organization string // its slug
+	// Definition is the fly.toml of its current Fly release, as JSON: what flyctl
+	// config show prints. Nil if there is none, or the token may not see it.
+	Definition json.RawMessage
 }
 
 // A Secret is an app secret, as far as Fly shows it.
@@ -57,9 +61,12 @@ func (c *Client) App(ctx context.Context, app string) (App, error) {
 		App *struct {
 			Hostname string `json:"hostname"`
 			AppURL   string `json:"appUrl"`
+			Config   struct {
+				Definition json.RawMessage `json:"definition"`
+			} `json:"config"`
 		} `json:"app"`
 	}
-	err = c.graphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl } }`, map[string]any{"name": app}, &q)
+	err = c.graphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl config { definition } } }`, map[string]any{"name": app}, &q)
 	if err != nil && !errors.Is(err, ErrUnauthorized) { // a token for machines alone will do
 		return App{}, err
 	}
@@ -67,6 +74,9 @@ func (c *Client) App(ctx context.Context, app string) (App, error) {
 	if q.App != nil {
 		out.Hostname = cmp.Or(q.App.Hostname, out.Hostname)
 		out.URL = q.App.AppURL
+		if d := q.App.Config.Definition; len(d) > len("null") { // also more than {}
+			out.Definition = d
+		}
 	}
 	out.URL = cmp.Or(out.URL, "https://"+out.Hostname)
 	return out, nil

@@ -232,17 +232,48 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-func TestCancelledIsSaid(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	c := clientOf(t, func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // only then the server sees the client go
-		cancel()
-		<-r.Context().Done()
-	})
-	_, err := c.Update(ctx, "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-	is(t, err, context.Canceled)
-	is(t, err, fly.ErrUnknownOutcome)
+// A change that was sent is seen through when its caller gives up, for a while:
+// who looks next must not find it half done.
+func TestAChangeIsSeenThrough(t *testing.T) {
+	for name, tc := range map[string]struct {
+		takes time.Duration
+		known bool
+	}{"answered": {3 * time.Second, true}, "never answered": {time.Hour, false}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				begun := time.Now()
+				c := &fly.Client{Unlimited: true, HTTP: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+					cancel()
+					select {
+					case <-time.After(tc.takes):
+						return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"id":"m1","instance_id":"1"}`))}, nil
+					case <-r.Context().Done():
+						return nil, r.Context().Err()
+					}
+				})}}
+				_, err := c.Update(ctx, "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
+				if tc.known != (err == nil) {
+					t.Errorf("after %s: %v", time.Since(begun), err)
+				}
+				if !tc.known {
+					is(t, err, context.Canceled)
+					is(t, err, fly.ErrUnknownOutcome)
+				}
+				if took := time.Since(begun); took > 8*time.Second {
+					t.Errorf("it took %s after its caller had given up", took)
+				}
+				if _, err := c.Machine(ctx, "shop", "m1"); !errors.Is(err, context.Canceled) {
+					t.Errorf("a read goes on: %v", err)
+				}
+			})
+		})
+	}
 }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestBadNames(t *testing.T) {
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {

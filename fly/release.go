@@ -21,7 +21,7 @@ const ClientVersion = "release"
 type NewRelease struct {
 	App      string
 	Image    string
-	Strategy string // rolling, canary, bluegreen, immediate
+	Strategy string // rolling, canary, bluegreen, immediate; "" is rolling
 	// Definition is fly.toml as JSON, as flyctl would say it. It is what flyctl
 	// config show and save print: without it, an app without settings.
 	Definition json.RawMessage
@@ -53,7 +53,7 @@ func (c *Client) CreateRelease(ctx context.Context, in NewRelease) (FlyRelease, 
 		return FlyRelease{}, &Error{Op: req.op, mutation: true, unsent: true, kind: ErrInvalid, cause: errors.New("the definition is not JSON")}
 	}
 	req.body = encode(map[string]any{
-		"app_name": in.App, "build_id": 0, "definition": definition, "image": in.Image, "strategy": strings.ToUpper(in.Strategy),
+		"app_name": in.App, "build_id": 0, "definition": definition, "image": in.Image, "strategy": strings.ToUpper(cmp.Or(in.Strategy, "rolling")),
 	})
 	var out struct {
 		Release FlyRelease `json:"release"`

@@ -61,6 +61,11 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 	if in.sending != nil {
 		in.sending()
 	}
+	if in.changes() {
+		through, end := seenThrough(ctx)
+		defer end()
+		req = req.WithContext(through)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		fail.cause, fail.unsent = c.hush(err), neverSent(err)
@@ -92,6 +97,21 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 		return fail
 	}
 	return nil
+}
+
+// farewell is how long a change that was sent is still waited for once its caller
+// has given up: less than Temporal waits for a heartbeat of whoever called.
+const farewell = 7 * time.Second
+
+// seenThrough is ctx for a request that changes something. Cut off in the middle,
+// nobody would know whether the change was made, or is made a moment later,
+// behind the back of who looks then.
+func seenThrough(ctx context.Context) (context.Context, func()) {
+	through, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	late := time.AfterFunc(time.Hour, func() { end(ctx.Err()) })
+	late.Stop()
+	stop := context.AfterFunc(ctx, func() { late.Reset(farewell) })
+	return through, func() { stop(); late.Stop(); end(nil) }
 }
 
 // lacks is the error of a success that does not say what it is all about.

@@ -143,3 +143,20 @@ func SameStamps(a, b json.RawMessage) bool {
 	}
 	return of(a) == of(b)
 }
+
+// An origin is what a machine's metadata say of the release that made it what it
+// is: ours, and Fly's own record of it.
+type origin struct {
+	Release string `json:"release_id"`
+	Fly     string `json:"fly_release_id"`
+	Version string `json:"fly_release_version"`
+	Client  string `json:"fly_flyctl_version"`
+}
+
+func originOf(config json.RawMessage) origin {
+	var c struct{ Metadata origin }
+	if json.Unmarshal(config, &c) != nil {
+		return origin{}
+	}
+	return c.Metadata
+}

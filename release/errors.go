@@ -29,6 +29,7 @@ func (e *Rejected) Error() string {
 const (
 	KindFailure   = "Failure"   // a machine or a target is bad; details: Failure…
 	KindConflict  = "Conflict"  // somebody else changed the machine
+	KindNoRoom    = "NoRoom"    // a machine's host has no room for its new version; details: Failure
 	KindRefused   = "Refused"   // Fly or git will not do it, however often it is asked
 	KindConfig    = "Config"    // the files at the revision are wrong
 	KindPreflight = "Preflight" // what the release needs is not there

@@ -112,26 +112,11 @@ func (goal State) Missing(now State) (failures []Failure) {
 // changedBy says which client changed a machine from want, where it left its
 // name: a flyctl deploy in between is a conflict, and is named as such.
 func changedBy(have, want json.RawMessage) string {
-	is, was := flyStamp(have), flyStamp(want)
-	if is == was || is.Client == "" {
+	is := originOf(have)
+	if is == originOf(want) || is.Client == "" {
 		return ""
 	}
 	return fmt.Sprintf(": somebody else changed it, perhaps a flyctl deploy: it says that it is of Fly release v%s, by client %s", is.Version, is.Client)
-}
-
-// A stamp is what Fly's metadata say of the Fly release that a machine is of.
-type stamp struct {
-	ID      string `json:"fly_release_id"`
-	Version string `json:"fly_release_version"`
-	Client  string `json:"fly_flyctl_version"`
-}
-
-func flyStamp(config json.RawMessage) stamp {
-	var c struct{ Metadata stamp }
-	if json.Unmarshal(config, &c) != nil {
-		return stamp{}
-	}
-	return c.Metadata
 }
 
 // Unseen says which machines of now can't be judged, because Fly does not reach

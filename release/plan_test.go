@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -146,6 +147,47 @@ func TestRestoreProperties(t *testing.T) {
 		}
 		f.keepsServing(t, restore)
 	})
+}
+
+// A bluegreen that was cut leaves green machines beside the blue ones. The next
+// release replaces the blue and removes the rest: the app does not double.
+func TestLeftoversOfASwitch(t *testing.T) {
+	target := release.Target{App: "api", Environment: "production"}
+	state := release.State{Target: target, FlyApp: "fly-api"}
+	put := func(id string, version int, by string, cordoned bool) {
+		state.Machines = append(state.Machines, release.Machine{
+			ID: id, Name: id, Group: "app", Region: "ams", State: "started", Version: "v0", Image: images[version], Cordoned: cordoned, Created: cordoned,
+			Config: json.RawMessage(fmt.Sprintf(`{"env":{"APP":"api"},"image":%q,"metadata":{"fly_process_group":"app","release_id":%q}}`, images[version], by)),
+		})
+	}
+	for i := range 3 {
+		put(fmt.Sprint("blue", i), 1, "one", false)
+		put(fmt.Sprint("green", i), 2, "two", true)
+	}
+	put("drained", 1, "one", true) // by a person: it is of the release that serves
+	for _, strategy := range []release.Strategy{release.BlueGreen, release.Rolling} {
+		f := fleet{states: []release.State{state}, wanted: map[release.Target]want{target: {strategy: strategy, unavailable: 1, version: 3, groups: []string{"app"}}}}
+		plan, err := release.NewPlan("production", "", f.specs(f.states), f.states)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := carriedOut(f.states, plan, len(plan.Steps()))[0].Machines
+		want := 4 // three blue and the drained one
+		if strategy != release.BlueGreen {
+			want = 7
+			if notes := strings.Join(plan.Targets[0].Notes, "\n"); strings.Count(notes, "is cordoned and gets no traffic") != 4 {
+				t.Errorf("nobody is told which machines get no traffic: %s", notes)
+			}
+		}
+		if len(after) != want {
+			t.Errorf("%s ends with %d machines, want %d", strategy, len(after), want)
+		}
+		for _, s := range plan.Last().Steps() {
+			if s.Verb != release.Destroy || strategy != release.BlueGreen {
+				t.Errorf("%s can't be taken back: %v", strategy, s)
+			}
+		}
+	}
 }
 
 // Same inputs, same plan, byte for byte, in whatever order they come.

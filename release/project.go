@@ -80,7 +80,19 @@ type App struct {
 	Needs   []string `json:"needs,omitempty"`   // apps that are rolled out before it
 	Secrets []string `json:"secrets,omitempty"` // names that must exist on Fly before a release starts
 	Probe   string   `json:"probe,omitempty"`   // path to GET from outside; "": what fly.toml's checks say
+	// Addresses says from where its Fly apps are to be reached: what a first
+	// rollout asks Fly for, where an app has no IP address yet.
+	Addresses Reach `json:"addresses,omitempty"`
 }
+
+// A Reach is from where a Fly app can be reached.
+type Reach string
+
+const (
+	Public  Reach = ""        // from the internet
+	Flycast Reach = "flycast" // through Fly's proxy, from the organization's private network
+	Nowhere Reach = "none"    // by no address of its own
+)
 
 // An Environment is a rung of promotion.
 type Environment struct {

@@ -56,6 +56,7 @@ func Restore(environment string, baselines []Baseline, now []State, ours func(Ta
 				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
 				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
 				Seen: seen(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
+				Definition: b.State.Definition,
 			})
 			waves, lasts = merge(waves, back), merge(lasts, extra)
 		}
@@ -66,7 +67,8 @@ func Restore(environment string, baselines []Baseline, now []State, ours func(Ta
 }
 
 // waves bring now back to b, and remove what is too much. Machines that serve
-// already come back before any that serves is touched.
+// already come back before any that serves is touched; what is new gets no more
+// traffic as soon as they do, and goes when the proxy knows.
 func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra []Wave) {
 	var show, create, broken, healthy, cold, hide, stop, destroy []Step
 	for _, want := range b.State.Machines {
@@ -104,6 +106,9 @@ func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra
 	}
 	for _, m := range now.Machines {
 		if m.Created && !b.State.knows(m) {
+			if m.Running() && !m.Cordoned && m.Host == "" {
+				hide = append(hide, Step{Verb: Cordon, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, Wait: b.Wait})
+			}
 			destroy = append(destroy, Step{Verb: Destroy, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, From: m.Image, Wait: b.Wait})
 		}
 	}
@@ -112,7 +117,7 @@ func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra
 		wave("bring back", slices.Concat(broken, create), greenAtOnce),
 		wave("uncordon", show, coldAtOnce),
 		b.gently("bring back the rest", healthy),
-		wave("cordon", hide, coldAtOnce),
+		settle(wave("cordon", hide, coldAtOnce), proxySettles),
 		wave("stop", stop, coldAtOnce),
 	), wave("remove what is new", destroy, coldAtOnce)
 }
@@ -273,12 +278,17 @@ func differs(t Target, want, have Machine) (diffs []string) {
 	return diffs
 }
 
-// Recreated says which machines of the baseline stand again under a new ID.
+// Recreated says which machines of the baseline stand again under a new ID, and
+// which lost the memory that they were suspended with.
 func Recreated(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
 		have := stateOf(now, b.State.Target)
 		for _, want := range b.State.Machines {
-			if m, ok := have.counterpart(want); ok && m.ID != want.ID {
+			m, ok := have.counterpart(want)
+			if ok && want.State == "suspended" && m.State == "stopped" {
+				notes = append(notes, fmt.Sprintf("machine %s of %s was suspended and is stopped now: it starts anew, not where it was", m.ID, b.State.Target))
+			}
+			if ok && m.ID != want.ID {
 				notes = append(notes, fmt.Sprintf("machine %s (%s) of %s had to be created again: its ID is now %s", want.ID, want.Name, b.State.Target, m.ID))
 			}
 		}

@@ -79,10 +79,12 @@ type Probe struct {
 
 // A State is what Fly says a target runs, at one moment.
 type State struct {
-	Target   Target    `json:"target"`
-	FlyApp   string    `json:"fly_app"`
-	URL      string    `json:"url,omitempty"`
-	Machines []Machine `json:"machines"` // sorted by ID; destroyed ones left out
+	Target Target `json:"target"`
+	FlyApp string `json:"fly_app"`
+	URL    string `json:"url,omitempty"`
+	// Definition is the fly.toml that Fly keeps of its newest Fly release.
+	Definition json.RawMessage `json:"definition,omitempty"`
+	Machines   []Machine       `json:"machines"` // sorted by ID; destroyed ones left out
 	// Foreign are machines in the Fly app that no deploy made. They are shown
 	// and never touched.
 	Foreign []string `json:"foreign,omitempty"`
@@ -124,6 +126,8 @@ type Machine struct {
 	Checks   []Check         `json:"checks,omitempty"`
 	Release  string          `json:"release,omitempty"`  // by which release, from its metadata
 	Revision string          `json:"revision,omitempty"` // of which commit
+	Client   string          `json:"client,omitempty"`   // that changed it last, as Fly's metadata have it, where it was not this program
+	NoRoom   bool            `json:"no_room,omitempty"`  // its host has no room for another version of it
 	Created  bool            `json:"created,omitempty"`  // a plan of ours created it
 	Crashed  bool            `json:"crashed,omitempty"`  // its process ended, and nobody had asked it to
 	// Made is when this version was made: it has the secrets of that moment.

@@ -236,9 +236,12 @@ func (f Failure) Error() string {
 // before and after. A later rollback reads those.
 type Report struct {
 	Status
-	// Stale says why the plan no longer fitted. Nothing was changed; the
-	// release plans again.
-	Stale  string     `json:"stale,omitempty"`
+	// Stale says why the plan did not fit. All is as it was; the release plans
+	// again.
+	Stale string `json:"stale,omitempty"`
+	// NoRoom are the machines, by ID, that made the plan unfit: their hosts have
+	// no room for another version of them.
+	NoRoom []string   `json:"no_room,omitempty"`
 	Before []Baseline `json:"before,omitempty"`
 	After  []Baseline `json:"after,omitempty"`
 }

@@ -82,10 +82,12 @@ func (spec Spec) group(g GroupSpec, state State) ([]Wave, error) {
 	atOnce := spec.atOnce(running)
 	switch spec.Strategy {
 	case BlueGreen:
-		if all := append(stale, replace...); len(all) > 0 || spec.halfSwitched(g, state) {
-			return spec.switchOver(g, all, state, greenAtOnce), nil
+		blues, left := spec.leftovers(g, state, append(stale, replace...))
+		var waves []Wave
+		if len(blues) > 0 || spec.halfSwitched(g, state) {
+			waves = spec.switchOver(g, blues, state, greenAtOnce)
 		}
-		return nil, nil
+		return append(waves, lasting(wave("destroy what an earlier switch left", left, coldAtOnce))...), nil
 	case Immediate:
 		atOnce = len(stale)
 	case Canary:
@@ -216,6 +218,35 @@ func (spec Spec) green(g GroupSpec, m Machine) Step {
 	return s
 }
 
+// leftovers are what a bluegreen that was cut, or a flyctl that was, has left
+// beside the machines that serve: cordoned, and of another release than any of
+// those. No green takes their place, or the group would grow with each cut.
+// What stays of stale is blue.
+func (spec Spec) leftovers(g GroupSpec, state State, stale []Machine) (blues []Machine, destroy []Step) {
+	serving := map[origin]bool{}
+	for _, m := range state.Machines {
+		if m.Group == g.Name && !m.Cordoned && m.Running() {
+			serving[originOf(m.Config)] = true
+		}
+	}
+	left := func(m Machine) bool {
+		from := originOf(m.Config)
+		return m.Cordoned && len(serving) > 0 && from != origin{} && !serving[from]
+	}
+	for _, m := range stale {
+		if !left(m) {
+			blues = append(blues, m)
+		}
+	}
+	for _, m := range state.Machines {
+		isStale := slices.ContainsFunc(stale, func(x Machine) bool { return x.ID == m.ID })
+		if m.Group == g.Name && left(m) && (isStale || !m.Created) {
+			destroy = append(destroy, spec.step(Destroy, m))
+		}
+	}
+	return blues, destroy
+}
+
 // halfSwitched says whether a bluegreen was cut when only its uncordoning was
 // left to do.
 func (spec Spec) halfSwitched(g GroupSpec, state State) bool {
@@ -281,6 +312,13 @@ func (spec Spec) notes(state State, waves []Wave) (notes []string) {
 	}
 	for _, name := range sortedKeys(need) {
 		notes = append(notes, fmt.Sprintf("takes %d volume(s) %s; those that have to be made stay after a rollback", need[name], name))
+	}
+	if spec.Strategy != BlueGreen {
+		for _, m := range state.Machines {
+			if m.Cordoned && m.Running() {
+				notes = append(notes, fmt.Sprintf("machine %s (%s) is cordoned and gets no traffic; it stays so", m.ID, m.Name))
+			}
+		}
 	}
 	if len(state.Foreign) > 0 {
 		notes = append(notes, "leaves alone what no release made: "+strings.Join(state.Foreign, ", "))

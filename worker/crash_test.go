@@ -25,6 +25,7 @@ const atOnce = 12
 // with it, the release ends promoted, and nothing was done twice.
 func TestWorkerIsKilledAfterEveryActivity(t *testing.T) {
 	w := newWorld(t)
+	w.deploy = "release_command = \"migrate\"\n"
 	whole := w.crash(0) // nobody is killed
 	if whole.err != nil {
 		t.Fatal(whole.err)
@@ -190,12 +191,14 @@ func (w *world) intact(project string) error {
 			wrong = append(wrong, fmt.Errorf(format, args...))
 		}
 	}
-	made, updated := map[string]int{}, map[string]int{}
+	made, started, updated := map[string]int{}, map[string]int{}, map[string]int{}
 	for _, r := range w.sim.Requests() {
 		switch {
 		case r.Status >= 300:
 		case r.Route == "POST /v1/apps/{app}/machines":
 			made[r.App]++
+		case r.Route == "POST /v1/apps/{app}/machines/{id}/start":
+			started[r.App]++
 		case r.Route == "POST /v1/apps/{app}/machines/{id}":
 			updated[r.App+" "+r.Machine]++
 		}
@@ -205,11 +208,14 @@ func (w *world) intact(project string) error {
 			place := flyApp(project, environment, app)
 			machines := w.sim.Machines(place)
 			wrongIf(len(machines) != 2, "%s has %d machines, want 2", place, len(machines))
-			creates, updates := 2, 0
+			creates, updates := 3, 0 // one of them for the release command
 			if environment == "production" {
-				creates, updates = 0, 1
+				creates, updates = 1, 1
 			}
 			wrongIf(made[place] != creates, "%s: %d creates were sent, want %d", place, made[place], creates)
+			wrongIf(started[place] != 1, "%s: the release command was started %d times", place, started[place])
+			records := w.sim.Releases(place)
+			wrongIf(len(records) != 1 || records[0].Status != "complete", "%s: the Fly releases are %+v, want one, complete", place, records)
 			for _, m := range machines {
 				got, want := m.ImageRef.Digest, digestOf(app, commitOf("v2"))
 				wrongIf(got != want, "machine %s of %s runs %s, want %s", m.ID, place, got, want)

@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 // A job is what a worker in a process of its own is told.
 type job struct {
 	Temporal, Namespace, Fly, Logs string
+	Deploy                         string // lines of [deploy] in every fly.toml
 	// DieAfter, if set, is the number of the activity whose effect is the last
 	// thing that the process has: its answer is lost with it.
 	DieAfter int64
@@ -56,13 +57,13 @@ func do(doc string) error {
 		return err
 	}
 	c, err := client.Dial(client.Options{
-		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr),
+		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr), DataConverter: worker.DataConverter(),
 		Interceptors: []interceptor.ClientInterceptor{&mortal{dieAfter: j.DieAfter}},
 	})
 	if err != nil {
 		return err
 	}
-	if err := worker.New(c, work(flyAt(j.Fly), street{}, j.Logs), worker.Options{Builds: 4}).Start(); err != nil {
+	if err := worker.New(c, work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs), worker.Options{Builds: 4}).Start(); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)
@@ -119,7 +120,7 @@ type hand struct {
 }
 
 func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand, error) {
-	doc, err := json.Marshal(job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, DieAfter: dieAfter})
+	doc, err := json.Marshal(job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter})
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +152,7 @@ type world struct {
 	fly      string
 	sim      *flysim.Sim
 	logs     string
+	deploy   string // lines of [deploy] in every fly.toml
 }
 
 func newWorld(t *testing.T) *world {

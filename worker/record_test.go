@@ -48,6 +48,11 @@ func with(change func(*shop)) shop {
 	return s
 }
 
+// migrating is a shop whose releases change a database for good.
+func migrating(s *shop) {
+	s.deploy, s.env = "release_command = \"migrate\"\n", "migrations = \"irreversible\"\n"
+}
+
 // endings are all the ways in which a release ends, and the strategies.
 func endings() map[string]ending {
 	v2 := func(act func(*recording) error) func(*recording) error {
@@ -63,6 +68,10 @@ func endings() map[string]ending {
 		"promoted":           {act: approved, before: "v1", outcome: release.Promoted},
 		"promoted-canary":    {shop: with(func(s *shop) { s.strategy = "canary" }), before: "v1", act: approved, outcome: release.Promoted},
 		"promoted-bluegreen": {shop: with(func(s *shop) { s.strategy = "bluegreen" }), before: "v1", act: approved, outcome: release.Promoted},
+		"promoted-immediate": {shop: with(func(s *shop) { s.strategy = "immediate" }), before: "v1", act: approved, outcome: release.Promoted},
+		"promoted-command":   {shop: with(migrating), before: "v1", act: approved, outcome: release.Promoted},
+		"promoted-no-room":   {shop: small, before: "v1", act: v2((*recording).noRoom), outcome: release.Promoted},
+		"held-irreversible":  {shop: with(migrating), before: "v1", act: v2((*recording).heldAfterCommand), outcome: release.RolledBack},
 		"promoted-by-signal": {shop: small, before: "v1", act: v2((*recording).signals), outcome: release.Promoted},
 		"promoted-stale":     {shop: small, before: "v1", act: v2((*recording).goesStale), outcome: release.Promoted},
 		"promoted-queued":    {shop: with(func(s *shop) { s.gate, s.bake = "none", "3s" }), before: "v1", act: v2((*recording).queues), outcome: release.Promoted},
@@ -388,24 +397,57 @@ func (r *recording) neverPasses() error {
 	return r.decide(true)
 }
 
+// noRoom: a machine's host has no room for its new version. A plan with another
+// in its place is asked for.
+func (r *recording) noRoom() error {
+	plan, err := r.asked("")
+	if err != nil {
+		return err
+	}
+	place := flyApp(r.project, "production", "api")
+	full := r.sim.Machines(place)[0].ID
+	r.sim.Inject(flysim.Fault{Route: update, App: place, Machine: full, Effect: flysim.NoCapacity})
+	if err := r.answer(true, plan); err != nil {
+		return err
+	}
+	if plan, err = r.asked(plan); err != nil {
+		return err
+	}
+	return r.answer(true, plan)
+}
+
+// heldAfterCommand: what fails after a release command that can't be taken back
+// is a person's to decide.
+func (r *recording) heldAfterCommand() error {
+	if err := r.neverPasses(); err != nil {
+		return err
+	}
+	return r.answerHeld(release.GoBack)
+}
+
 // held: and then Fly refuses the way back, until somebody has answered.
 func held(choice release.Choice) func(*recording) error {
 	return func(r *recording) error {
 		if err := r.neverPasses(); err != nil {
 			return err
 		}
-		place, rollout := flyApp(r.project, "production", "api"), release.RolloutID(r.project, "production")
-		r.sim.Inject(flysim.Fault{Route: update, App: place, Times: 1, Status: http.StatusUnprocessableEntity})
-		if _, err := r.until(rollout, func(s release.Status) bool { return s.Phase == release.HeldPhase }); err != nil {
-			return err
-		}
-		u, err := r.c.UpdateWorkflow(r.ctx, client.UpdateWorkflowOptions{
-			WorkflowID: rollout, UpdateName: release.AnswerUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
-			Args: []any{release.Answer{Choice: choice, By: "dora", Reason: "because"}},
-		})
-		if err != nil {
-			return err
-		}
-		return u.Get(r.ctx, nil)
+		r.sim.Inject(flysim.Fault{Route: update, App: flyApp(r.project, "production", "api"), Times: 1, Status: http.StatusUnprocessableEntity})
+		return r.answerHeld(choice)
 	}
+}
+
+// answerHeld answers once the rollout is held.
+func (r *recording) answerHeld(choice release.Choice) error {
+	rollout := release.RolloutID(r.project, "production")
+	if _, err := r.until(rollout, func(s release.Status) bool { return s.Phase == release.HeldPhase }); err != nil {
+		return err
+	}
+	u, err := r.c.UpdateWorkflow(r.ctx, client.UpdateWorkflowOptions{
+		WorkflowID: rollout, UpdateName: release.AnswerUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args: []any{release.Answer{Choice: choice, By: "dora", Reason: "because"}},
+	})
+	if err != nil {
+		return err
+	}
+	return u.Get(r.ctx, nil)
 }

@@ -28,6 +28,8 @@ type shop struct {
 	gate     string // "none": nobody is asked
 	bake     string
 	test     string
+	deploy   string // lines of [deploy] in fly.toml
+	env      string // lines of production in release.toml
 }
 
 func (s shop) names() []string {
@@ -62,7 +64,7 @@ func (s shop) files(project string) fstest.MapFS {
 			fmt.Fprintf(&toml, "after = %q\n", after)
 		}
 		if env == "production" {
-			fmt.Fprintf(&toml, "bake = %q\n", or(s.bake, "100ms"))
+			fmt.Fprintf(&toml, "bake = %q\n%s", or(s.bake, "100ms"), s.env)
 			if s.gate != "none" {
 				fmt.Fprintf(&toml, "gate = %s\n", or(s.gate, `{ approvals = 1, timeout = "1h" }`))
 			}
@@ -83,7 +85,7 @@ primary_region = "ams"
 strategy = %q
 max_unavailable = 0.33
 wait_timeout = "5s"
-[env]
+%s[env]
 LEVEL = %q
 [http_service]
 internal_port = 8080
@@ -92,7 +94,7 @@ path = "/health"
 interval = "5s"
 timeout = "2s"
 grace_period = "1s"
-`, app, or(s.strategy, "rolling"), level)}
+`, app, or(s.strategy, "rolling"), s.deploy, level)}
 }
 
 func flyApp(project, environment, app string) string {
@@ -114,6 +116,17 @@ func (s street) Files(_ context.Context, url, _ string) (fs.FS, error) {
 func (s street) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
 	return fn(".")
 }
+
+// A chain is git too: every project is the same shop.
+type chain struct{ shop }
+
+// Files implements activities.Git.
+func (c chain) Files(_ context.Context, url, _ string) (fs.FS, error) {
+	return c.files(strings.TrimSuffix(path.Base(url), ".git")), nil
+}
+
+// Checkout implements activities.Git.
+func (c chain) Checkout(_ context.Context, _, _ string, fn func(string) error) error { return fn(".") }
 
 func request(project, version string) release.Request {
 	return release.Request{

@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.temporal.io/sdk/temporal"
@@ -110,7 +111,7 @@ func causeOf(err error) *release.Cause {
 	cause := &release.Cause{Message: plain(err)}
 	if failed := applicationError(err); failed != nil && failed.HasDetails() {
 		var f release.Failure
-		if (failed.Type() == release.KindFailure || failed.Type() == release.KindConflict) && failed.Details(&f) == nil {
+		if slices.Contains([]string{release.KindFailure, release.KindConflict, release.KindNoRoom}, failed.Type()) && failed.Details(&f) == nil {
 			cause.Failures = append(cause.Failures, f)
 		}
 	}

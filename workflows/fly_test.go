@@ -303,6 +303,23 @@ func TestFlyReleases(t *testing.T) {
 	}
 }
 
+// A rollout that Fly lets not begin changes nothing, and leaves no Fly release
+// that says it runs, of any app.
+func TestFlyReleaseThatCannotBeMade(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := second(t, repo{}, repo{})
+		was := s.configs("production")
+		s.sim.Inject(flysim.Fault{Route: "POST /api/v1/releases", App: theWeb, Delay: 2 * time.Second, Status: 500})
+		if rep := s.run(); rep.Outcome != release.Stopped || !maps.Equal(s.configs("production"), was) {
+			t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		if all := s.sim.Releases(theAPI); len(all) != 2 || all[1].Status != "failed" {
+			t.Errorf("the Fly releases of api are %+v, want the second failed", all)
+		}
+		s.mustBeClean()
+	})
+}
+
 // A token that may not write Fly releases can release all the same.
 func TestWithoutFlyReleases(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -409,6 +426,128 @@ func TestUnreachableHostIsReplaced(t *testing.T) {
 			t.Error("the machine that nobody can reach is still there")
 		}
 	})
+}
+
+// A machine whose host has no room for its new version is replaced by another
+// elsewhere, once a person has agreed to that plan. One with a volume can't be.
+func TestNoRoomForTheNewVersion(t *testing.T) {
+	for name, tc := range map[string]struct {
+		toml   string
+		effect flysim.Effect
+	}{"no room": {"", flysim.NoCapacity}, "the host takes nothing": {"", flysim.HostClosed}, "with a volume": {mounted, flysim.NoCapacity}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				s := newScenario(t, repo{toml: tc.toml, only: "web"})
+				s.runs("v1")
+				s.req.Revision = revision("v2")
+				full, was := s.sim.Machines(theWeb)[0], s.configs("production")
+				s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Machine: full.ID, Effect: tc.effect})
+				asked := 0
+				s.whenAsked(func() { asked++; s.approve() })
+				rep := s.run()
+				s.mustBeClean()
+				if tc.toml != "" {
+					if rep.Outcome != release.Stopped || !strings.Contains(rep.Cause.Message, "its volume is there") || !maps.Equal(s.configs("production"), was) {
+						t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
+					}
+					return
+				}
+				if rep.Outcome != release.Promoted || asked != 2 {
+					t.Fatalf("%s %+v, asked %d times; want it asked again with another machine in its place", rep.Outcome, rep.Cause, asked)
+				}
+				s.mustRun("production", "v2")
+				if slices.ContainsFunc(s.sim.Machines(theWeb), func(m fly.Machine) bool { return m.ID == full.ID }) {
+					t.Error("the machine that had to make room is still there")
+				}
+				if !strings.Contains(strings.Join(rep.Notes, "\n"), "could not be given room") {
+					t.Errorf("nobody is told why: %q", rep.Notes)
+				}
+			})
+		})
+	}
+}
+
+// The way back from a bluegreen gives the traffic to blue before it takes it from
+// green, both within seconds, and only then removes green.
+func TestBlueGreenGoesBackWithinSeconds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := second(t, repo{strategy: "bluegreen"}, repo{strategy: "bluegreen"})
+		s.sim.Inject(flysim.Fault{Route: create, App: theWeb, Times: 1, Effect: flysim.Sours, For: 90 * time.Second})
+		from := len(s.sim.Requests())
+		if rep := s.run(); rep.Outcome != release.RolledBack {
+			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		last := map[string]time.Time{} // of each kind
+		for _, r := range s.sim.Requests()[from:] {
+			if r.App == theWeb && r.Status < 300 {
+				last[r.Route] = r.At
+			}
+		}
+		const machine = "/v1/apps/{app}/machines/{id}"
+		shown, hidden, gone := last["POST "+machine+"/uncordon"], last["POST "+machine+"/cordon"], last["DELETE "+machine]
+		if took := hidden.Sub(shown); took < 0 || took > 3*time.Second {
+			t.Errorf("green lost its traffic %s after blue had got it", took)
+		}
+		if after := gone.Sub(hidden); after < 5*time.Second {
+			t.Errorf("green was removed %s after it lost its traffic: the proxy does not know yet", after)
+		}
+		s.mustRun("production", "v1")
+		s.mustBeClean()
+	})
+}
+
+// Machines in whatever state are what they were, on the new version: stopped and
+// suspended ones stay down, those caught in between are waited for, cordoned ones
+// stay cordoned, and what no deploy made is left alone.
+func TestMachinesInAnyState(t *testing.T) {
+	for _, strategy := range []string{"rolling", "canary", "immediate"} {
+		t.Run(strategy, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				s := second(t, repo{strategy: strategy}, repo{strategy: strategy})
+				ctx, like := t.Context(), s.sim.Machines(theWeb)[0]
+				more := map[string]string{"0000000000aa01": "stopped", "0000000000aa02": "suspended", "0000000000aa03": "started", "0000000000aa04": "started"}
+				for id, state := range more {
+					s.sim.Put(theWeb, fly.Machine{ID: id, Name: "n" + id, Region: "ams", State: state, Config: like.Config, ImageRef: like.ImageRef})
+				}
+				s.sim.Put(theWeb, fly.Machine{ID: "0000000000ff01", Name: "a-persons", Config: json.RawMessage(`{"image":"registry.fly.io/mine:1"}`)})
+				foreign := s.sim.Machines(theWeb)
+				if err := s.act.Fly.Cordon(ctx, theWeb, "0000000000aa04", ""); err != nil {
+					t.Fatal(err)
+				}
+				s.whenAsked(func() {
+					s.approve()
+					if err := s.act.Fly.Stop(ctx, theWeb, "0000000000aa03", ""); err != nil { // it is stopping when the rollout comes
+						t.Error(err)
+					}
+				})
+				if rep := s.run(); rep.Outcome != release.Promoted {
+					t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
+				}
+				want := maps.Clone(more)
+				want["0000000000aa02"], want["0000000000aa03"] = "stopped", "stopped"
+				for _, m := range s.sim.Machines(theWeb) {
+					if m.ID == "0000000000ff01" {
+						if i := slices.IndexFunc(foreign, func(x fly.Machine) bool { return x.ID == m.ID }); m.InstanceID != foreign[i].InstanceID {
+							t.Error("a machine that no deploy made was changed")
+						}
+						continue
+					}
+					if m.ImageRef.Digest != digestOf("web", "v2") {
+						t.Errorf("machine %s runs %s", m.ID, m.ImageRef.Digest)
+					}
+					if state, ok := want[m.ID]; ok && m.State != state {
+						t.Errorf("machine %s is %s, want %s", m.ID, m.State, state)
+					}
+					if cordoned := m.ID == "0000000000aa04"; m.Cordoned != cordoned {
+						t.Errorf("machine %s: cordoned is %t", m.ID, m.Cordoned)
+					}
+				}
+				s.mustBeClean()
+			})
+		})
+	}
 }
 
 // Secrets that were staged are shown before anybody says yes, reach the machines,

@@ -52,6 +52,11 @@ func (r *roller) seen(states []release.State) {
 	before := e.Targets
 	e.Targets = targetsNow(r.in.Plan, states)
 	for i := range e.Targets {
+		for _, t := range before {
+			if t.Target == e.Targets[i].Target {
+				e.Targets[i].FlyRelease = t.FlyRelease
+			}
+		}
 		for j := range e.Targets[i].Machines {
 			m := &e.Targets[i].Machines[j]
 			for _, t := range before {

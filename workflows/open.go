@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -30,6 +29,10 @@ func (r *roller) open(ctx workflow.Context) error {
 	}
 	err := workflow.ExecuteActivity(calling(ctx, "tell Fly that "+r.in.Plan.Environment+" is about to change"), act.OpenRollout, in).Get(ctx, &r.opened)
 	if err != nil {
+		r.unopened = map[string]release.Image{}
+		for _, t := range in.Targets {
+			r.unopened[t.FlyApp] = t.Image
+		}
 		return err
 	}
 	r.status.Notes = append(r.status.Notes, r.opened.Notes...)
@@ -50,15 +53,15 @@ func (r *roller) stamp(step release.Step) map[string]string {
 	stamp := map[string]string{
 		release.MetaRelease:  r.in.Release,
 		release.MetaRevision: r.in.Revision.Commit,
+		"fly_flyctl_version": activities.ClientVersion,
 	}
 	if fly, ok := r.opened.Releases[step.FlyApp]; ok {
 		stamp["fly_release_id"], stamp["fly_release_version"] = fly.ID, strconv.Itoa(fly.Version)
-		stamp["fly_flyctl_version"] = activities.ClientVersion
 	}
 	return stamp
 }
 
-// settled leaves nothing of the rollout behind on Fly. It begins the work and
+// letGo leaves nothing of the rollout behind on Fly. It begins the work and
 // returns what waits for it.
 func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause error) (wait func()) {
 	if r.leases.end != nil {
@@ -66,6 +69,7 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 	}
 	in := activities.CloseInput{
 		Release: r.in.Release, Machines: r.leases.machines, Releases: r.opened.Releases, Commands: r.commanded(), Status: "failed",
+		Begun: r.unopened, Since: r.status.Started,
 	}
 	switch {
 	case outcome == release.Promoted:
@@ -78,7 +82,7 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 	if outcome == release.RolledBack || outcome == release.Stopped {
 		in.Addresses = r.opened.Addresses
 	}
-	if len(in.Machines)+len(in.Releases)+len(in.Commands) == 0 {
+	if len(in.Machines)+len(in.Releases)+len(in.Commands)+len(in.Begun) == 0 {
 		return func() {}
 	}
 	closed := workflow.ExecuteActivity(calling(ctx, "leave nothing behind on Fly"), act.CloseRollout, in)
@@ -101,21 +105,4 @@ func (r *roller) commanded() []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(apps))
-}
-
-// consider asks a person whether to go on after a failure that can't simply be
-// taken back: a release command has changed something, and the project calls
-// that irreversible. nil means: try again. Any error is the reason to end.
-func (r *roller) consider(ctx workflow.Context, cause error) error {
-	if !r.in.Irreversible || !r.ranCommand || gaveUp(cause) || errors.Is(cause, errGoBack) {
-		return cause
-	}
-	ctx, done := workflow.NewDisconnectedContext(ctx)
-	defer done()
-	err := r.hold(ctx, "a release command has run, and its migrations are irreversible: the old code may not fit the new database; what failed: ", cause, release.Retry, release.GoBack, release.Keep, release.Abandon)
-	if err == nil {
-		r.again++
-		return nil
-	}
-	return err
 }

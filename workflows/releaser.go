@@ -23,6 +23,7 @@ type releaser struct {
 	req      release.Request
 	path     []release.Environment
 	rejected *release.Decision
+	noRoom   []string // machines, by ID, whose hosts have no room for another version
 }
 
 // begin opens every door of the release before anything blocks.
@@ -162,7 +163,7 @@ func (r *releaser) build(ctx workflow.Context, project release.Project, app rele
 func (r *releaser) plan(ctx workflow.Context, project release.Project, env release.Environment, images release.Images) (plan release.Plan, err error) {
 	r.enter(ctx, release.Planning, env.Name)
 	err = workflow.ExecuteActivity(calling(ctx, "what does "+env.Name+" run, and what has to change?"), act.PlanRollout, activities.PlanInput{
-		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images,
+		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images, NoRoom: r.noRoom,
 	}).Get(ctx, &plan)
 	return r.seal(ctx, plan), err
 }
@@ -238,6 +239,10 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 		}
 		if report.Stale != "" {
 			r.note("the plan for %s was made again: %s", env.Name, report.Stale)
+			if len(report.NoRoom) > 0 { // it was begun, and taken back
+				r.noRoom = append(r.noRoom, report.NoRoom...)
+				r.status.Notes = append(r.status.Notes, report.Notes...)
+			}
 			return release.ErrPlanStale
 		}
 		r.adopt(report, env, run.RunID)

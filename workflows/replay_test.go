@@ -20,7 +20,8 @@ import (
 
 // endings are how releases ended whose histories are kept.
 var endings = []string{
-	"held-keep", "held-retry", "promoted", "promoted-bluegreen", "promoted-by-signal", "promoted-canary", "promoted-queued", "promoted-stale",
+	"held-irreversible", "held-keep", "held-retry", "promoted", "promoted-bluegreen", "promoted-by-signal", "promoted-canary", "promoted-command",
+	"promoted-immediate", "promoted-no-room", "promoted-queued", "promoted-stale",
 	"rolled-back-abort", "rolled-back-check", "stopped-aborted", "stopped-rejected", "stopped-test", "stopped-timeout", "stranded", "taken-back",
 	"unchanged",
 }

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,11 +25,14 @@ type roller struct {
 
 	leases leases
 	opened activities.Opened
+	// unopened are images by Fly app that Fly may have been told of or not.
+	unopened map[string]release.Image
 	// waves counts those carried out: of the first part of the plan, and of the
 	// last (true).
 	waves      map[bool]int
 	again      int  // how often a person said to retry the way forward
 	ranCommand bool // a release command was started
+	others     int  // machines that a restore left alone, for somebody else had changed them
 	overwrite  bool // a restore overwrites what others changed
 }
 
@@ -189,6 +191,7 @@ func (r *roller) planRestore(ctx workflow.Context) (back activities.Restoration,
 		in.Goals = r.in.Plan.Goal(r.states)
 	}
 	err = workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, in).Get(ctx, &back)
+	r.others = back.Others
 	return back, err
 }
 
@@ -255,113 +258,6 @@ func (r *roller) asBefore() (in activities.VerifyInput) {
 // proxyLearns is how long Fly's proxy may take to know of a machine.
 const proxyLearns = 30 * time.Second
 
-var (
-	errGoBack  = errors.New("rolled back by word of a person")
-	errKeep    = errors.New("kept by word of a person")
-	errAbandon = errors.New("abandoned by word of a person")
-)
-
-func gaveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, errAbandon) }
-
-// hold stands still and asks a person: what it is about, and the error that led
-// to it. nil means: try again.
-func (r *roller) hold(ctx workflow.Context, about string, why error, choices ...release.Choice) error {
-	r.answer = nil
-	r.status.Held = &release.Held{Why: about + causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx)}
-	defer func() { r.status.Held = nil }()
-	r.enter(ctx, release.HeldPhase)
-	if err := workflow.Await(ctx, func() bool { return r.answer != nil }); err != nil {
-		return err
-	}
-	said := fmt.Sprintf("%s by %s", r.answer.Choice, r.answer.By)
-	if r.answer.Reason != "" {
-		said += ": " + r.answer.Reason
-	}
-	r.note("held (%s), then %s", r.status.Held.Why, said)
-	switch r.answer.Choice {
-	case release.GoBack:
-		return fmt.Errorf("%w: %s: %w", errGoBack, said, why)
-	case release.Keep:
-		return fmt.Errorf("%w: %s: %w", errKeep, said, why)
-	case release.Abandon:
-		return fmt.Errorf("%w: %s: %w", errAbandon, said, why)
-	}
-	return nil
-}
-
-// whatIsWhat says of every machine whether it is on the plan, on the baseline
-// or on neither. What can't be read is said to be unknown.
-func (r *roller) whatIsWhat(ctx workflow.Context) []string {
-	ctx, done := workflow.NewDisconnectedContext(ctx)
-	defer done()
-	short := budget(ctx, release.TaskQueue, "what is what?", time.Minute, 2*time.Minute)
-	var now []release.State
-	if err := workflow.ExecuteActivity(short, act.Observe, activities.ObserveInput{Places: r.places()}).Get(ctx, &now); err != nil {
-		return []string{"unknown: Fly could not be read: " + plain(err)}
-	}
-	r.seen(now)
-	return release.WhatIsWhat(r.in.Plan.Goal(r.states), r.states, now)
-}
-
-// listen opens the doors for the answer of a held rollout.
-func (r *roller) listen(ctx workflow.Context) error {
-	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{
-		Description: `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…"}`,
-	}), func(ctx workflow.Context, raw []byte) {
-		var a release.Answer
-		why := "it is not an answer"
-		if json.Unmarshal(raw, &a) == nil {
-			why = r.refuse(a)
-		}
-		if why != "" {
-			r.note("an answer does not count: %s", why)
-			r.show(ctx)
-			return
-		}
-		r.answer = &a
-	})
-	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
-		func(_ workflow.Context, a release.Answer) error {
-			if why := r.refuse(a); why != "" {
-				return temporal.NewNonRetryableApplicationError(why, "Refused", nil)
-			}
-			r.answer = &a
-			return nil
-		},
-		workflow.UpdateHandlerOptions{
-			Description: "When held: retry, rollback, keep or abandon.",
-			Validator: func(a release.Answer) error {
-				if why := r.refuse(a); why != "" {
-					return errors.New("this answer does not count: " + why)
-				}
-				return nil
-			},
-		})
-}
-
-func (r *roller) refuse(a release.Answer) string {
-	held := r.status.Held
-	switch {
-	case strings.TrimSpace(a.By) == "":
-		return "it does not say by whom: by is empty"
-	case held == nil:
-		return fmt.Sprintf("nobody is being asked: the rollout is %s", r.status.Phase)
-	case !slices.Contains(held.Choices, a.Choice):
-		return fmt.Sprintf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
-	case r.answer != nil:
-		return "it was answered already"
-	}
-	return ""
-}
-
-func joined[T ~string](words []T) string {
-	var all []string
-	for _, w := range words {
-		all = append(all, string(w))
-	}
-	return strings.Join(all, ", ")
-}
-
 // stop ends a rollout that changed nothing.
 func (r *roller) stop(ctx workflow.Context, cause error) (*release.Report, error) {
 	return r.finish(ctx, release.Stopped, cause)
@@ -372,6 +268,18 @@ func (r *roller) stale(ctx workflow.Context, why string) (*release.Report, error
 	report, err := r.stop(ctx, fmt.Errorf("%w: %s", release.ErrPlanStale, why))
 	if report != nil {
 		report.Stale = why
+	}
+	return report, err
+}
+
+// isBack ends a rollout whose baseline is back. Where a host had no room for the
+// new version of a machine, the release may plan again without it.
+func (r *roller) isBack(ctx workflow.Context, cause error) (*release.Report, error) {
+	report, err := r.finish(ctx, release.RolledBack, cause)
+	var f release.Failure
+	failed := applicationError(cause)
+	if report != nil && failed != nil && failed.Type() == release.KindNoRoom && failed.Details(&f) == nil && !errors.Is(cause, errGoBack) {
+		report.Stale, report.NoRoom = f.Error(), []string{f.Machine}
 	}
 	return report, err
 }

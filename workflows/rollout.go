@@ -101,9 +101,13 @@ func (r *roller) rollback(ctx workflow.Context, cause error) (*release.Report, e
 	for {
 		err := r.restore(ctx)
 		if err == nil {
-			return r.finish(ctx, release.RolledBack, cause)
+			return r.isBack(ctx, cause)
 		}
-		err = r.hold(ctx, "the baseline could not be brought back: ", err, release.Retry, release.GoBack, release.Keep, release.Abandon)
+		choices := []release.Choice{release.Retry, release.Keep, release.Abandon}
+		if r.others > 0 {
+			choices = append(choices, release.GoBack)
+		}
+		err = r.hold(ctx, "the baseline could not be brought back: ", err, choices...)
 		if errors.Is(err, errGoBack) {
 			r.overwrite = true // also what others changed: a person said so
 		} else if err != nil {
@@ -122,8 +126,8 @@ func (r *roller) restore(ctx workflow.Context) error {
 		return err
 	}
 	var failed []error
-	for _, wave := range back.Plan.Waves {
-		failed = append(failed, r.carryOut(ctx, wave, false))
+	for i, wave := range back.Plan.Waves {
+		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
 	}
 	if err := errors.Join(failed...); err != nil {
 		return err

@@ -32,7 +32,8 @@ func newDecide(e *env) *cobra.Command {
 and asks a person. "release status ID" says which machines are what.
 
   retry     try the same again
-  rollback  bring the baseline back
+  rollback  bring the baseline back; where that is what was tried, also over
+            what others changed meanwhile
   keep      leave every machine as it is, on purpose
   abandon   give up: the rollout fails, and its environment is stranded
 

@@ -18,8 +18,9 @@ import (
 
 type dev struct {
 	*env
-	ports      benchOptions
-	reset, yes bool
+	ports       benchOptions
+	reset, yes  bool
+	environment bool
 }
 
 func newDev(e *env) *cobra.Command {
@@ -39,9 +40,13 @@ waits for it.
 
 In the worktree of a repository with a release.toml it makes the Fly apps and
 secrets that its files name. Of other repositories the Fly apps are made when a
-release asks for them.`,
+release asks for them.
+
+flyctl works with it, too: release dev --env prints the variables that point it
+there, with a folder of its own for its settings.`,
 		Example: `  release dev
   release dev --temporal-port 7300 --ui-port 8300
+  (eval "$(release dev --env)" && flyctl status -a shop-staging-api)
   RELEASE_STATE_DIR=/tmp/other release dev`,
 		Args: args(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
@@ -53,6 +58,7 @@ release asks for them.`,
 	f.IntVar(&c.ports.registry, "registry-port", 5005, "`PORT` of the image registry")
 	f.BoolVar(&c.reset, "reset", false, "begin anew: remove all state first, after asking")
 	f.BoolVar(&c.yes, "yes", false, "with --reset: do not ask")
+	f.BoolVar(&c.environment, "env", false, "print what points flyctl at the one that runs, for a shell to eval, and end")
 	return cmd
 }
 
@@ -73,6 +79,9 @@ func (c dev) another(ctx context.Context) *devFile {
 }
 
 func (c dev) run(ctx context.Context) error {
+	if c.environment {
+		return c.flyctl()
+	}
 	o := c.ports
 	o.dir, o.grace = c.stateDir(), time.Second
 	if running := c.another(ctx); running != nil {
@@ -105,6 +114,24 @@ func (c dev) run(ctx context.Context) error {
 	return err
 }
 
+// flyctl prints the variables that point flyctl at the running release dev. It
+// must not write into a person's own settings: it keeps versions of secrets
+// there, by the names of apps.
+func (c dev) flyctl() error {
+	running := c.readDevFile()
+	if running == nil {
+		return errors.New("release dev does not run with the state in " + c.stateDir() + "; start it in another terminal")
+	}
+	for _, v := range [][2]string{
+		{"FLY_API_BASE_URL", running.Fly}, {"FLY_FLAPS_BASE_URL", running.Fly}, {"FLY_UIEX_BASE_URL", running.Fly},
+		{"FLY_REGISTRY_HOST", running.Registry}, {"FLY_ACCESS_TOKEN", running.Token}, {"FLY_CONFIG_DIR", filepath.Join(c.stateDir(), "flyctl")},
+		{"FLY_SEND_METRICS", "0"}, {"FLY_NO_UPDATE_CHECK", "1"},
+	} {
+		fmt.Fprintf(c.stdout, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
+	}
+	return nil
+}
+
 // forget removes what earlier ones kept, and nothing else that lies there.
 func (c dev) forget(ctx context.Context, dir string) error {
 	if !c.yes {
@@ -116,7 +143,7 @@ func (c dev) forget(ctx context.Context, dir string) error {
 			return &exit{code: exitFailed, err: errors.Join(err, errors.New("nothing was removed"))}
 		}
 	}
-	for _, name := range []string{"temporal", "machines", "flysim.json", "git", "logs", devFileName} {
+	for _, name := range []string{"temporal", "machines", "flysim.json", "git", "logs", "flyctl", devFileName} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("begin anew: %w", err)
 		}
@@ -156,6 +183,7 @@ func (c dev) welcome(ctx context.Context, b *bench, dir string) error {
 	c.say("  release start              # releases HEAD")
 	c.say("  release status             # what runs where")
 	c.say("  release list               # what was released")
+	c.say("  eval \"$(release dev --env)\" # and flyctl works with it, too")
 	if given := c.getenv("RELEASE_STATE_DIR"); given != "" {
 		c.say("with RELEASE_STATE_DIR=%s there, too", given)
 	}

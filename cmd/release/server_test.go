@@ -2,9 +2,11 @@ package main
 
 import (
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/microbima/release/fly"
 	"github.com/microbima/release/fly/flysim"
 )
 
@@ -133,6 +135,12 @@ func (w *world) takenBack() {
 	w.want(exitFailed, []string{"rollback", "production", "--to", w.git("rev-parse", "HEAD")}, "another aim")
 	w.want(exitOK, []string{"approve", "rollback-production", "--yes"}, "approved by Ada")
 	start.wait().want(w.t, exitOK, "promoted: shop rollback-production")
+	// flyctl config show prints what runs again.
+	at := fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: w.sim.Transport()}}
+	app, err := at.App(w.t.Context(), "shop-production-api")
+	if err != nil || !strings.Contains(string(app.Definition), `"LEVEL":"info"`) {
+		w.t.Errorf("Fly is told that this is released again: %s (%v)", app.Definition, err)
+	}
 }
 
 // held: the way back is refused until somebody says to leave it.

@@ -76,14 +76,15 @@ func (s *Sim) octet() string {
 	return strconv.FormatUint(1+s.world.Seq%250, 10)
 }
 
-// regionList are some of Fly's regions: code and name.
-var regionList = [][2]string{{"ams", "Amsterdam"}, {"cdg", "Paris"}, {"fra", "Frankfurt"}, {"iad", "Ashburn"}, {"lhr", "London"},
-	{"nrt", "Tokyo"}, {"ord", "Chicago"}, {"sin", "Singapore"}, {"sjc", "San Jose"}, {"syd", "Sydney"}}
+// regionList are some of Fly's regions: code, name and continent.
+var regionList = [][3]string{{"ams", "Amsterdam", "europe"}, {"cdg", "Paris", "europe"}, {"fra", "Frankfurt", "europe"},
+	{"iad", "Ashburn", "north_america"}, {"lhr", "London", "europe"}, {"nrt", "Tokyo", "asia_pacific"}, {"ord", "Chicago", "north_america"},
+	{"sin", "Singapore", "asia_pacific"}, {"sjc", "San Jose", "north_america"}, {"syd", "Sydney", "asia_pacific"}}
 
 func (s *Sim) regions(*call) (any, error) {
 	list := []any{}
 	for _, r := range regionList {
-		list = append(list, map[string]any{"code": r[0], "name": r[1], "gateway_available": true, "requires_paid_plan": false})
+		list = append(list, map[string]any{"code": r[0], "name": r[1], "geo_region": r[2], "gateway_available": true, "requires_paid_plan": false})
 	}
 	return map[string]any{"Regions": list, "Nearest": "fra"}, nil
 }

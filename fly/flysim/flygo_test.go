@@ -75,7 +75,7 @@ func TestFlyGo(t *testing.T) {
 	check("volumes", err)
 	regions, err := c.GetRegions(ctx)
 	check("regions", err)
-	if len(ips.IPs) != 1 || len(vols) != 1 || !vols[0].IsAttached() || len(regions.Regions) == 0 {
+	if len(ips.IPs) != 1 || len(vols) != 1 || !vols[0].IsAttached() || len(regions.Regions) == 0 || regions.Regions[0].GeoRegion.String() != "Europe" {
 		t.Errorf("addresses %+v, volumes %+v, regions %+v", ips, vols, regions)
 	}
 	check("destroy", c.Destroy(ctx, "shop", flygo.RemoveMachineInput{ID: m.ID, Kill: true}, ""))

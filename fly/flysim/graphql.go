@@ -15,12 +15,13 @@ import (
 func (s *Sim) graphQL(c *call) (any, error) {
 	var in struct {
 		Query     string         `json:"query"`
+		Operation string         `json:"operationName"`
 		Variables map[string]any `json:"variables"`
 	}
 	if err := c.decode(&in); err != nil {
 		return nil, err
 	}
-	fields, mutation, err := readQuestion(in.Query, in.Variables)
+	fields, mutation, err := readQuestion(in.Query, in.Operation, in.Variables)
 	if err != nil {
 		return graphQLError("parse error, "+err.Error(), "PARSE_ERROR"), nil
 	}
@@ -139,6 +140,9 @@ func (ip ipAddress) graphQL() map[string]any {
 
 func (s *Sim) graphQLApps(args map[string]any) (any, error) {
 	nodes := []any{}
+	if text(args, "role") != "" {
+		return connection(nodes), nil // of databases, builders, …: there are none here
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.world.Apps)) {
 		if org := strings.TrimPrefix(text(args, "organizationId"), "org-"); org == "" || org == s.world.Apps[name].Org {
 			nodes = append(nodes, s.graphQLApp(s.world.Apps[name]))
@@ -178,9 +182,8 @@ func (s *Sim) graphQLApp(a *app) map[string]any {
 		"machines": resolver(func(map[string]any) any { return s.machinesGraphQL(a) }), "createdAt": a.CreatedAt,
 	}
 	list := resolver(func(args map[string]any) any {
-		n, _ := args["first"].(float64)
 		nodes := []any{}
-		for _, r := range a.newest(int(n)) {
+		for _, r := range a.newest(max(number(args, "first"), 0)) {
 			nodes = append(nodes, releaseGraphQL(r))
 		}
 		return connection(nodes)
@@ -281,6 +284,17 @@ func text(args map[string]any, name string) string {
 	}
 	v, _ := args[name].(string)
 	return v
+}
+
+// number is an argument that is one; 0 when it is none.
+func number(args map[string]any, name string) int {
+	switch n := args[name].(type) {
+	case int64:
+		return int(n)
+	case float64:
+		return int(n)
+	}
+	return 0
 }
 
 func notFound(format string, args ...any) error {

@@ -37,7 +37,12 @@ func TestGraphQL(t *testing.T) {
 		"no release yet": {`{ app(name: "blog") { currentRelease { version } } }`, `{}`, `{"app":{"currentRelease":null}}`},
 		"fragments": {"fragment Org on Organization { slug ...Deep }\n# a comment {\nfragment Deep on Organization { rawSlug }\nquery { app(name: \"shop\") { ...About } }\nfragment About on App { secrets { name } organization { ...Org } }", `{}`,
 			`{"app":{"secrets":[{"name":"KEY"}],"organization":{"slug":"personal","rawSlug":"personal"}}}`},
-		"parts of types": {`{ viewer { ... on User { email } ... on Macaroon { id } } }`, `{}`, `{"viewer":{"email":"you@example.com"}}`},
+		"one thing asked for twice": {`{ app(name: "shop") { organization { slug } ...A } } fragment A on App { organization { name } }`, `{}`,
+			`{"app":{"organization":{"slug":"personal","name":"personal"}}}`},
+		"a whole question asked twice": {`{ app(name: "shop") { name } app(name: "shop") { status } }`, `{}`, `{"app":{"name":"shop","status":"deployed"}}`},
+		"written out":                  {`mutation { allocateIpAddress(input: {appId: "blog", type: private_v6, tags: ["a", """b"""], n: -1}) { app { name } } }`, `{}`, `{"allocateIpAddress":{"app":{"name":"blog"}}}`},
+		"a part of another type":       {`{ viewer { ... on User { ... on Macaroon { id } ...U } } } fragment U on User { name @include(if: true) }`, `{}`, `{"viewer":{"name":"you"}}`},
+		"parts of types":               {`{ viewer { ... on User { email } ... on Macaroon { id } } }`, `{}`, `{"viewer":{"email":"you@example.com"}}`},
 		"directives": {`query ($yes: Boolean!) { app(name: "shop") { name @include(if: $yes) id @skip(if: $yes) status @include(if: false) } }`, `{"yes":true}`,
 			`{"app":{"name":"shop"}}`},
 		"an argument inside of an answer": {`{ app(name: "shop") { image(ref: "shop:9@sha256:aa") { digest size: compressedSizeFull } } }`, `{}`,
@@ -46,6 +51,7 @@ func TestGraphQL(t *testing.T) {
 			`{"app":{"machines":{"nodes":[{"id":"m1","app":{"name":"shop"}}]}},"machine":{"app":{"name":"shop"}}}`},
 		"all apps": {`{ apps(type: "container", first: 200) { pageInfo { hasNextPage } nodes { name currentRelease { status } } } }`, `{}`,
 			`{"apps":{"pageInfo":{"hasNextPage":false},"nodes":[{"name":"blog","currentRelease":null},{"name":"shop","currentRelease":{"status":"complete"}}]}}`},
+		"no databases among them": {`query ($role: String) { apps(type: "container", role: $role) { nodes { name } } }`, `{"role":"postgres_cluster"}`, `{"apps":{"nodes":[]}}`},
 		"a shared address is no other": {`mutation ($in: X!) { allocateIpAddress(input: $in) { app { sharedIpAddress ipAddresses { nodes { id } } } } }`,
 			`{"in":{"appId":"shop","type":"shared_v4"}}`, `{"allocateIpAddress":{"app":{"sharedIpAddress":"66.241.124.1","ipAddresses":{"nodes":[]}}}}`},
 	} {
@@ -63,6 +69,19 @@ func TestGraphQL(t *testing.T) {
 	}
 }
 
+// TestGraphQLOperationName: of several operations, the one that is named.
+func TestGraphQLOperationName(t *testing.T) {
+	sim := simulated(t, "shop")
+	const query = `"query A { app(name: \"shop\") { id } } query B { app(name: \"shop\") { name } }"`
+	_, got := ask(t, sim, "POST", "/graphql", `{"operationName":"B","query":`+query+`}`)
+	if want := map[string]any{"app": map[string]any{"name": "shop"}}; !reflect.DeepEqual(at(got, "data"), want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if _, got = ask(t, sim, "POST", "/graphql", `{"query":`+query+`}`); at(got, "errors", 0, "extensions", "code") != "PARSE_ERROR" {
+		t.Errorf("asked for neither: %v", got)
+	}
+}
+
 func TestGraphQLErrors(t *testing.T) {
 	sim := simulated(t, "shop")
 	for query, want := range map[string]string{
@@ -72,6 +91,7 @@ func TestGraphQLErrors(t *testing.T) {
 		`mutation { dropDatabase { ok } }`:                      "undefinedField",
 		`{ app(name: "shop") { id `:                             "PARSE_ERROR",
 		`{ app(name: "shop") ...A } fragment A on App { ...A }`: "PARSE_ERROR",
+		`{ app(name: "shop") { ...A } }`:                        "PARSE_ERROR",
 	} {
 		body, _ := json.Marshal(map[string]string{"query": query})
 		code, got := ask(t, sim, "POST", "/graphql", string(body))

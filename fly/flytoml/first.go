@@ -73,11 +73,15 @@ func (c *Config) Volume(group, image string) (*Volume, error) {
 // which cost money; like flyctl without a terminal, nobody asks for those, and
 // Parse warns of them.
 func (c *Config) Addresses() []string {
-	if len(c.services) == 0 || slices.ContainsFunc(c.services, service.dedicated) {
+	if !c.Reachable() || slices.ContainsFunc(c.services, service.dedicated) {
 		return nil
 	}
 	return []string{"v6", "shared_v4"}
 }
+
+// Reachable says whether anything outside of its machines can reach the app, by
+// a service of its.
+func (c *Config) Reachable() bool { return len(c.services) > 0 }
 
 // dedicated says whether a service can't share an IPv4 with other apps: Fly
 // tells those apart by what HTTP says.

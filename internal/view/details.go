@@ -93,6 +93,13 @@ func detailsGate(b *strings.Builder, s release.Status) {
 			fmt.Fprintf(b, "%d. %s\n", i+1, plain(line))
 		}
 		b.WriteString("\n")
+		for i, note := range planNotes(*s.Plan) {
+			if i == 0 {
+				b.WriteString("To know before saying yes:\n\n")
+			}
+			fmt.Fprintf(b, "- %s\n", plain(oneLine(note, 300)))
+		}
+		b.WriteString("\n")
 	}
 	fmt.Fprintf(b, "In a terminal: `release approve %s` or `release reject %s --reason …`.\n\n", Ref(s.ID), Ref(s.ID))
 	fmt.Fprintf(b, "Here: send the signal `%s` or `%s` with this input, and your name in `by` (without one it does not count):\n\n", release.ApproveSignal, release.RejectSignal)
@@ -177,6 +184,12 @@ func detailsTargets(b *strings.Builder, environments []release.EnvironmentStatus
 		if more > 0 {
 			fmt.Fprintf(b, "\n… and %s besides\n", count(more, "machine"))
 		}
+		for _, c := range e.Commands {
+			fmt.Fprintf(b, "\n%s\n", plain(command(c)))
+			if len(c.Log) > 0 {
+				fmt.Fprintf(b, "\n```\n%s\n```\n", strings.ReplaceAll(strings.Join(c.Log, "\n"), "```", "'''"))
+			}
+		}
 		for _, v := range e.Verdicts {
 			fmt.Fprintf(b, "\n%s\n", plain(verdict(v)))
 		}
@@ -199,7 +212,7 @@ func progress(m release.MachineStatus) string {
 	case m.Progress == release.Ready && m.Verb != "":
 		return done(m.Verb)
 	case m.Progress == release.Failed && m.Verb != "":
-		return "failed to " + string(m.Verb)
+		return failedTo(m.Verb)
 	}
 	return string(m.Progress)
 }
@@ -209,6 +222,16 @@ func code(text string) string {
 		return "–"
 	}
 	return "`" + text + "`"
+}
+
+// planNotes are what a person should know of a plan, each with its app.
+func planNotes(p release.Plan) (notes []string) {
+	for _, t := range p.Targets {
+		for _, n := range t.Notes {
+			notes = append(notes, t.Target.App+": "+n)
+		}
+	}
+	return notes
 }
 
 // plain is text that Markdown shows as it is.

@@ -85,6 +85,9 @@ func changes(p release.Plan, target release.Target) (lines []string) {
 			continue
 		}
 		kind := strings.Join(Difference(s.Before, s.After), "\n")
+		if kind == "" {
+			kind = sameBut(s)
+		}
 		if _, known := machines[kind]; !known {
 			kinds = append(kinds, kind)
 		}
@@ -95,13 +98,28 @@ func changes(p release.Plan, target release.Target) (lines []string) {
 		if len(kinds) > 1 {
 			who = " (" + strings.Join(machines[kind], ", ") + ")"
 		}
-		if kind == "" {
-			lines = append(lines, "config: no difference but the image"+who)
-			continue
-		}
 		for line := range strings.SplitSeq(kind, "\n") {
 			lines = append(lines, line+who)
 		}
 	}
 	return lines
+}
+
+// sameBut says why a machine is updated whose config stays as it is.
+func sameBut(s release.Step) string {
+	switch {
+	case s.From.Digest() != s.To.Digest():
+		return "config: no difference but the image"
+	case imageIn(s.Before) != imageIn(s.After):
+		return "config: the same image, named by its digest"
+	}
+	return "config: no difference; it takes its secrets anew"
+}
+
+func imageIn(config json.RawMessage) string {
+	var c struct{ Image string }
+	if json.Unmarshal(config, &c) != nil {
+		return ""
+	}
+	return c.Image
 }

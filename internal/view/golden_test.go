@@ -95,11 +95,15 @@ func plan() release.Plan {
 		Environment: "production", Revision: revision().Commit, Run: "run-1",
 		Hash: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
 		Targets: []release.TargetPlan{
-			{Target: api, FlyApp: "microbima-production-internal-api", Strategy: release.Rolling, MaxUnavailable: 1, Image: newAPI, Changed: true, Seen: map[string]string{"e1": "1", "e2": "2"}},
-			{Target: web, FlyApp: "microbima-production-web-admin", Level: 1, Strategy: release.Rolling, MaxUnavailable: 1, Image: newWeb, Changed: true, Seen: map[string]string{"e3": "3"}},
+			{Target: api, FlyApp: "microbima-production-internal-api", Strategy: release.Rolling, MaxUnavailable: 1, Image: newAPI, Changed: true, Seen: map[string]string{"e1": "1", "e2": "2"},
+				Notes: []string{"picks up staged secrets: DATABASE_URL (set until 2026-03-09 13:00 UTC); a rollback can't bring their old values back"}},
+			{Target: web, FlyApp: "microbima-production-web-admin", Level: 1, Strategy: release.Rolling, MaxUnavailable: 1, Image: newWeb, Changed: true, Seen: map[string]string{"e3": "3"},
+				Addresses: []string{"v6", "shared_v4"}},
 			{Target: release.Target{App: "public-api", Environment: "production"}, FlyApp: "microbima-production-public-api", Level: 1, Image: newWeb, Seen: map[string]string{"e9": "9"}},
 		},
 		Waves: []release.Wave{
+			{Title: "run release command", Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{
+				{Verb: release.Run, Target: api, Machine: "release-command-1", Group: release.ReleaseCommandGroup, To: newAPI, Command: "migrate up"}}}}},
 			{Title: "update", Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{step(release.Update, api, "e1", oldAPI, newAPI), step(release.Update, api, "e2", oldAPI, newAPI)}}}},
 			{Title: "update, create", Settle: release.Duration(10 * time.Second), Lanes: []release.Lane{
 				{AtOnce: 1, Steps: []release.Step{step(release.Update, web, "e3", oldWeb, newWeb)}},
@@ -154,6 +158,8 @@ func rolledBack() release.Status {
 	s.Environments[1] = production()
 	e := &s.Environments[1]
 	e.Outcome = release.RolledBack
+	e.Commands = []release.CommandResult{{Target: api, Command: "migrate up", Machine: "e7", ExitCode: 0, Took: release.Duration(1200 * time.Millisecond), Log: []string{"migrating 3 tables", "done"}}}
+	e.Targets[0].FlyRelease = 12
 	for i := range e.Targets {
 		for j := range e.Targets[i].Machines {
 			m := &e.Targets[i].Machines[j]

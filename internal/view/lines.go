@@ -39,6 +39,11 @@ func Lines(before, after release.Status) (lines []string) {
 			was = *old
 		}
 		lines = append(lines, machineLines(was, e)...)
+		for i, c := range e.Commands {
+			if i >= len(was.Commands) {
+				say("%s", command(c))
+			}
+		}
 		lines = append(lines, phaseLines(before, after, e.Name, false)...)
 		lines = append(lines, endLines(was, e)...)
 	}

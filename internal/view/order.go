@@ -46,6 +46,10 @@ func lane(l release.Lane) (parts []string) {
 		machines[k]++
 	}
 	for _, k := range kinds {
+		if k.verb == release.Run {
+			parts = append(parts, "run release command of "+k.target.App)
+			continue
+		}
 		part := fmt.Sprintf("%s %s of %s", k.verb, count(machines[k], "machine"), k.target.App)
 		if k.group != "" && k.group != "app" {
 			part += " (" + k.group + ")"

@@ -51,12 +51,18 @@ func planTarget(b *strings.Builder, p release.Plan, t release.TargetPlan, style 
 	for _, change := range changes(p, t.Target) {
 		fmt.Fprintf(b, "      %s\n", change)
 	}
+	if len(t.Addresses) > 0 {
+		fmt.Fprintf(b, "      IP addresses: %s (it has none yet)\n", strings.Join(t.Addresses, ", "))
+	}
+	for _, note := range t.Notes {
+		fmt.Fprintf(b, "      %s %s\n", style.paint(yellow, "!"), note)
+	}
 }
 
 // imageChanges says from which digests the target comes to which.
 func imageChanges(p release.Plan, t release.TargetPlan) (lines []string) {
 	for _, s := range p.Steps() {
-		if s.Target != t.Target || s.To == "" || s.From == s.To {
+		if s.Target != t.Target || s.To == "" || s.From == s.To || s.Verb == release.Run {
 			continue
 		}
 		line := Digest(s.From) + " → " + Digest(s.To)
@@ -159,7 +165,9 @@ func touched(p release.Plan) string {
 	seen := map[string]bool{}
 	total := 0
 	for _, s := range p.Steps() {
-		seen[s.Target.App+"/"+s.Machine] = true
+		if s.Verb != release.Run {
+			seen[s.Target.App+"/"+s.Machine] = true
+		}
 	}
 	for _, t := range p.Targets {
 		total += len(t.Seen)

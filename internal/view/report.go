@@ -175,6 +175,9 @@ func (r *report) environment(e release.EnvironmentStatus) {
 		if t.Changed {
 			word = targetWord(t)
 		}
+		if t.FlyRelease > 0 {
+			word += fmt.Sprintf(", Fly release v%d", t.FlyRelease)
+		}
 		rows = append(rows, []cell{{t.Target.App, noHue}, {t.FlyApp, dim}, {t.URL, noHue}, {word, dim}})
 	}
 	targets := r.style.table("  ", rows)
@@ -192,8 +195,23 @@ func (r *report) environment(e release.EnvironmentStatus) {
 			machines = machines[1:]
 		}
 	}
+	for _, c := range e.Commands {
+		r.command(c)
+	}
 	for _, v := range e.Verdicts {
 		r.say("  " + r.style.paint(dim, "verified "+verdict(v)))
+	}
+}
+
+// command says how a release command ended, with its last lines.
+func (r *report) command(c release.CommandResult) {
+	h := dim
+	if c.ExitCode != 0 {
+		h = red
+	}
+	r.say("  " + r.style.paint(h, command(c)))
+	for _, line := range c.Log {
+		r.say(strings.TrimRight("    "+line, " "))
 	}
 }
 

@@ -1,6 +1,7 @@
 package view_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,28 @@ func TestPlaces(t *testing.T) {
 	golden(t, "places", view.Places(places, at(3600), view.Style{}))
 }
 
+// TestDriftAfterFlyctl: machines that flyctl has changed still name the release
+// before it. That is said, and what its blue-green deploys leave is no difference.
+func TestDriftAfterFlyctl(t *testing.T) {
+	m := func(id, client string) release.Machine {
+		config := `{"metadata":{"fly_flyctl_bluegreen_launch_id":"` + id + `","fly_bluegreen_deployment_tag":"` + id + `"}}`
+		return release.Machine{ID: id, Group: "app", State: "started", Image: newAPI, Config: []byte(config), Release: "release/microbima/4f2d1c0b9a8e", Client: client}
+	}
+	for name, test := range map[string]struct {
+		client string
+		want   []string
+	}{
+		"ours":     {"", nil},
+		"flyctl's": {"0.4.1", []string{"2 machines changed after that release, by another client: fly_flyctl_version is 0.4.1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := view.Drift(release.State{Machines: []release.Machine{m("e1", test.client), m("e2", test.client)}}); !slices.Equal(got, test.want) {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 func TestTook(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		-time.Second: "0.0s", 340 * time.Millisecond: "0.3s", 9949 * time.Millisecond: "9.9s", 9950 * time.Millisecond: "9.9s", 59999 * time.Millisecond: "59s",
@@ -176,6 +199,25 @@ func TestTook(t *testing.T) {
 	} {
 		if got := view.Took(d); got != want {
 			t.Errorf("%s is written %s, want %s", d, got, want)
+		}
+	}
+}
+
+// A machine whose config stays as it is is updated all the same for one of three
+// reasons, and people are told which.
+func TestPlanSaysWhyNothingDiffers(t *testing.T) {
+	for want, change := range map[string]func(*release.Step){
+		"no difference but the image":           func(s *release.Step) {},
+		"the same image, named by its digest":   func(s *release.Step) { s.From = s.To },
+		"no difference; it takes its secrets a": func(s *release.Step) { s.From, s.Before = s.To, s.After },
+	} {
+		p := plan()
+		s := step(release.Update, api, "e1", oldAPI, newAPI)
+		s.Before = []byte(strings.Replace(string(s.After), string(newAPI), string(oldAPI), 1))
+		change(&s)
+		p.Waves = []release.Wave{{Title: "update", Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{s}}}}}
+		if got := view.Plan(p, view.Style{}); !strings.Contains(got, want) {
+			t.Errorf("it does not say %q:\n%s", want, got)
 		}
 	}
 }

@@ -105,6 +105,7 @@ func Drift(s release.State) (drift []string) {
 	if len(distinct(s, func(m release.Machine) string { return m.Revision })) > 1 {
 		drift = append(drift, "its machines run different revisions: "+revisions(s))
 	}
+	drift = append(drift, changedSince(s)...)
 	for i, m := range s.Machines {
 		say := func(format string, args ...any) {
 			drift = append(drift, fmt.Sprintf("machine %s (%s, %s) ", m.ID, m.Group, m.Region)+fmt.Sprintf(format, args...))
@@ -136,10 +137,26 @@ func Drift(s release.State) (drift []string) {
 	return drift
 }
 
-// notOwn leaves out what each machine has of its own: its volumes, and for whom
-// it stands by.
+// changedSince says of machines that name a release whether somebody else has
+// changed them after it: flyctl leaves that name on them, so what they run may be
+// of another revision.
+func changedSince(s release.State) (drift []string) {
+	since := s
+	since.Machines = slices.DeleteFunc(slices.Clone(s.Machines), func(m release.Machine) bool { return m.Release == "" || m.Client == "" })
+	if n := len(since.Machines); n > 0 {
+		clients := strings.Join(distinct(since, func(m release.Machine) string { return m.Client }), " and ")
+		drift = append(drift, count(n, "machine")+" changed after that release, by another client: fly_flyctl_version is "+clients)
+	}
+	return drift
+}
+
+// own is what each machine has of its own: its volumes, for whom it stands by,
+// and what flyctl's blue-green deploys recognise it by.
+var own = []string{"mounts", "standbys", "env.FLY_STANDBY_FOR", "metadata.fly_flyctl_bluegreen_launch_id", "metadata.fly_bluegreen_deployment_tag"}
+
+// notOwn leaves out what each machine has of its own.
 func notOwn(diff []string) []string {
 	return slices.DeleteFunc(diff, func(line string) bool {
-		return strings.HasPrefix(line, "mounts") || strings.HasPrefix(line, "standbys") || strings.HasPrefix(line, "env.FLY_STANDBY_FOR")
+		return slices.ContainsFunc(own, func(path string) bool { return strings.HasPrefix(line, path) })
 	})
 }

@@ -84,6 +84,8 @@ func done(v release.Verb) string {
 	switch v {
 	case release.Stop:
 		return "stopped"
+	case release.Run:
+		return "ran the release command"
 	case "":
 		return "changed"
 	}
@@ -95,10 +97,25 @@ func doing(v release.Verb) string {
 	switch v {
 	case release.Stop:
 		return "stopping"
+	case release.Run:
+		return "running the release command"
 	case "":
 		return "changing"
 	}
 	return strings.TrimSuffix(string(v), "e") + "ing"
+}
+
+// failedTo says a verb as something that did not work.
+func failedTo(v release.Verb) string {
+	if v == release.Run {
+		return "failed to run the release command"
+	}
+	return "failed to " + string(v)
+}
+
+// command says how a release command ended.
+func command(c release.CommandResult) string {
+	return fmt.Sprintf("release command of %s: %s: exit code %d after %s", c.Target, oneLine(c.Command, 100), c.ExitCode, Took(time.Duration(c.Took)))
 }
 
 // phase is a phase with the environment it is about.

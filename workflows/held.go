@@ -1,0 +1,140 @@
+package workflows
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/release"
+)
+
+var (
+	errGoBack  = errors.New("rolled back by word of a person")
+	errKeep    = errors.New("kept by word of a person")
+	errAbandon = errors.New("abandoned by word of a person")
+)
+
+func gaveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, errAbandon) }
+
+// hold stands still and asks a person: what it is about, and the error that led
+// to it. nil means: try again.
+func (r *roller) hold(ctx workflow.Context, about string, why error, choices ...release.Choice) error {
+	r.answer = nil
+	r.status.Held = &release.Held{Why: about + causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx)}
+	defer func() { r.status.Held = nil }()
+	r.enter(ctx, release.HeldPhase)
+	if err := workflow.Await(ctx, func() bool { return r.answer != nil }); err != nil {
+		return err
+	}
+	said := fmt.Sprintf("%s by %s", r.answer.Choice, r.answer.By)
+	if r.answer.Reason != "" {
+		said += ": " + r.answer.Reason
+	}
+	r.note("held (%s), then %s", r.status.Held.Why, said)
+	switch r.answer.Choice {
+	case release.GoBack:
+		return fmt.Errorf("%w: %s: %w", errGoBack, said, why)
+	case release.Keep:
+		return fmt.Errorf("%w: %s: %w", errKeep, said, why)
+	case release.Abandon:
+		return fmt.Errorf("%w: %s: %w", errAbandon, said, why)
+	}
+	return nil
+}
+
+// whatIsWhat says of every machine whether it is on the plan, on the baseline
+// or on neither. What can't be read is said to be unknown.
+func (r *roller) whatIsWhat(ctx workflow.Context) []string {
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	short := budget(ctx, release.TaskQueue, "what is what?", time.Minute, 2*time.Minute)
+	var now []release.State
+	if err := workflow.ExecuteActivity(short, act.Observe, activities.ObserveInput{Places: r.places()}).Get(ctx, &now); err != nil {
+		return []string{"unknown: Fly could not be read: " + plain(err)}
+	}
+	r.seen(now)
+	return release.WhatIsWhat(r.in.Plan.Goal(r.states), r.states, now)
+}
+
+// listen opens the doors for the answer of a held rollout.
+func (r *roller) listen(ctx workflow.Context) error {
+	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{
+		Description: `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…"}`,
+	}), func(ctx workflow.Context, raw []byte) {
+		var a release.Answer
+		why := "it is not an answer"
+		if json.Unmarshal(raw, &a) == nil {
+			why = r.refuse(a)
+		}
+		if why != "" {
+			r.note("an answer does not count: %s", why)
+			r.show(ctx)
+			return
+		}
+		r.answer = &a
+	})
+	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
+		func(_ workflow.Context, a release.Answer) error {
+			if why := r.refuse(a); why != "" {
+				return temporal.NewNonRetryableApplicationError(why, "Refused", nil)
+			}
+			r.answer = &a
+			return nil
+		},
+		workflow.UpdateHandlerOptions{
+			Description: "When held: retry, rollback, keep or abandon.",
+			Validator: func(a release.Answer) error {
+				if why := r.refuse(a); why != "" {
+					return errors.New("this answer does not count: " + why)
+				}
+				return nil
+			},
+		})
+}
+
+func (r *roller) refuse(a release.Answer) string {
+	held := r.status.Held
+	switch {
+	case strings.TrimSpace(a.By) == "":
+		return "it does not say by whom: by is empty"
+	case held == nil:
+		return fmt.Sprintf("nobody is being asked: the rollout is %s", r.status.Phase)
+	case !slices.Contains(held.Choices, a.Choice):
+		return fmt.Sprintf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
+	case r.answer != nil:
+		return "it was answered already"
+	}
+	return ""
+}
+
+func joined[T ~string](words []T) string {
+	var all []string
+	for _, w := range words {
+		all = append(all, string(w))
+	}
+	return strings.Join(all, ", ")
+}
+
+// consider asks a person whether to go on after a failure that can't simply be
+// taken back: a release command has changed something, and the project calls
+// that irreversible. nil means: try again. Any error is the reason to end.
+func (r *roller) consider(ctx workflow.Context, cause error) error {
+	if !r.in.Irreversible || !r.ranCommand || gaveUp(cause) || errors.Is(cause, errGoBack) {
+		return cause
+	}
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	err := r.hold(ctx, "a release command has run, and its migrations are irreversible: the old code may not fit the new database; what failed: ", cause, release.Retry, release.GoBack, release.Keep, release.Abandon)
+	if err == nil {
+		r.again++
+		return nil
+	}
+	return err
+}
