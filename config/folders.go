@@ -91,6 +91,9 @@ func (l *loader) readTargets() {
 				var problems Errors
 				errors.As(err, &problems)
 				l.problems = append(l.problems, problems...)
+				if c != nil {
+					l.readFiles(&t, c, l.failing(c))
+				}
 				continue
 			}
 			l.readTarget(&t, c)
@@ -99,10 +102,15 @@ func (l *loader) readTargets() {
 	}
 }
 
-func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
-	fail := func(key, format string, args ...any) {
+// failing records a mistake at a key of a fly.toml.
+func (l *loader) failing(c *flytoml.Config) func(key, format string, args ...any) {
+	return func(key, format string, args ...any) {
 		l.problems = append(l.problems, c.Problem(key, format, args...))
 	}
+}
+
+func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
+	fail := l.failing(c)
 	t.FlyApp = c.App()
 	if !validName(t.FlyApp) {
 		fail("app", "%.80q can't be the name of a Fly app; %s", t.FlyApp, nameRule)
@@ -112,29 +120,52 @@ func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
 	}
 	l.flyApps[t.FlyApp] = t.Path
 
-	for _, f := range c.LocalFiles() {
-		file := l.find(t, f.Name)
-		if file == "" {
-			fail(f.Key, "there is no %s beside this file or at the root of the repository", f.Name)
-			continue
-		}
-		content, err := fs.ReadFile(l.fsys, file)
-		if err != nil {
-			fail(f.Key, "reading it: %v", err)
-			continue
-		}
-		if t.Files == nil {
-			t.Files = map[string][]byte{}
-		}
-		t.Files[f.Name] = content
-	}
-	for _, g := range c.Groups() { // what machine_config says is only known here
-		if _, err := c.WithFiles(t.Files).Create(g.Name, t.FlyApp); err != nil && len(t.Files) == len(c.LocalFiles()) {
-			fail("machine_config", "%v", err)
-			break
+	if l.readFiles(t, c, fail) {
+		for _, g := range c.Groups() { // what machine_config says is only known here
+			_, err := c.WithFiles(t.Files).Create(g.Name, t.FlyApp)
+			var problem *flytoml.Problem
+			if errors.As(err, &problem) {
+				l.problems = append(l.problems, problem)
+				break
+			} else if err != nil {
+				fail("machine_config", "%v", err)
+				break
+			}
 		}
 	}
 	l.findDockerfile(t, c, fail)
+}
+
+// readFiles reads the local files that a fly.toml names, and those that they
+// name in turn. It returns whether all are there.
+func (l *loader) readFiles(t *release.TargetFile, c *flytoml.Config, fail func(key, format string, args ...any)) bool {
+	t.Files = map[string][]byte{}
+	missing := map[string]bool{}
+	for more := true; more; {
+		more = false
+		for _, f := range c.WithFiles(t.Files).LocalFiles() {
+			if _, ok := t.Files[f.Name]; ok || missing[f.Name] {
+				continue
+			}
+			file := l.find(t, f.Name)
+			if file == "" {
+				fail(f.Key, "there is no %s beside this file or at the root of the repository", f.Name)
+				missing[f.Name] = true
+				continue
+			}
+			content, err := fs.ReadFile(l.fsys, file)
+			if err != nil {
+				fail(f.Key, "reading it: %v", err)
+				missing[f.Name] = true
+				continue
+			}
+			t.Files[f.Name], more = content, true
+		}
+	}
+	if len(t.Files) == 0 {
+		t.Files = nil
+	}
+	return len(missing) == 0
 }
 
 // find looks for a file that fly.toml names: beside it, then from the root.

@@ -61,20 +61,20 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 	return spec, err
 }
 
-// command is the release command, on a machine as large as the largest that
-// runs in the default group.
+// command is the release command, on a machine as large as the largest of the
+// default group.
 func command(c *flytoml.Config, image release.Image, state release.State) (*release.Command, error) {
 	deploy := c.Deploy()
 	if len(deploy.ReleaseCommand) == 0 {
 		return nil, nil
 	}
-	var running []json.RawMessage
-	for _, m := range state.Machines {
-		if m.Running() {
-			running = append(running, m.Config)
+	var machines []json.RawMessage
+	for _, m := range state.Machines { // stopped ones too: autostop may have stopped all
+		if len(m.Config) > 0 {
+			machines = append(machines, m.Config)
 		}
 	}
-	config, err := c.ReleaseCommand(string(image), running)
+	config, err := c.ReleaseCommand(string(image), machines)
 	return &release.Command{
 		Run: strings.Join(deploy.ReleaseCommand, " "), Config: config, Region: c.Region(), Timeout: release.Duration(deploy.ReleaseTimeout),
 	}, err

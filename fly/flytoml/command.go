@@ -18,12 +18,13 @@ const reserved = "fly_app_"
 // ReleaseCommand is the config of the machine that runs the release command:
 // created stopped, started once, gone when done. It is nil if there is no
 // command. The machine is as large as [deploy.release_command_vm] says, else
-// as the running machine with the most memory in the default group.
-func (c *Config) ReleaseCommand(image string, running []json.RawMessage) (json.RawMessage, error) {
+// as the one with the most memory of the default group's machines, started or
+// not, whose configs are given.
+func (c *Config) ReleaseCommand(image string, machines []json.RawMessage) (json.RawMessage, error) {
 	if len(c.deploy.ReleaseCommand) == 0 {
 		return nil, nil
 	}
-	guest, err := c.releaseGuest(running)
+	guest, err := c.releaseGuest(machines)
 	if err != nil {
 		return nil, err
 	}
@@ -55,12 +56,12 @@ func (c *Config) ReleaseCommand(image string, running []json.RawMessage) (json.R
 	return encode(config)
 }
 
-func (c *Config) releaseGuest(running []json.RawMessage) (guest object, err error) {
+func (c *Config) releaseGuest(machines []json.RawMessage) (guest object, err error) {
 	if c.deploy.releaseVM != nil {
 		return toObject(c.deploy.releaseVM)
 	}
 	most := 0.0
-	for _, doc := range running {
+	for _, doc := range machines {
 		config, err := decode(doc)
 		if err != nil {
 			return nil, fmt.Errorf("reading the config of a machine: %w", err)

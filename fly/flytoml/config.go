@@ -185,12 +185,19 @@ func (c *Config) HTTPPath() (string, bool) {
 }
 
 // LocalFiles are the files whose content is needed before a machine config can
-// be made. Give it with WithFiles, and ask again: a machine_config in a file of
-// its own may name more.
-func (c *Config) LocalFiles() []LocalFile {
-	files := slices.Clone(c.localFiles)
+// be made, each once. Give it with WithFiles, and ask again: a machine_config
+// in a file of its own may name more.
+func (c *Config) LocalFiles() (files []LocalFile) {
+	add := func(f LocalFile) {
+		if !slices.ContainsFunc(files, func(have LocalFile) bool { return have.Name == f.Name }) {
+			files = append(files, f)
+		}
+	}
+	for _, f := range c.localFiles {
+		add(f)
+	}
 	for _, name := range c.containerFiles() {
-		files = append(files, LocalFile{Name: name, Key: c.machineConfigKey})
+		add(LocalFile{Name: name, Key: c.machineConfigKey})
 	}
 	return files
 }

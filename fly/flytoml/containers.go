@@ -22,7 +22,7 @@ func (c *Config) mergeMachineConfig(config object) error {
 	}
 	said, err := decodeMachineConfig(doc)
 	if err != nil {
-		return fmt.Errorf("%s: machine_config: %w", c.file, err)
+		return c.Problem(c.machineConfigKey, "%v", err)
 	}
 	if err := c.fillFiles(said); err != nil {
 		return err
@@ -124,21 +124,21 @@ func (c *Config) selectContainer(config object) error {
 	for i, v := range containers {
 		container, ok := v.(object)
 		if !ok {
-			return fmt.Errorf("%s: machine_config: containers[%d] is not an object", c.file, i)
+			return c.Problem(c.machineConfigKey, "containers[%d] is not an object", i)
 		}
 		if container["name"] == name && ours < 0 {
 			ours = i
 		}
 	}
 	if ours < 0 && c.container != "" {
-		return fmt.Errorf("%s: container: machine_config has no container %q", c.file, c.container)
+		return c.Problem("container", "machine_config has no container %q", c.container)
 	}
 	for i, v := range containers {
 		container, _ := v.(object)
 		if i == max(ours, 0) {
 			container["image"] = "."
 		} else if container["image"] == nil || container["image"] == "" {
-			return fmt.Errorf("%s: machine_config: container %v has no image", c.file, container["name"])
+			return c.Problem(c.machineConfigKey, "container %v has no image", container["name"])
 		}
 	}
 	return nil

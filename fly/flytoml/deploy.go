@@ -14,6 +14,9 @@ const (
 	defaultWait           = 5 * time.Minute
 )
 
+// unlimited is how long a release command may take that has no limit to flyctl.
+const unlimited = 24 * time.Hour
+
 func (r *reader) readDeploy() {
 	d := &r.c.deploy
 	*d = Deploy{Strategy: "rolling", MaxUnavailable: defaultMaxUnavailable, Wait: defaultWait, ReleaseTimeout: defaultWait}
@@ -35,7 +38,15 @@ func (r *reader) readDeploy() {
 	}
 	d.Wait = r.deployTime(t, "wait_timeout", d.Wait)
 	d.ReleaseCommand = r.command(t, "release_command")
-	d.ReleaseTimeout = r.deployTime(t, "release_command_timeout", d.ReleaseTimeout)
+	if v, _ := t.Any("release_command"); blank(v) {
+		t.Errorf("release_command", "says no command, for which flyctl runs what the image runs; write one, or remove it")
+	}
+	if v, _ := t.Any("release_command_timeout"); v == "0s" || v == "0" {
+		d.ReleaseTimeout = unlimited
+		t.Warnf("release_command_timeout", "%s is no limit to flyctl; a release gives it %s", v, unlimited)
+	} else {
+		d.ReleaseTimeout = r.deployTime(t, "release_command_timeout", d.ReleaseTimeout)
+	}
 	if v := t.Table("release_command_vm"); v != nil {
 		d.releaseVM = r.guest(v)
 		if m, _ := v.Any("memory"); m != nil && !isText(m) {
@@ -46,6 +57,13 @@ func (r *reader) readDeploy() {
 		}
 	}
 	r.command(t, "seed_command")
+}
+
+// blank says whether v is a command line without a word.
+func blank(v any) bool {
+	s, _ := v.(string)
+	words, err := splitWords(s)
+	return s != "" && err == nil && len(words) == 0
 }
 
 func (r *reader) checkStrategy(t *tomldoc.Table, s string) {
@@ -62,12 +80,19 @@ func (r *reader) checkStrategy(t *tomldoc.Table, s string) {
 }
 
 // deployTime reads a time of [deploy], where flyctl takes a bare number for
-// nanoseconds, which nobody means.
+// nanoseconds. Few mean that: what is less than a second of them is refused.
 func (r *reader) deployTime(t *tomldoc.Table, key string, otherwise time.Duration) time.Duration {
-	d := t.Duration(key, 0)
-	switch {
+	v, _ := t.Any(key)
+	d := t.Duration(key, time.Nanosecond)
+	switch _, text := v.(string); {
 	case d == nil:
 		return otherwise
+	case !text && key == "release_command_timeout" && len(r.c.deploy.ReleaseCommand) == 0:
+		t.Warnf(key, "has no effect without release_command, and would mean %s; write it with a unit", d)
+	case !text && *d < time.Second:
+		t.Errorf(key, "%v of what? write it with a unit: \"%vs\"", v, v)
+	case !text:
+		t.Warnf(key, "%v means %s here, in nanoseconds; better write it with a unit: \"%s\"", v, d, d)
 	case *d < time.Second:
 		t.Errorf(key, "%s is too short; use a second or more", *d)
 	}

@@ -21,7 +21,7 @@ func (r *reader) readExperimental() {
 		}
 		r.c.stop.Timeout = timeout
 	}
-	if port, path := t.Int("metrics_port"), t.String("metrics_path"); port != nil || path != "" {
+	if port, path := t.Int("metrics_port"), t.String("metrics_path"); t.Has("metrics_port") || t.Has("metrics_path") {
 		r.legacyMetrics = &fly.MachineMetrics{Port: value(port), Path: path}
 	}
 	r.c.machineConfig = t.String("machine_config")

@@ -3,21 +3,32 @@ package flytoml
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
 
 // firstRollout is what is posted for an app without machines.
 func firstRollout(t *testing.T, c *Config, f flags) (posts []post) {
-	volumes := 0
+	made := 0
+	volumes := map[string][]string{} // made first, of every group; a machine takes the first of its name
+	for _, g := range c.Groups() {
+		if g.Mount != nil {
+			volumes[g.Mount.Name] = append(volumes[g.Mount.Name], placeholder("volume", made))
+			made++
+		}
+	}
 	if doc, err := c.ReleaseCommand(firstImage, nil); err != nil {
 		t.Fatal(err)
-	} else if doc != nil {
+	} else if doc != nil && !f.noRelease {
 		p := post{Region: c.Region(), SkipLaunch: true}
 		unmarshal(t, doc, &p.Config)
 		posts = append(posts, p)
 	}
 	for _, g := range c.Groups() {
+		if f.unmade || len(f.groups) > 0 && !slices.Contains(f.groups, g.Name) {
+			continue
+		}
 		create := func() post {
 			doc, err := c.Create(g.Name, firstImage)
 			if err != nil {
@@ -31,8 +42,8 @@ func firstRollout(t *testing.T, c *Config, f flags) (posts []post) {
 		switch {
 		case g.Mount != nil:
 			mount := posts[len(posts)-1].Config["mounts"].([]any)[0].(map[string]any)
-			mount["volume"] = placeholder("volume", volumes)
-			volumes++
+			mount["volume"] = volumes[g.Mount.Name][0]
+			volumes[g.Mount.Name] = volumes[g.Mount.Name][1:]
 		case f.single:
 		case g.Services:
 			posts = append(posts, create())

@@ -1,9 +1,13 @@
 package flytoml
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,20 +16,34 @@ import (
 )
 
 // flags are what a case was recorded with on flyctl's command line. A release
-// has only its files, so each flag is read as what it would be there.
+// has only its files, so each flag is read as what it would be there, or as
+// what it leaves out of a rollout.
 type flags struct {
 	single    bool   // --ha=false: no second machine
+	unmade    bool   // --update-only: no machine for a group that has none
+	noRelease bool   // --skip-release-command
 	reachable string // "", private or none: --flycast, --no-public-ips
+	groups    []string
+	in, notIn []string // regions
 	env       map[string]any
 	deploy    map[string]any
 	region    string
-	files     []any
-	vm        map[string]any // of machines to be made, if the file says none
-	volume    int64          // GB, if the file says none
+	locals    []any
+	literals  []any
+	secrets   []any
+	size      map[string]string // --vm-*, of machines to be made, if the file says none
+	volume    int64             // GB, if the file says none
 }
 
+// elsewhere are flags that change how flyctl waits, builds or talks, and
+// nothing of what it asks for.
+var elsewhere = strings.Fields(`--build-arg --build-secret --build-target --compression --compression-level --debug --deploy-retries
+	--depot --detach --dns-checks --dockerfile --ignorefile --image-label --immediate-max-concurrent --json --label --lease-timeout
+	--local-only --max-concurrent --no-cache --now --push --release-command-timeout --remote-only --signal -s --smoke-checks --verbose
+	--wait-timeout --wg --yes -y`)
+
 func readFlags(t *testing.T, dir string) flags {
-	f := flags{env: map[string]any{}, deploy: map[string]any{}, vm: map[string]any{}}
+	f := flags{env: map[string]any{}, deploy: map[string]any{}, size: map[string]string{}}
 	doc, err := os.ReadFile(filepath.Join(dir, "args.txt"))
 	if err != nil {
 		return f
@@ -36,6 +54,9 @@ func readFlags(t *testing.T, dir string) flags {
 	}
 	for len(args) > 0 {
 		name, value, has := strings.Cut(args[0], "=")
+		if arg := args[0]; !strings.HasPrefix(arg, "--") && len(arg) > 2 { // -eA=1
+			name, value, has = arg[:2], strings.TrimPrefix(arg[2:], "="), true
+		}
 		args = args[1:]
 		if !has && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 			value, args = args[0], args[1:]
@@ -49,15 +70,25 @@ func readFlags(t *testing.T, dir string) flags {
 
 func (f *flags) set(name, value string) error {
 	key, rest, _ := strings.Cut(value, "=")
-	number, _ := strconv.ParseInt(value, 10, 64)
-	file := func(from string) { f.files = append(f.files, map[string]any{"guest_path": key, from: rest}) }
+	yes := value != "false"
+	file := func(from string) any { return map[string]any{"guest_path": key, from: rest} }
 	switch name {
 	case "--ha":
-		f.single = value == "false"
+		f.single = !yes
+	case "--update-only":
+		f.unmade = yes
+	case "--skip-release-command":
+		f.noRelease = yes
 	case "--flycast":
 		f.reachable = "private"
 	case "--no-public-ips":
-		f.reachable = "none"
+		f.reachable = cmp.Or(f.reachable, "none") // --flycast comes before it
+	case "--process-groups":
+		f.groups = append(f.groups, strings.Split(value, ",")...)
+	case "--regions", "--only-regions":
+		f.in = append(f.in, strings.Split(value, ",")...)
+	case "--exclude-regions":
+		f.notIn = append(f.notIn, strings.Split(value, ",")...)
 	case "--env", "-e":
 		f.env[key] = rest
 	case "--strategy":
@@ -69,29 +100,87 @@ func (f *flags) set(name, value string) error {
 	case "--primary-region", "-r":
 		f.region = value
 	case "--file-local":
-		file("local_path")
+		f.locals = append(f.locals, file("local_path"))
 	case "--file-literal":
-		file("raw_value")
+		f.literals = append(f.literals, file("raw_value"))
 	case "--file-secret":
-		file("secret_name")
+		f.secrets = append(f.secrets, file("secret_name"))
 	case "--volume-initial-size":
-		f.volume = number
-	case "--vm-size":
-		f.vm["size"] = value
-	case "--vm-memory":
-		f.vm["memory"] = value
-	case "--vm-cpu-kind":
-		f.vm["cpu_kind"] = value
-	case "--vm-gpu-kind":
-		f.vm["gpu_kind"] = value
-	case "--vm-cpus":
-		f.vm["cpus"] = number
-	case "--vm-gpus":
-		f.vm["gpus"] = number
+		n, err := strconv.ParseInt(value, 10, 64)
+		f.volume = n
+		return err
+	case "--vm-size", "--vm-memory", "--vm-max-memory", "--vm-cpus", "--vm-cpu-kind", "--host-dedication-id":
+		f.size[name] = value
+	case "--memory", "--cpus":
+		f.size["--vm-"+name[2:]] = value
+	case "--vm-cpukind":
+		f.size["--vm-cpu-kind"] = value
 	default:
-		return fmt.Errorf("flag %s is not known here: say what it would be in a fly.toml", name)
+		if !slices.Contains(elsewhere, name) {
+			return fmt.Errorf("flag %s is not known here: say what it would be in a fly.toml", name)
+		}
 	}
 	return nil
+}
+
+// skips says whether a machine is left as it is.
+func (f flags) skips(p post) bool {
+	return len(f.groups) > 0 && !slices.Contains(f.groups, group(p)) ||
+		len(f.in) > 0 && !slices.Contains(f.in, p.Region) || slices.Contains(f.notIn, p.Region)
+}
+
+// vm is the size that the flags say as a [[vm]] without processes; nil if they
+// say none.
+func (f flags) vm(t *testing.T) map[string]any {
+	if len(f.size) == 0 {
+		return nil
+	}
+	vm := map[string]any{}
+	for name, key := range map[string]string{"--vm-size": "size", "--vm-cpu-kind": "cpu_kind", "--host-dedication-id": "host_dedication_id", "--vm-memory": "memory"} {
+		if v, ok := f.size[name]; ok {
+			vm[key] = v
+		}
+	}
+	if v, ok := f.size["--vm-cpus"]; ok {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		vm["cpus"] = int64(n)
+	}
+	if v, ok := f.size["--vm-max-memory"]; ok {
+		n, err := parseSize(v, memoryBase, memoryUnit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		vm["max_memory_mb"] = int64(n)
+	}
+	return vm
+}
+
+// resized is a machine that runs a check, which has the size that the flags
+// say.
+func (f flags) resized(t *testing.T, config json.RawMessage) json.RawMessage {
+	vm := f.vm(t)
+	if vm == nil {
+		return config
+	}
+	doc, err := toml.Marshal(map[string]any{"app": "shop", "vm": []any{vm}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sized, _, err := Parse("fly.toml", doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var machine map[string]any
+	unmarshal(t, config, &machine)
+	guest := *sized.guestOf(DefaultGroup)
+	if host, _ := child(machine, "guest")["host_dedication_id"].(string); host != "" {
+		guest.HostDedicationID = host
+	}
+	machine["guest"] = guest
+	return mustJSON(t, machine)
 }
 
 // sent is the file as it goes into the Fly release.
@@ -108,20 +197,22 @@ func (f flags) apply(t *testing.T, doc []byte, files, sizes bool) []byte {
 	if err := toml.Unmarshal(doc, &root); err != nil {
 		t.Fatal(err)
 	}
-	for section, values := range map[string]map[string]any{"env": f.env, "deploy": f.deploy} {
-		for key, v := range values {
-			child(root, section)[key] = v
-		}
+	root["app"] = "shop" // -a shop
+	if len(f.env) > 0 {
+		root["env"] = append(tables(root["env"]), f.env)
+	}
+	if len(f.deploy) > 0 {
+		maps.Copy(child(root, "deploy"), f.deploy)
 	}
 	if f.region != "" {
 		root["primary_region"] = f.region
 	}
-	if files && len(f.files) > 0 {
+	if more := slices.Concat(f.locals, f.literals, f.secrets); files && len(more) > 0 {
 		had, _ := root["files"].([]any)
-		root["files"] = append(had, f.files...)
+		root["files"] = append(had, more...)
 	}
-	if sizes && root["vm"] == nil && len(f.vm) > 0 {
-		root["vm"] = []any{f.vm}
+	if vm := f.vm(t); sizes && vm != nil {
+		f.sized(root, vm)
 	}
 	if sizes && f.volume > 0 {
 		for _, m := range append(tables(root["mounts"]), tables(root["mount"])...) {
@@ -135,6 +226,22 @@ func (f flags) apply(t *testing.T, doc []byte, files, sizes bool) []byte {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// sized gives a file the size that the flags say, where it says none: to
+// machines, and to that of the release command unless there is one to take it
+// from.
+func (f flags) sized(root, vm map[string]any) {
+	if root["host_dedication_id"] != nil {
+		delete(vm, "host_dedication_id")
+	}
+	root["vm"] = append(tables(root["vm"]), vm) // the first without processes counts
+	deploy, _ := root["deploy"].(map[string]any)
+	if release := maps.Clone(vm); deploy["release_command"] != nil && deploy["release_command_vm"] == nil {
+		if delete(release, "host_dedication_id"); len(release) > 0 {
+			deploy["release_command_vm"] = vm
+		}
+	}
 }
 
 func (f flags) addresses(c *Config) []string {

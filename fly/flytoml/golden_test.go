@@ -2,6 +2,7 @@ package flytoml
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +23,8 @@ const (
 var different = []struct{ what, why string }{
 	{"metadata fly_release_id, fly_release_version, fly_flyctl_version",
 		"set when a machine is changed for another reason; a release's number alone changes no machine"},
-	{"metadata fly_canary and the machines that have it", "the canary is one of the machines, none beside them"},
+	{"metadata fly_canary, the machines that have it and those that test them", "the canary is one of the machines, none beside them"},
+	{"host_dedication_id of a volume", "always said; flyctl forgets it where there is no [[vm]], and the machine could not have the volume"},
 	{"metadata fly_bluegreen_deployment_tag, fly_flyctl_bluegreen_launch_id", "set when a green machine is made"},
 	{"containers of machine_config", "replaced; flyctl leaves in the n-th what the n-th had before, and its files' image_config \".\" as it is"},
 }
@@ -84,8 +86,12 @@ func golden(t *testing.T, dir string) *goldenCase {
 	g := &goldenCase{dir: dir, flags: readFlags(t, dir)}
 	parse := func(doc []byte) *Config {
 		c, _, err := Parse("fly.toml", doc)
-		if err != nil {
-			t.Fatalf("flyctl took this file, and we don't:\n%v", err)
+		var problems Problems
+		errors.As(err, &problems)
+		for _, p := range problems {
+			if p.Key != "deploy.wait_timeout" { // there is a flag for it on every command line
+				t.Fatalf("flyctl took this file, and we don't:\n%v", err)
+			}
 		}
 		content := map[string][]byte{}
 		for files := c.LocalFiles(); len(files) > len(content); files = c.LocalFiles() {
@@ -118,7 +124,7 @@ func golden(t *testing.T, dir string) *goldenCase {
 }
 
 func (g *goldenCase) firstDiff(t *testing.T) string {
-	return cmp.Diff(g.first, firstRollout(t, g.created, g.flags))
+	return cmp.Diff(g.first, firstRollout(t, g.created, g.flags), cmpopts.EquateEmpty())
 }
 
 // updateDiff compares what becomes of machines that are there.
@@ -133,7 +139,7 @@ func (g *goldenCase) updateDiff(t *testing.T) string {
 	for _, update := range updates {
 		p, id := update.Body, filepath.Base(update.Path)
 		metadata := p.Config["metadata"].(map[string]any)
-		if metadata["fly_canary"] != nil {
+		if metadata["fly_canary"] != nil || g.testsCanary(p) {
 			continue
 		}
 		if metadata["fly_bluegreen_deployment_tag"] != nil {
@@ -165,24 +171,47 @@ func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage,
 	existing := map[string]map[string]any{}
 	for i, p := range g.first {
 		existing[placeholder("machine", i)] = p.Config
-		running = append(running, mustJSON(t, p.Config))
+		if !g.flags.skips(p) {
+			running = append(running, mustJSON(t, p.Config))
+		}
 	}
 	switch {
 	case group(p) == CheckGroup:
 		return nil, nil
+	case group(p) == ReleaseGroup && len(running) == 0:
+		doc, err := g.created.ReleaseCommand(secondImage, nil)
+		return []json.RawMessage{doc}, err
 	case group(p) == ReleaseGroup:
 		doc, err := g.updated.ReleaseCommand(secondImage, running)
+		return []json.RawMessage{doc}, err
+	case id == "machines" && len(running) == 0:
+		doc, err := g.created.Create(group(p), secondImage)
 		return []json.RawMessage{doc}, err
 	case id == "machines":
 		doc, err := g.updated.Replace(running[0], group(p), secondImage)
 		return []json.RawMessage{withVolume(doc)}, err
 	}
 	doc, err := g.updated.Update(mustJSON(t, reported(existing[id], p.Config)), group(p), secondImage)
-	if err != nil || p.SkipLaunch {
+	if err != nil || p.SkipLaunch || g.updated.Strategy() == "immediate" { // which tests nothing
 		return []json.RawMessage{doc}, err
 	}
 	checks, err := g.updated.MachineChecks(group(p), doc, strings.Replace(id, "machine", "private_ip", 1))
+	for i := range checks {
+		checks[i] = g.flags.resized(t, checks[i])
+	}
 	return append([]json.RawMessage{doc}, checks...), err
+}
+
+// testsCanary says whether p is a machine that tests one made beside the first.
+func (g *goldenCase) testsCanary(p post) bool {
+	env, _ := p.Config["env"].(map[string]any)
+	ip, _ := env["FLY_TEST_MACHINE_IP"].(string)
+	for i := range g.first {
+		if ip == placeholder("private_ip", i) {
+			return false
+		}
+	}
+	return group(p) == CheckGroup
 }
 
 // call is one of those that change something, apart from machines.
@@ -241,6 +270,9 @@ func (g *goldenCase) callsDiff(t *testing.T) string {
 		if v != nil {
 			c := call{Method: "POST", Path: "/v1/apps/{app}/volumes"}
 			unmarshal(t, mustJSON(t, v), &c.Body)
+			if g.updated.guestOf(group.Name) == nil {
+				delete(child(c.Body, "compute"), "host_dedication_id")
+			}
 			got = append(got, c)
 		}
 	}

@@ -18,6 +18,7 @@ var harmless = map[string]bool{
 	"max-unavailable-nonrolling": true, // a setting without effect
 	"legacy":                     true, // what flyctl once wrote itself
 	"oddities":                   true,
+	"odd-names":                  true,
 	"warned":                     true,
 }
 

@@ -2,10 +2,14 @@ package flytoml
 
 import (
 	"path"
+	"regexp"
 	"slices"
 
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
+
+// volumeName is what Fly takes for one.
+var volumeName = regexp.MustCompile(`^[a-z0-9_]{1,30}$`)
 
 func (r *reader) readMounts() {
 	seen := map[string]string{}
@@ -13,6 +17,8 @@ func (r *reader) readMounts() {
 		m := Mount{processes: r.processes(t)}
 		if m.Name = t.String("source"); m.Name == "" && !t.Has("source") {
 			t.Errorf("source", "missing; write the volume's name")
+		} else if m.Name != "" && !volumeName.MatchString(m.Name) {
+			t.Warnf("source", "%.40q is not a name that Fly gives a volume; use lower-case letters, digits and _, 30 at most", m.Name)
 		}
 		if m.Path = t.String("destination"); m.Path == "" {
 			t.Errorf("destination", "missing; write the path to mount the volume at")
@@ -52,14 +58,15 @@ func (r *reader) autoExtend(t *tomldoc.Table, m *Mount) {
 		}
 		*size = r.volumeSize(t, key)
 	}
-	if m.ExtendThresholdPercent == 0 && !t.Has(increment) && !t.Has(limit) {
+	said := func(key string) bool { v, ok := t.Any(key); return ok && v != "" }
+	if m.ExtendThresholdPercent == 0 && !said(increment) && !said(limit) {
 		return
 	}
 	if n := m.ExtendThresholdPercent; n < 50 || n > 99 {
 		t.Errorf(threshold, "want a percentage from 50 to 99")
 	}
 	switch n := m.AddSizeGb; {
-	case !t.Has(increment):
+	case !said(increment):
 		t.Errorf(increment, "missing; it goes with %s", threshold)
 	case n > 100:
 		t.Errorf(increment, "%d GB is out of range; use 1gb to 100gb", n)

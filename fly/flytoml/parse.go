@@ -3,6 +3,7 @@ package flytoml
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +14,8 @@ import (
 )
 
 // Parse reads the fly.toml called path. Its error is Problems: everything that
-// is wrong, not the first thing only.
+// is wrong, not the first thing only. The Config of a file that is TOML and
+// wrong is good for nothing but LocalFiles, which may be wrong as well.
 func Parse(path string, doc []byte) (*Config, Warnings, error) {
 	d, err := tomldoc.Parse(path, doc)
 	if err != nil {
@@ -25,10 +27,13 @@ func Parse(path string, doc []byte) (*Config, Warnings, error) {
 	r.read()
 	problems, warnings := d.Close()
 	if len(problems) > 0 {
-		return nil, warnings, problems
+		return r.c, warnings, problems
 	}
 	return r.c, warnings, nil
 }
+
+// regionCode is how Fly names regions.
+var regionCode = regexp.MustCompile(`^[a-z]{3}$`)
 
 // reader fills in one Config. Sections are read in the order in which they
 // need each other: groups first, because most sections name some.
@@ -50,6 +55,9 @@ func (r *reader) read() {
 		}
 	}
 	c.region = root.String("primary_region")
+	if c.region != "" && !regionCode.MatchString(c.region) {
+		root.Warnf("primary_region", "%.40q is not the code of a region; Fly's are like \"ams\"", c.region)
+	}
 	c.host = root.String("host_dedication_id")
 	c.swap = nonNegative(root, "swap_size_mb")
 	r.command(root, "console_command")
@@ -73,27 +81,31 @@ func (r *reader) read() {
 func (r *reader) readProcesses() {
 	c := r.c
 	c.commands = map[string][]string{}
-	add := func(t *tomldoc.Table, key, name string) {
-		if name == "" || strings.HasPrefix(name, reserved) {
-			t.Errorf(key, "%q can't be the name of a process group; names that begin with %s are Fly's own", name, reserved)
+	add := func(t *tomldoc.Table, key, name, at string) {
+		switch {
+		case name == "":
+			t.Errorf(at, "a process group needs a name")
+		case strings.HasPrefix(name, reserved):
+			t.Errorf(at, "%q can't be the name of a process group; names that begin with %s are Fly's own", name, reserved)
 		}
 		if !slices.Contains(c.groups, name) {
 			c.groups = append(c.groups, name)
 		}
-		if cmd := r.command(t, key); len(cmd) > 0 {
-			c.commands[name] = cmd
+		cmd := r.command(t, key)
+		if v, ok := t.Any(key); ok && v != "" {
+			c.commands[name] = append([]string{}, cmd...) // a comment is a command too: that of the image
 		}
 	}
 	if v, _ := r.root.Any("processes"); isTable(v) {
 		t := r.root.Table("processes")
 		for _, name := range t.Keys() {
-			add(t, name, name)
+			add(t, name, name, name)
 		}
 	} else {
 		for _, t := range r.root.Tables("processes") { // how it was once written, often empty
 			switch {
 			case t.Has("name"):
-				add(t, "command", t.String("name"))
+				add(t, "command", t.String("name"), "name")
 			case !t.Empty():
 				t.Know("command")
 				t.Errorf("name", "missing; nobody runs a command without a name")

@@ -271,7 +271,10 @@ func headers(t *tomldoc.Table, old bool) (out []fly.MachineHTTPHeader) {
 		}
 	default:
 		for _, h := range t.Tables("headers") {
-			all[h.String("name")] = text(h, "value")
+			if !h.Has("name") {
+				h.Errorf("name", "missing; write the header's name")
+			}
+			all[text(h, "name")] = text(h, "value")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	fly "github.com/superfly/fly-go"
 
@@ -75,6 +76,10 @@ func (r *reader) guest(t *tomldoc.Table) *fly.MachineGuest {
 	r.persistRootfs(t, g)
 	if k := g.CPUKind; k != "" && k != "shared" && k != "performance" {
 		t.Errorf("cpu_kind", "%q is not a kind of CPU; use shared or performance", k)
+	}
+	kinds := []string{"a10", "a100-pcie-40gb", "a100-sxm4-80gb", "l40s"}
+	if gpu != "" && !slices.Contains(kinds, gpu) {
+		t.Warnf("gpu_kind", "Fly's reference doesn't have %q, only %s", gpu, strings.Join(kinds, ", "))
 	}
 	g.KernelArgs = t.Strings("kernel_args")
 	return g

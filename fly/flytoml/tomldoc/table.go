@@ -265,7 +265,7 @@ func (t *Table) unknown() {
 
 // wholeNumber takes 8080.0 for 8080.
 func wholeNumber(v any) (n int64, ok bool) {
-	if f, ok := v.(float64); ok && f == math.Trunc(f) && math.Abs(f) < math.MaxInt32 {
+	if f, ok := v.(float64); ok && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
 		return int64(f), true
 	}
 	n, ok = v.(int64)
