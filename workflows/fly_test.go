@@ -60,9 +60,7 @@ func (s *scenario) commands(app string) (made, started int) {
 func (s *scenario) mustBeClean() {
 	s.t.Helper()
 	for _, app := range []string{theAPI, theWeb, "shop-staging-api", "shop-staging-web"} {
-		if held := s.sim.Leases(app); len(held) > 0 {
-			s.t.Errorf("leases are left on %s: %v", app, held)
-		}
+		s.mustBeUnleased(app)
 		for _, m := range s.sim.Machines(app) {
 			if strings.HasPrefix(m.Metadata()["fly_process_group"], "fly_app_") {
 				s.t.Errorf("machine %s (%s) of %s is left", m.ID, m.Name, app)
