@@ -70,7 +70,7 @@ func Restore(environment string, baselines []Baseline, now []State, ours func(Ta
 // already come back before any that serves is touched; what is new gets no more
 // traffic as soon as they do, and goes when the proxy knows.
 func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra []Wave) {
-	var show, create, broken, healthy, cold, hide, stop, destroy []Step
+	var show, create, unwell, broken, healthy, cold, hide, stop, destroy []Step
 	for _, want := range b.State.Machines {
 		have, exists := now.counterpart(want)
 		if !exists {
@@ -93,6 +93,10 @@ func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra
 			// Nobody has touched it: the proxy stopped it, and will start it.
 		case want.Running() && !have.Running():
 			broken = append(broken, s.as(Start))
+		case want.Healthy() && !have.Healthy() && have.Host == "" && have.Version != want.Version:
+			// It came back before, and not well: once more from the start.
+			unwell = append(unwell, s.as(Stop))
+			broken = append(broken, s.as(Start))
 		}
 		if have.Cordoned && !want.Cordoned {
 			show = append(show, s.as(Uncordon))
@@ -114,6 +118,7 @@ func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra
 	}
 	return slices.Concat(
 		wave("update what served nothing", cold, coldAtOnce),
+		wave("stop what came back unwell", unwell, coldAtOnce),
 		wave("bring back", slices.Concat(broken, create), greenAtOnce),
 		wave("uncordon", show, coldAtOnce),
 		b.gently("bring back the rest", healthy),

@@ -169,6 +169,25 @@ func TestReleaseCommandFails(t *testing.T) {
 	}
 }
 
+// A machine that comes back and does not get well is held; a retry starts it
+// anew.
+func TestRetryStartsWhatCameBackUnwell(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := second(t, repo{}, repo{})
+		s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.NeverPasses})
+		databaseIsDown := true
+		s.sim.Behave = func(app string, config json.RawMessage) flysim.Behaviour {
+			return flysim.Behaviour{NeverHealthy: databaseIsDown && app == theWeb && strings.Contains(string(config), digestOf("web", "v1"))}
+		}
+		s.answerWhenHeldAfter(release.Retry, func() { databaseIsDown = false })
+		if rep := s.run(); rep.Outcome != release.RolledBack || !strings.Contains(strings.Join(rep.Notes, "\n"), "retry by dora") {
+			t.Fatalf("%s: %+v %q", rep.Outcome, rep.Cause, rep.Notes)
+		}
+		s.mustRun("production", "v1")
+		s.mustBeClean()
+	})
+}
+
 // Once a release command has run, and its migrations are irreversible, a failure
 // asks a person. Whatever they say, the command does not run a second time.
 func TestIrreversibleIsHeld(t *testing.T) {

@@ -202,7 +202,7 @@ func (r *roller) mustBeBack(ctx workflow.Context) error {
 		return err
 	}
 	r.seen(now.States)
-	if !now.Plan.Empty() {
+	if !now.Plan.Empty() && len(now.Differences) > 0 {
 		return fmt.Errorf("it still differs: %s", strings.Join(now.Differences, "; "))
 	}
 	if verdicts, err := r.verdicts(ctx, r.asBefore()); err != nil {
