@@ -156,12 +156,6 @@ func (m Machine) Healthy() bool {
 	return m.State == "started" && !slices.ContainsFunc(m.Checks, func(c Check) bool { return c.Status != "passing" })
 }
 
-// Mounts says whether a config attaches a volume.
-func mounts(config json.RawMessage) bool {
-	var c struct{ Mounts []json.RawMessage }
-	return json.Unmarshal(config, &c) == nil && len(c.Mounts) > 0
-}
-
 // standsBy is the ID of the machine that a config stands by for, or "".
 func standsBy(config json.RawMessage) string {
 	var c struct{ Standbys []string }

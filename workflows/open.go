@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 
@@ -94,15 +93,14 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 }
 
 // commanded are the Fly apps in which a machine may have run a command.
-func (r *roller) commanded() []string {
-	apps := map[string]bool{}
+func (r *roller) commanded() (apps []string) {
 	if !r.begun {
 		return nil
 	}
 	for _, s := range r.in.Plan.Steps() {
-		if s.Verb == release.Run || len(s.MachineChecks) > 0 {
-			apps[s.FlyApp] = true
+		if (s.Verb == release.Run || len(s.MachineChecks) > 0) && !slices.Contains(apps, s.FlyApp) {
+			apps = append(apps, s.FlyApp)
 		}
 	}
-	return slices.Sorted(maps.Keys(apps))
+	return apps
 }
