@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/microbima/release/release"
 )
 
 var update = flag.Bool("update", false, "write what comes out into testdata/*.txtar")
@@ -104,8 +106,8 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// FuzzLoad looks for a release.toml or fly.toml that makes Load panic, or
-// accept what it can't describe.
+// FuzzLoad looks for a release.toml or fly.toml that makes Load panic, refuse
+// without saying where and why, or accept what it can't describe or plan for.
 func FuzzLoad(f *testing.F) {
 	cases, _ := filepath.Glob("testdata/*.txtar")
 	for _, file := range cases {
@@ -114,15 +116,15 @@ func FuzzLoad(f *testing.F) {
 			f.Fatal(err)
 		}
 		in, _ := split(archive)
-		release, fly := []byte{}, []byte{}
+		projectToml, flyToml := []byte{}, []byte{}
 		for name, file := range in {
 			if name == File {
-				release = file.Data
+				projectToml = file.Data
 			} else if strings.HasSuffix(name, "fly.toml") {
-				fly = file.Data
+				flyToml = file.Data
 			}
 		}
-		f.Add(release, fly)
+		f.Add(projectToml, flyToml)
 	}
 	f.Fuzz(func(t *testing.T, releaseToml, flyToml []byte) {
 		fsys := fstest.MapFS{
@@ -131,15 +133,40 @@ func FuzzLoad(f *testing.F) {
 			"infra/fly/api/Dockerfile":       {Data: []byte("FROM scratch\n")},
 		}
 		project, _, err := Load(fsys)
-		if err == nil {
-			if _, err := json.Marshal(project); err != nil {
-				t.Error(err)
+		if err != nil {
+			mustSayWhere(t, err)
+			return
+		}
+		if _, err := json.Marshal(project); err != nil {
+			t.Error(err)
+		}
+		if _, err := project.Path(""); err != nil {
+			t.Error(err)
+		}
+		for _, env := range project.Environments {
+			for _, target := range env.Targets {
+				state := release.State{Target: target.Target, FlyApp: target.FlyApp}
+				spec, err := Spec(project, target, v1, state)
+				if err != nil {
+					continue // local files that this repository does not have
+				}
+				if _, err := release.NewPlan(env.Name, "", []release.Spec{spec}, []release.State{state}); err != nil {
+					t.Errorf("%s: %v", target.Target, err)
+				}
 			}
-			if _, err := project.Path(""); err != nil {
-				t.Error(err)
-			}
-		} else if err.Error() == "" {
-			t.Error("an error that says nothing")
 		}
 	})
+}
+
+func mustSayWhere(t *testing.T, err error) {
+	t.Helper()
+	problems, ok := err.(Errors)
+	if !ok || len(problems) == 0 {
+		t.Fatalf("refused without saying where: %v", err)
+	}
+	for _, e := range problems {
+		if e.File == "" || e.Msg == "" {
+			t.Errorf("refused without saying where and why: %+v", e)
+		}
+	}
 }
