@@ -73,6 +73,7 @@ func (r *releaser) refuse(d release.Decision) string {
 // take is the one place where decisions come in, by whichever door. Taking the
 // same one twice changes nothing.
 func (r *releaser) take(ctx workflow.Context, d release.Decision, door string) error {
+	d.By = strings.TrimSpace(d.By) // or one person would be two
 	why := r.refuse(d)
 	given := release.Given{Decision: d, At: workflow.Now(ctx), Door: door, Ignored: why}
 	if why == "" && d.Approve && slices.Contains(r.status.Gate.Approved, d.By) {

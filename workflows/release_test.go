@@ -154,7 +154,7 @@ func TestRelease(t *testing.T) {
 			repo: repo{gate: `{ approvals = 2, timeout = "1h" }`},
 			answer: func(s *scenario) {
 				s.approve()
-				s.signal(release.ApproveSignal, fmt.Sprintf(`{"by":"ben","plan":%q}`, s.status().Plan.Hash))
+				s.signal(release.ApproveSignal, fmt.Sprintf(`{"by":" ben ","plan":%q}`, s.status().Plan.Hash))
 			},
 			outcome: release.Stopped, cause: "nobody decided", runs: "v1",
 		},

@@ -1,0 +1,58 @@
+package workflows_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/microbima/release/release"
+)
+
+// FuzzDecisions sends anything as a signal while a release waits. Only what is an
+// object with somebody's name and enough of the plan's hash counts; nothing else
+// approves, and nothing keeps the release from taking the next decision.
+func FuzzDecisions(f *testing.F) {
+	for _, doc := range []string{
+		`{"by":"ben","plan":"PLAN"}`, `{"by":"ben","plan":"PLAN","approve":false}`, `{"BY":"ben","Plan":"PLAN"}`, `{"by":" ","plan":"PLAN"}`,
+		`{"by":"ben","plan":"PLAN","plan":""}`, `{"by":"ben","plan":""}`, `{"by":"ben","plan":"00000000"}`, `{"by":["ben"],"plan":"PLAN"}`,
+		`["ben","PLAN"]`, `"PLAN"`, `null`, ``, `{`, `true`, `{"by":"ben","plan":"PLANff"}`, `{"by":"ben\u0000","plan":"PLAN"}`, "\xff\xfe", `{"by":"ben","plan":null}`,
+		`{"decision":{"by":"ben","plan":"PLAN"}}`, strings.Repeat("[", 5000),
+	} {
+		f.Add(doc, true)
+		f.Add(doc, false)
+	}
+	f.Fuzz(func(t *testing.T, doc string, approve bool) {
+		bubble(t, func(t *testing.T) { decide(t, doc, approve) })
+	})
+}
+
+func decide(t *testing.T, doc string, approve bool) {
+	s := newScenario(t, repo{})
+	counts := false
+	signal := release.RejectSignal
+	if approve {
+		signal = release.ApproveSignal
+	}
+	s.whenAsked(func() {
+		plan := s.status().Plan
+		sent := strings.ReplaceAll(doc, "PLAN", plan.Hash[:10])
+		var d release.Decision
+		counts = json.Unmarshal([]byte(sent), &d) == nil && strings.TrimSpace(d.By) != "" && plan.IsNamed(d.Plan)
+		s.signal(signal, sent)
+		s.env.RegisterDelayedCallback(func() {
+			if st := s.status(); (st.Gate == nil) != counts {
+				t.Errorf("%s %q: waits on: %t; it should count: %t", signal, sent, st.Gate != nil, counts)
+			}
+			s.decide(release.Decision{By: "zoe", Reason: "no", Plan: plan.Hash})
+		}, time.Second)
+	})
+	rep := s.run()
+	promoted, by := rep.Outcome == release.Promoted, "zoe"
+	if counts && !approve {
+		by = ""
+	}
+	if want := counts && approve; promoted != want || !promoted && !strings.Contains(rep.Cause.Message, "rejected by "+by) {
+		t.Errorf("%s %q: %s, %+v", signal, doc, rep.Outcome, rep.Cause)
+	}
+}
