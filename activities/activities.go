@@ -89,12 +89,15 @@ func (a *Activities) poll() time.Duration { return cmp.Or(a.Poll, time.Second) }
 
 // beat sends heartbeats until the function that it returns is called. Without
 // them neither an abort nor the death of a worker would be noticed in time.
-func beat(ctx context.Context, details ...any) (stop func()) {
+func beat(ctx context.Context) (stop func()) { return beatEvery(ctx, 2*time.Second) }
+
+// beatEvery is beat with details, for what is told of an abort less often.
+func beatEvery(ctx context.Context, every time.Duration, details ...any) (stop func()) {
 	done, stopped := make(chan struct{}), make(chan struct{})
 	activity.RecordHeartbeat(ctx, details...)
 	go func() {
 		defer close(stopped)
-		t := time.NewTicker(2 * time.Second)
+		t := time.NewTicker(every)
 		defer t.Stop()
 		for {
 			select {

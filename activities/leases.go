@@ -21,6 +21,9 @@ const (
 	// Fly or without a worker.
 	leaseTTL   = 5 * time.Minute
 	leaseEvery = 2 * time.Minute
+	// keepBeats is how often KeepLeases says that it lives: a rollout may be held
+	// for days, and Temporal Cloud counts heartbeats.
+	keepBeats = 20 * time.Second
 	// changeTTL outlives one change of a machine that the rollout holds no
 	// lease on: one that it created.
 	changeTTL = 10 * time.Second
@@ -136,7 +139,7 @@ func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
 	if unix := int64(0); activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &unix) == nil {
 		last.unix.Store(unix)
 	}
-	defer beat(ctx, last)()
+	defer beatEvery(ctx, keepBeats, last)()
 	for {
 		if err := pause(ctx, time.Until(time.Unix(last.unix.Load(), 0).Add(leaseEvery))); err != nil {
 			return err

@@ -74,7 +74,7 @@ func endings() map[string]ending {
 		"held-irreversible":  {shop: with(migrating), before: "v1", act: v2((*recording).heldAfterCommand), outcome: release.RolledBack},
 		"promoted-by-signal": {shop: small, before: "v1", act: v2((*recording).signals), outcome: release.Promoted},
 		"promoted-stale":     {shop: small, before: "v1", act: v2((*recording).goesStale), outcome: release.Promoted},
-		"promoted-queued":    {shop: with(func(s *shop) { s.gate, s.bake = "none", "3s" }), before: "v1", act: v2((*recording).queues), outcome: release.Promoted},
+		"promoted-queued":    {shop: with(func(s *shop) { s.gate, s.bake = "none", "15s" }), before: "v1", act: v2((*recording).queues), outcome: release.Promoted},
 		"unchanged":          {shop: small, act: v2((*recording).repeats), outcome: release.Unchanged},
 		"taken-back":         {shop: small, before: "v1", act: v2((*recording).takesBack), outcome: release.Promoted},
 		"stopped-rejected":   {shop: small, before: "v1", act: v2(func(r *recording) error { return r.decide(false) }), outcome: release.Stopped},

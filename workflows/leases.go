@@ -112,6 +112,6 @@ func leasing(ctx workflow.Context, summary string) workflow.Context {
 func keeping(ctx workflow.Context, summary string) workflow.Context {
 	ctx = budget(ctx, release.TaskQueue, summary, 90*24*time.Hour, 180*24*time.Hour)
 	options := workflow.GetActivityOptions(ctx)
-	options.WaitForCancellation = false
+	options.WaitForCancellation, options.HeartbeatTimeout = false, time.Minute
 	return workflow.WithActivityOptions(ctx, options)
 }
