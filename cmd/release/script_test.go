@@ -14,9 +14,14 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/microbima/release/image"
 )
 
 func TestMain(m *testing.M) {
+	if image.Apart() {
+		os.Exit(program())
+	}
 	// Stories mostly wait: for processes, checks, a bake. The command line may
 	// say otherwise.
 	if err := flag.Set("test.parallel", "4"); err != nil {
