@@ -76,10 +76,8 @@ func (a *Activities) runTest(ctx context.Context, dir string, test release.Test,
 	within, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(within, "sh", "-c", test.Run)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
-	cmd.Env = testEnviron(a.Environ, home)
-	ownGroup(cmd)
-	switch err := cmd.Run(); {
+	cmd.Dir, cmd.Env = dir, testEnviron(a.Environ, home)
+	switch err := runGroup(cmd, out); {
 	case err == nil:
 		return 0, nil
 	case within.Err() != nil && ctx.Err() == nil:
