@@ -100,6 +100,23 @@ func TestATestThatFails(t *testing.T) {
 	}
 }
 
+// Names come from files and from whoever starts a workflow. No log is written
+// where they lead.
+func TestLogsStayInTheirFolder(t *testing.T) {
+	state := t.TempDir()
+	a := &activities.Activities{Git: checkout(t.TempDir()), Logs: filepath.Join(state, "logs-of-a-worker"), Environ: os.Environ()}
+	for _, name := range []string{"/../../../../../../escaped", "/../../../../../escaped", "/../../../../../../../" + t.TempDir() + "/escaped"} {
+		_, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: name, Run: "true", Timeout: release.Duration(time.Minute)}})
+		if err == nil {
+			t.Errorf("%s: the test ran", name)
+		}
+	}
+	found, err := os.ReadDir(state)
+	if err != nil || len(found) > 1 {
+		t.Errorf("beside the folder of logs there are %v %v", found, err)
+	}
+}
+
 // What a test has started must not outlive it: a server that stays has the next
 // test's port, and one that was aborted might go on to spend money.
 func TestNothingOfATestStays(t *testing.T) {
