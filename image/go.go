@@ -130,6 +130,9 @@ func compile(ctx context.Context, src Source, app release.App, platform v1.Platf
 	if err != nil {
 		return nil, err
 	}
+	if err := within(ctx, src, app, module); err != nil {
+		return nil, err
+	}
 	builder, err := build.NewGo(ctx, module,
 		build.WithBaseImages(func(context.Context, string) (name.Reference, build.Result, error) {
 			ref, err := name.ParseReference("scratch")

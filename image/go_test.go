@@ -202,6 +202,47 @@ func TestAModuleOfItsOwn(t *testing.T) {
 	}), shop(t))
 }
 
+// What lies beside a checkout is the worker's: checkouts of other repositories,
+// people's files. It does not get into an image.
+func TestCodeComesFromTheCheckoutOnly(t *testing.T) {
+	outside := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.com/private\n\ngo 1.26\n", "private.go": "package private\n\nconst Secret = 4711\n"} {
+		if err := os.WriteFile(filepath.Join(outside, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const uses = "package main\n\nimport \"example.com/private\"\n\nfunc main() { println(private.Secret) }\n"
+	const requires = "module example.com/shop\n\ngo 1.26\n\nrequire example.com/private v0.0.0\n\nreplace example.com/private => "
+	const inner = "module example.com/private\n\ngo 1.26\n"
+	for name, test := range map[string]struct {
+		files map[string]string
+		good  bool
+	}{
+		"replaced by a directory within":  {map[string]string{"go.mod": requires + "./lib/..x\n", "lib/..x/go.mod": inner, "lib/..x/x.go": "package private\n\nconst Secret = 1\n"}, true},
+		"replaced by a directory outside": {map[string]string{"go.mod": requires + outside + "\n"}, false},
+		"replaced by way of ..":           {map[string]string{"go.mod": requires + "./" + strings.Repeat("../", 40) + outside[1:] + "\n"}, false},
+		"vendored, so that it is not read": {map[string]string{"go.mod": requires + outside + "\n", "vendor/example.com/private/x.go": "package private\n\nconst Secret = 1\n",
+			"vendor/modules.txt": "# example.com/private v0.0.0 => " + outside + "\n## explicit; go 1.26\nexample.com/private\n# example.com/private => " + outside + "\n"}, true},
+		"used by a workspace":     {map[string]string{"go.work": "go 1.26\n\nuse (\n\t.\n\t" + outside + "\n)\n"}, false},
+		"replaced in a workspace": {map[string]string{"go.mod": "module example.com/shop\n\ngo 1.26\n\nrequire example.com/private v0.0.0\n", "go.work": "go 1.26\n\nuse .\n\nreplace example.com/private => " + outside + "\n"}, false},
+		"replaced in another module of a workspace": {map[string]string{
+			"go.work": "go 1.26\n\nuse (\n\t.\n\t./other\n)\n", "other/go.mod": "module example.com/other\n\ngo 1.26\n\nrequire example.com/private v0.0.0\n\nreplace example.com/private => " + outside + "\n",
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.files["apps/api/main.go"] = uses
+			_, err := new(Go).Build(t.Context(), source(t, test.files), shop(t))
+			var failed *BuildError
+			switch {
+			case test.good && err != nil:
+				t.Error(err)
+			case !test.good && (!errors.As(err, &failed) || !strings.Contains(err.Error(), "out of the repository")):
+				t.Errorf("got %v; want what leads out to be refused", err)
+			}
+		})
+	}
+}
+
 func TestSourcesThatCannotBeBuilt(t *testing.T) {
 	for name, test := range map[string]struct {
 		files map[string]string
