@@ -56,7 +56,7 @@ func TestScript(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(home, "gitconfig"), []byte("[user]\n\tname = Ada\n\temail = ada@example.com\n[init]\n\tdefaultBranch = main\n"), 0o644)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "until": until, "shop": shop, "gone": gone, "told": told, "nowhere": nowhere},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "until": until, "shop": shop, "gone": gone, "told": told, "loopback": loopback, "nowhere": nowhere},
 	})
 }
 
