@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
@@ -34,7 +36,14 @@ func (c checkout) Checkout(_ context.Context, _, _ string, fn func(string) error
 
 func run[T any](t *testing.T, a *activities.Activities, activity, in any) (out T, err error) {
 	t.Helper()
+	return runIn[T](t.Context(), t, a, activity, in)
+}
+
+// runIn is run for a release that ends with ctx.
+func runIn[T any](ctx context.Context, t *testing.T, a *activities.Activities, activity, in any) (out T, err error) {
+	t.Helper()
 	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
+	env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
 	env.SetTestTimeout(time.Minute)
 	env.RegisterActivity(a)
 	v, err := env.ExecuteActivity(activity, in)
@@ -89,6 +98,84 @@ func TestATestThatFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Names come from files and from whoever starts a workflow. No log is written
+// where they lead.
+func TestLogsStayInTheirFolder(t *testing.T) {
+	state := t.TempDir()
+	a := &activities.Activities{Git: checkout(t.TempDir()), Logs: filepath.Join(state, "logs-of-a-worker"), Environ: os.Environ()}
+	for _, name := range []string{"/../../../../../../escaped", "/../../../../../escaped", "/../../../../../../../" + t.TempDir() + "/escaped"} {
+		_, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: name, Run: "true", Timeout: release.Duration(time.Minute)}})
+		if err == nil {
+			t.Errorf("%s: the test ran", name)
+		}
+	}
+	found, err := os.ReadDir(state)
+	if err != nil || len(found) > 1 {
+		t.Errorf("beside the folder of logs there are %v %v", found, err)
+	}
+}
+
+// What a test has started must not outlive it: a server that stays has the next
+// test's port, and one that was aborted might go on to spend money.
+func TestNothingOfATestStays(t *testing.T) {
+	const background = "sleep 600 & echo $! >pid; sleep 600 >/dev/null 2>&1 & echo $! >>pid; "
+	for name, tc := range map[string]struct {
+		run     string
+		timeout time.Duration
+		aborted bool
+		kind    string
+	}{
+		"its time is up":       {run: background + "wait", timeout: time.Second, kind: release.KindTest},
+		"the release is":       {run: background + "wait", timeout: time.Minute, aborted: true},
+		"it left them, passed": {run: background + "exit 0", timeout: time.Minute},
+		"it left them, failed": {run: background + "exit 7", timeout: time.Minute, kind: release.KindTest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			ctx, abort := context.WithCancel(t.Context())
+			defer abort()
+			if tc.aborted {
+				go func() { waitFor(t, filepath.Join(dir, "pid"), 2); abort() }()
+			}
+			a := &activities.Activities{Git: checkout(dir), Logs: t.TempDir(), Environ: os.Environ()}
+			result, err := runIn[release.TestResult](ctx, t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "test", Run: tc.run, Timeout: release.Duration(tc.timeout)}})
+			if kind(err) != tc.kind || tc.kind == "" && !tc.aborted && !result.Passed || tc.aborted && err == nil {
+				t.Errorf("got %+v, %v; want kind %q", result, err, tc.kind)
+			}
+			for _, pid := range waitFor(t, filepath.Join(dir, "pid"), 2) {
+				if !ends(pid) {
+					t.Errorf("process %s still runs", pid)
+				}
+			}
+		})
+	}
+}
+
+// waitFor is the words in a file, once there are that many.
+func waitFor(t *testing.T, path string, many int) []string {
+	for range 200 {
+		if doc, _ := os.ReadFile(path); len(strings.Fields(string(doc))) >= many {
+			return strings.Fields(string(doc))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("%s never has %d words", path, many)
+	return nil
+}
+
+// ends says whether a process is gone within seconds. One that nobody has
+// collected yet is a zombie.
+func ends(pid string) bool {
+	for range 60 {
+		state, err := exec.Command("ps", "-o", "stat=", "-p", pid).Output()
+		if err != nil || strings.HasPrefix(strings.TrimSpace(string(state)), "Z") {
+			return true
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return false
 }
 
 // Everything that is missing is said at once, and with what to do.

@@ -5,13 +5,15 @@ package activities
 import (
 	"os/exec"
 	"syscall"
-	"time"
 )
 
 // ownGroup makes cmd the head of a process group, so that what it started ends
 // with it.
 func ownGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
+	cmd.Cancel = func() error { return endGroup(cmd) }
 }
+
+// endGroup kills what is left of cmd's group. The system gives no process a
+// group's number while it has members.
+func endGroup(cmd *exec.Cmd) error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -76,10 +76,8 @@ func (a *Activities) runTest(ctx context.Context, dir string, test release.Test,
 	within, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(within, "sh", "-c", test.Run)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
-	cmd.Env = testEnviron(a.Environ, home)
-	ownGroup(cmd)
-	switch err := cmd.Run(); {
+	cmd.Dir, cmd.Env = dir, testEnviron(a.Environ, home)
+	switch err := runGroup(cmd, out); {
 	case err == nil:
 		return 0, nil
 	case within.Err() != nil && ctx.Err() == nil:
@@ -175,15 +173,23 @@ type output struct {
 	tail []byte
 }
 
-// output begins the log of one activity of one run.
+// output begins the log of one activity of one run. Whoever starts a workflow
+// chooses its ID: a file outside of the log folder is not opened for it.
 func (a *Activities) output(ctx context.Context, what string) (*output, error) {
 	w := activity.GetInfo(ctx).WorkflowExecution
 	name := filepath.Join("logs", filepath.FromSlash(w.ID), w.RunID, what+".log")
-	path := filepath.Join(a.Logs, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(a.Logs, 0o700); err != nil {
 		return nil, fmt.Errorf("keep the output: %w", err)
 	}
-	file, err := os.Create(path)
+	root, err := os.OpenRoot(a.Logs)
+	if err != nil {
+		return nil, fmt.Errorf("keep the output: %w", err)
+	}
+	defer root.Close()
+	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, fmt.Errorf("keep the output: %w", err)
+	}
+	file, err := root.Create(name)
 	if err != nil {
 		return nil, fmt.Errorf("keep the output: %w", err)
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"io/fs"
+	"net/url"
 	"path"
 	"regexp"
 	"strings"
@@ -28,6 +29,15 @@ func (l *loader) readProject(t *tomldoc.Table) {
 	p.Repository = t.String("repository")
 	if strings.HasPrefix(p.Repository, "-") {
 		t.Errorf("repository", "%.60q is not the address of a repository", p.Repository)
+	}
+	u, err := url.Parse(p.Repository)
+	switch {
+	case err != nil && strings.Contains(p.Repository, "://"): // git@host:path is none, and good
+		t.Errorf("repository", "it is not the address of a repository")
+	case err == nil && u.User != nil:
+		if _, secret := u.User.Password(); secret || u.Scheme != "ssh" {
+			t.Errorf("repository", "there is a user or a password in the address, which every history would keep; give it to the git of the workers")
+		}
 	}
 	l.readTests(t)
 	l.readApps(t)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -317,5 +318,137 @@ func TestAShallowCloneIsASourceLikeAnyOther(t *testing.T) {
 	}
 	if _, err := output(t.Context(), r.git, "fsck"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Whatever a repository says of submodules, hooks, filters and attributes: none
+// of it is fetched or run.
+func TestWhatARepositoryBringsIsNotRun(t *testing.T) {
+	c := newClone(t)
+	ran := filepath.Join(t.TempDir(), "ran")
+	touch := "touch " + ran
+	other := newClone(t)
+	other.write("secret", "of another repository")
+	c.write("a", "1")
+	c.write(".gitattributes", "a filter=evil diff=evil merge=evil\n")
+	c.write(".gitconfig", "[filter \"evil\"]\n\tsmudge = "+touch+"\n")
+	c.write(".githooks/post-checkout", "#!/bin/sh\n"+touch+"\n")
+	c.write("hooks/post-checkout", "#!/bin/sh\n"+touch+"\n")
+	c.write(".gitmodules", "[submodule \"one\"]\n\tpath = one\n\turl = ext::sh -c "+strings.ReplaceAll(touch, " ", "% ")+"\n\tupdate = !"+touch+
+		"\n[submodule \"two\"]\n\tpath = two\n\turl = "+other.dir+"\n[submodule \"--option\"]\n\tpath = -c\n\turl = -u./x\n")
+	c.git("add", "--all")
+	for _, path := range []string{"one", "two"} {
+		c.git("update-index", "--add", "--cacheinfo", "160000,"+other.commit("x")+","+path)
+	}
+	c.git("commit", "--quiet", "--message=modules")
+	// Hooks and settings of the clone that is fetched from are its own business.
+	c.write(".git/hooks/post-checkout", "#!/bin/sh\n"+touch+"\n")
+	if err := os.Chmod(filepath.Join(c.dir, ".git/hooks/post-checkout"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.git("config", "filter.evil.smudge", touch)
+	c.git("config", "core.fsmonitor", touch)
+	c.git("config", "uploadpack.packObjectsHook", touch)
+	m := &Mirror{Dir: t.TempDir()}
+	err := m.Checkout(t.Context(), c.dir, c.git("rev-parse", "HEAD"), func(dir string) error {
+		for _, path := range []string{"one", "two"} {
+			if found, err := os.ReadDir(filepath.Join(dir, path)); err != nil || len(found) > 0 {
+				t.Errorf("submodule %s: %v, %v", path, found, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("something of the repository ran")
+	}
+}
+
+// A machine's own settings may lead git elsewhere, behind the address that was
+// checked: to a transport that runs programs it still does not go.
+func TestNoTransportRunsPrograms(t *testing.T) {
+	c := newClone(t)
+	c.commit("one")
+	ran := filepath.Join(t.TempDir(), "ran")
+	config := filepath.Join(t.TempDir(), "config")
+	text := "[url \"ext::sh -c touch% " + ran + "% \"]\n\tinsteadOf = https://example.com/\n[protocol]\n\tallow = always\n[protocol \"ext\"]\n\tallow = always\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GIT_CONFIG_GLOBAL", config)
+	t.Setenv("GIT_ALLOW_PROTOCOL", "ext")
+	err := (&Mirror{Dir: t.TempDir()}).Checkout(t.Context(), "https://example.com/shop", strings.Repeat("ab", 20), func(string) error { return nil })
+	var failed *Error
+	if !errors.As(err, &failed) || !strings.Contains(failed.Words, "'ext' not allowed") {
+		t.Errorf("got %v; want git to refuse the transport", err)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("the transport ran")
+	}
+}
+
+// Git itself takes no name from a tree that would leave the checkout; neither
+// does Files, which reads trees without git's checks of a worktree.
+func TestPathsThatLeaveTheCheckout(t *testing.T) {
+	c := newClone(t)
+	c.write("x", "content")
+	c.commit("one")
+	blob := c.git("hash-object", "-w", "x")
+	for _, name := range []string{"..", ".git"} {
+		inner := c.plumb("100644 blob "+blob+"\tescaped\n", "mktree")
+		tree := c.plumb("040000 tree "+inner+"\t"+name+"\n", "mktree")
+		commit := c.git("commit-tree", "-m", "leave", tree)
+		m := &Mirror{Dir: t.TempDir()}
+		called := false
+		err := m.Checkout(t.Context(), c.dir, commit, func(string) error { called = true; return nil })
+		if err == nil || called {
+			t.Errorf("%s: a checkout with such a name was made (%v)", name, err)
+		}
+		if found, _ := filepath.Glob(filepath.Join(m.Dir, "*", "checkouts", "escaped")); found != nil {
+			t.Errorf("%s: git wrote %v", name, found)
+		}
+		if got := left(t, m); len(got) > 0 {
+			t.Errorf("left behind: %v", got)
+		}
+		if fsys, err := c.open().Files(t.Context(), commit); err == nil {
+			if doc, err := fs.ReadFile(fsys, name+"/escaped"); err == nil && name == ".." {
+				t.Errorf("%s: Files gives %q", name, doc)
+			}
+		}
+	}
+}
+
+// plumb runs git with that input.
+func (c *clone) plumb(input string, args ...string) string {
+	c.t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir, cmd.Stdin = c.dir, strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		c.t.Fatalf("git %v: %v: %s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// A file at the root that a fly.toml names by local_path may be a link: what it
+// leads to on the worker is not read.
+func TestFilesDoesNotFollowLinks(t *testing.T) {
+	c := newClone(t)
+	for name, to := range map[string]string{"motd": "/etc/passwd", "conf": "/etc"} {
+		if err := os.Symlink(to, filepath.Join(c.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.write("release.toml", "x")
+	fsys, err := c.open().Files(t.Context(), c.commit("links"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"motd", "conf/passwd", "../x", "/etc/passwd", "conf/../../x"} {
+		if doc, err := fs.ReadFile(fsys, name); err == nil {
+			t.Errorf("%s: got %q", name, doc)
+		}
 	}
 }

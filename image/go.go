@@ -24,8 +24,8 @@ import (
 
 // Go builds Go programs without Docker: a static binary on a base of three
 // files, which is made on the spot, so that nothing is pulled. It needs the Go
-// toolchain in PATH. The zero value is ready; one value may build several apps
-// at a time.
+// toolchain in PATH, and a program that asks Apart first. The zero value is
+// ready; one value may build several apps at a time.
 type Go struct {
 	Keychain authn.Keychain // logs in to registries; nil is Docker's own settings
 }
@@ -50,7 +50,12 @@ func (g *Go) Build(ctx context.Context, src Source, req Request) (release.Image,
 	}
 	req.say("go build %s for %s at %s", req.App.Go, platform, src.Revision.Short())
 	began := time.Now()
-	img, err := compile(ctx, src, req.App, *platform)
+	dir, err := os.MkdirTemp("", "release-build-")
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w", req.App.Name, err)
+	}
+	defer os.RemoveAll(dir)
+	img, err := compileApart(ctx, dir, src, req.App, *platform)
 	if err != nil {
 		var failed *BuildError
 		if errors.As(err, &failed) {
@@ -114,17 +119,18 @@ func mainPackage(src Source, app release.App, platform v1.Platform) error {
 	return nil // what else is wrong the compiler says better
 }
 
-// compile runs the compiler by way of ko and returns the image, not pushed.
+// compile runs the compiler by way of ko and returns the image, not pushed. The
+// process that it is in is Apart.
 func compile(ctx context.Context, src Source, app release.App, platform v1.Platform) (v1.Image, error) {
-	if os.Getenv("KOCACHE") != "" {
-		return nil, errors.New("KOCACHE is set: two builds of one app would share a file; unset it for the worker")
-	}
 	base, err := base(platform)
 	if err != nil {
 		return nil, err
 	}
 	module, err := moduleOf(src, app)
 	if err != nil {
+		return nil, err
+	}
+	if err := within(ctx, src, app, module); err != nil {
 		return nil, err
 	}
 	builder, err := build.NewGo(ctx, module,
@@ -138,7 +144,6 @@ func compile(ctx context.Context, src Source, app release.App, platform v1.Platf
 		build.WithTrimpath(true),
 		build.WithDefaultFlags([]string{"-buildvcs=false", "-mod=" + modules(module)}),
 		build.WithDefaultLdflags([]string{"-s", "-w"}),
-		build.WithDefaultEnv(environment(os.Environ(), src.Dir, platform)),
 		build.WithUser(user),
 		build.WithDisabledSBOM(),
 	)
@@ -220,37 +225,6 @@ func modules(dir string) string {
 		return "vendor"
 	}
 	return "readonly"
-}
-
-// visible are the variables a compiler may see: where things are and where
-// modules come from. Everything else, tokens above all, is blanked, because ko
-// passes the worker's whole environment on.
-var visible = []string{
-	"PATH", "HOME", "TMPDIR", "USER", "LANG", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK",
-	"GOROOT", "GOPATH", "GOCACHE", "GOMODCACHE", "GOTMPDIR", "GOENV", "GOTOOLCHAIN",
-	"GOPROXY", "GOPRIVATE", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOAUTH", "NETRC",
-	"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
-}
-
-// environment overrides each variable that could change the program or is
-// nobody's business.
-func environment(process []string, source string, platform v1.Platform) []string {
-	var env []string
-	for _, entry := range process {
-		key, _, _ := strings.Cut(entry, "=")
-		if key != "" && !slices.Contains(visible, key) {
-			env = append(env, key+"=")
-		}
-	}
-	workspace := "off" // one that lies above the checkout is somebody else's
-	if path := filepath.Join(source, "go.work"); exists(path) {
-		workspace = path
-	}
-	return append(env,
-		"CGO_ENABLED=0", "GOFLAGS=", "GOWORK="+workspace,
-		"GOOS="+platform.OS, "GOARCH="+platform.Architecture,
-		"GOAMD64=v1", "GOARM64=v8.0", "GIT_TERMINAL_PROMPT=0",
-	)
 }
 
 func exists(path string) bool {

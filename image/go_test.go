@@ -26,6 +26,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if Apart() {
+		os.Exit(Compile(os.Stdin, os.Stdout))
+	}
 	log.SetOutput(io.Discard) // ko's
 	os.Exit(m.Run())
 }
@@ -199,6 +202,47 @@ func TestAModuleOfItsOwn(t *testing.T) {
 	}), shop(t))
 }
 
+// What lies beside a checkout is the worker's: checkouts of other repositories,
+// people's files. It does not get into an image.
+func TestCodeComesFromTheCheckoutOnly(t *testing.T) {
+	outside := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.com/private\n\ngo 1.26\n", "private.go": "package private\n\nconst Secret = 4711\n"} {
+		if err := os.WriteFile(filepath.Join(outside, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const uses = "package main\n\nimport \"example.com/private\"\n\nfunc main() { println(private.Secret) }\n"
+	const requires = "module example.com/shop\n\ngo 1.26\n\nrequire example.com/private v0.0.0\n\nreplace example.com/private => "
+	const inner = "module example.com/private\n\ngo 1.26\n"
+	for name, test := range map[string]struct {
+		files map[string]string
+		good  bool
+	}{
+		"replaced by a directory within":  {map[string]string{"go.mod": requires + "./lib/..x\n", "lib/..x/go.mod": inner, "lib/..x/x.go": "package private\n\nconst Secret = 1\n"}, true},
+		"replaced by a directory outside": {map[string]string{"go.mod": requires + outside + "\n"}, false},
+		"replaced by way of ..":           {map[string]string{"go.mod": requires + "./" + strings.Repeat("../", 40) + outside[1:] + "\n"}, false},
+		"vendored, so that it is not read": {map[string]string{"go.mod": requires + outside + "\n", "vendor/example.com/private/x.go": "package private\n\nconst Secret = 1\n",
+			"vendor/modules.txt": "# example.com/private v0.0.0 => " + outside + "\n## explicit; go 1.26\nexample.com/private\n# example.com/private => " + outside + "\n"}, true},
+		"used by a workspace":     {map[string]string{"go.work": "go 1.26\n\nuse (\n\t.\n\t" + outside + "\n)\n"}, false},
+		"replaced in a workspace": {map[string]string{"go.mod": "module example.com/shop\n\ngo 1.26\n\nrequire example.com/private v0.0.0\n", "go.work": "go 1.26\n\nuse .\n\nreplace example.com/private => " + outside + "\n"}, false},
+		"replaced in another module of a workspace": {map[string]string{
+			"go.work": "go 1.26\n\nuse (\n\t.\n\t./other\n)\n", "other/go.mod": "module example.com/other\n\ngo 1.26\n\nrequire example.com/private v0.0.0\n\nreplace example.com/private => " + outside + "\n",
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.files["apps/api/main.go"] = uses
+			_, err := new(Go).Build(t.Context(), source(t, test.files), shop(t))
+			var failed *BuildError
+			switch {
+			case test.good && err != nil:
+				t.Error(err)
+			case !test.good && (!errors.As(err, &failed) || !strings.Contains(err.Error(), "out of the repository")):
+				t.Errorf("got %v; want what leads out to be refused", err)
+			}
+		})
+	}
+}
+
 func TestSourcesThatCannotBeBuilt(t *testing.T) {
 	for name, test := range map[string]struct {
 		files map[string]string
@@ -245,12 +289,18 @@ func TestSourcesThatCannotBeBuilt(t *testing.T) {
 // compiles.
 func standIn(t *testing.T, script string) {
 	t.Helper()
+	everyTime(t, "if [ \"$1\" = build ]; then "+script+"; fi")
+}
+
+// everyTime is standIn for whatever the go command is asked to do.
+func everyTime(t *testing.T, script string) {
+	t.Helper()
 	real, err := exec.LookPath("go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	bin := t.TempDir()
-	script = "#!/bin/sh\nif [ \"$1\" = build ]; then " + script + "; fi\nexec " + real + " \"$@\"\n"
+	script = "#!/bin/sh\n" + script + "\nexec " + real + " \"$@\"\n"
 	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +313,10 @@ func TestCancelledBuildsStopTheCompiler(t *testing.T) {
 	if err := exec.Command("mkfifo", fifo).Run(); err != nil {
 		t.Fatal(err)
 	}
-	standIn(t, "echo $$ >"+fifo+"; exec sleep 600")
+	// What go starts is the larger part of it, and does not end with go alone.
+	standIn(t, "sleep 600 & echo $$ $! >"+fifo+"; wait")
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
 	src, req := source(t, map[string]string{"apps/api/main.go": program}), shop(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -271,7 +324,7 @@ func TestCancelledBuildsStopTheCompiler(t *testing.T) {
 		_, err := new(Go).Build(ctx, src, req)
 		ended <- err
 	}()
-	pid, err := os.ReadFile(fifo) // waits for the compiler
+	pids, err := os.ReadFile(fifo) // waits for the compiler
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,9 +334,27 @@ func TestCancelledBuildsStopTheCompiler(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || errors.As(err, &failed) {
 		t.Errorf("got %v; want it cancelled, and no verdict on the source", err)
 	}
-	if _, err := os.Stat("/proc/" + strings.TrimSpace(string(pid))); err == nil {
-		t.Error("the compiler still runs")
+	for _, pid := range strings.Fields(string(pids)) {
+		if !ends(pid) {
+			t.Errorf("process %s of the compiler still runs", pid)
+		}
 	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+// ends says whether a process is gone within seconds. One that nobody has
+// collected yet is a zombie.
+func ends(pid string) bool {
+	for range 100 {
+		state, err := exec.Command("ps", "-o", "stat=", "-p", pid).Output()
+		if err != nil || bytes.HasPrefix(bytes.TrimSpace(state), []byte("Z")) {
+			return true
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return false
 }
 
 func TestTroubleOfTheMomentIsNoVerdict(t *testing.T) {
@@ -295,18 +366,29 @@ func TestTroubleOfTheMomentIsNoVerdict(t *testing.T) {
 	}
 }
 
-func TestTheCompilerSeesNoSecrets(t *testing.T) {
+// Asking for the package and its files counts, too: the go command may run git,
+// or another toolchain that go.mod names.
+func TestTheGoCommandSeesNoSecrets(t *testing.T) {
 	seen := filepath.Join(t.TempDir(), "env")
-	standIn(t, "env >"+seen)
+	everyTime(t, "echo \"called with $*\" >>"+seen+"; env >>"+seen)
 	t.Setenv("FLY_API_TOKEN", "fm2_secret")
+	t.Setenv("TEMPORAL_API_KEY", "key_secret")
 	t.Setenv("GOFLAGS", "-tags=x")
 	mustBuild(t, source(t, map[string]string{"apps/api/main.go": program}), shop(t))
 	env, err := os.ReadFile(seen)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(env), "fm2_secret") || strings.Contains(string(env), "-tags=x") {
-		t.Errorf("the compiler sees\n%s", env)
+	for _, planted := range []string{"fm2_secret", "key_secret", "-tags=x"} {
+		for call := range strings.SplitSeq(string(env), "called with ") {
+			if strings.Contains(call, planted) {
+				words, _, _ := strings.Cut(call, "\n")
+				t.Errorf("go %s sees %s", words, planted)
+			}
+		}
+	}
+	if !strings.Contains(string(env), "called with build") {
+		t.Error("the stand-in was never asked to build")
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/microbima/release/image"
 )
 
 func main() { os.Exit(program()) }
@@ -24,6 +26,9 @@ func main() { os.Exit(program()) }
 // program is the whole process: it takes the world from the operating system,
 // and nothing below it does.
 func program() int {
+	if image.Apart() {
+		return image.Compile(os.Stdin, os.Stdout)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// Who asks twice does not want to wait for the end of what is in hand.

@@ -106,6 +106,8 @@ func TestAddressesAreRecordedWithoutPassword(t *testing.T) {
 		"https://ada:secret@example.com/shop.git": "https://example.com/shop.git",
 		"https://token@example.com/shop.git":      "https://example.com/shop.git",
 		"ssh://git@example.com/shop.git":          "ssh://git@example.com/shop.git",
+		"ssh://git:secret@example.com/shop.git":   "ssh://git@example.com/shop.git",
+		"https://ada:se%cret@example.com/a.git":   "https://example.com/a.git",
 		"git@example.com:shop.git":                "git@example.com:shop.git",
 		"/srv/shop":                               "/srv/shop",
 	} {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/microbima/release/config"
@@ -107,6 +108,9 @@ func (e *env) doubts(ctx context.Context, s source, repository string) {
 // clone where the workers are on this machine, else its origin.
 func (e *env) repository(ctx context.Context, s source, given string, local bool) (string, error) {
 	if given != "" {
+		if withoutPassword(given) != given {
+			return "", usage("--repo: there is a user or a password in the address, which the history would keep; give it to the git of the workers")
+		}
 		return given, nil
 	}
 	if s.project.Repository != "" {
@@ -125,13 +129,24 @@ func (e *env) repository(ctx context.Context, s source, given string, local bool
 	return withoutPassword(origin), nil
 }
 
+var userinfo = regexp.MustCompile(`://[^/]*@`)
+
 // withoutPassword keeps a password in a clone's address from being recorded.
 func withoutPassword(address string) string {
 	u, err := url.Parse(address)
-	if err != nil || u.User == nil || u.Scheme == "ssh" {
+	if err != nil { // as when a password has a % in it
+		return userinfo.ReplaceAllString(address, "://")
+	}
+	if u.User == nil {
 		return address
 	}
-	u.User = nil
+	if u.Scheme != "ssh" { // to which a user is no secret
+		u.User = nil
+	} else if _, secret := u.User.Password(); secret {
+		u.User = url.User(u.User.Username())
+	} else {
+		return address
+	}
 	return u.String()
 }
 

@@ -14,9 +14,14 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/microbima/release/image"
 )
 
 func TestMain(m *testing.M) {
+	if image.Apart() {
+		os.Exit(program())
+	}
 	// Stories mostly wait: for processes, checks, a bake. The command line may
 	// say otherwise.
 	if err := flag.Set("test.parallel", "4"); err != nil {
@@ -51,7 +56,7 @@ func TestScript(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(home, "gitconfig"), []byte("[user]\n\tname = Ada\n\temail = ada@example.com\n[init]\n\tdefaultBranch = main\n"), 0o644)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "until": until, "shop": shop, "gone": gone},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "until": until, "shop": shop, "gone": gone, "told": told, "loopback": loopback, "nowhere": nowhere},
 	})
 }
 
