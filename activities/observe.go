@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -113,7 +114,7 @@ func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
 		case meta["fly_platform_version"] != "v2":
 			s.Foreign = append(s.Foreign, m.ID)
 		case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
-			// No machine of the target's own.
+			s.Commands = append(s.Commands, fmt.Sprintf("machine %s (%s) is %s", m.ID, meta["fly_process_group"], m.State))
 		default:
 			s.Machines = append(s.Machines, Seen(m))
 		}

@@ -88,7 +88,10 @@ type State struct {
 	// Foreign are machines in the Fly app that no deploy made. They are shown
 	// and never touched.
 	Foreign []string `json:"foreign,omitempty"`
-	Volumes []Volume `json:"volumes,omitempty"`
+	// Commands are machines that run a release command, a check or a console for
+	// somebody: a sentence each. They come and go by themselves.
+	Commands []string `json:"commands,omitempty"`
+	Volumes  []Volume `json:"volumes,omitempty"`
 	// Addresses are the Fly app's IP addresses.
 	Addresses []string `json:"addresses,omitempty"`
 	Secrets   []Secret `json:"secrets,omitempty"`

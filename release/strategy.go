@@ -320,6 +320,9 @@ func (spec Spec) notes(state State, waves []Wave) (notes []string) {
 			}
 		}
 	}
+	for _, c := range state.Commands {
+		notes = append(notes, c+": a command of another client runs there, or was left by one; it is left alone")
+	}
 	if len(state.Foreign) > 0 {
 		notes = append(notes, "leaves alone what no release made: "+strings.Join(state.Foreign, ", "))
 	}

@@ -567,6 +567,34 @@ func TestMachinesInAnyState(t *testing.T) {
 	}
 }
 
+// A release command that a killed flyctl left running is shown before anybody says
+// yes, and left alone.
+func TestSomebodysReleaseCommandIsShown(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		s.req.Revision = revision("v2")
+		s.sim.Put(theWeb, fly.Machine{ID: "0000000000cc01", Name: "left", Config: json.RawMessage(
+			`{"image":"registry.fly.io/web:1","metadata":{"fly_platform_version":"v2","fly_process_group":"fly_app_release_command"}}`)})
+		var shown []string
+		s.whenAsked(func() {
+			for _, t := range s.status().Plan.Targets {
+				shown = append(shown, t.Notes...)
+			}
+			s.approve()
+		})
+		if rep := s.run(); rep.Outcome != release.Promoted {
+			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		if !strings.Contains(strings.Join(shown, "\n"), "machine 0000000000cc01 (fly_app_release_command) is started") {
+			t.Errorf("the plan says %q", shown)
+		}
+		if !slices.ContainsFunc(s.sim.Machines(theWeb), func(m fly.Machine) bool { return m.ID == "0000000000cc01" && m.State == "started" }) {
+			t.Error("it was not left alone")
+		}
+	})
+}
+
 // Secrets that were staged are shown before anybody says yes, reach the machines,
 // and a rollback says that their old values don't come back.
 func TestStagedSecrets(t *testing.T) {
