@@ -30,6 +30,10 @@ func (a *Activities) withVolume(ctx context.Context, s release.Step, config json
 			return withVolume(config, v.ID), nil
 		}
 	}
+	if named != "" {
+		f := release.Failure{Target: s.Target, Name: s.Machine, Group: s.Group, Reason: fmt.Sprintf("needs its volume %s (%s), and that is gone or in use", named, s.Volume.Name)}
+		return nil, refused(release.KindFailure, f, f)
+	}
 	if len(s.Volume.Ask) == 0 {
 		f := release.Failure{Target: s.Target, Name: s.Machine, Group: s.Group, Reason: fmt.Sprintf(
 			"needs a free volume %s in %s, and there is none: make one with `fly volumes create %s -a %s -r %s`", s.Volume.Name, s.Region, s.Volume.Name, s.FlyApp, s.Region)}

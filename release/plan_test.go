@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -38,7 +39,7 @@ func fleets() *rapid.Generator[fleet] {
 		for a := range rapid.IntRange(1, 4).Draw(t, "apps") {
 			app := fmt.Sprintf("app%d", a)
 			target := release.Target{App: app, Environment: "production"}
-			state := release.State{Target: target, FlyApp: "fly-" + app}
+			state := release.State{Target: target, FlyApp: "fly-" + app, Secrets: []release.Secret{{Name: "KEY", Updated: time.Unix(int64(a), 0)}}}
 			for i := range rapid.IntRange(0, 7).Draw(t, "machines") {
 				v := rapid.IntRange(0, 2).Draw(t, "version")
 				g := rapid.SampledFrom([]string{"app", "worker", "gone"}).Draw(t, "group")
@@ -108,6 +109,9 @@ func TestPlanProperties(t *testing.T) {
 		plan := f.plan(t, f.states)
 		steps := len(plan.Steps())
 		after := carriedOut(f.states, plan, steps)
+		if why := plan.Stale(f.states); why != "" {
+			t.Errorf("a plan does not fit what it was made for: %s", why)
+		}
 
 		if again := f.plan(t, after); !again.Empty() {
 			t.Errorf("a plan carried out leaves more to do: %v", again.Steps())
@@ -138,6 +142,9 @@ func TestRestoreProperties(t *testing.T) {
 		cut := carriedOut(f.states, plan, rapid.IntRange(0, len(plan.Steps())).Draw(t, "cut after"))
 
 		restore := release.Restore("production", baselines, cut, nil)
+		if why := restore.Stale(cut); why != "" {
+			t.Errorf("a way back does not fit what it was made for: %s", why)
+		}
 		back := carriedOut(cut, restore, len(restore.Steps()))
 		if diffs := release.Differences(baselines, back); len(diffs) > 0 {
 			t.Errorf("a rollback does not end on the baseline: %v\nsteps: %v", diffs, restore.Steps())
@@ -173,6 +180,9 @@ func TestLeftoversOfASwitch(t *testing.T) {
 		}
 		after := carriedOut(f.states, plan, len(plan.Steps()))[0].Machines
 		want := 4 // three blue and the drained one
+		if notes := strings.Join(plan.Targets[0].Notes, "\n"); strategy == release.BlueGreen && strings.Count(notes, "left by an earlier switch, and is destroyed") != 3 {
+			t.Errorf("nobody is told which machines go: %s", notes)
+		}
 		if strategy != release.BlueGreen {
 			want = 7
 			if notes := strings.Join(plan.Targets[0].Notes, "\n"); strings.Count(notes, "is cordoned and gets no traffic") != 4 {

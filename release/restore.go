@@ -52,12 +52,16 @@ func Restore(environment string, baselines []Baseline, now []State, ours func(Ta
 			b := baselines[first]
 			state := stateOf(now, b.State.Target)
 			back, extra := b.waves(state, ours)
-			plan.Targets = append(plan.Targets, TargetPlan{
+			t := TargetPlan{
 				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
 				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
 				Seen: seen(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
-				Definition: b.State.Definition,
-			})
+				Definition: b.State.Definition, Secrets: state.Secrets,
+			}
+			if note := state.stagedNote(); note != "" && t.Changed {
+				t.Notes = []string{note}
+			}
+			plan.Targets = append(plan.Targets, t)
 			waves, lasts = merge(waves, back), merge(lasts, extra)
 		}
 		plan.Waves = append(plan.Waves, waves...)
@@ -93,7 +97,7 @@ func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra
 			// Nobody has touched it: the proxy stopped it, and will start it.
 		case want.Running() && !have.Running():
 			broken = append(broken, s.as(Start))
-		case want.Healthy() && !have.Healthy() && have.Host == "" && have.Version != want.Version:
+		case want.Healthy() && have.State == "started" && !have.Healthy() && have.Host == "" && have.Version != want.Version:
 			// It came back before, and not well: once more from the start.
 			unwell = append(unwell, s.as(Stop))
 			broken = append(broken, s.as(Start))
@@ -176,8 +180,8 @@ func (b Baseline) recreate(want Machine) Step {
 	}
 }
 
-// volume is what want was attached to, by name: one that is gone with its
-// machine is made anew, empty, and one that is free again is taken.
+// volume is what want was attached to. It is taken if it is free again; none is
+// made in its place, for nobody would find the data in it.
 func (b Baseline) volume(want Machine) *NewVolume {
 	for _, v := range b.State.Volumes {
 		if v.Attached == want.ID {

@@ -313,6 +313,14 @@ func (spec Spec) notes(state State, waves []Wave) (notes []string) {
 	for _, name := range sortedKeys(need) {
 		notes = append(notes, fmt.Sprintf("takes %d volume(s) %s; those that have to be made stay after a rollback", need[name], name))
 	}
+	for _, g := range spec.Groups {
+		if stale, replace, _, err := spec.stale(g, state); err == nil && spec.Strategy == BlueGreen {
+			_, left := spec.leftovers(g, state, append(stale, replace...))
+			for _, s := range left {
+				notes = append(notes, fmt.Sprintf("machine %s is cordoned, and of another release than any that serves: it was left by an earlier switch, and is destroyed", s.Machine))
+			}
+		}
+	}
 	if spec.Strategy != BlueGreen {
 		for _, m := range state.Machines {
 			if m.Cordoned && m.Running() {

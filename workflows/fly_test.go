@@ -216,6 +216,48 @@ func TestIrreversibleIsHeld(t *testing.T) {
 	}
 }
 
+// Where a failure is held, a person's retry takes again leases that were lost; an
+// aborted rollout can't be tried again.
+func TestHeldAfterLeasesAreLost(t *testing.T) {
+	for name, abort := range map[string]bool{"leases cleared": false, "aborted": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				s := second(t, repo{}, repo{deploy: migrates, only: "web", env: `migrations = "irreversible"`})
+				s.when(release.Baking, "production", func() {
+					if abort {
+						s.env.CancelWorkflow()
+						return
+					}
+					go func() {
+						m := s.sim.Machines(theWeb)[0]
+						lease, err := s.act.Fly.ReadLease(context.Background(), theWeb, m.ID)
+						if err != nil || s.act.Fly.ReleaseLease(context.Background(), theWeb, m.ID, lease.Nonce) != nil {
+							t.Error("the lease was not cleared", err)
+						}
+					}()
+				})
+				choice, want := release.Retry, release.Promoted
+				if abort {
+					choice, want = release.GoBack, release.RolledBack
+				}
+				var choices []release.Choice
+				s.answerWhenHeldAfter(choice, func() {
+					var st release.Status
+					if v, err := s.env.QueryWorkflowByID(release.RolloutID("shop", "production"), release.StatusQuery); err == nil && v.Get(&st) == nil {
+						choices = st.Held.Choices
+					}
+				})
+				rep := s.run()
+				if rep.Outcome != want || slices.Contains(choices, release.Retry) == abort {
+					t.Errorf("%s: %+v; the choices were %v; %q", rep.Outcome, rep.Cause, choices, rep.Notes)
+				}
+				s.mustBeClean()
+			})
+		})
+	}
+}
+
 // A canary bakes before the others follow, and is taken back when it sours.
 func TestCanaryBakes(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -129,9 +129,13 @@ func (r *roller) consider(ctx workflow.Context, cause error) error {
 	if !r.in.Irreversible || !r.ranCommand || gaveUp(cause) || errors.Is(cause, errGoBack) {
 		return cause
 	}
+	choices := []release.Choice{release.GoBack, release.Keep, release.Abandon}
+	if ctx.Err() == nil { // an aborted one can't go on
+		choices = append([]release.Choice{release.Retry}, choices...)
+	}
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	err := r.hold(ctx, "a release command has run, and its migrations are irreversible: the old code may not fit the new database; what failed: ", cause, release.Retry, release.GoBack, release.Keep, release.Abandon)
+	err := r.hold(ctx, "a release command has run, and its migrations are irreversible: the old code may not fit the new database; what failed: ", cause, choices...)
 	if err == nil {
 		r.again++
 		return nil

@@ -129,6 +129,7 @@ func (w *world) rolledBack() {
 
 // takenBack: production as it was before its last release.
 func (w *world) takenBack() {
+	w.sim.SetSecrets("shop-production-api", map[string]string{"API_KEY": "secret"})
 	start := w.begin("rollback", "production", "--wait")
 	start.says("production waits for 1 approval")
 	w.want(exitOK, []string{"rollback", "production"}, "attached to rollback-production")
