@@ -242,7 +242,9 @@ func TestHeldAfterLeasesAreLost(t *testing.T) {
 					choice, want = release.GoBack, release.RolledBack
 				}
 				var choices []release.Choice
+				answered := 0
 				s.answerWhenHeldAfter(choice, func() {
+					answered = len(s.sim.Requests())
 					var st release.Status
 					if v, err := s.env.QueryWorkflowByID(release.RolloutID("shop", "production"), release.StatusQuery); err == nil && v.Get(&st) == nil {
 						choices = st.Held.Choices
@@ -251,6 +253,12 @@ func TestHeldAfterLeasesAreLost(t *testing.T) {
 				rep := s.run()
 				if rep.Outcome != want || slices.Contains(choices, release.Retry) == abort {
 					t.Errorf("%s: %+v; the choices were %v; %q", rep.Outcome, rep.Cause, choices, rep.Notes)
+				}
+				taken := slices.ContainsFunc(s.sim.Requests()[answered:], func(r flysim.Request) bool {
+					return r.App == theWeb && r.Route == "POST /v1/apps/{app}/machines/{id}/lease" && r.Status == 201
+				})
+				if !abort && !taken {
+					t.Error("it went on without a lease")
 				}
 				s.mustBeClean()
 			})
