@@ -130,7 +130,7 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 	find := func(ctx context.Context) (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) }
 	m, err := a.recognise(ctx, find)
 	if err == nil {
-		want = withVolume(want, volumeOf(m.Config))
+		want = mounting(want, volumeOf(m.Config))
 	}
 	if errors.Is(err, fly.ErrNotFound) {
 		if want, err = a.withVolume(ctx, s, want); err != nil {

@@ -13,7 +13,7 @@ import (
 
 // withVolume is config with the volume that the machine of s is to have: the one
 // that the config names, if it is free; else a free one of that name in the
-// region; else a new one, where the plan says so. A volume that an attempt made
+// region; else, where the config names none and the plan says so, a new one. A volume that an attempt made
 // and did not use is free for the next.
 func (a *Activities) withVolume(ctx context.Context, s release.Step, config json.RawMessage) (json.RawMessage, error) {
 	if s.Volume == nil {
@@ -27,7 +27,7 @@ func (a *Activities) withVolume(ctx context.Context, s release.Step, config json
 	slices.SortFunc(have, func(a, b fly.Volume) int { return cmp.Compare(a.ID, b.ID) })
 	for _, v := range have {
 		if v.Free() && (v.ID == named || named == "" && v.Name == s.Volume.Name && (s.Region == "" || v.Region == s.Region)) {
-			return withVolume(config, v.ID), nil
+			return mounting(config, v.ID), nil
 		}
 	}
 	if named != "" {
@@ -45,7 +45,7 @@ func (a *Activities) withVolume(ctx context.Context, s release.Step, config json
 	}
 	ask.Region = cmp.Or(s.Region, ask.Region)
 	made, err := a.Fly.CreateVolume(ctx, s.FlyApp, ask)
-	return withVolume(config, made.ID), err
+	return mounting(config, made.ID), err
 }
 
 // volumeOf is the ID of the volume that a config mounts, or "".
@@ -57,8 +57,8 @@ func volumeOf(config json.RawMessage) string {
 	return c.Mounts[0].Volume
 }
 
-// withVolume is config with that volume in its first mount, if it has one.
-func withVolume(config json.RawMessage, id string) json.RawMessage {
+// mounting is config with that volume in its first mount, if it has one.
+func mounting(config json.RawMessage, id string) json.RawMessage {
 	return edited(config, "", func(top map[string]json.RawMessage) {
 		var mounts []map[string]json.RawMessage
 		if json.Unmarshal(top["mounts"], &mounts) == nil && len(mounts) > 0 && id != "" {
