@@ -1,4 +1,4 @@
-package workflows_test
+package sim
 
 import (
 	"context"
@@ -9,21 +9,35 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
-
-	"github.com/microbima/release/release"
 )
 
-// oneClock keeps the test environment on the bubble's clock. By itself it skips
-// workflow timers and the time between two attempts of an activity, and then
-// Fly, which lives in the bubble, would not get older meanwhile. It does not
-// skip while an activity runs: so one does, all the time.
+// KeepTime keeps a test environment on the bubble's clock, and closer to what a
+// Temporal server does. By itself it skips workflow timers and the time between
+// two attempts of an activity, and then Fly, which lives in the bubble, would
+// not get older meanwhile. It does not skip while an activity runs: so one does,
+// until over is closed. More interceptors come closer to the activities.
+func KeepTime(env *testsuite.TestWorkflowEnvironment, over <-chan struct{}, more ...interceptor.WorkerInterceptor) {
+	env.SetTestTimeout(100000 * time.Hour)
+	env.RegisterActivityWithOptions(func() error { <-over; return nil }, activity.RegisterOptions{Name: clockActivity})
+	env.SetWorkerOptions(sdkworker.Options{
+		DeadlockDetectionTimeout:     1000 * time.Hour,
+		MaxHeartbeatThrottleInterval: 2 * time.Second,
+		Interceptors:                 append([]interceptor.WorkerInterceptor{&oneClock{flights: newFlights()}}, more...),
+	})
+}
+
+const clockActivity = "clock"
+
 type oneClock struct {
 	interceptor.WorkerInterceptorBase
 	*flights
 }
 
-func (c *oneClock) InterceptWorkflow(ctx workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+// InterceptWorkflow implements interceptor.WorkerInterceptor.
+func (c *oneClock) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
 	in := &oneClockWorkflow{flights: c.flights}
 	in.Next = next
 	return in
@@ -94,6 +108,7 @@ type endingActivity struct {
 	*flights
 }
 
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor.
 func (a *endingActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	id := activity.GetInfo(ctx).ActivityID
 	ctx, cancel := context.WithCancel(ctx)
@@ -114,20 +129,31 @@ type oneClockWorkflow struct {
 	*flights
 }
 
+// Init implements interceptor.WorkflowInboundInterceptor.
 func (w *oneClockWorkflow) Init(out interceptor.WorkflowOutboundInterceptor) error {
 	patient := &patientWorkflow{flights: w.flights}
 	patient.Next = out
 	return w.Next.Init(patient)
 }
 
-// patientWorkflow undoes two ways in which the environment differs from a
-// server: it counts the pause between two attempts as one without heartbeats,
-// and it makes at most 10 attempts where no limit is set.
+// ExecuteWorkflow implements interceptor.WorkflowInboundInterceptor.
+func (w *oneClockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
+	if workflow.GetInfo(ctx).ParentWorkflowExecution == nil {
+		apart, _ := workflow.NewDisconnectedContext(ctx)
+		workflow.ExecuteActivity(workflow.WithActivityOptions(apart, workflow.ActivityOptions{StartToCloseTimeout: 100000 * time.Hour}), clockActivity)
+	}
+	return w.Next.ExecuteWorkflow(ctx, in)
+}
+
+// patientWorkflow undoes ways in which the environment differs from a server: it
+// counts the pause between two attempts as one without heartbeats, and it makes
+// at most 10 attempts where no limit is set.
 type patientWorkflow struct {
 	interceptor.WorkflowOutboundInterceptorBase
 	*flights
 }
 
+// ExecuteActivity implements interceptor.WorkflowOutboundInterceptor.
 func (w *patientWorkflow) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
 	options := workflow.GetActivityOptions(ctx)
 	if policy := options.RetryPolicy; policy != nil && policy.MaximumAttempts == 0 {
@@ -156,6 +182,7 @@ type waitedFor struct {
 	landed workflow.Future
 }
 
+// Get implements workflow.Future.
 func (f *waitedFor) Get(ctx workflow.Context, value any) error {
 	if err := f.landed.Get(ctx, nil); err != nil {
 		return err
@@ -163,12 +190,5 @@ func (f *waitedFor) Get(ctx workflow.Context, value any) error {
 	return f.Future.Get(ctx, value)
 }
 
+// IsReady implements workflow.Future.
 func (f *waitedFor) IsReady() bool { return f.landed.IsReady() && f.Future.IsReady() }
-
-func (w *oneClockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
-	if workflow.GetInfo(ctx).WorkflowType.Name == release.ReleaseWorkflow {
-		apart, _ := workflow.NewDisconnectedContext(ctx)
-		workflow.ExecuteActivity(workflow.WithActivityOptions(apart, workflow.ActivityOptions{StartToCloseTimeout: 10000 * time.Hour}), "clock")
-	}
-	return w.Next.ExecuteWorkflow(ctx, in)
-}
