@@ -116,7 +116,7 @@ func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
 		case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
 			s.Commands = append(s.Commands, fmt.Sprintf("machine %s (%s) is %s", m.ID, meta["fly_process_group"], m.State))
 		default:
-			s.Machines = append(s.Machines, Seen(m))
+			s.Machines = append(s.Machines, seen(m, meta))
 		}
 	}
 	slices.SortFunc(s.Machines, func(a, b release.Machine) int { return cmp.Compare(a.ID, b.ID) })
@@ -124,8 +124,9 @@ func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
 }
 
 // Seen is a Fly machine in the words of a release.
-func Seen(m fly.Machine) release.Machine {
-	meta := m.Metadata()
+func Seen(m fly.Machine) release.Machine { return seen(m, m.Metadata()) }
+
+func seen(m fly.Machine, meta map[string]string) release.Machine {
 	out := release.Machine{
 		ID: m.ID, Name: m.Name, Group: cmp.Or(meta["fly_process_group"], meta["process_group"], "app"), Region: m.Region,
 		State: m.State, Version: m.InstanceID, Image: imageOf(m), Config: configOf(m),

@@ -17,6 +17,10 @@ var stamps = [...]string{
 // numbers as they were written. Nothing that this program has never heard of
 // is lost. A document that is not JSON is returned as it is.
 func Canonical(doc json.RawMessage) json.RawMessage {
+	return bytes.Clone(canonicals.of(doc, canonicalOf))
+}
+
+func canonicalOf(doc json.RawMessage) []byte {
 	v, err := decode(doc)
 	if err != nil {
 		return doc
@@ -39,11 +43,19 @@ func hash(v any) string {
 	if err != nil {
 		panic(err) // only our own types come here, and those marshal
 	}
-	sum := sha256.Sum256(Canonical(doc))
+	sum := sha256.Sum256(canonicalOf(doc))
 	return hex.EncodeToString(sum[:])
 }
 
-func meaning(doc json.RawMessage) []byte {
+var (
+	meanings, canonicals memo[[]byte]
+	checksIn             memo[int]
+)
+
+// meaning is what SameConfig compares. Nobody changes it.
+func meaning(doc json.RawMessage) []byte { return meanings.of(doc, meaningOf) }
+
+func meaningOf(doc json.RawMessage) []byte {
 	v, err := decode(doc)
 	if err != nil {
 		return doc
@@ -114,7 +126,9 @@ func encode(v any) []byte {
 
 // ChecksIn counts the health checks that a config asks for. A machine that
 // reports fewer has not been checked yet, whatever it reports.
-func ChecksIn(config json.RawMessage) int {
+func ChecksIn(config json.RawMessage) int { return checksIn.of(config, countChecks) }
+
+func countChecks(config json.RawMessage) int {
 	var c struct {
 		Checks   map[string]json.RawMessage
 		Services []struct{ Checks []json.RawMessage }

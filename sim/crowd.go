@@ -19,7 +19,8 @@ import (
 type crowd struct {
 	w        *world
 	orders   map[string]Order // by workflow ID of the release
-	former   string           // hash of the plan that was asked about before
+	current  string           // hash of the plan that was asked about last
+	former   string           // and of the one before
 	asked    map[string]int   // gates opened, by release
 	approved map[string]map[string]bool
 	rejected map[string]bool
@@ -118,6 +119,9 @@ func (c *crowd) decide(id string, i int, d Decision, environment string) {
 		plan = strings.Repeat("0badc0de", 8)
 	case "former":
 		plan = c.former
+		if asked != c.current {
+			plan = c.current
+		}
 	}
 	if d.Early {
 		plan = strings.Repeat("0", 64) // there is no plan yet; whatever is named
@@ -129,7 +133,9 @@ func (c *crowd) decide(id string, i int, d Decision, environment string) {
 		}
 		c.approved[asked][strings.TrimSpace(d.By)] = true
 	}
-	c.former = asked
+	if asked != "" && asked != c.current {
+		c.former, c.current = c.current, asked
+	}
 	decision := release.Decision{Approve: !d.Reject, By: d.By, Plan: plan, Reason: "simulated"}
 	c.w.tell("%s: %+v", id, d)
 	var err error

@@ -15,7 +15,7 @@ func Draw(seed uint64) Case {
 	r := rand.New(rand.NewPCG(seed, 0x5eed))
 	c := Case{Seed: seed, Poll: between(r, time.Second, 4*time.Second), Limits: chance(r, 10)}
 	c.Environments = environments(r)
-	for i := range weighted(r, []int{36, 32, 16, 8, 5, 3}) + 1 {
+	for i := range weighted(r, []int{45, 29, 13, 6, 4, 3}) + 1 {
 		c.Apps = append(c.Apps, app(r, i, c.Apps))
 	}
 	c.Releases = []Order{order(r, c, "v2")}
@@ -114,7 +114,7 @@ func app(r *rand.Rand, i int, before []App) App {
 
 // fleet is how many machines a group has: 1 to 40.
 func fleet(r *rand.Rand) int {
-	switch weighted(r, []int{300, 380, 180, 110, 25, 5}) {
+	switch weighted(r, []int{360, 380, 150, 90, 17, 3}) {
 	case 0:
 		return 1
 	case 1:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,10 +26,10 @@ func TestSeeds(t *testing.T) {
 		first = uint64(time.Now().UnixNano()) % 1e12
 	}
 	fmt.Printf("base=%d\n", first)
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	defer debug.SetGCPercent(debug.SetGCPercent(800))
 	var next atomic.Uint64
 	var mu sync.Mutex
-	releases, violations := 0, 0
+	releases, violations, requests := 0, 0, 0
 	begun := time.Now()
 	t.Run("all", func(t *testing.T) {
 		for i := range runtime.GOMAXPROCS(0) {
@@ -45,6 +46,7 @@ func TestSeeds(t *testing.T) {
 					r := sim.Run(t, c, logs)
 					mu.Lock()
 					releases += r.Releases
+					requests += r.Requests
 					violations += len(r.Violations)
 					mu.Unlock()
 					if d := time.Since(from); d > 2*time.Second {
@@ -58,5 +60,11 @@ func TestSeeds(t *testing.T) {
 		}
 	})
 	took := time.Since(begun)
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err == nil {
+		cpu := time.Duration(used.Utime.Nano() + used.Stime.Nano())
+		fmt.Println("requests:", requests)
+		fmt.Printf("per-core-second=%.0f\n", float64(releases)/cpu.Seconds())
+	}
 	fmt.Printf("seeds=%d releases=%d violations=%d per-second=%.0f\n", *seeds, releases, violations, float64(releases)/took.Seconds())
 }

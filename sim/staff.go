@@ -11,6 +11,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
@@ -49,7 +50,7 @@ type attempt struct {
 	dead atomic.Bool   // its process is: it sends nothing any more
 	gone chan struct{} // closed when Temporal will not hear of it again
 	once sync.Once
-	end  context.CancelFunc
+	end  context.CancelCauseFunc
 }
 
 type attemptKey struct{}
@@ -95,14 +96,14 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 	if len(in.Args) > 0 {
 		a.in = in.Args[0]
 	}
-	own, end := context.WithCancel(context.WithValue(ctx, attemptKey{}, a))
+	own, end := context.WithCancelCause(context.WithValue(ctx, attemptKey{}, a))
 	a.end = end
 	lose := m.begin(a)
 	m.w.watch.begins(a)
 	done := make(chan outcome, 1)
 	go func() {
 		defer m.leave(a)
-		defer end()
+		defer end(nil)
 		defer func() {
 			if p := recover(); p != nil {
 				m.w.violate("%s panicked: %v\n%s", name, p, debug.Stack())
@@ -116,16 +117,19 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 	defer late.Stop()
 	select {
 	case <-late.C:
-		end()
+		end(context.DeadlineExceeded)
+		m.w.watch.silent(a)
 		return nil, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)
 	case o := <-done:
 		if lose {
 			m.w.tell("the answer of %s is lost", name)
+			m.w.watch.silent(a)
 			return nil, m.silence(name)
 		}
 		m.w.watch.ends(a, o.value, o.err)
 		return o.value, o.err
 	case <-a.gone:
+		m.w.watch.silent(a)
 		return nil, m.silence(name)
 	}
 }
@@ -161,6 +165,9 @@ func (s *staff) limit(name string) time.Duration {
 	return s.limits[name]
 }
 
+// errElsewhere is what a worker hears that comes back too late.
+var errElsewhere = serviceerror.NewNotFound("invalid activityID or activity already timed out or invoking workflow is completed")
+
 // begin says whether the attempt's answer will be lost.
 func (s *staff) begin(a *attempt) (lose bool) {
 	s.mu.Lock()
@@ -192,7 +199,7 @@ func (s *staff) kill(down time.Duration) {
 	for a := range s.work {
 		a.dead.Store(true)
 		a.once.Do(func() { close(a.gone) })
-		a.end()
+		a.end(errDead)
 	}
 }
 
@@ -203,7 +210,7 @@ func (s *staff) cutOff(long time.Duration) {
 	defer s.mu.Unlock()
 	for a := range s.work {
 		a.once.Do(func() { close(a.gone) })
-		time.AfterFunc(long, a.end)
+		time.AfterFunc(long, func() { a.end(errElsewhere) })
 	}
 }
 

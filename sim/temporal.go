@@ -57,12 +57,12 @@ func (c *oneClock) InterceptActivity(_ context.Context, next interceptor.Activit
 type flights struct {
 	mu       sync.Mutex
 	last     int
-	running  map[string]context.CancelFunc
+	running  map[string]context.CancelCauseFunc
 	canceled map[string]bool
 }
 
 func newFlights() *flights {
-	return &flights{running: map[string]context.CancelFunc{}, canceled: map[string]bool{}}
+	return &flights{running: map[string]context.CancelCauseFunc{}, canceled: map[string]bool{}}
 }
 
 // book makes up an ID.
@@ -74,7 +74,7 @@ func (f *flights) book() string {
 }
 
 // begin says whether an attempt may be made.
-func (f *flights) begin(id string, cancel context.CancelFunc) bool {
+func (f *flights) begin(id string, cancel context.CancelCauseFunc) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.running[id] = cancel
@@ -93,7 +93,7 @@ func (f *flights) cancel(id string) {
 	defer f.mu.Unlock()
 	f.canceled[id] = true
 	if cancel := f.running[id]; cancel != nil {
-		time.AfterFunc(time.Second, cancel)
+		time.AfterFunc(time.Second, func() { cancel(temporal.NewCanceledError()) })
 	}
 }
 
@@ -111,8 +111,8 @@ type endingActivity struct {
 // ExecuteActivity implements interceptor.ActivityInboundInterceptor.
 func (a *endingActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	id := activity.GetInfo(ctx).ActivityID
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	defer a.end(id)
 	if !a.begin(id, cancel) {
 		return nil, temporal.NewCanceledError()

@@ -205,6 +205,13 @@ func (w *watch) ends(a *attempt, _ any, err error) {
 	}
 }
 
+// silent: nobody will hear how an attempt ended.
+func (w *watch) silent(a *attempt) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.flying, a)
+}
+
 // A seen is a request under way, and what it was about.
 type seen struct {
 	takes *place // takes this machine down, if it succeeds
