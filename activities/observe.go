@@ -200,8 +200,10 @@ type RestoreInput struct {
 	Environment string             `json:"environment"`
 	Baselines   []release.Baseline `json:"baselines"`
 	// Goals, if given, are what the plan led to that is taken back: machines
-	// that are on neither are left alone, for somebody else has changed them.
-	Goals []release.State `json:"goals,omitempty"`
+	// that it made are removed, and those that are on neither are left alone,
+	// for somebody else has changed them: unless Overwrite says not to.
+	Goals     []release.State `json:"goals,omitempty"`
+	Overwrite bool            `json:"overwrite,omitempty"`
 }
 
 // A Restoration is the way back from what runs now, and what differs now.
@@ -229,7 +231,7 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	}
 	others := 0
 	var ours func(release.Target, release.Machine) bool
-	if in.Goals != nil {
+	if in.Goals != nil && !in.Overwrite {
 		var were []release.State
 		for _, b := range in.Baselines {
 			were = append(were, b.State)
@@ -243,7 +245,7 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 			return false
 		}
 	}
-	plan := release.Restore(in.Environment, in.Baselines, states, ours)
+	plan := release.Restore(in.Environment, in.Baselines, states, ours, release.Made(in.Goals))
 	return Restoration{
 		Plan:        plan,
 		Others:      others,

@@ -36,10 +36,11 @@ func (p Plan) Baselines(states []State) (bs []Baseline) {
 // others go back first.
 //
 // Machines that nobody's plan created and the baseline does not know are a
-// person's: they are left alone, and Differences names them. So is each machine
-// that is not ours, where ours is given: somebody else's change of it is never
-// overwritten.
-func Restore(environment string, baselines []Baseline, now []State, ours func(Target, Machine) bool) Plan {
+// person's: they are left alone, and Differences names them. What a plan has
+// created says so in its metadata, unless that plan was a restore: of those,
+// made knows. Left alone is, too, each machine that is not ours, where ours is
+// given: somebody else's change of it is never overwritten.
+func Restore(environment string, baselines []Baseline, now []State, ours, made func(Target, Machine) bool) Plan {
 	plan := Plan{Environment: environment, Targets: []TargetPlan{}}
 	baselines = slices.SortedFunc(slices.Values(baselines), func(a, b Baseline) int {
 		return cmp.Or(cmp.Compare(b.Level, a.Level), cmp.Compare(a.State.Target.App, b.State.Target.App))
@@ -51,7 +52,7 @@ func Restore(environment string, baselines []Baseline, now []State, ours func(Ta
 		for ; first < len(baselines) && baselines[first].Level == level; first++ {
 			b := baselines[first]
 			state := stateOf(now, b.State.Target)
-			back, extra := b.waves(state, ours)
+			back, extra := b.waves(state, ours, made)
 			t := TargetPlan{
 				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
 				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
@@ -73,7 +74,7 @@ func Restore(environment string, baselines []Baseline, now []State, ours func(Ta
 // waves bring now back to b, and remove what is too much. Machines that serve
 // already come back before any that serves is touched; what is new gets no more
 // traffic as soon as they do, and goes when the proxy knows.
-func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra []Wave) {
+func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back, extra []Wave) {
 	var show, create, unwell, broken, healthy, cold, hide, stop, destroy []Step
 	for _, want := range b.State.Machines {
 		have, exists := now.counterpart(want)
@@ -113,7 +114,7 @@ func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra
 		}
 	}
 	for _, m := range now.Machines {
-		if m.Created && !b.State.knows(m) {
+		if (m.Created || made != nil && made(now.Target, m)) && !b.State.knows(m) {
 			if m.Running() && !m.Cordoned && m.Host == "" {
 				hide = append(hide, Step{Verb: Cordon, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, Wait: b.Wait})
 			}
@@ -144,6 +145,16 @@ func Ours(goal, baseline []State) func(Target, Machine) bool {
 			}
 		}
 		return false
+	}
+}
+
+// Made tells the machines that a plan with that goal has created.
+func Made(goal []State) func(Target, Machine) bool {
+	return func(t Target, m Machine) bool {
+		return slices.ContainsFunc(stateOf(goal, t).Machines, func(want Machine) bool {
+			return want.ID == "" && want.Name == m.Name &&
+				(m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
+		})
 	}
 }
 

