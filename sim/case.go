@@ -16,7 +16,8 @@ type Duration = release.Duration
 // it, who releases and decides what, and what goes wrong. The same Case always
 // goes the same way. It is plain data, to be written down, shrunk and run again.
 type Case struct {
-	Seed         uint64        `json:"seed"` // of latencies, and of nothing else
+	Why          string        `json:"why,omitempty"` // it is kept
+	Seed         uint64        `json:"seed"`          // of latencies, and of nothing else
 	Apps         []App         `json:"apps"`
 	Environments []Environment `json:"environments"`
 	Releases     []Order       `json:"releases"` // in the order in which they are asked for

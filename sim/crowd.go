@@ -41,11 +41,11 @@ func newCrowd(w *world) *crowd {
 func (c *crowd) begins(id string, o Order) {
 	c.orders[id] = o
 	if o.Abort > 0 && o.AbortIn == "" {
-		c.w.env.RegisterDelayedCallback(func() { c.abort(id) }, time.Duration(o.Abort))
+		c.w.in(time.Duration(o.Abort), func() { c.abort(id) })
 	}
 	for i, d := range o.Decisions {
 		if d.Early {
-			c.w.env.RegisterDelayedCallback(func() { c.decide(id, i, d, "") }, time.Duration(d.After))
+			c.w.in(time.Duration(d.After), func() { c.decide(id, i, d, "") })
 		}
 	}
 }
@@ -66,18 +66,18 @@ func (c *crowd) phase(id string, p release.Phase, environment string) {
 	if o, ok := c.orders[id]; ok && p == release.Awaiting {
 		for i, d := range o.Decisions {
 			if !d.Early {
-				c.w.env.RegisterDelayedCallback(func() { c.decide(id, i, d, environment) }, time.Duration(d.After))
+				c.w.in(time.Duration(d.After), func() { c.decide(id, i, d, environment) })
 			}
 		}
 	}
 	for release, o := range c.orders {
 		if o.Abort > 0 && o.AbortIn == string(p) && !c.aborted[release] && (release == id || strings.HasPrefix(id, "rollout/")) {
 			c.aborted[release] = true
-			c.w.env.RegisterDelayedCallback(func() { c.abort(release) }, time.Duration(o.Abort))
+			c.w.in(time.Duration(o.Abort), func() { c.abort(release) })
 		}
 	}
 	if p == release.HeldPhase {
-		c.w.env.RegisterDelayedCallback(func() { c.answer(id) }, 15*time.Second)
+		c.w.in(15*time.Second, func() { c.answer(id) })
 	}
 }
 

@@ -1,18 +1,18 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
-
-	"bytes"
 )
 
 // A line is the way of a request to Fly and of the answer back. Each takes its
@@ -52,28 +52,33 @@ var (
 )
 
 // latency is how long this request takes to arrive, and its answer to return.
-func (l *line) latency(req *http.Request) (there, back time.Duration) {
+func (l *line) latency(req *http.Request, at *attempt) (there, back time.Duration) {
+	name := at.String() + req.Method + req.URL.Path
+	if req.GetBody != nil { // some questions are told apart by nothing else
+		if body, err := req.GetBody(); err == nil {
+			said, _ := io.ReadAll(body) // from memory
+			name += string(said)
+		}
+	}
+	drawn := l.draw(name)
+	around := func(b []byte, about time.Duration) time.Duration {
+		return about/2 + time.Duration(binary.BigEndian.Uint64(b)%uint64(about))
+	}
+	return around(drawn[:8], 20*time.Millisecond), around(drawn[8:16], 10*time.Millisecond)
+}
+
+// draw is what the seed has for the next of those who ask by that name.
+func (l *line) draw(name string) [sha256.Size]byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := req.Method + req.URL.Path
-	l.asked[key]++
-	h := sha256.New()
-	var n [16]byte
-	binary.BigEndian.PutUint64(n[:8], l.seed)
-	binary.BigEndian.PutUint64(n[8:], l.asked[key])
-	h.Write(n[:])
-	h.Write([]byte(key))
-	sum := h.Sum(nil)
-	draw := func(b []byte, around time.Duration) time.Duration {
-		return around/2 + time.Duration(binary.BigEndian.Uint64(b)%uint64(around))
-	}
-	return draw(sum[:8], 20*time.Millisecond), draw(sum[8:16], 10*time.Millisecond)
+	l.asked[name]++
+	return sha256.Sum256(fmt.Appendf(nil, "%d %d %s", l.seed, l.asked[name], name))
 }
 
 // RoundTrip implements http.RoundTripper.
 func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
 	at := attemptOf(req.Context())
-	there, back := l.latency(req)
+	there, back := l.latency(req, at)
 	if err := wait(req.Context(), there); err != nil {
 		return nil, err
 	}

@@ -13,7 +13,9 @@ type Result struct {
 	Happened   map[string]int // trouble that met something, by kind
 	Helds      int            // how often a person was asked about a rollout
 	Took       time.Duration  // virtual
+	First      string         // how the first release ended
 	Requests   int
+	Invalid    error    // the case is none: its files can't be read
 	Violations []string // guarantees that did not hold, a sentence each
 	Story      []string // what happened, a line each
 }
@@ -22,9 +24,8 @@ func newResult() Result {
 	return Result{Outcomes: map[string]int{}, Happened: map[string]int{}}
 }
 
-// Run carries a case out in a bubble of its own. What is wrong with the program
-// is in the result; what is wrong with the case fails t. The output of builds is
-// kept in logs, a folder that cases may share.
+// Run carries a case out in a bubble of its own. The output of builds is kept in
+// logs, a folder that cases may share.
 func Run(t *testing.T, c Case, logs string) (result Result) {
 	t.Helper()
 	var w *world
@@ -39,10 +40,9 @@ func Run(t *testing.T, c Case, logs string) (result Result) {
 	}()
 	synctest.Test(t, func(t *testing.T) {
 		w = newWorld(c, logs)
-		if err := w.furnish(); err != nil {
-			t.Fatalf("%v\n%s", err, c)
+		if w.result.Invalid = w.furnish(); w.result.Invalid == nil {
+			w.happen()
 		}
-		w.happen()
 	})
 	return w.result
 }
@@ -56,7 +56,7 @@ func (w *world) happen() {
 	for _, t := range w.Troubles {
 		t.kind().begin(w, t)
 	}
-	w.env.RegisterDelayedCallback(w.giveUp, forever)
+	w.in(forever, w.giveUp)
 	w.env.ExecuteWorkflow("releases")
 	close(w.over)
 	time.Sleep(2 * time.Minute) // what was cut off hears of it
@@ -67,6 +67,11 @@ func (w *world) happen() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.result.Took, w.result.Requests, w.result.Helds = time.Since(w.begun), w.fly.Counts()[""], w.watch.helds
+}
+
+// in has do called after d, in between whatever workflows do.
+func (w *world) in(d time.Duration, do func()) {
+	time.AfterFunc(d, func() { w.env.RegisterDelayedCallback(do, 0) })
 }
 
 // giveUp ends a case that does not end.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -60,6 +61,15 @@ func attemptOf(ctx context.Context) *attempt {
 	return a
 }
 
+// String is what sets a apart from those that begin with it.
+func (a *attempt) String() string {
+	if a == nil {
+		return ""
+	}
+	in, _ := a.step()
+	return a.name + string(in.Step.Verb) + in.Step.FlyApp + in.Step.Machine
+}
+
 func (a *attempt) isDead() bool { return a != nil && a.dead.Load() }
 
 func newStaff(w *world) *staff {
@@ -86,7 +96,7 @@ type outcome struct {
 // ExecuteActivity implements interceptor.ActivityInboundInterceptor.
 func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	name := activity.GetInfo(ctx).ActivityType.Name
-	if name == clockActivity {
+	if name == clockActivity || name == timerActivity {
 		return m.Next.ExecuteActivity(ctx, in)
 	}
 	if err := m.awaitWorker(ctx); err != nil {
@@ -99,6 +109,7 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 	own, end := context.WithCancelCause(context.WithValue(ctx, attemptKey{}, a))
 	a.end = end
 	lose := m.begin(a)
+	time.Sleep(m.moment(a))
 	m.w.watch.begins(a)
 	done := make(chan outcome, 1)
 	go func() {
@@ -124,23 +135,30 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 		if lose {
 			m.w.tell("the answer of %s is lost", name)
 			m.w.watch.silent(a)
-			return nil, m.silence(name)
+			return nil, m.silence(a)
 		}
 		m.w.watch.ends(a, o.value, o.err)
 		return o.value, o.err
 	case <-a.gone:
 		m.w.watch.silent(a)
-		return nil, m.silence(name)
+		return nil, m.silence(a)
 	}
 }
 
+// moment is some nanoseconds of a's own: where two things happen in the same one,
+// chance says which comes first.
+func (m *mortal) moment(a *attempt) time.Duration {
+	drawn := m.w.line.draw(a.String())
+	return time.Duration(binary.BigEndian.Uint32(drawn[:4])%3_000_000) * time.Nanosecond
+}
+
 // silence is how Temporal hears of an attempt that says nothing any more.
-func (m *mortal) silence(name string) error {
+func (m *mortal) silence(a *attempt) error {
 	beat := 10 * time.Second
-	if name == "KeepLeases" {
+	if a.name == "KeepLeases" {
 		beat = time.Minute
 	}
-	time.Sleep(beat)
+	time.Sleep(beat + m.moment(a))
 	return temporal.NewHeartbeatTimeoutError()
 }
 

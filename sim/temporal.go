@@ -22,6 +22,18 @@ import (
 func KeepTime(env *testsuite.TestWorkflowEnvironment, over <-chan struct{}, more ...interceptor.WorkerInterceptor) {
 	env.SetTestTimeout(100000 * time.Hour)
 	env.RegisterActivityWithOptions(func() error { <-over; return nil }, activity.RegisterOptions{Name: clockActivity})
+	env.RegisterActivityWithOptions(func(ctx context.Context, d time.Duration) error {
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		go func() {
+			defer end()
+			select {
+			case <-over:
+			case <-ctx.Done():
+			}
+		}()
+		return wait(ctx, d)
+	}, activity.RegisterOptions{Name: timerActivity})
 	env.SetWorkerOptions(sdkworker.Options{
 		DeadlockDetectionTimeout:     1000 * time.Hour,
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
@@ -29,7 +41,11 @@ func KeepTime(env *testsuite.TestWorkflowEnvironment, over <-chan struct{}, more
 	})
 }
 
-const clockActivity = "clock"
+// The names of activities that are none of the product's.
+const (
+	clockActivity = "clock"
+	timerActivity = "timer"
+)
 
 type oneClock struct {
 	interceptor.WorkerInterceptorBase
@@ -146,8 +162,9 @@ func (w *oneClockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor
 }
 
 // patientWorkflow undoes ways in which the environment differs from a server: it
-// counts the pause between two attempts as one without heartbeats, and it makes
-// at most 10 attempts where no limit is set.
+// counts the pause between two attempts as one without heartbeats, it makes at
+// most 10 attempts where no limit is set, and its timers are early when another,
+// set long before, ends.
 type patientWorkflow struct {
 	interceptor.WorkflowOutboundInterceptorBase
 	*flights
@@ -169,11 +186,31 @@ func (w *patientWorkflow) ExecuteActivity(ctx workflow.Context, name string, arg
 		if temporal.IsCanceledError(flight.Get(ctx, nil)) {
 			w.cancel(options.ActivityID)
 		}
-		for options.WaitForCancellation && w.isRunning(options.ActivityID) && workflow.Sleep(ctx, 100*time.Millisecond) == nil {
+		for options.WaitForCancellation && w.isRunning(options.ActivityID) && workflow.Sleep(ctx, 99_700*time.Microsecond) == nil {
 		}
 		land.SetValue(true)
 	})
 	return &waitedFor{flight, landed}
+}
+
+// NewTimer implements interceptor.WorkflowOutboundInterceptor.
+func (w *patientWorkflow) NewTimer(ctx workflow.Context, d time.Duration) workflow.Future {
+	return w.NewTimerWithOptions(ctx, d, workflow.TimerOptions{})
+}
+
+// NewTimerWithOptions implements interceptor.WorkflowOutboundInterceptor.
+func (w *patientWorkflow) NewTimerWithOptions(ctx workflow.Context, d time.Duration, options workflow.TimerOptions) workflow.Future {
+	if d < time.Second {
+		return w.Next.NewTimerWithOptions(ctx, d, options)
+	}
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: d + time.Hour, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
+	}), timerActivity, d)
+}
+
+// Sleep implements interceptor.WorkflowOutboundInterceptor.
+func (w *patientWorkflow) Sleep(ctx workflow.Context, d time.Duration) error {
+	return w.NewTimer(ctx, d).Get(ctx, nil)
 }
 
 // waitedFor is the result of an activity once it has ended.

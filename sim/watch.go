@@ -455,7 +455,7 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 			if m.ImageRef.Digest != a.digest(version) {
 				w.w.violate("%s was promoted to %s, and machine %s runs %s", app, version, m.ID, m.ImageRef.Digest)
 			}
-			if got := levelOf(m); got != a.at(version) {
+			if got := levelOf(m); got != a.at(version) && m.HostStatus != "unreachable" {
 				w.w.violate("%s was promoted to %s, and machine %s has the config of %q", app, version, m.ID, got)
 			}
 			w.mustBeWell(r, app, m)
@@ -618,7 +618,7 @@ func (w *watch) held(id string, h release.Held) {
 	w.mu.Lock()
 	w.helds++
 	w.mu.Unlock()
-	if h.Why == "" || len(h.Machines) == 0 || len(h.Choices) == 0 {
+	if h.Why == "" || len(h.Choices) == 0 {
 		w.w.violate("%s is held without a reason: %+v", id, h)
 	}
 }
@@ -627,6 +627,9 @@ func (w *watch) held(id string, h release.Held) {
 func (w *world) ended(id string, o Order, report *release.Report, err error) {
 	w.count(report, err)
 	w.crowd.over[id] = true
+	if w.result.First == "" {
+		w.result.First = outcomeOf(report, err)
+	}
 	w.tell("%s ended: %s", id, said(report, err))
 	var failed *temporal.ApplicationError
 	switch {
