@@ -54,6 +54,7 @@ var arrows = map[string][]string{
 	"internal/view":       {"release"},
 	"internal/cost":       {"internal/view", sdkTypes},
 	"internal/devserver":  {anyModule},
+	"internal/overlay":    {},
 	"cmd/release":         {anything},
 	"apps/...":            {"apps/..."},
 	"infra/...":           {}, // tests only
