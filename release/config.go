@@ -17,10 +17,6 @@ var stamps = [...]string{
 // numbers as they were written. Nothing that this program has never heard of
 // is lost. A document that is not JSON is returned as it is.
 func Canonical(doc json.RawMessage) json.RawMessage {
-	return bytes.Clone(canonicals.of(doc, canonicalOf))
-}
-
-func canonicalOf(doc json.RawMessage) []byte {
 	v, err := decode(doc)
 	if err != nil {
 		return doc
@@ -43,13 +39,13 @@ func hash(v any) string {
 	if err != nil {
 		panic(err) // only our own types come here, and those marshal
 	}
-	sum := sha256.Sum256(canonicalOf(doc))
+	sum := sha256.Sum256(Canonical(doc))
 	return hex.EncodeToString(sum[:])
 }
 
 var (
-	meanings, canonicals memo[[]byte]
-	checksIn             memo[int]
+	meanings memo[[]byte]
+	checksIn memo[int]
 )
 
 // meaning is what SameConfig compares. Nobody changes it.

@@ -3,6 +3,7 @@ package release
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 )
@@ -86,7 +87,7 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 			continue
 		}
 		s := b.step(have, want)
-		stale := !bytes.Equal(Canonical(have.Config), Canonical(want.Config)) || have.Image.Digest() != want.Image.Digest()
+		stale := !sameAsBefore(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest()
 		switch {
 		case stale && !want.Running():
 			cold = append(cold, s.as(Update))
@@ -98,8 +99,9 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 			// Nobody has touched it: the proxy stopped it, and will start it.
 		case want.Running() && !have.Running():
 			broken = append(broken, s.as(Start))
-		case want.Healthy() && have.State == "started" && !have.Healthy() && have.Host == "" && have.Version != want.Version:
-			// It came back before, and not well: once more from the start.
+		case want.Healthy() && have.Running() && !have.Healthy() && have.Host == "" && have.Version != want.Version:
+			// It came back before, and not well, or got stuck on the way: once
+			// more from the start.
 			unwell = append(unwell, s.as(Stop))
 			broken = append(broken, s.as(Start))
 		}
@@ -130,6 +132,32 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 		settle(wave("cordon", hide, coldAtOnce), proxySettles),
 		wave("stop", stop, coldAtOnce),
 	), wave("remove what is new", destroy, coldAtOnce)
+}
+
+// sameAsBefore says whether two configs are equal, byte for byte of their
+// canonical form: but for what Fly itself tells of a volume, which a machine of
+// long ago may not have had.
+func sameAsBefore(a, b json.RawMessage) bool {
+	return bytes.Equal(a, b) || bytes.Equal(asBefore.of(a, withoutVolumes), asBefore.of(b, withoutVolumes))
+}
+
+var asBefore memo[[]byte]
+
+func withoutVolumes(doc json.RawMessage) []byte {
+	v, err := decode(doc)
+	if err != nil {
+		return doc
+	}
+	if config, ok := v.(map[string]any); ok {
+		mounts, _ := config["mounts"].([]any)
+		for _, m := range mounts {
+			if mount, ok := m.(map[string]any); ok {
+				delete(mount, "size_gb")
+				delete(mount, "encrypted")
+			}
+		}
+	}
+	return encode(v)
 }
 
 // Ours tells the machines that a rollout may bring back: those that are on its
@@ -283,7 +311,7 @@ func differs(t Target, want, have Machine) (diffs []string) {
 	if have.Image.Digest() != want.Image.Digest() {
 		say("image", have.Image.Digest(), want.Image.Digest())
 	}
-	if !bytes.Equal(Canonical(have.Config), Canonical(want.Config)) {
+	if !sameAsBefore(have.Config, want.Config) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
 	}
 	if have.Running() != want.Running() && !(have.rests() && want.Running()) {

@@ -133,6 +133,9 @@ func (c *crowd) decide(id string, i int, d Decision, environment string) {
 		}
 		c.approved[asked][strings.TrimSpace(d.By)] = true
 	}
+	if d.Reject && asked != "" && d.Plan == "" && d.Raw == "" && strings.TrimSpace(d.By) != "" && !d.Early {
+		c.rejected[asked] = true
+	}
 	if asked != "" && asked != c.current {
 		c.former, c.current = c.current, asked
 	}
@@ -194,8 +197,11 @@ func (c *crowd) choice(id string, held release.Held) release.Choice {
 		return release.Retry
 	case n <= 8 && offered(release.GoBack):
 		return release.GoBack
-	case n <= 40 && offered(release.Retry):
+	case n <= 20 && offered(release.Retry):
 		return release.Retry
+	}
+	if !slices.ContainsFunc(c.w.Troubles, func(t Trouble) bool { return t.kind().lasts }) {
+		c.w.violate("%s is still held after %d answers: %s", id, c.tries[id], held.Why)
 	}
 	return release.Abandon
 }

@@ -42,8 +42,11 @@ type kind struct {
 	weight int
 	// passes: a release is promoted in spite of it, and nobody is asked.
 	passes bool
-	draw   func(*rand.Rand, Case, *Trouble)
-	begin  func(*world, Trouble)
+	// lasts: what it does to a machine may stay so until its next update, and
+	// keep a baseline from coming back.
+	lasts bool
+	draw  func(*rand.Rand, Case, *Trouble)
+	begin func(*world, Trouble)
 }
 
 func (t Trouble) kind() kind {
@@ -141,7 +144,7 @@ func effect(e flysim.Effect) func(*world, Trouble) {
 
 // fate is trouble with the version that an update or a create makes.
 func fate(name string, e flysim.Effect, weight int, long time.Duration) kind {
-	return kind{name: name, weight: weight, begin: effect(e), draw: func(r *rand.Rand, c Case, t *Trouble) {
+	return kind{name: name, weight: weight, lasts: true, begin: effect(e), draw: func(r *rand.Rand, c Case, t *Trouble) {
 		onRequest([]string{"update", "update", "create"})(r, c, t)
 		if long > 0 {
 			t.For = between(r, 0, long)
@@ -239,7 +242,7 @@ var kinds = []kind{
 		begin: func(w *world, t Trouble) { w.at(t, func() { w.strangerLeases(t) }) }},
 	{name: "leases cleared", weight: 2, draw: sometime, begin: func(w *world, t Trouble) { w.at(t, func() { w.clearLeases(t.App) }) }},
 
-	{name: "host unreachable", weight: 4,
+	{name: "host unreachable", weight: 4, lasts: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
 			sometime(r, c, t)
 			t.For = between(r, time.Second, pick(r, []time.Duration{20 * time.Second, 5 * time.Minute, 2 * time.Hour}))
@@ -252,7 +255,7 @@ var kinds = []kind{
 				}
 			})
 		}},
-	{name: "host unreachable at a change", weight: 3,
+	{name: "host unreachable at a change", weight: 3, lasts: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
 			onRequest(changingRoutes[:8])(r, c, t)
 			t.For, t.Times = between(r, time.Second, 10*time.Minute), 1
@@ -267,7 +270,7 @@ var kinds = []kind{
 	fate("crashes", flysim.Crashes, 5, 40*time.Second),
 	fate("never starts", flysim.NeverStarts, 3, 0),
 	fate("old version put back", flysim.Reverts, 4, 0),
-	{name: "goes sour by itself", weight: 4, draw: func(r *rand.Rand, c Case, t *Trouble) {
+	{name: "goes sour by itself", weight: 4, lasts: true, draw: func(r *rand.Rand, c Case, t *Trouble) {
 		sometime(r, c, t)
 		t.For = between(r, time.Second, 5*time.Minute)
 	}, begin: func(w *world, t Trouble) {
@@ -287,7 +290,10 @@ var kinds = []kind{
 	}},
 	stranger("machine updated by a person", func(w *world, t Trouble, f *fly.Client, m fly.Machine) error {
 		config := edit(configOf(m), func(doc map[string]any) { doc["env"] = map[string]any{"LEVEL": "theirs"} })
-		_, err := f.Update(context.Background(), t.App, m.ID, fly.Update{Config: config})
+		after, err := f.Update(context.Background(), t.App, m.ID, fly.Update{Config: config})
+		w.watch.mu.Lock()
+		defer w.watch.mu.Unlock()
+		w.watch.theirs[after.InstanceID] = err == nil
 		return err
 	}),
 	stranger("machine destroyed by a person", func(_ *world, t Trouble, f *fly.Client, m fly.Machine) error {

@@ -35,6 +35,7 @@ type watch struct {
 	down    map[place]bool // machines that a step of ours took down, and that are not back
 	foreign map[string]time.Time
 	leases  map[string]bool // nonces of strangers
+	theirs  map[string]bool // versions that strangers made
 	helds   int
 	admits  bool // a report said that something could not be done, or known
 }
@@ -51,6 +52,9 @@ type rolloutRun struct {
 	over                 chan struct{}
 	report               *release.Report
 	err                  error
+	unfit                string    // why its plan did not fit when it began
+	changed              time.Time // when it last gave a machine another config
+	verified             bool      // all was found well once
 }
 
 func (r *rolloutRun) result(value any) error {
@@ -65,7 +69,7 @@ func (r *rolloutRun) result(value any) error {
 }
 
 func newWatch(w *world) *watch {
-	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}}
+	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}}
 }
 
 // observed tells the world what workflows do.
@@ -153,6 +157,9 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 		r.before[t.FlyApp] = w.machines(t.FlyApp)
 	}
 	w.mu.Lock()
+	if !w.w.hasTrouble("stale list") { // what it reads is old, and it can't know
+		r.unfit = r.stale()
+	}
 	other := w.open[r.environment]
 	w.runs, w.open[r.environment] = append(w.runs, r), r
 	w.mu.Unlock()
@@ -163,6 +170,21 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 	return r
 }
 
+// stale says why the plan does not fit what Fly runs, by our own reading.
+func (r *rolloutRun) stale() string {
+	for _, t := range r.req.Plan.Targets {
+		if n := len(r.before[t.FlyApp]); n != len(t.Seen) {
+			return fmt.Sprintf("%s has %d machines, and the plan was made for %d", t.FlyApp, n, len(t.Seen))
+		}
+		for _, m := range r.before[t.FlyApp] {
+			if t.Seen[m.ID] != m.InstanceID {
+				return fmt.Sprintf("machine %s is at version %s, and the plan was made for %q", m.ID, m.InstanceID, t.Seen[m.ID])
+			}
+		}
+	}
+	return ""
+}
+
 // approved: nothing in an environment with a gate changes without enough
 // decisions for exactly the plan that is executed.
 func (w *watch) approved(r *rolloutRun) {
@@ -170,6 +192,9 @@ func (w *watch) approved(r *rolloutRun) {
 	need := w.w.Environments[i].Approvals
 	if have := len(w.w.crowd.approved[r.req.Plan.Hash]); have < need {
 		w.w.violate("the rollout of plan %.8s in %s began with %d of %d approvals", r.req.Plan.Hash, r.environment, have, need)
+	}
+	if w.w.crowd.rejected[r.req.Plan.Hash] {
+		w.w.violate("the rollout of plan %.8s in %s began, and somebody had said no", r.req.Plan.Hash, r.environment)
 	}
 }
 
@@ -203,6 +228,11 @@ func (w *watch) ends(a *attempt, _ any, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.flying, a)
+	if a.name == "Verify" && err == nil {
+		for _, r := range w.open {
+			r.verified = true
+		}
+	}
 	if isStep && back {
 		delete(w.down, place{in.Step.FlyApp, in.Step.Machine})
 	}
@@ -217,7 +247,10 @@ func (w *watch) silent(a *attempt) {
 
 // A seen is a request under way, and what it was about.
 type seen struct {
-	takes *place // takes this machine down, if it succeeds
+	takes    *place // takes this machine down, if it succeeds
+	run      *rolloutRun
+	configs  bool // gives a machine a config
+	conflict string
 }
 
 // asks looks at a request before it reaches Fly.
@@ -238,36 +271,91 @@ func (w *watch) asks(req *http.Request, at *attempt) (s seen) {
 	if len(parts) > 3 {
 		verb = parts[3]
 	}
+	if in.Step.Verb == release.Run && verb == "start" {
+		w.mustNotHaveRun(app, id)
+	}
 	if verb == "lease" || verb == "uncordon" || verb == "start" || verb == "wait" {
 		return s
 	}
-	w.mustBePlanned(app, in, at)
+	s.run = w.mustBePlanned(app, in, at)
 	if id == "" || in.Step.Verb == release.Run {
+		s.configs = id == "" && in.Step.Verb == release.Create
 		return s
 	}
-	return seen{takes: w.mayTakeDown(app, id, in.Step)}
+	s.configs = verb == "" && req.Method == http.MethodPost
+	if s.run != nil && s.configs {
+		s.conflict = w.conflict(s.run, app, id, in.Step)
+	}
+	if s.run != nil && req.Method == http.MethodDelete && !in.Step.Exact {
+		w.mayBeDestroyed(s.run, app, id)
+	}
+	s.takes = w.mayTakeDown(app, id, in.Step)
+	return s
 }
 
 func (w *watch) answered(s seen, status int) {
-	if s.takes == nil || status >= 300 {
+	if status >= 300 {
 		return
+	}
+	if s.conflict != "" {
+		w.w.violate("%s", s.conflict)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.down[*s.takes] = true
+	if s.takes != nil {
+		w.down[*s.takes] = true
+	}
+	if s.configs && s.run != nil {
+		s.run.changed = time.Now()
+	}
+}
+
+// mustNotHaveRun: a release command runs once.
+func (w *watch) mustNotHaveRun(app, id string) {
+	for _, m := range w.w.fly.Machines(app) {
+		if m.ID == id && slices.ContainsFunc(m.Events, func(e fly.Event) bool { return e.Type == "start" }) && m.State != "started" {
+			w.w.violate("the release command of %s (machine %s) is started again", app, id)
+		}
+	}
+}
+
+// conflict says what is overwritten that somebody else has made since the plan
+// was, or "". Whether it is will be for Fly to say.
+func (w *watch) conflict(r *rolloutRun, app, id string, step release.Step) string {
+	machines := w.machines(app)
+	i := slices.IndexFunc(machines, func(m fly.Machine) bool { return m.ID == id })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i < 0 || !w.theirs[machines[i].InstanceID] || w.w.crowd.tries[r.id] > 0 {
+		return "" // once a person was asked, they may have said so
+	}
+	j := slices.IndexFunc(r.before[app], func(m fly.Machine) bool { return m.ID == id })
+	if j >= 0 && r.before[app][j].InstanceID == machines[i].InstanceID {
+		return ""
+	}
+	return fmt.Sprintf("%s overwrites version %s, which somebody else has made meanwhile", step, machines[i].InstanceID)
+}
+
+// mayBeDestroyed: nothing that was there is destroyed before the new is verified.
+func (w *watch) mayBeDestroyed(r *rolloutRun, app, id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !r.verified && r.req.Plan.Revision != "" && slices.ContainsFunc(r.before[app], func(m fly.Machine) bool { return m.ID == id }) {
+		w.w.violate("machine %s of %s is destroyed before the new is verified", id, app)
+	}
 }
 
 // mustBePlanned: what changes is in the plan of the rollout that is open, and
 // apps that others need come first.
-func (w *watch) mustBePlanned(app string, in activities.StepInput, at *attempt) {
+func (w *watch) mustBePlanned(app string, in activities.StepInput, at *attempt) *rolloutRun {
 	a, env, ok := w.w.app(app)
 	if !ok {
 		w.w.violate("a change of %s, which is no app of the project", app)
-		return
+		return nil
 	}
 	select {
 	case <-at.gone:
-		return // nobody waits for what it does any more
+		return nil // nobody waits for what it does any more
 	default:
 	}
 	w.mu.Lock()
@@ -275,10 +363,13 @@ func (w *watch) mustBePlanned(app string, in activities.StepInput, at *attempt) 
 	w.mu.Unlock()
 	if r == nil {
 		w.w.violate("%s: a change outside of any rollout", in.Step)
-		return
+		return nil
+	}
+	if r.unfit != "" {
+		w.w.violate("%s: a plan is carried out that did not fit: %s", in.Step, r.unfit)
 	}
 	if in.Step.Exact || in.Step.Verb != release.Update && in.Step.Verb != release.Create && in.Step.Verb != release.Run {
-		return
+		return r
 	}
 	if !slices.ContainsFunc(r.req.Plan.Steps(), func(s release.Step) bool {
 		return s.Verb == in.Step.Verb && s.FlyApp == app && s.Machine == in.Step.Machine && bytes.Equal(s.After, in.Step.After)
@@ -288,6 +379,7 @@ func (w *watch) mustBePlanned(app string, in activities.StepInput, at *attempt) 
 	for _, need := range a.Needs {
 		w.mustBeDone(r, need, in.Step)
 	}
+	return r
 }
 
 // mustBeDone: nothing of an app that is needed is still under way.
@@ -439,6 +531,9 @@ func (w *watch) isForeign(app string) bool {
 // mustBePromoted: every machine runs what the revision says, as it was found:
 // started or stopped, cordoned or not, and well.
 func (w *watch) mustBePromoted(r *rolloutRun) {
+	if baked := time.Since(r.changed); baked < time.Duration(r.req.Bake) && !r.changed.IsZero() {
+		w.w.violate("%s was promoted %s after its last change; it was to bake for %s", r.id, baked, r.req.Bake)
+	}
 	if r.req.Plan.Revision == "" {
 		return // a rollback: the baseline that it leads to is what afterwards compares
 	}
@@ -590,6 +685,11 @@ func (w *watch) reportIsTrue(report release.Report) {
 		return
 	}
 	for _, e := range report.Environments {
+		for _, v := range e.Verdicts {
+			if report.Outcome == release.Promoted && v.Health != release.Healthy {
+				w.w.violate("the report of %s says promoted, and that %s is %s", report.ID, v.Target, v.Health)
+			}
+		}
 		for _, t := range e.Targets {
 			if w.isForeign(t.FlyApp) {
 				continue

@@ -220,7 +220,7 @@ func withVolume(config json.RawMessage, id string) json.RawMessage {
 	return edit(config, func(doc map[string]any) {
 		if mounts, ok := doc["mounts"].([]any); ok && len(mounts) > 0 {
 			if m, ok := mounts[0].(map[string]any); ok {
-				m["volume"] = id
+				m["volume"], m["name"], m["size_gb"], m["encrypted"] = id, "data", 1, true // as Fly tells it
 			}
 		}
 	})
