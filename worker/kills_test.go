@@ -77,6 +77,9 @@ func (s *siege) lay(n int) {
 	}
 	var resuming sync.WaitGroup
 	for i, b := range s.blows(n) {
+		if i > 0 && i == n-2 { // what is under way lasts until the end
+			s.finish()
+		}
 		if b.who != theFly { // or it would not be known what the resumption had to do with
 			resuming.Wait()
 		}
@@ -90,9 +93,7 @@ func (s *siege) lay(n int) {
 		}
 	}
 	resuming.Wait()
-	s.mu.Lock()
-	s.over = true
-	s.mu.Unlock()
+	s.finish()
 	projects.Wait()
 	for _, who := range slices.Sorted(maps.Keys(s.hands)) {
 		s.lives(who)

@@ -196,6 +196,13 @@ func (s *siege) releases(ctx context.Context, k kind) {
 	}
 }
 
+// finish lets no release begin any more.
+func (s *siege) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+}
+
 func (s *siege) isOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
