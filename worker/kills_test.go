@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	kills = flag.Int("kills", 18, "how often TestKills kills a process; 200 take a quarter of an hour (-timeout 40m)")
+	kills = flag.Int("kills", 15, "how often TestKills kills a process; 200 take a quarter of an hour (-timeout 40m)")
 	seed  = flag.Uint64("seed", 0, "of TestKills: whom it kills, and when; 0 is any")
 )
 
