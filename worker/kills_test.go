@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -10,8 +11,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/microbima/release/release"
 )
 
 var (
@@ -118,7 +117,7 @@ func (s *siege) lives(who string) bool {
 func (s *siege) strike(ctx context.Context, who string, resuming *sync.WaitGroup) error {
 	for _, is := range []string{theWorker, theServer, theFly} {
 		if !s.lives(is) {
-			return fmt.Errorf("nothing was killed any more")
+			return errors.New("nothing was killed any more")
 		}
 	}
 	before := s.lengths(ctx)
@@ -150,45 +149,4 @@ func (s *siege) strike(ctx context.Context, who string, resuming *sync.WaitGroup
 		})
 	}
 	return nil
-}
-
-// A tally is what a siege has seen.
-type tally struct {
-	on       string // which database
-	mu       sync.Mutex
-	kills    map[string]int
-	releases map[release.Outcome]int
-	wrong    []error
-	resumed  map[release.Phase][]time.Duration // after the death of a worker
-	went     map[string][]time.Duration        // after that of another
-}
-
-func newTally(on string) *tally {
-	return &tally{on: on, kills: map[string]int{}, releases: map[release.Outcome]int{}, resumed: map[release.Phase][]time.Duration{}, went: map[string][]time.Duration{}}
-}
-
-func (s *tally) struck(who string) { s.mu.Lock(); defer s.mu.Unlock(); s.kills[who]++ }
-
-func (s *tally) wentOn(who string, after time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.went[who] = append(s.went[who], after)
-}
-
-func (s *tally) resumes(in release.Phase, after time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.resumed[in] = append(s.resumed[in], after)
-}
-
-// judged counts a release, and what was wrong with it.
-func (s *tally) judged(outcome release.Outcome, wrong error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if outcome != "" {
-		s.releases[outcome]++
-	}
-	if wrong != nil {
-		s.wrong = append(s.wrong, wrong)
-	}
 }
