@@ -4,18 +4,21 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
@@ -26,7 +29,7 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// jobEnv makes this test binary a worker: see job.
+// jobEnv makes this test binary a worker, or what a worker needs: see job.
 const jobEnv = "RELEASE_TEST_JOB"
 
 func TestMain(m *testing.M) {
@@ -40,13 +43,23 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A job is what a worker in a process of its own is told.
+// A job is what a process of its own is told.
 type job struct {
+	Be string // "": a worker
+
+	// Of a worker.
 	Temporal, Namespace, Fly, Logs string
 	Deploy                         string // lines of [deploy] in every fly.toml
+	Kinds                          bool   // its repositories are those of kinds, and all takes its time
 	// DieAfter, if set, is the number of the activity whose effect is the last
 	// thing that the process has: its answer is lost with it.
 	DieAfter int64
+
+	// Of the others: where they listen, where they keep what they know, and the
+	// port of the database that they use.
+	Port     int
+	Dir      string
+	Database int
 }
 
 // do works until stdin ends, as it does when the process that started it is
@@ -56,18 +69,38 @@ func do(doc string) error {
 	if err := json.Unmarshal([]byte(doc), &j); err != nil {
 		return err
 	}
+	as := map[string]func(job) (func() error, error){
+		"": job.work, beFly: job.fly, beTemporal: job.temporal, bePostgres: job.temporalOnPostgres, beDatabase: job.database,
+	}[j.Be]
+	end, err := as(j)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	return end()
+}
+
+// work is a worker.
+func (j job) work() (end func() error, err error) {
 	c, err := client.Dial(client.Options{
 		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr), DataConverter: worker.DataConverter(),
 		Interceptors: []interceptor.ClientInterceptor{&mortal{dieAfter: j.DieAfter}},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := worker.New(c, work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs), worker.Options{Builds: 4}).Start(); err != nil {
-		return err
+	a := work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs)
+	builds := 4
+	if j.Kinds {
+		a.Git, a.Go, a.Poll = slowGit{streetOfKinds()}, slowRecipe{}, 200*time.Millisecond
+		builds = 32 // what waits for room would look as if it did not resume
 	}
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
+	return func() error { return nil }, worker.New(c, a, worker.Options{Builds: builds, OnFatal: func(err error) {
+		fmt.Fprintln(os.Stderr, "the worker can't go on:", err)
+		os.Exit(1)
+	}}).Start()
 }
 
 // loud logs errors only.
@@ -111,22 +144,39 @@ func (m *mortalActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	return result, err
 }
 
-// A hand is a worker in a process of its own.
+// A hand is a process of its own.
 type hand struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	said  bytes.Buffer // read it once gone
+	spoke firstWord
 	gone  chan struct{}
 }
 
+// firstWord is when something was written first.
+type firstWord struct {
+	once sync.Once
+	at   chan time.Time
+}
+
+// Write implements io.Writer.
+func (w *firstWord) Write(p []byte) (int, error) {
+	w.once.Do(func() { w.at <- time.Now() })
+	return len(p), nil
+}
+
 func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand, error) {
-	doc, err := json.Marshal(job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter})
+	return start(ctx, job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter})
+}
+
+func start(ctx context.Context, j job) (*hand, error) {
+	doc, err := json.Marshal(j)
 	if err != nil {
 		return nil, err
 	}
-	h := &hand{cmd: exec.CommandContext(ctx, os.Args[0]), gone: make(chan struct{})}
+	h := &hand{cmd: exec.CommandContext(ctx, os.Args[0]), gone: make(chan struct{}), spoke: firstWord{at: make(chan time.Time, 1)}}
 	h.cmd.Env = append(os.Environ(), jobEnv+"="+string(doc))
-	h.cmd.Stderr = &h.said
+	h.cmd.Stdout, h.cmd.Stderr = &h.spoke, &h.said
 	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -143,6 +193,13 @@ func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand
 func (h *hand) dismiss() {
 	h.stdin.Close()
 	<-h.gone
+}
+
+// kill ends it as nothing can resist.
+func (h *hand) kill() error {
+	err := h.cmd.Process.Kill()
+	<-h.gone
+	return err
 }
 
 // A world is a Temporal and a Fly, for workers in processes of their own.
@@ -177,7 +234,8 @@ func (w *world) namespace(name string) error {
 	err = namespaces.Register(w.t.Context(), &workflowservice.RegisterNamespaceRequest{
 		Namespace: name, WorkflowExecutionRetentionPeriod: durationpb.New(24 * time.Hour),
 	})
-	if err != nil {
+	var known *serviceerror.NamespaceAlreadyExists
+	if err != nil && !errors.As(err, &known) {
 		return fmt.Errorf("register namespace %s: %w", name, err)
 	}
 	c, err := client.Dial(options)
