@@ -218,7 +218,9 @@ type Restoration struct {
 }
 
 // PlanRestore looks at what runs now and plans the way back to the baselines.
-// An empty plan means: they are what runs. It changes nothing.
+// An empty plan means: they are what runs. It changes nothing. Without goals,
+// which is when a person asks for it, it fails with KindRefused where a machine
+// can't be made again.
 func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restoration, error) {
 	defer beat(ctx)()
 	var places []Place
@@ -228,6 +230,9 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	states, err := a.observe(ctx, places)
 	if err != nil {
 		return Restoration{}, err
+	}
+	if lost := release.Lost(in.Baselines, states); len(lost) > 0 && in.Goals == nil {
+		return Restoration{}, refused(release.KindRefused, fmt.Errorf("what ran then can't be brought back: %s", strings.Join(lost, "; ")))
 	}
 	others := 0
 	var ours func(release.Target, release.Machine) bool

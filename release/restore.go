@@ -103,12 +103,15 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 // traffic as soon as they do, and goes when the proxy knows.
 func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back, extra []Wave) {
 	var show, create, unwell, broken, healthy, cold, hide, stop, destroy []Step
+	lost := map[string]bool{}
 	for _, want := range b.State.Machines {
 		have, exists := now.counterpart(want)
 		if !exists {
-			if want.Host == "" { // else its config is not known; Differences says that it is gone
-				create = append(create, b.recreate(want))
+			if want.Host != "" {
+				lost[want.Group] = true // what stands in its stead has to stay
+				continue
 			}
+			create = append(create, b.recreate(want))
 			continue
 		}
 		if ours != nil && !ours(b.State.Target, have) {
@@ -144,7 +147,7 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 		}
 	}
 	for _, m := range now.Machines {
-		if (m.Created || made != nil && made(now.Target, m)) && !b.State.knows(m) {
+		if (m.Created || made != nil && made(now.Target, m)) && !b.State.knows(m) && !lost[m.Group] {
 			if m.Running() && !m.Cordoned && m.Host == "" {
 				hide = append(hide, Step{Verb: Cordon, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, Wait: b.Wait})
 			}
@@ -186,6 +189,20 @@ func withoutVolumes(doc json.RawMessage) []byte {
 		}
 	}
 	return encode(v)
+}
+
+// Lost says of which machines of the baselines nobody can make another: they
+// are gone, and their host could not be reached when their config was read.
+func Lost(baselines []Baseline, now []State) (lost []string) {
+	for _, b := range baselines {
+		have := stateOf(now, b.State.Target)
+		for _, want := range b.State.Machines {
+			if _, exists := have.counterpart(want); !exists && want.Host != "" {
+				lost = append(lost, fmt.Sprintf("machine %s (%s) of %s is gone, and its whole config is not known: its host could not be reached then", want.ID, want.Name, b.State.Target))
+			}
+		}
+	}
+	return lost
 }
 
 // Ours tells the machines that a rollout may bring back: those that are on its
