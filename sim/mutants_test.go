@@ -210,6 +210,6 @@ func (m mutant) run(t *testing.T) string {
 		return ""
 	}
 	// It fails, if all is well: what it says tells why.
-	out, _ := exec.Command(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*patience), "-base", "1", "-stop").CombinedOutput()
+	out, _ := exec.Command(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*patience), "-base", "1", "-stop", "-shrink", "0").CombinedOutput()
 	return strings.ToValidUTF8(string(out), "?")
 }

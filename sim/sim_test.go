@@ -24,7 +24,8 @@ import (
 var (
 	seeds = flag.Int("seeds", 400, "how many seeds Seeds runs")
 	base  = flag.Uint64("base", 0, "the first of them; 0 draws one")
-	stop  = flag.Bool("stop", false, "Seeds stops at the first violation, and does not shrink it")
+	stop  = flag.Bool("stop", false, "Seeds stops at the first violation")
+	small = flag.Int("shrink", 400, "how often Seeds tries to make a case smaller that went wrong")
 	file  = flag.String("case", "", "a case in JSON that Cases runs, and tells the story of")
 )
 
@@ -122,7 +123,7 @@ func TestSeeds(t *testing.T) {
 					}
 					t.Errorf("seed %d: %s\nagain: go test ./sim -run Seeds -v -seeds 1 -base %d", c.Seed, strings.Join(r.Violations, "\n"), c.Seed)
 					over.Store(*stop)
-					if !*stop && shown.Add(1) <= 3 {
+					if *small > 0 && shown.Add(1) <= 3 {
 						show(t, c, r, logs)
 					}
 				}
@@ -158,11 +159,11 @@ func show(t *testing.T, c sim.Case, r sim.Result, logs string) {
 	for _, v := range r.Violations {
 		is[sim.Sort(v)] = true
 	}
-	small := sim.Shrink(c, func(c sim.Case) bool {
+	shrunk := sim.Shrink(c, func(c sim.Case) bool {
 		return slices.ContainsFunc(sim.Run(t, c, logs).Violations, func(v string) bool { return is[sim.Sort(v)] })
-	}, 400)
-	r = sim.Run(t, small, logs)
-	doc, err := json.MarshalIndent(small, "", "\t")
+	}, *small)
+	r = sim.Run(t, shrunk, logs)
+	doc, err := json.MarshalIndent(shrunk, "", "\t")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +178,7 @@ func show(t *testing.T, c sim.Case, r sim.Result, logs string) {
 		t.Fatal(err)
 	}
 	t.Errorf("shrunk:\n%s\n%s\n%s\nagain: go test ./sim -run Cases -v -case %s\nto keep it, copy that file to sim/testdata/cases and say why in it",
-		small, strings.Join(r.Story, "\n"), strings.Join(r.Violations, "\n"), f.Name())
+		shrunk, strings.Join(r.Story, "\n"), strings.Join(r.Violations, "\n"), f.Name())
 }
 
 // What went wrong once, or was thought of by somebody, stays right.
