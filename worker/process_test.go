@@ -63,10 +63,12 @@ func do(doc string) error {
 	if err != nil {
 		return err
 	}
-	if err := worker.New(c, work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs), worker.Options{Builds: 4}).Start(); err != nil {
+	w := worker.New(c, work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs), worker.Options{Builds: 4})
+	if err := w.Start(); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)
+	w.Stop()
 	return err
 }
 
@@ -124,7 +126,7 @@ func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand
 	if err != nil {
 		return nil, err
 	}
-	h := &hand{cmd: exec.CommandContext(ctx, os.Args[0]), gone: make(chan struct{})}
+	h := &hand{cmd: exec.CommandContext(ctx, or(w.build, os.Args[0])), gone: make(chan struct{})}
 	h.cmd.Env = append(os.Environ(), jobEnv+"="+string(doc))
 	h.cmd.Stderr = &h.said
 	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
@@ -153,6 +155,7 @@ type world struct {
 	sim      *flysim.Sim
 	logs     string
 	deploy   string // lines of [deploy] in every fly.toml
+	build    string // the file that workers are; "" is this one
 }
 
 func newWorld(t *testing.T) *world {
