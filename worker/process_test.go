@@ -47,6 +47,9 @@ type job struct {
 	// DieAfter, if set, is the number of the activity whose effect is the last
 	// thing that the process has: its answer is lost with it.
 	DieAfter int64
+	Poll     time.Duration // of machines; 0 is a few milliseconds
+	// Serve, if set, makes it a Temporal instead, whose data is in this folder.
+	Serve string
 }
 
 // do works until stdin ends, as it does when the process that started it is
@@ -56,6 +59,9 @@ func do(doc string) error {
 	if err := json.Unmarshal([]byte(doc), &j); err != nil {
 		return err
 	}
+	if j.Serve != "" {
+		return serve(j.Serve)
+	}
 	c, err := client.Dial(client.Options{
 		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr), DataConverter: worker.DataConverter(),
 		Interceptors: []interceptor.ClientInterceptor{&mortal{dieAfter: j.DieAfter}},
@@ -63,7 +69,9 @@ func do(doc string) error {
 	if err != nil {
 		return err
 	}
-	w := worker.New(c, work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs), worker.Options{Builds: 4})
+	a := work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs)
+	a.Poll = max(a.Poll, j.Poll)
+	w := worker.New(c, a, worker.Options{Builds: 4})
 	if err := w.Start(); err != nil {
 		return err
 	}
@@ -115,21 +123,32 @@ func (m *mortalActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 
 // A hand is a worker in a process of its own.
 type hand struct {
-	cmd   *exec.Cmd
-	stdin io.Closer
-	said  bytes.Buffer // read it once gone
-	gone  chan struct{}
+	cmd    *exec.Cmd
+	stdin  io.Closer
+	stdout io.Reader
+	said   bytes.Buffer // read it once gone
+	gone   chan struct{}
 }
 
 func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand, error) {
-	doc, err := json.Marshal(job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter})
+	return begin(ctx, or(w.build, os.Args[0]), job{
+		Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter, Poll: w.poll,
+	})
+}
+
+// begin starts a process of a build of this test.
+func begin(ctx context.Context, build string, j job) (*hand, error) {
+	doc, err := json.Marshal(j)
 	if err != nil {
 		return nil, err
 	}
-	h := &hand{cmd: exec.CommandContext(ctx, or(w.build, os.Args[0])), gone: make(chan struct{})}
+	h := &hand{cmd: exec.CommandContext(ctx, build), gone: make(chan struct{})}
 	h.cmd.Env = append(os.Environ(), jobEnv+"="+string(doc))
 	h.cmd.Stderr = &h.said
 	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if h.stdout, err = h.cmd.StdoutPipe(); err != nil {
 		return nil, err
 	}
 	if err := h.cmd.Start(); err != nil {
@@ -156,6 +175,7 @@ type world struct {
 	logs     string
 	deploy   string // lines of [deploy] in every fly.toml
 	build    string // the file that workers are; "" is this one
+	poll     time.Duration
 }
 
 func newWorld(t *testing.T) *world {
