@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
@@ -23,6 +25,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
 )
 
@@ -30,6 +34,9 @@ import (
 const jobEnv = "RELEASE_TEST_JOB"
 
 func TestMain(m *testing.M) {
+	if image.Apart() {
+		os.Exit(image.Compile(os.Stdin, os.Stdout))
+	}
 	if doc := os.Getenv(jobEnv); doc != "" {
 		if err := do(doc); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -48,6 +55,8 @@ type job struct {
 	// thing that the process has: its answer is lost with it.
 	DieAfter int64
 	Poll     time.Duration // of machines; 0 is a few milliseconds
+	// Registry, if set, is where images go that are built from real checkouts.
+	Registry string
 	// Serve, if set, makes it a Temporal instead, whose data is in this folder.
 	Serve string
 }
@@ -71,11 +80,14 @@ func do(doc string) error {
 	}
 	a := work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs)
 	a.Poll = max(a.Poll, j.Poll)
+	if j.Registry != "" {
+		inEarnest(a, j.Registry)
+	}
 	w := worker.New(c, a, worker.Options{Builds: 4})
 	if err := w.Start(); err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, os.Stdin)
+	err = tellSizes(os.Stdin, os.Stdout)
 	w.Stop()
 	return err
 }
@@ -124,7 +136,7 @@ func (m *mortalActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 // A hand is a worker in a process of its own.
 type hand struct {
 	cmd    *exec.Cmd
-	stdin  io.Closer
+	stdin  io.WriteCloser
 	stdout io.Reader
 	said   bytes.Buffer // read it once gone
 	gone   chan struct{}
@@ -132,7 +144,7 @@ type hand struct {
 
 func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand, error) {
 	return begin(ctx, or(w.build, os.Args[0]), job{
-		Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter, Poll: w.poll,
+		Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter, Poll: w.poll, Registry: w.registry,
 	})
 }
 
@@ -176,6 +188,7 @@ type world struct {
 	deploy   string // lines of [deploy] in every fly.toml
 	build    string // the file that workers are; "" is this one
 	poll     time.Duration
+	registry string
 }
 
 func newWorld(t *testing.T) *world {
@@ -216,5 +229,11 @@ func (w *world) namespace(name string) error {
 	if err != nil {
 		return fmt.Errorf("add search attributes to namespace %s: %w", name, err)
 	}
-	return nil
+	for query := release.AttrProject + " = 'any'"; ; time.Sleep(20 * time.Millisecond) { // Temporal notices a moment later
+		_, err = c.CountWorkflow(w.t.Context(), &workflowservice.CountWorkflowExecutionsRequest{Query: query})
+		var unknown *serviceerror.InvalidArgument
+		if !errors.As(err, &unknown) {
+			return err
+		}
+	}
 }
