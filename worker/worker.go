@@ -81,6 +81,10 @@ func options(o Options, atOnce int) worker.Options {
 		// After a worker's death, its workflows wait this long for it.
 		StickyScheduleToStartTimeout: time.Second,
 		WorkerStopTimeout:            grace,
+		// As many as there is work for: with the two that are usual, each of many
+		// workflows that begin at once waits for all others.
+		WorkflowTaskPollerBehavior: worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		ActivityTaskPollerBehavior: worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 	}
 }
 
