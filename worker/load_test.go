@@ -32,7 +32,7 @@ import (
 )
 
 var (
-	loadGates    = flag.Int("gates", 50, "releases that wait at gates, in TestLoad")
+	loadGates    = flag.Int("gates", 30, "releases that wait at gates, in TestLoad")
 	loadRollouts = flag.Int("rollouts", 5, "rollouts at once, in TestLoad")
 )
 
