@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"time"
 
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/microbima/release/fly"
@@ -66,9 +68,18 @@ type Builder interface {
 	Build(ctx context.Context, src image.Source, req image.Request) (release.Image, error)
 }
 
+// Temporal is what activities ask of Temporal itself: about other workflows.
+// client.Client has it.
+type Temporal interface {
+	DescribeWorkflow(ctx context.Context, id, run string) (*client.WorkflowExecutionDescription, error)
+	GetWorkflow(ctx context.Context, id, run string) client.WorkflowRun
+	ListWorkflow(ctx context.Context, in *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error)
+}
+
 // Activities holds what the activities share. Wiring is an assignment.
 type Activities struct {
 	Fly      Fly
+	Temporal Temporal // nil: the one that the worker works for
 	Git      Git
 	Go       Builder      // for apps that say go = "…"
 	Images   Images       // keeps what may have to run again; nil: nothing does
@@ -83,6 +94,13 @@ type Activities struct {
 	Environ []string
 
 	pace pace
+}
+
+func (a *Activities) temporal(ctx context.Context) Temporal {
+	if a.Temporal != nil {
+		return a.Temporal
+	}
+	return activity.GetClient(ctx)
 }
 
 func (a *Activities) poll() time.Duration { return cmp.Or(a.Poll, time.Second) }

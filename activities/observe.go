@@ -116,7 +116,7 @@ func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
 		case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
 			s.Commands = append(s.Commands, fmt.Sprintf("machine %s (%s) is %s", m.ID, meta["fly_process_group"], m.State))
 		default:
-			s.Machines = append(s.Machines, Seen(m))
+			s.Machines = append(s.Machines, seen(m, meta))
 		}
 	}
 	slices.SortFunc(s.Machines, func(a, b release.Machine) int { return cmp.Compare(a.ID, b.ID) })
@@ -124,8 +124,9 @@ func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
 }
 
 // Seen is a Fly machine in the words of a release.
-func Seen(m fly.Machine) release.Machine {
-	meta := m.Metadata()
+func Seen(m fly.Machine) release.Machine { return seen(m, m.Metadata()) }
+
+func seen(m fly.Machine, meta map[string]string) release.Machine {
 	out := release.Machine{
 		ID: m.ID, Name: m.Name, Group: cmp.Or(meta["fly_process_group"], meta["process_group"], "app"), Region: m.Region,
 		State: m.State, Version: m.InstanceID, Image: imageOf(m), Config: configOf(m),
@@ -199,8 +200,10 @@ type RestoreInput struct {
 	Environment string             `json:"environment"`
 	Baselines   []release.Baseline `json:"baselines"`
 	// Goals, if given, are what the plan led to that is taken back: machines
-	// that are on neither are left alone, for somebody else has changed them.
-	Goals []release.State `json:"goals,omitempty"`
+	// that it made are removed, and those that are on neither are left alone,
+	// for somebody else has changed them: unless Overwrite says not to.
+	Goals     []release.State `json:"goals,omitempty"`
+	Overwrite bool            `json:"overwrite,omitempty"`
 }
 
 // A Restoration is the way back from what runs now, and what differs now.
@@ -228,7 +231,7 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	}
 	others := 0
 	var ours func(release.Target, release.Machine) bool
-	if in.Goals != nil {
+	if in.Goals != nil && !in.Overwrite {
 		var were []release.State
 		for _, b := range in.Baselines {
 			were = append(were, b.State)
@@ -242,7 +245,7 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 			return false
 		}
 	}
-	plan := release.Restore(in.Environment, in.Baselines, states, ours)
+	plan := release.Restore(in.Environment, in.Baselines, states, ours, release.Made(in.Goals))
 	return Restoration{
 		Plan:        plan,
 		Others:      others,

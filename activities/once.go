@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/release"
@@ -113,7 +114,7 @@ func (a *Activities) once(ctx context.Context, in StepInput, c command) (fly.Mac
 	if ctx.Err() == nil {
 		return m, fly.Exit{}, err
 	}
-	if m.ID != "" && !stopping(ctx) {
+	if m.ID != "" && aborted(ctx) {
 		activity.GetLogger(ctx).Info("command "+a.stopped(ctx, c, m, "aborted"), "target", c.step.Target.String(), "machine", m.ID)
 	}
 	return m, fly.Exit{}, context.Cause(ctx)
@@ -169,15 +170,10 @@ func startedAt(m fly.Machine) time.Time {
 	return time.Time{}
 }
 
-// stopping says whether it is only this worker that ends. Another goes on.
-func stopping(ctx context.Context) bool {
-	select {
-	case <-activity.GetWorkerStopChannel(ctx):
-		return true
-	default:
-		return false
-	}
-}
+// aborted says whether ctx ended because the workflow wants no more of this.
+// When its worker ends, or was away for so long that Temporal gave the work to
+// another, that one goes on.
+func aborted(ctx context.Context) bool { return temporal.IsCanceledError(context.Cause(ctx)) }
 
 // oneShotMachine finds the machine of c, or makes it, without starting it.
 func (a *Activities) oneShotMachine(ctx context.Context, in StepInput, c command) (fly.Machine, error) {

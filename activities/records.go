@@ -89,11 +89,17 @@ func (a *Activities) open(ctx context.Context, t release.TargetPlan, out *Opened
 	var notes [3]string
 	g.Go(func() error {
 		r, err := a.record(ctx, t)
-		if forbidden(err) {
+		if r.ID != "" {
+			out.Releases = map[string]FlyRelease{t.FlyApp: r}
+		}
+		switch {
+		case forbidden(err) && r.ID != "":
+			notes[0] = fmt.Sprintf("Fly release v%d of %s does not say that it runs: %v", r.Version, t.Target, err)
+			return nil
+		case forbidden(err):
 			notes[0] = fmt.Sprintf("no Fly release of %s is on record: %v", t.Target, err)
 			return nil
 		}
-		out.Releases = map[string]FlyRelease{t.FlyApp: r}
 		return err
 	})
 	g.Go(func() error {

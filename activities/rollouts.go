@@ -8,7 +8,6 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/client"
 
 	"github.com/microbima/release/release"
 )
@@ -17,7 +16,7 @@ import (
 // when it is free.
 func (a *Activities) Holder(ctx context.Context, rollout string) (string, error) {
 	defer beat(ctx)()
-	d, err := activity.GetClient(ctx).DescribeWorkflow(ctx, rollout, "")
+	d, err := a.temporal(ctx).DescribeWorkflow(ctx, rollout, "")
 	if err != nil {
 		return "", err
 	}
@@ -35,7 +34,7 @@ func (a *Activities) Holder(ctx context.Context, rollout string) (string, error)
 func (a *Activities) AwaitRollout(ctx context.Context, rollout string) error {
 	defer beat(ctx)()
 	// The run's own result is not ours to judge: closed is all that counts.
-	run := activity.GetClient(ctx).GetWorkflow(ctx, rollout, "")
+	run := a.temporal(ctx).GetWorkflow(ctx, rollout, "")
 	if err := run.Get(ctx, nil); ctx.Err() != nil {
 		return context.Cause(ctx)
 	} else if err != nil {
@@ -61,7 +60,7 @@ type Past struct {
 // fails with KindRefused when no history tells.
 func (a *Activities) FindBaseline(ctx context.Context, in BaselineInput) (Past, error) {
 	defer beat(ctx)()
-	c, id := activity.GetClient(ctx), release.RolloutID(in.Project, in.Rollback.Environment)
+	c, id := a.temporal(ctx), release.RolloutID(in.Project, in.Rollback.Environment)
 	list, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
 		Query: fmt.Sprintf("WorkflowId = '%s' AND ExecutionStatus = 'Completed'", id), PageSize: 200,
 	})
@@ -94,7 +93,7 @@ func (in BaselineInput) past(r release.Report, at time.Time) (Past, bool) {
 	return Past{}, false
 }
 
-func reportOf(ctx context.Context, c client.Client, run *commonpb.WorkflowExecution) (report release.Report, err error) {
+func reportOf(ctx context.Context, c Temporal, run *commonpb.WorkflowExecution) (report release.Report, err error) {
 	err = c.GetWorkflow(ctx, run.GetWorkflowId(), run.GetRunId()).Get(ctx, &report)
 	return report, err
 }

@@ -39,16 +39,19 @@ type VerifyInput struct {
 // Verify looks at every target, machine by machine and from outside, until it
 // is sure: healthy when all is as it should be inARow times (and for as long as
 // asked), unhealthy when it is not badInARow times, unknown when neither could
-// be found out. It changes nothing and returns one verdict for each target.
+// be found out. One that is healthy is looked at until it is sure of all: no
+// verdict is older than the last. It changes nothing and returns one verdict for
+// each target.
 func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verdict, error) {
 	defer beat(ctx)()
 	verdicts := make([]release.Verdict, len(in.Aims))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
+	sure := newQuorum(len(in.Aims))
 	for i, aim := range in.Aims {
 		wg.Go(func() {
-			verdicts[i] = a.verify(ctx, aim, in)
+			verdicts[i] = a.verify(ctx, aim, in, sure)
 			if verdicts[i].Health == release.Unhealthy {
 				cancel() // one bad target is enough: the way back starts now
 			}
@@ -63,8 +66,36 @@ func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verd
 	return verdicts, context.Cause(ctx)
 }
 
-func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput) release.Verdict {
-	begun, good, bad := time.Now(), 0, 0
+// A quorum is reached when all are for it at once, and then stays so.
+type quorum struct {
+	mu      sync.Mutex
+	missing int
+	reached chan struct{}
+}
+
+func newQuorum(n int) *quorum { return &quorum{missing: n, reached: make(chan struct{})} }
+
+// vote changes one's mind from was to is, and says whether the quorum is reached.
+func (q *quorum) vote(was, is bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.missing == 0 {
+		return true
+	}
+	switch {
+	case is && !was:
+		q.missing--
+	case was && !is:
+		q.missing++
+	}
+	if q.missing == 0 {
+		close(q.reached)
+	}
+	return q.missing == 0
+}
+
+func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *quorum) release.Verdict {
+	begun, good, bad, wasSure := time.Now(), 0, 0, false
 	during, within := time.Duration(in.For), time.Duration(in.Within)
 	for {
 		every := 2 * a.poll()
@@ -78,19 +109,31 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput) releas
 			good = 0
 		}
 		past := time.Since(begun)
+		isSure := good >= inARow && past >= during
+		all := sure.vote(wasSure, isSure)
+		wasSure = isSure
 		switch {
 		case bad >= badInARow && past >= within:
 			return a.withLogs(ctx, aim, v)
-		case good >= inARow && past >= during:
+		case all && isSure:
 			return v
-		case past > max(during, within)+unsureFor:
+		case !isSure && past > max(during, within)+unsureFor:
+			sure.vote(false, true) // the others need not wait for it
 			v.Health = release.Unknown
 			return v
 		}
-		if good > 0 && during == 0 {
+		if good > 0 && !isSure && during == 0 {
 			every = a.poll() / 20 // each machine was seen to be good before: only to be sure
 		}
-		if pause(ctx, every) != nil {
+		var reached chan struct{} // who is not sure goes on looking
+		if isSure {
+			reached = sure.reached
+		}
+		select {
+		case <-time.After(every):
+		case <-reached:
+			return v
+		case <-ctx.Done():
 			v.Health = release.Unknown
 			return v
 		}

@@ -29,7 +29,9 @@ type Warnings = flytoml.Warnings
 // validName says whether s can be the name of a project, app, environment or
 // test. Names go into URLs, git refs, image tags and workflow IDs.
 func validName(s string) bool {
-	return regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`).MatchString(s)
+	return aName.MatchString(s)
 }
 
 const nameRule = "use lower-case letters, digits and dashes, at most 63"
+
+var aName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)

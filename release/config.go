@@ -43,7 +43,15 @@ func hash(v any) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func meaning(doc json.RawMessage) []byte {
+var (
+	meanings memo[[]byte]
+	checksIn memo[int]
+)
+
+// meaning is what SameConfig compares. Nobody changes it.
+func meaning(doc json.RawMessage) []byte { return meanings.of(doc, meaningOf) }
+
+func meaningOf(doc json.RawMessage) []byte {
 	v, err := decode(doc)
 	if err != nil {
 		return doc
@@ -114,7 +122,9 @@ func encode(v any) []byte {
 
 // ChecksIn counts the health checks that a config asks for. A machine that
 // reports fewer has not been checked yet, whatever it reports.
-func ChecksIn(config json.RawMessage) int {
+func ChecksIn(config json.RawMessage) int { return checksIn.of(config, countChecks) }
+
+func countChecks(config json.RawMessage) int {
 	var c struct {
 		Checks   map[string]json.RawMessage
 		Services []struct{ Checks []json.RawMessage }

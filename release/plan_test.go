@@ -141,7 +141,7 @@ func TestRestoreProperties(t *testing.T) {
 		baselines := plan.Baselines(f.states)
 		cut := carriedOut(f.states, plan, rapid.IntRange(0, len(plan.Steps())).Draw(t, "cut after"))
 
-		restore := release.Restore("production", baselines, cut, nil)
+		restore := release.Restore("production", baselines, cut, nil, nil)
 		if why := restore.Stale(cut); why != "" {
 			t.Errorf("a way back does not fit what it was made for: %s", why)
 		}
@@ -149,7 +149,7 @@ func TestRestoreProperties(t *testing.T) {
 		if diffs := release.Differences(baselines, back); len(diffs) > 0 {
 			t.Errorf("a rollback does not end on the baseline: %v\nsteps: %v", diffs, restore.Steps())
 		}
-		if again := release.Restore("production", baselines, back, nil); !again.Empty() {
+		if again := release.Restore("production", baselines, back, nil, nil); !again.Empty() {
 			t.Errorf("a rollback carried out leaves more to do: %v", again.Steps())
 		}
 		f.keepsServing(t, restore)

@@ -3,6 +3,7 @@ package release
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 )
@@ -36,10 +37,11 @@ func (p Plan) Baselines(states []State) (bs []Baseline) {
 // others go back first.
 //
 // Machines that nobody's plan created and the baseline does not know are a
-// person's: they are left alone, and Differences names them. So is each machine
-// that is not ours, where ours is given: somebody else's change of it is never
-// overwritten.
-func Restore(environment string, baselines []Baseline, now []State, ours func(Target, Machine) bool) Plan {
+// person's: they are left alone, and Differences names them. What a plan has
+// created says so in its metadata, unless that plan was a restore: of those,
+// made knows. Left alone is, too, each machine that is not ours, where ours is
+// given: somebody else's change of it is never overwritten.
+func Restore(environment string, baselines []Baseline, now []State, ours, made func(Target, Machine) bool) Plan {
 	plan := Plan{Environment: environment, Targets: []TargetPlan{}}
 	baselines = slices.SortedFunc(slices.Values(baselines), func(a, b Baseline) int {
 		return cmp.Or(cmp.Compare(b.Level, a.Level), cmp.Compare(a.State.Target.App, b.State.Target.App))
@@ -51,7 +53,7 @@ func Restore(environment string, baselines []Baseline, now []State, ours func(Ta
 		for ; first < len(baselines) && baselines[first].Level == level; first++ {
 			b := baselines[first]
 			state := stateOf(now, b.State.Target)
-			back, extra := b.waves(state, ours)
+			back, extra := b.waves(state, ours, made)
 			t := TargetPlan{
 				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
 				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
@@ -73,7 +75,7 @@ func Restore(environment string, baselines []Baseline, now []State, ours func(Ta
 // waves bring now back to b, and remove what is too much. Machines that serve
 // already come back before any that serves is touched; what is new gets no more
 // traffic as soon as they do, and goes when the proxy knows.
-func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra []Wave) {
+func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back, extra []Wave) {
 	var show, create, unwell, broken, healthy, cold, hide, stop, destroy []Step
 	for _, want := range b.State.Machines {
 		have, exists := now.counterpart(want)
@@ -85,7 +87,7 @@ func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra
 			continue
 		}
 		s := b.step(have, want)
-		stale := !bytes.Equal(Canonical(have.Config), Canonical(want.Config)) || have.Image.Digest() != want.Image.Digest()
+		stale := !sameAsBefore(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest()
 		switch {
 		case stale && !want.Running():
 			cold = append(cold, s.as(Update))
@@ -97,8 +99,9 @@ func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra
 			// Nobody has touched it: the proxy stopped it, and will start it.
 		case want.Running() && !have.Running():
 			broken = append(broken, s.as(Start))
-		case want.Healthy() && have.State == "started" && !have.Healthy() && have.Host == "" && have.Version != want.Version:
-			// It came back before, and not well: once more from the start.
+		case want.Healthy() && have.Running() && !have.Healthy() && have.Host == "" && have.Version != want.Version:
+			// It came back before, and not well, or got stuck on the way: once
+			// more from the start.
 			unwell = append(unwell, s.as(Stop))
 			broken = append(broken, s.as(Start))
 		}
@@ -113,7 +116,7 @@ func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra
 		}
 	}
 	for _, m := range now.Machines {
-		if m.Created && !b.State.knows(m) {
+		if (m.Created || made != nil && made(now.Target, m)) && !b.State.knows(m) {
 			if m.Running() && !m.Cordoned && m.Host == "" {
 				hide = append(hide, Step{Verb: Cordon, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, Wait: b.Wait})
 			}
@@ -131,6 +134,32 @@ func (b Baseline) waves(now State, ours func(Target, Machine) bool) (back, extra
 	), wave("remove what is new", destroy, coldAtOnce)
 }
 
+// sameAsBefore says whether two configs are equal, byte for byte of their
+// canonical form: but for what Fly itself tells of a volume, which a machine of
+// long ago may not have had.
+func sameAsBefore(a, b json.RawMessage) bool {
+	return bytes.Equal(a, b) || bytes.Equal(asBefore.of(a, withoutVolumes), asBefore.of(b, withoutVolumes))
+}
+
+var asBefore memo[[]byte]
+
+func withoutVolumes(doc json.RawMessage) []byte {
+	v, err := decode(doc)
+	if err != nil {
+		return doc
+	}
+	if config, ok := v.(map[string]any); ok {
+		mounts, _ := config["mounts"].([]any)
+		for _, m := range mounts {
+			if mount, ok := m.(map[string]any); ok {
+				delete(mount, "size_gb")
+				delete(mount, "encrypted")
+			}
+		}
+	}
+	return encode(v)
+}
+
 // Ours tells the machines that a rollout may bring back: those that are on its
 // goal or on the baseline. Any other has been changed by somebody else.
 func Ours(goal, baseline []State) func(Target, Machine) bool {
@@ -144,6 +173,16 @@ func Ours(goal, baseline []State) func(Target, Machine) bool {
 			}
 		}
 		return false
+	}
+}
+
+// Made tells the machines that a plan with that goal has created.
+func Made(goal []State) func(Target, Machine) bool {
+	return func(t Target, m Machine) bool {
+		return slices.ContainsFunc(stateOf(goal, t).Machines, func(want Machine) bool {
+			return want.ID == "" && want.Name == m.Name &&
+				(m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
+		})
 	}
 }
 
@@ -272,7 +311,7 @@ func differs(t Target, want, have Machine) (diffs []string) {
 	if have.Image.Digest() != want.Image.Digest() {
 		say("image", have.Image.Digest(), want.Image.Digest())
 	}
-	if !bytes.Equal(Canonical(have.Config), Canonical(want.Config)) {
+	if !sameAsBefore(have.Config, want.Config) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
 	}
 	if have.Running() != want.Running() && !(have.rests() && want.Running()) {

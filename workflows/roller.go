@@ -186,9 +186,8 @@ func (r *roller) cleanUp(ctx workflow.Context, plan release.Plan) error {
 }
 
 func (r *roller) planRestore(ctx workflow.Context) (back activities.Restoration, err error) {
-	in := activities.RestoreInput{Environment: r.in.Plan.Environment, Baselines: r.baselines}
-	if !r.overwrite {
-		in.Goals = r.in.Plan.Goal(r.states)
+	in := activities.RestoreInput{
+		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals: r.in.Plan.Goal(r.states), Overwrite: r.overwrite,
 	}
 	err = workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, in).Get(ctx, &back)
 	r.others = back.Others
@@ -308,12 +307,12 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	closed := r.letGo(ctx, outcome, cause)
 	var after []release.Baseline
 	if outcome == release.Promoted {
-		states, err := r.observe(ctx)
-		if err != nil {
-			return nil, err
+		if states, err := r.observe(ctx); err == nil {
+			after = r.in.Plan.Baselines(states)
+			r.seen(states)
+		} else { // it was verified: that the last look fails does not undo that
+			r.note("what %s runs now could not be read, so that a rollback to it will not be possible: %s", r.in.Plan.Environment, plain(err))
 		}
-		after = r.in.Plan.Baselines(states)
-		r.seen(states)
 	}
 	closed()
 	report, err := r.close(ctx, outcome)

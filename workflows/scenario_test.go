@@ -13,18 +13,16 @@ import (
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/interceptor"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/testsuite"
-	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/release"
+	"github.com/microbima/release/sim"
 	"github.com/microbima/release/workflows"
 )
 
@@ -175,16 +173,10 @@ func newScenario(t *testing.T, r repo) *scenario {
 	s.env.RegisterWorkflow(workflows.Release)
 	s.env.RegisterWorkflow(workflows.Rollout)
 	s.env.RegisterActivity(s.act)
-	s.env.SetTestTimeout(1000 * time.Hour)
-	s.env.SetWorkerOptions(sdkworker.Options{
-		DeadlockDetectionTimeout:     1000 * time.Hour,
-		MaxHeartbeatThrottleInterval: 2 * time.Second,
-		Interceptors:                 []interceptor.WorkerInterceptor{&oneClock{flights: newFlights()}},
-	})
 	over := make(chan struct{})
 	t.Cleanup(func() { close(over) })
 	s.over = over
-	s.env.RegisterActivityWithOptions(func() error { <-over; return nil }, activity.RegisterOptions{Name: "clock"})
+	sim.KeepTime(s.env, over)
 	s.req = release.Request{Protocol: release.Protocol, Project: "shop", Repository: "https://example.com/shop.git", By: "ana", Revision: revision("v1")}
 	return s
 }

@@ -86,9 +86,11 @@ func (d *duration) UnmarshalJSON(b []byte) error {
 }
 
 func (m *machine) config() config {
-	var c config
-	_ = json.Unmarshal([]byte(m.Config), &c) // it was decoded when it was accepted
-	return c
+	if m.read.of != m.Config {
+		m.read.of, m.read.config = m.Config, config{}
+		_ = json.Unmarshal([]byte(m.Config), &m.read.config) // it was decoded when it was accepted
+	}
+	return m.read.config
 }
 
 func (c config) group() string {

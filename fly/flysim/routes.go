@@ -72,9 +72,13 @@ func routes() []route {
 func (s *Sim) newMux() *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, rt := range routes() {
-		mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, rt) })
+		mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) {
+			s.count(w, rt.pattern)
+			s.serve(w, r, rt)
+		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.count(w, "/")
 		answer(w, http.StatusNotFound, errorBody("flysim does not know "+r.Method+" "+r.URL.Path, "unknown"))
 	})
 	return mux

@@ -82,22 +82,22 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusInternalServerError, errorBody(err.Error(), "unknown"))
 		return
 	}
-	w.Header().Set("Fly-Request-Id", fmt.Sprintf("sim-%d", s.count(r)))
 	if s.Token != "" && !s.authorized(r) {
+		_, pattern := s.mux.Handler(r)
+		s.count(w, pattern)
 		answer(w, http.StatusUnauthorized, errorBody("unauthorized", "unauthorized"))
 		return
 	}
 	s.mux.ServeHTTP(w, r)
 }
 
-// count numbers requests.
-func (s *Sim) count(r *http.Request) int {
+// count numbers a request, and its answer.
+func (s *Sim) count(w http.ResponseWriter, pattern string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, pattern := s.mux.Handler(r)
 	s.counts[pattern]++
 	s.counts[""]++
-	return s.counts[""]
+	w.Header().Set("Fly-Request-Id", "sim-"+strconv.Itoa(s.counts[""]))
 }
 
 func (s *Sim) authorized(r *http.Request) bool {

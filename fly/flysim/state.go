@@ -91,6 +91,10 @@ type machine struct {
 	changed     chan struct{} // closed at each change
 	hiddenUntil time.Time
 	hiddenReads int
+	read        struct { // Config, as far as it is understood
+		of     string
+		config config
+	}
 }
 
 // locked runs f with the lock held and settles what follows from it.

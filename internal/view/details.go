@@ -235,6 +235,6 @@ func planNotes(p release.Plan) (notes []string) {
 }
 
 // plain is text that Markdown shows as it is.
-func plain(text string) string {
-	return strings.NewReplacer("\n", " ", "|", "\\|", "<", "&lt;", "`", "'", "*", "\\*", "_", "\\_", "[", "\\[").Replace(text)
-}
+func plain(text string) string { return unmarked.Replace(text) }
+
+var unmarked = strings.NewReplacer("\n", " ", "|", "\\|", "<", "&lt;", "`", "'", "*", "\\*", "_", "\\_", "[", "\\[")

@@ -1,0 +1,199 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/microbima/release/release"
+)
+
+// Draw spells a seed out. Most cases are small, as most bugs are; some are
+// large.
+func Draw(seed uint64) Case {
+	r := rand.New(rand.NewPCG(seed, 0x5eed))
+	c := Case{Seed: seed, Poll: between(r, time.Second, 4*time.Second), Limits: chance(r, 10)}
+	c.Environments = environments(r)
+	for i := range weighted(r, []int{45, 29, 13, 6, 4, 3}) + 1 {
+		c.Apps = append(c.Apps, app(r, i, c.Apps))
+	}
+	c.Releases = []Order{order(r, c, "v2")}
+	if chance(r, 10) {
+		o := order(r, c, "v3")
+		o.At = between(r, time.Second, 2*time.Minute)
+		c.Releases = append(c.Releases, o)
+	} else if chance(r, 6) {
+		o := order(r, c, "v2")
+		o.At, o.Rollback = between(r, time.Minute, 10*time.Minute), true
+		c.Releases = append(c.Releases, o)
+	}
+	if chance(r, 30) {
+		for range 1 + r.IntN(3) {
+			c.Answers = append(c.Answers, pick(r, []release.Choice{release.Retry, release.GoBack, release.GoBack, release.Keep, release.Abandon}))
+		}
+	}
+	for range weighted(r, []int{15, 30, 25, 18, 8, 4}) {
+		c.Troubles = append(c.Troubles, trouble(r, c))
+	}
+	return c
+}
+
+func chance(r *rand.Rand, percent int) bool { return r.IntN(100) < percent }
+
+// weighted draws an index by weight.
+func weighted(r *rand.Rand, weights []int) int {
+	all := 0
+	for _, w := range weights {
+		all += w
+	}
+	n := r.IntN(all)
+	for i, w := range weights {
+		if n -= w; n < 0 {
+			return i
+		}
+	}
+	return len(weights) - 1
+}
+
+func environments(r *rand.Rand) []Environment {
+	all := []Environment{{Name: "production"}}
+	if chance(r, 30) {
+		all = []Environment{{Name: "staging"}, {Name: "production"}}
+	}
+	for i := range all {
+		e := &all[i]
+		if chance(r, 50) {
+			e.Bake = Duration(time.Duration(5+r.IntN(40)) * time.Second)
+		}
+		if chance(r, 50) {
+			e.Canary = Duration(time.Duration(5+r.IntN(25)) * time.Second)
+		}
+		if e.Name == "production" && chance(r, 60) {
+			e.Approvals = 1 + weighted(r, []int{80, 20})
+		}
+		e.Irreversible, e.Empty = chance(r, 15), chance(r, 6)
+	}
+	return all
+}
+
+func app(r *rand.Rand, i int, before []App) App {
+	a := App{
+		Name: fmt.Sprintf("%c", 'a'+i), Strategy: pick(r, []release.Strategy{release.Rolling, release.Rolling, release.Canary, release.BlueGreen, release.Immediate}),
+		MaxDown: pick(r, []string{"0.33", "0.33", "0.5", "1", "2", "0.1"}), Command: chance(r, 20), Still: chance(r, 15), Secret: chance(r, 15), AutoStop: chance(r, 15),
+	}
+	for _, b := range before {
+		if chance(r, 30) {
+			a.Needs = append(a.Needs, b.Name)
+		}
+	}
+	names := []string{"app"}
+	if chance(r, 25) {
+		names = []string{"web", "worker"}
+	}
+	for j, name := range names {
+		g := Group{Name: name, Service: j == 0 && chance(r, 80), Checks: weighted(r, []int{70, 25, 5})}
+		if a.Strategy == release.BlueGreen && !g.Service {
+			g.Checks = max(1, g.Checks) // it asks for one
+		}
+		g.Volume = a.Strategy != release.BlueGreen && a.Strategy != release.Canary && chance(r, 12)
+		g.Standby = !g.Service && !g.Volume && chance(r, 50)
+		for range fleet(r) {
+			s := State{State: "started"}
+			if chance(r, 8) {
+				s.State = "stopped"
+			}
+			s.Cordoned = chance(r, 3)
+			s.Sick = s.State == "started" && chance(r, 2)
+			g.Machines = append(g.Machines, s)
+		}
+		a.Groups = append(a.Groups, g)
+	}
+	return a
+}
+
+// fleet is how many machines a group has: 1 to 40.
+func fleet(r *rand.Rand) int {
+	switch weighted(r, []int{360, 380, 150, 90, 17, 3}) {
+	case 0:
+		return 1
+	case 1:
+		return 2
+	case 2:
+		return 3
+	case 3:
+		return 4 + r.IntN(4)
+	case 4:
+		return 8 + r.IntN(12)
+	}
+	return 20 + r.IntN(21)
+}
+
+func order(r *rand.Rand, c Case, version string) Order {
+	o := Order{Version: version}
+	if len(c.Apps) > 1 && chance(r, 8) {
+		o.Apps = []string{pick(r, c.Apps).Name}
+	}
+	if chance(r, 12) {
+		o.AbortIn = string(pick(r, phases))
+		o.Abort = Duration(time.Duration(1+skew(r, 30_000)) * time.Millisecond)
+	}
+	most := 0
+	for _, e := range c.Environments {
+		most = max(most, e.Approvals)
+	}
+	if most == 0 {
+		return o
+	}
+	for i := range most {
+		o.Decisions = append(o.Decisions, Decision{After: between(r, time.Duration(5+20*i)*time.Second, time.Duration(15+20*i)*time.Second), By: []string{"ben", "cas"}[i], Signal: chance(r, 30)})
+	}
+	if chance(r, 25) {
+		for range 1 + r.IntN(3) {
+			o.Decisions = append(o.Decisions, noise(r))
+		}
+		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
+	}
+	if chance(r, 5) { // too late, or never
+		for i := range o.Decisions {
+			o.Decisions[i].After += pick(r, []Duration{gateTimeout, gateTimeout / 2})
+		}
+	}
+	return o
+}
+
+// noise is a decision that does not count, or that says no.
+func noise(r *rand.Rand) Decision {
+	d := Decision{After: between(r, time.Second, time.Minute), By: "eve", Signal: chance(r, 50)}
+	switch r.IntN(7) {
+	case 0:
+		d.Plan = "other"
+	case 1:
+		d.Plan = "none"
+	case 2:
+		d.By = pick(r, []string{"", "  "})
+	case 3:
+		d.Early = true
+	case 4:
+		d.By = "ben" // twice
+	case 5:
+		d.Raw = pick(r, []string{`{`, `null`, `{"by": 7}`, `[]`, `{"approve": true}`, `"yes"`})
+	case 6:
+		d.Plan = pick(r, []string{"short", "former"})
+	}
+	if chance(r, 15) {
+		d.Reject = true
+	}
+	return d
+}
+
+func trouble(r *rand.Rand, c Case) Trouble {
+	weights := make([]int, len(kinds))
+	for i, k := range kinds {
+		weights[i] = k.weight
+	}
+	k := kinds[weighted(r, weights)]
+	t := Trouble{Kind: k.name}
+	k.draw(r, c, &t)
+	return t
+}

@@ -1,0 +1,216 @@
+package sim_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/microbima/release/sim"
+)
+
+var (
+	seeds = flag.Int("seeds", 400, "how many seeds Seeds runs")
+	base  = flag.Uint64("base", 0, "the first of them; 0 draws one")
+	file  = flag.String("case", "", "a case in JSON that Cases runs, and tells the story of")
+)
+
+// A tally is what came of many seeds.
+type tally struct {
+	mu                     sync.Mutex
+	seeds, releases, helds int
+	requests, virtual      int64
+	outcomes               map[string]int
+	kinds                  map[string]map[string]int // of seeds with that trouble, how the first release ended
+	violations             int
+}
+
+func (a *tally) add(c sim.Case, r sim.Result) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.seeds++
+	a.releases += r.Releases
+	a.helds += r.Helds
+	a.requests += int64(r.Requests)
+	a.virtual += int64(r.Took)
+	a.violations += len(r.Violations)
+	for outcome, n := range r.Outcomes {
+		a.outcomes[outcome] += n
+	}
+	named := map[string]bool{}
+	for _, t := range c.Troubles {
+		named[t.Kind] = true
+	}
+	if len(named) == 0 {
+		named["none"] = true
+	}
+	for k := range named {
+		if a.kinds[k] == nil {
+			a.kinds[k] = map[string]int{}
+		}
+		a.kinds[k][r.First]++
+		a.kinds[k][""]++
+		if r.Helds > 0 {
+			a.kinds[k]["held"]++
+		}
+	}
+}
+
+// print writes the tables: schedules by kind of trouble, and releases by
+// outcome.
+func (a *tally) print() {
+	outcomes := []string{"promoted", "unchanged", "stopped", "rolled back", "kept", "stranded"}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "trouble\tschedules\t%s\twas held\t\n", strings.Join(outcomes, "\t"))
+	for _, k := range slices.Sorted(maps.Keys(a.kinds)) {
+		fmt.Fprintf(w, "%s\t%d\t", k, a.kinds[k][""])
+		for _, o := range append(slices.Clone(outcomes), "held") {
+			fmt.Fprintf(w, "%d\t", a.kinds[k][o])
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w)
+	fmt.Fprintf(w, "all releases\t%d\t", a.releases)
+	for _, o := range outcomes {
+		fmt.Fprintf(w, "%d\t", a.outcomes[o])
+	}
+	fmt.Fprintf(w, "%d\t\n", a.helds)
+	if err := w.Flush(); err != nil {
+		panic(err) // stdout
+	}
+	fmt.Printf("requests=%d virtual-hours=%.0f\n", a.requests, time.Duration(a.virtual).Hours())
+}
+
+// Drawn releases meet drawn trouble, and every guarantee holds.
+func TestSeeds(t *testing.T) {
+	first := *base
+	if first == 0 {
+		first = uint64(time.Now().UnixNano()) % 1e12
+	}
+	fmt.Printf("base=%d\n", first)
+	// There is much to collect and much room: a fifth of the time goes into it.
+	defer debug.SetGCPercent(debug.SetGCPercent(800))
+	all := &tally{outcomes: map[string]int{}, kinds: map[string]map[string]int{}}
+	var next atomic.Uint64
+	var shown atomic.Int32
+	begun, cpu := time.Now(), cpuTime()
+	t.Run("all", func(t *testing.T) {
+		for i := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				logs := t.TempDir()
+				for n := next.Add(1) - 1; n < uint64(*seeds); n = next.Add(1) - 1 {
+					c := sim.Draw(first + n)
+					r := sim.Run(t, c, logs)
+					all.add(c, r)
+					if r.Invalid != nil {
+						t.Errorf("seed %d draws files that are wrong: %v\n%s", c.Seed, r.Invalid, c)
+					}
+					if len(r.Violations) == 0 {
+						continue
+					}
+					t.Errorf("seed %d: %s\nagain: go test ./sim -run Seeds -v -seeds 1 -base %d", c.Seed, strings.Join(r.Violations, "\n"), c.Seed)
+					if shown.Add(1) <= 3 {
+						show(t, c, r, logs)
+					}
+				}
+			})
+		}
+	})
+	took, cpu := time.Since(begun), cpuTime()-cpu
+	all.print()
+	fmt.Printf("per-core-second=%.0f (of processor time: %s)\n", float64(all.releases)/cpu.Seconds(), cpu.Round(time.Second))
+	fmt.Printf("seeds=%d releases=%d violations=%d per-second=%.0f\n", all.seeds, all.releases, all.violations, float64(all.releases)/took.Seconds())
+}
+
+func cpuTime() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// show shrinks a case that went wrong, tells its story, and writes it down.
+func show(t *testing.T, c sim.Case, r sim.Result, logs string) {
+	t.Helper()
+	is := map[string]bool{}
+	for _, v := range r.Violations {
+		is[sim.Sort(v)] = true
+	}
+	small := sim.Shrink(c, func(c sim.Case) bool {
+		return slices.ContainsFunc(sim.Run(t, c, logs).Violations, func(v string) bool { return is[sim.Sort(v)] })
+	}, 400)
+	r = sim.Run(t, small, logs)
+	doc, err := json.MarshalIndent(small, "", "\t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.CreateTemp("", "case-*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(append(doc, '\n')); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Errorf("shrunk:\n%s\n%s\n%s\nagain: go test ./sim -run Cases -v -case %s\nto keep it, copy that file to sim/testdata/cases and say why in it",
+		small, strings.Join(r.Story, "\n"), strings.Join(r.Violations, "\n"), f.Name())
+}
+
+// What went wrong once, or was thought of by somebody, stays right.
+func TestCases(t *testing.T) {
+	files, err := filepath.Glob("testdata/cases/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there are no cases (%v)", err)
+	}
+	if *file != "" {
+		files = []string{*file}
+	}
+	for _, name := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".json"), func(t *testing.T) {
+			t.Parallel()
+			doc, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var c sim.Case
+			if err := json.Unmarshal(doc, &c); err != nil {
+				t.Fatal(err)
+			}
+			r := sim.Run(t, c, t.TempDir())
+			if *file != "" {
+				fmt.Printf("%s\n%s\n", c, strings.Join(r.Story, "\n"))
+			}
+			if r.Invalid != nil || len(r.Violations) > 0 {
+				t.Errorf("%s\n%s\n%s\n%v%s", c.Why, c, strings.Join(r.Story, "\n"), r.Invalid, strings.Join(r.Violations, "\n"))
+			}
+		})
+	}
+}
+
+// The same seed goes the same way: else a failure could not be looked at again.
+func TestTheSameSeedGoesTheSameWay(t *testing.T) {
+	logs := t.TempDir()
+	for seed := range uint64(40) {
+		c := sim.Draw(seed)
+		a, b := sim.Run(t, c, logs), sim.Run(t, c, logs)
+		if !slices.Equal(a.Story, b.Story) || a.Requests != b.Requests {
+			t.Errorf("seed %d, %d and %d requests:\n%s\n\n%s", seed, a.Requests, b.Requests, strings.Join(a.Story, "\n"), strings.Join(b.Story, "\n"))
+		}
+	}
+}

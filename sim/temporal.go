@@ -1,0 +1,231 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	sdkworker "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+)
+
+// KeepTime keeps a test environment on the bubble's clock, and closer to what a
+// Temporal server does. By itself it skips workflow timers and the time between
+// two attempts of an activity, and then Fly, which lives in the bubble, would
+// not get older meanwhile. It does not skip while an activity runs: so one does,
+// until over is closed. More interceptors come closer to the activities.
+func KeepTime(env *testsuite.TestWorkflowEnvironment, over <-chan struct{}, more ...interceptor.WorkerInterceptor) {
+	env.SetTestTimeout(100000 * time.Hour)
+	env.RegisterActivityWithOptions(func() error { <-over; return nil }, activity.RegisterOptions{Name: clockActivity})
+	env.RegisterActivityWithOptions(func(ctx context.Context, d time.Duration) error {
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		go func() {
+			defer end()
+			select {
+			case <-over:
+			case <-ctx.Done():
+			}
+		}()
+		return wait(ctx, d)
+	}, activity.RegisterOptions{Name: timerActivity})
+	env.SetWorkerOptions(sdkworker.Options{
+		DeadlockDetectionTimeout:     1000 * time.Hour,
+		MaxHeartbeatThrottleInterval: 2 * time.Second,
+		Interceptors:                 append([]interceptor.WorkerInterceptor{&oneClock{flights: newFlights()}}, more...),
+	})
+}
+
+// The names of activities that are none of the product's.
+const (
+	clockActivity = "clock"
+	timerActivity = "timer"
+)
+
+type oneClock struct {
+	interceptor.WorkerInterceptorBase
+	*flights
+}
+
+// InterceptWorkflow implements interceptor.WorkerInterceptor.
+func (c *oneClock) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	in := &oneClockWorkflow{flights: c.flights}
+	in.Next = next
+	return in
+}
+
+// InterceptActivity implements interceptor.WorkerInterceptor.
+func (c *oneClock) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &endingActivity{flights: c.flights}
+	in.Next = next
+	return in
+}
+
+// flights are the activities that run, by ID. The environment forgets one as soon
+// as it is canceled: the workflow goes on, the activity hears of it a minute
+// later, and may even be tried again. With a server it hears of it at its next
+// heartbeat, is not tried again, and the workflow waits for it if it wants to.
+type flights struct {
+	mu       sync.Mutex
+	last     int
+	running  map[string]context.CancelCauseFunc
+	canceled map[string]bool
+}
+
+func newFlights() *flights {
+	return &flights{running: map[string]context.CancelCauseFunc{}, canceled: map[string]bool{}}
+}
+
+// book makes up an ID.
+func (f *flights) book() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last++
+	return fmt.Sprint("flight-", f.last)
+}
+
+// begin says whether an attempt may be made.
+func (f *flights) begin(id string, cancel context.CancelCauseFunc) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.running[id] = cancel
+	return !f.canceled[id]
+}
+
+func (f *flights) end(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.running, id)
+}
+
+// cancel is heard a second later, as by a heartbeat.
+func (f *flights) cancel(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.canceled[id] = true
+	if cancel := f.running[id]; cancel != nil {
+		time.AfterFunc(time.Second, func() { cancel(temporal.NewCanceledError()) })
+	}
+}
+
+func (f *flights) isRunning(id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.running[id] != nil
+}
+
+type endingActivity struct {
+	interceptor.ActivityInboundInterceptorBase
+	*flights
+}
+
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor.
+func (a *endingActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	id := activity.GetInfo(ctx).ActivityID
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer a.end(id)
+	if !a.begin(id, cancel) {
+		return nil, temporal.NewCanceledError()
+	}
+	result, err := a.Next.ExecuteActivity(ctx, in)
+	if ctx.Err() != nil && err != nil {
+		return nil, temporal.NewCanceledError()
+	}
+	return result, err
+}
+
+type oneClockWorkflow struct {
+	interceptor.WorkflowInboundInterceptorBase
+	*flights
+}
+
+// Init implements interceptor.WorkflowInboundInterceptor.
+func (w *oneClockWorkflow) Init(out interceptor.WorkflowOutboundInterceptor) error {
+	patient := &patientWorkflow{flights: w.flights}
+	patient.Next = out
+	return w.Next.Init(patient)
+}
+
+// ExecuteWorkflow implements interceptor.WorkflowInboundInterceptor.
+func (w *oneClockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
+	if workflow.GetInfo(ctx).ParentWorkflowExecution == nil {
+		apart, _ := workflow.NewDisconnectedContext(ctx)
+		workflow.ExecuteActivity(workflow.WithActivityOptions(apart, workflow.ActivityOptions{StartToCloseTimeout: 100000 * time.Hour}), clockActivity)
+	}
+	return w.Next.ExecuteWorkflow(ctx, in)
+}
+
+// patientWorkflow undoes ways in which the environment differs from a server: it
+// counts the pause between two attempts as one without heartbeats, it makes at
+// most 10 attempts where no limit is set, and its timers are early when another,
+// set long before, ends.
+type patientWorkflow struct {
+	interceptor.WorkflowOutboundInterceptorBase
+	*flights
+}
+
+// ExecuteActivity implements interceptor.WorkflowOutboundInterceptor.
+func (w *patientWorkflow) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
+	options := workflow.GetActivityOptions(ctx)
+	if policy := options.RetryPolicy; policy != nil && policy.MaximumAttempts == 0 {
+		patient := *policy
+		patient.MaximumAttempts = 1_000_000
+		options.RetryPolicy = &patient
+	}
+	options.ActivityID, options.HeartbeatTimeout = w.book(), 1000*time.Hour
+	flight := w.Next.ExecuteActivity(workflow.WithActivityOptions(ctx, options), name, args...)
+	landed, land := workflow.NewFuture(ctx)
+	apart, _ := workflow.NewDisconnectedContext(ctx)
+	workflow.Go(apart, func(ctx workflow.Context) {
+		if temporal.IsCanceledError(flight.Get(ctx, nil)) {
+			w.cancel(options.ActivityID)
+		}
+		for options.WaitForCancellation && w.isRunning(options.ActivityID) && workflow.Sleep(ctx, 99_700*time.Microsecond) == nil {
+		}
+		land.SetValue(true)
+	})
+	return &waitedFor{flight, landed}
+}
+
+// NewTimer implements interceptor.WorkflowOutboundInterceptor.
+func (w *patientWorkflow) NewTimer(ctx workflow.Context, d time.Duration) workflow.Future {
+	return w.NewTimerWithOptions(ctx, d, workflow.TimerOptions{})
+}
+
+// NewTimerWithOptions implements interceptor.WorkflowOutboundInterceptor.
+func (w *patientWorkflow) NewTimerWithOptions(ctx workflow.Context, d time.Duration, options workflow.TimerOptions) workflow.Future {
+	if d < time.Second {
+		return w.Next.NewTimerWithOptions(ctx, d, options)
+	}
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: d + time.Hour, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
+	}), timerActivity, d)
+}
+
+// Sleep implements interceptor.WorkflowOutboundInterceptor.
+func (w *patientWorkflow) Sleep(ctx workflow.Context, d time.Duration) error {
+	return w.NewTimer(ctx, d).Get(ctx, nil)
+}
+
+// waitedFor is the result of an activity once it has ended.
+type waitedFor struct {
+	workflow.Future
+	landed workflow.Future
+}
+
+// Get implements workflow.Future.
+func (f *waitedFor) Get(ctx workflow.Context, value any) error {
+	if err := f.landed.Get(ctx, nil); err != nil {
+		return err
+	}
+	return f.Future.Get(ctx, value)
+}
+
+// IsReady implements workflow.Future.
+func (f *waitedFor) IsReady() bool { return f.landed.IsReady() && f.Future.IsReady() }
