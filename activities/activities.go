@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"net/http"
 	"time"
 
@@ -151,8 +152,11 @@ func refused(kind string, err error, details ...any) error {
 }
 
 // classify tells Temporal which answers of Fly and git time will not cure. The rest
-// is tried again: after looking, because every activity looks first.
-func classify(err error) error {
+// is tried again, later and later: after looking, because every activity looks
+// first. How much later is said here and not by the retry policy, which is also
+// about workers that died: what they had in hand must begin again at once,
+// however often it was tried before.
+func classify(ctx context.Context, err error) error {
 	var app *temporal.ApplicationError
 	switch {
 	case err == nil, errors.As(err, &app):
@@ -161,9 +165,23 @@ func classify(err error) error {
 		errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository):
 		return refused(release.KindRefused, err)
 	}
+	if ctx.Err() != nil {
+		return err // whoever ended it says what follows
+	}
+	later := later(activity.GetInfo(ctx))
 	var answer *fly.Error
 	if errors.As(err, &answer) && answer.RetryAfter > 0 {
-		return temporal.NewApplicationErrorWithOptions(err.Error(), "", temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: answer.RetryAfter})
+		later = answer.RetryAfter
 	}
-	return err
+	return temporal.NewApplicationErrorWithOptions(err.Error(), "", temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: later})
+}
+
+// later is how long after this attempt the next may be made. Of tests and builds
+// there are ten, in some five minutes.
+func later(attempt activity.Info) time.Duration {
+	first, growth, most := time.Second, 1.5, 15*time.Second
+	if attempt.TaskQueue == release.BuildQueue {
+		first, growth, most = 2*time.Second, 2, time.Minute
+	}
+	return time.Duration(min(float64(first)*math.Pow(growth, float64(attempt.Attempt-1)), float64(most)))
 }

@@ -46,11 +46,11 @@ func (a *Activities) ApplyStep(ctx context.Context, in StepInput) (StepResult, e
 	if in.Step.Verb == release.Run {
 		ran, err := a.run(ctx, in)
 		ran.Config = nil
-		return ran, classify(err)
+		return ran, classify(ctx, err)
 	}
 	m, err := a.applyStep(ctx, in)
 	m.Config = nil
-	return StepResult{Machine: m}, classify(err)
+	return StepResult{Machine: m}, classify(ctx, err)
 }
 
 func (a *Activities) applyStep(ctx context.Context, in StepInput) (release.Machine, error) {

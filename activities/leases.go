@@ -76,7 +76,7 @@ func (a *Activities) TakeLeases(ctx context.Context, in LeaseInput) ([]Leased, e
 	}
 	if err != nil {
 		// Half of an app's leases would keep the other's change from ending, too.
-		return nil, errors.Join(classify(err), a.giveBack(ctx, held))
+		return nil, classify(ctx, errors.Join(err, a.giveBack(ctx, held)))
 	}
 	return held, nil
 }
@@ -151,7 +151,7 @@ func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
 			last.unix.Store(begun.Unix())
 			continue
 		}
-		if refusal := classify(err); isFinal(refusal) || ctx.Err() != nil {
+		if refusal := classify(ctx, err); isFinal(refusal) || ctx.Err() != nil {
 			return refusal
 		}
 		activity.GetLogger(ctx).Warn("leases not refreshed", "error", err)

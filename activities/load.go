@@ -36,7 +36,7 @@ func (a *Activities) LoadProject(ctx context.Context, in LoadInput) (release.Pro
 	}
 	files, err := a.Git.Files(ctx, in.Repository, in.Revision.Commit)
 	if err != nil {
-		return release.Project{}, classify(err)
+		return release.Project{}, classify(ctx, err)
 	}
 	project, _, err := config.Load(files)
 	if err != nil {
@@ -75,7 +75,7 @@ func (a *Activities) Preflight(ctx context.Context, in PreflightInput) error {
 			}
 			lacks, err := a.lacks(ctx, in.Project, t)
 			if err != nil {
-				return classify(err)
+				return classify(ctx, err)
 			}
 			missing = append(missing, lacks...)
 		}

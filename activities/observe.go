@@ -36,15 +36,15 @@ func (a *Activities) Observe(ctx context.Context, in ObserveInput) ([]release.St
 
 func (a *Activities) observe(ctx context.Context, places []Place) ([]release.State, error) {
 	states := make([]release.State, len(places))
-	g, ctx := errgroup.WithContext(ctx)
+	g, all := errgroup.WithContext(ctx)
 	g.SetLimit(8)
 	for i, p := range places {
 		g.Go(func() (err error) {
-			states[i], err = Look(ctx, a.Fly, p)
+			states[i], err = Look(all, a.Fly, p)
 			return err
 		})
 	}
-	return states, classify(g.Wait())
+	return states, classify(ctx, g.Wait())
 }
 
 // A Reader is what it takes to look at a target. *fly.Client is one.

@@ -60,7 +60,7 @@ func (a *Activities) OpenRollout(ctx context.Context, in OpenInput) (Opened, err
 		g.Go(func() error { notes[i] = a.keep(all, ref); return nil })
 	}
 	if err := g.Wait(); err != nil {
-		return Opened{}, classify(err)
+		return Opened{}, classify(ctx, err)
 	}
 	out := Opened{Releases: map[string]FlyRelease{}, Secrets: map[string]uint64{}, Addresses: map[string][]string{}}
 	for i, t := range in.Targets {
@@ -257,11 +257,7 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 		}
 	}
 	g.Go(func() error { return a.giveBack(ctx, in.Machines) })
-	if err := g.Wait(); !forbidden(err) {
-		return err
-	} else {
-		return classify(err)
-	}
+	return classify(ctx, g.Wait())
 }
 
 // removeCommands destroys the machines on which a release ran commands.

@@ -18,7 +18,7 @@ func (a *Activities) Holder(ctx context.Context, rollout string) (string, error)
 	defer beat(ctx)()
 	d, err := a.temporal(ctx).DescribeWorkflow(ctx, rollout, "")
 	if err != nil {
-		return "", err
+		return "", classify(ctx, err)
 	}
 	if d.WorkflowExecutionMetadata.WorkflowCloseTime != nil {
 		return "", nil
@@ -65,12 +65,12 @@ func (a *Activities) FindBaseline(ctx context.Context, in BaselineInput) (Past, 
 		Query: fmt.Sprintf("WorkflowId = '%s' AND ExecutionStatus = 'Completed'", id), PageSize: 200,
 	})
 	if err != nil {
-		return Past{}, err
+		return Past{}, classify(ctx, err)
 	}
 	for _, e := range list.GetExecutions() {
 		report, err := reportOf(ctx, c, e.GetExecution())
 		if err != nil {
-			return Past{}, err
+			return Past{}, classify(ctx, err)
 		}
 		if past, ok := in.past(report, e.GetCloseTime().AsTime()); ok {
 			return past, nil

@@ -37,7 +37,7 @@ func (a *Activities) RunTest(ctx context.Context, in TestInput) (release.TestRes
 	result := release.TestResult{Name: in.Test.Name}
 	out, err := a.output(ctx, "test-"+in.Test.Name)
 	if err != nil {
-		return result, err
+		return result, classify(ctx, err)
 	}
 	defer out.Close()
 	result.Log = out.name
@@ -58,7 +58,7 @@ func (a *Activities) RunTest(ctx context.Context, in TestInput) (release.TestRes
 		return result, refused(release.KindTest, failed, result)
 	}
 	result.Passed = err == nil
-	return result, classify(err)
+	return result, classify(ctx, err)
 }
 
 // A testError is a test that failed, rather than one that could not be run.
@@ -140,7 +140,7 @@ func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.Bui
 	result := release.BuildResult{App: in.App.Name}
 	out, err := a.output(ctx, "build-"+in.App.Name)
 	if err != nil {
-		return result, err
+		return result, classify(ctx, err)
 	}
 	defer out.Close()
 	result.Log = out.name
@@ -163,7 +163,7 @@ func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.Bui
 		result.Tail = excerpt(result.Tail+"\n"+failed.Error(), tailBytes)
 		return result, refused(release.KindBuild, fmt.Errorf("app %s does not build: %s", in.App.Name, failed.Reason), result)
 	}
-	return result, classify(err)
+	return result, classify(ctx, err)
 }
 
 // An output is kept whole in a file of the worker's, and its end in memory.

@@ -1,17 +1,18 @@
 package worker_test
 
 import (
-	"bufio"
 	"context"
 	"flag"
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +27,6 @@ import (
 
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/fly/flysim"
-	"github.com/microbima/release/internal/devserver"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
 )
@@ -76,19 +76,6 @@ type load struct {
 	size           func() int64
 }
 
-// serve is a Temporal in this process, until stdin ends.
-func serve(dir string) error {
-	s, err := devserver.Start(context.Background(), devserver.Options{Dir: dir, Attributes: attributes()})
-	if err != nil {
-		return err
-	}
-	fmt.Println(s.Address())
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
-		return err
-	}
-	return s.Close()
-}
-
 func newLoad(ctx context.Context, t *testing.T) *load {
 	t.Helper()
 	sim := &flysim.Sim{Latency: flysim.Latency{
@@ -99,31 +86,45 @@ func newLoad(ctx context.Context, t *testing.T) *load {
 	web := httptest.NewServer(sim)
 	t.Cleanup(web.Close)
 	data := t.TempDir()
-	l := &load{world: &world{t: t, sim: sim, fly: web.URL, logs: t.TempDir(), poll: 250 * time.Millisecond}}
+	l := &load{world: &world{t: t, sim: sim, fly: web.URL, logs: t.TempDir()}}
 	l.size = func() int64 {
 		return sizeOf(filepath.Join(data, "temporal.db")) + sizeOf(filepath.Join(data, "temporal.db-wal"))
 	}
-	var err error
-	if l.server, err = begin(ctx, os.Args[0], job{Serve: data}); err != nil {
+	port, err := freePorts(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.temporal = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	if l.server, err = start(ctx, job{Be: beTemporal, Dir: data, Port: port}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.server.dismiss)
-	l.temporal, err = bufio.NewReader(l.server.stdout).ReadString('\n')
+	l.c = l.dial(ctx)
+	t.Cleanup(l.c.Close)
+	l.worker, err = start(ctx, job{Temporal: l.temporal, Namespace: "default", Fly: l.fly, Logs: l.logs, Poll: 250 * time.Millisecond})
 	if err != nil {
-		l.server.dismiss()
-		t.Fatalf("the server says no address: %v\n%s", err, &l.server.said)
-	}
-	l.temporal = strings.TrimSpace(l.temporal)
-	if l.worker, err = l.hire(ctx, "default", 0); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.worker.dismiss)
-	l.c, err = client.Dial(client.Options{HostPort: l.temporal, Logger: loud(io.Discard), DataConverter: worker.DataConverter()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(l.c.Close)
 	return l
+}
+
+// dial returns when the server takes calls.
+func (l *load) dial(ctx context.Context) client.Client {
+	l.t.Helper()
+	for {
+		c, err := client.Dial(client.Options{HostPort: l.temporal, Logger: loud(io.Discard), DataConverter: worker.DataConverter()})
+		if err == nil {
+			return c
+		}
+		select {
+		case <-l.server.gone:
+			l.t.Fatalf("the server ended: %s\n%s", l.server.cmd.ProcessState, &l.server.said)
+		case <-ctx.Done():
+			l.t.Fatal(err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 func sizeOf(file string) int64 {

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// jobEnv makes this test binary a worker: see job.
+// jobEnv makes this test binary a worker, or what a worker needs: see job.
 const jobEnv = "RELEASE_TEST_JOB"
 
 func TestMain(m *testing.M) {
@@ -47,18 +48,27 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A job is what a worker in a process of its own is told.
+// A job is what a process of its own is told.
 type job struct {
+	Be    string // "": a worker
+	Build string `json:"-"` // the file that it runs; "" is this one
+
+	// Of a worker.
 	Temporal, Namespace, Fly, Logs string
 	Deploy                         string // lines of [deploy] in every fly.toml
+	Kinds                          bool   // its repositories are those of kinds, and all takes its time
 	// DieAfter, if set, is the number of the activity whose effect is the last
 	// thing that the process has: its answer is lost with it.
 	DieAfter int64
 	Poll     time.Duration // of machines; 0 is a few milliseconds
-	// Registry, if set, is where images go that are built from real checkouts.
-	Registry string
-	// Serve, if set, makes it a Temporal instead, whose data is in this folder.
-	Serve string
+	Registry string        // if set, images go there that are built from real checkouts
+	Gentle   bool          // it finishes what it has in hand
+
+	// Of the others: where they listen, where they keep what they know, and the
+	// port of the database that they use.
+	Port     int
+	Dir      string
+	Database int
 }
 
 // do works until stdin ends, as it does when the process that started it is
@@ -68,28 +78,48 @@ func do(doc string) error {
 	if err := json.Unmarshal([]byte(doc), &j); err != nil {
 		return err
 	}
-	if j.Serve != "" {
-		return serve(j.Serve)
+	as := map[string]func(job) (func() error, error){
+		"": job.work, beFly: job.fly, beTemporal: job.temporal, bePostgres: job.temporalOnPostgres, beDatabase: job.database,
+	}[j.Be]
+	end, err := as(j)
+	if err != nil {
+		return err
 	}
+	if err := tellSizes(os.Stdin, os.Stdout); err != nil {
+		return err
+	}
+	return end()
+}
+
+// work is a worker.
+func (j job) work() (end func() error, err error) {
 	c, err := client.Dial(client.Options{
 		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr), DataConverter: worker.DataConverter(),
 		Interceptors: []interceptor.ClientInterceptor{&mortal{dieAfter: j.DieAfter}},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a := work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs)
 	a.Poll = max(a.Poll, j.Poll)
 	if j.Registry != "" {
 		inEarnest(a, j.Registry)
 	}
-	w := worker.New(c, a, worker.Options{Builds: 4})
-	if err := w.Start(); err != nil {
-		return err
+	builds := 4
+	if j.Kinds {
+		a.Git, a.Go, a.Poll = slowGit{streetOfKinds()}, slowRecipe{}, 200*time.Millisecond
+		builds = 32 // what waits for room would look as if it did not resume
 	}
-	err = tellSizes(os.Stdin, os.Stdout)
-	w.Stop()
-	return err
+	w := worker.New(c, a, worker.Options{Builds: builds, OnFatal: func(err error) {
+		fmt.Fprintln(os.Stderr, "the worker can't go on:", err)
+		os.Exit(1)
+	}})
+	return func() error {
+		if j.Gentle {
+			w.Stop()
+		}
+		return nil
+	}, w.Start()
 }
 
 // loud logs errors only.
@@ -133,34 +163,41 @@ func (m *mortalActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	return result, err
 }
 
-// A hand is a worker in a process of its own.
+// A hand is a process of its own.
 type hand struct {
-	cmd    *exec.Cmd
-	stdin  io.WriteCloser
-	stdout io.Reader
-	said   bytes.Buffer // read it once gone
-	gone   chan struct{}
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	said  bytes.Buffer // read it once gone
+	spoke firstWord
+	gone  chan struct{}
+}
+
+// firstWord is when something was written first.
+type firstWord struct {
+	once sync.Once
+	at   chan time.Time
+}
+
+// Write implements io.Writer.
+func (w *firstWord) Write(p []byte) (int, error) {
+	w.once.Do(func() { w.at <- time.Now() })
+	return len(p), nil
 }
 
 func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand, error) {
-	return begin(ctx, or(w.build, os.Args[0]), job{
-		Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter, Poll: w.poll, Registry: w.registry,
-	})
+	return start(ctx, job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter})
 }
 
-// begin starts a process of a build of this test.
-func begin(ctx context.Context, build string, j job) (*hand, error) {
+// start starts a process. What it writes goes to listeners, too.
+func start(ctx context.Context, j job, listeners ...io.Writer) (*hand, error) {
 	doc, err := json.Marshal(j)
 	if err != nil {
 		return nil, err
 	}
-	h := &hand{cmd: exec.CommandContext(ctx, build), gone: make(chan struct{})}
+	h := &hand{cmd: exec.CommandContext(ctx, or(j.Build, os.Args[0])), gone: make(chan struct{}), spoke: firstWord{at: make(chan time.Time, 1)}}
 	h.cmd.Env = append(os.Environ(), jobEnv+"="+string(doc))
-	h.cmd.Stderr = &h.said
+	h.cmd.Stdout, h.cmd.Stderr = io.MultiWriter(append(listeners, &h.spoke)...), &h.said
 	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	if h.stdout, err = h.cmd.StdoutPipe(); err != nil {
 		return nil, err
 	}
 	if err := h.cmd.Start(); err != nil {
@@ -178,6 +215,13 @@ func (h *hand) dismiss() {
 	<-h.gone
 }
 
+// kill ends it as nothing can resist.
+func (h *hand) kill() error {
+	err := h.cmd.Process.Kill()
+	<-h.gone
+	return err
+}
+
 // A world is a Temporal and a Fly, for workers in processes of their own.
 type world struct {
 	t        *testing.T
@@ -186,9 +230,6 @@ type world struct {
 	sim      *flysim.Sim
 	logs     string
 	deploy   string // lines of [deploy] in every fly.toml
-	build    string // the file that workers are; "" is this one
-	poll     time.Duration
-	registry string
 }
 
 func newWorld(t *testing.T) *world {
@@ -213,7 +254,8 @@ func (w *world) namespace(name string) error {
 	err = namespaces.Register(w.t.Context(), &workflowservice.RegisterNamespaceRequest{
 		Namespace: name, WorkflowExecutionRetentionPeriod: durationpb.New(24 * time.Hour),
 	})
-	if err != nil {
+	var known *serviceerror.NamespaceAlreadyExists
+	if err != nil && !errors.As(err, &known) {
 		return fmt.Errorf("register namespace %s: %w", name, err)
 	}
 	c, err := client.Dial(options)

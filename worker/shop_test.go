@@ -29,6 +29,7 @@ type shop struct {
 	bake     string
 	test     string
 	deploy   string // lines of [deploy] in fly.toml
+	wait     string // for a machine's checks
 	env      string // lines of production in release.toml
 }
 
@@ -84,7 +85,7 @@ primary_region = "ams"
 [deploy]
 strategy = %q
 max_unavailable = 0.33
-wait_timeout = "5s"
+wait_timeout = %q
 %s[env]
 LEVEL = %q
 [http_service]
@@ -94,7 +95,7 @@ path = "/health"
 interval = "5s"
 timeout = "2s"
 grace_period = "1s"
-`, app, or(s.strategy, "rolling"), s.deploy, level)}
+`, app, or(s.strategy, "rolling"), or(s.wait, "5s"), s.deploy, level)}
 }
 
 func flyApp(project, environment, app string) string {

@@ -108,15 +108,17 @@ func newSoak(ctx context.Context, t *testing.T) *soak {
 			t.Error(err)
 		}
 	})
-	w.registry, w.sim.Images = l.Registry(), l.Image
+	w.sim.Images = l.Image
 	s := &soak{world: w, source: t.TempDir(), temp: t.TempDir(), registry: filepath.Join(machines, "registry"), built: map[string]bool{},
 		sleeps: fmt.Sprintf("sleep 7%d", os.Getpid())}
 	t.Setenv("TMPDIR", s.temp) // of the worker; this process has its folders
-	if s.worker, err = w.hire(ctx, "default", 0); err != nil {
+	said, says := io.Pipe()
+	s.sizes = json.NewDecoder(said)
+	s.worker, err = start(ctx, job{Temporal: w.temporal, Namespace: "default", Fly: w.fly, Logs: w.logs, Registry: l.Registry()}, says)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.worker.dismiss)
-	s.sizes = json.NewDecoder(s.worker.stdout)
 	if s.c, err = client.Dial(client.Options{HostPort: w.temporal, Logger: loud(io.Discard)}); err != nil {
 		t.Fatal(err)
 	}

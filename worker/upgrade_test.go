@@ -181,10 +181,9 @@ func (u *upgrade) employ(build string) {
 	if u.hand != nil {
 		u.hand.dismiss()
 	}
-	w := *u.world
-	w.build = build
 	var err error
-	if u.hand, err = w.hire(u.ctx, u.project, 0); err != nil {
+	u.hand, err = start(u.ctx, job{Build: build, Temporal: u.temporal, Namespace: u.project, Fly: u.fly, Logs: u.logs, Gentle: true})
+	if err != nil {
 		u.t.Fatal(err)
 	}
 	u.t.Cleanup(u.hand.dismiss)

@@ -34,9 +34,7 @@ func waiting(ctx workflow.Context, summary string, long time.Duration) workflow.
 func building(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
 	ctx = budget(ctx, release.BuildQueue, summary, long+10*time.Minute, 2*long+patience)
 	options := workflow.GetActivityOptions(ctx)
-	options.RetryPolicy = &temporal.RetryPolicy{
-		InitialInterval: 2 * time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute, MaximumAttempts: 10,
-	}
+	options.RetryPolicy.MaximumAttempts = 10
 	return workflow.WithActivityOptions(ctx, options)
 }
 
@@ -53,6 +51,9 @@ func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Dur
 		HeartbeatTimeout:       heartbeat,
 		WaitForCancellation:    true,
 		Summary:                summary,
-		RetryPolicy:            &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1.5, MaximumInterval: 15 * time.Second},
+		// This is for workers that died: what they had in hand begins again
+		// within seconds. Activities that fail say by themselves how much later
+		// they may be tried again.
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1},
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,25 @@ func TestFirstRelease(t *testing.T) {
 		}
 		s.mustRun("staging", "v1")
 		s.mustRun("production", "v1")
+	})
+}
+
+// Fly that is away is asked less and less often. (For longer than one attempt
+// may take, Temporal's test environment does not try again.)
+func TestFlyThatIsAwayIsAskedLess(t *testing.T) {
+	const list = "GET /v1/apps/{app}/machines"
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.sim.Inject(flysim.Fault{Route: list, Status: http.StatusServiceUnavailable})
+		asked := 0
+		time.AfterFunc(4*time.Minute, func() { asked = s.sim.Counts()[list]; s.sim.ClearFaults() })
+		s.whenAsked(s.approve)
+		if rep := s.run(); rep.Outcome != release.Promoted {
+			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		if asked < 20 || asked > 60 { // two apps, and in the end every quarter of a minute
+			t.Errorf("it was asked %d times", asked)
+		}
 	})
 }
 

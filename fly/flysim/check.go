@@ -35,8 +35,8 @@ func (s *Sim) check(m *machine) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	m.checking = cancel
 	life, proc := m.life, m.proc
-	if m.behaviour.SourAfter > 0 {
-		s.after(m, m.behaviour.SourAfter, func() { m.behaviour.NeverHealthy = true })
+	if m.Behaves.SourAfter > 0 {
+		s.after(m, m.Behaves.SourAfter, func() { m.Behaves.NeverHealthy = true })
 	}
 	for _, k := range specs {
 		s.spawn(func() { s.checkLoop(ctx, m, life, proc, k) })
@@ -55,7 +55,7 @@ func (s *Sim) uncheck(m *machine) {
 
 // pretend makes the results of a make-believe machine.
 func (s *Sim) pretend(m *machine, specs []checkSpec) {
-	b := m.behaviour
+	b := m.Behaves
 	set := func(status, output string) {
 		for _, k := range specs {
 			s.result(m, k.name, status, output)
@@ -122,8 +122,8 @@ func (s *Sim) checkLoop(ctx context.Context, m *machine, life int, proc Process,
 			return
 		}
 		s.locked(func() {
-			if m.behaviour.NeverHealthy {
-				status, output = "critical", m.behaviour.failure()
+			if m.Behaves.NeverHealthy {
+				status, output = "critical", m.Behaves.failure()
 			}
 			if m.life == life {
 				s.result(m, k.name, status, output)

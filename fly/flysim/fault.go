@@ -222,7 +222,7 @@ func (s *Sim) spoil(c *call, m *machine) {
 	default:
 		return
 	}
-	m.behaviour, m.odd = b, true
+	m.Behaves, m.Odd = b, true
 }
 
 // hidden says whether a read must not find m yet.

@@ -102,7 +102,7 @@ func (s *Sim) resume(m *machine) {
 	case state == "replacing" && m.Down:
 		s.after(m, 0, func() { s.setState(m, "stopped") })
 	case state == "started" && s.Runner == nil:
-		s.after(m, 0, func() { s.check(m) })
+		s.after(m, 0, func() { s.runs(m) })
 	case slices.Contains([]string{"started", "starting", "restarting", "replacing"}, state):
 		m.View.Checks = nil
 		s.after(m, 0, func() { s.launch(m, "starting") })

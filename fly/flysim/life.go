@@ -15,13 +15,13 @@ func (s *Sim) launch(m *machine, state string) {
 	m.life++
 	m.Down = false
 	s.setState(m, state)
-	if !m.odd {
-		m.behaviour = Behaviour{}
+	if !m.Odd {
+		m.Behaves = Behaviour{}
 		if s.Behave != nil {
-			m.behaviour = s.Behave(m.app.Name, []byte(m.Config))
+			m.Behaves = s.Behave(m.app.Name, []byte(m.Config))
 		}
 	}
-	if m.behaviour.NeverStarts {
+	if m.Behaves.NeverStarts {
 		return
 	}
 	if s.Runner != nil {
@@ -29,8 +29,8 @@ func (s *Sim) launch(m *machine, state string) {
 		return
 	}
 	boot := s.Latency.Boot
-	if m.behaviour.BootTakes > 0 {
-		boot = m.behaviour.BootTakes
+	if m.Behaves.BootTakes > 0 {
+		boot = m.Behaves.BootTakes
 	}
 	s.after(m, boot, func() { s.started(m) })
 }
@@ -42,18 +42,23 @@ func (s *Sim) started(m *machine) {
 	if !m.config().runsOnce() {
 		m.app.Status = "deployed"
 	}
-	for _, line := range m.behaviour.Log {
+	for _, line := range m.Behaves.Log {
 		s.logLine(m, line)
 	}
+	s.runs(m)
+}
+
+// runs is what happens to a started machine by itself.
+func (s *Sim) runs(m *machine) {
 	s.check(m)
 	code, takes := 0, s.Latency.Command
 	switch {
-	case m.behaviour.CrashExit != nil:
-		code, takes = *m.behaviour.CrashExit, m.behaviour.RunsFor
+	case m.Behaves.CrashExit != nil:
+		code, takes = *m.Behaves.CrashExit, m.Behaves.RunsFor
 	case m.proc != nil || !m.config().runsOnce():
 		return
-	case m.behaviour.RunsFor > 0:
-		takes = m.behaviour.RunsFor
+	case m.Behaves.RunsFor > 0:
+		takes = m.Behaves.RunsFor
 	}
 	s.after(m, takes, func() {
 		s.halt(m, 0, "SIGKILL", time.Second, func(int) { s.exited(m, code) })
@@ -131,7 +136,7 @@ func (s *Sim) replace(m *machine, config string, ref fly.ImageRef, skipLaunch bo
 	s.event(m, "update", "replacing", "user", nil)
 	m.life++
 	s.uncheck(m)
-	m.Restarts, m.odd, m.Down = 0, false, skipLaunch
+	m.Restarts, m.Odd, m.Down = 0, false, skipLaunch
 	s.setState(m, "replacing")
 	then := func(int) { s.launch(m, "replacing") }
 	if skipLaunch {

@@ -130,7 +130,7 @@ func (s *Sim) SetSecrets(appName string, values map[string]string) {
 // Sour makes a machine's checks critical from now on, until its next update.
 func (s *Sim) Sour(appName, id, output string) {
 	s.onMachine(appName, id, func(m *machine) {
-		m.behaviour, m.odd = Behaviour{NeverHealthy: true, CheckOutput: output}, true
+		m.Behaves, m.Odd = Behaviour{NeverHealthy: true, CheckOutput: output}, true
 		for _, k := range m.config().checks() {
 			s.result(m, k.name, "critical", output)
 		}
@@ -141,7 +141,7 @@ func (s *Sim) Sour(appName, id, output string) {
 // pass from now on.
 func (s *Sim) Heal(appName, id string) {
 	s.onMachine(appName, id, func(m *machine) {
-		m.behaviour, m.odd = Behaviour{}, true
+		m.Behaves, m.Odd = Behaviour{}, true
 		for _, k := range m.config().checks() {
 			s.result(m, k.name, "passing", "200 OK")
 		}

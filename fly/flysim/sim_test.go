@@ -270,6 +270,41 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// What is under way when a Sim is killed goes on in the next: a command ends,
+// and what a fault made of a machine stays so.
+func TestJournalKeepsWhatIsUnderWay(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fly.json")
+	first := &flysim.Sim{Journal: file, Latency: flysim.Latency{Command: time.Hour}}
+	t.Cleanup(first.Close)
+	c := &fly.Client{HTTP: &http.Client{Transport: first.Transport()}, Unlimited: true}
+	first.CreateApp("shop", "")
+	command, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(
+		`{"image":"shop:1","restart":{"policy":"no"},"metadata":{"fly_process_group":"fly_app_release_command"}}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Inject(flysim.Fault{Effect: flysim.NeverPasses, Times: 1})
+	sick, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{"image":"shop:1","checks":{"up":{"type":"tcp","port":1}}}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	again := &flysim.Sim{Journal: file}
+	t.Cleanup(again.Close)
+	for _, m := range again.Machines("shop") {
+		switch m.ID {
+		case command.ID:
+			if exit, ended := m.LastExit(); !ended || exit.Code != 0 {
+				t.Errorf("the command is %s, %+v", m.State, exit)
+			}
+		case sick.ID:
+			if len(m.Checks) != 1 || m.Checks[0].Status != "critical" {
+				t.Errorf("the machine that never passes has %+v", m.Checks)
+			}
+		}
+	}
+}
+
 func TestBadJournalIsSaid(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "none", "fly.json")
 	sim := &flysim.Sim{Journal: file}

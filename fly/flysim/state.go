@@ -79,11 +79,11 @@ type machine struct {
 	Restarts int               `json:"restarts,omitempty"`
 	Down     bool              `json:"down,omitempty"` // this version was not to be launched
 	Lines    []line            `json:"lines,omitempty"`
+	Behaves  Behaviour         `json:"behaves,omitzero"`
+	Odd      bool              `json:"odd,omitempty"` // Behaves comes from a Fault, not from Behave
 
 	life        int // another number after each order: what was planned before is void
 	app         *app
-	behaviour   Behaviour
-	odd         bool // behaviour comes from a Fault, not from Behave
 	proc        Process
 	printer     Process  // whose log was read last
 	printed     []string // what it said then
