@@ -42,6 +42,7 @@ var arrows = map[string][]string{
 	"workflows":           {"release", "activities", "internal/view", sdk, sdkTypes},
 	"activities":          {"release", "fly", "config", "image", "git", sdk, sdkTypes, parallel},
 	"worker":              {"release", "workflows", "activities", sdk, sdkTypes},
+	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", sdk, sdkTypes}, // tests only, of all that
 	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest},
 	"git":                 {"release", flock, nearest, parallel},
 	"image":               {"release", ggcr, "github.com/google/ko", parallel},

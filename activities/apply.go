@@ -314,7 +314,7 @@ func (a *Activities) change(ctx context.Context, in StepInput, m fly.Machine, do
 	}
 	own.Nonce = lease.Nonce
 	after, err := do(own.Nonce)
-	if lost := a.giveBack(ctx, []Leased{own}); lost != nil {
+	if lost := a.giveBack(ctx, in.Holder, []Leased{own}); lost != nil {
 		activity.GetLogger(ctx).Warn("lease not given back", "target", s.Target.String(), "machine", m.ID, "error", lost)
 	}
 	return after, err

@@ -76,7 +76,7 @@ func (a *Activities) TakeLeases(ctx context.Context, in LeaseInput) ([]Leased, e
 	}
 	if err != nil {
 		// Half of an app's leases would keep the other's change from ending, too.
-		return nil, classify(ctx, errors.Join(err, a.giveBack(ctx, held)))
+		return nil, classify(ctx, errors.Join(err, a.giveBack(ctx, in.Holder, held)))
 	}
 	return held, nil
 }
@@ -106,15 +106,25 @@ func holderOf(l fly.Lease) string {
 	return fmt.Sprintf("%s until %s", who, l.Expires.UTC().Format("15:04:05 UTC"))
 }
 
-// giveBack releases leases, also when ctx has ended. One that can't be released
-// runs out by itself.
-func (a *Activities) giveBack(ctx context.Context, held []Leased) error {
+// giveBack releases leases, also when ctx has ended: those without a nonce if
+// they are holder's. One that can't be released runs out by itself.
+func (a *Activities) giveBack(ctx context.Context, holder string, held []Leased) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	var g errgroup.Group
 	g.SetLimit(leasesAtOnce)
 	for _, m := range held {
 		g.Go(func() error {
+			if m.Nonce == "" {
+				lease, err := a.Fly.ReadLease(ctx, m.FlyApp, m.Machine)
+				switch {
+				case errors.Is(err, fly.ErrNotFound) || err == nil && lease.Description != holder:
+					return nil
+				case err != nil:
+					return err
+				}
+				m.Nonce = lease.Nonce
+			}
 			if err := a.Fly.ReleaseLease(ctx, m.FlyApp, m.Machine, m.Nonce); err != nil && !errors.Is(err, fly.ErrNotFound) && !errors.Is(err, fly.ErrConflict) {
 				return err
 			}

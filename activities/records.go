@@ -210,6 +210,7 @@ func (a *Activities) keep(ctx context.Context, ref release.Image) (note string) 
 // CloseInput is how a rollout ended.
 type CloseInput struct {
 	Release  string                `json:"release"`
+	Holder   string                `json:"holder,omitempty"` // what the rollout's leases say of it
 	Machines []Leased              `json:"machines,omitempty"`
 	Releases map[string]FlyRelease `json:"releases,omitempty"`
 	Status   string                `json:"status"` // complete, failed, interrupted
@@ -256,7 +257,7 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 			})
 		}
 	}
-	g.Go(func() error { return a.giveBack(ctx, in.Machines) })
+	g.Go(func() error { return a.giveBack(ctx, in.Holder, in.Machines) })
 	return classify(ctx, g.Wait())
 }
 

@@ -30,6 +30,32 @@ func (p Plan) Baselines(states []State) (bs []Baseline) {
 	return bs
 }
 
+// Remembered is states, with the configs that plan knows of machines whose host
+// can't be reached just now: Fly tells only a part of those, and a rollback to a
+// part would lose the rest. The plan saw the whole of each that it updates, at
+// the version that Stale has found it at.
+func (p Plan) Remembered(states []State) []State {
+	before := map[Target]map[string]Step{}
+	for _, s := range p.Steps() {
+		if s.Verb == Update && len(s.Before) > 0 {
+			if before[s.Target] == nil {
+				before[s.Target] = map[string]Step{}
+			}
+			before[s.Target][s.Machine] = s
+		}
+	}
+	out := slices.Clone(states)
+	for i := range out {
+		out[i].Machines = slices.Clone(out[i].Machines)
+		for j, m := range out[i].Machines {
+			if s, ok := before[out[i].Target][m.ID]; ok && m.Host != "" && s.Version == m.Version {
+				out[i].Machines[j].Config, out[i].Machines[j].Host = s.Before, ""
+			}
+		}
+	}
+	return out
+}
+
 // Restore orders the steps that bring every target back to its baseline. It is
 // a full diff: machines that are gone are created anew, those that a release
 // created are destroyed, the others get their config, their image, their
@@ -80,14 +106,16 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 	for _, want := range b.State.Machines {
 		have, exists := now.counterpart(want)
 		if !exists {
-			create = append(create, b.recreate(want))
+			if want.Host == "" { // else its config is not known; Differences says that it is gone
+				create = append(create, b.recreate(want))
+			}
 			continue
 		}
 		if ours != nil && !ours(b.State.Target, have) {
 			continue
 		}
 		s := b.step(have, want)
-		stale := !sameAsBefore(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest()
+		stale := want.Host == "" && !sameAsBefore(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest()
 		switch {
 		case stale && !want.Running():
 			cold = append(cold, s.as(Update))
@@ -311,7 +339,7 @@ func differs(t Target, want, have Machine) (diffs []string) {
 	if have.Image.Digest() != want.Image.Digest() {
 		say("image", have.Image.Digest(), want.Image.Digest())
 	}
-	if !sameAsBefore(have.Config, want.Config) {
+	if want.Host == "" && !sameAsBefore(have.Config, want.Config) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
 	}
 	if have.Running() != want.Running() && !(have.rests() && want.Running()) {

@@ -24,6 +24,7 @@ import (
 var (
 	seeds = flag.Int("seeds", 400, "how many seeds Seeds runs")
 	base  = flag.Uint64("base", 0, "the first of them; 0 draws one")
+	stop  = flag.Bool("stop", false, "Seeds stops at the first violation, and does not shrink it")
 	file  = flag.String("case", "", "a case in JSON that Cases runs, and tells the story of")
 )
 
@@ -95,23 +96,21 @@ func (a *tally) print() {
 
 // Drawn releases meet drawn trouble, and every guarantee holds.
 func TestSeeds(t *testing.T) {
-	first := *base
-	if first == 0 {
-		first = uint64(time.Now().UnixNano()) % 1e12
-	}
+	first := draw()
 	fmt.Printf("base=%d\n", first)
 	// There is much to collect and much room: a fifth of the time goes into it.
 	defer debug.SetGCPercent(debug.SetGCPercent(800))
 	all := &tally{outcomes: map[string]int{}, kinds: map[string]map[string]int{}}
 	var next atomic.Uint64
 	var shown atomic.Int32
+	var over atomic.Bool
 	begun, cpu := time.Now(), cpuTime()
 	t.Run("all", func(t *testing.T) {
 		for i := range runtime.GOMAXPROCS(0) {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
 				logs := t.TempDir()
-				for n := next.Add(1) - 1; n < uint64(*seeds); n = next.Add(1) - 1 {
+				for n := next.Add(1) - 1; n < uint64(*seeds) && !over.Load(); n = next.Add(1) - 1 {
 					c := sim.Draw(first + n)
 					r := sim.Run(t, c, logs)
 					all.add(c, r)
@@ -122,7 +121,8 @@ func TestSeeds(t *testing.T) {
 						continue
 					}
 					t.Errorf("seed %d: %s\nagain: go test ./sim -run Seeds -v -seeds 1 -base %d", c.Seed, strings.Join(r.Violations, "\n"), c.Seed)
-					if shown.Add(1) <= 3 {
+					over.Store(*stop)
+					if !*stop && shown.Add(1) <= 3 {
 						show(t, c, r, logs)
 					}
 				}
@@ -133,6 +133,14 @@ func TestSeeds(t *testing.T) {
 	all.print()
 	fmt.Printf("per-core-second=%.0f (of processor time: %s)\n", float64(all.releases)/cpu.Seconds(), cpu.Round(time.Second))
 	fmt.Printf("seeds=%d releases=%d violations=%d per-second=%.0f\n", all.seeds, all.releases, all.violations, float64(all.releases)/took.Seconds())
+}
+
+// draw is the base asked for, or a new one.
+func draw() uint64 {
+	if *base != 0 {
+		return *base
+	}
+	return uint64(time.Now().UnixNano()) % 1e12
 }
 
 func cpuTime() time.Duration {

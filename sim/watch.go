@@ -427,6 +427,9 @@ func (w *watch) mayTakeDown(app, id string, step release.Step) *place {
 		}
 	}
 	serving, excused := 0, 0
+	if !w.foreign[app].IsZero() { // a person may have destroyed some
+		excused = max(0, len(r.before[app])-len(machines))
+	}
 	for _, m := range machines {
 		switch p := (place{app, m.ID}); {
 		case groupOf(m) != group:

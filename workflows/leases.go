@@ -39,6 +39,8 @@ func (r *roller) lease(ctx workflow.Context) error {
 	if len(in.Machines) == 0 {
 		return nil
 	}
+	// An abort, or a worker's death, may hide that some were taken.
+	r.leases.machines = in.Machines
 	err := workflow.ExecuteActivity(leasing(ctx, "keep others out of "+r.in.Plan.Environment), act.TakeLeases, in).Get(ctx, &in.Machines)
 	if err != nil {
 		return err

@@ -67,7 +67,7 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 		r.leases.end()
 	}
 	in := activities.CloseInput{
-		Release: r.in.Release, Machines: r.leases.machines, Releases: r.opened.Releases, Commands: r.commanded(), Status: "failed",
+		Release: r.in.Release, Holder: r.holder(), Machines: r.leases.machines, Releases: r.opened.Releases, Commands: r.commanded(), Status: "failed",
 		Begun: r.unopened, Since: r.status.Started,
 	}
 	switch {

@@ -65,6 +65,7 @@ func (r *roller) observe(ctx workflow.Context) (states []release.State, err erro
 
 // remember records the baseline before the first change.
 func (r *roller) remember(states []release.State) {
+	states = r.in.Plan.Remembered(states)
 	r.states, r.baselines = states, r.in.Plan.Baselines(states)
 	r.status.Environments[0].Targets = targetsOf(r.in.Plan, states)
 }

@@ -1,0 +1,215 @@
+package sim_test
+
+import (
+	"flag"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/microbima/release/internal/overlay"
+)
+
+var (
+	mutantCount = flag.Int("mutants", 2, "how many mutants Mutants tries, drawn by -base; 0: all of them, as -v does")
+	patience    = flag.Int("patience", 2000, "within how many seeds a mutant has to be caught")
+)
+
+// A mutant is this program with one thing wrong in it.
+type mutant struct {
+	name    string
+	changes []overlay.Change
+}
+
+func wrong(name, file, old, new string) mutant {
+	return mutant{name, []overlay.Change{{File: file, Old: old, New: new}}}
+}
+
+// mutants are mistakes that somebody could make. Each breaks a guarantee, and
+// each has to be caught by Seeds.
+var mutants = []mutant{
+	wrong("an update skips the compare-and-set", "activities/apply.go",
+		`		if s.Version != "" && m.InstanceID != s.Version {
+			return release.Machine{}, conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
+		}
+		m, err = a.change(`,
+		`		m, err = a.change(`),
+	wrong("a create is sent again blindly", "activities/apply.go",
+		`	find := func(ctx context.Context) (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) }`,
+		`	find := func(ctx context.Context) (fly.Machine, error) { return fly.Machine{}, fly.ErrNotFound }`),
+	wrong("its own update is not recognised", "activities/apply.go",
+		`	return release.SameConfig(m.Config, want) && release.SameStamps(m.Config, want) &&`,
+		`	return m.State == "nowhere" && release.SameStamps(m.Config, want) &&`),
+	wrong("an update that was not sent counts as done", "activities/apply.go",
+		`	if !isOn(m, s, want) {
+		if s.Version`,
+		`	if s.Exact && !isOn(m, s, want) {
+		if s.Version`),
+	wrong("an answer that was lost is a refusal", "activities/activities.go",
+		`	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound),`,
+		`	case errors.Is(err, fly.ErrUnknownOutcome), errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound),`),
+	wrong("started is good enough", "activities/await.go",
+		`	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && Seen(m).Healthy()`,
+		`	return m.State == "started"`),
+	wrong("a release command is started again", "activities/once.go",
+		`	if (m.State == "stopped" || m.State == "created") && startedAt(m).IsZero() {`,
+		`	if m.State == "stopped" || m.State == "created" {`),
+	wrong("a worker that comes back late stops the command", "activities/once.go",
+		`	if m.ID != "" && aborted(ctx) {`,
+		`	if m.ID != "" {`),
+	wrong("half of the leases are kept when the rest can't be had", "activities/leases.go",
+		`		return nil, errors.Join(classify(err), a.giveBack(ctx, held))`,
+		`		return nil, classify(err)`),
+	wrong("a look that fails counts as healthy", "activities/verify.go",
+		`		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
+		return v`,
+		`		v.Health = release.Healthy
+		return v`),
+	wrong("nobody looks for as long as it bakes", "activities/verify.go",
+		`	during, within := time.Duration(in.For), time.Duration(in.Within)`,
+		`	during, within := time.Duration(0), time.Duration(in.Within)`),
+	wrong("unknown is healthy", "workflows/roller.go",
+		`		if !has(verdicts, release.Unknown) {
+			return nil
+		}`,
+		`		if len(verdicts) >= 0 {
+			return nil
+		}`),
+	wrong("what is there is not verified", "workflows/rollout.go",
+		`	if err := r.verify(ctx); err != nil {
+		return r.orLost(err)
+	}
+	return r.orLost(r.bake(ctx))`,
+		`	return nil`),
+	wrong("a plan that no longer fits is carried out", "workflows/rollout.go",
+		`	if why := in.Plan.Stale(states); why != "" {`,
+		`	if why := in.Plan.Stale(states); why == "never" {`),
+	wrong("an abort ends the way back", "workflows/rollout.go",
+		`	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	if !r.begun {`,
+		`	ctx, done := workflow.WithCancel(ctx)
+	defer done()
+	if !r.begun {`),
+	wrong("nobody looks whether the baseline is back", "workflows/rollout.go",
+		`	for i, wave := range back.Plan.Waves {
+		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	return r.mustBeBack(ctx)`,
+		`	for i, wave := range back.Plan.Waves {
+		failed = append(failed, r.carryOut(ctx, wave, true), r.settle(ctx, back.Plan, i))
+	}
+	return nil`),
+	wrong("an app is forgotten in the rollback", "workflows/roller.go",
+		`		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals:`,
+		`		Environment: r.in.Plan.Environment, Baselines: r.baselines[min(1, len(r.baselines)-1):], Goals:`),
+	wrong("leases stay", "workflows/open.go",
+		`		Release: r.in.Release, Machines: r.leases.machines, Releases:`,
+		`		Release: r.in.Release, Machines: nil, Releases:`),
+	wrong("the machine of a release command stays", "workflows/open.go",
+		`Commands: r.commanded(), Status: "failed",`,
+		`Status: "failed",`),
+	wrong("Fly releases stay running", "workflows/open.go",
+		`Releases: r.opened.Releases, Commands:`,
+		`Releases: nil, Commands:`),
+	wrong("a decision for another plan counts", "workflows/gate.go",
+		`	case r.status.Plan == nil || !r.status.Plan.IsNamed(d.Plan):`,
+		`	case r.status.Plan == nil:`),
+	wrong("one of two approvals is enough", "workflows/gate.go",
+		`len(r.status.Gate.Approved) >= r.status.Gate.Approvals`,
+		`len(r.status.Gate.Approved) > 0`),
+	wrong("the same person counts twice", "workflows/gate.go",
+		`	if why == "" && d.Approve && slices.Contains(r.status.Gate.Approved, d.By) {`,
+		`	if why == "" && d.Approve && slices.Contains(r.status.Gate.Approved, "nobody") {`),
+	wrong("silence is consent", "workflows/gate.go",
+		`		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, env.Gate.Timeout)`,
+		`		return nil`),
+	wrong("a no is not heard", "workflows/gate.go",
+		`		r.rejected = &d
+`,
+		``),
+	wrong("more machines at once than allowed", "release/strategy.go",
+		`Lanes: []Lane{{AtOnce: max(1, atOnce), Steps: steps}}`,
+		`Lanes: []Lane{{AtOnce: max(len(steps), atOnce), Steps: steps}}`),
+	wrong("blue is cordoned before green has traffic", "release/strategy.go",
+		`		settle(wave("uncordon green", show, len(show)), proxySettles),
+		settle(wave("cordon blue", hide, len(hide)), proxySettles),`,
+		`		settle(wave("cordon blue", hide, len(hide)), proxySettles),
+		settle(wave("uncordon green", show, len(show)), proxySettles),`),
+	wrong("blue is destroyed before green is verified", "release/strategy.go",
+		`		lasting(wave("destroy blue", destroy, coldAtOnce)),`,
+		`		wave("destroy blue", destroy, coldAtOnce),`),
+	wrong("needs are ignored", "release/plan.go",
+		`first < len(specs) && specs[first].Level <= level; first++`,
+		`first < len(specs) && specs[first].Level <= level+9; first++`),
+	wrong("a rollback starts what was stopped", "release/restore.go",
+		`		Exact: true, Idle: !want.Running(), Unchecked: !want.Healthy(), Wait: b.Wait,
+	}
+}
+
+func (b Baseline) recreate`,
+		`		Exact: true, Unchecked: !want.Healthy(), Wait: b.Wait,
+	}
+}
+
+func (b Baseline) recreate`),
+	wrong("a rollback leaves cordons", "release/restore.go",
+		`		if have.Cordoned && !want.Cordoned {`,
+		`		if have.Cordoned && !want.Cordoned && want.Name == "" {`),
+	wrong("a rollback keeps what is new", "release/restore.go",
+		`			destroy = append(destroy, Step{Verb: Destroy,`,
+		`			_ = append(destroy, Step{Verb: Destroy,`),
+}
+
+var firstViolation = regexp.MustCompile(`(?m)seed (\d+): (.*)$`)
+
+// The checks of Seeds bite: this program with one thing wrong in it is caught.
+func TestMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds the program once for each mutant")
+	}
+	tried := mutants
+	if !testing.Verbose() && *mutantCount > 0 {
+		from := int(draw() % uint64(len(mutants)))
+		tried = slices.Concat(mutants, mutants)[from : from+*mutantCount]
+	}
+	ran, caught := 0, 0
+	for _, m := range tried {
+		t.Run(m.name, func(t *testing.T) {
+			ran++
+			said := m.run(t)
+			found := firstViolation.FindStringSubmatch(said)
+			if found == nil {
+				t.Fatalf("not caught within %d seeds\n%.2000s", *patience, said)
+			}
+			caught++
+			fmt.Printf("%-56s caught by seed %5s: %.120s\n", m.name, found[1], found[2])
+		})
+	}
+	fmt.Printf("mutants=%d caught=%d\n", ran, caught)
+}
+
+// run builds the mutant's Seeds and returns what that says.
+func (m mutant) run(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	file, err := overlay.Write(dir, "..", m.changes...)
+	if err != nil {
+		t.Errorf("%s: %v", m.name, err)
+		return ""
+	}
+	program := filepath.Join(dir, "mutant.test")
+	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", file, "-o", program, ".").CombinedOutput(); err != nil {
+		t.Errorf("%s does not compile: %v\n%s", m.name, err, out)
+		return ""
+	}
+	// It fails, if all is well: what it says tells why.
+	out, _ := exec.Command(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*patience), "-base", "1", "-stop").CombinedOutput()
+	return strings.ToValidUTF8(string(out), "?")
+}
