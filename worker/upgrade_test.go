@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/internal/overlay"
 	"github.com/microbima/release/release"
 )
@@ -293,6 +294,8 @@ func (u *upgrade) waitsAtItsGate() {
 // changesMachines: some machines of production are changed before the upgrade,
 // the others after it.
 func (u *upgrade) changesMachines() {
+	next := u.next() // built before anything changes
+	u.sim.Inject(flysim.Fault{Route: update, App: flyApp(u.project, "production", "web"), Times: 1, Delay: 2 * time.Second})
 	u.approve(u.run, u.asked(u.run))
 	rollout, steps := release.RolloutID(u.project, "production"), map[int64]bool{}
 	u.follow(rollout, func(e *historypb.HistoryEvent) bool {
@@ -301,7 +304,7 @@ func (u *upgrade) changesMachines() {
 		}
 		return steps[e.GetActivityTaskCompletedEventAttributes().GetScheduledEventId()]
 	})
-	u.employ(u.next())
+	u.employ(next)
 	soFar, err := historyOf(u.ctx, u.c, rollout, "")
 	if err != nil {
 		u.t.Fatal(err)
