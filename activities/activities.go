@@ -113,7 +113,9 @@ func beat(ctx context.Context) (stop func()) { return beatEvery(ctx, 2*time.Seco
 // beatEvery is beat with details, for what is told of an abort less often.
 func beatEvery(ctx context.Context, every time.Duration, details ...any) (stop func()) {
 	done, stopped := make(chan struct{}), make(chan struct{})
-	activity.RecordHeartbeat(ctx, details...)
+	if len(details) > 0 {
+		activity.RecordHeartbeat(ctx, details...)
+	} // else a start says as much as a heartbeat: most activities end before one is due
 	go func() {
 		defer close(stopped)
 		t := time.NewTicker(every)

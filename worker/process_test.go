@@ -26,6 +26,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
 )
 
@@ -33,6 +35,9 @@ import (
 const jobEnv = "RELEASE_TEST_JOB"
 
 func TestMain(m *testing.M) {
+	if image.Apart() {
+		os.Exit(image.Compile(os.Stdin, os.Stdout))
+	}
 	if doc := os.Getenv(jobEnv); doc != "" {
 		if err := do(doc); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -45,7 +50,8 @@ func TestMain(m *testing.M) {
 
 // A job is what a process of its own is told.
 type job struct {
-	Be string // "": a worker
+	Be    string // "": a worker
+	Build string `json:"-"` // the file that it runs; "" is this one
 
 	// Of a worker.
 	Temporal, Namespace, Fly, Logs string
@@ -54,6 +60,9 @@ type job struct {
 	// DieAfter, if set, is the number of the activity whose effect is the last
 	// thing that the process has: its answer is lost with it.
 	DieAfter int64
+	Poll     time.Duration // of machines; 0 is a few milliseconds
+	Registry string        // if set, images go there that are built from real checkouts
+	Gentle   bool          // it finishes what it has in hand
 
 	// Of the others: where they listen, where they keep what they know, and the
 	// port of the database that they use.
@@ -76,7 +85,7 @@ func do(doc string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+	if err := tellSizes(os.Stdin, os.Stdout); err != nil {
 		return err
 	}
 	return end()
@@ -92,15 +101,25 @@ func (j job) work() (end func() error, err error) {
 		return nil, err
 	}
 	a := work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs)
+	a.Poll = max(a.Poll, j.Poll)
+	if j.Registry != "" {
+		inEarnest(a, j.Registry)
+	}
 	builds := 4
 	if j.Kinds {
 		a.Git, a.Go, a.Poll = slowGit{streetOfKinds()}, slowRecipe{}, 200*time.Millisecond
 		builds = 32 // what waits for room would look as if it did not resume
 	}
-	return func() error { return nil }, worker.New(c, a, worker.Options{Builds: builds, OnFatal: func(err error) {
+	w := worker.New(c, a, worker.Options{Builds: builds, OnFatal: func(err error) {
 		fmt.Fprintln(os.Stderr, "the worker can't go on:", err)
 		os.Exit(1)
-	}}).Start()
+	}})
+	return func() error {
+		if j.Gentle {
+			w.Stop()
+		}
+		return nil
+	}, w.Start()
 }
 
 // loud logs errors only.
@@ -147,7 +166,7 @@ func (m *mortalActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 // A hand is a process of its own.
 type hand struct {
 	cmd   *exec.Cmd
-	stdin io.Closer
+	stdin io.WriteCloser
 	said  bytes.Buffer // read it once gone
 	spoke firstWord
 	gone  chan struct{}
@@ -169,14 +188,15 @@ func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand
 	return start(ctx, job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter})
 }
 
-func start(ctx context.Context, j job) (*hand, error) {
+// start starts a process. What it writes goes to listeners, too.
+func start(ctx context.Context, j job, listeners ...io.Writer) (*hand, error) {
 	doc, err := json.Marshal(j)
 	if err != nil {
 		return nil, err
 	}
-	h := &hand{cmd: exec.CommandContext(ctx, os.Args[0]), gone: make(chan struct{}), spoke: firstWord{at: make(chan time.Time, 1)}}
+	h := &hand{cmd: exec.CommandContext(ctx, or(j.Build, os.Args[0])), gone: make(chan struct{}), spoke: firstWord{at: make(chan time.Time, 1)}}
 	h.cmd.Env = append(os.Environ(), jobEnv+"="+string(doc))
-	h.cmd.Stdout, h.cmd.Stderr = &h.spoke, &h.said
+	h.cmd.Stdout, h.cmd.Stderr = io.MultiWriter(append(listeners, &h.spoke)...), &h.said
 	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -251,5 +271,11 @@ func (w *world) namespace(name string) error {
 	if err != nil {
 		return fmt.Errorf("add search attributes to namespace %s: %w", name, err)
 	}
-	return nil
+	for query := release.AttrProject + " = 'any'"; ; time.Sleep(20 * time.Millisecond) { // Temporal notices a moment later
+		_, err = c.CountWorkflow(w.t.Context(), &workflowservice.CountWorkflowExecutionsRequest{Query: query})
+		var unknown *serviceerror.InvalidArgument
+		if !errors.As(err, &unknown) {
+			return err
+		}
+	}
 }

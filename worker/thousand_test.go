@@ -94,9 +94,12 @@ func TestThousandMachines(t *testing.T) {
 }
 
 // peakMemory is the most memory, in bytes, that a process has had.
-func peakMemory(pid int) (int, bool) {
+func peakMemory(pid int) (int, bool) { return memoryOf(pid, "VmHWM") }
+
+// memoryOf is what the kernel says of a process's memory, in bytes.
+func memoryOf(pid int, what string) (int, bool) {
 	doc, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	found := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(doc)
+	found := regexp.MustCompile(what + `:\s+(\d+) kB`).FindSubmatch(doc)
 	if err != nil || found == nil {
 		return 0, false
 	}

@@ -33,12 +33,18 @@ type Options struct {
 // A Worker works on one or both task queues until it is stopped.
 type Worker struct{ queues []worker.Worker }
 
+// waits is how many activities on Fly a worker has at once. Nearly all of them
+// wait: for a machine, for a bake to be over, for another rollout to end, which
+// may take days. If those took every place, the steps that they wait for would
+// have none, and nothing would ever go on.
+const waits = 5000
+
 // New returns a worker that is ready to be started. It is the only place where
 // anything is registered.
 func New(c client.Client, a *activities.Activities, o Options) *Worker {
 	var w Worker
 	if o.Only == "" || o.Only == release.TaskQueue {
-		q := worker.New(c, release.TaskQueue, options(o, 200))
+		q := worker.New(c, release.TaskQueue, options(o, waits))
 		Register(q)
 		q.RegisterActivity(a)
 		w.queues = append(w.queues, q)
@@ -75,6 +81,10 @@ func options(o Options, atOnce int) worker.Options {
 		// After a worker's death, its workflows wait this long for it.
 		StickyScheduleToStartTimeout: time.Second,
 		WorkerStopTimeout:            grace,
+		// As many as there is work for: with the two that are usual, each of many
+		// workflows that begin at once waits for all others.
+		WorkflowTaskPollerBehavior: worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		ActivityTaskPollerBehavior: worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 	}
 }
 

@@ -79,6 +79,9 @@ func (s *server) commit(ctx context.Context, ref string) (release.Revision, bool
 // findAmong looks through the list. None is "".
 func (s *server) findAmong(ctx context.Context, ref, project string) (string, error) {
 	query := fmt.Sprintf("WorkflowType IN ('%s', '%s')", release.ReleaseWorkflow, release.RolloutWorkflow)
+	if ref != "" && strings.Trim(ref, "0123456789abcdef") == "" { // of a revision: found however many releases there are
+		query = fmt.Sprintf("WorkflowType = '%s' AND %s STARTS_WITH '%s'", release.ReleaseWorkflow, release.AttrRevision, ref[:min(len(ref), 12)])
+	}
 	entries, err := s.entries(ctx, query, listLimit)
 	if err != nil {
 		return "", err

@@ -3,10 +3,15 @@ package devserver
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // registerAttributes adds the search attributes that a namespace made by an
@@ -31,6 +36,9 @@ func registerAttributes(ctx context.Context, conn *grpc.ClientConn, namespace st
 		if err != nil {
 			return fmt.Errorf("adding search attributes to namespace %s: %w", namespace, err)
 		}
+		if err := usable(ctx, conn, namespace, missing); err != nil {
+			return fmt.Errorf("waiting for search attributes of namespace %s: %w", namespace, err)
+		}
 		if known, err = attributeTypes(ctx, operator, namespace); err != nil {
 			return err
 		}
@@ -50,4 +58,28 @@ func attributeTypes(ctx context.Context, operator operatorservice.OperatorServic
 		return nil, fmt.Errorf("listing search attributes of namespace %s: %w", namespace, err)
 	}
 	return list.CustomAttributes, nil
+}
+
+// usable waits until workflows can have attributes that were just added: each of
+// Temporal's services notices a while after.
+func usable(ctx context.Context, conn *grpc.ClientConn, namespace string, added map[string]enumspb.IndexedValueType) error {
+	var words []string
+	for name := range added {
+		words = append(words, name+" = 'any'")
+	}
+	request := &workflowservice.CountWorkflowExecutionsRequest{Namespace: namespace, Query: strings.Join(words, " AND ")}
+	for {
+		_, err := workflowservice.NewWorkflowServiceClient(conn).CountWorkflowExecutions(ctx, request)
+		if err != nil && status.Code(err) != codes.InvalidArgument {
+			return err
+		}
+		select { // once more when one service knows them: another may not
+		case <-time.After(refresh + refresh/2):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err == nil {
+			return nil
+		}
+	}
 }

@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -121,6 +122,45 @@ func TestKilledServerLosesNothing(t *testing.T) {
 	var by string
 	if err := c.GetWorkflow(t.Context(), run.GetID(), run.GetRunID()).Get(t.Context(), &by); err != nil || by != "ann" {
 		t.Fatalf("approved by %q, %v; want ann", by, err)
+	}
+}
+
+// A page of a team's releases is there in a moment, however often it is asked
+// for: Temporal limits how often it asks its own database.
+func TestManyWorkflowsAreListedSoon(t *testing.T) {
+	const many, times, most = 500, 4, 2 * time.Second
+	s := start(t, Options{UIOff: true, Attributes: []string{"ReleaseProject", "ReleasePhase"}})
+	c := dial(t, s)
+	var g errgroup.Group
+	g.SetLimit(8)
+	for range many {
+		g.Go(func() error {
+			_, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
+				TaskQueue: queue, TypedSearchAttributes: temporal.NewSearchAttributes(
+					temporal.NewSearchAttributeKeyKeyword("ReleaseProject").ValueSet("shop"),
+					temporal.NewSearchAttributeKeyKeyword("ReleasePhase").ValueSet("awaiting approval"),
+				),
+			}, await)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	list := func() int {
+		page, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: "ReleaseProject = 'shop'", PageSize: many})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(page.Executions)
+	}
+	eventually(t, "all are listed", func() bool { return list() == many })
+	begin := time.Now()
+	for range times {
+		list()
+	}
+	if took := time.Since(begin); took > most {
+		t.Errorf("to list %d workflows %d times took %s", many, times, took)
 	}
 }
 
