@@ -42,7 +42,7 @@ var arrows = map[string][]string{
 	"workflows":           {"release", "activities", "internal/view", sdk, sdkTypes},
 	"activities":          {"release", "fly", "config", "image", "git", sdk, sdkTypes, parallel},
 	"worker":              {"release", "workflows", "activities", sdk, sdkTypes},
-	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", sdk, sdkTypes}, // tests only, of all that
+	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
 	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest},
 	"git":                 {"release", flock, nearest, parallel},
 	"image":               {"release", ggcr, "github.com/google/ko", parallel},
@@ -68,7 +68,7 @@ var onlyFor = map[string][]string{
 	webUI:                {"internal/devserver"},
 	"internal/devserver": {"cmd/release"},
 	"image/buildkit":     {"cmd/release"},
-	"fly/flysim":         {"cmd/release", "fly/flysim/laptop"},
+	"fly/flysim":         {"cmd/release", "fly/flysim/laptop", "sim"},
 	"fly/flysim/laptop":  {"cmd/release"},
 }
 

@@ -200,7 +200,7 @@ func (c *crowd) choice(id string, held release.Held) release.Choice {
 	case n <= 20 && offered(release.Retry):
 		return release.Retry
 	}
-	if !slices.ContainsFunc(c.w.Troubles, func(t Trouble) bool { return t.kind().lasts }) {
+	if !c.w.lasting() {
 		c.w.violate("%s is still held after %d answers: %s", id, c.tries[id], held.Why)
 	}
 	return release.Abandon

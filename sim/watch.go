@@ -659,7 +659,7 @@ func (w *watch) mustEqual(r *rolloutRun, report release.Report, app string, was,
 	if was.Cordoned != is.Cordoned {
 		said("the cordon", was.Cordoned, is.Cordoned)
 	}
-	if runs(was) != runs(is) && !is.UpdatedAt.After(time.Now().Add(-30*time.Second)) {
+	if runs(was) != runs(is) && was.InstanceID != is.InstanceID && !w.w.lasting() {
 		said("the state", was.State, is.State)
 	}
 }
@@ -830,6 +830,11 @@ func (w *world) mustBeClean() {
 
 func (w *world) hasTrouble(kind string) bool {
 	return slices.ContainsFunc(w.Troubles, func(t Trouble) bool { return t.Kind == kind })
+}
+
+// lasting says whether some machines may be ill for long, and end by themselves.
+func (w *world) lasting() bool {
+	return slices.ContainsFunc(w.Troubles, func(t Trouble) bool { return t.kind().lasts })
 }
 
 // settled: what releases took down is back, or never will be.
