@@ -13,9 +13,9 @@ import (
 // large.
 func Draw(seed uint64) Case {
 	r := rand.New(rand.NewPCG(seed, 0x5eed))
-	c := Case{Seed: seed, Poll: between(r, time.Second, 4*time.Second), Limits: chance(r, 10)}
+	c := Case{Seed: seed, Poll: between(r, 2*time.Second, 8*time.Second), Limits: chance(r, 10)}
 	c.Environments = environments(r)
-	for i := range weighted(r, []int{45, 29, 13, 6, 4, 3}) + 1 {
+	for i := range weighted(r, []int{56, 25, 10, 4, 3, 2}) + 1 {
 		c.Apps = append(c.Apps, app(r, i, c.Apps))
 	}
 	c.Releases = []Order{order(r, c, "v2")}
@@ -58,7 +58,7 @@ func weighted(r *rand.Rand, weights []int) int {
 
 func environments(r *rand.Rand) []Environment {
 	all := []Environment{{Name: "production"}}
-	if chance(r, 30) {
+	if chance(r, 25) {
 		all = []Environment{{Name: "staging"}, {Name: "production"}}
 	}
 	for i := range all {
@@ -114,7 +114,7 @@ func app(r *rand.Rand, i int, before []App) App {
 
 // fleet is how many machines a group has: 1 to 40.
 func fleet(r *rand.Rand) int {
-	switch weighted(r, []int{360, 380, 150, 90, 17, 3}) {
+	switch weighted(r, []int{420, 370, 125, 68, 14, 3}) {
 	case 0:
 		return 1
 	case 1:

@@ -36,6 +36,7 @@ type watch struct {
 	foreign map[string]time.Time
 	leases  map[string]bool // nonces of strangers
 	theirs  map[string]bool // versions that strangers made
+	groups  map[string]string
 	helds   int
 	admits  bool // a report said that something could not be done, or known
 }
@@ -54,7 +55,7 @@ type rolloutRun struct {
 	err                  error
 	unfit                string    // why its plan did not fit when it began
 	changed              time.Time // when it last gave a machine another config
-	verified             bool      // all was found well once
+	verified             time.Time // all was found well then
 }
 
 func (r *rolloutRun) result(value any) error {
@@ -69,7 +70,7 @@ func (r *rolloutRun) result(value any) error {
 }
 
 func newWatch(w *world) *watch {
-	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}}
+	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}}
 }
 
 // observed tells the world what workflows do.
@@ -204,10 +205,19 @@ func (w *watch) machines(app string) []fly.Machine {
 }
 
 func isCommand(m fly.Machine) bool {
-	return strings.HasPrefix(m.Metadata()["fly_process_group"], "fly_app_")
+	return bytes.Contains(configOf(m), []byte("fly_app_")) && strings.HasPrefix(m.Metadata()["fly_process_group"], "fly_app_")
 }
 
-func groupOf(m fly.Machine) string { return cmp.Or(m.Metadata()["fly_process_group"], "app") }
+// groupOf is the process group of m. The same few configs are asked for again
+// and again.
+func (w *watch) groupOf(m fly.Machine) string {
+	group, ok := w.groups[string(configOf(m))]
+	if !ok {
+		group = cmp.Or(m.Metadata()["fly_process_group"], "app")
+		w.groups[string(configOf(m))] = group
+	}
+	return group
+}
 
 func (w *watch) begins(a *attempt) {
 	w.mu.Lock()
@@ -221,8 +231,9 @@ func (w *watch) ends(a *attempt, _ any, err error) {
 	in, isStep := a.step()
 	back := err != nil || in.Step.Unchecked
 	if isStep && !back {
+		others := w.isForeign(in.Step.FlyApp) // a person may have cordoned it
 		back = slices.ContainsFunc(w.machines(in.Step.FlyApp), func(m fly.Machine) bool {
-			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && serves(m)
+			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && (serves(m) || others && healthy(m))
 		})
 	}
 	w.mu.Lock()
@@ -230,7 +241,7 @@ func (w *watch) ends(a *attempt, _ any, err error) {
 	delete(w.flying, a)
 	if a.name == "Verify" && err == nil {
 		for _, r := range w.open {
-			r.verified = true
+			r.verified = time.Now()
 		}
 	}
 	if isStep && back {
@@ -340,7 +351,7 @@ func (w *watch) conflict(r *rolloutRun, app, id string, step release.Step) strin
 func (w *watch) mayBeDestroyed(r *rolloutRun, app, id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !r.verified && r.req.Plan.Revision != "" && slices.ContainsFunc(r.before[app], func(m fly.Machine) bool { return m.ID == id }) {
+	if r.verified.IsZero() && r.req.Plan.Revision != "" && slices.ContainsFunc(r.before[app], func(m fly.Machine) bool { return m.ID == id }) {
 		w.w.violate("machine %s of %s is destroyed before the new is verified", id, app)
 	}
 }
@@ -407,16 +418,16 @@ func (w *watch) mayTakeDown(app, id string, step release.Step) *place {
 	if i < 0 || !serves(machines[i]) || step.Exact && justCame(machines[i]) {
 		return nil // when the way back was planned, it did not serve
 	}
-	group := groupOf(machines[i])
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	group := w.groupOf(machines[i])
 	r := w.open[env.Name]
 	if r == nil || r.req.Plan.Revision == "" && step.Verb != release.Update {
 		return nil // or a person's rollback, to what may have had fewer machines
 	}
 	served, running := 0, 0
 	for _, m := range r.before[app] {
-		if groupOf(m) != group {
+		if w.groupOf(m) != group {
 			continue
 		}
 		if serves(m) {
@@ -432,7 +443,7 @@ func (w *watch) mayTakeDown(app, id string, step release.Step) *place {
 	}
 	for _, m := range machines {
 		switch p := (place{app, m.ID}); {
-		case groupOf(m) != group:
+		case w.groupOf(m) != group:
 		case serves(m):
 			serving++
 			delete(w.down, p)
@@ -444,7 +455,7 @@ func (w *watch) mayTakeDown(app, id string, step release.Step) *place {
 	if a.Strategy == release.Immediate && !step.Exact {
 		allowed = math.MaxInt
 	}
-	if down := served - (serving - 1) - excused; down > allowed {
+	if down := served - (serving - 1) - excused; down > allowed && !slices.ContainsFunc(w.runs, func(r *rolloutRun) bool { return r.leftIn(env.Name) }) {
 		w.w.violate("%s takes down %d of the %d machines of group %s that served; %d are allowed", step, down, served, group, allowed)
 	}
 	return &place{app, id}
@@ -547,9 +558,8 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 		}
 		a, env, _ := w.w.app(app)
 		now := w.machines(app)
-		count := map[string]int{}
+		count := w.perGroup(now, before)
 		for _, m := range now {
-			count[groupOf(m)]++
 			if m.ImageRef.Digest != a.digest(version) {
 				w.w.violate("%s was promoted to %s, and machine %s runs %s", app, version, m.ID, m.ImageRef.Digest)
 			}
@@ -557,9 +567,6 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 				w.w.violate("%s was promoted to %s, and machine %s has the config of %q", app, version, m.ID, got)
 			}
 			w.mustBeWell(r, app, m)
-		}
-		for _, m := range before {
-			count[groupOf(m)]--
 		}
 		for _, g := range a.Groups {
 			if n := count[g.Name]; n != 0 && !env.Empty && !w.left(r.environment) {
@@ -569,14 +576,30 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 	}
 }
 
+// perGroup is how many machines more than before each group has now.
+func (w *watch) perGroup(now, before []fly.Machine) map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	count := map[string]int{}
+	for _, m := range now {
+		count[w.groupOf(m)]++
+	}
+	for _, m := range before {
+		count[w.groupOf(m)]--
+	}
+	return count
+}
+
 // left says whether a person has left that environment between two states: it
 // may have machines of both.
 func (w *watch) left(environment string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.ContainsFunc(w.runs, func(r *rolloutRun) bool {
-		return r.environment == environment && !r.ended.IsZero() && (r.err != nil || r.report != nil && r.report.Outcome == release.Kept)
-	})
+	return slices.ContainsFunc(w.runs, func(r *rolloutRun) bool { return r.leftIn(environment) })
+}
+
+func (r *rolloutRun) leftIn(environment string) bool {
+	return r.environment == environment && !r.ended.IsZero() && (r.err != nil || r.report != nil && r.report.Outcome == release.Kept)
 }
 
 // mustBeWell: a machine of something promoted is as well as it was, unless that
@@ -584,7 +607,7 @@ func (w *watch) left(environment string) bool {
 func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 	before := r.before[app]
 	i := slices.IndexFunc(before, func(b fly.Machine) bool { return b.ID == m.ID })
-	just := time.Now().Add(-5*time.Second - 6*time.Duration(w.w.Poll))
+	just := r.verified.Add(-5*time.Second - 6*time.Duration(w.w.Poll))
 	recent := m.UpdatedAt.After(just) || slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.UpdatedAt.After(just) })
 	switch {
 	case m.HostStatus == "unreachable":

@@ -36,7 +36,7 @@ func (s *Sim) check(m *machine) {
 	m.checking = cancel
 	life, proc := m.life, m.proc
 	if m.Behaves.SourAfter > 0 {
-		s.after(m, m.Behaves.SourAfter, func() { m.Behaves.NeverHealthy = true })
+		s.after(m, m.Behaves.SourAfter, func() { m.Behaves.NeverHealthy = m.Behaves.SourAfter > 0 })
 	}
 	for _, k := range specs {
 		s.spawn(func() { s.checkLoop(ctx, m, life, proc, k) })
@@ -70,7 +70,11 @@ func (s *Sim) pretend(m *machine, specs []checkSpec) {
 		set("passing", "200 OK")
 	})
 	if b.SourAfter > 0 {
-		s.after(m, b.SourAfter, func() { set("critical", bad) })
+		s.after(m, b.SourAfter, func() {
+			if m.Behaves.SourAfter > 0 { // nobody has healed it
+				set("critical", bad)
+			}
+		})
 	}
 }
 

@@ -60,7 +60,11 @@ func (s *Sim) runs(m *machine) {
 	case m.Behaves.RunsFor > 0:
 		takes = m.Behaves.RunsFor
 	}
+	crash := m.Behaves.CrashExit
 	s.after(m, takes, func() {
+		if crash != nil && m.Behaves.CrashExit == nil {
+			return // it was healed
+		}
 		s.halt(m, 0, "SIGKILL", time.Second, func(int) { s.exited(m, code) })
 	})
 }

@@ -137,11 +137,16 @@ func (s *Sim) Sour(appName, id, output string) {
 	})
 }
 
-// Heal ends what is wrong with a machine, whichever fault it has: its checks
-// pass from now on.
+// Heal ends what is wrong with a machine, whichever fault it has, and what would
+// be later: it starts, its process does not end, its checks pass from now on.
 func (s *Sim) Heal(appName, id string) {
 	s.onMachine(appName, id, func(m *machine) {
+		ill := m.Behaves
 		m.Behaves, m.Odd = Behaviour{}, true
+		if ill.NeverStarts && transient(m.View.State) {
+			s.launch(m, m.View.State)
+			return
+		}
 		for _, k := range m.config().checks() {
 			s.result(m, k.name, "passing", "200 OK")
 		}
@@ -255,4 +260,9 @@ func encode(v any) []byte {
 		panic(err) // only our own types come here, and those marshal
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// transient says whether a machine in that state is on its way to run.
+func transient(state string) bool {
+	return slices.Contains([]string{"creating", "starting", "restarting", "replacing", "updating"}, state)
 }
