@@ -548,6 +548,9 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 	if baked := time.Since(r.changed); baked < time.Duration(r.req.Bake) && !r.changed.IsZero() {
 		w.w.violate("%s was promoted %s after its last change; it was to bake for %s", r.id, baked, r.req.Bake)
 	}
+	if r.keepsOld() {
+		return
+	}
 	if r.req.Plan.Revision == "" {
 		return // a rollback: the baseline that it leads to is what afterwards compares
 	}
@@ -599,7 +602,12 @@ func (w *watch) left(environment string) bool {
 }
 
 func (r *rolloutRun) leftIn(environment string) bool {
-	return r.environment == environment && !r.ended.IsZero() && (r.err != nil || r.report != nil && r.report.Outcome == release.Kept)
+	return r.environment == environment && !r.ended.IsZero() && (r.err != nil || r.report != nil && (r.report.Outcome == release.Kept || r.keepsOld()))
+}
+
+// keepsOld says whether a person let the old stay beside the new.
+func (r *rolloutRun) keepsOld() bool {
+	return r.report != nil && strings.Contains(strings.Join(r.report.Notes, "\n"), "what is left of the old stays")
 }
 
 // mustBeWell: a machine of something promoted is as well as it was, unless that
@@ -643,7 +651,7 @@ func configOf(m fly.Machine) json.RawMessage {
 // mustBeAsBefore: every machine is exactly what it was when the rollout began.
 func (w *watch) mustBeAsBefore(r *rolloutRun, report release.Report) {
 	for app, before := range r.before {
-		if w.isForeign(app) {
+		if w.isForeign(app) || w.w.hasTrouble("stale list") { // it had no way to know
 			continue
 		}
 		now := w.machines(app)
@@ -814,6 +822,7 @@ func (w *world) endedAfterwards(id string, o Order, report *release.Report, err 
 	}
 	foreign := false
 	for _, e := range w.Environments {
+		foreign = foreign || w.watch.left(e.Name)
 		for _, a := range w.Apps {
 			foreign = foreign || w.watch.isForeign(flyApp(e.Name, a.Name))
 		}
