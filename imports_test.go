@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"activities":          {"release", "fly", "config", "image", "git", sdk, sdkTypes, parallel},
 	"worker":              {"release", "workflows", "activities", sdk, sdkTypes},
 	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
+	"sim/proof":           {},                                                                                                                          // runs commands
 	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest},
 	"git":                 {"release", flock, nearest, parallel},
 	"image":               {"release", ggcr, "github.com/google/ko", parallel},

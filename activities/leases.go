@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"golang.org/x/sync/errgroup"
 
@@ -142,8 +144,22 @@ func (l *lastKept) MarshalJSON() ([]byte, error) { return json.Marshal(l.unix.Lo
 // KeepLeases refreshes the leases until it is canceled. It ends with
 // KindConflict when one is lost: taken away by somebody, or, after it had run
 // out while no worker was up, taken by somebody else. Leases that ran out and
-// that nobody else took are taken again.
+// that nobody else took are taken again: and given back, if the rollout had come
+// to its end meanwhile.
 func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
+	given := map[string]string{} // nonces, by machine
+	for _, m := range in.Machines {
+		given[m.Machine] = m.Nonce
+	}
+	defer func() {
+		if !aborted(ctx) && !a.isOver(ctx) {
+			return
+		}
+		taken := slices.DeleteFunc(slices.Clone(in.Machines), func(m Leased) bool { return given[m.Machine] == m.Nonce })
+		if lost := a.giveBack(ctx, in.Holder, taken); lost != nil {
+			activity.GetLogger(ctx).Warn("leases not given back", "error", lost)
+		}
+	}()
 	last := new(lastKept)
 	last.unix.Store(activity.GetInfo(ctx).ScheduledTime.Unix())
 	if unix := int64(0); activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &unix) == nil {
@@ -169,6 +185,19 @@ func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
 			return err
 		}
 	}
+}
+
+// isOver says whether ctx ended because Temporal knows nothing of this attempt any
+// more, and its workflow has ended. Else another attempt goes on.
+func (a *Activities) isOver(ctx context.Context) bool {
+	if unknown := new(serviceerror.NotFound); !errors.As(context.Cause(ctx), &unknown) {
+		return false
+	}
+	run := activity.GetInfo(ctx).WorkflowExecution
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	d, err := a.temporal(ctx).DescribeWorkflow(ctx, run.ID, run.RunID)
+	return err == nil && d.WorkflowExecutionMetadata.WorkflowCloseTime != nil
 }
 
 // refresh makes every lease last longer, and returns those that are still

@@ -233,7 +233,7 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 	var g errgroup.Group
 	g.SetLimit(8)
 	for _, app := range in.Commands {
-		g.Go(func() error { return a.removeCommands(ctx, app, in.Release) })
+		g.Go(func() error { return a.removeCommands(ctx, app, in) })
 	}
 	for _, r := range in.Releases {
 		g.Go(func() error { return a.Fly.UpdateRelease(ctx, r.ID, in.Status, excerpt(in.Error, 2000)) })
@@ -261,20 +261,34 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 	return classify(ctx, g.Wait())
 }
 
-// removeCommands destroys the machines on which a release ran commands.
-func (a *Activities) removeCommands(ctx context.Context, app, by string) error {
-	machines, err := a.Fly.Machines(ctx, app)
-	if err != nil {
-		return err
+// removeCommands destroys the machines on which a release ran commands. After a
+// failure it looks for a while before it believes that there are none: one may
+// just have been made.
+func (a *Activities) removeCommands(ctx context.Context, app string, in CloseInput) error {
+	looks := 1
+	if in.Status != "complete" {
+		looks = 4
 	}
-	for _, m := range machines {
-		meta := m.Metadata()
-		group := meta["fly_process_group"]
-		if meta[release.MetaRelease] != by || group != release.ReleaseCommandGroup && group != release.MachineCheckGroup {
-			continue
-		}
-		if err := a.Fly.Destroy(ctx, app, m.ID, ""); err != nil && !errors.Is(err, fly.ErrNotFound) {
+	for found := false; looks > 0 && !found; {
+		machines, err := a.Fly.Machines(ctx, app)
+		if err != nil {
 			return err
+		}
+		for _, m := range machines {
+			meta := m.Metadata()
+			group := meta["fly_process_group"]
+			if meta[release.MetaRelease] != in.Release || group != release.ReleaseCommandGroup && group != release.MachineCheckGroup {
+				continue
+			}
+			found = true
+			if err := a.Fly.Destroy(ctx, app, m.ID, ""); err != nil && !errors.Is(err, fly.ErrNotFound) {
+				return err
+			}
+		}
+		if looks--; looks > 0 && !found {
+			if err := pause(ctx, a.poll()); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

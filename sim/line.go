@@ -107,7 +107,16 @@ func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
 	if at.isDead() {
 		return nil, errDead
 	}
+	if app, isList := listOf(req); isList && resp.StatusCode == http.StatusOK {
+		l.watch.looks(app, at)
+	}
 	return resp, nil
+}
+
+// listOf is the app whose machines a request asks for, if it is one.
+func listOf(req *http.Request) (app string, isList bool) {
+	app, isList = strings.CutSuffix(strings.TrimPrefix(req.URL.Path, "/v1/apps/"), "/machines")
+	return app, isList && req.Method == http.MethodGet
 }
 
 func (l *line) outage(req *http.Request) (outage, bool) {
@@ -141,8 +150,8 @@ func (l *line) repeat(app string, times int) {
 
 // staled is resp, or an older answer to the same question.
 func (l *line) staled(req *http.Request, resp *http.Response) (*http.Response, error) {
-	app, isList := strings.CutSuffix(strings.TrimPrefix(req.URL.Path, "/v1/apps/"), "/machines")
-	if req.Method != http.MethodGet || !isList || resp.StatusCode != http.StatusOK {
+	app, isList := listOf(req)
+	if !isList || resp.StatusCode != http.StatusOK {
 		return resp, nil
 	}
 	l.mu.Lock()

@@ -54,15 +54,22 @@ var mutants = []mutant{
 	wrong("started is good enough", "activities/await.go",
 		`	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && Seen(m).Healthy()`,
 		`	return m.State == "started"`),
-	wrong("a release command is started again", "activities/once.go",
-		`	if (m.State == "stopped" || m.State == "created") && startedAt(m).IsZero() {`,
-		`	if m.State == "stopped" || m.State == "created" {`),
+	wrong("each attempt runs the release command", "activities/once.go",
+		`	if in.Again > 0 {`,
+		`	if attempt := activity.GetInfo(ctx).Attempt; attempt > 1 {
+		c.name = fmt.Sprintf("%s-%d", c.name, attempt)
+	}
+	if in.Again > 0 {`),
 	wrong("a worker that comes back late stops the command", "activities/once.go",
 		`	if m.ID != "" && aborted(ctx) {`,
 		`	if m.ID != "" {`),
-	wrong("half of the leases are kept when the rest can't be had", "activities/leases.go",
-		`		return nil, errors.Join(classify(err), a.giveBack(ctx, held))`,
-		`		return nil, classify(err)`),
+	wrong("the lease of somebody else is taken over", "activities/leases.go",
+		`	case held.Description == holder:
+		return a.Fly.Lease(ctx, m.FlyApp, m.Machine, held.Nonce, ttl)
+	}`,
+		`	default:
+		return a.Fly.Lease(ctx, m.FlyApp, m.Machine, held.Nonce, ttl)
+	}`),
 	wrong("a look that fails counts as healthy", "activities/verify.go",
 		`		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
 		return v`,
@@ -110,8 +117,8 @@ var mutants = []mutant{
 		`		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals:`,
 		`		Environment: r.in.Plan.Environment, Baselines: r.baselines[min(1, len(r.baselines)-1):], Goals:`),
 	wrong("leases stay", "workflows/open.go",
-		`		Release: r.in.Release, Machines: r.leases.machines, Releases:`,
-		`		Release: r.in.Release, Machines: nil, Releases:`),
+		`Holder: r.holder(), Machines: r.leases.machines, Releases:`,
+		`Holder: r.holder(), Machines: nil, Releases:`),
 	wrong("the machine of a release command stays", "workflows/open.go",
 		`Commands: r.commanded(), Status: "failed",`,
 		`Status: "failed",`),

@@ -218,7 +218,7 @@ var kinds = []kind{
 			if r.IntN(2) == 0 {
 				t.App = ""
 			}
-			t.For = between(r, 5*time.Second, pick(r, []time.Duration{time.Minute, 10 * time.Minute, 65 * time.Minute}))
+			t.For = between(r, 5*time.Second, pick(r, []time.Duration{time.Minute, 10 * time.Minute, 65 * time.Minute, 150 * time.Minute}))
 			t.Status = pick(r, []int{0, 500, 503, 408})
 		},
 		begin: func(w *world, t Trouble) {
@@ -245,7 +245,7 @@ var kinds = []kind{
 	{name: "host unreachable", weight: 4, lasts: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
 			sometime(r, c, t)
-			t.For = between(r, time.Second, pick(r, []time.Duration{20 * time.Second, 5 * time.Minute, 2 * time.Hour}))
+			t.For = between(r, time.Second, pick(r, []time.Duration{20 * time.Second, 5 * time.Minute, 3 * time.Hour}))
 		},
 		begin: func(w *world, t Trouble) {
 			w.at(t, func() {

@@ -37,6 +37,7 @@ type watch struct {
 	leases  map[string]bool // nonces of strangers
 	theirs  map[string]bool // versions that strangers made
 	groups  map[string]string
+	looked  map[string]time.Time // when Verify last read an app's machines
 	helds   int
 	admits  bool // a report said that something could not be done, or known
 }
@@ -70,7 +71,7 @@ func (r *rolloutRun) result(value any) error {
 }
 
 func newWatch(w *world) *watch {
-	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}}
+	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}}
 }
 
 // observed tells the world what workflows do.
@@ -282,13 +283,16 @@ func (w *watch) asks(req *http.Request, at *attempt) (s seen) {
 	if len(parts) > 3 {
 		verb = parts[3]
 	}
-	if in.Step.Verb == release.Run && verb == "start" {
-		w.mustNotHaveRun(app, id)
+	if nonce := req.Header.Get("fly-machine-lease-nonce"); nonce != "" && w.isTheirs(nonce) {
+		w.w.violate("%s goes by the lease of somebody else", in.Step)
 	}
 	if verb == "lease" || verb == "uncordon" || verb == "start" || verb == "wait" {
 		return s
 	}
 	s.run = w.mustBePlanned(app, in, at)
+	if id == "" && in.Step.Verb == release.Run && s.run != nil {
+		w.mustBeTheFirst(app, s.run)
+	}
 	if id == "" || in.Step.Verb == release.Run {
 		s.configs = id == "" && in.Step.Verb == release.Create
 		return s
@@ -321,13 +325,32 @@ func (w *watch) answered(s seen, status int) {
 	}
 }
 
-// mustNotHaveRun: a release command runs once.
-func (w *watch) mustNotHaveRun(app, id string) {
+// mustBeTheFirst: a release command runs once.
+func (w *watch) mustBeTheFirst(app string, r *rolloutRun) {
+	if w.w.crowd.tries[r.id] > 0 {
+		return // a person said to try again
+	}
 	for _, m := range w.w.fly.Machines(app) {
-		if m.ID == id && slices.ContainsFunc(m.Events, func(e fly.Event) bool { return e.Type == "start" }) && m.State != "started" {
-			w.w.violate("the release command of %s (machine %s) is started again", app, id)
+		if isCommand(m) && m.CreatedAt.After(r.begun) && m.Metadata()[release.MetaRelease] == r.req.Release {
+			w.w.violate("the release command of %s gets a second machine; it has %s (%s)", app, m.ID, m.Name)
 		}
 	}
+}
+
+func (w *watch) isTheirs(nonce string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.leases[nonce]
+}
+
+// looks hears of a list that an activity has read.
+func (w *watch) looks(app string, at *attempt) {
+	if at == nil || at.name != "Verify" {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.looked[app] = time.Now()
 }
 
 // conflict says what is overwritten that somebody else has made since the plan
@@ -447,7 +470,7 @@ func (w *watch) mayTakeDown(app, id string, step release.Step) *place {
 		case serves(m):
 			serving++
 			delete(w.down, p)
-		case !w.down[p] && !w.down[place{app, m.Name}]:
+		case !w.down[p] && slices.ContainsFunc(r.before[app], func(b fly.Machine) bool { return b.ID == m.ID }):
 			excused++
 		}
 	}
@@ -556,6 +579,9 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 	}
 	version := versionOf(r.req.Revision.Commit)
 	for app, before := range r.before {
+		if looked := w.lookedAt(app); looked.Before(r.changed) && len(before) > 0 {
+			w.w.violate("%s was promoted, and nobody has read its machines since the last change, %s before", app, time.Since(r.changed))
+		}
 		if w.isForeign(app) {
 			continue
 		}
@@ -577,6 +603,12 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 			}
 		}
 	}
+}
+
+func (w *watch) lookedAt(app string) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.looked[app]
 }
 
 // perGroup is how many machines more than before each group has now.
@@ -754,6 +786,10 @@ func (w *watch) held(id string, h release.Held) {
 	w.mu.Unlock()
 	if h.Why == "" || len(h.Choices) == 0 {
 		w.w.violate("%s is held without a reason: %+v", id, h)
+	}
+	all := func(t Trouble) bool { return !t.kind().passes }
+	if strings.HasPrefix(h.Why, "the baseline could not be brought back") && !slices.ContainsFunc(w.w.Troubles, all) {
+		w.w.violate("%s is held, and there is no trouble that would keep the baseline from coming back: %s", id, h.Why)
 	}
 }
 

@@ -52,7 +52,7 @@ func newWorld(c Case, logs string) *world {
 	w.fly = &flysim.Sim{
 		Latency: flysim.Latency{
 			Change: 200 * time.Millisecond, Boot: 2 * time.Second, Check: time.Second, Stop: time.Second,
-			Destroy: 300 * time.Millisecond, Command: 5 * time.Second,
+			Destroy: 300 * time.Millisecond, Command: 15 * time.Second,
 		},
 		Limits: c.Limits,
 	}
