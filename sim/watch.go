@@ -445,8 +445,8 @@ func (w *watch) mayTakeDown(app, id string, step release.Step) *place {
 	defer w.mu.Unlock()
 	group := w.groupOf(machines[i])
 	r := w.open[env.Name]
-	if r == nil || r.req.Plan.Revision == "" && step.Verb != release.Update {
-		return nil // or a person's rollback, to what may have had fewer machines
+	if r == nil || r.req.Plan.Revision == "" && step.Verb != release.Update || w.w.hasTrouble("stale list") {
+		return nil // or what runs was read from an old list, or a person's rollback, to what may have had fewer machines
 	}
 	served, running := 0, 0
 	for _, m := range r.before[app] {
@@ -470,8 +470,8 @@ func (w *watch) mayTakeDown(app, id string, step release.Step) *place {
 		case serves(m):
 			serving++
 			delete(w.down, p)
-		case !w.down[p] && slices.ContainsFunc(r.before[app], func(b fly.Machine) bool { return b.ID == m.ID }):
-			excused++
+		case !w.down[p] && (!m.Cordoned || slices.ContainsFunc(r.before[app], func(b fly.Machine) bool { return b.ID == m.ID })):
+			excused++ // also green that was well, and has traffic
 		}
 	}
 	allowed := a.allowed(running)

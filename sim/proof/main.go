@@ -1,10 +1,10 @@
 // Command proof writes PROOF.md from real runs: it carries out what each section
 // says, at full size, and puts down what that printed. It needs git and, for
 // PostgreSQL, Debian's package of it; it takes the better part of an hour on two
-// cores.
+// cores. What failed says so in the page, and is the command's exit code.
 //
 //	go run ./sim/proof              # writes PROOF.md
-//	go run ./sim/proof -only kills  # runs one section, and prints it
+//	go run ./sim/proof -only kills  # runs one section again, and puts it in its place
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	only := flag.String("only", "", "the section to run; PROOF.md is not written then")
+	only := flag.String("only", "", "the one section to run: the others stay as they are in PROOF.md")
 	base := flag.Uint64("base", uint64(time.Now().Unix()), "the first seed, and the seed of the kills")
 	flag.Parse()
 	if err := write(*only, *base); err != nil {
@@ -100,48 +100,81 @@ options) stays in its checkout.`,
 	}
 }
 
-// write runs the sections and writes PROOF.md, or prints the one asked for.
-func write(only string, base uint64) error {
-	var page, failed bytes.Buffer
-	revision, err := exec.Command("git", "rev-parse", "--short=12", "HEAD").Output()
-	if err != nil {
-		return fmt.Errorf("which revision is this? %w", err)
-	}
-	fmt.Fprintf(&page, `# Proof
+const preface = `# Proof
 
 Nothing is lost, whatever dies: what that claim rests on. This page was written by a command, from the
-runs that it tells of:
+runs that it tells of; each section says how to run it alone. Figures of time are those of that machine
+on that day.
 
     go run ./sim/proof
+`
 
-on %s, of revision %s, with %s on %d cores of %s/%s. Each section says how to run it alone. The machine
-was not otherwise idle all the time: figures of time are those of that day.
-`, time.Now().UTC().Format("2 January 2006"), strings.TrimSpace(string(revision)), runtime.Version(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
-	known := false
+// write runs the sections, or one, and writes PROOF.md after each.
+func write(only string, base uint64) error {
+	page, err := os.ReadFile("PROOF.md")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	written := map[string]string{} // sections that are there already, by title
+	for i, part := range strings.Split(string(page), "\n## ") {
+		if title, _, ok := strings.Cut(part, "\n"); ok && i > 0 {
+			written[title] = "\n## " + strings.TrimRight(part, "\n") + "\n"
+		}
+	}
+	known, failed := false, []string{}
 	for _, s := range sections(base) {
 		if only != "" && s.name != only {
 			continue
 		}
 		known = true
-		fmt.Fprintf(&page, "\n## %s\n\n%s\n", s.title, s.text)
-		for _, c := range s.commands {
-			said, err := c.run()
-			fmt.Fprintf(&page, "\n    %s\n\n```\n%s\n```\n", c.line, strings.TrimRight(said, "\n"))
-			if err != nil {
-				fmt.Fprintf(&failed, "%s: %v\n", c.line, err)
-			}
+		text, err := s.run()
+		if err != nil {
+			failed = append(failed, fmt.Sprintf("%s: %v", s.name, err))
+		}
+		written[s.title] = text
+		if err := assemble(written, base); err != nil {
+			return err
 		}
 	}
-	switch {
-	case !known:
+	if !known {
 		return fmt.Errorf("there is no section %q", only)
-	case failed.Len() > 0:
-		return errors.New("PROOF.md is not written, for this failed:\n" + failed.String())
-	case only != "":
-		_, err := os.Stdout.Write(page.Bytes())
-		return err
 	}
-	return os.WriteFile("PROOF.md", page.Bytes(), 0o644)
+	if len(failed) > 0 {
+		return errors.New("not all is well; mend it, and run what failed again with -only:\n" + strings.Join(failed, "\n"))
+	}
+	return nil
+}
+
+// assemble writes the page of what was written so far.
+func assemble(written map[string]string, base uint64) error {
+	page := preface
+	for _, s := range sections(base) {
+		page += written[s.title]
+	}
+	return os.WriteFile("PROOF.md", []byte(page), 0o644)
+}
+
+// run is the section as it stands in the page. An error is of what failed, and
+// stands there, too.
+func (s section) run() (string, error) {
+	var page bytes.Buffer
+	revision, err := exec.Command("git", "rev-parse", "--short=12", "HEAD").Output()
+	if err != nil {
+		return "", fmt.Errorf("which revision is this? %w", err)
+	}
+	fmt.Fprintf(&page, "\n## %s\n\n%s\n", s.title, s.text)
+	var failed []error
+	for _, c := range s.commands {
+		said, err := c.run()
+		fmt.Fprintf(&page, "\n    %s\n\n```\n%s\n```\n", c.line, strings.TrimRight(said, "\n"))
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", c.line, err))
+			fmt.Fprintf(&page, "\n**This failed:** %v\n", err)
+		}
+	}
+	fmt.Fprintf(&page, "\n(%s, revision %s, %s, %d cores, %s/%s)\n",
+		time.Now().UTC().Format("2 January 2006"), strings.TrimSpace(string(revision)), runtime.Version(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
+	return page.String(), errors.Join(failed...)
 }
 
 // What go test itself says, and the place that a log line begins with.
