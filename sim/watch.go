@@ -744,7 +744,7 @@ func sameDoc(a, b json.RawMessage) bool {
 // reportIsTrue: what a report says of each machine is so.
 func (w *watch) reportIsTrue(report release.Report) {
 	notes := strings.Join(report.Notes, "\n")
-	for _, admitted := range []string{"could be removed (leases", "could not be read, so that", "does not say that it runs", "is on record"} {
+	for _, admitted := range []string{"could be removed (leases", "could not be read, so that"} {
 		w.admits = w.admits || strings.Contains(notes, admitted)
 	}
 	if report.Outcome != release.Promoted && report.Outcome != release.RolledBack || w.w.hasTrouble("stale list") || w.admits {
