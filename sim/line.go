@@ -46,10 +46,7 @@ func newLine(seed uint64, next http.RoundTripper) *line {
 	return &line{seed: seed, next: next, asked: map[string]uint64{}, stale: map[string]*staleness{}}
 }
 
-var (
-	errDead = errors.New("the process that asks has died")
-	errCut  = errors.New("connection reset by peer")
-)
+var errDead = errors.New("the process that asks has died")
 
 // latency is how long this request takes to arrive, and its answer to return.
 func (l *line) latency(req *http.Request, at *attempt) (there, back time.Duration) {
