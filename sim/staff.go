@@ -137,7 +137,7 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 			m.w.watch.silent(a)
 			return nil, m.silence(a)
 		}
-		m.w.watch.ends(a, o.value, o.err)
+		m.w.watch.ends(a, o.err)
 		return o.value, o.err
 	case <-a.gone:
 		m.w.watch.silent(a)

@@ -1,0 +1,291 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
+	w.mu.Lock()
+	r.ended, r.report, r.err = time.Now(), report, err
+	delete(w.open, r.environment)
+	w.mu.Unlock()
+	close(r.over)
+	var failed *temporal.ApplicationError
+	switch {
+	case err != nil && errors.As(err, &failed) && failed.Type() == release.KindStranded:
+		if w.w.crowd.tries[r.id] == 0 {
+			w.w.violate("%s is stranded, and nobody gave up on it: %v", r.id, err)
+		}
+	case err != nil:
+		w.w.violate("%s failed: %v", r.id, err)
+	case report == nil:
+		w.w.violate("%s ended without a report", r.id)
+	default:
+		w.judge(r, *report)
+		w.reportIsTrue(*report)
+	}
+}
+
+// judge holds an outcome to what Fly runs now.
+func (w *watch) judge(r *rolloutRun, report release.Report) {
+	switch report.Outcome {
+	case release.Promoted:
+		w.mustBePromoted(r)
+	case release.RolledBack, release.Stopped:
+		if report.Outcome == release.Stopped || w.w.crowd.tries[r.id] == 0 || !w.touched(r) {
+			w.mustBeAsBefore(r, report)
+		}
+	case release.Kept:
+		if w.w.crowd.tries[r.id] == 0 {
+			w.w.violate("%s was kept by nobody's word", r.id)
+		}
+	default:
+		w.w.violate("%s ended %q", r.id, report.Outcome)
+	}
+}
+
+// touched says whether strangers changed something that r is about since it
+// was planned.
+func (w *watch) touched(r *rolloutRun) bool {
+	for app := range r.before {
+		if w.isForeign(app) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *watch) isForeign(app string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.foreign[app].IsZero()
+}
+
+// mustBePromoted: every machine runs what the revision says, as it was found:
+// started or stopped, cordoned or not, and well.
+func (w *watch) mustBePromoted(r *rolloutRun) {
+	if baked := time.Since(r.changed); baked < time.Duration(r.req.Bake) && !r.changed.IsZero() {
+		w.w.violate("%s was promoted %s after its last change; it was to bake for %s", r.id, baked, r.req.Bake)
+	}
+	if r.keepsOld() {
+		return
+	}
+	if r.req.Plan.Revision == "" {
+		return // a rollback: the baseline that it leads to is what afterwards compares
+	}
+	version := versionOf(r.req.Revision.Commit)
+	for app, before := range r.before {
+		if looked := w.lookedAt(app); looked.Before(r.changed) && len(before) > 0 {
+			w.w.violate("%s was promoted, and nobody has read its machines since the last change, %s before", app, time.Since(r.changed))
+		}
+		if w.isForeign(app) {
+			continue
+		}
+		a, env, _ := w.w.app(app)
+		now := w.machines(app)
+		count := w.perGroup(now, before)
+		for _, m := range now {
+			if m.ImageRef.Digest != a.digest(version) {
+				w.w.violate("%s was promoted to %s, and machine %s runs %s", app, version, m.ID, m.ImageRef.Digest)
+			}
+			if got := levelOf(m); got != a.at(version) && m.HostStatus != "unreachable" {
+				w.w.violate("%s was promoted to %s, and machine %s has the config of %q", app, version, m.ID, got)
+			}
+			w.mustBeWell(r, app, m)
+		}
+		for _, g := range a.Groups {
+			if n := count[g.Name]; n != 0 && !env.Empty && !w.left(r.environment) {
+				w.w.violate("%s was promoted, and has %+d machines of group %s", app, n, g.Name)
+			}
+		}
+	}
+}
+
+func (w *watch) lookedAt(app string) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.looked[app]
+}
+
+// perGroup is how many machines more than before each group has now.
+func (w *watch) perGroup(now, before []fly.Machine) map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	count := map[string]int{}
+	for _, m := range now {
+		count[w.groupOf(m)]++
+	}
+	for _, m := range before {
+		count[w.groupOf(m)]--
+	}
+	return count
+}
+
+// left says whether a person has left that environment between two states: it
+// may have machines of both.
+func (w *watch) left(environment string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.runs, func(r *rolloutRun) bool { return r.leftIn(environment) })
+}
+
+// mustBeWell: a machine of something promoted is as well as it was, unless that
+// has changed only just now.
+func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
+	before := r.before[app]
+	i := slices.IndexFunc(before, func(b fly.Machine) bool { return b.ID == m.ID })
+	just := r.verified.Add(-5*time.Second - 6*time.Duration(w.w.Poll))
+	recent := m.UpdatedAt.After(just) || slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.UpdatedAt.After(just) })
+	switch {
+	case m.HostStatus == "unreachable":
+		// Whether it was seen in time is for the verdicts to say.
+	case i < 0 && m.Cordoned, i >= 0 && m.Cordoned != before[i].Cordoned && !recent && !w.left(r.environment):
+		w.w.violate("%s was promoted, and machine %s is cordoned: %t", app, m.ID, m.Cordoned)
+	case i >= 0 && !runs(before[i]) && before[i].State != "failed":
+		if runs(m) && !recent {
+			w.w.violate("%s was promoted, and machine %s, which was %s, is %s", app, m.ID, before[i].State, m.State)
+		}
+	case i >= 0 && !healthy(before[i]) && m.InstanceID == before[i].InstanceID:
+		// It was sick, and nothing was to be done to it.
+	case !healthy(m) && !recent && (i >= 0 || runs(m)):
+		w.w.violate("%s was promoted, and machine %s is %s with checks %v", app, m.ID, m.State, m.Checks)
+	}
+}
+
+func levelOf(m fly.Machine) string {
+	var c struct{ Env map[string]string }
+	if json.Unmarshal(configOf(m), &c) != nil {
+		return ""
+	}
+	return c.Env["LEVEL"]
+}
+
+func configOf(m fly.Machine) json.RawMessage {
+	if len(m.Config) > 0 {
+		return m.Config
+	}
+	return m.IncompleteConfig
+}
+
+// mustBeAsBefore: every machine is exactly what it was when the rollout began.
+func (w *watch) mustBeAsBefore(r *rolloutRun, report release.Report) {
+	for app, before := range r.before {
+		if w.isForeign(app) || w.w.hasTrouble("stale list") { // it had no way to know
+			continue
+		}
+		now := w.machines(app)
+		for _, was := range before {
+			i := slices.IndexFunc(now, func(m fly.Machine) bool { return m.ID == was.ID })
+			if i < 0 {
+				i = slices.IndexFunc(now, func(m fly.Machine) bool { return m.Name == was.Name })
+				if i >= 0 && !strings.Contains(strings.Join(report.Notes, "\n"), was.ID) {
+					w.w.violate("%s %s: machine %s was made again, and no note says so", r.id, report.Outcome, was.ID)
+				}
+			}
+			if i < 0 {
+				w.w.violate("%s %s: machine %s of %s is gone", r.id, report.Outcome, was.ID, app)
+				continue
+			}
+			w.mustEqual(r, report, app, was, now[i])
+		}
+		for _, m := range now {
+			if !slices.ContainsFunc(before, func(b fly.Machine) bool { return b.ID == m.ID || b.Name == m.Name }) {
+				w.w.violate("%s %s: machine %s (%s) of %s is new", r.id, report.Outcome, m.ID, m.Name, app)
+			}
+		}
+	}
+}
+
+func (w *watch) mustEqual(r *rolloutRun, report release.Report, app string, was, is fly.Machine) {
+	said := func(what string, was, is any) {
+		w.w.violate("%s %s: %s of machine %s of %s was %v and is %v", r.id, report.Outcome, what, is, app, was, is)
+	}
+	if was.ImageRef.Digest != is.ImageRef.Digest {
+		said("the image", was.ImageRef.Digest, is.ImageRef.Digest)
+	}
+	if is.HostStatus != "unreachable" && was.HostStatus != "unreachable" && !sameDoc(was.Config, is.Config) {
+		w.w.violate("%s %s: the config of machine %s of %s is not what it was:\n%s\n%s", r.id, report.Outcome, is.ID, app, was.Config, is.Config)
+	}
+	if was.Cordoned != is.Cordoned {
+		said("the cordon", was.Cordoned, is.Cordoned)
+	}
+	if runs(was) != runs(is) && was.InstanceID != is.InstanceID && !w.w.lasting() {
+		said("the state", was.State, is.State)
+	}
+}
+
+// sameDoc compares JSON by its meaning.
+func sameDoc(a, b json.RawMessage) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	var x, y any
+	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
+		return false
+	}
+	p, errP := json.Marshal(x)
+	q, errQ := json.Marshal(y)
+	return errP == nil && errQ == nil && bytes.Equal(p, q)
+}
+
+// reportIsTrue: what a report says of each machine is so.
+func (w *watch) reportIsTrue(report release.Report) {
+	notes := strings.Join(report.Notes, "\n")
+	for _, admitted := range []string{"could be removed (leases", "could not be read, so that"} {
+		w.admits = w.admits || strings.Contains(notes, admitted)
+	}
+	if report.Outcome != release.Promoted && report.Outcome != release.RolledBack || w.w.hasTrouble("stale list") || w.admits {
+		return
+	}
+	for _, e := range report.Environments {
+		for _, v := range e.Verdicts {
+			if report.Outcome == release.Promoted && v.Health != release.Healthy {
+				w.w.violate("the report of %s says promoted, and that %s is %s", report.ID, v.Target, v.Health)
+			}
+		}
+		for _, t := range e.Targets {
+			if w.isForeign(t.FlyApp) {
+				continue
+			}
+			now := w.machines(t.FlyApp)
+			for _, said := range t.Machines {
+				i := slices.IndexFunc(now, func(m fly.Machine) bool { return m.ID == said.ID || said.ID == "" && m.Name == said.Name })
+				switch {
+				case i < 0:
+					w.w.violate("the report of %s names machine %s (%s) of %s, which is not there", report.ID, said.ID, said.Name, t.FlyApp)
+				case said.Image.Digest() != now[i].ImageRef.Digest:
+					w.w.violate("the report of %s says that machine %s of %s runs %s; it runs %s", report.ID, said.ID, t.FlyApp, said.Image.Digest(), now[i].ImageRef.Digest)
+				}
+			}
+			for _, m := range now {
+				if !slices.ContainsFunc(t.Machines, func(said release.MachineStatus) bool { return said.ID == m.ID }) {
+					w.w.violate("the report of %s does not name machine %s (%s) of %s", report.ID, m.ID, m.Name, t.FlyApp)
+				}
+			}
+		}
+	}
+}
+
+// held: a rollout that asks a person says why, and which machine is what.
+func (w *watch) held(id string, h release.Held) {
+	w.mu.Lock()
+	w.helds++
+	w.mu.Unlock()
+	if h.Why == "" || len(h.Choices) == 0 {
+		w.w.violate("%s is held without a reason: %+v", id, h)
+	}
+	all := func(t Trouble) bool { return !t.kind().passes }
+	if strings.HasPrefix(h.Why, "the baseline could not be brought back") && !slices.ContainsFunc(w.w.Troubles, all) {
+		w.w.violate("%s is held, and there is no trouble that would keep the baseline from coming back: %s", id, h.Why)
+	}
+}
