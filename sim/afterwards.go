@@ -32,6 +32,9 @@ func (w *world) ended(id string, o Order, report *release.Report, err error) {
 	if err == nil && w.mustPromote(o) && report.Outcome != release.Promoted && report.Outcome != release.Unchanged {
 		w.violate("%s should have been promoted, and is %s", id, said(report, err))
 	}
+	if w.mustPromote(o) && w.watch.helds > 0 {
+		w.violate("%s asked a person what to do, %d times, and nothing had happened that does not pass by itself", id, w.watch.helds)
+	}
 }
 
 // mustPromote: without trouble, or with trouble that passes by itself, a

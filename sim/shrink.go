@@ -32,6 +32,14 @@ func cuts(c Case) (all []Case) {
 			all = append(all, next)
 		}
 	}
+	fewer(c, try)
+	plainerApps(c, try)
+	plainer(c, try)
+	return all
+}
+
+// fewer tries c without one of its parts.
+func fewer(c Case, try func(func(*Case) bool)) {
 	for i := range c.Apps {
 		try(func(n *Case) bool { return n.dropApp(i) })
 	}
@@ -49,6 +57,10 @@ func cuts(c Case) (all []Case) {
 	}
 	try(func(n *Case) bool { n.Answers = nil; return len(c.Answers) > 0 })
 	try(func(n *Case) bool { n.Limits = false; return c.Limits })
+}
+
+// plainerApps tries c with fewer machines, and with apps that need less.
+func plainerApps(c Case, try func(func(*Case) bool)) {
 	for i, a := range c.Apps {
 		for j, g := range a.Groups {
 			try(func(n *Case) bool {
@@ -78,6 +90,10 @@ func cuts(c Case) (all []Case) {
 		try(func(n *Case) bool { n.Apps[i].Needs = nil; return len(a.Needs) > 0 })
 		try(func(n *Case) bool { n.Apps[i].Strategy = "rolling"; return a.Strategy != "rolling" })
 	}
+}
+
+// plainer tries c with less of everything else.
+func plainer(c Case, try func(func(*Case) bool)) {
 	for i, e := range c.Environments {
 		try(func(n *Case) bool { n.Environments[i].Bake = 0; return e.Bake > 0 })
 		try(func(n *Case) bool { n.Environments[i].Canary = 0; return e.Canary > 0 })
@@ -99,7 +115,6 @@ func cuts(c Case) (all []Case) {
 		try(func(n *Case) bool { n.Troubles[i].Skip /= 2; return t.Skip > 0 })
 		try(func(n *Case) bool { n.Troubles[i].Times = 1; return t.Times > 1 })
 	}
-	return all
 }
 
 // dropApp removes an app, and everybody's need of it.
