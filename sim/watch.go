@@ -109,7 +109,7 @@ func (w *watch) ends(a *attempt, err error) {
 	if isStep && !back {
 		others := w.isForeign(in.Step.FlyApp) // a person may have cordoned it
 		back = slices.ContainsFunc(w.machines(in.Step.FlyApp), func(m fly.Machine) bool {
-			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && (serves(m) || others && healthy(m))
+			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && (serves(m) || others && healthy(m) || failedSince(m, time.Now().Add(-100*time.Millisecond)))
 		})
 	}
 	w.mu.Lock()
@@ -123,6 +123,13 @@ func (w *watch) ends(a *attempt, err error) {
 	if isStep && back {
 		delete(w.down, place{in.Step.FlyApp, in.Step.Machine})
 	}
+}
+
+// failedSince says whether m has failed since then: an answer that it was well
+// may still have been on its way.
+func failedSince(m fly.Machine, then time.Time) bool {
+	return slices.ContainsFunc(m.Events, func(e fly.Event) bool { return e.Type == "exit" && !e.At().Before(then) }) ||
+		slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" && !c.UpdatedAt.Before(then) })
 }
 
 // silent: nobody will hear how an attempt ended.
