@@ -37,6 +37,7 @@ type tally struct {
 	outcomes               map[string]int
 	kinds                  map[string]map[string]int // of seeds with that trouble, how the first release ended
 	violations             int
+	wrong                  []string // the seeds that went wrong, and how
 }
 
 func (a *tally) add(c sim.Case, r sim.Result) {
@@ -48,6 +49,9 @@ func (a *tally) add(c sim.Case, r sim.Result) {
 	a.requests += int64(r.Requests)
 	a.virtual += int64(r.Took)
 	a.violations += len(r.Violations)
+	for _, v := range r.Violations {
+		a.wrong = append(a.wrong, fmt.Sprintf("seed %d: %s", c.Seed, v))
+	}
 	for outcome, n := range r.Outcomes {
 		a.outcomes[outcome] += n
 	}
@@ -132,6 +136,10 @@ func TestSeeds(t *testing.T) {
 	})
 	took, cpu := time.Since(begun), cpuTime()-cpu
 	all.print()
+	// Last, too: who has only the end of a long log still knows what to run again.
+	for _, w := range all.wrong {
+		fmt.Println(w)
+	}
 	fmt.Printf("per-core-second=%.0f (of processor time: %s)\n", float64(all.releases)/cpu.Seconds(), cpu.Round(time.Second))
 	fmt.Printf("seeds=%d releases=%d violations=%d per-second=%.0f\n", all.seeds, all.releases, all.violations, float64(all.releases)/took.Seconds())
 }
