@@ -66,7 +66,20 @@ const ClientVersion = fly.ClientVersion
 
 // A Builder turns a checkout into a pushed image with a digest.
 type Builder interface {
-	Build(ctx context.Context, src image.Source, req image.Request) (release.Image, error)
+	// Ready says why nothing can be built of that recipe here, or nil.
+	Ready(ctx context.Context, recipe release.Recipe) error
+	// Build fails with an *image.BuildError where trying again would end the
+	// same way.
+	Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error)
+}
+
+// A Docker builder makes images of Dockerfiles, and runs the tests in them.
+// *buildkit.Builder is one.
+type Docker interface {
+	Builder
+	// Test carries out the part of the Dockerfile that the recipe ends with, and
+	// pushes nothing. It fails as Build does.
+	Test(ctx context.Context, src image.Source, req image.Request) error
 }
 
 // Temporal is what activities ask of Temporal itself: about other workflows.
@@ -82,14 +95,17 @@ type Activities struct {
 	Fly      Fly
 	Temporal Temporal // nil: the one that the worker works for
 	Git      Git
-	Go       Builder      // for apps that say go = "…"
-	Images   Images       // keeps what may have to run again; nil: nothing does
+	Go       Builder      // for apps that say go = "…"; nil: this worker has none
+	Docker   Docker       // for Dockerfiles; nil: this worker has none
+	Images   Images       // what registries are asked; nil: nothing is found, copied or kept
 	Registry string       // where images are pushed: registry.fly.io
 	Insecure bool         // the registry speaks plain HTTP: a laptop's
 	Logs     string       // folder where the output of tests and builds is kept
 	Edge     *http.Client // for probes; nil is one with a timeout of 10s
 	// Poll is how often a machine is looked at while it is waited for; 0 is 1s.
 	Poll time.Duration
+	// Tokens are values that no image may hold: Fly's, for instance.
+	Tokens []string
 	// Environ is what tests may see of the worker's environment, as
 	// "NAME=value". Never a token: see testEnviron.
 	Environ []string
@@ -112,10 +128,15 @@ func beat(ctx context.Context) (stop func()) { return beatEvery(ctx, 2*time.Seco
 
 // beatEvery is beat with details, for what is told of an abort less often.
 func beatEvery(ctx context.Context, every time.Duration, details ...any) (stop func()) {
-	done, stopped := make(chan struct{}), make(chan struct{})
 	if len(details) > 0 {
 		activity.RecordHeartbeat(ctx, details...)
 	} // else a start says as much as a heartbeat: most activities end before one is due
+	return beatWith(ctx, every, func() []any { return details })
+}
+
+// beatWith is beat with details that change.
+func beatWith(ctx context.Context, every time.Duration, details func() []any) (stop func()) {
+	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
 		t := time.NewTicker(every)
@@ -123,7 +144,7 @@ func beatEvery(ctx context.Context, every time.Duration, details ...any) (stop f
 		for {
 			select {
 			case <-t.C:
-				activity.RecordHeartbeat(ctx, details...)
+				activity.RecordHeartbeat(ctx, details()...)
 			case <-done:
 				return
 			case <-ctx.Done():
@@ -162,7 +183,8 @@ func classify(ctx context.Context, err error) error {
 	case err == nil, errors.As(err, &app):
 		return err
 	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound), errors.Is(err, fly.ErrUnauthorized),
-		errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository):
+		errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository),
+		errors.Is(err, image.ErrNotFound), errors.Is(err, image.ErrUnauthorized), errors.Is(err, image.ErrReference), errors.Is(err, image.ErrPlatform):
 		return refused(release.KindRefused, err)
 	}
 	if ctx.Err() != nil {

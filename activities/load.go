@@ -53,17 +53,12 @@ type PreflightInput struct {
 }
 
 // Preflight finds out, before anything is tested or built, whether everything
-// is there that the release will need: builders, Fly apps, a token that opens
-// them, secrets. It fails with KindPreflight and all that is missing at once.
+// is there that the release will need of Fly: apps, a token that opens them,
+// secrets. It fails with KindPreflight and all that is missing at once.
 // It changes nothing.
 func (a *Activities) Preflight(ctx context.Context, in PreflightInput) error {
 	defer beat(ctx)()
 	var missing []string
-	for _, app := range in.Project.Apps {
-		if slices.Contains(in.Apps, app.Name) && app.Go == "" {
-			missing = append(missing, fmt.Sprintf("app %s: this worker can only build Go apps; say go = \"./…\" for it in release.toml", app.Name))
-		}
-	}
 	for _, name := range in.Environments {
 		env, err := in.Project.Environment(name)
 		if err != nil {

@@ -16,10 +16,20 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Images is what activities need of registries. *image.Keeper has it.
+// Images is what activities need of registries. *image.Registry has it.
 type Images interface {
 	// Keep sees to it that the registry does not throw an image away.
 	Keep(ctx context.Context, ref release.Image) error
+	// Pin is the image for one platform that a registry has under a reference.
+	Pin(ctx context.Context, ref, platform string) (release.Image, error)
+	// Find is what was pushed under a tag for that revision and recipe.
+	Find(ctx context.Context, repository, tag string, revision release.Revision, recipe release.Recipe) (image.Built, error)
+	// Copy puts an image into another repository, under the same digest.
+	Copy(ctx context.Context, from release.Image, repository string) (image.Built, error)
+	// Save writes an image into an empty folder, as an OCI layout.
+	Save(ctx context.Context, ref release.Image, dir string) error
+	// Secrets are the files in an image that nobody should get hold of.
+	Secrets(ctx context.Context, ref release.Image, tokens, allow []string) ([]string, error)
 }
 
 // OpenInput is what a rollout is about to change.

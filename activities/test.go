@@ -1,27 +1,20 @@
 package activities
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"go.temporal.io/sdk/activity"
-
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/release"
 )
-
-// tailBytes is how much of an output goes into a history. All of it is in the
-// worker's log folder.
-const tailBytes = 16 << 10
 
 // TestInput is one test of one commit.
 type TestInput struct {
@@ -29,64 +22,61 @@ type TestInput struct {
 	Test release.Test `json:"test"`
 }
 
-// RunTest runs a test on an exact checkout, in a process group of its own and
-// without the worker's tokens, and keeps its output. It fails with KindTest,
-// and the result as details, when the test does or when it takes too long.
+// RunTest runs a test on an exact checkout, and keeps its output: a command, in
+// a process group of its own and without the worker's tokens, or the part of a
+// Dockerfile that BuildKit carries out. It fails with KindTest, and the result
+// as details, when the test does or when it takes too long.
 func (a *Activities) RunTest(ctx context.Context, in TestInput) (release.TestResult, error) {
-	defer beat(ctx)()
 	result := release.TestResult{Name: in.Test.Name}
 	out, err := a.output(ctx, "test-"+in.Test.Name)
 	if err != nil {
 		return result, classify(ctx, err)
 	}
 	defer out.Close()
+	defer out.beat(ctx)()
 	result.Log = out.name
 
 	begun := time.Now()
-	err = a.Git.Checkout(ctx, in.Repository, in.Revision.Commit, func(dir string) error {
-		var failed error
-		result.ExitCode, failed = a.runTest(ctx, dir, in.Test, out)
-		return failed
+	err = a.Git.Checkout(ctx, in.Repository, in.Revision.Commit, func(dir string) (err error) {
+		if in.Test.BuildTarget != "" {
+			return a.testInDocker(ctx, in, dir, out)
+		}
+		result.ExitCode, err = a.runCommand(ctx, dir, shellCommand{
+			what: "test " + in.Test.Name, run: in.Test.Run, timeout: time.Duration(in.Test.Timeout),
+		}, out)
+		return err
 	})
 	result.Took = release.Duration(time.Since(begun).Round(time.Millisecond))
 	result.Tail = out.Tail()
 	if ctx.Err() != nil {
 		return result, context.Cause(ctx)
 	}
-	var failed *testError
+	var failed *commandError
 	if errors.As(err, &failed) {
+		result.ExitCode = cmp.Or(result.ExitCode, 1)
 		return result, refused(release.KindTest, failed, result)
 	}
 	result.Passed = err == nil
 	return result, classify(ctx, err)
 }
 
-// A testError is a test that failed, rather than one that could not be run.
-type testError struct{ msg string }
-
-func (e *testError) Error() string { return e.msg }
-
-func (a *Activities) runTest(ctx context.Context, dir string, test release.Test, out io.Writer) (int, error) {
-	home, err := a.newHome()
-	if err != nil {
-		return 0, fmt.Errorf("make a home folder for the test: %w", err)
+// testInDocker has BuildKit carry out the part of a Dockerfile that is the test.
+func (a *Activities) testInDocker(ctx context.Context, in TestInput, dir string, out io.Writer) error {
+	recipe := release.Recipe{Dockerfile: in.Test.Dockerfile, BuildTarget: in.Test.BuildTarget}
+	if _, err := a.builder(recipe); err != nil {
+		return err
 	}
-	defer os.RemoveAll(home)
-	timeout := time.Duration(test.Timeout)
-	within, cancel := context.WithTimeout(ctx, timeout)
+	within, cancel := context.WithTimeout(ctx, time.Duration(in.Test.Timeout))
 	defer cancel()
-	cmd := exec.CommandContext(within, "sh", "-c", test.Run)
-	cmd.Dir, cmd.Env = dir, testEnviron(a.Environ, home)
-	switch err := runGroup(cmd, out); {
-	case err == nil:
-		return 0, nil
+	err := a.Docker.Test(within, image.Source{Dir: dir, Revision: in.Revision}, image.Request{Name: in.Test.Name, Recipe: recipe, Log: out})
+	var failed *image.BuildError
+	switch {
 	case within.Err() != nil && ctx.Err() == nil:
-		return cmd.ProcessState.ExitCode(), &testError{fmt.Sprintf("test %s: %q took longer than %s and was ended; raise its timeout in release.toml", test.Name, test.Run, timeout)}
-	case cmd.ProcessState != nil:
-		return cmd.ProcessState.ExitCode(), &testError{fmt.Sprintf("test %s: %q ended with exit code %d", test.Name, test.Run, cmd.ProcessState.ExitCode())}
-	default:
-		return 0, fmt.Errorf("test %s: run %q: %w", test.Name, test.Run, err)
+		return &commandError{fmt.Sprintf("test %s: %s took longer than %s and was ended; raise its timeout in release.toml", in.Test.Name, in.Test, in.Test.Timeout)}
+	case errors.As(err, &failed):
+		return &commandError{fmt.Sprintf("test %s: %s", in.Test.Name, failed.Reason)}
 	}
+	return err
 }
 
 // newHome makes an empty home folder, and removes those that workers left
@@ -123,88 +113,3 @@ func testEnviron(environ []string, home string) (env []string) {
 	}
 	return append(env, "HOME="+home, "CI=true")
 }
-
-// BuildInput is one app of one commit, and where its image goes.
-type BuildInput struct {
-	Source
-	App        release.App `json:"app"`
-	Repository string      `json:"registry"` // in the registry, without its host: microbima-staging-internal-api
-	Platform   string      `json:"platform,omitempty"`
-}
-
-// BuildImage builds an app from an exact checkout and pushes it. The same
-// commit gives the same digest, so a second build pushes nothing new. It fails
-// with KindBuild, and the result as details, when the source does not build.
-func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.BuildResult, error) {
-	defer beat(ctx)()
-	result := release.BuildResult{App: in.App.Name}
-	out, err := a.output(ctx, "build-"+in.App.Name)
-	if err != nil {
-		return result, classify(ctx, err)
-	}
-	defer out.Close()
-	result.Log = out.name
-
-	begun := time.Now()
-	err = a.Git.Checkout(ctx, in.Source.Repository, in.Revision.Commit, func(dir string) (err error) {
-		result.Image, err = a.Go.Build(ctx, image.Source{Dir: dir, Revision: in.Revision}, image.Request{
-			App: in.App, Repository: a.Registry + "/" + in.Repository, Tag: "rev-" + in.Revision.Short(),
-			Platform: in.Platform, Log: out, Insecure: a.Insecure,
-		})
-		return err
-	})
-	result.Took = release.Duration(time.Since(begun).Round(time.Millisecond))
-	result.Tail = out.Tail()
-	if ctx.Err() != nil {
-		return result, context.Cause(ctx)
-	}
-	var failed *image.BuildError
-	if errors.As(err, &failed) {
-		result.Tail = excerpt(result.Tail+"\n"+failed.Error(), tailBytes)
-		return result, refused(release.KindBuild, fmt.Errorf("app %s does not build: %s", in.App.Name, failed.Reason), result)
-	}
-	return result, classify(ctx, err)
-}
-
-// An output is kept whole in a file of the worker's, and its end in memory.
-type output struct {
-	name string // relative to the log folder: a history holds no machine's paths
-	file *os.File
-	tail []byte
-}
-
-// output begins the log of one activity of one run. Whoever starts a workflow
-// chooses its ID: a file outside of the log folder is not opened for it.
-func (a *Activities) output(ctx context.Context, what string) (*output, error) {
-	w := activity.GetInfo(ctx).WorkflowExecution
-	name := filepath.Join("logs", filepath.FromSlash(w.ID), w.RunID, what+".log")
-	if err := os.MkdirAll(a.Logs, 0o700); err != nil {
-		return nil, fmt.Errorf("keep the output: %w", err)
-	}
-	root, err := os.OpenRoot(a.Logs)
-	if err != nil {
-		return nil, fmt.Errorf("keep the output: %w", err)
-	}
-	defer root.Close()
-	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return nil, fmt.Errorf("keep the output: %w", err)
-	}
-	file, err := root.Create(name)
-	if err != nil {
-		return nil, fmt.Errorf("keep the output: %w", err)
-	}
-	return &output{name: filepath.ToSlash(name), file: file}, nil
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.tail = append(o.tail, p...)
-	if len(o.tail) > 2*tailBytes {
-		o.tail = bytes.Clone(o.tail[len(o.tail)-tailBytes:])
-	}
-	return o.file.Write(p)
-}
-
-// Tail is the end of what was written.
-func (o *output) Tail() string { return excerpt(strings.ToValidUTF8(string(o.tail), "�"), tailBytes) }
-
-func (o *output) Close() error { return o.file.Close() }

@@ -36,7 +36,8 @@ func Apart() bool { return os.Getenv(apart) != "" }
 // A task is what a compiling process is told.
 type task struct {
 	Source   Source
-	App      release.App
+	Name     string
+	Recipe   release.Recipe
 	Platform v1.Platform
 	Into     string // a directory for the image, as an OCI layout
 }
@@ -67,7 +68,7 @@ func Compile(in io.Reader, out io.Writer) int {
 }
 
 func (t task) do(ctx context.Context) error {
-	img, err := compile(ctx, t.Source, t.App, t.Platform)
+	img, err := compile(ctx, t.Source, Request{Name: t.Name, Recipe: t.Recipe}, t.Platform)
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func (t task) do(ctx context.Context) error {
 		err = path.AppendImage(img)
 	}
 	if err != nil {
-		return fmt.Errorf("build %s: write the image: %w", t.App.Name, err)
+		return fmt.Errorf("build %s: write the image: %w", t.Name, err)
 	}
 	return nil
 }
@@ -84,21 +85,21 @@ func (t task) do(ctx context.Context) error {
 // compileApart has another process compile, and keeps the image below dir. All
 // temporary files are there, too, so that those of a process that was killed go
 // with it.
-func compileApart(ctx context.Context, dir string, src Source, app release.App, platform v1.Platform) (v1.Image, error) {
+func compileApart(ctx context.Context, dir string, src Source, req Request, platform v1.Platform) (v1.Image, error) {
 	if Apart() {
 		return nil, errors.New("this program does not ask image.Apart before it builds")
 	}
-	t := task{Source: src, App: app, Platform: platform, Into: filepath.Join(dir, "image")}
+	t := task{Source: src, Name: req.Name, Recipe: req.Recipe, Platform: platform, Into: filepath.Join(dir, "image")}
 	scratch := filepath.Join(dir, "tmp")
 	if err := os.Mkdir(scratch, 0o700); err != nil {
-		return nil, fmt.Errorf("build %s: %w", app.Name, err)
+		return nil, fmt.Errorf("build %s: %w", req.Name, err)
 	}
 	a, err := t.send(ctx, environment(os.Environ(), src.Dir, scratch, platform))
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("build %s: %w", app.Name, context.Cause(ctx))
+		return nil, fmt.Errorf("build %s: %w", req.Name, context.Cause(ctx))
 	case err != nil:
-		return nil, fmt.Errorf("build %s: the process that compiles: %w", app.Name, err)
+		return nil, fmt.Errorf("build %s: the process that compiles: %w", req.Name, err)
 	case a.Failed != nil:
 		return nil, a.Failed
 	case a.Wrong != "":
@@ -110,7 +111,7 @@ func compileApart(ctx context.Context, dir string, src Source, app release.App, 
 	}
 	manifest, err := index.IndexManifest()
 	if err != nil || len(manifest.Manifests) != 1 {
-		return nil, fmt.Errorf("build %s: there is not one image in %s: %w", app.Name, t.Into, err)
+		return nil, fmt.Errorf("build %s: there is not one image in %s: %w", req.Name, t.Into, err)
 	}
 	return index.Image(manifest.Manifests[0].Digest)
 }

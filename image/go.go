@@ -33,47 +33,55 @@ type Go struct {
 // user is who the program runs as: not root, and nobody with files.
 const user = "65532"
 
-// Build compiles the main package that req.App.Go names, pushes the image and
+// Build compiles the main package that req.Recipe.Go names, pushes the image and
 // returns it with its digest. A source that does not compile, or has no such
 // package, is a *BuildError.
-func (g *Go) Build(ctx context.Context, src Source, req Request) (release.Image, error) {
+func (g *Go) Build(ctx context.Context, src Source, req Request) (Built, error) {
 	repository, err := req.repository()
 	if err != nil {
-		return "", err
+		return Built{}, err
 	}
-	platform, err := v1.ParsePlatform(cmp.Or(req.Platform, DefaultPlatform))
+	platform, err := v1.ParsePlatform(req.on())
 	if err != nil {
-		return "", fmt.Errorf("platform %q: %w", req.Platform, err)
+		return Built{}, fmt.Errorf("platform %q: %w", req.on(), err)
 	}
-	if err := mainPackage(src, req.App, *platform); err != nil {
-		return "", err
+	if err := mainPackage(src, req, *platform); err != nil {
+		return Built{}, err
 	}
-	req.say("go build %s for %s at %s", req.App.Go, platform, src.Revision.Short())
+	req.say("go build %s for %s at %s", req.Recipe.Go, platform, src.Revision.Short())
 	began := time.Now()
 	dir, err := os.MkdirTemp("", "release-build-")
 	if err != nil {
-		return "", fmt.Errorf("build %s: %w", req.App.Name, err)
+		return Built{}, fmt.Errorf("build %s: %w", req.Name, err)
 	}
 	defer os.RemoveAll(dir)
-	img, err := compileApart(ctx, dir, src, req.App, *platform)
+	img, err := compileApart(ctx, dir, src, req, *platform)
 	if err != nil {
 		var failed *BuildError
 		if errors.As(err, &failed) {
 			req.say("%s", failed.Output)
 		}
-		return "", err
+		return Built{}, err
 	}
 	digest, err := img.Digest()
 	if err != nil {
-		return "", err
+		return Built{}, err
 	}
 	req.say("built %s in %v", digest, time.Since(began).Round(time.Millisecond))
 	if err := g.push(ctx, repository, req.Tag, digest, img); err != nil {
-		return "", err
+		return Built{}, err
 	}
 	image := pin(repository, digest.String())
 	req.say("pushed %s", image)
-	return image, nil
+	return Built{Image: image}, nil
+}
+
+// Ready says why nothing can be built here, or nil.
+func (g *Go) Ready(context.Context, release.Recipe) error {
+	if _, err := exec.LookPath("go"); err != nil {
+		return fmt.Errorf("this worker has no Go toolchain in PATH: %w; install it from https://go.dev/dl", err)
+	}
+	return nil
 }
 
 // push writes what the registry does not have yet.
@@ -94,13 +102,13 @@ func (g *Go) push(ctx context.Context, repository name.Repository, tag string, d
 
 // mainPackage refuses what can't become a program, in words that name the
 // setting.
-func mainPackage(src Source, app release.App, platform v1.Platform) error {
+func mainPackage(src Source, req Request, platform v1.Platform) error {
 	wrong := func(format string, args ...any) error {
-		return &BuildError{App: app.Name, Reason: fmt.Sprintf("apps.%s.go = %q in release.toml: ", app.Name, app.Go) + fmt.Sprintf(format, args...)}
+		return &BuildError{Name: req.Name, Reason: fmt.Sprintf("apps.%s.go = %q in release.toml: ", req.Name, req.Recipe.Go) + fmt.Sprintf(format, args...)}
 	}
-	local, ok := strings.CutPrefix(app.Go, "./")
+	local, ok := strings.CutPrefix(req.Recipe.Go, "./")
 	if !ok || !filepath.IsLocal(local) {
-		return wrong("it should be a directory of the repository, as ./apps/%s", app.Name)
+		return wrong("it should be a directory of the repository, as ./apps/%s", req.Name)
 	}
 	dir := filepath.Join(src.Dir, local)
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
@@ -121,16 +129,16 @@ func mainPackage(src Source, app release.App, platform v1.Platform) error {
 
 // compile runs the compiler by way of ko and returns the image, not pushed. The
 // process that it is in is Apart.
-func compile(ctx context.Context, src Source, app release.App, platform v1.Platform) (v1.Image, error) {
+func compile(ctx context.Context, src Source, req Request, platform v1.Platform) (v1.Image, error) {
 	base, err := base(platform)
 	if err != nil {
 		return nil, err
 	}
-	module, err := moduleOf(src, app)
+	module, err := moduleOf(src, req)
 	if err != nil {
 		return nil, err
 	}
-	if err := within(ctx, src, app, module); err != nil {
+	if err := within(ctx, src, req, module); err != nil {
 		return nil, err
 	}
 	builder, err := build.NewGo(ctx, module,
@@ -150,7 +158,7 @@ func compile(ctx context.Context, src Source, app release.App, platform v1.Platf
 	if err != nil {
 		return nil, err
 	}
-	dir, err := filepath.Rel(module, filepath.Join(src.Dir, app.Go))
+	dir, err := filepath.Rel(module, filepath.Join(src.Dir, req.Recipe.Go))
 	if err != nil {
 		return nil, err
 	}
@@ -158,49 +166,49 @@ func compile(ctx context.Context, src Source, app release.App, platform v1.Platf
 	if err != nil {
 		_, words, _ := strings.Cut(err.Error(), "stderr: ") // what go list said
 		words = cmp.Or(words, err.Error())
-		return nil, &BuildError{App: app.Name, Reason: strings.Join(strings.Fields(words), " "), Output: words}
+		return nil, &BuildError{Name: req.Name, Reason: strings.Join(strings.Fields(words), " "), Output: words}
 	}
 	result, err := builder.Build(ctx, path)
 	if err != nil {
-		return nil, failure(ctx, app, err)
+		return nil, failure(ctx, req, err)
 	}
 	img, ok := result.(v1.Image)
 	if !ok {
-		return nil, fmt.Errorf("build %s: ko made a %T, not one image", app.Name, result)
+		return nil, fmt.Errorf("build %s: ko made a %T, not one image", req.Name, result)
 	}
 	return img, nil
 }
 
 // moduleOf is the directory of the go.mod that the app's package belongs to.
-func moduleOf(src Source, app release.App) (string, error) {
+func moduleOf(src Source, req Request) (string, error) {
 	if _, err := exec.LookPath("go"); err != nil {
-		return "", fmt.Errorf("build %s: this worker has no Go toolchain in PATH: %w", app.Name, err)
+		return "", fmt.Errorf("build %s: this worker has no Go toolchain in PATH: %w", req.Name, err)
 	}
-	for dir := filepath.Join(src.Dir, app.Go); ; dir = filepath.Dir(dir) {
+	for dir := filepath.Join(src.Dir, req.Recipe.Go); ; dir = filepath.Dir(dir) {
 		if exists(filepath.Join(dir, "go.mod")) {
 			return dir, nil
 		}
 		if dir == filepath.Clean(src.Dir) {
-			return "", &BuildError{App: app.Name, Reason: fmt.Sprintf("neither %s nor a directory above it has a go.mod", app.Go)}
+			return "", &BuildError{Name: req.Name, Reason: fmt.Sprintf("neither %s nor a directory above it has a go.mod", req.Recipe.Go)}
 		}
 	}
 }
 
 // failure tells a source that does not compile from a build that was stopped,
 // and from one that something else went wrong with.
-func failure(ctx context.Context, app release.App, err error) error {
+func failure(ctx context.Context, req Request, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("build %s: %w", app.Name, context.Cause(ctx))
+		return fmt.Errorf("build %s: %w", req.Name, context.Cause(ctx))
 	}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || !exit.Exited() {
-		return fmt.Errorf("build %s: %w", app.Name, err)
+		return fmt.Errorf("build %s: %w", req.Name, err)
 	}
 	// ko puts the compiler's words behind its exit code.
 	_, words, _ := strings.Cut(err.Error(), exit.Error()+": ")
 	words = strings.TrimSpace(words)
 	if slices.ContainsFunc(passing, func(sign string) bool { return strings.Contains(words, sign) }) {
-		return fmt.Errorf("build %s: %s: %w", app.Name, words, exit)
+		return fmt.Errorf("build %s: %s: %w", req.Name, words, exit)
 	}
 	reason := "it does not compile"
 	for line := range strings.Lines(words) {
@@ -209,7 +217,7 @@ func failure(ctx context.Context, app release.App, err error) error {
 			break
 		}
 	}
-	return &BuildError{App: app.Name, Reason: reason, Output: words}
+	return &BuildError{Name: req.Name, Reason: reason, Output: words}
 }
 
 // passing are the signs of trouble that is not the source's: the compiler's exit

@@ -66,7 +66,7 @@ func shop(t *testing.T) Request {
 	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(srv.Close)
 	return Request{
-		App:        release.App{Name: "api", Go: "./apps/api"},
+		Name: "api", Recipe: release.Recipe{Go: "./apps/api"},
 		Repository: strings.TrimPrefix(srv.URL, "http://") + "/shop",
 	}
 }
@@ -77,7 +77,7 @@ func mustBuild(t *testing.T, src Source, req Request) release.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return img
+	return img.Image
 }
 
 func pull(t *testing.T, image release.Image) v1.Image {
@@ -264,7 +264,7 @@ func TestSourcesThatCannotBeBuilt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			req := shop(t)
 			var said bytes.Buffer
-			req.App.Go, req.Log = test.pkg, &said
+			req.Recipe.Go, req.Log = test.pkg, &said
 			_, err := new(Go).Build(t.Context(), source(t, test.files), req)
 			var failed *BuildError
 			if !errors.As(err, &failed) {

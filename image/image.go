@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,13 +17,12 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// DefaultPlatform is what Fly's machines are.
-const DefaultPlatform = "linux/amd64"
-
 // What a registry may say that time will not cure. Test with errors.Is.
 var (
 	ErrNotFound     = errors.New("not in its registry") // no such image, or no longer
 	ErrUnauthorized = errors.New("login refused")       // 401, 403
+	ErrReference    = errors.New("not a reference to an image")
+	ErrPlatform     = errors.New("not for that platform")
 )
 
 // A Source is what is built: an exact checkout of a revision, which the build
@@ -34,23 +34,36 @@ type Source struct {
 
 // A Request says what to build of a Source, and where the image goes.
 type Request struct {
-	App        release.App
+	Name       string // of the build, for people: the app's
+	Recipe     release.Recipe
 	Repository string    // in a registry, as host/name
-	Tag        string    // put on the image besides its digest; "" for none
-	Platform   string    // os/architecture; "" is DefaultPlatform
+	Tag        string    // put on what is pushed besides its digest; "" for none
+	Origin     string    // where the source is fetched from, without any login: an annotation
+	Platform   string    // os/architecture; "" is what the recipe says
 	Log        io.Writer // what the build says, for people; nil for nowhere
 	Insecure   bool      // the registry may speak plain HTTP. One on loopback always may
+}
+
+// on is the platform to build for.
+func (r Request) on() string { return cmp.Or(r.Platform, r.Recipe.On()) }
+
+// A Built image is in its registry.
+type Built struct {
+	Image      release.Image // the image for one platform, never an index: what machines run
+	Bytes      int64         // how much was pushed: what the registry did not have yet
+	Notes      []string      // what a person should know
+	Provenance *release.Provenance
 }
 
 // A BuildError is a source that can't be built. Building it again would end the
 // same way.
 type BuildError struct {
-	App    string
+	Name   string // of the build
 	Reason string // one line: what is wrong
 	Output string // all that the compiler said
 }
 
-func (e *BuildError) Error() string { return fmt.Sprintf("build %s: %s", e.App, e.Reason) }
+func (e *BuildError) Error() string { return fmt.Sprintf("build %s: %s", e.Name, e.Reason) }
 
 // Resolve pins a reference: the digest that a registry has under it now, in the
 // repository it names. Options say how to log in, for instance. ErrNotFound: it

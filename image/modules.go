@@ -8,8 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-
-	"github.com/microbima/release/release"
 )
 
 // A modfile is what of a go.mod or a go.work leads to other directories, as
@@ -36,7 +34,7 @@ func (f modfile) directories() (dirs []string) {
 
 // within refuses a module, or a workspace, that takes code from outside of the
 // checkout: what lies there is the worker's, and nothing of the revision.
-func within(ctx context.Context, src Source, app release.App, module string) error {
+func within(ctx context.Context, src Source, req Request, module string) error {
 	work := filepath.Join(src.Dir, "go.work")
 	if !exists(work) && modules(module) == "vendor" {
 		return nil // all code is in the vendor directory, wherever it came from
@@ -49,11 +47,11 @@ func within(ctx context.Context, src Source, app release.App, module string) err
 		kind, path := files[i][0], files[i][1]
 		out, err := exec.CommandContext(ctx, "go", kind, "edit", "-json", path).Output()
 		if err != nil {
-			return unreadable(app, err)
+			return unreadable(req, err)
 		}
 		var f modfile
 		if err := json.Unmarshal(out, &f); err != nil {
-			return fmt.Errorf("build %s: read %s: %w", app.Name, path, err)
+			return fmt.Errorf("build %s: read %s: %w", req.Name, path, err)
 		}
 		for _, dir := range f.directories() {
 			there := dir
@@ -62,7 +60,7 @@ func within(ctx context.Context, src Source, app release.App, module string) err
 			}
 			if in, err := filepath.Rel(src.Dir, there); err != nil || !filepath.IsLocal(in) {
 				name, _ := filepath.Rel(src.Dir, path)
-				return &BuildError{App: app.Name, Reason: fmt.Sprintf("%s leads to %s, out of the repository; only what lies in it can be released", name, dir)}
+				return &BuildError{Name: req.Name, Reason: fmt.Sprintf("%s leads to %s, out of the repository; only what lies in it can be released", name, dir)}
 			}
 			if used := filepath.Join(there, "go.mod"); kind == "work" && exists(used) {
 				files = append(files, []string{"mod", used}) // replacements of its modules count, too
@@ -73,11 +71,11 @@ func within(ctx context.Context, src Source, app release.App, module string) err
 }
 
 // unreadable is the verdict on a file that the go command can't make sense of.
-func unreadable(app release.App, err error) error {
+func unreadable(req Request, err error) error {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || !exit.Exited() {
-		return fmt.Errorf("build %s: %w", app.Name, err)
+		return fmt.Errorf("build %s: %w", req.Name, err)
 	}
 	words := strings.TrimSpace(string(exit.Stderr))
-	return &BuildError{App: app.Name, Reason: strings.Join(strings.Fields(words), " "), Output: words}
+	return &BuildError{Name: req.Name, Reason: strings.Join(strings.Fields(words), " "), Output: words}
 }

@@ -27,8 +27,8 @@ func Canonical(doc json.RawMessage) json.RawMessage {
 // SameConfig says whether two machine configs ask for the same: equal but for
 // the metadata that says by which release, for which machine a standby stands
 // by and which volume a mount is (IDs that no plan can know), for what Fly tells
-// of that volume, and for empty objects and lists, which Fly adds and drops as
-// it likes.
+// of that volume, for the repository that an image with a digest is taken from,
+// and for empty objects and lists, which Fly adds and drops as it likes.
 func SameConfig(a, b json.RawMessage) bool {
 	return bytes.Equal(meaning(a), meaning(b))
 }
@@ -66,6 +66,9 @@ func meaningOf(doc json.RawMessage) []byte {
 			delete(env, "FLY_STANDBY_FOR")
 		}
 		delete(config, "standbys")
+		if image, ok := config["image"].(string); ok && Image(image).Digest() != "" {
+			config["image"] = Image(image).Digest()
+		}
 		mounts, _ := config["mounts"].([]any)
 		for _, m := range mounts {
 			if mount, ok := m.(map[string]any); ok {

@@ -35,5 +35,6 @@ const (
 	KindPreflight = "Preflight" // what the release needs is not there
 	KindTest      = "Test"      // the tests failed; details: TestResult
 	KindBuild     = "Build"     // the build failed; details: BuildResult
+	KindScan      = "Scan"      // an image may not run; details: ScanResult
 	KindStranded  = "Stranded"  // given up while neither new nor back
 )

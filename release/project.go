@@ -37,6 +37,13 @@ func (i Image) Digest() string {
 	return digest
 }
 
+// In says whether the image is in a repository of that name, in whatever
+// registry.
+func (i Image) In(repository string) bool {
+	name, _, _ := strings.Cut(string(i), "@")
+	return strings.HasSuffix(name, "/"+repository)
+}
+
 // Images says which image each app of a release runs, by app name.
 type Images map[string]Image
 
@@ -61,28 +68,54 @@ type Project struct {
 	Name         string        `json:"name"`
 	Repository   string        `json:"repository,omitempty"` // where workers fetch it, if release.toml says so
 	Tests        []Test        `json:"tests,omitempty"`
+	Scan         Scan          `json:"scan,omitzero"`
 	Apps         []App         `json:"apps"`         // those that are needed first
 	Environments []Environment `json:"environments"` // in the order of promotion
 }
 
-// A Test is a command that must succeed on an exact checkout before anything
-// is built upon the revision.
+// A Test must succeed on an exact checkout before anything is changed: a
+// command of the worker's shell, or a part of a Dockerfile that BuildKit runs.
 type Test struct {
 	Name    string   `json:"name"`
-	Run     string   `json:"run"` // for sh -c
+	Run     string   `json:"run,omitempty"` // for sh -c
 	Timeout Duration `json:"timeout"`
+	// BuildTarget is the part of Dockerfile whose instructions are the test.
+	BuildTarget string `json:"build_target,omitempty"`
+	Dockerfile  string `json:"dockerfile,omitempty"` // path in the repository
+}
+
+// String is what is run, for people.
+func (t Test) String() string {
+	if t.BuildTarget != "" {
+		return t.Dockerfile + " up to " + t.BuildTarget
+	}
+	return t.Run
+}
+
+// A Scan looks at every image that was built, before anything runs it.
+type Scan struct {
+	Run string `json:"run,omitempty"` // for sh -c, with $IMAGE; "": only the built-in look for secrets
+	// On are the environments whose images Run looks at; none means all.
+	On []string `json:"on,omitempty"`
+	// Allow are patterns of paths in images at which secrets are meant to be.
+	Allow   []string `json:"allow,omitempty"`
+	Timeout Duration `json:"timeout,omitempty"`
 }
 
 // An App is what infra/fly/<app> holds.
 type App struct {
 	Name    string   `json:"name"`
 	Go      string   `json:"go,omitempty"`      // main package for the Go builder: ./apps/api
+	Base    string   `json:"base,omitempty"`    // image that the Go builder puts the program on
 	Needs   []string `json:"needs,omitempty"`   // apps that are rolled out before it
 	Secrets []string `json:"secrets,omitempty"` // names that must exist on Fly before a release starts
 	Probe   string   `json:"probe,omitempty"`   // path to GET from outside; "": what fly.toml's checks say
 	// Addresses says from where its Fly apps are to be reached: what a first
 	// rollout asks Fly for, where an app has no IP address yet.
 	Addresses Reach `json:"addresses,omitempty"`
+	// BuildSecrets are names of what its Dockerfile may mount, from the
+	// environment of workers that were started to give them out.
+	BuildSecrets []string `json:"build_secrets,omitempty"`
 }
 
 // A Reach is from where a Fly app can be reached.
@@ -116,15 +149,24 @@ type Gate struct {
 
 // A TargetFile is a target's fly.toml and what else its folder says.
 type TargetFile struct {
-	Target     Target `json:"target"`
-	FlyApp     string `json:"fly_app"`
-	Path       string `json:"path"`                 // infra/fly/api/staging/fly.toml
-	FlyToml    string `json:"fly_toml"`             // its content
-	Dockerfile string `json:"dockerfile,omitempty"` // path in the repository, or ""
-	Platform   string `json:"platform,omitempty"`   // linux/amd64 unless said otherwise
+	Target     Target   `json:"target"`
+	FlyApp     string   `json:"fly_app"`
+	Path       string   `json:"path"`                 // infra/fly/api/staging/fly.toml
+	FlyToml    string   `json:"fly_toml"`             // its content
+	Dockerfile string   `json:"dockerfile,omitempty"` // path in the repository, or ""
+	Platform   string   `json:"platform,omitempty"`   // linux/amd64 unless said otherwise
+	Build      FlyBuild `json:"build,omitzero"`
 	// Files are local files whose content fly.toml puts into machines, by the
 	// name it calls them.
 	Files map[string][]byte `json:"files,omitempty"`
+}
+
+// A FlyBuild is what fly.toml's [build] adds to a Dockerfile, or has instead.
+type FlyBuild struct {
+	Image      string            `json:"image,omitempty"`
+	Target     string            `json:"target,omitempty"`
+	Ignorefile string            `json:"ignorefile,omitempty"` // path in the repository
+	Args       map[string]string `json:"args,omitempty"`
 }
 
 // App returns the app called name.

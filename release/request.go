@@ -30,8 +30,10 @@ type Request struct {
 	To         string   `json:"to,omitempty"`   // environment; "" is the last one
 	Apps       []string `json:"apps,omitempty"` // only these; none means all
 	By         string   `json:"by,omitempty"`
-	Version    string   `json:"version,omitempty"` // of the program that asks
-	Protocol   int      `json:"protocol"`
+	// Images are references to take as they are instead of building, by app.
+	Images   map[string]string `json:"images,omitempty"`
+	Version  string            `json:"version,omitempty"` // of the program that asks
+	Protocol int               `json:"protocol"`
 	// Bake, if set, replaces the bake time of every environment that has one.
 	Bake *Duration `json:"bake,omitempty"`
 	// Rollback asks for what ran before instead of for a revision.

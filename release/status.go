@@ -59,6 +59,7 @@ type Status struct {
 	Jobs         []Job               `json:"jobs,omitempty"`         // tests and builds that run
 	Tests        []TestResult        `json:"tests,omitempty"`
 	Builds       []BuildResult       `json:"builds,omitempty"`
+	Scans        []ScanResult        `json:"scans,omitempty"`
 	Spans        []Span              `json:"spans,omitempty"`
 	Plan         *Plan               `json:"plan,omitempty"` // the one being decided on or carried out
 	Gate         *GateStatus         `json:"gate,omitempty"` // while awaiting approval
@@ -143,6 +144,13 @@ type Job struct {
 	Since time.Time `json:"since"`
 }
 
+// An Output is how far the output of a test or a build is that runs.
+type Output struct {
+	Log  string `json:"log"`  // names the kept output
+	Size int64  `json:"size"` // bytes so far
+	Tail string `json:"tail"` // the last of them, at most 16 kB
+}
+
 // A TestResult is how a test ended. Log names the kept output; Tail is its end.
 type TestResult struct {
 	Name     string   `json:"name"`
@@ -153,13 +161,30 @@ type TestResult struct {
 	Tail     string   `json:"tail,omitempty"` // at most 32 kB
 }
 
-// A BuildResult is the image of one app.
+// A BuildResult is one image: of one app, or of several that are built alike.
 type BuildResult struct {
-	App   string   `json:"app"`
+	App   string   `json:"app"`              // name of the build
+	From  string   `json:"recipe,omitempty"` // what it was made of, for people
 	Image Image    `json:"image,omitempty"`
 	Took  Duration `json:"took"`
+	Found bool     `json:"found,omitempty"`  // an earlier attempt had pushed it: nothing was built
+	Bytes int64    `json:"pushed,omitempty"` // how much the registry did not have yet
 	Log   string   `json:"log,omitempty"`
 	Tail  string   `json:"tail,omitempty"` // at most 32 kB
+	// Notes are what a person should know of it: a huge context, say.
+	Notes      []string    `json:"notes,omitempty"`
+	Provenance *Provenance `json:"provenance,omitempty"`
+}
+
+// A ScanResult is what the scan of one image said.
+type ScanResult struct {
+	Name     string   `json:"name"` // of the build
+	Image    Image    `json:"image"`
+	Passed   bool     `json:"passed"`
+	ExitCode int      `json:"exit_code"`
+	Took     Duration `json:"took"`
+	Log      string   `json:"log,omitempty"`
+	Tail     string   `json:"tail,omitempty"` // at most 32 kB
 }
 
 // A GateStatus is what a release waits for.

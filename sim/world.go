@@ -127,10 +127,13 @@ func (r repository) Checkout(_ context.Context, _, _ string, fn func(string) err
 type builder struct{ Case }
 
 // Build implements activities.Builder.
-func (b builder) Build(_ context.Context, src image.Source, req image.Request) (release.Image, error) {
-	i := slices.IndexFunc(b.Apps, func(a App) bool { return a.Name == req.App.Name })
-	return release.Image("registry.fly.io/" + req.Repository + "@" + b.Apps[i].digest(versionOf(src.Revision.Commit))), nil
+func (b builder) Build(_ context.Context, src image.Source, req image.Request) (image.Built, error) {
+	i := slices.IndexFunc(b.Apps, func(a App) bool { return a.Name == req.Name })
+	return image.Built{Image: release.Image(req.Repository + "@" + b.Apps[i].digest(versionOf(src.Revision.Commit)))}, nil
 }
+
+// Ready implements activities.Builder.
+func (builder) Ready(context.Context, release.Recipe) error { return nil }
 
 // edge answers as Fly's proxy would: 200 while a machine passes, else 503.
 type edge struct{ sim *flysim.Sim }

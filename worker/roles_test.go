@@ -102,9 +102,9 @@ func (g slowGit) Files(ctx context.Context, url, commit string) (fs.FS, error) {
 type slowRecipe struct{ recipe }
 
 // Build implements activities.Builder.
-func (r slowRecipe) Build(ctx context.Context, src image.Source, req image.Request) (release.Image, error) {
+func (r slowRecipe) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
 	if err := wait(ctx, 2*time.Second); err != nil {
-		return "", err
+		return image.Built{}, err
 	}
 	return r.recipe.Build(ctx, src, req)
 }

@@ -148,9 +148,12 @@ func digestOf(app, commit string) string {
 type recipe struct{}
 
 // Build implements activities.Builder.
-func (recipe) Build(_ context.Context, src image.Source, req image.Request) (release.Image, error) {
-	return release.Image(req.Repository + "@" + digestOf(req.App.Name, src.Revision.Commit)), nil
+func (recipe) Build(_ context.Context, src image.Source, req image.Request) (image.Built, error) {
+	return image.Built{Image: release.Image(req.Repository + "@" + digestOf(req.Name, src.Revision.Commit))}, nil
 }
+
+// Ready implements activities.Builder.
+func (recipe) Ready(context.Context, release.Recipe) error { return nil }
 
 // edge answers as Fly's proxy would: 200 while a machine passes, else 503.
 type edge struct{ fly *fly.Client }

@@ -32,7 +32,7 @@ var soakReleases = flag.Int("releases", 10, "releases back to back, in TestSoak"
 
 // inEarnest has checkouts, builds and pushes be real.
 func inEarnest(a *activities.Activities, registry string) {
-	a.Git, a.Go, a.Images = &git.Mirror{Dir: filepath.Join(a.Logs, "git")}, &image.Go{}, &image.Keeper{Insecure: true}
+	a.Git, a.Go, a.Images = &git.Mirror{Dir: filepath.Join(a.Logs, "git")}, &image.Go{}, &image.Registry{Insecure: true}
 	a.Registry, a.Insecure, a.Environ = registry, true, os.Environ()
 }
 

@@ -212,7 +212,7 @@ func TestRelease(t *testing.T) {
 			// It takes a moment, so that the tests, a real process, are over: a
 			// scenario must not end while one runs.
 			before: func(s *scenario) {
-				s.act.Go = recipe{fails: &image.BuildError{App: "web", Reason: "syntax error"}, takes: time.Second, over: s.over}
+				s.act.Go = recipe{fails: &image.BuildError{Name: "web", Reason: "syntax error"}, takes: time.Second, over: s.over}
 			},
 			outcome: release.Stopped, cause: "syntax error", staging: "v1", runs: "v1",
 		},

@@ -87,16 +87,25 @@ func (r *releaser) preflight(ctx workflow.Context, project release.Project) erro
 	for _, env := range r.path {
 		in.Environments = append(in.Environments, env.Name)
 	}
-	return workflow.ExecuteActivity(calling(ctx, "is everything there that the release will need?"), act.Preflight, in).Get(ctx, nil)
+	err := workflow.ExecuteActivity(calling(ctx, "is everything there that the release will need?"), act.Preflight, in).Get(ctx, nil)
+	if err != nil || workflow.GetVersion(ctx, "preflight-builds", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return err
+	}
+	return workflow.ExecuteActivity(building(ctx, "can everything be built here?", 5*time.Minute), act.PreflightBuilds, activities.BuilderInput{
+		Builds: project.Builds(r.path, r.apps(project), r.req.Images), Tests: project.Tests,
+	}).Get(ctx, nil)
 }
+
+// made are the images of a release, by the target that is to run them.
+type made map[release.Target]release.Image
 
 // testAndBuild runs the tests and the builds side by side. The first that fails
 // ends the others.
-func (r *releaser) testAndBuild(ctx workflow.Context, project release.Project) (release.Images, error) {
+func (r *releaser) testAndBuild(ctx workflow.Context, project release.Project) (made, error) {
 	r.enter(ctx, release.Building, "")
 	all, end := workflow.WithCancel(ctx)
 	defer end()
-	images, jobs := release.Images{}, workflow.NewWaitGroup(ctx)
+	images, jobs := made{}, workflow.NewWaitGroup(ctx)
 	var failed error
 	job := func(name string, do func(workflow.Context) error) {
 		jobs.Add(1)
@@ -114,10 +123,12 @@ func (r *releaser) testAndBuild(ctx workflow.Context, project release.Project) (
 	for _, test := range project.Tests {
 		job("test "+test.Name, func(ctx workflow.Context) error { return r.test(ctx, test) })
 	}
-	for _, name := range r.apps(project) {
-		app, _ := project.App(name)
-		job("build "+name, func(ctx workflow.Context) (err error) {
-			images[name], err = r.build(ctx, project, app)
+	for _, b := range project.Builds(r.path, r.apps(project), r.req.Images) {
+		job("build "+b.Name, func(ctx workflow.Context) error {
+			image, err := r.build(ctx, project, b)
+			for _, t := range b.Targets {
+				images[t] = image
+			}
 			return err
 		})
 	}
@@ -127,7 +138,7 @@ func (r *releaser) testAndBuild(ctx workflow.Context, project release.Project) (
 
 func (r *releaser) test(ctx workflow.Context, test release.Test) error {
 	var result release.TestResult
-	err := workflow.ExecuteActivity(building(ctx, "test: "+test.Run, time.Duration(test.Timeout)),
+	err := workflow.ExecuteActivity(building(ctx, "test: "+test.String(), time.Duration(test.Timeout)),
 		act.RunTest, activities.TestInput{Source: r.source(), Test: test}).Get(ctx, &result)
 	if failed := applicationError(err); failed != nil && failed.Type() == release.KindTest && failed.HasDetails() {
 		err = errors.Join(err, failed.Details(&result))
@@ -138,30 +149,70 @@ func (r *releaser) test(ctx workflow.Context, test release.Test) error {
 	return err
 }
 
-// build makes an app's image. It is pushed to where the app's first environment
-// lives, and every later one runs that very image.
-func (r *releaser) build(ctx workflow.Context, project release.Project, app release.App) (release.Image, error) {
-	in := activities.BuildInput{Source: r.source(), App: app}
-	for _, env := range project.Environments {
-		i := slices.IndexFunc(env.Targets, func(t release.TargetFile) bool { return t.Target.App == app.Name })
-		if i >= 0 {
-			in.Repository, in.Platform = env.Targets[i].FlyApp, env.Targets[i].Platform
-			break
-		}
-	}
+// build makes one image, and has it scanned. Every target that it is for runs
+// that very image.
+func (r *releaser) build(ctx workflow.Context, project release.Project, b release.Build) (release.Image, error) {
 	var result release.BuildResult
-	err := workflow.ExecuteActivity(building(ctx, "build "+app.Name, 30*time.Minute), act.BuildImage, in).Get(ctx, &result)
+	err := workflow.ExecuteActivity(building(ctx, "build "+b.Name, 30*time.Minute), act.BuildImage, activities.BuildInput{
+		Source: r.source(), Name: b.Name, Recipe: b.Recipe, Repository: b.Repository, Scan: project.Scan,
+	}).Get(ctx, &result)
 	if failed := applicationError(err); failed != nil && failed.Type() == release.KindBuild && failed.HasDetails() {
 		err = errors.Join(err, failed.Details(&result))
 	}
 	if err == nil || result.App != "" {
 		r.status.Builds = append(r.status.Builds, result)
 	}
+	for _, note := range result.Notes {
+		r.note("build %s: %s", b.Name, note)
+	}
+	if err == nil && project.Scan.Due(b) {
+		err = r.scan(ctx, project.Scan, b, result.Image)
+	}
 	return result.Image, err
 }
 
-func (r *releaser) plan(ctx workflow.Context, project release.Project, env release.Environment, images release.Images) (plan release.Plan, err error) {
+// scan has the project's scanner look at an image.
+func (r *releaser) scan(ctx workflow.Context, scan release.Scan, b release.Build, image release.Image) error {
+	var result release.ScanResult
+	err := workflow.ExecuteActivity(building(ctx, "scan "+b.Name+": "+scan.Run, time.Duration(scan.Timeout)), act.ScanImage, activities.ScanInput{
+		Source: r.source(), Name: b.Name, Image: image, Scan: scan,
+	}).Get(ctx, &result)
+	if failed := applicationError(err); failed != nil && failed.Type() == release.KindScan && failed.HasDetails() {
+		err = errors.Join(err, failed.Details(&result))
+	}
+	if err == nil || result.Name != "" {
+		r.status.Scans = append(r.status.Scans, result)
+	}
+	return err
+}
+
+// place has the images of an environment where its machines take them from.
+func (r *releaser) place(ctx workflow.Context, env release.Environment, made made) (images release.Images, err error) {
+	var in activities.PlaceInput
+	images = release.Images{}
+	elsewhere := false
+	for _, t := range env.Targets {
+		image, ok := made[t.Target]
+		if !ok {
+			continue
+		}
+		images[t.Target.App] = image
+		in.Images = append(in.Images, activities.Placing{Target: t.Target, Image: image, Repository: t.FlyApp})
+		elsewhere = elsewhere || !image.In(t.FlyApp)
+	}
+	if !elsewhere || workflow.GetVersion(ctx, "place-images", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return images, nil
+	}
+	err = workflow.ExecuteActivity(waiting(ctx, "copy images to where "+env.Name+" takes them from", 10*time.Minute), act.PlaceImages, in).Get(ctx, &images)
+	return images, err
+}
+
+func (r *releaser) plan(ctx workflow.Context, project release.Project, env release.Environment, made made) (plan release.Plan, err error) {
 	r.enter(ctx, release.Planning, env.Name)
+	images, err := r.place(ctx, env, made)
+	if err != nil {
+		return plan, err
+	}
 	err = workflow.ExecuteActivity(calling(ctx, "what does "+env.Name+" run, and what has to change?"), act.PlanRollout, activities.PlanInput{
 		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images, NoRoom: r.noRoom,
 	}).Get(ctx, &plan)

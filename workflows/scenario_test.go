@@ -119,12 +119,12 @@ type recipe struct {
 	over  <-chan struct{} // the end of the scenario
 }
 
-func (b recipe) Build(ctx context.Context, src image.Source, req image.Request) (release.Image, error) {
+func (b recipe) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
 	if b.takes > 0 {
 		select {
 		case <-time.After(b.takes):
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return image.Built{}, ctx.Err()
 		case <-b.over:
 		}
 	}
@@ -134,8 +134,10 @@ func (b recipe) Build(ctx context.Context, src image.Source, req image.Request) 
 			version = v
 		}
 	}
-	return release.Image(req.Repository + "@" + digestOf(req.App.Name, version)), b.fails
+	return image.Built{Image: release.Image(req.Repository + "@" + digestOf(req.Name, version))}, b.fails
 }
+
+func (recipe) Ready(context.Context, release.Recipe) error { return nil }
 
 // A scenario is one release against one simulated Fly.
 type scenario struct {

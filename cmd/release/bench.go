@@ -13,7 +13,6 @@ import (
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/git"
 	"github.com/microbima/release/image"
-	"github.com/microbima/release/release"
 )
 
 // A native builder builds for this computer, whatever platform Fly's machines
@@ -21,7 +20,7 @@ import (
 type native struct{ activities.Builder }
 
 // Build implements activities.Builder.
-func (n native) Build(ctx context.Context, src image.Source, req image.Request) (release.Image, error) {
+func (n native) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
 	req.Platform = runtime.GOOS + "/" + runtime.GOARCH
 	return n.Builder.Build(ctx, src, req)
 }

@@ -300,10 +300,12 @@ func (b *buffer) String() string {
 // they are made.
 type recipe struct{}
 
-func (recipe) Build(_ context.Context, src image.Source, req image.Request) (release.Image, error) {
-	fmt.Fprintf(req.Log, "building %s\n", req.App.Name)
-	return release.Image(fmt.Sprintf("%s@sha256:%s%024d", req.Repository, src.Revision.Commit, 0)), nil
+func (recipe) Build(_ context.Context, src image.Source, req image.Request) (image.Built, error) {
+	fmt.Fprintf(req.Log, "building %s\n", req.Name)
+	return image.Built{Image: release.Image(fmt.Sprintf("%s@sha256:%s%024d", req.Repository, src.Revision.Commit, 0))}, nil
 }
+
+func (recipe) Ready(context.Context, release.Recipe) error { return nil }
 
 // edge answers as Fly's proxy would: 200 while a machine passes.
 type edge struct{ sim *flysim.Sim }

@@ -22,8 +22,8 @@ func Lines(before, after release.Status) (lines []string) {
 			say("%s", tested(t))
 		}
 	}
-	for _, b := range after.Builds {
-		if !slices.Contains(before.Builds, b) {
+	for i, b := range after.Builds {
+		if i >= len(before.Builds) {
 			say("%s", built(b))
 		}
 	}

@@ -102,7 +102,7 @@ func TestKeep(t *testing.T) {
 	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: randomImage(t)})
 	for kind, what := range map[string]partial.WithRawManifest{"an image": randomImage(t), "an index": index} {
 		digest, ref := push(t, repository, what)
-		keeper := &image.Keeper{Keychain: login{}}
+		keeper := &image.Registry{Keychain: login{}}
 		if err := keeper.Keep(t.Context(), ref); err != nil {
 			t.Fatal(kind, err)
 		}
@@ -127,16 +127,16 @@ func TestWhatCannotBeKept(t *testing.T) {
 	gone := release.Image(repository.String() + "@sha256:" + strings.Repeat("0", 64))
 	g.readOnly = true
 	for name, test := range map[string]struct {
-		keeper *image.Keeper
+		keeper *image.Registry
 		ref    release.Image
 		want   error // nil: of no kind
 	}{
-		"it is gone":              {&image.Keeper{Keychain: login{}}, gone, image.ErrNotFound},
-		"a login that only reads": {&image.Keeper{Keychain: login{}}, ref, image.ErrUnauthorized},
-		"no login":                {new(image.Keeper), ref, image.ErrUnauthorized},
-		"nobody is there":         {new(image.Keeper), "127.0.0.1:1/shop@" + release.Image(gone.Digest()), nil},
-		"it has no digest":        {new(image.Keeper), "shop:latest", nil},
-		"its digest is cut off":   {new(image.Keeper), "shop@sha256:00", nil},
+		"it is gone":              {&image.Registry{Keychain: login{}}, gone, image.ErrNotFound},
+		"a login that only reads": {&image.Registry{Keychain: login{}}, ref, image.ErrUnauthorized},
+		"no login":                {new(image.Registry), ref, image.ErrUnauthorized},
+		"nobody is there":         {new(image.Registry), "127.0.0.1:1/shop@" + release.Image(gone.Digest()), nil},
+		"it has no digest":        {new(image.Registry), "shop:latest", nil},
+		"its digest is cut off":   {new(image.Registry), "shop@sha256:00", nil},
 	} {
 		err := test.keeper.Keep(t.Context(), test.ref)
 		if err == nil {

@@ -1,0 +1,88 @@
+package activities
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/microbima/release/release"
+)
+
+// tailBytes is how much of an output goes into a history. All of it is in the
+// worker's log folder.
+const tailBytes = 16 << 10
+
+// An output is kept whole in a file of the worker's, and its end in memory.
+type output struct {
+	name string // relative to the log folder: a history holds no machine's paths
+	file *os.File
+
+	mu   sync.Mutex
+	size int64
+	tail []byte
+}
+
+// output begins the log of one activity of one run. Whoever starts a workflow
+// chooses its ID: a file outside of the log folder is not opened for it.
+func (a *Activities) output(ctx context.Context, what string) (*output, error) {
+	w := activity.GetInfo(ctx).WorkflowExecution
+	name := filepath.Join("logs", filepath.FromSlash(w.ID), w.RunID, what+".log")
+	if err := os.MkdirAll(a.Logs, 0o700); err != nil {
+		return nil, fmt.Errorf("keep the output: %w", err)
+	}
+	root, err := os.OpenRoot(a.Logs)
+	if err != nil {
+		return nil, fmt.Errorf("keep the output: %w", err)
+	}
+	defer root.Close()
+	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, fmt.Errorf("keep the output: %w", err)
+	}
+	file, err := root.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("keep the output: %w", err)
+	}
+	return &output{name: filepath.ToSlash(name), file: file}, nil
+}
+
+// Write implements io.Writer. Several may write at a time.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tail = append(o.tail, p...)
+	if len(o.tail) > 2*tailBytes {
+		o.tail = bytes.Clone(o.tail[len(o.tail)-tailBytes:])
+	}
+	n, err := o.file.Write(p)
+	o.size += int64(n)
+	return n, err
+}
+
+// Tail is the end of what was written.
+func (o *output) Tail() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return excerpt(strings.ToValidUTF8(string(o.tail), "�"), tailBytes)
+}
+
+// said is how far the output is: what heartbeats tell of it.
+func (o *output) said() release.Output {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	tail := o.tail[max(0, len(o.tail)-tailBytes):]
+	return release.Output{Log: o.name, Size: o.size, Tail: strings.ToValidUTF8(string(tail), "�")}
+}
+
+// beat is beat with heartbeats that tell what has been written.
+func (o *output) beat(ctx context.Context) (stop func()) {
+	return beatWith(ctx, 2*time.Second, func() []any { return []any{o.said()} })
+}
+
+func (o *output) Close() error { return o.file.Close() }
