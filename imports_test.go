@@ -27,6 +27,8 @@ const (
 	nearest   = "github.com/agext/levenshtein"
 	ggcr      = "github.com/google/go-containerregistry"
 	flock     = "github.com/gofrs/flock"
+	humanize  = "github.com/dustin/go-humanize"
+	globs     = "github.com/bmatcuk/doublestar/v4"
 	parallel  = "golang.org/x/sync" // what the standard library has not
 	limiter   = "golang.org/x/time" // yet; knows of nothing
 	server    = "go.temporal.io/server"
@@ -44,7 +46,7 @@ var arrows = map[string][]string{
 	"worker":              {"release", "workflows", "activities", sdk, sdkTypes},
 	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
 	"sim/proof":           {},                                                                                                                          // runs commands
-	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest},
+	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
 	"git":                 {"release", flock, nearest, parallel},
 	"image":               {"release", ggcr, "github.com/google/ko", parallel},
 	"image/buildkit":      {"release", "image", anyModule},
@@ -53,7 +55,7 @@ var arrows = map[string][]string{
 	"fly/flytoml/tomldoc": {goToml, nearest},
 	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
 	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys"},
-	"internal/view":       {"release"},
+	"internal/view":       {"release", humanize},
 	"internal/cost":       {"internal/view", sdkTypes},
 	"internal/devserver":  {anyModule},
 	"internal/overlay":    {},

@@ -156,6 +156,9 @@ type PlanInput struct {
 	// NoRoom are machines, by ID, whose hosts were found to have no room for
 	// another version of them.
 	NoRoom []string `json:"no_room,omitempty"`
+	// Unverified says, by app, why its image is not what the environment before
+	// has verified.
+	Unverified map[string]string `json:"unverified,omitempty"`
 }
 
 // PlanRollout looks at what an environment runs and plans the way to what it
@@ -186,6 +189,7 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 		if err != nil {
 			return release.Plan{}, refused(release.KindConfig, err)
 		}
+		spec.Unverified = in.Unverified[t.Target.App]
 		specs = append(specs, spec)
 	}
 	plan, err := release.NewPlan(in.Environment, in.Revision.Commit, specs, states)

@@ -179,21 +179,29 @@ func (l *loader) find(t *release.TargetFile, name string) string {
 }
 
 // findDockerfile takes the target's own Dockerfile, else its app's, else the
-// one that fly.toml names. Who has none needs another way to an image.
+// one that fly.toml names, with what its [build] says of it. Who has none needs
+// another way to an image.
 func (l *loader) findDockerfile(t *release.TargetFile, c *flytoml.Config, fail func(key, format string, args ...any)) {
+	build := c.Build()
+	t.Build = release.FlyBuild{Image: build.Image, Target: build.Target, Args: build.Args}
+	if build.Ignorefile != "" {
+		if t.Build.Ignorefile = l.find(t, build.Ignorefile); t.Build.Ignorefile == "" {
+			fail("build.ignorefile", "there is no %s beside this file or at the root of the repository", build.Ignorefile)
+		}
+	}
 	for _, file := range []string{path.Join(path.Dir(t.Path), "Dockerfile"), path.Join(Dir, t.Target.App, "Dockerfile")} {
 		if l.exists(file) {
 			t.Dockerfile = file
 			return
 		}
 	}
-	if name := c.Build().Dockerfile; name != "" {
+	if name := build.Dockerfile; name != "" {
 		if t.Dockerfile = l.find(t, name); t.Dockerfile == "" {
 			fail("build.dockerfile", "there is no %s beside this file or at the root of the repository", name)
 		}
 		return
 	}
-	if l.apps[t.Target.App].Go == "" && c.Build().Image == "" {
+	if l.apps[t.Target.App].Go == "" && build.Image == "" {
 		fail("", "nothing says how %s becomes an image; write go = \"…\" at [apps.%s] in %s, or add %s/%s/Dockerfile, or write image = \"…\" at [build]",
 			t.Target.App, t.Target.App, File, Dir, t.Target.App)
 	}

@@ -32,6 +32,7 @@ func Load(fsys fs.FS) (*release.Project, Warnings, error) {
 	l := &loader{fsys: fsys, doc: d, flyApps: map[string]string{}}
 	l.readProject(d.Root())
 	l.readFolders()
+	l.checkScan()
 	l.readTargets()
 	l.order()
 	return l.result()
@@ -44,6 +45,7 @@ type loader struct {
 	project      release.Project
 	apps         map[string]*release.App
 	environments map[string]*release.Environment
+	scan         *tomldoc.Table    // [scan]; nil: there is none
 	flyApps      map[string]string // Fly app → fly.toml
 	problems     Errors            // outside of release.toml
 	warnings     Warnings

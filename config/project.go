@@ -1,12 +1,17 @@
 package config
 
 import (
+	"cmp"
 	"io/fs"
+	"maps"
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 	"github.com/microbima/release/release"
@@ -15,6 +20,7 @@ import (
 // Defaults of release.toml.
 const (
 	testTimeout = 15 * time.Minute
+	scanTimeout = 10 * time.Minute
 	gateTimeout = 24 * time.Hour
 	approvals   = 1
 )
@@ -42,6 +48,7 @@ func (l *loader) readProject(t *tomldoc.Table) {
 	l.readTests(t)
 	l.readApps(t)
 	l.readEnvironments(t)
+	l.readScan(t)
 }
 
 // name checks a name that was written at key. A value of the wrong type was
@@ -61,14 +68,13 @@ func (l *loader) readTests(root *tomldoc.Table) {
 	if t == nil {
 		return
 	}
-	if t.Has("run") {
+	itself := slices.ContainsFunc(testKeys, t.Has)
+	if itself || len(t.Subtables()) == 0 {
 		l.readTest(t, "test")
-	} else if t.Has("timeout") {
-		t.Errorf("run", "missing; write the command that tests a checkout")
 	}
 	for _, name := range t.Subtables() {
 		switch {
-		case name == "test" && t.Has("run"):
+		case name == "test" && itself:
 			t.Errorf(name, "is the name of [test] itself; call it something else")
 			t.Table(name).Ignore()
 		case validName(name):
@@ -78,18 +84,89 @@ func (l *loader) readTests(root *tomldoc.Table) {
 			t.Table(name).Ignore()
 		}
 	}
-	if len(t.Subtables()) == 0 && !t.Has("run") && !t.Has("timeout") {
-		t.Errorf("run", "missing; write the command that tests a checkout")
-	}
 }
 
+// testKeys are what a test says of itself.
+var testKeys = []string{"run", "target", "dockerfile", "timeout"}
+
+// readTest reads a test that is a command, or part of a Dockerfile.
 func (l *loader) readTest(t *tomldoc.Table, name string) {
-	test := release.Test{Name: name, Run: t.String("run"), Timeout: release.Duration(testTimeout)}
-	if v, ok := t.Any("run"); !ok || v == "" {
-		t.Errorf("run", "missing; write the command that tests a checkout")
+	test := release.Test{
+		Name: name, Run: t.String("run"), BuildTarget: t.String("target"), Dockerfile: t.String("dockerfile"), Timeout: release.Duration(testTimeout),
 	}
 	positive(t, "timeout", &test.Timeout)
+	run, runs := t.Any("run")
+	target, targets := t.Any("target")
+	switch {
+	case runs && targets:
+		t.Errorf("target", "there is a run, too; a test is either a command or part of a Dockerfile")
+	case targets && target == "":
+		t.Errorf("target", "empty; write the name behind AS in the Dockerfile's FROM … AS …")
+	case targets:
+		l.findTestfile(t, &test)
+	case !runs || run == "":
+		t.Errorf("run", "missing; write the command that tests a checkout, or target = \"…\", the part of a Dockerfile that does")
+	case test.Dockerfile != "":
+		t.Errorf("dockerfile", "a command has no use for it; write target = \"…\" in place of run")
+	}
 	l.project.Tests = append(l.project.Tests, test)
+}
+
+// findTestfile finds the Dockerfile that a test is part of: that of the
+// repository, unless it names another one.
+func (l *loader) findTestfile(t *tomldoc.Table, test *release.Test) {
+	test.Dockerfile = path.Clean(cmp.Or(test.Dockerfile, "Dockerfile"))
+	if l.exists(test.Dockerfile) {
+		return
+	}
+	if t.Has("dockerfile") {
+		t.Errorf("dockerfile", "there is no file %s in the repository", test.Dockerfile)
+		return
+	}
+	t.Errorf("target", "there is no Dockerfile at the root of the repository; write dockerfile = \"…\", the path of the one that it is part of")
+}
+
+// readScan reads [scan].
+func (l *loader) readScan(root *tomldoc.Table) {
+	t := root.Table("scan")
+	if t == nil {
+		return
+	}
+	scan := release.Scan{Run: t.String("run"), On: scanned(t), Allow: t.Strings("allow")}
+	if v, ok := t.Any("run"); ok && v == "" {
+		t.Errorf("run", "empty; write the command that looks at $IMAGE, or leave it out")
+	}
+	for _, pattern := range scan.Allow {
+		if !doublestar.ValidatePattern(pattern) {
+			t.Errorf("allow", "%.80q is not a pattern of paths, like \"usr/lib/**/test/*.pem\"", pattern)
+		}
+	}
+	if scan.Run != "" {
+		scan.Timeout = release.Duration(scanTimeout)
+	} else if t.Has("timeout") || t.Has("on") {
+		t.Errorf("run", "missing; write the command that looks at $IMAGE")
+	}
+	positive(t, "timeout", &scan.Timeout)
+	l.project.Scan, l.scan = scan, t
+}
+
+// scanned reads the environments whose images are scanned: one, or a list.
+func scanned(t *tomldoc.Table) []string {
+	if v, ok := t.Any("on"); ok {
+		if name, one := v.(string); one {
+			return []string{name}
+		}
+	}
+	return t.Strings("on")
+}
+
+// checkScan sees that the environments of [scan] exist: some are only folders.
+func (l *loader) checkScan() {
+	for _, name := range l.project.Scan.On {
+		if l.environments[name] == nil {
+			l.scan.Errorf("on", "there is no environment %q; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(l.environments)), ", "))
+		}
+	}
 }
 
 func (l *loader) readApps(root *tomldoc.Table) {
@@ -104,13 +181,17 @@ func (l *loader) readApps(root *tomldoc.Table) {
 		if a == nil {
 			continue
 		}
-		app := &release.App{Name: name, Go: a.String("go"), Needs: a.Strings("needs"), Secrets: a.Strings("secrets"), Probe: a.String("probe")}
+		app := &release.App{
+			Name: name, Go: a.String("go"), Base: a.String("base"), Needs: a.Strings("needs"), Probe: a.String("probe"),
+			Secrets: secretNames(a, "secrets"), BuildSecrets: secretNames(a, "build_secrets"),
+		}
 		l.apps[name] = app
 		l.checkGo(a, app.Go)
-		for _, secret := range app.Secrets {
-			if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`).MatchString(secret) {
-				a.Errorf("secrets", "%.80q can't be the name of a secret", secret)
-			}
+		switch {
+		case app.Base != "" && app.Go == "":
+			a.Errorf("base", "it is what the Go builder puts a program on, and there is no go here; a Dockerfile says its own FROM")
+		case len(app.BuildSecrets) > 0 && app.Go != "":
+			a.Errorf("build_secrets", "a Dockerfile mounts them, and this app is built by go = %q", app.Go)
 		}
 		switch reach := a.String("addresses"); reach {
 		case "", "public":
@@ -123,6 +204,19 @@ func (l *loader) readApps(root *tomldoc.Table) {
 			a.Errorf("probe", "%.80q is not a path; write what to GET, beginning with /", app.Probe)
 		}
 	}
+}
+
+var secretName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// secretNames reads a list of names of secrets.
+func secretNames(t *tomldoc.Table, key string) []string {
+	names := t.Strings(key)
+	for _, name := range names {
+		if !secretName.MatchString(name) {
+			t.Errorf(key, "%.80q can't be the name of a secret", name)
+		}
+	}
+	return names
 }
 
 // checkGo sees that there is a folder for the Go builder, inside the

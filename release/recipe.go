@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -70,7 +69,7 @@ func (r Recipe) String() string {
 
 // A Build is one image to be made, and the targets that run it.
 type Build struct {
-	Name    string   `json:"name"` // of the app; "api (production)" where its environments differ
+	Name    string   `json:"name"` // of the app; "api/production" where its environments differ
 	Recipe  Recipe   `json:"recipe"`
 	Targets []Target `json:"targets"` // in the order of promotion
 	// Repository is where the image is pushed, without the registry's host: the
@@ -127,25 +126,49 @@ func (p *Project) Builds(path []Environment, apps []string, given map[string]str
 		}
 		if len(own) > 1 { // it takes more than the app's name to tell them apart
 			for _, i := range own {
-				builds[i].Name = fmt.Sprintf("%s (%s)", app.Name, strings.Join(builds[i].environments(app.Name), ", "))
+				builds[i].Name = builds[i].Targets[0].String()
 			}
 		}
 	}
 	return builds
 }
 
+// Of returns the build whose image target t runs.
+func Of(builds []Build, t Target) (Build, bool) {
+	i := slices.IndexFunc(builds, func(b Build) bool { return slices.Contains(b.Targets, t) })
+	if i < 0 {
+		return Build{}, false
+	}
+	return builds[i], true
+}
+
+// Unverified says, by app, why env is to run another artifact than the one that
+// the environment before it has verified. Apps that run the same are not in it.
+func Unverified(builds []Build, env Environment) map[string]string {
+	why := map[string]string{}
+	for _, t := range env.Targets {
+		here, ok := Of(builds, t.Target)
+		before, had := Of(builds, Target{App: t.Target.App, Environment: env.After})
+		if ok && had && here.Recipe.Hash() != before.Recipe.Hash() {
+			why[t.Target.App] = fmt.Sprintf("NOT THE IMAGE THAT %s VERIFIED: this one is made of %s, that one of %s",
+				env.After, here.Recipe, before.Recipe.besides(here.Recipe))
+		}
+	}
+	return why
+}
+
+// besides is r for people, who have just read of other. Two that read the same
+// differ in what String leaves out.
+func (r Recipe) besides(other Recipe) string {
+	if r.String() == other.String() {
+		return "the same with other build arguments, secrets or ignored files"
+	}
+	return r.String()
+}
+
 // Due says whether the project's scanner is to look at b.
 func (s Scan) Due(b Build) bool {
 	return s.Run != "" && (len(s.On) == 0 || slices.ContainsFunc(b.Targets, func(t Target) bool { return slices.Contains(s.On, t.Environment) }))
-}
-
-func (b Build) environments(app string) (names []string) {
-	for _, t := range b.Targets {
-		if t.App == app {
-			names = append(names, t.Environment)
-		}
-	}
-	return names
 }
 
 // home is the Fly app of the first environment that app lives in.

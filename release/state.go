@@ -27,6 +27,9 @@ type Spec struct {
 	// Definition is fly.toml as JSON, in flyctl's own form: what Fly keeps of
 	// a Fly release.
 	Definition json.RawMessage `json:"definition,omitempty"`
+	// Unverified says why Image is not what the environment before has verified;
+	// "" if it is.
+	Unverified string `json:"unverified,omitempty"`
 }
 
 // A Command is a target's release command: it runs once per rollout, on a

@@ -293,6 +293,9 @@ func (spec Spec) create(g GroupSpec, region string, config json.RawMessage, whic
 
 // notes are what a person should know of the way from state before saying yes.
 func (spec Spec) notes(state State, waves []Wave) (notes []string) {
+	if spec.Unverified != "" {
+		notes = append(notes, spec.Unverified)
+	}
 	if note := state.stagedNote(); note != "" {
 		notes = append(notes, note)
 	}

@@ -215,6 +215,7 @@ func (r *releaser) plan(ctx workflow.Context, project release.Project, env relea
 	}
 	err = workflow.ExecuteActivity(calling(ctx, "what does "+env.Name+" run, and what has to change?"), act.PlanRollout, activities.PlanInput{
 		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images, NoRoom: r.noRoom,
+		Unverified: release.Unverified(project.Builds(r.path, r.apps(project), r.req.Images), env),
 	}).Get(ctx, &plan)
 	return r.seal(ctx, plan), err
 }

@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/image"
@@ -21,12 +18,18 @@ import (
 type place struct {
 	*fly.Client
 	registry string
+	laptop   bool // it is the Fly of a running release dev
+}
+
+// images are the registries as whoever uses p may see them.
+func (p place) images() *image.Registry {
+	return &image.Registry{Keychain: keychain{host: p.registry, password: fly.RegistryPassword(p.Token)}, Insecure: p.laptop}
 }
 
 // fly is the Fly that the environment names, else the one of release dev if
 // that is also whose Temporal is used.
 func (e *env) fly() place {
-	p := place{fly.FromEnv(e.getenv), fly.Registry(e.getenv)}
+	p := place{Client: fly.FromEnv(e.getenv), registry: fly.Registry(e.getenv)}
 	explicit := p.Token != "" || p.FlapsURL != "" || p.APIURL != "" || e.getenv("FLY_REGISTRY_HOST") != ""
 	dev := e.readDevFile()
 	if explicit || dev == nil || dev.Fly == "" {
@@ -36,7 +39,7 @@ func (e *env) fly() place {
 		return p
 	}
 	p.FlapsURL, p.APIURL, p.UIEXURL, p.Token = dev.Fly, dev.Fly, dev.Fly, dev.Token
-	p.registry = cmp.Or(dev.Registry, p.registry)
+	p.registry, p.laptop = cmp.Or(dev.Registry, p.registry), true
 	return p
 }
 
@@ -68,13 +71,15 @@ func flySaid(err error) string {
 	return err.Error()
 }
 
-// image is the image of an app at a revision: the one that a release of it has
-// built, or "" if there is none.
-func (p place) image(ctx context.Context, repository string, r release.Revision) release.Image {
-	login := remote.WithAuth(&authn.Basic{Username: "x", Password: fly.RegistryPassword(p.Token)})
-	found, err := image.Resolve(ctx, p.registry+"/"+repository+":rev-"+r.Short(), login)
+// image is the image of a build at a revision: the one that a release of it has
+// made, or "" if there is none.
+func (p place) image(ctx context.Context, b release.Build, r release.Revision) release.Image {
+	found, err := p.images().Find(ctx, p.registry+"/"+b.Repository, image.Tag(r, b.Recipe), r, b.Recipe)
+	if b.Recipe.Image != "" {
+		found.Image, err = p.images().Pin(ctx, b.Recipe.Image, b.Recipe.On())
+	}
 	if err != nil {
 		return "" // not built, or not to be seen: the caller says so
 	}
-	return found
+	return found.Image
 }

@@ -69,6 +69,12 @@ func (c plan) run(ctx context.Context, revision string) error {
 }
 
 func (c plan) make(ctx context.Context, src source, environment release.Environment) (release.Plan, error) {
+	path, err := src.project.Path(environment.Name)
+	if err != nil {
+		return release.Plan{}, err
+	}
+	builds := src.project.Builds(path, appNames(src.project), nil)
+	unverified := release.Unverified(builds, environment)
 	fly := c.fly()
 	var states []release.State
 	var specs []release.Spec
@@ -79,7 +85,8 @@ func (c plan) make(ctx context.Context, src source, environment release.Environm
 			unknown = append(unknown, fmt.Sprintf("%s: %s", file.Target, p.Unknown))
 			continue
 		}
-		image := fly.image(ctx, repositoryOf(src.project, file.Target.App), src.revision)
+		build, _ := release.Of(builds, file.Target)
+		image := fly.image(ctx, build, src.revision)
 		if image == "" {
 			image = unbuilt
 			missing = append(missing, file.Target.App)
@@ -88,6 +95,7 @@ func (c plan) make(ctx context.Context, src source, environment release.Environm
 		if err != nil {
 			return release.Plan{}, err
 		}
+		spec.Unverified = unverified[file.Target.App]
 		states, specs = append(states, p.State), append(specs, spec)
 	}
 	if len(unknown) > 0 {
@@ -97,16 +105,4 @@ func (c plan) make(ctx context.Context, src source, environment release.Environm
 		c.say("no image of %s is known for %s: shown as %q", src.revision.Short(), strings.Join(missing, ", "), unbuilt)
 	}
 	return release.NewPlan(environment.Name, src.revision.Commit, specs, states)
-}
-
-// repositoryOf is where an app's image lives: that of its first environment.
-func repositoryOf(p *release.Project, app string) string {
-	for _, e := range p.Environments {
-		for _, t := range e.Targets {
-			if t.Target.App == app {
-				return t.FlyApp
-			}
-		}
-	}
-	return ""
 }

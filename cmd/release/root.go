@@ -122,7 +122,7 @@ func (e *env) root() *cobra.Command {
 	}
 	add("release", newStart(e), newPlan(e), newWatch(e), newRollback(e))
 	add("decide", newApprove(e), newReject(e), newDecide(e), newAbort(e))
-	add("look", newStatus(e), newList(e), newLogs(e), newOpen(e), newCheck(e))
+	add("look", newStatus(e), newList(e), newShow(e), newLogs(e), newOpen(e), newCheck(e))
 	add("run", newDev(e), newWorker(e), newDemo(e))
 	return root
 }

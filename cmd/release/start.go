@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
@@ -20,6 +22,7 @@ import (
 type start struct {
 	*env
 	to, branch, repo, by string
+	images               map[string]string
 	apps                 []string
 	wait, asJSON         bool
 	bake                 *release.Duration // in place of what release.toml says: the demo is short
@@ -38,12 +41,16 @@ fly.toml files are checked here before anything is started. Workers fetch the
 commit from the repository that release.toml names; else from this clone, when
 Temporal is on this machine; else from its remote called origin.
 
+An image given by --image is taken as it is: by the digest that its reference
+has when the release builds, in every environment, whatever becomes of its tag.
+
 Starting the same revision on the same path again, while it is under way,
 attaches to the release that runs.`,
 		Example: `  release start                                    # HEAD, all the way
   release start v1.4 --to staging --wait
   release start --branch "$GITHUB_REF_NAME" --wait # in CI
-  release start --app web-admin --app public-api`,
+  release start --app web-admin --app public-api
+  release start --app proxy --image proxy=docker.io/library/nginx:1.29`,
 		Args: args(0, 1, "REVISION"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.run(cmd.Context(), strings.Join(args, ""))
@@ -53,6 +60,7 @@ attaches to the release that runs.`,
 	f.StringVar(&c.to, "to", "", "the `ENVIRONMENT` to go to; those before it come first")
 	f.StringVar(&c.branch, "branch", "", "go to the environment that this `BRANCH` releases to, as release.toml says")
 	f.StringSliceVar(&c.apps, "app", nil, "only this `APP`; may be given again")
+	f.StringToStringVar(&c.images, "image", nil, "take the image of an app as it is, instead of building one: `APP=REF`; may be given again")
 	f.StringVar(&c.repo, "repo", "", "where workers fetch the revision: a `URL` or an absolute path")
 	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
 	f.BoolVar(&c.wait, "wait", false, "follow the release until it is over; the exit code says how it ended")
@@ -96,7 +104,7 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	slices.Sort(c.apps)
 	path = names(environments)
 	return release.Request{
-		Project: src.project.Name, Repository: repository, Revision: src.revision, Apps: slices.Compact(c.apps),
+		Project: src.project.Name, Repository: repository, Revision: src.revision, Apps: slices.Compact(c.apps), Images: c.images,
 		To: path[len(path)-1], By: c.whoami(ctx, c.by), Version: version(), Protocol: release.Protocol, Bake: c.bake,
 	}, path, nil
 }
@@ -122,6 +130,17 @@ func (c start) path(p *release.Project) ([]release.Environment, error) {
 	for _, app := range c.apps {
 		if _, ok := p.App(app); !ok {
 			return nil, usage("no app %q; there are: %s", app, strings.Join(appNames(p), ", "))
+		}
+	}
+	for app, ref := range c.images {
+		if _, ok := p.App(app); !ok {
+			return nil, usage("--image %s=%s: no app %q; there are: %s", app, ref, app, strings.Join(appNames(p), ", "))
+		}
+		if len(c.apps) > 0 && !slices.Contains(c.apps, app) {
+			return nil, usage("--image %s=%s: that app is not released; --app names only %s", app, ref, strings.Join(c.apps, ", "))
+		}
+		if _, err := name.ParseReference(ref); err != nil {
+			return nil, usage("--image %s=%s: %v; it should be HOST/NAME:TAG or HOST/NAME@sha256:…", app, ref, err)
 		}
 	}
 	return path, nil
@@ -264,6 +283,8 @@ func differs(asked, running release.Request) string {
 		return "it is " + what(running)
 	case running.To != asked.To:
 		return fmt.Sprintf("it goes to %s, not to %s", running.To, asked.To)
+	case !maps.Equal(running.Images, asked.Images):
+		return "it was started with other --image"
 	case !slices.Equal(running.Apps, asked.Apps):
 		return fmt.Sprintf("it is about %s, not %s", all(running.Apps), all(asked.Apps))
 	}
@@ -283,6 +304,9 @@ func details(r release.Request, path []string) string {
 		b.WriteString("\n")
 	} else if r.Rollback.Emergency {
 		fmt.Fprintf(&b, "- emergency, the gate is passed: %s\n", r.Rollback.Reason)
+	}
+	for _, app := range slices.Sorted(maps.Keys(r.Images)) {
+		fmt.Fprintf(&b, "- image of %s: `%s`, not built\n", app, r.Images[app])
 	}
 	fmt.Fprintf(&b, "- repository: `%s`\n", r.Repository)
 	return b.String()

@@ -27,6 +27,11 @@ func Lines(before, after release.Status) (lines []string) {
 			say("%s", built(b))
 		}
 	}
+	for i, x := range after.Scans {
+		if i >= len(before.Scans) {
+			say("%s", scanned(x))
+		}
+	}
 	for i, g := range after.Decisions {
 		if i >= len(before.Decisions) {
 			say("%s", decision(g))
@@ -114,7 +119,17 @@ func built(b release.BuildResult) string {
 	if b.Image == "" {
 		return fmt.Sprintf("build of %s failed after %s", b.App, Took(time.Duration(b.Took)))
 	}
+	if b.Found {
+		return fmt.Sprintf("found %s, built before: %s", b.App, Digest(b.Image))
+	}
 	return fmt.Sprintf("built %s in %s: %s", b.App, Took(time.Duration(b.Took)), Digest(b.Image))
+}
+
+func scanned(s release.ScanResult) string {
+	if s.Passed {
+		return fmt.Sprintf("scan of %s passed in %s", s.Name, Took(time.Duration(s.Took)))
+	}
+	return fmt.Sprintf("scan of %s failed after %s: exit code %d", s.Name, Took(time.Duration(s.Took)), s.ExitCode)
 }
 
 func machineLines(before, after release.EnvironmentStatus) (lines []string) {

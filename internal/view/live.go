@@ -123,6 +123,13 @@ func (l *live) work() {
 		}
 		rows = append(rows, []cell{mark(p), {"build " + b.App, noHue}, {Digest(b.Image), noHue}, {Took(time.Duration(b.Took)), dim}})
 	}
+	for _, s := range l.Scans {
+		p, word := release.Ready, "passed"
+		if !s.Passed {
+			p, word = release.Failed, fmt.Sprintf("exit code %d", s.ExitCode)
+		}
+		rows = append(rows, []cell{mark(p), {"scan " + s.Name, noHue}, {word, noHue}, {Took(time.Duration(s.Took)), dim}})
+	}
 	for _, line := range l.style.table("    ", rows) {
 		l.add(line, true)
 	}

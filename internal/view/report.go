@@ -111,6 +111,11 @@ func (r *report) cause() {
 			r.evidence("build of "+b.App, b.Tail, b.Log)
 		}
 	}
+	for _, s := range r.Scans {
+		if !s.Passed {
+			r.evidence(fmt.Sprintf("scan of %s, exit code %d", s.Name, s.ExitCode), s.Tail, s.Log)
+		}
+	}
 }
 
 func (r *report) failure(f release.Failure) {

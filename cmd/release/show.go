@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/microbima/release/internal/view"
+)
+
+type show struct {
+	*env
+	asJSON bool
+}
+
+func newShow(e *env) *cobra.Command {
+	c := show{env: e}
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "What a release is made of",
+		Long: `Show writes what a release is made of: the commit, how its tests went, each
+image with its digest, what it was built from and by whom (its provenance, as
+the builder attested it in the registry), what the scanner said, and where it
+runs.`,
+		Example: `  release show 4f2d1c0b9a8e
+  release show 4f2d1c0b9a8e --json | jq -r '.builds[].provenance.materials[].uri'`,
+		Args: args(1, 1, "ID"),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
+	}
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write all that is known of it as JSON")
+	cmd.ValidArgsFunction = c.releases()
+	return cmd
+}
+
+func (c show) run(ctx context.Context, ref string) error {
+	s, err := c.temporal(ctx)
+	if err != nil {
+		return err
+	}
+	id, err := s.find(ctx, ref)
+	if err != nil {
+		return err
+	}
+	seen, err := s.look(ctx, id, "")
+	if err != nil {
+		return err
+	}
+	if c.asJSON {
+		return c.json(seen)
+	}
+	c.blindly(seen)
+	_, err = fmt.Fprint(c.stdout, view.Made(seen.shown(), c.style(c.stdout)))
+	return err
+}
