@@ -14,8 +14,8 @@ import (
 // Made says what a release was made of: the revision and who asked for it, how
 // its tests went, the images with what each was built from and where it runs,
 // and what scanners said of them.
-func Made(s release.Status, style Style) string {
-	r := report{Status: s, style: style}
+func Made(s release.Status, now time.Time, style Style) string {
+	r := report{Status: s, now: now, style: style}
 	r.head()
 	r.origin()
 	r.tests()
@@ -116,10 +116,10 @@ func (r *report) image(b release.BuildResult) {
 // took is how long a build took, and what it sent.
 func took(b release.BuildResult) string {
 	words := Took(time.Duration(b.Took))
-	if b.Found {
+	switch {
+	case b.Found:
 		words += ", built before"
-	}
-	if b.Image != "" {
+	case b.Image != "":
 		words += ", pushed " + humanize.Bytes(uint64(max(0, b.Bytes)))
 	}
 	return words

@@ -37,6 +37,7 @@ func Report(s release.Status, cost Cost, now time.Time, style Style) string {
 	for _, e := range s.Environments {
 		r.environment(e)
 	}
+	r.tests()
 	r.spans()
 	r.decisions()
 	waits := s
