@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/image"
@@ -21,12 +18,13 @@ import (
 type place struct {
 	*fly.Client
 	registry string
+	platform string // of all machines there; "" is whatever a recipe says
 }
 
 // fly is the Fly that the environment names, else the one of release dev if
 // that is also whose Temporal is used.
 func (e *env) fly() place {
-	p := place{fly.FromEnv(e.getenv), fly.Registry(e.getenv)}
+	p := place{Client: fly.FromEnv(e.getenv), registry: fly.Registry(e.getenv)}
 	explicit := p.Token != "" || p.FlapsURL != "" || p.APIURL != "" || e.getenv("FLY_REGISTRY_HOST") != ""
 	dev := e.readDevFile()
 	if explicit || dev == nil || dev.Fly == "" {
@@ -36,7 +34,7 @@ func (e *env) fly() place {
 		return p
 	}
 	p.FlapsURL, p.APIURL, p.UIEXURL, p.Token = dev.Fly, dev.Fly, dev.Fly, dev.Token
-	p.registry = cmp.Or(dev.Registry, p.registry)
+	p.registry, p.platform = cmp.Or(dev.Registry, p.registry), here
 	return p
 }
 
@@ -68,13 +66,13 @@ func flySaid(err error) string {
 	return err.Error()
 }
 
-// image is the image of an app at a revision: the one that a release of it has
+// image is the image of a recipe at a revision: the one that a release of it has
 // built, or "" if there is none.
-func (p place) image(ctx context.Context, repository string, r release.Revision) release.Image {
-	login := remote.WithAuth(&authn.Basic{Username: "x", Password: fly.RegistryPassword(p.Token)})
-	found, err := image.Resolve(ctx, p.registry+"/"+repository+":rev-"+r.Short(), login)
+func (p place) image(ctx context.Context, repository string, r release.Revision, recipe release.Recipe) release.Image {
+	images := image.Registry{Keychain: keychain{host: p.registry, password: fly.RegistryPassword(p.Token)}, Platform: p.platform}
+	found, err := images.Find(ctx, p.registry+"/"+repository, image.Tag(r, recipe), r, recipe)
 	if err != nil {
 		return "" // not built, or not to be seen: the caller says so
 	}
-	return found
+	return found.Image
 }

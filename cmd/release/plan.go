@@ -79,7 +79,7 @@ func (c plan) make(ctx context.Context, src source, environment release.Environm
 			unknown = append(unknown, fmt.Sprintf("%s: %s", file.Target, p.Unknown))
 			continue
 		}
-		image := fly.image(ctx, repositoryOf(src.project, file.Target.App), src.revision)
+		image := fly.image(ctx, repositoryOf(src.project, file.Target.App), src.revision, src.project.Recipe(file, nil))
 		if image == "" {
 			image = unbuilt
 			missing = append(missing, file.Target.App)
