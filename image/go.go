@@ -16,7 +16,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/ko/pkg/build"
 
 	"github.com/microbima/release/release"
@@ -33,8 +32,8 @@ type Go struct {
 // user is who the program runs as: not root, and nobody with files.
 const user = "65532"
 
-// Build compiles the main package that req.Recipe.Go names, pushes the image and
-// returns it with its digest. A source that does not compile, or has no such
+// Build compiles the main package that req.Recipe.Go names, pushes the image in
+// an index that says what it was built of, and returns it with its digest. A source that does not compile, or has no such
 // package, is a *BuildError.
 func (g *Go) Build(ctx context.Context, src Source, req Request) (Built, error) {
 	repository, err := req.repository()
@@ -68,12 +67,13 @@ func (g *Go) Build(ctx context.Context, src Source, req Request) (Built, error) 
 		return Built{}, err
 	}
 	req.say("built %s in %v", digest, time.Since(began).Round(time.Millisecond))
-	if err := g.push(ctx, repository, req.Tag, digest, img); err != nil {
+	built := Built{Image: pin(repository, digest.String())}
+	index := indexOf(img, *platform, Annotations(req, src.Revision))
+	if built.Bytes, err = g.push(ctx, repository, req.Tag, index); err != nil {
 		return Built{}, err
 	}
-	image := pin(repository, digest.String())
-	req.say("pushed %s", image)
-	return Built{Image: image}, nil
+	req.say("pushed %s: %d bytes that the registry did not have", built.Image, built.Bytes)
+	return built, nil
 }
 
 // Ready says why nothing can be built here, or nil.
@@ -84,20 +84,16 @@ func (g *Go) Ready(context.Context, release.Recipe) error {
 	return nil
 }
 
-// push writes what the registry does not have yet.
-func (g *Go) push(ctx context.Context, repository name.Repository, tag string, digest v1.Hash, img v1.Image) error {
-	options := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
-	if g.Keychain != nil {
-		options = append(options, remote.WithAuthFromKeychain(g.Keychain))
-	}
-	var ref name.Reference = repository.Digest(digest.String())
+// push writes an index under a tag, or under its digest alone.
+func (g *Go) push(ctx context.Context, repository name.Repository, tag string, index v1.ImageIndex) (int64, error) {
 	if tag != "" {
-		ref = repository.Tag(tag)
+		return push(repository.Tag(tag), index, login(ctx, g.Keychain))
 	}
-	if err := remote.Write(ref, img, options...); err != nil {
-		return fmt.Errorf("push %s: %w", ref, err)
+	digest, err := index.Digest()
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	return push(repository.Digest(digest.String()), index, login(ctx, g.Keychain))
 }
 
 // mainPackage refuses what can't become a program, in words that name the

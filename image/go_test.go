@@ -392,34 +392,6 @@ func TestTheGoCommandSeesNoSecrets(t *testing.T) {
 	}
 }
 
-func TestResolveAndExists(t *testing.T) {
-	req := shop(t)
-	req.Tag = "r1"
-	image := mustBuild(t, source(t, map[string]string{"apps/api/main.go": program}), req)
-	got, err := Resolve(t.Context(), req.Repository+":r1")
-	if err != nil || got != image {
-		t.Errorf("got %s, %v; want %s", got, err, image)
-	}
-	if err := Exists(t.Context(), image); err != nil {
-		t.Error(err)
-	}
-	gone := release.Image(req.Repository + "@sha256:" + strings.Repeat("0", 64))
-	if err := Exists(t.Context(), gone); err == nil || !strings.Contains(err.Error(), string(gone)) {
-		t.Errorf("an image that is gone: %v", err)
-	}
-	if _, err := Resolve(t.Context(), req.Repository+":other"); err == nil {
-		t.Error("a tag that is not there was found")
-	}
-	for _, ref := range []string{"", "UPPER/x", "a b"} {
-		if _, err := Resolve(t.Context(), ref); err == nil {
-			t.Errorf("%q was found", ref)
-		}
-		if err := Exists(t.Context(), release.Image(ref)); err == nil {
-			t.Errorf("%q exists", ref)
-		}
-	}
-}
-
 func TestARegistryThatIsAwayIsNoVerdictOnTheSource(t *testing.T) {
 	req := shop(t)
 	req.Repository = "127.0.0.1:1/shop"

@@ -65,34 +65,6 @@ type BuildError struct {
 
 func (e *BuildError) Error() string { return fmt.Sprintf("build %s: %s", e.Name, e.Reason) }
 
-// Resolve pins a reference: the digest that a registry has under it now, in the
-// repository it names. Options say how to log in, for instance. ErrNotFound: it
-// has none.
-func Resolve(ctx context.Context, ref string, options ...remote.Option) (release.Image, error) {
-	parsed, err := name.ParseReference(ref)
-	if err != nil {
-		return "", fmt.Errorf("image %q: %w; it should be host/name:tag or host/name@sha256:…", ref, err)
-	}
-	desc, err := remote.Head(parsed, with(ctx, options)...)
-	if err != nil {
-		return "", fmt.Errorf("look up image %s: %w", ref, said(err))
-	}
-	return pin(parsed.Context(), desc.Digest.String()), nil
-}
-
-// Exists asks the image's registry whether it has it. Nil says yes, ErrNotFound
-// no, and anything else that it is not known.
-func Exists(ctx context.Context, image release.Image, options ...remote.Option) error {
-	parsed, err := name.NewDigest(string(image))
-	if err != nil {
-		return fmt.Errorf("image %q: %w; it should be host/name@sha256:…", image, err)
-	}
-	if _, err := remote.Head(parsed, with(ctx, options)...); err != nil {
-		return fmt.Errorf("look up image %s: %w", image, said(err))
-	}
-	return nil
-}
-
 // said tells what kind of answer of a registry err is.
 func said(err error) error {
 	var answer *transport.Error
@@ -110,6 +82,15 @@ func said(err error) error {
 
 func pin(repository name.Repository, digest string) release.Image {
 	return release.Image(repository.Name() + "@" + digest)
+}
+
+// login are the options of somebody who logs in by those keys; nil is Docker's
+// own settings.
+func login(ctx context.Context, keys authn.Keychain) []remote.Option {
+	if keys == nil {
+		return with(ctx, nil)
+	}
+	return with(ctx, []remote.Option{remote.WithAuthFromKeychain(keys)})
 }
 
 // with puts what everybody needs before the caller's options, which win.

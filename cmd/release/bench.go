@@ -15,13 +15,16 @@ import (
 	"github.com/microbima/release/image"
 )
 
+// here is the platform of this computer.
+const here = runtime.GOOS + "/" + runtime.GOARCH
+
 // A native builder builds for this computer, whatever platform Fly's machines
 // have: it is where they will run.
 type native struct{ activities.Builder }
 
 // Build implements activities.Builder.
 func (n native) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
-	req.Platform = runtime.GOOS + "/" + runtime.GOARCH
+	req.Platform = here
 	return n.Builder.Build(ctx, src, req)
 }
 

@@ -18,12 +18,14 @@ import (
 type place struct {
 	*fly.Client
 	registry string
-	laptop   bool // it is the Fly of a running release dev
+	platform string // of all machines there; "" is whatever a recipe says
 }
 
 // images are the registries as whoever uses p may see them.
 func (p place) images() *image.Registry {
-	return &image.Registry{Keychain: keychain{host: p.registry, password: fly.RegistryPassword(p.Token)}, Insecure: p.laptop}
+	return &image.Registry{
+		Keychain: keychain{host: p.registry, password: fly.RegistryPassword(p.Token)}, Insecure: p.platform != "", Platform: p.platform,
+	}
 }
 
 // fly is the Fly that the environment names, else the one of release dev if
@@ -39,7 +41,7 @@ func (e *env) fly() place {
 		return p
 	}
 	p.FlapsURL, p.APIURL, p.UIEXURL, p.Token = dev.Fly, dev.Fly, dev.Fly, dev.Token
-	p.registry, p.laptop = cmp.Or(dev.Registry, p.registry), true
+	p.registry, p.platform = cmp.Or(dev.Registry, p.registry), here
 	return p
 }
 

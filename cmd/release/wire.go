@@ -173,7 +173,7 @@ func (b *bench) startWorker(e *env, o benchOptions, environ []string) error {
 	b.then(func() error { c.Close(); return nil })
 	b.git = &tracked{Mirror: &git.Mirror{Dir: filepath.Join(o.dir, "git")}}
 	w := worker.New(c, &activities.Activities{
-		Fly: obliging{b.fly, b.sim}, Git: b.git, Go: native{&image.Go{}}, Images: &image.Registry{Insecure: true}, Registry: b.Registry, Insecure: true,
+		Fly: obliging{b.fly, b.sim}, Git: b.git, Go: native{&image.Go{}}, Images: &image.Registry{Insecure: true, Platform: here}, Registry: b.Registry, Insecure: true,
 		Logs: o.dir, Poll: 250 * time.Millisecond, Environ: environ,
 	}, worker.Options{Builds: 4, Grace: o.grace, OnFatal: b.breaks})
 	if err := w.Start(); err != nil {
@@ -285,7 +285,7 @@ func realActivities(e *env, p place, registry string, environ []string) *activit
 		Go: &image.Go{Keychain: keys}, Images: &image.Registry{Keychain: keys},
 	}
 	if dev := e.readDevFile(); dev != nil && p.FlapsURL == dev.Fly {
-		a.Go, a.Images, a.Insecure = native{&image.Go{}}, &image.Registry{Insecure: true}, true
+		a.Go, a.Images, a.Insecure = native{&image.Go{}}, &image.Registry{Insecure: true, Platform: here}, true
 	}
 	return a
 }

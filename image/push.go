@@ -1,0 +1,69 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+)
+
+// push writes an image, or an index with what it leads to, under ref: what the
+// registry does not have yet, or can't take over from a repository next to it.
+// It returns how many bytes that was.
+func push(ref name.Reference, what remote.Taggable, options []remote.Option) (int64, error) {
+	var out outgoing
+	err := remote.Push(ref, what, append(options[:len(options):len(options)], remote.WithTransport(&out))...)
+	return out.bytes.Load(), pushed(ref, err)
+}
+
+// pushed is what there is to say of an answer to a push.
+func pushed(ref name.Reference, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("push %s: %w", ref, said(err))
+	if errors.Is(err, ErrUnauthorized) {
+		return fmt.Errorf("%w; the worker needs a token that may push to %s", err, ref.Context())
+	}
+	return err
+}
+
+// Outgoing counts the bytes that registries have taken.
+type outgoing struct{ bytes atomic.Int64 }
+
+// RoundTrip implements http.RoundTripper.
+func (o *outgoing) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body == nil || req.Body == http.NoBody || req.Method != http.MethodPatch && req.Method != http.MethodPut {
+		return remote.DefaultTransport.RoundTrip(req) // nothing, or a login
+	}
+	var read atomic.Int64
+	counted := *req // a transport leaves its caller's request as it is
+	counted.Body = &countedBody{req.Body, &read}
+	if again := req.GetBody; again != nil {
+		counted.GetBody = func() (io.ReadCloser, error) {
+			body, err := again()
+			read.Store(0)
+			return &countedBody{body, &read}, err
+		}
+	}
+	answer, err := remote.DefaultTransport.RoundTrip(&counted)
+	if err == nil && answer.StatusCode < http.StatusMultipleChoices {
+		o.bytes.Add(read.Load())
+	}
+	return answer, err
+}
+
+type countedBody struct {
+	io.ReadCloser
+	read *atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read.Add(int64(n))
+	return n, err
+}
