@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/ko/pkg/build"
 
 	"github.com/microbima/release/release"
@@ -87,13 +88,13 @@ func (g *Go) Ready(context.Context, release.Recipe) error {
 // push writes an index under a tag, or under its digest alone.
 func (g *Go) push(ctx context.Context, repository name.Repository, tag string, index v1.ImageIndex) (int64, error) {
 	if tag != "" {
-		return push(repository.Tag(tag), index, login(ctx, g.Keychain))
+		return push(repository.Tag(tag), index, login(ctx, g.Keychain), remote.DefaultTransport)
 	}
 	digest, err := index.Digest()
 	if err != nil {
 		return 0, err
 	}
-	return push(repository.Digest(digest.String()), index, login(ctx, g.Keychain))
+	return push(repository.Digest(digest.String()), index, login(ctx, g.Keychain), remote.DefaultTransport)
 }
 
 // mainPackage refuses what can't become a program, in words that name the

@@ -14,8 +14,8 @@ import (
 // push writes an image, or an index with what it leads to, under ref: what the
 // registry does not have yet, or can't take over from a repository next to it.
 // It returns how many bytes that was.
-func push(ref name.Reference, what remote.Taggable, options []remote.Option) (int64, error) {
-	var out outgoing
+func push(ref name.Reference, what remote.Taggable, options []remote.Option, way http.RoundTripper) (int64, error) {
+	out := outgoing{way: way}
 	err := remote.Push(ref, what, append(options[:len(options):len(options)], remote.WithTransport(&out))...)
 	return out.bytes.Load(), pushed(ref, err)
 }
@@ -33,12 +33,15 @@ func pushed(ref name.Reference, err error) error {
 }
 
 // Outgoing counts the bytes that registries have taken.
-type outgoing struct{ bytes atomic.Int64 }
+type outgoing struct {
+	way   http.RoundTripper
+	bytes atomic.Int64
+}
 
 // RoundTrip implements http.RoundTripper.
 func (o *outgoing) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body == nil || req.Body == http.NoBody || req.Method != http.MethodPatch && req.Method != http.MethodPut {
-		return remote.DefaultTransport.RoundTrip(req) // nothing, or a login
+		return o.way.RoundTrip(req) // nothing, or a login
 	}
 	var read atomic.Int64
 	counted := *req // a transport leaves its caller's request as it is
@@ -50,7 +53,7 @@ func (o *outgoing) RoundTrip(req *http.Request) (*http.Response, error) {
 			return &countedBody{body, &read}, err
 		}
 	}
-	answer, err := remote.DefaultTransport.RoundTrip(&counted)
+	answer, err := o.way.RoundTrip(&counted)
 	if err == nil && answer.StatusCode < http.StatusMultipleChoices {
 		o.bytes.Add(read.Load())
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -23,6 +24,8 @@ type Registry struct {
 	// for; "" is none. On a laptop machines are processes: they run only what is
 	// for its own.
 	Platform string
+	// Transport is the way to registries; nil is the usual one.
+	Transport http.RoundTripper
 }
 
 // keepTag is the tag of a kept image, up to the first 12 digits of its digest.
@@ -132,7 +135,7 @@ func (r *Registry) Copy(ctx context.Context, from release.Image, repository stri
 	if err != nil {
 		return Built{}, fmt.Errorf("look up image %s: %w", from, said(err))
 	}
-	if there.Bytes, err = push(tag, img, options); err != nil {
+	if there.Bytes, err = push(tag, img, options, r.transport()); err != nil {
 		return Built{}, fmt.Errorf("copy image %s: %w", from, err)
 	}
 	if _, err := remote.Get(ref, options...); err != nil { // machines will ask for the digest, not for the tag
@@ -171,4 +174,13 @@ func (r *Registry) naming() []name.Option {
 	return nil
 }
 
-func (r *Registry) options(ctx context.Context) []remote.Option { return login(ctx, r.Keychain) }
+func (r *Registry) options(ctx context.Context) []remote.Option {
+	return append(login(ctx, r.Keychain), remote.WithTransport(r.transport()))
+}
+
+func (r *Registry) transport() http.RoundTripper {
+	if r.Transport != nil {
+		return r.Transport
+	}
+	return remote.DefaultTransport
+}
