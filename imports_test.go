@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 	"sim/proof":           {},                                                                                                                          // runs commands
 	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
 	"git":                 {"release", flock, nearest, parallel},
-	"image":               {"release", ggcr, "github.com/google/ko", parallel},
+	"image":               {"release", ggcr, "github.com/google/ko", parallel, "github.com/bmatcuk/doublestar/v4"},
 	"image/buildkit":      {"release", "image", anyModule},
 	"fly":                 {flyGo, limiter, parallel, "github.com/oklog/ulid/v2"},
 	"fly/flytoml":         {"fly/flytoml/tomldoc", flyGo, goToml},

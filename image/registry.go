@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/microbima/release/release"
@@ -26,6 +29,9 @@ type Registry struct {
 	Platform string
 	// Transport is the way to registries; nil is the usual one.
 	Transport http.RoundTripper
+
+	mu    sync.Mutex
+	clean map[[32]byte]bool // layers in which there was nothing to find, with what was searched for
 }
 
 // keepTag is the tag of a kept image, up to the first 12 digits of its digest.
@@ -144,15 +150,25 @@ func (r *Registry) Copy(ctx context.Context, from release.Image, repository stri
 	return there, nil
 }
 
-// Save writes an image into an empty folder, as an OCI layout.
+// Save writes an image into an empty folder, as an OCI layout: for scanners, as
+// trivy image --input DIR, or grype oci-dir:DIR.
 func (r *Registry) Save(ctx context.Context, ref release.Image, dir string) error {
-	return errors.New("not yet")
-}
-
-// Secrets are the files in an image that nobody should get hold of who may pull
-// it, as "path: what it is".
-func (r *Registry) Secrets(ctx context.Context, ref release.Image, tokens, allow []string) ([]string, error) {
-	return nil, nil
+	at, err := r.digest(ref)
+	if err != nil {
+		return err
+	}
+	img, err := imageAt(at, r.options(ctx))
+	if err != nil {
+		return err
+	}
+	path, err := layout.Write(dir, empty.Index)
+	if err == nil {
+		err = path.AppendImage(img)
+	}
+	if err != nil {
+		return fmt.Errorf("save image %s: %w", ref, said(err))
+	}
+	return nil
 }
 
 // digest parses the reference of an image.
