@@ -63,6 +63,13 @@ func RegistryPassword(token string) string {
 	return tokens.Parse(token).Docker()
 }
 
+// Tokens are the parts of a token, each of which opens something by itself: its
+// macaroons, and users' tokens.
+func Tokens(token string) []string {
+	t := tokens.Parse(token)
+	return append(t.GetMacaroonTokens(), t.GetUserTokens()...)
+}
+
 // begin sets up what the fields imply.
 func (c *Client) begin() error {
 	c.once.Do(func() {

@@ -131,6 +131,9 @@ func TestAuthorization(t *testing.T) {
 			}
 		}
 	}
+	if got := fly.Tokens("FlyV1 fm2_a,fm2_b,user1"); !slices.Equal(got, []string{"fm2_a", "fm2_b", "user1"}) {
+		t.Errorf("tokens %q", got)
+	}
 	if got := fly.RegistryPassword("FlyV1 fm2_a,user1"); got != "fm2_a" {
 		t.Errorf("registry password %q", got)
 	}

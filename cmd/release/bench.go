@@ -28,6 +28,20 @@ func (n native) Build(ctx context.Context, src image.Source, req image.Request) 
 	return n.Builder.Build(ctx, src, req)
 }
 
+// A nativeDocker builds and tests for this computer, too.
+type nativeDocker struct{ activities.Docker }
+
+// Build implements activities.Builder.
+func (n nativeDocker) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
+	return native{n.Docker}.Build(ctx, src, req)
+}
+
+// Test implements activities.Docker.
+func (n nativeDocker) Test(ctx context.Context, src image.Source, req image.Request) error {
+	req.Platform = here
+	return n.Docker.Test(ctx, src, req)
+}
+
 // An obliging Fly has every app that a release asks for. There is nobody on a
 // laptop who would have to pay for it.
 type obliging struct {

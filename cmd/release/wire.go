@@ -27,6 +27,7 @@ import (
 	"github.com/microbima/release/fly/flysim/laptop"
 	"github.com/microbima/release/git"
 	"github.com/microbima/release/image"
+	"github.com/microbima/release/image/buildkit"
 	"github.com/microbima/release/internal/devserver"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
@@ -80,7 +81,7 @@ func (e *env) openBench(ctx context.Context, o benchOptions) (b *bench, err erro
 	if err := b.startTemporal(ctx, o); err != nil {
 		return b, err
 	}
-	if err := b.startWorker(e, o, environ); err != nil {
+	if err := b.startWorker(ctx, e, o, environ); err != nil {
 		return b, err
 	}
 	b.PID = os.Getpid()
@@ -161,7 +162,7 @@ func (b *bench) startTemporal(ctx context.Context, o benchOptions) error {
 	return nil
 }
 
-func (b *bench) startWorker(e *env, o benchOptions, environ []string) error {
+func (b *bench) startWorker(ctx context.Context, e *env, o benchOptions, environ []string) error {
 	options, err := e.benchEnv(b.devFile, o.dir).temporalOptions()
 	if err != nil {
 		return err
@@ -172,10 +173,13 @@ func (b *bench) startWorker(e *env, o benchOptions, environ []string) error {
 	}
 	b.then(func() error { c.Close(); return nil })
 	b.git = &tracked{Mirror: &git.Mirror{Dir: filepath.Join(o.dir, "git")}}
-	w := worker.New(c, &activities.Activities{
-		Fly: obliging{b.fly, b.sim}, Git: b.git, Go: native{&image.Go{}}, Images: &image.Registry{Insecure: true, Platform: here}, Registry: b.Registry, Insecure: true,
-		Logs: o.dir, Poll: 250 * time.Millisecond, Environ: environ,
-	}, worker.Options{Builds: 4, Grace: o.grace, OnFatal: b.breaks})
+	address, err := buildkit.Find(ctx, "", e.getenv)
+	if err != nil {
+		return err
+	}
+	a := realActivities(place{b.fly, b.Registry, here}, workerOptions{dir: o.dir, buildkit: address, environ: environ})
+	a.Fly, a.Git, a.Poll = obliging{b.fly, b.sim}, b.git, 250*time.Millisecond
+	w := worker.New(c, a, worker.Options{Builds: 4, Grace: o.grace, OnFatal: b.breaks})
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start a worker: %w", err)
 	}
@@ -275,17 +279,31 @@ func attributes() []string {
 	return []string{release.AttrProject, release.AttrRevision, release.AttrEnvironment, release.AttrPhase, release.AttrOutcome}
 }
 
+// workerOptions say what a worker can do besides changing machines.
+type workerOptions struct {
+	dir      string            // of checkouts and logs
+	registry string            // HOST or HOST/PATH to push images to; "" is the place's
+	buildkit string            // address of BuildKit; "" is none
+	secrets  map[string]string // what Dockerfiles may mount, by name
+	cache    buildkit.Cache
+	environ  []string // what tests may see of
+}
+
 // realActivities are those of a worker for a real Fly, or for whatever place is.
-func realActivities(e *env, p place, registry string, environ []string) *activities.Activities {
-	dir := e.stateDir()
-	host := cmp.Or(registry, p.registry)
-	keys := keychain{host: p.registry, password: fly.RegistryPassword(p.Token)}
+func realActivities(p place, o workerOptions) *activities.Activities {
+	images := p.images()
 	a := &activities.Activities{
-		Fly: p.Client, Git: &git.Mirror{Dir: filepath.Join(dir, "git")}, Registry: host, Logs: dir, Environ: environ,
-		Go: &image.Go{Keychain: keys}, Images: &image.Registry{Keychain: keys},
+		Fly: p.Client, Git: &git.Mirror{Dir: filepath.Join(o.dir, "git")}, Registry: cmp.Or(o.registry, p.registry), Logs: o.dir, Environ: o.environ,
+		Go: &image.Go{Keychain: images.Keychain}, Images: images, Insecure: images.Insecure, Tokens: fly.Tokens(p.Token),
 	}
-	if dev := e.readDevFile(); dev != nil && p.FlapsURL == dev.Fly {
-		a.Go, a.Images, a.Insecure = native{&image.Go{}}, &image.Registry{Insecure: true, Platform: here}, true
+	if o.buildkit != "" {
+		a.Docker = &buildkit.Builder{Address: o.buildkit, Keychain: images.Keychain, Secrets: o.secrets, Cache: o.cache}
+	}
+	if p.platform != "" {
+		a.Go = native{a.Go}
+		if a.Docker != nil {
+			a.Docker = nativeDocker{a.Docker}
+		}
 	}
 	return a
 }

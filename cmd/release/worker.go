@@ -18,14 +18,17 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/microbima/release/image/buildkit"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
 )
 
 type workerCommand struct {
 	*env
-	only, registry string
-	builds         int
+	only, registry  string
+	builds          int
+	buildkit, cache string
+	secrets         []string
 }
 
 func newWorker(e *env) *cobra.Command {
@@ -37,16 +40,23 @@ func newWorker(e *env) *cobra.Command {
 builds images, changes machines. Any number of them may run. One that dies loses
 nothing; another goes on with its work.
 
-It needs a Temporal (TEMPORAL_ADDRESS and the others), git, a Go toolchain in
-PATH where it builds, and a Fly token that opens every Fly app of the projects:
-FLY_API_TOKEN, as "fly tokens create org" prints it.
+It needs a Temporal (TEMPORAL_ADDRESS and the others), git, and a Fly token that
+opens every Fly app of the projects: FLY_API_TOKEN, as "fly tokens create org"
+prints it. Where it builds it needs a Go toolchain in PATH, or a BuildKit for
+Dockerfiles: --buildkit, else BUILDKIT_HOST, else a Docker Engine's, where there
+is one.
+
+Images go to Fly's registry with that token; to and from others with the logins
+of Docker's settings. A Dockerfile may mount secrets: those of this worker's
+environment that --build-secret names, and that release.toml asks for.
 
 A worker that may touch production need not be one that runs a repository's
 tests: --only release is the process and everything that touches Fly,
 --only release-build is checkouts, tests and builds, and pushes images.`,
 		Example: `  release worker
   release worker --only release
-  release worker --only release-build --builds 4 --registry registry.example.com/shop`,
+  release worker --only release-build --builds 4 --registry registry.example.com/shop
+  release worker --buildkit tcp://buildkit:1234 --build-secret NPM_TOKEN`,
 		Args: args(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
 	}
@@ -54,6 +64,9 @@ tests: --only release is the process and everything that touches Fly,
 	f.StringVar(&c.only, "only", "", "work on this task `QUEUE` only: release or release-build")
 	f.IntVar(&c.builds, "builds", 2, "run `N` tests and builds at a time")
 	f.StringVar(&c.registry, "registry", "", "push images to this `HOST` or HOST/PATH; Fly's own registry, unless given")
+	f.StringVar(&c.buildkit, "buildkit", "", "`ADDRESS` of BuildKit, as unix:///run/buildkit/buildkitd.sock")
+	f.StringVar(&c.cache, "build-cache", string(buildkit.CacheMax), "how much of a build to `KEEP` in the registry for the next: max, min or off")
+	f.StringSliceVar(&c.secrets, "build-secret", nil, "let Dockerfiles mount what the environment has under this `NAME`; may be given again")
 	return cmd
 }
 
@@ -72,8 +85,8 @@ func (c workerCommand) run(ctx context.Context) error {
 	if err := os.MkdirAll(c.stateDir(), 0o700); err != nil {
 		return fmt.Errorf("keep checkouts and logs: %w; RELEASE_STATE_DIR chooses another place", err)
 	}
-	environ, err := c.toolchain(ctx, c.stateDir())
-	if err != nil && c.only != release.TaskQueue {
+	options, err := c.options(ctx)
+	if err != nil {
 		return err
 	}
 	c.logger = workerLog(c.stderr, c.errTerminal)
@@ -86,7 +99,7 @@ func (c workerCommand) run(ctx context.Context) error {
 		return err
 	}
 	broken := make(chan error, 2) // one for each queue
-	w := worker.New(s.Client, realActivities(c.env, place, c.registry, environ), worker.Options{
+	w := worker.New(s.Client, realActivities(place, options), worker.Options{
 		Only: c.only, Builds: c.builds, OnFatal: func(err error) {
 			select {
 			case broken <- err:
@@ -109,6 +122,36 @@ func (c workerCommand) run(ctx context.Context) error {
 	}
 	w.Stop()
 	return err
+}
+
+// options are what the flags and the environment say.
+func (c workerCommand) options(ctx context.Context) (o workerOptions, err error) {
+	o = workerOptions{dir: c.stateDir(), registry: c.registry, cache: buildkit.Cache(c.cache), secrets: map[string]string{}}
+	if !slices.Contains([]buildkit.Cache{buildkit.CacheMax, buildkit.CacheMin, buildkit.CacheOff}, o.cache) {
+		return o, usage("--build-cache %q: it should be max, min or off", c.cache)
+	}
+	for _, name := range c.secrets {
+		value, ok := c.LookupEnv(name)
+		if !ok {
+			return o, usage("--build-secret %s: there is no %s in the environment", name, name)
+		}
+		if strings.HasPrefix(name, "FLY_") || strings.HasPrefix(name, "TEMPORAL_") {
+			return o, usage("--build-secret %s: whoever may change a Dockerfile could read it, and it opens more than a build needs", name)
+		}
+		o.secrets[name] = value
+	}
+	if c.only == release.TaskQueue {
+		return o, nil
+	}
+	if o.buildkit, err = buildkit.Find(ctx, c.buildkit, c.getenv); err != nil {
+		return o, err
+	}
+	o.environ, err = c.toolchain(ctx, o.dir)
+	if err != nil && o.buildkit != "" { // it may do without Go
+		c.warn("%v; this worker builds Dockerfiles only", err)
+		o.environ, err = c.environ, nil
+	}
+	return o, err
 }
 
 // workerLog is what a worker tells its operator: JSON lines for machines that

@@ -68,7 +68,7 @@ func TestEverythingStartsInOrder(t *testing.T) {
 		"temporal":           {"postgresql": "service_healthy", "temporal-schema": "service_completed_successfully"},
 		"temporal-namespace": {"temporal": "service_healthy"},
 		"temporal-ui":        {"temporal": "service_healthy"},
-		"worker":             {"temporal": "service_healthy", "temporal-namespace": "service_completed_successfully"},
+		"worker":             {"temporal": "service_healthy", "temporal-namespace": "service_completed_successfully", "buildkit": "service_healthy"},
 	} {
 		service, err := project.GetService(name)
 		if err != nil {
@@ -85,6 +85,35 @@ func TestEverythingStartsInOrder(t *testing.T) {
 				t.Errorf("%s waits for the health of %s, which has no check", name, on)
 			}
 		}
+	}
+}
+
+// What a Dockerfile runs must not reach Temporal: whoever does may approve.
+func TestBuildsReachNeitherTemporalNorTheDatabase(t *testing.T) {
+	project := load(t)
+	buildkit, worker := project.Services["buildkit"], project.Services["worker"]
+	for network := range buildkit.Networks {
+		for name, service := range project.Services {
+			if _, on := service.Networks[network]; on && name != "buildkit" && name != "worker" {
+				t.Errorf("BuildKit shares network %s with %s", network, name)
+			}
+		}
+	}
+	_, port, ok := strings.Cut(*worker.Environment["BUILDKIT_HOST"], "tcp://buildkit:")
+	if !ok || !slices.Contains(buildkit.Command, "tcp://0.0.0.0:"+port) {
+		t.Errorf("the worker asks %s, and BuildKit listens by %q", *worker.Environment["BUILDKIT_HOST"], buildkit.Command)
+	}
+}
+
+// The BuildKit that is run is the one whose client the worker has.
+func TestBuildKitIsAsNewAsItsClient(t *testing.T) {
+	mod, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tag, _ := strings.Cut(load(t).Services["buildkit"].Image, ":")
+	if !strings.Contains(string(mod), "github.com/moby/buildkit "+strings.TrimSuffix(tag, "-rootless")+"\n") {
+		t.Errorf("BuildKit %s, and go.mod says another version", tag)
 	}
 }
 
