@@ -207,13 +207,13 @@ func TestPreflightNamesAllThatIsMissing(t *testing.T) {
 	sim.CreateApp("has-none", "")
 	sim.SetSecrets("has-one", map[string]string{"ONE": "x"})
 	a := &activities.Activities{Fly: client(sim, "")}
-	in := activities.PreflightInput{Environments: []string{"staging"}, Apps: []string{"api", "web", "job", "old"}, Project: release.Project{
+	in := activities.PreflightInput{Environments: []string{"staging"}, Apps: []string{"api", "web", "job"}, Project: release.Project{
 		Apps: []release.App{
 			{Name: "api", Go: "./api", Secrets: []string{"ONE", "TWO"}}, {Name: "web", Go: "./web", Secrets: []string{"ONE", "TWO"}},
-			{Name: "job", Go: "./job"}, {Name: "old"},
+			{Name: "job", Go: "./job"},
 		},
 		Environments: []release.Environment{{Name: "staging", Targets: []release.TargetFile{
-			target("api", "has-none"), target("web", "has-one"), target("job", "is-not-there"), target("old", "has-none"),
+			target("api", "has-none"), target("web", "has-one"), target("job", "is-not-there"),
 		}}},
 	}}
 	_, err := run[any](t, a, a.Preflight, in)
@@ -222,7 +222,7 @@ func TestPreflightNamesAllThatIsMissing(t *testing.T) {
 	}
 	for _, want := range []string{
 		"api/staging: secret ONE is not set", "api/staging: secret TWO is not set", "web/staging: secret TWO is not set",
-		"job/staging: there is no Fly app is-not-there; make it with: fly apps create is-not-there", "app old: this worker can only build Go apps",
+		"job/staging: there is no Fly app is-not-there; make it with: fly apps create is-not-there",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("it does not say %q:\n%v", want, err)

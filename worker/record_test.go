@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-var record = flag.Bool("record", false, "write the histories that workflows replays in its tests")
+var record = flag.String("record", "", "write the histories that workflows replays in its tests, of the endings that this `REGEXP` matches")
 
 // recorded is where they go.
 const recorded = "../workflows/testdata/history"
@@ -52,6 +53,9 @@ func with(change func(*shop)) shop {
 func migrating(s *shop) {
 	s.deploy, s.env = "release_command = \"migrate\"\n", "migrations = \"irreversible\"\n"
 }
+
+// scanned has every image looked at.
+const scanned = "[scan]\nrun = \"true\"\n"
 
 // endings are all the ways in which a release ends, and the strategies.
 func endings() map[string]ending {
@@ -85,26 +89,28 @@ func endings() map[string]ending {
 		"rolled-back-abort":  {shop: with(func(s *shop) { s.bake = "1h" }), before: "v1", act: v2((*recording).abortsBaking), outcome: release.RolledBack},
 		"held-retry":         {shop: small, before: "v1", act: v2(held(release.Retry)), outcome: release.RolledBack},
 		"held-keep":          {shop: small, before: "v1", act: v2(held(release.Keep)), outcome: release.Kept},
+		"promoted-images":    {shop: shop{apps: []string{"api"}, toml: scanned + "[test.lint]\nrun = \"true\"\n"}, before: "v1", act: approved, outcome: release.Promoted},
+		"stopped-scan":       {shop: with(func(s *shop) { s.toml = strings.Replace(scanned, "true", "exit 4", 1) }), act: v2(nothing), outcome: release.Stopped},
 		"stranded":           {shop: small, before: "v1", act: v2(held(release.Abandon))},
 	}
 }
 
 // TestEndings brings a release to every ending there is, with a real Temporal.
 // With -record it writes the histories, of the releases and of their rollouts,
-// to where workflows replays them.
+// to where workflows replays them. What was recorded before stays, and with it
+// the promise to go on from there.
 func TestEndings(t *testing.T) {
 	studio := newStudio(t)
-	if *record {
-		if err := errors.Join(os.RemoveAll(recorded), os.MkdirAll(recorded, 0o755)); err != nil {
-			t.Fatal(err)
-		}
+	wanted, err := regexp.Compile(*record)
+	if err != nil {
+		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
 	for name, e := range endings() {
 		wg.Go(func() {
 			r := &recording{studio: studio, ctx: t.Context(), project: project(name), ending: e}
 			err := r.make()
-			if err == nil && *record {
+			if err == nil && *record != "" && wanted.MatchString(name) {
 				err = r.record(name)
 			}
 			if err != nil {

@@ -31,6 +31,7 @@ type shop struct {
 	deploy   string // lines of [deploy] in fly.toml
 	wait     string // for a machine's checks
 	env      string // lines of production in release.toml
+	toml     string // sections of release.toml
 }
 
 func (s shop) names() []string {
@@ -75,6 +76,7 @@ func (s shop) files(project string) fstest.MapFS {
 			files["infra/fly/"+app+"/"+env+"/fly.toml"] = s.flyToml(flyApp(project, env, app), env)
 		}
 	}
+	toml.WriteString(s.toml)
 	files["release.toml"] = &fstest.MapFile{Data: []byte(toml.String())}
 	return files
 }

@@ -21,8 +21,8 @@ import (
 // endings are how releases ended whose histories are kept.
 var endings = []string{
 	"held-irreversible", "held-keep", "held-retry", "promoted", "promoted-bluegreen", "promoted-by-signal", "promoted-canary", "promoted-command",
-	"promoted-immediate", "promoted-no-room", "promoted-queued", "promoted-stale",
-	"rolled-back-abort", "rolled-back-check", "stopped-aborted", "stopped-rejected", "stopped-test", "stopped-timeout", "stranded", "taken-back",
+	"promoted-images", "promoted-immediate", "promoted-no-room", "promoted-queued", "promoted-stale",
+	"rolled-back-abort", "rolled-back-check", "stopped-aborted", "stopped-rejected", "stopped-scan", "stopped-test", "stopped-timeout", "stranded", "taken-back",
 	"unchanged",
 }
 
