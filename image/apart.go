@@ -39,7 +39,8 @@ type task struct {
 	Name     string
 	Recipe   release.Recipe
 	Platform v1.Platform
-	Into     string // a directory for the image, as an OCI layout
+	Base     *chosenBase // nil is the one of three files
+	Into     string      // a directory for the image, as an OCI layout without the layers of Base
 }
 
 // An answer is what it says when it is done: nothing, why the source can't be
@@ -68,13 +69,13 @@ func Compile(in io.Reader, out io.Writer) int {
 }
 
 func (t task) do(ctx context.Context) error {
-	img, err := compile(ctx, t.Source, Request{Name: t.Name, Recipe: t.Recipe}, t.Platform)
+	img, err := compile(ctx, t.Source, Request{Name: t.Name, Recipe: t.Recipe}, t.Platform, t.Base)
 	if err != nil {
 		return err
 	}
 	path, err := layout.Write(t.Into, empty.Index)
 	if err == nil {
-		err = path.AppendImage(img)
+		err = t.Base.write(img, path)
 	}
 	if err != nil {
 		return fmt.Errorf("build %s: write the image: %w", t.Name, err)
@@ -85,11 +86,11 @@ func (t task) do(ctx context.Context) error {
 // compileApart has another process compile, and keeps the image below dir. All
 // temporary files are there, too, so that those of a process that was killed go
 // with it.
-func compileApart(ctx context.Context, dir string, src Source, req Request, platform v1.Platform) (v1.Image, error) {
+func compileApart(ctx context.Context, dir string, src Source, req Request, platform v1.Platform, base *chosenBase) (v1.Image, error) {
 	if Apart() {
 		return nil, errors.New("this program does not ask image.Apart before it builds")
 	}
-	t := task{Source: src, Name: req.Name, Recipe: req.Recipe, Platform: platform, Into: filepath.Join(dir, "image")}
+	t := task{Source: src, Name: req.Name, Recipe: req.Recipe, Platform: platform, Base: base, Into: filepath.Join(dir, "image")}
 	scratch := filepath.Join(dir, "tmp")
 	if err := os.Mkdir(scratch, 0o700); err != nil {
 		return nil, fmt.Errorf("build %s: %w", req.Name, err)
@@ -113,7 +114,11 @@ func compileApart(ctx context.Context, dir string, src Source, req Request, plat
 	if err != nil || len(manifest.Manifests) != 1 {
 		return nil, fmt.Errorf("build %s: there is not one image in %s: %w", req.Name, t.Into, err)
 	}
-	return index.Image(manifest.Manifests[0].Digest)
+	img, err := index.Image(manifest.Manifests[0].Digest)
+	if err != nil || base == nil {
+		return img, err
+	}
+	return onBase{img, base}, nil
 }
 
 // send runs this program once more, in a process group of its own, and waits

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/ko/pkg/build"
 
@@ -23,7 +24,9 @@ import (
 )
 
 // Go builds Go programs without Docker: a static binary on a base of three
-// files, which is made on the spot, so that nothing is pulled. It needs the Go
+// files, which is made on the spot, so that nothing is pulled, or on the base
+// that the recipe names, of which no layer is pulled that a registry can take
+// from another. It needs the Go
 // toolchain in PATH, and a program that asks Apart first. The zero value is
 // ready; one value may build several apps at a time.
 type Go struct {
@@ -50,12 +53,23 @@ func (g *Go) Build(ctx context.Context, src Source, req Request) (Built, error) 
 	}
 	req.say("go build %s for %s at %s", req.Recipe.Go, platform, src.Revision.Short())
 	began := time.Now()
+	about := Annotations(req, src.Revision)
+	base, err := g.choose(ctx, req.Recipe, platform.String(), req.Insecure)
+	switch {
+	case final(err):
+		return Built{}, &BuildError{Name: req.Name, Reason: fmt.Sprintf("%s = %q in release.toml: %v", setting(req, "base"), req.Recipe.Base, err)}
+	case err != nil:
+		return Built{}, fmt.Errorf("build %s: %s: %w", req.Name, setting(req, "base"), err)
+	case base != nil:
+		about[annotationBase], about[annotationBaseAt] = base.Name, base.reference.DigestStr()
+		req.say("on %s, which is %s", base.Name, base.reference)
+	}
 	dir, err := os.MkdirTemp("", "release-build-")
 	if err != nil {
 		return Built{}, fmt.Errorf("build %s: %w", req.Name, err)
 	}
 	defer os.RemoveAll(dir)
-	img, err := compileApart(ctx, dir, src, req, *platform)
+	img, err := compileApart(ctx, dir, src, req, *platform, base)
 	if err != nil {
 		var failed *BuildError
 		if errors.As(err, &failed) {
@@ -69,7 +83,7 @@ func (g *Go) Build(ctx context.Context, src Source, req Request) (Built, error) 
 	}
 	req.say("built %s in %v", digest, time.Since(began).Round(time.Millisecond))
 	built := Built{Image: pin(repository, digest.String())}
-	index := indexOf(img, *platform, Annotations(req, src.Revision))
+	index := indexOf(img, *platform, about)
 	if built.Bytes, err = g.push(ctx, repository, req.Tag, index); err != nil {
 		return Built{}, err
 	}
@@ -77,12 +91,23 @@ func (g *Go) Build(ctx context.Context, src Source, req Request) (Built, error) 
 	return built, nil
 }
 
-// Ready says why nothing can be built here, or nil.
-func (g *Go) Ready(context.Context, release.Recipe) error {
+// Ready says why a recipe can't be built here, or nil. That its base's registry
+// does not answer now is no reason.
+func (g *Go) Ready(ctx context.Context, recipe release.Recipe) error {
 	if _, err := exec.LookPath("go"); err != nil {
 		return fmt.Errorf("this worker has no Go toolchain in PATH: %w; install it from https://go.dev/dl", err)
 	}
+	_, err := g.choose(ctx, recipe, recipe.On(), false)
+	if final(err) || errors.Is(err, ErrUnauthorized) {
+		return fmt.Errorf("base %q: %w", recipe.Base, err)
+	}
 	return nil
+}
+
+// setting is how release.toml calls that of an app.
+func setting(req Request, key string) string {
+	app, _, _ := strings.Cut(req.Name, " (") // a build may be of some of its environments
+	return "apps." + app + "." + key
 }
 
 // push writes an index under a tag, or under its digest alone.
@@ -101,7 +126,7 @@ func (g *Go) push(ctx context.Context, repository name.Repository, tag string, i
 // setting.
 func mainPackage(src Source, req Request, platform v1.Platform) error {
 	wrong := func(format string, args ...any) error {
-		return &BuildError{Name: req.Name, Reason: fmt.Sprintf("apps.%s.go = %q in release.toml: ", req.Name, req.Recipe.Go) + fmt.Sprintf(format, args...)}
+		return &BuildError{Name: req.Name, Reason: fmt.Sprintf("%s = %q in release.toml: ", setting(req, "go"), req.Recipe.Go) + fmt.Sprintf(format, args...)}
 	}
 	local, ok := strings.CutPrefix(req.Recipe.Go, "./")
 	if !ok || !filepath.IsLocal(local) {
@@ -126,8 +151,8 @@ func mainPackage(src Source, req Request, platform v1.Platform) error {
 
 // compile runs the compiler by way of ko and returns the image, not pushed. The
 // process that it is in is Apart.
-func compile(ctx context.Context, src Source, req Request, platform v1.Platform) (v1.Image, error) {
-	base, err := base(platform)
+func compile(ctx context.Context, src Source, req Request, platform v1.Platform, chosen *chosenBase) (v1.Image, error) {
+	under, err := underneath(chosen, platform)
 	if err != nil {
 		return nil, err
 	}
@@ -138,20 +163,20 @@ func compile(ctx context.Context, src Source, req Request, platform v1.Platform)
 	if err := within(ctx, src, req, module); err != nil {
 		return nil, err
 	}
-	builder, err := build.NewGo(ctx, module,
-		build.WithBaseImages(func(context.Context, string) (name.Reference, build.Result, error) {
-			ref, err := name.ParseReference("scratch")
-			return ref, base, err
-		}),
+	options := []build.Option{
+		build.WithBaseImages(under),
 		build.WithPlatforms(platform.String()),
 		build.WithCreationTime(v1.Time{Time: time.Unix(0, 0)}),
 		build.WithKoDataCreationTime(v1.Time{Time: time.Unix(0, 0)}),
 		build.WithTrimpath(true),
 		build.WithDefaultFlags([]string{"-buildvcs=false", "-mod=" + modules(module)}),
 		build.WithDefaultLdflags([]string{"-s", "-w"}),
-		build.WithUser(user),
 		build.WithDisabledSBOM(),
-	)
+	}
+	if chosen == nil { // another base says itself who programs run as
+		options = append(options, build.WithUser(user))
+	}
+	builder, err := build.NewGo(ctx, module, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +199,21 @@ func compile(ctx context.Context, src Source, req Request, platform v1.Platform)
 		return nil, fmt.Errorf("build %s: ko made a %T, not one image", req.Name, result)
 	}
 	return img, nil
+}
+
+// underneath is what the program is put on, as ko asks for it.
+func underneath(chosen *chosenBase, platform v1.Platform) (build.GetBase, error) {
+	img, err := base(platform)
+	from := "scratch"
+	if chosen != nil {
+		img, err = partial.CompressedToImage(chosen)
+		from = chosen.Name
+	}
+	if err != nil {
+		return nil, err
+	}
+	ref, err := name.ParseReference(from)
+	return func(context.Context, string) (name.Reference, build.Result, error) { return ref, img, nil }, err
 }
 
 // moduleOf is the directory of the go.mod that the app's package belongs to.
