@@ -1,7 +1,9 @@
 package buildkit
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -35,10 +37,11 @@ func (b *Builder) Build(ctx context.Context, src image.Source, req image.Request
 	there := b.lying(ctx, repository)
 	response, err := s.run(ctx, b)
 	if err != nil {
-		if refused := b.mayPush(ctx, repository); refused != nil && ctx.Err() == nil {
-			return image.Built{}, refused // a login may end while something is built
+		if ctx.Err() != nil || errors.As(err, new(*image.BuildError)) {
+			return image.Built{}, err
 		}
-		return image.Built{}, err
+		// A login may end while something is built.
+		return image.Built{}, cmp.Or(b.mayPush(ctx, repository), err)
 	}
 	pushed := repository.Digest(response[exptypes.ExporterImageDigestKey])
 	built, err := image.ReadIndex(ctx, pushed, s.platform, b.options(ctx)...)
@@ -46,7 +49,7 @@ func (b *Builder) Build(ctx context.Context, src image.Source, req image.Request
 		return image.Built{}, fmt.Errorf("read back what BuildKit pushed: %w", err)
 	}
 	built.Notes = append(built.Notes, s.notes...)
-	if built.Bytes, err = b.sent(ctx, pushed, there); err != nil {
+	if built.Bytes, err = b.sent(ctx, pushed, there()); err != nil {
 		return image.Built{}, fmt.Errorf("read back what BuildKit pushed: %w", err)
 	}
 	s.log.say(fmt.Sprintf("pushed %s: %s that the registry did not have", built.Image, bytesText(built.Bytes)))

@@ -20,7 +20,7 @@ import (
 )
 
 // TestTheSameContentIsTheSameImage: whatever the revision, the folder, the day,
-// the umask and the BuildKit.
+// the umask and the BuildKit, and also where steps come from a cache.
 func TestTheSameContentIsTheSameImage(t *testing.T) {
 	files := map[string]string{
 		"Dockerfile": "FROM base:1\nCOPY . /src\nRUN cat /src/a > /b\nENTRYPOINT [\"/bin/cat\"]\n",
@@ -28,7 +28,7 @@ func TestTheSameContentIsTheSameImage(t *testing.T) {
 	}
 	host := shop(t)
 	var digests []string
-	for i := range 2 {
+	for i := range 3 { // the last one finds the cache of the first
 		src := source(t, files)
 		src.Revision.Commit = strings.Repeat(fmt.Sprint(i), 40)
 		src.Revision.Time = src.Revision.Time.AddDate(i, 0, 0)
@@ -42,12 +42,15 @@ func TestTheSameContentIsTheSameImage(t *testing.T) {
 			write(t, src.Dir, ".git/HEAD", "ref: refs/heads/main")
 			write(t, src.Dir, "dir/.git", "gitdir: elsewhere")
 		}
-		req, _ := request(t, fmt.Sprintf("%s/%d", host, i))
+		req, out := request(t, fmt.Sprintf("%s/%d", host, i%2))
 		built := build(t, start(t, "").builder(t), src, req)
+		if imported := strings.Contains(out.String(), "importing cache manifest"); imported != (i == 2) {
+			t.Errorf("build %d takes from a cache: %v", i, imported)
+		}
 		digests = append(digests, built.Image.Digest())
 	}
-	if digests[0] != digests[1] {
-		t.Errorf("the digests are %s and %s", digests[0], digests[1])
+	if digests[0] != digests[1] || digests[0] != digests[2] {
+		t.Errorf("the digests are %q", digests)
 	}
 }
 

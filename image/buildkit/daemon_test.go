@@ -415,3 +415,20 @@ func fileOf(t *testing.T, img v1.Image, path string) string {
 		}
 	}
 }
+
+// filesOf are the paths of an image.
+func filesOf(t *testing.T, img v1.Image) (names []string) {
+	t.Helper()
+	all := mutate.Extract(img)
+	defer all.Close()
+	for r := tar.NewReader(all); ; {
+		header, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return names
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, header.Name)
+	}
+}

@@ -29,11 +29,10 @@ func (l *lines) say(words string) { fmt.Fprintln(l, words) }
 
 // A watch is what was seen of a build.
 type watch struct {
-	hidden  [][]byte // values that nobody is to read
-	steps   map[digest.Digest]*client.Vertex
-	output  map[digest.Digest][]byte // the end of what each step wrote
-	failed  digest.Digest            // the step that did, if one did
-	exports bool
+	hidden [][]byte // values that nobody is to read
+	steps  map[digest.Digest]*client.Vertex
+	output map[digest.Digest][]byte // the end of what each step wrote
+	failed digest.Digest            // the step that did, if one did
 }
 
 // Of a step's output, what an error quotes.

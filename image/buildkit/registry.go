@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -19,6 +20,7 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth/authprovider"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/microbima/release/image"
 )
@@ -115,27 +117,53 @@ func (b *Builder) cache(ctx context.Context, s *solve, repository name.Repositor
 // How many images of a repository are looked at for what it has.
 const looks = 20
 
-// lying is what the registry has in a repository already, by the caches and some
-// of the images there: BuildKit does not tell what it sent.
-func (b *Builder) lying(ctx context.Context, repository name.Repository) map[v1.Hash]bool {
+// lying finds out, while something is built, what the registry has in a
+// repository already: BuildKit does not tell what it sent. It goes by the images
+// there, those that are kept because they run first, and not by all where there
+// are many.
+func (b *Builder) lying(ctx context.Context, repository name.Repository) func() map[v1.Hash]bool {
 	there := map[v1.Hash]bool{}
 	tags, err := remote.List(repository, b.options(ctx)...)
 	if err != nil {
-		return there // a repository is made by the first push
+		return func() map[v1.Hash]bool { return there } // the first push makes it
 	}
-	slices.SortStableFunc(tags, func(a, b string) int { // caches know most
-		return -cmp.Compare(strconv.FormatBool(strings.HasPrefix(a, cacheTag)), strconv.FormatBool(strings.HasPrefix(b, cacheTag)))
-	})
-	for _, tag := range tags[:min(looks, len(tags))] {
-		blobs, err := b.blobs(ctx, repository.Tag(tag))
-		if err != nil {
-			continue
+	slices.SortStableFunc(tags, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
+	var mu sync.Mutex
+	var reads errgroup.Group
+	reads.SetLimit(4)
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		for _, tag := range tags[:min(looks, len(tags))] {
+			reads.Go(func() error {
+				// What can't be read, or is no image, does not count as there.
+				blobs, _ := b.blobs(ctx, repository.Tag(tag))
+				mu.Lock()
+				defer mu.Unlock()
+				for _, blob := range blobs {
+					there[blob.Digest] = true
+				}
+				return nil
+			})
 		}
-		for _, blob := range blobs {
-			there[blob.Digest] = true
-		}
+	}()
+	return func() map[v1.Hash]bool {
+		<-begun
+		reads.Wait()
+		return there
 	}
-	return there
+}
+
+// rank is how much a tag's image may have of the next one: the layers of a cache
+// are not yet what they are in an image.
+func rank(tag string) int {
+	switch {
+	case strings.HasPrefix(tag, "release-keep-"):
+		return 0
+	case strings.HasPrefix(tag, cacheTag):
+		return 2
+	}
+	return 1
 }
 
 // sent is how much of an image was not there before.
