@@ -88,11 +88,12 @@ func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (r
 	if err != nil {
 		return release.Machine{}, err
 	}
-	runs := release.Machine{State: m.State}.Launches()
+	done := isOn(m, s, want) // by an earlier attempt
+	runs := launches(m, done)
 	if s.Exact {
 		runs = !s.Idle // a restore knows how it was; a machine that crashes is found in any state
 	}
-	if !isOn(m, s, want) {
+	if !done {
 		if s.Version != "" && m.InstanceID != s.Version {
 			return release.Machine{}, conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
 		}
@@ -106,6 +107,14 @@ func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (r
 		}
 	}
 	return a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: runs}, m)
+}
+
+// launches says whether an update starts m. Once it is updated, its state no
+// longer tells how it was found: it may have ended meanwhile, or somebody has
+// stopped it. What was launched then is to run, unless Fly's proxy lets it rest.
+func launches(m fly.Machine, updated bool) bool {
+	seen := Seen(m)
+	return seen.Launches() || updated && m.Launched() && !seen.Rests()
 }
 
 // create makes a machine under the name that the plan chose, once: a machine of

@@ -177,9 +177,9 @@ func autostops(config json.RawMessage) bool {
 	})
 }
 
-// rests says whether m was stopped by Fly's proxy because nobody needed it. One
+// Rests says whether m was stopped by Fly's proxy because nobody needed it. One
 // that ended by itself does not rest.
-func (m Machine) rests() bool {
+func (m Machine) Rests() bool {
 	return !m.Crashed && autostops(m.Config) && (m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending")
 }
 
