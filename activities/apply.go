@@ -93,6 +93,11 @@ func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (r
 	if s.Exact {
 		runs = !s.Idle // a restore knows how it was; a machine that crashes is found in any state
 	}
+	if done && runs && Seen(m).Rests() {
+		if err := a.wake(ctx, in, m); err != nil {
+			return release.Machine{}, err
+		}
+	}
 	if !done {
 		if s.Version != "" && m.InstanceID != s.Version {
 			return release.Machine{}, conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
@@ -111,10 +116,18 @@ func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (r
 
 // launches says whether an update starts m. Once it is updated, its state no
 // longer tells how it was found: it may have ended meanwhile, or somebody has
-// stopped it. What was launched then is to run, unless Fly's proxy lets it rest.
+// stopped it. What was launched then is to run.
 func launches(m fly.Machine, updated bool) bool {
-	seen := Seen(m)
-	return seen.Launches() || updated && m.Launched() && !seen.Rests()
+	return release.Machine{State: m.State}.Launches() || updated && m.Launched()
+}
+
+// wake starts a machine that Fly's proxy has stopped, as the proxy would for
+// anybody who asks for it: nobody has seen yet whether it is well.
+func (a *Activities) wake(ctx context.Context, in StepInput, m fly.Machine) error {
+	_, err := a.change(ctx, in, m, func(nonce string) (fly.Machine, error) {
+		return m, a.Fly.Start(ctx, in.Step.FlyApp, m.ID, nonce)
+	})
+	return err
 }
 
 // create makes a machine under the name that the plan chose, once: a machine of

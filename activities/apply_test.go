@@ -26,7 +26,7 @@ func TestAnUpdateGoesByHowItFoundTheMachine(t *testing.T) {
 	}{
 		"it was stopped, and is":                {"stopped", "off", ends, ""},
 		"it ran, and was stopped by somebody":   {"started", "off", ends, release.KindFailure},
-		"it ran, and Fly's proxy lets it rest":  {"started", "stop", rests, ""},
+		"it ran, and Fly's proxy let it rest":   {"started", "stop", rests, ""},
 		"it ran, and the proxy leaves it alone": {"started", "off", rests, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -48,8 +48,9 @@ func TestAnUpdateGoesByHowItFoundTheMachine(t *testing.T) {
 			if err := test.meanwhile(sim); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := run[activities.StepResult](t, a, a.ApplyStep, in); kind(err) != test.kind || err != nil && test.kind == "" {
-				t.Errorf("the next attempt ends with %v", err)
+			after, err := run[activities.StepResult](t, a, a.ApplyStep, in)
+			if kind(err) != test.kind || err != nil && test.kind == "" || err == nil && after.State != test.found {
+				t.Errorf("the next attempt leaves it %s: %v", after.State, err)
 			}
 		})
 	}
