@@ -151,6 +151,12 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 	}
 	find := func(ctx context.Context) (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) }
 	m, err := a.recognise(ctx, find)
+	if err == nil && m.State == "destroying" {
+		// What has the name goes, and has to be gone.
+		if err = a.until(ctx, s, m.ID, func(m fly.Machine) bool { return m.State == "destroyed" }); err == nil {
+			err = fly.ErrNotFound
+		}
+	}
 	if err == nil {
 		want = mounting(want, volumeOf(m.Config))
 	}
@@ -348,7 +354,7 @@ func (a *Activities) find(ctx context.Context, s release.Step) (fly.Machine, err
 	if errors.Is(err, fly.ErrNotFound) || errors.Is(err, fly.ErrInvalid) {
 		m, err = a.byName(ctx, s.FlyApp, s.Machine)
 	}
-	if err == nil && m.State == "destroyed" {
+	if err == nil && (m.State == "destroyed" || m.State == "destroying" && s.Verb != release.Destroy) {
 		err = errGone
 	}
 	if isGone(err) && s.Verb != release.Destroy {

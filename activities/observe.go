@@ -115,6 +115,8 @@ func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
 			s.Foreign = append(s.Foreign, m.ID)
 		case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
 			s.Commands = append(s.Commands, fmt.Sprintf("machine %s (%s) is %s", m.ID, meta["fly_process_group"], m.State))
+		case m.State == "destroying":
+			// It will not be there, whatever is planned for it.
 		default:
 			s.Machines = append(s.Machines, seen(m, meta))
 		}

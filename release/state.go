@@ -84,7 +84,7 @@ type State struct {
 	URL    string `json:"url,omitempty"`
 	// Definition is the fly.toml that Fly keeps of its newest Fly release.
 	Definition json.RawMessage `json:"definition,omitempty"`
-	Machines   []Machine       `json:"machines"` // sorted by ID; destroyed ones left out
+	Machines   []Machine       `json:"machines"` // sorted by ID; those destroyed, or about to be, left out
 	// Foreign are machines in the Fly app that no deploy made. They are shown
 	// and never touched.
 	Foreign []string `json:"foreign,omitempty"`
