@@ -255,12 +255,29 @@ func (a *Activities) destroy(ctx context.Context, in StepInput) error {
 		}
 	}
 	_, err = a.change(ctx, in, m, func(nonce string) (fly.Machine, error) {
-		return m, a.Fly.Destroy(ctx, s.FlyApp, m.ID, nonce)
+		return m, a.remove(ctx, s.FlyApp, m.ID, nonce)
 	})
 	if err != nil && !errors.Is(err, fly.ErrNotFound) {
 		return err
 	}
 	return a.until(ctx, s, m.ID, func(m fly.Machine) bool { return m.State == "destroyed" })
+}
+
+// remove has Fly destroy a machine. That Fly knows of none is believed only when
+// it doesn't show it, either.
+func (a *Activities) remove(ctx context.Context, app, id, nonce string) error {
+	err := a.Fly.Destroy(ctx, app, id, nonce)
+	if !errors.Is(err, fly.ErrNotFound) {
+		return err
+	}
+	m, readErr := a.Fly.Machine(ctx, app, id)
+	switch {
+	case errors.Is(readErr, fly.ErrNotFound), readErr == nil && (m.State == "destroying" || m.State == "destroyed"):
+		return nil
+	case readErr != nil:
+		return readErr
+	}
+	return fmt.Errorf("machine %s of %s is %s, and could not be destroyed: %s", id, app, m.State, err)
 }
 
 func (a *Activities) start(ctx context.Context, in StepInput, m fly.Machine) (release.Machine, error) {

@@ -281,7 +281,7 @@ func (a *Activities) removeCommands(ctx context.Context, app string, in CloseInp
 				continue
 			}
 			found = true
-			if err := a.Fly.Destroy(ctx, app, m.ID, ""); err != nil && !errors.Is(err, fly.ErrNotFound) {
+			if err := a.remove(ctx, app, m.ID, ""); err != nil {
 				return err
 			}
 		}
