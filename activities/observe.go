@@ -110,7 +110,7 @@ func unlessForbidden(err error) error {
 func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
 	machines, err := f.Machines(ctx, s.FlyApp)
 	for _, m := range machines {
-		switch meta := m.Metadata(); {
+		switch meta := release.Metadata(configOf(m)); {
 		case meta["fly_platform_version"] != "v2":
 			s.Foreign = append(s.Foreign, m.ID)
 		case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
@@ -126,7 +126,7 @@ func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
 }
 
 // Seen is a Fly machine in the words of a release.
-func Seen(m fly.Machine) release.Machine { return seen(m, m.Metadata()) }
+func Seen(m fly.Machine) release.Machine { return seen(m, release.Metadata(configOf(m))) }
 
 func seen(m fly.Machine, meta map[string]string) release.Machine {
 	out := release.Machine{

@@ -275,7 +275,7 @@ func (a *Activities) removeCommands(ctx context.Context, app string, in CloseInp
 			return err
 		}
 		for _, m := range machines {
-			meta := m.Metadata()
+			meta := release.Metadata(configOf(m))
 			group := meta["fly_process_group"]
 			if meta[release.MetaRelease] != in.Release || group != release.ReleaseCommandGroup && group != release.MachineCheckGroup {
 				continue

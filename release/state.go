@@ -180,7 +180,8 @@ func autostops(config json.RawMessage) bool {
 // Rests says whether m was stopped by Fly's proxy because nobody needed it. One
 // that ended by itself does not rest.
 func (m Machine) Rests() bool {
-	return !m.Crashed && autostops(m.Config) && (m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending")
+	stopped := m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending"
+	return stopped && !m.Crashed && autostops(m.Config)
 }
 
 // Machine returns the machine with that ID or, for machines that a plan
