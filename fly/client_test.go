@@ -376,6 +376,9 @@ func TestExits(t *testing.T) {
 		if got := m.Launched(); got != test.launched {
 			t.Errorf("%s: launched is %t", name, got)
 		}
+		if m.InstanceID = "01HXYZ00000000000000000000"; m.Launched() {
+			t.Errorf("%s: launched, and its events are older than its version", name)
+		}
 	}
 }
 

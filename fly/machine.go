@@ -170,12 +170,12 @@ func (m Machine) LastCrash() (Exit, bool) {
 
 // Launched says whether this version of m has ever been started, whatever has
 // become of it: whether a start or an exit is newer than its newest launch and
-// update.
+// update, and no older than the version.
 func (m Machine) Launched() bool {
 	for _, e := range m.Events {
 		switch e.Type {
 		case "start", "exit":
-			return true
+			return !e.At().Before(m.VersionTime())
 		case "launch", "update":
 			return false
 		}
