@@ -100,7 +100,7 @@ type Activities struct {
 	Images   Images       // what registries are asked; nil: nothing is found, copied or kept
 	Registry string       // where images are pushed: registry.fly.io
 	Insecure bool         // the registry speaks plain HTTP: a laptop's
-	Logs     string       // folder where the output of tests and builds is kept
+	Logs     string       // folder where the output of tests and builds is kept; "": only its end is
 	Edge     *http.Client // for probes; nil is one with a timeout of 10s
 	// Poll is how often a machine is looked at while it is waited for; 0 is 1s.
 	Poll time.Duration

@@ -103,6 +103,15 @@ func TestATestThatFails(t *testing.T) {
 	}
 }
 
+// Without a folder for logs the end of the output is still there.
+func TestOutputWithoutALogFolder(t *testing.T) {
+	a := &activities.Activities{Git: checkout(t.TempDir()), Environ: os.Environ()}
+	result, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "unit", Run: "echo all is well", Timeout: release.Duration(time.Minute)}})
+	if err != nil || result.Tail != "all is well\n" || result.Log != "" {
+		t.Errorf("got %+v: %v", result, err)
+	}
+}
+
 // Most activities take a moment, and each heartbeat is paid for: only one that
 // lasts says that it goes on.
 func TestOnlyWhatLastsSendsHeartbeats(t *testing.T) {

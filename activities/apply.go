@@ -88,11 +88,17 @@ func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (r
 	if err != nil {
 		return release.Machine{}, err
 	}
-	runs := release.Machine{State: m.State}.Launches()
+	done := isOn(m, s, want) // by an earlier attempt
+	runs := launches(m, done)
 	if s.Exact {
 		runs = !s.Idle // a restore knows how it was; a machine that crashes is found in any state
 	}
-	if !isOn(m, s, want) {
+	if done && runs && Seen(m).Rests() {
+		if err := a.wake(ctx, in, m); err != nil {
+			return release.Machine{}, err
+		}
+	}
+	if !done {
 		if s.Version != "" && m.InstanceID != s.Version {
 			return release.Machine{}, conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
 		}
@@ -106,6 +112,22 @@ func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (r
 		}
 	}
 	return a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: runs}, m)
+}
+
+// launches says whether an update starts m. Once it is updated, its state no
+// longer tells how it was found: it may have ended meanwhile, or somebody has
+// stopped it. What was launched then is to run.
+func launches(m fly.Machine, updated bool) bool {
+	return release.Machine{State: m.State}.Launches() || updated && m.Launched()
+}
+
+// wake starts a machine that Fly's proxy has stopped, as the proxy would for
+// anybody who asks for it: nobody has seen yet whether it is well.
+func (a *Activities) wake(ctx context.Context, in StepInput, m fly.Machine) error {
+	_, err := a.change(ctx, in, m, func(nonce string) (fly.Machine, error) {
+		return m, a.Fly.Start(ctx, in.Step.FlyApp, m.ID, nonce)
+	})
+	return err
 }
 
 // create makes a machine under the name that the plan chose, once: a machine of
@@ -129,6 +151,12 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 	}
 	find := func(ctx context.Context) (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) }
 	m, err := a.recognise(ctx, find)
+	if err == nil && m.State == "destroying" {
+		// What has the name goes, and has to be gone.
+		if err = a.until(ctx, s, m.ID, func(m fly.Machine) bool { return m.State == "destroyed" }); err == nil {
+			err = fly.ErrNotFound
+		}
+	}
 	if err == nil {
 		want = mounting(want, volumeOf(m.Config))
 	}
@@ -227,12 +255,29 @@ func (a *Activities) destroy(ctx context.Context, in StepInput) error {
 		}
 	}
 	_, err = a.change(ctx, in, m, func(nonce string) (fly.Machine, error) {
-		return m, a.Fly.Destroy(ctx, s.FlyApp, m.ID, nonce)
+		return m, a.remove(ctx, s.FlyApp, m.ID, nonce)
 	})
 	if err != nil && !errors.Is(err, fly.ErrNotFound) {
 		return err
 	}
 	return a.until(ctx, s, m.ID, func(m fly.Machine) bool { return m.State == "destroyed" })
+}
+
+// remove has Fly destroy a machine. That Fly knows of none is believed only when
+// it doesn't show it, either.
+func (a *Activities) remove(ctx context.Context, app, id, nonce string) error {
+	err := a.Fly.Destroy(ctx, app, id, nonce)
+	if !errors.Is(err, fly.ErrNotFound) {
+		return err
+	}
+	m, readErr := a.Fly.Machine(ctx, app, id)
+	switch {
+	case errors.Is(readErr, fly.ErrNotFound), readErr == nil && (m.State == "destroying" || m.State == "destroyed"):
+		return nil
+	case readErr != nil:
+		return readErr
+	}
+	return fmt.Errorf("machine %s of %s is %s, and could not be destroyed: %s", id, app, m.State, err)
 }
 
 func (a *Activities) start(ctx context.Context, in StepInput, m fly.Machine) (release.Machine, error) {
@@ -326,7 +371,7 @@ func (a *Activities) find(ctx context.Context, s release.Step) (fly.Machine, err
 	if errors.Is(err, fly.ErrNotFound) || errors.Is(err, fly.ErrInvalid) {
 		m, err = a.byName(ctx, s.FlyApp, s.Machine)
 	}
-	if err == nil && m.State == "destroyed" {
+	if err == nil && (m.State == "destroyed" || m.State == "destroying" && s.Verb != release.Destroy) {
 		err = errGone
 	}
 	if isGone(err) && s.Verb != release.Destroy {

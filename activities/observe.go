@@ -110,11 +110,13 @@ func unlessForbidden(err error) error {
 func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
 	machines, err := f.Machines(ctx, s.FlyApp)
 	for _, m := range machines {
-		switch meta := m.Metadata(); {
+		switch meta := release.Metadata(configOf(m)); {
 		case meta["fly_platform_version"] != "v2":
 			s.Foreign = append(s.Foreign, m.ID)
 		case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
 			s.Commands = append(s.Commands, fmt.Sprintf("machine %s (%s) is %s", m.ID, meta["fly_process_group"], m.State))
+		case m.State == "destroying":
+			// It will not be there, whatever is planned for it.
 		default:
 			s.Machines = append(s.Machines, seen(m, meta))
 		}
@@ -124,7 +126,7 @@ func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
 }
 
 // Seen is a Fly machine in the words of a release.
-func Seen(m fly.Machine) release.Machine { return seen(m, m.Metadata()) }
+func Seen(m fly.Machine) release.Machine { return seen(m, release.Metadata(configOf(m))) }
 
 func seen(m fly.Machine, meta map[string]string) release.Machine {
 	out := release.Machine{

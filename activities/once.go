@@ -59,7 +59,7 @@ func (a *Activities) check(ctx context.Context, in StepInput, changed fly.Machin
 		if err != nil {
 			return err
 		}
-		if err := a.Fly.Destroy(ctx, in.Step.FlyApp, m.ID, ""); err != nil && !errors.Is(err, fly.ErrNotFound) {
+		if err := a.remove(ctx, in.Step.FlyApp, m.ID, ""); err != nil {
 			return err
 		}
 	}

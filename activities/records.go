@@ -285,13 +285,13 @@ func (a *Activities) removeCommands(ctx context.Context, app string, in CloseInp
 			return err
 		}
 		for _, m := range machines {
-			meta := m.Metadata()
+			meta := release.Metadata(configOf(m))
 			group := meta["fly_process_group"]
 			if meta[release.MetaRelease] != in.Release || group != release.ReleaseCommandGroup && group != release.MachineCheckGroup {
 				continue
 			}
 			found = true
-			if err := a.Fly.Destroy(ctx, app, m.ID, ""); err != nil && !errors.Is(err, fly.ErrNotFound) {
+			if err := a.remove(ctx, app, m.ID, ""); err != nil {
 				return err
 			}
 		}

@@ -350,17 +350,18 @@ func TestExits(t *testing.T) {
 	for name, test := range map[string]struct {
 		events      []fly.Event
 		last, crash int // -1: none
+		launched    bool
 	}{
-		"never ran":                     {nil, -1, -1},
-		"ended":                         {[]fly.Event{exit(3, 0, false), of("start"), of("launch")}, 3, 3},
-		"ended, then destroyed":         {[]fly.Event{of("destroy"), exit(0, 0, false), of("start"), of("launch")}, 0, -1},
-		"crashed and runs again":        {[]fly.Event{of("start"), exit(1, 1, false), of("start"), of("update")}, -1, 1},
-		"the version before crashed":    {[]fly.Event{of("start"), of("update"), exit(1, 1, false), of("start")}, -1, -1},
-		"updated, not started yet":      {[]fly.Event{of("update"), exit(1, 1, false)}, -1, -1},
-		"stopped by somebody":           {[]fly.Event{exit(143, 0, true), of("stop"), of("start"), of("launch")}, 143, -1},
-		"told in the older way":         {[]fly.Event{old, of("start")}, 9, 9},
-		"an exit that says nothing":     {[]fly.Event{of("exit"), of("start")}, -1, -1},
-		"crashed, then stopped by hand": {[]fly.Event{exit(0, 1, true), of("start"), exit(2, 1, false), of("launch")}, 0, 2},
+		"never ran":                     {nil, -1, -1, false},
+		"ended":                         {[]fly.Event{exit(3, 0, false), of("start"), of("launch")}, 3, 3, true},
+		"ended, then destroyed":         {[]fly.Event{of("destroy"), exit(0, 0, false), of("start"), of("launch")}, 0, -1, true},
+		"crashed and runs again":        {[]fly.Event{of("start"), exit(1, 1, false), of("start"), of("update")}, -1, 1, true},
+		"the version before crashed":    {[]fly.Event{of("start"), of("update"), exit(1, 1, false), of("start")}, -1, -1, true},
+		"updated, not started yet":      {[]fly.Event{of("update"), exit(1, 1, false)}, -1, -1, false},
+		"stopped by somebody":           {[]fly.Event{exit(143, 0, true), of("stop"), of("start"), of("launch")}, 143, -1, true},
+		"told in the older way":         {[]fly.Event{old, of("start")}, 9, 9, true},
+		"an exit that says nothing":     {[]fly.Event{of("exit"), of("start")}, -1, -1, true},
+		"crashed, then stopped by hand": {[]fly.Event{exit(0, 1, true), of("start"), exit(2, 1, false), of("launch")}, 0, 2, true},
 	} {
 		code := func(x fly.Exit, ok bool) int {
 			if !ok {
@@ -374,6 +375,12 @@ func TestExits(t *testing.T) {
 		}
 		if got := code(m.LastCrash()); got != test.crash {
 			t.Errorf("%s: last crash %d, want %d", name, got, test.crash)
+		}
+		if got := m.Launched(); got != test.launched {
+			t.Errorf("%s: launched is %t", name, got)
+		}
+		if m.InstanceID = "01HXYZ00000000000000000000"; m.Launched() {
+			t.Errorf("%s: launched, and its events are older than its version", name)
 		}
 	}
 }

@@ -107,6 +107,7 @@ func seen(machines []fly.Machine, err error) error {
 		m.Metadata()
 		m.LastExit()
 		m.LastCrash()
+		m.Launched()
 		m.VersionTime()
 	}
 	return err

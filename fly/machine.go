@@ -168,6 +168,21 @@ func (m Machine) LastCrash() (Exit, bool) {
 	return Exit{}, false
 }
 
+// Launched says whether this version of m has ever been started, whatever has
+// become of it: whether a start or an exit is newer than its newest launch and
+// update, and no older than the version.
+func (m Machine) Launched() bool {
+	for _, e := range m.Events {
+		switch e.Type {
+		case "start", "exit":
+			return !e.At().Before(m.VersionTime())
+		case "launch", "update":
+			return false
+		}
+	}
+	return false
+}
+
 func (e Event) exit() (Exit, bool) {
 	r := e.Request
 	if r == nil {

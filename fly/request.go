@@ -148,14 +148,13 @@ func (c *Client) request(ctx context.Context, in call) (*http.Request, error) {
 		base, prefix = cmp.Or(c.UIEXURL, DefaultAPIURL), "/api/v1"
 		req.Header.Set("Authorization", "Bearer "+c.tokens.All())
 	} else if in.api {
-		base, prefix = cmp.Or(c.APIURL, DefaultAPIURL), "/"
+		base, prefix = cmp.Or(c.APIURL, DefaultAPIURL), ""
 		req.Header.Set("Authorization", c.tokens.GraphQLHeader())
 	}
-	root, err := url.Parse(strings.TrimRight(base, "/") + prefix + "/")
-	if err != nil || root.Host == "" {
+	req.URL, err = url.Parse(strings.TrimRight(base, "/") + prefix + "/" + strings.Join(escaped(in.path), "/"))
+	if err != nil || req.URL.Host == "" {
 		return nil, fmt.Errorf("%q is no address of an API: it should be like %s", base, DefaultFlapsURL)
 	}
-	req.URL = root.JoinPath(escaped(in.path)...)
 	req.URL.RawQuery = in.query.Encode()
 	req.Host = ""
 	req.Header.Set("User-Agent", "release (github.com/microbima/release)")

@@ -46,7 +46,19 @@ func hash(v any) string {
 var (
 	meanings memo[[]byte]
 	checksIn memo[int]
+	metadata memo[map[string]string]
 )
+
+// Metadata are those of a machine config; nil if it has none. Nobody changes them.
+func Metadata(config json.RawMessage) map[string]string { return metadata.of(config, metadataOf) }
+
+func metadataOf(config json.RawMessage) map[string]string {
+	var c struct{ Metadata map[string]string }
+	if json.Unmarshal(config, &c) != nil {
+		return nil
+	}
+	return c.Metadata
+}
 
 // meaning is what SameConfig compares. Nobody changes it.
 func meaning(doc json.RawMessage) []byte { return meanings.of(doc, meaningOf) }
@@ -146,11 +158,9 @@ func countChecks(config json.RawMessage) int {
 // metadata that SameConfig ignores is equal.
 func SameStamps(a, b json.RawMessage) bool {
 	of := func(doc json.RawMessage) (stamp [len(stamps)]string) {
-		var c struct{ Metadata map[string]string }
-		if json.Unmarshal(doc, &c) == nil {
-			for i, key := range stamps {
-				stamp[i] = c.Metadata[key]
-			}
+		metadata := Metadata(doc)
+		for i, key := range stamps {
+			stamp[i] = metadata[key]
 		}
 		return stamp
 	}

@@ -89,7 +89,7 @@ func (goal State) Missing(now State) (failures []Failure) {
 			fail("has another config than the plan's" + changedBy(have.Config, want.Config))
 		case have.Cordoned != want.Cordoned:
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
-		case want.State == "started" && have.rests():
+		case want.State == "started" && have.Rests():
 			// Nobody needed it, and Fly's proxy starts it when somebody does.
 		case want.State == "started" && have.State != "started":
 			fail(fmt.Sprintf("is %s, not started", have.State))

@@ -126,7 +126,7 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 			healthy = append(healthy, s.as(Update))
 		case stale:
 			broken = append(broken, s.as(Update))
-		case have.Version == want.Version && have.rests():
+		case have.Version == want.Version && have.Rests():
 			// Nobody has touched it: the proxy stopped it, and will start it.
 		case want.Running() && !have.Running():
 			broken = append(broken, s.as(Start))
@@ -359,7 +359,7 @@ func differs(t Target, want, have Machine) (diffs []string) {
 	if want.Host == "" && !sameAsBefore(have.Config, want.Config) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
 	}
-	if have.Running() != want.Running() && !(have.rests() && want.Running()) {
+	if have.Running() != want.Running() && !(have.Rests() && want.Running()) {
 		say("state", have.State, want.State)
 	}
 	if have.Cordoned != want.Cordoned {

@@ -87,7 +87,7 @@ type State struct {
 	URL    string `json:"url,omitempty"`
 	// Definition is the fly.toml that Fly keeps of its newest Fly release.
 	Definition json.RawMessage `json:"definition,omitempty"`
-	Machines   []Machine       `json:"machines"` // sorted by ID; destroyed ones left out
+	Machines   []Machine       `json:"machines"` // sorted by ID; those destroyed, or about to be, left out
 	// Foreign are machines in the Fly app that no deploy made. They are shown
 	// and never touched.
 	Foreign []string `json:"foreign,omitempty"`
@@ -180,10 +180,11 @@ func autostops(config json.RawMessage) bool {
 	})
 }
 
-// rests says whether m was stopped by Fly's proxy because nobody needed it. One
+// Rests says whether m was stopped by Fly's proxy because nobody needed it. One
 // that ended by itself does not rest.
-func (m Machine) rests() bool {
-	return !m.Crashed && autostops(m.Config) && (m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending")
+func (m Machine) Rests() bool {
+	stopped := m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending"
+	return stopped && !m.Crashed && autostops(m.Config)
 }
 
 // Machine returns the machine with that ID or, for machines that a plan

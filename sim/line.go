@@ -72,6 +72,17 @@ func (l *line) draw(name string) [sha256.Size]byte {
 	return sha256.Sum256(fmt.Appendf(nil, "%d %d %s", l.seed, l.asked[name], name))
 }
 
+// patient waits two minutes for an answer, as an http.Client may be told to, which
+// would spend a goroutine and more on each request.
+type patient struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper. Answers are whole before they come.
+func (p patient) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, end := context.WithTimeout(req.Context(), 2*time.Minute)
+	defer end()
+	return p.RoundTripper.RoundTrip(req.WithContext(ctx))
+}
+
 // RoundTrip implements http.RoundTripper.
 func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
 	at := attemptOf(req.Context())

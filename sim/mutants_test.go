@@ -44,9 +44,9 @@ var mutants = []mutant{
 		`	return release.SameConfig(m.Config, want) && release.SameStamps(m.Config, want) &&`,
 		`	return m.State == "nowhere" && release.SameStamps(m.Config, want) &&`),
 	wrong("an update that was not sent counts as done", "activities/apply.go",
-		`	if !isOn(m, s, want) {
+		`	if !done {
 		if s.Version`,
-		`	if s.Exact && !isOn(m, s, want) {
+		`	if s.Exact && !done {
 		if s.Version`),
 	wrong("an answer that was lost is a refusal", "activities/activities.go",
 		`	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound),`,

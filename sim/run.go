@@ -24,9 +24,8 @@ func newResult() Result {
 	return Result{Outcomes: map[string]int{}, Happened: map[string]int{}}
 }
 
-// Run carries a case out in a bubble of its own. The output of builds is kept in
-// logs, a folder that cases may share.
-func Run(t *testing.T, c Case, logs string) (result Result) {
+// Run carries a case out in a bubble of its own.
+func Run(t *testing.T, c Case) (result Result) {
 	t.Helper()
 	var w *world
 	defer func() {
@@ -39,7 +38,7 @@ func Run(t *testing.T, c Case, logs string) (result Result) {
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
-		w = newWorld(c, logs)
+		w = newWorld(c)
 		if w.result.Invalid = w.furnish(); w.result.Invalid == nil {
 			w.happen()
 		}

@@ -104,7 +104,7 @@ func TestSeeds(t *testing.T) {
 	first := draw()
 	fmt.Printf("base=%d\n", first)
 	// There is much to collect and much room: a fifth of the time goes into it.
-	defer debug.SetGCPercent(debug.SetGCPercent(800))
+	defer debug.SetGCPercent(debug.SetGCPercent(1600))
 	all := &tally{outcomes: map[string]int{}, kinds: map[string]map[string]int{}}
 	var next atomic.Uint64
 	var shown atomic.Int32
@@ -114,10 +114,9 @@ func TestSeeds(t *testing.T) {
 		for i := range runtime.GOMAXPROCS(0) {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
-				logs := t.TempDir()
 				for n := next.Add(1) - 1; n < uint64(*seeds) && !over.Load(); n = next.Add(1) - 1 {
 					c := sim.Draw(first + n)
-					r := sim.Run(t, c, logs)
+					r := sim.Run(t, c)
 					all.add(c, r)
 					if r.Invalid != nil {
 						t.Errorf("seed %d draws files that are wrong: %v\n%s", c.Seed, r.Invalid, c)
@@ -128,7 +127,7 @@ func TestSeeds(t *testing.T) {
 					t.Errorf("seed %d: %s\nagain: go test ./sim -run Seeds -v -seeds 1 -base %d", c.Seed, strings.Join(r.Violations, "\n"), c.Seed)
 					over.Store(*stop)
 					if *small > 0 && shown.Add(1) <= 3 {
-						show(t, c, r, logs)
+						show(t, c, r)
 					}
 				}
 			})
@@ -161,16 +160,16 @@ func cpuTime() time.Duration {
 }
 
 // show shrinks a case that went wrong, tells its story, and writes it down.
-func show(t *testing.T, c sim.Case, r sim.Result, logs string) {
+func show(t *testing.T, c sim.Case, r sim.Result) {
 	t.Helper()
 	is := map[string]bool{}
 	for _, v := range r.Violations {
 		is[sim.Sort(v)] = true
 	}
 	shrunk := sim.Shrink(c, func(c sim.Case) bool {
-		return slices.ContainsFunc(sim.Run(t, c, logs).Violations, func(v string) bool { return is[sim.Sort(v)] })
+		return slices.ContainsFunc(sim.Run(t, c).Violations, func(v string) bool { return is[sim.Sort(v)] })
 	}, *small)
-	r = sim.Run(t, shrunk, logs)
+	r = sim.Run(t, shrunk)
 	doc, err := json.MarshalIndent(shrunk, "", "\t")
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +208,7 @@ func TestCases(t *testing.T) {
 			if err := json.Unmarshal(doc, &c); err != nil {
 				t.Fatal(err)
 			}
-			r := sim.Run(t, c, t.TempDir())
+			r := sim.Run(t, c)
 			if *file != "" {
 				fmt.Printf("%s\n%s\n", c, strings.Join(r.Story, "\n"))
 			}
@@ -222,10 +221,9 @@ func TestCases(t *testing.T) {
 
 // The same seed goes the same way: else a failure could not be looked at again.
 func TestTheSameSeedGoesTheSameWay(t *testing.T) {
-	logs := t.TempDir()
 	for seed := range uint64(40) {
 		c := sim.Draw(seed)
-		a, b := sim.Run(t, c, logs), sim.Run(t, c, logs)
+		a, b := sim.Run(t, c), sim.Run(t, c)
 		if !slices.Equal(a.Story, b.Story) || a.Requests != b.Requests {
 			t.Errorf("seed %d, %d and %d requests:\n%s\n\n%s", seed, a.Requests, b.Requests, strings.Join(a.Story, "\n"), strings.Join(b.Story, "\n"))
 		}

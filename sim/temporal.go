@@ -34,10 +34,12 @@ func KeepTime(env *testsuite.TestWorkflowEnvironment, over <-chan struct{}, more
 		}()
 		return wait(ctx, d)
 	}, activity.RegisterOptions{Name: timerActivity})
+	flights := newFlights()
+	env.SetOnActivityCanceledListener(func(a *activity.Info) { flights.cancel(a.ActivityID) })
 	env.SetWorkerOptions(sdkworker.Options{
 		DeadlockDetectionTimeout:     1000 * time.Hour,
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
-		Interceptors:                 append([]interceptor.WorkerInterceptor{&oneClock{flights: newFlights()}}, more...),
+		Interceptors:                 append([]interceptor.WorkerInterceptor{&oneClock{flights: flights}}, more...),
 	})
 }
 
@@ -180,17 +182,10 @@ func (w *patientWorkflow) ExecuteActivity(ctx workflow.Context, name string, arg
 	}
 	options.ActivityID, options.HeartbeatTimeout = w.book(), 1000*time.Hour
 	flight := w.Next.ExecuteActivity(workflow.WithActivityOptions(ctx, options), name, args...)
-	landed, land := workflow.NewFuture(ctx)
-	apart, _ := workflow.NewDisconnectedContext(ctx)
-	workflow.Go(apart, func(ctx workflow.Context) {
-		if temporal.IsCanceledError(flight.Get(ctx, nil)) {
-			w.cancel(options.ActivityID)
-		}
-		for options.WaitForCancellation && w.isRunning(options.ActivityID) && workflow.Sleep(ctx, 99_700*time.Microsecond) == nil {
-		}
-		land.SetValue(true)
-	})
-	return &waitedFor{flight, landed}
+	if !options.WaitForCancellation {
+		return flight
+	}
+	return &waitedFor{flight, func() bool { return w.isRunning(options.ActivityID) }}
 }
 
 // NewTimer implements interceptor.WorkflowOutboundInterceptor.
@@ -216,16 +211,17 @@ func (w *patientWorkflow) Sleep(ctx workflow.Context, d time.Duration) error {
 // waitedFor is the result of an activity once it has ended.
 type waitedFor struct {
 	workflow.Future
-	landed workflow.Future
+	isRunning func() bool
 }
 
 // Get implements workflow.Future.
 func (f *waitedFor) Get(ctx workflow.Context, value any) error {
-	if err := f.landed.Get(ctx, nil); err != nil {
-		return err
+	err := f.Future.Get(ctx, value)
+	apart, _ := workflow.NewDisconnectedContext(ctx)
+	for f.isRunning() && workflow.Sleep(apart, 99_700*time.Microsecond) == nil {
 	}
-	return f.Future.Get(ctx, value)
+	return err
 }
 
 // IsReady implements workflow.Future.
-func (f *waitedFor) IsReady() bool { return f.landed.IsReady() && f.Future.IsReady() }
+func (f *waitedFor) IsReady() bool { return f.Future.IsReady() && !f.isRunning() }

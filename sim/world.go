@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -47,7 +46,7 @@ type world struct {
 }
 
 // newWorld must be called in a bubble.
-func newWorld(c Case, logs string) *world {
+func newWorld(c Case) *world {
 	w := &world{Case: c, begun: time.Now(), over: make(chan struct{}), result: newResult()}
 	w.fly = &flysim.Sim{
 		Latency: flysim.Latency{
@@ -66,12 +65,11 @@ func newWorld(c Case, logs string) *world {
 		Git:      repository{c},
 		Go:       builder{c},
 		Registry: "registry.fly.io",
-		Logs:     logs,
 		Edge:     &http.Client{Transport: edge{w.fly}},
 		Poll:     time.Duration(c.Poll),
 	}
 	suite := new(testsuite.WorkflowTestSuite)
-	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	suite.SetLogger(silence{})
 	w.env = suite.NewTestWorkflowEnvironment()
 	w.env.RegisterWorkflowWithOptions(w.releases, workflow.RegisterOptions{Name: "releases"})
 	w.env.RegisterWorkflow(workflows.Release)
@@ -81,10 +79,19 @@ func newWorld(c Case, logs string) *world {
 	return w
 }
 
+// silence is a log that nobody keeps.
+type silence struct{}
+
+func (silence) Debug(string, ...any)        {}
+func (silence) Info(string, ...any)         {}
+func (silence) Warn(string, ...any)         {}
+func (silence) Error(string, ...any)        {}
+func (s silence) With(...any) sdklog.Logger { return s }
+
 func (w *world) client(way http.RoundTripper) *fly.Client {
 	return &fly.Client{
 		FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly",
-		HTTP: &http.Client{Transport: way, Timeout: 2 * time.Minute}, Unlimited: !w.Limits,
+		HTTP: &http.Client{Transport: patient{way}}, Unlimited: !w.Limits,
 	}
 }
 

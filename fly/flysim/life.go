@@ -156,7 +156,7 @@ func (s *Sim) version(m *machine, config string, ref fly.ImageRef) {
 	m.Former = append(m.Former, m.View.InstanceID)
 	m.Former = m.Former[max(0, len(m.Former)-remembered):]
 	m.View.InstanceID = s.ulid()
-	m.Config, m.View.ImageRef = config, ref
+	m.Config, m.View.ImageRef, m.shown = config, ref, nil
 	m.Secrets = m.app.secretValues()
 }
 

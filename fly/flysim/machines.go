@@ -127,7 +127,6 @@ func (s *Sim) updateMachine(c *call) (any, error) {
 	before, beforeRef, down := m.Config, m.View.ImageRef, in.SkipLaunch
 	s.replace(m, string(c.app.mounted(in.Config)), ref, down)
 	s.spoil(c, m)
-	v := m.view()
 	if c.effect() == Reverts {
 		s.soon = append(s.soon, func() {
 			s.version(m, before, beforeRef)
@@ -136,26 +135,25 @@ func (s *Sim) updateMachine(c *call) (any, error) {
 			}
 		})
 	}
-	return v, nil
+	return m, nil
 }
 
 func (s *Sim) listMachines(c *call) (any, error) {
-	out := []fly.Machine{}
+	out := []*machine{}
 	q := c.r.URL.Query()
 	deleted := q.Get("include_deleted") == "true"
 	for _, m := range c.app.sorted() {
-		v := m.view()
-		if v.State == "destroyed" && !deleted || s.hidden(m) {
+		if m.View.State == "destroyed" && !deleted || s.hidden(m) {
 			continue
 		}
-		if r := q.Get("region"); r != "" && r != v.Region {
+		if r := q.Get("region"); r != "" && r != m.View.Region {
 			continue
 		}
-		if st := q.Get("state"); st != "" && st != v.State {
+		if st := q.Get("state"); st != "" && st != m.View.State {
 			continue
 		}
 		if matches(m.config().Metadata, q) {
-			out = append(out, v)
+			out = append(out, m)
 		}
 	}
 	return out, nil
@@ -179,7 +177,7 @@ func (a *app) sorted() []*machine {
 	return out
 }
 
-func (s *Sim) getMachine(c *call) (any, error) { return c.machine.view(), nil }
+func (s *Sim) getMachine(c *call) (any, error) { return c.machine, nil }
 
 func (s *Sim) destroyMachine(c *call) (any, error) {
 	m := c.machine

@@ -1,6 +1,9 @@
 package flysim
 
-import "net/http"
+import (
+	"net/http"
+	"sync"
+)
 
 // routes are all the calls that a Sim answers.
 func routes() []route {
@@ -69,17 +72,25 @@ func routes() []route {
 	}
 }
 
-func (s *Sim) newMux() *http.ServeMux {
+// mux is that of all Sims: whom a request is for comes with its answer.
+var mux = sync.OnceValue(func() *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, rt := range routes() {
 		mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) {
-			s.count(w, rt.pattern)
-			s.serve(w, r, rt)
+			to := w.(addressed)
+			to.sim.count(to.ResponseWriter, rt.pattern)
+			to.sim.serve(to.ResponseWriter, r, rt)
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.count(w, "/")
+		w.(addressed).sim.count(w, "/")
 		answer(w, http.StatusNotFound, errorBody("flysim does not know "+r.Method+" "+r.URL.Path, "unknown"))
 	})
 	return mux
+})
+
+// addressed is an answer, and the Sim that is to give it.
+type addressed struct {
+	http.ResponseWriter
+	sim *Sim
 }

@@ -83,12 +83,12 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if s.Token != "" && !s.authorized(r) {
-		_, pattern := s.mux.Handler(r)
+		_, pattern := mux().Handler(r)
 		s.count(w, pattern)
 		answer(w, http.StatusUnauthorized, errorBody("unauthorized", "unauthorized"))
 		return
 	}
-	s.mux.ServeHTTP(w, r)
+	mux().ServeHTTP(addressed{w, s}, r)
 }
 
 // count numbers a request, and its answer.
@@ -274,13 +274,15 @@ func encodeAnswer(out any, err error) (int, []byte) {
 		return http.StatusNoContent, nil
 	case fly.Machine:
 		return http.StatusOK, encodeMachine(out)
-	case []fly.Machine:
+	case *machine:
+		return http.StatusOK, out.show()
+	case []*machine:
 		list := []byte{'['}
 		for i, m := range out {
 			if i > 0 {
 				list = append(list, ',')
 			}
-			list = append(list, encodeMachine(m)...)
+			list = append(list, m.show()...)
 		}
 		return http.StatusOK, append(list, ']')
 	}

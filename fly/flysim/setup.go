@@ -16,7 +16,6 @@ func (s *Sim) Open() error {
 	s.once.Do(func() {
 		s.mu.Lock()
 		s.ctx, s.cancel = context.WithCancel(context.Background())
-		s.mux = s.newMux()
 		s.world.Apps = map[string]*app{}
 		s.touched, s.counts, s.limiters = map[string]bool{}, map[string]int{}, map[string]*limiter{}
 		s.timers, s.routed = map[*int]Timer{}, map[string][]Backend{}

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +18,6 @@ import (
 type core struct {
 	once    sync.Once
 	openErr error
-	mux     *http.ServeMux
 	ctx     context.Context // ends on Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup // goroutines
@@ -91,6 +89,7 @@ type machine struct {
 	changed     chan struct{} // closed at each change
 	hiddenUntil time.Time
 	hiddenReads int
+	shown       []byte   // how reads show it; nil once something changed
 	read        struct { // Config, as far as it is understood
 		of     string
 		config config
@@ -146,6 +145,7 @@ func (s *Sim) spawn(f func()) {
 func (s *Sim) touch(m *machine) {
 	s.dirty = true
 	s.touched[m.app.Name] = true
+	m.shown = nil
 	close(m.changed)
 	m.changed = make(chan struct{})
 }
@@ -162,6 +162,7 @@ func (s *Sim) event(m *machine, kind, status, source string, req *fly.EventReque
 	e := fly.Event{ID: s.ulid(), Type: kind, Status: status, Source: source, Timestamp: s.now().UnixMilli(), Request: req}
 	events := append([]fly.Event{e}, m.View.Events...)
 	m.View.Events = events[:min(len(events), keptEvents)]
+	m.shown = nil
 }
 
 // view is m as Fly shows it.
@@ -173,6 +174,14 @@ func (m *machine) view() fly.Machine {
 		v.Config, v.IncompleteConfig = nil, incomplete(v.Config)
 	}
 	return v
+}
+
+// show is m's JSON, as Fly shows it. Nobody changes it.
+func (m *machine) show() []byte {
+	if m.shown == nil {
+		m.shown = encodeMachine(m.view())
+	}
+	return m.shown
 }
 
 // newID makes up a name nobody has: hexadecimal digits from a counter, so that
