@@ -501,7 +501,7 @@ func TestAPushThatIsRefused(t *testing.T) {
 // TestBytesAreThoseThatWereTaken: what a registry refuses is sent again, and is
 // not twice as much.
 func TestBytesAreThoseThatWereTaken(t *testing.T) {
-	var out outgoing
+	out := outgoing{way: remote.DefaultTransport}
 	for status, want := range map[int]int64{http.StatusServiceUnavailable: 0, http.StatusCreated: 5} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
 		before := out.bytes.Load()
