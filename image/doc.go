@@ -3,5 +3,6 @@
 //
 // A builder is anything with the method Build of Go (go.go). The same source
 // gives the same digest, whatever the revision, the directory or the day: an
-// app that did not change is not released again.
+// app that did not change is not released again. What it was built of is said by
+// the index around it (index.go), by which Registry finds it again (registry.go).
 package image
