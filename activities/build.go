@@ -270,23 +270,30 @@ type PlaceInput struct {
 	Images []Placing `json:"images"`
 }
 
+// Placed are the images of one environment, by app, where its machines take them
+// from, and how much had to be sent for that.
+type Placed struct {
+	Images release.Images `json:"images"`
+	Bytes  int64          `json:"bytes,omitempty"`
+}
+
 // PlaceImages copies images, by digest, to where the machines of an environment
-// take theirs from, and returns them by app: a Fly app runs what is in its own
-// repository, whatever happens to the one of staging. What is there already is
-// not sent again.
-func (a *Activities) PlaceImages(ctx context.Context, in PlaceInput) (release.Images, error) {
+// take theirs from: a Fly app runs what is in its own repository, whatever
+// happens to the one of staging. What is there already is not sent again.
+func (a *Activities) PlaceImages(ctx context.Context, in PlaceInput) (Placed, error) {
 	defer beat(ctx)()
-	placed := release.Images{}
+	placed := Placed{Images: release.Images{}}
 	for _, p := range in.Images {
-		placed[p.Target.App] = p.Image
+		placed.Images[p.Target.App] = p.Image
 		if a.Images == nil {
 			continue
 		}
 		copied, err := a.Images.Copy(ctx, p.Image, a.Registry+"/"+p.Repository)
 		if err != nil {
-			return nil, classify(ctx, err)
+			return placed, classify(ctx, err)
 		}
-		placed[p.Target.App] = copied.Image
+		placed.Images[p.Target.App] = copied.Image
+		placed.Bytes += copied.Bytes
 	}
 	return placed, nil
 }

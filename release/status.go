@@ -74,7 +74,8 @@ type Status struct {
 type EnvironmentStatus struct {
 	Name     string         `json:"name"`
 	Outcome  Outcome        `json:"outcome,omitempty"`
-	Plan     string         `json:"plan,omitempty"` // hash of the plan carried out
+	Copied   int64          `json:"copied,omitempty"` // bytes that it took to have its images where it takes them from
+	Plan     string         `json:"plan,omitempty"`   // hash of the plan carried out
 	Rollout  string         `json:"rollout,omitempty"`
 	Run      string         `json:"run,omitempty"` // run ID of the rollout
 	Targets  []TargetStatus `json:"targets,omitempty"`

@@ -189,6 +189,7 @@ func (r *releaser) scan(ctx workflow.Context, scan release.Scan, b release.Build
 // place has the images of an environment where its machines take them from.
 func (r *releaser) place(ctx workflow.Context, env release.Environment, made made) (images release.Images, err error) {
 	var in activities.PlaceInput
+	var placed activities.Placed
 	images = release.Images{}
 	elsewhere := false
 	for _, t := range env.Targets {
@@ -203,8 +204,11 @@ func (r *releaser) place(ctx workflow.Context, env release.Environment, made mad
 	if !elsewhere || workflow.GetVersion(ctx, "place-images", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return images, nil
 	}
-	err = workflow.ExecuteActivity(waiting(ctx, "copy images to where "+env.Name+" takes them from", 10*time.Minute), act.PlaceImages, in).Get(ctx, &images)
-	return images, err
+	err = workflow.ExecuteActivity(waiting(ctx, "copy images to where "+env.Name+" takes them from", 10*time.Minute), act.PlaceImages, in).Get(ctx, &placed)
+	if e := r.status.EnvironmentStatus(env.Name); err == nil {
+		e.Copied += placed.Bytes
+	}
+	return placed.Images, err
 }
 
 func (r *releaser) plan(ctx workflow.Context, project release.Project, env release.Environment, made made) (plan release.Plan, err error) {

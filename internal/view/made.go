@@ -60,7 +60,7 @@ func (r *report) tests() {
 		if !t.Passed {
 			word = cell{fmt.Sprintf("failed, exit code %d", t.ExitCode), red}
 		}
-		rows = append(rows, []cell{{t.Name, noHue}, word, {Took(time.Duration(t.Took)), dim}, {t.Log, dim}})
+		rows = append(rows, []cell{{t.Name, noHue}, word, {Took(time.Duration(t.Took)), dim}})
 	}
 	if len(rows) > 0 {
 		r.title("Tests")
@@ -142,6 +142,9 @@ func (r *report) runs(e release.EnvironmentStatus) {
 	word := string(e.Outcome)
 	if word == "" {
 		word = "not yet"
+	}
+	if e.Copied > 0 {
+		word += ", images copied: " + humanize.Bytes(uint64(e.Copied))
 	}
 	r.say("  " + r.style.paint(bold, e.Name) + " " + word)
 	var rows [][]cell

@@ -13,6 +13,7 @@ import (
 func made() release.Status {
 	s := status()
 	s.Revision.Time = at(-3600)
+	s.Environments[0].Copied = 593
 	s.Builds = []release.BuildResult{
 		{
 			App: "internal-api", From: "infra/fly/internal-api/Dockerfile", Image: newAPI, Took: release.Duration(21 * time.Second), Bytes: 24_100_000, Log: "logs/build.log",
