@@ -106,6 +106,10 @@ func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	l.watch.answered(seen, resp.StatusCode)
+	app, isList := listOf(req)
+	if isList && at != nil && at.name == "PlanRestore" {
+		l.watch.plansBack(app)
+	}
 	if resp, err = l.staled(req, resp); err != nil {
 		return nil, err
 	}
@@ -115,7 +119,7 @@ func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
 	if at.isDead() {
 		return nil, errDead
 	}
-	if app, isList := listOf(req); isList && resp.StatusCode == http.StatusOK {
+	if isList && resp.StatusCode == http.StatusOK {
 		l.watch.looks(app, at)
 	}
 	return resp, nil

@@ -32,6 +32,7 @@ type watch struct {
 	theirs  map[string]bool // versions that strangers made
 	groups  map[string]string
 	looked  map[string]time.Time // when Verify last read an app's machines
+	idle    map[place]bool       // machines that did not serve when a way back was last planned
 	helds   int
 	admits  bool // a report said that something could not be done, or known
 }
@@ -40,7 +41,7 @@ type watch struct {
 type place struct{ app, machine string }
 
 func newWatch(w *world) *watch {
-	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}}
+	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, idle: map[place]bool{}}
 }
 
 func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rolloutRun {
@@ -235,6 +236,16 @@ func (w *watch) looks(app string, at *attempt) {
 	w.looked[app] = time.Now()
 }
 
+// plansBack hears that a way back is planned from what serves of an app now.
+func (w *watch) plansBack(app string) {
+	machines := w.machines(app)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range machines {
+		w.idle[place{app, m.ID}] = !serves(m)
+	}
+}
+
 // conflict says what is overwritten that somebody else has made since the plan
 // was, or "". Whether it is will be for Fly to say.
 func (w *watch) conflict(r *rolloutRun, app, id string, step release.Step) string {
@@ -320,11 +331,14 @@ func (w *watch) mayTakeDown(app, id string, step release.Step) *place {
 	a, env, _ := w.w.app(app)
 	machines := w.machines(app)
 	i := slices.IndexFunc(machines, func(m fly.Machine) bool { return m.ID == id })
-	if i < 0 || !serves(machines[i]) || step.Exact && justCame(machines[i]) {
-		return nil // when the way back was planned, it did not serve
+	if i < 0 || !serves(machines[i]) {
+		return nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if step.Exact && w.idle[place{app, id}] {
+		return nil // when the way back was planned, it did not serve
+	}
 	group := w.groupOf(machines[i])
 	r := w.open[env.Name]
 	if r == nil || r.req.Plan.Revision == "" && step.Verb != release.Update || w.w.hasTrouble("stale list") {
@@ -364,12 +378,6 @@ func (w *watch) mayTakeDown(app, id string, step release.Step) *place {
 		w.w.violate("%s takes down %d of the %d machines of group %s that served; %d are allowed", step, down, served, group, allowed)
 	}
 	return &place{app, id}
-}
-
-// justCame says whether a machine serves only since a few seconds.
-func justCame(m fly.Machine) bool {
-	just := time.Now().Add(-15 * time.Second)
-	return m.UpdatedAt.After(just) || slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.UpdatedAt.After(just) })
 }
 
 // allowed is how many of a group's running machines may be down at once.
