@@ -173,11 +173,7 @@ func (b *bench) startWorker(ctx context.Context, e *env, o benchOptions, environ
 	}
 	b.then(func() error { c.Close(); return nil })
 	b.git = &tracked{Mirror: &git.Mirror{Dir: filepath.Join(o.dir, "git")}}
-	address, err := buildkit.Find(ctx, "", e.getenv)
-	if err != nil {
-		return err
-	}
-	a := realActivities(place{b.fly, b.Registry, here}, workerOptions{dir: o.dir, buildkit: address, environ: environ})
+	a := realActivities(place{b.fly, b.Registry, here}, workerOptions{dir: o.dir, buildkit: buildkit.Find(ctx, "", e.getenv), environ: environ})
 	a.Fly, a.Git, a.Poll = obliging{b.fly, b.sim}, b.git, 250*time.Millisecond
 	w := worker.New(c, a, worker.Options{Builds: 4, Grace: o.grace, OnFatal: b.breaks})
 	if err := w.Start(); err != nil {

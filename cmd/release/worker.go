@@ -143,9 +143,7 @@ func (c workerCommand) options(ctx context.Context) (o workerOptions, err error)
 	if c.only == release.TaskQueue {
 		return o, nil
 	}
-	if o.buildkit, err = buildkit.Find(ctx, c.buildkit, c.getenv); err != nil {
-		return o, err
-	}
+	o.buildkit = buildkit.Find(ctx, c.buildkit, c.getenv)
 	o.environ, err = c.toolchain(ctx, o.dir)
 	if err != nil && o.buildkit != "" { // it may do without Go
 		c.warn("%v; this worker builds Dockerfiles only", err)

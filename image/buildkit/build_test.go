@@ -224,6 +224,7 @@ func TestPassingTroubles(t *testing.T) {
 	}{
 		"the base's registry is away": {"FROM 127.0.0.1:1/base:1\n", d.address, "can't be looked up"},
 		"a step finds the disk full":  {"FROM base:1\nRUN echo write: No space left on device >&2; exit 1\n", d.address, "prune"},
+		"a download's server is away": {"FROM scratch\nADD http://127.0.0.1:1/a /a\n", d.address, "Dockerfile: ADD http://127.0.0.1:1/a"},
 		"BuildKit is away":            {"FROM base:1\n", "unix:///nowhere/buildkitd.sock", "BuildKit at unix:///nowhere/buildkitd.sock does not answer"},
 		"the registry for it is away": {"FROM base:1\n", d.address, "127.0.0.1:1"},
 	} {

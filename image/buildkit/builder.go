@@ -57,13 +57,18 @@ func (b *Builder) Ready(ctx context.Context, recipe release.Recipe) error {
 	if !slices.Contains([]Cache{"", CacheMax, CacheMin, CacheOff}, b.Cache) {
 		return fmt.Errorf("build cache %q: it should be max, min or off", b.Cache)
 	}
-	var wrong []error
+	return errors.Join(b.knows(recipe), b.answers(ctx, recipe.On()))
+}
+
+// knows says which secrets of a recipe this worker was not started to give out.
+func (b *Builder) knows(recipe release.Recipe) error {
+	var unknown []error
 	for _, name := range recipe.Secrets {
 		if _, ok := b.Secrets[name]; !ok {
-			wrong = append(wrong, fmt.Errorf("this worker gives builds no secret %s: start the worker with --build-secret %s and %s set in its environment", name, name, name))
+			unknown = append(unknown, fmt.Errorf("this worker gives builds no secret %s: start the worker with --build-secret %s and %s set in its environment", name, name, name))
 		}
 	}
-	return errors.Join(append(wrong, b.answers(ctx, recipe.On()))...)
+	return errors.Join(unknown...)
 }
 
 // answers says why BuildKit would not build for a platform.

@@ -118,7 +118,11 @@ RUN echo three > /three
 	if !strings.Contains(out.String(), "***") {
 		t.Error("what the step printed is not in the log at all")
 	}
-	req.Platform, req.Tag = "linux/386", "v2"
+	req.Recipe.Secrets = []string{"THIRD"}
+	if _, err := b.Build(t.Context(), src, req); errors.As(err, new(*image.BuildError)) || !strings.Contains(fmt.Sprint(err), "--build-secret THIRD") {
+		t.Errorf("a secret that another worker may have: %v", err)
+	}
+	req.Platform, req.Tag, req.Recipe.Secrets = "linux/386", "v2", []string{"KEY"}
 	if _, err := b.Build(t.Context(), src, req); !strings.Contains(fmt.Sprint(err), "linux/amd64, and one for linux/386 is asked for") {
 		t.Errorf("the request's platform does not win: %v", err)
 	}

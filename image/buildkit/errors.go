@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -31,10 +32,13 @@ func (s *solve) verdict(b *Builder, err error) error {
 		return fmt.Errorf("build %s: no space left where BuildKit at %s keeps its files: buildctl prune, or docker buildx prune, makes some: %w", s.req.Name, b.Address, err)
 	}
 	switch grpcerrors.Code(err) {
-	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded, codes.Internal:
+	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
 		return fmt.Errorf("build %s: %w", s.req.Name, b.away(err))
+	case codes.Internal: // an error of its disk, for instance
+		return fmt.Errorf("build %s with BuildKit at %s: %w", s.req.Name, b.Address, err)
 	}
-	at := place(err)
+	line := place(err)
+	at := cmp.Or(line, s.req.Recipe.Dockerfile)
 	var exit *gatewaypb.ExitError
 	var step *errdefs.SolveError
 	switch op := errors.As(err, &step); {
@@ -44,7 +48,7 @@ func (s *solve) verdict(b *Builder, err error) error {
 		return s.noBase(at, err)
 	case op && step.Op != nil:
 		return s.notCarriedOut(at, step, err)
-	case at != "":
+	case line != "":
 		return s.wrongFile("%s: %s", at, syntax.ReplaceAllString(err.Error(), ""))
 	}
 	return fmt.Errorf("build %s with BuildKit at %s: %w", s.req.Name, b.Address, err)

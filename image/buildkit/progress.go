@@ -41,8 +41,10 @@ const tailBytes = 8 << 10
 func newWatch(secrets map[string][]byte) *watch {
 	w := &watch{steps: map[digest.Digest]*client.Vertex{}, output: map[digest.Digest][]byte{}}
 	for _, value := range secrets {
-		if value = bytes.TrimSpace(value); len(value) > 3 { // less is part of any word
-			w.hidden = append(w.hidden, value)
+		for _, line := range append([][]byte{value}, bytes.Split(value, []byte("\n"))...) { // as steps print them
+			if line = bytes.TrimSpace(line); len(line) > 3 { // less is part of any word
+				w.hidden = append(w.hidden, line)
+			}
 		}
 	}
 	return w

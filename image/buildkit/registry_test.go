@@ -90,6 +90,16 @@ func TestLogin(t *testing.T) {
 	if env := fileOf(t, img, "env"); strings.Contains(env, "password") || strings.Contains(out.String(), "registry-password") {
 		t.Errorf("a step sees the login: %s", env)
 	}
+	// One that ends in the middle.
+	src = source(t, map[string]string{"Dockerfile": "FROM base:1\nRUN sleep 1.55555\n"})
+	ended := make(chan error, 1)
+	go func() { _, err := b.Build(t.Context(), src, req); ended <- err }()
+	eventually(t, "the step runs", func() bool { return len(processes(t, "1.55555")) > 0 })
+	g.readOnly.Store(true)
+	if err := <-ended; !errors.Is(err, image.ErrUnauthorized) || !strings.Contains(err.Error(), "push to "+host) {
+		t.Errorf("a login that ends: %v", err)
+	}
+	g.readOnly.Store(false)
 	// A base image behind the same login.
 	src = source(t, map[string]string{"Dockerfile": "FROM " + host + "/shop:v1\nRUN cat /env\n"})
 	req.Tag = "v2"

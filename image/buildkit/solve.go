@@ -44,6 +44,9 @@ type solve struct {
 
 // prepare is a solve that exports nothing. Its caller closes it.
 func (b *Builder) prepare(src image.Source, req image.Request) (_ *solve, err error) {
+	if err := b.knows(req.Recipe); err != nil {
+		return nil, fmt.Errorf("build %s: %w", req.Name, err)
+	}
 	s := &solve{req: req, platform: cmp.Or(req.Platform, req.Recipe.On()), large: cmp.Or(b.Large, 1<<30)}
 	s.log = &lines{out: cmp.Or[io.Writer](req.Log, io.Discard)}
 	if s.files, err = open(src, req); err != nil {
@@ -59,9 +62,7 @@ func (b *Builder) prepare(src image.Source, req image.Request) (_ *solve, err er
 	}
 	given := map[string][]byte{} // only what the recipe names
 	for _, name := range req.Recipe.Secrets {
-		if value, ok := b.Secrets[name]; ok {
-			given[name] = []byte(value)
-		}
+		given[name] = []byte(b.Secrets[name])
 	}
 	s.seen = newWatch(given)
 	s.opt = client.SolveOpt{
