@@ -111,27 +111,17 @@ type BuildInput struct {
 // with KindBuild, and the result as details, when the source does not build.
 func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.BuildResult, error) {
 	result := release.BuildResult{App: in.Name, From: in.Recipe.String()}
-	out, err := a.output(ctx, "build-"+in.Name)
-	if err != nil {
-		return result, classify(ctx, err)
-	}
-	defer out.Close()
-	defer out.beat(ctx)()
-	result.Log = out.name
-
-	begun := time.Now()
-	built, err := a.build(ctx, in, out, &result)
-	if err == nil {
-		err = a.lookForSecrets(ctx, in, built.Image)
-	}
-	if err == nil {
-		result.Image, result.Bytes, result.Notes, result.Provenance = built.Image, built.Bytes, built.Notes, built.Provenance
-	}
-	result.Took = release.Duration(time.Since(begun).Round(time.Millisecond))
-	result.Tail = out.Tail()
-	if ctx.Err() != nil {
-		return result, context.Cause(ctx)
-	}
+	kept, err := a.keeping(ctx, "build-"+in.Name, func(out *output) error {
+		built, err := a.build(ctx, in, out, &result)
+		if err == nil {
+			err = a.lookForSecrets(ctx, in, built.Image)
+		}
+		if err == nil {
+			result.Image, result.Bytes, result.Notes, result.Provenance = built.Image, built.Bytes, built.Notes, built.Provenance
+		}
+		return err
+	})
+	result.Log, result.Took, result.Tail = kept.log, kept.took, kept.tail
 	var failed *image.BuildError
 	if errors.As(err, &failed) {
 		result.Tail = excerpt(result.Tail+"\n"+failed.Error(), tailBytes)
@@ -212,32 +202,21 @@ type ScanInput struct {
 // KindScan, and the result as details, when the scanner does not end with 0.
 func (a *Activities) ScanImage(ctx context.Context, in ScanInput) (release.ScanResult, error) {
 	result := release.ScanResult{Name: in.Name, Image: in.Image}
-	out, err := a.output(ctx, "scan-"+in.Name)
-	if err != nil {
-		return result, classify(ctx, err)
-	}
-	defer out.Close()
-	defer out.beat(ctx)()
-	result.Log = out.name
-
-	begun := time.Now()
-	err = a.Git.Checkout(ctx, in.Repository, in.Revision.Commit, func(dir string) (err error) {
-		layout, err := a.saved(ctx, in.Image)
-		if err != nil {
+	kept, err := a.keeping(ctx, "scan-"+in.Name, func(out *output) error {
+		return a.Git.Checkout(ctx, in.Repository, in.Revision.Commit, func(dir string) (err error) {
+			layout, err := a.saved(ctx, in.Image)
+			if err != nil {
+				return err
+			}
+			defer os.RemoveAll(layout)
+			result.ExitCode, err = a.runCommand(ctx, dir, shellCommand{
+				what: "scan of " + in.Name, run: in.Scan.Run, timeout: time.Duration(in.Scan.Timeout),
+				env: []string{"IMAGE=" + string(in.Image), "IMAGE_LAYOUT=" + layout},
+			}, out)
 			return err
-		}
-		defer os.RemoveAll(layout)
-		result.ExitCode, err = a.runCommand(ctx, dir, shellCommand{
-			what: "scan of " + in.Name, run: in.Scan.Run, timeout: time.Duration(in.Scan.Timeout),
-			env: []string{"IMAGE=" + string(in.Image), "IMAGE_LAYOUT=" + layout},
-		}, out)
-		return err
+		})
 	})
-	result.Took = release.Duration(time.Since(begun).Round(time.Millisecond))
-	result.Tail = out.Tail()
-	if ctx.Err() != nil {
-		return result, context.Cause(ctx)
-	}
+	result.Log, result.Took, result.Tail = kept.log, kept.took, kept.tail
 	var failed *commandError
 	if errors.As(err, &failed) {
 		return result, refused(release.KindScan, fmt.Errorf("%w; %s was not released", failed, in.Image), result)

@@ -29,6 +29,29 @@ type output struct {
 	tail []byte
 }
 
+// kept is what is kept of something that printed.
+type kept struct {
+	log  string // names the file
+	took release.Duration
+	tail string
+}
+
+// keeping does what prints, and tells heartbeats what it prints.
+func (a *Activities) keeping(ctx context.Context, what string, do func(out *output) error) (kept, error) {
+	out, err := a.output(ctx, what)
+	if err != nil {
+		return kept{}, err
+	}
+	defer out.Close()
+	defer beatWith(ctx, 2*time.Second, func() []any { return []any{out.said()} })()
+	begun := time.Now()
+	err = do(out)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return kept{out.name, release.Duration(time.Since(begun).Round(time.Millisecond)), out.Tail()}, err
+}
+
 // output begins the log of one activity of one run. Whoever starts a workflow
 // chooses its ID: a file outside of the log folder is not opened for it.
 func (a *Activities) output(ctx context.Context, what string) (*output, error) {
@@ -83,11 +106,6 @@ func (o *output) said() release.Output {
 	defer o.mu.Unlock()
 	tail := o.tail[max(0, len(o.tail)-tailBytes):]
 	return release.Output{Log: o.name, Size: o.size, Tail: strings.ToValidUTF8(string(tail), "�")}
-}
-
-// beat is beat with heartbeats that tell what has been written.
-func (o *output) beat(ctx context.Context) (stop func()) {
-	return beatWith(ctx, 2*time.Second, func() []any { return []any{o.said()} })
 }
 
 func (o *output) Close() error {

@@ -28,29 +28,18 @@ type TestInput struct {
 // as details, when the test does or when it takes too long.
 func (a *Activities) RunTest(ctx context.Context, in TestInput) (release.TestResult, error) {
 	result := release.TestResult{Name: in.Test.Name}
-	out, err := a.output(ctx, "test-"+in.Test.Name)
-	if err != nil {
-		return result, classify(ctx, err)
-	}
-	defer out.Close()
-	defer out.beat(ctx)()
-	result.Log = out.name
-
-	begun := time.Now()
-	err = a.Git.Checkout(ctx, in.Repository, in.Revision.Commit, func(dir string) (err error) {
-		if in.Test.BuildTarget != "" {
-			return a.testInDocker(ctx, in, dir, out)
-		}
-		result.ExitCode, err = a.runCommand(ctx, dir, shellCommand{
-			what: "test " + in.Test.Name, run: in.Test.Run, timeout: time.Duration(in.Test.Timeout),
-		}, out)
-		return err
+	kept, err := a.keeping(ctx, "test-"+in.Test.Name, func(out *output) error {
+		return a.Git.Checkout(ctx, in.Repository, in.Revision.Commit, func(dir string) (err error) {
+			if in.Test.BuildTarget != "" {
+				return a.testInDocker(ctx, in, dir, out)
+			}
+			result.ExitCode, err = a.runCommand(ctx, dir, shellCommand{
+				what: "test " + in.Test.Name, run: in.Test.Run, timeout: time.Duration(in.Test.Timeout),
+			}, out)
+			return err
+		})
 	})
-	result.Took = release.Duration(time.Since(begun).Round(time.Millisecond))
-	result.Tail = out.Tail()
-	if ctx.Err() != nil {
-		return result, context.Cause(ctx)
-	}
+	result.Log, result.Took, result.Tail = kept.log, kept.took, kept.tail
 	var failed *commandError
 	if errors.As(err, &failed) {
 		result.ExitCode = cmp.Or(result.ExitCode, 1)

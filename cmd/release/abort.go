@@ -40,11 +40,7 @@ its end, and the exit code says how it ended: 1 stopped, 3 rolled back.`,
 }
 
 func (c abort) run(ctx context.Context, ref string) error {
-	s, err := c.temporal(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := s.find(ctx, ref)
+	s, id, err := c.found(ctx, ref)
 	if err != nil {
 		return err
 	}

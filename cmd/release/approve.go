@@ -87,15 +87,7 @@ func (c decision) run(ctx context.Context) error {
 	if !c.yes && !c.asks {
 		return usage("there is no terminal to ask at: add --yes to approve without being asked")
 	}
-	s, err := c.temporal(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := s.find(ctx, c.ref)
-	if err != nil {
-		return err
-	}
-	seen, err := s.look(ctx, id, "")
+	s, seen, err := c.see(ctx, c.ref)
 	if err != nil {
 		return err
 	}

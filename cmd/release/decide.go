@@ -55,31 +55,23 @@ func (c decide) run(ctx context.Context, ref string, choice release.Choice) erro
 	if !slices.Contains(choices(), choice) {
 		return usage("%q is no choice; there are: %s", choice, join(choices()))
 	}
-	s, err := c.temporal(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := s.find(ctx, ref)
-	if err != nil {
-		return err
-	}
-	seen, err := s.look(ctx, id, "")
+	s, seen, err := c.see(ctx, ref)
 	if err != nil {
 		return err
 	}
 	switch {
 	case seen.Blind:
-		return fmt.Errorf("no worker answers, so whether %s is held is not known; start one (release dev, or release worker)", view.Ref(id))
+		return fmt.Errorf("no worker answers, so whether %s is held is not known; start one (release dev, or release worker)", view.Ref(seen.ID))
 	case seen.over():
-		return fmt.Errorf("%s is over: %s", view.Ref(id), outcome(seen))
+		return fmt.Errorf("%s is over: %s", view.Ref(seen.ID), outcome(seen))
 	case seen.Held == nil:
-		return fmt.Errorf("%s is not held: it is %s", view.Ref(id), seen.Phase)
+		return fmt.Errorf("%s is not held: it is %s", view.Ref(seen.ID), seen.Phase)
 	case !slices.Contains(seen.Held.Choices, choice):
 		return usage("%q is no choice now; there are: %s", choice, join(seen.Held.Choices))
 	}
 	rollout := seen.Rollout
-	if strings.HasPrefix(id, "rollout/") {
-		rollout = id
+	if strings.HasPrefix(seen.ID, "rollout/") {
+		rollout = seen.ID
 	}
 	return c.answer(ctx, s, rollout, seen, release.Answer{Choice: choice, By: c.whoami(ctx, c.by), Reason: c.reason})
 }

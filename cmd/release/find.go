@@ -25,6 +25,26 @@ const memoRequest = "request"
 // listLimit is how many workflows are looked through to find one by its name.
 const listLimit = 2000
 
+// found is the Temporal that is used, and the workflow there that a person means
+// by ref.
+func (e *env) found(ctx context.Context, ref string) (s *server, id string, err error) {
+	if s, err = e.temporal(ctx); err != nil {
+		return nil, "", err
+	}
+	id, err = s.find(ctx, ref)
+	return s, id, err
+}
+
+// see is found, and a look at it.
+func (e *env) see(ctx context.Context, ref string) (*server, sight, error) {
+	s, id, err := e.found(ctx, ref)
+	if err != nil {
+		return nil, sight{}, err
+	}
+	seen, err := s.look(ctx, id, "")
+	return s, seen, err
+}
+
 // find is the workflow that a person means by ref: a full workflow ID, the
 // first digits of a revision, the beginning of an ID or of its last part.
 func (s *server) find(ctx context.Context, ref string) (string, error) {

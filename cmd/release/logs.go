@@ -66,15 +66,7 @@ func (c logs) run(ctx context.Context, args []string) error {
 	if kind != "" && !slices.Contains(kinds, kind) {
 		return usage("%q: there are logs of %s", kind, strings.Join(kinds, ", "))
 	}
-	s, err := c.temporal(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := s.find(ctx, ref)
-	if err != nil {
-		return err
-	}
-	seen, err := s.look(ctx, id, "")
+	s, seen, err := c.see(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -85,7 +77,7 @@ func (c logs) run(ctx context.Context, args []string) error {
 	}
 	found := append(c.ended(seen, meant), c.running(ctx, s, seen, meant)...)
 	if len(found) == 0 {
-		return fmt.Errorf("no output of %s %s in %s yet", strings.TrimSpace("tests or builds "+kind), name, view.Ref(id))
+		return fmt.Errorf("no output of %s %s in %s yet", strings.TrimSpace("tests or builds "+kind), name, view.Ref(seen.ID))
 	}
 	if c.asJSON {
 		return c.json(found)

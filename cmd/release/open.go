@@ -33,11 +33,7 @@ or of Temporal Cloud.`,
 }
 
 func (c open) run(ctx context.Context, ref string) error {
-	s, err := c.temporal(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := s.find(ctx, ref)
+	s, id, err := c.found(ctx, ref)
 	if err != nil {
 		return err
 	}

@@ -34,15 +34,7 @@ runs.`,
 }
 
 func (c show) run(ctx context.Context, ref string) error {
-	s, err := c.temporal(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := s.find(ctx, ref)
-	if err != nil {
-		return err
-	}
-	seen, err := s.look(ctx, id, "")
+	_, seen, err := c.see(ctx, ref)
 	if err != nil {
 		return err
 	}

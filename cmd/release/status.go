@@ -66,15 +66,7 @@ func (c status) everywhere(ctx context.Context) error {
 }
 
 func (c status) of(ctx context.Context, ref string) error {
-	s, err := c.temporal(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := s.find(ctx, ref)
-	if err != nil {
-		return err
-	}
-	seen, err := s.look(ctx, id, "")
+	s, seen, err := c.see(ctx, ref)
 	if err != nil {
 		return err
 	}

@@ -50,11 +50,7 @@ person may decide, and ends with exit code 5.`,
 }
 
 func (c watch) run(ctx context.Context, ref string) error {
-	s, err := c.temporal(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := s.find(ctx, ref)
+	s, id, err := c.found(ctx, ref)
 	if err != nil {
 		return err
 	}
