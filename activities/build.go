@@ -52,7 +52,7 @@ func (a *Activities) PreflightBuilds(ctx context.Context, in BuilderInput) error
 		if t.BuildTarget == "" {
 			continue
 		}
-		recipe := release.Recipe{Dockerfile: t.Dockerfile, BuildTarget: t.BuildTarget}
+		recipe := t.Recipe()
 		builder, err := a.builder(recipe)
 		if err == nil {
 			err = builder.Ready(ctx, recipe)

@@ -51,7 +51,7 @@ func (a *Activities) RunTest(ctx context.Context, in TestInput) (release.TestRes
 
 // testInDocker has BuildKit carry out the part of a Dockerfile that is the test.
 func (a *Activities) testInDocker(ctx context.Context, in TestInput, dir string, out io.Writer) error {
-	recipe := release.Recipe{Dockerfile: in.Test.Dockerfile, BuildTarget: in.Test.BuildTarget}
+	recipe := in.Test.Recipe()
 	if _, err := a.builder(recipe); err != nil {
 		return err
 	}

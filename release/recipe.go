@@ -41,6 +41,9 @@ func (r Recipe) Hash() string {
 	return hex.EncodeToString(sum[:6])
 }
 
+// Recipe is what BuildKit carries out for a test that is part of a Dockerfile.
+func (t Test) Recipe() Recipe { return Recipe{Dockerfile: t.Dockerfile, BuildTarget: t.BuildTarget} }
+
 // On is the platform that the image is for.
 func (r Recipe) On() string { return cmp.Or(r.Platform, DefaultPlatform) }
 

@@ -47,7 +47,7 @@ func (c check) run() error {
 	if dir == "" {
 		return fmt.Errorf("no %s in %s or above; go to the clone of a repository that has one", config.File, c.dir)
 	}
-	project, warnings, err := config.Load(os.DirFS(dir))
+	project, warnings, err := load(os.DirFS(dir))
 	var mistakes config.Errors
 	if err != nil && !errors.As(err, &mistakes) {
 		return err

@@ -6,15 +6,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/microbima/release/config"
 	"github.com/microbima/release/git"
+	"github.com/microbima/release/image/buildkit"
 	"github.com/microbima/release/release"
 )
 
@@ -40,7 +43,7 @@ func (e *env) source(ctx context.Context, revision string) (source, error) {
 	if err != nil {
 		return source{}, err
 	}
-	project, warnings, err := config.Load(files)
+	project, warnings, err := load(files)
 	for _, w := range warnings {
 		e.warn("%v", w)
 	}
@@ -48,6 +51,38 @@ func (e *env) source(ctx context.Context, revision string) (source, error) {
 		return source{}, fmt.Errorf("the files at %s are wrong:\n%w", rev.Short(), err)
 	}
 	return source{repo, rev, project}, nil
+}
+
+// load is config.Load, with what no build of the Dockerfiles would get past: a
+// release would find it out after minutes.
+func load(files fs.FS) (*release.Project, config.Warnings, error) {
+	project, warnings, err := config.Load(files)
+	if err != nil {
+		return nil, warnings, err
+	}
+	var recipes []release.Recipe
+	for _, b := range project.Builds(project.Environments, appNames(project), nil) {
+		recipes = append(recipes, b.Recipe)
+	}
+	for _, t := range project.Tests {
+		recipes = append(recipes, t.Recipe())
+	}
+	var mistakes config.Errors
+	for _, r := range recipes {
+		if r.Dockerfile == "" {
+			continue
+		}
+		if m := buildkit.Check(files, r); m != nil {
+			wrong := &config.Error{File: m.File, Line: m.Line, Msg: m.Message}
+			if !slices.ContainsFunc(mistakes, func(e *config.Error) bool { return *e == *wrong }) {
+				mistakes = append(mistakes, wrong)
+			}
+		}
+	}
+	if len(mistakes) > 0 {
+		return nil, warnings, mistakes
+	}
+	return project, warnings, nil
 }
 
 // worktree is the nearest directory upwards that holds a release.toml, or "".

@@ -174,14 +174,8 @@ func (c *checkout) knows(req image.Request) error {
 	if err != nil {
 		return nil
 	}
-	for i, name := range names {
-		if strings.EqualFold(name, target) || target == fmt.Sprint(i) {
-			return nil
-		}
+	if has := lacks(names, target); has != "" {
+		return &image.BuildError{Name: req.Name, Reason: fmt.Sprintf("%s has no build target %s: it has %s", req.Recipe.Dockerfile, target, has)}
 	}
-	named := strings.Join(strings.Fields(strings.Join(names, " ")), ", ")
-	if named == "" {
-		named = "no names; FROM … AS " + target + " gives one"
-	}
-	return &image.BuildError{Name: req.Name, Reason: fmt.Sprintf("%s has no build target %s: it has %s", req.Recipe.Dockerfile, target, named)}
+	return nil
 }
