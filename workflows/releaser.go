@@ -174,7 +174,7 @@ func (r *releaser) build(ctx workflow.Context, project release.Project, b releas
 // scan has the project's scanner look at an image.
 func (r *releaser) scan(ctx workflow.Context, scan release.Scan, b release.Build, image release.Image) error {
 	var result release.ScanResult
-	err := workflow.ExecuteActivity(building(ctx, "scan "+b.Name+": "+scan.Run, time.Duration(scan.Timeout)), act.ScanImage, activities.ScanInput{
+	err := workflow.ExecuteActivity(building(ctx, "scan "+b.Name, time.Duration(scan.Timeout)), act.ScanImage, activities.ScanInput{
 		Source: r.source(), Name: b.Name, Image: image, Scan: scan,
 	}).Get(ctx, &result)
 	if failed := applicationError(err); failed != nil && failed.Type() == release.KindScan && failed.HasDetails() {

@@ -27,13 +27,16 @@ type anEngine struct {
 func (e *anEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var behind net.Conn
 	var err error
-	switch r.URL.Path {
-	case "/info":
+	switch path := r.URL.Path; {
+	case path == "/_ping":
+		w.Header().Set("Api-Version", "1.52")
+		return
+	case strings.HasSuffix(path, "/info"): // behind the version that was agreed upon
 		io.WriteString(w, e.info)
 		return
-	case "/grpc":
+	case path == "/grpc":
 		behind, err = net.Dial("unix", strings.TrimPrefix(e.d.address, "unix://"))
-	case "/session":
+	case path == "/session":
 		var c *client.Client
 		if c, err = client.New(context.Background(), e.d.address); err == nil {
 			defer c.Close()
@@ -115,9 +118,9 @@ func TestFind(t *testing.T) {
 		}
 	}
 	for address, want := range map[string]string{
-		"docker+unix:///nowhere/docker.sock": "Docker Engine at unix:///nowhere/docker.sock does not answer",
+		"docker+unix:///nowhere/docker.sock": "the Docker Engine at unix:///nowhere/docker.sock does not answer",
 		"docker+ssh://somewhere":             "it should be unix:///PATH or tcp://HOST:PORT",
-		"docker+tcp://127.0.0.1:1":           "Docker Engine at tcp://127.0.0.1:1 does not answer",
+		"docker+tcp://127.0.0.1:1":           "the Docker Engine at tcp://127.0.0.1:1 does not answer",
 	} {
 		b := &buildkit.Builder{Address: address}
 		src := source(t, map[string]string{"Dockerfile": "FROM scratch\n"})
