@@ -117,6 +117,21 @@ func (s Step) String() string {
 	return fmt.Sprintf("%s %s of %s", s.Verb, s.Machine, s.Target)
 }
 
+// Sparing is w without what takes machines of those targets out of service.
+func (w Wave) Sparing(targets map[Target]bool) Wave {
+	lanes := w.Lanes
+	w.Lanes = nil
+	for _, l := range lanes {
+		l.Steps = slices.DeleteFunc(slices.Clone(l.Steps), func(s Step) bool {
+			return targets[s.Target] && (s.Verb == Cordon || s.Verb == Stop || s.Verb == Destroy)
+		})
+		if len(l.Steps) > 0 {
+			w.Lanes = append(w.Lanes, l)
+		}
+	}
+	return w
+}
+
 // Empty says whether there is nothing to do.
 func (p Plan) Empty() bool { return len(p.Waves) == 0 }
 

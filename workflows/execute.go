@@ -67,6 +67,9 @@ func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 	r.ran(step, after, err)
 	if err != nil {
 		r.machine(ctx, step, release.Failed)
+		if r.stuck != nil {
+			r.stuck[step.Target] = true
+		}
 		return err
 	}
 	r.done(ctx, step, after.Machine)

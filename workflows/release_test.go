@@ -468,6 +468,39 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// The blue machines can't serve again: so the green ones, bad as they may be, go
+// on, until somebody has said what to do. An app that nobody serves would be
+// worse.
+func TestNothingIsRemovedThatServesWhileTheOldCannot(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{strategy: "bluegreen"})
+		s.runs("v1")
+		s.req.Revision = revision("v2")
+		const web, uncordon = "shop-production-web", "POST /v1/apps/{app}/machines/{id}/uncordon"
+		s.sim.Inject(flysim.Fault{Route: create, App: web, Times: 1, Effect: flysim.Sours, For: 90 * time.Second})
+		s.when(release.RollingBack, "production", func() {
+			s.sim.Inject(flysim.Fault{Route: uncordon, App: web, Status: 422})
+		})
+		s.whenAsked(s.approve)
+		serving := -1
+		s.answerWhenHeldAfter(release.Retry, func() {
+			serving = 0
+			for _, m := range s.sim.Machines(web) {
+				if m.State == "started" && !m.Cordoned {
+					serving++
+				}
+			}
+		})
+		if rep := s.run(); rep.Outcome != release.RolledBack {
+			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		if serving < 1 {
+			t.Errorf("%d machines served while a person was asked", serving)
+		}
+		s.mustRun("production", "v1")
+	})
+}
+
 // What can't be found out is never called good: a person is asked.
 func TestUnknownIsHeld(t *testing.T) {
 	bubble(t, func(t *testing.T) {

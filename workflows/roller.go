@@ -30,10 +30,11 @@ type roller struct {
 	// waves counts those carried out: of the first part of the plan, and of the
 	// last (true).
 	waves      map[bool]int
-	again      int  // how often a person said to retry the way forward
-	ranCommand bool // a release command was started
-	others     int  // machines that a restore left alone, for somebody else had changed them
-	overwrite  bool // a restore overwrites what others changed
+	again      int                     // how often a person said to retry the way forward
+	ranCommand bool                    // a release command was started
+	others     int                     // machines that a restore left alone, for somebody else had changed them
+	stuck      map[release.Target]bool // of a restore: those of which a machine could not be brought back
+	overwrite  bool                    // a restore overwrites what others changed
 }
 
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {

@@ -118,7 +118,8 @@ func (r *roller) rollback(ctx workflow.Context, cause error) (*release.Report, e
 
 // restore brings the baseline back and looks whether it is back. Unlike the
 // way forward it does not stop at a failure: every machine that can be brought
-// back is.
+// back is. But of a target that lacks one, nothing is taken out of service: what
+// the rollout made may be all that serves.
 func (r *roller) restore(ctx workflow.Context) error {
 	r.enter(ctx, release.RollingBack)
 	back, err := r.planRestore(ctx)
@@ -126,7 +127,11 @@ func (r *roller) restore(ctx workflow.Context) error {
 		return err
 	}
 	var failed []error
+	r.stuck = map[release.Target]bool{}
 	for i, wave := range back.Plan.Waves {
+		if len(r.stuck) > 0 && workflow.GetVersion(ctx, "spare-what-serves", workflow.DefaultVersion, 1) >= 1 {
+			wave = wave.Sparing(r.stuck)
+		}
 		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
 	}
 	if err := errors.Join(failed...); err != nil {
