@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/microbima/release/image"
@@ -166,27 +168,29 @@ func attestation(t *testing.T, index v1.ImageIndex) string {
 // TestBadSources are verdicts that stay, in words for those who wrote them.
 func TestBadSources(t *testing.T) {
 	host := shop(t)
+	pushArm(t, host+"/arm:1")
 	b := start(t, "").builder(t)
 	for title, test := range map[string]struct {
 		files  map[string]string
 		recipe release.Recipe
 		want   []string
 	}{
-		"no Dockerfile":      {map[string]string{"a": ""}, release.Recipe{Dockerfile: "infra/Dockerfile"}, []string{"infra/Dockerfile: there is no such file in the repository"}},
-		"a folder":           {map[string]string{"Dockerfile/a": ""}, release.Recipe{}, []string{"Dockerfile: not a file"}},
-		"it leads out":       {map[string]string{"Dockerfile": "-> /etc/passwd"}, release.Recipe{}, []string{"Dockerfile leads out of the repository"}},
-		"by the way":         {map[string]string{"up": "-> ../..", "a": ""}, release.Recipe{Dockerfile: "up/etc/passwd"}, []string{"up/etc/passwd leads out of the repository"}},
-		"its ignore file":    {map[string]string{"Dockerfile": "FROM base:1", "x": "-> /etc/passwd"}, release.Recipe{Ignorefile: "x"}, []string{"x leads out of the repository"}},
-		"no ignore file":     {map[string]string{"Dockerfile": "FROM base:1"}, release.Recipe{Ignorefile: "no/ignore"}, []string{"no/ignore: there is no such file"}},
-		"a bad ignore file":  {map[string]string{"Dockerfile": "FROM base:1\nCOPY . /x", "x": "[\n"}, release.Recipe{Ignorefile: "x"}, []string{"x: ", "["}},
-		"it is empty":        {map[string]string{"Dockerfile": "# nothing\n"}, release.Recipe{}, []string{"Dockerfile: there is nothing in it"}},
-		"a wrong word":       {map[string]string{"infra/api/Dockerfile": "FROM base:1\n\nRUNN x\n"}, release.Recipe{Dockerfile: "infra/api/Dockerfile"}, []string{"infra/api/Dockerfile:3: unknown instruction: RUNN"}},
-		"a step that fails":  {map[string]string{"Dockerfile": "FROM base:1\nRUN echo so far; echo it broke >&2; exit 3\n"}, release.Recipe{}, []string{"Dockerfile:2: RUN echo so far", "ended with exit code 3: it broke"}},
-		"a missing file":     {map[string]string{"Dockerfile": "FROM base:1\nCOPY nope /x\n"}, release.Recipe{}, []string{`Dockerfile:2: COPY nope /x: there is no "/nope" to copy`, ".dockerignore"}},
-		"no base":            {map[string]string{"Dockerfile": "FROM base:1 AS a\n\nFROM " + host + "/nope:1\n"}, release.Recipe{}, []string{"Dockerfile:3: there is no image " + host + "/nope:1: check its name and tag"}},
-		"no build target":    {map[string]string{"Dockerfile": "FROM base:1 AS one\nFROM base:1 AS two\n"}, release.Recipe{BuildTarget: "three"}, []string{"Dockerfile has no build target three: it has one, two"}},
-		"a secret not named": {map[string]string{"Dockerfile": "FROM base:1\nRUN --mount=type=secret,id=KEY,required=true cat /run/secrets/KEY\n"}, release.Recipe{}, []string{"Dockerfile:2: RUN --mount=type=secret", "secret KEY: not found"}},
-		"another platform":   {map[string]string{"Dockerfile": "FROM arm:1\n"}, release.Recipe{}, []string{"Dockerfile makes an image for linux/arm64, and one for linux/amd64 is asked for"}},
+		"no Dockerfile":             {map[string]string{"a": ""}, release.Recipe{Dockerfile: "infra/Dockerfile"}, []string{"infra/Dockerfile: there is no such file in the repository"}},
+		"a folder":                  {map[string]string{"Dockerfile/a": ""}, release.Recipe{}, []string{"Dockerfile: not a file"}},
+		"it leads out":              {map[string]string{"Dockerfile": "-> /etc/passwd"}, release.Recipe{}, []string{"Dockerfile leads out of the repository"}},
+		"by the way":                {map[string]string{"up": "-> ../..", "a": ""}, release.Recipe{Dockerfile: "up/etc/passwd"}, []string{"up/etc/passwd leads out of the repository"}},
+		"its ignore file":           {map[string]string{"Dockerfile": "FROM base:1", "x": "-> /etc/passwd"}, release.Recipe{Ignorefile: "x"}, []string{"x leads out of the repository"}},
+		"no ignore file":            {map[string]string{"Dockerfile": "FROM base:1"}, release.Recipe{Ignorefile: "no/ignore"}, []string{"no/ignore: there is no such file"}},
+		"a bad ignore file":         {map[string]string{"Dockerfile": "FROM base:1\nCOPY . /x", "x": "[\n"}, release.Recipe{Ignorefile: "x"}, []string{"x: ", "["}},
+		"it is empty":               {map[string]string{"Dockerfile": "# nothing\n"}, release.Recipe{}, []string{"Dockerfile: there is nothing in it"}},
+		"a wrong word":              {map[string]string{"infra/api/Dockerfile": "FROM base:1\n\nRUNN x\n"}, release.Recipe{Dockerfile: "infra/api/Dockerfile"}, []string{"infra/api/Dockerfile:3: unknown instruction: RUNN"}},
+		"a step that fails":         {map[string]string{"Dockerfile": "FROM base:1\nRUN echo so far >&2; echo it broke >&2; exit 3\n"}, release.Recipe{}, []string{"Dockerfile:2: RUN echo so far", "ended with exit code 3: it broke"}},
+		"a missing file":            {map[string]string{"Dockerfile": "FROM base:1\nCOPY nope /x\n"}, release.Recipe{}, []string{`Dockerfile:2: COPY nope /x: there is no "/nope" to copy`, ".dockerignore"}},
+		"no base":                   {map[string]string{"Dockerfile": "FROM base:1 AS a\n\nFROM " + host + "/nope:1\n"}, release.Recipe{}, []string{"Dockerfile:3: there is no image " + host + "/nope:1: check its name and tag"}},
+		"no build target":           {map[string]string{"Dockerfile": "FROM base:1 AS one\nFROM base:1 AS two\n"}, release.Recipe{BuildTarget: "three"}, []string{"Dockerfile has no build target three: it has one, two"}},
+		"a secret not named":        {map[string]string{"Dockerfile": "FROM base:1\nRUN --mount=type=secret,id=KEY,required=true cat /run/secrets/KEY\n"}, release.Recipe{}, []string{"Dockerfile:2: RUN --mount=type=secret", "secret KEY: not found"}},
+		"no base for that platform": {map[string]string{"Dockerfile": "FROM " + host + "/arm:1\n"}, release.Recipe{}, []string{"Dockerfile:1: there is no image " + host + "/arm:1 for linux/amd64"}},
+		"another platform":          {map[string]string{"Dockerfile": "FROM arm:1\n"}, release.Recipe{}, []string{"Dockerfile makes an image for linux/arm64, and one for linux/amd64 is asked for"}},
 	} {
 		t.Run(title, func(t *testing.T) {
 			if title == "another platform" {
@@ -272,5 +276,18 @@ func TestReady(t *testing.T) {
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("%s: it took %v to say", title, took)
 		}
+	}
+}
+
+// pushArm pushes an index with an image for another platform alone.
+func pushArm(t *testing.T, ref string) {
+	t.Helper()
+	tag, err := name.NewTag(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: empty.Image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}})
+	if err := remote.WriteIndex(tag, index); err != nil {
+		t.Fatal(err)
 	}
 }

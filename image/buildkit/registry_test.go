@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -108,6 +109,61 @@ func TestLogin(t *testing.T) {
 	req.Repository = shop(t) + "/open"
 	if _, err := b.Build(t.Context(), src, req); !errors.Is(err, image.ErrUnauthorized) || !strings.Contains(err.Error(), "Dockerfile:1: image "+host+"/shop:v1") {
 		t.Errorf("a base image behind a login: %v", err)
+	}
+}
+
+// A tokened registry lets those in who bring a token of its own server, as most
+// registries on the internet do.
+type tokened struct {
+	http.Handler
+	mu     sync.Mutex
+	logins []string // who asked for tokens: program and user
+}
+
+func (g *tokened) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/token" && r.Method == http.MethodPost:
+		w.WriteHeader(http.StatusNotFound) // no OAuth here
+	case r.URL.Path == "/token":
+		user, password, _ := r.BasicAuth()
+		g.mu.Lock()
+		g.logins = append(g.logins, user)
+		g.mu.Unlock()
+		if password != "registry-password" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		io.WriteString(w, `{"token": "a-token"}`)
+	case r.Header.Get("Authorization") != "Bearer a-token":
+		if r.Header.Get("Authorization") != "" {
+			g.mu.Lock()
+			g.logins = append(g.logins, "a login, sent to the registry itself")
+			g.mu.Unlock()
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="shop"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	default:
+		g.Handler.ServeHTTP(w, r)
+	}
+}
+
+// TestTokens: the login stays with the worker, which fetches tokens for BuildKit.
+func TestTokens(t *testing.T) {
+	t.Setenv("DOCKER_CONFIG", folder(t)) // where the client keeps a seed of its own
+	g := &tokened{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
+	b := start(t, "").builder(t)
+	src := source(t, map[string]string{"Dockerfile": "FROM base:1\nRUN echo > /a\n"})
+	req, _ := request(t, serve(t, g))
+	b.Keychain = login{"wrong"}
+	if _, err := b.Build(t.Context(), src, req); !errors.Is(err, image.ErrUnauthorized) {
+		t.Errorf("a wrong login: %v", err)
+	}
+	b.Keychain = login{"registry-password"}
+	build(t, b, src, req)
+	for _, who := range g.logins {
+		if who != "x" {
+			t.Errorf("logged in: %q", g.logins)
+		}
 	}
 }
 
