@@ -103,6 +103,10 @@ type BuildInput struct {
 	Recipe     release.Recipe `json:"recipe"`
 	Repository string         `json:"registry"` // in the registry, without its host: microbima-staging-internal-api
 	Scan       release.Scan   `json:"scan,omitzero"`
+	// App and Platform are what a worker of before has asked for, in place of
+	// Name and Recipe.
+	App      *release.App `json:"app,omitempty"`
+	Platform string       `json:"platform,omitempty"`
 }
 
 // BuildImage makes an image from an exact checkout and pushes it. One that an
@@ -110,6 +114,9 @@ type BuildInput struct {
 // same commit gives the same digest. No layer of it holds a secret. It fails
 // with KindBuild, and the result as details, when the source does not build.
 func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.BuildResult, error) {
+	if in.App != nil {
+		in.Name, in.Recipe = in.App.Name, release.Recipe{Go: in.App.Go, Platform: in.Platform}
+	}
 	result := release.BuildResult{App: in.Name, From: in.Recipe.String()}
 	kept, err := a.keeping(ctx, "build-"+in.Name, func(out *output) error {
 		built, err := a.build(ctx, in, out, &result)

@@ -2,6 +2,7 @@ package activities_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -168,4 +169,34 @@ func TestWhichTestsInDockerAreTriedAgain(t *testing.T) {
 	if result, err := run[release.TestResult](t, a, a.RunTest, in); err != nil || !result.Passed {
 		t.Errorf("a test that passes: %+v, %v", result, err)
 	}
+}
+
+// A build that a worker of before has asked for is done as it was meant, when the
+// worker is replaced while it waits.
+func TestABuildThatWasAskedForBefore(t *testing.T) {
+	noted := &noting{}
+	a := &activities.Activities{Git: checkout(t.TempDir()), Logs: t.TempDir(), Go: noted, Registry: "registry.fly.io"}
+	var in activities.BuildInput
+	err := json.Unmarshal([]byte(`{"repository": "https://example.com/shop.git", "app": {"name": "api", "go": "./api"}, "registry": "shop-staging-api"}`), &in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := run[release.BuildResult](t, a, a.BuildImage, in)
+	if err != nil || result.App != "api" {
+		t.Errorf("%+v, %v", result, err)
+	}
+	if noted.asked.Name != "api" || noted.asked.Recipe.Go != "./api" || noted.asked.Repository != "registry.fly.io/shop-staging-api" {
+		t.Errorf("built %+v", noted.asked)
+	}
+}
+
+// A noting builder keeps what it was asked for.
+type noting struct {
+	builder
+	asked image.Request
+}
+
+func (n *noting) Build(_ context.Context, _ image.Source, req image.Request) (image.Built, error) {
+	n.asked = req
+	return image.Built{}, nil
 }

@@ -7,8 +7,9 @@ import (
 
 // Protocol is what commands and workers say to each other: the meaning of
 // Request, Status and the doors of the workflows. It is raised when one of them
-// needs the other to be as new as itself.
-const Protocol = 1
+// needs the other to be as new as itself. 2: requests that name images, which a
+// worker of before would build instead.
+const Protocol = 2
 
 // Mismatch says what to do when a request or a status is of another protocol
 // than this program's, or "" when it is not. By is whose it is: "worker".
