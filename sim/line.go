@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ type line struct {
 	asked map[string]uint64
 	out   []outage
 	stale map[string]*staleness
+	fresh map[string]time.Time // see known
 }
 
 // An outage is a time in which requests don't get through.
@@ -43,7 +45,7 @@ type staleness struct {
 }
 
 func newLine(seed uint64, next http.RoundTripper) *line {
-	return &line{seed: seed, next: next, asked: map[string]uint64{}, stale: map[string]*staleness{}}
+	return &line{seed: seed, next: next, asked: map[string]uint64{}, stale: map[string]*staleness{}, fresh: map[string]time.Time{}}
 }
 
 var errDead = errors.New("the process that asks has died")
@@ -169,12 +171,13 @@ func (l *line) staled(req *http.Request, resp *http.Response) (*http.Response, e
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.stale[app]
-	if s == nil {
-		return resp, nil
-	}
-	if s.times > 0 && s.answer != nil {
+	if s != nil && s.times > 0 && s.answer != nil {
 		s.times--
 		return plainAnswer(req, http.StatusOK, string(s.answer)), nil
+	}
+	l.fresh[app] = time.Now()
+	if s == nil {
+		return resp, nil
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -183,6 +186,13 @@ func (l *line) staled(req *http.Request, resp *http.Response) (*http.Response, e
 	s.answer = body
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
+}
+
+// known is how old the newest list is that anybody was given of each app.
+func (l *line) known() map[string]time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.fresh)
 }
 
 // remember keeps the lists of an app, to be repeated later.

@@ -25,9 +25,10 @@ type rolloutRun struct {
 	over                 chan struct{}
 	report               *release.Report
 	err                  error
-	unfit                string    // why its plan did not fit when it began
-	changed              time.Time // when it last gave a machine another config
-	verified             time.Time // all was found well then
+	unfit                string               // why its plan did not fit when it began
+	changed              time.Time            // when it last gave a machine another config
+	verified             time.Time            // all was found well then
+	known                map[string]time.Time // how old the newest list of each app was then
 }
 
 func (r *rolloutRun) result(value any) error {

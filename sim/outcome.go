@@ -140,11 +140,15 @@ func (w *watch) left(environment string) bool {
 }
 
 // mustBeWell: a machine of something promoted is as well as it was, unless that
-// has changed only just now.
+// has changed only just now, or since the last list that was not an old one.
 func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 	before := r.before[app]
 	i := slices.IndexFunc(before, func(b fly.Machine) bool { return b.ID == m.ID })
-	just := r.verified.Add(-5*time.Second - 6*time.Duration(w.w.Poll))
+	seen := r.verified
+	if known := r.known[app]; known.Before(seen) {
+		seen = known
+	}
+	just := seen.Add(-5*time.Second - 6*time.Duration(w.w.Poll))
 	recent := m.UpdatedAt.After(just) || slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.UpdatedAt.After(just) })
 	switch {
 	case m.HostStatus == "unreachable":

@@ -118,7 +118,7 @@ func (w *watch) ends(a *attempt, err error) {
 	delete(w.flying, a)
 	if a.name == "Verify" && err == nil {
 		for _, r := range w.open {
-			r.verified = time.Now()
+			r.verified, r.known = time.Now(), w.w.line.known()
 		}
 	}
 	if isStep && back {
