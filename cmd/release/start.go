@@ -61,6 +61,7 @@ attaches to the release that runs.`,
 	f.StringVar(&c.branch, "branch", "", "go to the environment that this `BRANCH` releases to, as release.toml says")
 	f.StringSliceVar(&c.apps, "app", nil, "only this `APP`; may be given again")
 	f.StringToStringVar(&c.images, "image", nil, "take the image of an app as it is, instead of building one: `APP=REF`; may be given again")
+	f.Lookup("image").DefValue = "" // pflag would write []
 	f.StringVar(&c.repo, "repo", "", "where workers fetch the revision: a `URL` or an absolute path")
 	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
 	f.BoolVar(&c.wait, "wait", false, "follow the release until it is over; the exit code says how it ended")
