@@ -14,6 +14,8 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -34,7 +36,7 @@ import (
 // Shelves are image registries in memory, whatever their hosts are called.
 type shelves struct {
 	http.Handler
-	down bool
+	down atomic.Bool
 }
 
 func newShelves() *shelves {
@@ -44,7 +46,7 @@ func newShelves() *shelves {
 // RoundTrip implements http.RoundTripper.
 func (s *shelves) RoundTrip(req *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
-	if s.down {
+	if s.down.Load() {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	} else {
 		served := req.Clone(req.Context())
@@ -107,16 +109,19 @@ func layered(content string) (v1.Image, error) {
 // A baker builds for the shelves: an image is its recipe and the version.
 type baker struct {
 	*shelves
-	built  []string
-	tested []string
-	fails  map[string]error // by what is built or tested
-	leaks  bool             // there is an .env in what it builds
+	fails map[string]error // by what is built or tested
+	leaks bool             // there is an .env in what it builds
+
+	mu    sync.Mutex
+	built []string
 }
 
 func (*baker) Ready(context.Context, release.Recipe) error { return nil }
 
 func (b *baker) Build(_ context.Context, src image.Source, req image.Request) (image.Built, error) {
+	b.mu.Lock()
 	b.built = append(b.built, req.Recipe.String())
+	b.mu.Unlock()
 	if err := b.fails[req.Recipe.String()]; err != nil {
 		return image.Built{}, err
 	}
@@ -131,7 +136,6 @@ func (b *baker) Build(_ context.Context, src image.Source, req image.Request) (i
 }
 
 func (b *baker) Test(_ context.Context, _ image.Source, req image.Request) error {
-	b.tested = append(b.tested, req.Recipe.String())
 	return b.fails[req.Recipe.String()]
 }
 
@@ -433,8 +437,8 @@ func TestARegistryThatIsAwayIsWaitedFor(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, b := dock(t, dockyard{})
 		s.when(release.RollingOut, "staging", func() {
-			b.down = true
-			time.AfterFunc(4*time.Minute, func() { b.down = false })
+			b.down.Store(true)
+			time.AfterFunc(4*time.Minute, func() { b.down.Store(false) })
 		})
 		if rep := s.run(); rep.Outcome != release.Promoted {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
