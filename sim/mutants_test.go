@@ -102,15 +102,13 @@ var mutants = []mutant{
 	defer done()
 	if !r.begun {`),
 	wrong("nobody looks whether the baseline is back", "workflows/rollout.go",
-		`	for i, wave := range back.Plan.Waves {
-		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
+		`		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
 	}
 	if err := errors.Join(failed...); err != nil {
 		return err
 	}
 	return r.mustBeBack(ctx)`,
-		`	for i, wave := range back.Plan.Waves {
-		failed = append(failed, r.carryOut(ctx, wave, true), r.settle(ctx, back.Plan, i))
+		`		failed = append(failed, r.carryOut(ctx, wave, true), r.settle(ctx, back.Plan, i))
 	}
 	return nil`),
 	wrong("an app is forgotten in the rollback", "workflows/roller.go",
