@@ -183,8 +183,7 @@ func classify(ctx context.Context, err error) error {
 	case err == nil, errors.As(err, &app):
 		return err
 	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound), errors.Is(err, fly.ErrUnauthorized),
-		errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository),
-		errors.Is(err, image.ErrNotFound), errors.Is(err, image.ErrUnauthorized), errors.Is(err, image.ErrReference), errors.Is(err, image.ErrPlatform):
+		errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository), isVerdict(err):
 		return refused(release.KindRefused, err)
 	}
 	if ctx.Err() != nil {

@@ -36,7 +36,7 @@ func (a *Activities) PreflightBuilds(ctx context.Context, in BuilderInput) error
 	for _, b := range in.Builds {
 		if b.Recipe.Image != "" {
 			err := a.available(ctx, b.Recipe)
-			if mayPass(err) {
+			if err != nil && !isVerdict(err) {
 				return classify(ctx, err)
 			}
 			say("app "+b.Name, err)
@@ -77,10 +77,10 @@ func (a *Activities) available(ctx context.Context, recipe release.Recipe) error
 	return err
 }
 
-// mayPass says whether an answer about an image is one that may be another the
+// isVerdict says whether what a registry said of an image will be the same the
 // next time.
-func mayPass(err error) bool {
-	return err != nil && !errors.Is(err, image.ErrNotFound) && !errors.Is(err, image.ErrUnauthorized) && !errors.Is(err, image.ErrReference) && !errors.Is(err, image.ErrPlatform)
+func isVerdict(err error) bool {
+	return errors.Is(err, image.ErrNotFound) || errors.Is(err, image.ErrUnauthorized) || errors.Is(err, image.ErrReference) || errors.Is(err, image.ErrPlatform)
 }
 
 // builder is who makes images of that recipe.
