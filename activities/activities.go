@@ -28,6 +28,7 @@ type Fly interface {
 	Machines(ctx context.Context, app string) ([]fly.Machine, error)
 	AllMachines(ctx context.Context, app string) ([]fly.Machine, error) // destroyed ones, too
 	Machine(ctx context.Context, app, id string) (fly.Machine, error)
+	Processes(ctx context.Context, app, id string) ([]fly.Process, error)
 	Create(ctx context.Context, app string, in fly.Create) (fly.Machine, error)
 	Update(ctx context.Context, app, id string, in fly.Update) (fly.Machine, error)
 	Start(ctx context.Context, app, id, nonce string) error

@@ -110,6 +110,9 @@ type App struct {
 	Needs   []string `json:"needs,omitempty"`   // apps that are rolled out before it
 	Secrets []string `json:"secrets,omitempty"` // names that must exist on Fly before a release starts
 	Probe   string   `json:"probe,omitempty"`   // path to GET from outside; "": what fly.toml's checks say
+	// Unchecked is RefuseUnchecked where it is not rolled out without a check or a
+	// probe; "" where it is, with that word beside it.
+	Unchecked string `json:"unchecked,omitempty"`
 	// Addresses says from where its Fly apps are to be reached: what a first
 	// rollout asks Fly for, where an app has no IP address yet.
 	Addresses Reach `json:"addresses,omitempty"`
@@ -117,6 +120,9 @@ type App struct {
 	// environment of workers that were started to give them out.
 	BuildSecrets []string `json:"build_secrets,omitempty"`
 }
+
+// RefuseUnchecked is the value of App.Unchecked that refuses.
+const RefuseUnchecked = "refuse"
 
 // A Reach is from where a Fly app can be reached.
 type Reach string

@@ -314,7 +314,7 @@ func (r *releaser) adopt(report release.Report, env release.Environment, run str
 	e := r.status.EnvironmentStatus(env.Name)
 	e.Outcome, e.Plan, e.Rollout, e.Run = report.Outcome, report.Plan.Hash, report.ID, run
 	if in := report.EnvironmentStatus(env.Name); in != nil {
-		e.Targets, e.Verdicts, e.Commands = in.Targets, in.Verdicts, in.Commands
+		e.Targets, e.Verdicts, e.Commands, e.Warnings = in.Targets, in.Verdicts, in.Commands, in.Warnings
 	}
 	r.status.Notes = append(r.status.Notes, report.Notes...)
 	r.status.Spans = append(r.status.Spans[:len(r.status.Spans)-1], report.Spans...)

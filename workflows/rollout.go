@@ -22,7 +22,7 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err := r.lease(ctx); err != nil { // others keep out
 		return r.stop(ctx, err)
 	}
-	states, err := r.observe(ctx)
+	states, err := r.observeFirst(ctx)
 	if err != nil {
 		return r.stop(ctx, err)
 	}

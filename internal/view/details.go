@@ -3,6 +3,7 @@ package view
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -162,7 +163,7 @@ func detailsTargets(b *strings.Builder, environments []release.EnvironmentStatus
 		}
 		fmt.Fprintf(b, "\n**%s**", plain(e.Name))
 		if e.Outcome != "" {
-			fmt.Fprintf(b, " — %s", e.Outcome)
+			fmt.Fprintf(b, " — %s", plain(outcome(e)))
 		}
 		b.WriteString("\n")
 		if len(e.Targets) > 0 {
@@ -192,6 +193,9 @@ func detailsTargets(b *strings.Builder, environments []release.EnvironmentStatus
 		}
 		for _, v := range e.Verdicts {
 			fmt.Fprintf(b, "\n%s\n", plain(verdict(v)))
+		}
+		for _, w := range e.Warnings {
+			fmt.Fprintf(b, "\n%s\n", plain(oneLine(w, 300)))
 		}
 	}
 }
@@ -227,7 +231,10 @@ func code(text string) string {
 // planNotes are what a person should know of a plan, each with its app.
 func planNotes(p release.Plan) (notes []string) {
 	for _, t := range p.Targets {
-		for _, n := range t.Notes {
+		if t.Changed && t.Probe != nil {
+			notes = append(notes, t.Target.App+": probe: "+probe(t))
+		}
+		for _, n := range slices.Concat(t.Notes, t.Warnings) {
 			notes = append(notes, t.Target.App+": "+n)
 		}
 	}

@@ -54,9 +54,30 @@ func planTarget(b *strings.Builder, p release.Plan, t release.TargetPlan, style 
 	if len(t.Addresses) > 0 {
 		fmt.Fprintf(b, "      IP addresses: %s (it has none yet)\n", strings.Join(t.Addresses, ", "))
 	}
-	for _, note := range t.Notes {
+	if t.Probe != nil {
+		fmt.Fprintf(b, "      probe: %s\n", probe(t))
+	}
+	for _, note := range slices.Concat(t.Notes, t.Warnings) {
 		fmt.Fprintf(b, "      %s %s\n", style.paint(yellow, "!"), note)
 	}
+}
+
+// probe is the request that is made of a target, and what has to be changed for
+// another one.
+func probe(t release.TargetPlan) string {
+	line := t.Probe.At(t.URL)
+	if len(t.Probe.Headers) > 0 {
+		var names []string
+		for name := range t.Probe.Headers {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		line += " with " + strings.Join(names, ", ")
+	}
+	if t.Probe.Setting != "" {
+		line += " (" + t.Probe.Setting + ")"
+	}
+	return line
 }
 
 // imageChanges says from which digests the target comes to which.

@@ -172,7 +172,7 @@ func (r *report) environment(e release.EnvironmentStatus) {
 	}
 	title := e.Name
 	if e.Outcome != "" {
-		title += ": " + string(e.Outcome)
+		title += ": " + outcome(e)
 	}
 	r.title(title)
 	var rows [][]cell
@@ -205,7 +205,14 @@ func (r *report) environment(e release.EnvironmentStatus) {
 		r.command(c)
 	}
 	for _, v := range e.Verdicts {
-		r.say("  " + r.style.paint(dim, "verified "+verdict(v)))
+		line := r.style.paint(dim, "verified "+verdict(v))
+		if v.Health == release.Unchecked {
+			line = r.style.paint(yellow, "not verified: "+verdict(v))
+		}
+		r.say("  " + line)
+	}
+	for _, w := range e.Warnings {
+		r.say("  " + r.style.paint(yellow, "!") + " " + w)
 	}
 }
 
