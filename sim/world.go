@@ -178,6 +178,9 @@ func (w *world) furnish() error {
 		for _, t := range e.Targets {
 			a, env, _ := w.app(t.FlyApp)
 			w.fly.CreateApp(t.FlyApp, "")
+			if !env.Empty && slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Service }) {
+				w.fly.SetAddresses(t.FlyApp, "v6", "shared_v4")
+			}
 			if a.Secret {
 				w.fly.SetSecrets(t.FlyApp, map[string]string{"KEY": "1"})
 			}

@@ -52,6 +52,9 @@ type repo struct {
 	// of [deploy], of [http_service], and sections; and lines of production in
 	// release.toml.
 	deploy, service, toml, only, env string
+	// bare: web has no health check; app are lines of [apps.web] in release.toml.
+	bare bool
+	app  string
 }
 
 func (r repo) files() fstest.MapFS {
@@ -64,6 +67,16 @@ func (r repo) files() fstest.MapFS {
 		if checks != "" {
 			toml += "[[" + checks
 		}
+		check := `
+[[http_service.checks]]
+path = "/health"
+interval = "5s"
+timeout = "2s"
+grace_period = "1s"
+`
+		if r.bare && app == "web" {
+			check = "\n"
+		}
 		return &fstest.MapFile{Data: []byte(fmt.Sprintf(`app = "shop-%s-%s"
 primary_region = "ams"
 [deploy]
@@ -74,13 +87,7 @@ wait_timeout = "1m"
 LEVEL = %q
 [http_service]
 internal_port = 8080
-%s
-[[http_service.checks]]
-path = "/health"
-interval = "5s"
-timeout = "2s"
-grace_period = "1s"
-%s`, env, app, cmpOr(r.strategy, "rolling"), cmpOr(r.maxDown, "0.33"), deploy, env, more, toml))}
+%s%s%s`, env, app, cmpOr(r.strategy, "rolling"), cmpOr(r.maxDown, "0.33"), deploy, env, more, check, toml))}
 	}
 	return fstest.MapFS{
 		"api/main.go": {Data: []byte("package main")},
@@ -94,6 +101,7 @@ go = "./api"
 [apps.web]
 go = "./web"
 needs = ["api"]
+` + r.app + `
 [environments.staging]
 [environments.production]
 after = "staging"
