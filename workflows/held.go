@@ -1,13 +1,13 @@
 package workflows
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -27,7 +27,8 @@ func gaveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, e
 // to it. nil means: try again.
 func (r *roller) hold(ctx workflow.Context, about string, why error, choices ...release.Choice) error {
 	r.answer = nil
-	r.status.Held = &release.Held{Why: about + causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx)}
+	r.holds++
+	r.status.Held = &release.Held{Why: about + causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx), Number: r.holds}
 	defer func() { r.status.Held = nil }()
 	r.enter(ctx, release.HeldPhase)
 	if err := workflow.Await(ctx, func() bool { return r.answer != nil }); err != nil {
@@ -63,55 +64,66 @@ func (r *roller) whatIsWhat(ctx workflow.Context) []string {
 	return release.WhatIsWhat(r.in.Plan.Goal(r.states), r.states, now)
 }
 
-// listen opens the doors for the answer of a held rollout.
+// listen registers the handlers of the answer to a held rollout.
 func (r *roller) listen(ctx workflow.Context) error {
-	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{
-		Description: `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…"}`,
-	}), func(ctx workflow.Context, raw []byte) {
-		var a release.Answer
-		why := "it is not an answer"
-		if json.Unmarshal(raw, &a) == nil {
-			why = r.refuse(a)
-		}
-		if why != "" {
-			r.note("an answer does not count: %s", why)
-			r.show(ctx)
-			return
-		}
-		r.answer = &a
-	})
-	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
-		func(_ workflow.Context, a release.Answer) error {
-			if why := r.refuse(a); why != "" {
-				return temporal.NewNonRetryableApplicationError(why, "Refused", nil)
+	const shape = `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…", "hold": number of the hold, or none}`
+	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{Description: shape}),
+		func(ctx workflow.Context, doc []byte) {
+			if err := r.takeAnswer(doc); err != nil {
+				r.note("an answer does not count: %s", err)
 			}
-			r.answer = &a
+			r.show(ctx)
+		})
+	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
+		func(_ workflow.Context, raw converter.RawValue) error {
+			if err := r.takeAnswer(raw.Payload().GetData()); err != nil {
+				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
+			}
 			return nil
 		},
 		workflow.UpdateHandlerOptions{
-			Description: "When held: retry, rollback, keep or abandon.",
-			Validator: func(a release.Answer) error {
-				if why := r.refuse(a); why != "" {
-					return errors.New("this answer does not count: " + why)
+			Description: shape,
+			Validator: func(raw converter.RawValue) error {
+				a, err := release.ReadAnswer(raw.Payload().GetData())
+				if err == nil {
+					err = r.refuse(a)
+				}
+				if err != nil {
+					return fmt.Errorf("this answer does not count: %w", err)
 				}
 				return nil
 			},
 		})
 }
 
-func (r *roller) refuse(a release.Answer) string {
+// takeAnswer is the one place where answers come in. It returns why one does not
+// count.
+func (r *roller) takeAnswer(doc []byte) error {
+	a, err := release.ReadAnswer(doc)
+	if err == nil {
+		err = r.refuse(a)
+	}
+	if err == nil {
+		r.answer = &a
+	}
+	return err
+}
+
+// refuse returns why an answer does not count now, or nil. ReadAnswer has seen
+// that it is complete.
+func (r *roller) refuse(a release.Answer) error {
 	held := r.status.Held
 	switch {
-	case strings.TrimSpace(a.By) == "":
-		return "it does not say by whom: by is empty"
 	case held == nil:
-		return fmt.Sprintf("nobody is being asked: the rollout is %s", r.status.Phase)
+		return fmt.Errorf("nobody is being asked: the rollout is %s", r.status.Phase)
+	case a.Hold != 0 && a.Hold != held.Number:
+		return fmt.Errorf("it is for hold %d; the rollout is held for the %d. time", a.Hold, held.Number)
 	case !slices.Contains(held.Choices, a.Choice):
-		return fmt.Sprintf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
+		return fmt.Errorf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
 	case r.answer != nil:
-		return "it was answered already"
+		return errors.New("it was answered already")
 	}
-	return ""
+	return nil
 }
 
 func joined[T ~string](words []T) string {
