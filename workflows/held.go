@@ -26,20 +26,26 @@ func gaveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, e
 // hold stands still and asks a person: what it is about, and the error that led
 // to it. nil means: try again.
 func (r *roller) hold(ctx workflow.Context, about string, why error, choices ...release.Choice) error {
-	r.answer = nil
-	r.holds++
-	r.status.Held = &release.Held{Why: about + causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx), Number: r.holds}
-	defer func() { r.status.Held = nil }()
-	r.enter(ctx, release.HeldPhase)
-	if err := workflow.Await(ctx, func() bool { return r.answer != nil }); err != nil {
+	return r.ask(ctx, r.in.Plan.Environment, release.Held{Why: about + causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx)}, why)
+}
+
+// ask waits until a person answers held, which why led to. It returns nil for
+// retry, else why as errGoBack, errKeep or errAbandon.
+func (c *chronicle) ask(ctx workflow.Context, environment string, held release.Held, why error) error {
+	c.holds++
+	held.Number = c.holds
+	c.answer, c.status.Held = nil, &held
+	defer func() { c.status.Held = nil }()
+	c.enter(ctx, release.HeldPhase, environment)
+	if err := workflow.Await(ctx, func() bool { return c.answer != nil }); err != nil {
 		return err
 	}
-	said := fmt.Sprintf("%s by %s", r.answer.Choice, r.answer.By)
-	if r.answer.Reason != "" {
-		said += ": " + r.answer.Reason
+	said := fmt.Sprintf("%s by %s", c.answer.Choice, c.answer.By)
+	if c.answer.Reason != "" {
+		said += ": " + c.answer.Reason
 	}
-	r.note("held (%s), then %s", r.status.Held.Why, said)
-	switch r.answer.Choice {
+	c.note("held (%s), then %s", held.Why, said)
+	switch c.answer.Choice {
 	case release.GoBack:
 		return fmt.Errorf("%w: %s: %w", errGoBack, said, why)
 	case release.Keep:
@@ -64,19 +70,19 @@ func (r *roller) whatIsWhat(ctx workflow.Context) []string {
 	return release.WhatIsWhat(r.in.Plan.Goal(r.states), r.states, now)
 }
 
-// listen registers the handlers of the answer to a held rollout.
-func (r *roller) listen(ctx workflow.Context) error {
+// listenForAnswers registers the update and the signal that answer what is held.
+func (c *chronicle) listenForAnswers(ctx workflow.Context) error {
 	const shape = `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…", "hold": number of the hold, or none}`
-	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{Description: shape}),
+	c.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{Description: shape}),
 		func(ctx workflow.Context, doc []byte) {
-			if err := r.takeAnswer(doc); err != nil {
-				r.note("an answer does not count: %s", err)
+			if err := c.takeAnswer(doc); err != nil {
+				c.note("an answer does not count: %s", err)
 			}
-			r.show(ctx)
+			c.show(ctx)
 		})
 	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
 		func(_ workflow.Context, raw converter.RawValue) error {
-			if err := r.takeAnswer(raw.Payload().GetData()); err != nil {
+			if err := c.takeAnswer(raw.Payload().GetData()); err != nil {
 				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
 			}
 			return nil
@@ -86,7 +92,7 @@ func (r *roller) listen(ctx workflow.Context) error {
 			Validator: func(raw converter.RawValue) error {
 				a, err := release.ReadAnswer(raw.Payload().GetData())
 				if err == nil {
-					err = r.refuse(a)
+					err = c.refuseAnswer(a)
 				}
 				if err != nil {
 					return fmt.Errorf("this answer does not count: %w", err)
@@ -98,29 +104,29 @@ func (r *roller) listen(ctx workflow.Context) error {
 
 // takeAnswer is the one place where answers come in. It returns why one does not
 // count.
-func (r *roller) takeAnswer(doc []byte) error {
+func (c *chronicle) takeAnswer(doc []byte) error {
 	a, err := release.ReadAnswer(doc)
 	if err == nil {
-		err = r.refuse(a)
+		err = c.refuseAnswer(a)
 	}
 	if err == nil {
-		r.answer = &a
+		c.answer = &a
 	}
 	return err
 }
 
-// refuse returns why an answer does not count now, or nil. ReadAnswer has seen
-// that it is complete.
-func (r *roller) refuse(a release.Answer) error {
-	held := r.status.Held
+// refuseAnswer returns why an answer does not count now, or nil. ReadAnswer has
+// seen that it is complete.
+func (c *chronicle) refuseAnswer(a release.Answer) error {
+	held := c.status.Held
 	switch {
 	case held == nil:
-		return fmt.Errorf("nobody is being asked: the rollout is %s", r.status.Phase)
+		return fmt.Errorf("nobody is being asked: it is %s", c.status.Phase)
 	case a.Hold != 0 && a.Hold != held.Number:
-		return fmt.Errorf("it is for hold %d; the rollout is held for the %d. time", a.Hold, held.Number)
+		return fmt.Errorf("it is for hold %d; this is hold %d", a.Hold, held.Number)
 	case !slices.Contains(held.Choices, a.Choice):
 		return fmt.Errorf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
-	case r.answer != nil:
+	case c.answer != nil:
 		return errors.New("it was answered already")
 	}
 	return nil
