@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -52,6 +53,7 @@ type repo struct {
 	// of [deploy], of [http_service], and sections; and lines of production in
 	// release.toml.
 	deploy, service, toml, only, env string
+	unreachable                      bool // its history cannot be read
 }
 
 func (r repo) files() fstest.MapFS {
@@ -110,6 +112,14 @@ gate = ` + cmpOr(r.gate, `{ approvals = 1, timeout = "24h" }`) + "\n")},
 func (r repo) Files(context.Context, string, string) (fs.FS, error) { return r.files(), nil }
 
 func (r repo) Checkout(ctx context.Context, _, _ string, fn func(string) error) error { return fn(".") }
+
+// Lineage knows the versions v1, v2 and v3, and branch commits that have diverged.
+func (r repo) Lineage(_ context.Context, _, commit string, running []string) (release.Lineage, error) {
+	if r.unreachable {
+		return release.Lineage{}, errors.New("git fetch: no route to host")
+	}
+	return sim.StraightLineage([]string{commitOf("v1"), commitOf("v2"), commitOf("v3")}, commit, running), nil
+}
 
 // A recipe "builds" by knowing the digest: what is built is no part of the
 // process. The real builder is tested where it is, and in the stories.
@@ -174,6 +184,7 @@ func newScenario(t *testing.T, r repo) *scenario {
 	}
 	s.env.RegisterWorkflow(workflows.Release)
 	s.env.RegisterWorkflow(workflows.Rollout)
+	s.env.RegisterWorkflow(workflows.Pin)
 	s.env.RegisterActivity(s.act)
 	over := make(chan struct{})
 	t.Cleanup(func() { close(over) })
