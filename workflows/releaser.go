@@ -37,7 +37,7 @@ func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
 		Project: req.Project, Revision: req.Revision, By: req.By,
 	})}
 	r.registerQueue(ctx)
-	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx), r.registerExtension(ctx))
+	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx), r.listenForAnswers(ctx), r.registerExtension(ctx))
 }
 
 // load reads the files at the revision, and finds the way through the
