@@ -180,7 +180,7 @@ func (a *Activities) readPin(ctx context.Context, in StandingInput) (*release.Pi
 		return nil, nil
 	}
 	pin := release.Pin{Project: in.Project, Environment: in.Environment, By: "unknown", Since: d.WorkflowStartTime}
-	if p, ok := d.Memo.GetFields()[release.PinMemo]; ok {
+	if p, ok := d.Memo.GetFields()[release.MemoPin]; ok {
 		if err := converter.GetDefaultDataConverter().FromPayload(p, &pin); err != nil {
 			activity.GetLogger(ctx).Warn("memo of a pin not read", "environment", in.Environment, "error", err)
 		}

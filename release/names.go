@@ -50,11 +50,11 @@ const (
 	MachineCheckGroup   = "fly_app_test_machine_command"
 )
 
-// RequestMemo is the memo of a release that holds its Request.
-const RequestMemo = "request"
+// MemoRequest is the memo of a release that holds its Request.
+const MemoRequest = "request"
 
-// PinMemo is the memo of a pin's workflow that holds the Pin.
-const PinMemo = "pin"
+// MemoPin is the memo of a pin's workflow that holds the Pin.
+const MemoPin = "pin"
 
 // Search attributes, all of type Keyword. ReleaseOutcome is set when the
 // workflow ends.

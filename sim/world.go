@@ -336,6 +336,7 @@ func (w *world) run(ctx workflow.Context, id string, req release.Request, o Orde
 // still be one that can be released to.
 func (w *world) afterwards(ctx workflow.Context) {
 	w.heal()
+	w.crowd.unpin()
 	w.watch.settled()
 	last := w.Releases[0]
 	for _, o := range w.Releases {

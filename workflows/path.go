@@ -76,7 +76,7 @@ func (r *releaser) extend(ctx workflow.Context, e release.Extension) error {
 	r.req.To = e.To
 	r.note("extended to %s by %s", e.To, e.By)
 	r.show(ctx)
-	return workflow.UpsertMemo(ctx, map[string]any{release.RequestMemo: r.req})
+	return workflow.UpsertMemo(ctx, map[string]any{release.MemoRequest: r.req})
 }
 
 // isOver reports whether the release has ended, whatever is still under way in

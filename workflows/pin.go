@@ -71,7 +71,7 @@ func (r *releaser) pin(ctx workflow.Context, env release.Environment) error {
 		WorkflowID:        release.PinID(r.req.Project, env.Name),
 		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON,
 		StaticSummary:     fmt.Sprintf("%s is pinned: rolled back by %s", env.Name, r.req.By),
-		Memo:              map[string]any{release.PinMemo: pin},
+		Memo:              map[string]any{release.MemoPin: pin},
 		TypedSearchAttributes: temporal.NewSearchAttributes(
 			temporal.NewSearchAttributeKeyKeyword(release.AttrProject).ValueSet(r.req.Project),
 			temporal.NewSearchAttributeKeyKeyword(release.AttrEnvironment).ValueSet(env.Name),

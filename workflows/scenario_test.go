@@ -156,7 +156,9 @@ type scenario struct {
 	sim  *flysim.Sim
 	act  *activities.Activities
 	req  release.Request
-	over <-chan struct{} // closed when the scenario has ended
+	// ledger is what Temporal knows of earlier rollouts.
+	ledger *ledger
+	over   <-chan struct{} // closed when the scenario has ended
 	// mayBeHeld: somebody will answer if the rollout is held.
 	mayBeHeld bool
 	// refused says why, of decisions that the update's validator refused.
@@ -189,7 +191,9 @@ func newScenario(t *testing.T, r repo) *scenario {
 	over := make(chan struct{})
 	t.Cleanup(func() { close(over) })
 	s.over = over
-	sim.KeepTime(s.env, over)
+	s.ledger = &ledger{}
+	s.act.Temporal = s.ledger
+	sim.KeepTime(s.env, over, s.ledger)
 	s.req = release.Request{Protocol: release.Protocol, Project: "shop", Repository: "https://example.com/shop.git", By: "ana", Revision: revision("v1")}
 	return s
 }
@@ -225,6 +229,7 @@ func (s *scenario) runs(version string) {
 	if rep := first.run(); rep.Outcome != release.Promoted {
 		s.t.Fatalf("preparing: %s: %+v", rep.Outcome, rep.Cause)
 	}
+	s.ledger.runs = first.ledger.runs
 }
 
 // status asks the release where it is.
