@@ -322,6 +322,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	report, err := r.close(ctx, outcome)
 	if report != nil {
 		report.Before, report.After = r.baselines, after
+		report.Gate, report.Head = r.in.Gate, r.headAfter(outcome)
 	}
 	return report, err
 }
