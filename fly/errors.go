@@ -21,6 +21,7 @@ var (
 	ErrTimeout      = errors.New("timed out at Fly")      // 408: a wait elapsed, or a host did not answer
 	ErrUnavailable  = errors.New("no service from Fly")   // 5xx, or no connection
 	ErrNoCapacity   = errors.New("no room at Fly")        // whatever the status; nothing was changed: its host has no room for the machine, or takes none now
+	ErrNameTaken    = errors.New("name taken")            // there is a machine of that name
 	ErrMalformed    = errors.New("answer not understood") // a success whose body is none
 
 	// ErrUnknownOutcome: it was asked to change something, and it is not known
@@ -77,6 +78,8 @@ func (e *Error) Is(kind error) bool {
 	switch kind {
 	case ErrUnknownOutcome:
 		return e.outcomeUnknown()
+	case ErrNameTaken:
+		return e.Code == "name_taken"
 	case ErrNotFound:
 		return e.Status == http.StatusNotFound
 	case ErrConflict:
