@@ -154,12 +154,28 @@ func (l *lastKept) MarshalJSON() ([]byte, error) { return json.Marshal(l.unix.Lo
 // that nobody else took are taken again: and given back, if the rollout had come
 // to its end meanwhile.
 func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
+	ctx, over := a.keepers.begin(ctx, in.Holder)
+	defer over()
+	err := a.keepLeases(ctx, in)
+	if a.isUnneeded(ctx) {
+		return nil // not an error in anybody's log: it is how each rollout ends
+	}
+	return err
+}
+
+// isUnneeded reports whether the leases are not to be kept any more: the rollout
+// was closed, has canceled this, or has ended.
+func (a *Activities) isUnneeded(ctx context.Context) bool {
+	return errors.Is(context.Cause(ctx), errClosed) || aborted(ctx) || a.isOver(ctx)
+}
+
+func (a *Activities) keepLeases(ctx context.Context, in LeaseInput) error {
 	given := map[string]string{} // nonces, by machine
 	for _, m := range in.Machines {
 		given[m.Machine] = m.Nonce
 	}
 	defer func() {
-		if !aborted(ctx) && !a.isOver(ctx) {
+		if !a.isUnneeded(ctx) {
 			return
 		}
 		taken := slices.DeleteFunc(slices.Clone(in.Machines), func(m Leased) bool { return given[m.Machine] == m.Nonce })
@@ -176,6 +192,10 @@ func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
 	for {
 		if err := pause(ctx, time.Until(time.Unix(last.unix.Load(), 0).Add(leaseEvery))); err != nil {
 			return err
+		}
+		// The rollout may have been closed by another worker since the last heartbeat.
+		if activity.RecordHeartbeat(ctx, last); ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		begun := time.Now()
 		lapsed := begun.Sub(time.Unix(last.unix.Load(), 0)) >= leaseTTL
