@@ -338,12 +338,7 @@ func (w *world) afterwards(ctx workflow.Context) {
 	w.heal()
 	w.crowd.unpin()
 	w.watch.settled()
-	last := w.Releases[0]
-	for _, o := range w.Releases {
-		if !o.Rollback && o.At >= last.At {
-			last = o
-		}
-	}
+	last := w.newest()
 	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: "ana", Revision: revision(last.Version)}
 	o := Order{Version: last.Version, Decisions: w.yes()}
 	id := "release/shop/afterwards"
