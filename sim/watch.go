@@ -61,6 +61,7 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 		w.w.violate("two rollouts of %s at once", r.environment)
 	}
 	w.approved(r)
+	w.planIsShown(r.req.Plan)
 	return r
 }
 
