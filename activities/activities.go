@@ -112,7 +112,8 @@ type Activities struct {
 	// "NAME=value". Never a token: see testEnviron.
 	Environ []string
 
-	pace pace
+	pace    pace
+	keepers keepers
 }
 
 func (a *Activities) temporal(ctx context.Context) Temporal {
