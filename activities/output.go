@@ -43,7 +43,7 @@ func (a *Activities) keeping(ctx context.Context, what string, do func(out *outp
 		return kept{}, err
 	}
 	defer out.Close()
-	defer beatWith(ctx, 2*time.Second, func() []any { return []any{out.said()} })()
+	defer beatWith(ctx, func() []any { return []any{out.said()} })()
 	begun := time.Now()
 	err = do(out)
 	if ctx.Err() != nil {

@@ -14,6 +14,10 @@ import (
 // how the death of a worker is noticed in seconds.
 const (
 	heartbeat = 10 * time.Second
+	// watchHeartbeat is for what only watches for long, a bake or a queue: each
+	// heartbeat is paid for, and an attempt after a worker's death may be half a
+	// minute late.
+	watchHeartbeat = 30 * time.Second
 	// patience is how long Fly, or git, may be away before a step is given up.
 	patience = 2 * time.Hour
 )
@@ -28,6 +32,15 @@ func waiting(ctx workflow.Context, summary string, long time.Duration) workflow.
 	return budget(ctx, release.TaskQueue, summary, long+10*time.Minute, long+patience)
 }
 
+// watching: as waiting, for what changes nothing and lasts long. An abort does
+// not wait until the activity has heard of it.
+func watching(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
+	ctx = waiting(ctx, summary, long)
+	options := workflow.GetActivityOptions(ctx)
+	options.WaitForCancellation, options.HeartbeatTimeout = false, watchHeartbeat
+	return workflow.WithActivityOptions(ctx, options)
+}
+
 // building: a checkout, and a test or a build on it. What fails for a reason of
 // the machine or of the network is tried for some five minutes: nothing was
 // changed yet, so stopping then costs nobody anything.
@@ -40,7 +53,7 @@ func building(ctx workflow.Context, summary string, long time.Duration) workflow
 
 // queueing: for as long as another rollout takes.
 func queueing(ctx workflow.Context, summary string) workflow.Context {
-	return budget(ctx, release.TaskQueue, summary, 30*24*time.Hour, 90*24*time.Hour)
+	return watching(ctx, summary, 30*24*time.Hour)
 }
 
 func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Duration) workflow.Context {

@@ -140,12 +140,10 @@ func (s *server) query(ctx context.Context, id, run string) (status release.Stat
 
 // cost adds up the histories of a release and of its rollouts.
 func (s *server) cost(ctx context.Context, seen sight) *view.Cost {
-	total := cost.Of(s.history(ctx, seen.ID, seen.Run))
+	total := cost.Of(s.history(ctx, seen.ID, seen.Run), s.env.now())
 	for _, e := range seen.Environments {
 		if e.Rollout != "" && e.Run != "" {
-			c := cost.Of(s.history(ctx, e.Rollout, e.Run))
-			total.Events += c.Events
-			total.Actions += c.Actions
+			total = total.Plus(cost.Of(s.history(ctx, e.Rollout, e.Run), s.env.now()))
 		}
 	}
 	return &total
