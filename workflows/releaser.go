@@ -31,7 +31,7 @@ func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
 	r := &releaser{req: req, chronicle: newChronicle(ctx, release.Status{
 		Project: req.Project, Revision: req.Revision, By: req.By,
 	})}
-	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx))
+	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx), r.listenForAnswers(ctx))
 }
 
 // load reads the files at the revision, and finds the way through the
