@@ -30,7 +30,11 @@ type blob struct {
 // The configuration is read at once; of the rest there are the names, and what
 // is opened of it is read then.
 func files(ctx context.Context, dir, commit string) (fs.FS, error) {
-	blobs, rest, err := list(ctx, dir, commit)
+	all, submodules, err := list(ctx, dir, commit)
+	if err != nil {
+		return nil, err
+	}
+	blobs, rest, err := split(all)
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +52,16 @@ func files(ctx context.Context, dir, commit string) (fs.FS, error) {
 	}
 	t := tree{rest: map[string]blob{}, read: func(b blob) (fs.FS, error) {
 		return read(context.WithoutCancel(ctx), []blob{b}, nil)
+	}, leftOut: func() (map[string]string, error) {
+		pointers, err := findPointers(context.WithoutCancel(ctx), dir, all)
+		out := map[string]string{}
+		for _, p := range pointers {
+			out[p] = "a Git LFS pointer"
+		}
+		for _, p := range submodules {
+			out[p] = "a submodule"
+		}
+		return out, err
 	}}
 	for _, b := range rest {
 		t.rest[b.path] = b
@@ -61,7 +75,13 @@ type tree struct {
 	fs.FS
 	rest map[string]blob // what is not read yet
 	read func(blob) (fs.FS, error)
+	// leftOut finds what a checkout lacks.
+	leftOut func() (map[string]string, error)
 }
+
+// LeftOut returns the files of Git LFS and the submodules, by path: a checkout
+// has only a pointer, or nothing, of each.
+func (t tree) LeftOut() (map[string]string, error) { return t.leftOut() }
 
 // Open opens a file or folder of the tree.
 func (t tree) Open(name string) (fs.File, error) {
@@ -79,43 +99,52 @@ func (t tree) Open(name string) (fs.File, error) {
 	return one.Open(name)
 }
 
-// list names the files of a commit: the configuration, which is read, and the
-// rest. It refuses configuration that would not be what it seems.
-func list(ctx context.Context, dir, commit string) (blobs, rest []blob, err error) {
+// list names the files of a commit, with the links followed, and its submodules.
+func list(ctx context.Context, dir, commit string) (blobs []blob, submodules []string, err error) {
 	out, err := output(ctx, dir, "ls-tree", "-r", "-z", "-l", "--full-tree", commit)
 	if err != nil {
 		return nil, nil, err
 	}
-	total := 0
+	var links []blob
 	for entry := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
 		meta, path, ok := strings.Cut(entry, "\t")
 		field := strings.Fields(meta)
 		if !ok || len(field) != 4 {
 			continue // nothing there at all
 		}
-		switch field[0] {
-		case "100644", "100755":
-		case "120000":
-			if path == "release.toml" || strings.HasPrefix(path, "infra/fly/") {
-				return nil, nil, fmt.Errorf("%s is a symbolic link, which is not followed: commit the file itself: %w", path, ErrUnsafe)
-			}
+		if field[0] == "160000" {
+			submodules = append(submodules, path)
 			continue
-		default:
-			continue // a submodule
 		}
 		size, err := strconv.Atoi(field[3])
 		if err != nil {
 			return nil, nil, fmt.Errorf("git ls-tree: size of %s: %w", path, err)
 		}
-		if path != "release.toml" && !strings.HasPrefix(path, "infra/") {
-			rest = append(rest, blob{hash: field[2], path: path, size: size})
+		b := blob{hash: field[2], path: path, size: size}
+		if field[0] == "120000" {
+			links = append(links, b)
+		} else {
+			blobs = append(blobs, b)
+		}
+	}
+	blobs, err = followLinks(ctx, dir, blobs, links)
+	return blobs, submodules, err
+}
+
+// split separates the configuration, which is read, from the rest. It refuses
+// configuration that is too large.
+func split(all []blob) (blobs, rest []blob, err error) {
+	total := 0
+	for _, b := range all {
+		if b.path != "release.toml" && !strings.HasPrefix(b.path, "infra/") {
+			rest = append(rest, b)
 			continue
 		}
-		if total += size; total > maxBytes || len(blobs) == maxFiles {
+		if total += b.size; total > maxBytes || len(blobs) == maxFiles {
 			return nil, nil, fmt.Errorf("infra holds more than %d files or %d MB: only configuration belongs there (reached at %s): %w",
-				maxFiles, maxBytes>>20, path, ErrUnsafe)
+				maxFiles, maxBytes>>20, b.path, ErrUnsafe)
 		}
-		blobs = append(blobs, blob{hash: field[2], path: path, size: size})
+		blobs = append(blobs, b)
 	}
 	return blobs, rest, nil
 }

@@ -114,6 +114,9 @@ func (r *mirrored) fetch(ctx context.Context, commit string) error {
 	if r.has(ctx, commit) {
 		return nil
 	}
+	if err := checkFolder(r.url); err != nil {
+		return err
+	}
 	// The ref keeps the commit from being collected as garbage.
 	alone := r.ask(ctx, "+"+commit+":refs/release/"+commit)
 	if r.has(ctx, commit) {
@@ -166,6 +169,29 @@ func checkURL(address string) error {
 		return nil
 	}
 	return fmt.Errorf("repository %q: %w: it should be https://…, ssh://…, user@host:path or an absolute path", plain(cmp.Or(address, "(none)")), ErrUnsafe)
+}
+
+// checkFolder returns ErrNotRepository when the address is a folder that is not
+// here, or that no repository is in. Trying again would not help: such an
+// address is of another machine.
+func checkFolder(address string) error {
+	folder := address
+	if u, err := url.Parse(address); err == nil && u.Scheme == "file" {
+		folder = u.Path
+	}
+	if !filepath.IsAbs(folder) {
+		return nil
+	}
+	advice := "a folder can be released only by workers that have it; write repository = \"https://…\" in release.toml, or use --repo URL, and start the release again"
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("fetch %s: this worker has no such folder: %w: %s", folder, ErrNotRepository, advice)
+	}
+	for _, sign := range []string{".git", "HEAD"} { // of a worktree, of a bare repository
+		if _, err := os.Stat(filepath.Join(folder, sign)); !errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	return fmt.Errorf("fetch %s: %w: %s", folder, ErrNotRepository, advice)
 }
 
 // isPath says whether git would take the address for a path.

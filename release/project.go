@@ -116,6 +116,9 @@ type App struct {
 	// BuildSecrets are names of what its Dockerfile may mount, from the
 	// environment of workers that were started to give them out.
 	BuildSecrets []string `json:"build_secrets,omitempty"`
+	// Machines is how many machines of each group a first rollout makes: 1, or by
+	// default two or one and a standby.
+	Machines int `json:"machines,omitempty"`
 }
 
 // A Reach is from where a Fly app can be reached.

@@ -19,6 +19,12 @@ func needs(s release.Status, style Style, now time.Time) (lines []string) {
 	if s.Queue != "" {
 		say(yellow, "waiting: %s", s.Queue)
 	}
+	if f := s.TaskFailure; f != nil {
+		say(red, "%s", TaskFailure(*f))
+	}
+	for _, w := range s.Waits {
+		say(yellow, "waiting: %s", Wait(w, now))
+	}
 	if g := s.Gate; g != nil {
 		say(bold, "%s waits for %s of plan %s%s%s", g.Environment, count(g.Approvals, "approval"), short(g.Plan), given(*g), until(g.Until, now))
 		say(noHue, "    release approve %s", Ref(s.ID))
