@@ -32,6 +32,7 @@ type Outcome string
 const (
 	Promoted   Outcome = "promoted"    // every machine is on the plan, verified
 	Unchanged  Outcome = "unchanged"   // it already was
+	Superseded Outcome = "superseded"  // a newer revision runs there, or waits to
 	Stopped    Outcome = "stopped"     // before the first change
 	RolledBack Outcome = "rolled back" // every machine is on the baseline again
 	Kept       Outcome = "kept"        // a person left it as it is, neither verified nor back
@@ -76,10 +77,12 @@ type Status struct {
 
 // An EnvironmentStatus is one environment of a release's path.
 type EnvironmentStatus struct {
-	Name     string         `json:"name"`
-	Outcome  Outcome        `json:"outcome,omitempty"`
-	Copied   int64          `json:"copied,omitempty"` // bytes that it took to have its images where it takes them from
-	Plan     string         `json:"plan,omitempty"`   // hash of the plan carried out
+	Name    string  `json:"name"`
+	Outcome Outcome `json:"outcome,omitempty"`
+	Copied  int64   `json:"copied,omitempty"` // bytes that it took to have its images where it takes them from
+	Plan    string  `json:"plan,omitempty"`   // hash of the plan carried out
+	// Lineage compares the revision with what the environment ran.
+	Lineage  Lineage        `json:"lineage,omitzero"`
 	Rollout  string         `json:"rollout,omitempty"`
 	Run      string         `json:"run,omitempty"` // run ID of the rollout
 	Targets  []TargetStatus `json:"targets,omitempty"`
@@ -199,6 +202,9 @@ type GateStatus struct {
 	Approvals   int       `json:"approvals"`
 	Approved    []string  `json:"approved,omitempty"` // by whom, so far
 	Until       time.Time `json:"until"`
+	// Because says why the environment asks more than its gate at this revision
+	// does, a sentence each.
+	Because []string `json:"because,omitempty"`
 }
 
 // Held says why a rollout stands still and what a person may say.
@@ -206,6 +212,8 @@ type Held struct {
 	Why      string   `json:"why"`
 	Machines []string `json:"machines"` // which machine is what, a sentence each
 	Choices  []Choice `json:"choices"`
+	// Number counts how often the rollout was held: each time is another question.
+	Number int `json:"number"`
 }
 
 // A Health is a verdict's word. What is not known is unknown: never good and
@@ -225,6 +233,7 @@ type Verdict struct {
 	Machines int       `json:"machines"` // how many were looked at
 	Probed   string    `json:"probed,omitempty"`
 	Failures []Failure `json:"failures,omitempty"`
+	At       time.Time `json:"at,omitzero"` // when it was found
 }
 
 // A Cause is why something ended as it did.
@@ -274,6 +283,10 @@ type Report struct {
 	NoRoom []string   `json:"no_room,omitempty"`
 	Before []Baseline `json:"before,omitempty"`
 	After  []Baseline `json:"after,omitempty"`
+	// Gate is that of the environment at the revision that a rollout released.
+	Gate *Gate `json:"gate_then,omitempty"`
+	// Head is what the environment runs as a whole since a rollout, if it does.
+	Head *Head `json:"head,omitempty"`
 }
 
 // Took is how long s lasted, or has lasted until now.

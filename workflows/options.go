@@ -6,6 +6,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -14,9 +15,8 @@ import (
 // how the death of a worker is noticed in seconds.
 const (
 	heartbeat = 10 * time.Second
-	// watchHeartbeat is for what only watches for long, a bake or a queue: each
-	// heartbeat is paid for, and an attempt after a worker's death may be half a
-	// minute late.
+	// watchHeartbeat is for what only watches for long: each heartbeat is paid
+	// for, and an attempt after a worker's death may be half a minute late.
 	watchHeartbeat = 30 * time.Second
 	// patience is how long Fly, or git, may be away before a step is given up.
 	patience = 2 * time.Hour
@@ -51,9 +51,9 @@ func building(ctx workflow.Context, summary string, long time.Duration) workflow
 	return workflow.WithActivityOptions(ctx, options)
 }
 
-// queueing: for as long as another rollout takes.
-func queueing(ctx workflow.Context, summary string) workflow.Context {
-	return watching(ctx, summary, 30*24*time.Hour)
+// reading: the history of a repository. It takes no place of a test or a build.
+func reading(ctx workflow.Context, summary string) workflow.Context {
+	return budget(ctx, release.GitQueue, summary, 5*time.Minute, patience)
 }
 
 func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Duration) workflow.Context {
@@ -63,7 +63,7 @@ func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Dur
 		ScheduleToCloseTimeout: whole,
 		HeartbeatTimeout:       heartbeat,
 		WaitForCancellation:    true,
-		Summary:                summary,
+		Summary:                view.Summary(summary),
 		// This is for workers that died: what they had in hand begins again
 		// within seconds. Activities that fail say by themselves how much later
 		// they may be tried again.

@@ -137,6 +137,9 @@ func (r *roller) verdicts(ctx workflow.Context, in activities.VerifyInput) (verd
 	}
 	err = workflow.ExecuteActivity(look, act.Verify, in).Get(ctx, &verdicts)
 	if err == nil {
+		for i := range verdicts {
+			verdicts[i].At = workflow.Now(ctx)
+		}
 		r.status.Environments[0].Verdicts = verdicts
 	}
 	return verdicts, err
@@ -323,6 +326,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	report, err := r.close(ctx, outcome)
 	if report != nil {
 		report.Before, report.After = r.baselines, after
+		report.Gate, report.Head = r.in.Gate, r.headAfter(outcome)
 	}
 	return report, err
 }

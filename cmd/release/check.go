@@ -12,6 +12,7 @@ import (
 
 	"github.com/microbima/release/config"
 	"github.com/microbima/release/git"
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -79,7 +80,7 @@ func (c check) run(ctx context.Context, revision string) error {
 	}
 	if len(mistakes) > 0 {
 		for _, m := range mistakes {
-			fmt.Fprintln(c.stdout, m)
+			fmt.Fprintln(c.stdout, view.Escape(fmt.Sprint(m)))
 		}
 		return &exit{code: exitFailed, err: fmt.Errorf("%d wrong", len(mistakes))}
 	}

@@ -11,7 +11,7 @@ import (
 // Wait is what is waited for, in a sentence: the last error, the attempt and the
 // next try. A zero now leaves out how long that is from now.
 func Wait(w release.Wait, now time.Time) string {
-	text := w.What
+	text := oneLine(w.What, 100)
 	if w.Error != "" {
 		text += ": " + oneLine(w.Error, 400)
 	}
