@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
@@ -112,7 +113,8 @@ type Activities struct {
 	// "NAME=value". Never a token: see testEnviron.
 	Environ []string
 
-	pace pace
+	pace   pace
+	pruned atomic.Int64 // when logs were pruned last, in Unix seconds
 }
 
 func (a *Activities) temporal(ctx context.Context) Temporal {

@@ -59,9 +59,7 @@ func (l *loader) isIn(app, env string) bool {
 		return false
 	case !there && slices.Contains(only, env):
 		l.add(file, "there is none, and only at [apps.%s] of %s names %s", app, File, env)
-	case !there && only == nil && len(l.environmentsOf(app)) == 0:
-		l.add(path.Join(Dir, app), "%s has no fly.toml in any environment", app)
-	case !there && only == nil:
+	case !there && only == nil && len(l.environmentsOf(app)) > 0:
 		l.warnings = append(l.warnings, &Error{File: file, Msg: fmt.Sprintf("there is none, so %s is not part of %s; if that is meant, write only = [%s] at [apps.%[1]s] of %[4]s",
 			app, env, quotedList(l.environmentsOf(app)), File)})
 	}
@@ -86,8 +84,13 @@ func quotedList(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// checkTargets sees that each environment has a target.
+// checkTargets sees that each environment and each app has a target.
 func (l *loader) checkTargets() {
+	for _, app := range slices.Sorted(maps.Keys(l.apps)) {
+		if len(l.environmentsOf(app)) == 0 {
+			l.add(path.Join(Dir, app), "%s has no fly.toml in any environment; one is %s", app, flyTomlOf(app, "<environment>"))
+		}
+	}
 	for _, env := range slices.Sorted(maps.Keys(l.environments)) {
 		has := func(app string) bool { return l.exists(flyTomlOf(app, env)) }
 		if len(l.apps) > 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(l.apps)), has) {

@@ -1,6 +1,10 @@
 package config
 
 import (
+	"fmt"
+	"io/fs"
+	"slices"
+
 	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/microbima/release/fly/flytoml"
@@ -8,49 +12,47 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Partial is a tree that lacks content: git.Repo and git.Mirror return one.
-type Partial interface {
-	// LeftOut returns the paths of files and folders that a checkout does not
-	// have as they are meant, each with what stands there.
-	LeftOut() (map[string]string, error)
-}
-
 // readLeftOut reads the patterns of what a release does without.
 func (l *loader) readLeftOut(t *tomldoc.Table) {
-	l.leftOut = t.Strings("left_out")
-	for _, pattern := range l.leftOut {
+	l.project.LeftOut = t.Strings("left_out")
+	for _, pattern := range l.project.LeftOut {
 		if !doublestar.ValidatePattern(pattern) {
 			t.Errorf("left_out", "%.80q is not a pattern of paths, like \"docs/**\"", pattern)
 		}
 	}
 }
 
-// checkLeftOut names the files of Git LFS and the submodules, which no checkout
-// of a release has: an image would be built of pointers.
-func (l *loader) checkLeftOut() {
-	partial, ok := l.fsys.(Partial)
+// CheckLeftOut returns a mistake for each file and folder of a commit that a
+// checkout does not have as it is meant: an image would be built of the pointers
+// of Git LFS, or without a submodule. A rollback builds nothing and does not ask.
+func CheckLeftOut(files fs.FS, p *release.Project) (mistakes Errors, err error) {
+	partial, ok := files.(interface {
+		LeftOut() ([]release.LeftOut, error)
+	})
 	if !ok {
-		return
+		return nil, nil // a worktree
 	}
 	lacks, err := partial.LeftOut()
 	if err != nil {
-		l.add(File, "looking for files of Git LFS: %v", err)
-		return
+		return nil, fmt.Errorf("look for files of Git LFS and submodules: %w", err)
 	}
-	for path, what := range lacks {
-		if !l.isLeftOut(path) {
-			l.add(path, "is %s, and a release has no more than that of it: commit the content itself, or write left_out = [%q] in %s if no image and no test needs it", what, path, File)
+	for _, l := range lacks {
+		switch {
+		case l.Refused:
+			mistakes = append(mistakes, &Error{File: l.Path, Msg: "is " + l.What + ": no test and no build is run with it"})
+		case !isLeftOut(p.LeftOut, l.Path):
+			mistakes = append(mistakes, &Error{File: l.Path, Msg: fmt.Sprintf(
+				"is %s, and a release has no more than that of it: commit the content itself, or write left_out = [%q] in %s if no image and no test needs it", l.What, l.Path, File)})
 		}
 	}
+	return mistakes, nil
 }
 
-func (l *loader) isLeftOut(path string) bool {
-	for _, pattern := range l.leftOut {
-		if match, err := doublestar.Match(pattern, path); err == nil && match {
-			return true
-		}
-	}
-	return false
+func isLeftOut(patterns []string, path string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		match, err := doublestar.Match(pattern, path)
+		return err == nil && match
+	})
 }
 
 func usesBuildpacks(b flytoml.Build) bool { return b.Builder != "" || len(b.Buildpacks) > 0 }

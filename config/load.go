@@ -36,7 +36,6 @@ func Load(fsys fs.FS) (*release.Project, Warnings, error) {
 	l.checkScan()
 	l.checkOnly()
 	l.checkTargets()
-	l.checkLeftOut()
 	l.readTargets()
 	l.order()
 	return l.result()
@@ -51,7 +50,6 @@ type loader struct {
 	environments map[string]*release.Environment
 	scan         *tomldoc.Table      // [scan]; nil: there is none
 	only         map[string][]string // app → environments that it is in, as release.toml says
-	leftOut      []string            // patterns of what a release does without
 	flyApps      map[string]string   // Fly app → fly.toml
 	problems     Errors              // outside of release.toml
 	warnings     Warnings

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+
+	"github.com/microbima/release/release"
 )
 
 // How much of a revision's configuration is read. A folder of fly.toml files is
@@ -30,7 +32,7 @@ type blob struct {
 // The configuration is read at once; of the rest there are the names, and what
 // is opened of it is read then.
 func files(ctx context.Context, dir, commit string) (fs.FS, error) {
-	all, submodules, err := list(ctx, dir, commit)
+	all, lacks, err := list(ctx, dir, commit)
 	if err != nil {
 		return nil, err
 	}
@@ -52,16 +54,12 @@ func files(ctx context.Context, dir, commit string) (fs.FS, error) {
 	}
 	t := tree{rest: map[string]blob{}, read: func(b blob) (fs.FS, error) {
 		return read(context.WithoutCancel(ctx), []blob{b}, nil)
-	}, leftOut: func() (map[string]string, error) {
+	}, leftOut: func() ([]release.LeftOut, error) {
 		pointers, err := findPointers(context.WithoutCancel(ctx), dir, all)
-		out := map[string]string{}
 		for _, p := range pointers {
-			out[p] = "a Git LFS pointer"
+			lacks = append(lacks, release.LeftOut{Path: p, What: "a Git LFS pointer"})
 		}
-		for _, p := range submodules {
-			out[p] = "a submodule"
-		}
-		return out, err
+		return lacks, err
 	}}
 	for _, b := range rest {
 		t.rest[b.path] = b
@@ -76,12 +74,12 @@ type tree struct {
 	rest map[string]blob // what is not read yet
 	read func(blob) (fs.FS, error)
 	// leftOut finds what a checkout lacks.
-	leftOut func() (map[string]string, error)
+	leftOut func() ([]release.LeftOut, error)
 }
 
-// LeftOut returns the files of Git LFS and the submodules, by path: a checkout
-// has only a pointer, or nothing, of each.
-func (t tree) LeftOut() (map[string]string, error) { return t.leftOut() }
+// LeftOut returns the files of Git LFS, of which a checkout has only a pointer,
+// the submodules, of which it has nothing, and the links out of the repository.
+func (t tree) LeftOut() ([]release.LeftOut, error) { return t.leftOut() }
 
 // Open opens a file or folder of the tree.
 func (t tree) Open(name string) (fs.File, error) {
@@ -99,8 +97,12 @@ func (t tree) Open(name string) (fs.File, error) {
 	return one.Open(name)
 }
 
-// list names the files of a commit, with the links followed, and its submodules.
-func list(ctx context.Context, dir, commit string) (blobs []blob, submodules []string, err error) {
+// isConfig reports whether a file is read at once.
+func isConfig(path string) bool { return path == "release.toml" || strings.HasPrefix(path, "infra/") }
+
+// list names the files of a commit, with the links followed, and what a checkout
+// lacks besides files of Git LFS.
+func list(ctx context.Context, dir, commit string) (blobs []blob, lacks []release.LeftOut, err error) {
 	out, err := output(ctx, dir, "ls-tree", "-r", "-z", "-l", "--full-tree", commit)
 	if err != nil {
 		return nil, nil, err
@@ -113,7 +115,7 @@ func list(ctx context.Context, dir, commit string) (blobs []blob, submodules []s
 			continue // nothing there at all
 		}
 		if field[0] == "160000" {
-			submodules = append(submodules, path)
+			lacks = append(lacks, release.LeftOut{Path: path, What: "a submodule"})
 			continue
 		}
 		size, err := strconv.Atoi(field[3])
@@ -127,8 +129,8 @@ func list(ctx context.Context, dir, commit string) (blobs []blob, submodules []s
 			blobs = append(blobs, b)
 		}
 	}
-	blobs, err = followLinks(ctx, dir, blobs, links)
-	return blobs, submodules, err
+	blobs, escaping, err := followLinks(ctx, dir, blobs, links)
+	return blobs, append(lacks, escaping...), err
 }
 
 // split separates the configuration, which is read, from the rest. It refuses
@@ -136,7 +138,7 @@ func list(ctx context.Context, dir, commit string) (blobs []blob, submodules []s
 func split(all []blob) (blobs, rest []blob, err error) {
 	total := 0
 	for _, b := range all {
-		if b.path != "release.toml" && !strings.HasPrefix(b.path, "infra/") {
+		if !isConfig(b.path) {
 			rest = append(rest, b)
 			continue
 		}

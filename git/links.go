@@ -9,31 +9,35 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/microbima/release/release"
 )
 
 // maxHops is how many links are followed to one file.
 const maxHops = 20
 
 // followLinks returns blobs and what the links lead to, under the names of the
-// links, as a checkout has it. A link that leads out of the repository is
-// ErrUnsafe, as it is for Mirror.Checkout; one to nothing is left out.
-func followLinks(ctx context.Context, dir string, blobs, links []blob) ([]blob, error) {
-	if len(links) == 0 {
-		return blobs, nil
-	}
+// links, as a checkout has it. A link to nothing is left out, and so is one that
+// leads out of the repository: Mirror.Checkout refuses it. Of the configuration
+// it is ErrUnsafe here.
+func followLinks(ctx context.Context, dir string, blobs, links []blob) (all []blob, out []release.LeftOut, err error) {
 	targets, err := contents(ctx, dir, links)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	to := map[string]string{}
 	for i, l := range links {
 		to[l.path] = string(targets[i])
 	}
-	all := slices.Clone(blobs)
+	all = slices.Clone(blobs)
 	for _, l := range links {
 		target, err := resolveLink(to, l.path)
+		if err != nil && isConfig(l.path) {
+			return nil, nil, fmt.Errorf("%s is a symbolic link to %s, out of the repository: %w", l.path, to[l.path], err)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("%s is a symbolic link to %s, out of the repository: %w", l.path, to[l.path], err)
+			out = append(out, release.LeftOut{Path: l.path, What: "a symbolic link to " + to[l.path] + ", out of the repository", Refused: true})
+			continue
 		}
 		for _, b := range blobs {
 			if rest, below := strings.CutPrefix(b.path, target); target != "" && below && (rest == "" || rest[0] == '/') {
@@ -42,7 +46,7 @@ func followLinks(ctx context.Context, dir string, blobs, links []blob) ([]blob, 
 			}
 		}
 	}
-	return all, nil
+	return all, out, nil
 }
 
 // resolveLink returns the path that name stands for, once no part of it is a
@@ -79,6 +83,9 @@ func firstLink(to map[string]string, name string) (link, rest string) {
 
 // contents returns the content of each blob.
 func contents(ctx context.Context, dir string, blobs []blob) ([][]byte, error) {
+	if len(blobs) == 0 {
+		return nil, nil
+	}
 	var ask strings.Builder
 	for _, b := range blobs {
 		ask.WriteString(b.hash + "\n")

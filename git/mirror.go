@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -25,6 +26,8 @@ import (
 // one directory.
 type Mirror struct {
 	Dir string // made when it is missing
+
+	pruned atomic.Int64 // when unused ones were removed last, in Unix seconds
 }
 
 // Revision is what is known of a commit of the repository at url, fetched if it
@@ -56,6 +59,7 @@ func (m *Mirror) with(ctx context.Context, url, commit string, fn func(*mirrored
 	if err != nil {
 		return err
 	}
+	m.prune(ctx, time.Now())
 	return r.locked(ctx, func() error {
 		if err := r.fetch(ctx, commit); err != nil {
 			return err
@@ -96,6 +100,8 @@ func (r *mirrored) locked(ctx context.Context, fn func() error) error {
 	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
 		return fmt.Errorf("wait for the mirror of %s: %w", plain(r.url), err)
 	}
+	now := time.Now()
+	_ = os.Chtimes(lock.Path(), now, now) // it is in use; prune reads that
 	return errors.Join(fn(), lock.Unlock())
 }
 

@@ -66,6 +66,11 @@ func (c check) run(ctx context.Context, revision string) error {
 	if err != nil && !errors.As(err, &mistakes) {
 		return err
 	}
+	if project != nil {
+		if mistakes, err = config.CheckLeftOut(files, project); err != nil {
+			return err
+		}
+	}
 	if c.asJSON {
 		if err := c.json(map[string]any{"mistakes": remarks(mistakes), "warnings": remarks(config.Errors(warnings))}); err != nil {
 			return err

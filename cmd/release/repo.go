@@ -27,6 +27,7 @@ type source struct {
 	repo     *git.Repo
 	revision release.Revision
 	project  *release.Project
+	files    fs.FS
 }
 
 // source reads the files at a revision ("" is HEAD), not those in the worktree.
@@ -50,7 +51,7 @@ func (e *env) source(ctx context.Context, revision string) (source, error) {
 	if err != nil {
 		return source{}, fmt.Errorf("the files at %s are wrong:\n%w", rev.Short(), err)
 	}
-	return source{repo, rev, project}, nil
+	return source{repo, rev, project, files}, nil
 }
 
 // load is config.Load, with what no build of the Dockerfiles would get past: a

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/microbima/release/config"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -88,6 +89,13 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	src, err := c.source(ctx, revision)
 	if err != nil {
 		return request, nil, err
+	}
+	lacks, err := config.CheckLeftOut(src.files, src.project)
+	if err != nil {
+		return request, nil, err
+	}
+	if len(lacks) > 0 {
+		return request, nil, fmt.Errorf("nothing can be built of %s:\n%w", src.revision.Short(), lacks)
 	}
 	environments, err := c.path(src.project)
 	if err != nil {
