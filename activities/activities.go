@@ -113,8 +113,9 @@ type Activities struct {
 	// "NAME=value". Never a token: see testEnviron.
 	Environ []string
 
-	pace   pace
-	pruned atomic.Int64 // when logs were pruned last, in Unix seconds
+	pace    pace
+	keepers keepers
+	pruned  atomic.Int64 // when logs were pruned last, in Unix seconds
 }
 
 func (a *Activities) temporal(ctx context.Context) Temporal {

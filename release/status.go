@@ -252,7 +252,8 @@ type Failure struct {
 	Check    string   `json:"check,omitempty"`
 	Output   string   `json:"output,omitempty"` // of the check or probe
 	ExitCode *int     `json:"exit_code,omitempty"`
-	Log      []string `json:"log,omitempty"` // its last lines
+	Log      []string `json:"log,omitempty"`     // its last lines
+	Version  string   `json:"version,omitempty"` // that the machine was given, where a step on it failed
 }
 
 // Error is one sentence: which machine, what it did, what the check said.
