@@ -44,8 +44,8 @@ var arrows = map[string][]string{
 	"workflows":           {"release", "activities", "internal/view", sdk, sdkTypes},
 	"activities":          {"release", "fly", "config", "image", "git", sdk, sdkTypes, parallel},
 	"worker":              {"release", "workflows", "activities", sdk, sdkTypes},
-	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
-	"sim/proof":           {},                                                                                                                          // runs commands
+	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", "internal/view", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
+	"sim/proof":           {},                                                                                                                                           // runs commands
 	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
 	"git":                 {"release", flock, nearest, parallel},
 	"image":               {"release", ggcr, "github.com/google/ko", parallel, "github.com/bmatcuk/doublestar/v4"},
