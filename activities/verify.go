@@ -1,9 +1,8 @@
 package activities
 
 import (
-	"cmp"
 	"context"
-	"maps"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +32,9 @@ type Aim struct {
 	Back bool `json:"back,omitempty"`
 	// RefuseUnchecked: a target that nothing checks counts as unhealthy.
 	RefuseUnchecked bool `json:"refuse_unchecked,omitempty"`
+	// Before: the goal is the baseline. A machine that is still of its version is as
+	// it was, also while its host can't be reached.
+	Before bool `json:"before,omitempty"`
 }
 
 // VerifyInput says what should be so, and for how long.
@@ -51,16 +53,16 @@ type VerifyInput struct {
 // looked at until it is sure of all: no verdict is older than the last. It
 // changes nothing and returns one verdict for each target.
 func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verdict, error) {
-	defer beat(ctx)()
+	ctx, stop := beatWaiting(ctx)
+	defer stop()
 	verdicts := make([]release.Verdict, len(in.Aims))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
 	sure := newQuorum(len(in.Aims))
-	pending := &pendingReasons{of: map[release.Target]string{}}
 	for i, aim := range in.Aims {
 		wg.Go(func() {
-			verdicts[i] = aim.refuse(a.verify(ctx, aim, in, sure, pending))
+			verdicts[i] = aim.refuse(a.verify(ctx, aim, in, sure))
 			if verdicts[i].Health == release.Unhealthy {
 				cancel() // one bad target is enough: the way back starts now
 			}
@@ -85,28 +87,6 @@ func (aim Aim) refuse(v release.Verdict) release.Verdict {
 		}}
 	}
 	return v
-}
-
-// pendingReasons are what Verify waits for, by target.
-type pendingReasons struct {
-	mu sync.Mutex
-	of map[release.Target]string
-}
-
-// report tells the heartbeats of ctx what the verdict of a target waits for;
-// nothing, where it is good.
-func (d *pendingReasons) report(ctx context.Context, v release.Verdict) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.of, v.Target)
-	if len(v.Failures) > 0 {
-		d.of[v.Target] = excerpt(v.Failures[0].Error(), 400)
-	}
-	var all []string
-	for _, t := range slices.SortedFunc(maps.Keys(d.of), func(a, b release.Target) int { return cmp.Compare(a.String(), b.String()) }) {
-		all = append(all, d.of[t])
-	}
-	reportWaiting(ctx, strings.Join(all, "; "))
 }
 
 // A quorum is reached when all are for it at once, and then stays so.
@@ -141,7 +121,7 @@ func (q *quorum) vote(was, is bool) bool {
 // believed: as long as flyctl watches one.
 const smokeTime = 10 * time.Second
 
-func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *quorum, pending *pendingReasons) release.Verdict {
+func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *quorum) release.Verdict {
 	begun, good, bad, wasSure := time.Now(), 0, 0, false
 	during, within := time.Duration(in.For), time.Duration(in.Within)
 	if !aim.Back && aim.Goal.IsBare(aim.Changed) {
@@ -153,6 +133,7 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *
 		v, now := a.look(ctx, aim)
 		past := time.Since(begun)
 		waits := a.listen(ctx, aim, now, &v, &ports, past)
+		reportWaiting(ctx, aim.Goal.Target.String(), failureText(v))
 		switch v.Health {
 		case release.Healthy, release.Unchecked:
 			if good, bad = good+1, 0; waits {
@@ -163,7 +144,6 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *
 		default:
 			good = 0
 		}
-		pending.report(ctx, v)
 		isSure := good >= inARow && past >= during
 		all := sure.vote(wasSure, isSure)
 		wasSure = isSure
@@ -195,12 +175,25 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *
 	}
 }
 
+// failureText returns the first failure of v and how many there are besides, or
+// "".
+func failureText(v release.Verdict) string {
+	switch n := len(v.Failures); n {
+	case 0:
+		return ""
+	case 1:
+		return v.Failures[0].Error()
+	default:
+		return fmt.Sprintf("%s (and %d more of %s)", v.Failures[0].Error(), n-1, v.Target)
+	}
+}
+
 // look is one look at a target, and what it saw. What can't be read is unknown,
 // never bad.
 func (a *Activities) look(ctx context.Context, aim Aim) (release.Verdict, release.State) {
 	v := release.Verdict{Target: aim.Goal.Target, Health: release.Unknown, Machines: len(aim.Goal.Machines), At: time.Now()}
 	now := release.State{Target: aim.Goal.Target, FlyApp: aim.Goal.FlyApp, URL: aim.Goal.URL}
-	if err := lookAtMachines(ctx, a.Fly, &now); err != nil {
+	if err := lookAgain(ctx, a.Fly, aim.Goal, &now); err != nil {
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
 		return v, now
 	}
@@ -208,7 +201,7 @@ func (a *Activities) look(ctx context.Context, aim Aim) (release.Verdict, releas
 		v.Health = release.Unhealthy
 		return v, now
 	}
-	if v.Failures = aim.Goal.Unseen(now); len(v.Failures) > 0 {
+	if v.Failures = aim.unseen(now); len(v.Failures) > 0 {
 		return v, now
 	}
 	proof := release.Proof{Ran: aim.Ran, Probe: aim.Probe != nil, Back: aim.Back}

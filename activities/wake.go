@@ -21,7 +21,7 @@ type Woken struct {
 // attempt may have started counts as started by it. It fails as ApplyStep does.
 func (a *Activities) Wake(ctx context.Context, in StepInput) (Woken, error) {
 	defer beat(ctx)()
-	m, err := a.find(ctx, in.Step)
+	m, err := a.find(ctx, in)
 	if err != nil {
 		return Woken{}, classify(ctx, err)
 	}

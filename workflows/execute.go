@@ -62,6 +62,7 @@ func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 		r.stepInput(step),
 	).Get(ctx, &after)
 	r.ran(step, after, err)
+	r.wrote(step, after.Machine, err)
 	if err != nil {
 		r.machine(ctx, step, release.Failed)
 		if r.stuck != nil {

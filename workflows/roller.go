@@ -22,8 +22,9 @@ type roller struct {
 	baselines []release.Baseline
 	begun     bool // a step was
 
-	leases leases
-	opened activities.Opened
+	leases  leases
+	written written
+	opened  activities.Opened
 	// unopened are images by Fly app that Fly may have been told of or not.
 	unopened map[string]release.Image
 	// waves counts those carried out: of the first part of the plan, and of the
@@ -38,7 +39,7 @@ type roller struct {
 }
 
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {
-	r := &roller{in: in, waves: map[bool]int{}, witnesses: map[groupKey]bool{}, chronicle: newChronicle(ctx, release.Status{
+	r := &roller{in: in, waves: map[bool]int{}, written: written{}, witnesses: map[groupKey]bool{}, chronicle: newChronicle(ctx, release.Status{
 		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan,
 		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash}},
 	})}
@@ -74,13 +75,12 @@ func (r *roller) observeFirst(ctx workflow.Context) ([]release.State, error) {
 
 func (r *roller) observePlaces(ctx workflow.Context, places []activities.Place) (states []release.State, err error) {
 	err = workflow.ExecuteActivity(calling(ctx, "what does "+r.in.Plan.Environment+" run?"), act.Observe,
-		activities.ObserveInput{Places: places}).Get(ctx, &states)
-	return states, err
+		activities.ObserveInput{Places: places, Written: r.versions()}).Get(ctx, &states)
+	return r.in.Plan.Remembered(states), err
 }
 
 // remember records the baseline before the first change.
 func (r *roller) remember(states []release.State) {
-	states = r.in.Plan.Remembered(states)
 	r.states, r.baselines = states, r.in.Plan.Baselines(states)
 	r.status.Environments[0].Targets = targetsOf(r.in.Plan, states)
 	r.status.Environments[0].Warnings = r.in.Plan.Warnings()
@@ -94,7 +94,7 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 		touched[s.Machine] = true
 		unchecked[s.Machine] = unchecked[s.Machine] || s.Unchecked
 	}
-	for _, goal := range plan.Goal(r.states) {
+	for _, goal := range r.goal(plan) {
 		for i, m := range goal.Machines {
 			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() || unchecked[m.ID] || unchecked[m.Name] {
 				goal.Machines[i].State = ""
@@ -155,7 +155,11 @@ func (r *roller) look(ctx workflow.Context, phase release.Phase, plan release.Pl
 func (r *roller) verdicts(ctx workflow.Context, in activities.VerifyInput) (verdicts []release.Verdict, err error) {
 	long := time.Duration(in.For) + time.Duration(in.Within) + patience
 	summary := "is every target of " + r.in.Plan.Environment + " as it should be?"
-	err = workflow.ExecuteActivity(waiting(ctx, summary, long), act.Verify, in).Get(ctx, &verdicts)
+	look := waiting(ctx, summary, long)
+	if in.For > 0 {
+		look = watching(ctx, summary, long)
+	}
+	err = workflow.ExecuteActivity(look, act.Verify, in).Get(ctx, &verdicts)
 	if err == nil {
 		for i := range verdicts {
 			verdicts[i].At = workflow.Now(ctx)
@@ -215,7 +219,7 @@ func (r *roller) cleanUp(ctx workflow.Context, plan release.Plan) error {
 
 func (r *roller) planRestore(ctx workflow.Context) (back activities.Restoration, err error) {
 	in := activities.RestoreInput{
-		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals: r.in.Plan.Goal(r.states), Overwrite: r.overwrite,
+		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals: r.in.Plan.Goal(r.states), Overwrite: r.overwrite, Written: r.versions(),
 	}
 	err = workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, in).Get(ctx, &back)
 	r.others = back.Others
@@ -272,7 +276,7 @@ func (r *roller) asBefore() (in activities.VerifyInput) {
 				goal.Machines[i].State = ""
 			}
 		}
-		aim := activities.Aim{Goal: goal, Back: true}
+		aim := activities.Aim{Goal: goal.AtLeast(r.written[goal.FlyApp]), Before: true, Back: true}
 		if b.WasWell() {
 			aim.Probe = b.Probe
 		}

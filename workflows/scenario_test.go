@@ -54,9 +54,9 @@ type repo struct {
 	// release.toml.
 	deploy, service, toml, only, env string
 	// bare: web has no health check; app are lines of [apps.web] in release.toml.
-	bare bool
-	app  string
-	unreachable                      bool // its history cannot be read
+	bare        bool
+	app         string
+	unreachable bool // its history cannot be read
 }
 
 func (r repo) files() fstest.MapFS {

@@ -45,7 +45,7 @@ func (r *roller) ranOf(plan release.Plan, t release.Target) []string {
 // which none has run so far, because all were stopped. They are stopped again
 // afterwards, however look ends.
 func (r *roller) awake(ctx workflow.Context, plan release.Plan, look func() error) error {
-	steps := plan.Sleepers(plan.Goal(r.states), func(t release.Target, g string) bool { return r.witnesses[groupKey{t, g}] })
+	steps := plan.Sleepers(r.goal(plan), func(t release.Target, g string) bool { return r.witnesses[groupKey{t, g}] })
 	var started []release.Step
 	defer func() { r.putBack(ctx, started) }()
 	var failed error
@@ -98,5 +98,6 @@ func (r *roller) stepInput(step release.Step) activities.StepInput {
 	step.Before = nil // whoever changes a machine looks at it first
 	return activities.StepInput{
 		Step: step, Stamp: r.stamp(step), Holder: r.holder(), Nonce: r.nonce(step), Secrets: r.opened.Secrets[step.FlyApp], Again: r.again,
+		ID: r.written[step.FlyApp][step.Machine].ID,
 	}
 }
