@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/microbima/release/activities"
@@ -75,6 +76,7 @@ func options(o Options, atOnce int) worker.Options {
 	return worker.Options{
 		MaxConcurrentActivityExecutionSize: atOnce,
 		OnFatalError:                       o.OnFatal,
+		Interceptors:                       []interceptor.WorkerInterceptor{&sizes{}},
 		// A heartbeat goes out at least this often: it is how soon an abort
 		// reaches a step.
 		MaxHeartbeatThrottleInterval: 2 * time.Second,

@@ -233,6 +233,9 @@ func (s *server) execute(ctx context.Context, id string, request release.Request
 		StaticSummary:                            cutTo(what(request)+" → "+strings.Join(path, " → "), 200),
 		StaticDetails:                            details(request, path),
 		Memo:                                     map[string]any{memoRequest: request},
+		// Activities and rollouts inherit it. Where the server is fair, projects
+		// share a busy queue equally.
+		Priority: temporal.Priority{PriorityKey: request.Priority(), FairnessKey: cutTo(request.Project, 64)},
 		TypedSearchAttributes: temporal.NewSearchAttributes(
 			keyword(release.AttrProject).ValueSet(request.Project),
 			keyword(release.AttrRevision).ValueSet(request.Revision.Short()),
