@@ -15,6 +15,8 @@ import (
 type Plan struct {
 	Environment string       `json:"environment"`
 	Revision    string       `json:"revision,omitempty"` // commit it leads to; "" for a restore
+	Lineage     Lineage      `json:"lineage,omitzero"`   // how it relates to what runs
+	Skipped     []Skipped    `json:"skipped,omitempty"`  // environments that it did not go through
 	Run         string       `json:"run,omitempty"`      // run ID of the workflow it was sealed for
 	Hash        string       `json:"hash,omitempty"`     // 64 hex digits, of Run and Content
 	Content     string       `json:"content,omitempty"`  // 64 hex digits of all else: see WithContent
@@ -296,7 +298,7 @@ func (p Plan) Stale(now []State) string {
 // that others need come first; a target with nothing to change contributes no
 // steps. Every spec must have a state.
 func NewPlan(environment, revision string, specs []Spec, states []State) (Plan, error) {
-	plan := Plan{Environment: environment, Revision: revision, Targets: []TargetPlan{}}
+	plan := Plan{Environment: environment, Revision: revision, Targets: []TargetPlan{}, Lineage: Lineage{Running: RunningRevisions(states)}}
 	specs = slices.SortedFunc(slices.Values(specs), func(a, b Spec) int {
 		return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Target.App, b.Target.App))
 	})

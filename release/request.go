@@ -37,6 +37,11 @@ type Request struct {
 	Protocol int               `json:"protocol"`
 	// Bake, if set, replaces the bake time of every environment that has one.
 	Bake *Duration `json:"bake,omitempty"`
+	// Skip are environments on the path that are left out.
+	Skip []Skipped `json:"skip,omitempty"`
+	// AllowDiverged lets a revision replace one that it does not descend from, in
+	// environments without a gate, unasked.
+	AllowDiverged bool `json:"allow_diverged,omitempty"`
 	// Rollback asks for what ran before instead of for a revision.
 	Rollback *Rollback `json:"rollback,omitempty"`
 }
@@ -75,6 +80,28 @@ type RolloutRequest struct {
 	By       string   `json:"by,omitempty"`
 	// Irreversible: once a release command has run, a failure is held.
 	Irreversible bool `json:"irreversible,omitempty"`
+	// Gate is that of the environment at the revision. The next release reads it
+	// in the report.
+	Gate *Gate `json:"gate,omitempty"`
+	// Head is what the environment ran as a whole when the plan was made.
+	Head *Head `json:"head,omitempty"`
+	// Rollback: a person asked for what ran before. It is exempt from order.
+	Rollback bool `json:"rollback,omitempty"`
+	// Whole: the plan is about every app of the environment.
+	Whole bool `json:"whole,omitempty"`
+}
+
+// A Skipped environment is one on the path that a person left out.
+type Skipped struct {
+	Environment string `json:"environment"`
+	By          string `json:"by"`
+	Reason      string `json:"reason"`
+}
+
+// An Extension asks a release that runs to go on to a further environment.
+type Extension struct {
+	To string `json:"to"`
+	By string `json:"by"`
 }
 
 // A Decision is an answer at a gate, for exactly one plan.

@@ -32,6 +32,7 @@ type Outcome string
 const (
 	Promoted   Outcome = "promoted"    // every machine is on the plan, verified
 	Unchanged  Outcome = "unchanged"   // it already was
+	Superseded Outcome = "superseded"  // a newer revision runs there, or waits to
 	Stopped    Outcome = "stopped"     // before the first change
 	RolledBack Outcome = "rolled back" // every machine is on the baseline again
 	Kept       Outcome = "kept"        // a person left it as it is, neither verified nor back
@@ -72,10 +73,12 @@ type Status struct {
 
 // An EnvironmentStatus is one environment of a release's path.
 type EnvironmentStatus struct {
-	Name     string         `json:"name"`
-	Outcome  Outcome        `json:"outcome,omitempty"`
-	Copied   int64          `json:"copied,omitempty"` // bytes that it took to have its images where it takes them from
-	Plan     string         `json:"plan,omitempty"`   // hash of the plan carried out
+	Name    string  `json:"name"`
+	Outcome Outcome `json:"outcome,omitempty"`
+	Copied  int64   `json:"copied,omitempty"` // bytes that it took to have its images where it takes them from
+	Plan    string  `json:"plan,omitempty"`   // hash of the plan carried out
+	// Lineage compares the revision with what the environment ran.
+	Lineage  Lineage        `json:"lineage,omitzero"`
 	Rollout  string         `json:"rollout,omitempty"`
 	Run      string         `json:"run,omitempty"` // run ID of the rollout
 	Targets  []TargetStatus `json:"targets,omitempty"`
@@ -195,6 +198,9 @@ type GateStatus struct {
 	Approvals   int       `json:"approvals"`
 	Approved    []string  `json:"approved,omitempty"` // by whom, so far
 	Until       time.Time `json:"until"`
+	// Because says why the environment asks more than its gate at this revision
+	// does, a sentence each.
+	Because []string `json:"because,omitempty"`
 }
 
 // Held says why a rollout stands still and what a person may say.
@@ -270,6 +276,10 @@ type Report struct {
 	NoRoom []string   `json:"no_room,omitempty"`
 	Before []Baseline `json:"before,omitempty"`
 	After  []Baseline `json:"after,omitempty"`
+	// Gate is that of the environment at the revision that a rollout released.
+	Gate *Gate `json:"gate_then,omitempty"`
+	// Head is what the environment runs as a whole since a rollout, if it does.
+	Head *Head `json:"head,omitempty"`
 }
 
 // Took is how long s lasted, or has lasted until now.

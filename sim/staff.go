@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/microbima/release/activities"
@@ -249,12 +250,16 @@ type temporalClient struct{ w *world }
 
 // DescribeWorkflow implements activities.Temporal.
 func (c *temporalClient) DescribeWorkflow(_ context.Context, id, _ string) (*client.WorkflowExecutionDescription, error) {
+	d := &client.WorkflowExecutionDescription{}
+	if since, ok := c.w.watch.pinned(id); ok {
+		d.WorkflowStartTime = since
+		return d, nil
+	}
 	run := c.w.watch.lastRun(id)
 	if run == nil {
-		return nil, errors.New("no such workflow")
+		return nil, serviceerror.NewNotFound("no such workflow")
 	}
-	d := &client.WorkflowExecutionDescription{}
-	d.WorkflowStartTime = run.begun
+	d.WorkflowStartTime, d.ParentWorkflowExecution = run.begun, &workflow.Execution{ID: run.req.Release}
 	if !run.ended.IsZero() {
 		d.WorkflowCloseTime = &run.ended
 	}

@@ -19,6 +19,7 @@ import (
 type chronicle struct {
 	status release.Status
 	doors  []func(workflow.Context) // each takes what is still at it
+	answer *release.Answer          // to what is held
 }
 
 func newChronicle(ctx workflow.Context, s release.Status) chronicle {

@@ -12,18 +12,20 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/microbima/release/activities"
 	"github.com/microbima/release/release"
 )
 
-// approve waits, where env has a gate, until enough people have said yes to
-// exactly this plan, or one has said no, or the gate's time is over.
-func (r *releaser) approve(ctx workflow.Context, env release.Environment, plan release.Plan) error {
-	if env.Gate == nil {
+// approve waits, where the plan has to pass a gate, until enough people have said
+// yes to exactly this plan, or one has said no, or the gate's time is over.
+func (r *releaser) approve(ctx workflow.Context, env release.Environment, standing activities.Standing, plan release.Plan) error {
+	gate := standing.Gate
+	if gate == nil {
 		return nil
 	}
 	r.status.Gate = &release.GateStatus{
-		Environment: env.Name, Plan: plan.Hash, Approvals: max(1, env.Gate.Approvals),
-		Until: workflow.Now(ctx).Add(time.Duration(env.Gate.Timeout)),
+		Environment: env.Name, Plan: plan.Hash, Approvals: max(1, gate.Approvals),
+		Until: workflow.Now(ctx).Add(time.Duration(gate.Timeout)), Because: standing.Because,
 	}
 	defer func() { r.status.Gate = nil }()
 	r.rejected = nil
@@ -31,7 +33,7 @@ func (r *releaser) approve(ctx workflow.Context, env release.Environment, plan r
 
 	timing, stop := workflow.WithCancel(ctx)
 	defer stop() // or the timer would be pending for days
-	expired := workflow.NewTimerWithOptions(timing, time.Duration(env.Gate.Timeout), workflow.TimerOptions{
+	expired := workflow.NewTimerWithOptions(timing, time.Duration(gate.Timeout), workflow.TimerOptions{
 		Summary: fmt.Sprintf("%s waits for a decision, so long", env.Name),
 	})
 	err := workflow.Await(ctx, func() bool { return r.decided() || expired.IsReady() })
@@ -41,7 +43,7 @@ func (r *releaser) approve(ctx workflow.Context, env release.Environment, plan r
 	case r.rejected != nil:
 		return &release.Rejected{Decision: *r.rejected}
 	case !r.decided():
-		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, env.Gate.Timeout)
+		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, gate.Timeout)
 	}
 	return nil
 }

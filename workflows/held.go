@@ -26,19 +26,24 @@ func gaveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, e
 // hold stands still and asks a person: what it is about, and the error that led
 // to it. nil means: try again.
 func (r *roller) hold(ctx workflow.Context, about string, why error, choices ...release.Choice) error {
-	r.answer = nil
-	r.status.Held = &release.Held{Why: about + causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx)}
-	defer func() { r.status.Held = nil }()
-	r.enter(ctx, release.HeldPhase)
-	if err := workflow.Await(ctx, func() bool { return r.answer != nil }); err != nil {
+	return r.ask(ctx, r.in.Plan.Environment, release.Held{Why: about + causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx)}, why)
+}
+
+// ask waits until a person answers held, which why led to. It returns nil for
+// retry, else why as errGoBack, errKeep or errAbandon.
+func (c *chronicle) ask(ctx workflow.Context, environment string, held release.Held, why error) error {
+	c.answer, c.status.Held = nil, &held
+	defer func() { c.status.Held = nil }()
+	c.enter(ctx, release.HeldPhase, environment)
+	if err := workflow.Await(ctx, func() bool { return c.answer != nil }); err != nil {
 		return err
 	}
-	said := fmt.Sprintf("%s by %s", r.answer.Choice, r.answer.By)
-	if r.answer.Reason != "" {
-		said += ": " + r.answer.Reason
+	said := fmt.Sprintf("%s by %s", c.answer.Choice, c.answer.By)
+	if c.answer.Reason != "" {
+		said += ": " + c.answer.Reason
 	}
-	r.note("held (%s), then %s", r.status.Held.Why, said)
-	switch r.answer.Choice {
+	c.note("held (%s), then %s", held.Why, said)
+	switch c.answer.Choice {
 	case release.GoBack:
 		return fmt.Errorf("%w: %s: %w", errGoBack, said, why)
 	case release.Keep:
@@ -63,35 +68,35 @@ func (r *roller) whatIsWhat(ctx workflow.Context) []string {
 	return release.WhatIsWhat(r.in.Plan.Goal(r.states), r.states, now)
 }
 
-// listen opens the doors for the answer of a held rollout.
-func (r *roller) listen(ctx workflow.Context) error {
-	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{
+// listenForAnswers registers the update and the signal that answer what is held.
+func (c *chronicle) listenForAnswers(ctx workflow.Context) error {
+	c.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{
 		Description: `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…"}`,
 	}), func(ctx workflow.Context, raw []byte) {
 		var a release.Answer
 		why := "it is not an answer"
 		if json.Unmarshal(raw, &a) == nil {
-			why = r.refuse(a)
+			why = c.refuseAnswer(a)
 		}
 		if why != "" {
-			r.note("an answer does not count: %s", why)
-			r.show(ctx)
+			c.note("an answer does not count: %s", why)
+			c.show(ctx)
 			return
 		}
-		r.answer = &a
+		c.answer = &a
 	})
 	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
 		func(_ workflow.Context, a release.Answer) error {
-			if why := r.refuse(a); why != "" {
+			if why := c.refuseAnswer(a); why != "" {
 				return temporal.NewNonRetryableApplicationError(why, "Refused", nil)
 			}
-			r.answer = &a
+			c.answer = &a
 			return nil
 		},
 		workflow.UpdateHandlerOptions{
 			Description: "When held: retry, rollback, keep or abandon.",
 			Validator: func(a release.Answer) error {
-				if why := r.refuse(a); why != "" {
+				if why := c.refuseAnswer(a); why != "" {
 					return errors.New("this answer does not count: " + why)
 				}
 				return nil
@@ -99,16 +104,16 @@ func (r *roller) listen(ctx workflow.Context) error {
 		})
 }
 
-func (r *roller) refuse(a release.Answer) string {
-	held := r.status.Held
+func (c *chronicle) refuseAnswer(a release.Answer) string {
+	held := c.status.Held
 	switch {
 	case strings.TrimSpace(a.By) == "":
 		return "it does not say by whom: by is empty"
 	case held == nil:
-		return fmt.Sprintf("nobody is being asked: the rollout is %s", r.status.Phase)
+		return fmt.Sprintf("nobody is being asked: it is %s", c.status.Phase)
 	case !slices.Contains(held.Choices, a.Choice):
 		return fmt.Sprintf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
-	case r.answer != nil:
+	case c.answer != nil:
 		return "it was answered already"
 	}
 	return ""

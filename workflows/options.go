@@ -38,9 +38,9 @@ func building(ctx workflow.Context, summary string, long time.Duration) workflow
 	return workflow.WithActivityOptions(ctx, options)
 }
 
-// queueing: for as long as another rollout takes.
-func queueing(ctx workflow.Context, summary string) workflow.Context {
-	return budget(ctx, release.TaskQueue, summary, 30*24*time.Hour, 90*24*time.Hour)
+// reading: the history of a repository. It takes no place of a test or a build.
+func reading(ctx workflow.Context, summary string) workflow.Context {
+	return budget(ctx, release.GitQueue, summary, 5*time.Minute, patience)
 }
 
 func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Duration) workflow.Context {

@@ -21,7 +21,6 @@ type roller struct {
 	states    []release.State // as they were before the first change
 	baselines []release.Baseline
 	begun     bool // a step was
-	answer    *release.Answer
 
 	leases leases
 	opened activities.Opened
@@ -42,7 +41,7 @@ func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, err
 		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan,
 		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash}},
 	})}
-	err := errors.Join(r.answerQueries(ctx), r.listen(ctx))
+	err := errors.Join(r.answerQueries(ctx), r.listenForAnswers(ctx))
 	r.enter(ctx, release.RollingOut)
 	return r, err
 }
@@ -320,6 +319,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	report, err := r.close(ctx, outcome)
 	if report != nil {
 		report.Before, report.After = r.baselines, after
+		report.Gate, report.Head = r.in.Gate, r.headAfter(outcome)
 	}
 	return report, err
 }

@@ -19,6 +19,9 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err != nil {
 		return nil, err
 	}
+	if err := r.mayChange(ctx); err != nil { // pinned?
+		return r.stop(ctx, err)
+	}
 	if err := r.lease(ctx); err != nil { // others keep out
 		return r.stop(ctx, err)
 	}
@@ -28,6 +31,9 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	}
 	if why := in.Plan.Stale(states); why != "" {
 		return r.stale(ctx, why)
+	}
+	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
+		return r.superseded(ctx)
 	}
 	r.remember(states) // the baseline: what a rollback restores
 	if err := r.open(ctx); err != nil {
