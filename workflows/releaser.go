@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/activities"
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -269,7 +270,7 @@ func (r *releaser) seal(ctx workflow.Context, plan release.Plan) release.Plan {
 
 func (r *releaser) unchanged(ctx workflow.Context, env release.Environment, plan release.Plan) error {
 	e := r.status.EnvironmentStatus(env.Name)
-	e.Outcome, e.Targets = release.Unchanged, targetsOf(plan, nil)
+	e.Outcome, e.Targets = release.Unchanged, targetsSeen(plan)
 	r.status.Plan = nil
 	r.show(ctx)
 	return nil
@@ -347,8 +348,8 @@ func (r *releaser) alone(ctx workflow.Context, env release.Environment, id strin
 		WorkflowID:            id,
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		WaitForCancellation:   true,
-		StaticSummary:         fmt.Sprintf("%s: %s by %s", env.Name, what(r.req), r.req.By),
-		StaticDetails:         fmt.Sprintf("The rollout of %s in %s.", r.status.ID, env.Name),
+		StaticSummary:         view.Summary(fmt.Sprintf("%s: %s by %s", env.Name, what(r.req), r.req.By)),
+		StaticDetails:         view.Markdown(fmt.Sprintf("The rollout of %s in %s.", r.status.ID, env.Name)),
 		TypedSearchAttributes: temporal.NewSearchAttributes(attributes(r.status, env.Name)...),
 	})
 }

@@ -151,11 +151,11 @@ func (recipe) Ready(context.Context, release.Recipe) error { return nil }
 
 // A scenario is one release against one simulated Fly.
 type scenario struct {
-	t    *testing.T
-	env  *testsuite.TestWorkflowEnvironment
-	sim  *flysim.Sim
-	act  *activities.Activities
-	req  release.Request
+	t   *testing.T
+	env *testsuite.TestWorkflowEnvironment
+	sim *flysim.Sim
+	act *activities.Activities
+	req release.Request
 	// ledger is what Temporal knows of earlier rollouts.
 	ledger *ledger
 	over   <-chan struct{} // closed when the scenario has ended
@@ -163,6 +163,7 @@ type scenario struct {
 	mayBeHeld bool
 	// refused says why, of decisions that the update's validator refused.
 	refused map[release.Decision]string
+	taken   int // updates of raw JSON that were accepted
 }
 
 // newScenario must be called in a synctest bubble, where time costs nothing.
@@ -307,11 +308,18 @@ func (s *scenario) approve() {
 
 // decide uses the update. What refuses it is in s.refused, by the decision.
 func (s *scenario) decide(d release.Decision) {
-	s.env.UpdateWorkflow(release.DecideUpdate, fmt.Sprint(d.By, d.Plan, d.Approve), &testsuite.TestUpdateCallback{
+	s.env.UpdateWorkflow(release.ReviewName(d.Approve), fmt.Sprint(d.By, d.Plan, d.Approve), &testsuite.TestUpdateCallback{
 		OnAccept:   func() {},
 		OnReject:   func(err error) { s.refused[d] = err.Error() },
 		OnComplete: func(any, error) {},
-	}, d)
+	}, d.Review())
+}
+
+// update sends raw JSON as an update, as the Temporal UI does.
+func (s *scenario) update(name, doc string) {
+	s.env.UpdateWorkflow(name, fmt.Sprint(name, doc), &testsuite.TestUpdateCallback{
+		OnAccept: func() { s.taken++ }, OnReject: func(error) {}, OnComplete: func(any, error) {},
+	}, converter.NewRawValue(payload(doc)))
 }
 
 // signal sends raw JSON, as the Temporal UI does.
