@@ -237,7 +237,7 @@ func (s *server) execute(ctx context.Context, id string, request release.Request
 		Memo:                                     map[string]any{memoRequest: request},
 		// Activities and rollouts inherit it. Where the server is fair, projects
 		// share a busy queue equally.
-		Priority: temporal.Priority{PriorityKey: request.Priority(), FairnessKey: cutTo(request.Project, 64)},
+		Priority: temporal.Priority{PriorityKey: request.Priority(), FairnessKey: request.Project[:min(64, len(request.Project))]},
 		TypedSearchAttributes: temporal.NewSearchAttributes(
 			keyword(release.AttrProject).ValueSet(request.Project),
 			keyword(release.AttrRevision).ValueSet(request.Revision.Short()),
