@@ -24,7 +24,7 @@ type Place struct {
 
 // targetsAtOnce is how many targets are looked at side by side. Fly's limits are
 // per Fly app, and the client keeps them.
-const targetsAtOnce = 32
+const targetsAtOnce = 50
 
 // ObserveInput names the targets to look at.
 type ObserveInput struct {
