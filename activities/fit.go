@@ -48,14 +48,20 @@ func mustFit(plan release.Plan, states []release.State) error {
 		{"the plan of its rollback", Restoration{Plan: back, States: goal}},
 		{"its report", release.Report{Status: release.Status{Plan: &outline}, Before: baselines, After: plan.Baselines(goal)}},
 	} {
-		size, err := payload.Size(part.value)
-		if err != nil {
+		size, err := payload.MeasureOf(part.value)
+		why := ""
+		switch {
+		case err != nil:
 			return err
+		case size.Stored > payload.Max:
+			why = fmt.Sprintf("takes %s of storage, and the limit is %s (equal configs and files are stored once)", megabytes(size.Stored), megabytes(payload.Max))
+		case size.JSON > payload.MaxJSON:
+			why = fmt.Sprintf("is %s when everything in it is written out, and the limit is %s", megabytes(size.JSON), megabytes(payload.MaxJSON))
+		default:
+			continue
 		}
-		if size > payload.Max {
-			return tooLarge(fmt.Errorf("a rollout of %s is too large: %s takes %s of storage, and the limit is %s (equal configs and files are stored once); the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --apps",
-				plan.Environment, part.what, megabytes(size), megabytes(payload.Max), largestConfigs(plan)))
-		}
+		return tooLarge(fmt.Errorf("a rollout of %s is too large: %s %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --apps",
+			plan.Environment, part.what, why, largestConfigs(plan)))
 	}
 	return nil
 }
@@ -86,8 +92,8 @@ func stepsFit(plan, back release.Plan) error {
 // projectFits fails with KindTooLarge if the files of a project are more than
 // Temporal stores as one value.
 func projectFits(p *release.Project) error {
-	size, err := payload.Size(p)
-	if err != nil || size <= payload.Max {
+	measured, err := payload.MeasureOf(p)
+	if err != nil || measured.Stored <= payload.Max {
 		return err
 	}
 	type file struct {
@@ -109,7 +115,7 @@ func projectFits(p *release.Project) error {
 		largest = append(largest, fmt.Sprintf("%s (%d kB)", f.name, f.size>>10))
 	}
 	return tooLarge(fmt.Errorf("the files of the project are too large: release.toml, all fly.toml and the files that they name take %s of storage, and the limit is %s; the largest: %s; make them smaller or put them into the image",
-		megabytes(size), megabytes(payload.Max), strings.Join(largest, ", ")))
+		megabytes(measured.Stored), megabytes(payload.Max), strings.Join(largest, ", ")))
 }
 
 // largestConfigs names the targets with the largest configs, largest first.

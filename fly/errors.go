@@ -22,6 +22,7 @@ var (
 	ErrUnavailable  = errors.New("no service from Fly")   // 5xx, or no connection
 	ErrNoCapacity   = errors.New("no room at Fly")        // nothing was changed: its host has no room for the machine, or takes none now
 	ErrMalformed    = errors.New("answer not understood") // a success whose body is none
+	ErrTooLong      = errors.New("answer too long")       // a list of more than maxAnswer: time will not cure it
 
 	// ErrUnknownOutcome: it was asked to change something, and it is not known
 	// whether that happened. Read back before trying again.

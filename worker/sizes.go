@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -42,10 +43,14 @@ func (a *activitySizes) ExecuteActivity(ctx context.Context, in *interceptor.Exe
 	if err != nil {
 		return result, err
 	}
-	if err := mustBeStored(result, "the result of "+activity.GetInfo(ctx).ActivityType.Name); err != nil {
+	if result == nil {
+		return nil, nil
+	}
+	encoded, err := encode(result, "the result of "+activity.GetInfo(ctx).ActivityType.Name)
+	if err != nil {
 		return nil, err
 	}
-	return result, nil
+	return encoded, nil
 }
 
 // InterceptWorkflow implements interceptor.WorkerInterceptor.
@@ -72,22 +77,20 @@ type callSizes struct {
 
 // ExecuteActivity implements interceptor.WorkflowOutboundInterceptor.
 func (c *callSizes) ExecuteActivity(ctx workflow.Context, activityType string, args ...any) workflow.Future {
-	for _, arg := range args {
-		if err := mustBeStored(arg, "the input of "+activityType); err != nil {
-			return failedFuture(ctx, err)
-		}
+	encoded, err := encodeAll(args, "the input of "+activityType)
+	if err != nil {
+		return failedFuture(ctx, err)
 	}
-	return c.Next.ExecuteActivity(ctx, activityType, args...)
+	return c.Next.ExecuteActivity(ctx, activityType, encoded...)
 }
 
 // ExecuteChildWorkflow implements interceptor.WorkflowOutboundInterceptor.
 func (c *callSizes) ExecuteChildWorkflow(ctx workflow.Context, childType string, args ...any) workflow.ChildWorkflowFuture {
-	for _, arg := range args {
-		if err := mustBeStored(arg, "the input of "+childType); err != nil {
-			return failedChild{failedFuture(ctx, err)}
-		}
+	encoded, err := encodeAll(args, "the input of "+childType)
+	if err != nil {
+		return failedChild{failedFuture(ctx, err)}
 	}
-	return c.Next.ExecuteChildWorkflow(ctx, childType, args...)
+	return c.Next.ExecuteChildWorkflow(ctx, childType, encoded...)
 }
 
 func failedFuture(ctx workflow.Context, err error) workflow.Future {
@@ -107,16 +110,28 @@ func (f failedChild) SignalChildWorkflow(workflow.Context, string, any) workflow
 	return f.Future
 }
 
-// mustBeStored fails with KindTooLarge if value is larger than Temporal stores.
-func mustBeStored(value any, what string) error {
-	size, err := payload.Size(value)
+func encodeAll(values []any, what string) ([]any, error) {
+	encoded := make([]any, len(values))
+	for i, v := range values {
+		var err error
+		if encoded[i], err = encode(v, what); err != nil {
+			return nil, err
+		}
+	}
+	return encoded, nil
+}
+
+// encode returns value as it is stored, so that it is not encoded again. It
+// fails with KindTooLarge if that is more than Temporal stores.
+func encode(value any, what string) (converter.RawValue, error) {
+	encoded, size, err := payload.Encode(value)
 	if err != nil {
-		return err
+		return encoded, err
 	}
 	if size > payload.Limit {
-		return temporal.NewNonRetryableApplicationError(
+		return encoded, temporal.NewNonRetryableApplicationError(
 			fmt.Sprintf("%s is too large: it takes %.1f MB, and Temporal stores at most %d MB as one value", what, float64(size)/(1<<20), payload.Limit>>20),
 			release.KindTooLarge, nil)
 	}
-	return nil
+	return encoded, nil
 }

@@ -175,7 +175,12 @@ func TestLargeConfigs_AbortHalfWay(t *testing.T) {
 		}
 		return n
 	}
-	y.await("five machines are changed", func() bool { return changed() >= 5 })
+	y.await("five machines are changed", func() bool {
+		if d, err := y.c.DescribeWorkflow(t.Context(), run.GetID(), run.GetRunID()); err == nil && d.WorkflowCloseTime != nil {
+			t.Fatalf("it ended: %+v", y.ends(run).Status)
+		}
+		return changed() >= 5
+	})
 	if err := y.c.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()); err != nil {
 		t.Fatal(err)
 	}

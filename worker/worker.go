@@ -84,6 +84,9 @@ func options(o Options, atOnce int) worker.Options {
 		MaxConcurrentActivityExecutionSize: atOnce,
 		OnFatalError:                       o.OnFatal,
 		Interceptors:                       []interceptor.WorkerInterceptor{&sizes{}},
+		// Reading a large plan may take most of a second where builds have the
+		// processors; a workflow that really hangs does so for longer.
+		DeadlockDetectionTimeout: 5 * time.Second,
 		// A heartbeat goes out at least this often: it is how soon an abort
 		// reaches a step.
 		MaxHeartbeatThrottleInterval: 2 * time.Second,

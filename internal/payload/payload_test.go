@@ -119,13 +119,16 @@ func TestConverter_EqualFilesAreStoredOnce(t *testing.T) {
 		}
 		steps = append(steps, step{Machine: fmt.Sprint("m", i), Before: config("a"), After: config("b")})
 	}
-	size, err := Size(steps)
-	if err != nil || size > 60_000 {
-		t.Errorf("18 machines with one file of 50 kB take %d bytes, want about 50,000: %v", size, err)
+	size, err := MeasureOf(steps)
+	if err != nil || size.Stored > 60_000 || size.JSON < 36*66_000 {
+		t.Errorf("18 machines with one file of 50 kB take %d bytes, %d as JSON, want about 50,000 and 2,400,000: %v", size.Stored, size.JSON, err)
 	}
 	p, err := NewConverter().ToPayload(steps)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if again, err := NewConverter().ToPayload(converter.NewRawValue(p)); err != nil || again != p {
+		t.Errorf("a value that is encoded already is encoded again: %v", err)
 	}
 	var back []step
 	if err := NewConverter().FromPayload(p, &back); err != nil {
