@@ -177,7 +177,7 @@ func TestLargeConfigs_AbortHalfWay(t *testing.T) {
 	}
 	y.await("five machines are changed", func() bool {
 		if d, err := y.c.DescribeWorkflow(t.Context(), run.GetID(), run.GetRunID()); err == nil && d.WorkflowCloseTime != nil {
-			t.Fatalf("it ended: %+v", y.ends(run).Status)
+			t.Fatalf("it ended: %+v", y.ends(run).Cause)
 		}
 		return changed() >= 5
 	})

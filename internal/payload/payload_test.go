@@ -19,7 +19,10 @@ import (
 func documents() *rapid.Generator[json.RawMessage] {
 	return rapid.Custom(func(t *rapid.T) json.RawMessage {
 		words := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) any {
-			text := rapid.SampledFrom([]string{"", "a", `"@`, `\`, "@", strings.Repeat("x", shareFrom), strings.Repeat(`\"`, shareFrom), strings.Repeat("é@{", 400)}).Draw(t, "text")
+			text := rapid.SampledFrom([]string{"", "a", `"@`, `\`, "@", strings.Repeat("x", shareFrom), strings.Repeat(`\"`, shareFrom), strings.Repeat("é@{", 400), "<" + strings.Repeat("\n\x00", shareFrom), strings.Repeat("QUJD", shareFrom)}).Draw(t, "text")
+			for range rapid.IntRange(0, 4).Draw(t, "times in base64") {
+				text = base64.StdEncoding.EncodeToString([]byte(text))
+			}
 			if rapid.Bool().Draw(t, "in a config") {
 				return map[string]any{"image": "r/a@sha256:0", "files": []any{map[string]any{"raw_value": text}}, "n": 1e300}
 			}
@@ -65,22 +68,24 @@ func TestShare_RoundTrip(t *testing.T) {
 
 // A stored value that is damaged is refused and is no other value.
 func TestExpand_Damaged(t *testing.T) {
-	value := `"` + strings.Repeat("x", shareFrom) + `"`
+	value := `"-` + strings.Repeat("x", shareFrom) + `"`
 	stored, err := share([]byte("[" + value + "," + value + "]"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := bytes.Count(stored, []byte(value)); n != 1 {
+	if n := bytes.Count(stored, []byte(value[1:len(value)-1])); n != 1 {
 		t.Fatalf("the value is stored %d times, want once: %s", n, stored)
 	}
 	for name, damaged := range map[string][]byte{
 		"another value":           bytes.Replace(stored, []byte("xx"), []byte("xy"), 1),
-		"a reference to nothing":  bytes.Replace(stored, []byte("[@"), []byte("[@0"), 1),
+		"a reference to nothing":  bytes.Replace(stored, []byte("[@0"), []byte("[@00"), 1),
+		"a reference of no kind":  bytes.Replace(stored, []byte("[@0"), []byte("[@9"), 1),
+		"a reference as JSON":     bytes.Replace(stored, []byte("[@0"), []byte("[@j"), 1),
 		"cut in its table":        stored[:100],
 		"cut in a reference":      stored[:len(stored)-10],
 		"no table":                []byte("[]"),
-		"a length beyond its end": []byte(strings.Repeat("0", 64) + " 99999\nx\n\n[]"),
-		"a negative length":       []byte(strings.Repeat("0", 64) + " -1\nx\n\n[]"),
+		"a length beyond its end": []byte("s " + strings.Repeat("0", 64) + " 99999\nx\n\n[]"),
+		"a negative length":       []byte("s " + strings.Repeat("0", 64) + " -1\nx\n\n[]"),
 		"empty":                   {},
 	} {
 		if doc, err := expand(damaged); err == nil {
@@ -137,6 +142,17 @@ func TestConverter_EqualFilesAreStoredOnce(t *testing.T) {
 	for i := range steps {
 		if back[i].Machine != steps[i].Machine || !bytes.Equal(back[i].Before, steps[i].Before) || !bytes.Equal(back[i].After, steps[i].After) {
 			t.Fatalf("machine %d came back as %.300s", i, back[i].After)
+		}
+	}
+}
+
+// A file that is text in fly.toml and base64 in a config is stored once.
+func TestConverter_TextAndBase64(t *testing.T) {
+	for name, text := range map[string]string{"base64 itself": incompressible(50_000), "lines": incompressible(25_000) + "\n<&>\"\\\n" + incompressible(25_000)} {
+		encoded := base64.StdEncoding.EncodeToString([]byte(text))
+		size, err := MeasureOf([]string{text, encoded, encoded, text, base64.StdEncoding.EncodeToString([]byte(encoded))})
+		if err != nil || size.Stored > 52_000 {
+			t.Errorf("%s: it takes %d bytes, want about 50,000: %v", name, size.Stored, err)
 		}
 	}
 }

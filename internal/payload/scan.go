@@ -14,8 +14,23 @@ var errNotJSON = errors.New("not a JSON document")
 // A scanner finds the large values of a JSON document. It checks only what it
 // needs: strings end, brackets match.
 type scanner struct {
-	doc []byte
-	at  int
+	doc   []byte
+	at    int
+	known map[string]node // kind and content of the strings that were met, by literal
+}
+
+// stringNode returns the node of the string doc[from:to].
+func (s *scanner) stringNode(from, to int) node {
+	n, ok := s.known[string(s.doc[from:to])]
+	if !ok {
+		n.kind, n.content = stringContent(s.doc[from:to])
+		if s.known == nil {
+			s.known = map[string]node{}
+		}
+		s.known[string(s.doc[from:to])] = n
+	}
+	n.from, n.to = from, to
+	return n
 }
 
 // scan returns the nodes of the whole document.
@@ -38,7 +53,7 @@ func (s *scanner) scan() ([]node, error) {
 				return nil, errNotJSON
 			}
 			if end-s.at >= shareFrom {
-				add(node{from: s.at, to: end})
+				add(s.stringNode(s.at, end))
 			}
 			s.at = end
 			continue
@@ -53,7 +68,8 @@ func (s *scanner) scan() ([]node, error) {
 			if last < 0 {
 				return nil, errNotJSON
 			}
-			n := node{from: from[last], to: s.at + 1, inside: nodes}
+			n := node{from: from[last], to: s.at + 1, kind: jsonKind, inside: nodes}
+			n.content = s.doc[n.from:n.to]
 			nodes, open, from = open[last], open[:last], from[:last]
 			add(n)
 		case reference:

@@ -11,24 +11,38 @@ import (
 
 const (
 	// shareFrom is the length, in bytes, from which a JSON value that occurs
-	// twice is stored once. A reference is 65 bytes long.
+	// twice is stored once. A reference is 66 bytes long.
 	shareFrom = 512
 	// maxExpanded limits what a stored value expands to. No value of this
 	// program comes near it.
 	maxExpanded = 512 << 20
-	// reference starts a reference. No JSON document has this byte outside a
-	// string.
-	reference = '@'
+	// reference starts a reference: the kind of the value and its hash follow.
+	// No JSON document has this byte outside a string.
+	reference       = '@'
+	referenceLength = 2 + 2*sha256.Size
+	// jsonKind is the kind of a value that is stored as JSON. The kinds '0' to
+	// '3' are strings, stored as their bytes: see stringContent.
+	jsonKind = 'j'
 )
 
 // A node is a JSON value of shareFrom bytes or more, and those inside it.
 type node struct {
 	from, to int
+	kind     byte   // jsonKind, or that of a string
+	content  []byte // what equal values have in common
 	inside   []node
 }
 
+// key tells contents apart: the same bytes are something else as a string.
+func (n node) key() string {
+	if n.kind == jsonKind {
+		return "j" + string(n.content)
+	}
+	return "s" + string(n.content)
+}
+
 // share returns doc, a JSON document, in the stored form: the values that occur
-// more than once, each as a line "hash length" and its bytes, then an empty
+// more than once, each as a line "kind hash length" and its bytes, then an empty
 // line, then doc with references in their place. A value may refer to those
 // before it.
 func share(doc []byte) ([]byte, error) {
@@ -47,8 +61,8 @@ func share(doc []byte) ([]byte, error) {
 // A sharer writes the stored form of one document.
 type sharer struct {
 	doc    []byte
-	count  map[string]int    // occurrences, by content
-	stored map[string]string // hashes of the values in table, by content
+	count  map[string]int    // occurrences, by key
+	stored map[string]string // hashes of the values in table, by key
 	table  bytes.Buffer
 }
 
@@ -56,9 +70,9 @@ type sharer struct {
 // the first occurrence only: the others will be references.
 func (w *sharer) countAll(nodes []node) {
 	for _, n := range nodes {
-		content := w.doc[n.from:n.to]
-		w.count[string(content)]++
-		if w.count[string(content)] == 1 {
+		key := n.key()
+		w.count[key]++
+		if w.count[key] == 1 {
 			w.countAll(n.inside)
 		}
 	}
@@ -71,19 +85,22 @@ func (w *sharer) text(from, to int, nodes []node) []byte {
 	for _, n := range nodes {
 		out = append(out, w.doc[from:n.from]...)
 		from = n.to
-		content := w.doc[n.from:n.to]
-		if w.count[string(content)] < 2 {
+		key := n.key()
+		if w.count[key] < 2 {
 			out = append(out, w.text(n.from, n.to, n.inside)...)
 			continue
 		}
-		hash, ok := w.stored[string(content)]
+		hash, ok := w.stored[key]
 		if !ok {
-			hash = hashOf(content)
-			w.stored[string(content)] = hash
-			value := w.text(n.from, n.to, n.inside)
-			fmt.Fprintf(&w.table, "%s %d\n%s", hash, len(value), value)
+			hash = hashOf(n.content)
+			w.stored[key] = hash
+			value := n.content
+			if n.kind == jsonKind {
+				value = w.text(n.from, n.to, n.inside)
+			}
+			fmt.Fprintf(&w.table, "%c %s %d\n%s", key[0], hash, len(value), value)
 		}
-		out = append(append(out, reference), hash...)
+		out = append(append(out, reference, n.kind), hash...)
 	}
 	return append(out, w.doc[from:to]...)
 }
@@ -95,55 +112,68 @@ func hashOf(content []byte) string {
 
 var errStored = errors.New("a stored value is damaged")
 
+// A table is the values that references name, by "j" or "s" and their hash.
+type table map[string][]byte
+
 // expand returns the document that share was given. It fails where a reference
 // names no value, or a value is not what its hash says.
 func expand(stored []byte) ([]byte, error) {
-	table := map[string][]byte{}
+	values := table{}
 	for {
 		line, rest, ok := bytes.Cut(stored, []byte("\n"))
 		if !ok {
 			return nil, fmt.Errorf("%w: it ends in its table", errStored)
 		}
 		if len(line) == 0 {
-			return replaceReferences(rest, table)
+			return values.replaceReferences(rest)
 		}
-		hash, length, _ := bytes.Cut(line, []byte(" "))
-		n, err := strconv.Atoi(string(length))
+		fields := bytes.Split(line, []byte(" "))
+		if len(fields) != 3 {
+			return nil, fmt.Errorf("%w: its table has the line %.80q", errStored, line)
+		}
+		n, err := strconv.Atoi(string(fields[2]))
 		if err != nil || n < 0 || n > len(rest) {
-			return nil, fmt.Errorf("%w: its table has no valid length of %.64q", errStored, hash)
+			return nil, fmt.Errorf("%w: its table has the length %.80q", errStored, fields[2])
 		}
-		value, err := replaceReferences(rest[:n], table)
-		if err != nil {
-			return nil, err
+		value := rest[:n]
+		if string(fields[0]) == string(jsonKind) {
+			if value, err = values.replaceReferences(value); err != nil {
+				return nil, err
+			}
 		}
-		if hashOf(value) != string(hash) {
-			return nil, fmt.Errorf("%w: a value does not have the hash %.64q", errStored, hash)
+		if hashOf(value) != string(fields[1]) {
+			return nil, fmt.Errorf("%w: a value does not have the hash %.80q", errStored, fields[1])
 		}
-		table[string(hash)], stored = value, rest[n:]
+		values[string(fields[0])+string(fields[1])], stored = value, rest[n:]
 	}
 }
 
 // replaceReferences returns text with each reference replaced by its value.
-func replaceReferences(text []byte, table map[string][]byte) ([]byte, error) {
+func (t table) replaceReferences(text []byte) ([]byte, error) {
 	out := make([]byte, 0, len(text))
 	for {
 		i := nextReference(text)
 		if i < 0 {
 			return append(out, text...), nil
 		}
-		end := i + 1 + 2*sha256.Size
-		if end > len(text) {
+		if i+referenceLength > len(text) {
 			return nil, fmt.Errorf("%w: it ends in a reference", errStored)
 		}
-		value, ok := table[string(text[i+1:end])]
+		kind, hash := text[i+1], string(text[i+2:i+referenceLength])
+		value, ok := t[string(kind)+hash]
+		if kind != jsonKind {
+			if value, ok = t["s"+hash]; ok {
+				value, ok = stringOf(kind, value)
+			}
+		}
 		if !ok {
-			return nil, fmt.Errorf("%w: it refers to %.64q, which it does not have", errStored, text[i+1:end])
+			return nil, fmt.Errorf("%w: it refers to %.80q, which it does not have", errStored, text[i+1:i+referenceLength])
 		}
 		if len(out)+i+len(value) > maxExpanded {
 			return nil, fmt.Errorf("%w: it expands to more than %d MB", errStored, maxExpanded>>20)
 		}
 		out = append(append(out, text[:i]...), value...)
-		text = text[end:]
+		text = text[i+referenceLength:]
 	}
 }
 
