@@ -82,9 +82,11 @@ func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 		waiting(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
 		activities.StepInput{
 			Step: given, Stamp: r.stamp(step), Holder: r.holder(), Nonce: r.nonce(step), Secrets: r.opened.Secrets[step.FlyApp], Again: r.again,
+			ID: r.written[step.FlyApp][step.Machine].ID,
 		},
 	).Get(ctx, &after)
 	r.ran(step, after, err)
+	r.wrote(step, after.Machine, err)
 	if err != nil {
 		r.machine(ctx, step, release.Failed)
 		if r.stuck != nil {

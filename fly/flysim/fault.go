@@ -27,6 +27,7 @@ type Fault struct {
 	Effect Effect
 	For    time.Duration
 	Exit   int
+	Output string // what the failing checks and the log of that version say; "" is Fly's usual
 
 	hits int
 }
@@ -179,6 +180,7 @@ func (s *Sim) recoverAfter(m *machine, d time.Duration) {
 
 // setHost says how m's host is, for m and for the volumes it holds.
 func (s *Sim) setHost(m *machine, status string) {
+	m.Untold = m.Untold && status != "ok"
 	m.View.HostStatus = status
 	for _, v := range m.app.Volumes {
 		if v.Machine != nil && *v.Machine == m.View.ID {
@@ -194,6 +196,12 @@ func (s *Sim) Lose(app, id string) {
 	s.onMachine(app, id, func(m *machine) { s.setHost(m, "unreachable") })
 }
 
+// LoseConfig makes the host of a machine unreachable like Lose. Until Recover, Fly
+// tells of its config not even a part: config and incomplete_config are null.
+func (s *Sim) LoseConfig(app, id string) {
+	s.onMachine(app, id, func(m *machine) { m.Untold = true; s.setHost(m, "unreachable") })
+}
+
 // Recover brings the host of a machine back.
 func (s *Sim) Recover(app, id string) { s.onMachine(app, id, func(m *machine) { s.setHost(m, "ok") }) }
 
@@ -203,7 +211,10 @@ func (s *Sim) spoil(c *call, m *machine) {
 		return
 	}
 	f := c.fault
-	b := Behaviour{}
+	b := Behaviour{CheckOutput: f.Output}
+	if f.Output != "" {
+		b.Log = []string{f.Output}
+	}
 	switch f.Effect {
 	case NeverPasses:
 		b.NeverHealthy = true
