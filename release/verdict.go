@@ -27,9 +27,9 @@ func (goal State) Judge(now State, p Proof) (h Health, notes []string) {
 	proved, idle := p.Answered, 0
 	unproved := false // a group that serves has not run
 	var bare []string
-	groups := goal.groups()
+	groups, machines := goal.groups(), now.index()
 	for _, g := range groups {
-		is := goal.judgeGroup(now, g)
+		is := goal.judgeGroup(machines, g)
 		switch {
 		case is.runs, is.ended, slices.Contains(p.Ran, g):
 			proved = proved || is.checked || is.ended || !is.runs && p.Probe
@@ -72,7 +72,7 @@ func (goal State) Judge(now State, p Proof) (h Health, notes []string) {
 // A groupNow is how one group is.
 type groupNow struct{ runs, up, ended, serves, checked bool }
 
-func (goal State) judgeGroup(now State, group string) (is groupNow) {
+func (goal State) judgeGroup(now machineIndex, group string) (is groupNow) {
 	for _, want := range goal.Machines {
 		have, ok := now.counterpart(want)
 		if want.Group != group || !ok {
