@@ -26,6 +26,7 @@ const (
 	ApproveSignal = "approve"
 	RejectSignal  = "reject"
 	AnswerSignal  = "answer"
+	AbortSignal   = "abort" // an Abort: who cancels the release next, and why
 )
 
 // Process groups that Fly keeps for machines that run one command and end.
@@ -42,6 +43,13 @@ const (
 	AttrEnvironment = "ReleaseEnvironment"
 	AttrPhase       = "ReleasePhase"
 	AttrOutcome     = "ReleaseOutcome"
+)
+
+// Memos of releases.
+const (
+	MemoRequest    = "request"    // the Request
+	MemoRestores   = "restores"   // of a rollback: the Revision that it goes back to
+	MemoRepository = "repository" // the Repository that the project is bound to
 )
 
 // Metadata keys this program leaves on the machines it changes. They say by

@@ -34,6 +34,7 @@ const (
 	Unchanged  Outcome = "unchanged"   // it already was
 	Stopped    Outcome = "stopped"     // before the first change
 	RolledBack Outcome = "rolled back" // every machine is on the baseline again
+	Restored   Outcome = "restored"    // every machine is on the state that `release rollback` names
 	Kept       Outcome = "kept"        // a person left it as it is, neither verified nor back
 )
 
@@ -67,6 +68,7 @@ type Status struct {
 	Held         *Held               `json:"held,omitempty"`    // while held
 	Rollout      string              `json:"rollout,omitempty"` // workflow ID of the rollout under way
 	Decisions    []Given             `json:"decisions,omitempty"`
+	Abort        *Abort              `json:"abort,omitempty"`
 	Notes        []string            `json:"notes,omitempty"` // what a person should know besides
 }
 
@@ -227,6 +229,15 @@ type Verdict struct {
 type Cause struct {
 	Message  string    `json:"message"`
 	Failures []Failure `json:"failures,omitempty"`
+	// Aborted: it ended because a person ordered it to stop.
+	Aborted bool `json:"aborted,omitempty"`
+}
+
+// An Abort is who ordered a release to stop, and why.
+type Abort struct {
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at,omitzero"`
 }
 
 // A Failure is the evidence of what went wrong on one machine, or of a target.
@@ -270,6 +281,11 @@ type Report struct {
 	NoRoom []string   `json:"no_room,omitempty"`
 	Before []Baseline `json:"before,omitempty"`
 	After  []Baseline `json:"after,omitempty"`
+	// Restores names what a rollback that a person asked for went back to.
+	Restores *Origin `json:"restores,omitempty"`
+	// Settles is the run ID of an earlier rollout that ended without a report:
+	// Before is that one's baseline.
+	Settles string `json:"settles,omitempty"`
 }
 
 // Took is how long s lasted, or has lasted until now.

@@ -20,13 +20,22 @@ type chronicle struct {
 	status release.Status
 	doors  []func(workflow.Context) // each takes what is still at it
 	answer *release.Answer          // to what is held
+	// recordedRun is the run ID as the history has it. A reset starts another
+	// run with the same history, so decisions, leases and hashes that were made
+	// before the reset must keep naming the run that made them.
+	recordedRun string
 }
 
 func newChronicle(ctx workflow.Context, s release.Status) chronicle {
 	info := workflow.GetInfo(ctx)
 	s.Protocol = release.Protocol
 	s.ID, s.Run, s.Started = info.WorkflowExecution.ID, info.WorkflowExecution.RunID, workflow.Now(ctx)
-	return chronicle{status: s}
+	c := chronicle{status: s, recordedRun: s.Run}
+	id := workflow.SideEffect(ctx, func(ctx workflow.Context) any { return workflow.GetInfo(ctx).WorkflowExecution.RunID })
+	if err := id.Get(&c.recordedRun); err != nil {
+		workflow.GetLogger(ctx).Error("the recorded run ID could not be read", "error", err)
+	}
+	return c
 }
 
 func (c *chronicle) answerQueries(ctx workflow.Context) error {

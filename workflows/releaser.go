@@ -243,10 +243,15 @@ func (r *releaser) planRestore(ctx workflow.Context, env release.Environment, pa
 	return r.seal(ctx, back.Plan), err
 }
 
-// seal binds the plan to this run: a reset makes another run, for which no
-// earlier decision counts.
+// seal binds the plan to this run, as it was when the plan was made: replayed
+// after a reset, decisions that came before it name the same hash.
 func (r *releaser) seal(ctx workflow.Context, plan release.Plan) release.Plan {
-	plan = plan.Sealed(workflow.GetInfo(ctx).WorkflowExecution.RunID)
+	run := workflow.SideEffect(ctx, func(ctx workflow.Context) any { return workflow.GetInfo(ctx).WorkflowExecution.RunID })
+	sealed := r.recordedRun
+	if err := run.Get(&sealed); err != nil {
+		workflow.GetLogger(ctx).Error("the run that the plan is for could not be read", "error", err)
+	}
+	plan = plan.Sealed(sealed)
 	r.status.Plan = &plan
 	return plan
 }

@@ -19,9 +19,6 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// memoRequest is the memo that holds a release's request.
-const memoRequest = "request"
-
 // listLimit is how many workflows are looked through to find one by its name.
 const listLimit = 2000
 
@@ -194,7 +191,7 @@ func entry(info *workflowpb.WorkflowExecutionInfo) view.Entry {
 
 // requestOf is the request that a release was started with, from its memo.
 func requestOf(info *workflowpb.WorkflowExecutionInfo) (r release.Request) {
-	if p, ok := info.GetMemo().GetFields()[memoRequest]; ok {
+	if p, ok := info.GetMemo().GetFields()[release.MemoRequest]; ok {
 		_ = worker.DataConverter().FromPayload(p, &r) // another program's: not known
 	}
 	return r

@@ -232,7 +232,7 @@ func (s *server) execute(ctx context.Context, id string, request release.Request
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		StaticSummary:                            cutTo(what(request)+" → "+strings.Join(path, " → "), 200),
 		StaticDetails:                            details(request, path),
-		Memo:                                     map[string]any{memoRequest: request},
+		Memo:                                     map[string]any{release.MemoRequest: request},
 		TypedSearchAttributes: temporal.NewSearchAttributes(
 			keyword(release.AttrProject).ValueSet(request.Project),
 			keyword(release.AttrRevision).ValueSet(request.Revision.Short()),
