@@ -6,8 +6,8 @@
 // a user could lose, and says what was: an empty list, or a bug. It only works
 // in tests, for their bubbles of virtual time (testing/synctest).
 //
-//	go test ./sim -run Seeds -v -seeds 10000           # as many as you like, from a new base each time
-//	go test ./sim -run Seeds -v -seeds 1 -base 4711    # one of them again
+//	go test ./sim -run Seeds -v -seeds 10000           # as many as you like, always the same
+//	go test ./sim -run Seeds -v -seeds 1 -base 4711    # those from a base; a violation names its seed
 //	go test ./sim -run Cases -v -case file.json        # a case that was written down
 //	go test ./sim -run Mutants -v                      # do the checks bite?
 package sim

@@ -76,9 +76,11 @@ func (w *watch) approved(r *rolloutRun) {
 	}
 }
 
-// machines are those of a Fly app that are no command's.
+// machines returns the machines of a Fly app, without those of commands and
+// without those being destroyed: Fly never takes a destroy back, so no plan can
+// count on such a machine.
 func (w *watch) machines(app string) []fly.Machine {
-	return slices.DeleteFunc(w.w.fly.Machines(app), func(m fly.Machine) bool { return isCommand(m) })
+	return slices.DeleteFunc(w.w.fly.Machines(app), func(m fly.Machine) bool { return isCommand(m) || m.State == "destroying" })
 }
 
 func isCommand(m fly.Machine) bool {
