@@ -52,6 +52,8 @@ type Rollback struct {
 	// Shown, if set, is what the person was shown to go back to. Anything else
 	// is refused.
 	Shown *Origin `json:"shown,omitempty"`
+	// Revision is what the person was told that it goes back to.
+	Revision Revision `json:"revision,omitzero"`
 }
 
 // An Origin names a State in history: the one before, or after, a rollout.

@@ -69,6 +69,9 @@ type Status struct {
 	Rollout      string              `json:"rollout,omitempty"` // workflow ID of the rollout under way
 	Decisions    []Given             `json:"decisions,omitempty"`
 	Abort        *Abort              `json:"abort,omitempty"`
+	// Restores, of a rollback that a person asked for, names the State that it
+	// goes back to. Revision is the one that runs in it.
+	Restores *Origin `json:"restores,omitempty"`
 	Notes        []string            `json:"notes,omitempty"` // what a person should know besides
 }
 
@@ -281,8 +284,6 @@ type Report struct {
 	NoRoom []string   `json:"no_room,omitempty"`
 	Before []Baseline `json:"before,omitempty"`
 	After  []Baseline `json:"after,omitempty"`
-	// Restores names what a rollback that a person asked for went back to.
-	Restores *Origin `json:"restores,omitempty"`
 	// Settles is the run ID of an earlier rollout that ended without a report:
 	// Before is that one's baseline.
 	Settles string `json:"settles,omitempty"`

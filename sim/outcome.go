@@ -39,7 +39,7 @@ func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
 // judge holds an outcome to what Fly runs now.
 func (w *watch) judge(r *rolloutRun, report release.Report) {
 	switch report.Outcome {
-	case release.Promoted:
+	case release.Promoted, release.Restored:
 		w.mustBePromoted(r)
 	case release.RolledBack, release.Stopped:
 		if report.Outcome == release.Stopped || w.w.crowd.tries[r.id] == 0 || !w.touched(r) {

@@ -23,13 +23,18 @@ type releaser struct {
 	req      release.Request
 	path     []release.Environment
 	rejected *release.Decision
-	noRoom   []string // machines, by ID, whose hosts have no room for another version
+	noRoom   []string        // machines, by ID, whose hosts have no room for another version
+	broken   *unreported     // the rollout under way ended without a report, and nothing was settled since
 }
 
 // begin opens every door of the release before anything blocks.
 func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
+	revision := req.Revision
+	if req.Rollback != nil { // which revision it goes back to is not known yet
+		revision = req.Rollback.Revision
+	}
 	r := &releaser{req: req, chronicle: newChronicle(ctx, release.Status{
-		Project: req.Project, Revision: req.Revision, By: req.By,
+		Project: req.Project, Revision: revision, By: req.By,
 	})}
 	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx), r.listenForAnswers(ctx))
 }
@@ -224,25 +229,6 @@ func (r *releaser) plan(ctx workflow.Context, project release.Project, env relea
 	return r.seal(ctx, plan), err
 }
 
-func (r *releaser) findBaseline(ctx workflow.Context) (past activities.Past, err error) {
-	r.enter(ctx, release.Planning, r.req.Rollback.Environment)
-	err = workflow.ExecuteActivity(calling(ctx, "what did "+r.req.Rollback.Environment+" run before?"), act.FindBaseline,
-		activities.BaselineInput{Project: r.req.Project, Rollback: *r.req.Rollback}).Get(ctx, &past)
-	if err == nil {
-		r.note("back to %s %s", r.req.Rollback.Environment, past.Said)
-	}
-	return past, err
-}
-
-func (r *releaser) planRestore(ctx workflow.Context, env release.Environment, past activities.Past) (release.Plan, error) {
-	r.enter(ctx, release.Planning, env.Name)
-	var back activities.Restoration
-	err := workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, activities.RestoreInput{
-		Environment: env.Name, Baselines: past.Baselines,
-	}).Get(ctx, &back)
-	return r.seal(ctx, back.Plan), err
-}
-
 // seal binds the plan to this run, as it was when the plan was made: replayed
 // after a reset, decisions that came before it name the same hash.
 func (r *releaser) seal(ctx workflow.Context, plan release.Plan) release.Plan {
@@ -276,13 +262,14 @@ func (e *ended) Error() string {
 
 // rollout changes the environment, alone: while another rollout holds the lock,
 // it waits.
-func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan) error {
+func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, takeBack bool) error {
 	id := release.RolloutID(r.req.Project, env.Name)
 	for {
 		r.status.Rollout = id
 		r.enter(ctx, release.RollingOut, env.Name)
 		child := workflow.ExecuteChildWorkflow(r.alone(ctx, env, id), Rollout, release.RolloutRequest{
-			Project: r.req.Project, Release: r.status.ID, Revision: r.req.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
+			Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
+			Restores: r.status.Restores, Follows: r.follows(env), TakeBack: takeBack,
 		})
 		var run workflow.Execution
 		err := child.GetChildWorkflowExecution().Get(ctx, &run)
@@ -292,9 +279,16 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 			}
 			continue
 		}
+		if err != nil { // it never began
+			r.status.Rollout = ""
+			return err
+		}
 		var report release.Report
 		err = child.Get(ctx, &report)
 		r.status.Rollout = ""
+		if isUnreported(err) {
+			return &unreported{run: run.RunID, plan: plan, err: err}
+		}
 		if err != nil {
 			return err
 		}
@@ -307,7 +301,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 			return release.ErrPlanStale
 		}
 		r.adopt(report, env, run.RunID)
-		if report.Outcome != release.Promoted {
+		if report.Outcome != release.Promoted && report.Outcome != release.Restored {
 			return &ended{report}
 		}
 		return nil
@@ -333,7 +327,7 @@ func (r *releaser) alone(ctx workflow.Context, env release.Environment, id strin
 		WorkflowID:            id,
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		WaitForCancellation:   true,
-		StaticSummary:         fmt.Sprintf("%s: %s by %s", env.Name, what(r.req), r.req.By),
+		StaticSummary:         fmt.Sprintf("%s: %s by %s", env.Name, r.what(), r.req.By),
 		StaticDetails:         fmt.Sprintf("The rollout of %s in %s.", r.status.ID, env.Name),
 		TypedSearchAttributes: temporal.NewSearchAttributes(attributes(r.status, env.Name)...),
 	})
@@ -384,16 +378,9 @@ func (r *releaser) end(ctx workflow.Context, cause error) (*release.Report, erro
 func (r *releaser) finish(ctx workflow.Context) (*release.Report, error) {
 	outcome := release.Unchanged
 	for _, e := range r.status.Environments {
-		if e.Outcome == release.Promoted {
-			outcome = release.Promoted
+		if e.Outcome == release.Promoted || e.Outcome == release.Restored {
+			outcome = e.Outcome
 		}
 	}
 	return r.close(ctx, outcome)
-}
-
-func what(req release.Request) string {
-	if req.Rollback != nil {
-		return "rollback of " + req.Rollback.Environment
-	}
-	return req.Revision.Short()
 }

@@ -170,7 +170,7 @@ func newScenario(t *testing.T, r repo) *scenario {
 	s.act = &activities.Activities{
 		Fly: &fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: s.sim.Transport()}, Unlimited: true},
 		Git: r, Go: recipe{}, Registry: "registry.fly.io", Logs: t.TempDir(), Edge: &http.Client{Transport: edge{s.sim}},
-		Environ: []string{"PATH=/usr/bin:/bin"},
+		Environ: []string{"PATH=/usr/bin:/bin"}, Temporal: noHistory{},
 	}
 	s.env.RegisterWorkflow(workflows.Release)
 	s.env.RegisterWorkflow(workflows.Rollout)

@@ -217,6 +217,10 @@ func (c decision) known(ctx context.Context, s release.Status) view.Approval {
 	if a.Running = runningRevision(*s.Plan); a.Running == "" {
 		return a
 	}
+	if s.Revision.Commit == "" {
+		a.Unknown = "the machines did not say of which revision they were"
+		return a
+	}
 	repo, err := git.Open(ctx, c.dir)
 	if err != nil {
 		a.Unknown = "this is not a clone of its repository"

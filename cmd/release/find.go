@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -181,12 +182,24 @@ func entry(info *workflowpb.WorkflowExecutionInfo) view.Entry {
 		Started: when(info.StartTime.AsTime()),
 	}
 	if request.Rollback != nil {
-		e.Subject = "back to what " + request.Rollback.Environment + " ran before"
+		e.Subject = "back to " + cmp.Or(subject(restored(info, request)), "what "+request.Rollback.Environment+" ran before")
 	}
 	if info.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING && info.CloseTime != nil {
 		e.Ended = when(info.CloseTime.AsTime())
 	}
 	return e
+}
+
+// restored returns the revision that a rollback goes back to, as far as it is
+// known.
+func restored(info *workflowpb.WorkflowExecutionInfo, request release.Request) (r release.Revision) {
+	if p, ok := info.GetMemo().GetFields()[release.MemoRestores]; ok {
+		_ = worker.DataConverter().FromPayload(p, &r) // another program's: not known
+	}
+	if r.Commit == "" {
+		return request.Rollback.Revision
+	}
+	return r
 }
 
 // requestOf is the request that a release was started with, from its memo.

@@ -23,7 +23,11 @@ func Details(s release.Status) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s\n\n", headline(s))
 	if s.Revision.Commit != "" {
-		fmt.Fprintf(&b, "Revision `%s` %s", s.Revision.Short(), plain(oneLine(s.Revision.Subject, 120)))
+		word := "Revision"
+		if s.Restores != nil {
+			word = "Back to revision"
+		}
+		fmt.Fprintf(&b, "%s `%s` %s", word, s.Revision.Short(), plain(oneLine(s.Revision.Subject, 120)))
 	}
 	if s.By != "" {
 		fmt.Fprintf(&b, " · by %s", plain(s.By))

@@ -101,7 +101,7 @@ type Approval struct {
 func Question(a Approval, style Style) string {
 	var b strings.Builder
 	s := a.Status
-	fmt.Fprintf(&b, "%s %s\n", style.paint(bold, fmt.Sprintf("%s to %s:", Ref(s.ID), s.Gate.Environment)), oneLine(s.Revision.Subject, 100))
+	fmt.Fprintf(&b, "%s %s\n", style.paint(bold, fmt.Sprintf("%s to %s:", Ref(s.ID), s.Gate.Environment)), about(s, 100))
 	if s.By != "" {
 		fmt.Fprintf(&b, "asked for by %s", s.By)
 		if s.Revision.Author != "" {
@@ -142,6 +142,11 @@ func (a Approval) commits(b *strings.Builder, style Style) {
 		return
 	}
 	short := release.Revision{Commit: a.Running}.Short()
+	if back := a.Status.Restores != nil; back && len(a.Commits) == 0 {
+		b.WriteString(style.paint(bold, fmt.Sprintf("%s taken away from %s, which runs there", count(len(a.Dropped), "commit"), short)) + "\n")
+		list(b, "  - ", a.Dropped, style)
+		return
+	}
 	b.WriteString(style.paint(bold, fmt.Sprintf("%s since %s, which runs there", count(len(a.Commits), "commit"), short)) + "\n")
 	list(b, "  + ", a.Commits, style)
 	if len(a.Dropped) > 0 {
