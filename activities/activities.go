@@ -59,6 +59,8 @@ type Git interface {
 	// Checkout calls fn with a folder that holds exactly that commit, and
 	// removes it after.
 	Checkout(ctx context.Context, url, commit string, fn func(dir string) error) error
+	// Lineage is how commit relates to the running commits, by ancestry.
+	Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error)
 }
 
 // ClientVersion is what machines say of the client that changed them, where
@@ -112,7 +114,8 @@ type Activities struct {
 	// "NAME=value". Never a token: see testEnviron.
 	Environ []string
 
-	pace pace
+	pace    pace
+	keepers keepers
 }
 
 func (a *Activities) temporal(ctx context.Context) Temporal {

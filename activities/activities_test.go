@@ -37,6 +37,10 @@ func (c checkout) Checkout(_ context.Context, _, _ string, fn func(string) error
 	return fn(string(c))
 }
 
+func (c checkout) Lineage(_ context.Context, _, commit string, running []string) (release.Lineage, error) {
+	return release.Lineage{Relation: release.Forward, Running: running}, nil
+}
+
 func run[T any](t *testing.T, a *activities.Activities, activity, in any) (out T, err error) {
 	t.Helper()
 	return runIn[T](t.Context(), t, a, activity, in)

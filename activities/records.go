@@ -267,7 +267,10 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 			})
 		}
 	}
-	g.Go(func() error { return a.giveBack(ctx, in.Holder, in.Machines) })
+	g.Go(func() error {
+		a.keepers.close(ctx, in.Holder)
+		return a.giveBack(ctx, in.Holder, in.Machines)
+	})
 	return classify(ctx, g.Wait())
 }
 

@@ -70,7 +70,7 @@ func (a *Activities) RecordBaseline(ctx context.Context, in StartInput) (start S
 	self := activity.GetInfo(ctx).WorkflowExecution
 	g, all := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		start.States, err = a.observe(all, in.Places)
+		start.States, err = a.observe(all, in.Places, nil)
 		return err
 	})
 	g.Go(func() error {
@@ -113,10 +113,6 @@ func (e *UnreadError) Error() string {
 // unreportedBefore returns the newest closed rollout with that ID, other than
 // the run self, if it changed something and ended without a report; else nil.
 func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string) (*Unreported, error) {
-	if follows != "" {
-		u, err := readUnreported(ctx, c, id, follows)
-		return &u, err
-	}
 	runs, err := closedRuns(ctx, c, id)
 	if err != nil {
 		return nil, err
@@ -125,12 +121,17 @@ func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string)
 		if run.id == self {
 			continue
 		}
+		if run.id == follows {
+			break
+		}
 		if run.reported {
 			switch outcome, err := run.readOutcome(ctx, c, id); {
 			case err != nil:
 				return nil, err
 			case outcome == release.Stopped:
 				continue // it changed nothing
+			case follows != "":
+				return nil, &UnreadError{id, follows, "another rollout has changed the environment since"}
 			}
 			return nil, nil
 		}
@@ -142,7 +143,11 @@ func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string)
 			return &u, nil
 		}
 	}
-	return nil, nil
+	if follows == "" {
+		return nil, nil
+	}
+	u, err := readUnreported(ctx, c, id, follows)
+	return &u, err
 }
 
 // A pastRun is one closed run of a rollout.

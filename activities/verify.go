@@ -25,6 +25,9 @@ const (
 type Aim struct {
 	Goal  release.State  `json:"goal"`
 	Probe *release.Probe `json:"probe,omitempty"`
+	// Before: the goal is the baseline. A machine that is still of its version is as
+	// it was, also while its host can't be reached.
+	Before bool `json:"before,omitempty"`
 }
 
 // VerifyInput says what should be so, and for how long.
@@ -144,7 +147,7 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *
 func (a *Activities) look(ctx context.Context, aim Aim) release.Verdict {
 	v := release.Verdict{Target: aim.Goal.Target, Health: release.Unknown, Machines: len(aim.Goal.Machines)}
 	now := release.State{Target: aim.Goal.Target, FlyApp: aim.Goal.FlyApp, URL: aim.Goal.URL}
-	if err := lookAtMachines(ctx, a.Fly, &now); err != nil {
+	if err := lookAgain(ctx, a.Fly, aim.Goal, &now); err != nil {
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
 		return v
 	}
@@ -152,7 +155,7 @@ func (a *Activities) look(ctx context.Context, aim Aim) release.Verdict {
 		v.Health = release.Unhealthy
 		return v
 	}
-	if v.Failures = aim.Goal.Unseen(now); len(v.Failures) > 0 {
+	if v.Failures = aim.unseen(now); len(v.Failures) > 0 {
 		return v
 	}
 	serving := false

@@ -267,7 +267,18 @@ func (l *loader) readEnvironments(root *tomldoc.Table) {
 			e.Errorf("migrations", "%.40q is neither \"reversible\" (the default: a failure rolls back) nor \"irreversible\" (once a release command ran, a failure asks a person)", migrations)
 		}
 		env.Gate = readGate(e)
+		env.Queue = readQueue(e)
 	}
+}
+
+func readQueue(e *tomldoc.Table) release.Queue {
+	queue := release.Queue(e.String("queue"))
+	switch queue {
+	case "", release.QueueNewest, release.QueueEach:
+	default:
+		e.Errorf("queue", "%.40q must be \"newest\" (the default: a waiting release gives way to a newer one) or \"each\"", queue)
+	}
+	return queue
 }
 
 func readGate(e *tomldoc.Table) *release.Gate {

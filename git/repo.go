@@ -151,12 +151,13 @@ func (r *Repo) Files(ctx context.Context, commit string) (fs.FS, error) {
 	return files(ctx, r.Dir, commit)
 }
 
-// history reads at most limit commits of a range made of hashes.
-func history(ctx context.Context, dir string, own bool, limit int, commits string) ([]release.Revision, error) {
+// history reads at most limit commits of ranges made of hashes.
+func history(ctx context.Context, dir string, own bool, limit int, commits ...string) ([]release.Revision, error) {
 	var b strings.Builder
-	err := command{dir: dir, own: own, stdout: &b, args: []string{
-		"log", "--no-show-signature", fmt.Sprintf("--max-count=%d", limit), "--format=%H%x00%T%x00%an%x00%cI%x00%s", "--end-of-options", commits, "--",
-	}}.run(ctx)
+	args := append([]string{
+		"log", "--no-show-signature", fmt.Sprintf("--max-count=%d", limit), "--format=%H%x00%T%x00%an%x00%cI%x00%s", "--end-of-options",
+	}, commits...)
+	err := command{dir: dir, own: own, stdout: &b, args: append(args, "--")}.run(ctx)
 	if err != nil {
 		return nil, err
 	}

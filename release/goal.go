@@ -48,7 +48,7 @@ func (s *State) apply(step Step) {
 	m := &s.Machines[i]
 	switch step.Verb {
 	case Update:
-		m.Config, m.Image, m.Checks = step.After, step.To, nil
+		m.Config, m.Image, m.Checks, m.Version, m.Host = step.After, step.To, nil, "", ""
 		if m.Launches() || step.Exact {
 			m.State = "started"
 		}
@@ -83,9 +83,9 @@ func (goal State) Missing(now State) (failures []Failure) {
 			fail("does not exist")
 		case have.Host != "":
 			// Neither good nor bad: see Unseen.
-		case have.Image.Digest() != want.Image.Digest():
+		case have.Image.Digest() != want.Image.Digest() && !(want.Host != "" && have.IsAsBefore(want)):
 			fail(fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest()))
-		case !SameConfig(have.Config, want.Config):
+		case !SameConfig(have.Config, want.Config) && !(want.Host != "" && have.IsAsBefore(want)):
 			fail("has another config than the plan's" + changedBy(have.Config, want.Config))
 		case have.Cordoned != want.Cordoned:
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
@@ -150,10 +150,12 @@ func WhatIsWhat(goal, baseline, now []State) (said []string) {
 			want, planned := stateOf(goal, s.Target).counterpart(m)
 			was, existed := stateOf(baseline, s.Target).counterpart(m)
 			switch {
-			case existed && SameConfig(m.Config, was.Config) && m.Image.Digest() == was.Image.Digest():
+			case existed && (m.IsAsBefore(was) || SameConfig(m.Config, was.Config) && m.Image.Digest() == was.Image.Digest()):
 				is = "is on the baseline"
 			case planned && SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest():
 				is = "is on the plan"
+			case m.Host != "":
+				is = "is not known: its host is " + m.Host
 			}
 			said = append(said, fmt.Sprintf("machine %s of %s %s: %s, %s", m.ID, s.Target, is, m.State, m.Image.Digest()))
 		}

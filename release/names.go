@@ -8,20 +8,26 @@ import "fmt"
 const (
 	TaskQueue  = "release"
 	BuildQueue = "release-build"
+	// GitQueue is where histories of repositories are read: by the workers of
+	// BuildQueue, but not in turn with tests and builds.
+	GitQueue = "release-git"
 )
 
-// Names of the two workflow types, as the Temporal UI shows them.
+// Names of the workflow types, as the Temporal UI shows them.
 const (
 	ReleaseWorkflow = "Release"
 	RolloutWorkflow = "Rollout"
+	PinWorkflow     = "Pin"
 )
 
-// Doors of the workflows. StatusQuery answers with a Status on both.
-// DecideUpdate takes a Decision, AnswerUpdate (held rollouts) an Answer. The
-// signals carry the same JSON, for the Temporal UI and for when no worker is up.
+// Queries, updates and signals of the workflows. StatusQuery answers with a Status
+// on both. ApproveUpdate and RejectUpdate take a Review, AnswerUpdate (held
+// rollouts) an Answer. The signals carry the same JSON, for the Temporal UI and
+// for when no worker is up.
 const (
 	StatusQuery   = "status"
-	DecideUpdate  = "decide"
+	ApproveUpdate = "approve"
+	RejectUpdate  = "reject"
 	AnswerUpdate  = "answer"
 	ApproveSignal = "approve"
 	RejectSignal  = "reject"
@@ -29,11 +35,29 @@ const (
 	AbortSignal   = "abort" // an Abort: who cancels the release next, and why
 )
 
+// Doors of releases and pins for order. ExtendUpdate takes an Extension,
+// UnpinUpdate an Unpinning; the signals of the same names carry the same JSON.
+// WaitSignal and NextSignal go between releases that wait for one environment.
+const (
+	ExtendUpdate = "extend"
+	ExtendSignal = "extend"
+	UnpinUpdate  = "unpin"
+	UnpinSignal  = "unpin"
+	WaitSignal   = "wait"
+	NextSignal   = "next"
+)
+
 // Process groups that Fly keeps for machines that run one command and end.
 const (
 	ReleaseCommandGroup = "fly_app_release_command"
 	MachineCheckGroup   = "fly_app_test_machine_command"
 )
+
+// MemoRequest is the memo of a release that holds its Request.
+const MemoRequest = "request"
+
+// MemoPin is the memo of a pin's workflow that holds the Pin.
+const MemoPin = "pin"
 
 // Search attributes, all of type Keyword. ReleaseOutcome is set when the
 // workflow ends.
@@ -47,7 +71,6 @@ const (
 
 // Memos of releases.
 const (
-	MemoRequest    = "request"    // the Request
 	MemoRestores   = "restores"   // of a rollback: the Revision that it goes back to
 	MemoRepository = "repository" // the Repository that the project is bound to
 )
@@ -70,6 +93,12 @@ func ID(project string, r Revision) string {
 // RollbackID is the workflow ID of a rollback that a person asked for.
 func RollbackID(project, environment string) string {
 	return fmt.Sprintf("release/%s/rollback-%s", project, environment)
+}
+
+// PinID is the workflow ID of the pin of one environment of a project. The
+// environment is pinned while a workflow with it is open.
+func PinID(project, environment string) string {
+	return fmt.Sprintf("pin/%s/%s", project, environment)
 }
 
 // RolloutID is the workflow ID of the rollout in one environment of a project.

@@ -14,6 +14,8 @@ import (
 type Plan struct {
 	Environment string       `json:"environment"`
 	Revision    string       `json:"revision,omitempty"` // commit it leads to; "" for a restore
+	Lineage     Lineage      `json:"lineage,omitzero"`   // how it relates to what runs
+	Skipped     []Skipped    `json:"skipped,omitempty"`  // environments that it did not go through
 	Run         string       `json:"run,omitempty"`      // run ID of the workflow it was sealed for
 	Hash        string       `json:"hash,omitempty"`     // 64 hex digits of all else
 	Targets     []TargetPlan `json:"targets"`            // every target of the environment, changed or not
@@ -101,6 +103,9 @@ type Step struct {
 	// Hidden machines are created cordoned.
 	Hidden     bool   `json:"hidden,omitempty"`
 	StandbyFor string `json:"standby_for,omitempty"` // planned name of the machine it stands by for
+	// Succeeds is the ID of the machine in whose place this one is created; the
+	// plan's last waves destroy it.
+	Succeeds string `json:"succeeds,omitempty"`
 	// Unchecked machines are not waited for to be healthy: they were not
 	// healthy in the baseline either.
 	Unchecked bool `json:"unchecked,omitempty"`
@@ -252,7 +257,7 @@ func (p Plan) Stale(now []State) string {
 // that others need come first; a target with nothing to change contributes no
 // steps. Every spec must have a state.
 func NewPlan(environment, revision string, specs []Spec, states []State) (Plan, error) {
-	plan := Plan{Environment: environment, Revision: revision, Targets: []TargetPlan{}}
+	plan := Plan{Environment: environment, Revision: revision, Targets: []TargetPlan{}, Lineage: Lineage{Running: RunningRevisions(states)}}
 	specs = slices.SortedFunc(slices.Values(specs), func(a, b Spec) int {
 		return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Target.App, b.Target.App))
 	})

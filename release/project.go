@@ -135,6 +135,7 @@ type Environment struct {
 	Bake   Duration `json:"bake,omitempty"`
 	Canary Duration `json:"canary,omitempty"` // how long a canary runs alone
 	Gate   *Gate    `json:"gate,omitempty"`   // nil: nobody is asked
+	Queue  Queue    `json:"queue,omitempty"`  // "" is QueueNewest
 	// Irreversible: once a release command has run, a failure asks a person
 	// instead of going back: the old code may not fit the new database.
 	Irreversible bool         `json:"irreversible,omitempty"`

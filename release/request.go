@@ -8,8 +8,8 @@ import (
 // Protocol is what commands and workers say to each other: the meaning of
 // Request, Status and the doors of the workflows. It is raised when one of them
 // needs the other to be as new as itself. 2: requests that name images, which a
-// worker of before would build instead.
-const Protocol = 2
+// worker of before would build instead. 3: the updates approve and reject.
+const Protocol = 3
 
 // Mismatch says what to do when a request or a status is of another protocol
 // than this program's, or "" when it is not. By is whose it is: "worker".
@@ -37,6 +37,11 @@ type Request struct {
 	Protocol int               `json:"protocol"`
 	// Bake, if set, replaces the bake time of every environment that has one.
 	Bake *Duration `json:"bake,omitempty"`
+	// Skip are environments on the path that are left out.
+	Skip []Skipped `json:"skip,omitempty"`
+	// AllowDiverged lets a revision replace one that it does not descend from, in
+	// environments without a gate, unasked.
+	AllowDiverged bool `json:"allow_diverged,omitempty"`
 	// Rollback asks for what ran before instead of for a revision.
 	Rollback *Rollback `json:"rollback,omitempty"`
 }
@@ -81,9 +86,31 @@ type RolloutRequest struct {
 	Follows string `json:"follows,omitempty"`
 	// TakeBack: Plan is that of Follows, and is taken back, not carried out.
 	TakeBack bool `json:"take_back,omitempty"`
+	// Gate is that of the environment at the revision. The next release reads it
+	// in the report.
+	Gate *Gate `json:"gate,omitempty"`
+	// Head is what the environment ran as a whole when the plan was made.
+	Head *Head `json:"head,omitempty"`
+	// Rollback: a person asked for what ran before. It is exempt from order.
+	Rollback bool `json:"rollback,omitempty"`
+	// Whole: the plan is about every app of the environment.
+	Whole bool `json:"whole,omitempty"`
 }
 
-// A Decision is an answer at a gate, for exactly one plan.
+// A Skipped environment is one on the path that a person left out.
+type Skipped struct {
+	Environment string `json:"environment"`
+	By          string `json:"by"`
+	Reason      string `json:"reason"`
+}
+
+// An Extension asks a release that runs to go on to a further environment.
+type Extension struct {
+	To string `json:"to"`
+	By string `json:"by"`
+}
+
+// A Decision is a review of exactly one plan, as a release records it.
 type Decision struct {
 	Approve bool   `json:"approve"`
 	By      string `json:"by"`
@@ -115,4 +142,6 @@ type Answer struct {
 	Choice Choice `json:"choice"`
 	By     string `json:"by"`
 	Reason string `json:"reason,omitempty"`
+	// Hold is the number of the hold that is answered; 0 is the present one.
+	Hold int `json:"hold,omitempty"`
 }

@@ -43,21 +43,14 @@ func States(baselines []Baseline) (states []State) {
 // part would lose the rest. The plan saw the whole of each that it updates, at
 // the version that Stale has found it at.
 func (p Plan) Remembered(states []State) []State {
-	before := map[Target]map[string]Step{}
-	for _, s := range p.Steps() {
-		if s.Verb == Update && len(s.Before) > 0 {
-			if before[s.Target] == nil {
-				before[s.Target] = map[string]Step{}
-			}
-			before[s.Target][s.Machine] = s
-		}
-	}
 	out := slices.Clone(states)
 	for i := range out {
+		known := p.Known(out[i].Target)
+		out[i] = out[i].Recalled(known)
 		out[i].Machines = slices.Clone(out[i].Machines)
 		for j, m := range out[i].Machines {
-			if s, ok := before[out[i].Target][m.ID]; ok && m.Host != "" && s.Version == m.Version {
-				out[i].Machines[j].Config, out[i].Machines[j].Host = s.Before, ""
+			if was, ok := find(known, m.ID); ok && m.Host != "" && was.Host == "" && m.IsAsBefore(was) {
+				out[i].Machines[j].Host = ""
 			}
 		}
 	}
@@ -126,7 +119,7 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 			continue
 		}
 		s := b.step(have, want)
-		stale := want.Host == "" && !sameAsBefore(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest()
+		stale := !have.IsAsBefore(want) && (want.Host == "" && !sameAsBefore(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest())
 		switch {
 		case stale && !want.Running():
 			cold = append(cold, s.as(Update))
@@ -221,7 +214,7 @@ func Ours(goal, baseline []State) func(Target, Machine) bool {
 			if m.Host != "" {
 				return true // what Fly says of it is old
 			}
-			if want, ok := stateOf(states, t).counterpart(m); ok && SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest() {
+			if want, ok := stateOf(states, t).counterpart(m); ok && (m.IsAsBefore(want) || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest()) {
 				return true
 			}
 		}
@@ -361,10 +354,11 @@ func differs(t Target, want, have Machine) (diffs []string) {
 	say := func(what, is, was string) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: %s is %s, was %s", have.ID, t, what, is, was))
 	}
-	if have.Image.Digest() != want.Image.Digest() {
+	same := have.IsAsBefore(want) // whatever Fly tells of a machine whose host can't be reached
+	if !same && have.Image.Digest() != want.Image.Digest() {
 		say("image", have.Image.Digest(), want.Image.Digest())
 	}
-	if want.Host == "" && !sameAsBefore(have.Config, want.Config) {
+	if want.Host == "" && !same && !sameAsBefore(have.Config, want.Config) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
 	}
 	if have.Running() != want.Running() && !(have.Rests() && want.Running()) {

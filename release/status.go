@@ -32,6 +32,7 @@ type Outcome string
 const (
 	Promoted   Outcome = "promoted"    // every machine is on the plan, verified
 	Unchanged  Outcome = "unchanged"   // it already was
+	Superseded Outcome = "superseded"  // a newer revision runs there, or waits to
 	Stopped    Outcome = "stopped"     // before the first change
 	RolledBack Outcome = "rolled back" // every machine is on the baseline again
 	Restored   Outcome = "restored"    // every machine is on the state that `release rollback` names
@@ -71,16 +72,18 @@ type Status struct {
 	Abort        *Abort              `json:"abort,omitempty"`
 	// Restores, of a rollback that a person asked for, names the State that it
 	// goes back to. Revision is the one that runs in it.
-	Restores *Origin `json:"restores,omitempty"`
-	Notes        []string            `json:"notes,omitempty"` // what a person should know besides
+	Restores *Origin  `json:"restores,omitempty"`
+	Notes    []string `json:"notes,omitempty"` // what a person should know besides
 }
 
 // An EnvironmentStatus is one environment of a release's path.
 type EnvironmentStatus struct {
-	Name     string         `json:"name"`
-	Outcome  Outcome        `json:"outcome,omitempty"`
-	Copied   int64          `json:"copied,omitempty"` // bytes that it took to have its images where it takes them from
-	Plan     string         `json:"plan,omitempty"`   // hash of the plan carried out
+	Name    string  `json:"name"`
+	Outcome Outcome `json:"outcome,omitempty"`
+	Copied  int64   `json:"copied,omitempty"` // bytes that it took to have its images where it takes them from
+	Plan    string  `json:"plan,omitempty"`   // hash of the plan carried out
+	// Lineage compares the revision with what the environment ran.
+	Lineage  Lineage        `json:"lineage,omitzero"`
 	Rollout  string         `json:"rollout,omitempty"`
 	Run      string         `json:"run,omitempty"` // run ID of the rollout
 	Targets  []TargetStatus `json:"targets,omitempty"`
@@ -200,6 +203,9 @@ type GateStatus struct {
 	Approvals   int       `json:"approvals"`
 	Approved    []string  `json:"approved,omitempty"` // by whom, so far
 	Until       time.Time `json:"until"`
+	// Because says why the environment asks more than its gate at this revision
+	// does, a sentence each.
+	Because []string `json:"because,omitempty"`
 }
 
 // Held says why a rollout stands still and what a person may say.
@@ -207,6 +213,8 @@ type Held struct {
 	Why      string   `json:"why"`
 	Machines []string `json:"machines"` // which machine is what, a sentence each
 	Choices  []Choice `json:"choices"`
+	// Number counts how often the rollout was held: each time is another question.
+	Number int `json:"number"`
 }
 
 // A Health is a verdict's word. What is not known is unknown: never good and
@@ -226,6 +234,7 @@ type Verdict struct {
 	Machines int       `json:"machines"` // how many were looked at
 	Probed   string    `json:"probed,omitempty"`
 	Failures []Failure `json:"failures,omitempty"`
+	At       time.Time `json:"at,omitzero"` // when it was found
 }
 
 // A Cause is why something ended as it did.
@@ -253,7 +262,8 @@ type Failure struct {
 	Check    string   `json:"check,omitempty"`
 	Output   string   `json:"output,omitempty"` // of the check or probe
 	ExitCode *int     `json:"exit_code,omitempty"`
-	Log      []string `json:"log,omitempty"` // its last lines
+	Log      []string `json:"log,omitempty"`     // its last lines
+	Version  string   `json:"version,omitempty"` // that the machine was given, where a step on it failed
 }
 
 // Error is one sentence: which machine, what it did, what the check said.
@@ -287,6 +297,10 @@ type Report struct {
 	// Settles is the run ID of an earlier rollout that ended without a report:
 	// Before is that one's baseline.
 	Settles string `json:"settles,omitempty"`
+	// Gate is that of the environment at the revision that a rollout released.
+	Gate *Gate `json:"gate_then,omitempty"`
+	// Head is what the environment runs as a whole since a rollout, if it does.
+	Head *Head `json:"head,omitempty"`
 }
 
 // Took is how long s lasted, or has lasted until now.

@@ -76,6 +76,9 @@ func (o *observedWorkflow) Init(out interceptor.WorkflowOutboundInterceptor) err
 // ExecuteWorkflow implements interceptor.WorkflowInboundInterceptor.
 func (o *observedWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
 	info := workflow.GetInfo(ctx)
+	if info.WorkflowType.Name == release.PinWorkflow {
+		defer o.world.watch.pin(info.WorkflowExecution.ID)()
+	}
 	if info.WorkflowType.Name != "Rollout" {
 		return o.Next.ExecuteWorkflow(ctx, in)
 	}

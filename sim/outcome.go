@@ -41,8 +41,11 @@ func (w *watch) judge(r *rolloutRun, report release.Report) {
 	switch report.Outcome {
 	case release.Promoted, release.Restored:
 		w.mustBePromoted(r)
-	case release.RolledBack, release.Stopped:
-		if report.Outcome == release.Stopped || w.w.crowd.tries[r.id] == 0 || !w.touched(r) {
+	case release.RolledBack, release.Stopped, release.Superseded:
+		if report.Outcome == release.Superseded && !r.olderThanWhatRan() {
+			w.w.violate("%s was superseded, and nothing newer than %s ran", r.id, versionOf(r.req.Revision.Commit))
+		}
+		if report.Outcome != release.RolledBack || w.w.crowd.tries[r.id] == 0 || !w.touched(r) {
 			w.mustBeAsBefore(r, report)
 		}
 	case release.Kept:

@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/microbima/release/activities"
@@ -250,12 +251,17 @@ type temporalClient struct{ w *world }
 
 // DescribeWorkflow implements activities.Temporal.
 func (c *temporalClient) DescribeWorkflow(_ context.Context, id, of string) (*client.WorkflowExecutionDescription, error) {
+	d := &client.WorkflowExecutionDescription{}
+	if since, ok := c.w.watch.pinned(id); ok {
+		d.WorkflowStartTime = since
+		return d, nil
+	}
 	run := c.w.watch.findRun(id, of)
 	if run == nil {
 		return nil, serviceerror.NewNotFound("no such workflow")
 	}
-	d := &client.WorkflowExecutionDescription{}
 	d.WorkflowExecution.ID, d.WorkflowExecution.RunID, d.WorkflowStartTime = run.id, run.run, run.begun
+	d.ParentWorkflowExecution = &workflow.Execution{ID: run.req.Release}
 	if !run.ended.IsZero() {
 		d.WorkflowCloseTime, d.Status = &run.ended, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
 	}

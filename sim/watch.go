@@ -32,6 +32,7 @@ type watch struct {
 	theirs  map[string]bool // versions that strangers made
 	groups  map[string]string
 	looked  map[string]time.Time // when Verify last read an app's machines
+	pins    map[string]time.Time // open pins, by workflow ID
 	idle    map[place]bool       // machines that did not serve when a way back was last planned
 	helds   int
 	admits  bool // a report said that something could not be done, or known
@@ -41,7 +42,7 @@ type watch struct {
 type place struct{ app, machine string }
 
 func newWatch(w *world) *watch {
-	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, idle: map[place]bool{}}
+	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, pins: map[string]time.Time{}, idle: map[place]bool{}}
 }
 
 func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rolloutRun {

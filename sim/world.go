@@ -74,6 +74,7 @@ func newWorld(c Case) *world {
 	w.env.RegisterWorkflowWithOptions(w.releases, workflow.RegisterOptions{Name: "releases"})
 	w.env.RegisterWorkflow(workflows.Release)
 	w.env.RegisterWorkflow(workflows.Rollout)
+	w.env.RegisterWorkflow(workflows.Pin)
 	w.env.RegisterActivity(w.act)
 	KeepTime(w.env, w.over, &observed{world: w}, w.staff)
 	return w
@@ -127,6 +128,35 @@ func (r repository) Files(_ context.Context, _, commitHash string) (fs.FS, error
 // Checkout implements activities.Git.
 func (r repository) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
 	return fn(".")
+}
+
+// Lineage implements activities.Git: the versions follow each other.
+func (r repository) Lineage(_ context.Context, _, commitHash string, running []string) (release.Lineage, error) {
+	return StraightLineage([]string{commit("v1"), commit("v2"), commit("v3")}, commitHash, running), nil
+}
+
+// StraightLineage returns the lineage of a commit in a history without branches,
+// oldest first. A commit that is not in it has diverged.
+func StraightLineage(history []string, commit string, running []string) release.Lineage {
+	lineage := release.Lineage{Running: running}
+	var relations []release.Relation
+	at := slices.Index(history, commit)
+	for _, r := range running {
+		switch i := slices.Index(history, r); {
+		case r == commit:
+			relations = append(relations, release.Same)
+		case i < 0 || at < 0:
+			relations = append(relations, release.Diverged)
+			lineage.Takes++
+		case i < at:
+			relations = append(relations, release.Forward)
+		default:
+			relations = append(relations, release.Backward)
+			lineage.Newer = &release.Revision{Commit: r}
+		}
+	}
+	lineage.Relation = release.Joined(relations)
+	return lineage
 }
 
 // A builder "builds" by knowing the digest: what is built is no part of the
@@ -306,6 +336,7 @@ func (w *world) run(ctx workflow.Context, id string, req release.Request, o Orde
 // still be one that can be released to.
 func (w *world) afterwards(ctx workflow.Context) {
 	w.heal()
+	w.crowd.unpin()
 	w.watch.settled()
 	last := w.Releases[0]
 	for _, o := range w.Releases {

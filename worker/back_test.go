@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/microbima/release/activities"
@@ -38,7 +39,9 @@ func TestBack(t *testing.T) {
 		"another project's Fly app":            {before: "v1", tell: (*back).foreignApp},
 	}
 	git := street{}
-	name := func(story string) string { return "back-" + strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(story) }
+	name := func(story string) string {
+		return "back-" + strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(story)
+	}
 	for story, s := range stories {
 		s.shop.apps, s.shop.only, s.shop.wait = []string{"api"}, "production", "20s"
 		git[name(story)] = s.shop
@@ -281,7 +284,14 @@ func (b *back) terminatedThenAbort() {
 func (b *back) terminateBoth() {
 	b.terminates()
 	b.must(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
-	b.must(b.listed(b.rollout()))
+	for b.ctx.Err() == nil {
+		list, err := b.c.ListWorkflow(b.ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: "WorkflowId = '" + b.rollout() + "' AND ExecutionStatus = 'Terminated'"})
+		b.must(err)
+		if len(list.GetExecutions()) > 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // The next release that fails goes back to what ran before the terminated one,

@@ -70,6 +70,11 @@ func (announced) Checkout(context.Context, string, string, func(string) error) e
 	return git.ErrUnknown
 }
 
+// Lineage implements activities.Git.
+func (announced) Lineage(context.Context, string, string, []string) (release.Lineage, error) {
+	return release.Lineage{}, git.ErrUnknown
+}
+
 // BenchmarkReleaseOverhead is what a release of three apps to two environments
 // costs beyond its own work: the time in which none of its activities ran, and
 // what Temporal keeps and Temporal Cloud counts of it. Nobody is asked, and two

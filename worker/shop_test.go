@@ -128,6 +128,16 @@ func (c chain) Files(_ context.Context, url, _ string) (fs.FS, error) {
 	return c.files(strings.TrimSuffix(path.Base(url), ".git")), nil
 }
 
+// Lineage implements activities.Git: whatever comes is newer.
+func (street) Lineage(_ context.Context, _, _ string, running []string) (release.Lineage, error) {
+	return release.Lineage{Relation: release.Forward, Running: running}, nil
+}
+
+// Lineage implements activities.Git.
+func (chain) Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error) {
+	return street{}.Lineage(ctx, url, commit, running)
+}
+
 // Checkout implements activities.Git.
 func (c chain) Checkout(_ context.Context, _, _ string, fn func(string) error) error { return fn(".") }
 

@@ -39,6 +39,10 @@ type Worker struct{ queues []worker.Worker }
 // have none, and nothing would ever go on.
 const waits = 5000
 
+// reads is how many histories of repositories a worker reads at once, besides
+// its tests and builds.
+const reads = 8
+
 // New returns a worker that is ready to be started. It is the only place where
 // anything is registered.
 func New(c client.Client, a *activities.Activities, o Options) *Worker {
@@ -56,7 +60,9 @@ func New(c client.Client, a *activities.Activities, o Options) *Worker {
 		}
 		q := worker.New(c, release.BuildQueue, options(o, builds))
 		q.RegisterActivity(a)
-		w.queues = append(w.queues, q)
+		h := worker.New(c, release.GitQueue, options(o, reads))
+		h.RegisterActivity(a)
+		w.queues = append(w.queues, q, h)
 	}
 	return &w
 }
@@ -65,6 +71,7 @@ func New(c client.Client, a *activities.Activities, o Options) *Worker {
 func Register(r worker.WorkflowRegistry) {
 	r.RegisterWorkflow(workflows.Release)
 	r.RegisterWorkflow(workflows.Rollout)
+	r.RegisterWorkflow(workflows.Pin)
 }
 
 func options(o Options, atOnce int) worker.Options {

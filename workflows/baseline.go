@@ -1,7 +1,9 @@
 package workflows
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -14,13 +16,14 @@ import (
 func (r *roller) recordBaseline(ctx workflow.Context) (start activities.Start, err error) {
 	err = workflow.ExecuteActivity(calling(ctx, "Record the baseline of "+r.in.Plan.Environment), act.RecordBaseline,
 		activities.StartInput{Places: r.places(), Follows: r.in.Follows}).Get(ctx, &start)
+	start.States = r.in.Plan.Remembered(start.States)
 	return start, err
 }
 
 // remember takes start as the baseline. After a rollout that ended without a
 // report the baseline is still that one's, as far as nobody else has changed it.
 func (r *roller) remember(ctx workflow.Context, start activities.Start) {
-	r.states = r.in.Plan.Remembered(start.States)
+	r.states = start.States
 	r.baselines = r.in.Plan.Baselines(r.states)
 	r.status.Environments[0].Targets = targetsOf(r.in.Plan, r.states)
 	if start.Unread != "" {
@@ -58,9 +61,10 @@ func (r *roller) addResumed(touched map[string]bool) {
 
 // takeBack restores the baseline of a rollout that ended without a report, as
 // that one would have done.
-func (r *roller) takeBack(ctx workflow.Context, before *activities.Unreported) (*release.Report, error) {
+func (r *roller) takeBack(ctx workflow.Context, start activities.Start) (*release.Report, error) {
+	before := start.Before
 	if before == nil || len(before.Baselines) == 0 {
-		return r.stop(ctx, errors.New("what ran before is not known: the history of the rollout does not tell"))
+		return r.stop(ctx, fmt.Errorf("what ran before is not known: %s", cmp.Or(start.Unread, "the history of the rollout does not tell")))
 	}
 	r.states, r.baselines, r.settles = before.States, before.Baselines, before.Run
 	r.opened.Secrets, r.opened.Addresses = before.Opened.Secrets, before.Opened.Addresses

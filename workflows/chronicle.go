@@ -24,6 +24,7 @@ type chronicle struct {
 	// run with the same history, so decisions, leases and hashes that were made
 	// before the reset must keep naming the run that made them.
 	recordedRun string
+	holds       int // how often something was held
 }
 
 func newChronicle(ctx workflow.Context, s release.Status) chronicle {

@@ -7,6 +7,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/activities"
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -62,9 +63,11 @@ func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 		waiting(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
 		activities.StepInput{
 			Step: given, Stamp: r.stamp(step), Holder: r.holder(), Nonce: r.nonce(step), Secrets: r.opened.Secrets[step.FlyApp], Again: r.again,
+			ID: r.written[step.FlyApp][step.Machine].ID,
 		},
 	).Get(ctx, &after)
 	r.ran(step, after, err)
+	r.wrote(step, after.Machine, err)
 	if err != nil {
 		r.machine(ctx, step, release.Failed)
 		if r.stuck != nil {
@@ -100,7 +103,7 @@ func (r *roller) settle(ctx workflow.Context, plan release.Plan, i int) error {
 		return r.look(ctx, release.Baking, plan.Until(i), activities.VerifyInput{For: wave.Settle})
 	}
 	return workflow.NewTimerWithOptions(ctx, time.Duration(wave.Settle), workflow.TimerOptions{
-		Summary: wave.Title + ": settle",
+		Summary: view.Summary(wave.Title + ": settle"),
 	}).Get(ctx, nil)
 }
 

@@ -17,7 +17,7 @@ func (r *releaser) findBaseline(ctx workflow.Context, project release.Project, e
 	for _, t := range env.Targets {
 		in.Places = append(in.Places, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
 	}
-	for {
+	for tries := 0; ; tries++ {
 		r.enter(ctx, release.Planning, env.Name)
 		var past activities.Past
 		if err := workflow.ExecuteActivity(calling(ctx, "Find what "+env.Name+" ran before"), act.FindBaseline, in).Get(ctx, &past); err != nil {
@@ -27,7 +27,7 @@ func (r *releaser) findBaseline(ctx workflow.Context, project release.Project, e
 			r.aimAt(ctx, env, past)
 			return past, nil
 		}
-		if err := r.queue(ctx, env, release.RolloutID(r.req.Project, env.Name)); err != nil {
+		if err := r.queue(ctx, env, release.RolloutID(r.req.Project, env.Name), tries); err != nil {
 			return past, err
 		}
 	}

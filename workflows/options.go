@@ -6,6 +6,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -38,9 +39,9 @@ func building(ctx workflow.Context, summary string, long time.Duration) workflow
 	return workflow.WithActivityOptions(ctx, options)
 }
 
-// queueing: for as long as another rollout takes.
-func queueing(ctx workflow.Context, summary string) workflow.Context {
-	return budget(ctx, release.TaskQueue, summary, 30*24*time.Hour, 90*24*time.Hour)
+// reading: the history of a repository. It takes no place of a test or a build.
+func reading(ctx workflow.Context, summary string) workflow.Context {
+	return budget(ctx, release.GitQueue, summary, 5*time.Minute, patience)
 }
 
 func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Duration) workflow.Context {
@@ -50,7 +51,7 @@ func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Dur
 		ScheduleToCloseTimeout: whole,
 		HeartbeatTimeout:       heartbeat,
 		WaitForCancellation:    true,
-		Summary:                summary,
+		Summary:                view.Summary(summary),
 		// This is for workers that died: what they had in hand begins again
 		// within seconds. Activities that fail say by themselves how much later
 		// they may be tried again.

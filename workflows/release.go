@@ -25,19 +25,22 @@ func Release(ctx workflow.Context, req release.Request) (*release.Report, error)
 	if req.Rollback != nil {
 		return r.goBack(ctx, project)
 	}
-	if err := r.preflight(ctx, project); err != nil {
-		return r.stop(ctx, err)
-	}
-	images, err := r.testAndBuild(ctx, project) // side by side: neither changes a target
-	if err != nil {
-		return r.stop(ctx, err)
-	}
-	for _, environment := range r.path {
-		err := r.promote(ctx, environment, func(ctx workflow.Context) (release.Plan, error) {
-			return r.plan(ctx, project, environment, images)
-		})
-		if err != nil {
-			return r.end(ctx, err)
+	images := made{}
+	for done := 0; done < len(r.path); done = r.done() { // a request may extend the path meanwhile
+		stretch := r.path[done:]
+		if err := r.preflight(ctx, project, stretch); err != nil {
+			return r.stop(ctx, err)
+		}
+		if err := r.testAndBuild(ctx, project, stretch, images); err != nil { // side by side: neither changes a target
+			return r.stop(ctx, err)
+		}
+		for _, environment := range stretch {
+			err := r.promote(ctx, environment, func(ctx workflow.Context) (release.Plan, error) {
+				return r.plan(ctx, project, environment, images)
+			})
+			if err != nil {
+				return r.end(ctx, err)
+			}
 		}
 	}
 	return r.finish(ctx)
@@ -59,6 +62,7 @@ func (r *releaser) goBack(ctx workflow.Context, project release.Project) (*relea
 		return r.planRestore(ctx, environment, past)
 	})
 	if err != nil {
+		r.unpin(ctx, err)
 		return r.end(ctx, err)
 	}
 	return r.finish(ctx)
@@ -88,8 +92,15 @@ func (r *releaser) attempt(ctx workflow.Context, env release.Environment, plan f
 	if p.Empty() && r.broken == nil {
 		return r.unchanged(ctx, env, p)
 	}
-	if err := r.approve(ctx, env, p); err != nil {
+	standing, err := r.standing(ctx, env, p) // its pin, and the gate that the plan has to pass
+	if err != nil {
 		return err
 	}
-	return r.rollout(ctx, env, p, false)
+	if err := r.approve(ctx, env, standing, p); err != nil {
+		return err
+	}
+	if err := r.pin(ctx, env); err != nil { // a rollback keeps others out
+		return err
+	}
+	return r.rollout(ctx, env, p, standing.Then, false)
 }

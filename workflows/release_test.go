@@ -42,7 +42,7 @@ func TestFlyThatIsAwayIsAskedLess(t *testing.T) {
 		if rep := s.run(); rep.Outcome != release.Promoted {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
-		if asked < 20 || asked > 60 { // two apps, and in the end every quarter of a minute
+		if asked < 20 || asked > 80 { // two apps: at first again and again, and in the end every quarter of a minute
 			t.Errorf("it was asked %d times", asked)
 		}
 	})
@@ -152,7 +152,7 @@ func TestRelease(t *testing.T) {
 		},
 		"a signal says yes": {
 			answer: func(s *scenario) {
-				s.signal(release.ApproveSignal, fmt.Sprintf(`{"by":"ben","plan":%q,"more":1}`, s.status().Plan.Hash[:8]))
+				s.signal(release.ApproveSignal, fmt.Sprintf(`{"by":"ben","reason":"","plan":%q}`, s.status().Plan.Hash[:8]))
 			},
 			outcome: release.Promoted, runs: "v2",
 		},
@@ -403,8 +403,12 @@ func TestDecisionsThatDoNotCount(t *testing.T) {
 			s.decide(release.Decision{Approve: true, By: "no plan"})
 			s.decide(release.Decision{Approve: true, By: "seven digits", Plan: hash[:7]})
 			s.decide(release.Decision{Approve: true, By: " ", Plan: hash})
-			for _, doc := range []string{``, `null`, `{}`, `"approve"`, `[1]`, `{"by":"ben"}`, `not json`, `{"by":"ben","plan":"ffffffff"}`, `{"by":7,"plan":"` + hash + `"}`} {
+			for _, doc := range []string{``, `null`, `{}`, `"approve"`, `[1]`, `{"by":"ben"}`, `not json`, `{"by":"ben","plan":"ffffffff"}`, `{"by":7,"plan":"` + hash + `"}`,
+				`{"by":"ben","plan":"` + hash + `","approve":true}`, `{"by":"ben","plan":"` + hash + `","plan":"` + hash + `"}`, `{"By":"ben","plan":"` + hash + `"}`, `{"by":"ben","plan":"` + hash + `"} {}`} {
 				s.signal(release.ApproveSignal, doc)
+				s.signal(release.RejectSignal, doc)
+				s.update(release.ApproveUpdate, doc)
+				s.update(release.RejectUpdate, doc)
 			}
 		})
 		rep := s.run()
@@ -414,8 +418,11 @@ func TestDecisionsThatDoNotCount(t *testing.T) {
 		if len(s.refused) != 5 {
 			t.Errorf("refused at the door: %v, want 5", s.refused)
 		}
-		if len(rep.Decisions) != 10 {
-			t.Errorf("%d decisions are on record, want the 10 signals: %+v", len(rep.Decisions), rep.Decisions)
+		if len(rep.Decisions) != 27 {
+			t.Errorf("%d decisions are on record, want the 27 signals: %+v", len(rep.Decisions), rep.Decisions)
+		}
+		if s.taken != 0 {
+			t.Errorf("%d updates that are no reviews were taken", s.taken)
 		}
 		for _, d := range rep.Decisions {
 			if d.Ignored == "" {
@@ -478,7 +485,7 @@ func TestNothingIsRemovedThatServesWhileTheOldCannot(t *testing.T) {
 		s.req.Revision = revision("v2")
 		const web, uncordon = "shop-production-web", "POST /v1/apps/{app}/machines/{id}/uncordon"
 		s.sim.Inject(flysim.Fault{Route: create, App: web, Times: 1, Effect: flysim.Sours, For: 90 * time.Second})
-		s.when(release.RollingBack, "production", func() {
+		s.when(release.Baking, "production", func() {
 			s.sim.Inject(flysim.Fault{Route: uncordon, App: web, Status: 422})
 		})
 		s.whenAsked(s.approve)

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/activities"
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -23,8 +24,13 @@ type releaser struct {
 	req      release.Request
 	path     []release.Environment
 	rejected *release.Decision
-	noRoom   []string        // machines, by ID, whose hosts have no room for another version
-	broken   *unreported     // the rollout under way ended without a report, and nothing was settled since
+	project  *release.Project // once it is loaded
+	line     line
+	head     *release.Head // of the environment that is planned for
+	pinned   string        // environment that this release has pinned
+	tested   bool
+	noRoom   []string    // machines, by ID, whose hosts have no room for another version
+	broken   *unreported // the rollout under way ended without a report, and nothing was settled since
 }
 
 // begin opens every door of the release before anything blocks.
@@ -36,7 +42,8 @@ func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
 	r := &releaser{req: req, chronicle: newChronicle(ctx, release.Status{
 		Project: req.Project, Revision: revision, By: req.By,
 	})}
-	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx), r.listenForAnswers(ctx))
+	r.registerQueue(ctx)
+	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx), r.listenForAnswers(ctx), r.registerExtension(ctx))
 }
 
 // load reads the files at the revision, and finds the way through the
@@ -59,16 +66,13 @@ func (r *releaser) load(ctx workflow.Context) (project release.Project, err erro
 	if r.req.Rollback != nil {
 		var env release.Environment
 		env, err = project.Environment(r.req.Rollback.Environment)
-		r.path = []release.Environment{env}
+		r.lengthen([]release.Environment{env})
 	} else {
-		r.path, err = project.Path(r.req.To)
+		var path []release.Environment
+		path, err = r.pathTo(&project, r.req.To)
+		r.lengthen(path)
 	}
-	for i, env := range r.path {
-		if r.req.Bake != nil && env.Bake > 0 {
-			r.path[i].Bake = *r.req.Bake
-		}
-		r.status.Environments = append(r.status.Environments, release.EnvironmentStatus{Name: env.Name})
-	}
+	r.project = &project
 	return project, err
 }
 
@@ -86,10 +90,10 @@ func (r *releaser) apps(p release.Project) (names []string) {
 	return names
 }
 
-func (r *releaser) preflight(ctx workflow.Context, project release.Project) error {
+func (r *releaser) preflight(ctx workflow.Context, project release.Project, path []release.Environment) error {
 	r.enter(ctx, release.Preflight, "")
 	in := activities.PreflightInput{Project: project, Apps: r.apps(project)}
-	for _, env := range r.path {
+	for _, env := range path {
 		in.Environments = append(in.Environments, env.Name)
 	}
 	err := workflow.ExecuteActivity(calling(ctx, "is everything there that the release will need?"), act.Preflight, in).Get(ctx, nil)
@@ -97,20 +101,21 @@ func (r *releaser) preflight(ctx workflow.Context, project release.Project) erro
 		return err
 	}
 	return workflow.ExecuteActivity(building(ctx, "can everything be built here?", 5*time.Minute), act.PreflightBuilds, activities.BuilderInput{
-		Builds: project.Builds(r.path, r.apps(project), r.req.Images), Tests: project.Tests,
+		Builds: project.Builds(path, r.apps(project), r.req.Images), Tests: project.Tests,
 	}).Get(ctx, nil)
 }
 
 // made are the images of a release, by the target that is to run them.
 type made map[release.Target]release.Image
 
-// testAndBuild runs the tests and the builds side by side. The first that fails
+// testAndBuild runs the tests, unless they have passed, and the builds for the
+// environments of path side by side, and adds the images. The first that fails
 // ends the others.
-func (r *releaser) testAndBuild(ctx workflow.Context, project release.Project) (made, error) {
+func (r *releaser) testAndBuild(ctx workflow.Context, project release.Project, path []release.Environment, images made) error {
 	r.enter(ctx, release.Building, "")
 	all, end := workflow.WithCancel(ctx)
 	defer end()
-	images, jobs := made{}, workflow.NewWaitGroup(ctx)
+	jobs := workflow.NewWaitGroup(ctx)
 	var failed error
 	job := func(name string, do func(workflow.Context) error) {
 		jobs.Add(1)
@@ -125,10 +130,14 @@ func (r *releaser) testAndBuild(ctx workflow.Context, project release.Project) (
 			r.show(ctx)
 		})
 	}
-	for _, test := range project.Tests {
+	tests := project.Tests
+	if r.tested {
+		tests = nil
+	}
+	for _, test := range tests {
 		job("test "+test.Name, func(ctx workflow.Context) error { return r.test(ctx, test) })
 	}
-	for _, b := range project.Builds(r.path, r.apps(project), r.req.Images) {
+	for _, b := range project.Builds(path, r.apps(project), r.req.Images) {
 		job("build "+b.Name, func(ctx workflow.Context) error {
 			image, err := r.build(ctx, project, b)
 			for _, t := range b.Targets {
@@ -138,7 +147,8 @@ func (r *releaser) testAndBuild(ctx workflow.Context, project release.Project) (
 		})
 	}
 	jobs.Wait(ctx)
-	return images, errors.Join(failed, ctx.Err())
+	r.tested = failed == nil
+	return errors.Join(failed, ctx.Err())
 }
 
 func (r *releaser) test(ctx workflow.Context, test release.Test) error {
@@ -226,6 +236,9 @@ func (r *releaser) plan(ctx workflow.Context, project release.Project, env relea
 		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images, NoRoom: r.noRoom,
 		Unverified: release.Unverified(project.Builds(r.path, r.apps(project), r.req.Images), env),
 	}).Get(ctx, &plan)
+	if err == nil {
+		plan, err = r.compare(ctx, env, plan)
+	}
 	return r.seal(ctx, plan), err
 }
 
@@ -244,7 +257,7 @@ func (r *releaser) seal(ctx workflow.Context, plan release.Plan) release.Plan {
 
 func (r *releaser) unchanged(ctx workflow.Context, env release.Environment, plan release.Plan) error {
 	e := r.status.EnvironmentStatus(env.Name)
-	e.Outcome, e.Targets = release.Unchanged, targetsOf(plan, nil)
+	e.Outcome, e.Targets = release.Unchanged, targetsSeen(plan)
 	r.status.Plan = nil
 	r.show(ctx)
 	return nil
@@ -261,20 +274,24 @@ func (e *ended) Error() string {
 }
 
 // rollout changes the environment, alone: while another rollout holds the lock,
-// it waits.
-func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, takeBack bool) error {
+// it waits. The report says that gate is the gate that the environment has then.
+// With takeBack the plan is that of a rollout without a report.
+func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, gate *release.Gate, takeBack bool) error {
 	id := release.RolloutID(r.req.Project, env.Name)
-	for {
-		r.status.Rollout = id
+	defer r.leave(ctx) // who waits behind this release is told
+	for tries := 0; ; tries++ {
+		r.status.Rollout, r.line.environment = id, env.Name
 		r.enter(ctx, release.RollingOut, env.Name)
 		child := workflow.ExecuteChildWorkflow(r.alone(ctx, env, id), Rollout, release.RolloutRequest{
 			Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
+			Gate: gate, Head: r.head, Whole: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
 			Restores: r.status.Restores, Follows: r.follows(env), TakeBack: takeBack,
 		})
 		var run workflow.Execution
 		err := child.GetChildWorkflowExecution().Get(ctx, &run)
 		if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isTaken(err) {
-			if err := r.queue(ctx, env, id); err != nil {
+			r.status.Rollout, r.line.environment = "", ""
+			if err := r.queue(ctx, env, id, tries); err != nil {
 				return err
 			}
 			continue
@@ -327,8 +344,8 @@ func (r *releaser) alone(ctx workflow.Context, env release.Environment, id strin
 		WorkflowID:            id,
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		WaitForCancellation:   true,
-		StaticSummary:         fmt.Sprintf("%s: %s by %s", env.Name, r.what(), r.req.By),
-		StaticDetails:         fmt.Sprintf("The rollout of %s in %s.", r.status.ID, env.Name),
+		StaticSummary:         view.Summary(fmt.Sprintf("%s: %s by %s", env.Name, r.what(), r.req.By)),
+		StaticDetails:         view.Markdown(fmt.Sprintf("The rollout of %s in %s.", r.status.ID, env.Name)),
 		TypedSearchAttributes: temporal.NewSearchAttributes(attributes(r.status, env.Name)...),
 	})
 }
@@ -336,20 +353,6 @@ func (r *releaser) alone(ctx workflow.Context, env release.Environment, id strin
 func isTaken(err error) bool {
 	var taken *temporal.ChildWorkflowExecutionAlreadyStartedError
 	return errors.As(err, &taken)
-}
-
-// queue waits until the rollout that holds the lock is over, and says for whom.
-func (r *releaser) queue(ctx workflow.Context, env release.Environment, id string) error {
-	r.enter(ctx, release.Queued, env.Name)
-	defer func() { r.status.Queue = "" }()
-	if err := workflow.ExecuteActivity(calling(ctx, "who holds "+env.Name+"?"), act.Holder, id).Get(ctx, &r.status.Queue); err != nil {
-		return err
-	}
-	if r.status.Queue == "" {
-		return nil
-	}
-	r.show(ctx)
-	return workflow.ExecuteActivity(queueing(ctx, "wait for "+r.status.Queue), act.AwaitRollout, id).Get(ctx, nil)
 }
 
 // stop ends a release that changed nothing in the environment it was about.
@@ -371,6 +374,12 @@ func (r *releaser) end(ctx workflow.Context, cause error) (*release.Report, erro
 	if errors.As(cause, &in) {
 		r.status.Cause = in.report.Cause
 		return r.close(ctx, in.report.Outcome)
+	}
+	var newer *supersededError
+	if errors.As(cause, &newer) {
+		r.fail(cause)
+		r.status.EnvironmentStatus(newer.environment).Outcome = release.Superseded
+		return r.close(ctx, release.Superseded)
 	}
 	return r.stop(ctx, cause)
 }

@@ -23,8 +23,9 @@ type roller struct {
 	settles   string // run ID of a rollout without a report whose baseline this is
 	begun     bool   // a step was
 
-	leases leases
-	opened activities.Opened
+	leases  leases
+	written written
+	opened  activities.Opened
 	// unopened are images by Fly app that Fly may have been told of or not.
 	unopened map[string]release.Image
 	// waves counts those carried out: of the first part of the plan, and of the
@@ -38,7 +39,7 @@ type roller struct {
 }
 
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {
-	r := &roller{in: in, waves: map[bool]int{}, chronicle: newChronicle(ctx, release.Status{
+	r := &roller{in: in, waves: map[bool]int{}, written: written{}, chronicle: newChronicle(ctx, release.Status{
 		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan, Restores: in.Restores,
 		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash}},
 	})}
@@ -60,8 +61,8 @@ func (r *roller) places() (places []activities.Place) {
 
 func (r *roller) observe(ctx workflow.Context) (states []release.State, err error) {
 	err = workflow.ExecuteActivity(calling(ctx, "what does "+r.in.Plan.Environment+" run?"), act.Observe,
-		activities.ObserveInput{Places: r.places()}).Get(ctx, &states)
-	return states, err
+		activities.ObserveInput{Places: r.places(), Written: r.versions()}).Get(ctx, &states)
+	return r.in.Plan.Remembered(states), err
 }
 
 // success is the outcome of a rollout that did what it was to do.
@@ -80,7 +81,7 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 		touched[s.Machine] = true
 	}
 	r.addResumed(touched)
-	for _, goal := range plan.Goal(r.states) {
+	for _, goal := range r.goal(plan) {
 		for i, m := range goal.Machines {
 			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() {
 				goal.Machines[i].State = ""
@@ -136,6 +137,9 @@ func (r *roller) verdicts(ctx workflow.Context, in activities.VerifyInput) (verd
 	summary := "is every target of " + r.in.Plan.Environment + " as it should be?"
 	err = workflow.ExecuteActivity(waiting(ctx, summary, long), act.Verify, in).Get(ctx, &verdicts)
 	if err == nil {
+		for i := range verdicts {
+			verdicts[i].At = workflow.Now(ctx)
+		}
 		r.status.Environments[0].Verdicts = verdicts
 	}
 	return verdicts, err
@@ -191,7 +195,7 @@ func (r *roller) cleanUp(ctx workflow.Context, plan release.Plan) error {
 
 func (r *roller) planRestore(ctx workflow.Context) (back activities.Restoration, err error) {
 	in := activities.RestoreInput{
-		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals: r.in.Plan.Goal(r.states), Overwrite: r.overwrite,
+		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals: r.in.Plan.Goal(r.states), Overwrite: r.overwrite, Written: r.versions(),
 	}
 	if r.settles != "" {
 		in.Found = r.states
@@ -252,7 +256,7 @@ func (r *roller) asBefore() (in activities.VerifyInput) {
 				goal.Machines[i].State, well = "", false
 			}
 		}
-		aim := activities.Aim{Goal: goal}
+		aim := activities.Aim{Goal: goal.AtLeast(r.written[goal.FlyApp]), Before: true}
 		if well {
 			aim.Probe = b.Probe
 		}
@@ -326,6 +330,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	if report != nil {
 		report.Before, report.After = r.baselines, after
 		report.Settles = r.settles
+		report.Gate, report.Head = r.in.Gate, r.headAfter(outcome)
 	}
 	return report, err
 }

@@ -19,6 +19,9 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err != nil {
 		return nil, err
 	}
+	if err := r.mayChange(ctx); err != nil { // pinned?
+		return r.stop(ctx, err)
+	}
 	if err := r.lease(ctx); err != nil { // others keep out
 		return r.stop(ctx, err)
 	}
@@ -27,10 +30,13 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 		return r.stop(ctx, err)
 	}
 	if in.TakeBack {
-		return r.takeBack(ctx, start.Before)
+		return r.takeBack(ctx, start)
 	}
 	if why := in.Plan.Stale(start.States); why != "" {
 		return r.stale(ctx, why)
+	}
+	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
+		return r.superseded(ctx)
 	}
 	r.remember(ctx, start)
 	if err := r.open(ctx); err != nil {

@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -52,6 +53,7 @@ type repo struct {
 	// of [deploy], of [http_service], and sections; and lines of production in
 	// release.toml.
 	deploy, service, toml, only, env string
+	unreachable                      bool // its history cannot be read
 }
 
 func (r repo) files() fstest.MapFS {
@@ -111,6 +113,14 @@ func (r repo) Files(context.Context, string, string) (fs.FS, error) { return r.f
 
 func (r repo) Checkout(ctx context.Context, _, _ string, fn func(string) error) error { return fn(".") }
 
+// Lineage knows the versions v1, v2 and v3, and branch commits that have diverged.
+func (r repo) Lineage(_ context.Context, _, commit string, running []string) (release.Lineage, error) {
+	if r.unreachable {
+		return release.Lineage{}, errors.New("git fetch: no route to host")
+	}
+	return sim.StraightLineage([]string{commitOf("v1"), commitOf("v2"), commitOf("v3")}, commit, running), nil
+}
+
 // A recipe "builds" by knowing the digest: what is built is no part of the
 // process. The real builder is tested where it is, and in the stories.
 type recipe struct {
@@ -141,16 +151,19 @@ func (recipe) Ready(context.Context, release.Recipe) error { return nil }
 
 // A scenario is one release against one simulated Fly.
 type scenario struct {
-	t    *testing.T
-	env  *testsuite.TestWorkflowEnvironment
-	sim  *flysim.Sim
-	act  *activities.Activities
-	req  release.Request
-	over <-chan struct{} // closed when the scenario has ended
+	t   *testing.T
+	env *testsuite.TestWorkflowEnvironment
+	sim *flysim.Sim
+	act *activities.Activities
+	req release.Request
+	// ledger is what Temporal knows of earlier rollouts.
+	ledger *ledger
+	over   <-chan struct{} // closed when the scenario has ended
 	// mayBeHeld: somebody will answer if the rollout is held.
 	mayBeHeld bool
 	// refused says why, of decisions that the update's validator refused.
 	refused map[release.Decision]string
+	taken   int // updates of raw JSON that were accepted
 }
 
 // newScenario must be called in a synctest bubble, where time costs nothing.
@@ -170,15 +183,18 @@ func newScenario(t *testing.T, r repo) *scenario {
 	s.act = &activities.Activities{
 		Fly: &fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: s.sim.Transport()}, Unlimited: true},
 		Git: r, Go: recipe{}, Registry: "registry.fly.io", Logs: t.TempDir(), Edge: &http.Client{Transport: edge{s.sim}},
-		Environ: []string{"PATH=/usr/bin:/bin"}, Temporal: noHistory{},
+		Environ: []string{"PATH=/usr/bin:/bin"},
 	}
 	s.env.RegisterWorkflow(workflows.Release)
 	s.env.RegisterWorkflow(workflows.Rollout)
+	s.env.RegisterWorkflow(workflows.Pin)
 	s.env.RegisterActivity(s.act)
 	over := make(chan struct{})
 	t.Cleanup(func() { close(over) })
 	s.over = over
-	sim.KeepTime(s.env, over)
+	s.ledger = &ledger{}
+	s.act.Temporal = s.ledger
+	sim.KeepTime(s.env, over, s.ledger)
 	s.req = release.Request{Protocol: release.Protocol, Project: "shop", Repository: "https://example.com/shop.git", By: "ana", Revision: revision("v1")}
 	return s
 }
@@ -214,6 +230,7 @@ func (s *scenario) runs(version string) {
 	if rep := first.run(); rep.Outcome != release.Promoted {
 		s.t.Fatalf("preparing: %s: %+v", rep.Outcome, rep.Cause)
 	}
+	s.ledger.runs = first.ledger.runs
 }
 
 // status asks the release where it is.
@@ -291,11 +308,18 @@ func (s *scenario) approve() {
 
 // decide uses the update. What refuses it is in s.refused, by the decision.
 func (s *scenario) decide(d release.Decision) {
-	s.env.UpdateWorkflow(release.DecideUpdate, fmt.Sprint(d.By, d.Plan, d.Approve), &testsuite.TestUpdateCallback{
+	s.env.UpdateWorkflow(release.ReviewName(d.Approve), fmt.Sprint(d.By, d.Plan, d.Approve), &testsuite.TestUpdateCallback{
 		OnAccept:   func() {},
 		OnReject:   func(err error) { s.refused[d] = err.Error() },
 		OnComplete: func(any, error) {},
-	}, d)
+	}, d.Review())
+}
+
+// update sends raw JSON as an update, as the Temporal UI does.
+func (s *scenario) update(name, doc string) {
+	s.env.UpdateWorkflow(name, fmt.Sprint(name, doc), &testsuite.TestUpdateCallback{
+		OnAccept: func() { s.taken++ }, OnReject: func(error) {}, OnComplete: func(any, error) {},
+	}, converter.NewRawValue(payload(doc)))
 }
 
 // signal sends raw JSON, as the Temporal UI does.

@@ -101,7 +101,7 @@ func (r *releaser) resolve(ctx workflow.Context, env release.Environment, why er
 			ctx, why = apart, answer
 			continue
 		}
-		why = r.rollout(apart, env, r.broken.plan, true)
+		why = r.rollout(apart, env, r.broken.plan, env.Gate, true)
 		if !r.isBroken(why) {
 			return why
 		}

@@ -179,6 +179,7 @@ func (s *Sim) recoverAfter(m *machine, d time.Duration) {
 
 // setHost says how m's host is, for m and for the volumes it holds.
 func (s *Sim) setHost(m *machine, status string) {
+	m.Untold = m.Untold && status != "ok"
 	m.View.HostStatus = status
 	for _, v := range m.app.Volumes {
 		if v.Machine != nil && *v.Machine == m.View.ID {
@@ -192,6 +193,12 @@ func (s *Sim) setHost(m *machine, status string) {
 // goes on running.
 func (s *Sim) Lose(app, id string) {
 	s.onMachine(app, id, func(m *machine) { s.setHost(m, "unreachable") })
+}
+
+// LoseConfig makes the host of a machine unreachable like Lose. Until Recover, Fly
+// tells of its config not even a part: config and incomplete_config are null.
+func (s *Sim) LoseConfig(app, id string) {
+	s.onMachine(app, id, func(m *machine) { m.Untold = true; s.setHost(m, "unreachable") })
 }
 
 // Recover brings the host of a machine back.

@@ -77,6 +77,7 @@ type machine struct {
 	Restarts int               `json:"restarts,omitempty"`
 	Down     bool              `json:"down,omitempty"` // this version was not to be launched
 	Lines    []line            `json:"lines,omitempty"`
+	Untold   bool              `json:"untold,omitempty"` // while its host can't be reached nothing is told of its config
 	Behaves  Behaviour         `json:"behaves,omitzero"`
 	Odd      bool              `json:"odd,omitempty"` // Behaves comes from a Fault, not from Behave
 
@@ -172,6 +173,9 @@ func (m *machine) view() fly.Machine {
 	v.Config, v.IncompleteConfig = []byte(m.Config), nil
 	if v.HostStatus != "ok" {
 		v.Config, v.IncompleteConfig = nil, incomplete(v.Config)
+		if m.Untold {
+			v.IncompleteConfig = nil
+		}
 	}
 	return v
 }

@@ -1,0 +1,54 @@
+package release
+
+import (
+	"fmt"
+	"time"
+)
+
+// askTimeout is how long a plan waits that is asked about in an environment
+// without a gate.
+const askTimeout = Duration(24 * time.Hour)
+
+// Asking is what decides which gate a plan has to pass.
+type Asking struct {
+	Gate          *Gate // of the environment, at the revision; nil if it has none
+	Before        *Gate // of the last promoted revision
+	Lineage       Lineage
+	Skipped       []Skipped
+	AllowDiverged bool
+}
+
+// GateOf returns the gate that a plan has to pass, or nil, and why that is more
+// than the gate at the revision, a sentence each. A revision that lowers the gate
+// of the last promoted revision has to pass that one. A plan that takes commits
+// away, and one that an environment before did not verify, need one approval at
+// least.
+func GateOf(a Asking) (gate *Gate, because []string) {
+	gate = a.Gate
+	if a.Before != nil && (gate == nil || gate.Approvals < a.Before.Approvals) {
+		gate = a.Before
+		because = append(because, fmt.Sprintf("this revision %s; the gate of the last promoted revision asks for %s", lowering(a.Gate), approvals(a.Before)))
+	}
+	var more []string
+	if a.Lineage.NeedsApproval() && !a.AllowDiverged {
+		more = append(more, "this revision "+a.Lineage.String())
+	}
+	for _, s := range a.Skipped {
+		more = append(more, fmt.Sprintf("%s was skipped by %s (%s): this revision is not verified there", s.Environment, s.By, s.Reason))
+	}
+	if len(more) > 0 && gate == nil {
+		gate = &Gate{Approvals: 1, Timeout: askTimeout}
+	}
+	return gate, append(because, more...)
+}
+
+func lowering(gate *Gate) string {
+	if gate == nil {
+		return "removes the gate"
+	}
+	return "lowers the gate to " + approvals(gate)
+}
+
+func approvals(gate *Gate) string {
+	return fmt.Sprintf("%d %s", gate.Approvals, plural(gate.Approvals, "approval", "approvals"))
+}

@@ -1,0 +1,32 @@
+package release
+
+import (
+	"fmt"
+	"time"
+)
+
+// A Pin keeps releases from changing an environment that a person rolled back,
+// until a person takes the pin away. It is the input of the Pin workflow.
+type Pin struct {
+	Project     string    `json:"project"`
+	Environment string    `json:"environment"`
+	Release     string    `json:"release"` // workflow ID of the rollback
+	By          string    `json:"by"`
+	Reason      string    `json:"reason,omitempty"`
+	Since       time.Time `json:"since"`
+}
+
+// String returns the pin in one sentence.
+func (p Pin) String() string {
+	s := fmt.Sprintf("%s is pinned since %s: rolled back by %s", p.Environment, p.Since.UTC().Format("2006-01-02 15:04 UTC"), p.By)
+	if p.Reason != "" {
+		s += " (" + p.Reason + ")"
+	}
+	return s
+}
+
+// An Unpinning takes a pin away.
+type Unpinning struct {
+	By     string `json:"by"`
+	Reason string `json:"reason"`
+}

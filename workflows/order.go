@@ -1,0 +1,108 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/release"
+)
+
+// A supersededError ends a release that a newer revision has overtaken.
+type supersededError struct {
+	environment string
+	newer       *release.Revision
+	waits       bool // the newer one waits for the environment; else it runs there
+}
+
+func (e *supersededError) Error() string {
+	does := "runs in"
+	if e.waits {
+		does = "waits for"
+	}
+	return fmt.Sprintf("superseded: %s, which is newer, %s %s", e.newer.Label(), does, e.environment)
+}
+
+func (r *releaser) standingInput(env release.Environment) activities.StandingInput {
+	return activities.StandingInput{Project: r.req.Project, Environment: env.Name}
+}
+
+// compare adds to the plan how its revision relates to what the environment runs.
+func (r *releaser) compare(ctx workflow.Context, env release.Environment, plan release.Plan) (release.Plan, error) {
+	if r.req.Rollback != nil {
+		return plan, nil // exempt: a person asked for an older revision
+	}
+	var descent activities.Descent
+	err := workflow.ExecuteActivity(reading(ctx, "Compare "+r.req.Revision.Short()+" with what "+env.Name+" runs"), act.Lineage, activities.LineageInput{
+		Source: r.source(), StandingInput: r.standingInput(env), Running: plan.Lineage.Running,
+	}).Get(ctx, &descent)
+	if err != nil {
+		return plan, err
+	}
+	r.head = descent.Head
+	plan.Lineage, plan.Skipped = descent.Lineage, r.skippedBefore(env)
+	r.status.EnvironmentStatus(env.Name).Lineage = descent.Lineage
+	return plan, nil
+}
+
+// skippedBefore returns the skipped environments that env comes after.
+func (r *releaser) skippedBefore(env release.Environment) []release.Skipped {
+	if slices.ContainsFunc(r.path, func(e release.Environment) bool { return e.Name == env.After }) {
+		return nil
+	}
+	return r.req.Skip
+}
+
+// standing reads what binds the release in env: its pin, and the gate that the
+// plan has to pass.
+func (r *releaser) standing(ctx workflow.Context, env release.Environment, plan release.Plan) (standing activities.Standing, err error) {
+	back := r.req.Rollback
+	err = workflow.ExecuteActivity(calling(ctx, "Read pin and gate of "+env.Name), act.Standing, activities.GateInput{
+		StandingInput: r.standingInput(env), Gate: env.Gate, Lineage: plan.Lineage, Skipped: plan.Skipped,
+		AllowDiverged: r.req.AllowDiverged, Rollback: back != nil, Emergency: back != nil && back.Emergency,
+	}).Get(ctx, &standing)
+	if err == nil && back == nil && standing.Pin != nil {
+		return standing, pinned(*standing.Pin)
+	}
+	return standing, err
+}
+
+// pinned is the error of a release to a pinned environment.
+func pinned(pin release.Pin) error {
+	return fmt.Errorf("%s; `release unpin %s --reason …` lets releases change it again", pin, pin.Environment)
+}
+
+// mayChange returns why the rollout must not begin: its environment is pinned. A
+// rollback that a person asked for is exempt.
+func (r *roller) mayChange(ctx workflow.Context) error {
+	if r.in.Rollback || r.in.TakeBack {
+		return nil
+	}
+	var pin *release.Pin
+	err := workflow.ExecuteActivity(calling(ctx, "Read pin of "+r.in.Plan.Environment), act.ReadPin, activities.StandingInput{
+		Project: r.in.Project, Environment: r.in.Plan.Environment,
+	}).Get(ctx, &pin)
+	if err == nil && pin != nil {
+		err = pinned(*pin)
+	}
+	return err
+}
+
+// superseded ends a rollout to a revision that is older than what runs. Nothing
+// was changed.
+func (r *roller) superseded(ctx workflow.Context) (*release.Report, error) {
+	return r.finish(ctx, release.Superseded, &supersededError{environment: r.in.Plan.Environment, newer: r.in.Plan.Lineage.Newer})
+}
+
+// headAfter returns what the environment runs as a whole after the rollout.
+func (r *roller) headAfter(outcome release.Outcome) *release.Head {
+	switch {
+	case r.in.Rollback:
+		return nil // what machines name is all that is known
+	case outcome == release.Promoted && r.in.Whole:
+		return &release.Head{Commit: r.in.Revision.Commit, Covers: r.in.Plan.Lineage.Running}
+	}
+	return r.in.Head
+}

@@ -1,0 +1,105 @@
+package workflows
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/release"
+)
+
+// Pin keeps releases from changing an environment until a person takes the pin
+// away. The pin is the open workflow: Temporal deletes only closed ones.
+func Pin(ctx workflow.Context, pin release.Pin) (*release.Unpinning, error) {
+	var taken *release.Unpinning
+	err := workflow.SetUpdateHandlerWithOptions(ctx, release.UnpinUpdate,
+		func(_ workflow.Context, u release.Unpinning) error { taken = &u; return nil },
+		workflow.UpdateHandlerOptions{Description: "Let releases change the environment again.", Validator: validUnpinning})
+	if err != nil {
+		return nil, err
+	}
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		ch := workflow.GetSignalChannelWithOptions(ctx, release.UnpinSignal, workflow.SignalChannelOptions{
+			Description: `{"by": "…", "reason": "…"}: let releases change the environment again`,
+		})
+		for raw := (converter.RawValue{}); ch.Receive(ctx, &raw); raw = (converter.RawValue{}) {
+			var u release.Unpinning
+			err := json.Unmarshal(raw.Payload().GetData(), &u)
+			if err == nil {
+				err = validUnpinning(u)
+			}
+			if err == nil {
+				taken = &u
+			} else {
+				workflow.GetLogger(ctx).Info("unpinning does not count", "environment", pin.Environment, "why", err)
+			}
+		}
+	})
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("%s.\n\nIn a terminal: `release unpin %s --reason …`. Here: send the signal `%s` with `by` and `reason`.\n",
+		pin.String(), pin.Environment, release.UnpinSignal))
+	err = workflow.Await(ctx, func() bool { return taken != nil && workflow.AllHandlersFinished(ctx) })
+	return taken, err
+}
+
+// validUnpinning returns why an unpinning does not count.
+func validUnpinning(u release.Unpinning) error {
+	if strings.TrimSpace(u.By) == "" || strings.TrimSpace(u.Reason) == "" {
+		return errors.New("by and reason must not be empty")
+	}
+	return nil
+}
+
+// pin pins the environment of a rollback before its first change, so that no
+// release that waits changes it afterwards. An environment that is pinned stays
+// pinned as it is. Other releases pin nothing.
+func (r *releaser) pin(ctx workflow.Context, env release.Environment) error {
+	if r.req.Rollback == nil || r.pinned != "" {
+		return nil
+	}
+	apart, done := workflow.NewDisconnectedContext(ctx) // an abort of the rollback does not end the pin
+	defer done()
+	pin := release.Pin{
+		Project: r.req.Project, Environment: env.Name, Release: r.status.ID, By: r.req.By, Reason: r.req.Rollback.Reason, Since: workflow.Now(ctx),
+	}
+	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(apart, workflow.ChildWorkflowOptions{
+		WorkflowID:        release.PinID(r.req.Project, env.Name),
+		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON,
+		StaticSummary:     fmt.Sprintf("%s is pinned: rolled back by %s", env.Name, r.req.By),
+		Memo:              map[string]any{release.MemoPin: pin},
+		TypedSearchAttributes: temporal.NewSearchAttributes(
+			temporal.NewSearchAttributeKeyKeyword(release.AttrProject).ValueSet(r.req.Project),
+			temporal.NewSearchAttributeKeyKeyword(release.AttrEnvironment).ValueSet(env.Name),
+		),
+	}), Pin, pin)
+	err := child.GetChildWorkflowExecution().Get(apart, nil)
+	if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isTaken(err) {
+		return nil
+	}
+	if err == nil {
+		r.pinned = env.Name
+	}
+	return err
+}
+
+// unpin takes away the pin of a rollback that ended without an effect. Where
+// machines are left as they are, or stranded, the pin stays.
+func (r *releaser) unpin(ctx workflow.Context, cause error) {
+	var in *ended
+	failed := applicationError(cause)
+	if r.pinned == "" || errors.As(cause, &in) && in.report.Outcome == release.Kept || failed != nil && failed.Type() == release.KindStranded {
+		return
+	}
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	err := workflow.SignalExternalWorkflow(ctx, release.PinID(r.req.Project, r.pinned), "", release.UnpinSignal,
+		release.Unpinning{By: r.status.ID, Reason: "the rollback had no effect"}).Get(ctx, nil)
+	if err != nil {
+		r.note("the pin of %s could not be taken away: %s; do it with: release unpin %[1]s --reason …", r.pinned, plain(err))
+	}
+}
