@@ -87,6 +87,7 @@ func (c *chronicle) close(ctx workflow.Context, outcome release.Outcome) (*relea
 	for _, takeRest := range c.doors {
 		takeRest(ctx) // none is lost: it is on record why it came too late
 	}
+	c.nameAbort()
 	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func attributes(s release.Status, environment string) []temporal.SearchAttribute
 // causeOf is what went wrong without Temporal's envelopes, with the evidence.
 func causeOf(err error) *release.Cause {
 	if temporal.IsCanceledError(err) {
-		return &release.Cause{Message: release.ErrAborted.Error()}
+		return &release.Cause{Message: release.ErrAborted.Error(), Aborted: true}
 	}
 	cause := &release.Cause{Message: plain(err)}
 	if failed := applicationError(err); failed != nil && failed.HasDetails() {

@@ -43,6 +43,7 @@ func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
 		Project: req.Project, Revision: revision, By: req.By,
 	})}
 	r.registerQueue(ctx)
+	r.registerAbort(ctx)
 	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx), r.listenForAnswers(ctx), r.registerExtension(ctx))
 }
 
