@@ -44,7 +44,8 @@ type StepResult struct {
 // the evidence when the machine does not become healthy, KindRefused when Fly
 // will not do it.
 func (a *Activities) ApplyStep(ctx context.Context, in StepInput) (StepResult, error) {
-	defer beat(ctx)()
+	ctx, stop := beatWaiting(ctx)
+	defer stop()
 	if in.Step.Verb == release.Run {
 		ran, err := a.run(ctx, in)
 		ran.Config = nil

@@ -74,6 +74,10 @@ type Status struct {
 	// goes back to. Revision is the one that runs in it.
 	Restores *Origin  `json:"restores,omitempty"`
 	Notes    []string `json:"notes,omitempty"` // what a person should know besides
+	// Waits and TaskFailure are not the workflow's: who reads the status from
+	// Temporal adds them.
+	Waits       []Wait       `json:"waits,omitempty"`
+	TaskFailure *TaskFailure `json:"task_failure,omitempty"`
 }
 
 // An EnvironmentStatus is one environment of a release's path.

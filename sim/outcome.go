@@ -32,6 +32,7 @@ func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
 		w.w.violate("%s ended without a report", r.id)
 	default:
 		w.judge(r, *report)
+		w.statusIsShown(report.Status)
 		w.reportIsTrue(*report)
 	}
 }

@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -133,7 +135,7 @@ func inject(f func(Trouble) flysim.Fault) func(*world, Trouble) {
 	return func(w *world, t Trouble) {
 		fault := f(t)
 		fault.Route, fault.App, fault.Skip, fault.Times = routes[t.Route], t.App, t.Skip, t.Times
-		fault.Delay = time.Duration(t.Delay)
+		fault.Delay, fault.Output = time.Duration(t.Delay), w.output()
 		w.fly.Inject(fault)
 	}
 }
@@ -276,7 +278,7 @@ var kinds = []kind{
 	}, begin: func(w *world, t Trouble) {
 		w.at(t, func() {
 			if m, ok := w.machine(t); ok {
-				w.fly.Sour(t.App, m.ID, "out of memory")
+				w.fly.Sour(t.App, m.ID, cmp.Or(w.output(), "out of memory"))
 				time.AfterFunc(time.Duration(t.For), func() { w.fly.Heal(t.App, m.ID) })
 			}
 		})
@@ -289,7 +291,11 @@ var kinds = []kind{
 		})
 	}},
 	stranger("machine updated by a person", func(w *world, t Trouble, f *fly.Client, m fly.Machine) error {
-		config := edit(configOf(m), func(doc map[string]any) { doc["env"] = map[string]any{"LEVEL": "theirs"} })
+		config := edit(configOf(m), func(doc map[string]any) {
+			env, _ := doc["env"].(map[string]any)
+			doc["env"] = maps.Clone(env)
+			doc["env"].(map[string]any)["LEVEL"] = "theirs"
+		})
 		after, err := f.Update(context.Background(), t.App, m.ID, fly.Update{Config: config})
 		w.watch.mu.Lock()
 		defer w.watch.mu.Unlock()
@@ -316,6 +322,10 @@ var kinds = []kind{
 		return f.Cordon(context.Background(), t.App, m.ID, "")
 	}),
 
+	{name: hostileText, weight: 3, passes: true,
+		draw:  func(r *rand.Rand, _ Case, t *Trouble) { t.Machine = r.IntN(len(notes)) },
+		begin: func(w *world, t Trouble) { w.fly.Behave = w.prints },
+	},
 	{name: "worker killed", weight: 8, passes: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
 			sometime(r, c, t)

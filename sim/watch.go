@@ -61,12 +61,16 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 		w.w.violate("two rollouts of %s at once", r.environment)
 	}
 	w.approved(r)
+	w.planIsShown(r.req.Plan)
 	return r
 }
 
 // approved: nothing in an environment with a gate changes without enough
 // decisions for exactly the plan that is executed.
 func (w *watch) approved(r *rolloutRun) {
+	if r.req.Plan.Lineage.Relation == release.Backward {
+		return // it compares again, alone, and changes nothing: see mustNotGoBack
+	}
 	i := slices.IndexFunc(w.w.Environments, func(e Environment) bool { return e.Name == r.environment })
 	need := w.w.Environments[i].Approvals
 	if have := len(w.w.crowd.approved[r.req.Plan.Hash]); have < need {
@@ -306,6 +310,7 @@ func (w *watch) mustBePlanned(app string, in activities.StepInput, at *attempt) 
 	}) {
 		w.w.violate("%s is not in the plan", in.Step)
 	}
+	w.mustNotGoBack(app, in.Step, r)
 	for _, need := range a.Needs {
 		w.mustBeDone(r, need, in.Step)
 	}

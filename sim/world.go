@@ -315,7 +315,7 @@ func (w *world) releases(ctx workflow.Context) error {
 // release runs one release of the case to its end, and looks at how it ended.
 func (w *world) release(ctx workflow.Context, i int) {
 	o := w.Releases[i]
-	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: "ana", Revision: revision(o.Version), Apps: o.Apps}
+	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: w.author(), Revision: w.revision(o.Version), Apps: o.Apps}
 	if o.Rollback {
 		req.Rollback = &release.Rollback{Environment: w.Environments[len(w.Environments)-1].Name}
 	}
@@ -338,13 +338,8 @@ func (w *world) afterwards(ctx workflow.Context) {
 	w.heal()
 	w.crowd.unpin()
 	w.watch.settled()
-	last := w.Releases[0]
-	for _, o := range w.Releases {
-		if !o.Rollback && o.At >= last.At {
-			last = o
-		}
-	}
-	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: "ana", Revision: revision(last.Version)}
+	last := w.newest()
+	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: w.author(), Revision: w.revision(last.Version)}
 	o := Order{Version: last.Version, Decisions: w.yes()}
 	id := "release/shop/afterwards"
 	before := w.result.Outcomes[string(release.Promoted)]

@@ -88,7 +88,7 @@ func (c rollback) run(ctx context.Context, environment string) error {
 			c.say("%s", aim(environment, past))
 		}
 	}
-	repository, err := c.repository(ctx, src, c.repo, s.local())
+	repository, err := c.repository(ctx, src, c.repo, s.dev != nil)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type Fault struct {
 	Effect Effect
 	For    time.Duration
 	Exit   int
+	Output string // what the failing checks and the log of that version say; "" is Fly's usual
 
 	hits int
 }
@@ -210,7 +211,10 @@ func (s *Sim) spoil(c *call, m *machine) {
 		return
 	}
 	f := c.fault
-	b := Behaviour{}
+	b := Behaviour{CheckOutput: f.Output}
+	if f.Output != "" {
+		b.Log = []string{f.Output}
+	}
 	switch f.Effect {
 	case NeverPasses:
 		b.NeverHealthy = true
