@@ -36,7 +36,7 @@ func TestBack(t *testing.T) {
 		"rollback after both were terminated":  {before: "v1", tell: (*back).rollbackAfterBoth},
 		"nothing ran before the first release": {tell: (*back).nothingBefore},
 		"two rollbacks":                        {tell: (*back).twoRollbacks},
-		"another project's Fly app":            {before: "v1", tell: (*back).foreignApp},
+		"an app of somebody else":              {before: "v1", tell: (*back).foreignApp},
 	}
 	git := street{}
 	name := func(story string) string {
@@ -301,6 +301,7 @@ func (b *back) bothTerminated() {
 	if len(b.sim.Leases(b.app)) == 0 {
 		b.wrong("the terminated rollout has left no lease: this proves nothing")
 	}
+	time.Sleep(5 * time.Second) // what the terminated rollout had in hand ends
 	begun := time.Now()
 	b.must(b.begin(request(b.project, "v3")))
 	b.sim.Inject(flysim.Fault{Route: update, App: b.app, Times: 1, Effect: flysim.Crashes, Exit: 3})
