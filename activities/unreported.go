@@ -15,9 +15,9 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/microbima/release/internal/payload"
 	"github.com/microbima/release/release"
 )
 
@@ -174,7 +174,7 @@ func reportOf(ctx context.Context, c Temporal, rollout, run string) (report rele
 }
 
 // stored reads values as clients of this program write them into histories.
-var stored = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), converter.NewZlibCodec(converter.ZlibCodecOptions{}))
+var stored = payload.NewConverter()
 
 func decode(p *commonpb.Payloads, value any) error { return stored.FromPayloads(p, value) }
 

@@ -22,9 +22,10 @@ func Resumed(baseline []Baseline, goal []State, now []Baseline) []Baseline {
 }
 
 func resumed(was, goal, now State) (machines []Machine) {
+	were, wants, have := was.index(), goal.index(), now.index()
 	for _, m := range now.Machines {
-		before, existed := was.counterpart(m)
-		want, planned := goal.counterpart(m)
+		before, existed := were.counterpart(m)
+		want, planned := wants.counterpart(m)
 		onGoal := planned && (m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
 		switch {
 		case existed && (onGoal || sameRun(m, before)):
@@ -35,9 +36,7 @@ func resumed(was, goal, now State) (machines []Machine) {
 		}
 	}
 	for _, m := range was.Machines {
-		_, exists := now.counterpart(m)
-		_, kept := goal.counterpart(m)
-		if !exists && !kept { // the rollout before removed it
+		if !have.knows(m) && !wants.knows(m) { // the rollout before removed it
 			machines = append(machines, m)
 		}
 	}
@@ -60,8 +59,9 @@ func baselineOf(baselines []Baseline, t Target) (Baseline, bool) {
 // Changed returns the IDs of the machines that are not as baselines have them.
 func Changed(baselines []Baseline, now []State) (ids []string) {
 	for _, b := range baselines {
+		were := b.State.index()
 		for _, m := range stateOf(now, b.State.Target).Machines {
-			was, existed := b.State.counterpart(m)
+			was, existed := were.counterpart(m)
 			if !existed || was.Version != m.Version {
 				ids = append(ids, m.ID)
 			}
