@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -36,6 +35,7 @@ type Trouble struct {
 	After    bool     `json:"after,omitempty"`
 	Delay    Duration `json:"delay,omitempty"`
 	Activity string   `json:"activity,omitempty"`
+	Exits    int      `json:"exits,omitempty"`
 }
 
 // A kind of trouble.
@@ -208,6 +208,12 @@ var kinds = []kind{
 			t.For = between(r, 0, 3*time.Second)
 		},
 		begin: effect(flysim.NotYet)},
+	{name: "stale read", weight: 4, passes: true,
+		draw: func(r *rand.Rand, c Case, t *Trouble) {
+			onRequest([]string{"get", "list"})(r, c, t)
+			t.Times = 1 + r.IntN(2)
+		},
+		begin: effect(flysim.Stale)},
 	{name: "stale list", weight: 4,
 		draw: func(r *rand.Rand, c Case, t *Trouble) { sometime(r, c, t); t.Times = 1 + r.IntN(3) },
 		begin: func(w *world, t Trouble) {
@@ -257,6 +263,15 @@ var kinds = []kind{
 				}
 			})
 		}},
+	{name: "host comes back", weight: 3, passes: true, lasts: true, draw: sometime, begin: func(w *world, t Trouble) {
+		a, _, _ := w.app(t.App)
+		m, ok := w.machine(t)
+		if !ok || slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Volume }) {
+			return // what is tied to a host waits for it, and says so
+		}
+		w.fly.Lose(t.App, m.ID)
+		w.at(t, func() { w.fly.Recover(t.App, m.ID) })
+	}},
 	{name: "host unreachable at a change", weight: 3, lasts: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
 			onRequest(changingRoutes[:8])(r, c, t)
@@ -293,8 +308,11 @@ var kinds = []kind{
 	stranger("machine updated by a person", func(w *world, t Trouble, f *fly.Client, m fly.Machine) error {
 		config := edit(configOf(m), func(doc map[string]any) {
 			env, _ := doc["env"].(map[string]any)
-			doc["env"] = maps.Clone(env)
-			doc["env"].(map[string]any)["LEVEL"] = "theirs"
+			if env == nil {
+				env = map[string]any{}
+			}
+			env["LEVEL"] = "theirs"
+			doc["env"] = env
 		})
 		after, err := f.Update(context.Background(), t.App, m.ID, fly.Update{Config: config})
 		w.watch.mu.Lock()

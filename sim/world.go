@@ -172,16 +172,32 @@ func (b builder) Build(_ context.Context, src image.Source, req image.Request) (
 // Ready implements activities.Builder.
 func (builder) Ready(context.Context, release.Recipe) error { return nil }
 
-// edge answers as Fly's proxy would: 200 while a machine passes, else 503.
+// edge answers as Fly's proxy would: 200 while a machine passes, else 503. Where
+// none runs it starts those that it may, and waits for a moment.
 type edge struct{ sim *flysim.Sim }
 
 // RoundTrip implements http.RoundTripper.
 func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	app, _, _ := strings.Cut(req.URL.Host, ".")
 	status := http.StatusServiceUnavailable
-	for _, m := range e.sim.Machines(app) {
-		if healthy(m) && !m.Cordoned {
-			status = http.StatusOK
+	for tries := 0; status != http.StatusOK; tries++ {
+		running := false
+		for _, m := range e.sim.Machines(app) {
+			running = running || runs(m) && !m.Cordoned
+			if healthy(m) && !m.Cordoned {
+				status = http.StatusOK
+			}
+		}
+		if status == http.StatusOK || running && tries == 0 || tries > 8 {
+			break
+		}
+		if !running {
+			for _, m := range e.sim.Machines(app) {
+				e.sim.Wake(app, m.ID)
+			}
+		}
+		if err := wait(req.Context(), time.Second); err != nil {
+			return nil, err
 		}
 	}
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil

@@ -333,6 +333,6 @@ func (f *follower) clear() {
 	if style.Height > 0 {
 		rows = min(rows, style.Height-1)
 	}
-	fmt.Fprintf(f.stderr, "\x1b[%dA\r\x1b[J", max(1, rows))
+	fmt.Fprintf(f.stderr, "\x1b[%dA\x1b[J", max(1, rows))
 	f.drawn = nil
 }
