@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"net/http"
@@ -157,6 +158,8 @@ func classify(ctx context.Context, err error) error {
 	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound), errors.Is(err, fly.ErrUnauthorized),
 		errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository), isVerdict(err):
 		return refused(release.KindRefused, err)
+	case errors.Is(err, fly.ErrTooLong):
+		return tooLarge(fmt.Errorf("%w: the machines of one Fly app, with their configs, are more than this program reads; make the files in the configs smaller, or split the app", err))
 	}
 	if ctx.Err() != nil {
 		return err // whoever ended it says what follows

@@ -248,6 +248,9 @@ func (s *server) execute(ctx context.Context, id string, request release.Request
 		StaticSummary:                            view.Summary(what(request) + " → " + strings.Join(path, " → ")),
 		StaticDetails:                            details(request, path),
 		Memo:                                     map[string]any{memoRequest: request},
+		// Activities and rollouts inherit it. Where the server is fair, projects
+		// share a busy queue equally.
+		Priority: temporal.Priority{PriorityKey: request.Priority(), FairnessKey: request.Project[:min(64, len(request.Project))]},
 		TypedSearchAttributes: temporal.NewSearchAttributes(
 			keyword(release.AttrProject).ValueSet(request.Project),
 			keyword(release.AttrRevision).ValueSet(request.Revision.Short()),
