@@ -18,9 +18,10 @@ import (
 type roller struct {
 	chronicle
 	in        release.RolloutRequest
-	states    []release.State // as they were before the first change
+	states    []release.State // as they were when the rollout began
 	baselines []release.Baseline
-	begun     bool // a step was
+	settles   string // run ID of a rollout without a report whose baseline this is
+	begun     bool   // a step was
 
 	leases  leases
 	written written
@@ -40,7 +41,7 @@ type roller struct {
 
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {
 	r := &roller{in: in, waves: map[bool]int{}, written: written{}, witnesses: map[groupKey]bool{}, chronicle: newChronicle(ctx, release.Status{
-		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan,
+		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan, Restores: in.Restores,
 		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash}},
 	})}
 	err := errors.Join(r.answerQueries(ctx), r.listenForAnswers(ctx))
@@ -59,31 +60,28 @@ func (r *roller) places() (places []activities.Place) {
 	return places
 }
 
-func (r *roller) observe(ctx workflow.Context) ([]release.State, error) {
-	return r.observePlaces(ctx, r.places())
-}
-
-// observeFirst is observe before the first change: it also sends the probes, for
-// what failed before does not count against a rollback.
-func (r *roller) observeFirst(ctx workflow.Context) ([]release.State, error) {
+// probedPlaces are the places of r, with the probes: what failed before the first
+// change does not count against a rollback.
+func (r *roller) probedPlaces() []activities.Place {
 	places := r.places()
 	for i, t := range r.in.Plan.Targets {
 		places[i].Probe = t.Probe
 	}
-	return r.observePlaces(ctx, places)
+	return places
 }
 
-func (r *roller) observePlaces(ctx workflow.Context, places []activities.Place) (states []release.State, err error) {
+func (r *roller) observe(ctx workflow.Context) (states []release.State, err error) {
 	err = workflow.ExecuteActivity(calling(ctx, "what does "+r.in.Plan.Environment+" run?"), act.Observe,
-		activities.ObserveInput{Places: places, Written: r.versions()}).Get(ctx, &states)
+		activities.ObserveInput{Places: r.places(), Written: r.versions()}).Get(ctx, &states)
 	return r.in.Plan.Remembered(states), err
 }
 
-// remember records the baseline before the first change.
-func (r *roller) remember(states []release.State) {
-	r.states, r.baselines = states, r.in.Plan.Baselines(states)
-	r.status.Environments[0].Targets = targetsOf(r.in.Plan, states)
-	r.status.Environments[0].Warnings = r.in.Plan.Warnings()
+// success is the outcome of a rollout that did what it was to do.
+func (r *roller) success() release.Outcome {
+	if r.in.Restores != nil {
+		return release.Restored
+	}
+	return release.Promoted
 }
 
 // aims are what every target should be once plan is carried out. A machine that
@@ -94,6 +92,7 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 		touched[s.Machine] = true
 		unchecked[s.Machine] = unchecked[s.Machine] || s.Unchecked
 	}
+	r.addResumed(touched)
 	for _, goal := range r.goal(plan) {
 		for i, m := range goal.Machines {
 			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() || unchecked[m.ID] || unchecked[m.Name] {
@@ -221,6 +220,9 @@ func (r *roller) planRestore(ctx workflow.Context) (back activities.Restoration,
 	in := activities.RestoreInput{
 		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals: r.in.Plan.Goal(r.states), Overwrite: r.overwrite, Written: r.versions(),
 	}
+	if r.settles != "" {
+		in.Found = r.states
+	}
 	err = workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, in).Get(ctx, &back)
 	r.others = back.Others
 	return back, err
@@ -337,7 +339,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	r.status.Environments[0].Outcome = outcome
 	closed := r.letGo(ctx, outcome, cause)
 	var after []release.Baseline
-	if outcome == release.Promoted {
+	if outcome == release.Promoted || outcome == release.Restored {
 		if states, err := r.observe(ctx); err == nil {
 			after = r.in.Plan.Baselines(states)
 			r.seen(states)
@@ -349,6 +351,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	report, err := r.close(ctx, outcome)
 	if report != nil {
 		report.Before, report.After = r.baselines, after
+		report.Settles = r.settles
 		report.Gate, report.Head = r.in.Gate, r.headAfter(outcome)
 	}
 	return report, err
