@@ -200,7 +200,11 @@ func configOf(m fly.Machine) json.RawMessage {
 
 // mustBeAsBefore: every machine is exactly what it was when the rollout began.
 func (w *watch) mustBeAsBefore(r *rolloutRun, report release.Report) {
-	for app, before := range r.before {
+	base := r.before
+	if report.Outcome != release.RolledBack {
+		base = r.found // it changed nothing
+	}
+	for app, before := range base {
 		if w.isForeign(app) || w.w.hasTrouble("stale list") { // it had no way to know
 			continue
 		}

@@ -56,6 +56,10 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 		r.unfit = r.stale()
 	}
 	other := w.open[r.environment]
+	if req.TakeBack {
+		r.unfit = "" // its plan is not carried out
+	}
+	r.found = r.before
 	if before := w.inherit(r.environment); before != nil {
 		r.before, r.inherits = before, true
 	}
