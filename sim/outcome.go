@@ -46,6 +46,9 @@ func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
 func (w *watch) judge(r *rolloutRun, report release.Report) {
 	switch report.Outcome {
 	case release.Promoted, release.Restored:
+		if report.Outcome == release.Restored {
+			w.mustGoBack(r)
+		}
 		w.mustBePromoted(r)
 	case release.RolledBack, release.Stopped, release.Superseded:
 		if report.Outcome == release.Superseded && !r.olderThanWhatRan() {
