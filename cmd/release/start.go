@@ -110,6 +110,10 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	dev := c.readDevFile()
 	repository, err := c.repository(ctx, src, c.repo, dev != nil && dev.Temporal == options.HostPort)
 	if err != nil {
+		if _, away := c.temporal(ctx); away != nil { // a release dev that is not started yet needs no address
+			c.doubts(ctx, src, "")
+			return request, nil, away
+		}
 		return request, nil, err
 	}
 	c.doubts(ctx, src, repository)
