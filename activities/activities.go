@@ -59,6 +59,8 @@ type Fly interface {
 type Git interface {
 	// Files is the tree of commit, read-only.
 	Files(ctx context.Context, url, commit string) (fs.FS, error)
+	// Identity tells the repository from others.
+	Identity(ctx context.Context, url, commit string) (release.Repository, error)
 	// Checkout calls fn with a folder that holds exactly that commit, and
 	// removes it after.
 	Checkout(ctx context.Context, url, commit string, fn func(dir string) error) error

@@ -67,6 +67,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 type Project struct {
 	Name         string        `json:"name"`
 	Repository   string        `json:"repository,omitempty"` // where workers fetch it, if release.toml says so
+	Bound        Repository    `json:"bound,omitzero"`       // the repository that the files are from
 	Tests        []Test        `json:"tests,omitempty"`
 	Scan         Scan          `json:"scan,omitzero"`
 	Apps         []App         `json:"apps"`         // those that are needed first

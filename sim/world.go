@@ -443,3 +443,8 @@ func said(report *release.Report, err error) string {
 	}
 	return fmt.Sprintf("%s: %s", report.Outcome, report.Cause.Message)
 }
+
+// Identity implements activities.Git.
+func (repository) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
+}

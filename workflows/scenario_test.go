@@ -422,3 +422,8 @@ func cmpOr(a, b string) string {
 func payload(doc string) *commonpb.Payload {
 	return &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(doc)}
 }
+
+// Identity implements activities.Git.
+func (repo) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
+}
