@@ -73,9 +73,11 @@ func (r *roller) seen(states []release.State) {
 		}
 		for j := range e.Targets[i].Machines {
 			m := &e.Targets[i].Machines[j]
-			for _, t := range before {
-				was := find(&t, m.Name)
-				if t.Target == e.Targets[i].Target && was != nil && was.Verb != "" {
+			for k := range before {
+				if before[k].Target != e.Targets[i].Target {
+					continue
+				}
+				if was := find(&before[k], m.Name); was != nil && was.Verb != "" {
 					m.Verb, m.Progress, m.Since, m.Until = was.Verb, was.Progress, was.Since, was.Until
 				}
 			}
