@@ -213,15 +213,15 @@ func (a *Activities) probe(ctx context.Context, t release.Target, url string) (r
 	return release.Unhealthy, fail(fmt.Sprintf("answered the probe of %s with %s", url, resp.Status), string(body))
 }
 
-// maxLogs is of how many machines of a target that failed the logs are read: a
+// maxLogged is of how many machines of a target that failed the logs are read: a
 // thousand of them would be more than Temporal stores.
-const maxLogs = 8
+const maxLogged = 8
 
 // withLogs adds the last lines of the first machines that failed.
 func (a *Activities) withLogs(ctx context.Context, aim Aim, v release.Verdict) release.Verdict {
 	read := 0
 	for i, f := range v.Failures {
-		if f.Machine != "" && read < maxLogs {
+		if f.Machine != "" && read < maxLogged {
 			v.Failures[i].Log = a.lastLines(ctx, aim.Goal.FlyApp, f.Machine)
 			read++
 		}

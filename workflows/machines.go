@@ -113,7 +113,15 @@ func (r *roller) machine(ctx workflow.Context, step release.Step, p release.Prog
 			m.Until = workflow.Now(ctx)
 		}
 	}
-	r.show(ctx)
+	all := 0
+	for _, t := range targets {
+		all += len(t.Machines)
+	}
+	// Rendering takes longer the more machines there are: of a thousand, every
+	// tenth change is shown. The next phase shows the rest.
+	if r.changes++; r.changes%(1+all/100) == 0 || p == release.Failed {
+		r.show(ctx)
+	}
 }
 
 // done shows the machine as the step left it.
