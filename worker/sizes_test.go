@@ -347,3 +347,8 @@ func TestEmergencyRollback_ManyBuilds(t *testing.T) {
 		}
 	}
 }
+
+// Identity implements activities.Git.
+func (largeRepo) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
+}
