@@ -274,7 +274,8 @@ type RestoreInput struct {
 	Written Written `json:"written,omitempty"`
 }
 
-// A Restoration is the way back from what runs now, and what differs now.
+// A Restoration is the way back from what runs now, and what differs now. States
+// are without configs: those that a rollback needs are in its plan.
 type Restoration struct {
 	Plan        release.Plan    `json:"plan"`
 	States      []release.State `json:"states"`
@@ -327,10 +328,22 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	return Restoration{
 		Plan:        plan.WithContent(),
 		Others:      others,
-		States:      states,
+		States:      withoutConfigs(states),
 		Differences: release.Differences(in.Baselines, states),
 		Recreated:   release.Recreated(in.Baselines, states),
 	}, nil
+}
+
+// withoutConfigs returns states without the configs of their machines.
+func withoutConfigs(states []release.State) []release.State {
+	bare := slices.Clone(states)
+	for i := range bare {
+		bare[i].Machines = slices.Clone(bare[i].Machines)
+		for j := range bare[i].Machines {
+			bare[i].Machines[j].Config = nil
+		}
+	}
+	return bare
 }
 
 func configOf(m fly.Machine) json.RawMessage {

@@ -223,11 +223,17 @@ func serves(s release.State) bool {
 	return slices.ContainsFunc(s.Machines, func(m release.Machine) bool { return m.State == "started" && !m.Cordoned })
 }
 
-// withLogs adds the last lines of the machines that failed.
+// maxLogged is of how many machines of a target that failed the logs are read: a
+// thousand of them would be more than Temporal stores.
+const maxLogged = 8
+
+// withLogs adds the last lines of the first machines that failed.
 func (a *Activities) withLogs(ctx context.Context, aim Aim, v release.Verdict) release.Verdict {
+	read := 0
 	for i, f := range v.Failures {
-		if f.Machine != "" {
+		if f.Machine != "" && read < maxLogged {
 			v.Failures[i].Log = a.lastLines(ctx, aim.Goal.FlyApp, f.Machine)
+			read++
 		}
 	}
 	return v

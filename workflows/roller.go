@@ -37,6 +37,7 @@ type roller struct {
 	others     int                     // machines that a restore left alone, for somebody else had changed them
 	stuck      map[release.Target]bool // of a restore: those of which a machine could not be brought back
 	overwrite  bool                    // a restore overwrites what others changed
+	changes    int                     // of machines, that were or were not shown
 }
 
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {
