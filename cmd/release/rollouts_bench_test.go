@@ -100,6 +100,14 @@ func (c rolloutCommand) measure(b *testing.B, program string) {
 			fmt.Printf("%8.3f %s %s %d\n", r.At.Sub(begin).Seconds(), r.Route, r.Machine, r.Status)
 		}
 		fmt.Println(string(out))
+		for _, id := range []string{release.ID("shop", release.Revision{Commit: w.git("rev-parse", "HEAD")}), release.RolloutID("shop", "production")} {
+			it := w.client.GetWorkflowHistory(b.Context(), id, "", false, 1)
+			for it.HasNext() {
+				e, _ := it.Next()
+				x := e.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName()
+				fmt.Printf("%8.3f %d %s %s\n", e.EventTime.AsTime().Sub(begin).Seconds(), e.EventId, e.EventType, x)
+			}
+		}
 	}
 	w.dismiss()
 }
