@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
@@ -114,6 +115,7 @@ type Activities struct {
 
 	pace    pace
 	keepers keepers
+	pruned  atomic.Int64 // when logs were pruned last, in Unix seconds
 }
 
 func (a *Activities) temporal(ctx context.Context) Temporal {
@@ -124,39 +126,6 @@ func (a *Activities) temporal(ctx context.Context) Temporal {
 }
 
 func (a *Activities) poll() time.Duration { return cmp.Or(a.Poll, time.Second) }
-
-// beat sends heartbeats until the function that it returns is called. Without
-// them neither an abort nor the death of a worker would be noticed in time.
-func beat(ctx context.Context) (stop func()) { return beatEvery(ctx, 2*time.Second) }
-
-// beatEvery is beat with details, for what is told of an abort less often.
-func beatEvery(ctx context.Context, every time.Duration, details ...any) (stop func()) {
-	if len(details) > 0 {
-		activity.RecordHeartbeat(ctx, details...)
-	} // else a start says as much as a heartbeat: most activities end before one is due
-	return beatWith(ctx, every, func() []any { return details })
-}
-
-// beatWith is beat with details that change.
-func beatWith(ctx context.Context, every time.Duration, details func() []any) (stop func()) {
-	done, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		t := time.NewTicker(every)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				activity.RecordHeartbeat(ctx, details()...)
-			case <-done:
-				return
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return func() { close(done); <-stopped }
-}
 
 // pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) error {

@@ -61,8 +61,11 @@ func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, err
 			if time.Since(begun) > limit {
 				return release.Machine{}, a.evidence(ctx, w, m, w.late(m, limit))
 			}
+			reportWaiting(ctx, w.id, w.waitText(m))
 		} else if ctx.Err() == nil && !transient(err) {
 			return release.Machine{}, err
+		} else if ctx.Err() == nil {
+			reportWaiting(ctx, w.id, fmt.Sprintf("read machine %s of %s: %v", w.id, w.in.Step.Target, err))
 		}
 		if err := pause(ctx, a.pollInterval(good > 0, time.Since(reached))); err != nil {
 			return release.Machine{}, err
@@ -92,14 +95,14 @@ func (a *Activities) reach(ctx context.Context, w waiting, limit time.Duration) 
 }
 
 // pollInterval returns the delay before the next look: hardly any to confirm a good
-// one, else an eighth of what has passed, so that nothing is seen much later than it
+// one, else a sixteenth of what has passed, so that nothing is seen much later than it
 // took, up to the usual interval.
 func (a *Activities) pollInterval(good bool, waited time.Duration) time.Duration {
 	first := a.poll() / 16
 	if good {
 		return first / 4
 	}
-	return min(first+waited/8, a.poll())
+	return min(first+waited/16, a.poll())
 }
 
 // transient says whether a read that failed is worth another look right away:
@@ -170,6 +173,15 @@ func (w waiting) late(m fly.Machine, limit time.Duration) release.Failure {
 	return f
 }
 
+// waitText returns in a sentence what m lacks.
+func (w waiting) waitText(m fly.Machine) string {
+	text := fmt.Sprintf("machine %s of %s is %s", m.ID, w.in.Step.Target, m.State)
+	if i := slices.IndexFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" }); i >= 0 {
+		text += fmt.Sprintf(", check %s is %s: %s", m.Checks[i].Name, m.Checks[i].Status, strings.TrimSpace(m.Checks[i].Output))
+	}
+	return strings.TrimSuffix(text, ": ")
+}
+
 // evidence is f with the last lines of the machine's log, as an error that
 // keeps them.
 func (a *Activities) evidence(ctx context.Context, w waiting, m fly.Machine, f release.Failure) error {
@@ -203,6 +215,7 @@ func (a *Activities) settled(ctx context.Context, s release.Step, m fly.Machine)
 		if err := pause(ctx, a.poll()); err != nil {
 			return m, err
 		}
+		reportWaiting(ctx, m.ID, fmt.Sprintf("machine %s of %s is %s", m.ID, s.Target, m.State))
 		next, err := a.Fly.Machine(ctx, s.FlyApp, m.ID)
 		if err != nil && !transient(err) {
 			return m, err

@@ -23,9 +23,6 @@ const (
 	// Fly or without a worker.
 	leaseTTL   = 5 * time.Minute
 	leaseEvery = 2 * time.Minute
-	// keepBeats is how often KeepLeases says that it lives: a rollout may be held
-	// for days, and Temporal Cloud counts heartbeats.
-	keepBeats = 20 * time.Second
 	// changeTTL outlives one change of a machine that the rollout holds no
 	// lease on: one that it created.
 	changeTTL = 10 * time.Second
@@ -188,18 +185,20 @@ func (a *Activities) keepLeases(ctx context.Context, in LeaseInput) error {
 	if unix := int64(0); activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &unix) == nil {
 		last.unix.Store(unix)
 	}
-	defer beatEvery(ctx, keepBeats, last)()
 	for {
 		if err := pause(ctx, time.Until(time.Unix(last.unix.Load(), 0).Add(leaseEvery))); err != nil {
 			return err
 		}
-		// The rollout may have been closed by another worker since the last heartbeat.
+		// One heartbeat for each refresh: a rollout may be held for days, and it may
+		// have been closed by another worker since the last one.
 		if activity.RecordHeartbeat(ctx, last); ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		begun := time.Now()
 		lapsed := begun.Sub(time.Unix(last.unix.Load(), 0)) >= leaseTTL
+		stop := beatWith(ctx, func() []any { return []any{last} })
 		kept, err := a.refresh(ctx, in, lapsed)
+		stop()
 		if in.Machines = kept; err == nil {
 			last.unix.Store(begun.Unix())
 			continue
@@ -208,7 +207,7 @@ func (a *Activities) keepLeases(ctx context.Context, in LeaseInput) error {
 			return refusal
 		}
 		activity.GetLogger(ctx).Warn("leases not refreshed", "error", err)
-		if err := pause(ctx, 5*time.Second); err != nil {
+		if err := pause(ctx, 15*time.Second); err != nil {
 			return err
 		}
 	}

@@ -30,12 +30,14 @@ const (
 // a look need not be repeated because of one.
 func retryRead[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	begun := time.Now()
+	defer reportWaiting(ctx, "read", "")
 	for backoff := 100 * time.Millisecond; ; backoff = min(2*backoff, 2*time.Second) {
 		got, err := read()
 		wait := max(backoff, retryAfter(err))
 		if err == nil || !isPassing(err) || ctx.Err() != nil || time.Since(begun)+wait > readFor || isAway(ctx, err) {
 			return got, err
 		}
+		reportWaiting(ctx, "read", "read from Fly again: "+err.Error())
 		if pause(ctx, wait) != nil {
 			return got, err
 		}

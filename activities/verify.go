@@ -46,7 +46,8 @@ type VerifyInput struct {
 // verdict is older than the last. It changes nothing and returns one verdict for
 // each target.
 func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verdict, error) {
-	defer beat(ctx)()
+	ctx, stop := beatWaiting(ctx)
+	defer stop()
 	verdicts := make([]release.Verdict, len(in.Aims))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -103,6 +104,7 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *
 	for {
 		every := 2 * a.poll()
 		v := a.look(ctx, aim)
+		reportWaiting(ctx, aim.Goal.Target.String(), failureText(v))
 		switch v.Health {
 		case release.Healthy:
 			good, bad = good+1, 0
@@ -140,6 +142,19 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *
 			v.Health = release.Unknown
 			return v
 		}
+	}
+}
+
+// failureText returns the first failure of v and how many there are besides, or
+// "".
+func failureText(v release.Verdict) string {
+	switch n := len(v.Failures); n {
+	case 0:
+		return ""
+	case 1:
+		return v.Failures[0].Error()
+	default:
+		return fmt.Sprintf("%s (and %d more of %s)", v.Failures[0].Error(), n-1, v.Target)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // same project, image and state give the same spec, byte for byte.
 //
 // A group without machines gets two if something outside can reach it; one, if
-// each has a volume; else one and a standby for it. The configs of new machines
+// each has a volume or release.toml says so; else one and a standby for it. The configs of new machines
 // lack what only exists later: whom a standby stands by for, and a volume's ID.
 // A machine that can't take its config, or whose host can't be reached, is to be
 // replaced; if it has a volume there, that is an error: nobody else can say
@@ -47,7 +47,7 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 		Probe:          probe(app, c),
 	}
 	for _, g := range c.Groups() {
-		group, err := groupSpec(c, g, image, state)
+		group, err := groupSpec(app, c, g, image, state)
 		if err != nil {
 			return none, fmt.Errorf("%s: %w", t.Target, err)
 		}
@@ -117,7 +117,7 @@ func addresses(app release.App, c *flytoml.Config) []string {
 	return nil
 }
 
-func groupSpec(c *flytoml.Config, g flytoml.Group, image release.Image, state release.State) (release.GroupSpec, error) {
+func groupSpec(app release.App, c *flytoml.Config, g flytoml.Group, image release.Image, state release.State) (release.GroupSpec, error) {
 	spec := release.GroupSpec{Name: g.Name, Machines: map[string]json.RawMessage{}, Replace: map[string]string{}}
 	fresh, err := c.Create(g.Name, string(image))
 	if err != nil {
@@ -146,9 +146,12 @@ func groupSpec(c *flytoml.Config, g flytoml.Group, image release.Image, state re
 		}
 	}
 	if len(spec.Machines) == 0 {
-		spec.New = []release.NewMachine{{Region: c.Region(), Config: fresh}}
-		if g.Mount == nil {
-			spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: fresh, Standby: !g.Services})
+		if g.Mount != nil && c.Region() == "" {
+			return spec, fmt.Errorf("group %s needs a volume %s, and nothing says in which region it is made: write primary_region = \"…\" in its fly.toml", g.Name, g.Mount.Name)
+		}
+		n, standby := newMachines(app, g.Services, g.Mount != nil)
+		for i := range n {
+			spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: fresh, Standby: standby && i > 0})
 		}
 	}
 	return spec, volumes(spec, c.Region(), state)

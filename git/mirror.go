@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -25,6 +26,8 @@ import (
 // one directory.
 type Mirror struct {
 	Dir string // made when it is missing
+
+	pruned atomic.Int64 // when unused ones were removed last, in Unix seconds
 }
 
 // Revision is what is known of a commit of the repository at url, fetched if it
@@ -56,6 +59,7 @@ func (m *Mirror) with(ctx context.Context, url, commit string, fn func(*mirrored
 	if err != nil {
 		return err
 	}
+	m.prune(ctx, time.Now())
 	return r.locked(ctx, func() error {
 		if err := r.fetch(ctx, commit); err != nil {
 			return err
@@ -96,6 +100,8 @@ func (r *mirrored) locked(ctx context.Context, fn func() error) error {
 	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
 		return fmt.Errorf("wait for the mirror of %s: %w", plain(r.url), err)
 	}
+	now := time.Now()
+	_ = os.Chtimes(lock.Path(), now, now) // it is in use; prune reads that
 	return errors.Join(fn(), lock.Unlock())
 }
 
@@ -113,6 +119,9 @@ func (r *mirrored) fetch(ctx context.Context, commit string) error {
 	}
 	if r.has(ctx, commit) {
 		return nil
+	}
+	if err := checkFolder(r.url); err != nil {
+		return err
 	}
 	// The ref keeps the commit from being collected as garbage.
 	alone := r.ask(ctx, "+"+commit+":refs/release/"+commit)
@@ -166,6 +175,29 @@ func checkURL(address string) error {
 		return nil
 	}
 	return fmt.Errorf("repository %q: %w: it should be https://…, ssh://…, user@host:path or an absolute path", plain(cmp.Or(address, "(none)")), ErrUnsafe)
+}
+
+// checkFolder returns ErrNotRepository when the address is a folder that is not
+// here, or that no repository is in. Trying again would not help: such an
+// address is of another machine.
+func checkFolder(address string) error {
+	folder := address
+	if u, err := url.Parse(address); err == nil && u.Scheme == "file" {
+		folder = u.Path
+	}
+	if !filepath.IsAbs(folder) {
+		return nil
+	}
+	advice := "a folder can be released only by workers that have it; write repository = \"https://…\" in release.toml, or use --repo URL, and start the release again"
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("fetch %s: this worker has no such folder: %w: %s", folder, ErrNotRepository, advice)
+	}
+	for _, sign := range []string{".git", "HEAD"} { // of a worktree, of a bare repository
+		if _, err := os.Stat(filepath.Join(folder, sign)); !errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	return fmt.Errorf("fetch %s: %w: %s", folder, ErrNotRepository, advice)
 }
 
 // isPath says whether git would take the address for a path.

@@ -71,6 +71,9 @@ type Project struct {
 	Scan         Scan          `json:"scan,omitzero"`
 	Apps         []App         `json:"apps"`         // those that are needed first
 	Environments []Environment `json:"environments"` // in the order of promotion
+	// LeftOut are patterns of files of Git LFS and of submodules that no image and
+	// no test needs.
+	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // A Test must succeed on an exact checkout before anything is changed: a
@@ -116,6 +119,17 @@ type App struct {
 	// BuildSecrets are names of what its Dockerfile may mount, from the
 	// environment of workers that were started to give them out.
 	BuildSecrets []string `json:"build_secrets,omitempty"`
+	// Machines is how many machines of each group a first rollout makes: 1, or by
+	// default two or one and a standby.
+	Machines int `json:"machines,omitempty"`
+}
+
+// A LeftOut is a file or folder of a commit that a checkout does not have as it
+// is meant.
+type LeftOut struct {
+	Path    string
+	What    string // what stands there: "a Git LFS pointer"
+	Refused bool   // no test and no build is run with it
 }
 
 // A Reach is from where a Fly app can be reached.

@@ -69,6 +69,10 @@ type Status struct {
 	Rollout      string              `json:"rollout,omitempty"` // workflow ID of the rollout under way
 	Decisions    []Given             `json:"decisions,omitempty"`
 	Notes        []string            `json:"notes,omitempty"` // what a person should know besides
+	// Waits and TaskFailure are not the workflow's: who reads the status from
+	// Temporal adds them.
+	Waits       []Wait       `json:"waits,omitempty"`
+	TaskFailure *TaskFailure `json:"task_failure,omitempty"`
 }
 
 // An EnvironmentStatus is one environment of a release's path.

@@ -82,8 +82,8 @@ func options(o Options, atOnce int) worker.Options {
 	return worker.Options{
 		MaxConcurrentActivityExecutionSize: atOnce,
 		OnFatalError:                       o.OnFatal,
-		// A heartbeat goes out at least this often: it is how soon an abort
-		// reaches a step.
+		// Activities pace their heartbeats themselves (release.HeartbeatInterval):
+		// the SDK would hold each back for 80 % of its timeout.
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
 		// After a worker's death, its workflows wait this long for it.
 		StickyScheduleToStartTimeout: time.Second,

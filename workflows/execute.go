@@ -60,7 +60,7 @@ func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 	given.Before = nil // whoever changes a machine looks at it first
 	var after activities.StepResult
 	err := workflow.ExecuteActivity(
-		waiting(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
+		stepping(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
 		activities.StepInput{
 			Step: given, Stamp: r.stamp(step), Holder: r.holder(), Nonce: r.nonce(step), Secrets: r.opened.Secrets[step.FlyApp], Again: r.again,
 			ID: r.written[step.FlyApp][step.Machine].ID,

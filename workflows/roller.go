@@ -131,7 +131,11 @@ func (r *roller) look(ctx workflow.Context, phase release.Phase, plan release.Pl
 func (r *roller) verdicts(ctx workflow.Context, in activities.VerifyInput) (verdicts []release.Verdict, err error) {
 	long := time.Duration(in.For) + time.Duration(in.Within) + patience
 	summary := "is every target of " + r.in.Plan.Environment + " as it should be?"
-	err = workflow.ExecuteActivity(waiting(ctx, summary, long), act.Verify, in).Get(ctx, &verdicts)
+	look := waiting(ctx, summary, long)
+	if in.For > 0 {
+		look = watching(ctx, summary, long)
+	}
+	err = workflow.ExecuteActivity(look, act.Verify, in).Get(ctx, &verdicts)
 	if err == nil {
 		for i := range verdicts {
 			verdicts[i].At = workflow.Now(ctx)

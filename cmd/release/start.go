@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/microbima/release/config"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -38,8 +39,8 @@ an environment: to the last one, unless --to or --branch says otherwise.
 
 What is released is the commit, never the worktree. Its release.toml and
 fly.toml files are checked here before anything is started. Workers fetch the
-commit from the repository that release.toml names; else from this clone, when
-Temporal is on this machine; else from its remote called origin.
+commit from the repository that release.toml names; else from this clone, with
+release dev; else from its remote called origin.
 
 An image given by --image is taken as it is: by the digest that its reference
 has when the release builds, in every environment, whatever becomes of its tag.
@@ -89,6 +90,13 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	if err != nil {
 		return request, nil, err
 	}
+	lacks, err := config.CheckLeftOut(src.files, src.project)
+	if err != nil {
+		return request, nil, err
+	}
+	if len(lacks) > 0 {
+		return request, nil, fmt.Errorf("nothing can be built of %s:\n%w", src.revision.Short(), lacks)
+	}
 	environments, err := c.path(src.project)
 	if err != nil {
 		return request, nil, err
@@ -97,7 +105,8 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	if err != nil {
 		return request, nil, err
 	}
-	repository, err := c.repository(ctx, src, c.repo, (&server{address: options.HostPort}).local())
+	dev := c.readDevFile()
+	repository, err := c.repository(ctx, src, c.repo, dev != nil && dev.Temporal == options.HostPort)
 	if err != nil {
 		return request, nil, err
 	}

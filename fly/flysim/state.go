@@ -80,6 +80,7 @@ type machine struct {
 	Untold   bool              `json:"untold,omitempty"` // while its host can't be reached nothing is told of its config
 	Behaves  Behaviour         `json:"behaves,omitzero"`
 	Odd      bool              `json:"odd,omitempty"` // Behaves comes from a Fault, not from Behave
+	Life     Life              `json:"life,omitzero"`
 
 	life        int // another number after each order: what was planned before is void
 	app         *app
@@ -90,8 +91,10 @@ type machine struct {
 	changed     chan struct{} // closed at each change
 	hiddenUntil time.Time
 	hiddenReads int
-	shown       []byte   // how reads show it; nil once something changed
-	read        struct { // Config, as far as it is understood
+	shown       []byte      // how reads show it; nil once something changed
+	former      fly.Machine // the version before, as reads showed it last
+	formerUntil time.Time   // stale reads show it until then
+	read        struct {    // Config, as far as it is understood
 		of     string
 		config config
 	}
