@@ -42,8 +42,8 @@ var arrows = map[string][]string{
 	".":                   {}, // tests only
 	"release":             {},
 	"workflows":           {"release", "activities", "internal/view", sdk, sdkTypes},
-	"activities":          {"release", "fly", "config", "image", "git", sdk, sdkTypes, parallel},
-	"worker":              {"release", "workflows", "activities", sdk, sdkTypes},
+	"activities":          {"release", "fly", "config", "image", "git", "internal/payload", sdk, sdkTypes, parallel},
+	"worker":              {"release", "workflows", "activities", "internal/payload", sdk, sdkTypes},
 	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", "internal/view", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
 	"sim/proof":           {},                                                                                                                                           // runs commands
 	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
@@ -59,6 +59,7 @@ var arrows = map[string][]string{
 	"internal/cost":       {"internal/view", "release", sdkTypes},
 	"internal/devserver":  {anyModule},
 	"internal/overlay":    {},
+	"internal/payload":    {sdk, sdkTypes, "google.golang.org/protobuf"},
 	"cmd/release":         {anything},
 	"apps/...":            {"apps/..."},
 	"infra/...":           {}, // tests only

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"net/http"
 	"sync/atomic"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
@@ -91,6 +93,7 @@ type Temporal interface {
 	DescribeWorkflow(ctx context.Context, id, run string) (*client.WorkflowExecutionDescription, error)
 	GetWorkflow(ctx context.Context, id, run string) client.WorkflowRun
 	ListWorkflow(ctx context.Context, in *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error)
+	GetWorkflowHistory(ctx context.Context, id, run string, isLongPoll bool, filter enumspb.HistoryEventFilterType) client.HistoryEventIterator
 }
 
 // Activities holds what the activities share. Wiring is an assignment.
@@ -157,6 +160,8 @@ func classify(ctx context.Context, err error) error {
 	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound), errors.Is(err, fly.ErrUnauthorized),
 		errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository), isVerdict(err):
 		return refused(release.KindRefused, err)
+	case errors.Is(err, fly.ErrTooLong):
+		return tooLarge(fmt.Errorf("%w: the machines of one Fly app, with their configs, are more than this program reads; make the files in the configs smaller, or split the app", err))
 	}
 	if ctx.Err() != nil {
 		return err // whoever ended it says what follows

@@ -199,7 +199,7 @@ func (a *Activities) lastReport(ctx context.Context, in StandingInput) (*release
 		return nil, classify(ctx, err)
 	}
 	for _, e := range list.GetExecutions() {
-		report, err := reportOf(ctx, c, e.GetExecution())
+		report, err := reportOf(ctx, c, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId())
 		if err != nil {
 			return nil, classify(ctx, err)
 		}

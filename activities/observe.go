@@ -22,6 +22,10 @@ type Place struct {
 	FlyApp string         `json:"fly_app"`
 }
 
+// targetsAtOnce is how many targets are looked at side by side. Fly's limits are
+// per Fly app, and the client keeps them.
+const targetsAtOnce = 50
+
 // ObserveInput names the targets to look at.
 type ObserveInput struct {
 	Places []Place `json:"places"`
@@ -39,7 +43,7 @@ func (a *Activities) Observe(ctx context.Context, in ObserveInput) ([]release.St
 func (a *Activities) observe(ctx context.Context, places []Place, written Written) ([]release.State, error) {
 	states := make([]release.State, len(places))
 	g, all := errgroup.WithContext(ctx)
-	g.SetLimit(8)
+	g.SetLimit(targetsAtOnce)
 	for i, p := range places {
 		g.Go(func() (err error) {
 			if states[i], err = Look(all, a.Fly, p); err == nil {
@@ -176,7 +180,8 @@ type PlanInput struct {
 }
 
 // PlanRollout looks at what an environment runs and plans the way to what it
-// should run. It changes nothing.
+// should run. It fails with KindTooLarge where Temporal could not hold the
+// rollout or its rollback. It changes nothing.
 func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Plan, error) {
 	defer beat(ctx)()
 	env, err := in.Project.Environment(in.Environment)
@@ -213,7 +218,10 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	if err != nil {
 		return release.Plan{}, refused(release.KindConfig, err)
 	}
-	return plan, nil
+	if err := mustFit(plan, states); err != nil {
+		return release.Plan{}, err
+	}
+	return plan.WithContent(), nil
 }
 
 // RestoreInput names the state to go back to.
@@ -225,6 +233,9 @@ type RestoreInput struct {
 	// for somebody else has changed them: unless Overwrite says not to.
 	Goals     []release.State `json:"goals,omitempty"`
 	Overwrite bool            `json:"overwrite,omitempty"`
+	// Found is what the rollout found, where that was neither its goal nor the
+	// baseline: a rollout before it had ended without a report.
+	Found []release.State `json:"found,omitempty"`
 	// Written are versions that machines were given: what is older is stale.
 	Written Written `json:"written,omitempty"`
 }
@@ -243,7 +254,7 @@ type Restoration struct {
 // PlanRestore looks at what runs now and plans the way back to the baselines.
 // An empty plan means: they are what runs. It changes nothing. Without goals,
 // which is when a person asks for it, it fails with KindRefused where a machine
-// can't be made again.
+// can't be made again, and with KindTooLarge where Temporal could not hold it.
 func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restoration, error) {
 	defer beat(ctx)()
 	var places []Place
@@ -263,13 +274,10 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	others := 0
 	var ours func(release.Target, release.Machine) bool
 	if in.Goals != nil && !in.Overwrite {
-		var were []release.State
-		for _, b := range in.Baselines {
-			were = append(were, b.State)
-		}
-		is := release.Ours(in.Goals, were)
+		is := release.Ours(in.Goals, release.States(in.Baselines))
+		found := release.Ours(in.Found, nil)
 		ours = func(t release.Target, m release.Machine) bool {
-			if is(t, m) {
+			if is(t, m) || found(t, m) {
 				return true
 			}
 			others++
@@ -277,8 +285,13 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 		}
 	}
 	plan := release.Restore(in.Environment, in.Baselines, states, ours, release.Made(in.Goals))
+	if in.Goals == nil {
+		if err := mustFit(plan, states); err != nil {
+			return Restoration{}, err
+		}
+	}
 	return Restoration{
-		Plan:        plan,
+		Plan:        plan.WithContent(),
 		Others:      others,
 		States:      states,
 		Differences: release.Differences(in.Baselines, states),

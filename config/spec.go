@@ -39,7 +39,7 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 	}
 	spec := release.Spec{
 		Target: t.Target, FlyApp: t.FlyApp, Image: image,
-		Level:          level(p, app.Name, map[string]bool{}),
+		Level:          p.Levels()[app.Name],
 		Strategy:       release.Strategy(c.Strategy()),
 		MaxUnavailable: c.MaxUnavailable(),
 		Wait:           release.Duration(c.Wait()),
@@ -78,20 +78,6 @@ func command(c *flytoml.Config, image release.Image, state release.State) (*rele
 	return &release.Command{
 		Run: strings.Join(deploy.ReleaseCommand, " "), Config: config, Region: c.Region(), Timeout: release.Duration(deploy.ReleaseTimeout),
 	}, err
-}
-
-// level is how many rollouts must be over before that of app.
-func level(p *release.Project, name string, above map[string]bool) int {
-	app, _ := p.App(name)
-	n := 0
-	above[name] = true
-	for _, need := range app.Needs {
-		if !above[need] { // Load refuses circles; a project may come from elsewhere
-			n = max(n, level(p, need, above)+1)
-		}
-	}
-	delete(above, name)
-	return n
 }
 
 func probe(app release.App, c *flytoml.Config) *release.Probe {

@@ -23,6 +23,7 @@ var (
 	ErrNoCapacity   = errors.New("no room at Fly")        // whatever the status; nothing was changed: its host has no room for the machine, or takes none now
 	ErrNameTaken    = errors.New("name taken")            // there is a machine of that name
 	ErrMalformed    = errors.New("answer not understood") // a success whose body is none
+	ErrTooLong      = errors.New("answer too long")       // a list of more than maxAnswer: time will not cure it
 
 	// ErrUnknownOutcome: it was asked to change something, and it is not known
 	// whether that happened. Read back before trying again.

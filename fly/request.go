@@ -75,7 +75,8 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 	fail.unsent = false
 	fail.RequestID = resp.Header.Get("fly-request-id")
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(body) > maxAnswer {
+	tooLong := err == nil && len(body) > maxAnswer
+	if tooLong {
 		err = fmt.Errorf("the answer is longer than %d MB", maxAnswer>>20)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
@@ -89,6 +90,9 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 	}
 	if err != nil {
 		fail.cause, fail.kind = err, ErrMalformed
+		if tooLong && !in.changes() {
+			fail.kind = ErrTooLong
+		}
 		return fail
 	}
 	if out == nil {

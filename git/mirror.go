@@ -44,13 +44,23 @@ func (m *Mirror) Revision(ctx context.Context, url, commit string) (release.Revi
 	return rev, err
 }
 
-// Files is the tree of a commit, as Repo.Files gives it.
-func (m *Mirror) Files(ctx context.Context, url, commit string) (out fs.FS, err error) {
-	err = m.with(ctx, url, commit, func(r *mirrored) error {
-		out, err = files(ctx, r.git, commit)
-		return err
-	})
-	return out, err
+// Files is the tree of a commit, as Repo.Files gives it. It waits for nobody
+// where the commit is kept already: a rollback reads its project while builds
+// make their checkouts.
+func (m *Mirror) Files(ctx context.Context, url, commit string) (fs.FS, error) {
+	r, err := m.repository(url)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkCommit(commit); err != nil {
+		return nil, err
+	}
+	if !r.isKept(ctx, commit) {
+		if err := r.locked(ctx, func() error { return r.fetch(ctx, commit) }); err != nil {
+			return nil, err
+		}
+	}
+	return files(ctx, r.git, commit)
 }
 
 // with fetches the commit and calls fn while nobody else changes the mirror.
@@ -91,12 +101,28 @@ func (m *Mirror) repository(url string) (*mirrored, error) {
 	return &mirrored{url: url, dir: dir, git: filepath.Join(dir, "mirror.git"), checkouts: filepath.Join(dir, "checkouts")}, nil
 }
 
-// locked calls fn while no other process or goroutine works on this mirror.
+// isKept reports whether a fetch of the commit alone has ended here. Its ref is
+// written last, when the whole commit is there.
+func (r *mirrored) isKept(ctx context.Context, commit string) bool {
+	return command{dir: r.git, own: true, args: []string{"show-ref", "--verify", "--quiet", "refs/release/" + commit}}.run(ctx) == nil
+}
+
+// locked calls fn while no other process or goroutine fetches into this mirror.
 func (r *mirrored) locked(ctx context.Context, fn func() error) error {
+	return r.lockedBy(ctx, "lock", fn)
+}
+
+// checkoutsLocked calls fn while nobody else adds or removes checkouts. It is
+// another lock than that of fetches, because writing a large checkout takes long.
+func (r *mirrored) checkoutsLocked(ctx context.Context, fn func() error) error {
+	return r.lockedBy(ctx, "checkouts.lock", fn)
+}
+
+func (r *mirrored) lockedBy(ctx context.Context, name string, fn func() error) error {
 	if err := os.MkdirAll(r.checkouts, 0o700); err != nil {
 		return err
 	}
-	lock := flock.New(filepath.Join(r.dir, "lock"))
+	lock := flock.New(filepath.Join(r.dir, name))
 	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
 		return fmt.Errorf("wait for the mirror of %s: %w", plain(r.url), err)
 	}

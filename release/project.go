@@ -193,6 +193,37 @@ func (p *Project) App(name string) (App, bool) {
 	return p.Apps[i], true
 }
 
+// Levels returns, by app name, how many rollouts must be over before that of
+// the app. An app that needs itself, which config.Load refuses, counts as if it
+// did not.
+func (p *Project) Levels() map[string]int {
+	needs := make(map[string][]string, len(p.Apps))
+	for _, a := range p.Apps {
+		needs[a.Name] = a.Needs
+	}
+	levels, under := make(map[string]int, len(p.Apps)), map[string]bool{}
+	var level func(name string) int
+	level = func(name string) int {
+		n, known := levels[name]
+		if known {
+			return n
+		}
+		under[name] = true
+		for _, need := range needs[name] {
+			if !under[need] {
+				n = max(n, level(need)+1)
+			}
+		}
+		delete(under, name)
+		levels[name] = n
+		return n
+	}
+	for _, a := range p.Apps {
+		level(a.Name)
+	}
+	return levels
+}
+
 // Environment returns the environment called name, or an error that names
 // those there are.
 func (p *Project) Environment(name string) (Environment, error) {

@@ -46,6 +46,19 @@ type Request struct {
 	Rollback *Rollback `json:"rollback,omitempty"`
 }
 
+// Priority returns how soon tasks of the release are handed out where a queue
+// has more than its workers can take: 1 (an emergency rollback) before 2 (a
+// rollback) before 3, which is also Temporal's default.
+func (r Request) Priority() int {
+	switch {
+	case r.Rollback == nil:
+		return 3
+	case r.Rollback.Emergency:
+		return 1
+	}
+	return 2
+}
+
 // A Rollback asks for an environment as it was before its last release, or as
 // a release left it.
 type Rollback struct {
@@ -54,6 +67,17 @@ type Rollback struct {
 	// Emergency passes the gate. It needs a reason.
 	Emergency bool   `json:"emergency,omitempty"`
 	Reason    string `json:"reason,omitempty"`
+	// Shown, if set, is what the person was shown to go back to. Anything else
+	// is refused.
+	Shown *Origin `json:"shown,omitempty"`
+	// Revision is what the person was told that it goes back to.
+	Revision Revision `json:"revision,omitzero"`
+}
+
+// An Origin names a State in history: the one before, or after, a rollout.
+type Origin struct {
+	Run   string `json:"run"`             // run ID of the rollout
+	After bool   `json:"after,omitempty"` // the State it left, not the one it found
 }
 
 // A RolloutRequest is the input of the Rollout workflow: one plan to carry out
@@ -67,6 +91,14 @@ type RolloutRequest struct {
 	By       string   `json:"by,omitempty"`
 	// Irreversible: once a release command has run, a failure is held.
 	Irreversible bool `json:"irreversible,omitempty"`
+	// Restores, if set, names the State that Plan goes back to: a person asked
+	// for a rollback.
+	Restores *Origin `json:"restores,omitempty"`
+	// Follows is the run ID of a rollout of the same release that ended without
+	// a report. Its baseline stays the baseline.
+	Follows string `json:"follows,omitempty"`
+	// TakeBack: Plan is that of Follows, and is taken back, not carried out.
+	TakeBack bool `json:"take_back,omitempty"`
 	// Gate is that of the environment at the revision. The next release reads it
 	// in the report.
 	Gate *Gate `json:"gate,omitempty"`

@@ -30,6 +30,14 @@ func (p Plan) Baselines(states []State) (bs []Baseline) {
 	return bs
 }
 
+// States returns the states of baselines.
+func States(baselines []Baseline) (states []State) {
+	for _, b := range baselines {
+		states = append(states, b.State)
+	}
+	return states
+}
+
 // Remembered is states, with the configs that plan knows of machines whose host
 // can't be reached just now: Fly tells only a part of those, and a rollback to a
 // part would lose the rest. The plan saw the whole of each that it updates, at
@@ -97,8 +105,9 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back, extra []Wave) {
 	var show, create, unwell, broken, healthy, cold, hide, stop, destroy []Step
 	lost := map[string]bool{}
+	is, were := now.index(), b.State.index()
 	for _, want := range b.State.Machines {
-		have, exists := now.counterpart(want)
+		have, exists := is.counterpart(want)
 		if !exists {
 			if want.Host != "" {
 				lost[want.Group] = true // what stands in its stead has to stay
@@ -140,7 +149,7 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 		}
 	}
 	for _, m := range now.Machines {
-		if (m.Created || made != nil && made(now.Target, m)) && !b.State.knows(m) && !lost[m.Group] {
+		if (m.Created || made != nil && made(now.Target, m)) && !were.knows(m) && !lost[m.Group] {
 			if m.Running() && !m.Cordoned && m.Host == "" {
 				hide = append(hide, Step{Verb: Cordon, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, Wait: b.Wait})
 			}
@@ -188,7 +197,7 @@ func withoutVolumes(doc json.RawMessage) []byte {
 // are gone, and their host could not be reached when their config was read.
 func Lost(baselines []Baseline, now []State) (lost []string) {
 	for _, b := range baselines {
-		have := stateOf(now, b.State.Target)
+		have := stateOf(now, b.State.Target).index()
 		for _, want := range b.State.Machines {
 			if _, exists := have.counterpart(want); !exists && want.Host != "" {
 				lost = append(lost, fmt.Sprintf("machine %s (%s) of %s is gone, and its whole config is not known: its host could not be reached then", want.ID, want.Name, b.State.Target))
@@ -201,12 +210,13 @@ func Lost(baselines []Baseline, now []State) (lost []string) {
 // Ours tells the machines that a rollout may bring back: those that are on its
 // goal or on the baseline. Any other has been changed by somebody else.
 func Ours(goal, baseline []State) func(Target, Machine) bool {
+	either := []map[Target]machineIndex{indexes(goal), indexes(baseline)}
 	return func(t Target, m Machine) bool {
-		for _, states := range [][]State{goal, baseline} {
+		for _, states := range either {
 			if m.Host != "" {
 				return true // what Fly says of it is old
 			}
-			if want, ok := stateOf(states, t).counterpart(m); ok && (m.IsAsBefore(want) || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest()) {
+			if want, ok := states[t].counterpart(m); ok && (m.IsAsBefore(want) || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest()) {
 				return true
 			}
 		}
@@ -216,10 +226,18 @@ func Ours(goal, baseline []State) func(Target, Machine) bool {
 
 // Made tells the machines that a plan with that goal has created.
 func Made(goal []State) func(Target, Machine) bool {
+	created := map[Target]map[string][]Machine{} // by planned name
+	for _, s := range goal {
+		created[s.Target] = map[string][]Machine{}
+		for _, m := range s.Machines {
+			if m.ID == "" {
+				created[s.Target][m.Name] = append(created[s.Target][m.Name], m)
+			}
+		}
+	}
 	return func(t Target, m Machine) bool {
-		return slices.ContainsFunc(stateOf(goal, t).Machines, func(want Machine) bool {
-			return want.ID == "" && want.Name == m.Name &&
-				(m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
+		return slices.ContainsFunc(created[t][m.Name], func(want Machine) bool {
+			return (m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
 		})
 	}
 }
@@ -277,27 +295,6 @@ func (s Step) as(v Verb) Step {
 	return s
 }
 
-// counterpart is the machine of s that stands for want: the same one, or one
-// of that name that replaced it.
-func (s State) counterpart(want Machine) (Machine, bool) {
-	for _, m := range s.Machines {
-		if m.ID == want.ID {
-			return m, true
-		}
-	}
-	for _, m := range s.Machines {
-		if m.Name == want.Name {
-			return m, true
-		}
-	}
-	return Machine{}, false
-}
-
-// knows says whether m, or the machine it replaced, is in s.
-func (s State) knows(m Machine) bool {
-	return slices.ContainsFunc(s.Machines, func(x Machine) bool { return x.ID == m.ID || x.Name == m.Name })
-}
-
 func stateOf(states []State, t Target) State {
 	for _, s := range states {
 		if s.Target == t {
@@ -325,8 +322,9 @@ func commonImage(s State) (image Image) {
 func Differences(baselines []Baseline, now []State) (diffs []string) {
 	for _, b := range baselines {
 		have := stateOf(now, b.State.Target)
+		is, were := have.index(), b.State.index()
 		for _, want := range b.State.Machines {
-			m, ok := have.counterpart(want)
+			m, ok := is.counterpart(want)
 			if !ok {
 				diffs = append(diffs, fmt.Sprintf("machine %s (%s) of %s is gone", want.ID, want.Name, b.State.Target))
 				continue
@@ -334,7 +332,7 @@ func Differences(baselines []Baseline, now []State) (diffs []string) {
 			diffs = append(diffs, differs(b.State.Target, want, m)...)
 		}
 		for _, m := range have.Machines {
-			if !b.State.knows(m) {
+			if !were.knows(m) {
 				diffs = append(diffs, fmt.Sprintf("machine %s (%s) of %s is new", m.ID, m.Name, b.State.Target))
 			}
 		}
@@ -369,7 +367,7 @@ func differs(t Target, want, have Machine) (diffs []string) {
 // which lost the memory that they were suspended with.
 func Recreated(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
-		have := stateOf(now, b.State.Target)
+		have := stateOf(now, b.State.Target).index()
 		for _, want := range b.State.Machines {
 			m, ok := have.counterpart(want)
 			if ok && want.State == "suspended" && m.State == "stopped" {

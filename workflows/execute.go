@@ -17,7 +17,7 @@ import (
 func (r *roller) carryOut(ctx workflow.Context, wave release.Wave, strict bool) error {
 	flight, end := workflow.WithCancel(ctx)
 	defer end()
-	steps := workflow.NewWaitGroup(ctx)
+	steps, room := workflow.NewWaitGroup(ctx), workflow.NewSemaphore(ctx, stepRoom)
 	var failed []error
 	for _, lane := range wave.Lanes {
 		free := workflow.NewSemaphore(ctx, int64(lane.AtOnce))
@@ -29,6 +29,10 @@ func (r *roller) carryOut(ctx workflow.Context, wave release.Wave, strict bool) 
 					return // the wave is over
 				}
 				defer free.Release(1)
+				if room.Acquire(ctx, roomFor(step)) != nil {
+					return
+				}
+				defer room.Release(roomFor(step))
 				if ctx.Err() != nil {
 					return // it ended just now, which is what freed the place
 				}
@@ -49,6 +53,21 @@ func (r *roller) carryOut(ctx workflow.Context, wave release.Wave, strict bool) 
 		return failed[0] // the others were ended because of it
 	}
 	return errors.Join(failed...)
+}
+
+// stepRoom is how large the steps in flight may be together, in bytes, whatever
+// their lanes allow. It keeps what one task of the workflow sends below the 4 MB of
+// a gRPC message, and the activities that are pending below Temporal's 2,000.
+const stepRoom = 3 << 20
+
+// roomFor returns how much of stepRoom a step takes: at least 2 kB, so that at
+// most 1,536 are in flight.
+func roomFor(step release.Step) int64 {
+	size := 2<<10 + len(step.After)
+	for _, check := range step.MachineChecks {
+		size += len(check)
+	}
+	return int64(min(size, stepRoom))
 }
 
 // apply carries out one step.

@@ -77,7 +77,10 @@ func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Dur
 		Summary:                view.Summary(summary),
 		// This is for workers that died: what they had in hand begins again
 		// within seconds. Activities that fail say by themselves how much later
-		// they may be tried again.
-		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1},
+		// they may be tried again. A result that the server has no room for does
+		// not get smaller (payloadSizeError is what the SDK calls it).
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval: time.Second, BackoffCoefficient: 1, NonRetryableErrorTypes: []string{"payloadSizeError"},
+		},
 	})
 }
