@@ -53,7 +53,10 @@ type repo struct {
 	// of [deploy], of [http_service], and sections; and lines of production in
 	// release.toml.
 	deploy, service, toml, only, env string
-	unreachable                      bool // its history cannot be read
+	// bare: web has no health check; app are lines of [apps.web] in release.toml.
+	bare        bool
+	app         string
+	unreachable bool // its history cannot be read
 }
 
 func (r repo) files() fstest.MapFS {
@@ -66,6 +69,16 @@ func (r repo) files() fstest.MapFS {
 		if checks != "" {
 			toml += "[[" + checks
 		}
+		check := `
+[[http_service.checks]]
+path = "/health"
+interval = "5s"
+timeout = "2s"
+grace_period = "1s"
+`
+		if r.bare && app == "web" {
+			check = "\n"
+		}
 		return &fstest.MapFile{Data: []byte(fmt.Sprintf(`app = "shop-%s-%s"
 primary_region = "ams"
 [deploy]
@@ -76,13 +89,7 @@ wait_timeout = "1m"
 LEVEL = %q
 [http_service]
 internal_port = 8080
-%s
-[[http_service.checks]]
-path = "/health"
-interval = "5s"
-timeout = "2s"
-grace_period = "1s"
-%s`, env, app, cmpOr(r.strategy, "rolling"), cmpOr(r.maxDown, "0.33"), deploy, env, more, toml))}
+%s%s%s`, env, app, cmpOr(r.strategy, "rolling"), cmpOr(r.maxDown, "0.33"), deploy, env, more, check, toml))}
 	}
 	return fstest.MapFS{
 		"api/main.go": {Data: []byte("package main")},
@@ -96,6 +103,7 @@ go = "./api"
 [apps.web]
 go = "./web"
 needs = ["api"]
+` + r.app + `
 [environments.staging]
 [environments.production]
 after = "staging"
@@ -413,4 +421,9 @@ func cmpOr(a, b string) string {
 
 func payload(doc string) *commonpb.Payload {
 	return &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(doc)}
+}
+
+// Identity implements activities.Git.
+func (repo) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
 }

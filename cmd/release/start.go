@@ -23,6 +23,7 @@ import (
 type start struct {
 	*env
 	to, branch, repo, by string
+	moved                string
 	images               map[string]string
 	apps                 []string
 	wait, asJSON         bool
@@ -64,6 +65,7 @@ attaches to the release that runs.`,
 	f.StringToStringVar(&c.images, "image", nil, "take the image of an app as it is, instead of building one: `APP=REF`; may be given again")
 	f.Lookup("image").DefValue = "" // pflag would write []
 	f.StringVar(&c.repo, "repo", "", "where workers fetch the revision: a `URL` or an absolute path")
+	f.StringVar(&c.moved, "moved-repository", "", "the project is at another repository now than its earlier releases were: why, in a `SENTENCE`")
 	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
 	f.BoolVar(&c.wait, "wait", false, "follow the release until it is over; the exit code says how it ended")
 	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait how it ended, as JSON")
@@ -119,7 +121,7 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	path = names(environments)
 	return release.Request{
 		Project: src.project.Name, Repository: repository, Revision: src.revision, Apps: slices.Compact(c.apps), Images: c.images,
-		To: path[len(path)-1], By: c.whoami(ctx, c.by), Version: version(), Protocol: release.Protocol, Bake: c.bake,
+		To: path[len(path)-1], By: c.whoami(ctx, c.by), Version: version(), Protocol: release.Protocol, Moved: c.moved, Bake: c.bake,
 	}, path, nil
 }
 
