@@ -37,4 +37,5 @@ const (
 	KindBuild     = "Build"     // the build failed; details: BuildResult
 	KindScan      = "Scan"      // an image may not run; details: ScanResult
 	KindStranded  = "Stranded"  // given up while neither new nor back
+	KindOver      = "Over"      // an update came too late: the release has ended
 )

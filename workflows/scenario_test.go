@@ -53,7 +53,8 @@ type repo struct {
 	// of [deploy], of [http_service], and sections; and lines of production in
 	// release.toml.
 	deploy, service, toml, only, env string
-	unreachable                      bool // its history cannot be read
+	staging                          string // lines of staging
+	unreachable                      bool   // its history cannot be read
 }
 
 func (r repo) files() fstest.MapFS {
@@ -97,6 +98,7 @@ go = "./api"
 go = "./web"
 needs = ["api"]
 [environments.staging]
+` + r.staging + `
 [environments.production]
 after = "staging"
 bake = "4m"
@@ -139,7 +141,7 @@ func (b recipe) Build(ctx context.Context, src image.Source, req image.Request) 
 		}
 	}
 	version := "v1"
-	for _, v := range []string{"v1", "v2", "v3"} {
+	for _, v := range []string{"v1", "v2", "v3", "x9"} {
 		if src.Revision.Commit == commitOf(v) {
 			version = v
 		}
@@ -151,11 +153,11 @@ func (recipe) Ready(context.Context, release.Recipe) error { return nil }
 
 // A scenario is one release against one simulated Fly.
 type scenario struct {
-	t    *testing.T
-	env  *testsuite.TestWorkflowEnvironment
-	sim  *flysim.Sim
-	act  *activities.Activities
-	req  release.Request
+	t   *testing.T
+	env *testsuite.TestWorkflowEnvironment
+	sim *flysim.Sim
+	act *activities.Activities
+	req release.Request
 	// ledger is what Temporal knows of earlier rollouts.
 	ledger *ledger
 	over   <-chan struct{} // closed when the scenario has ended

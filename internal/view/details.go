@@ -88,7 +88,16 @@ func detailsGate(b *strings.Builder, s release.Status) {
 		fmt.Fprintf(b, ", until %s", g.Until.UTC().Format(time.DateTime+" UTC"))
 	}
 	fmt.Fprintf(b, ". Plan `%s`.\n\n", g.Plan)
+	for _, why := range g.Because {
+		fmt.Fprintf(b, "Asked because %s.\n\n", plain(oneLine(why, 300)))
+	}
 	if s.Plan != nil {
+		if lines := lineageLines(*s.Plan); len(lines) > 0 {
+			for _, line := range lines {
+				fmt.Fprintf(b, "- %s\n", plain(oneLine(line, 300)))
+			}
+			b.WriteString("\n")
+		}
 		for i, line := range order(*s.Plan) {
 			fmt.Fprintf(b, "%d. %s\n", i+1, plain(line))
 		}

@@ -21,6 +21,9 @@ func needs(s release.Status, style Style, now time.Time) (lines []string) {
 	}
 	if g := s.Gate; g != nil {
 		say(bold, "%s waits for %s of plan %s%s%s", g.Environment, count(g.Approvals, "approval"), short(g.Plan), given(*g), until(g.Until, now))
+		for _, why := range g.Because {
+			say(yellow, "    asked because %s", oneLine(why, 300))
+		}
 		say(noHue, "    release approve %s", Ref(s.ID))
 		say(noHue, "    release reject %s --reason …", Ref(s.ID))
 	}

@@ -18,6 +18,9 @@ func Plan(p release.Plan, style Style) string {
 		title += " " + p.Short()
 	}
 	b.WriteString(style.paint(bold, title) + "\n")
+	for _, line := range lineageLines(p) {
+		fmt.Fprintf(&b, "  %s %s\n", style.paint(yellow, "!"), line)
+	}
 	for _, t := range p.Targets {
 		planTarget(&b, p, t, style)
 	}
@@ -125,6 +128,9 @@ func Question(a Approval, style Style) string {
 				fmt.Fprintf(&b, "    %s\n", oneLine(f.Error(), 300))
 			}
 		}
+	}
+	for _, why := range s.Gate.Because {
+		fmt.Fprintf(&b, "\n%s asked because %s\n", style.paint(yellow, "!"), why)
 	}
 	if len(s.Gate.Approved) > 0 || s.Gate.Approvals > 1 {
 		fmt.Fprintf(&b, "\n%d of %s%s\n", len(s.Gate.Approved), count(s.Gate.Approvals, "approval"), given(*s.Gate))

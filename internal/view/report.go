@@ -175,6 +175,9 @@ func (r *report) environment(e release.EnvironmentStatus) {
 		title += ": " + string(e.Outcome)
 	}
 	r.title(title)
+	if said := e.Lineage.String(); said != "" {
+		r.say("  this revision " + said)
+	}
 	var rows [][]cell
 	for _, t := range e.Targets {
 		word := "nothing to change"
