@@ -20,12 +20,14 @@ const (
 	PinWorkflow     = "Pin"
 )
 
-// Doors of the workflows. StatusQuery answers with a Status on both.
-// DecideUpdate takes a Decision, AnswerUpdate (held rollouts) an Answer. The
-// signals carry the same JSON, for the Temporal UI and for when no worker is up.
+// Queries, updates and signals of the workflows. StatusQuery answers with a Status
+// on both. ApproveUpdate and RejectUpdate take a Review, AnswerUpdate (held
+// rollouts) an Answer. The signals carry the same JSON, for the Temporal UI and
+// for when no worker is up.
 const (
 	StatusQuery   = "status"
-	DecideUpdate  = "decide"
+	ApproveUpdate = "approve"
+	RejectUpdate  = "reject"
 	AnswerUpdate  = "answer"
 	ApproveSignal = "approve"
 	RejectSignal  = "reject"

@@ -103,6 +103,9 @@ type Step struct {
 	// Hidden machines are created cordoned.
 	Hidden     bool   `json:"hidden,omitempty"`
 	StandbyFor string `json:"standby_for,omitempty"` // planned name of the machine it stands by for
+	// Succeeds is the ID of the machine in whose place this one is created; the
+	// plan's last waves destroy it.
+	Succeeds string `json:"succeeds,omitempty"`
 	// Unchecked machines are not waited for to be healthy: they were not
 	// healthy in the baseline either.
 	Unchecked bool `json:"unchecked,omitempty"`

@@ -8,8 +8,8 @@ import (
 // Protocol is what commands and workers say to each other: the meaning of
 // Request, Status and the doors of the workflows. It is raised when one of them
 // needs the other to be as new as itself. 2: requests that name images, which a
-// worker of before would build instead.
-const Protocol = 2
+// worker of before would build instead. 3: the updates approve and reject.
+const Protocol = 3
 
 // Mismatch says what to do when a request or a status is of another protocol
 // than this program's, or "" when it is not. By is whose it is: "worker".
@@ -91,7 +91,7 @@ type Extension struct {
 	By string `json:"by"`
 }
 
-// A Decision is an answer at a gate, for exactly one plan.
+// A Decision is a review of exactly one plan, as a release records it.
 type Decision struct {
 	Approve bool   `json:"approve"`
 	By      string `json:"by"`
@@ -123,4 +123,6 @@ type Answer struct {
 	Choice Choice `json:"choice"`
 	By     string `json:"by"`
 	Reason string `json:"reason,omitempty"`
+	// Hold is the number of the hold that is answered; 0 is the present one.
+	Hold int `json:"hold,omitempty"`
 }

@@ -208,6 +208,8 @@ type Held struct {
 	Why      string   `json:"why"`
 	Machines []string `json:"machines"` // which machine is what, a sentence each
 	Choices  []Choice `json:"choices"`
+	// Number counts how often the rollout was held: each time is another question.
+	Number int `json:"number"`
 }
 
 // A Health is a verdict's word. What is not known is unknown: never good and
@@ -227,6 +229,7 @@ type Verdict struct {
 	Machines int       `json:"machines"` // how many were looked at
 	Probed   string    `json:"probed,omitempty"`
 	Failures []Failure `json:"failures,omitempty"`
+	At       time.Time `json:"at,omitzero"` // when it was found
 }
 
 // A Cause is why something ended as it did.

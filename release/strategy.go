@@ -211,7 +211,7 @@ func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce in
 // does. One on a host that can't be reached counts as running.
 func (spec Spec) green(g GroupSpec, m Machine) Step {
 	s := spec.create(g, m.Region, g.Machines[m.ID], m.ID[max(0, len(m.ID)-6):])
-	s.Idle, s.Hidden = !m.Running() && m.Host == "", true
+	s.Idle, s.Hidden, s.Succeeds = !m.Running() && m.Host == "", true, m.ID
 	if s.Idle {
 		s.MachineChecks = nil
 	}

@@ -150,16 +150,16 @@ func (c *crowd) decide(id string, i int, d Decision, environment string) {
 		if d.Reject {
 			name = release.RejectSignal
 		}
-		err = c.w.env.SignalWorkflowByID(id, name, decision)
+		err = c.w.env.SignalWorkflowByID(id, name, decision.Review())
 	default:
-		err = c.w.env.UpdateWorkflowByID(id, release.DecideUpdate, fmt.Sprint(id, i, c.asked[id], asked), &testsuite.TestUpdateCallback{
+		err = c.w.env.UpdateWorkflowByID(id, release.ReviewName(decision.Approve), fmt.Sprint(id, i, c.asked[id], asked), &testsuite.TestUpdateCallback{
 			OnAccept: func() {
 				if !counts && asked != "" && !(d.Reject && d.Plan == "") {
 					c.w.violate("a decision that can't count was accepted: %+v", d)
 				}
 			},
 			OnReject: func(error) {}, OnComplete: func(any, error) {},
-		}, decision)
+		}, decision.Review())
 	}
 	c.asked[id]++
 	if err != nil {

@@ -18,7 +18,7 @@ func approve(ctx context.Context, c client.Client, run client.WorkflowRun) error
 	if err != nil {
 		return err
 	}
-	return c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Decision{By: "ben", Plan: plan})
+	return c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: plan})
 }
 
 // askedPlan waits until the release waits for a person, and says for which

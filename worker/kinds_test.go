@@ -199,16 +199,14 @@ func gated(all told, environment string) error {
 	var yes []string
 	for _, e := range all.events {
 		if s := e.GetWorkflowExecutionSignaledEventAttributes(); s != nil && s.SignalName == release.ApproveSignal {
-			d, err := decode[release.Decision](s.Input)
+			d, err := decode[release.Review](s.Input)
 			w.unless(err == nil, "%s: a decision can't be read: %v", all.id, err)
 			yes = append(yes, d.Plan)
 		}
-		if u := e.GetWorkflowExecutionUpdateAcceptedEventAttributes(); u != nil && u.AcceptedRequest.GetInput().GetName() == release.DecideUpdate {
-			d, err := decode[release.Decision](u.AcceptedRequest.Input.Args)
+		if u := e.GetWorkflowExecutionUpdateAcceptedEventAttributes(); u != nil && u.AcceptedRequest.GetInput().GetName() == release.ApproveUpdate {
+			d, err := decode[release.Review](u.AcceptedRequest.Input.Args)
 			w.unless(err == nil, "%s: a decision can't be read: %v", all.id, err)
-			if d.Approve {
-				yes = append(yes, d.Plan)
-			}
+			yes = append(yes, d.Plan)
 		}
 		if c := e.GetStartChildWorkflowExecutionInitiatedEventAttributes(); c != nil {
 			in, err := decode[release.RolloutRequest](c.Input)

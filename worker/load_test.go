@@ -265,7 +265,7 @@ func (l *load) rollOut(ctx context.Context, command func(...string) (time.Durati
 	}
 	p.from = time.Now()
 	for _, r := range p.releases {
-		if err := l.c.SignalWorkflow(ctx, r.run.GetID(), r.run.GetRunID(), release.ApproveSignal, release.Decision{By: "ben", Plan: r.plan}); err != nil {
+		if err := l.c.SignalWorkflow(ctx, r.run.GetID(), r.run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: r.plan}); err != nil {
 			l.t.Fatal(err)
 		}
 	}

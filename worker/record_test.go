@@ -274,8 +274,8 @@ func (r *recording) asked(before string) (plan string, err error) {
 
 func (r *recording) answer(yes bool, plan string) error {
 	u, err := r.c.UpdateWorkflow(r.ctx, client.UpdateWorkflowOptions{
-		WorkflowID: r.run.GetID(), UpdateName: release.DecideUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
-		Args: []any{release.Decision{Approve: yes, By: "ben", Reason: "because", Plan: plan}},
+		WorkflowID: r.run.GetID(), UpdateName: release.ReviewName(yes), WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args: []any{release.Review{By: "ben", Reason: "because", Plan: plan}},
 	})
 	if err != nil {
 		return err
@@ -299,7 +299,7 @@ func (r *recording) signals() error {
 	if err != nil {
 		return err
 	}
-	for _, d := range []any{"yes", release.Decision{By: "ben", Plan: "00000000"}, release.Decision{By: "ben", Plan: plan[:8]}} {
+	for _, d := range []any{"yes", release.Review{By: "ben", Plan: "00000000"}, release.Review{By: "ben", Plan: plan[:8]}} {
 		if err := r.c.SignalWorkflow(r.ctx, r.run.GetID(), "", release.ApproveSignal, d); err != nil {
 			return err
 		}

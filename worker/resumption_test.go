@@ -79,7 +79,7 @@ func (s *siege) losses(ctx context.Context) (lost []loss) {
 		case d.PendingWorkflowTask != nil:
 			mine = append(mine, l)
 		case l.phase == release.Awaiting:
-			nobody := release.Decision{By: "nobody", Plan: strings.Repeat("0", 64)}
+			nobody := release.Review{By: "nobody", Plan: strings.Repeat("0", 64)}
 			if err := s.c.SignalWorkflow(ctx, l.id, l.run, release.ApproveSignal, nobody); err == nil {
 				mine = append(mine, l)
 			}

@@ -334,12 +334,12 @@ func (s *siege) status(ctx context.Context, id, run string) (status release.Stat
 
 // decide says yes or no to a plan, and returns nil once that is acknowledged.
 func (s *siege) decide(ctx context.Context, k kind, run client.WorkflowRun, plan string) error {
-	d := release.Decision{Approve: !k.reject, By: "ben", Reason: "because", Plan: plan}
+	d := release.Review{By: "ben", Reason: "because", Plan: plan}
 	if k.signal {
 		return s.c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, d)
 	}
 	u, err := s.c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: run.GetID(), RunID: run.GetRunID(), UpdateName: release.DecideUpdate, UpdateID: plan, WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{d},
+		WorkflowID: run.GetID(), RunID: run.GetRunID(), UpdateName: release.ReviewName(!k.reject), UpdateID: plan, WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{d},
 	})
 	if err != nil {
 		return err

@@ -202,7 +202,7 @@ func (u *upgrade) asked(run client.WorkflowRun) string {
 
 func (u *upgrade) approve(run client.WorkflowRun, plan string) {
 	u.t.Helper()
-	if err := u.c.SignalWorkflow(u.ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Decision{By: "ben", Plan: plan}); err != nil {
+	if err := u.c.SignalWorkflow(u.ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: plan}); err != nil {
 		u.t.Fatal(err)
 	}
 }

@@ -20,6 +20,7 @@ type chronicle struct {
 	status release.Status
 	doors  []func(workflow.Context) // each takes what is still at it
 	answer *release.Answer          // to what is held
+	holds  int                      // how often something was held
 }
 
 func newChronicle(ctx workflow.Context, s release.Status) chronicle {

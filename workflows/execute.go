@@ -7,6 +7,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/activities"
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -100,7 +101,7 @@ func (r *roller) settle(ctx workflow.Context, plan release.Plan, i int) error {
 		return r.look(ctx, release.Baking, plan.Until(i), activities.VerifyInput{For: wave.Settle})
 	}
 	return workflow.NewTimerWithOptions(ctx, time.Duration(wave.Settle), workflow.TimerOptions{
-		Summary: wave.Title + ": settle",
+		Summary: view.Summary(wave.Title + ": settle"),
 	}).Get(ctx, nil)
 }
 

@@ -1,11 +1,9 @@
 package workflows
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"go.temporal.io/sdk/converter"
@@ -13,6 +11,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/activities"
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -34,7 +33,7 @@ func (r *releaser) approve(ctx workflow.Context, env release.Environment, standi
 	timing, stop := workflow.WithCancel(ctx)
 	defer stop() // or the timer would be pending for days
 	expired := workflow.NewTimerWithOptions(timing, time.Duration(gate.Timeout), workflow.TimerOptions{
-		Summary: fmt.Sprintf("%s waits for a decision, so long", env.Name),
+		Summary: view.Summary("Approval timeout (" + env.Name + ")"),
 	})
 	err := workflow.Await(ctx, func() bool { return r.decided() || expired.IsReady() })
 	switch {
@@ -52,87 +51,89 @@ func (r *releaser) decided() bool {
 	return r.rejected != nil || len(r.status.Gate.Approved) >= r.status.Gate.Approvals
 }
 
-// refuse says why a decision does not count now, or "".
-func (r *releaser) refuse(d release.Decision) string {
+// refuse returns why a review does not count now, or nil. ReadReview has seen
+// that it is complete.
+func (r *releaser) refuse(review release.Review) error {
 	gate := r.status.Gate
 	switch {
-	case strings.TrimSpace(d.By) == "":
-		return "it does not say by whom: by is empty"
 	case gate == nil && r.status.Outcome != "":
-		return fmt.Sprintf("the release is over: %s", r.status.Outcome)
+		return fmt.Errorf("the release is over: %s", r.status.Outcome)
 	case gate == nil:
-		return fmt.Sprintf("nobody is being asked: the release is %s", r.status.Phase)
-	case len(d.Plan) < 8:
-		return fmt.Sprintf("it names no plan: plan needs 8 or more digits; the plan being asked about is %s", short(gate.Plan))
-	case r.status.Plan == nil || !r.status.Plan.IsNamed(d.Plan):
-		return fmt.Sprintf("it is for plan %s; the plan being asked about is %s", short(d.Plan), short(gate.Plan))
+		return fmt.Errorf("nobody is being asked: the release is %s", r.status.Phase)
+	case len(review.Plan) < release.PlanDigits:
+		return fmt.Errorf("it names no plan: plan needs %d or more digits; the plan being asked about is %s", release.PlanDigits, short(gate.Plan))
+	case r.status.Plan == nil || !r.status.Plan.IsNamed(review.Plan):
+		return fmt.Errorf("it is for plan %s; the plan being asked about is %s", short(review.Plan), short(gate.Plan))
 	case r.decided():
-		return "it was decided already"
-	}
-	return ""
-}
-
-// take is the one place where decisions come in, by whichever door. Taking the
-// same one twice changes nothing.
-func (r *releaser) take(ctx workflow.Context, d release.Decision, door string) error {
-	d.By = strings.TrimSpace(d.By) // or one person would be two
-	why := r.refuse(d)
-	given := release.Given{Decision: d, At: workflow.Now(ctx), Door: door, Ignored: why}
-	if why == "" && d.Approve && slices.Contains(r.status.Gate.Approved, d.By) {
-		return nil
-	}
-	r.status.Decisions = append(r.status.Decisions, given)
-	if why == "" && d.Approve {
-		r.status.Gate.Approved = append(r.status.Gate.Approved, d.By)
-	} else if why == "" {
-		r.rejected = &d
-	}
-	r.show(ctx)
-	if why != "" {
-		workflow.GetLogger(ctx).Info("decision does not count", "phase", r.status.Phase, "why", why)
-		return errors.New(why)
+		return errors.New("it was decided already")
 	}
 	return nil
 }
 
-// listen opens both doors before anything blocks: an update that comes earlier
-// would be refused as unknown.
+// take is the one place where reviews come in, by update and by signal. Taking
+// the same one twice changes nothing. One that does not count is recorded with
+// the reason, which take returns.
+func (r *releaser) take(ctx workflow.Context, doc []byte, approve bool, door string) error {
+	review, err := release.ReadReview(doc)
+	if err == nil {
+		err = r.refuse(review)
+	}
+	if err == nil && approve && slices.Contains(r.status.Gate.Approved, review.By) {
+		return nil
+	}
+	decision := release.Decision{Approve: approve, By: review.By, Reason: review.Reason, Plan: review.Plan}
+	given := release.Given{Decision: decision, At: workflow.Now(ctx), Door: door}
+	switch {
+	case err != nil:
+		given.Ignored = err.Error()
+		workflow.GetLogger(ctx).Info("review does not count", "phase", r.status.Phase, "error", err)
+	case approve:
+		r.status.Gate.Approved = append(r.status.Gate.Approved, review.By)
+	default:
+		r.rejected = &decision
+	}
+	r.status.Decisions = append(r.status.Decisions, given)
+	r.show(ctx)
+	return err
+}
+
+// listen registers the handlers of the updates and signals approve and reject
+// before anything blocks: an update that comes earlier would be refused as
+// unknown.
 func (r *releaser) listen(ctx workflow.Context) error {
-	err := workflow.SetUpdateHandlerWithOptions(ctx, release.DecideUpdate,
-		func(ctx workflow.Context, d release.Decision) error {
-			if err := r.take(ctx, d, "update"); err != nil {
+	return errors.Join(
+		r.listenTo(ctx, release.ApproveUpdate, release.ApproveSignal, true),
+		r.listenTo(ctx, release.RejectUpdate, release.RejectSignal, false))
+}
+
+func (r *releaser) listenTo(ctx workflow.Context, update, signal string, approve bool) error {
+	const shape = `{"by": "…", "reason": "…", "plan": "8 or more digits of its hash"}`
+	ch := workflow.GetSignalChannelWithOptions(ctx, signal, workflow.SignalChannelOptions{Description: shape})
+	r.receive(ctx, ch, func(ctx workflow.Context, doc []byte) {
+		if r.take(ctx, doc, approve, "signal") != nil {
+			return // it is shown in the details, and that is all a signal can be told
+		}
+	})
+	return workflow.SetUpdateHandlerWithOptions(ctx, update,
+		func(ctx workflow.Context, raw converter.RawValue) error {
+			if err := r.take(ctx, raw.Payload().GetData(), approve, "update"); err != nil {
 				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
 			}
 			return nil
 		},
 		workflow.UpdateHandlerOptions{
-			Description: "Approve or reject the plan being asked about.",
-			Validator: func(d release.Decision) error {
-				if why := r.refuse(d); why != "" {
-					return errors.New("this decision does not count: " + why)
+			Description: update + " the plan being asked about: " + shape,
+			Validator: func(raw converter.RawValue) error {
+				review, err := release.ReadReview(raw.Payload().GetData())
+				if err == nil {
+					err = r.refuse(review)
+				}
+				if err != nil {
+					return fmt.Errorf("this review does not count: %w", err)
 				}
 				return nil
 			},
 		})
-	for _, door := range []struct {
-		signal  string
-		approve bool
-	}{{release.ApproveSignal, true}, {release.RejectSignal, false}} {
-		ch := workflow.GetSignalChannelWithOptions(ctx, door.signal, workflow.SignalChannelOptions{
-			Description: `{"by": "…", "reason": "…", "plan": "8 or more digits of its hash"}`,
-		})
-		r.receive(ctx, ch, func(ctx workflow.Context, raw []byte) {
-			var d release.Decision
-			if err := json.Unmarshal(raw, &d); err != nil {
-				d = release.Decision{Reason: "a signal that is not a decision: " + err.Error()}
-			}
-			d.Approve = door.approve
-			if r.take(ctx, d, "signal") != nil {
-				return // it is shown in the details, and that is all a signal can be told
-			}
-		})
-	}
-	return err
 }
 
 // receive calls take with each signal, as it came. Decoding it here, and not in

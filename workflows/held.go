@@ -1,13 +1,13 @@
 package workflows
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -32,6 +32,8 @@ func (r *roller) hold(ctx workflow.Context, about string, why error, choices ...
 // ask waits until a person answers held, which why led to. It returns nil for
 // retry, else why as errGoBack, errKeep or errAbandon.
 func (c *chronicle) ask(ctx workflow.Context, environment string, held release.Held, why error) error {
+	c.holds++
+	held.Number = c.holds
 	c.answer, c.status.Held = nil, &held
 	defer func() { c.status.Held = nil }()
 	c.enter(ctx, release.HeldPhase, environment)
@@ -70,53 +72,64 @@ func (r *roller) whatIsWhat(ctx workflow.Context) []string {
 
 // listenForAnswers registers the update and the signal that answer what is held.
 func (c *chronicle) listenForAnswers(ctx workflow.Context) error {
-	c.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{
-		Description: `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…"}`,
-	}), func(ctx workflow.Context, raw []byte) {
-		var a release.Answer
-		why := "it is not an answer"
-		if json.Unmarshal(raw, &a) == nil {
-			why = c.refuseAnswer(a)
-		}
-		if why != "" {
-			c.note("an answer does not count: %s", why)
-			c.show(ctx)
-			return
-		}
-		c.answer = &a
-	})
-	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
-		func(_ workflow.Context, a release.Answer) error {
-			if why := c.refuseAnswer(a); why != "" {
-				return temporal.NewNonRetryableApplicationError(why, "Refused", nil)
+	const shape = `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…", "hold": number of the hold, or none}`
+	c.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{Description: shape}),
+		func(ctx workflow.Context, doc []byte) {
+			if err := c.takeAnswer(doc); err != nil {
+				c.note("an answer does not count: %s", err)
 			}
-			c.answer = &a
+			c.show(ctx)
+		})
+	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
+		func(_ workflow.Context, raw converter.RawValue) error {
+			if err := c.takeAnswer(raw.Payload().GetData()); err != nil {
+				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
+			}
 			return nil
 		},
 		workflow.UpdateHandlerOptions{
-			Description: "When held: retry, rollback, keep or abandon.",
-			Validator: func(a release.Answer) error {
-				if why := c.refuseAnswer(a); why != "" {
-					return errors.New("this answer does not count: " + why)
+			Description: shape,
+			Validator: func(raw converter.RawValue) error {
+				a, err := release.ReadAnswer(raw.Payload().GetData())
+				if err == nil {
+					err = c.refuseAnswer(a)
+				}
+				if err != nil {
+					return fmt.Errorf("this answer does not count: %w", err)
 				}
 				return nil
 			},
 		})
 }
 
-func (c *chronicle) refuseAnswer(a release.Answer) string {
+// takeAnswer is the one place where answers come in. It returns why one does not
+// count.
+func (c *chronicle) takeAnswer(doc []byte) error {
+	a, err := release.ReadAnswer(doc)
+	if err == nil {
+		err = c.refuseAnswer(a)
+	}
+	if err == nil {
+		c.answer = &a
+	}
+	return err
+}
+
+// refuseAnswer returns why an answer does not count now, or nil. ReadAnswer has
+// seen that it is complete.
+func (c *chronicle) refuseAnswer(a release.Answer) error {
 	held := c.status.Held
 	switch {
-	case strings.TrimSpace(a.By) == "":
-		return "it does not say by whom: by is empty"
 	case held == nil:
-		return fmt.Sprintf("nobody is being asked: it is %s", c.status.Phase)
+		return fmt.Errorf("nobody is being asked: it is %s", c.status.Phase)
+	case a.Hold != 0 && a.Hold != held.Number:
+		return fmt.Errorf("it is for hold %d; this is hold %d", a.Hold, held.Number)
 	case !slices.Contains(held.Choices, a.Choice):
-		return fmt.Sprintf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
+		return fmt.Errorf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
 	case c.answer != nil:
-		return "it was answered already"
+		return errors.New("it was answered already")
 	}
-	return ""
+	return nil
 }
 
 func joined[T ~string](words []T) string {

@@ -6,6 +6,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -50,7 +51,7 @@ func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Dur
 		ScheduleToCloseTimeout: whole,
 		HeartbeatTimeout:       heartbeat,
 		WaitForCancellation:    true,
-		Summary:                summary,
+		Summary:                view.Summary(summary),
 		// This is for workers that died: what they had in hand begins again
 		// within seconds. Activities that fail say by themselves how much later
 		// they may be tried again.

@@ -152,7 +152,7 @@ func TestRelease(t *testing.T) {
 		},
 		"a signal says yes": {
 			answer: func(s *scenario) {
-				s.signal(release.ApproveSignal, fmt.Sprintf(`{"by":"ben","plan":%q,"more":1}`, s.status().Plan.Hash[:8]))
+				s.signal(release.ApproveSignal, fmt.Sprintf(`{"by":"ben","reason":"","plan":%q}`, s.status().Plan.Hash[:8]))
 			},
 			outcome: release.Promoted, runs: "v2",
 		},
@@ -403,8 +403,12 @@ func TestDecisionsThatDoNotCount(t *testing.T) {
 			s.decide(release.Decision{Approve: true, By: "no plan"})
 			s.decide(release.Decision{Approve: true, By: "seven digits", Plan: hash[:7]})
 			s.decide(release.Decision{Approve: true, By: " ", Plan: hash})
-			for _, doc := range []string{``, `null`, `{}`, `"approve"`, `[1]`, `{"by":"ben"}`, `not json`, `{"by":"ben","plan":"ffffffff"}`, `{"by":7,"plan":"` + hash + `"}`} {
+			for _, doc := range []string{``, `null`, `{}`, `"approve"`, `[1]`, `{"by":"ben"}`, `not json`, `{"by":"ben","plan":"ffffffff"}`, `{"by":7,"plan":"` + hash + `"}`,
+				`{"by":"ben","plan":"` + hash + `","approve":true}`, `{"by":"ben","plan":"` + hash + `","plan":"` + hash + `"}`, `{"By":"ben","plan":"` + hash + `"}`, `{"by":"ben","plan":"` + hash + `"} {}`} {
 				s.signal(release.ApproveSignal, doc)
+				s.signal(release.RejectSignal, doc)
+				s.update(release.ApproveUpdate, doc)
+				s.update(release.RejectUpdate, doc)
 			}
 		})
 		rep := s.run()
@@ -414,8 +418,11 @@ func TestDecisionsThatDoNotCount(t *testing.T) {
 		if len(s.refused) != 5 {
 			t.Errorf("refused at the door: %v, want 5", s.refused)
 		}
-		if len(rep.Decisions) != 10 {
-			t.Errorf("%d decisions are on record, want the 10 signals: %+v", len(rep.Decisions), rep.Decisions)
+		if len(rep.Decisions) != 27 {
+			t.Errorf("%d decisions are on record, want the 27 signals: %+v", len(rep.Decisions), rep.Decisions)
+		}
+		if s.taken != 0 {
+			t.Errorf("%d updates that are no reviews were taken", s.taken)
 		}
 		for _, d := range rep.Decisions {
 			if d.Ignored == "" {

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/activities"
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -343,8 +344,8 @@ func (r *releaser) alone(ctx workflow.Context, env release.Environment, id strin
 		WorkflowID:            id,
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		WaitForCancellation:   true,
-		StaticSummary:         fmt.Sprintf("%s: %s by %s", env.Name, what(r.req), r.req.By),
-		StaticDetails:         fmt.Sprintf("The rollout of %s in %s.", r.status.ID, env.Name),
+		StaticSummary:         view.Summary(fmt.Sprintf("%s: %s by %s", env.Name, what(r.req), r.req.By)),
+		StaticDetails:         view.Markdown(fmt.Sprintf("The rollout of %s in %s.", r.status.ID, env.Name)),
 		TypedSearchAttributes: temporal.NewSearchAttributes(attributes(r.status, env.Name)...),
 	})
 }

@@ -133,6 +133,9 @@ func (r *roller) verdicts(ctx workflow.Context, in activities.VerifyInput) (verd
 	summary := "is every target of " + r.in.Plan.Environment + " as it should be?"
 	err = workflow.ExecuteActivity(waiting(ctx, summary, long), act.Verify, in).Get(ctx, &verdicts)
 	if err == nil {
+		for i := range verdicts {
+			verdicts[i].At = workflow.Now(ctx)
+		}
 		r.status.Environments[0].Verdicts = verdicts
 	}
 	return verdicts, err

@@ -165,6 +165,7 @@ type scenario struct {
 	mayBeHeld bool
 	// refused says why, of decisions that the update's validator refused.
 	refused map[release.Decision]string
+	taken   int // updates of raw JSON that were accepted
 }
 
 // newScenario must be called in a synctest bubble, where time costs nothing.
@@ -309,11 +310,18 @@ func (s *scenario) approve() {
 
 // decide uses the update. What refuses it is in s.refused, by the decision.
 func (s *scenario) decide(d release.Decision) {
-	s.env.UpdateWorkflow(release.DecideUpdate, fmt.Sprint(d.By, d.Plan, d.Approve), &testsuite.TestUpdateCallback{
+	s.env.UpdateWorkflow(release.ReviewName(d.Approve), fmt.Sprint(d.By, d.Plan, d.Approve), &testsuite.TestUpdateCallback{
 		OnAccept:   func() {},
 		OnReject:   func(err error) { s.refused[d] = err.Error() },
 		OnComplete: func(any, error) {},
-	}, d)
+	}, d.Review())
+}
+
+// update sends raw JSON as an update, as the Temporal UI does.
+func (s *scenario) update(name, doc string) {
+	s.env.UpdateWorkflow(name, fmt.Sprint(name, doc), &testsuite.TestUpdateCallback{
+		OnAccept: func() { s.taken++ }, OnReject: func(error) {}, OnComplete: func(any, error) {},
+	}, converter.NewRawValue(payload(doc)))
 }
 
 // signal sends raw JSON, as the Temporal UI does.

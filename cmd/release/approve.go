@@ -11,13 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 
-	"github.com/microbima/release/git"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
-
-// commitLimit is how many commits are read to show what is approved.
-const commitLimit = 200
 
 // errNotApproved: a person was asked and did not say yes.
 var errNotApproved = errors.New("not approved; the release goes on waiting")
@@ -26,7 +22,7 @@ var errNotApproved = errors.New("not approved; the release goes on waiting")
 type decision struct {
 	*env
 	approve                  bool
-	yes, asJSON              bool
+	yes, asJSON, details     bool
 	reason, by, planned, ref string
 }
 
@@ -40,15 +36,20 @@ runs there, the images' digests, the difference in config of each target, how
 many machines in which order, and what verifying the environment before said.
 Then it asks.
 
+What is the same for several apps or machines is shown once, and of a long value
+the part around its first difference; --details shows each by itself, in full.
+
 An approval is of exactly this plan. If what Fly runs changes in between, the
-release plans again and asks again. Without a terminal, --yes is needed; --plan
-then makes sure that it is the plan that was looked at.`,
+release plans again and asks again; approve says so, with exit code 5. Without a
+terminal, --yes is needed; --plan then makes sure that it is the plan that was
+looked at.`,
 		Example: `  release approve 4f2d1c0b9a8e
   release approve 4f2d1c0b9a8e --yes --plan 0123456789ab --by "Ada"`,
 		Args: args(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error { c.ref = args[0]; return c.run(cmd.Context()) },
 	}
 	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&c.details, "details", false, "show each app, machine and value by itself, in full")
 	c.flags(cmd)
 	return cmd
 }
@@ -91,8 +92,8 @@ func (c decision) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	given := release.Decision{Approve: c.approve, By: c.whoami(ctx, c.by), Reason: c.reason}
-	if seen.Blind && len(c.planned) >= 8 { // what is decided was looked at before
+	given := release.Review{By: c.whoami(ctx, c.by), Reason: c.reason}
+	if seen.Blind && len(c.planned) >= release.PlanDigits { // what is decided was looked at before
 		given.Plan = c.planned
 		return c.signal(ctx, s, seen, given)
 	}
@@ -101,7 +102,9 @@ func (c decision) run(ctx context.Context) error {
 	}
 	given.Plan = seen.Gate.Plan
 	if c.approve {
-		fmt.Fprint(c.stderr, view.Question(c.known(ctx, seen.Status), c.style(c.stderr)), "\n")
+		style := c.style(c.stderr)
+		style.Whole = c.details
+		fmt.Fprint(c.stderr, view.Question(seen.Status, c.now(), style), "\n")
 	}
 	if !c.yes {
 		yes, err := c.confirm(ctx, fmt.Sprintf("Approve plan %s for %s, as %s?", shortHash(given.Plan), seen.Gate.Environment, given.By))
@@ -135,13 +138,18 @@ func outcome(seen sight) string {
 	return string(seen.Outcome)
 }
 
-// give tells the workflow. Saying the same twice is one decision.
-func (c decision) give(ctx context.Context, s *server, seen sight, given release.Decision) error {
+// give tells the workflow, and looks whether it took effect. Saying the same
+// twice is one review.
+func (c decision) give(ctx context.Context, s *server, seen sight, given release.Review) error {
+	name := release.RejectUpdate
+	if c.approve {
+		name = release.ApproveUpdate
+	}
 	call, cancel := context.WithTimeout(ctx, c.worker())
 	defer cancel()
 	err := s.update(call, client.UpdateWorkflowOptions{
-		WorkflowID: seen.ID, RunID: seen.Run, UpdateName: release.DecideUpdate, Args: []any{given},
-		UpdateID: stable(given.Approve, given.By, given.Plan),
+		WorkflowID: seen.ID, RunID: seen.Run, UpdateName: name, Args: []any{given},
+		UpdateID: stable(c.approve, given.By, given.Plan),
 	})
 	switch {
 	case noWorker(ctx, err):
@@ -151,18 +159,64 @@ func (c decision) give(ctx context.Context, s *server, seen sight, given release
 	case err != nil:
 		return s.said(ctx, "decide on "+seen.ID, err)
 	}
-	c.say("%s by %s: plan %s", word(given.Approve), given.By, shortHash(given.Plan))
-	if missing := seen.Gate.Approvals - len(seen.Gate.Approved) - 1; given.Approve && missing > 0 {
-		c.say("%d more must approve", missing)
+	c.say("%s by %s: plan %s", word(c.approve), given.By, shortHash(given.Plan))
+	if err := c.told(given, "update"); err != nil {
+		return err
 	}
-	return c.told(given, "update")
+	return c.followed(ctx, s, seen, given)
 }
 
-// signal leaves the decision for a worker that is not there yet. It cannot be
+// followed says what came of a review: a release that went on or stopped, further
+// approvals that are wanted, or a plan that had become stale, which is exit code 5.
+func (c decision) followed(ctx context.Context, s *server, before sight, given release.Review) error {
+	seen, err := s.await(ctx, before.ID, before.Run, func(now sight) bool {
+		switch {
+		case now.over() || now.Held != nil || now.Queue != "" || now.begun(before.Gate.Environment):
+			return true
+		case now.Gate == nil:
+			return false // it is about to roll out, or plans again
+		}
+		return now.Gate.Plan != before.Gate.Plan || c.approve && len(now.Gate.Approved) < now.Gate.Approvals
+	})
+	ref := view.Ref(before.ID)
+	switch {
+	case err != nil:
+		return err
+	case seen.over() && !c.approve && seen.Outcome == release.Stopped:
+		c.say("%s is stopped", ref)
+	case seen.over():
+		c.say("%s is over: %s", ref, outcome(seen))
+		return exitWith(seen.code())
+	case seen.Held != nil:
+		c.say("%s is held: %s", ref, seen.Held.Why)
+		return exitWith(exitPerson)
+	case seen.Gate != nil && seen.Gate.Plan != before.Gate.Plan && seen.Gate.Environment == before.Gate.Environment:
+		c.say("that plan no longer fits what Fly runs, and was not carried out%s\n%s asks again, with plan %s: release approve %s",
+			stale(seen), seen.Gate.Environment, shortHash(seen.Gate.Plan), ref)
+		return exitWith(exitPerson)
+	case seen.Gate != nil && seen.Gate.Plan == before.Gate.Plan && c.approve && len(seen.Gate.Approved) < seen.Gate.Approvals:
+		c.say("%d more must approve", seen.Gate.Approvals-len(seen.Gate.Approved))
+	case seen.Queue != "":
+		c.say("%s waits: %s", ref, seen.Queue)
+	default:
+		c.say("%s is %s; release watch %s follows it", ref, phaseOf(seen), ref)
+	}
+	return nil
+}
+
+// stale is the last note of a release, which says why a plan no longer fit.
+func stale(seen sight) string {
+	if len(seen.Notes) == 0 {
+		return ""
+	}
+	return ": " + seen.Notes[len(seen.Notes)-1]
+}
+
+// signal leaves the review for a worker that is not there yet. It cannot be
 // known whether it will count.
-func (c decision) signal(ctx context.Context, s *server, seen sight, given release.Decision) error {
+func (c decision) signal(ctx context.Context, s *server, seen sight, given release.Review) error {
 	name := release.RejectSignal
-	if given.Approve {
+	if c.approve {
 		name = release.ApproveSignal
 	}
 	if err := s.SignalWorkflow(ctx, seen.ID, seen.Run, name, given); err != nil {
@@ -172,14 +226,14 @@ func (c decision) signal(ctx context.Context, s *server, seen sight, given relea
 	return c.told(given, "signal")
 }
 
-func (c decision) told(given release.Decision, door string) error {
+func (c decision) told(given release.Review, door string) error {
 	if !c.asJSON {
 		return nil
 	}
 	return c.json(struct {
 		release.Decision
 		Door string `json:"door"`
-	}{given, door})
+	}{release.Decision{Approve: c.approve, By: given.By, Reason: given.Reason, Plan: given.Plan}, door})
 }
 
 // update sends an update and waits for its answer.
@@ -192,10 +246,11 @@ func (s *server) update(ctx context.Context, options client.UpdateWorkflowOption
 	return handle.Get(ctx, nil)
 }
 
-// stable is the same name for the same words: Temporal answers a repeat with
-// the first answer.
+// stable returns the same update ID for the same words, and another for others:
+// Temporal answers a repeat with the first answer.
 func stable(words ...any) string {
-	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q", words)))[:32]
+	doc, _ := json.Marshal(words) // text, numbers and truths always marshal
+	return fmt.Sprintf("%x", sha256.Sum256(doc))[:32]
 }
 
 func word(approve bool) string {
@@ -206,49 +261,3 @@ func word(approve bool) string {
 }
 
 func shortHash(hash string) string { return hash[:min(12, len(hash))] }
-
-// known is all that can be said of what is approved.
-func (c decision) known(ctx context.Context, s release.Status) view.Approval {
-	a := view.Approval{Status: s}
-	if s.Plan == nil {
-		a.Unknown = "the release does not say its plan"
-		return a
-	}
-	if a.Running = runningRevision(*s.Plan); a.Running == "" {
-		return a
-	}
-	repo, err := git.Open(ctx, c.dir)
-	if err != nil {
-		a.Unknown = "this is not a clone of its repository"
-		return a
-	}
-	since, err := repo.Log(ctx, a.Running, s.Revision.Commit, commitLimit)
-	dropped, err2 := repo.Log(ctx, s.Revision.Commit, a.Running, commitLimit)
-	if err := errors.Join(err, err2); err != nil {
-		a.Unknown = "this clone lacks them; git fetch may bring them: " + strings.ReplaceAll(err.Error(), "\n", "; ")
-		return a
-	}
-	a.Commits, a.Dropped = commits(since), commits(dropped)
-	return a
-}
-
-func commits(revisions []release.Revision) (list []view.Commit) {
-	for _, r := range revisions {
-		list = append(list, view.Commit{Commit: r.Commit, Subject: r.Subject, Author: r.Author, Time: r.Time})
-	}
-	return list
-}
-
-// runningRevision is the commit that the plan's machines run before it: what a
-// release left in their metadata.
-func runningRevision(p release.Plan) string {
-	for _, step := range p.Steps() {
-		var config struct {
-			Metadata map[string]string `json:"metadata"`
-		}
-		if len(step.Before) > 0 && json.Unmarshal(step.Before, &config) == nil && config.Metadata[release.MetaRevision] != "" {
-			return config.Metadata[release.MetaRevision]
-		}
-	}
-	return ""
-}

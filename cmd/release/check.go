@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/microbima/release/config"
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -66,7 +67,7 @@ func (c check) run() error {
 	}
 	if len(mistakes) > 0 {
 		for _, m := range mistakes {
-			fmt.Fprintln(c.stdout, m)
+			fmt.Fprintln(c.stdout, view.Escape(fmt.Sprint(m)))
 		}
 		return &exit{code: exitFailed, err: fmt.Errorf("%d wrong", len(mistakes))}
 	}

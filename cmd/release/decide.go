@@ -69,34 +69,65 @@ func (c decide) run(ctx context.Context, ref string, choice release.Choice) erro
 	case !slices.Contains(seen.Held.Choices, choice):
 		return usage("%q is no choice now; there are: %s", choice, join(seen.Held.Choices))
 	}
-	rollout := seen.Rollout
-	if strings.HasPrefix(seen.ID, "rollout/") {
-		rollout = seen.ID
+	held := seen.ID
+	if seen.Rollout != "" {
+		held = seen.Rollout
 	}
-	return c.answer(ctx, s, rollout, seen, release.Answer{Choice: choice, By: c.whoami(ctx, c.by), Reason: c.reason})
+	return c.answer(ctx, s, held, seen, release.Answer{Choice: choice, By: c.whoami(ctx, c.by), Reason: c.reason, Hold: seen.Held.Number})
 }
 
-func (c decide) answer(ctx context.Context, s *server, rollout string, seen sight, answer release.Answer) error {
+// answer tells the workflow that is held, and looks whether it took effect.
+func (c decide) answer(ctx context.Context, s *server, held string, seen sight, answer release.Answer) error {
 	call, cancel := context.WithTimeout(ctx, c.worker())
 	defer cancel()
 	err := s.update(call, client.UpdateWorkflowOptions{
-		WorkflowID: rollout, UpdateName: release.AnswerUpdate, Args: []any{answer},
+		WorkflowID: held, UpdateName: release.AnswerUpdate, Args: []any{answer},
 		// A rollout may be held more than once: each time is another question.
-		UpdateID: stable(answer.Choice, answer.By, seen.Since.UnixNano()),
+		UpdateID: stable(answer.Choice, answer.By, seen.Held.Number),
 	})
 	switch {
 	case noWorker(ctx, err):
-		if err := s.SignalWorkflow(ctx, rollout, "", release.AnswerSignal, answer); err != nil {
-			return s.said(ctx, "answer "+rollout, err)
+		if err := s.SignalWorkflow(ctx, held, "", release.AnswerSignal, answer); err != nil {
+			return s.said(ctx, "answer "+held, err)
 		}
 		c.say("no worker answers: the choice was left as the signal %s, and counts once there is one; see release status %s", release.AnswerSignal, view.Ref(seen.ID))
 		return nil
 	case refusal(err) != "":
-		return fmt.Errorf("%s: %s", rollout, refusal(err))
+		return fmt.Errorf("%s: %s", held, refusal(err))
 	case err != nil:
-		return s.said(ctx, "answer "+rollout, err)
+		return s.said(ctx, "answer "+held, err)
 	}
 	c.say("%s, by %s", answer.Choice, answer.By)
+	return c.followed(ctx, s, seen)
+}
+
+// followed says what came of an answer. One that did not take effect is an error.
+func (c decide) followed(ctx context.Context, s *server, before sight) error {
+	seen, err := s.await(ctx, before.ID, before.Run, func(now sight) bool {
+		return now.over() || now.Held == nil || now.Held.Number != before.Held.Number
+	})
+	if err != nil {
+		return err
+	}
+	if seen.Held == nil && !seen.over() { // it may be held again soon
+		again, err := s.awaitFor(ctx, soon, before.ID, before.Run, func(now sight) bool { return now.over() || now.Held != nil })
+		if err != nil {
+			return err
+		}
+		seen = again
+	}
+	ref := view.Ref(before.ID)
+	switch {
+	case seen.over():
+		c.say("%s is over: %s", ref, outcome(seen))
+	case seen.Held != nil && seen.Held.Number == before.Held.Number:
+		return fmt.Errorf("%s is still held: the answer did not take effect; see release status %s", ref, ref)
+	case seen.Held != nil:
+		c.say("%s is held again: %s", ref, seen.Held.Why)
+		return exitWith(exitPerson)
+	default:
+		c.say("%s is %s; release watch %s follows it", ref, phaseOf(seen), ref)
+	}
 	return nil
 }
 

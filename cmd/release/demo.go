@@ -201,7 +201,7 @@ func (c demo) release(ctx context.Context, dir string) (sight, error) {
 			return f.last, err
 		}
 		if f.last.over() || f.last.Held != nil {
-			return f.last, inner.report(ctx, s, f.last, false)
+			return f.last, inner.report(ctx, s, f.last, false, false)
 		}
 		asked = f.last.Gate.Plan
 		if err := c.gate(ctx, inner, s, f.last); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -53,8 +54,10 @@ func (e *env) Environ() []string { return e.environ }
 // worker is how long a worker may take to answer before it counts as absent.
 func (e *env) worker() time.Duration { return cmp.Or(e.patience, workerLimit) }
 
-// say tells people something.
-func (e *env) say(format string, args ...any) { fmt.Fprintf(e.stderr, format+"\n", args...) }
+// say tells people something. What is not this program's own text is escaped.
+func (e *env) say(format string, args ...any) {
+	fmt.Fprintln(e.stderr, view.Escape(fmt.Sprintf(format, args...)))
+}
 
 // warn tells people what they may not have meant.
 func (e *env) warn(format string, args ...any) { e.say("warning: "+format, args...) }
@@ -75,15 +78,20 @@ func (e *env) style(w io.Writer) view.Style {
 
 // json writes a value for scripts.
 func (e *env) json(v any) error {
-	enc := json.NewEncoder(e.stdout)
+	var doc bytes.Buffer
+	enc := json.NewEncoder(&doc)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := e.stdout.Write(view.EscapeJSON(doc.Bytes()))
+	return err
 }
 
 // confirm asks a person. Only yes is yes.
 func (e *env) confirm(ctx context.Context, question string) (bool, error) {
-	fmt.Fprintf(e.stderr, "%s [y/N] ", question)
+	fmt.Fprintf(e.stderr, "%s [y/N] ", view.Escape(question))
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(e.stdin).ReadString('\n')

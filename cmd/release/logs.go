@@ -17,7 +17,7 @@ import (
 
 type logs struct {
 	*env
-	asJSON, now bool
+	asJSON, now, raw bool
 }
 
 // kinds of output, as they are asked for.
@@ -32,6 +32,9 @@ func newLogs(e *env) *cobra.Command {
 them, or of one kind only, or of the one with that name. What runs is followed
 until it ends.
 
+Control characters in it are written out, so that none acts on a terminal; --raw
+writes it byte for byte.
+
 Where the worker ran on this machine the whole of it is there; elsewhere its
 end, as the release recorded it. Of what runs elsewhere there is news every few
 seconds.`,
@@ -42,6 +45,7 @@ seconds.`,
 	}
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write what there is now as JSON")
 	cmd.Flags().BoolVar(&c.now, "now", false, "write what there is now, and follow nothing")
+	cmd.Flags().BoolVar(&c.raw, "raw", false, "write the output byte for byte, control characters too")
 	cmd.ValidArgsFunction = c.releases(kinds...)
 	return cmd
 }
@@ -89,8 +93,11 @@ func (c logs) run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// write writes text, and ends its last line.
+// write writes text, escaped unless it is wanted raw, and ends its last line.
 func (c logs) write(text string) {
+	if !c.raw {
+		text = view.Escape(text)
+	}
 	fmt.Fprint(c.stdout, text)
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		fmt.Fprintln(c.stdout)

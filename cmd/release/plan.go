@@ -17,8 +17,8 @@ const unbuilt = release.Image("to be built")
 
 type plan struct {
 	*env
-	to     string
-	asJSON bool
+	to              string
+	asJSON, details bool
 }
 
 func newPlan(e *env) *cobra.Command {
@@ -41,6 +41,7 @@ itself plans again, with its digest, and asks for approval of that plan only.`,
 	}
 	cmd.Flags().StringVar(&c.to, "to", "", "the `ENVIRONMENT` to plan for")
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write the plan as JSON")
+	cmd.Flags().BoolVar(&c.details, "details", false, "show each app, machine and value by itself, in full")
 	offer(cmd, "to", c.environments())
 	return cmd
 }
@@ -71,7 +72,9 @@ func (c plan) run(ctx context.Context, revision string) error {
 	for _, b := range before {
 		fmt.Fprint(c.stdout, view.Before(b.Environment, b.Lineage, c.style(c.stdout)))
 	}
-	fmt.Fprint(c.stdout, view.Plan(made, c.style(c.stdout)))
+	style := c.style(c.stdout)
+	style.Whole = c.details
+	fmt.Fprint(c.stdout, view.Plan(made, style))
 	return nil
 }
 

@@ -284,7 +284,7 @@ func (s *server) execute(ctx context.Context, id string, request release.Request
 		TaskQueue:                                release.TaskQueue,
 		WorkflowIDConflictPolicy:                 enums.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		StaticSummary:                            cutTo(what(request)+" → "+strings.Join(path, " → "), 200),
+		StaticSummary:                            view.Summary(what(request) + " → " + strings.Join(path, " → ")),
 		StaticDetails:                            details(request, path),
 		Memo:                                     map[string]any{memoRequest: request},
 		TypedSearchAttributes: temporal.NewSearchAttributes(
@@ -360,30 +360,23 @@ func skips(r release.Request) (names []string) {
 // details are what the Temporal UI shows of the request, in Markdown.
 func details(r release.Request, path []string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "**%s**\n\n", what(r))
-	fmt.Fprintf(&b, "- path: %s\n- by: %s\n", strings.Join(path, " → "), r.By)
+	fmt.Fprintf(&b, "**%s**\n\n", view.Markdown(what(r)))
+	fmt.Fprintf(&b, "- path: %s\n- by: %s\n", view.Markdown(strings.Join(path, " → ")), view.Markdown(r.By))
 	if r.Rollback == nil {
-		fmt.Fprintf(&b, "- commit: `%s`", r.Revision.Commit)
+		fmt.Fprintf(&b, "- commit: %s", view.Code(r.Revision.Commit))
 		if r.Revision.Author != "" {
-			fmt.Fprintf(&b, " by %s", r.Revision.Author)
+			fmt.Fprintf(&b, " by %s", view.Markdown(r.Revision.Author))
 		}
 		b.WriteString("\n")
 	} else if r.Rollback.Emergency {
-		fmt.Fprintf(&b, "- emergency, the gate is passed: %s\n", r.Rollback.Reason)
+		fmt.Fprintf(&b, "- emergency, the gate is passed: %s\n", view.Markdown(r.Rollback.Reason))
 	}
 	for _, app := range slices.Sorted(maps.Keys(r.Images)) {
-		fmt.Fprintf(&b, "- image of %s: `%s`, not built\n", app, r.Images[app])
+		fmt.Fprintf(&b, "- image of %s: %s, not built\n", view.Markdown(app), view.Code(r.Images[app]))
 	}
 	for _, s := range r.Skip {
-		fmt.Fprintf(&b, "- %s is skipped: %s\n", s.Environment, s.Reason)
+		fmt.Fprintf(&b, "- %s is skipped: %s\n", view.Markdown(s.Environment), view.Markdown(s.Reason))
 	}
-	fmt.Fprintf(&b, "- repository: `%s`\n", r.Repository)
+	fmt.Fprintf(&b, "- repository: %s\n", view.Code(r.Repository))
 	return b.String()
-}
-
-func cutTo(text string, n int) string {
-	if len(text) <= n {
-		return text
-	}
-	return strings.ToValidUTF8(text[:n-3], "") + "…"
 }

@@ -12,7 +12,7 @@ import (
 
 type status struct {
 	*env
-	asJSON bool
+	asJSON, details bool
 }
 
 func newStatus(e *env) *cobra.Command {
@@ -38,6 +38,7 @@ each phase took, decisions, what it waits for, and what it cost.`,
 		},
 	}
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write it as JSON")
+	cmd.Flags().BoolVar(&c.details, "details", false, "with an ID: show each target and machine by itself")
 	cmd.ValidArgsFunction = c.releases()
 	return cmd
 }
@@ -70,5 +71,5 @@ func (c status) of(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	return c.report(ctx, s, seen, c.asJSON)
+	return c.report(ctx, s, seen, c.asJSON, c.details)
 }

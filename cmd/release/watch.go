@@ -65,8 +65,8 @@ type follower struct {
 	run     string
 	style   view.Style
 	last    sight
-	drawn   int  // lines of the block on the terminal
-	blind   bool // and people know
+	drawn   []string // lines of the block on the terminal
+	blind   bool     // and people know
 	rollout string
 	leave   context.CancelFunc // the rollout
 	news    chan struct{}
@@ -92,7 +92,7 @@ func (e *env) followed(ctx context.Context, s *server, f *follower, asJSON bool,
 	if err != nil {
 		return err
 	}
-	if err := e.report(ctx, s, f.last, asJSON); err != nil {
+	if err := e.report(ctx, s, f.last, asJSON, false); err != nil {
 		return err
 	}
 	return exitWith(code(f.last))
@@ -113,13 +113,17 @@ func exitWith(code int) error {
 }
 
 // report writes how a release ended, or where it is.
-func (e *env) report(ctx context.Context, s *server, seen sight, asJSON bool) error {
+func (e *env) report(ctx context.Context, s *server, seen sight, asJSON, details bool) error {
 	seen.Cost = s.cost(ctx, seen)
 	if asJSON {
 		return e.json(seen)
 	}
-	fmt.Fprint(e.stdout, view.Report(seen.shown(), *seen.Cost, e.now(), e.style(e.stdout)))
-	fmt.Fprintf(e.stdout, "\n%s\n", seen.Page)
+	style := e.style(e.stdout)
+	style.Whole = details
+	fmt.Fprint(e.stdout, view.Report(seen.shown(), *seen.Cost, e.now(), style))
+	if seen.Page != "" {
+		fmt.Fprintf(e.stdout, "\n%s\n", view.Escape(seen.Page))
+	}
 	e.blindly(seen)
 	return nil
 }
@@ -127,7 +131,7 @@ func (e *env) report(ctx context.Context, s *server, seen sight, asJSON bool) er
 // watch shows what happens until the release is over or held, or until says so.
 // It may be called again, and goes on where it was.
 func (f *follower) watch(ctx context.Context) error {
-	f.rollout, f.drawn = "", 0
+	f.rollout, f.drawn = "", nil
 	if err := f.look(ctx); err != nil || f.enough() {
 		return err
 	}
@@ -294,16 +298,24 @@ func (f *follower) draw() {
 	if !f.errTerminal || f.last.ID == "" || f.last.Blind {
 		return
 	}
-	block := view.Live(f.last.shown(), f.now(), f.style)
 	f.clear()
+	f.style = f.env.style(f.stderr) // its size may be another now
+	block := view.Live(f.last.shown(), f.now(), f.style)
 	fmt.Fprint(f.stderr, block)
-	f.drawn = strings.Count(block, "\n")
+	f.drawn = strings.Split(strings.TrimSuffix(block, "\n"), "\n")
 }
 
-// clear takes the block off the terminal.
+// clear takes the block off the terminal. On one that has become narrower since,
+// its lines take more rows.
 func (f *follower) clear() {
-	if f.drawn > 0 {
-		fmt.Fprintf(f.stderr, "\x1b[%dA\x1b[J", f.drawn)
-		f.drawn = 0
+	if len(f.drawn) == 0 {
+		return
 	}
+	style := f.env.style(f.stderr)
+	rows := style.Rows(f.drawn)
+	if style.Height > 0 {
+		rows = min(rows, style.Height-1)
+	}
+	fmt.Fprintf(f.stderr, "\x1b[%dA\r\x1b[J", max(1, rows))
+	f.drawn = nil
 }

@@ -14,6 +14,10 @@ const (
 	detailsBytes    = 20_000
 	detailsMachines = 40
 	detailsGiven    = 10 // decisions, the newest
+	// detailsSteps is of how many steps a plan may be that a workflow renders:
+	// beyond it that would take a part of the second that a workflow task has.
+	detailsSteps     = 2000
+	detailsPlanBytes = 9_000
 )
 
 // Details is the Markdown that the Temporal UI shows of a running workflow: the
@@ -21,12 +25,12 @@ const (
 // no clock, so a workflow may call it.
 func Details(s release.Status) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s\n\n", headline(s))
+	fmt.Fprintf(&b, "### %s\n\n", Markdown(headline(s)))
 	if s.Revision.Commit != "" {
-		fmt.Fprintf(&b, "Revision `%s` %s", s.Revision.Short(), plain(oneLine(s.Revision.Subject, 120)))
+		fmt.Fprintf(&b, "Revision `%s` %s", s.Revision.Short(), Markdown(oneLine(s.Revision.Subject, 120)))
 	}
 	if s.By != "" {
-		fmt.Fprintf(&b, " · by %s", plain(s.By))
+		fmt.Fprintf(&b, " · by %s", Markdown(s.By))
 	}
 	if !s.Since.IsZero() {
 		fmt.Fprintf(&b, " · since %s", s.Since.UTC().Format(time.DateTime+" UTC"))
@@ -45,12 +49,13 @@ func Details(s release.Status) string {
 		if i == 0 {
 			b.WriteString("\n**Notes**\n\n")
 		}
-		fmt.Fprintf(&b, "- %s\n", plain(oneLine(n, 300)))
+		fmt.Fprintf(&b, "- %s\n", Markdown(oneLine(n, 300)))
 	}
-	if b.Len() > detailsBytes {
-		return strings.ToValidUTF8(b.String()[:detailsBytes-8], "") + "\n\n…\n"
+	text := Escape(b.String())
+	if len(text) > detailsBytes {
+		return strings.ToValidUTF8(text[:detailsBytes-8], "") + "\n\n…\n"
 	}
-	return b.String()
+	return text
 }
 
 // headline is the state of a release in a few words.
@@ -59,7 +64,7 @@ func headline(s release.Status) string {
 	case s.Outcome != "":
 		return string(s.Outcome)
 	case s.Queue != "":
-		return phase(s.Phase, s.Environment) + " (" + plain(s.Queue) + ")"
+		return phase(s.Phase, s.Environment) + " (" + s.Queue + ")"
 	}
 	return phase(s.Phase, s.Environment)
 }
@@ -68,79 +73,96 @@ func detailsCause(b *strings.Builder, s release.Status) {
 	if s.Cause == nil {
 		return
 	}
-	fmt.Fprintf(b, "\n**Why:** %s\n", plain(oneLine(s.Cause.Message, 600)))
+	fmt.Fprintf(b, "\n**Why:** %s\n", Markdown(oneLine(s.Cause.Message, 600)))
 	for i, f := range s.Cause.Failures {
 		if i == 10 {
 			fmt.Fprintf(b, "- … and %d more\n", len(s.Cause.Failures)-i)
 			return
 		}
-		fmt.Fprintf(b, "- %s\n", plain(oneLine(f.Error(), 400)))
+		fmt.Fprintf(b, "- %s\n", Markdown(oneLine(f.Error(), 400)))
 	}
 }
 
 func detailsGate(b *strings.Builder, s release.Status) {
 	g := *s.Gate
-	fmt.Fprintf(b, "\n**%s waits for %s**", plain(g.Environment), count(g.Approvals, "approval"))
+	fmt.Fprintf(b, "\n**%s waits for %s**", Markdown(g.Environment), count(g.Approvals, "approval"))
 	if len(g.Approved) > 0 {
-		fmt.Fprintf(b, ", %d given (%s)", len(g.Approved), plain(strings.Join(g.Approved, ", ")))
+		fmt.Fprintf(b, ", %d given (%s)", len(g.Approved), Markdown(strings.Join(g.Approved, ", ")))
 	}
 	if !g.Until.IsZero() {
 		fmt.Fprintf(b, ", until %s", g.Until.UTC().Format(time.DateTime+" UTC"))
 	}
-	fmt.Fprintf(b, ". Plan `%s`.\n\n", g.Plan)
+	fmt.Fprintf(b, ". Plan `%s`.\n\n", short(g.Plan))
+	fmt.Fprintf(b, "In a terminal: `release approve %s` or `release reject %s --reason …`.\n\n", Ref(s.ID), Ref(s.ID))
+	fmt.Fprintf(b, "Here: send the signal or the update `%s` or `%s` with this input, and your name in `by` (without one it does not count):\n\n", release.ApproveSignal, release.RejectSignal)
+	b.WriteString(fenced("json", ReviewJSON(g.Plan)) + "\n")
 	for _, why := range g.Because {
-		fmt.Fprintf(b, "Asked because %s.\n\n", plain(oneLine(why, 300)))
+		fmt.Fprintf(b, "Asked because %s.\n\n", Markdown(oneLine(why, 300)))
 	}
 	if s.Plan != nil {
-		if lines := lineageLines(*s.Plan); len(lines) > 0 {
-			for _, line := range lines {
-				fmt.Fprintf(b, "- %s\n", plain(oneLine(line, 300)))
-			}
-			b.WriteString("\n")
-		}
-		for i, line := range order(*s.Plan) {
-			fmt.Fprintf(b, "%d. %s\n", i+1, plain(line))
-		}
-		b.WriteString("\n")
-		for i, note := range planNotes(*s.Plan) {
-			if i == 0 {
-				b.WriteString("To know before saying yes:\n\n")
-			}
-			fmt.Fprintf(b, "- %s\n", plain(oneLine(note, 300)))
-		}
-		b.WriteString("\n")
+		detailsCommits(b, s.Plan.Lineage)
+		detailsPlan(b, s.ID, *s.Plan)
 	}
-	fmt.Fprintf(b, "In a terminal: `release approve %s` or `release reject %s --reason …`.\n\n", Ref(s.ID), Ref(s.ID))
-	fmt.Fprintf(b, "Here: send the signal `%s` or `%s` with this input, and your name in `by` (without one it does not count):\n\n", release.ApproveSignal, release.RejectSignal)
-	fmt.Fprintf(b, "```json\n%s\n```\n", SignalJSON(g.Plan))
 }
 
-// SignalJSON is the input of the signals approve and reject for one plan. The
-// name is left to be written: a decision by nobody does not count.
-func SignalJSON(hash string) string {
-	doc, _ := json.Marshal(struct { // strings always marshal
+// ReviewJSON is the input of approve and reject for one plan. The name is left
+// to be written: a review by nobody does not count.
+func ReviewJSON(hash string) string {
+	doc, _ := json.MarshalIndent(struct { // strings always marshal
 		By     string `json:"by"`
 		Reason string `json:"reason"`
 		Plan   string `json:"plan"`
-	}{Plan: hash})
+	}{Plan: short(hash)}, "", "  ")
 	return string(doc)
 }
 
+// detailsCommits lists what the plan brings and takes away.
+func detailsCommits(b *strings.Builder, l release.Lineage) {
+	parts, otherwise := commitsOf(l)
+	if otherwise != "" {
+		fmt.Fprintf(b, "%s\n\n", Markdown(otherwise))
+	}
+	for _, part := range parts {
+		fmt.Fprintf(b, "**%s**\n\n", Markdown(part.title))
+		for _, c := range part.newest[:min(len(part.newest), detailsMachines)] {
+			fmt.Fprintf(b, "- `%s` %s · %s\n", c.Short(), Markdown(oneLine(c.Subject, 100)), Markdown(oneLine(c.Author, 60)))
+		}
+		if n := part.total - min(len(part.newest), detailsMachines); n > 0 {
+			fmt.Fprintf(b, "- … and %d more\n", n)
+		}
+		b.WriteString("\n")
+	}
+}
+
+// detailsPlan is the plan as the command line shows it.
+func detailsPlan(b *strings.Builder, id string, p release.Plan) {
+	if n := len(p.Steps()); n > detailsSteps {
+		fmt.Fprintf(b, "The plan has %d steps, too many to be shown here: `release approve %s` shows it.\n", n, Ref(id))
+		return
+	}
+	text := Plan(p, Style{})
+	if len(text) > detailsPlanBytes {
+		end := strings.LastIndexByte(text[:detailsPlanBytes], '\n')
+		text = text[:max(0, end)] + fmt.Sprintf("\n… and %s more: release approve %s", count(strings.Count(text[max(0, end):], "\n")-1, "line"), Ref(id))
+	}
+	b.WriteString(fenced("", text))
+}
+
 func detailsHeld(b *strings.Builder, id string, h release.Held) {
-	fmt.Fprintf(b, "\n**A person is needed:** %s\n\n", plain(oneLine(h.Why, 600)))
+	fmt.Fprintf(b, "\n**A person is needed:** %s\n\n", Markdown(oneLine(h.Why, 600)))
 	for i, m := range h.Machines {
 		if i == detailsMachines {
 			fmt.Fprintf(b, "- … and %d more\n", len(h.Machines)-i)
 			break
 		}
-		fmt.Fprintf(b, "- %s\n", plain(oneLine(m, 150)))
+		fmt.Fprintf(b, "- %s\n", Markdown(oneLine(m, 150)))
 	}
 	b.WriteString("\nChoices:\n\n")
 	for _, c := range h.Choices {
 		fmt.Fprintf(b, "- `%s`: %s\n", c, meaning(c))
 	}
 	fmt.Fprintf(b, "\nIn a terminal: `release decide %s %s`. Here: send the rollout's workflow the signal `%s` with a choice, and your name in `by`:\n\n", Ref(id), firstChoice(h), release.AnswerSignal)
-	fmt.Fprintf(b, "```json\n{\"choice\":\"%s\",\"by\":\"\",\"reason\":\"\"}\n```\n", firstChoice(h))
+	b.WriteString(fenced("json", fmt.Sprintf("{\n  \"choice\": \"%s\",\n  \"by\": \"\",\n  \"reason\": \"\",\n  \"hold\": %d\n}", firstChoice(h), h.Number)))
 }
 
 func firstChoice(h release.Held) release.Choice {
@@ -159,7 +181,7 @@ func detailsDecisions(b *strings.Builder, given []release.Given) {
 		if i == 0 && older > 0 {
 			fmt.Fprintf(b, "- … %d before these\n", older)
 		}
-		fmt.Fprintf(b, "- %s UTC, by %s: %s\n", g.At.UTC().Format(time.TimeOnly), g.Door, plain(oneLine(decision(g), 300)))
+		fmt.Fprintf(b, "- %s UTC, by %s: %s\n", g.At.UTC().Format(time.TimeOnly), Markdown(g.Door), Markdown(oneLine(decision(g), 300)))
 	}
 }
 
@@ -169,7 +191,7 @@ func detailsTargets(b *strings.Builder, environments []release.EnvironmentStatus
 		if len(e.Targets) == 0 && e.Outcome == "" {
 			continue
 		}
-		fmt.Fprintf(b, "\n**%s**", plain(e.Name))
+		fmt.Fprintf(b, "\n**%s**", Markdown(e.Name))
 		if e.Outcome != "" {
 			fmt.Fprintf(b, " — %s", e.Outcome)
 		}
@@ -180,37 +202,40 @@ func detailsTargets(b *strings.Builder, environments []release.EnvironmentStatus
 		more := 0
 		for _, t := range e.Targets {
 			if len(t.Machines) == 0 {
-				fmt.Fprintf(b, "| %s | – | | | | no machines | %s |\n", app(t), code(Digest(t.Image)))
+				fmt.Fprintf(b, "| %s | – | | | | no machines | %s |\n", app(t), Code(Digest(t.Image)))
 			}
 			for _, m := range t.Machines {
 				if rows++; rows > detailsMachines {
 					more++
 					continue
 				}
-				fmt.Fprintf(b, "| %s | `%s` | %s | %s | %s | %s | %s |\n", app(t), machineName(m), plain(m.Group), plain(m.Region), m.State, progress(m), code(Digest(m.Image)))
+				fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n", app(t), Code(machineName(m)), Markdown(m.Group), Markdown(m.Region), Markdown(m.State), Markdown(progress(m)), Code(Digest(m.Image)))
 			}
 		}
 		if more > 0 {
 			fmt.Fprintf(b, "\n… and %s besides\n", count(more, "machine"))
 		}
 		for _, c := range e.Commands {
-			fmt.Fprintf(b, "\n%s\n", plain(command(c)))
+			fmt.Fprintf(b, "\n%s\n", Markdown(command(c)))
 			if len(c.Log) > 0 {
-				fmt.Fprintf(b, "\n```\n%s\n```\n", strings.ReplaceAll(strings.Join(c.Log, "\n"), "```", "'''"))
+				b.WriteString("\n" + fenced("", strings.Join(c.Log, "\n")))
 			}
 		}
-		for _, v := range e.Verdicts {
-			fmt.Fprintf(b, "\n%s\n", plain(verdict(v)))
+		for _, v := range folded(e.Verdicts, false) {
+			fmt.Fprintf(b, "\n%s\n", Markdown(v.line))
+		}
+		if n := len(e.Verdicts); n > 0 && !e.Verdicts[n-1].At.IsZero() {
+			fmt.Fprintf(b, "\nVerified at %s.\n", e.Verdicts[n-1].At.UTC().Format(time.DateTime+" UTC"))
 		}
 	}
 }
 
 // app is a target's name in a table, with a link to where it is served.
 func app(t release.TargetStatus) string {
-	if t.URL == "" {
-		return plain(t.Target.App)
+	if !address.MatchString(t.URL) {
+		return Markdown(t.Target.App)
 	}
-	return fmt.Sprintf("[%s](%s)", plain(t.Target.App), t.URL)
+	return fmt.Sprintf("[%s](%s)", Markdown(t.Target.App), t.URL)
 }
 
 // progress is how far a machine is, with the verb where it has one.
@@ -225,25 +250,3 @@ func progress(m release.MachineStatus) string {
 	}
 	return string(m.Progress)
 }
-
-func code(text string) string {
-	if text == "" {
-		return "–"
-	}
-	return "`" + text + "`"
-}
-
-// planNotes are what a person should know of a plan, each with its app.
-func planNotes(p release.Plan) (notes []string) {
-	for _, t := range p.Targets {
-		for _, n := range t.Notes {
-			notes = append(notes, t.Target.App+": "+n)
-		}
-	}
-	return notes
-}
-
-// plain is text that Markdown shows as it is.
-func plain(text string) string { return unmarked.Replace(text) }
-
-var unmarked = strings.NewReplacer("\n", " ", "|", "\\|", "<", "&lt;", "`", "'", "*", "\\*", "_", "\\_", "[", "\\[")

@@ -2,11 +2,14 @@ package view
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/microbima/release/release"
 )
@@ -18,10 +21,21 @@ var stamps = []string{
 	"metadata.fly_release_id", "metadata.fly_release_version", "metadata.fly_flyctl_version", "image",
 }
 
+const (
+	// excerptRunes is how much of a long value is shown, and excerptLead how much
+	// of that before its first difference.
+	excerptRunes = 60
+	excerptLead  = 20
+)
+
 // Difference says, a line each, which fields of a machine's config become what:
-// "env.LOG_LEVEL: info → debug". The image and the stamps of releases are left
-// out.
-func Difference(before, after json.RawMessage) (lines []string) {
+// "env.LOG_LEVEL: info → debug". Whole values are compared, and white space is
+// visible; of a long value the part around its first difference is shown. The
+// image and the stamps of releases are left out.
+func Difference(before, after json.RawMessage) []string { return difference(before, after, false) }
+
+// difference is Difference, where whole asks for long values in full.
+func difference(before, after json.RawMessage, whole bool) (lines []string) {
 	was, will := fields(before), fields(after)
 	all := maps.Clone(was)
 	maps.Copy(all, will)
@@ -29,97 +43,172 @@ func Difference(before, after json.RawMessage) (lines []string) {
 		old, had := was[key]
 		now, has := will[key]
 		switch {
-		case slices.Contains(stamps, key), old == now && had == has:
+		case slices.Contains(stamps, key), had && has && old == now:
 		case !had:
-			lines = append(lines, key+": "+now+" is new")
+			lines = append(lines, decoded(key, now)+": "+shown(plainly(key, now), whole)+" is new")
 		case !has:
-			lines = append(lines, key+": "+old+" is removed")
+			lines = append(lines, decoded(key, old)+": "+shown(plainly(key, old), whole)+" is removed")
 		default:
-			lines = append(lines, key+": "+old+" → "+now)
+			lines = append(lines, changed(key, old, now, whole))
 		}
 	}
 	return lines
 }
 
-// fields is a document as paths and values. What is empty is nothing: Fly adds
-// and drops empty objects as it likes.
-func fields(doc json.RawMessage) map[string]string {
+// changed is the line of one field that becomes another.
+func changed(key string, old, now any, whole bool) string {
+	a, b := plainly(key, old), plainly(key, now)
+	if decoded(key, old) != decoded(key, now) || a == b {
+		a, b = old, now // as they are stored
+	} else {
+		key = decoded(key, now)
+	}
+	was, isText := a.(string)
+	will, both := b.(string)
+	if whole || !isText || !both || max(utf8.RuneCountInString(was), utf8.RuneCountInString(will)) <= excerptRunes {
+		return key + ": " + shown(a, true) + " → " + shown(b, true)
+	}
+	x, y := []rune(was), []rune(will)
+	first := 0
+	for first < min(len(x), len(y)) && x[first] == y[first] {
+		first++
+	}
+	return fmt.Sprintf("%s: %s → %s (first difference at character %d; %s before, %d after)",
+		key, excerpt(x, first), excerpt(y, first), first+1, count(len(x), "character"), len(y))
+}
+
+// excerpt is the part of text around a position.
+func excerpt(text []rune, at int) string {
+	from := max(0, at-excerptLead)
+	to := min(len(text), from+excerptRunes)
+	part := quoted(string(text[from:to]))
+	if from > 0 {
+		part = "…" + part
+	}
+	if to < len(text) {
+		part += "…"
+	}
+	return part
+}
+
+// shown is a value as people read it: text that might be mistaken for something
+// else in quotes, with all that is not seen written out.
+func shown(value any, whole bool) string {
+	text, isText := value.(string)
+	switch {
+	case !isText:
+		return Escape(fmt.Sprint(value))
+	case !whole && utf8.RuneCountInString(text) > excerptRunes:
+		return excerpt([]rune(text), 0) + fmt.Sprintf(" (%s)", count(utf8.RuneCountInString(text), "character"))
+	case isPlain(text):
+		return text
+	}
+	return quoted(text)
+}
+
+// isPlain reports whether text needs no quotes: it is seen as it is, and cannot
+// be taken for a number, for two values, or for quoted text.
+func isPlain(text string) bool {
+	var literal any
+	if text == "" || isHostile(text) || json.Unmarshal([]byte(text), &literal) == nil {
+		return false
+	}
+	odd := func(r rune) bool { return r == '\\' || r == '"' || r != ' ' && unicode.IsSpace(r) }
+	return !strings.ContainsFunc(text, odd) && strings.TrimSpace(text) == text &&
+		!strings.Contains(text, "  ") && !strings.Contains(text, " → ") && !strings.Contains(text, " is ")
+}
+
+// quoted is text in quotes, so that equal results mean equal texts.
+func quoted(text string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i, r := range text {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteString(`\` + string(r))
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r == '\r':
+			b.WriteString(`\r`)
+		case r == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError)):
+			b.WriteString(Escape(text[i : i+1]))
+		case r != ' ' && unicode.IsSpace(r):
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteString(Escape(string(r)))
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// decoded is the name of a field, which says so where its value is shown
+// decoded: the content of a file, which configs hold in base64.
+func decoded(key string, value any) string {
+	if _, ok := content(key, value); ok {
+		return key + " (decoded)"
+	}
+	return key
+}
+
+// plainly is the value of a field, decoded where it is the content of a file.
+func plainly(key string, value any) any {
+	if text, ok := content(key, value); ok {
+		return text
+	}
+	return value
+}
+
+func content(key string, value any) (string, bool) {
+	text, ok := value.(string)
+	if !ok || text == "" || !strings.HasSuffix(key, ".raw_value") {
+		return "", false
+	}
+	raw, err := base64.StdEncoding.DecodeString(text)
+	return string(raw), err == nil && utf8.Valid(raw)
+}
+
+// fields is a document as paths and values: string, json.Number, or bool. What is
+// empty is nothing: Fly adds and drops empty objects as it likes.
+func fields(doc json.RawMessage) map[string]any {
 	d := json.NewDecoder(bytes.NewReader(doc))
 	d.UseNumber()
 	var v any
-	found := map[string]string{}
+	found := map[string]any{}
 	if d.Decode(&v) == nil {
 		flatten("", v, found)
 	}
 	return found
 }
 
-func flatten(path string, v any, found map[string]string) {
+func flatten(path string, v any, found map[string]any) {
 	switch v := v.(type) {
 	case nil:
 	case map[string]any:
 		for key, value := range v {
-			flatten(strings.TrimPrefix(path+"."+key, "."), value, found)
+			flatten(under(path, key), value, found)
 		}
 	case []any:
 		for i, value := range v {
 			flatten(fmt.Sprintf("%s[%d]", path, i), value, found)
 		}
-	case string:
-		found[path] = oneLine(v, 80)
-		if v == "" {
-			found[path] = `""`
-		}
 	default:
-		found[path] = fmt.Sprint(v)
+		found[path] = v
 	}
 }
 
-// changes are the config differences of one target's steps, with the machines
-// that they are of. Equal differences are said once.
-func changes(p release.Plan, target release.Target) (lines []string) {
-	var kinds []string
-	machines := map[string][]string{}
-	for _, s := range p.Steps() {
-		if s.Target != target || s.Verb != release.Update {
-			continue
-		}
-		kind := strings.Join(Difference(s.Before, s.After), "\n")
-		if kind == "" {
-			kind = sameBut(s)
-		}
-		if _, known := machines[kind]; !known {
-			kinds = append(kinds, kind)
-		}
-		machines[kind] = append(machines[kind], s.Machine)
+// under is the path of a key in the object at path: no two keys have the same.
+func under(path, key string) string {
+	word := func(r rune) bool {
+		return r == '_' || r == '-' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
 	}
-	for _, kind := range kinds {
-		who := ""
-		if len(kinds) > 1 {
-			who = " (" + strings.Join(machines[kind], ", ") + ")"
-		}
-		for line := range strings.SplitSeq(kind, "\n") {
-			lines = append(lines, line+who)
-		}
-	}
-	return lines
-}
-
-// sameBut says why a machine is updated whose config stays as it is.
-func sameBut(s release.Step) string {
 	switch {
-	case s.From.Digest() != s.To.Digest():
-		return "config: no difference but the image"
-	case imageIn(s.Before) != imageIn(s.After):
-		return "config: the same image, named by its digest"
+	case key == "" || strings.ContainsFunc(key, func(r rune) bool { return !word(r) }):
+		return path + "[" + quoted(key) + "]"
+	case path == "":
+		return key
 	}
-	return "config: no difference; it takes its secrets anew"
-}
-
-func imageIn(config json.RawMessage) string {
-	var c struct{ Image string }
-	if json.Unmarshal(config, &c) != nil {
-		return ""
-	}
-	return c.Image
+	return path + "." + key
 }

@@ -63,7 +63,7 @@ func staging() release.EnvironmentStatus {
 			{Target: w, FlyApp: "microbima-staging-web-admin", URL: "https://s-web.fly.dev", Image: newWeb, Changed: false, Machines: []release.MachineStatus{
 				{ID: "s2", Name: "s-two", Group: "app", Region: "ams", Image: newWeb, State: "started", Progress: release.Still}}},
 		},
-		Verdicts: []release.Verdict{{Target: a, Health: release.Healthy, Machines: 1, Probed: "GET /health: 200"}, {Target: w, Health: release.Healthy, Machines: 1}},
+		Verdicts: []release.Verdict{{Target: a, Health: release.Healthy, Machines: 1, Probed: "GET /health: 200", At: at(41)}, {Target: w, Health: release.Healthy, Machines: 1, At: at(41)}},
 	}
 }
 
@@ -93,6 +93,11 @@ func step(v release.Verb, target release.Target, machine string, from, to releas
 func plan() release.Plan {
 	return release.Plan{
 		Environment: "production", Revision: revision().Commit, Run: "run-1",
+		Lineage: release.Lineage{
+			Relation: release.Diverged, Running: []string{"00112233445566778899aabbccddeeff00112233"}, Adds: 2, Takes: 1,
+			Added: []release.Revision{revision(), {Commit: "1234567890abcdef1234567890abcdef12345678", Subject: "Log less", Author: "Bob"}},
+			Taken: []release.Revision{{Commit: "fedcba0987654321fedcba0987654321fedcba09", Subject: "Log more", Author: "Bob"}},
+		},
 		Hash: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
 		Targets: []release.TargetPlan{
 			{Target: api, FlyApp: "microbima-production-internal-api", Strategy: release.Rolling, MaxUnavailable: 1, Image: newAPI, Changed: true, Seen: map[string]string{"e1": "1", "e2": "2"},
@@ -146,6 +151,7 @@ func held() release.Status {
 		Why:      "Fly refuses to bring machine e2 back: no capacity in fra",
 		Machines: []string{"machine e1 of internal-api/production runs the new image", "machine e2 of internal-api/production is stopped"},
 		Choices:  []release.Choice{release.Retry, release.Keep, release.Abandon},
+		Number:   1,
 	}
 	return s
 }

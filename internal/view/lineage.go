@@ -12,7 +12,6 @@ import (
 func lineageLines(p release.Plan) (lines []string) {
 	if said := p.Lineage.String(); said != "" {
 		lines = append(lines, "this revision "+said)
-		lines = append(lines, taken(p.Lineage)...)
 	}
 	for _, s := range p.Skipped {
 		lines = append(lines, fmt.Sprintf("not verified in %s, which was skipped by %s: %s", s.Environment, s.By, s.Reason))
@@ -20,36 +19,21 @@ func lineageLines(p release.Plan) (lines []string) {
 	return lines
 }
 
-// taken lists the commits that a lineage takes away.
-func taken(l release.Lineage) (lines []string) {
-	if l.Relation == release.Backward {
-		return nil
-	}
-	for _, c := range l.Taken {
-		lines = append(lines, "- "+oneLine(c.Label(), 100))
-	}
-	if more := l.Takes - len(l.Taken); more > 0 {
-		lines = append(lines, fmt.Sprintf("… and %d more", more))
-	}
-	return lines
-}
-
 // Before says what a release does to an environment that it goes through first,
 // or "" if that runs the revision already.
 func Before(environment string, l release.Lineage, style Style) string {
+	environment, l = clean(environment), clean(l)
 	if l.Relation == release.Same {
 		return ""
 	}
 	var b strings.Builder
 	b.WriteString(style.paint(bold, fmt.Sprintf("The release changes %s first", environment)) + "\n")
 	if said := l.String(); said != "" {
-		fmt.Fprintf(&b, "  %s this revision %s\n", style.paint(yellow, "!"), said)
+		b.WriteString(style.wrap("  "+style.paint(yellow, "!")+" ", "this revision "+said))
 	}
-	for _, line := range taken(l) {
-		fmt.Fprintf(&b, "      %s\n", line)
-	}
+	writeCommits(&b, l, style)
 	if l.Relation != release.Forward {
-		fmt.Fprintf(&b, "  `release start --skip-env %s --reason …` leaves it out\n", environment)
+		fmt.Fprintf(&b, "`release start --skip-env %s --reason …` leaves it out\n", environment)
 	}
-	return b.String()
+	return b.String() + "\n"
 }

@@ -12,6 +12,7 @@ import (
 // each phase entered, test, build and machine done, decision given. Equal
 // statuses say nothing.
 func Lines(before, after release.Status) (lines []string) {
+	before, after = clean(before), clean(after)
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	if before.ID == "" && after.ID != "" {
 		say("%s", begun(after))

@@ -28,7 +28,7 @@ func List(entries []Entry, now time.Time, style Style) string {
 		return "no releases\n"
 	}
 	var rows [][]cell
-	for _, e := range entries {
+	for _, e := range clean(entries) {
 		sign, h := ended(release.Outcome(e.Outcome))
 		word := e.Outcome
 		if word == "" {

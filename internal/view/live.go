@@ -3,36 +3,43 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/microbima/release/release"
 )
 
-// A row is a line of the live block. Rows that can be done without are left
-// out first where the screen is too low.
+// A row is a line of the live block.
 type row struct {
 	text string
-	less bool
+	keep keep
 }
+
+// keep is how long a row stays where the screen is too low for all of them.
+type keep int
+
+const (
+	ifRoom keep = iota // the first to go
+	ifAny              // goes when all of those are gone
+	always             // what a person is asked
+)
 
 // Live is the block that a terminal shows of a release under way: the time
 // spent in each phase, and a line per target and machine.
 func Live(s release.Status, now time.Time, style Style) string {
-	l := live{Status: s, now: now, style: style}
+	l := live{Status: clean(s), now: now, style: style}
 	l.head()
 	l.phases("", nil)
 	l.work()
-	for i := range s.Environments {
-		e := &s.Environments[i]
+	for i := range l.Environments {
+		e := &l.Environments[i]
 		l.phases(e.Name, e)
-		if e.Name == s.Environment && s.Outcome == "" {
+		if e.Name == l.Environment && l.Outcome == "" {
 			l.targets(e)
 		}
 	}
-	for _, line := range needs(s, style, now) {
-		l.add(line, false)
-	}
+	l.rows = append(l.rows, needs(l.Status, style, now)...)
 	return l.fit()
 }
 
@@ -43,7 +50,7 @@ type live struct {
 	rows  []row
 }
 
-func (l *live) add(text string, less bool) { l.rows = append(l.rows, row{text, less}) }
+func (l *live) add(text string, keep keep) { l.rows = append(l.rows, row{text, keep}) }
 
 func (l *live) head() {
 	end := l.now
@@ -60,7 +67,7 @@ func (l *live) head() {
 	if !l.Started.IsZero() {
 		cells = append(cells, cell{" · " + Took(end.Sub(l.Started)), dim})
 	}
-	l.add(l.style.line(cells...), false)
+	l.add(l.style.line(cells...), always)
 }
 
 // phases is one line: the time spent in each phase of one environment, or of
@@ -97,7 +104,7 @@ func (l *live) phases(environment string, e *release.EnvironmentStatus) {
 	if e != nil {
 		text = " " + e.Name + strings.TrimRight(": "+strings.Join(parts, ", "), ": ")
 	}
-	l.add(l.style.line(sign, cell{text, noHue}), false)
+	l.add(l.style.line(sign, cell{text, noHue}), ifAny)
 }
 
 // work is what tests and builds have come to, while they are the work.
@@ -131,16 +138,14 @@ func (l *live) work() {
 		rows = append(rows, []cell{mark(p), {"scan " + s.Name, noHue}, {word, noHue}, {Took(time.Duration(s.Took)), dim}})
 	}
 	for _, line := range l.style.table("    ", rows) {
-		l.add(line, true)
+		l.add(line, ifRoom)
 	}
 }
 
 func (l *live) targets(e *release.EnvironmentStatus) {
 	var rows [][]cell
-	var less []bool
 	for _, t := range e.Targets {
 		rows = append(rows, []cell{targetMark(t), {t.Target.App, noHue}, {targetWord(t), dim}})
-		less = append(less, false)
 	}
 	lines := l.style.table("    ", rows)
 	var machines [][]cell
@@ -153,10 +158,14 @@ func (l *live) targets(e *release.EnvironmentStatus) {
 	}
 	machineLines := l.style.table("      ", machines)
 	for i, t := range e.Targets {
-		l.add(lines[i], less[i])
+		l.add(lines[i], ifAny)
 		for _, m := range t.Machines {
 			if t.Changed {
-				l.add(machineLines[0], m.Progress != release.Doing && m.Progress != release.Failed)
+				keep := ifRoom
+				if m.Progress == release.Doing || m.Progress == release.Failed {
+					keep = ifAny
+				}
+				l.add(machineLines[0], keep)
 				machineLines = machineLines[1:]
 			}
 		}
@@ -205,20 +214,35 @@ func targetWord(t release.TargetStatus) string {
 	return fmt.Sprintf("%d of %s", ready, count(len(t.Machines), "machine"))
 }
 
-// fit leaves out what the screen has no room for, from the bottom.
+// fit leaves out rows that the screen has no room for: from the bottom, and what a
+// person is asked never, unless that alone is too high. The block leaves the
+// screen's last row to the cursor: a block as high as the screen would move it up
+// at each drawing.
 func (l *live) fit() string {
+	room := l.style.Height - 1
+	if l.style.Height <= 0 {
+		room = len(l.rows)
+	}
+	room = max(1, room)
 	left := 0
-	for i := len(l.rows) - 1; i >= 0 && l.style.Height > 0 && len(l.rows) >= l.style.Height; i-- {
-		if l.rows[i].less {
-			l.rows = append(l.rows[:i], l.rows[i+1:]...)
-			left++
+	for _, keep := range []keep{ifRoom, ifAny} {
+		for i := len(l.rows) - 1; i >= 0 && len(l.rows)+min(left, 1) > room; i-- {
+			if l.rows[i].keep == keep {
+				l.rows = append(l.rows[:i], l.rows[i+1:]...)
+				left++
+			}
 		}
 	}
-	if left > 0 {
-		l.add(l.style.line(cell{fmt.Sprintf("    … and %s for which this terminal is too low", count(left, "line")), dim}), false)
+	if left > 0 && len(l.rows) < room {
+		words := l.style.line(cell{fmt.Sprintf("    … and %s for which this terminal is too low", count(left, "line")), dim})
+		at := len(l.rows) // above what a person is asked
+		for at > 1 && l.rows[at-1].keep == always {
+			at--
+		}
+		l.rows = slices.Insert(l.rows, at, row{words, always})
 	}
-	if h := l.style.Height; h > 0 && len(l.rows) > h {
-		l.rows = l.rows[:h]
+	if len(l.rows) > room { // the last are the commands to type
+		l.rows = l.rows[len(l.rows)-room:]
 	}
 	var b strings.Builder
 	for _, r := range l.rows {

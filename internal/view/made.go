@@ -15,6 +15,7 @@ import (
 // its tests went, the images with what each was built from and where it runs,
 // and what scanners said of them.
 func Made(s release.Status, now time.Time, style Style) string {
+	s = clean(s)
 	r := report{Status: s, now: now, style: style}
 	r.head()
 	r.origin()
@@ -131,7 +132,7 @@ func material(m release.Material) string {
 	if name != m.URI {
 		name, _, _ = strings.Cut(name, "?")
 		if plain, err := url.PathUnescape(name); err == nil {
-			name = plain
+			name = cleanLine(plain)
 		}
 	}
 	return strings.TrimSpace(name + " " + m.Digest)

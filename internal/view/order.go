@@ -2,19 +2,23 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/microbima/release/release"
 )
 
-// order says what a plan does, a line per wave.
-func order(p release.Plan) (lines []string) {
-	for _, w := range p.Waves {
-		var parts []string
-		for _, l := range w.Lanes {
-			parts = append(parts, lane(l)...)
+// order says what a plan does, a line per wave. What is done alike in several
+// targets is said once, with their names. With whole each machine is named.
+func order(p release.Plan, whole bool) (lines []string) {
+	var all []string // the apps that change
+	for _, t := range p.Targets {
+		if t.Changed {
+			all = append(all, t.Target.App)
 		}
-		line := strings.Join(parts, "; ")
+	}
+	for _, w := range p.Waves {
+		line := strings.Join(waveParts(w, all, whole), "; ")
 		if !says(line, w.Title) {
 			line = w.Title + ": " + line
 		}
@@ -29,37 +33,81 @@ func order(p release.Plan) (lines []string) {
 	return lines
 }
 
-// lane says what is done in one group of one target, a part for each verb.
-func lane(l release.Lane) (parts []string) {
-	type what struct {
-		verb   release.Verb
-		target release.Target
-		group  string
-	}
-	var kinds []what
-	machines := map[what]int{}
-	for _, s := range l.Steps {
-		k := what{s.Verb, s.Target, s.Group}
-		if machines[k] == 0 {
-			kinds = append(kinds, k)
+// work is what is done in one group of some targets.
+type work struct {
+	verb     release.Verb
+	group    string
+	machines int
+	atOnce   int
+	named    string // the machines, where each is named
+}
+
+// waveParts says what is done in a wave, a part for each kind of work.
+func waveParts(w release.Wave, all []string, whole bool) (parts []string) {
+	var kinds []work
+	apps := map[work][]string{}
+	for _, l := range w.Lanes {
+		for _, k := range laneWork(l, whole) {
+			if len(apps[k.work]) == 0 {
+				kinds = append(kinds, k.work)
+			}
+			apps[k.work] = append(apps[k.work], k.app)
 		}
-		machines[k]++
 	}
 	for _, k := range kinds {
-		if k.verb == release.Run {
-			parts = append(parts, "run release command of "+k.target.App)
-			continue
-		}
-		part := fmt.Sprintf("%s %s of %s", k.verb, count(machines[k], "machine"), k.target.App)
-		if k.group != "" && k.group != "app" {
-			part += " (" + k.group + ")"
-		}
-		if machines[k] > 1 {
-			part += fmt.Sprintf(", %d at once", max(1, min(l.AtOnce, machines[k])))
-		}
-		parts = append(parts, part)
+		parts = append(parts, k.say(apps[k], all))
 	}
 	return parts
+}
+
+type appWork struct {
+	work
+	app string
+}
+
+// laneWork is what is done in one lane: for each verb and target.
+func laneWork(l release.Lane, whole bool) (found []appWork) {
+	for _, s := range l.Steps {
+		i := slices.IndexFunc(found, func(k appWork) bool {
+			return k.verb == s.Verb && k.group == s.Group && k.app == s.Target.App
+		})
+		if i < 0 {
+			found, i = append(found, appWork{work{verb: s.Verb, group: s.Group}, s.Target.App}), len(found)
+		}
+		found[i].machines++
+		if whole && s.Verb != release.Run {
+			found[i].named += " " + s.Machine
+		}
+	}
+	for i := range found {
+		found[i].atOnce = max(1, min(l.AtOnce, found[i].machines))
+	}
+	return found
+}
+
+func (k work) say(apps, all []string) string {
+	where := strings.Join(apps, ", ")
+	if n := len(apps); n > 3 && slices.Equal(slices.Sorted(slices.Values(apps)), slices.Sorted(slices.Values(all))) {
+		where = fmt.Sprintf("all %d apps that change", n)
+	}
+	if k.verb == release.Run {
+		return "run release command of " + where
+	}
+	part := fmt.Sprintf("%s %s of ", k.verb, count(k.machines, "machine"))
+	if len(apps) > 1 {
+		part += "each of "
+	}
+	part += where
+	if k.group != "" && k.group != "app" {
+		part += " (" + k.group + ")"
+	}
+	if k.machines > 1 {
+		part += fmt.Sprintf(", %d at once", k.atOnce)
+	}
+	if k.named != "" {
+		part += ":" + k.named
+	}
+	return part
 }
 
 // says whether each part of a wave's title is in the line already: "update"

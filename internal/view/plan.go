@@ -4,14 +4,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/microbima/release/release"
 )
 
 // Plan is a plan as people read it: what becomes of each target, in which
-// fields its config differs, and the waves in their order.
+// fields its config differs, and the waves in their order. Targets that change
+// alike are said once; style.Whole asks for each by itself, and for long values in
+// full.
 func Plan(p release.Plan, style Style) string {
+	p = clean(p)
 	var b strings.Builder
 	title := "Plan for " + p.Environment
 	if p.Hash != "" {
@@ -19,150 +21,127 @@ func Plan(p release.Plan, style Style) string {
 	}
 	b.WriteString(style.paint(bold, title) + "\n")
 	for _, line := range lineageLines(p) {
-		fmt.Fprintf(&b, "  %s %s\n", style.paint(yellow, "!"), line)
+		b.WriteString(style.wrap("  "+style.paint(yellow, "!")+" ", line))
 	}
-	for _, t := range p.Targets {
-		planTarget(&b, p, t, style)
+	for _, part := range planParts(p, style.Whole) {
+		part.write(&b, style)
 	}
 	if p.Empty() {
 		b.WriteString("\nNothing to change: all of it runs already.\n")
 		return b.String()
 	}
 	b.WriteString("\n" + style.paint(bold, "In this order") + "\n")
-	for i, line := range order(p) {
-		fmt.Fprintf(&b, "  %d. %s\n", i+1, line)
+	for i, line := range order(p, style.Whole) {
+		b.WriteString(style.wrap(fmt.Sprintf("  %d. ", i+1), line))
 	}
 	return b.String()
 }
 
-func planTarget(b *strings.Builder, p release.Plan, t release.TargetPlan, style Style) {
-	if !t.Changed {
-		fmt.Fprintf(b, "  %s %s\n", style.paint(dim, "="), style.paint(dim, t.Target.App+": nothing to change, "+count(len(t.Seen), "machine")))
-		return
-	}
-	line := "  " + style.paint(yellow, "~") + " " + style.paint(bold, t.Target.App)
-	if t.Strategy != "" {
-		line += ", " + string(t.Strategy)
-	}
-	if t.FlyApp != "" {
-		line += style.paint(dim, " ("+t.FlyApp+")")
-	}
-	b.WriteString(line + "\n")
-	for _, change := range imageChanges(p, t) {
-		fmt.Fprintf(b, "      image: %s\n", change)
-	}
-	for _, change := range changes(p, t.Target) {
-		fmt.Fprintf(b, "      %s\n", change)
-	}
-	if len(t.Addresses) > 0 {
-		fmt.Fprintf(b, "      IP addresses: %s (it has none yet)\n", strings.Join(t.Addresses, ", "))
-	}
-	for _, note := range t.Notes {
-		fmt.Fprintf(b, "      %s %s\n", style.paint(yellow, "!"), note)
-	}
+// A part is what becomes of some targets, the same for each but for their
+// digests.
+type part struct {
+	apps    []string
+	changed bool
+	head    string   // after the names
+	fly     string   // their Fly apps, with {app} for the name
+	images  []string // of each app, its lines joined
+	lines   []string
+	notes   []string
 }
 
-// imageChanges says from which digests the target comes to which.
-func imageChanges(p release.Plan, t release.TargetPlan) (lines []string) {
-	for _, s := range p.Steps() {
-		if s.Target != t.Target || s.To == "" || s.From == s.To || s.Verb == release.Run {
+// planParts are what becomes of the targets of a plan. Those of which exactly the
+// same is said are one part, unless each is asked for.
+func planParts(p release.Plan, each bool) (parts []part) {
+	for _, t := range p.Targets {
+		next := targetPart(p, t, each)
+		i := slices.IndexFunc(parts, func(o part) bool { return !each && o.sameAs(next) })
+		if i < 0 {
+			parts = append(parts, next)
 			continue
 		}
-		line := Digest(s.From) + " → " + Digest(s.To)
-		if s.From == "" {
-			line = Digest(s.To) + " (new machine)"
-		}
-		if !slices.Contains(lines, line) {
-			lines = append(lines, line)
-		}
+		parts[i].apps = append(parts[i].apps, next.apps...)
+		parts[i].images = append(parts[i].images, next.images...)
 	}
-	return lines
+	return parts
 }
 
-// A Commit is a line of a history.
-type Commit struct {
-	Commit  string    `json:"commit"`
-	Subject string    `json:"subject"`
-	Author  string    `json:"author,omitempty"`
-	Time    time.Time `json:"time,omitzero"`
+func (a part) sameAs(b part) bool {
+	return a.changed == b.changed && a.head == b.head && a.fly == b.fly && slices.Equal(a.lines, b.lines) && slices.Equal(a.notes, b.notes)
 }
 
-// An Approval is all that a person should know before approving.
-type Approval struct {
-	Status release.Status
-	// Running is the commit that the environment runs, "" if that is not known.
-	Running string
-	// Commits are those since Running; Dropped those of Running that the new
-	// revision does not have.
-	Commits, Dropped []Commit
-	// Unknown says why the commits are not known.
-	Unknown string
+func targetPart(p release.Plan, t release.TargetPlan, whole bool) part {
+	next := part{apps: []string{t.Target.App}, changed: t.Changed}
+	if !t.Changed {
+		next.head = ": nothing to change, " + count(len(t.Seen), "machine")
+		return next
+	}
+	if t.Strategy != "" {
+		next.head = ", " + string(t.Strategy)
+	}
+	next.fly = strings.Replace(t.FlyApp, t.Target.App, "{app}", 1)
+	next.images = []string{strings.Join(imageChanges(p, t.Target), "; ")}
+	next.lines = configChanges(p, t.Target, whole)
+	if len(t.Addresses) > 0 {
+		next.lines = append(next.lines, fmt.Sprintf("IP addresses: %s (it has none yet)", strings.Join(t.Addresses, ", ")))
+	}
+	next.notes = t.Notes
+	return next
 }
 
-// Question shows what is approved: commits, digests, config, order, and what
-// the environments before said.
-func Question(a Approval, style Style) string {
-	var b strings.Builder
-	s := a.Status
-	fmt.Fprintf(&b, "%s %s\n", style.paint(bold, fmt.Sprintf("%s to %s:", Ref(s.ID), s.Gate.Environment)), oneLine(s.Revision.Subject, 100))
-	if s.By != "" {
-		fmt.Fprintf(&b, "asked for by %s", s.By)
-		if s.Revision.Author != "" {
-			fmt.Fprintf(&b, ", written by %s", s.Revision.Author)
+func (a part) write(b *strings.Builder, style Style) {
+	names, each := strings.Join(a.apps, ", "), ""
+	if n := len(a.apps); n > 1 {
+		each = fmt.Sprintf(" (the same for %d apps)", n)
+	}
+	if !a.changed {
+		if each != "" {
+			each = " each" + each
 		}
-		b.WriteString("\n")
-	}
-	b.WriteString("\n")
-	a.commits(&b, style)
-	if s.Plan != nil {
-		b.WriteString("\n" + Plan(*s.Plan, style))
-		fmt.Fprintf(&b, "  %s\n", style.paint(dim, touched(*s.Plan)))
-	}
-	for _, e := range s.Environments {
-		for i, v := range e.Verdicts {
-			if i == 0 {
-				b.WriteString("\n" + style.paint(bold, "What "+e.Name+" said") + "\n")
-			}
-			fmt.Fprintf(&b, "  %s\n", verdict(v))
-			for _, f := range v.Failures {
-				fmt.Fprintf(&b, "    %s\n", oneLine(f.Error(), 300))
-			}
-		}
-	}
-	for _, why := range s.Gate.Because {
-		fmt.Fprintf(&b, "\n%s asked because %s\n", style.paint(yellow, "!"), why)
-	}
-	if len(s.Gate.Approved) > 0 || s.Gate.Approvals > 1 {
-		fmt.Fprintf(&b, "\n%d of %s%s\n", len(s.Gate.Approved), count(s.Gate.Approvals, "approval"), given(*s.Gate))
-	}
-	return b.String()
-}
-
-func (a Approval) commits(b *strings.Builder, style Style) {
-	switch {
-	case a.Unknown != "":
-		fmt.Fprintf(b, "%s\n  not known: %s\n", style.paint(bold, "Commits"), a.Unknown)
-		return
-	case a.Running == "":
-		b.WriteString("No release of this program runs there yet.\n")
+		b.WriteString(style.wrap("  "+style.paint(dim, "=")+" ", style.paint(dim, names+a.head+each)))
 		return
 	}
-	short := release.Revision{Commit: a.Running}.Short()
-	b.WriteString(style.paint(bold, fmt.Sprintf("%s since %s, which runs there", count(len(a.Commits), "commit"), short)) + "\n")
-	list(b, "  + ", a.Commits, style)
-	if len(a.Dropped) > 0 {
-		b.WriteString(style.paint(bold, fmt.Sprintf("%s that run there and are not in it", count(len(a.Dropped), "commit"))) + "\n")
-		list(b, "  - ", a.Dropped, style)
+	line := style.paint(bold, names) + a.head + each
+	if a.fly != "" {
+		fly := a.fly
+		if len(a.apps) == 1 {
+			fly = strings.Replace(fly, "{app}", a.apps[0], 1)
+		}
+		line += style.paint(dim, " ("+fly+")")
+	}
+	b.WriteString(style.wrap("  "+style.paint(yellow, "~")+" ", line))
+	a.writeImages(b, style)
+	for _, line := range a.lines {
+		fmt.Fprintf(b, "      %s\n", line)
+	}
+	for _, note := range a.notes {
+		b.WriteString(style.wrap("      "+style.paint(yellow, "!")+" ", note))
 	}
 }
 
-func list(b *strings.Builder, sign string, commits []Commit, style Style) {
-	for i, c := range commits {
-		if i == 30 {
-			fmt.Fprintf(b, "    … and %d more\n", len(commits)-i)
-			return
+// writeImages writes the digests: once where they are the same for every app,
+// else beside each app's name, as many in a line as there is room for.
+func (a part) writeImages(b *strings.Builder, style Style) {
+	distinct := slices.Compact(slices.Sorted(slices.Values(a.images)))
+	if len(distinct) == 1 {
+		if distinct[0] != "" {
+			b.WriteString(style.wrap("      ", "image: "+distinct[0]))
 		}
-		b.WriteString(style.line(cell{sign + c.Commit[:min(12, len(c.Commit))] + " ", dim}, cell{oneLine(c.Subject, 90), noHue}, cell{"  " + c.Author, dim}) + "\n")
+		return
+	}
+	var cells []string
+	wide := 0
+	for i, app := range a.apps {
+		cells = append(cells, app+" "+strings.ReplaceAll(a.images[i], "sha256:", ""))
+		wide = max(wide, columns(cells[i]))
+	}
+	b.WriteString("      image, by sha256:\n")
+	per := max(1, (style.width()-8)/(wide+2))
+	for row := range slices.Chunk(cells, per) {
+		line := "       "
+		for _, c := range row {
+			line += " " + c + strings.Repeat(" ", wide-columns(c)+1)
+		}
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 }
 

@@ -31,6 +31,7 @@ func (c Cost) String() string {
 // what runs where, the time each phase took, who decided what, what it cost.
 // A cost without events is left out.
 func Report(s release.Status, cost Cost, now time.Time, style Style) string {
+	s = clean(s)
 	r := report{Status: s, now: now, style: style}
 	r.head()
 	r.cause()
@@ -42,8 +43,11 @@ func Report(s release.Status, cost Cost, now time.Time, style Style) string {
 	r.decisions()
 	waits := s
 	waits.Decisions, waits.Notes = nil, nil // said elsewhere
-	if lines := needs(waits, style, now); len(lines) > 0 {
-		r.say("\n" + strings.Join(lines, "\n"))
+	for i, row := range needs(waits, style, now) {
+		if i == 0 {
+			r.say("")
+		}
+		r.say(row.text)
 	}
 	for i, n := range s.Notes {
 		if i == 0 {

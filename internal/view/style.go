@@ -3,7 +3,6 @@ package view
 import (
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/microbima/release/release"
 )
@@ -14,6 +13,7 @@ type Style struct {
 	Width  int            // columns; 0 is as many as it takes
 	Height int            // rows that Live may take; 0 is as many as it takes
 	Zone   *time.Location // of times of day; nil is UTC
+	Whole  bool           // each app and machine by itself, and long values in full
 }
 
 type hue string
@@ -25,13 +25,15 @@ const (
 	red    hue = "\x1b[31m"
 	green  hue = "\x1b[32m"
 	yellow hue = "\x1b[33m"
+
+	hueEnd = "\x1b[0m"
 )
 
 func (s Style) paint(h hue, text string) string {
 	if !s.Colour || h == noHue || text == "" {
 		return text
 	}
-	return string(h) + text + "\x1b[0m"
+	return string(h) + text + hueEnd
 }
 
 func (s Style) clock(t time.Time) string {
@@ -63,7 +65,7 @@ func (s Style) table(indent string, rows [][]cell) []string {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+			widths[i] = max(widths[i], columns(c.text))
 		}
 	}
 	lines := make([]string, len(rows))
@@ -73,7 +75,7 @@ func (s Style) table(indent string, rows [][]cell) []string {
 			if j > 0 {
 				padded = append(padded, cell{text: "  "})
 			}
-			padded = append(padded, c, cell{text: strings.Repeat(" ", widths[j]-utf8.RuneCountInString(c.text))})
+			padded = append(padded, c, cell{text: strings.Repeat(" ", widths[j]-columns(c.text))})
 		}
 		lines[i] = s.line(padded...)
 	}
@@ -93,7 +95,7 @@ func (s Style) line(cells ...cell) string {
 			c.text = strings.TrimRight(c.text, " ")
 		}
 		if s.Width > 0 {
-			width := utf8.RuneCountInString(c.text)
+			width := columns(c.text)
 			if width > room {
 				b.WriteString(s.paint(c.hue, cut(c.text, max(1, room))))
 				break

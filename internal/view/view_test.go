@@ -39,7 +39,7 @@ func TestLive(t *testing.T) {
 func TestLiveFitsTheScreen(t *testing.T) {
 	for height := 3; height < 12; height++ {
 		got := view.Live(rollingOut(), at(106), view.Style{Width: 40, Height: height})
-		if n := strings.Count(got, "\n"); n > height {
+		if n := strings.Count(got, "\n"); n >= height {
 			t.Errorf("%d lines on a screen of %d:\n%s", n, height, got)
 		}
 		for line := range strings.SplitSeq(got, "\n") {
@@ -84,17 +84,12 @@ func TestPlan(t *testing.T) {
 }
 
 func TestQuestion(t *testing.T) {
-	a := view.Approval{
-		Status: status(), Running: "00112233445566778899aabbccddeeff00112233",
-		Commits: []view.Commit{{Commit: revision().Commit, Subject: revision().Subject, Author: "Ada"}, {Commit: "1234567890abcdef", Subject: "Log less", Author: "Bob"}},
-		Dropped: []view.Commit{{Commit: "fedcba0987654321", Subject: "Log more", Author: "Bob"}},
-	}
-	golden(t, "question", view.Question(a, view.Style{}))
-	first := a
-	first.Running = ""
-	golden(t, "question_first", view.Question(first, view.Style{}))
-	a.Commits, a.Dropped, a.Unknown = nil, nil, "this is not a clone of the repository"
-	golden(t, "question_elsewhere", view.Question(a, view.Style{}))
+	s := status()
+	golden(t, "question", view.Question(s, at(200), view.Style{}))
+	s.Plan.Lineage = release.Lineage{Relation: release.Forward}
+	golden(t, "question_first", view.Question(s, at(200), view.Style{}))
+	s.Plan.Lineage = release.Lineage{Relation: release.UnknownRelation, Why: "git could not be reached: connection refused"}
+	golden(t, "question_elsewhere", view.Question(s, at(200), view.Style{Whole: true}))
 	golden(t, "gate", view.Gate(status(), "http://127.0.0.1:8233/x"))
 }
 

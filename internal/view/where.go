@@ -22,7 +22,7 @@ type Place struct {
 func Places(places []Place, now time.Time, style Style) string {
 	var b strings.Builder
 	environment := ""
-	for _, p := range places {
+	for _, p := range clean(places) {
 		if p.State.Target.Environment != environment {
 			if environment != "" {
 				b.WriteString("\n")

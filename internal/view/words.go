@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/microbima/release/release"
 )
@@ -58,12 +57,12 @@ func oneLine(text string, limit int) string {
 	return cut(strings.Join(strings.Fields(text), " "), limit)
 }
 
-// cut is text of at most limit runes; what is cut leaves an ellipsis.
+// cut is text of at most limit columns; what is cut leaves an ellipsis.
 func cut(text string, limit int) string {
-	if limit <= 0 || utf8.RuneCountInString(text) <= limit {
+	if limit <= 0 || columns(text) <= limit {
 		return text
 	}
-	return string([]rune(text)[:limit-1]) + "…"
+	return text[:fitting(text, limit-1)] + "…"
 }
 
 // machineName is how a machine is called: its ID, or the name it will have.
@@ -127,8 +126,11 @@ func phase(p release.Phase, environment string) string {
 }
 
 // verdict says what verifying a target found.
-func verdict(v release.Verdict) string {
-	s := fmt.Sprintf("%s: %s, %s", v.Target, v.Health, count(v.Machines, "machine"))
+func verdict(v release.Verdict) string { return v.Target.String() + ": " + found(v) }
+
+// found is a verdict without the name of its target.
+func found(v release.Verdict) string {
+	s := fmt.Sprintf("%s, %s", v.Health, count(v.Machines, "machine"))
 	if v.Probed != "" {
 		s += ", " + v.Probed
 	}
