@@ -38,17 +38,18 @@ func (s *server) extend(ctx context.Context, id, run string, e release.Extension
 	return s.said(ctx, "extend "+id, err)
 }
 
-// followTo is follow until an environment of the release's path is done. The exit
-// code is about that environment.
+// followTo is follow until an environment of the release's path is done, if the
+// release goes further. The exit code is then about that environment.
 func (e *env) followTo(ctx context.Context, s *server, id, run, environment string, asJSON bool) error {
 	f := newFollower(e, s, id, run)
 	done := func(seen sight) bool {
 		in := seen.EnvironmentStatus(environment)
-		return in != nil && in.Outcome != "" && seen.Rollout == ""
+		return in != nil && in.Outcome != "" && in != &seen.Environments[len(seen.Environments)-1]
 	}
 	f.until = done
 	return e.followed(ctx, s, f, asJSON, func(seen sight) int {
 		if !seen.over() && done(seen) {
+			e.say("%s is done; the release goes on to %s", environment, seen.Environments[len(seen.Environments)-1].Name)
 			return code(seen.EnvironmentStatus(environment).Outcome)
 		}
 		return seen.code()

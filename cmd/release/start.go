@@ -222,11 +222,8 @@ func (e *env) begin(ctx context.Context, s *server, id string, request release.R
 	if err != nil {
 		return err
 	}
-	if wait && attached && request.Rollback == nil {
-		return e.followTo(ctx, s, id, run, request.To, asJSON)
-	}
 	if wait {
-		return e.follow(ctx, s, id, run, asJSON)
+		return e.followTo(ctx, s, id, run, request.To, asJSON)
 	}
 	if asJSON {
 		return e.json(begun{id, run, attached, s.page(id, run)})
