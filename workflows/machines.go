@@ -1,6 +1,9 @@
 package workflows
 
 import (
+	"maps"
+	"slices"
+
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/release"
@@ -21,6 +24,17 @@ func targetsOf(plan release.Plan, states []release.State) (targets []release.Tar
 				m = &targets[i].Machines[len(targets[i].Machines)-1]
 			}
 			m.Progress = release.Waiting
+		}
+	}
+	return targets
+}
+
+// targetsSeen lists the machines that a plan without changes was made for.
+func targetsSeen(plan release.Plan) []release.TargetStatus {
+	targets := targetsNow(plan, nil)
+	for i, t := range plan.Targets {
+		for _, id := range slices.Sorted(maps.Keys(t.Seen)) {
+			targets[i].Machines = append(targets[i].Machines, release.MachineStatus{ID: id, Image: t.Image, Progress: release.Still})
 		}
 	}
 	return targets

@@ -266,7 +266,7 @@ func (r *releaser) seal(ctx workflow.Context, plan release.Plan) release.Plan {
 
 func (r *releaser) unchanged(ctx workflow.Context, env release.Environment, plan release.Plan) error {
 	e := r.status.EnvironmentStatus(env.Name)
-	e.Outcome, e.Targets = release.Unchanged, targetsOf(plan, nil)
+	e.Outcome, e.Targets = release.Unchanged, targetsSeen(plan)
 	r.status.Plan = nil
 	r.show(ctx)
 	return nil

@@ -20,8 +20,9 @@ func newOpen(e *env) *cobra.Command {
 		Use:   "open ID",
 		Short: "Open a release in the Temporal UI",
 		Long: `Open prints where the Temporal UI shows a release, and opens it in a browser.
-TEMPORAL_UI_ADDRESS says where the UI is; without it, it is that of release dev
-or of Temporal Cloud.`,
+TEMPORAL_UI_ADDRESS says where the UI is. Without it, it is that of release dev or
+of Temporal Cloud; beside a Temporal at port 7233 of this machine, as that of
+docker-compose.yml is, port 8233.`,
 		Example: `  release open 4f2d1c0b9a8e
   release open 4f2d1c0b9a8e --print`,
 		Args: args(1, 1, "ID"),
@@ -42,6 +43,9 @@ func (c open) run(ctx context.Context, ref string) error {
 		return s.said(ctx, "look at "+id, err)
 	}
 	page := s.page(id, described.WorkflowExecutionInfo.Execution.RunId)
+	if page == "" {
+		return fmt.Errorf("where the Web UI of the Temporal at %s is, nothing says: set TEMPORAL_UI_ADDRESS", s.address)
+	}
 	fmt.Fprintln(c.stdout, page)
 	if c.print || !c.errTerminal {
 		return nil

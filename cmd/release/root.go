@@ -43,6 +43,7 @@ CONNECTIONS
   Temporal   TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY and the
              others, or a profile in Temporal's own configuration file. Without
              them it is the Temporal that "release dev" runs.
+             TEMPORAL_UI_ADDRESS: its Web UI, for links to it.
   Fly        FLY_API_TOKEN or FLY_ACCESS_TOKEN, as flyctl reads them. Without
              them it is the Fly that "release dev" runs.
   State      RELEASE_STATE_DIR, else $XDG_STATE_HOME/release, else

@@ -254,7 +254,9 @@ func (e *env) launch(ctx context.Context, s *server, id string, request release.
 	} else {
 		e.say("started: %s to %s", what(request), strings.Join(path, ", then "))
 	}
-	e.say("  %s", s.page(id, run))
+	if page := s.page(id, run); page != "" {
+		e.say("  %s", page)
+	}
 	return run, attached, nil
 }
 

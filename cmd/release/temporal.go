@@ -151,7 +151,10 @@ func (s *server) local() bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// page is where the Web UI shows a workflow.
+// page returns where the Web UI shows a workflow, or "" if nothing says where the
+// Web UI of this Temporal is. Beside a Temporal on the usual port of this machine
+// it is on its usual port: that of release dev, of docker-compose.yml, and of
+// temporal server start-dev.
 func (s *server) page(id, run string) string {
 	base := s.env.getenv("TEMPORAL_UI_ADDRESS")
 	switch {
@@ -160,8 +163,10 @@ func (s *server) page(id, run string) string {
 		base = s.dev.UI
 	case strings.Contains(s.address, ".tmprl.cloud:") || strings.Contains(s.address, ".api.temporal.io:"):
 		base = "https://cloud.temporal.io"
-	default:
+	case s.local() && strings.HasSuffix(s.address, ":7233"):
 		base = defaultUI
+	default:
+		return ""
 	}
 	if !strings.Contains(base, "://") {
 		base = "http://" + base

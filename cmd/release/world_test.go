@@ -58,6 +58,7 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(flyURL.Close)
 	w.environ = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + state, "USER=ada", "RELEASE_STATE_DIR=" + state, "TEMPORAL_ADDRESS=" + server.Address(),
+		"TEMPORAL_UI_ADDRESS=http://127.0.0.1:8233",
 		"TEMPORAL_CONFIG_FILE=" + filepath.Join(state, "none.toml"),
 		"FLY_FLAPS_BASE_URL=" + flyURL.URL, "FLY_API_BASE_URL=" + flyURL.URL, "FLY_UIEX_BASE_URL=" + flyURL.URL, "FLY_API_TOKEN=x", "FLY_REGISTRY_HOST=127.0.0.1:1",
 	}

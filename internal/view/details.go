@@ -24,10 +24,14 @@ const (
 // phase, what a person can do now and how exactly, and every machine. It knows
 // no clock, so a workflow may call it.
 func Details(s release.Status) string {
+	plan := s.Plan // Plan cleans it, where it is shown
+	s.Plan = nil
+	s = clean(s)
+	s.Plan = plan
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s\n\n", Markdown(headline(s)))
 	if s.Revision.Commit != "" {
-		fmt.Fprintf(&b, "Revision `%s` %s", s.Revision.Short(), Markdown(oneLine(s.Revision.Subject, 120)))
+		fmt.Fprintf(&b, "Revision %s %s", Code(s.Revision.Short()), Markdown(oneLine(s.Revision.Subject, 120)))
 	}
 	if s.By != "" {
 		fmt.Fprintf(&b, " · by %s", Markdown(s.By))
@@ -92,13 +96,14 @@ func detailsGate(b *strings.Builder, s release.Status) {
 	if !g.Until.IsZero() {
 		fmt.Fprintf(b, ", until %s", g.Until.UTC().Format(time.DateTime+" UTC"))
 	}
-	fmt.Fprintf(b, ". Plan `%s`.\n\n", short(g.Plan))
-	fmt.Fprintf(b, "In a terminal: `release approve %s` or `release reject %s --reason …`.\n\n", Ref(s.ID), Ref(s.ID))
+	fmt.Fprintf(b, ". Plan %s.\n\n", Code(short(g.Plan)))
+	for _, why := range g.Because {
+		fmt.Fprintf(b, "- %s\n", Markdown(oneLine(why, 300)))
+	}
+	b.WriteString("\n")
+	fmt.Fprintf(b, "In a terminal: %s or %s.\n\n", Code("release approve "+Ref(s.ID)), Code("release reject "+Ref(s.ID)+" --reason …"))
 	fmt.Fprintf(b, "Here: send the signal or the update `%s` or `%s` with this input, and your name in `by` (without one it does not count):\n\n", release.ApproveSignal, release.RejectSignal)
 	b.WriteString(fenced("json", ReviewJSON(g.Plan)) + "\n")
-	for _, why := range g.Because {
-		fmt.Fprintf(b, "Asked because %s.\n\n", Markdown(oneLine(why, 300)))
-	}
 	if s.Plan != nil {
 		detailsCommits(b, s.Plan.Lineage)
 		detailsPlan(b, s.ID, *s.Plan)
@@ -125,7 +130,7 @@ func detailsCommits(b *strings.Builder, l release.Lineage) {
 	for _, part := range parts {
 		fmt.Fprintf(b, "**%s**\n\n", Markdown(part.title))
 		for _, c := range part.newest[:min(len(part.newest), detailsMachines)] {
-			fmt.Fprintf(b, "- `%s` %s · %s\n", c.Short(), Markdown(oneLine(c.Subject, 100)), Markdown(oneLine(c.Author, 60)))
+			fmt.Fprintf(b, "- %s %s · %s\n", Code(c.Short()), Markdown(oneLine(c.Subject, 100)), Markdown(oneLine(c.Author, 60)))
 		}
 		if n := part.total - min(len(part.newest), detailsMachines); n > 0 {
 			fmt.Fprintf(b, "- … and %d more\n", n)
@@ -137,7 +142,7 @@ func detailsCommits(b *strings.Builder, l release.Lineage) {
 // detailsPlan is the plan as the command line shows it.
 func detailsPlan(b *strings.Builder, id string, p release.Plan) {
 	if n := len(p.Steps()); n > detailsSteps {
-		fmt.Fprintf(b, "The plan has %d steps, too many to be shown here: `release approve %s` shows it.\n", n, Ref(id))
+		fmt.Fprintf(b, "The plan has %d steps, too many to be shown here: %s shows it.\n", n, Code("release approve "+Ref(id)))
 		return
 	}
 	text := Plan(p, Style{})
@@ -159,9 +164,9 @@ func detailsHeld(b *strings.Builder, id string, h release.Held) {
 	}
 	b.WriteString("\nChoices:\n\n")
 	for _, c := range h.Choices {
-		fmt.Fprintf(b, "- `%s`: %s\n", c, meaning(c))
+		fmt.Fprintf(b, "- %s: %s\n", Code(string(c)), meaning(c))
 	}
-	fmt.Fprintf(b, "\nIn a terminal: `release decide %s %s`. Here: send the rollout's workflow the signal `%s` with a choice, and your name in `by`:\n\n", Ref(id), firstChoice(h), release.AnswerSignal)
+	fmt.Fprintf(b, "\nIn a terminal: %s. Here: send this workflow the signal or the update `%s` with a choice, and your name in `by`:\n\n", Code(fmt.Sprintf("release decide %s %s", Ref(id), firstChoice(h))), release.AnswerSignal)
 	b.WriteString(fenced("json", fmt.Sprintf("{\n  \"choice\": \"%s\",\n  \"by\": \"\",\n  \"reason\": \"\",\n  \"hold\": %d\n}", firstChoice(h), h.Number)))
 }
 
@@ -193,7 +198,7 @@ func detailsTargets(b *strings.Builder, environments []release.EnvironmentStatus
 		}
 		fmt.Fprintf(b, "\n**%s**", Markdown(e.Name))
 		if e.Outcome != "" {
-			fmt.Fprintf(b, " — %s", e.Outcome)
+			fmt.Fprintf(b, " — %s", Markdown(string(e.Outcome)))
 		}
 		b.WriteString("\n")
 		if len(e.Targets) > 0 {
@@ -218,7 +223,7 @@ func detailsTargets(b *strings.Builder, environments []release.EnvironmentStatus
 		for _, c := range e.Commands {
 			fmt.Fprintf(b, "\n%s\n", Markdown(command(c)))
 			if len(c.Log) > 0 {
-				b.WriteString("\n" + fenced("", strings.Join(c.Log, "\n")))
+				b.WriteString("\n" + fenced("", logText(c.Log)))
 			}
 		}
 		for _, v := range folded(e.Verdicts, false) {
@@ -228,6 +233,15 @@ func detailsTargets(b *strings.Builder, environments []release.EnvironmentStatus
 			fmt.Fprintf(b, "\nVerified at %s.\n", e.Verdicts[n-1].At.UTC().Format(time.DateTime+" UTC"))
 		}
 	}
+}
+
+// logText is lines of a log, one in a line each.
+func logText(lines []string) string {
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString(cleanLine(line) + "\n")
+	}
+	return b.String()
 }
 
 // app is a target's name in a table, with a link to where it is served.

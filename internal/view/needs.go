@@ -33,7 +33,7 @@ func needs(s release.Status, style Style, now time.Time) (rows []row) {
 	if g := s.Gate; g != nil {
 		say(always, bold, 0, "%s waits for %s of plan %s%s%s", g.Environment, count(g.Approvals, "approval"), short(g.Plan), given(*g), until(g.Until, now))
 		for _, why := range g.Because {
-			say(ifRoom, yellow, 4, "asked because %s", oneLine(why, 300))
+			say(always, yellow, 4, "%s", oneLine(why, 300))
 		}
 		say(always, noHue, 4, "release approve %s", Ref(s.ID))
 		say(always, noHue, 4, "release reject %s --reason …", Ref(s.ID))

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -92,6 +93,9 @@ func (a part) write(b *strings.Builder, style Style) {
 	names, each := strings.Join(a.apps, ", "), ""
 	if n := len(a.apps); n > 1 {
 		each = fmt.Sprintf(" (the same for %d apps)", n)
+		if len(a.distinctImages()) > 1 { // beside which each is named
+			names, each = fmt.Sprintf("%d apps", n), " (the same for each)"
+		}
 	}
 	if !a.changed {
 		if each != "" {
@@ -118,23 +122,31 @@ func (a part) write(b *strings.Builder, style Style) {
 	}
 }
 
+func (a part) distinctImages() []string {
+	return slices.Compact(slices.Sorted(slices.Values(a.images)))
+}
+
 // writeImages writes the digests: once where they are the same for every app,
-// else beside each app's name, as many in a line as there is room for.
+// else the new ones beside each app's name, as many in a line as there is room
+// for.
 func (a part) writeImages(b *strings.Builder, style Style) {
-	distinct := slices.Compact(slices.Sorted(slices.Values(a.images)))
-	if len(distinct) == 1 {
-		if distinct[0] != "" {
-			b.WriteString(style.wrap("      ", "image: "+distinct[0]))
+	if distinct := a.distinctImages(); len(distinct) < 2 {
+		if text := strings.Join(distinct, ""); text != "" {
+			b.WriteString(style.wrap("      ", "image: "+text))
 		}
 		return
 	}
 	var cells []string
 	wide := 0
 	for i, app := range a.apps {
-		cells = append(cells, app+" "+strings.ReplaceAll(a.images[i], "sha256:", ""))
+		_, now, found := strings.Cut(a.images[i], " → ")
+		if !found || strings.Contains(now, ";") {
+			now = cmp.Or(a.images[i], "(as it is)")
+		}
+		cells = append(cells, app+" "+strings.ReplaceAll(now, "sha256:", ""))
 		wide = max(wide, columns(cells[i]))
 	}
-	b.WriteString("      image, by sha256:\n")
+	b.WriteString("      new image, by its sha256:\n")
 	per := max(1, (style.width()-8)/(wide+2))
 	for row := range slices.Chunk(cells, per) {
 		line := "       "

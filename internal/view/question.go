@@ -36,6 +36,9 @@ func question(s release.Status, now time.Time, style Style) string {
 		}
 		b.WriteString("\n")
 	}
+	for _, why := range s.Gate.Because {
+		b.WriteString(style.wrap(style.paint(yellow, "!")+" ", oneLine(why, 300)))
+	}
 	b.WriteString("\n")
 	if s.Plan != nil {
 		writeCommits(&b, s.Plan.Lineage, style)
@@ -44,9 +47,6 @@ func question(s release.Status, now time.Time, style Style) string {
 	}
 	for _, e := range s.Environments {
 		writeVerified(&b, e, now, style)
-	}
-	for _, why := range s.Gate.Because {
-		b.WriteString("\n" + style.wrap(style.paint(yellow, "!")+" ", "asked because "+why))
 	}
 	if len(s.Gate.Approved) > 0 || s.Gate.Approvals > 1 {
 		fmt.Fprintf(&b, "\n%d of %s%s\n", len(s.Gate.Approved), count(s.Gate.Approvals, "approval"), given(*s.Gate))
@@ -162,7 +162,11 @@ func folded(verdicts []release.Verdict, each bool) (lines []verdictLine) {
 			lines = append(lines, verdictLine{verdict(v), v.Failures})
 		case !slices.Contains(done, found(v)):
 			done = append(done, found(v))
-			lines = append(lines, verdictLine{line: fmt.Sprintf("%s: %s (the same for %d apps)", strings.Join(names, ", "), found(v), len(names))})
+			who := strings.Join(names, ", ") + fmt.Sprintf(" (%d apps)", len(names))
+			if len(names) == len(verdicts) {
+				who = fmt.Sprintf("each of the %d apps", len(names))
+			}
+			lines = append(lines, verdictLine{line: who + ": " + found(v)})
 		}
 	}
 	return lines

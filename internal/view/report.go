@@ -59,6 +59,10 @@ func Report(s release.Status, cost Cost, now time.Time, style Style) string {
 		r.title("Cost")
 		r.say("  " + cost.String())
 	}
+	if style.Whole || !slices.ContainsFunc(s.Environments, isFolded) {
+		return r.String()
+	}
+	r.say("\n" + style.paint(dim, fmt.Sprintf("Each target and machine by itself: release status %s --details", Ref(s.ID))))
 	return r.String()
 }
 
@@ -69,7 +73,9 @@ type report struct {
 	style Style
 }
 
-func (r *report) say(line string) { r.WriteString(line + "\n") }
+func (r *report) say(line string) { r.write(line + "\n") }
+
+func (r *report) write(text string) { r.WriteString(text) }
 
 func (r *report) title(text string) { r.say("\n" + r.style.paint(bold, text)) }
 
@@ -180,40 +186,68 @@ func (r *report) environment(e release.EnvironmentStatus) {
 	}
 	r.title(title)
 	if said := e.Lineage.String(); said != "" {
-		r.say("  this revision " + said)
+		r.write(r.style.wrap("  ", "this revision "+said))
 	}
-	var rows [][]cell
-	for _, t := range e.Targets {
-		word := "nothing to change"
-		if t.Changed {
-			word = targetWord(t)
-		}
-		if t.FlyRelease > 0 {
-			word += fmt.Sprintf(", Fly release v%d", t.FlyRelease)
-		}
-		rows = append(rows, []cell{{t.Target.App, noHue}, {t.FlyApp, dim}, {t.URL, noHue}, {word, dim}})
+	each, alike := e.Targets, []likeTargets(nil)
+	if !r.style.Whole {
+		each, alike = likes(e.Targets)
 	}
-	targets := r.style.table("  ", rows)
-	rows = nil
-	for _, t := range e.Targets {
-		for _, m := range t.Machines {
-			rows = append(rows, []cell{mark(m.Progress), {machineName(m), noHue}, {where(m), dim}, {m.State, noHue}, {Digest(m.Image), noHue}, {progress(m), dim}})
-		}
-	}
-	machines := r.style.table("    ", rows)
-	for i, t := range e.Targets {
-		r.say(targets[i])
-		for range t.Machines {
-			r.say(machines[0])
-			machines = machines[1:]
-		}
+	r.targets(each)
+	for _, l := range alike {
+		sign := mark(l.progress)
+		r.write(r.style.wrap("  "+r.style.paint(sign.hue, sign.text)+" ", l.String()))
 	}
 	for _, c := range e.Commands {
 		r.command(c)
 	}
-	for _, v := range e.Verdicts {
-		r.say("  " + r.style.paint(dim, "verified "+verdict(v)))
+	for _, v := range folded(e.Verdicts, r.style.Whole) {
+		r.write(r.style.wrap("  ", r.style.paint(dim, "verified "+v.line)))
 	}
+}
+
+// targets are rows of targets, each with its machines.
+func (r *report) targets(targets []release.TargetStatus) {
+	var rows [][]cell
+	for _, t := range targets {
+		rows = append(rows, []cell{{t.Target.App, noHue}, {t.FlyApp, dim}, {t.URL, noHue}, {reportWord(t), dim}})
+	}
+	lines := r.style.table("  ", rows)
+	rows = nil
+	var counts []int // rows of machines of each target
+	for _, t := range targets {
+		machines, more, alike := t.Machines, 0, cell{}
+		if state, ok := machinesAlike(t); ok && len(machines) > machinesShown && !r.style.Whole {
+			machines, more = machines[:machinesShown], len(machines)-machinesShown
+			alike = mark(state.Progress)
+		}
+		for _, m := range machines {
+			rows = append(rows, []cell{mark(m.Progress), {machineName(m), noHue}, {where(m), dim}, {m.State, noHue}, {Digest(m.Image), noHue}, {progress(m), dim}})
+		}
+		if more > 0 {
+			rows = append(rows, []cell{alike, {fmt.Sprintf("and %d more like these", more), noHue}})
+		}
+		counts = append(counts, len(machines)+min(more, 1))
+	}
+	machines := r.style.table("    ", rows)
+	for i := range targets {
+		r.say(lines[i])
+		for _, line := range machines[:counts[i]] {
+			r.say(line)
+		}
+		machines = machines[counts[i]:]
+	}
+}
+
+// reportWord says how much of a target is done.
+func reportWord(t release.TargetStatus) string {
+	word := "nothing to change"
+	if t.Changed {
+		word = targetWord(t)
+	}
+	if t.FlyRelease > 0 {
+		word += fmt.Sprintf(", Fly release v%d", t.FlyRelease)
+	}
+	return word
 }
 
 // command says how a release command ended, with its last lines.

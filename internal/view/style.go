@@ -130,7 +130,7 @@ func ended(o release.Outcome) (sign string, h hue) {
 	switch o {
 	case release.Promoted, release.Unchanged:
 		return "✓", green
-	case release.RolledBack:
+	case release.RolledBack, release.Superseded:
 		return "↩", yellow
 	case "":
 		return "▸", yellow

@@ -61,17 +61,19 @@ func fitting(text string, room int) int {
 	return len(text)
 }
 
-// wrap writes text after first, in lines of at most the style's width; further
-// lines begin below the text. A word longer than a line is left whole.
+// wrap writes text after first, in lines of at most the style's width. Further
+// lines begin below the text and never at the left, where lines of their own do.
+// A word longer than a line is left whole.
 func (s Style) wrap(first, text string) string {
-	indent := columns(unpainted(first))
+	start := columns(unpainted(first))
+	indent := max(4, start)
 	var b strings.Builder
 	b.WriteString(first)
-	at := indent
+	at := start
 	for i, word := range strings.Split(text, " ") {
 		wide := columns(unpainted(word))
 		switch {
-		case i == 0:
+		case i == 0, word == "" && at == indent:
 		case at+1+wide > s.width():
 			b.WriteString("\n" + strings.Repeat(" ", indent))
 			at = indent

@@ -1,0 +1,306 @@
+package view_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/microbima/release/internal/view"
+	"github.com/microbima/release/release"
+)
+
+func TestDifference_WholeValues(t *testing.T) {
+	long := strings.Repeat("0123456789", 12)
+	for name, test := range map[string]struct{ before, after, want string }{
+		"after the 80th rune":         {`{"env":{"A":"` + long + `x"}}`, `{"env":{"A":"` + long + `y"}}`, `env.A: …"01234567890123456789x" → …"01234567890123456789y" (first difference at character 121; 121 characters before, 121 after)`},
+		"in the middle":               {`{"env":{"A":"` + long + `x` + long + `"}}`, `{"env":{"A":"` + long + `y` + long + `"}}`, `env.A: …"01234567890123456789x012345678901234567890123456789012345678"… → …"01234567890123456789y012345678901234567890123456789012345678"… (first difference at character 121; 241 characters before, 241 after)`},
+		"white space only":            {`{"env":{"A":"a b"}}`, `{"env":{"A":"a  b"}}`, `env.A: a b → "a  b"`},
+		"a tab":                       {`{"env":{"A":"a b"}}`, `{"env":{"A":"a\tb"}}`, `env.A: a b → "a\tb"`},
+		"a line feed at the end":      {`{"env":{"A":"a"}}`, `{"env":{"A":"a\n"}}`, `env.A: a → "a\n"`},
+		"a no-break space":            {`{"env":{"A":"a b"}}`, `{"env":{"A":"a\u00a0b"}}`, `env.A: a b → "a\u00a0b"`},
+		"a zero-width space":          {`{"env":{"A":"ab"}}`, `{"env":{"A":"a\u200bb"}}`, `env.A: ab → "a\u200bb"`},
+		"an escape, and its text":     {`{"env":{"A":"\\x1b"}}`, `{"env":{"A":"\u001b"}}`, `env.A: "\\x1b" → "\x1b"`},
+		"a number and its text":       {`{"a":1}`, `{"a":"1"}`, `a: 1 → "1"`},
+		"true and its text":           {`{"a":true}`, `{"a":"true"}`, `a: true → "true"`},
+		"empty and absent":            {`{"env":{}}`, `{"env":{"A":""}}`, `env.A: "" is new`},
+		"null is absent":              {`{"a":null}`, `{}`, ``},
+		"a value that looks like two": {`{"env":{"A":"x"}}`, `{"env":{"A":"debug → info"}}`, `env.A: x → "debug → info"`},
+		"a name with a dot":           {`{"env":{"A.B":"x"}}`, `{"env":{"A.B":"y"}}`, `env["A.B"]: x → y`},
+		"a file":                      {`{"files":[{"guest_path":"/a","raw_value":"b25l"}]}`, `{"files":[{"guest_path":"/a","raw_value":"dHdv"}]}`, `files[0].raw_value (decoded): one → two`},
+		"a file that is not text":     {`{"files":[{"raw_value":"//79"}]}`, `{"files":[{"raw_value":"//78"}]}`, `files[0].raw_value: //79 → //78`},
+		"files that decode alike":     {`{"files":[{"raw_value":"YQ=="}]}`, `{"files":[{"raw_value":"YR=="}]}`, `files[0].raw_value: YQ== → YR==`},
+		"a long value that is new":    {`{}`, `{"env":{"A":"` + long + `"}}`, `env.A: "` + long[:60] + `"… (120 characters) is new`},
+		"stamps and the image":        {`{"image":"a","metadata":{"release_id":"a"}}`, `{"image":"b","metadata":{"release_id":"b"}}`, ``},
+	} {
+		if got := strings.Join(view.Difference(json.RawMessage(test.before), json.RawMessage(test.after)), "\n"); got != test.want {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, test.want)
+		}
+	}
+}
+
+// drawnValue is a text as configs have them, and as nobody should write them.
+func drawnValue(r *rand.Rand) any {
+	pieces := []string{"info", "a b", " ", "  ", "\t", "\n", "\x1b[8m", "\u202e", "\u200b", "é", "漢", "1", "true", "\"", "\\", " → ", " is new", strings.Repeat("x", 30), "https://x/?a=b"}
+	switch r.IntN(8) {
+	case 0:
+		return r.IntN(3)
+	case 1:
+		return r.IntN(2) == 0
+	}
+	var b strings.Builder
+	for range r.IntN(6) {
+		b.WriteString(pieces[r.IntN(len(pieces))])
+	}
+	return b.String()
+}
+
+func drawnConfig(r *rand.Rand) map[string]any {
+	env := map[string]any{}
+	for _, name := range []string{"A", "B", "C.D", "E F", "LONG"} {
+		if r.IntN(3) > 0 {
+			env[name] = drawnValue(r)
+		}
+	}
+	config := map[string]any{"env": env, "guest": map[string]any{"memory_mb": 256 * (1 + r.IntN(3))}, "metadata": map[string]any{"fly_process_group": "app"}}
+	if r.IntN(2) == 0 {
+		config["services"] = []any{map[string]any{"internal_port": 8080 + r.IntN(2), "autostop": drawnValue(r)}}
+	}
+	return config
+}
+
+// leaves are the values of a document, by the JSON of their path.
+func leaves(v any, path string, found map[string]string) map[string]string {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			leaves(value, path+"/"+key, found)
+		}
+	case []any:
+		for i, value := range v {
+			leaves(value, fmt.Sprint(path, "/", i), found)
+		}
+	default:
+		doc, _ := json.Marshal(v)
+		found[path] = string(doc)
+	}
+	return found
+}
+
+// TestDifference_EveryChange: two configs that differ in a value have a line for
+// it, equal ones have none, and no two different pairs have the same lines.
+func TestDifference_EveryChange(t *testing.T) {
+	said := map[string]string{}
+	for seed := range uint64(3000) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		before, after := drawnConfig(r), drawnConfig(r)
+		was, will := leaves(before, "", map[string]string{}), leaves(after, "", map[string]string{})
+		changed := 0
+		all := maps.Clone(was)
+		maps.Copy(all, will)
+		pair := []string{}
+		for _, path := range slices.Sorted(maps.Keys(all)) {
+			a, had := was[path]
+			b, has := will[path]
+			if a != b || had != has {
+				changed++
+				pair = append(pair, path, a, b)
+			}
+		}
+		x, _ := json.Marshal(before)
+		y, _ := json.Marshal(after)
+		lines := view.Difference(x, y)
+		if len(lines) != changed {
+			t.Fatalf("seed %d: %d lines for %d changes\n%s\n%s\n%s", seed, len(lines), changed, x, y, strings.Join(lines, "\n"))
+		}
+		short := !slices.ContainsFunc(pair, func(v string) bool { return len(v) > 50 })
+		if text := strings.Join(lines, "\n"); short && text != "" {
+			if other, known := said[text]; known && other != fmt.Sprint(pair) {
+				t.Fatalf("seed %d: two differences are said alike:\n%s\n%s\n%v", seed, text, other, pair)
+			}
+			said[text] = fmt.Sprint(pair)
+		}
+	}
+}
+
+// successor is a plan that creates a machine in place of e1.
+func successor(before, after string) release.Plan {
+	p := plan()
+	create := step(release.Create, api, "app-0a1b2c3d-000e1", "", newAPI)
+	create.After, create.Succeeds = []byte(after), "e1"
+	destroy := step(release.Destroy, api, "e1", oldAPI, "")
+	destroy.Before, destroy.After = []byte(before), nil
+	p.Targets = p.Targets[:1]
+	p.Targets[0].Strategy = release.BlueGreen
+	p.Waves = []release.Wave{
+		{Title: "create green", Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{create}}}},
+		{Title: "destroy blue", Last: true, Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{destroy}}}},
+	}
+	return p
+}
+
+// TestPlan_CreatedMachines: one that takes another's place is compared with it;
+// one of a first rollout lists its config.
+func TestPlan_CreatedMachines(t *testing.T) {
+	p := successor(`{"env":{"LEVEL":"info","SAME":"1"}}`, `{"env":{"LEVEL":"debug","SAME":"1"}}`)
+	got := view.Plan(p, view.Style{})
+	for _, want := range []string{"env.LEVEL: info → debug", "image: sha256:111111111111 → sha256:222222222222"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("a green machine does not say %q:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "SAME") {
+		t.Errorf("what stays is listed:\n%s", got)
+	}
+	if got := view.Plan(successor(`{"env":{"A":"1"}}`, `{"env":{"A":"1"}}`), view.Style{}); !strings.Contains(got, "config: no difference but the image") {
+		t.Errorf("a green machine whose config stays:\n%s", got)
+	}
+	p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
+	if got := view.Plan(p, view.Style{}); !strings.Contains(got, "env.LEVEL: debug is new") || !strings.Contains(got, `env.SAME: "1" is new`) {
+		t.Errorf("a first machine does not list its config:\n%s", got)
+	}
+}
+
+// fleet is a release of n like apps that waits for approval.
+func fleet(n int) release.Status {
+	s := status()
+	p := release.Plan{Environment: "production", Revision: revision().Commit, Hash: s.Plan.Hash, Lineage: s.Plan.Lineage}
+	w := release.Wave{Title: "update"}
+	s.Environments = []release.EnvironmentStatus{{Name: "staging", Outcome: release.Promoted}, {Name: "production"}}
+	for i := range n {
+		target := release.Target{App: fmt.Sprintf("service-%02d", i), Environment: "production"}
+		from := release.Image(fmt.Sprintf("registry.fly.io/x@sha256:a%011d%052d", i, 0))
+		to := release.Image(fmt.Sprintf("registry.fly.io/x@sha256:b%011d%052d", i, 0))
+		p.Targets = append(p.Targets, release.TargetPlan{Target: target, FlyApp: "shop-production-" + target.App, Strategy: release.Rolling, Image: to, Changed: true, Seen: map[string]string{"e": "1"},
+			Notes: []string{"picks up staged secrets: DATABASE_URL (set until 2026-03-09 13:00 UTC); a rollback can't bring their old values back"}})
+		w.Lanes = append(w.Lanes, release.Lane{AtOnce: 1, Steps: []release.Step{step(release.Update, target, fmt.Sprintf("e%d", i), from, to)}})
+		there := release.Target{App: target.App, Environment: "staging"}
+		s.Environments[0].Targets = append(s.Environments[0].Targets, release.TargetStatus{Target: there, FlyApp: "shop-staging-" + target.App, URL: "https://shop-staging-" + target.App + ".fly.dev", Image: to, Changed: true,
+			Machines: []release.MachineStatus{{ID: fmt.Sprintf("s%d", i), Group: "app", Region: "ams", State: "started", Image: to, Verb: release.Update, Progress: release.Ready}}})
+		s.Environments[0].Verdicts = append(s.Environments[0].Verdicts, release.Verdict{Target: there, Health: release.Healthy, Machines: 1, Probed: "GET /health: 200", At: at(41)})
+	}
+	p.Waves = []release.Wave{w}
+	s.Plan = &p
+	return s
+}
+
+// TestQuestion_TwentyLikeApps: what is approved fits a screen or two, and nothing
+// is lost that differs.
+func TestQuestion_TwentyLikeApps(t *testing.T) {
+	s := fleet(20)
+	for _, width := range []int{0, 80} {
+		got := view.Question(s, at(200), view.Style{Width: width})
+		if n := strings.Count(got, "\n"); n > 40 {
+			t.Errorf("%d lines, want 40 at most:\n%s", n, got)
+		}
+		for line := range strings.Lines(got) {
+			if n := len([]rune(line)); n > 121 {
+				t.Errorf("a line of %d characters: %s", n, line)
+			}
+		}
+		for i := range 20 {
+			if name := fmt.Sprintf("service-%02d", i); !strings.Contains(got, name+fmt.Sprintf(" b%011d", i)) {
+				t.Errorf("%s or its digest is missing:\n%s", name, got)
+			}
+		}
+	}
+	golden(t, "question_20", view.Question(s, at(200), view.Style{Width: 80}))
+	golden(t, "report_20", view.Report(s, view.Cost{}, at(200), view.Style{Width: 80}))
+	if got := view.Report(s, view.Cost{}, at(200), view.Style{}); strings.Count(got, "\n") > 40 {
+		t.Errorf("the report has %d lines", strings.Count(got, "\n"))
+	}
+	if got := view.Report(s, view.Cost{}, at(200), view.Style{Whole: true}); strings.Count(got, "https://") != 20 || !strings.Contains(got, "s19") {
+		t.Errorf("with all details the report lacks some:\n%s", got)
+	}
+}
+
+// TestPlan_FoldingHidesNothing: an app among like ones whose plan differs in
+// anything is shown by itself.
+func TestPlan_FoldingHidesNothing(t *testing.T) {
+	for name, change := range map[string]func(*release.TargetPlan, *release.Step){
+		"a value": func(_ *release.TargetPlan, s *release.Step) {
+			s.After = []byte(strings.Replace(string(s.After), "debug", "debug ", 1))
+		},
+		"a note":      func(t *release.TargetPlan, _ *release.Step) { t.Notes = nil },
+		"a strategy":  func(t *release.TargetPlan, _ *release.Step) { t.Strategy = release.Immediate },
+		"another app": func(t *release.TargetPlan, _ *release.Step) { t.FlyApp = "somebody-elses" },
+		"an address":  func(t *release.TargetPlan, _ *release.Step) { t.Addresses = []string{"v6"} },
+		"the verb":    func(_ *release.TargetPlan, s *release.Step) { s.Verb = release.Create },
+		"machine check": func(_ *release.TargetPlan, s *release.Step) {
+			s.MachineChecks = []json.RawMessage{[]byte(`{"init":{"cmd":["x"]}}`)}
+		},
+	} {
+		p := fleet(20).Plan
+		change(&p.Targets[7], &p.Waves[0].Lanes[7].Steps[0])
+		got := view.Plan(*p, view.Style{})
+		if !regexp.MustCompile(`(?m)^  ~ service-07,`).MatchString(got) || !strings.Contains(got, "~ 19 apps, rolling (the same for each)") {
+			t.Errorf("%s of one app is folded:\n%s", name, got)
+		}
+	}
+}
+
+// TestLive_AskedAlwaysVisible: at any height a person may work with, the block is
+// lower than the screen, no wider, and has what they are asked.
+func TestLive_AskedAlwaysVisible(t *testing.T) {
+	s := held()
+	s.Revision.Subject = strings.Repeat("漢字", 60)
+	for i := range 20 {
+		s.Held.Machines = append(s.Held.Machines, fmt.Sprintf("machine e%d of internal-api/production is on neither the plan nor the baseline: started", i))
+		s.Notes = append(s.Notes, fmt.Sprintf("note %d", i))
+		target := s.Environments[1].Targets[0]
+		target.Target.App = fmt.Sprint("app-", i)
+		s.Environments[1].Targets = append(s.Environments[1].Targets, target)
+	}
+	s.Held.Why = "the baseline could not be brought back: " + strings.Repeat("machine e2 has no room; ", 8) + "END"
+	waits := fleet(20)
+	waits.Notes = s.Notes
+	for height := 12; height <= 60; height++ {
+		for name, status := range map[string]release.Status{"held": s, "gate": waits} {
+			got := view.Live(status, at(200), view.Style{Width: 80, Height: height})
+			if n := strings.Count(got, "\n"); n > height-1 {
+				t.Errorf("%s: %d lines on a screen of %d", name, n, height)
+			}
+			for line := range strings.Lines(got) {
+				wide := 0
+				for _, r := range strings.TrimRight(line, "\n") {
+					if wide++; r >= 0x3000 {
+						wide++
+					}
+				}
+				if wide > 80 {
+					t.Errorf("%s: %d columns: %s", name, wide, line)
+				}
+			}
+			want := []string{"release approve 4f2d1c0b9a8e", "release reject 4f2d1c0b9a8e", "waits for 2 approvals of plan 0123456789ab"}
+			if name == "held" {
+				want = []string{"release decide 4f2d1c0b9a8e retry", "release decide 4f2d1c0b9a8e keep", "release decide 4f2d1c0b9a8e abandon", "a person is needed", "END"}
+			}
+			for _, w := range want {
+				if !strings.Contains(got, w) {
+					t.Errorf("%s: %q is not on a screen of %d rows:\n%s", name, w, height, got)
+				}
+			}
+		}
+	}
+}
+
+// TestQuestion_AgeOfVerdicts: a gate shows when what is shown was verified, and
+// that what was not changed was not verified.
+func TestQuestion_AgeOfVerdicts(t *testing.T) {
+	s := status()
+	if got := view.Question(s, at(41).Add(26*time.Hour), view.Style{}); !strings.Contains(got, "In staging: promoted, verified 26h00m ago") {
+		t.Errorf("no age:\n%s", got)
+	}
+	s.Environments[0].Outcome, s.Environments[0].Verdicts = release.Unchanged, nil
+	if got := view.Question(s, at(41), view.Style{}); !strings.Contains(got, "In staging: unchanged; this release verified nothing there") {
+		t.Errorf("unchanged:\n%s", got)
+	}
+	if got := view.Details(status()); !strings.Contains(got, "Verified at 2026-03-09 14:00:41 UTC") {
+		t.Errorf("no time in the details:\n%s", got)
+	}
+}
