@@ -38,6 +38,9 @@ func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
 
 // judge holds an outcome to what Fly runs now.
 func (w *watch) judge(r *rolloutRun, report release.Report) {
+	if backward := r.req.Plan.Lineage.Relation == release.Backward; backward && report.Outcome != release.Superseded && report.Outcome != release.Stopped {
+		w.w.violate("%s is to an older revision than what runs, and ended %q", r.id, report.Outcome)
+	}
 	switch report.Outcome {
 	case release.Promoted:
 		w.mustBePromoted(r)

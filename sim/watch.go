@@ -67,6 +67,9 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 // approved: nothing in an environment with a gate changes without enough
 // decisions for exactly the plan that is executed.
 func (w *watch) approved(r *rolloutRun) {
+	if r.req.Plan.Lineage.Relation == release.Backward {
+		return // nobody is asked, for it changes nothing: see judge
+	}
 	i := slices.IndexFunc(w.w.Environments, func(e Environment) bool { return e.Name == r.environment })
 	need := w.w.Environments[i].Approvals
 	if have := len(w.w.crowd.approved[r.req.Plan.Hash]); have < need {
