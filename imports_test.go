@@ -42,10 +42,10 @@ var arrows = map[string][]string{
 	".":                   {}, // tests only
 	"release":             {},
 	"workflows":           {"release", "activities", "internal/view", sdk, sdkTypes},
-	"activities":          {"release", "fly", "config", "image", "git", sdk, sdkTypes, parallel},
-	"worker":              {"release", "workflows", "activities", sdk, sdkTypes},
-	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
-	"sim/proof":           {},                                                                                                                          // runs commands
+	"activities":          {"release", "fly", "config", "image", "git", "internal/payload", sdk, sdkTypes, parallel},
+	"worker":              {"release", "workflows", "activities", "internal/payload", sdk, sdkTypes},
+	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", "internal/view", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
+	"sim/proof":           {},                                                                                                                                           // runs commands
 	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
 	"git":                 {"release", flock, nearest, parallel},
 	"image":               {"release", ggcr, "github.com/google/ko", parallel, "github.com/bmatcuk/doublestar/v4"},
@@ -56,9 +56,10 @@ var arrows = map[string][]string{
 	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
 	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys"},
 	"internal/view":       {"release", humanize, "golang.org/x/text"}, // how wide a character is
-	"internal/cost":       {"internal/view", sdkTypes},
+	"internal/cost":       {"internal/view", "release", sdkTypes},
 	"internal/devserver":  {anyModule},
 	"internal/overlay":    {},
+	"internal/payload":    {sdk, sdkTypes, "google.golang.org/protobuf"},
 	"cmd/release":         {anything},
 	"apps/...":            {"apps/..."},
 	"infra/...":           {}, // tests only

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
@@ -112,7 +114,9 @@ type Activities struct {
 	// "NAME=value". Never a token: see testEnviron.
 	Environ []string
 
-	pace pace
+	pace    pace
+	keepers keepers
+	pruned  atomic.Int64 // when logs were pruned last, in Unix seconds
 }
 
 func (a *Activities) temporal(ctx context.Context) Temporal {
@@ -123,39 +127,6 @@ func (a *Activities) temporal(ctx context.Context) Temporal {
 }
 
 func (a *Activities) poll() time.Duration { return cmp.Or(a.Poll, time.Second) }
-
-// beat sends heartbeats until the function that it returns is called. Without
-// them neither an abort nor the death of a worker would be noticed in time.
-func beat(ctx context.Context) (stop func()) { return beatEvery(ctx, 2*time.Second) }
-
-// beatEvery is beat with details, for what is told of an abort less often.
-func beatEvery(ctx context.Context, every time.Duration, details ...any) (stop func()) {
-	if len(details) > 0 {
-		activity.RecordHeartbeat(ctx, details...)
-	} // else a start says as much as a heartbeat: most activities end before one is due
-	return beatWith(ctx, every, func() []any { return details })
-}
-
-// beatWith is beat with details that change.
-func beatWith(ctx context.Context, every time.Duration, details func() []any) (stop func()) {
-	done, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		t := time.NewTicker(every)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				activity.RecordHeartbeat(ctx, details()...)
-			case <-done:
-				return
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return func() { close(done); <-stopped }
-}
 
 // pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) error {
@@ -187,6 +158,8 @@ func classify(ctx context.Context, err error) error {
 	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound), errors.Is(err, fly.ErrUnauthorized),
 		errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository), isVerdict(err):
 		return refused(release.KindRefused, err)
+	case errors.Is(err, fly.ErrTooLong):
+		return tooLarge(fmt.Errorf("%w: the machines of one Fly app, with their configs, are more than this program reads; make the files in the configs smaller, or split the app", err))
 	}
 	if ctx.Err() != nil {
 		return err // whoever ended it says what follows

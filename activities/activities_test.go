@@ -10,12 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
@@ -113,25 +110,6 @@ func TestOutputWithoutALogFolder(t *testing.T) {
 	result, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "unit", Run: "echo all is well", Timeout: release.Duration(time.Minute)}})
 	if err != nil || result.Tail != "all is well\n" || result.Log != "" {
 		t.Errorf("got %+v: %v", result, err)
-	}
-}
-
-// Most activities take a moment, and each heartbeat is paid for: only one that
-// lasts says that it goes on.
-func TestOnlyWhatLastsSendsHeartbeats(t *testing.T) {
-	for run, want := range map[string]int{"true": 0, "sleep 3": 1} {
-		a := &activities.Activities{Git: checkout(t.TempDir()), Logs: t.TempDir(), Environ: os.Environ()}
-		env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
-		var sent atomic.Int64
-		env.SetOnActivityHeartbeatListener(func(*activity.Info, converter.EncodedValues) { sent.Add(1) })
-		env.SetTestTimeout(time.Minute)
-		env.RegisterActivity(a)
-		if _, err := env.ExecuteActivity(a.RunTest, activities.TestInput{Test: release.Test{Name: "test", Run: run, Timeout: release.Duration(time.Minute)}}); err != nil {
-			t.Fatal(err)
-		}
-		if n := int(sent.Load()); n != want {
-			t.Errorf("%q: %d heartbeats were sent, want %d", run, n, want)
-		}
 	}
 }
 

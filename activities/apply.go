@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ type StepInput struct {
 	Nonce   string            `json:"nonce,omitempty"`   // of the lease on the machine; "": it has none
 	Secrets uint64            `json:"secrets,omitempty"` // version of the secrets that the machine must see
 	Again   int               `json:"again,omitempty"`   // how often a person said to retry
+	ID      string            `json:"id,omitempty"`      // of a machine that the step names by its planned name, once it is made
 }
 
 // A StepResult is the machine as the step left it, without its config, and what
@@ -42,7 +44,8 @@ type StepResult struct {
 // the evidence when the machine does not become healthy, KindRefused when Fly
 // will not do it.
 func (a *Activities) ApplyStep(ctx context.Context, in StepInput) (StepResult, error) {
-	defer beat(ctx)()
+	ctx, stop := beatWaiting(ctx)
+	defer stop()
 	if in.Step.Verb == release.Run {
 		ran, err := a.run(ctx, in)
 		ran.Config = nil
@@ -61,7 +64,7 @@ func (a *Activities) applyStep(ctx context.Context, in StepInput) (release.Machi
 	case release.Destroy:
 		return release.Machine{}, a.destroy(ctx, in)
 	}
-	m, err := a.find(ctx, s)
+	m, err := a.find(ctx, in)
 	if err != nil {
 		return release.Machine{}, err
 	}
@@ -85,6 +88,9 @@ func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (r
 		want = stamped(want, in.Stamp)
 	}
 	m, err := a.settled(ctx, s, m)
+	if err == nil {
+		m, err = a.reached(ctx, s, m)
+	}
 	if err != nil {
 		return release.Machine{}, err
 	}
@@ -150,12 +156,9 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 		want = stamped(want, stamp)
 	}
 	find := func(ctx context.Context) (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) }
-	m, err := a.recognise(ctx, find)
-	if err == nil && m.State == "destroying" {
-		// What has the name goes, and has to be gone.
-		if err = a.until(ctx, s, m.ID, func(m fly.Machine) bool { return m.State == "destroyed" }); err == nil {
-			err = fly.ErrNotFound
-		}
+	m, err := fly.Machine{}, fly.ErrNotFound
+	if activity.GetInfo(ctx).Attempt > 1 || in.Again > 0 { // else the plan has looked: there is none of that name
+		m, err = a.findCreated(ctx, s, find)
 	}
 	if err == nil {
 		want = mounting(want, volumeOf(m.Config))
@@ -164,10 +167,18 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 		if want, err = a.withVolume(ctx, s, want); err != nil {
 			return release.Machine{}, err
 		}
-		m, err = a.Fly.Create(ctx, s.FlyApp, fly.Create{
-			Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.Idle, SkipServiceRegistration: s.Hidden, MinSecretsVersion: in.Secrets,
+		m, err = paced(ctx, func() (fly.Machine, error) {
+			return a.Fly.Create(ctx, s.FlyApp, fly.Create{
+				Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.Idle, SkipServiceRegistration: s.Hidden, MinSecretsVersion: in.Secrets,
+			})
 		})
 		a.appear(ctx, err, find)
+	}
+	if errors.Is(err, fly.ErrNameTaken) {
+		if m, err = a.findCreated(ctx, s, find); errors.Is(err, fly.ErrNotFound) {
+			err = fmt.Errorf("create %s of %s: its name was taken a moment ago, and is free now", s.Machine, s.Target)
+		}
+		want = mounting(want, volumeOf(m.Config))
 	}
 	if err != nil {
 		return release.Machine{}, crowded(ctx, s, err, time.Duration(s.Wait), release.KindFailure)
@@ -176,6 +187,21 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 		return release.Machine{}, conflict(s, "exists already, with another config")
 	}
 	return a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle}, m)
+}
+
+// findCreated looks for the machine that a step would create, and waits until Fly
+// tells the whole of it. One that goes has to be gone: ErrNotFound.
+func (a *Activities) findCreated(ctx context.Context, s release.Step, find func(context.Context) (fly.Machine, error)) (fly.Machine, error) {
+	m, err := a.recognise(ctx, find)
+	if err == nil && m.State == "destroying" {
+		if err = a.until(ctx, s, m.ID, func(m fly.Machine) bool { return m.State == "destroyed" }); err == nil {
+			err = fly.ErrNotFound
+		}
+	}
+	if err != nil {
+		return m, err
+	}
+	return a.reached(ctx, s, m)
 }
 
 // hostMakesRoom is how long a host that has no room for a machine's new version
@@ -238,7 +264,7 @@ func (a *Activities) recognise(ctx context.Context, find func(context.Context) (
 
 func (a *Activities) destroy(ctx context.Context, in StepInput) error {
 	s := in.Step
-	m, err := a.find(ctx, s)
+	m, err := a.find(ctx, in)
 	if isGone(err) {
 		return nil
 	}
@@ -337,6 +363,10 @@ func (a *Activities) cordon(ctx context.Context, in StepInput, m fly.Machine) (r
 // earlier one of ours.
 func (a *Activities) change(ctx context.Context, in StepInput, m fly.Machine, do func(nonce string) (fly.Machine, error)) (fly.Machine, error) {
 	s := in.Step
+	send := do
+	do = func(nonce string) (fly.Machine, error) {
+		return paced(ctx, func() (fly.Machine, error) { return send(nonce) })
+	}
 	if in.Nonce != "" {
 		after, err := do(in.Nonce)
 		if !errors.Is(err, fly.ErrConflict) {
@@ -366,8 +396,9 @@ func (a *Activities) change(ctx context.Context, in StepInput, m fly.Machine, do
 }
 
 // find reads the machine of s: by ID, or by the name that the plan chose.
-func (a *Activities) find(ctx context.Context, s release.Step) (fly.Machine, error) {
-	m, err := a.Fly.Machine(ctx, s.FlyApp, s.Machine)
+func (a *Activities) find(ctx context.Context, in StepInput) (fly.Machine, error) {
+	s := in.Step
+	m, err := readMachine(ctx, a.Fly, s.FlyApp, cmp.Or(in.ID, s.Machine), s.Version)
 	if errors.Is(err, fly.ErrNotFound) || errors.Is(err, fly.ErrInvalid) {
 		m, err = a.byName(ctx, s.FlyApp, s.Machine)
 	}
@@ -385,7 +416,7 @@ var errGone = errors.New("the machine is destroyed")
 func isGone(err error) bool { return errors.Is(err, errGone) || errors.Is(err, fly.ErrNotFound) }
 
 func (a *Activities) byName(ctx context.Context, app, name string) (fly.Machine, error) {
-	machines, err := a.Fly.Machines(ctx, app)
+	machines, err := retryRead(ctx, func() ([]fly.Machine, error) { return a.Fly.Machines(ctx, app) })
 	if err != nil {
 		return fly.Machine{}, err
 	}

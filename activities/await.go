@@ -44,7 +44,9 @@ func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, err
 	}
 	for {
 		m, err := a.Fly.Machine(ctx, w.in.Step.FlyApp, w.id)
-		if err == nil {
+		if err == nil && m.IsOlder(w.version) && time.Since(begun) < staleFor {
+			good = 0 // stale: it was read before it was changed
+		} else if err == nil {
 			if fail := w.failed(m); fail != nil {
 				return release.Machine{}, a.evidence(ctx, w, m, *fail)
 			}
@@ -58,8 +60,11 @@ func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, err
 			if time.Since(begun) > limit {
 				return release.Machine{}, a.evidence(ctx, w, m, w.late(m, limit))
 			}
+			reportWaiting(ctx, w.id, w.waitText(m))
 		} else if ctx.Err() == nil && !transient(err) {
 			return release.Machine{}, err
+		} else if ctx.Err() == nil {
+			reportWaiting(ctx, w.id, fmt.Sprintf("read machine %s of %s: %v", w.id, w.in.Step.Target, err))
 		}
 		if err := pause(ctx, a.soon(good > 0, looks)); err != nil {
 			return release.Machine{}, err
@@ -68,6 +73,10 @@ func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, err
 	}
 }
 
+// startsWithin is how long Fly is asked to say when a machine is started, before it
+// is looked at: Fly does not tell there that it failed.
+const startsWithin = 5 * time.Second
+
 // reach lets Fly say when the machine is started, instead of asking again and
 // again, and then waits for as long as the checks of its like took to pass. It
 // judges nothing: whatever happened is seen by looking.
@@ -75,7 +84,7 @@ func (a *Activities) reach(ctx context.Context, w waiting, limit time.Duration) 
 	if !w.runs || w.in.Step.Unchecked {
 		return nil
 	}
-	err := a.Fly.Wait(ctx, w.in.Step.FlyApp, w.id, fly.Wait{State: "started", Version: w.version, Timeout: min(limit, 15*time.Second)})
+	err := a.Fly.Wait(ctx, w.in.Step.FlyApp, w.id, fly.Wait{State: "started", Version: w.version, Timeout: min(limit, startsWithin)})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -103,8 +112,7 @@ func (a *Activities) soon(good bool, looks int) time.Duration {
 // transient says whether a read that failed is worth another look right away:
 // just after a create Fly may not know the machine yet.
 func transient(err error) bool {
-	return errors.Is(err, fly.ErrNotFound) || errors.Is(err, fly.ErrUnavailable) || errors.Is(err, fly.ErrTimeout) ||
-		errors.Is(err, fly.ErrRateLimited) || errors.Is(err, fly.ErrMalformed)
+	return errors.Is(err, fly.ErrNotFound) || isPassing(err)
 }
 
 // good says whether m is, at this look, what it should be.
@@ -127,6 +135,8 @@ func (w waiting) failed(m fly.Machine) *release.Failure {
 	switch exit, crashed := m.LastCrash(); {
 	case m.State == "destroyed":
 		f.Reason = "was destroyed by somebody else"
+	case Seen(m).Host != "":
+		return nil // what Fly tells of it is old
 	case m.InstanceID != w.version && !isOn(m, w.in.Step, w.want):
 		f.Reason = fmt.Sprintf("is at version %s, not at %s, which it was given: Fly put another version in its place, or somebody else did", m.InstanceID, w.version)
 	case !w.runs || w.in.Step.Unchecked:
@@ -167,10 +177,19 @@ func (w waiting) late(m fly.Machine, limit time.Duration) release.Failure {
 	return f
 }
 
+// waitText returns in a sentence what m lacks.
+func (w waiting) waitText(m fly.Machine) string {
+	text := fmt.Sprintf("machine %s of %s is %s", m.ID, w.in.Step.Target, m.State)
+	if i := slices.IndexFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" }); i >= 0 {
+		text += fmt.Sprintf(", check %s is %s: %s", m.Checks[i].Name, m.Checks[i].Status, strings.TrimSpace(m.Checks[i].Output))
+	}
+	return strings.TrimSuffix(text, ": ")
+}
+
 // evidence is f with the last lines of the machine's log, as an error that
 // keeps them.
 func (a *Activities) evidence(ctx context.Context, w waiting, m fly.Machine, f release.Failure) error {
-	f.Log = a.lastLines(ctx, w.in.Step.FlyApp, m.ID)
+	f.Log, f.Version = a.lastLines(ctx, w.in.Step.FlyApp, m.ID), w.version
 	return refused(release.KindFailure, f, f)
 }
 
@@ -193,18 +212,50 @@ const settles = 90 * time.Second
 // settled waits until m is in no state that passes by itself. Deciding from a
 // passing state is how machines are left stopped. One that restarts is meant to
 // run, whatever comes of it: the way back must not wait for a crash loop to end.
+// Nor does a restore wait for one that is on its way to run, as a rollout leaves
+// it that is cut in the middle: whether it is to run is in the baseline.
 func (a *Activities) settled(ctx context.Context, s release.Step, m fly.Machine) (fly.Machine, error) {
-	for begun := time.Now(); transitional(m.State) && m.State != "restarting" && time.Since(begun) < settles; {
+	for begun := time.Now(); isUnsettled(s, m.State) && time.Since(begun) < settles; {
 		if err := pause(ctx, a.poll()); err != nil {
 			return m, err
 		}
+		reportWaiting(ctx, m.ID, fmt.Sprintf("machine %s of %s is %s", m.ID, s.Target, m.State))
 		next, err := a.Fly.Machine(ctx, s.FlyApp, m.ID)
 		if err != nil && !transient(err) {
 			return m, err
 		}
-		if err == nil {
+		if err == nil && !next.IsOlder(m.InstanceID) {
 			m = next
 		}
+	}
+	return m, nil
+}
+
+// isUnsettled reports whether s can't be decided while its machine is in that state.
+func isUnsettled(s release.Step, state string) bool {
+	onItsWay := slices.Contains([]string{"creating", "starting", "updating", "replacing"}, state)
+	return transitional(state) && state != "restarting" && !(s.Exact && onItsWay)
+}
+
+// hostAway is how long an attempt of a step waits for a host that can't be reached
+// before it fails, and Temporal tries again.
+const hostAway = time.Minute
+
+// reached waits until Fly tells the whole of m. Of a machine whose host can't be
+// reached it tells only a part, by which nobody can say whether it was changed.
+func (a *Activities) reached(ctx context.Context, s release.Step, m fly.Machine) (fly.Machine, error) {
+	for begun := time.Now(); len(m.Config) == 0 && Seen(m).Host != ""; {
+		if time.Since(begun) > hostAway {
+			return m, fmt.Errorf("machine %s of %s: its host is %s", m.ID, s.Target, m.HostStatus)
+		}
+		if err := pause(ctx, a.poll()); err != nil {
+			return m, err
+		}
+		next, err := readMachine(ctx, a.Fly, s.FlyApp, m.ID, m.InstanceID)
+		if err != nil {
+			return m, err
+		}
+		m = next
 	}
 	return m, nil
 }

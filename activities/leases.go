@@ -23,9 +23,6 @@ const (
 	// Fly or without a worker.
 	leaseTTL   = 5 * time.Minute
 	leaseEvery = 2 * time.Minute
-	// keepBeats is how often KeepLeases says that it lives: a rollout may be held
-	// for days, and Temporal Cloud counts heartbeats.
-	keepBeats = 20 * time.Second
 	// changeTTL outlives one change of a machine that the rollout holds no
 	// lease on: one that it created.
 	changeTTL = 10 * time.Second
@@ -85,11 +82,11 @@ func (a *Activities) TakeLeases(ctx context.Context, in LeaseInput) ([]Leased, e
 
 // lease takes the lease on m, or takes over the one that in.Holder has.
 func (a *Activities) lease(ctx context.Context, holder string, m Leased, ttl time.Duration) (fly.Lease, error) {
-	lease, err := a.Fly.TakeLease(ctx, m.FlyApp, m.Machine, holder, ttl)
+	lease, err := paced(ctx, func() (fly.Lease, error) { return a.Fly.TakeLease(ctx, m.FlyApp, m.Machine, holder, ttl) })
 	if !errors.Is(err, fly.ErrConflict) {
 		return lease, err
 	}
-	held, readErr := a.Fly.ReadLease(ctx, m.FlyApp, m.Machine)
+	held, readErr := a.readLease(ctx, m)
 	switch {
 	case readErr != nil:
 		return fly.Lease{}, fmt.Errorf("machine %s of %s is leased by somebody else: %w", m.Machine, m.Target, err)
@@ -97,6 +94,10 @@ func (a *Activities) lease(ctx context.Context, holder string, m Leased, ttl tim
 		return a.Fly.Lease(ctx, m.FlyApp, m.Machine, held.Nonce, ttl)
 	}
 	return fly.Lease{}, fmt.Errorf("machine %s of %s is leased by %s: is a flyctl deploy under way?", m.Machine, m.Target, holderOf(held))
+}
+
+func (a *Activities) readLease(ctx context.Context, m Leased) (fly.Lease, error) {
+	return retryRead(ctx, func() (fly.Lease, error) { return a.Fly.ReadLease(ctx, m.FlyApp, m.Machine) })
 }
 
 // holderOf is who has a lease, for people.
@@ -118,7 +119,7 @@ func (a *Activities) giveBack(ctx context.Context, holder string, held []Leased)
 	for _, m := range held {
 		g.Go(func() error {
 			if m.Nonce == "" {
-				lease, err := a.Fly.ReadLease(ctx, m.FlyApp, m.Machine)
+				lease, err := a.readLease(ctx, m)
 				switch {
 				case errors.Is(err, fly.ErrNotFound) || err == nil && lease.Description != holder:
 					return nil
@@ -127,7 +128,10 @@ func (a *Activities) giveBack(ctx context.Context, holder string, held []Leased)
 				}
 				m.Nonce = lease.Nonce
 			}
-			if err := a.Fly.ReleaseLease(ctx, m.FlyApp, m.Machine, m.Nonce); err != nil && !errors.Is(err, fly.ErrNotFound) && !errors.Is(err, fly.ErrConflict) {
+			_, err := paced(ctx, func() (struct{}, error) {
+				return struct{}{}, a.Fly.ReleaseLease(ctx, m.FlyApp, m.Machine, m.Nonce)
+			})
+			if err != nil && !errors.Is(err, fly.ErrNotFound) && !errors.Is(err, fly.ErrConflict) {
 				return err
 			}
 			return nil
@@ -147,12 +151,28 @@ func (l *lastKept) MarshalJSON() ([]byte, error) { return json.Marshal(l.unix.Lo
 // that nobody else took are taken again: and given back, if the rollout had come
 // to its end meanwhile.
 func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
+	ctx, over := a.keepers.begin(ctx, in.Holder)
+	defer over()
+	err := a.keepLeases(ctx, in)
+	if a.isUnneeded(ctx) {
+		return nil // not an error in anybody's log: it is how each rollout ends
+	}
+	return err
+}
+
+// isUnneeded reports whether the leases are not to be kept any more: the rollout
+// was closed, has canceled this, or has ended.
+func (a *Activities) isUnneeded(ctx context.Context) bool {
+	return errors.Is(context.Cause(ctx), errClosed) || aborted(ctx) || a.isOver(ctx)
+}
+
+func (a *Activities) keepLeases(ctx context.Context, in LeaseInput) error {
 	given := map[string]string{} // nonces, by machine
 	for _, m := range in.Machines {
 		given[m.Machine] = m.Nonce
 	}
 	defer func() {
-		if !aborted(ctx) && !a.isOver(ctx) {
+		if !a.isUnneeded(ctx) {
 			return
 		}
 		taken := slices.DeleteFunc(slices.Clone(in.Machines), func(m Leased) bool { return given[m.Machine] == m.Nonce })
@@ -165,14 +185,20 @@ func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
 	if unix := int64(0); activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &unix) == nil {
 		last.unix.Store(unix)
 	}
-	defer beatEvery(ctx, keepBeats, last)()
 	for {
 		if err := pause(ctx, time.Until(time.Unix(last.unix.Load(), 0).Add(leaseEvery))); err != nil {
 			return err
 		}
+		// One heartbeat for each refresh: a rollout may be held for days, and it may
+		// have been closed by another worker since the last one.
+		if activity.RecordHeartbeat(ctx, last); ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		begun := time.Now()
 		lapsed := begun.Sub(time.Unix(last.unix.Load(), 0)) >= leaseTTL
+		stop := beatWith(ctx, func() []any { return []any{last} })
 		kept, err := a.refresh(ctx, in, lapsed)
+		stop()
 		if in.Machines = kept; err == nil {
 			last.unix.Store(begun.Unix())
 			continue
@@ -181,7 +207,7 @@ func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
 			return refusal
 		}
 		activity.GetLogger(ctx).Warn("leases not refreshed", "error", err)
-		if err := pause(ctx, 5*time.Second); err != nil {
+		if err := pause(ctx, 15*time.Second); err != nil {
 			return err
 		}
 	}
@@ -231,14 +257,14 @@ func (a *Activities) refresh(ctx context.Context, in LeaseInput, lapsed bool) ([
 
 // again is what can be done about a lease that is no longer ours.
 func (a *Activities) again(ctx context.Context, holder string, m Leased, lapsed bool, lost error) (fly.Lease, error) {
-	now, err := a.Fly.Machine(ctx, m.FlyApp, m.Machine)
+	now, err := readMachine(ctx, a.Fly, m.FlyApp, m.Machine, "")
 	if errors.Is(err, fly.ErrNotFound) || err == nil && now.State == "destroyed" {
 		return fly.Lease{}, nil
 	}
 	if err != nil {
 		return fly.Lease{}, err
 	}
-	held, err := a.Fly.ReadLease(ctx, m.FlyApp, m.Machine)
+	held, err := a.readLease(ctx, m)
 	step := release.Step{Target: m.Target, Machine: m.Machine}
 	switch {
 	case err == nil && held.Description == holder:

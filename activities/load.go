@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/microbima/release/config"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/release"
@@ -25,7 +27,8 @@ type LoadInput struct {
 }
 
 // LoadProject reads release.toml and infra/fly as they are at the revision. It
-// fails with KindConfig and every mistake in them at once, and where the worker
+// fails with KindConfig and every mistake in them at once, with KindTooLarge
+// where Temporal could not hold them, and where the worker
 // and whoever asked may misunderstand each other. (That is looked at here and
 // not in the workflow: a release under way must not care that its worker has
 // become newer.)
@@ -42,7 +45,7 @@ func (a *Activities) LoadProject(ctx context.Context, in LoadInput) (release.Pro
 	if err != nil {
 		return release.Project{}, refused(release.KindConfig, err)
 	}
-	return *project, nil
+	return *project, projectFits(project)
 }
 
 // PreflightInput is what a release is about to need.
@@ -58,23 +61,31 @@ type PreflightInput struct {
 // It changes nothing.
 func (a *Activities) Preflight(ctx context.Context, in PreflightInput) error {
 	defer beat(ctx)()
-	var missing []string
+	var targets []release.TargetFile
 	for _, name := range in.Environments {
 		env, err := in.Project.Environment(name)
 		if err != nil {
 			return refused(release.KindConfig, err)
 		}
 		for _, t := range env.Targets {
-			if !slices.Contains(in.Apps, t.Target.App) {
-				continue
+			if slices.Contains(in.Apps, t.Target.App) {
+				targets = append(targets, t)
 			}
-			lacks, err := a.lacks(ctx, in.Project, t)
-			if err != nil {
-				return classify(ctx, err)
-			}
-			missing = append(missing, lacks...)
 		}
 	}
+	lacks := make([][]string, len(targets))
+	g, all := errgroup.WithContext(ctx)
+	g.SetLimit(targetsAtOnce)
+	for i, t := range targets {
+		g.Go(func() (err error) {
+			lacks[i], err = a.lacks(all, in.Project, t)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return classify(ctx, err)
+	}
+	missing := slices.Concat(lacks...)
 	if len(missing) > 0 {
 		return refused(release.KindPreflight, errors.New(strings.Join(missing, "\n")))
 	}

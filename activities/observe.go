@@ -22,25 +22,33 @@ type Place struct {
 	FlyApp string         `json:"fly_app"`
 }
 
+// targetsAtOnce is how many targets are looked at side by side. Fly's limits are
+// per Fly app, and the client keeps them.
+const targetsAtOnce = 50
+
 // ObserveInput names the targets to look at.
 type ObserveInput struct {
 	Places []Place `json:"places"`
+	// Written are versions that machines were given: what is older is stale.
+	Written Written `json:"written,omitempty"`
 }
 
 // Observe says what each target runs, in the order asked for. It changes
 // nothing.
 func (a *Activities) Observe(ctx context.Context, in ObserveInput) ([]release.State, error) {
 	defer beat(ctx)()
-	return a.observe(ctx, in.Places)
+	return a.observe(ctx, in.Places, in.Written)
 }
 
-func (a *Activities) observe(ctx context.Context, places []Place) ([]release.State, error) {
+func (a *Activities) observe(ctx context.Context, places []Place, written Written) ([]release.State, error) {
 	states := make([]release.State, len(places))
 	g, all := errgroup.WithContext(ctx)
-	g.SetLimit(8)
+	g.SetLimit(targetsAtOnce)
 	for i, p := range places {
 		g.Go(func() (err error) {
-			states[i], err = Look(all, a.Fly, p)
+			if states[i], err = Look(all, a.Fly, p); err == nil {
+				err = freshen(all, a.Fly, &states[i], written[p.FlyApp])
+			}
 			return err
 		})
 	}
@@ -51,6 +59,7 @@ func (a *Activities) observe(ctx context.Context, places []Place) ([]release.Sta
 type Reader interface {
 	App(ctx context.Context, app string) (fly.App, error)
 	Machines(ctx context.Context, app string) ([]fly.Machine, error)
+	Machine(ctx context.Context, app, id string) (fly.Machine, error)
 	Volumes(ctx context.Context, app string) ([]fly.Volume, error)
 	Addresses(ctx context.Context, app string) ([]fly.Address, error)
 	Secrets(ctx context.Context, app string) ([]fly.Secret, error)
@@ -64,27 +73,27 @@ func Look(ctx context.Context, f Reader, p Place) (release.State, error) {
 	s := release.State{Target: p.Target, FlyApp: p.FlyApp, Machines: []release.Machine{}}
 	g, all := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		app, err := f.App(all, p.FlyApp)
+		app, err := retryRead(all, func() (fly.App, error) { return f.App(all, p.FlyApp) })
 		s.URL, s.Definition = app.URL, app.Definition
 		return err
 	})
 	g.Go(func() error { return lookAtMachines(all, f, &s) })
 	g.Go(func() error {
-		have, err := f.Volumes(all, p.FlyApp)
+		have, err := retryRead(all, func() ([]fly.Volume, error) { return f.Volumes(all, p.FlyApp) })
 		for _, v := range have {
 			s.Volumes = append(s.Volumes, release.Volume{ID: v.ID, Name: v.Name, Region: v.Region, Attached: v.AttachedMachine, Free: v.Free()})
 		}
 		return unlessForbidden(err)
 	})
 	g.Go(func() error {
-		have, err := f.Addresses(all, p.FlyApp)
+		have, err := retryRead(all, func() ([]fly.Address, error) { return f.Addresses(all, p.FlyApp) })
 		for _, ip := range have {
 			s.Addresses = append(s.Addresses, ip.IP)
 		}
 		return unlessForbidden(err)
 	})
 	g.Go(func() error {
-		have, err := f.Secrets(all, p.FlyApp)
+		have, err := retryRead(all, func() ([]fly.Secret, error) { return f.Secrets(all, p.FlyApp) })
 		for _, x := range have {
 			s.Secrets = append(s.Secrets, release.Secret{Name: x.Name, Updated: x.UpdatedAt})
 		}
@@ -108,21 +117,28 @@ func unlessForbidden(err error) error {
 
 // lookAtMachines fills in the machines of s alone.
 func lookAtMachines(ctx context.Context, f Reader, s *release.State) error {
-	machines, err := f.Machines(ctx, s.FlyApp)
+	machines, err := retryRead(ctx, func() ([]fly.Machine, error) { return f.Machines(ctx, s.FlyApp) })
 	for _, m := range machines {
-		switch meta := release.Metadata(configOf(m)); {
-		case meta["fly_platform_version"] != "v2":
-			s.Foreign = append(s.Foreign, m.ID)
-		case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
-			s.Commands = append(s.Commands, fmt.Sprintf("machine %s (%s) is %s", m.ID, meta["fly_process_group"], m.State))
-		case m.State == "destroying":
-			// It will not be there, whatever is planned for it.
-		default:
-			s.Machines = append(s.Machines, seen(m, meta))
-		}
+		addMachine(s, m)
 	}
 	slices.SortFunc(s.Machines, func(a, b release.Machine) int { return cmp.Compare(a.ID, b.ID) })
 	return err
+}
+
+// addMachine puts m where it belongs in s.
+func addMachine(s *release.State, m fly.Machine) {
+	switch meta := release.Metadata(configOf(m)); {
+	case len(meta) == 0 && m.HostStatus != "ok" && len(m.Config) == 0:
+		s.Unread = append(s.Unread, seen(m, meta))
+	case meta["fly_platform_version"] != "v2":
+		s.Foreign = append(s.Foreign, m.ID)
+	case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
+		s.Commands = append(s.Commands, fmt.Sprintf("machine %s (%s) is %s", m.ID, meta["fly_process_group"], m.State))
+	case m.State == "destroying":
+		// It will not be there, whatever is planned for it.
+	default:
+		s.Machines = append(s.Machines, seen(m, meta))
+	}
 }
 
 // Seen is a Fly machine in the words of a release.
@@ -164,7 +180,8 @@ type PlanInput struct {
 }
 
 // PlanRollout looks at what an environment runs and plans the way to what it
-// should run. It changes nothing.
+// should run. It fails with KindTooLarge where Temporal could not hold the
+// rollout or its rollback. It changes nothing.
 func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Plan, error) {
 	defer beat(ctx)()
 	env, err := in.Project.Environment(in.Environment)
@@ -178,9 +195,12 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 			places, files = append(places, Place{t.Target, t.FlyApp}), append(files, t)
 		}
 	}
-	states, err := a.observe(ctx, places)
+	states, err := a.observe(ctx, places, nil)
 	if err != nil {
 		return release.Plan{}, err
+	}
+	if err := unread(states); err != nil {
+		return release.Plan{}, refused(release.KindConfig, err)
 	}
 	var specs []release.Spec
 	for i, t := range files {
@@ -198,7 +218,10 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	if err != nil {
 		return release.Plan{}, refused(release.KindConfig, err)
 	}
-	return plan, nil
+	if err := mustFit(plan, states); err != nil {
+		return release.Plan{}, err
+	}
+	return plan.WithContent(), nil
 }
 
 // RestoreInput names the state to go back to.
@@ -210,6 +233,8 @@ type RestoreInput struct {
 	// for somebody else has changed them: unless Overwrite says not to.
 	Goals     []release.State `json:"goals,omitempty"`
 	Overwrite bool            `json:"overwrite,omitempty"`
+	// Written are versions that machines were given: what is older is stale.
+	Written Written `json:"written,omitempty"`
 }
 
 // A Restoration is the way back from what runs now, and what differs now.
@@ -226,16 +251,19 @@ type Restoration struct {
 // PlanRestore looks at what runs now and plans the way back to the baselines.
 // An empty plan means: they are what runs. It changes nothing. Without goals,
 // which is when a person asks for it, it fails with KindRefused where a machine
-// can't be made again.
+// can't be made again, and with KindTooLarge where Temporal could not hold it.
 func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restoration, error) {
 	defer beat(ctx)()
 	var places []Place
 	for _, b := range in.Baselines {
 		places = append(places, Place{b.State.Target, b.State.FlyApp})
 	}
-	states, err := a.observe(ctx, places)
+	states, err := a.observe(ctx, places, in.Written)
 	if err != nil {
 		return Restoration{}, err
+	}
+	for i, b := range in.Baselines {
+		states[i] = states[i].Recalled(b.State.Machines)
 	}
 	if lost := release.Lost(in.Baselines, states); len(lost) > 0 && in.Goals == nil {
 		return Restoration{}, refused(release.KindRefused, fmt.Errorf("what ran then can't be brought back: %s", strings.Join(lost, "; ")))
@@ -257,8 +285,13 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 		}
 	}
 	plan := release.Restore(in.Environment, in.Baselines, states, ours, release.Made(in.Goals))
+	if in.Goals == nil {
+		if err := mustFit(plan, states); err != nil {
+			return Restoration{}, err
+		}
+	}
 	return Restoration{
-		Plan:        plan,
+		Plan:        plan.WithContent(),
 		Others:      others,
 		States:      states,
 		Differences: release.Differences(in.Baselines, states),

@@ -3,6 +3,7 @@ package activities
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,7 +28,15 @@ type output struct {
 	mu   sync.Mutex
 	size int64
 	tail []byte
+	end  []byte // of what the file does not have
 }
+
+// An output that has more than maxOutput bytes is kept as those, a line that
+// says how many are left out, and the last maxEnd.
+const (
+	maxOutput = 64 << 20
+	maxEnd    = 1 << 20
+)
 
 // kept is what is kept of something that printed.
 type kept struct {
@@ -43,7 +52,7 @@ func (a *Activities) keeping(ctx context.Context, what string, do func(out *outp
 		return kept{}, err
 	}
 	defer out.Close()
-	defer beatWith(ctx, 2*time.Second, func() []any { return []any{out.said()} })()
+	defer beatWith(ctx, func() []any { return []any{out.said()} })()
 	begun := time.Now()
 	err = do(out)
 	if ctx.Err() != nil {
@@ -68,6 +77,7 @@ func (a *Activities) output(ctx context.Context, what string) (*output, error) {
 		return nil, fmt.Errorf("keep the output: %w", err)
 	}
 	defer root.Close()
+	a.pruneLogs(root)
 	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return nil, fmt.Errorf("keep the output: %w", err)
 	}
@@ -86,11 +96,22 @@ func (o *output) Write(p []byte) (int, error) {
 	if len(o.tail) > 2*tailBytes {
 		o.tail = bytes.Clone(o.tail[len(o.tail)-tailBytes:])
 	}
+	room := max(0, maxOutput-o.size)
 	o.size += int64(len(p))
 	if o.file == nil {
 		return len(p), nil
 	}
-	return o.file.Write(p)
+	if int64(len(p)) <= room {
+		return o.file.Write(p)
+	}
+	if o.end = append(o.end, p[room:]...); len(o.end) > 2*maxEnd {
+		o.end = bytes.Clone(o.end[len(o.end)-maxEnd:])
+	}
+	n, err := o.file.Write(p[:room])
+	if err != nil {
+		return n, err
+	}
+	return len(p), nil
 }
 
 // Tail is the end of what was written.
@@ -108,9 +129,17 @@ func (o *output) said() release.Output {
 	return release.Output{Log: o.name, Size: o.size, Tail: strings.ToValidUTF8(string(tail), "�")}
 }
 
+// Close ends the file: with the end of an output that is too long for it.
 func (o *output) Close() error {
 	if o.file == nil {
 		return nil
 	}
-	return o.file.Close()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var err error
+	if len(o.end) > 0 {
+		o.end = o.end[max(0, len(o.end)-maxEnd):]
+		_, err = fmt.Fprintf(o.file, "\n… %d bytes are left out here: more than %d MB are not kept …\n%s", o.size-maxOutput-int64(len(o.end)), maxOutput>>20, o.end)
+	}
+	return errors.Join(err, o.file.Close())
 }

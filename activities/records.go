@@ -61,7 +61,7 @@ func (a *Activities) OpenRollout(ctx context.Context, in OpenInput) (Opened, err
 	defer beat(ctx)()
 	opened := make([]Opened, len(in.Targets))
 	g, all := errgroup.WithContext(ctx)
-	g.SetLimit(8)
+	g.SetLimit(targetsAtOnce)
 	for i, t := range in.Targets {
 		g.Go(func() error { return a.open(all, t, &opened[i]) })
 	}
@@ -241,7 +241,7 @@ type CloseInput struct {
 func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 	defer beat(ctx)()
 	var g errgroup.Group
-	g.SetLimit(8)
+	g.SetLimit(targetsAtOnce)
 	for _, app := range in.Commands {
 		g.Go(func() error { return a.removeCommands(ctx, app, in) })
 	}
@@ -267,7 +267,10 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 			})
 		}
 	}
-	g.Go(func() error { return a.giveBack(ctx, in.Holder, in.Machines) })
+	g.Go(func() error {
+		a.keepers.close(ctx, in.Holder)
+		return a.giveBack(ctx, in.Holder, in.Machines)
+	})
 	return classify(ctx, g.Wait())
 }
 

@@ -25,6 +25,9 @@ const (
 type Aim struct {
 	Goal  release.State  `json:"goal"`
 	Probe *release.Probe `json:"probe,omitempty"`
+	// Before: the goal is the baseline. A machine that is still of its version is as
+	// it was, also while its host can't be reached.
+	Before bool `json:"before,omitempty"`
 }
 
 // VerifyInput says what should be so, and for how long.
@@ -43,7 +46,8 @@ type VerifyInput struct {
 // verdict is older than the last. It changes nothing and returns one verdict for
 // each target.
 func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verdict, error) {
-	defer beat(ctx)()
+	ctx, stop := beatWaiting(ctx)
+	defer stop()
 	verdicts := make([]release.Verdict, len(in.Aims))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -100,6 +104,7 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *
 	for {
 		every := 2 * a.poll()
 		v := a.look(ctx, aim)
+		reportWaiting(ctx, aim.Goal.Target.String(), failureText(v))
 		switch v.Health {
 		case release.Healthy:
 			good, bad = good+1, 0
@@ -140,11 +145,24 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *
 	}
 }
 
+// failureText returns the first failure of v and how many there are besides, or
+// "".
+func failureText(v release.Verdict) string {
+	switch n := len(v.Failures); n {
+	case 0:
+		return ""
+	case 1:
+		return v.Failures[0].Error()
+	default:
+		return fmt.Sprintf("%s (and %d more of %s)", v.Failures[0].Error(), n-1, v.Target)
+	}
+}
+
 // look is one look at a target. What can't be read is unknown, never bad.
 func (a *Activities) look(ctx context.Context, aim Aim) release.Verdict {
 	v := release.Verdict{Target: aim.Goal.Target, Health: release.Unknown, Machines: len(aim.Goal.Machines)}
 	now := release.State{Target: aim.Goal.Target, FlyApp: aim.Goal.FlyApp, URL: aim.Goal.URL}
-	if err := lookAtMachines(ctx, a.Fly, &now); err != nil {
+	if err := lookAgain(ctx, a.Fly, aim.Goal, &now); err != nil {
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
 		return v
 	}
@@ -152,7 +170,7 @@ func (a *Activities) look(ctx context.Context, aim Aim) release.Verdict {
 		v.Health = release.Unhealthy
 		return v
 	}
-	if v.Failures = aim.Goal.Unseen(now); len(v.Failures) > 0 {
+	if v.Failures = aim.unseen(now); len(v.Failures) > 0 {
 		return v
 	}
 	serving := false

@@ -79,11 +79,15 @@ func (l *loader) readTargets() {
 	for _, env := range slices.Sorted(maps.Keys(l.environments)) {
 		for _, app := range slices.Sorted(maps.Keys(l.apps)) {
 			t := release.TargetFile{Target: release.Target{App: app, Environment: env}, Path: flyTomlOf(app, env)}
-			doc, err := fs.ReadFile(l.fsys, t.Path)
-			if err != nil {
-				l.add(t.Path, "%s has no fly.toml for %s", app, env)
+			if !l.isIn(app, env) {
 				continue
 			}
+			doc, err := fs.ReadFile(l.fsys, t.Path)
+			if err != nil {
+				l.add(t.Path, "reading it: %v", err)
+				continue
+			}
+			doc = withoutBOM(doc)
 			t.FlyToml = string(doc)
 			c, warnings, err := flytoml.Parse(t.Path, doc)
 			l.warnings = append(l.warnings, warnings...)
@@ -133,6 +137,11 @@ func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
 			}
 		}
 	}
+	for _, g := range c.Groups() {
+		if g.Mount != nil && c.Region() == "" {
+			l.warnings = append(l.warnings, c.Problem("mounts", "nothing says in which region the volume %s is made: write primary_region = \"…\" at the top of this file before the first rollout", g.Mount.Name))
+		}
+	}
 	l.findDockerfile(t, c, fail)
 }
 
@@ -178,22 +187,31 @@ func (l *loader) find(t *release.TargetFile, name string) string {
 	return ""
 }
 
+// ownDockerfile returns the Dockerfile of the target, else that of its app, else
+// "".
+func (l *loader) ownDockerfile(t *release.TargetFile) string {
+	for _, file := range []string{path.Join(path.Dir(t.Path), "Dockerfile"), path.Join(Dir, t.Target.App, "Dockerfile")} {
+		if l.exists(file) {
+			return file
+		}
+	}
+	return ""
+}
+
 // findDockerfile takes the target's own Dockerfile, else its app's, else the
 // one that fly.toml names, with what its [build] says of it. Who has none needs
 // another way to an image.
 func (l *loader) findDockerfile(t *release.TargetFile, c *flytoml.Config, fail func(key, format string, args ...any)) {
 	build := c.Build()
+	l.checkBuildpacks(t, c, fail)
 	t.Build = release.FlyBuild{Image: build.Image, Target: build.Target, Args: build.Args}
 	if build.Ignorefile != "" {
 		if t.Build.Ignorefile = l.find(t, build.Ignorefile); t.Build.Ignorefile == "" {
 			fail("build.ignorefile", "there is no %s beside this file or at the root of the repository", build.Ignorefile)
 		}
 	}
-	for _, file := range []string{path.Join(path.Dir(t.Path), "Dockerfile"), path.Join(Dir, t.Target.App, "Dockerfile")} {
-		if l.exists(file) {
-			t.Dockerfile = file
-			return
-		}
+	if t.Dockerfile = l.ownDockerfile(t); t.Dockerfile != "" {
+		return
 	}
 	if name := build.Dockerfile; name != "" {
 		if t.Dockerfile = l.find(t, name); t.Dockerfile == "" {
@@ -201,7 +219,7 @@ func (l *loader) findDockerfile(t *release.TargetFile, c *flytoml.Config, fail f
 		}
 		return
 	}
-	if l.apps[t.Target.App].Go == "" && build.Image == "" {
+	if l.apps[t.Target.App].Go == "" && build.Image == "" && !usesBuildpacks(build) {
 		fail("", "nothing says how %s becomes an image; write go = \"…\" at [apps.%s] in %s, or add %s/%s/Dockerfile, or write image = \"…\" at [build]",
 			t.Target.App, t.Target.App, File, Dir, t.Target.App)
 	}

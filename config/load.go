@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -23,16 +24,18 @@ func Load(fsys fs.FS) (*release.Project, Warnings, error) {
 	if err != nil {
 		return nil, nil, Errors{{File: File, Msg: fmt.Sprintf("reading it: %v", err)}}
 	}
-	d, err := tomldoc.Parse(File, doc)
+	d, err := tomldoc.Parse(File, withoutBOM(doc))
 	if err != nil {
 		var problems Errors
 		errors.As(err, &problems)
 		return nil, nil, problems
 	}
-	l := &loader{fsys: fsys, doc: d, flyApps: map[string]string{}}
+	l := &loader{fsys: fsys, doc: d, flyApps: map[string]string{}, only: map[string][]string{}}
 	l.readProject(d.Root())
 	l.readFolders()
 	l.checkScan()
+	l.checkOnly()
+	l.checkTargets()
 	l.readTargets()
 	l.order()
 	return l.result()
@@ -45,9 +48,10 @@ type loader struct {
 	project      release.Project
 	apps         map[string]*release.App
 	environments map[string]*release.Environment
-	scan         *tomldoc.Table    // [scan]; nil: there is none
-	flyApps      map[string]string // Fly app → fly.toml
-	problems     Errors            // outside of release.toml
+	scan         *tomldoc.Table      // [scan]; nil: there is none
+	only         map[string][]string // app → environments that it is in, as release.toml says
+	flyApps      map[string]string   // Fly app → fly.toml
+	problems     Errors              // outside of release.toml
 	warnings     Warnings
 }
 
@@ -72,6 +76,9 @@ func boolInt(b bool) int {
 	}
 	return 0
 }
+
+// withoutBOM returns doc without the byte order mark that some editors write.
+func withoutBOM(doc []byte) []byte { return bytes.TrimPrefix(doc, []byte("\xEF\xBB\xBF")) }
 
 // add records a mistake that is not in a line of a file.
 func (l *loader) add(file, format string, args ...any) {

@@ -45,6 +45,7 @@ func (l *loader) readProject(t *tomldoc.Table) {
 			t.Errorf("repository", "there is a user or a password in the address, which every history would keep; give it to the git of the workers")
 		}
 	}
+	l.readLeftOut(t)
 	l.readTests(t)
 	l.readApps(t)
 	l.readEnvironments(t)
@@ -183,8 +184,9 @@ func (l *loader) readApps(root *tomldoc.Table) {
 		}
 		app := &release.App{
 			Name: name, Go: a.String("go"), Base: a.String("base"), Needs: a.Strings("needs"), Probe: a.String("probe"),
-			Secrets: secretNames(a, "secrets"), BuildSecrets: secretNames(a, "build_secrets"),
+			Secrets: secretNames(a, "secrets"), BuildSecrets: secretNames(a, "build_secrets"), Machines: readMachines(a),
 		}
+		l.readOnly(name, a)
 		l.apps[name] = app
 		l.checkGo(a, app.Go)
 		switch {

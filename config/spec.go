@@ -17,7 +17,7 @@ import (
 // same project, image and state give the same spec, byte for byte.
 //
 // A group without machines gets two if something outside can reach it; one, if
-// each has a volume; else one and a standby for it. The configs of new machines
+// each has a volume or release.toml says so; else one and a standby for it. The configs of new machines
 // lack what only exists later: whom a standby stands by for, and a volume's ID.
 // A machine that can't take its config, or whose host can't be reached, is to be
 // replaced; if it has a volume there, that is an error: nobody else can say
@@ -39,7 +39,7 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 	}
 	spec := release.Spec{
 		Target: t.Target, FlyApp: t.FlyApp, Image: image,
-		Level:          level(p, app.Name, map[string]bool{}),
+		Level:          p.Levels()[app.Name],
 		Strategy:       release.Strategy(c.Strategy()),
 		MaxUnavailable: c.MaxUnavailable(),
 		Wait:           release.Duration(c.Wait()),
@@ -47,7 +47,7 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 		Probe:          probe(app, c),
 	}
 	for _, g := range c.Groups() {
-		group, err := groupSpec(c, g, image, state)
+		group, err := groupSpec(app, c, g, image, state)
 		if err != nil {
 			return none, fmt.Errorf("%s: %w", t.Target, err)
 		}
@@ -80,20 +80,6 @@ func command(c *flytoml.Config, image release.Image, state release.State) (*rele
 	}, err
 }
 
-// level is how many rollouts must be over before that of app.
-func level(p *release.Project, name string, above map[string]bool) int {
-	app, _ := p.App(name)
-	n := 0
-	above[name] = true
-	for _, need := range app.Needs {
-		if !above[need] { // Load refuses circles; a project may come from elsewhere
-			n = max(n, level(p, need, above)+1)
-		}
-	}
-	delete(above, name)
-	return n
-}
-
 func probe(app release.App, c *flytoml.Config) *release.Probe {
 	path, ok := c.HTTPPath()
 	if app.Probe != "" {
@@ -117,7 +103,7 @@ func addresses(app release.App, c *flytoml.Config) []string {
 	return nil
 }
 
-func groupSpec(c *flytoml.Config, g flytoml.Group, image release.Image, state release.State) (release.GroupSpec, error) {
+func groupSpec(app release.App, c *flytoml.Config, g flytoml.Group, image release.Image, state release.State) (release.GroupSpec, error) {
 	spec := release.GroupSpec{Name: g.Name, Machines: map[string]json.RawMessage{}, Replace: map[string]string{}}
 	fresh, err := c.Create(g.Name, string(image))
 	if err != nil {
@@ -146,9 +132,12 @@ func groupSpec(c *flytoml.Config, g flytoml.Group, image release.Image, state re
 		}
 	}
 	if len(spec.Machines) == 0 {
-		spec.New = []release.NewMachine{{Region: c.Region(), Config: fresh}}
-		if g.Mount == nil {
-			spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: fresh, Standby: !g.Services})
+		if g.Mount != nil && c.Region() == "" {
+			return spec, fmt.Errorf("group %s needs a volume %s, and nothing says in which region it is made: write primary_region = \"…\" in its fly.toml", g.Name, g.Mount.Name)
+		}
+		n, standby := newMachines(app, g.Services, g.Mount != nil)
+		for i := range n {
+			spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: fresh, Standby: standby && i > 0})
 		}
 	}
 	return spec, volumes(spec, c.Region(), state)

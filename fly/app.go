@@ -74,7 +74,7 @@ func (c *Client) App(ctx context.Context, app string) (App, error) {
 	if q.App != nil {
 		out.Hostname = cmp.Or(q.App.Hostname, out.Hostname)
 		out.URL = q.App.AppURL
-		if d := q.App.Config.Definition; len(d) > len("null") { // also more than {}
+		if d := present(q.App.Config.Definition); string(d) != "{}" {
 			out.Definition = d
 		}
 	}

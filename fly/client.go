@@ -27,7 +27,8 @@ type Client struct {
 	UIEXURL  string       // Fly releases; "" is DefaultAPIURL
 	Token    string       // as fly tokens create prints it, or several with commas
 	HTTP     *http.Client // nil is one of its own. Redirects are never followed
-	// Unlimited switches off the limiter that keeps Fly's published limits.
+	// Unlimited switches off the limiter that keeps Fly's published limits once
+	// Fly has answered 429.
 	Unlimited bool
 
 	once   sync.Once

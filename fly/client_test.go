@@ -215,6 +215,10 @@ func TestNoRoom(t *testing.T) {
 	}{
 		{500, `{"error":"failed to update VM 148e: unknown: could not reserve resource for machine: insufficient memory available to fulfill request"}`, false, false},
 		{422, `{"error":"deploys to this host are temporarily disabled, please try again"}`, false, false},
+		{400, `{"error":"bad request","message":"Could not reserve resource: no memory"}`, false, false},
+		{412, `{"error":"deploys to this host are temporarily disabled","message":"failed_precondition"}`, false, false},
+		{404, `{"error":"none","status":"insufficient_capacity"}`, false, false},
+		{422, `{"error":"invalid config.guest"}`, true, false},
 		{503, "deploys to this host are temporarily disabled", false, false},
 		{503, `{"error":"no words we know","status":"insufficient_capacity"}`, false, false},
 		{503, strings.Repeat("x", 4<<10) + "could not reserve resource for machine", false, false},
@@ -228,6 +232,11 @@ func TestNoRoom(t *testing.T) {
 		_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
 		if got := errors.Is(err, fly.ErrNoCapacity); got == test.room {
 			t.Errorf("%.80v: no room is said: %v", err, got)
+		}
+		for _, other := range []error{fly.ErrInvalid, fly.ErrPrecondition, fly.ErrNotFound, fly.ErrUnavailable} {
+			if !test.room && errors.Is(err, other) {
+				t.Errorf("%.80v: no room is said, and it is %v, too", err, other)
+			}
 		}
 		if got := errors.Is(err, fly.ErrUnknownOutcome); got != test.unknown {
 			t.Errorf("%.80v: its outcome is unknown: %v", err, got)
@@ -295,22 +304,28 @@ func TestBadNames(t *testing.T) {
 	is(t, err, fly.ErrInvalid)
 }
 
-// TestLimits: a burst of creates never meets Fly's limit, and takes no longer
-// than the limit asks for.
+// TestLimits: creates are not paced before Fly refuses one. From then on none is
+// refused, and they take no longer than the limit asks for.
 func TestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := &flysim.Sim{Limits: true}
 		defer sim.Close()
 		sim.CreateApp("shop", "")
 		c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}}
-		begin := time.Now()
-		for range 20 {
-			if _, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{"image":"x"}`)}); err != nil {
+		begin, refused := time.Now(), 0
+		for made := 0; made < 20; {
+			_, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{"image":"x"}`)})
+			switch {
+			case err == nil:
+				made++
+			case errors.Is(err, fly.ErrRateLimited) && !errors.Is(err, fly.ErrUnknownOutcome):
+				refused++
+			default:
 				t.Fatal(err)
 			}
 		}
-		if took := time.Since(begin).Round(time.Millisecond); took != 17*time.Second {
-			t.Errorf("20 creates took %s, want 17s", took)
+		if took := time.Since(begin).Round(time.Millisecond); took != 17*time.Second || refused != 1 {
+			t.Errorf("20 creates took %s and %d were refused, want 17s and 1", took, refused)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
@@ -319,12 +334,6 @@ func TestLimits(t *testing.T) {
 		if errors.Is(err, fly.ErrUnknownOutcome) {
 			t.Errorf("nothing was sent, and yet: %v", err)
 		}
-
-		rude := &fly.Client{HTTP: c.HTTP, Unlimited: true}
-		for range 4 {
-			_, err = rude.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{"image":"x"}`)})
-		}
-		is(t, err, fly.ErrRateLimited)
 	})
 }
 
@@ -400,6 +409,46 @@ func TestVersionTime(t *testing.T) {
 		if got := (fly.Machine{InstanceID: version}).VersionTime(); !got.IsZero() {
 			t.Errorf("version %q was made at %s", version, got)
 		}
+	}
+}
+
+// TestMachine_Null: Fly sends null for what does not apply, and null is absent.
+func TestMachine_Null(t *testing.T) {
+	const away = `{"id":"m1","name":null,"instance_id":null,"image_ref":null,"config": null ,"incomplete_config":{"metadata":{"a":"b"}},"events":null,"checks":null,"updated_at":null,"host_status":"unreachable"}`
+	const here = `{"id":"m2","config":{"metadata":{"a":"c"}},"incomplete_config":null,"host_status":"ok"}`
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method + " " + r.URL.Path {
+		case "GET /v1/apps/shop/machines":
+			fmt.Fprint(w, "["+away+","+here+"]")
+		default:
+			fmt.Fprint(w, away)
+		}
+	})
+	all, err := c.Machines(t.Context(), "shop")
+	if err != nil || len(all) != 2 || all[0].Config != nil || all[0].Metadata()["a"] != "b" || all[1].IncompleteConfig != nil || all[1].Metadata()["a"] != "c" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	one, err := c.Machine(t.Context(), "shop", "m1")
+	made, createErr := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{}`)})
+	updated, updateErr := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
+	for _, m := range []fly.Machine{one, made, updated} {
+		if m.Config != nil || m.Metadata()["a"] != "b" {
+			t.Errorf("%+v", m)
+		}
+	}
+	if err := errors.Join(err, createErr, updateErr); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOlderVersion: versions are ULIDs and sort by time, in either case of letters.
+func TestOlderVersion(t *testing.T) {
+	const first, second = "01G3SHPT434MNW8TS4ENX11RQY", "01hepa330hz37a78tk080nak1m"
+	if !fly.OlderVersion(first, second) || fly.OlderVersion(second, first) || fly.OlderVersion(first, first) {
+		t.Error("versions do not sort by time")
+	}
+	if fly.OlderVersion("", second) || fly.OlderVersion(first, "v2") {
+		t.Error("what is no version is older than one")
 	}
 }
 

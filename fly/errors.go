@@ -20,8 +20,10 @@ var (
 	ErrUnauthorized = errors.New("token refused")         // 401, 403
 	ErrTimeout      = errors.New("timed out at Fly")      // 408: a wait elapsed, or a host did not answer
 	ErrUnavailable  = errors.New("no service from Fly")   // 5xx, or no connection
-	ErrNoCapacity   = errors.New("no room at Fly")        // nothing was changed: its host has no room for the machine, or takes none now
+	ErrNoCapacity   = errors.New("no room at Fly")        // whatever the status; nothing was changed: its host has no room for the machine, or takes none now
+	ErrNameTaken    = errors.New("name taken")            // there is a machine of that name
 	ErrMalformed    = errors.New("answer not understood") // a success whose body is none
+	ErrTooLong      = errors.New("answer too long")       // a list of more than maxAnswer: time will not cure it
 
 	// ErrUnknownOutcome: it was asked to change something, and it is not known
 	// whether that happened. Read back before trying again.
@@ -71,9 +73,14 @@ func (e *Error) Is(kind error) bool {
 	if kind != nil && e.kind == kind {
 		return true
 	}
+	if e.kind == ErrNoCapacity {
+		return false // Fly says it with 400, 412, 422, 500 or 503: the status means nothing else then
+	}
 	switch kind {
 	case ErrUnknownOutcome:
 		return e.outcomeUnknown()
+	case ErrNameTaken:
+		return e.Code == "name_taken"
 	case ErrNotFound:
 		return e.Status == http.StatusNotFound
 	case ErrConflict:
@@ -98,7 +105,7 @@ func (e *Error) Is(kind error) bool {
 // a connection that was lost or an answer that cannot be read may all follow a
 // change that was made. Not so where Fly says that it found no room.
 func (e *Error) outcomeUnknown() bool {
-	if !e.mutation || e.unsent || e.kind == ErrNoCapacity {
+	if !e.mutation || e.unsent {
 		return false
 	}
 	return e.Status == 0 || e.Status == http.StatusRequestTimeout || e.Status >= 500 || e.kind == ErrMalformed

@@ -11,33 +11,95 @@ import (
 // Fly's published limits: one request a second per action and machine (per app,
 // where it is not about one machine) with a burst of 3. Reading one machine is
 // the exception, 5 a second with a burst of 10: lists and waits are not.
+//
+// Fly does not enforce all of them everywhere, so nothing is paced before Fly has
+// refused a request with 429: then requests of that action on that app are, for
+// pacedFor.
 const (
 	perSecond, burst          = 1, 3
 	getsPerSecond, getsAtOnce = 5, 10
 	getMachine                = "get"
+	pacedFor                  = 10 * time.Minute
 )
 
-// limits keeps them. It remembers only what was busy lately.
+// limits keeps the limits that Fly enforces. It remembers only what was busy lately.
 type limits struct {
-	mu   sync.Mutex
-	seen map[limitKey]*limit
+	mu    sync.Mutex
+	paced map[pacedKey]time.Time // until when
+	seen  map[limitKey]*limit
 }
+
+// A pacedKey is an action on an app that Fly has refused with 429.
+type pacedKey struct{ app, action string }
 
 type limitKey struct{ app, machine, action string }
 
 type limit struct {
 	*rate.Limiter
 	used time.Time
+	held time.Time // no request before: Fly's Retry-After
 }
 
-// wait blocks until a request of that kind is within the limits.
+// wait blocks until a request of that kind is within the limits: not at all while
+// Fly has not refused one of its app and action.
 func (l *limits) wait(ctx context.Context, key limitKey) error {
-	return l.limiter(key).Wait(ctx)
+	limiter, held := l.limiter(key)
+	if limiter == nil {
+		return nil
+	}
+	if err := sleep(ctx, time.Until(held)); err != nil {
+		return err
+	}
+	return limiter.Wait(ctx)
 }
 
-func (l *limits) limiter(key limitKey) *rate.Limiter {
+// sleep waits for d, or fails when ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// limiter returns the limiter for key, nil while it is not paced, and the time
+// before which Fly wants no request.
+func (l *limits) limiter(key limitKey) (*rate.Limiter, time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !time.Now().Before(l.paced[pacedKey{key.app, key.action}]) {
+		return nil, time.Time{}
+	}
+	found := l.find(key)
+	return found.Limiter, found.held
+}
+
+// refuse paces the action of key on its app from now on: Fly has refused a request
+// with 429, and asked for a pause of after. What Fly counts of key is used up.
+func (l *limits) refuse(key limitKey, after time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.paced == nil {
+		l.paced = map[pacedKey]time.Time{}
+	}
+	l.paced[pacedKey{key.app, key.action}] = now.Add(pacedFor)
+	found := l.find(key)
+	found.AllowN(now, int(found.TokensAt(now)))
+	if held := now.Add(after); held.After(found.held) {
+		found.held = held
+	}
+}
+
+// find returns what is remembered of key, made if there is nothing yet. The lock
+// must be held.
+func (l *limits) find(key limitKey) *limit {
 	now := time.Now()
 	if len(l.seen) > 4096 {
 		for k, old := range l.seen {
@@ -58,5 +120,5 @@ func (l *limits) limiter(key limitKey) *rate.Limiter {
 		l.seen[key] = found
 	}
 	found.used = now
-	return found.Limiter
+	return found
 }

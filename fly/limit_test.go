@@ -30,41 +30,71 @@ func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
-// TestEachActionHasItsLimit: 10 machines read at once, then 5 a second; 3 of
-// everything else, then one a second; and no machine waits for another.
-func TestEachActionHasItsLimit(t *testing.T) {
+// refusing is a Fly that answers the first request with 429, the rest with body.
+func refusing(body func(*http.Request) string) http.RoundTripper {
+	var asked atomic.Int32
+	return roundTrip(func(r *http.Request) (*http.Response, error) {
+		if asked.Add(1) == 1 {
+			return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}")), Request: r}, nil
+		}
+		return answers(body).RoundTrip(r)
+	})
+}
+
+// TestLimits_FirstRefusal: nothing is paced before Fly answers 429. From then on
+// requests of that action on that app are: machines are read 5 times a second,
+// everything else is done once a second. A machine that was not refused has its
+// burst, other actions and other apps are not paced, and it ends after a while.
+func TestLimits_FirstRefusal(t *testing.T) {
+	type ask func(context.Context, *fly.Client, int) error
+	get := func(ctx context.Context, c *fly.Client, _ int) error {
+		_, err := c.Machine(ctx, "shop", "m1")
+		return err
+	}
+	list := func(ctx context.Context, c *fly.Client, _ int) error { _, err := c.Machines(ctx, "shop"); return err }
+	start := func(ctx context.Context, c *fly.Client, _ int) error { return c.Start(ctx, "shop", "m1", "") }
+	later := func(ctx context.Context, c *fly.Client, i int) error {
+		if i == 0 {
+			time.Sleep(11 * time.Minute)
+		}
+		return start(ctx, c, i)
+	}
 	for name, test := range map[string]struct {
-		ask  func(context.Context, *fly.Client, int) error
-		want time.Duration // for 13
+		first, then ask
+		want        time.Duration // for 13 more
 	}{
-		"get": {func(ctx context.Context, c *fly.Client, _ int) error {
-			_, err := c.Machine(ctx, "shop", "m1")
-			return err
-		}, 600 * time.Millisecond},
-		"get others": {func(ctx context.Context, c *fly.Client, i int) error {
-			_, err := c.Machine(ctx, "shop", fmt.Sprint("m", i))
-			return err
-		}, 0},
-		"list":  {func(ctx context.Context, c *fly.Client, _ int) error { _, err := c.Machines(ctx, "shop"); return err }, 10 * time.Second},
-		"wait":  {func(ctx context.Context, c *fly.Client, _ int) error { return c.Wait(ctx, "shop", "m1", fly.Wait{}) }, 10 * time.Second},
-		"start": {func(ctx context.Context, c *fly.Client, _ int) error { return c.Start(ctx, "shop", "m1", "") }, 10 * time.Second},
-		"start others": {func(ctx context.Context, c *fly.Client, i int) error {
-			return c.Start(ctx, "shop", fmt.Sprint("m", i), "")
-		}, 0},
-		"another action each": {func(ctx context.Context, c *fly.Client, i int) error {
-			return []func(context.Context, string, string, string) error{c.Start, c.Stop, c.Cordon, c.Uncordon, c.Destroy}[i%5](ctx, "shop", "m1", "")
-		}, 0},
+		"get":   {get, get, 2600 * time.Millisecond},
+		"list":  {list, list, 13 * time.Second},
+		"start": {start, start, 13 * time.Second},
+		"wait": {func(ctx context.Context, c *fly.Client, _ int) error { return c.Wait(ctx, "shop", "m1", fly.Wait{}) },
+			func(ctx context.Context, c *fly.Client, _ int) error { return c.Wait(ctx, "shop", "m1", fly.Wait{}) }, 13 * time.Second},
+		"start of another machine": {start, func(ctx context.Context, c *fly.Client, _ int) error { return c.Start(ctx, "shop", "m2", "") }, 10 * time.Second},
+		"start in another app":     {start, func(ctx context.Context, c *fly.Client, _ int) error { return c.Start(ctx, "other", "m1", "") }, 0},
+		"another action":           {start, func(ctx context.Context, c *fly.Client, _ int) error { return c.Stop(ctx, "shop", "m1", "") }, 0},
+		"long after":               {start, later, 11 * time.Minute},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			c := &fly.Client{HTTP: &http.Client{Transport: answers(func(r *http.Request) string {
+			body := func(r *http.Request) string {
 				if strings.HasSuffix(r.URL.Path, "/machines") {
 					return "[]"
 				}
 				return "{}"
-			})}}
+			}
+			c := &fly.Client{HTTP: &http.Client{Transport: answers(body)}}
 			begun := time.Now()
+			for i := range 30 {
+				if err := test.first(t.Context(), c, i); err != nil {
+					t.Fatal(name, err)
+				}
+			}
+			if took := time.Since(begun); took != 0 {
+				t.Errorf("%s: Fly has refused nothing, and 30 took %s", name, took)
+			}
+			c = &fly.Client{HTTP: &http.Client{Transport: refusing(body)}}
+			is(t, test.first(t.Context(), c, 0), fly.ErrRateLimited)
+			begun = time.Now()
 			for i := range 13 {
-				if err := test.ask(t.Context(), c, i); err != nil {
+				if err := test.then(t.Context(), c, i); err != nil {
 					t.Fatal(name, err)
 				}
 			}
@@ -75,17 +105,36 @@ func TestEachActionHasItsLimit(t *testing.T) {
 	}
 }
 
+// TestLimits_RetryAfter: the next request of that kind waits for as long as Fly asked.
+func TestLimits_RetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := &flysim.Sim{}
+		defer sim.Close()
+		sim.CreateApp("shop", "")
+		sim.Inject(flysim.Fault{Times: 1, Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"7"}}})
+		c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}}
+		begun := time.Now()
+		_, err := c.Machines(t.Context(), "shop")
+		is(t, err, fly.ErrRateLimited)
+		if _, err = c.Machines(t.Context(), "shop"); err != nil || time.Since(begun) != 7*time.Second {
+			t.Errorf("after %s: %v", time.Since(begun), err)
+		}
+	})
+}
+
 // TestListsAreAskedTogether: those who wait for the limiter share an answer, and
 // it is never older than their question.
 func TestListsAreAskedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent atomic.Int32
-		c := &fly.Client{HTTP: &http.Client{Transport: answers(func(*http.Request) string {
+		c := &fly.Client{HTTP: &http.Client{Transport: refusing(func(*http.Request) string {
 			sent.Add(1)
 			at := time.Now().Format(time.RFC3339Nano)
 			time.Sleep(100 * time.Millisecond)
 			return `[{"id":"m1","created_at":"` + at + `"}]`
 		})}}
+		_, err := c.Machines(t.Context(), "shop")
+		is(t, err, fly.ErrRateLimited)
 		begun := time.Now()
 		var all sync.WaitGroup
 		for i := range 100 {
@@ -115,18 +164,15 @@ func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended error
 		hangs := false
-		c := &fly.Client{HTTP: &http.Client{Transport: answers(func(r *http.Request) string {
+		c := &fly.Client{HTTP: &http.Client{Transport: refusing(func(r *http.Request) string {
 			if hangs {
 				<-r.Context().Done()
 				ended = r.Context().Err()
 			}
 			return `[]`
 		})}}
-		for range 3 { // the burst
-			if _, err := c.Machines(t.Context(), "shop"); err != nil {
-				t.Fatal(err)
-			}
-		}
+		_, err := c.Machines(t.Context(), "shop")
+		is(t, err, fly.ErrRateLimited)
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		var first, second error
@@ -147,7 +193,7 @@ func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 		hangs = true
 		short, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := c.Machines(short, "shop")
+		_, err = c.Machines(short, "shop")
 		if is(t, err, context.DeadlineExceeded); errors.Is(err, fly.ErrRateLimited) {
 			t.Errorf("it was sent, and yet: %v", err)
 		}
@@ -168,18 +214,12 @@ func TestRollingIsNotSlowed(t *testing.T) {
 			sim := &flysim.Sim{Limits: limited, Latency: flysim.Latency{API: 30 * time.Millisecond, Change: 370 * time.Millisecond, Boot: 2 * time.Second}}
 			defer sim.Close()
 			sim.CreateApp("shop", "")
-			ctx := t.Context()
-			setup := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}}
 			var ids []string
-			for range 60 {
-				m, err := setup.Create(ctx, "shop", fly.Create{Config: json.RawMessage(`{"image":"x"}`)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				ids = append(ids, m.ID)
+			for i := range 60 {
+				ids = append(ids, fmt.Sprintf("%014x", i+1))
+				sim.Put("shop", fly.Machine{ID: ids[i], Config: json.RawMessage(`{"image":"x"}`)})
 			}
-			time.Sleep(time.Minute)
-			c := &fly.Client{HTTP: setup.HTTP, Unlimited: !limited}
+			c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}, Unlimited: !limited}
 			begun := time.Now()
 			roll(t, c, ids)
 			took[limited] = time.Since(begun)

@@ -1,6 +1,7 @@
 package fly
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"time"
@@ -28,6 +29,26 @@ type Machine struct {
 	CreatedAt        time.Time       `json:"created_at,omitzero"`
 	UpdatedAt        time.Time       `json:"updated_at,omitzero"`
 	Nonce            string          `json:"nonce,omitempty"` // of the lease that a create with a lease TTL took
+}
+
+// UnmarshalJSON decodes a machine as Fly sends it. Fly sends both config and
+// incomplete_config with every machine, and null for the one that does not apply:
+// null is absent.
+func (m *Machine) UnmarshalJSON(doc []byte) error {
+	type plain Machine
+	if err := json.Unmarshal(doc, (*plain)(m)); err != nil {
+		return err
+	}
+	m.Config, m.IncompleteConfig = present(m.Config), present(m.IncompleteConfig)
+	return nil
+}
+
+// present returns doc, or nil if it is the JSON null.
+func present(doc json.RawMessage) json.RawMessage {
+	if string(bytes.TrimSpace(doc)) == "null" {
+		return nil
+	}
+	return doc
 }
 
 // An ImageRef is the image a machine runs, taken apart by Fly.
@@ -124,6 +145,18 @@ func (m Machine) Metadata() map[string]string {
 		return nil
 	}
 	return c.Metadata
+}
+
+// IsOlder reports whether m was read before version was made: versions are ULIDs,
+// which sort by time. It is false where either of them is no ULID.
+func (m Machine) IsOlder(version string) bool { return OlderVersion(m.InstanceID, version) }
+
+// OlderVersion reports whether a machine's version a was made before b. It is
+// false where either of them is no ULID.
+func OlderVersion(a, b string) bool {
+	older, err := ulid.ParseStrict(a)
+	newer, otherErr := ulid.ParseStrict(b)
+	return err == nil && otherErr == nil && older.Compare(newer) < 0
 }
 
 // VersionTime is when this version of m was made, by Fly's clock: the first 48

@@ -52,8 +52,8 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 		fail.cause, fail.kind = err, ErrInvalid
 		return fail
 	}
-	if !c.Unlimited && !in.unbooked {
-		key := limitKey{in.app, in.machine, cmp.Or(in.action, in.method)}
+	key, isLimited := limitKey{in.app, in.machine, cmp.Or(in.action, in.method)}, !c.Unlimited && !in.unbooked
+	if isLimited {
 		if err := c.limits.wait(ctx, key); err != nil {
 			return limited(ctx, fail, err)
 		}
@@ -75,17 +75,24 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 	fail.unsent = false
 	fail.RequestID = resp.Header.Get("fly-request-id")
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(body) > maxAnswer {
+	tooLong := err == nil && len(body) > maxAnswer
+	if tooLong {
 		err = fmt.Errorf("the answer is longer than %d MB", maxAnswer>>20)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		fail.Status = resp.StatusCode
 		fail.RetryAfter = retryAfter(resp.Header.Get("Retry-After"))
 		c.words(body, fail)
+		if isLimited && errors.Is(fail, ErrRateLimited) {
+			c.limits.refuse(key, fail.RetryAfter)
+		}
 		return fail
 	}
 	if err != nil {
 		fail.cause, fail.kind = err, ErrMalformed
+		if tooLong && !in.changes() {
+			fail.kind = ErrTooLong
+		}
 		return fail
 	}
 	if out == nil {
@@ -189,7 +196,7 @@ func (c *Client) words(body []byte, fail *Error) {
 	if json.Unmarshal(body, &e) == nil && cmp.Or(e.Message, e.Error) != "" {
 		message = cmp.Or(e.Message, e.Error)
 	}
-	if e.Status == "insufficient_capacity" || slices.ContainsFunc(noRoom, func(said string) bool { return strings.Contains(message, said) }) {
+	if in := strings.ToLower(string(body)); e.Status == "insufficient_capacity" || slices.ContainsFunc(noRoom, func(said string) bool { return strings.Contains(in, said) }) {
 		fail.kind = ErrNoCapacity
 	}
 	if len(message) > maxMessage {
@@ -198,9 +205,10 @@ func (c *Client) words(body []byte, fail *Error) {
 	fail.Code, fail.Message = e.Status, c.without(strings.ToValidUTF8(message, "?"))
 }
 
-// noRoom is what Fly says where no status word tells that a host has no room. It
-// says so before it changes anything.
-var noRoom = []string{"could not reserve resource for machine", "deploys to this host are temporarily disabled"}
+// noRoom are the words, in lower case, by which Fly says that a host has no room
+// where no status word tells. It says so before it changes anything, with
+// any status: flyctl goes by the words, too.
+var noRoom = []string{"could not reserve resource", "deploys to this host are temporarily disabled"}
 
 // hush keeps what an error of the HTTP client says about the cause, and drops
 // the method and address around it.

@@ -19,11 +19,17 @@ import (
 // A checkout whose worker died is removed by the next one.
 func (m *Mirror) Checkout(ctx context.Context, url, commit string, fn func(dir string) error) error {
 	var c *checkout
-	err := m.with(ctx, url, commit, func(r *mirrored) (err error) {
-		r.prune(ctx)
-		c, err = r.add(ctx, commit)
-		return err
-	})
+	r, err := m.repository(url)
+	if err == nil {
+		err = r.locked(ctx, func() error { return r.fetch(ctx, commit) })
+	}
+	if err == nil {
+		err = r.checkoutsLocked(ctx, func() (err error) {
+			r.prune(ctx)
+			c, err = r.add(ctx, commit)
+			return err
+		})
+	}
 	if err != nil {
 		return err
 	}
@@ -50,7 +56,7 @@ type checkout struct {
 	lock *flock.Flock
 }
 
-// add makes the checkout. The mirror's lock is held.
+// add makes the checkout. The checkouts are locked.
 func (r *mirrored) add(ctx context.Context, commit string) (*checkout, error) {
 	dir, err := os.MkdirTemp(r.checkouts, commit[:12]+"-")
 	if err != nil {
@@ -87,13 +93,13 @@ func (c *checkout) check(ctx context.Context, commit string) error {
 	return err
 }
 
-// remove takes the mirror's lock and removes the checkout.
+// remove locks the checkouts and removes this one.
 func (c *checkout) remove(ctx context.Context) error {
-	return c.of.locked(ctx, func() error { return c.drop(ctx) })
+	return c.of.checkoutsLocked(ctx, func() error { return c.drop(ctx) })
 }
 
-// drop removes the checkout and what the mirror knows of it. The mirror's lock
-// is held.
+// drop removes the checkout and what the mirror knows of it. The checkouts are
+// locked.
 func (c *checkout) drop(ctx context.Context) error {
 	return errors.Join(
 		removeAll(c.dir),

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+
+	"github.com/microbima/release/release"
 )
 
 // How much of a revision's configuration is read. A folder of fly.toml files is
@@ -30,7 +32,11 @@ type blob struct {
 // The configuration is read at once; of the rest there are the names, and what
 // is opened of it is read then.
 func files(ctx context.Context, dir, commit string) (fs.FS, error) {
-	blobs, rest, err := list(ctx, dir, commit)
+	all, lacks, err := list(ctx, dir, commit)
+	if err != nil {
+		return nil, err
+	}
+	blobs, rest, err := split(all)
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +54,12 @@ func files(ctx context.Context, dir, commit string) (fs.FS, error) {
 	}
 	t := tree{rest: map[string]blob{}, read: func(b blob) (fs.FS, error) {
 		return read(context.WithoutCancel(ctx), []blob{b}, nil)
+	}, leftOut: func() ([]release.LeftOut, error) {
+		pointers, err := findPointers(context.WithoutCancel(ctx), dir, all)
+		for _, p := range pointers {
+			lacks = append(lacks, release.LeftOut{Path: p, What: "a Git LFS pointer"})
+		}
+		return lacks, err
 	}}
 	for _, b := range rest {
 		t.rest[b.path] = b
@@ -61,7 +73,13 @@ type tree struct {
 	fs.FS
 	rest map[string]blob // what is not read yet
 	read func(blob) (fs.FS, error)
+	// leftOut finds what a checkout lacks.
+	leftOut func() ([]release.LeftOut, error)
 }
+
+// LeftOut returns the files of Git LFS, of which a checkout has only a pointer,
+// the submodules, of which it has nothing, and the links out of the repository.
+func (t tree) LeftOut() ([]release.LeftOut, error) { return t.leftOut() }
 
 // Open opens a file or folder of the tree.
 func (t tree) Open(name string) (fs.File, error) {
@@ -79,43 +97,56 @@ func (t tree) Open(name string) (fs.File, error) {
 	return one.Open(name)
 }
 
-// list names the files of a commit: the configuration, which is read, and the
-// rest. It refuses configuration that would not be what it seems.
-func list(ctx context.Context, dir, commit string) (blobs, rest []blob, err error) {
+// isConfig reports whether a file is read at once.
+func isConfig(path string) bool { return path == "release.toml" || strings.HasPrefix(path, "infra/") }
+
+// list names the files of a commit, with the links followed, and what a checkout
+// lacks besides files of Git LFS.
+func list(ctx context.Context, dir, commit string) (blobs []blob, lacks []release.LeftOut, err error) {
 	out, err := output(ctx, dir, "ls-tree", "-r", "-z", "-l", "--full-tree", commit)
 	if err != nil {
 		return nil, nil, err
 	}
-	total := 0
+	var links []blob
 	for entry := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
 		meta, path, ok := strings.Cut(entry, "\t")
 		field := strings.Fields(meta)
 		if !ok || len(field) != 4 {
 			continue // nothing there at all
 		}
-		switch field[0] {
-		case "100644", "100755":
-		case "120000":
-			if path == "release.toml" || strings.HasPrefix(path, "infra/fly/") {
-				return nil, nil, fmt.Errorf("%s is a symbolic link, which is not followed: commit the file itself: %w", path, ErrUnsafe)
-			}
+		if field[0] == "160000" {
+			lacks = append(lacks, release.LeftOut{Path: path, What: "a submodule"})
 			continue
-		default:
-			continue // a submodule
 		}
 		size, err := strconv.Atoi(field[3])
 		if err != nil {
 			return nil, nil, fmt.Errorf("git ls-tree: size of %s: %w", path, err)
 		}
-		if path != "release.toml" && !strings.HasPrefix(path, "infra/") {
-			rest = append(rest, blob{hash: field[2], path: path, size: size})
+		b := blob{hash: field[2], path: path, size: size}
+		if field[0] == "120000" {
+			links = append(links, b)
+		} else {
+			blobs = append(blobs, b)
+		}
+	}
+	blobs, escaping, err := followLinks(ctx, dir, blobs, links)
+	return blobs, append(lacks, escaping...), err
+}
+
+// split separates the configuration, which is read, from the rest. It refuses
+// configuration that is too large.
+func split(all []blob) (blobs, rest []blob, err error) {
+	total := 0
+	for _, b := range all {
+		if !isConfig(b.path) {
+			rest = append(rest, b)
 			continue
 		}
-		if total += size; total > maxBytes || len(blobs) == maxFiles {
+		if total += b.size; total > maxBytes || len(blobs) == maxFiles {
 			return nil, nil, fmt.Errorf("infra holds more than %d files or %d MB: only configuration belongs there (reached at %s): %w",
-				maxFiles, maxBytes>>20, path, ErrUnsafe)
+				maxFiles, maxBytes>>20, b.path, ErrUnsafe)
 		}
-		blobs = append(blobs, blob{hash: field[2], path: path, size: size})
+		blobs = append(blobs, b)
 	}
 	return blobs, rest, nil
 }

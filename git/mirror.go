@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -25,6 +26,8 @@ import (
 // one directory.
 type Mirror struct {
 	Dir string // made when it is missing
+
+	pruned atomic.Int64 // when unused ones were removed last, in Unix seconds
 }
 
 // Revision is what is known of a commit of the repository at url, fetched if it
@@ -41,13 +44,23 @@ func (m *Mirror) Revision(ctx context.Context, url, commit string) (release.Revi
 	return rev, err
 }
 
-// Files is the tree of a commit, as Repo.Files gives it.
-func (m *Mirror) Files(ctx context.Context, url, commit string) (out fs.FS, err error) {
-	err = m.with(ctx, url, commit, func(r *mirrored) error {
-		out, err = files(ctx, r.git, commit)
-		return err
-	})
-	return out, err
+// Files is the tree of a commit, as Repo.Files gives it. It waits for nobody
+// where the commit is kept already: a rollback reads its project while builds
+// make their checkouts.
+func (m *Mirror) Files(ctx context.Context, url, commit string) (fs.FS, error) {
+	r, err := m.repository(url)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkCommit(commit); err != nil {
+		return nil, err
+	}
+	if !r.isKept(ctx, commit) {
+		if err := r.locked(ctx, func() error { return r.fetch(ctx, commit) }); err != nil {
+			return nil, err
+		}
+	}
+	return files(ctx, r.git, commit)
 }
 
 // with fetches the commit and calls fn while nobody else changes the mirror.
@@ -56,6 +69,7 @@ func (m *Mirror) with(ctx context.Context, url, commit string, fn func(*mirrored
 	if err != nil {
 		return err
 	}
+	m.prune(ctx, time.Now())
 	return r.locked(ctx, func() error {
 		if err := r.fetch(ctx, commit); err != nil {
 			return err
@@ -87,15 +101,33 @@ func (m *Mirror) repository(url string) (*mirrored, error) {
 	return &mirrored{url: url, dir: dir, git: filepath.Join(dir, "mirror.git"), checkouts: filepath.Join(dir, "checkouts")}, nil
 }
 
-// locked calls fn while no other process or goroutine works on this mirror.
+// isKept reports whether a fetch of the commit alone has ended here. Its ref is
+// written last, when the whole commit is there.
+func (r *mirrored) isKept(ctx context.Context, commit string) bool {
+	return command{dir: r.git, own: true, args: []string{"show-ref", "--verify", "--quiet", "refs/release/" + commit}}.run(ctx) == nil
+}
+
+// locked calls fn while no other process or goroutine fetches into this mirror.
 func (r *mirrored) locked(ctx context.Context, fn func() error) error {
+	return r.lockedBy(ctx, "lock", fn)
+}
+
+// checkoutsLocked calls fn while nobody else adds or removes checkouts. It is
+// another lock than that of fetches, because writing a large checkout takes long.
+func (r *mirrored) checkoutsLocked(ctx context.Context, fn func() error) error {
+	return r.lockedBy(ctx, "checkouts.lock", fn)
+}
+
+func (r *mirrored) lockedBy(ctx context.Context, name string, fn func() error) error {
 	if err := os.MkdirAll(r.checkouts, 0o700); err != nil {
 		return err
 	}
-	lock := flock.New(filepath.Join(r.dir, "lock"))
+	lock := flock.New(filepath.Join(r.dir, name))
 	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
 		return fmt.Errorf("wait for the mirror of %s: %w", plain(r.url), err)
 	}
+	now := time.Now()
+	_ = os.Chtimes(lock.Path(), now, now) // it is in use; prune reads that
 	return errors.Join(fn(), lock.Unlock())
 }
 
@@ -113,6 +145,9 @@ func (r *mirrored) fetch(ctx context.Context, commit string) error {
 	}
 	if r.has(ctx, commit) {
 		return nil
+	}
+	if err := checkFolder(r.url); err != nil {
+		return err
 	}
 	// The ref keeps the commit from being collected as garbage.
 	alone := r.ask(ctx, "+"+commit+":refs/release/"+commit)
@@ -166,6 +201,29 @@ func checkURL(address string) error {
 		return nil
 	}
 	return fmt.Errorf("repository %q: %w: it should be https://…, ssh://…, user@host:path or an absolute path", plain(cmp.Or(address, "(none)")), ErrUnsafe)
+}
+
+// checkFolder returns ErrNotRepository when the address is a folder that is not
+// here, or that no repository is in. Trying again would not help: such an
+// address is of another machine.
+func checkFolder(address string) error {
+	folder := address
+	if u, err := url.Parse(address); err == nil && u.Scheme == "file" {
+		folder = u.Path
+	}
+	if !filepath.IsAbs(folder) {
+		return nil
+	}
+	advice := "a folder can be released only by workers that have it; write repository = \"https://…\" in release.toml, or use --repo URL, and start the release again"
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("fetch %s: this worker has no such folder: %w: %s", folder, ErrNotRepository, advice)
+	}
+	for _, sign := range []string{".git", "HEAD"} { // of a worktree, of a bare repository
+		if _, err := os.Stat(filepath.Join(folder, sign)); !errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	return fmt.Errorf("fetch %s: %w: %s", folder, ErrNotRepository, advice)
 }
 
 // isPath says whether git would take the address for a path.

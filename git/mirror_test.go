@@ -150,9 +150,9 @@ func TestUnknownCommitsAndWrongAddresses(t *testing.T) {
 	for _, url := range []string{"", "--upload-pack=touch x", "ext::sh -c touch% x", "relative/path", "http://example.com/a", "https://", "-oProxyCommand=x@h:p"} {
 		wantErr(t, m.Checkout(t.Context(), url, nowhere, never), ErrUnsafe, "https://")
 	}
-	var failed *Error
-	if err := m.Checkout(t.Context(), filepath.Join(c.dir, "gone"), nowhere, never); !errors.As(err, &failed) || errors.Is(err, ErrUnknown) {
-		t.Errorf("a repository that is away: got %v; want git's words, and no verdict on the commit", err)
+	// A folder that this worker does not have is of another machine, and stays so.
+	for _, away := range []string{filepath.Join(c.dir, "gone"), "file://" + filepath.Join(c.dir, "gone"), t.TempDir()} {
+		wantErr(t, m.Checkout(t.Context(), away, nowhere, never), ErrNotRepository, "repository = ", "--repo")
 	}
 }
 

@@ -47,6 +47,9 @@ func isExit(err error) bool {
 // "" is HEAD. An unknown one is ErrUnknown with the names nearest to it.
 func (r *Repo) Resolve(ctx context.Context, rev string) (release.Revision, error) {
 	rev = cmp.Or(rev, "HEAD")
+	if err := r.checkAmbiguous(ctx, rev); err != nil {
+		return release.Revision{}, err
+	}
 	commit, err := line(ctx, r.Dir, "rev-parse", "--verify", "--quiet", "--end-of-options", rev+"^{commit}")
 	if isExit(err) || err == nil && !hash.MatchString(commit) { // ^main is "all but main"
 		return release.Revision{}, r.unknown(ctx, rev)
@@ -59,6 +62,29 @@ func (r *Repo) Resolve(ctx context.Context, rev string) (release.Revision, error
 		return release.Revision{}, err
 	}
 	return revs[0], nil
+}
+
+// checkAmbiguous returns ErrAmbiguous when rev is the name of a branch and of a
+// tag that are different commits: git would take the tag.
+func (r *Repo) checkAmbiguous(ctx context.Context, rev string) error {
+	if strings.ContainsAny(rev, "*?[\\") || strings.HasPrefix(rev, "-") {
+		return nil
+	}
+	out, err := output(ctx, r.Dir, "for-each-ref", "--format=%(refname) %(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)", "refs/heads/"+rev, "refs/tags/"+rev)
+	if err != nil {
+		return err
+	}
+	commits := map[string]string{}
+	for l := range strings.Lines(out) {
+		if name, commit, ok := strings.Cut(strings.TrimSpace(l), " "); ok && (name == "refs/heads/"+rev || name == "refs/tags/"+rev) {
+			commits[name] = commit
+		}
+	}
+	branch, tag := commits["refs/heads/"+rev], commits["refs/tags/"+rev]
+	if branch == "" || tag == "" || branch == tag {
+		return nil
+	}
+	return fmt.Errorf("%w %q: it is the branch refs/heads/%[2]s at %.12[3]s and the tag refs/tags/%[2]s at %.12[4]s: write one of these in full", ErrAmbiguous, rev, branch, tag)
 }
 
 // unknown says what could have been meant.

@@ -21,6 +21,7 @@ var (
 	ErrNotRepository = errors.New("not a git repository")
 	ErrUnknown       = errors.New("unknown revision")
 	ErrUnsafe        = errors.New("refused")
+	ErrAmbiguous     = errors.New("ambiguous name")
 )
 
 // An Error is a git command that ended badly, with what git said. Most of them

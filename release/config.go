@@ -43,8 +43,14 @@ func hash(v any) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// configHash is hash of a document, remembered.
+func configHash(doc json.RawMessage) string {
+	return hashes.of(doc, func(doc json.RawMessage) string { return hash(doc) })
+}
+
 var (
 	meanings memo[[]byte]
+	hashes   memo[string]
 	checksIn memo[int]
 	metadata memo[map[string]string]
 )

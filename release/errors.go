@@ -36,6 +36,7 @@ const (
 	KindTest      = "Test"      // the tests failed; details: TestResult
 	KindBuild     = "Build"     // the build failed; details: BuildResult
 	KindScan      = "Scan"      // an image may not run; details: ScanResult
+	KindTooLarge  = "TooLarge"  // more than Temporal stores as one value, or of one workflow
 	KindStranded  = "Stranded"  // given up while neither new nor back
 	KindOver      = "Over"      // an update came too late: the release has ended
 )

@@ -10,45 +10,87 @@ import (
 // Machines still to be created have no ID there, only their planned name.
 func (p Plan) Goal(states []State) []State {
 	goal := make([]State, len(states))
+	edits := map[Target]*edit{}
 	for i, s := range states {
 		goal[i] = s
 		goal[i].Machines = slices.Clone(s.Machines)
+		edits[s.Target] = newEdit(goal[i].Machines)
 	}
 	for _, step := range p.Steps() {
-		for i := range goal {
-			if goal[i].Target == step.Target {
-				goal[i].apply(step)
-			}
+		if e := edits[step.Target]; e != nil {
+			e.apply(step)
 		}
+	}
+	for i := range goal {
+		goal[i].Machines = edits[goal[i].Target].left()
 	}
 	return goal
 }
 
-func (s *State) apply(step Step) {
+// An edit applies steps to the machines of one target. It finds machines by an
+// index: an environment may have thousands.
+type edit struct {
+	machines []Machine
+	gone     map[int]bool     // indexes of machines that were destroyed
+	at       map[string][]int // indexes of machines, by ID and by name
+}
+
+func newEdit(machines []Machine) *edit {
+	e := &edit{machines: machines, gone: map[int]bool{}, at: map[string][]int{}}
+	for i := range machines {
+		e.index(i)
+	}
+	return e
+}
+
+func (e *edit) index(i int) {
+	m := e.machines[i]
+	e.at[m.ID] = append(e.at[m.ID], i)
+	if m.Name != m.ID {
+		e.at[m.Name] = append(e.at[m.Name], i)
+	}
+}
+
+// find returns the index of the first machine with that ID or name, or -1.
+func (e *edit) find(ref string) int {
+	for _, i := range e.at[ref] {
+		if !e.gone[i] {
+			return i
+		}
+	}
+	return -1
+}
+
+// left returns the machines that were not destroyed.
+func (e *edit) left() []Machine {
+	left := e.machines[:0:0]
+	for i, m := range e.machines {
+		if !e.gone[i] {
+			left = append(left, m)
+		}
+	}
+	return left
+}
+
+func (e *edit) apply(step Step) {
 	if step.Verb == Run {
 		return // its machine comes and goes
 	}
+	i := e.find(step.Machine)
 	if step.Verb == Create {
-		m := Machine{
-			Name: step.Machine, Group: step.Group, Region: step.Region, Image: step.To, Config: step.After,
-			Cordoned: step.Hidden, State: "started", Created: !step.Exact,
-		}
-		if step.Idle {
-			m.State = "stopped"
-		}
-		if _, exists := s.Machine(step.Machine); !exists {
-			s.Machines = append(s.Machines, m)
+		if i < 0 {
+			e.machines = append(e.machines, step.created())
+			e.index(len(e.machines) - 1)
 		}
 		return
 	}
-	i := slices.IndexFunc(s.Machines, func(m Machine) bool { return m.ID == step.Machine || m.Name == step.Machine })
 	if i < 0 {
 		return
 	}
-	m := &s.Machines[i]
+	m := &e.machines[i]
 	switch step.Verb {
 	case Update:
-		m.Config, m.Image, m.Checks = step.After, step.To, nil
+		m.Config, m.Image, m.Checks, m.Version, m.Host = step.After, step.To, nil, "", ""
 		if m.Launches() || step.Exact {
 			m.State = "started"
 		}
@@ -64,8 +106,20 @@ func (s *State) apply(step Step) {
 	case Uncordon:
 		m.Cordoned = false
 	case Destroy:
-		s.Machines = slices.Delete(s.Machines, i, i+1)
+		e.gone[i] = true
 	}
+}
+
+// created returns the machine that a create step makes.
+func (s Step) created() Machine {
+	m := Machine{
+		Name: s.Machine, Group: s.Group, Region: s.Region, Image: s.To, Config: s.After,
+		Cordoned: s.Hidden, State: "started", Created: !s.Exact,
+	}
+	if s.Idle {
+		m.State = "stopped"
+	}
+	return m
 }
 
 // Missing says what of goal is not so now, a Failure for each machine. Empty
@@ -73,8 +127,9 @@ func (s *State) apply(step Step) {
 // pass; or it can't be judged, which Unseen says. Machines that were not healthy to begin with (unchecked) only need
 // their config.
 func (goal State) Missing(now State) (failures []Failure) {
+	is, planned := now.index(), goal.index()
 	for _, want := range goal.Machines {
-		have, ok := now.counterpart(want)
+		have, ok := is.counterpart(want)
 		fail := func(reason string) {
 			failures = append(failures, Failure{Target: goal.Target, Machine: cmpOr(have.ID, want.ID), Name: want.Name, Group: want.Group, Reason: reason})
 		}
@@ -83,9 +138,9 @@ func (goal State) Missing(now State) (failures []Failure) {
 			fail("does not exist")
 		case have.Host != "":
 			// Neither good nor bad: see Unseen.
-		case have.Image.Digest() != want.Image.Digest():
+		case have.Image.Digest() != want.Image.Digest() && !(want.Host != "" && have.IsAsBefore(want)):
 			fail(fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest()))
-		case !SameConfig(have.Config, want.Config):
+		case !SameConfig(have.Config, want.Config) && !(want.Host != "" && have.IsAsBefore(want)):
 			fail("has another config than the plan's" + changedBy(have.Config, want.Config))
 		case have.Cordoned != want.Cordoned:
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
@@ -102,7 +157,7 @@ func (goal State) Missing(now State) (failures []Failure) {
 		}
 	}
 	for _, have := range now.Machines {
-		if have.Created && !goal.knows(have) {
+		if have.Created && !planned.knows(have) {
 			failures = append(failures, Failure{Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group, Reason: "should not exist: a release created it and did not remove it"})
 		}
 	}
@@ -123,8 +178,9 @@ func changedBy(have, want json.RawMessage) string {
 // their host. What it tells of them is old. Those that were out of reach before
 // are not counted on: the plan was made without them.
 func (goal State) Unseen(now State) (failures []Failure) {
+	is := now.index()
 	for _, want := range goal.Machines {
-		if have, ok := now.counterpart(want); ok && have.Host != "" && want.Host == "" {
+		if have, ok := is.counterpart(want); ok && have.Host != "" && want.Host == "" {
 			failures = append(failures, Failure{
 				Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group,
 				Reason: "is not known to be well: its host is " + have.Host,
@@ -145,20 +201,24 @@ func cmpOr(a, b string) string {
 // on the baseline, or on neither.
 func WhatIsWhat(goal, baseline, now []State) (said []string) {
 	for _, s := range now {
+		wants, before, have := stateOf(goal, s.Target).index(), stateOf(baseline, s.Target), s.index()
+		were := before.index()
 		for _, m := range s.Machines {
 			is := "is on neither the plan nor the baseline"
-			want, planned := stateOf(goal, s.Target).counterpart(m)
-			was, existed := stateOf(baseline, s.Target).counterpart(m)
+			want, planned := wants.counterpart(m)
+			was, existed := were.counterpart(m)
 			switch {
-			case existed && SameConfig(m.Config, was.Config) && m.Image.Digest() == was.Image.Digest():
+			case existed && (m.IsAsBefore(was) || SameConfig(m.Config, was.Config) && m.Image.Digest() == was.Image.Digest()):
 				is = "is on the baseline"
 			case planned && SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest():
 				is = "is on the plan"
+			case m.Host != "":
+				is = "is not known: its host is " + m.Host
 			}
 			said = append(said, fmt.Sprintf("machine %s of %s %s: %s, %s", m.ID, s.Target, is, m.State, m.Image.Digest()))
 		}
-		for _, was := range stateOf(baseline, s.Target).Machines {
-			if _, ok := s.counterpart(was); !ok {
+		for _, was := range before.Machines {
+			if _, ok := have.counterpart(was); !ok {
 				said = append(said, fmt.Sprintf("machine %s (%s) of %s is gone", was.ID, was.Name, s.Target))
 			}
 		}

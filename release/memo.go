@@ -11,10 +11,15 @@ import (
 type memo[V any] struct {
 	mu    sync.Mutex
 	known map[string]V
+	size  int // bytes of the documents in known
 }
 
-// remembered bounds a memo: the configs of a large environment, twice.
-const remembered = 4096
+// A memo is emptied when it would hold more than rememberedCount documents (the
+// configs of a large environment, twice) or rememberedSize bytes of them.
+const (
+	rememberedCount = 4096
+	rememberedSize  = 16 << 20
+)
 
 // of is f(doc), found out once.
 func (m *memo[V]) of(doc json.RawMessage, f func(json.RawMessage) V) V {
@@ -27,9 +32,10 @@ func (m *memo[V]) of(doc json.RawMessage, f func(json.RawMessage) V) V {
 	v = f(doc)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.known == nil || len(m.known) >= remembered {
-		m.known = map[string]V{}
+	if m.known == nil || len(m.known) >= rememberedCount || m.size+len(doc) > rememberedSize {
+		m.known, m.size = map[string]V{}, 0
 	}
 	m.known[string(doc)] = v
+	m.size += len(doc)
 	return v
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -17,7 +18,8 @@ type Plan struct {
 	Lineage     Lineage      `json:"lineage,omitzero"`   // how it relates to what runs
 	Skipped     []Skipped    `json:"skipped,omitempty"`  // environments that it did not go through
 	Run         string       `json:"run,omitempty"`      // run ID of the workflow it was sealed for
-	Hash        string       `json:"hash,omitempty"`     // 64 hex digits of all else
+	Hash        string       `json:"hash,omitempty"`     // 64 hex digits, of Run and Content
+	Content     string       `json:"content,omitempty"`  // 64 hex digits of all else: see WithContent
 	Targets     []TargetPlan `json:"targets"`            // every target of the environment, changed or not
 	Waves       []Wave       `json:"waves"`
 }
@@ -202,18 +204,60 @@ func (p Plan) with(edit func(*Step)) Plan {
 	return q
 }
 
+// WithContent returns p with the hash of everything that it says and does. The
+// hash covers the whole of every config, by its canonical form: a step counts
+// with the hashes of its configs, and equal configs are hashed once.
+//
+// A large plan takes seconds to hash. So the activity that makes a plan calls
+// WithContent last, and Sealed, which a workflow calls, has little to do.
+func (p Plan) WithContent() Plan {
+	bare := p.with(func(s *Step) {
+		s.Before, s.After, s.Machine = hashed(s.Before), hashed(s.After), s.unsealedMachine()
+		checks := make([]json.RawMessage, len(s.MachineChecks))
+		for i, config := range s.MachineChecks {
+			checks[i] = hashed(config)
+		}
+		s.MachineChecks = checks
+	})
+	bare.Run, bare.Hash, bare.Content = "", "", ""
+	bare.Targets = slices.Clone(p.Targets)
+	for i, t := range bare.Targets {
+		bare.Targets[i].Definition = hashed(t.Definition)
+	}
+	p.Content = hash(bare)
+	return p
+}
+
+// hashed returns the hash of a document as JSON, or nothing for no document.
+func hashed(doc json.RawMessage) json.RawMessage {
+	if len(doc) == 0 {
+		return nil
+	}
+	return json.RawMessage(strconv.Quote(configHash(doc)))
+}
+
+// unsealedMachine returns the machine of s as it is in a plan that is not sealed.
+func (s Step) unsealedMachine() string {
+	if s.Verb == Run {
+		return ""
+	}
+	return s.Machine
+}
+
 // Sealed is p for one run of a workflow, with its hash. The hash covers the
 // run, so that a decision for another run of the same release, as a reset
 // makes one, never counts for this one. Machines that run a release command are
 // named after the run: the command runs once for it, and again for another.
 func (p Plan) Sealed(run string) Plan {
-	p.Run, p.Hash = run, ""
+	if p.Content == "" {
+		p = p.WithContent()
+	}
 	p = p.with(func(s *Step) {
 		if s.Verb == Run {
-			s.Machine = "release-command-" + hash([]any{run, s.Target, s.After})[:12]
+			s.Machine = "release-command-" + hash([]any{run, s.Target, hashed(s.After)})[:12]
 		}
 	})
-	p.Hash = hash(p)
+	p.Run, p.Hash = run, hash([]any{run, p.Content})
 	return p
 }
 
@@ -317,9 +361,18 @@ func merge(a, b []Wave) []Wave {
 		a[i].Lanes = append(a[i].Lanes, w.Lanes...)
 		a[i].Settle = max(a[i].Settle, w.Settle)
 		a[i].Watch = a[i].Watch || w.Watch
-		if a[i].Title != w.Title {
-			a[i].Title += ", " + w.Title
-		}
+		a[i].Title = joinTitles(a[i].Title, w.Title)
 	}
 	return a
+}
+
+// joinTitles returns the titles of a and of b, each once.
+func joinTitles(a, b string) string {
+	titles := strings.Split(a, ", ")
+	for _, title := range strings.Split(b, ", ") {
+		if !slices.Contains(titles, title) {
+			titles = append(titles, title)
+		}
+	}
+	return strings.Join(titles, ", ")
 }

@@ -71,6 +71,9 @@ type Project struct {
 	Scan         Scan          `json:"scan,omitzero"`
 	Apps         []App         `json:"apps"`         // those that are needed first
 	Environments []Environment `json:"environments"` // in the order of promotion
+	// LeftOut are patterns of files of Git LFS and of submodules that no image and
+	// no test needs.
+	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // A Test must succeed on an exact checkout before anything is changed: a
@@ -116,6 +119,17 @@ type App struct {
 	// BuildSecrets are names of what its Dockerfile may mount, from the
 	// environment of workers that were started to give them out.
 	BuildSecrets []string `json:"build_secrets,omitempty"`
+	// Machines is how many machines of each group a first rollout makes: 1, or by
+	// default two or one and a standby.
+	Machines int `json:"machines,omitempty"`
+}
+
+// A LeftOut is a file or folder of a commit that a checkout does not have as it
+// is meant.
+type LeftOut struct {
+	Path    string
+	What    string // what stands there: "a Git LFS pointer"
+	Refused bool   // no test and no build is run with it
 }
 
 // A Reach is from where a Fly app can be reached.
@@ -177,6 +191,37 @@ func (p *Project) App(name string) (App, bool) {
 		return App{}, false
 	}
 	return p.Apps[i], true
+}
+
+// Levels returns, by app name, how many rollouts must be over before that of
+// the app. An app that needs itself, which config.Load refuses, counts as if it
+// did not.
+func (p *Project) Levels() map[string]int {
+	needs := make(map[string][]string, len(p.Apps))
+	for _, a := range p.Apps {
+		needs[a.Name] = a.Needs
+	}
+	levels, under := make(map[string]int, len(p.Apps)), map[string]bool{}
+	var level func(name string) int
+	level = func(name string) int {
+		n, known := levels[name]
+		if known {
+			return n
+		}
+		under[name] = true
+		for _, need := range needs[name] {
+			if !under[need] {
+				n = max(n, level(need)+1)
+			}
+		}
+		delete(under, name)
+		levels[name] = n
+		return n
+	}
+	for _, a := range p.Apps {
+		level(a.Name)
+	}
+	return levels
 }
 
 // Environment returns the environment called name, or an error that names

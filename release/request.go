@@ -46,6 +46,19 @@ type Request struct {
 	Rollback *Rollback `json:"rollback,omitempty"`
 }
 
+// Priority returns how soon tasks of the release are handed out where a queue
+// has more than its workers can take: 1 (an emergency rollback) before 2 (a
+// rollback) before 3, which is also Temporal's default.
+func (r Request) Priority() int {
+	switch {
+	case r.Rollback == nil:
+		return 3
+	case r.Rollback.Emergency:
+		return 1
+	}
+	return 2
+}
+
 // A Rollback asks for an environment as it was before its last release, or as
 // a release left it.
 type Rollback struct {

@@ -35,21 +35,14 @@ func (p Plan) Baselines(states []State) (bs []Baseline) {
 // part would lose the rest. The plan saw the whole of each that it updates, at
 // the version that Stale has found it at.
 func (p Plan) Remembered(states []State) []State {
-	before := map[Target]map[string]Step{}
-	for _, s := range p.Steps() {
-		if s.Verb == Update && len(s.Before) > 0 {
-			if before[s.Target] == nil {
-				before[s.Target] = map[string]Step{}
-			}
-			before[s.Target][s.Machine] = s
-		}
-	}
 	out := slices.Clone(states)
 	for i := range out {
+		known := p.Known(out[i].Target)
+		out[i] = out[i].Recalled(known)
 		out[i].Machines = slices.Clone(out[i].Machines)
 		for j, m := range out[i].Machines {
-			if s, ok := before[out[i].Target][m.ID]; ok && m.Host != "" && s.Version == m.Version {
-				out[i].Machines[j].Config, out[i].Machines[j].Host = s.Before, ""
+			if was, ok := find(known, m.ID); ok && m.Host != "" && was.Host == "" && m.IsAsBefore(was) {
+				out[i].Machines[j].Host = ""
 			}
 		}
 	}
@@ -104,8 +97,9 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back, extra []Wave) {
 	var show, create, unwell, broken, healthy, cold, hide, stop, destroy []Step
 	lost := map[string]bool{}
+	is, were := now.index(), b.State.index()
 	for _, want := range b.State.Machines {
-		have, exists := now.counterpart(want)
+		have, exists := is.counterpart(want)
 		if !exists {
 			if want.Host != "" {
 				lost[want.Group] = true // what stands in its stead has to stay
@@ -118,7 +112,7 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 			continue
 		}
 		s := b.step(have, want)
-		stale := want.Host == "" && !sameAsBefore(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest()
+		stale := !have.IsAsBefore(want) && (want.Host == "" && !sameAsBefore(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest())
 		switch {
 		case stale && !want.Running():
 			cold = append(cold, s.as(Update))
@@ -147,7 +141,7 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 		}
 	}
 	for _, m := range now.Machines {
-		if (m.Created || made != nil && made(now.Target, m)) && !b.State.knows(m) && !lost[m.Group] {
+		if (m.Created || made != nil && made(now.Target, m)) && !were.knows(m) && !lost[m.Group] {
 			if m.Running() && !m.Cordoned && m.Host == "" {
 				hide = append(hide, Step{Verb: Cordon, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, Wait: b.Wait})
 			}
@@ -195,7 +189,7 @@ func withoutVolumes(doc json.RawMessage) []byte {
 // are gone, and their host could not be reached when their config was read.
 func Lost(baselines []Baseline, now []State) (lost []string) {
 	for _, b := range baselines {
-		have := stateOf(now, b.State.Target)
+		have := stateOf(now, b.State.Target).index()
 		for _, want := range b.State.Machines {
 			if _, exists := have.counterpart(want); !exists && want.Host != "" {
 				lost = append(lost, fmt.Sprintf("machine %s (%s) of %s is gone, and its whole config is not known: its host could not be reached then", want.ID, want.Name, b.State.Target))
@@ -208,12 +202,13 @@ func Lost(baselines []Baseline, now []State) (lost []string) {
 // Ours tells the machines that a rollout may bring back: those that are on its
 // goal or on the baseline. Any other has been changed by somebody else.
 func Ours(goal, baseline []State) func(Target, Machine) bool {
+	either := []map[Target]machineIndex{indexes(goal), indexes(baseline)}
 	return func(t Target, m Machine) bool {
-		for _, states := range [][]State{goal, baseline} {
+		for _, states := range either {
 			if m.Host != "" {
 				return true // what Fly says of it is old
 			}
-			if want, ok := stateOf(states, t).counterpart(m); ok && SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest() {
+			if want, ok := states[t].counterpart(m); ok && (m.IsAsBefore(want) || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest()) {
 				return true
 			}
 		}
@@ -223,10 +218,18 @@ func Ours(goal, baseline []State) func(Target, Machine) bool {
 
 // Made tells the machines that a plan with that goal has created.
 func Made(goal []State) func(Target, Machine) bool {
+	created := map[Target]map[string][]Machine{} // by planned name
+	for _, s := range goal {
+		created[s.Target] = map[string][]Machine{}
+		for _, m := range s.Machines {
+			if m.ID == "" {
+				created[s.Target][m.Name] = append(created[s.Target][m.Name], m)
+			}
+		}
+	}
 	return func(t Target, m Machine) bool {
-		return slices.ContainsFunc(stateOf(goal, t).Machines, func(want Machine) bool {
-			return want.ID == "" && want.Name == m.Name &&
-				(m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
+		return slices.ContainsFunc(created[t][m.Name], func(want Machine) bool {
+			return (m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
 		})
 	}
 }
@@ -284,27 +287,6 @@ func (s Step) as(v Verb) Step {
 	return s
 }
 
-// counterpart is the machine of s that stands for want: the same one, or one
-// of that name that replaced it.
-func (s State) counterpart(want Machine) (Machine, bool) {
-	for _, m := range s.Machines {
-		if m.ID == want.ID {
-			return m, true
-		}
-	}
-	for _, m := range s.Machines {
-		if m.Name == want.Name {
-			return m, true
-		}
-	}
-	return Machine{}, false
-}
-
-// knows says whether m, or the machine it replaced, is in s.
-func (s State) knows(m Machine) bool {
-	return slices.ContainsFunc(s.Machines, func(x Machine) bool { return x.ID == m.ID || x.Name == m.Name })
-}
-
 func stateOf(states []State, t Target) State {
 	for _, s := range states {
 		if s.Target == t {
@@ -332,8 +314,9 @@ func commonImage(s State) (image Image) {
 func Differences(baselines []Baseline, now []State) (diffs []string) {
 	for _, b := range baselines {
 		have := stateOf(now, b.State.Target)
+		is, were := have.index(), b.State.index()
 		for _, want := range b.State.Machines {
-			m, ok := have.counterpart(want)
+			m, ok := is.counterpart(want)
 			if !ok {
 				diffs = append(diffs, fmt.Sprintf("machine %s (%s) of %s is gone", want.ID, want.Name, b.State.Target))
 				continue
@@ -341,7 +324,7 @@ func Differences(baselines []Baseline, now []State) (diffs []string) {
 			diffs = append(diffs, differs(b.State.Target, want, m)...)
 		}
 		for _, m := range have.Machines {
-			if !b.State.knows(m) {
+			if !were.knows(m) {
 				diffs = append(diffs, fmt.Sprintf("machine %s (%s) of %s is new", m.ID, m.Name, b.State.Target))
 			}
 		}
@@ -353,10 +336,11 @@ func differs(t Target, want, have Machine) (diffs []string) {
 	say := func(what, is, was string) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: %s is %s, was %s", have.ID, t, what, is, was))
 	}
-	if have.Image.Digest() != want.Image.Digest() {
+	same := have.IsAsBefore(want) // whatever Fly tells of a machine whose host can't be reached
+	if !same && have.Image.Digest() != want.Image.Digest() {
 		say("image", have.Image.Digest(), want.Image.Digest())
 	}
-	if want.Host == "" && !sameAsBefore(have.Config, want.Config) {
+	if want.Host == "" && !same && !sameAsBefore(have.Config, want.Config) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
 	}
 	if have.Running() != want.Running() && !(have.Rests() && want.Running()) {
@@ -375,7 +359,7 @@ func differs(t Target, want, have Machine) (diffs []string) {
 // which lost the memory that they were suspended with.
 func Recreated(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
-		have := stateOf(now, b.State.Target)
+		have := stateOf(now, b.State.Target).index()
 		for _, want := range b.State.Machines {
 			m, ok := have.counterpart(want)
 			if ok && want.State == "suspended" && m.State == "stopped" {

@@ -88,6 +88,9 @@ type State struct {
 	// Definition is the fly.toml that Fly keeps of its newest Fly release.
 	Definition json.RawMessage `json:"definition,omitempty"`
 	Machines   []Machine       `json:"machines"` // sorted by ID; those destroyed, or about to be, left out
+	// Unread are machines whose host can't be reached and of which Fly tells neither
+	// config nor metadata: whose they are is not known.
+	Unread []Machine `json:"unread,omitempty"`
 	// Foreign are machines in the Fly app that no deploy made. They are shown
 	// and never touched.
 	Foreign []string `json:"foreign,omitempty"`

@@ -69,6 +69,10 @@ type Status struct {
 	Rollout      string              `json:"rollout,omitempty"` // workflow ID of the rollout under way
 	Decisions    []Given             `json:"decisions,omitempty"`
 	Notes        []string            `json:"notes,omitempty"` // what a person should know besides
+	// Waits and TaskFailure are not the workflow's: who reads the status from
+	// Temporal adds them.
+	Waits       []Wait       `json:"waits,omitempty"`
+	TaskFailure *TaskFailure `json:"task_failure,omitempty"`
 }
 
 // An EnvironmentStatus is one environment of a release's path.
@@ -248,7 +252,8 @@ type Failure struct {
 	Check    string   `json:"check,omitempty"`
 	Output   string   `json:"output,omitempty"` // of the check or probe
 	ExitCode *int     `json:"exit_code,omitempty"`
-	Log      []string `json:"log,omitempty"` // its last lines
+	Log      []string `json:"log,omitempty"`     // its last lines
+	Version  string   `json:"version,omitempty"` // that the machine was given, where a step on it failed
 }
 
 // Error is one sentence: which machine, what it did, what the check said.

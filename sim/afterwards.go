@@ -29,6 +29,7 @@ func (w *world) ended(id string, o Order, report *release.Report, err error) {
 	case report.Outcome != release.Promoted && report.Outcome != release.Unchanged && report.Cause == nil:
 		w.violate("%s is %s, and does not say why", id, report.Outcome)
 	}
+	w.watch.mustHaveAsked(id, report)
 	if err == nil && w.mustPromote(o) && report.Outcome != release.Promoted && report.Outcome != release.Unchanged {
 		w.violate("%s should have been promoted, and is %s", id, said(report, err))
 	}

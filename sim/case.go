@@ -201,7 +201,7 @@ wait_timeout = %q
 	if a.Command {
 		fmt.Fprintf(&b, "release_command = \"migrate %s\"\nrelease_command_timeout = \"2m\"\n", a.at(version))
 	}
-	fmt.Fprintf(&b, "[env]\nLEVEL = %q\n", a.at(version))
+	fmt.Fprintf(&b, "[env]\nLEVEL = %q\n%s", a.at(version), c.note(a, version))
 	if len(a.Groups) > 1 || a.Groups[0].Name != "app" {
 		fmt.Fprintln(&b, "[processes]")
 		for _, g := range a.Groups {

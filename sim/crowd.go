@@ -90,6 +90,12 @@ type where struct {
 
 func (c *crowd) look(id string) (st where) {
 	v, err := c.w.env.QueryWorkflowByID(id, release.StatusQuery)
+	if _, hostile := c.w.hostile(); hostile && err == nil {
+		var s release.Status
+		if v.Get(&s) == nil {
+			c.w.watch.statusIsShown(s)
+		}
+	}
 	if err == nil {
 		err = v.Get(&st)
 	}

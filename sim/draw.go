@@ -23,6 +23,11 @@ func Draw(seed uint64) Case {
 		o := order(r, c, "v3")
 		o.At = between(r, time.Second, 2*time.Minute)
 		c.Releases = append(c.Releases, o)
+	} else if chance(r, 8) { // the older of two pushes comes second
+		o := order(r, c, "v2")
+		c.Releases[0] = order(r, c, "v3")
+		o.At = between(r, time.Millisecond, time.Minute)
+		c.Releases = append(c.Releases, o)
 	} else if chance(r, 6) {
 		o := order(r, c, "v2")
 		o.At, o.Rollback = between(r, time.Minute, 10*time.Minute), true

@@ -170,6 +170,9 @@ func (b Baseline) recreate`),
 	wrong("a rollback keeps what is new", "release/restore.go",
 		`			destroy = append(destroy, Step{Verb: Destroy,`,
 		`			_ = append(destroy, Step{Verb: Destroy,`),
+	wrong("the older of two pushes goes over the newer", "workflows/rollout.go",
+		`	if in.Plan.Lineage.Relation == release.Backward {`,
+		`	if in.Plan.Lineage.Relation == "never" {`),
 }
 
 var firstViolation = regexp.MustCompile(`(?m)seed (\d+): (.*)$`)

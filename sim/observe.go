@@ -29,6 +29,8 @@ type rolloutRun struct {
 	changed              time.Time            // when it last gave a machine another config
 	verified             time.Time            // all was found well then
 	known                map[string]time.Time // how old the newest list of each app was then
+	record               record
+	inherits             bool // before is what ran before a rollout that was terminated
 }
 
 func (r *rolloutRun) result(value any) error {
@@ -83,7 +85,7 @@ func (o *observedWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor
 		return o.Next.ExecuteWorkflow(ctx, in)
 	}
 	run := o.world.watch.rolloutBegins(info.WorkflowExecution.ID, o.run, in.Args[0].(release.RolloutRequest))
-	result, err := o.Next.ExecuteWorkflow(ctx, in)
+	result, err := o.execute(ctx, in)
 	report, _ := result.(*release.Report)
 	o.world.watch.rolloutEnds(run, report, err)
 	return result, err
@@ -92,7 +94,8 @@ func (o *observedWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor
 type outbound struct {
 	interceptor.WorkflowOutboundInterceptorBase
 	*world
-	run string
+	run    string
+	booked int // activities
 }
 
 // GetInfo implements interceptor.WorkflowOutboundInterceptor: the environment
@@ -112,6 +115,9 @@ func (o *outbound) ExecuteActivity(ctx workflow.Context, name string, args ...an
 	options := workflow.GetActivityOptions(ctx)
 	o.staff.allow(name, options.StartToCloseTimeout)
 	options.StartToCloseTimeout += unstaffed
+	o.booked++
+	options.ActivityID = fmt.Sprintf("%s/%d", o.run, o.booked)
+	o.watch.schedules(o.run, options.ActivityID, name, args)
 	return o.Next.ExecuteActivity(workflow.WithActivityOptions(ctx, options), name, args...)
 }
 

@@ -18,10 +18,15 @@ func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
 	w.mu.Lock()
 	r.ended, r.report, r.err = time.Now(), report, err
 	delete(w.open, r.environment)
+	if r.isTerminated() {
+		r.closes()
+	}
 	w.mu.Unlock()
 	close(r.over)
 	var failed *temporal.ApplicationError
 	switch {
+	case r.isTerminated():
+		// What its release makes of it is looked at when that ends.
 	case err != nil && errors.As(err, &failed) && failed.Type() == release.KindStranded:
 		if w.w.crowd.tries[r.id] == 0 {
 			w.w.violate("%s is stranded, and nobody gave up on it: %v", r.id, err)
@@ -32,15 +37,13 @@ func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
 		w.w.violate("%s ended without a report", r.id)
 	default:
 		w.judge(r, *report)
+		w.statusIsShown(report.Status)
 		w.reportIsTrue(*report)
 	}
 }
 
 // judge holds an outcome to what Fly runs now.
 func (w *watch) judge(r *rolloutRun, report release.Report) {
-	if backward := r.req.Plan.Lineage.Relation == release.Backward; backward && report.Outcome != release.Superseded && report.Outcome != release.Stopped {
-		w.w.violate("%s is to an older revision than what runs, and ended %q", r.id, report.Outcome)
-	}
 	switch report.Outcome {
 	case release.Promoted:
 		w.mustBePromoted(r)
@@ -150,13 +153,11 @@ func (w *watch) left(environment string) bool {
 func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 	before := r.before[app]
 	i := slices.IndexFunc(before, func(b fly.Machine) bool { return b.ID == m.ID })
-	seen := r.verified
-	if known := r.known[app]; known.Before(seen) {
-		seen = known
-	}
-	just := seen.Add(-5*time.Second - 6*time.Duration(w.w.Poll))
+	just := w.seen(r, app)
 	recent := m.UpdatedAt.After(just) || slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.UpdatedAt.After(just) })
 	switch {
+	case w.byProxy(app) && (atRest(m) || i >= 0 && atRest(before[i])):
+		// Fly's proxy may have stopped or started it since.
 	case m.HostStatus == "unreachable":
 		// Whether it was seen in time is for the verdicts to say.
 	case i < 0 && m.Cordoned, i >= 0 && m.Cordoned != before[i].Cordoned && !recent && !w.left(r.environment):
@@ -170,6 +171,16 @@ func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 	case !healthy(m) && !recent && (i >= 0 || runs(m)):
 		w.w.violate("%s was promoted, and machine %s is %s with checks %v", app, m.ID, m.State, m.Checks)
 	}
+}
+
+// seen is when what is in r's last verdicts was so: what has changed since then,
+// or only just before, was not seen.
+func (w *watch) seen(r *rolloutRun, app string) time.Time {
+	seen := r.verified
+	if known := r.known[app]; known.Before(seen) {
+		seen = known
+	}
+	return seen.Add(-5*time.Second - 6*time.Duration(w.w.Poll))
 }
 
 func levelOf(m fly.Machine) string {
@@ -229,7 +240,7 @@ func (w *watch) mustEqual(r *rolloutRun, report release.Report, app string, was,
 	if was.Cordoned != is.Cordoned {
 		said("the cordon", was.Cordoned, is.Cordoned)
 	}
-	if runs(was) != runs(is) && was.InstanceID != is.InstanceID && !w.w.lasting() {
+	if runs(was) != runs(is) && was.InstanceID != is.InstanceID && !w.w.lasting() && !w.byProxy(app) {
 		said("the state", was.State, is.State)
 	}
 }
@@ -257,12 +268,8 @@ func (w *watch) reportIsTrue(report release.Report) {
 	if report.Outcome != release.Promoted && report.Outcome != release.RolledBack || w.w.hasTrouble("stale list") || w.admits {
 		return
 	}
+	w.verdictsAreTrue(report)
 	for _, e := range report.Environments {
-		for _, v := range e.Verdicts {
-			if report.Outcome == release.Promoted && v.Health != release.Healthy {
-				w.w.violate("the report of %s says promoted, and that %s is %s", report.ID, v.Target, v.Health)
-			}
-		}
 		for _, t := range e.Targets {
 			if w.isForeign(t.FlyApp) {
 				continue

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ type staff struct {
 	away   time.Time // no worker is up until then
 	losses []*loss
 	limits map[string]time.Duration // of an attempt, by activity
+	dead   map[string]bool          // runs that were terminated
 }
 
 // A loss makes an activity's answer go lost: of attempts of that name, the one
@@ -48,6 +50,7 @@ type loss struct {
 // An attempt is one attempt of an activity, on one worker.
 type attempt struct {
 	name string
+	run  string // of the workflow
 	in   any
 	dead atomic.Bool   // its process is: it sends nothing any more
 	gone chan struct{} // closed when Temporal will not hear of it again
@@ -74,7 +77,7 @@ func (a *attempt) String() string {
 func (a *attempt) isDead() bool { return a != nil && a.dead.Load() }
 
 func newStaff(w *world) *staff {
-	return &staff{w: w, work: map[*attempt]bool{}, limits: map[string]time.Duration{}}
+	return &staff{w: w, work: map[*attempt]bool{}, limits: map[string]time.Duration{}, dead: map[string]bool{}}
 }
 
 // InterceptActivity implements interceptor.WorkerInterceptor.
@@ -103,7 +106,12 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 	if err := m.awaitWorker(ctx); err != nil {
 		return nil, err
 	}
-	a := &attempt{name: name, gone: make(chan struct{})}
+	id := activity.GetInfo(ctx).ActivityID
+	run, _, _ := strings.Cut(id, "/")
+	if m.isDead(run) {
+		return nil, temporal.NewCanceledError()
+	}
+	a := &attempt{name: name, run: run, gone: make(chan struct{})}
 	if len(in.Args) > 0 {
 		a.in = in.Args[0]
 	}
@@ -139,9 +147,15 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 			return nil, m.silence(a)
 		}
 		m.w.watch.ends(a, o.err)
+		if o.err == nil {
+			m.w.watch.completes(id, o.value)
+		}
 		return o.value, o.err
 	case <-a.gone:
 		m.w.watch.silent(a)
+		if m.isDead(run) {
+			return nil, temporal.NewCanceledError()
+		}
 		return nil, m.silence(a)
 	}
 }

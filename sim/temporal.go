@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -180,7 +181,7 @@ func (w *patientWorkflow) ExecuteActivity(ctx workflow.Context, name string, arg
 		patient.MaximumAttempts = 1_000_000
 		options.RetryPolicy = &patient
 	}
-	options.ActivityID, options.HeartbeatTimeout = w.book(), 1000*time.Hour
+	options.ActivityID, options.HeartbeatTimeout = cmp.Or(options.ActivityID, w.book()), 1000*time.Hour
 	flight := w.Next.ExecuteActivity(workflow.WithActivityOptions(ctx, options), name, args...)
 	if !options.WaitForCancellation {
 		return flight

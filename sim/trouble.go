@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ type Trouble struct {
 	After    bool     `json:"after,omitempty"`
 	Delay    Duration `json:"delay,omitempty"`
 	Activity string   `json:"activity,omitempty"`
+	Exits    int      `json:"exits,omitempty"`
 }
 
 // A kind of trouble.
@@ -133,7 +135,7 @@ func inject(f func(Trouble) flysim.Fault) func(*world, Trouble) {
 	return func(w *world, t Trouble) {
 		fault := f(t)
 		fault.Route, fault.App, fault.Skip, fault.Times = routes[t.Route], t.App, t.Skip, t.Times
-		fault.Delay = time.Duration(t.Delay)
+		fault.Delay, fault.Output = time.Duration(t.Delay), w.output()
 		w.fly.Inject(fault)
 	}
 }
@@ -206,6 +208,12 @@ var kinds = []kind{
 			t.For = between(r, 0, 3*time.Second)
 		},
 		begin: effect(flysim.NotYet)},
+	{name: "stale read", weight: 4, passes: true,
+		draw: func(r *rand.Rand, c Case, t *Trouble) {
+			onRequest([]string{"get", "list"})(r, c, t)
+			t.Times = 1 + r.IntN(2)
+		},
+		begin: effect(flysim.Stale)},
 	{name: "stale list", weight: 4,
 		draw: func(r *rand.Rand, c Case, t *Trouble) { sometime(r, c, t); t.Times = 1 + r.IntN(3) },
 		begin: func(w *world, t Trouble) {
@@ -255,6 +263,15 @@ var kinds = []kind{
 				}
 			})
 		}},
+	{name: "host comes back", weight: 3, passes: true, lasts: true, draw: sometime, begin: func(w *world, t Trouble) {
+		a, _, _ := w.app(t.App)
+		m, ok := w.machine(t)
+		if !ok || slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Volume }) {
+			return // what is tied to a host waits for it, and says so
+		}
+		w.fly.Lose(t.App, m.ID)
+		w.at(t, func() { w.fly.Recover(t.App, m.ID) })
+	}},
 	{name: "host unreachable at a change", weight: 3, lasts: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
 			onRequest(changingRoutes[:8])(r, c, t)
@@ -276,7 +293,7 @@ var kinds = []kind{
 	}, begin: func(w *world, t Trouble) {
 		w.at(t, func() {
 			if m, ok := w.machine(t); ok {
-				w.fly.Sour(t.App, m.ID, "out of memory")
+				w.fly.Sour(t.App, m.ID, cmp.Or(w.output(), "out of memory"))
 				time.AfterFunc(time.Duration(t.For), func() { w.fly.Heal(t.App, m.ID) })
 			}
 		})
@@ -289,7 +306,14 @@ var kinds = []kind{
 		})
 	}},
 	stranger("machine updated by a person", func(w *world, t Trouble, f *fly.Client, m fly.Machine) error {
-		config := edit(configOf(m), func(doc map[string]any) { doc["env"] = map[string]any{"LEVEL": "theirs"} })
+		config := edit(configOf(m), func(doc map[string]any) {
+			env, _ := doc["env"].(map[string]any)
+			if env == nil {
+				env = map[string]any{}
+			}
+			env["LEVEL"] = "theirs"
+			doc["env"] = env
+		})
 		after, err := f.Update(context.Background(), t.App, m.ID, fly.Update{Config: config})
 		w.watch.mu.Lock()
 		defer w.watch.mu.Unlock()
@@ -316,6 +340,10 @@ var kinds = []kind{
 		return f.Cordon(context.Background(), t.App, m.ID, "")
 	}),
 
+	{name: hostileText, weight: 3, passes: true,
+		draw:  func(r *rand.Rand, _ Case, t *Trouble) { t.Machine = r.IntN(len(notes)) },
+		begin: func(w *world, t Trouble) { w.fly.Behave = w.prints },
+	},
 	{name: "worker killed", weight: 8, passes: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
 			sometime(r, c, t)

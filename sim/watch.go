@@ -22,27 +22,28 @@ import (
 type watch struct {
 	w *world
 
-	mu      sync.Mutex
-	runs    []*rolloutRun
-	open    map[string]*rolloutRun // by environment
-	flying  map[*attempt]bool
-	down    map[place]bool // machines that a step of ours took down, and that are not back
-	foreign map[string]time.Time
-	leases  map[string]bool // nonces of strangers
-	theirs  map[string]bool // versions that strangers made
-	groups  map[string]string
-	looked  map[string]time.Time // when Verify last read an app's machines
-	pins    map[string]time.Time // open pins, by workflow ID
-	idle    map[place]bool       // machines that did not serve when a way back was last planned
-	helds   int
-	admits  bool // a report said that something could not be done, or known
+	mu        sync.Mutex
+	runs      []*rolloutRun
+	open      map[string]*rolloutRun // by environment
+	flying    map[*attempt]bool
+	down      map[place]bool // machines that a step of ours took down, and that are not back
+	foreign   map[string]time.Time
+	leases    map[string]bool // nonces of strangers
+	theirs    map[string]bool // versions that strangers made
+	groups    map[string]string
+	looked    map[string]time.Time // when Verify last read an app's machines
+	idle      map[place]bool       // machines that did not serve when a way back was last planned
+	pins      map[string]time.Time // open pins, by workflow ID
+	scheduled map[string]scheduled // activities of rollouts, by ID
+	helds     int
+	admits    bool // a report said that something could not be done, or known
 }
 
 // A place is a machine in a Fly app.
 type place struct{ app, machine string }
 
 func newWatch(w *world) *watch {
-	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, pins: map[string]time.Time{}, idle: map[place]bool{}}
+	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, pins: map[string]time.Time{}, idle: map[place]bool{}, scheduled: map[string]scheduled{}}
 }
 
 func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rolloutRun {
@@ -55,20 +56,28 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 		r.unfit = r.stale()
 	}
 	other := w.open[r.environment]
+	if before := w.inherit(r.environment); before != nil {
+		r.before, r.inherits = before, true
+	}
+	w.starts(r)
 	w.runs, w.open[r.environment] = append(w.runs, r), r
 	w.mu.Unlock()
 	if other != nil {
 		w.w.violate("two rollouts of %s at once", r.environment)
 	}
 	w.approved(r)
+	w.planIsShown(r.req.Plan)
 	return r
 }
 
 // approved: nothing in an environment with a gate changes without enough
 // decisions for exactly the plan that is executed.
 func (w *watch) approved(r *rolloutRun) {
+	if r.inherits && w.w.crowd.tries[r.req.Release] > 0 {
+		return // a person said what to do about a rollout that was terminated
+	}
 	if r.req.Plan.Lineage.Relation == release.Backward {
-		return // nobody is asked, for it changes nothing: see judge
+		return // it compares again, alone, and changes nothing: see mustNotGoBack
 	}
 	i := slices.IndexFunc(w.w.Environments, func(e Environment) bool { return e.Name == r.environment })
 	need := w.w.Environments[i].Approvals
@@ -116,7 +125,7 @@ func (w *watch) ends(a *attempt, err error) {
 	if isStep && !back {
 		others := w.isForeign(in.Step.FlyApp) // a person may have cordoned it
 		back = slices.ContainsFunc(w.machines(in.Step.FlyApp), func(m fly.Machine) bool {
-			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && (serves(m) || others && healthy(m) || failedSince(m, time.Now().Add(-100*time.Millisecond)))
+			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && (serves(m) || others && healthy(m) || w.byProxy(in.Step.FlyApp) && atRest(m) || failedSince(m, time.Now().Add(-100*time.Millisecond)))
 		})
 	}
 	w.mu.Lock()
@@ -309,6 +318,7 @@ func (w *watch) mustBePlanned(app string, in activities.StepInput, at *attempt) 
 	}) {
 		w.w.violate("%s is not in the plan", in.Step)
 	}
+	w.mustNotGoBack(app, in.Step, r)
 	for _, need := range a.Needs {
 		w.mustBeDone(r, need, in.Step)
 	}

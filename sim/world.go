@@ -172,16 +172,32 @@ func (b builder) Build(_ context.Context, src image.Source, req image.Request) (
 // Ready implements activities.Builder.
 func (builder) Ready(context.Context, release.Recipe) error { return nil }
 
-// edge answers as Fly's proxy would: 200 while a machine passes, else 503.
+// edge answers as Fly's proxy would: 200 while a machine passes, else 503. Where
+// none runs it starts those that it may, and waits for a moment.
 type edge struct{ sim *flysim.Sim }
 
 // RoundTrip implements http.RoundTripper.
 func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	app, _, _ := strings.Cut(req.URL.Host, ".")
 	status := http.StatusServiceUnavailable
-	for _, m := range e.sim.Machines(app) {
-		if healthy(m) && !m.Cordoned {
-			status = http.StatusOK
+	for tries := 0; status != http.StatusOK; tries++ {
+		running := false
+		for _, m := range e.sim.Machines(app) {
+			running = running || runs(m) && !m.Cordoned
+			if healthy(m) && !m.Cordoned {
+				status = http.StatusOK
+			}
+		}
+		if status == http.StatusOK || running && tries == 0 || tries > 8 {
+			break
+		}
+		if !running {
+			for _, m := range e.sim.Machines(app) {
+				e.sim.Wake(app, m.ID)
+			}
+		}
+		if err := wait(req.Context(), time.Second); err != nil {
+			return nil, err
 		}
 	}
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil
@@ -315,7 +331,7 @@ func (w *world) releases(ctx workflow.Context) error {
 // release runs one release of the case to its end, and looks at how it ended.
 func (w *world) release(ctx workflow.Context, i int) {
 	o := w.Releases[i]
-	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: "ana", Revision: revision(o.Version), Apps: o.Apps}
+	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: w.author(), Revision: w.revision(o.Version), Apps: o.Apps}
 	if o.Rollback {
 		req.Rollback = &release.Rollback{Environment: w.Environments[len(w.Environments)-1].Name}
 	}
@@ -338,13 +354,8 @@ func (w *world) afterwards(ctx workflow.Context) {
 	w.heal()
 	w.crowd.unpin()
 	w.watch.settled()
-	last := w.Releases[0]
-	for _, o := range w.Releases {
-		if !o.Rollback && o.At >= last.At {
-			last = o
-		}
-	}
-	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: "ana", Revision: revision(last.Version)}
+	last := w.newest()
+	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: w.author(), Revision: w.revision(last.Version)}
 	o := Order{Version: last.Version, Decisions: w.yes()}
 	id := "release/shop/afterwards"
 	before := w.result.Outcomes[string(release.Promoted)]

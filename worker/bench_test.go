@@ -126,8 +126,7 @@ func releaseOverhead(b *testing.B, dir string) {
 // by the event times of its histories.
 func sum(histories []told) (took time.Duration, ran []span, paid view.Cost) {
 	for _, h := range histories {
-		c := cost.Of(h.events)
-		paid.Events, paid.Actions = paid.Events+c.Events, paid.Actions+c.Actions
+		paid = paid.Plus(cost.Of(h.events, time.Now()))
 		for _, e := range h.events {
 			if a := e.GetActivityTaskCompletedEventAttributes(); a != nil {
 				ran = append(ran, span{h.events[a.StartedEventId-1].EventTime.AsTime(), e.EventTime.AsTime()})

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/microbima/release/activities"
@@ -82,8 +83,12 @@ func options(o Options, atOnce int) worker.Options {
 	return worker.Options{
 		MaxConcurrentActivityExecutionSize: atOnce,
 		OnFatalError:                       o.OnFatal,
-		// A heartbeat goes out at least this often: it is how soon an abort
-		// reaches a step.
+		Interceptors:                       []interceptor.WorkerInterceptor{&sizes{}},
+		// Reading a large plan may take most of a second where builds have the
+		// processors; a workflow that really hangs does so for longer.
+		DeadlockDetectionTimeout: 5 * time.Second,
+		// Activities pace their heartbeats themselves (release.HeartbeatInterval):
+		// the SDK would hold each back for 80 % of its timeout.
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
 		// After a worker's death, its workflows wait this long for it.
 		StickyScheduleToStartTimeout: time.Second,

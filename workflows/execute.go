@@ -17,7 +17,7 @@ import (
 func (r *roller) carryOut(ctx workflow.Context, wave release.Wave, strict bool) error {
 	flight, end := workflow.WithCancel(ctx)
 	defer end()
-	steps := workflow.NewWaitGroup(ctx)
+	steps, room := workflow.NewWaitGroup(ctx), workflow.NewSemaphore(ctx, stepRoom)
 	var failed []error
 	for _, lane := range wave.Lanes {
 		free := workflow.NewSemaphore(ctx, int64(lane.AtOnce))
@@ -29,6 +29,10 @@ func (r *roller) carryOut(ctx workflow.Context, wave release.Wave, strict bool) 
 					return // the wave is over
 				}
 				defer free.Release(1)
+				if room.Acquire(ctx, roomFor(step)) != nil {
+					return
+				}
+				defer room.Release(roomFor(step))
 				if ctx.Err() != nil {
 					return // it ended just now, which is what freed the place
 				}
@@ -51,6 +55,21 @@ func (r *roller) carryOut(ctx workflow.Context, wave release.Wave, strict bool) 
 	return errors.Join(failed...)
 }
 
+// stepRoom is how large the steps in flight may be together, in bytes, whatever
+// their lanes allow. It keeps what one task of the workflow sends below the 4 MB of
+// a gRPC message, and the activities that are pending below Temporal's 2,000.
+const stepRoom = 3 << 20
+
+// roomFor returns how much of stepRoom a step takes: at least 2 kB, so that at
+// most 1,536 are in flight.
+func roomFor(step release.Step) int64 {
+	size := 2<<10 + len(step.After)
+	for _, check := range step.MachineChecks {
+		size += len(check)
+	}
+	return int64(min(size, stepRoom))
+}
+
 // apply carries out one step.
 func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 	r.begun = true
@@ -63,9 +82,11 @@ func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 		waiting(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
 		activities.StepInput{
 			Step: given, Stamp: r.stamp(step), Holder: r.holder(), Nonce: r.nonce(step), Secrets: r.opened.Secrets[step.FlyApp], Again: r.again,
+			ID: r.written[step.FlyApp][step.Machine].ID,
 		},
 	).Get(ctx, &after)
 	r.ran(step, after, err)
+	r.wrote(step, after.Machine, err)
 	if err != nil {
 		r.machine(ctx, step, release.Failed)
 		if r.stuck != nil {

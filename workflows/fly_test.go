@@ -499,9 +499,16 @@ func TestUnreachableHostIsReplaced(t *testing.T) {
 // elsewhere, once a person has agreed to that plan. One with a volume can't be.
 func TestNoRoomForTheNewVersion(t *testing.T) {
 	for name, tc := range map[string]struct {
-		toml   string
-		effect flysim.Effect
-	}{"no room": {"", flysim.NoCapacity}, "the host takes nothing": {"", flysim.HostClosed}, "with a volume": {mounted, flysim.NoCapacity}} {
+		toml  string
+		fault flysim.Fault
+	}{
+		"no room":                {"", flysim.Fault{Effect: flysim.NoCapacity}},
+		"no room, as 422":        {"", flysim.Fault{Status: 422, Body: `{"error":"could not reserve resource for machine: insufficient memory available"}`}},
+		"no room, as 400":        {"", flysim.Fault{Status: 400, Body: `{"error":"Could not reserve resource for machine"}`}},
+		"no room, by the word":   {"", flysim.Fault{Status: 412, Code: "insufficient_capacity"}},
+		"the host takes nothing": {"", flysim.Fault{Effect: flysim.HostClosed}},
+		"with a volume":          {mounted, flysim.Fault{Effect: flysim.NoCapacity}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
@@ -509,7 +516,8 @@ func TestNoRoomForTheNewVersion(t *testing.T) {
 				s.runs("v1")
 				s.req.Revision = revision("v2")
 				full, was := s.sim.Machines(theWeb)[0], s.configs("production")
-				s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Machine: full.ID, Effect: tc.effect})
+				tc.fault.Route, tc.fault.App, tc.fault.Machine = update, theWeb, full.ID
+				s.sim.Inject(tc.fault)
 				asked := 0
 				s.whenAsked(func() { asked++; s.approve() })
 				rep := s.run()

@@ -109,11 +109,15 @@ func leasing(ctx workflow.Context, summary string) workflow.Context {
 	return budget(ctx, release.TaskQueue, summary, 5*time.Minute, 15*time.Minute)
 }
 
+// keepHeartbeat is the heartbeat timeout of KeepLeases. A lease lasts for five
+// minutes, and one that is refreshed by another attempt must not have run out.
+const keepHeartbeat = 150 * time.Second
+
 // keeping: for as long as the rollout lasts. It need not be waited for: it
 // changes nothing that the end of a rollout would not undo.
 func keeping(ctx workflow.Context, summary string) workflow.Context {
 	ctx = budget(ctx, release.TaskQueue, summary, 90*24*time.Hour, 180*24*time.Hour)
 	options := workflow.GetActivityOptions(ctx)
-	options.WaitForCancellation, options.HeartbeatTimeout = false, time.Minute
+	options.WaitForCancellation, options.HeartbeatTimeout = false, keepHeartbeat
 	return workflow.WithActivityOptions(ctx, options)
 }

@@ -15,6 +15,9 @@ import (
 // how the death of a worker is noticed in seconds.
 const (
 	heartbeat = 10 * time.Second
+	// watchHeartbeat is for what only watches for long: each heartbeat is paid
+	// for, and an attempt after a worker's death may be half a minute late.
+	watchHeartbeat = 30 * time.Second
 	// patience is how long Fly, or git, may be away before a step is given up.
 	patience = 2 * time.Hour
 )
@@ -27,6 +30,15 @@ func calling(ctx workflow.Context, summary string) workflow.Context {
 // waiting: an effect and its confirmation, for as long as that may take.
 func waiting(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
 	return budget(ctx, release.TaskQueue, summary, long+10*time.Minute, long+patience)
+}
+
+// watching: as waiting, for what changes nothing and lasts long. An abort does
+// not wait until the activity has heard of it.
+func watching(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
+	ctx = waiting(ctx, summary, long)
+	options := workflow.GetActivityOptions(ctx)
+	options.WaitForCancellation, options.HeartbeatTimeout = false, watchHeartbeat
+	return workflow.WithActivityOptions(ctx, options)
 }
 
 // building: a checkout, and a test or a build on it. What fails for a reason of
@@ -54,7 +66,10 @@ func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Dur
 		Summary:                view.Summary(summary),
 		// This is for workers that died: what they had in hand begins again
 		// within seconds. Activities that fail say by themselves how much later
-		// they may be tried again.
-		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1},
+		// they may be tried again. A result that the server has no room for does
+		// not get smaller (payloadSizeError is what the SDK calls it).
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval: time.Second, BackoffCoefficient: 1, NonRetryableErrorTypes: []string{"payloadSizeError"},
+		},
 	})
 }

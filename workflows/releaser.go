@@ -45,7 +45,11 @@ func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
 // environments.
 func (r *releaser) load(ctx workflow.Context) (project release.Project, err error) {
 	r.enter(ctx, release.Loading, "")
-	err = workflow.ExecuteActivity(building(ctx, "read release.toml and infra/fly at "+r.req.Revision.Short(), 10*time.Minute),
+	reading := building
+	if r.req.Rollback != nil {
+		reading = waiting // on the queue of rollouts: a rollback never waits for a free place to build
+	}
+	err = workflow.ExecuteActivity(reading(ctx, "read release.toml and infra/fly at "+r.req.Revision.Short(), 10*time.Minute),
 		act.LoadProject, activities.LoadInput{Source: r.source(), Protocol: r.req.Protocol}).Get(ctx, &project)
 	if err != nil {
 		return project, err

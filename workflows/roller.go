@@ -22,8 +22,9 @@ type roller struct {
 	baselines []release.Baseline
 	begun     bool // a step was
 
-	leases leases
-	opened activities.Opened
+	leases  leases
+	written written
+	opened  activities.Opened
 	// unopened are images by Fly app that Fly may have been told of or not.
 	unopened map[string]release.Image
 	// waves counts those carried out: of the first part of the plan, and of the
@@ -37,7 +38,7 @@ type roller struct {
 }
 
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {
-	r := &roller{in: in, waves: map[bool]int{}, chronicle: newChronicle(ctx, release.Status{
+	r := &roller{in: in, waves: map[bool]int{}, written: written{}, chronicle: newChronicle(ctx, release.Status{
 		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan,
 		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash, Lineage: in.Plan.Lineage}},
 	})}
@@ -59,13 +60,12 @@ func (r *roller) places() (places []activities.Place) {
 
 func (r *roller) observe(ctx workflow.Context) (states []release.State, err error) {
 	err = workflow.ExecuteActivity(calling(ctx, "what does "+r.in.Plan.Environment+" run?"), act.Observe,
-		activities.ObserveInput{Places: r.places()}).Get(ctx, &states)
-	return states, err
+		activities.ObserveInput{Places: r.places(), Written: r.versions()}).Get(ctx, &states)
+	return r.in.Plan.Remembered(states), err
 }
 
 // remember records the baseline before the first change.
 func (r *roller) remember(states []release.State) {
-	states = r.in.Plan.Remembered(states)
 	r.states, r.baselines = states, r.in.Plan.Baselines(states)
 	r.status.Environments[0].Targets = targetsOf(r.in.Plan, states)
 }
@@ -77,7 +77,7 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 	for _, s := range plan.Steps() {
 		touched[s.Machine] = true
 	}
-	for _, goal := range plan.Goal(r.states) {
+	for _, goal := range r.goal(plan) {
 		for i, m := range goal.Machines {
 			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() {
 				goal.Machines[i].State = ""
@@ -131,7 +131,11 @@ func (r *roller) look(ctx workflow.Context, phase release.Phase, plan release.Pl
 func (r *roller) verdicts(ctx workflow.Context, in activities.VerifyInput) (verdicts []release.Verdict, err error) {
 	long := time.Duration(in.For) + time.Duration(in.Within) + patience
 	summary := "is every target of " + r.in.Plan.Environment + " as it should be?"
-	err = workflow.ExecuteActivity(waiting(ctx, summary, long), act.Verify, in).Get(ctx, &verdicts)
+	look := waiting(ctx, summary, long)
+	if in.For > 0 {
+		look = watching(ctx, summary, long)
+	}
+	err = workflow.ExecuteActivity(look, act.Verify, in).Get(ctx, &verdicts)
 	if err == nil {
 		for i := range verdicts {
 			verdicts[i].At = workflow.Now(ctx)
@@ -191,7 +195,7 @@ func (r *roller) cleanUp(ctx workflow.Context, plan release.Plan) error {
 
 func (r *roller) planRestore(ctx workflow.Context) (back activities.Restoration, err error) {
 	in := activities.RestoreInput{
-		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals: r.in.Plan.Goal(r.states), Overwrite: r.overwrite,
+		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals: r.in.Plan.Goal(r.states), Overwrite: r.overwrite, Written: r.versions(),
 	}
 	err = workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, in).Get(ctx, &back)
 	r.others = back.Others
@@ -249,7 +253,7 @@ func (r *roller) asBefore() (in activities.VerifyInput) {
 				goal.Machines[i].State, well = "", false
 			}
 		}
-		aim := activities.Aim{Goal: goal}
+		aim := activities.Aim{Goal: goal.AtLeast(r.written[goal.FlyApp]), Before: true}
 		if well {
 			aim.Probe = b.Probe
 		}

@@ -63,9 +63,25 @@ func (c abort) run(ctx context.Context, ref string) error {
 		return s.said(ctx, "abort "+id, err)
 	}
 	c.say("aborting %s: what it has begun is rolled back", view.Ref(id))
+	c.sayWhenAborted(ctx, s, id, run)
 	if c.wait {
 		return c.follow(ctx, s, id, run, c.asJSON)
 	}
 	c.say("  release watch %s", view.Ref(id))
 	return nil
+}
+
+// sayWhenAborted says what an abort waits for, where no worker hears of it now.
+func (c abort) sayWhenAborted(ctx context.Context, s *server, id, run string) {
+	seen, err := s.look(ctx, id, run)
+	if err != nil {
+		return // the order is given, and status tells the rest
+	}
+	switch {
+	case seen.TaskFailure != nil:
+		c.say("%s", view.TaskFailure(*seen.TaskFailure))
+		c.say("the abort takes effect then")
+	case seen.Blind:
+		c.say("no worker answers: the abort takes effect once there is one (release dev, or release worker)")
+	}
 }

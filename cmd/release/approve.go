@@ -186,7 +186,6 @@ func (c decision) followed(ctx context.Context, s *server, before sight, given r
 		c.say("%s is stopped", ref)
 	case seen.over():
 		c.say("%s is over: %s", ref, outcome(seen))
-		return exitWith(seen.code())
 	case seen.Held != nil:
 		c.say("%s is held: %s", ref, seen.Held.Why)
 		return exitWith(exitPerson)

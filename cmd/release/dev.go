@@ -79,6 +79,9 @@ func (c dev) another(ctx context.Context) *devFile {
 }
 
 func (c dev) run(ctx context.Context) error {
+	if err := c.checkStateDir(); err != nil {
+		return err
+	}
 	if c.environment {
 		return c.flyctl()
 	}

@@ -34,6 +34,15 @@ func (e *env) stateDir() string {
 	return filepath.Join(e.getenv("HOME"), ".local", "state", "release")
 }
 
+// checkStateDir returns an error when nothing says where state is kept: it must
+// not end up in whatever the current directory is.
+func (e *env) checkStateDir() error {
+	if e.getenv("RELEASE_STATE_DIR") == "" && e.getenv("XDG_STATE_HOME") == "" && e.getenv("HOME") == "" {
+		return errors.New("nothing says where to keep state: HOME is not set; set it, or RELEASE_STATE_DIR to a folder")
+	}
+	return nil
+}
+
 // readDevFile is what the running `release dev` has written, or nil if none
 // runs: a file that a killed one left behind counts for nothing.
 func (e *env) readDevFile() *devFile {

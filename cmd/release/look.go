@@ -60,7 +60,10 @@ func (s *server) look(ctx context.Context, id, run string) (sight, error) {
 	var seen sight
 	switch info.Status {
 	case enums.WORKFLOW_EXECUTION_STATUS_RUNNING, enums.WORKFLOW_EXECUTION_STATUS_PAUSED:
-		seen, err = s.ask(ctx, info)
+		s.addWaits(ctx, &seen, described)
+		waits, failed := seen.Waits, seen.TaskFailure
+		seen, err = s.ask(ctx, info, failed != nil)
+		seen.Waits, seen.TaskFailure = waits, failed
 	case enums.WORKFLOW_EXECUTION_STATUS_COMPLETED:
 		var report release.Report
 		err = s.GetWorkflow(ctx, id, run).Get(ctx, &report)
@@ -69,7 +72,7 @@ func (s *server) look(ctx context.Context, id, run string) (sight, error) {
 			err = s.said(ctx, "read the report of "+id, err)
 		}
 	default:
-		seen, err = s.ask(ctx, info)
+		seen, err = s.ask(ctx, info, false)
 		seen.Failed = failure(s.GetWorkflow(ctx, id, run).Get(ctx, nil), info.Status)
 		if seen.Cause == nil {
 			seen.Cause = &release.Cause{Message: seen.Failed}
@@ -98,11 +101,12 @@ func failure(err error, status enums.WorkflowExecutionStatus) string {
 }
 
 // ask asks the workflow, and the rollout it has under way. Without a worker it
-// says what the server knows.
-func (s *server) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo) (sight, error) {
+// says what the server knows; so it does of one whose task fails, and which can
+// answer nothing.
+func (s *server) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, taskFails bool) (sight, error) {
 	id, run := info.Execution.WorkflowId, info.Execution.RunId
 	status, err := s.query(ctx, id, run)
-	if noWorker(ctx, err) {
+	if noWorker(ctx, err) || err != nil && taskFails && ctx.Err() == nil {
 		e, request := entry(info), requestOf(info)
 		return sight{Blind: true, Status: release.Status{
 			ID: id, Run: run, Project: e.Project, Revision: request.Revision, By: request.By,
@@ -140,12 +144,10 @@ func (s *server) query(ctx context.Context, id, run string) (status release.Stat
 
 // cost adds up the histories of a release and of its rollouts.
 func (s *server) cost(ctx context.Context, seen sight) *view.Cost {
-	total := cost.Of(s.history(ctx, seen.ID, seen.Run))
+	total := cost.Of(s.history(ctx, seen.ID, seen.Run), s.env.now())
 	for _, e := range seen.Environments {
 		if e.Rollout != "" && e.Run != "" {
-			c := cost.Of(s.history(ctx, e.Rollout, e.Run))
-			total.Events += c.Events
-			total.Actions += c.Actions
+			total = total.Plus(cost.Of(s.history(ctx, e.Rollout, e.Run), s.env.now()))
 		}
 	}
 	return &total
@@ -167,7 +169,10 @@ func (s *server) history(ctx context.Context, id, run string) (events []*history
 
 // blindly tells people that what they see is not all.
 func (e *env) blindly(s sight) {
-	if s.Blind {
+	switch {
+	case s.Blind && s.TaskFailure != nil:
+		e.say("it stands still and cannot answer, so only what Temporal itself knows is shown: %s", view.TaskFailure(*s.TaskFailure))
+	case s.Blind:
 		e.say("no worker answers, so only what Temporal itself knows is shown; nothing is lost, and release %s goes on once there is one (release dev, or release worker)", view.Ref(s.ID))
 	}
 }

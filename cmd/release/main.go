@@ -29,7 +29,11 @@ func program() int {
 	if image.Apart() {
 		return image.Compile(os.Stdin, os.Stdout)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup: it outlives its terminal
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	// Who asks twice does not want to wait for the end of what is in hand.
 	context.AfterFunc(ctx, stop)

@@ -53,7 +53,10 @@ func (p place) observe(ctx context.Context, targets []release.TargetFile) []view
 		all.Go(func() {
 			state, err := activities.Look(ctx, p, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
 			places[i] = view.Place{State: state, Drift: view.Drift(state)}
-			if err != nil {
+			switch {
+			case errors.Is(err, fly.ErrNotFound):
+				places[i].State, places[i].Missing = release.State{Target: t.Target, FlyApp: t.FlyApp}, p.make(t.FlyApp)
+			case err != nil:
 				places[i].Unknown = flySaid(err)
 			}
 		})
@@ -62,12 +65,20 @@ func (p place) observe(ctx context.Context, targets []release.TargetFile) []view
 	return places
 }
 
+// isDev reports whether p is the Fly of a release dev.
+func (p place) isDev() bool { return p.platform != "" }
+
+// make says how a Fly app is made.
+func (p place) make(app string) string {
+	if p.isDev() {
+		return "the first release makes it"
+	}
+	return "fly apps create " + app
+}
+
 // flySaid is an error of Fly's with what to do about it.
 func flySaid(err error) string {
-	switch {
-	case errors.Is(err, fly.ErrNotFound):
-		return fmt.Sprintf("%v; make it with: fly apps create", err)
-	case errors.Is(err, fly.ErrUnauthorized):
+	if errors.Is(err, fly.ErrUnauthorized) {
 		return fmt.Sprintf("%v; set FLY_API_TOKEN to a token for it (fly tokens create deploy)", err)
 	}
 	return err.Error()

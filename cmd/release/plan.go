@@ -131,6 +131,13 @@ func (c plan) make(ctx context.Context, src source, environment release.Environm
 			unknown = append(unknown, fmt.Sprintf("%s: %s", file.Target, p.Unknown))
 			continue
 		}
+		if p.Missing != "" && !fly.isDev() {
+			unknown = append(unknown, fmt.Sprintf("%s: there is no Fly app %s: %s", file.Target, file.FlyApp, p.Missing))
+			continue
+		}
+		if p.Missing != "" {
+			c.say("%s: there is no Fly app %s: %s", file.Target, file.FlyApp, p.Missing)
+		}
 		build, _ := release.Of(builds, file.Target)
 		image := fly.image(ctx, build, src.revision)
 		if image == "" {

@@ -27,6 +27,7 @@ type source struct {
 	repo     *git.Repo
 	revision release.Revision
 	project  *release.Project
+	files    fs.FS
 }
 
 // source reads the files at a revision ("" is HEAD), not those in the worktree.
@@ -50,7 +51,7 @@ func (e *env) source(ctx context.Context, revision string) (source, error) {
 	if err != nil {
 		return source{}, fmt.Errorf("the files at %s are wrong:\n%w", rev.Short(), err)
 	}
-	return source{repo, rev, project}, nil
+	return source{repo, rev, project, files}, nil
 }
 
 // load is config.Load, with what no build of the Dockerfiles would get past: a
@@ -140,7 +141,7 @@ func (e *env) doubts(ctx context.Context, s source, repository string) {
 }
 
 // repository is where workers fetch s: as release.toml says, else this very
-// clone where the workers are on this machine, else its origin.
+// clone with a release dev, whose worker is on this machine, else its origin.
 func (e *env) repository(ctx context.Context, s source, given string, local bool) (string, error) {
 	if given != "" {
 		if withoutPassword(given) != given {
@@ -159,7 +160,7 @@ func (e *env) repository(ctx context.Context, s source, given string, local bool
 		return "", err
 	}
 	if origin == "" {
-		return "", errors.New("nothing says where workers fetch this repository: add repository = \"…\" to release.toml, or a remote called origin, or --repo URL")
+		return "", errors.New("nothing says where workers fetch this repository: write repository = \"https://…\" in release.toml, or add a remote called origin, or use --repo URL (the folder of a clone is used with release dev only)")
 	}
 	return withoutPassword(origin), nil
 }

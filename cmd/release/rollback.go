@@ -67,7 +67,7 @@ func (c rollback) run(ctx context.Context, environment string) error {
 			return err
 		}
 	}
-	repository, err := c.repository(ctx, src, c.repo, s.local())
+	repository, err := c.repository(ctx, src, c.repo, s.dev != nil)
 	if err != nil {
 		return err
 	}

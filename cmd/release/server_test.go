@@ -26,6 +26,7 @@ func TestReleases(t *testing.T) {
 	w.withoutWorker()
 	w.rolledBack()
 	w.takenBack()
+	w.stale()
 	w.drawn()
 	w.held()
 	w.stranded()
@@ -56,7 +57,7 @@ func (w *world) firstRelease() string {
 	}
 	w.beginWith(atTerminal("\n"), "approve", id).wait().want(t, exitFailed, "Approve plan ", "for production, as Ada? [y/N]", "not approved")
 	w.beginWith(atTerminal("y\n"), "approve", "HEAD").wait().want(t, exitOK,
-		"No release of this program runs there yet", "create 2 machines of api", "What staging said", "api/staging: healthy", "approved by Ada: plan ")
+		"No release of this program runs there yet", "create 2 machines of api", "env.LEVEL: info is new", "In staging: promoted, verified ", "api/staging: healthy", "approved by Ada: plan ")
 	watch.wait().want(t, exitOK, "test ", "built api", "staging: promoted", "approved by Ada", "promoted: shop "+id, "history events", "http://127.0.0.1:8233/namespaces/default/workflows/release%2Fshop%2F"+id)
 	w.want(exitFailed, []string{"approve", id, "--yes"}, "is over: promoted")
 	w.want(exitFailed, []string{"abort", id}, "is over already: promoted")
@@ -127,6 +128,27 @@ func (w *world) rolledBack() {
 	start.wait().want(w.t, exitRolledBack, "production: rolling back", "rolled back: shop "+id, "Why\n", "check ")
 }
 
+// stale: somebody changes a machine while the plan is looked at. approve says that
+// it did not count for anything, and which plan is asked about now.
+func (w *world) stale() {
+	id := w.change("stale")
+	start := w.begin("start", "--wait")
+	start.says("production waits for 1 approval")
+	before := w.status(id).Plan.Short()
+	at := fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: w.sim.Transport()}}
+	m := w.sim.Machines("shop-production-api")[0]
+	if _, err := at.Update(w.t.Context(), "shop-production-api", m.ID, fly.Update{Config: []byte(strings.Replace(string(m.Config), `"LEVEL":"`, `"LEVEL":"by hand `, 1))}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.want(exitPerson, []string{"approve", id, "--yes"}, "approved by Ada: plan "+before, "no longer fits what Fly runs, and was not carried out", "production asks again, with plan ", "release approve "+id)
+	s := w.status(id)
+	if s.Gate == nil || s.Plan.Short() == before || len(s.Gate.Approved) != 0 {
+		w.t.Errorf("after a stale plan it waits with %+v", s.Gate)
+	}
+	w.want(exitOK, []string{"approve", id, "--yes"}, "by hand", "approved by Ada")
+	start.wait().want(w.t, exitOK, "promoted: shop "+id)
+}
+
 // takenBack: production as it was before its last release.
 func (w *world) takenBack() {
 	w.sim.SetSecrets("shop-production-api", map[string]string{"API_KEY": "secret"})
@@ -156,7 +178,13 @@ func (w *world) held() {
 	start.wait().want(w.t, exitPerson, "a person is needed", "no such image any more", "release decide "+id+" keep")
 	w.want(exitUsage, []string{"decide", id, "rollback"}, `"rollback" is no choice now; there are: retry, keep, abandon`)
 	w.want(exitPerson, []string{"watch", id}, "a person is needed")
-	w.want(exitOK, []string{"decide", id, "keep", "--reason", "it is replaced by hand"}, "keep, by Ada")
+	for n := range 2 { // the same person, the same choice: it is tried again each time
+		w.want(exitPerson, []string{"decide", id, "retry"}, "retry, by Ada", id+" is held again: the baseline could not be brought back")
+		if s := w.status(id); s.Held == nil || s.Held.Number != n+2 {
+			w.t.Errorf("after %d retries: %+v", n+1, s.Held)
+		}
+	}
+	w.want(exitOK, []string{"decide", id, "keep", "--reason", "it is replaced by hand"}, "keep, by Ada", id+" is over: kept")
 	w.sim.ClearFaults()
 	w.want(exitPerson, []string{"watch", id}, "kept: shop "+id)
 }

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/microbima/release/config"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -41,8 +42,8 @@ an environment: to the last one, unless --to or --branch says otherwise.
 
 What is released is the commit, never the worktree. Its release.toml and
 fly.toml files are checked here before anything is started. Workers fetch the
-commit from the repository that release.toml names; else from this clone, when
-Temporal is on this machine; else from its remote called origin.
+commit from the repository that release.toml names; else from this clone, with
+release dev; else from its remote called origin.
 
 An image given by --image is taken as it is: by the digest that its reference
 has when the release builds, in every environment, whatever becomes of its tag.
@@ -128,6 +129,13 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	if err != nil {
 		return request, nil, err
 	}
+	lacks, err := config.CheckLeftOut(src.files, src.project)
+	if err != nil {
+		return request, nil, err
+	}
+	if len(lacks) > 0 {
+		return request, nil, fmt.Errorf("nothing can be built of %s:\n%w", src.revision.Short(), lacks)
+	}
 	environments, err := c.path(src.project)
 	if err != nil {
 		return request, nil, err
@@ -136,7 +144,8 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	if err != nil {
 		return request, nil, err
 	}
-	repository, err := c.repository(ctx, src, c.repo, (&server{address: options.HostPort}).local())
+	dev := c.readDevFile()
+	repository, err := c.repository(ctx, src, c.repo, dev != nil && dev.Temporal == options.HostPort)
 	if err != nil {
 		return request, nil, err
 	}
@@ -286,6 +295,9 @@ func (s *server) execute(ctx context.Context, id string, request release.Request
 		StaticSummary:                            view.Summary(what(request) + " → " + strings.Join(path, " → ")),
 		StaticDetails:                            details(request, path),
 		Memo:                                     map[string]any{memoRequest: request},
+		// Activities and rollouts inherit it. Where the server is fair, projects
+		// share a busy queue equally.
+		Priority: temporal.Priority{PriorityKey: request.Priority(), FairnessKey: request.Project[:min(64, len(request.Project))]},
 		TypedSearchAttributes: temporal.NewSearchAttributes(
 			keyword(release.AttrProject).ValueSet(request.Project),
 			keyword(release.AttrRevision).ValueSet(request.Revision.Short()),

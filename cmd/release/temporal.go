@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -36,6 +37,7 @@ type server struct {
 	address   string
 	namespace string
 	dev       *devFile // if it is the one of a running release dev
+	summaries sync.Map // of activities, by run and activity ID
 }
 
 // temporalOptions are what the environment and Temporal's own configuration
@@ -140,8 +142,7 @@ func noWorker(ctx context.Context, err error) bool {
 	return errors.As(err, &late) || errors.As(err, &update) || errors.As(err, &precondition) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// local says whether the server, and so its workers, may be taken to be on
-// this machine.
+// local reports whether the server is on this machine.
 func (s *server) local() bool {
 	host, _, err := net.SplitHostPort(s.address)
 	if err != nil {

@@ -20,6 +20,9 @@ const (
 	breath = 150 * time.Millisecond
 	// again is how long to wait before a server that has gone is tried again.
 	again = time.Second
+	// waitsEvery is how often Temporal is asked what activities wait for: what is
+	// tried again leaves no event. It is no action.
+	waitsEvery = 3 * time.Second
 )
 
 type watch struct {
@@ -140,6 +143,8 @@ func (f *follower) watch(ctx context.Context) error {
 	go f.poll(ctx, f.id, f.last.Run, true)
 	tick := time.NewTicker(redraw)
 	defer tick.Stop()
+	waits := time.NewTicker(waitsEvery)
+	defer waits.Stop()
 	for {
 		f.chase(ctx)
 		select {
@@ -154,6 +159,8 @@ func (f *follower) watch(ctx context.Context) error {
 			}
 		case <-tick.C:
 			f.draw()
+		case <-waits.C:
+			f.lookAtWaits(ctx)
 		case <-f.news:
 			if err := f.look(ctx); err != nil || f.enough() {
 				return err
@@ -272,6 +279,21 @@ func (f *follower) look(ctx context.Context) error {
 	return nil
 }
 
+// lookAtWaits asks Temporal what activities wait for, and shows what is new.
+func (f *follower) lookAtWaits(ctx context.Context) {
+	if f.blind {
+		return // it is looked at every second
+	}
+	described, err := f.server.DescribeWorkflowExecution(ctx, f.id, f.last.Run)
+	if err != nil {
+		return // it is asked again, and a long poll tells that Temporal is away
+	}
+	seen := f.last
+	f.server.addWaits(ctx, &seen, described)
+	f.print(seen)
+	f.last = seen
+}
+
 func (f *follower) wakeLater(ctx context.Context) {
 	go func() {
 		pause(ctx, again)
@@ -316,6 +338,6 @@ func (f *follower) clear() {
 	if style.Height > 0 {
 		rows = min(rows, style.Height-1)
 	}
-	fmt.Fprintf(f.stderr, "\x1b[%dA\r\x1b[J", max(1, rows))
+	fmt.Fprintf(f.stderr, "\x1b[%dA\x1b[J", max(1, rows))
 	f.drawn = nil
 }

@@ -82,6 +82,9 @@ func (c workerCommand) run(ctx context.Context) error {
 	if place.Token == "" {
 		return errors.New("no Fly token: set FLY_API_TOKEN to one that opens every Fly app of the projects; `fly tokens create org` makes one")
 	}
+	if err := c.checkStateDir(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(c.stateDir(), 0o700); err != nil {
 		return fmt.Errorf("keep checkouts and logs: %w; RELEASE_STATE_DIR chooses another place", err)
 	}

@@ -63,6 +63,9 @@ func newWorld(t testing.TB) *world {
 		"FLY_FLAPS_BASE_URL=" + flyURL.URL, "FLY_API_BASE_URL=" + flyURL.URL, "FLY_UIEX_BASE_URL=" + flyURL.URL, "FLY_API_TOKEN=x", "FLY_REGISTRY_HOST=127.0.0.1:1",
 	}
 	e := w.env(nil, nil, nil)
+	if _, err := e.writeDevFile(devFile{Temporal: server.Address(), PID: os.Getpid()}); err != nil { // workers fetch from the clone
+		t.Fatal(err)
+	}
 	options, err := e.temporalOptions()
 	if err != nil {
 		t.Fatal(err)

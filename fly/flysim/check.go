@@ -99,6 +99,7 @@ func (s *Sim) result(m *machine, name, status, output string) {
 	checks = append(checks, now)
 	slices.SortFunc(checks, func(a, b fly.Check) int { return cmp.Compare(a.Name, b.Name) })
 	m.View.Checks = checks
+	s.pass(m)
 	s.touch(m)
 }
 

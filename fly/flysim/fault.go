@@ -2,6 +2,7 @@ package flysim
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 )
@@ -27,6 +28,8 @@ type Fault struct {
 	Effect Effect
 	For    time.Duration
 	Exit   int
+	Exits  int    // Crashes: how often; 0 is each time
+	Output string // what the failing checks and the log of that version say; "" is Fly's usual
 
 	hits int
 }
@@ -41,7 +44,8 @@ const (
 	NeverPasses Effect = "never passes"
 	// Sours: it passes, and turns critical For after it started.
 	Sours Effect = "sours"
-	// Crashes: it ends with code Exit, For after it started, each time.
+	// Crashes: it ends with code Exit, For after it started: Exits times, or
+	// each time.
 	Crashes Effect = "crashes"
 	// NeverStarts: it stays in a transient state.
 	NeverStarts Effect = "never starts"
@@ -65,6 +69,9 @@ const (
 	// NotYet: a created machine is not found, for For or, without it, by the
 	// first to ask for it.
 	NotYet Effect = "not found just after create"
+	// Stale: a read of one machine, or of the list, shows the version before of
+	// each machine that was given another in the last seconds.
+	Stale Effect = "stale read"
 )
 
 // LostAnswer is a Fault: the change is made, and the client hears a 504.
@@ -179,6 +186,7 @@ func (s *Sim) recoverAfter(m *machine, d time.Duration) {
 
 // setHost says how m's host is, for m and for the volumes it holds.
 func (s *Sim) setHost(m *machine, status string) {
+	m.Untold = m.Untold && status != "ok"
 	m.View.HostStatus = status
 	for _, v := range m.app.Volumes {
 		if v.Machine != nil && *v.Machine == m.View.ID {
@@ -194,6 +202,12 @@ func (s *Sim) Lose(app, id string) {
 	s.onMachine(app, id, func(m *machine) { s.setHost(m, "unreachable") })
 }
 
+// LoseConfig makes the host of a machine unreachable like Lose. Until Recover, Fly
+// tells of its config not even a part: config and incomplete_config are null.
+func (s *Sim) LoseConfig(app, id string) {
+	s.onMachine(app, id, func(m *machine) { m.Untold = true; s.setHost(m, "unreachable") })
+}
+
 // Recover brings the host of a machine back.
 func (s *Sim) Recover(app, id string) { s.onMachine(app, id, func(m *machine) { s.setHost(m, "ok") }) }
 
@@ -203,14 +217,17 @@ func (s *Sim) spoil(c *call, m *machine) {
 		return
 	}
 	f := c.fault
-	b := Behaviour{}
+	b := Behaviour{CheckOutput: f.Output}
+	if f.Output != "" {
+		b.Log = []string{f.Output}
+	}
 	switch f.Effect {
 	case NeverPasses:
 		b.NeverHealthy = true
 	case Sours:
 		b.SourAfter = max(f.For, 1)
 	case Crashes:
-		b.CrashExit, b.RunsFor = &f.Exit, f.For
+		b.CrashExit, b.RunsFor, b.Exits = &f.Exit, f.For, f.Exits
 	case NeverStarts:
 		b.NeverStarts = true
 	case NotYet:
@@ -232,4 +249,23 @@ func (s *Sim) hidden(m *machine) bool {
 		return true
 	}
 	return s.now().Before(m.hiddenUntil)
+}
+
+// staleFor is how long after a change a stale read may still show the version
+// before.
+const staleFor = 10 * time.Second
+
+// staleList returns the list of a call that suffers Stale.
+func (s *Sim) staleList(c *call) []json.RawMessage {
+	list := []json.RawMessage{}
+	for _, m := range c.app.sorted() {
+		switch {
+		case m.View.State == "destroyed" || s.hidden(m) || !matches(m.config().Metadata, c.r.URL.Query()):
+		case s.now().Before(m.formerUntil):
+			list = append(list, encodeMachine(m.former))
+		default:
+			list = append(list, m.show())
+		}
+	}
+	return list
 }

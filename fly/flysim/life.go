@@ -39,6 +39,7 @@ func (s *Sim) launch(m *machine, state string) {
 func (s *Sim) started(m *machine) {
 	s.event(m, "start", "started", "flyd", nil)
 	s.setState(m, "started")
+	s.pass(m)
 	if !m.config().runsOnce() {
 		m.app.Status = "deployed"
 	}
@@ -65,13 +66,21 @@ func (s *Sim) runs(m *machine) {
 		if crash != nil && m.Behaves.CrashExit == nil {
 			return // it was healed
 		}
-		s.halt(m, 0, "SIGKILL", time.Second, func(int) { s.exited(m, code) })
+		s.halt(m, 0, "SIGKILL", time.Second, func(int) {
+			if m.Behaves.Exits--; m.Behaves.Exits == 0 {
+				m.Behaves, m.Odd = Behaviour{}, true
+			}
+			s.exited(m, code)
+		})
 	})
 }
 
 // exited is what follows when m's process ends by itself.
 func (s *Sim) exited(m *machine, code int) {
 	m.life++
+	if m.Life.Exits++; m.Life.Exits == 1 {
+		m.Life.Exited = s.now()
+	}
 	s.uncheck(m)
 	m.proc = nil
 	c := m.config()
@@ -155,7 +164,9 @@ func (s *Sim) version(m *machine, config string, ref fly.ImageRef) {
 	const remembered = 100
 	m.Former = append(m.Former, m.View.InstanceID)
 	m.Former = m.Former[max(0, len(m.Former)-remembered):]
+	m.former, m.formerUntil = m.view(), s.now().Add(staleFor)
 	m.View.InstanceID = s.ulid()
+	m.Life = Life{Version: m.View.InstanceID}
 	m.Config, m.View.ImageRef, m.shown = config, ref, nil
 	m.Secrets = m.app.secretValues()
 }

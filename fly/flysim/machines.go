@@ -100,7 +100,7 @@ func (s *Sim) newMachine(a *app, v fly.Machine) *machine {
 		v.CreatedAt = s.now()
 	}
 	v.UpdatedAt = s.now()
-	m := &machine{View: v, Config: string(v.Config), app: a, changed: make(chan struct{}), Secrets: a.secretValues()}
+	m := &machine{View: v, Config: string(v.Config), Life: Life{Version: v.InstanceID}, app: a, changed: make(chan struct{}), Secrets: a.secretValues()}
 	m.View.Config = nil
 	return m
 }
@@ -139,6 +139,9 @@ func (s *Sim) updateMachine(c *call) (any, error) {
 }
 
 func (s *Sim) listMachines(c *call) (any, error) {
+	if c.effect() == Stale {
+		return s.staleList(c), nil
+	}
 	out := []*machine{}
 	q := c.r.URL.Query()
 	deleted := q.Get("include_deleted") == "true"
@@ -177,7 +180,12 @@ func (a *app) sorted() []*machine {
 	return out
 }
 
-func (s *Sim) getMachine(c *call) (any, error) { return c.machine, nil }
+func (s *Sim) getMachine(c *call) (any, error) {
+	if c.effect() == Stale && s.now().Before(c.machine.formerUntil) {
+		return c.machine.former, nil
+	}
+	return c.machine, nil
+}
 
 func (s *Sim) destroyMachine(c *call) (any, error) {
 	m := c.machine

@@ -277,16 +277,27 @@ func encodeAnswer(out any, err error) (int, []byte) {
 	case *machine:
 		return http.StatusOK, out.show()
 	case []*machine:
-		list := []byte{'['}
+		list := make([]json.RawMessage, len(out))
 		for i, m := range out {
-			if i > 0 {
-				list = append(list, ',')
-			}
-			list = append(list, m.show()...)
+			list[i] = m.show()
 		}
-		return http.StatusOK, append(list, ']')
+		return http.StatusOK, encodeList(list)
+	case []json.RawMessage:
+		return http.StatusOK, encodeList(out)
 	}
 	return http.StatusOK, encode(out)
+}
+
+// encodeList returns a JSON array of documents, each byte for byte.
+func encodeList(list []json.RawMessage) []byte {
+	out := []byte{'['}
+	for i, doc := range list {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, doc...)
+	}
+	return append(out, ']')
 }
 
 func errorBody(text, code string) []byte {

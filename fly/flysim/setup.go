@@ -235,20 +235,27 @@ func incomplete(config []byte) []byte {
 	return encode(doc)
 }
 
-// encodeMachine is a machine's JSON with its config byte for byte: the encoder
-// would respell it.
+// encodeMachine returns a machine's JSON with its config byte for byte: the encoder
+// would respell it. As at Fly it has both config and incomplete_config, and the
+// one that does not apply is null.
 func encodeMachine(v fly.Machine) []byte {
-	key, config := "config", v.Config
-	if len(config) == 0 {
-		key, config = "incomplete_config", v.IncompleteConfig
-	}
+	whole, part := v.Config, v.IncompleteConfig
 	v.Config, v.IncompleteConfig = nil, nil
+	type plain fly.Machine
 	out := encode(struct {
-		fly.Machine
+		plain
 		Version string `json:"version"`
-	}{v, v.InstanceID})
-	out = append(bytes.TrimSuffix(out, []byte("}")), `,"`+key+`":`...)
-	return append(append(out, config...), '}')
+	}{plain(v), v.InstanceID})
+	out = append(bytes.TrimSuffix(out, []byte("}")), `,"config":`...)
+	out = append(append(out, orNull(whole)...), `,"incomplete_config":`...)
+	return append(append(out, orNull(part)...), '}')
+}
+
+func orNull(doc json.RawMessage) []byte {
+	if len(doc) == 0 {
+		return []byte("null")
+	}
+	return doc
 }
 
 func encode(v any) []byte {

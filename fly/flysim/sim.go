@@ -66,6 +66,7 @@ type Behaviour struct {
 	NeverHealthy bool          // its checks never pass
 	CrashExit    *int          // its process ends with this code once started
 	RunsFor      time.Duration // how long before it does
+	Exits        int           // how often it does before it stays; 0: each time
 	SourAfter    time.Duration // its checks turn critical this long after it started; 0: never
 	BootTakes    time.Duration // instead of Latency.Boot, if set
 	CheckOutput  string        // what a failing check says

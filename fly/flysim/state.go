@@ -77,8 +77,10 @@ type machine struct {
 	Restarts int               `json:"restarts,omitempty"`
 	Down     bool              `json:"down,omitempty"` // this version was not to be launched
 	Lines    []line            `json:"lines,omitempty"`
+	Untold   bool              `json:"untold,omitempty"` // while its host can't be reached nothing is told of its config
 	Behaves  Behaviour         `json:"behaves,omitzero"`
 	Odd      bool              `json:"odd,omitempty"` // Behaves comes from a Fault, not from Behave
+	Life     Life              `json:"life,omitzero"`
 
 	life        int // another number after each order: what was planned before is void
 	app         *app
@@ -89,8 +91,10 @@ type machine struct {
 	changed     chan struct{} // closed at each change
 	hiddenUntil time.Time
 	hiddenReads int
-	shown       []byte   // how reads show it; nil once something changed
-	read        struct { // Config, as far as it is understood
+	shown       []byte      // how reads show it; nil once something changed
+	former      fly.Machine // the version before, as reads showed it last
+	formerUntil time.Time   // stale reads show it until then
+	read        struct {    // Config, as far as it is understood
 		of     string
 		config config
 	}
@@ -172,6 +176,9 @@ func (m *machine) view() fly.Machine {
 	v.Config, v.IncompleteConfig = []byte(m.Config), nil
 	if v.HostStatus != "ok" {
 		v.Config, v.IncompleteConfig = nil, incomplete(v.Config)
+		if m.Untold {
+			v.IncompleteConfig = nil
+		}
 	}
 	return v
 }

@@ -61,7 +61,11 @@ func (r *reader) guest(t *tomldoc.Table) *fly.MachineGuest {
 			g.MemoryMB = mb
 		}
 	}
-	override(&g.MemoryMB, nonNegative(t, "memory_mb"))
+	mb := nonNegative(t, "memory_mb")
+	if t.Has("memory") && mb != nil && *mb != g.MemoryMB {
+		t.Warnf("memory_mb", "%d contradicts memory = %q; memory_mb counts: machines get %[1]d MB", *mb, text(t, "memory"))
+	}
+	override(&g.MemoryMB, mb)
 	override(&g.MaxMemoryMB, nonNegative(t, "max_memory_mb"))
 	override(&g.CPUs, nonNegative(t, "cpus"))
 	override(&g.GPUs, nonNegative(t, "gpus"))

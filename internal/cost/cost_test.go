@@ -2,10 +2,13 @@ package cost_test
 
 import (
 	"testing"
+	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/microbima/release/internal/cost"
 	"github.com/microbima/release/internal/view"
@@ -53,11 +56,39 @@ func TestCost(t *testing.T) {
 		event(enums.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED, marker("", 0)),               // nothing
 		event(enums.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED, child),                // nothing
 		event(enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED, func(*historypb.HistoryEvent) {}), // nothing
-	})
+	}, time.Now())
 	if want := (view.Cost{Events: 17, Actions: 11}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	if d := (view.Cost{Actions: 1_000_000}).Dollars(); d != 50 {
 		t.Errorf("a million actions cost $%f", d)
+	}
+}
+
+// A bake of an hour must not cost thousands of actions, and what its heartbeats
+// cost is in the sum: a price without them is a false word.
+func TestCost_HeartbeatsOfABake(t *testing.T) {
+	start := time.Date(2026, 3, 9, 14, 0, 0, 0, time.UTC)
+	at := func(d time.Duration, id int64, kind enums.EventType) *historypb.HistoryEvent {
+		return &historypb.HistoryEvent{EventId: id, EventType: kind, EventTime: timestamppb.New(start.Add(d))}
+	}
+	scheduled := func(id int64, timeout time.Duration) *historypb.HistoryEvent {
+		e := at(0, id, enums.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED)
+		e.Attributes = &historypb.HistoryEvent_ActivityTaskScheduledEventAttributes{ActivityTaskScheduledEventAttributes: &historypb.ActivityTaskScheduledEventAttributes{HeartbeatTimeout: durationpb.New(timeout)}}
+		return e
+	}
+	started := at(time.Second, 7, enums.EVENT_TYPE_ACTIVITY_TASK_STARTED)
+	started.Attributes = &historypb.HistoryEvent_ActivityTaskStartedEventAttributes{ActivityTaskStartedEventAttributes: &historypb.ActivityTaskStartedEventAttributes{ScheduledEventId: 5, Attempt: 1}}
+	completed := at(time.Hour+time.Second, 8, enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
+	completed.Attributes = &historypb.HistoryEvent_ActivityTaskCompletedEventAttributes{ActivityTaskCompletedEventAttributes: &historypb.ActivityTaskCompletedEventAttributes{ScheduledEventId: 5, StartedEventId: 7}}
+	// A bake of an hour, and beside it leases that are kept until the workflow
+	// ends, whose activity has no end in the history.
+	events := []*historypb.HistoryEvent{scheduled(5, 30*time.Second), scheduled(6, 150*time.Second), started, completed, at(time.Hour+time.Minute, 9, enums.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED)}
+	got := cost.Of(events, start.Add(48*time.Hour))
+	if want := (view.Cost{Events: 5, Actions: 1 + 150 + 30, Heartbeats: 150 + 30}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if got := cost.Of(events[:3], start.Add(time.Second+10*time.Minute)); got.Heartbeats != 25+5 {
+		t.Errorf("a bake under way for 10 minutes: %d heartbeats, want 30", got.Heartbeats)
 	}
 }

@@ -100,6 +100,8 @@ func dynamicConfig() dynamicconfig.StaticClient {
 		// at an empty one.
 		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
+		// Tasks of equal priority are handed out in turn for each project.
+		dynamicconfig.MatchingEnableFairness.Key(): true,
 		// A laptop runs few releases at a time.
 		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():     2000,
 		dynamicconfig.EventsHostLevelCacheMaxSizeBytes.Key(): 32 << 20,

@@ -67,12 +67,20 @@ func (e *VersionError) Error() string {
 		e.File, wrote, e.Embedded, filepath.Dir(e.File))
 }
 
+// A LostError says that the file is empty or gone, and had a history before.
+type LostError struct{ File string }
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("%s is empty or gone, and it had the history of releases: put it back from a copy, or begin anew with `release dev --reset`", e.File)
+}
+
 // data is Temporal's database and the right to use it.
 type data struct {
 	sql    *config.SQL
 	file   string // "" in memory
 	record string
 	lock   *flock.Flock
+	filled bool // the file had its tables before
 }
 
 // A record lies next to the file and says what wrote it and who has it.
@@ -81,6 +89,7 @@ type record struct {
 	PID     int    `json:"pid"`
 	Address string `json:"address,omitempty"`
 	UI      string `json:"ui,omitempty"`
+	Filled  bool   `json:"filled,omitempty"` // the file has had its tables
 }
 
 func openData(dir string) (*data, error) {
@@ -137,22 +146,37 @@ func (d *data) own() error {
 	}
 	wrote, err := os.Stat(d.file)
 	empty := err != nil || wrote.Size() == 0
+	d.filled = known.Filled
+	if known.Filled && empty && d.isLogEmpty() {
+		return &LostError{File: d.file}
+	}
 	if known.Server != headers.ServerVersion && (known.Server != "" || !empty) {
 		return &VersionError{File: d.file, Wrote: known.Server, Embedded: headers.ServerVersion}
 	}
 	return nil
 }
 
+// isLogEmpty reports whether SQLite's log has nothing either: a file that was
+// never written back has all of it there.
+func (d *data) isLogEmpty() bool {
+	log, err := os.Stat(d.file + "-wal")
+	return err != nil || log.Size() == 0
+}
+
 // prepare makes the file ready for a server: its record, its tables, its
 // namespace. It may be killed anywhere in between and repeated.
 func (d *data) prepare(address, ui, namespace string, attributes []string) error {
 	if d.file != "" {
-		now := record{Server: headers.ServerVersion, PID: os.Getpid(), Address: address, UI: ui}
+		now := record{Server: headers.ServerVersion, PID: os.Getpid(), Address: address, UI: ui, Filled: d.filled}
 		if err := writeRecord(d.record, now); err != nil {
 			return err
 		}
 		if err := d.createTables(); err != nil {
 			return fmt.Errorf("creating %s: %w", d.file, err)
+		}
+		now.Filled = true
+		if err := writeRecord(d.record, now); err != nil {
+			return err
 		}
 	}
 	keywords := make(map[string]enumspb.IndexedValueType)

@@ -47,6 +47,9 @@ func Details(s release.Status) string {
 	if s.Held != nil {
 		detailsHeld(&b, s.ID, *s.Held)
 	}
+	if s.Outcome == "" && s.Gate == nil && s.Held == nil {
+		fmt.Fprintf(&b, "\nWhat fails and is tried again is on this page under **Pending Activities**, and in `release status %s`: the last error, the attempt and the next try.\n", Ref(s.ID))
+	}
 	detailsDecisions(&b, s.Decisions)
 	detailsTargets(&b, s.Environments)
 	for i, n := range s.Notes {

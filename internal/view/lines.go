@@ -54,6 +54,7 @@ func Lines(before, after release.Status) (lines []string) {
 		lines = append(lines, endLines(was, e)...)
 	}
 	lines = append(lines, waitLines(before, after)...)
+	lines = append(lines, newWaits(before, after)...)
 	for _, n := range after.Notes {
 		if !slices.Contains(before.Notes, n) {
 			say("note: %s", oneLine(n, 500))

@@ -45,7 +45,10 @@ const marks = "\\`*_[]{}<>&|~$^"
 var linked = regexp.MustCompile(`(?i)[a-z]:/|www\.|mailto:|xmpp:|@`)
 
 func markdownWord(word string, first bool) string {
-	links := linked.MatchString(word)
+	if isHarmless(word) { // most are, and details have thousands
+		return word
+	}
+	links := strings.ContainsAny(word, ":.@") && linked.MatchString(word)
 	if links && !strings.ContainsAny(word, "`|\\") {
 		return "`" + word + "`"
 	}
@@ -59,6 +62,17 @@ func markdownWord(word string, first bool) string {
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// isHarmless reports whether a word is of letters, digits, hyphens and commas, and
+// begins with a letter or digit: no reader of Markdown makes anything of it.
+func isHarmless(word string) bool {
+	for i := range len(word) {
+		if r := rune(word[i]); !isLetter(r) && !isDigit(r) && (i == 0 || r != '-' && r != ',') {
+			return false
+		}
+	}
+	return true
 }
 
 func isLetter(r rune) bool { return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' }

@@ -22,6 +22,12 @@ func needs(s release.Status, style Style, now time.Time) (rows []row) {
 	if s.Queue != "" {
 		say(always, yellow, 0, "waiting: %s", oneLine(s.Queue, 200))
 	}
+	if f := s.TaskFailure; f != nil {
+		say(always, red, 0, "%s", TaskFailure(*f))
+	}
+	for _, w := range s.Waits {
+		say(always, yellow, 0, "waiting: %s", Wait(w, now))
+	}
 	for _, g := range s.Decisions {
 		if g.Ignored != "" {
 			say(ifRoom, yellow, 0, "%s", oneLine(decision(g), 300))

@@ -18,13 +18,21 @@ const DollarsPerMillion = 50.0
 type Cost struct {
 	Events  int `json:"events"`
 	Actions int `json:"actions"`
+	// Heartbeats are part of the actions. They are reckoned, not recorded.
+	Heartbeats int `json:"heartbeats"`
+}
+
+// Plus returns the sum of c and d.
+func (c Cost) Plus(d Cost) Cost {
+	return Cost{Events: c.Events + d.Events, Actions: c.Actions + d.Actions, Heartbeats: c.Heartbeats + d.Heartbeats}
 }
 
 // Dollars is the price at DollarsPerMillion.
 func (c Cost) Dollars() float64 { return float64(c.Actions) * DollarsPerMillion / 1e6 }
 
 func (c Cost) String() string {
-	return fmt.Sprintf("%d history events; %s on Temporal Cloud, $%.4f at $%.0f per million (heartbeats and queries besides)", c.Events, count(c.Actions, "action"), c.Dollars(), DollarsPerMillion)
+	return fmt.Sprintf("%d history events; %s on Temporal Cloud, about %d of them heartbeats, $%.4f at $%.0f per million (queries besides)",
+		c.Events, count(c.Actions, "action"), c.Heartbeats, c.Dollars(), DollarsPerMillion)
 }
 
 // Report is how a release ended, or where it is: the cause with its evidence,

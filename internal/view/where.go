@@ -15,6 +15,9 @@ type Place struct {
 	State   release.State `json:"state"`
 	Drift   []string      `json:"drift,omitempty"`
 	Unknown string        `json:"unknown,omitempty"`
+	// Missing says how the Fly app is made that is not there yet: nothing was
+	// ever released to it.
+	Missing string `json:"missing,omitempty"`
 }
 
 // Places is what runs where: for each target its revision, since when, by which
@@ -39,6 +42,10 @@ func (p Place) write(b *strings.Builder, now time.Time, style Style) {
 	app := p.State.Target.App
 	if p.Unknown != "" {
 		fmt.Fprintf(b, "  %s %s: not known: %s\n", style.paint(red, "?"), app, p.Unknown)
+		return
+	}
+	if p.Missing != "" {
+		fmt.Fprintf(b, "  %s %s: never released; there is no Fly app %s: %s\n", style.paint(dim, "·"), app, p.State.FlyApp, p.Missing)
 		return
 	}
 	if len(p.State.Machines) == 0 {

@@ -1,0 +1,96 @@
+package activities_test
+
+import (
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// heartbeats runs an activity with a heartbeat timeout to its end, for at most
+// long, and returns what its heartbeats reported.
+func heartbeats(t *testing.T, a *activities.Activities, timeout, long time.Duration, run, in any) (said []string) {
+	t.Helper()
+	env := new(testsuite.WorkflowTestSuite).NewTestWorkflowEnvironment()
+	var mu sync.Mutex
+	env.SetOnActivityHeartbeatListener(func(_ *activity.Info, details converter.EncodedValues) {
+		mu.Lock()
+		defer mu.Unlock()
+		var beat release.Heartbeat
+		if details.HasValues() && details.Get(&beat) == nil {
+			said = append(said, beat.Waiting)
+			return
+		}
+		said = append(said, "")
+	})
+	env.SetTestTimeout(time.Minute)
+	env.RegisterActivity(a)
+	env.ExecuteWorkflow(func(ctx workflow.Context) error {
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+			StartToCloseTimeout: long, HeartbeatTimeout: timeout, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
+		}), run, in).Get(ctx, nil)
+	})
+	if err := env.GetWorkflowError(); err != nil && long == time.Minute {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return said
+}
+
+// Each heartbeat is paid for: an activity that ends soon sends none, and the
+// heartbeat timeout decides how many one sends that lasts.
+func TestHeartbeats_AsManyAsTheTimeoutNeeds(t *testing.T) {
+	for _, tc := range []struct {
+		run     string
+		timeout time.Duration
+		want    int
+	}{
+		{"true", 4 * time.Second, 0},
+		{"sleep 3", 4 * time.Second, 1},
+		{"sleep 3", 30 * time.Second, 0},
+	} {
+		a := &activities.Activities{Git: checkout(t.TempDir()), Logs: t.TempDir(), Environ: os.Environ()}
+		said := heartbeats(t, a, tc.timeout, time.Minute, a.RunTest, activities.TestInput{Test: release.Test{Name: "test", Run: tc.run, Timeout: release.Duration(time.Minute)}})
+		if len(said) != tc.want {
+			t.Errorf("%q with a timeout of %s: %d heartbeats were sent, want %d", tc.run, tc.timeout, len(said), tc.want)
+		}
+	}
+}
+
+// The interval must leave time for a heartbeat that is late.
+func TestHeartbeatInterval(t *testing.T) {
+	for timeout, want := range map[time.Duration]time.Duration{
+		4 * time.Second: 2 * time.Second, 10 * time.Second: 5 * time.Second, 30 * time.Second: 24 * time.Second, 150 * time.Second: 2 * time.Minute,
+	} {
+		if got := release.HeartbeatInterval(timeout); got != want {
+			t.Errorf("%s: a heartbeat every %s, want %s", timeout, got, want)
+		}
+	}
+}
+
+// A verification may last for 90 minutes while Fly does not answer. What it waits
+// for is read from its heartbeats.
+func TestVerify_ReportsWhatItWaitsFor(t *testing.T) {
+	a := &activities.Activities{Fly: &fly.Client{FlapsURL: "http://127.0.0.1:1", Token: "x", Unlimited: true}, Poll: 100 * time.Millisecond}
+	said := heartbeats(t, a, 4*time.Second, 3*time.Second, a.Verify, activities.VerifyInput{Aims: []activities.Aim{{Goal: release.State{
+		Target: release.Target{App: "api", Environment: "staging"}, FlyApp: "shop-api", Machines: []release.Machine{{ID: "m1"}},
+	}}}})
+	if len(said) == 0 || !strings.Contains(said[0], "shop-api") || !strings.Contains(said[0], "connection refused") {
+		t.Errorf("the heartbeats report %q; want what it waits for, with the last error", said)
+	}
+	if len(said) > 3 {
+		t.Errorf("%d heartbeats in 3 s: each is paid for", len(said))
+	}
+}

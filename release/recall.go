@@ -1,0 +1,101 @@
+package release
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Recalled returns s with what is known of machines whose host can't be reached
+// now. Fly tells only a part of those, or nothing: one of the same version takes
+// its facts from known, any other only its name, group and region. Those of
+// Unread that known has are machines of the target.
+func (s State) Recalled(known []Machine) State {
+	if len(s.Unread) == 0 && !slices.ContainsFunc(s.Machines, func(m Machine) bool { return m.Host != "" }) {
+		return s
+	}
+	s.Machines = slices.Clone(s.Machines)
+	for i, m := range s.Machines {
+		if was, ok := find(known, m.ID); ok && m.Host != "" {
+			s.Machines[i] = m.recalled(was)
+		}
+	}
+	var unread []Machine
+	for _, m := range s.Unread {
+		if was, ok := find(known, m.ID); ok {
+			s.Machines = append(s.Machines, m.recalled(was))
+		} else {
+			unread = append(unread, m)
+		}
+	}
+	s.Unread = unread
+	slices.SortFunc(s.Machines, func(a, b Machine) int { return cmp.Compare(a.ID, b.ID) })
+	return s
+}
+
+// recalled returns m, whose host can't be reached, with what is known of it.
+func (m Machine) recalled(was Machine) Machine {
+	m.Name, m.Group, m.Region = cmpOr(m.Name, was.Name), cmpOr(was.Group, m.Group), cmpOr(m.Region, was.Region)
+	if was.Host != "" || was.Version != m.Version {
+		return m
+	}
+	metadata := Metadata(was.Config)
+	m.Config, m.Image = was.Config, was.Image
+	m.Created, m.Release, m.Revision = m.Name != "" && metadata[MetaMachine] == m.Name, metadata[MetaRelease], metadata[MetaRevision]
+	return m
+}
+
+// Known returns what p was made from, of target t: every machine's version, and
+// the whole of those that it updates.
+func (p Plan) Known(t Target) (known []Machine) {
+	for _, planned := range p.Targets {
+		if planned.Target != t {
+			continue
+		}
+		for _, id := range sortedKeys(planned.Seen) {
+			known = append(known, Machine{ID: id, Version: planned.Seen[id], Host: unknownHost})
+		}
+	}
+	for _, s := range p.Steps() {
+		i := slices.IndexFunc(known, func(m Machine) bool { return m.ID == s.Machine })
+		if s.Target != t || i < 0 || s.Version != known[i].Version {
+			continue
+		}
+		known[i].Group, known[i].Region = s.Group, s.Region
+		if s.Verb == Update && len(s.Before) > 0 {
+			known[i].Config, known[i].Image, known[i].Host = s.Before, s.From, ""
+		}
+	}
+	return known
+}
+
+// unknownHost is the host of a machine of which not all is known.
+const unknownHost = "unknown"
+
+// AtLeast returns s with the versions that its machines were given: written, by
+// ID. What was read before is stale.
+func (s State) AtLeast(written map[string]Machine) State {
+	s.Machines = slices.Clone(s.Machines)
+	for i, m := range s.Machines {
+		for _, ref := range []string{m.ID, m.Name} {
+			if after, ok := written[ref]; ok && after.Version != "" {
+				s.Machines[i].ID, s.Machines[i].Version = after.ID, after.Version
+				break
+			}
+		}
+	}
+	return s
+}
+
+// IsAsBefore reports whether m is the machine was, unchanged: of the same version,
+// which has the same config and image whatever Fly tells of it now.
+func (m Machine) IsAsBefore(was Machine) bool {
+	return m.ID == was.ID && m.Version != "" && m.Version == was.Version
+}
+
+func find(machines []Machine, id string) (Machine, bool) {
+	i := slices.IndexFunc(machines, func(m Machine) bool { return m.ID == id })
+	if i < 0 {
+		return Machine{}, false
+	}
+	return machines[i], true
+}

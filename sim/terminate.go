@@ -1,0 +1,219 @@
+package sim
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// terminated is the kind of trouble in which Temporal terminates a rollout: its
+// workflow runs no further, not even to clean up, and what its activities do
+// meanwhile is heard by nobody.
+const terminated = "rollout terminated"
+
+// execute carries a Rollout out until it ends or is terminated.
+func (o *observedWorkflow) execute(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (result any, err error) {
+	if !o.hasTrouble(terminated) {
+		return o.Next.ExecuteWorkflow(ctx, in)
+	}
+	ended, cut := false, false
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		result, err = o.Next.ExecuteWorkflow(ctx, in)
+		ended = true
+	})
+	order := workflow.GetSignalChannel(ctx, terminated)
+	apart, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	if waiting := workflow.Await(apart, func() bool {
+		cut = cut || order.ReceiveAsync(nil)
+		return ended || cut
+	}); waiting != nil {
+		return nil, waiting
+	}
+	if ended {
+		return result, err
+	}
+	o.staff.terminate(o.run)
+	return nil, &temporal.TerminatedError{}
+}
+
+// terminate ends the open rollout of an app's environment, if there is one.
+func (w *world) terminate(app string) {
+	_, env, _ := w.app(app)
+	w.watch.mu.Lock()
+	r := w.watch.open[env.Name]
+	w.watch.mu.Unlock()
+	if r == nil {
+		return
+	}
+	w.in(0, func() {
+		w.tell("%s is terminated", r.id)
+		if err := w.env.SignalWorkflowByID(r.id, terminated, nil); err != nil {
+			w.tell("%s is not terminated: %v", r.id, err)
+		}
+	})
+}
+
+// terminate has the activities of a run hear, at their next heartbeat, that it is
+// over. None is tried again.
+func (s *staff) terminate(run string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead[run] = true
+	for a := range s.work {
+		if a.run != run {
+			continue
+		}
+		a.once.Do(func() { close(a.gone) })
+		drawn := s.w.line.draw(terminated + a.String())
+		time.AfterFunc(time.Duration(binary.BigEndian.Uint32(drawn[:4])%8_000)*time.Millisecond, func() { a.end(errElsewhere) })
+	}
+}
+
+func (s *staff) isDead(run string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead[run]
+}
+
+// isTerminated says whether a rollout was.
+func (r *rolloutRun) isTerminated() bool {
+	var t *temporal.TerminatedError
+	return errors.As(r.err, &t)
+}
+
+// inherit returns what ran in an environment before a rollout that was terminated
+// and that nothing has settled since, or nil.
+func (w *watch) inherit(environment string) (before map[string][]fly.Machine) {
+	for _, r := range w.runs {
+		switch {
+		case r.environment != environment || r.ended.IsZero():
+		case r.isTerminated() && before == nil && !r.changed.IsZero():
+			before = r.before
+		case r.report != nil && r.report.Outcome != "stopped":
+			before = nil
+		}
+	}
+	return before
+}
+
+// A record is the history of a rollout, as far as anybody reads it.
+type record struct{ events []*historypb.HistoryEvent }
+
+func (r *record) add(e *historypb.HistoryEvent) int64 {
+	e.EventId, e.EventTime = int64(len(r.events)+1), timestamppb.New(time.Now())
+	r.events = append(r.events, e)
+	return e.EventId
+}
+
+func payloads(values ...any) *commonpb.Payloads {
+	out, err := converter.GetDefaultDataConverter().ToPayloads(values...)
+	if err != nil {
+		panic(err) // plain data
+	}
+	return out
+}
+
+// starts records that a rollout begins.
+func (w *watch) starts(r *rolloutRun) {
+	if !w.w.hasTrouble(terminated) {
+		return
+	}
+	r.record.add(&historypb.HistoryEvent{EventType: enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED,
+		Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{WorkflowExecutionStartedEventAttributes: &historypb.WorkflowExecutionStartedEventAttributes{
+			WorkflowType: &commonpb.WorkflowType{Name: "Rollout"}, Input: payloads(r.req),
+		}}})
+}
+
+// schedules records that a rollout schedules an activity of that ID.
+func (w *watch) schedules(run, id, name string, args []any) {
+	if !w.w.hasTrouble(terminated) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.runs {
+		if r.run == run {
+			w.scheduled[id] = scheduled{r, r.record.add(&historypb.HistoryEvent{EventType: enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
+				Attributes: &historypb.HistoryEvent_ActivityTaskScheduledEventAttributes{ActivityTaskScheduledEventAttributes: &historypb.ActivityTaskScheduledEventAttributes{
+					ActivityId: id, ActivityType: &commonpb.ActivityType{Name: name}, Input: payloads(args...),
+				}}})}
+		}
+	}
+}
+
+// A scheduled activity is one of a rollout's, and its event there.
+type scheduled struct {
+	*rolloutRun
+	event int64
+}
+
+// completes records the result of an activity of that ID.
+func (w *watch) completes(id string, value any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.scheduled[id]
+	if !ok || !s.ended.IsZero() {
+		return
+	}
+	done := &historypb.ActivityTaskCompletedEventAttributes{ScheduledEventId: s.event}
+	if value != nil {
+		done.Result = payloads(value)
+	}
+	s.record.add(&historypb.HistoryEvent{EventType: enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED,
+		Attributes: &historypb.HistoryEvent_ActivityTaskCompletedEventAttributes{ActivityTaskCompletedEventAttributes: done}})
+}
+
+// closes records that a rollout was terminated.
+func (r *rolloutRun) closes() {
+	r.record.add(&historypb.HistoryEvent{EventType: enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+		Attributes: &historypb.HistoryEvent_WorkflowExecutionTerminatedEventAttributes{WorkflowExecutionTerminatedEventAttributes: &historypb.WorkflowExecutionTerminatedEventAttributes{
+			Reason: "simulated", Identity: "ben",
+		}}})
+}
+
+// An eventIterator reads a record.
+type eventIterator struct{ left []*historypb.HistoryEvent }
+
+// HasNext implements client.HistoryEventIterator.
+func (i *eventIterator) HasNext() bool { return len(i.left) > 0 }
+
+// Next implements client.HistoryEventIterator.
+func (i *eventIterator) Next() (*historypb.HistoryEvent, error) {
+	if len(i.left) == 0 {
+		return nil, errors.New("no more events")
+	}
+	e := i.left[0]
+	i.left = i.left[1:]
+	return e, nil
+}
+
+// mustHaveAsked: a release whose rollout was terminated after its first change
+// never ends as one that changed nothing, and not before a person was asked.
+func (w *watch) mustHaveAsked(id string, report *release.Report) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.runs {
+		if r.req.Release != id || !r.isTerminated() || r.changed.IsZero() {
+			continue
+		}
+		if report != nil && report.Outcome == release.Stopped {
+			w.w.violate("%s says stopped, and its rollout was terminated after its first change", id)
+		}
+		if w.w.crowd.tries[id] == 0 && !w.w.crowd.aborted[id] {
+			w.w.violate("%s ended, its rollout was terminated after its first change, and nobody was asked", id)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// mustHaveRun: in each group that a rollout gave a new version, at least one
+// machine has run it and passed, and no machine of it ended unasked. What ends
+// after the last look cannot be in a verdict.
+func (w *watch) mustHaveRun(r *rolloutRun, app string, now []fly.Machine) {
+	lives, ran := w.w.fly.Lives(app), map[string]bool{}
+	for _, m := range now {
+		life := lives[m.ID]
+		if !w.isNew(r, app, m) {
+			continue
+		}
+		group := w.groupName(m)
+		ran[group] = ran[group] || !life.Passed.IsZero()
+		if life.Exits > 0 && life.Exited.Before(w.seen(r, app)) && w.w.crowd.tries[r.id] == 0 {
+			w.w.violate("%s was promoted, and machine %s of group %s has ended %d times unasked since it was given its version", r.id, m.ID, group, life.Exits)
+		}
+	}
+	for group, has := range ran {
+		if !has {
+			w.w.violate("%s was promoted, and no machine of group %s of %s has run the new version and passed", r.id, group, app)
+		}
+	}
+}
+
+// isNew says whether m has a version that it did not have when r began.
+func (w *watch) isNew(r *rolloutRun, app string, m fly.Machine) bool {
+	return !slices.ContainsFunc(r.before[app], func(b fly.Machine) bool { return b.ID == m.ID && b.InstanceID == m.InstanceID })
+}
+
+func (w *watch) groupName(m fly.Machine) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.groupOf(m)
+}
+
+// verdictsAreTrue: what is promoted was looked at and is well, or nothing checks
+// it; and where nothing is, nothing is healthy.
+func (w *watch) verdictsAreTrue(report release.Report) {
+	if report.Outcome != release.Promoted {
+		return
+	}
+	for _, e := range report.Environments {
+		for _, v := range e.Verdicts {
+			if v.Health != release.Healthy {
+				w.w.violate("the report of %s says promoted, and that %s is %s", report.ID, v.Target, v.Health)
+			}
+		}
+	}
+}
+
+// byProxy says whether Fly's proxy may stop and start the machines of an app.
+func (w *watch) byProxy(app string) bool {
+	a, _, _ := w.w.app(app)
+	return a.AutoStop && (w.w.hasTrouble("stopped by the proxy") || slices.ContainsFunc(a.Groups, Group.rests))
+}
+
+// rests says whether all machines of g are stopped before the first release.
+func (g Group) rests() bool {
+	return len(g.Machines) > 0 && !slices.ContainsFunc(g.Machines, func(s State) bool { return s.State != "stopped" })
+}
+
+// atRest says whether m is stopped, or about to be, by whoever.
+func atRest(m fly.Machine) bool {
+	return strings.HasPrefix(m.State, "stop") || strings.HasPrefix(m.State, "suspend")
+}
+
+// rest hears that Fly's proxy stops a machine: that it is down is not ours.
+func (w *watch) rest(app, machine string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.down, place{app, machine})
+}

@@ -1,0 +1,137 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/internal/payload"
+	"github.com/microbima/release/release"
+)
+
+// sizes refuses inputs and results that Temporal would not store. Without it an
+// activity whose result is too large is tried again for ever, and a workflow
+// that passes too large an input stands still at a task that fails for ever.
+// With it the call fails with KindTooLarge, which is never retried: a rollout
+// that has begun is held, and a person is asked.
+//
+// Plans are measured before anything is changed, so this is for values that grew
+// since.
+type sizes struct {
+	interceptor.WorkerInterceptorBase
+}
+
+// InterceptActivity implements interceptor.WorkerInterceptor.
+func (*sizes) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &activitySizes{}
+	in.Next = next
+	return in
+}
+
+type activitySizes struct {
+	interceptor.ActivityInboundInterceptorBase
+}
+
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor.
+func (a *activitySizes) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	result, err := a.Next.ExecuteActivity(ctx, in)
+	if err != nil {
+		return result, err
+	}
+	if result == nil {
+		return nil, nil
+	}
+	encoded, err := encode(result, "the result of "+activity.GetInfo(ctx).ActivityType.Name)
+	if err != nil {
+		return nil, err
+	}
+	return encoded, nil
+}
+
+// InterceptWorkflow implements interceptor.WorkerInterceptor.
+func (*sizes) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	in := &workflowSizes{}
+	in.Next = next
+	return in
+}
+
+type workflowSizes struct {
+	interceptor.WorkflowInboundInterceptorBase
+}
+
+// Init implements interceptor.WorkflowInboundInterceptor.
+func (w *workflowSizes) Init(outbound interceptor.WorkflowOutboundInterceptor) error {
+	out := &callSizes{}
+	out.Next = outbound
+	return w.Next.Init(out)
+}
+
+type callSizes struct {
+	interceptor.WorkflowOutboundInterceptorBase
+}
+
+// ExecuteActivity implements interceptor.WorkflowOutboundInterceptor.
+func (c *callSizes) ExecuteActivity(ctx workflow.Context, activityType string, args ...any) workflow.Future {
+	encoded, err := encodeAll(args, "the input of "+activityType)
+	if err != nil {
+		return failedFuture(ctx, err)
+	}
+	return c.Next.ExecuteActivity(ctx, activityType, encoded...)
+}
+
+// ExecuteChildWorkflow implements interceptor.WorkflowOutboundInterceptor.
+func (c *callSizes) ExecuteChildWorkflow(ctx workflow.Context, childType string, args ...any) workflow.ChildWorkflowFuture {
+	encoded, err := encodeAll(args, "the input of "+childType)
+	if err != nil {
+		return failedChild{failedFuture(ctx, err)}
+	}
+	return c.Next.ExecuteChildWorkflow(ctx, childType, encoded...)
+}
+
+func failedFuture(ctx workflow.Context, err error) workflow.Future {
+	future, set := workflow.NewFuture(ctx)
+	set.SetError(err)
+	return future
+}
+
+// A failedChild is a child workflow that was not started.
+type failedChild struct{ workflow.Future }
+
+// GetChildWorkflowExecution implements workflow.ChildWorkflowFuture.
+func (f failedChild) GetChildWorkflowExecution() workflow.Future { return f.Future }
+
+// SignalChildWorkflow implements workflow.ChildWorkflowFuture.
+func (f failedChild) SignalChildWorkflow(workflow.Context, string, any) workflow.Future {
+	return f.Future
+}
+
+func encodeAll(values []any, what string) ([]any, error) {
+	encoded := make([]any, len(values))
+	for i, v := range values {
+		var err error
+		if encoded[i], err = encode(v, what); err != nil {
+			return nil, err
+		}
+	}
+	return encoded, nil
+}
+
+// encode returns value as it is stored, so that it is not encoded again. It
+// fails with KindTooLarge if that is more than Temporal stores.
+func encode(value any, what string) (converter.RawValue, error) {
+	encoded, size, err := payload.Encode(value)
+	if err != nil {
+		return encoded, err
+	}
+	if size > payload.Limit {
+		return encoded, temporal.NewNonRetryableApplicationError(
+			fmt.Sprintf("%s is too large: it takes %.1f MB, and Temporal stores at most %d MB as one value", what, float64(size)/(1<<20), payload.Limit>>20),
+			release.KindTooLarge, nil)
+	}
+	return encoded, nil
+}

@@ -1,0 +1,349 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/internal/payload"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+)
+
+// incompressible returns n bytes that nothing makes smaller, the same for the
+// same name.
+func incompressible(name string, n int) []byte {
+	seed := [32]byte{}
+	copy(seed[:], name)
+	b := make([]byte, n)
+	for i, random := 0, rand.NewChaCha8(seed); i < n; i++ {
+		b[i] = byte(random.Uint64())
+	}
+	return b
+}
+
+// A largeRepo is git: a project of several apps whose machines each get a file.
+// The file is another one for each app and each commit.
+type largeRepo struct {
+	apps, size int
+}
+
+func (l largeRepo) app(i int) string { return fmt.Sprintf("app%02d", i) }
+
+// Files implements activities.Git.
+func (l largeRepo) Files(_ context.Context, url, commit string) (fs.FS, error) {
+	s := shop{only: "production", gate: "none", wait: "20s"}
+	for i := range l.apps {
+		s.apps = append(s.apps, l.app(i))
+	}
+	project := strings.TrimSuffix(url[strings.LastIndex(url, "/")+1:], ".git")
+	files := s.files(project)
+	for i := range l.apps {
+		toml := files["infra/fly/"+l.app(i)+"/production/fly.toml"]
+		toml.Data = fmt.Appendf(toml.Data, "[[files]]\nguest_path = \"/file\"\nraw_value = %q\n",
+			base64.StdEncoding.EncodeToString(incompressible(l.app(i)+commit, l.size)))
+	}
+	return files, nil
+}
+
+// Checkout implements activities.Git.
+func (largeRepo) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
+	return fn(".")
+}
+
+// Lineage implements activities.Git.
+func (largeRepo) Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error) {
+	return street{}.Lineage(ctx, url, commit, running)
+}
+
+// A yard is a worker and a Temporal in this process, for tests that need a real
+// server.
+type yard struct {
+	t   *testing.T
+	c   client.Client
+	sim *flysim.Sim
+	fly *fly.Client
+}
+
+func newYard(t *testing.T, sim *flysim.Sim, git activities.Git, change func(*activities.Activities), o worker.Options) *yard {
+	t.Helper()
+	c, err := client.Dial(client.Options{HostPort: temporal(t, "").Address(), Logger: loud(io.Discard), DataConverter: worker.DataConverter()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	t.Cleanup(sim.Close)
+	atFly := flyAt("http://fly")
+	atFly.HTTP = &http.Client{Transport: sim.Transport()}
+	a := work(atFly, git, t.TempDir())
+	if change != nil {
+		change(a)
+	}
+	w := worker.New(c, a, o)
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	return &yard{t, c, sim, atFly}
+}
+
+func (y *yard) start(id string, req release.Request) client.WorkflowRun {
+	y.t.Helper()
+	run, err := y.c.ExecuteWorkflow(y.t.Context(), client.StartWorkflowOptions{ID: id, TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return run
+}
+
+// ends returns how a release ended.
+func (y *yard) ends(run client.WorkflowRun) (report release.Report) {
+	y.t.Helper()
+	ctx, cancel := context.WithTimeout(y.t.Context(), 3*time.Minute)
+	defer cancel()
+	if err := run.Get(ctx, &report); err != nil {
+		y.t.Fatal(err)
+	}
+	return report
+}
+
+// await returns when is holds.
+func (y *yard) await(what string, is func() bool) {
+	y.t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			y.t.Fatalf("it never came to it that %s", what)
+		}
+	}
+}
+
+// configs are those of all machines of a project, by machine.
+func (y *yard) configs(project string, repo largeRepo) map[string][]byte {
+	all := map[string][]byte{}
+	for i := range repo.apps {
+		for _, m := range y.sim.Machines(flyApp(project, "production", repo.app(i))) {
+			all[m.ID] = release.Canonical(m.Config)
+		}
+	}
+	return all
+}
+
+// Nine apps with two machines each, whose configs hold a file of 50 kB that is
+// another one in the new version: a release that is aborted half-way is brought
+// back byte for byte, and no value comes near what Temporal refuses.
+func TestLargeConfigs_AbortHalfWay(t *testing.T) {
+	const project = "large"
+	sim := quick()
+	sim.Latency.Boot = 100 * time.Millisecond
+	repo := largeRepo{apps: 9, size: 50_000}
+	for i := range repo.apps {
+		sim.CreateApp(flyApp(project, "production", repo.app(i)), "")
+	}
+	y := newYard(t, sim, repo, nil, worker.Options{Builds: 4})
+	first := request(project, "v1")
+	if report := y.ends(y.start(release.ID(project, first.Revision), first)); report.Outcome != release.Promoted {
+		t.Fatalf("preparing: %s: %+v", report.Outcome, report.Cause)
+	}
+	before := y.configs(project, repo)
+	if len(before) != 18 {
+		t.Fatalf("there are %d machines, want 18", len(before))
+	}
+
+	second := request(project, "v2")
+	run := y.start(release.ID(project, second.Revision), second)
+	changed := func() (n int) {
+		for id, config := range y.configs(project, repo) {
+			if !release.SameConfig(before[id], config) {
+				n++
+			}
+		}
+		return n
+	}
+	y.await("five machines are changed", func() bool {
+		if d, err := y.c.DescribeWorkflow(t.Context(), run.GetID(), run.GetRunID()); err == nil && d.WorkflowCloseTime != nil {
+			t.Fatalf("it ended: %+v", y.ends(run).Cause)
+		}
+		return changed() >= 5
+	})
+	if err := y.c.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()); err != nil {
+		t.Fatal(err)
+	}
+	if report := y.ends(run); report.Outcome != release.RolledBack {
+		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
+	}
+	after := y.configs(project, repo)
+	for id, config := range before {
+		if !bytes.Equal(after[id], config) {
+			t.Errorf("machine %s is not as it was: %.300s", id, after[id])
+		}
+	}
+	histories, err := historiesOf(t.Context(), y.c, run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range histories {
+		largest, all := 0, 0
+		for _, e := range h.events {
+			largest, all = max(largest, proto.Size(e)), all+proto.Size(e)
+		}
+		t.Logf("%s: %d events of %d kB, the largest of %d kB", h.id, len(h.events), all>>10, largest>>10)
+		if largest > payload.Max {
+			t.Errorf("%s has an event of %d kB", h.id, largest>>10)
+		}
+	}
+}
+
+// A value that grew after the plan was measured does not make the rollout stand
+// still: it is held, says what is too large, and goes on when that is mended.
+func TestTooLargeResult_IsHeld(t *testing.T) {
+	const project = "grown"
+	sim := quick()
+	sim.Latency.Boot = 300 * time.Millisecond
+	s := shop{only: "production", gate: "none"}
+	s.open(sim, project)
+	s.runs(sim, project, "production", "v1")
+	y := newYard(t, sim, street{project: s}, nil, worker.Options{Builds: 4})
+	app := flyApp(project, "production", "api")
+	req := request(project, "v2")
+	run := y.start(release.ID(project, req.Revision), req)
+	y.await("a machine is changed", func() bool {
+		for _, m := range sim.Machines(app) {
+			if m.ImageRef.Digest == digestOf("api", commitOf("v2")) {
+				return true
+			}
+		}
+		return false
+	})
+	var files []string
+	for i := range 30 {
+		files = append(files, fmt.Sprintf(`{"guest_path":"/%d","raw_value":%q}`, i, base64.StdEncoding.EncodeToString(incompressible(fmt.Sprint(i), 100_000))))
+	}
+	sim.Put(app, fly.Machine{ID: "17811f9f0e0000", Name: "by-hand", Region: "ams", Config: fmt.Appendf(nil,
+		`{"image":"registry.fly.io/x@%s","files":[%s],"metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`,
+		digestOf("api", commitOf("v1")), strings.Join(files, ","))})
+	if err := y.c.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()); err != nil {
+		t.Fatal(err)
+	}
+	lock := release.RolloutID(project, "production")
+	var held *release.Held
+	y.await("the rollout is held", func() bool {
+		var st release.Status
+		v, err := y.c.QueryWorkflow(t.Context(), lock, "", release.StatusQuery)
+		if err == nil && v.Get(&st) == nil {
+			held = st.Held
+		}
+		return held != nil
+	})
+	if !strings.Contains(held.Why, "too large") || !strings.Contains(held.Why, "2 MB") {
+		t.Errorf("it says %q, which names no limit", held.Why)
+	}
+	if err := y.fly.Destroy(t.Context(), app, "17811f9f0e0000", ""); err != nil {
+		t.Fatal(err)
+	}
+	handle, err := y.c.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+		WorkflowID: lock, UpdateName: release.AnswerUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args: []any{release.Answer{Choice: release.Retry, By: "ana"}},
+	})
+	if err == nil {
+		err = handle.Get(t.Context(), nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report := y.ends(run); report.Outcome != release.RolledBack {
+		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
+	}
+	for _, m := range sim.Machines(app) {
+		if m.ImageRef.Digest != digestOf("api", commitOf("v1")) {
+			t.Errorf("machine %s runs %s", m.ID, m.ImageRef.Digest)
+		}
+	}
+}
+
+// blockedBuilds is a builder that has all its places taken, until the end.
+type blockedBuilds struct {
+	recipe
+	project string
+	begun   *atomic.Int64
+}
+
+// Build implements activities.Builder.
+func (b blockedBuilds) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
+	if !strings.HasPrefix(req.Repository, "registry.fly.io/"+b.project+"-") {
+		b.begun.Add(1)
+		<-ctx.Done()
+		return image.Built{}, ctx.Err()
+	}
+	return b.recipe.Build(ctx, src, req)
+}
+
+// An emergency rollback waits for no build: it is over while 30 releases wait
+// for two places to build. How long its first change takes is printed.
+func TestEmergencyRollback_ManyBuilds(t *testing.T) {
+	const project, releases = "urgent", 30
+	sim := quick()
+	s := shop{only: "production", gate: "none"}
+	s.open(sim, project)
+	s.runs(sim, project, "production", "v1")
+	projects, begun := street{project: s}, new(atomic.Int64)
+	for i := range releases {
+		other := fmt.Sprint("busy", i)
+		projects[other] = s
+		s.open(sim, other)
+	}
+	y := newYard(t, sim, projects, func(a *activities.Activities) {
+		a.Go = blockedBuilds{project: project, begun: begun}
+	}, worker.Options{Builds: 2, Grace: time.Millisecond})
+	req := request(project, "v2")
+	if report := y.ends(y.start(release.ID(project, req.Revision), req)); report.Outcome != release.Promoted {
+		t.Fatalf("preparing: %s: %+v", report.Outcome, report.Cause)
+	}
+	var busy []client.WorkflowRun
+	for i := range releases {
+		other := request(fmt.Sprint("busy", i), "v1")
+		busy = append(busy, y.start(release.ID(other.Project, other.Revision), other))
+	}
+	y.await("every place to build is taken", func() bool { return begun.Load() >= 2 })
+
+	back := request(project, "v2")
+	back.Rollback = &release.Rollback{Environment: "production", Emergency: true, Reason: "it is broken"}
+	ordered := time.Now()
+	run := y.start(release.RollbackID(project, "production"), back)
+	report := y.ends(run)
+	if report.Outcome == release.Stopped || report.Outcome == release.Unchanged {
+		t.Fatalf("the rollback ended %s: %+v", report.Outcome, report.Cause)
+	}
+	for _, m := range sim.Machines(flyApp(project, "production", "api")) {
+		if m.ImageRef.Digest != digestOf("api", commitOf("v1")) {
+			t.Errorf("machine %s runs %s", m.ID, m.ImageRef.Digest)
+		}
+	}
+	for _, r := range sim.Requests() {
+		if r.At.After(ordered) && r.Route == "POST /v1/apps/{app}/machines/{id}" {
+			t.Logf("%d releases wait for builds; first change of an emergency rollback after %.2f s, its end after %.2f s", releases, r.At.Sub(ordered).Seconds(), time.Since(ordered).Seconds())
+			break
+		}
+	}
+	for _, b := range busy {
+		d, err := y.c.DescribeWorkflow(t.Context(), b.GetID(), b.GetRunID())
+		if err != nil || d.WorkflowCloseTime != nil {
+			t.Errorf("%s does not wait for its build any more: %v", b.GetID(), err)
+		}
+	}
+}
