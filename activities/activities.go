@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
@@ -92,6 +93,7 @@ type Temporal interface {
 	DescribeWorkflow(ctx context.Context, id, run string) (*client.WorkflowExecutionDescription, error)
 	GetWorkflow(ctx context.Context, id, run string) client.WorkflowRun
 	ListWorkflow(ctx context.Context, in *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error)
+	GetWorkflowHistory(ctx context.Context, id, run string, isLongPoll bool, filter enumspb.HistoryEventFilterType) client.HistoryEventIterator
 }
 
 // Activities holds what the activities share. Wiring is an assignment.

@@ -93,6 +93,9 @@ func (a *Activities) lease(ctx context.Context, holder string, m Leased, ttl tim
 	case held.Description == holder:
 		return a.Fly.Lease(ctx, m.FlyApp, m.Machine, held.Nonce, ttl)
 	}
+	if lease, ok, err := a.takeOver(ctx, holder, m, held, ttl); ok {
+		return lease, err
+	}
 	return fly.Lease{}, fmt.Errorf("machine %s of %s is leased by %s: is a flyctl deploy under way?", m.Machine, m.Target, holderOf(held))
 }
 

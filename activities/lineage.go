@@ -199,11 +199,11 @@ func (a *Activities) lastReport(ctx context.Context, in StandingInput) (*release
 		return nil, classify(ctx, err)
 	}
 	for _, e := range list.GetExecutions() {
-		report, err := reportOf(ctx, c, e.GetExecution())
+		report, err := reportOf(ctx, c, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId())
 		if err != nil {
 			return nil, classify(ctx, err)
 		}
-		if report.Outcome == release.Promoted {
+		if report.Outcome == release.Promoted || report.Outcome == release.Restored {
 			return &report, nil
 		}
 	}

@@ -233,6 +233,9 @@ type RestoreInput struct {
 	// for somebody else has changed them: unless Overwrite says not to.
 	Goals     []release.State `json:"goals,omitempty"`
 	Overwrite bool            `json:"overwrite,omitempty"`
+	// Found is what the rollout found, where that was neither its goal nor the
+	// baseline: a rollout before it had ended without a report.
+	Found []release.State `json:"found,omitempty"`
 	// Written are versions that machines were given: what is older is stale.
 	Written Written `json:"written,omitempty"`
 }
@@ -271,13 +274,10 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	others := 0
 	var ours func(release.Target, release.Machine) bool
 	if in.Goals != nil && !in.Overwrite {
-		var were []release.State
-		for _, b := range in.Baselines {
-			were = append(were, b.State)
-		}
-		is := release.Ours(in.Goals, were)
+		is := release.Ours(in.Goals, release.States(in.Baselines))
+		found := release.Ours(in.Found, nil)
 		ours = func(t release.Target, m release.Machine) bool {
-			if is(t, m) {
+			if is(t, m) || found(t, m) {
 				return true
 			}
 			others++

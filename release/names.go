@@ -32,6 +32,7 @@ const (
 	ApproveSignal = "approve"
 	RejectSignal  = "reject"
 	AnswerSignal  = "answer"
+	AbortSignal   = "abort" // an Abort: who cancels the release next, and why
 )
 
 // Doors of releases and pins for order. ExtendUpdate takes an Extension,
@@ -66,6 +67,12 @@ const (
 	AttrEnvironment = "ReleaseEnvironment"
 	AttrPhase       = "ReleasePhase"
 	AttrOutcome     = "ReleaseOutcome"
+)
+
+// Memos of releases.
+const (
+	MemoRestores   = "restores"   // of a rollback: the Revision that it goes back to
+	MemoRepository = "repository" // the Repository that the project is bound to
 )
 
 // Metadata keys this program leaves on the machines it changes. They say by

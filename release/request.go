@@ -67,6 +67,17 @@ type Rollback struct {
 	// Emergency passes the gate. It needs a reason.
 	Emergency bool   `json:"emergency,omitempty"`
 	Reason    string `json:"reason,omitempty"`
+	// Shown, if set, is what the person was shown to go back to. Anything else
+	// is refused.
+	Shown *Origin `json:"shown,omitempty"`
+	// Revision is what the person was told that it goes back to.
+	Revision Revision `json:"revision,omitzero"`
+}
+
+// An Origin names a State in history: the one before, or after, a rollout.
+type Origin struct {
+	Run   string `json:"run"`             // run ID of the rollout
+	After bool   `json:"after,omitempty"` // the State it left, not the one it found
 }
 
 // A RolloutRequest is the input of the Rollout workflow: one plan to carry out
@@ -80,6 +91,14 @@ type RolloutRequest struct {
 	By       string   `json:"by,omitempty"`
 	// Irreversible: once a release command has run, a failure is held.
 	Irreversible bool `json:"irreversible,omitempty"`
+	// Restores, if set, names the State that Plan goes back to: a person asked
+	// for a rollback.
+	Restores *Origin `json:"restores,omitempty"`
+	// Follows is the run ID of a rollout of the same release that ended without
+	// a report. Its baseline stays the baseline.
+	Follows string `json:"follows,omitempty"`
+	// TakeBack: Plan is that of Follows, and is taken back, not carried out.
+	TakeBack bool `json:"take_back,omitempty"`
 	// Gate is that of the environment at the revision. The next release reads it
 	// in the report.
 	Gate *Gate `json:"gate,omitempty"`

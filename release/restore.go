@@ -30,6 +30,14 @@ func (p Plan) Baselines(states []State) (bs []Baseline) {
 	return bs
 }
 
+// States returns the states of baselines.
+func States(baselines []Baseline) (states []State) {
+	for _, b := range baselines {
+		states = append(states, b.State)
+	}
+	return states
+}
+
 // Remembered is states, with the configs that plan knows of machines whose host
 // can't be reached just now: Fly tells only a part of those, and a rollback to a
 // part would lose the rest. The plan saw the whole of each that it updates, at

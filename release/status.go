@@ -35,6 +35,7 @@ const (
 	Superseded Outcome = "superseded"  // a newer revision runs there, or waits to
 	Stopped    Outcome = "stopped"     // before the first change
 	RolledBack Outcome = "rolled back" // every machine is on the baseline again
+	Restored   Outcome = "restored"    // every machine is on the state that `release rollback` names
 	Kept       Outcome = "kept"        // a person left it as it is, neither verified nor back
 )
 
@@ -68,7 +69,11 @@ type Status struct {
 	Held         *Held               `json:"held,omitempty"`    // while held
 	Rollout      string              `json:"rollout,omitempty"` // workflow ID of the rollout under way
 	Decisions    []Given             `json:"decisions,omitempty"`
-	Notes        []string            `json:"notes,omitempty"` // what a person should know besides
+	Abort        *Abort              `json:"abort,omitempty"`
+	// Restores, of a rollback that a person asked for, names the State that it
+	// goes back to. Revision is the one that runs in it.
+	Restores *Origin  `json:"restores,omitempty"`
+	Notes    []string `json:"notes,omitempty"` // what a person should know besides
 	// Waits and TaskFailure are not the workflow's: who reads the status from
 	// Temporal adds them.
 	Waits       []Wait       `json:"waits,omitempty"`
@@ -240,6 +245,15 @@ type Verdict struct {
 type Cause struct {
 	Message  string    `json:"message"`
 	Failures []Failure `json:"failures,omitempty"`
+	// Aborted: it ended because a person ordered it to stop.
+	Aborted bool `json:"aborted,omitempty"`
+}
+
+// An Abort is who ordered a release to stop, and why.
+type Abort struct {
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at,omitzero"`
 }
 
 // A Failure is the evidence of what went wrong on one machine, or of a target.
@@ -284,6 +298,9 @@ type Report struct {
 	NoRoom []string   `json:"no_room,omitempty"`
 	Before []Baseline `json:"before,omitempty"`
 	After  []Baseline `json:"after,omitempty"`
+	// Settles is the run ID of an earlier rollout that ended without a report:
+	// Before is that one's baseline.
+	Settles string `json:"settles,omitempty"`
 	// Gate is that of the environment at the revision that a rollout released.
 	Gate *Gate `json:"gate_then,omitempty"`
 	// Head is what the environment runs as a whole since a rollout, if it does.

@@ -26,7 +26,7 @@ func (w *world) ended(id string, o Order, report *release.Report, err error) {
 		w.violate("%s failed: %v", id, err)
 	case report.Outcome == "":
 		w.violate("%s ended without an outcome", id)
-	case report.Outcome != release.Promoted && report.Outcome != release.Unchanged && report.Cause == nil:
+	case report.Outcome != release.Promoted && report.Outcome != release.Unchanged && report.Outcome != release.Restored && report.Cause == nil:
 		w.violate("%s is %s, and does not say why", id, report.Outcome)
 	}
 	w.watch.mustHaveAsked(id, report)

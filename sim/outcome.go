@@ -45,7 +45,7 @@ func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
 // judge holds an outcome to what Fly runs now.
 func (w *watch) judge(r *rolloutRun, report release.Report) {
 	switch report.Outcome {
-	case release.Promoted:
+	case release.Promoted, release.Restored:
 		w.mustBePromoted(r)
 	case release.RolledBack, release.Stopped, release.Superseded:
 		if report.Outcome == release.Superseded && !r.olderThanWhatRan() {

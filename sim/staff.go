@@ -13,6 +13,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -263,19 +264,20 @@ func (s *staff) heal() {
 type temporalClient struct{ w *world }
 
 // DescribeWorkflow implements activities.Temporal.
-func (c *temporalClient) DescribeWorkflow(_ context.Context, id, _ string) (*client.WorkflowExecutionDescription, error) {
+func (c *temporalClient) DescribeWorkflow(_ context.Context, id, of string) (*client.WorkflowExecutionDescription, error) {
 	d := &client.WorkflowExecutionDescription{}
 	if since, ok := c.w.watch.pinned(id); ok {
 		d.WorkflowStartTime = since
 		return d, nil
 	}
-	run := c.w.watch.lastRun(id)
+	run := c.w.watch.findRun(id, of)
 	if run == nil {
 		return nil, serviceerror.NewNotFound("no such workflow")
 	}
-	d.WorkflowStartTime, d.ParentWorkflowExecution = run.begun, &workflow.Execution{ID: run.req.Release}
+	d.WorkflowExecution.ID, d.WorkflowExecution.RunID, d.WorkflowStartTime = run.id, run.run, run.begun
+	d.ParentWorkflowExecution = &workflow.Execution{ID: run.req.Release}
 	if !run.ended.IsZero() {
-		d.WorkflowCloseTime = &run.ended
+		d.WorkflowCloseTime, d.Status = &run.ended, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
 	}
 	return d, nil
 }
@@ -285,6 +287,20 @@ func (c *temporalClient) GetWorkflow(_ context.Context, id, run string) client.W
 	return &workflowRun{run: c.w.watch.findRun(id, run)}
 }
 
+// GetWorkflowHistory implements activities.Temporal. No rollout here ends without
+// a report.
+func (c *temporalClient) GetWorkflowHistory(context.Context, string, string, bool, enumspb.HistoryEventFilterType) client.HistoryEventIterator {
+	return noHistory{}
+}
+
+type noHistory struct{}
+
+// HasNext implements client.HistoryEventIterator.
+func (noHistory) HasNext() bool { return false }
+
+// Next implements client.HistoryEventIterator.
+func (noHistory) Next() (*historypb.HistoryEvent, error) { return nil, errors.New("no more events") }
+
 // ListWorkflow implements activities.Temporal. It is asked for the completed rollouts
 // of one environment, newest first.
 func (c *temporalClient) ListWorkflow(_ context.Context, req *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
@@ -292,7 +308,7 @@ func (c *temporalClient) ListWorkflow(_ context.Context, req *workflowservice.Li
 	for _, r := range c.w.watch.completed(req.GetQuery()) {
 		resp.Executions = append(resp.Executions, &workflowpb.WorkflowExecutionInfo{
 			Execution: &commonpb.WorkflowExecution{WorkflowId: r.id, RunId: r.run},
-			CloseTime: timestamppb.New(r.ended), Status: enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED,
+			StartTime: timestamppb.New(r.begun), CloseTime: timestamppb.New(r.ended), Status: enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED,
 		})
 	}
 	return resp, nil

@@ -20,14 +20,23 @@ type chronicle struct {
 	status release.Status
 	doors  []func(workflow.Context) // each takes what is still at it
 	answer *release.Answer          // to what is held
-	holds  int                      // how often something was held
+	// recordedRun is the run ID as the history has it. A reset starts another
+	// run with the same history, so decisions, leases and hashes that were made
+	// before the reset must keep naming the run that made them.
+	recordedRun string
+	holds       int // how often something was held
 }
 
 func newChronicle(ctx workflow.Context, s release.Status) chronicle {
 	info := workflow.GetInfo(ctx)
 	s.Protocol = release.Protocol
 	s.ID, s.Run, s.Started = info.WorkflowExecution.ID, info.WorkflowExecution.RunID, workflow.Now(ctx)
-	return chronicle{status: s}
+	c := chronicle{status: s, recordedRun: s.Run}
+	id := workflow.SideEffect(ctx, func(ctx workflow.Context) any { return workflow.GetInfo(ctx).WorkflowExecution.RunID })
+	if err := id.Get(&c.recordedRun); err != nil {
+		workflow.GetLogger(ctx).Error("the recorded run ID could not be read", "error", err)
+	}
+	return c
 }
 
 func (c *chronicle) answerQueries(ctx workflow.Context) error {
@@ -78,6 +87,7 @@ func (c *chronicle) close(ctx workflow.Context, outcome release.Outcome) (*relea
 	for _, takeRest := range c.doors {
 		takeRest(ctx) // none is lost: it is on record why it came too late
 	}
+	c.nameAbort()
 	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
 		return nil, err
 	}
@@ -108,7 +118,7 @@ func attributes(s release.Status, environment string) []temporal.SearchAttribute
 // causeOf is what went wrong without Temporal's envelopes, with the evidence.
 func causeOf(err error) *release.Cause {
 	if temporal.IsCanceledError(err) {
-		return &release.Cause{Message: release.ErrAborted.Error()}
+		return &release.Cause{Message: release.ErrAborted.Error(), Aborted: true}
 	}
 	cause := &release.Cause{Message: plain(err)}
 	if failed := applicationError(err); failed != nil && failed.HasDetails() {

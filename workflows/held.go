@@ -68,7 +68,7 @@ func (r *roller) whatIsWhat(ctx workflow.Context) []string {
 	}
 	now = r.in.Plan.Remembered(now)
 	r.seen(now)
-	return release.WhatIsWhat(r.in.Plan.Goal(r.states), r.states, now)
+	return release.WhatIsWhat(r.in.Plan.Goal(r.states), release.States(r.baselines), now)
 }
 
 // listenForAnswers registers the update and the signal that answer what is held.

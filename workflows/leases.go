@@ -21,7 +21,7 @@ type leases struct {
 
 // holder is what the leases of this rollout say of it.
 func (r *roller) holder() string {
-	return "release " + r.in.Release + ", run " + r.status.Run
+	return release.Holder(r.in.Release, r.recordedRun)
 }
 
 // lease keeps others from changing the machines of every target that the plan

@@ -71,7 +71,7 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 		Begun: r.unopened, Since: r.status.Started,
 	}
 	switch {
-	case outcome == release.Promoted:
+	case outcome == release.Promoted, outcome == release.Restored:
 		in.Status = "complete"
 	case temporal.IsCanceledError(cause):
 		in.Status, in.Error = "interrupted", release.ErrAborted.Error()

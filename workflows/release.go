@@ -49,16 +49,16 @@ func Release(ctx workflow.Context, req release.Request) (*release.Report, error)
 // goBack brings one environment to what it ran before. It is a rollout like
 // any other: planned, asked for, verified, and taken back if it fails.
 func (r *releaser) goBack(ctx workflow.Context, project release.Project) (*release.Report, error) {
-	past, err := r.findBaseline(ctx)
-	if err != nil {
-		return r.stop(ctx, err)
-	}
 	environment := r.path[0]
 	if r.req.Rollback.Emergency {
 		r.note("emergency: the gate of %s was passed by %s: %s", environment.Name, r.req.By, r.req.Rollback.Reason)
 		environment.Gate = nil
 	}
-	err = r.promote(ctx, environment, func(ctx workflow.Context) (release.Plan, error) {
+	err := r.promote(ctx, environment, func(ctx workflow.Context) (release.Plan, error) {
+		past, err := r.findBaseline(ctx, project, environment) // each time: another rollout may have ended meanwhile
+		if err != nil {
+			return release.Plan{}, err
+		}
 		return r.planRestore(ctx, environment, past)
 	})
 	if err != nil {
@@ -72,26 +72,36 @@ func (r *releaser) goBack(ctx workflow.Context, project release.Project) (*relea
 // that no longer fits what Fly runs is made again and asked for again.
 func (r *releaser) promote(ctx workflow.Context, env release.Environment, plan func(workflow.Context) (release.Plan, error)) error {
 	for {
-		plan, err := plan(ctx)
-		if err != nil {
-			return err
+		err := r.attempt(ctx, env, plan)
+		if r.isBroken(err) {
+			err = r.resolve(ctx, env, err) // nobody knows what the rollout left: a person decides
 		}
-		if plan.Empty() {
-			return r.unchanged(ctx, env, plan)
-		}
-		standing, err := r.standing(ctx, env, plan) // its pin, and the gate that the plan has to pass
-		if err != nil {
-			return err
-		}
-		if err := r.approve(ctx, env, standing, plan); err != nil {
-			return err
-		}
-		if err := r.pin(ctx, env); err != nil { // a rollback keeps others out
-			return err
-		}
-		err = r.rollout(ctx, env, plan, standing.Then)
 		if !errors.Is(err, release.ErrPlanStale) {
+			r.broken = nil
+			r.leave(ctx)
 			return err
 		}
 	}
+}
+
+// attempt plans, asks and rolls out once.
+func (r *releaser) attempt(ctx workflow.Context, env release.Environment, plan func(workflow.Context) (release.Plan, error)) error {
+	p, err := plan(ctx)
+	if err != nil {
+		return err
+	}
+	if p.Empty() && r.broken == nil {
+		return r.unchanged(ctx, env, p)
+	}
+	standing, err := r.standing(ctx, env, p) // its pin, and the gate that the plan has to pass
+	if err != nil {
+		return err
+	}
+	if err := r.approve(ctx, env, standing, p); err != nil {
+		return err
+	}
+	if err := r.pin(ctx, env); err != nil { // a rollback keeps others out
+		return err
+	}
+	return r.rollout(ctx, env, p, standing.Then, false)
 }

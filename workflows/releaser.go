@@ -29,15 +29,21 @@ type releaser struct {
 	head     *release.Head // of the environment that is planned for
 	pinned   string        // environment that this release has pinned
 	tested   bool
-	noRoom   []string // machines, by ID, whose hosts have no room for another version
+	noRoom   []string    // machines, by ID, whose hosts have no room for another version
+	broken   *unreported // the rollout under way ended without a report, and nothing was settled since
 }
 
 // begin opens every door of the release before anything blocks.
 func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
+	revision := req.Revision
+	if req.Rollback != nil { // which revision it goes back to is not known yet
+		revision = req.Rollback.Revision
+	}
 	r := &releaser{req: req, chronicle: newChronicle(ctx, release.Status{
-		Project: req.Project, Revision: req.Revision, By: req.By,
+		Project: req.Project, Revision: revision, By: req.By,
 	})}
 	r.registerQueue(ctx)
+	r.registerAbort(ctx)
 	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx), r.listenForAnswers(ctx), r.registerExtension(ctx))
 }
 
@@ -241,29 +247,15 @@ func (r *releaser) plan(ctx workflow.Context, project release.Project, env relea
 	return r.seal(ctx, plan), err
 }
 
-func (r *releaser) findBaseline(ctx workflow.Context) (past activities.Past, err error) {
-	r.enter(ctx, release.Planning, r.req.Rollback.Environment)
-	err = workflow.ExecuteActivity(calling(ctx, "what did "+r.req.Rollback.Environment+" run before?"), act.FindBaseline,
-		activities.BaselineInput{Project: r.req.Project, Rollback: *r.req.Rollback}).Get(ctx, &past)
-	if err == nil {
-		r.note("back to %s %s", r.req.Rollback.Environment, past.Said)
-	}
-	return past, err
-}
-
-func (r *releaser) planRestore(ctx workflow.Context, env release.Environment, past activities.Past) (release.Plan, error) {
-	r.enter(ctx, release.Planning, env.Name)
-	var back activities.Restoration
-	err := workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, activities.RestoreInput{
-		Environment: env.Name, Baselines: past.Baselines,
-	}).Get(ctx, &back)
-	return r.seal(ctx, back.Plan), err
-}
-
-// seal binds the plan to this run: a reset makes another run, for which no
-// earlier decision counts.
+// seal binds the plan to this run, as it was when the plan was made: replayed
+// after a reset, decisions that came before it name the same hash.
 func (r *releaser) seal(ctx workflow.Context, plan release.Plan) release.Plan {
-	plan = plan.Sealed(workflow.GetInfo(ctx).WorkflowExecution.RunID)
+	run := workflow.SideEffect(ctx, func(ctx workflow.Context) any { return workflow.GetInfo(ctx).WorkflowExecution.RunID })
+	sealed := r.recordedRun
+	if err := run.Get(&sealed); err != nil {
+		workflow.GetLogger(ctx).Error("the run that the plan is for could not be read", "error", err)
+	}
+	plan = plan.Sealed(sealed)
 	r.status.Plan = &plan
 	return plan
 }
@@ -288,15 +280,22 @@ func (e *ended) Error() string {
 
 // rollout changes the environment, alone: while another rollout holds the lock,
 // it waits. The report says that gate is the gate that the environment has then.
-func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, gate *release.Gate) error {
+// With takeBack the plan is that of a rollout without a report.
+func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, gate *release.Gate, takeBack bool) error {
 	id := release.RolloutID(r.req.Project, env.Name)
-	defer r.leave(ctx) // who waits behind this release is told
+	lost := false
+	defer func() {
+		if !lost { // else a person decides first
+			r.leave(ctx) // who waits behind this release is told
+		}
+	}()
 	for tries := 0; ; tries++ {
 		r.status.Rollout, r.line.environment = id, env.Name
 		r.enter(ctx, release.RollingOut, env.Name)
 		child := workflow.ExecuteChildWorkflow(r.alone(ctx, env, id), Rollout, release.RolloutRequest{
-			Project: r.req.Project, Release: r.status.ID, Revision: r.req.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
+			Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
 			Gate: gate, Head: r.head, Whole: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
+			Restores: r.status.Restores, Follows: r.follows(env), TakeBack: takeBack,
 		})
 		var run workflow.Execution
 		err := child.GetChildWorkflowExecution().Get(ctx, &run)
@@ -307,9 +306,16 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 			}
 			continue
 		}
+		if err != nil { // it never began
+			r.status.Rollout = ""
+			return err
+		}
 		var report release.Report
 		err = child.Get(ctx, &report)
 		r.status.Rollout = ""
+		if lost = isUnreported(err); lost {
+			return &unreported{run: run.RunID, plan: plan, err: err}
+		}
 		if err != nil {
 			return err
 		}
@@ -322,7 +328,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 			return release.ErrPlanStale
 		}
 		r.adopt(report, env, run.RunID)
-		if report.Outcome != release.Promoted {
+		if report.Outcome != release.Promoted && report.Outcome != release.Restored {
 			return &ended{report}
 		}
 		return nil
@@ -348,7 +354,7 @@ func (r *releaser) alone(ctx workflow.Context, env release.Environment, id strin
 		WorkflowID:            id,
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		WaitForCancellation:   true,
-		StaticSummary:         view.Summary(fmt.Sprintf("%s: %s by %s", env.Name, what(r.req), r.req.By)),
+		StaticSummary:         view.Summary(fmt.Sprintf("%s: %s by %s", env.Name, r.what(), r.req.By)),
 		StaticDetails:         view.Markdown(fmt.Sprintf("The rollout of %s in %s.", r.status.ID, env.Name)),
 		TypedSearchAttributes: temporal.NewSearchAttributes(attributes(r.status, env.Name)...),
 	})
@@ -391,16 +397,9 @@ func (r *releaser) end(ctx workflow.Context, cause error) (*release.Report, erro
 func (r *releaser) finish(ctx workflow.Context) (*release.Report, error) {
 	outcome := release.Unchanged
 	for _, e := range r.status.Environments {
-		if e.Outcome == release.Promoted {
-			outcome = release.Promoted
+		if e.Outcome == release.Promoted || e.Outcome == release.Restored {
+			outcome = e.Outcome
 		}
 	}
 	return r.close(ctx, outcome)
-}
-
-func what(req release.Request) string {
-	if req.Rollback != nil {
-		return "rollback of " + req.Rollback.Environment
-	}
-	return req.Revision.Short()
 }

@@ -18,9 +18,10 @@ import (
 type roller struct {
 	chronicle
 	in        release.RolloutRequest
-	states    []release.State // as they were before the first change
+	states    []release.State // as they were when the rollout began
 	baselines []release.Baseline
-	begun     bool // a step was
+	settles   string // run ID of a rollout without a report whose baseline this is
+	begun     bool   // a step was
 
 	leases  leases
 	written written
@@ -39,7 +40,7 @@ type roller struct {
 
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {
 	r := &roller{in: in, waves: map[bool]int{}, written: written{}, chronicle: newChronicle(ctx, release.Status{
-		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan,
+		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan, Restores: in.Restores,
 		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash, Lineage: in.Plan.Lineage}},
 	})}
 	err := errors.Join(r.answerQueries(ctx), r.listenForAnswers(ctx))
@@ -64,10 +65,12 @@ func (r *roller) observe(ctx workflow.Context) (states []release.State, err erro
 	return r.in.Plan.Remembered(states), err
 }
 
-// remember records the baseline before the first change.
-func (r *roller) remember(states []release.State) {
-	r.states, r.baselines = states, r.in.Plan.Baselines(states)
-	r.status.Environments[0].Targets = targetsOf(r.in.Plan, states)
+// success is the outcome of a rollout that did what it was to do.
+func (r *roller) success() release.Outcome {
+	if r.in.Restores != nil {
+		return release.Restored
+	}
+	return release.Promoted
 }
 
 // aims are what every target should be once plan is carried out. A machine that
@@ -77,6 +80,7 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 	for _, s := range plan.Steps() {
 		touched[s.Machine] = true
 	}
+	r.addResumed(touched)
 	for _, goal := range r.goal(plan) {
 		for i, m := range goal.Machines {
 			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() {
@@ -197,6 +201,9 @@ func (r *roller) planRestore(ctx workflow.Context) (back activities.Restoration,
 	in := activities.RestoreInput{
 		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals: r.in.Plan.Goal(r.states), Overwrite: r.overwrite, Written: r.versions(),
 	}
+	if r.settles != "" {
+		in.Found = r.states
+	}
 	err = workflow.ExecuteActivity(calling(ctx, "what is the way back?"), act.PlanRestore, in).Get(ctx, &back)
 	r.others = back.Others
 	return back, err
@@ -314,7 +321,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	r.status.Environments[0].Outcome = outcome
 	closed := r.letGo(ctx, outcome, cause)
 	var after []release.Baseline
-	if outcome == release.Promoted {
+	if outcome == release.Promoted || outcome == release.Restored {
 		if states, err := r.observe(ctx); err == nil {
 			after = r.in.Plan.Baselines(states)
 			r.seen(states)
@@ -326,6 +333,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	report, err := r.close(ctx, outcome)
 	if report != nil {
 		report.Before, report.After = r.baselines, after
+		report.Settles = r.settles
 		report.Gate, report.Head = r.in.Gate, r.headAfter(outcome)
 	}
 	return report, err

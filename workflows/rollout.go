@@ -25,17 +25,20 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err := r.lease(ctx); err != nil { // others keep out
 		return r.stop(ctx, err)
 	}
-	states, err := r.observe(ctx)
+	start, err := r.recordBaseline(ctx) // what a rollback restores
 	if err != nil {
 		return r.stop(ctx, err)
 	}
-	if why := in.Plan.Stale(states); why != "" {
+	if in.TakeBack {
+		return r.takeBack(ctx, start)
+	}
+	if why := in.Plan.Stale(start.States); why != "" {
 		return r.stale(ctx, why)
 	}
 	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
 		return r.superseded(ctx)
 	}
-	r.remember(states) // the baseline: what a rollback restores
+	r.remember(ctx, start)
 	if err := r.open(ctx); err != nil {
 		return r.stop(ctx, err)
 	}
@@ -53,7 +56,7 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err := r.cleanUp(ctx, in.Plan.Last()); err != nil {
 		return r.giveUp(ctx, err)
 	}
-	return r.finish(ctx, release.Promoted, nil)
+	return r.finish(ctx, r.success(), nil)
 }
 
 // forward carries out what can be taken back, and looks whether the new is good.

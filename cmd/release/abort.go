@@ -10,10 +10,12 @@ import (
 	"go.temporal.io/api/serviceerror"
 
 	"github.com/microbima/release/internal/view"
+	"github.com/microbima/release/release"
 )
 
 type abort struct {
 	*env
+	by, reason   string
 	wait, asJSON bool
 }
 
@@ -24,15 +26,17 @@ func newAbort(e *env) *cobra.Command {
 		Short: "Stop a release; what it has begun is rolled back",
 		Long: `Abort orders a release to stop. Before the first change it is stopped; after it,
 the environment is rolled back to its baseline, which takes as long as it takes.
-Aborting twice is aborting once.
+Aborting twice is aborting once. Who aborted it, and why, is recorded.
 
 It returns as soon as the order is given. With --wait it follows the release to
 its end, and the exit code says how it ended: 1 stopped, 3 rolled back.`,
 		Example: `  release abort 4f2d1c0b9a8e
-  release abort 4f2d1c0b9a8e --wait`,
+  release abort 4f2d1c0b9a8e --reason "wrong branch" --wait`,
 		Args: args(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
 	}
+	cmd.Flags().StringVar(&c.reason, "reason", "", "why, in a `SENTENCE`")
+	cmd.Flags().StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
 	cmd.Flags().BoolVar(&c.wait, "wait", false, "follow the release until it is over")
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "with --wait: write how it ended as JSON")
 	cmd.ValidArgsFunction = c.releases()
@@ -52,6 +56,12 @@ func (c abort) run(ctx context.Context, ref string) error {
 		return s.said(ctx, "look at "+id, err)
 	}
 	run := described.WorkflowExecutionInfo.Execution.RunId
+	if described.WorkflowExecutionInfo.CloseTime == nil { // a cancellation cannot carry who and why
+		who := release.Abort{By: c.whoami(ctx, c.by), Reason: c.reason}
+		if err := s.SignalWorkflow(ctx, id, run, release.AbortSignal, who); err != nil {
+			c.warn("who aborts %s, and why, could not be recorded: %v", view.Ref(id), s.said(ctx, "abort "+id, err))
+		}
+	}
 	var closed *serviceerror.NotFound
 	if err := s.CancelWorkflow(ctx, id, run); errors.As(err, &closed) || described.WorkflowExecutionInfo.CloseTime != nil {
 		seen, err := s.look(ctx, id, run)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +19,6 @@ import (
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
 )
-
-// memoRequest is the memo that holds a release's request.
-const memoRequest = "request"
 
 // listLimit is how many workflows are looked through to find one by its name.
 const listLimit = 2000
@@ -184,7 +182,7 @@ func entry(info *workflowpb.WorkflowExecutionInfo) view.Entry {
 		Started: when(info.StartTime.AsTime()),
 	}
 	if request.Rollback != nil {
-		e.Subject = "back to what " + request.Rollback.Environment + " ran before"
+		e.Subject = "back to " + cmp.Or(subject(restored(info, request)), "what "+request.Rollback.Environment+" ran before")
 	}
 	if info.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING && info.CloseTime != nil {
 		e.Ended = when(info.CloseTime.AsTime())
@@ -192,9 +190,21 @@ func entry(info *workflowpb.WorkflowExecutionInfo) view.Entry {
 	return e
 }
 
+// restored returns the revision that a rollback goes back to, as far as it is
+// known.
+func restored(info *workflowpb.WorkflowExecutionInfo, request release.Request) (r release.Revision) {
+	if p, ok := info.GetMemo().GetFields()[release.MemoRestores]; ok {
+		_ = worker.DataConverter().FromPayload(p, &r) // another program's: not known
+	}
+	if r.Commit == "" {
+		return request.Rollback.Revision
+	}
+	return r
+}
+
 // requestOf is the request that a release was started with, from its memo.
 func requestOf(info *workflowpb.WorkflowExecutionInfo) (r release.Request) {
-	if p, ok := info.GetMemo().GetFields()[memoRequest]; ok {
+	if p, ok := info.GetMemo().GetFields()[release.MemoRequest]; ok {
 		_ = worker.DataConverter().FromPayload(p, &r) // another program's: not known
 	}
 	return r

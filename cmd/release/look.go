@@ -108,6 +108,9 @@ func (s *server) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo
 	status, err := s.query(ctx, id, run)
 	if noWorker(ctx, err) || err != nil && taskFails && ctx.Err() == nil {
 		e, request := entry(info), requestOf(info)
+		if request.Rollback != nil {
+			request.Revision = restored(info, request)
+		}
 		return sight{Blind: true, Status: release.Status{
 			ID: id, Run: run, Project: e.Project, Revision: request.Revision, By: request.By,
 			Phase: release.Phase(e.Phase), Environment: e.Environment, Started: e.Started, Ended: e.Ended,

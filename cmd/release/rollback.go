@@ -12,6 +12,7 @@ import (
 type rollback struct {
 	*env
 	to, reason, repo, by    string
+	environment             string
 	emergency, wait, asJSON bool
 }
 
@@ -21,12 +22,16 @@ func newRollback(e *env) *cobra.Command {
 		Use:   "rollback ENVIRONMENT",
 		Short: "Bring an environment back to what it ran before",
 		Long: `Rollback brings every machine of an environment back to what it ran before the
-last release there, or to what a release left there (--to): image and config,
-exactly as recorded then.
+newest release there, or to what a release left there (--to): image and config,
+exactly as recorded then. A second rollback goes one release further back.
 
 It is a release of its own: planned, asked for at the environment's gate,
-verified, and taken back itself if it fails. --emergency passes the gate and
-needs a --reason, which is recorded.`,
+verified, and taken back itself if it fails. It ends as "restored". --emergency
+passes the gate and needs a --reason, which is recorded; the plan is shown
+before it starts.
+
+Where nothing ran before, or where that is not known, the rollback is refused
+before anything changes.`,
 		Example: `  release rollback production
   release rollback production --to 4f2d1c0b9a8e
   release rollback production --emergency --reason "checkout is down" --wait`,
@@ -61,10 +66,26 @@ func (c rollback) run(ctx context.Context, environment string) error {
 	if err != nil {
 		return err
 	}
+	c.environment = environment
 	back := &release.Rollback{Environment: environment, Emergency: c.emergency, Reason: c.reason}
 	if c.to != "" {
 		if back.To, err = s.find(ctx, c.to); err != nil {
 			return err
+		}
+	}
+	past, err := s.past(ctx, src.project, *back)
+	switch {
+	case err != nil:
+		return err
+	case past.Busy:
+		c.warn("another rollout of %s is open: the rollback waits until it has ended (release list shows it, release abort ends it)", environment)
+	default:
+		back.Revision = past.Revision
+		if c.emergency {
+			c.show(ctx, past)
+			back.Shown = &past.Origin
+		} else {
+			c.say("%s", aim(environment, past))
 		}
 	}
 	repository, err := c.repository(ctx, src, c.repo, s.dev != nil)

@@ -13,7 +13,7 @@ import (
 
 // Exit codes are part of what scripts may rely on.
 const (
-	exitOK         = 0 // also: promoted, unchanged
+	exitOK         = 0 // also: promoted, unchanged, restored
 	exitFailed     = 1 // also: stopped before the first change
 	exitUsage      = 2
 	exitRolledBack = 3
@@ -176,7 +176,7 @@ func usage(format string, args ...any) error {
 // code is the exit code of a release that ended so.
 func code(o release.Outcome) int {
 	switch o {
-	case release.Promoted, release.Unchanged:
+	case release.Promoted, release.Unchanged, release.Restored:
 		return exitOK
 	case release.Stopped:
 		return exitFailed

@@ -147,6 +147,10 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	dev := c.readDevFile()
 	repository, err := c.repository(ctx, src, c.repo, dev != nil && dev.Temporal == options.HostPort)
 	if err != nil {
+		if _, away := c.temporal(ctx); away != nil { // a release dev that is not started yet needs no address
+			c.doubts(ctx, src, "")
+			return request, nil, away
+		}
 		return request, nil, err
 	}
 	c.doubts(ctx, src, repository)
@@ -277,6 +281,9 @@ func what(r release.Request) string {
 		}
 		return subject(r.Revision)
 	}
+	if r.Rollback.Revision.Commit != "" {
+		return r.Rollback.Environment + " back to " + subject(r.Rollback.Revision)
+	}
 	if r.Rollback.To != "" {
 		return r.Rollback.Environment + " back to what " + view.Ref(r.Rollback.To) + " left there"
 	}
@@ -294,13 +301,13 @@ func (s *server) execute(ctx context.Context, id string, request release.Request
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		StaticSummary:                            view.Summary(what(request) + " → " + strings.Join(path, " → ")),
 		StaticDetails:                            details(request, path),
-		Memo:                                     map[string]any{memoRequest: request},
+		Memo:                                     map[string]any{release.MemoRequest: request},
 		// Activities and rollouts inherit it. Where the server is fair, projects
 		// share a busy queue equally.
 		Priority: temporal.Priority{PriorityKey: request.Priority(), FairnessKey: request.Project[:min(64, len(request.Project))]},
 		TypedSearchAttributes: temporal.NewSearchAttributes(
 			keyword(release.AttrProject).ValueSet(request.Project),
-			keyword(release.AttrRevision).ValueSet(request.Revision.Short()),
+			keyword(release.AttrRevision).ValueSet(about(request).Short()),
 			keyword(release.AttrEnvironment).ValueSet(path[0]),
 			keyword(release.AttrPhase).ValueSet(string(release.Loading)),
 		),
@@ -313,6 +320,14 @@ func (s *server) execute(ctx context.Context, id string, request release.Request
 		return "", s.said(ctx, "start "+id, err)
 	}
 	return started.GetRunID(), nil
+}
+
+// about returns the revision that a request is about.
+func about(r release.Request) release.Revision {
+	if r.Rollback != nil && r.Rollback.Revision.Commit != "" {
+		return r.Rollback.Revision
+	}
+	return r.Revision
 }
 
 // attach is the run under way, if it is what request asks for.

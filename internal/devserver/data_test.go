@@ -61,6 +61,25 @@ func TestBeginningThatWasCutShort(t *testing.T) {
 	start(t, Options{Dir: dir, UIOff: true})
 }
 
+// A file that had a history and has none is not a beginning: releases under way
+// and what environments ran before would be gone without a word.
+func TestHistoryThatIsGone(t *testing.T) {
+	for name, db := range map[string]bool{"the file is empty": true, "there is no file": false} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "temporal.json"), fmt.Sprintf(`{"server": %q, "filled": true}`, headers.ServerVersion))
+			if db {
+				write(t, filepath.Join(dir, "temporal.db"), "")
+			}
+			_, err := Start(t.Context(), Options{Dir: dir})
+			var lost *LostError
+			if !errors.As(err, &lost) || !strings.Contains(err.Error(), "release dev --reset") {
+				t.Errorf("want a LostError that says what to do, got: %v", err)
+			}
+		})
+	}
+}
+
 func write(t *testing.T, file, content string) {
 	t.Helper()
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {

@@ -289,6 +289,16 @@ func TestLive_AskedAlwaysVisible(t *testing.T) {
 	}
 }
 
+// TestRows: on a screen that has become narrower, what was drawn takes more rows.
+func TestRows(t *testing.T) {
+	lines := []string{"", strings.Repeat("x", 80), strings.Repeat("x", 81), "\x1b[1m" + strings.Repeat("漢", 20) + "\x1b[0m"}
+	for width, want := range map[int]int{0: 4, 80: 5, 40: 1 + 2 + 3 + 1, 39: 1 + 3 + 3 + 2} {
+		if got := (view.Style{Width: width}).Rows(lines); got != want {
+			t.Errorf("%d columns: %d rows, want %d", width, got, want)
+		}
+	}
+}
+
 // TestQuestion_AgeOfVerdicts: a gate shows when what is shown was verified, and
 // that what was not changed was not verified.
 func TestQuestion_AgeOfVerdicts(t *testing.T) {

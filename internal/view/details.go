@@ -31,7 +31,11 @@ func Details(s release.Status) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s\n\n", Markdown(headline(s)))
 	if s.Revision.Commit != "" {
-		fmt.Fprintf(&b, "Revision %s %s", Code(s.Revision.Short()), Markdown(oneLine(s.Revision.Subject, 120)))
+		word := "Revision"
+		if s.Restores != nil {
+			word = "Back to revision"
+		}
+		fmt.Fprintf(&b, "%s %s %s", word, Code(s.Revision.Short()), Markdown(oneLine(s.Revision.Subject, 120)))
 	}
 	if s.By != "" {
 		fmt.Fprintf(&b, " · by %s", Markdown(s.By))

@@ -93,8 +93,8 @@ func phaseLines(before, after release.Status, environment string, early bool) (l
 
 func begun(s release.Status) string {
 	line := fmt.Sprintf("release %s of %s", Ref(s.ID), s.Project)
-	if s.Revision.Subject != "" {
-		line += ": " + oneLine(s.Revision.Subject, 100)
+	if what := about(s, 100); what != "" {
+		line += ": " + what
 	}
 	if s.By != "" {
 		line += " (by " + s.By + ")"

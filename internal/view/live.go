@@ -58,8 +58,8 @@ func (l *live) head() {
 		end = l.Ended
 	}
 	cells := []cell{{l.Project + " ", noHue}, {Ref(l.ID), bold}}
-	if l.Revision.Subject != "" {
-		cells = append(cells, cell{" " + oneLine(l.Revision.Subject, 60), noHue})
+	if what := about(l.Status, 60); what != "" {
+		cells = append(cells, cell{" " + what, noHue})
 	}
 	if l.By != "" {
 		cells = append(cells, cell{" · by " + l.By, dim})

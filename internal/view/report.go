@@ -95,8 +95,8 @@ func (r *report) head() {
 		_, h = ended(r.Outcome)
 	}
 	line := r.style.paint(h, word) + ": " + r.Project + " " + Ref(r.ID)
-	if r.Revision.Subject != "" {
-		line += " " + oneLine(r.Revision.Subject, 100)
+	if what := about(r.Status, 100); what != "" {
+		line += " " + what
 	}
 	if r.By != "" {
 		line += ", by " + r.By

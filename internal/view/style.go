@@ -128,7 +128,7 @@ func mark(p release.Progress) cell {
 // ended is an outcome with its sign.
 func ended(o release.Outcome) (sign string, h hue) {
 	switch o {
-	case release.Promoted, release.Unchanged:
+	case release.Promoted, release.Unchanged, release.Restored:
 		return "✓", green
 	case release.RolledBack, release.Superseded:
 		return "↩", yellow

@@ -44,6 +44,15 @@ func Ref(id string) string {
 	return id
 }
 
+// about is the subject of a release's revision; of a rollback it is the revision
+// that is restored.
+func about(s release.Status, limit int) string {
+	if s.Restores == nil {
+		return oneLine(s.Revision.Subject, limit)
+	}
+	return oneLine("back to "+s.Revision.Short()+" "+s.Revision.Subject, limit)
+}
+
 // count is "1 machine", "2 machines".
 func count(n int, noun string) string {
 	if n == 1 {

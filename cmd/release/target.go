@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/internal/view"
+	"github.com/microbima/release/release"
+)
+
+// past returns what a rollback of an environment goes back to, as the histories
+// in Temporal tell it. The error is an *activities.NoPastError where there is
+// nothing to go back to.
+func (s *server) past(ctx context.Context, project *release.Project, back release.Rollback) (activities.Past, error) {
+	env, err := project.Environment(back.Environment)
+	if err != nil {
+		return activities.Past{}, usage("%v", err)
+	}
+	in := activities.BaselineInput{Project: project.Name, Rollback: back}
+	for _, t := range env.Targets {
+		in.Places = append(in.Places, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
+	}
+	call, cancel := context.WithTimeout(ctx, 4*dialLimit)
+	defer cancel()
+	past, err := activities.FindPast(call, s, in)
+	if nothing := new(activities.NoPastError); err != nil && !errors.As(err, &nothing) {
+		err = s.said(ctx, "read what "+back.Environment+" ran before", err)
+	}
+	return past, err
+}
+
+// preview returns the plan that leads from the running machines to past, as far
+// as Fly can be read from here.
+func (p place) preview(ctx context.Context, environment string, past activities.Past) (release.Plan, error) {
+	var states []release.State
+	for _, b := range past.Baselines {
+		state, err := activities.Look(ctx, p, activities.Place{Target: b.State.Target, FlyApp: b.State.FlyApp})
+		if err != nil {
+			return release.Plan{}, err
+		}
+		states = append(states, state)
+	}
+	return release.Restore(environment, past.Baselines, states, nil, nil), nil
+}
+
+// show writes what a rollback will do: the State that it goes back to, and the
+// plan.
+func (c rollback) show(ctx context.Context, past activities.Past) {
+	c.say("%s", aim(c.environment, past))
+	for _, note := range past.Notes {
+		c.say("  %s", note)
+	}
+	call, cancel := context.WithTimeout(ctx, previewLimit)
+	defer cancel()
+	plan, err := c.fly().preview(call, c.environment, past)
+	if err != nil {
+		c.say("  the plan is made by a worker; from here Fly cannot be read: %s", flySaid(err))
+		for _, b := range past.Baselines {
+			c.say("  %s", view.Aim(b.State))
+		}
+		return
+	}
+	fmt.Fprint(c.stderr, view.Plan(plan, c.style(c.stderr)))
+}
+
+// previewLimit keeps an emergency from waiting for a Fly that does not answer.
+const previewLimit = 3 * time.Second
+
+// aim is what a rollback goes back to, in a line.
+func aim(environment string, past activities.Past) string {
+	line := environment + " goes back to"
+	if past.Revision.Commit != "" {
+		line += " " + subject(past.Revision) + ":"
+	}
+	return strings.TrimSpace(line + " what it ran " + past.Said)
+}

@@ -1,0 +1,19 @@
+package release
+
+import "strings"
+
+const holderRun = ", run "
+
+// Holder returns what the leases of a rollout say of it: for which release, and
+// in which run.
+func Holder(release, run string) string { return "release " + release + holderRun + run }
+
+// HolderRun returns the run ID in a lease's description. ok is false where no
+// rollout wrote it.
+func HolderRun(description string) (run string, ok bool) {
+	if !strings.HasPrefix(description, "release ") {
+		return "", false
+	}
+	_, run, ok = strings.Cut(description, holderRun)
+	return run, ok && run != ""
+}

@@ -1,0 +1,381 @@
+package worker_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+)
+
+// TestBack plays ways back with a real Temporal: rollouts that are terminated,
+// and rollbacks that people ask for.
+func TestBack(t *testing.T) {
+	stories := map[string]struct {
+		shop   shop
+		before string
+		tell   func(*back)
+	}{
+		"terminated, then rollback":            {before: "v1", tell: (*back).terminatedThenRollback},
+		"terminated, then retry":               {before: "v1", tell: (*back).terminatedThenRetry},
+		"terminated, then keep":                {before: "v1", tell: (*back).terminatedThenKeep},
+		"terminated, then abandon":             {before: "v1", tell: (*back).terminatedThenAbandon},
+		"terminated, then abort":               {before: "v1", tell: (*back).terminatedThenAbort},
+		"release and rollout terminated":       {before: "v1", tell: (*back).bothTerminated},
+		"rollback after both were terminated":  {before: "v1", tell: (*back).rollbackAfterBoth},
+		"nothing ran before the first release": {tell: (*back).nothingBefore},
+		"two rollbacks":                        {tell: (*back).twoRollbacks},
+		"an app of somebody else":              {before: "v1", tell: (*back).foreignApp},
+	}
+	git := street{}
+	name := func(story string) string {
+		return "back-" + strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(story)
+	}
+	for story, s := range stories {
+		s.shop.apps, s.shop.only, s.shop.wait = []string{"api"}, "production", "20s"
+		git[name(story)] = s.shop
+	}
+	c, err := client.Dial(client.Options{HostPort: temporal(t, "").Address(), Identity: "the operator", DataConverter: worker.DataConverter()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	sim := quick()
+	t.Cleanup(sim.Close)
+	atFly := flyAt("http://fly")
+	atFly.HTTP = &http.Client{Transport: sim.Transport()}
+	w := worker.New(c, work(atFly, git, t.TempDir()), worker.Options{Builds: 4})
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	var all sync.WaitGroup
+	for story, s := range stories {
+		all.Go(func() {
+			project := name(story)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			b := &back{T: t, story: story, recording: &recording{studio: &studio{c, sim}, ctx: ctx, project: project}, app: flyApp(project, "production", "api")}
+			git[project].open(sim, project)
+			if s.before != "" {
+				git[project].runs(sim, project, "production", s.before)
+			}
+			s.tell(b)
+		})
+	}
+	all.Wait()
+}
+
+// back is one story.
+type back struct {
+	*testing.T
+	*recording
+	story string
+	app   string
+}
+
+func (b *back) wrong(format string, args ...any) {
+	b.Errorf("%s: %s", b.story, fmt.Sprintf(format, args...))
+}
+
+func (b *back) must(err error) {
+	if err != nil {
+		b.wrong("%v", err)
+	}
+}
+
+func (b *back) rollout() string { return release.RolloutID(b.project, "production") }
+
+// promote releases a version to its end.
+func (b *back) promote(version string) {
+	b.must(b.begin(request(b.project, version)))
+	b.must(b.decide(true))
+	if report, err := b.end(); err != nil || report.Outcome != release.Promoted {
+		b.wrong("%s is %q, %+v, %v", version, report.Outcome, report.Cause, err)
+	}
+}
+
+// goBack asks for a rollback and returns how it ended.
+func (b *back) goBack(to string) release.Report {
+	req := request(b.project, "head")
+	req.Rollback = &release.Rollback{Environment: "production", To: to, Emergency: true, Reason: "it is wrong"}
+	b.must(b.begin(req))
+	report, err := b.end()
+	b.must(err)
+	return report
+}
+
+// terminates starts v2 and terminates its rollout when one machine is updated
+// and the other is not.
+func (b *back) terminates() {
+	second := b.sim.Machines(b.app)[1].ID
+	b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})
+	b.must(b.begin(request(b.project, "v2")))
+	b.must(b.decide(true))
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if slices.Contains(b.versions(), digestOf("api", commitOf("v2"))) {
+			break
+		}
+	}
+	b.must(b.c.TerminateWorkflow(b.ctx, b.rollout(), "", "by hand"))
+	b.sim.ClearFaults()
+}
+
+// versions are the digests that the machines run.
+func (b *back) versions() (digests []string) {
+	for _, m := range b.sim.Machines(b.app) {
+		digests = append(digests, m.ImageRef.Digest)
+	}
+	return digests
+}
+
+// mustRun fails unless every machine runs that version, and nothing is left of
+// any rollout.
+func (b *back) mustRun(version string) {
+	for _, digest := range b.versions() {
+		if digest != digestOf("api", commitOf(version)) {
+			b.wrong("machines run %v, want all on %s", b.versions(), version)
+		}
+	}
+	if len(b.versions()) == 0 {
+		b.wrong("no machine is left")
+	}
+	b.mustBeClean()
+}
+
+func (b *back) mustBeClean() {
+	for _, r := range b.sim.Releases(b.app) {
+		if r.Status == "running" || r.Status == "pending" {
+			b.wrong("Fly release v%d is left %s", r.Version, r.Status)
+		}
+	}
+	if left := b.sim.Leases(b.app); len(left) > 0 {
+		b.wrong("leases are left: %+v", left)
+	}
+}
+
+// held waits until the release is held, and returns why.
+func (b *back) held() release.Held {
+	s, err := b.until(b.run.GetID(), func(s release.Status) bool { return s.Held != nil })
+	if err != nil {
+		b.wrong("%v", err)
+		return release.Held{}
+	}
+	return *s.Held
+}
+
+func (b *back) say(choice release.Choice) {
+	u, err := b.c.UpdateWorkflow(b.ctx, client.UpdateWorkflowOptions{
+		WorkflowID: b.run.GetID(), UpdateName: release.AnswerUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args: []any{release.Answer{Choice: choice, By: "dora", Reason: "because"}},
+	})
+	if err == nil {
+		err = u.Get(b.ctx, nil)
+	}
+	b.must(err)
+}
+
+// A release whose rollout was terminated says so, and which machine is what.
+func (b *back) mustSay(h release.Held) {
+	if !strings.Contains(h.Why, "was terminated by the operator: by hand") {
+		b.wrong("held because: %s", h.Why)
+	}
+	machines := strings.Join(h.Machines, "\n")
+	if len(h.Machines) != 2 || strings.Count(machines, "is on the plan") != 1 || strings.Count(machines, "is on the baseline") != 1 {
+		b.wrong("held, with machines %q", h.Machines)
+	}
+	for _, c := range []release.Choice{release.Retry, release.GoBack, release.Keep, release.Abandon} {
+		if !slices.Contains(h.Choices, c) {
+			b.wrong("held without the choice %s: %v", c, h.Choices)
+		}
+	}
+	b.mustBeClean()
+}
+
+func (b *back) terminatedThenRollback() {
+	before := b.configs()
+	b.terminates()
+	b.mustSay(b.held())
+	b.say(release.GoBack)
+	report, err := b.end()
+	if err != nil || report.Outcome != release.RolledBack || report.Cause == nil || !strings.Contains(report.Cause.Message, "was terminated") {
+		b.wrong("ended %q, %+v, %v", report.Outcome, report.Cause, err)
+	}
+	b.mustRun("v1")
+	if after := b.configs(); !slices.Equal(before, after) {
+		b.wrong("configs were %v and are %v", before, after)
+	}
+}
+
+func (b *back) configs() (all []string) {
+	for _, m := range b.sim.Machines(b.app) {
+		all = append(all, m.ID+" "+string(m.Config))
+	}
+	return all
+}
+
+func (b *back) terminatedThenRetry() {
+	b.terminates()
+	b.mustSay(b.held())
+	before, err := b.until(b.run.GetID(), func(s release.Status) bool { return s.Plan != nil })
+	b.must(err)
+	b.say(release.Retry)
+	plan, err := b.asked(before.Plan.Hash) // the plan is another one, so it is asked for again
+	b.must(err)
+	b.must(b.answer(true, plan))
+	report, err := b.end()
+	if err != nil || report.Outcome != release.Promoted {
+		b.wrong("ended %q, %+v, %v", report.Outcome, report.Cause, err)
+	}
+	b.mustRun("v2")
+	// What ran before the release is still what ran before its first rollout.
+	if report := b.goBack(""); report.Outcome != release.Restored {
+		b.wrong("the rollback is %q, %+v", report.Outcome, report.Cause)
+	}
+	b.mustRun("v1")
+}
+
+func (b *back) terminatedThenKeep() {
+	b.terminates()
+	b.mustSay(b.held())
+	b.say(release.Keep)
+	report, err := b.end()
+	if err != nil || report.Outcome != release.Kept || report.EnvironmentStatus("production").Outcome != release.Kept {
+		b.wrong("ended %q, %+v, %v", report.Outcome, report.Cause, err)
+	}
+	if report := b.goBack(""); report.Outcome != release.Restored {
+		b.wrong("the rollback is %q, %+v", report.Outcome, report.Cause)
+	}
+	b.mustRun("v1")
+}
+
+func (b *back) terminatedThenAbandon() {
+	b.terminates()
+	b.mustSay(b.held())
+	b.say(release.Abandon)
+	if report, err := b.end(); err == nil || !strings.Contains(err.Error(), "production is stranded") || !strings.Contains(err.Error(), "is on the plan") {
+		b.wrong("ended %q, %v", report.Outcome, err)
+	}
+}
+
+func (b *back) terminatedThenAbort() {
+	b.terminates()
+	b.mustSay(b.held())
+	b.must(b.c.CancelWorkflow(b.ctx, b.run.GetID(), ""))
+	report, err := b.end()
+	if err != nil || report.Outcome != release.RolledBack {
+		b.wrong("ended %q, %+v, %v", report.Outcome, report.Cause, err)
+	}
+	b.mustRun("v1")
+}
+
+// terminateBoth leaves a mixed environment with which nobody is busy.
+func (b *back) terminateBoth() {
+	b.terminates()
+	b.must(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
+	for b.ctx.Err() == nil {
+		list, err := b.c.ListWorkflow(b.ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: "WorkflowId = '" + b.rollout() + "' AND ExecutionStatus = 'Terminated'"})
+		b.must(err)
+		if len(list.GetExecutions()) > 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// The next release that fails goes back to what ran before the terminated one,
+// and does not wait for its leases.
+func (b *back) bothTerminated() {
+	b.terminateBoth()
+	if len(b.sim.Leases(b.app)) == 0 {
+		b.wrong("the terminated rollout has left no lease: this proves nothing")
+	}
+	time.Sleep(5 * time.Second) // what the terminated rollout had in hand ends
+	begun := time.Now()
+	b.must(b.begin(request(b.project, "v3")))
+	b.sim.Inject(flysim.Fault{Route: update, App: b.app, Times: 1, Effect: flysim.Crashes, Exit: 3})
+	b.must(b.decide(true))
+	report, err := b.end()
+	if err != nil || report.Outcome != release.RolledBack {
+		b.wrong("ended %q, %+v, %v", report.Outcome, report.Cause, err)
+	}
+	if took := time.Since(begun); took > time.Minute {
+		b.wrong("it took %s: it waited for the leases of a run that is closed", took)
+	}
+	b.mustRun("v1")
+}
+
+func (b *back) rollbackAfterBoth() {
+	b.promote("v0")
+	b.promote("v1")
+	b.terminateBoth()
+	report := b.goBack("")
+	if report.Outcome != release.Restored || report.Revision.Commit != commitOf("v1") {
+		b.wrong("the rollback is %q to %+v, %+v", report.Outcome, report.Revision, report.Cause)
+	}
+	b.mustRun("v1")
+	// and the next one does not go forward again
+	if report := b.goBack(""); report.Outcome != release.Restored || report.Revision.Commit != commitOf("v0") {
+		b.wrong("the second rollback is %q to %+v, %+v", report.Outcome, report.Revision, report.Cause)
+	}
+	b.mustRun("v0")
+}
+
+func (b *back) nothingBefore() {
+	b.promote("v1")
+	report := b.goBack("")
+	if report.Outcome != release.Stopped || report.Cause == nil || !strings.Contains(report.Cause.Message, "there is nothing to go back to") {
+		b.wrong("the rollback is %q, %+v", report.Outcome, report.Cause)
+	}
+	b.mustRun("v1")
+}
+
+func (b *back) twoRollbacks() {
+	for _, version := range []string{"v1", "v2", "v3"} {
+		b.promote(version)
+	}
+	third := b.run.GetID()
+	for _, want := range []string{"v2", "v1"} {
+		report := b.goBack("")
+		e := report.EnvironmentStatus("production")
+		if report.Outcome != release.Restored || e == nil || e.Outcome != release.Restored || report.Revision.Commit != commitOf(want) {
+			b.wrong("the rollback to %s is %q to %+v, %+v", want, report.Outcome, report.Revision, report.Cause)
+		}
+		b.mustRun(want)
+	}
+	if report := b.goBack(""); report.Outcome != release.Stopped {
+		b.wrong("a rollback to before the first release is %q, %+v", report.Outcome, report.Cause)
+	}
+	if report := b.goBack(third); report.Outcome != release.Restored || report.Revision.Commit != commitOf("v3") {
+		b.wrong("the rollback to what %s left is %q, %+v", third, report.Outcome, report.Cause)
+	}
+	b.mustRun("v3")
+	if report := b.goBack(""); report.Outcome != release.Restored || report.Revision.Commit != commitOf("v2") {
+		b.wrong("the rollback after --to is %q to %+v, %+v", report.Outcome, report.Revision, report.Cause)
+	}
+	b.mustRun("v2")
+}
+
+// A rollback changes no Fly app that the project's files do not name, whatever
+// the rollouts of that name were about.
+func (b *back) foreignApp() {
+	b.promote("v2")
+	past, err := activities.FindPast(b.ctx, b.c, activities.BaselineInput{
+		Project: b.project, Rollback: release.Rollback{Environment: "production"},
+		Places: []activities.Place{{Target: release.Target{App: "api", Environment: "production"}, FlyApp: "somebody-elses"}},
+	})
+	if err == nil || !strings.Contains(err.Error(), b.app) || len(past.Baselines) > 0 {
+		b.wrong("FindPast returns %d baselines of %s, %v", len(past.Baselines), b.app, err)
+	}
+}

@@ -1,0 +1,50 @@
+package workflows_test
+
+import (
+	"strings"
+	"testing"
+
+	"go.temporal.io/sdk/converter"
+
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/release"
+)
+
+// What is not exactly an answer, and one to another hold, leaves a held rollout
+// held; the report says why each did not count.
+func TestHeld_AnswersThatDoNotCount(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		s.req.Revision = revision("v2")
+		const web = "shop-production-web"
+		s.sim.Inject(flysim.Fault{Route: update, App: web, Times: 1, Effect: flysim.NeverPasses})
+		s.sim.Inject(flysim.Fault{Route: update, App: web, Status: 422})
+		s.whenAsked(s.approve)
+		bad := map[string]string{
+			`{"choice":"abandon","by":"eve","hold":7}`:     "it is for hold 7; this is hold 1",
+			`{"choice":"abandon","by":"eve","force":true}`: `unknown field "force"`,
+			`{"choice":"abandon","by":" "}`:                "by is empty",
+			`{"by":"eve"}`:                                 "choice is empty",
+			`{"choice":"rollback","by":"eve"}`:             "is no choice here",
+			`"abandon"`:                                    "no JSON object",
+		}
+		s.answerWhenHeldAfter(release.Keep, func() {
+			for doc := range bad {
+				if err := s.env.SignalWorkflowByID(release.RolloutID("shop", "production"), release.AnswerSignal, converter.NewRawValue(payload(doc))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		rep := s.run()
+		if rep.Outcome != release.Kept {
+			t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
+		}
+		said := strings.Join(rep.Notes, "\n")
+		for doc, why := range bad {
+			if !strings.Contains(said, why) {
+				t.Errorf("nothing says why %s does not count (%s):\n%s", doc, why, said)
+			}
+		}
+	})
+}

@@ -1,0 +1,74 @@
+package workflows
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/release"
+)
+
+// recordBaseline reads what the targets run before the first change, into the
+// history, and whether the rollout before this one has ended without a report.
+func (r *roller) recordBaseline(ctx workflow.Context) (start activities.Start, err error) {
+	err = workflow.ExecuteActivity(calling(ctx, "Record the baseline of "+r.in.Plan.Environment), act.RecordBaseline,
+		activities.StartInput{Places: r.places(), Follows: r.in.Follows}).Get(ctx, &start)
+	start.States = r.in.Plan.Remembered(start.States)
+	return start, err
+}
+
+// remember takes start as the baseline. After a rollout that ended without a
+// report the baseline is still that one's, as far as nobody else has changed it.
+func (r *roller) remember(ctx workflow.Context, start activities.Start) {
+	r.states = start.States
+	r.baselines = r.in.Plan.Baselines(r.states)
+	r.status.Environments[0].Targets = targetsOf(r.in.Plan, r.states)
+	if start.Unread != "" {
+		r.note("a rollout before this one ended without a report, and its history could not be read (%s): the baseline is what runs now", start.Unread)
+	}
+	if before := start.Before; before != nil {
+		r.baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), r.baselines)
+		r.settles = before.Run
+		r.note("the rollout before this one ended without a report (%s): the baseline is the one that it had", before.Why)
+		if r.in.Follows == "" { // else the release has done so
+			r.closeBefore(ctx, before.Close)
+		}
+	}
+}
+
+// closeBefore cleans up what a rollout that ended without a report left on Fly.
+// Its leases are this rollout's by now.
+func (r *roller) closeBefore(ctx workflow.Context, in activities.CloseInput) {
+	in.Machines = nil
+	if err := workflow.ExecuteActivity(calling(ctx, "Clean up what the rollout before left on Fly"), act.CloseRollout, in).Get(ctx, nil); err != nil {
+		r.note("not all that the rollout before left on Fly could be removed (Fly releases, machines of commands): %s", plain(err))
+	}
+}
+
+// addResumed adds the machines that the rollout before this one has changed:
+// they are judged as if this one had.
+func (r *roller) addResumed(touched map[string]bool) {
+	if r.settles == "" {
+		return
+	}
+	for _, id := range release.Changed(r.baselines, r.states) {
+		touched[id] = true
+	}
+}
+
+// takeBack restores the baseline of a rollout that ended without a report, as
+// that one would have done.
+func (r *roller) takeBack(ctx workflow.Context, start activities.Start) (*release.Report, error) {
+	before := start.Before
+	if before == nil || len(before.Baselines) == 0 {
+		return r.stop(ctx, fmt.Errorf("what ran before is not known: %s", cmp.Or(start.Unread, "the history of the rollout does not tell")))
+	}
+	r.states, r.baselines, r.settles = before.States, before.Baselines, before.Run
+	r.opened.Secrets, r.opened.Addresses = before.Opened.Secrets, before.Opened.Addresses
+	r.begun, r.ranCommand = true, before.RanCommand
+	r.status.Environments[0].Targets = targetsOf(r.in.Plan, r.states)
+	return r.rollback(ctx, errors.New(before.Why))
+}
