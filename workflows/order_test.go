@@ -120,7 +120,7 @@ func TestOrder_PinnedAfterRollback(t *testing.T) {
 		s.req.Rollback = &release.Rollback{Environment: "production", Reason: "checkout is down"}
 		s.endPins()
 		s.whenAsked(s.approve)
-		if rep := s.run(); rep.Outcome != release.Promoted {
+		if rep := s.run(); rep.Outcome != release.Restored {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
 		s.mustRun("production", "v1")
