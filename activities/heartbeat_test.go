@@ -1,6 +1,7 @@
 package activities_test
 
 import (
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/release"
 )
 
@@ -92,5 +94,25 @@ func TestVerify_ReportsWhatItWaitsFor(t *testing.T) {
 	}
 	if len(said) > 3 {
 		t.Errorf("%d heartbeats in 3 s: each is paid for", len(said))
+	}
+}
+
+// While a proxy learns of a machine, or a check does not pass yet, the reason is
+// what the target lacks.
+func TestVerify_ReportsWhatATargetLacks(t *testing.T) {
+	sim := &flysim.Sim{}
+	t.Cleanup(sim.Close)
+	sim.CreateApp("shop-api", "")
+	server := httptest.NewServer(sim)
+	t.Cleanup(server.Close)
+	a := &activities.Activities{Fly: &fly.Client{FlapsURL: server.URL, APIURL: server.URL, UIEXURL: server.URL, Token: "x", Unlimited: true}, Poll: 100 * time.Millisecond}
+	said := heartbeats(t, a, 4*time.Second, 3*time.Second, a.Verify, activities.VerifyInput{
+		Within: release.Duration(time.Minute),
+		Aims: []activities.Aim{{Goal: release.State{
+			Target: release.Target{App: "api", Environment: "staging"}, FlyApp: "shop-api", Machines: []release.Machine{{ID: "m1", State: "started"}},
+		}}},
+	})
+	if len(said) == 0 || !strings.Contains(said[0], "machine m1 of api/staging: ") {
+		t.Errorf("the heartbeats report %q; want what machine m1 lacks", said)
 	}
 }

@@ -304,3 +304,30 @@ func (f fleet) machine(target release.Target, id string) (release.Machine, bool)
 	}
 	return release.Machine{}, false
 }
+
+// TestNewPlan_CreatedMachinesNameWhomTheySucceed: a reviewer is shown what becomes
+// of a config only if the plan says which machine gives way to which.
+func TestNewPlan_CreatedMachinesNameWhomTheySucceed(t *testing.T) {
+	found := 0
+	rapid.Check(t, func(t *rapid.T) {
+		f := fleets().Draw(t, "fleet")
+		plan, err := release.NewPlan("production", "c0ffee", f.specs(f.states), f.states)
+		if err != nil {
+			t.Skip(err)
+		}
+		for _, s := range plan.Steps() {
+			if s.Verb != release.Create || !s.Hidden { // hidden: made beside another
+				continue
+			}
+			found++
+			if !slices.ContainsFunc(plan.Last().Steps(), func(o release.Step) bool {
+				return o.Verb == release.Destroy && o.Machine == s.Succeeds && o.Target == s.Target && o.Group == s.Group && len(o.Before) > 0
+			}) {
+				t.Fatalf("%s succeeds %q, which the plan does not remove", s, s.Succeeds)
+			}
+		}
+	})
+	if found == 0 {
+		t.Error("no plan made a machine beside another")
+	}
+}

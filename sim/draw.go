@@ -28,10 +28,14 @@ func Draw(seed uint64) Case {
 		c.Releases[0] = order(r, c, "v3")
 		o.At = between(r, time.Millisecond, time.Minute)
 		c.Releases = append(c.Releases, o)
-	} else if chance(r, 6) {
+	} else if chance(r, 8) {
 		o := order(r, c, "v2")
 		o.At, o.Rollback = between(r, time.Minute, 10*time.Minute), true
 		c.Releases = append(c.Releases, o)
+		if chance(r, 50) { // and once more
+			o.At += between(r, time.Second, 5*time.Minute)
+			c.Releases = append(c.Releases, o)
+		}
 	}
 	if chance(r, 30) {
 		for range 1 + r.IntN(3) {

@@ -124,19 +124,19 @@ var mutants = []mutant{
 		`Releases: r.opened.Releases, Commands:`,
 		`Releases: nil, Commands:`),
 	wrong("a decision for another plan counts", "workflows/gate.go",
-		`	case r.status.Plan == nil || !r.status.Plan.IsNamed(d.Plan):`,
+		`	case r.status.Plan == nil || !r.status.Plan.IsNamed(review.Plan):`,
 		`	case r.status.Plan == nil:`),
 	wrong("one of two approvals is enough", "workflows/gate.go",
 		`len(r.status.Gate.Approved) >= r.status.Gate.Approvals`,
 		`len(r.status.Gate.Approved) > 0`),
 	wrong("the same person counts twice", "workflows/gate.go",
-		`	if why == "" && d.Approve && slices.Contains(r.status.Gate.Approved, d.By) {`,
-		`	if why == "" && d.Approve && slices.Contains(r.status.Gate.Approved, "nobody") {`),
+		`	if err == nil && approve && slices.Contains(r.status.Gate.Approved, review.By) {`,
+		`	if err == nil && approve && slices.Contains(r.status.Gate.Approved, "nobody") {`),
 	wrong("silence is consent", "workflows/gate.go",
-		`		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, env.Gate.Timeout)`,
+		`		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, gate.Timeout)`,
 		`		return nil`),
 	wrong("a no is not heard", "workflows/gate.go",
-		`		r.rejected = &d
+		`		r.rejected = &decision
 `,
 		``),
 	wrong("more machines at once than allowed", "release/strategy.go",
@@ -173,6 +173,22 @@ func (b Baseline) recreate`),
 	wrong("the older of two pushes goes over the newer", "workflows/rollout.go",
 		`	if in.Plan.Lineage.Relation == release.Backward {`,
 		`	if in.Plan.Lineage.Relation == "never" {`),
+	wrong("a value is cut before it is compared", "internal/view/diff.go",
+		`	default:
+		found[path] = v
+	}`,
+		`	case string:
+		found[path] = oneLine(v, 80)
+	default:
+		found[path] = v
+	}`),
+	wrong("control characters reach the terminal", "internal/view/door.go",
+		`	if !isHostile(text) {
+		return text
+	}`,
+		`	if text != "" {
+		return text
+	}`),
 }
 
 var firstViolation = regexp.MustCompile(`(?m)seed (\d+): (.*)$`)

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -30,7 +32,8 @@ type rolloutRun struct {
 	verified             time.Time            // all was found well then
 	known                map[string]time.Time // how old the newest list of each app was then
 	record               record
-	inherits             bool // before is what ran before a rollout that was terminated
+	found                map[string][]fly.Machine // before, but for a rollout that goes on after one that was terminated
+	inherits             bool                     // before is what ran before that one
 }
 
 func (r *rolloutRun) result(value any) error {
@@ -165,7 +168,10 @@ func (w *watch) lastRun(id string) *rolloutRun {
 	return nil
 }
 
-func (w *watch) findRun(id, run string) *rolloutRun {
+// findRun returns a run of a rollout. Run IDs that the environment gives are the
+// same for all runs of one ID: they mean the newest that has ended of those that
+// belong to the release that asks.
+func (w *watch) findRun(ctx context.Context, id, run string) *rolloutRun {
 	if run == "" {
 		return w.lastRun(id)
 	}
@@ -176,16 +182,49 @@ func (w *watch) findRun(id, run string) *rolloutRun {
 			return r
 		}
 	}
+	asks := w.releaseOf(attemptOf(ctx))
+	for _, r := range slices.Backward(w.runs) {
+		if r.id == id && !r.ended.IsZero() && r.req.Release == asks {
+			return r
+		}
+	}
 	return nil
 }
 
-func (w *watch) completed(query string) (all []*rolloutRun) {
+// releaseOf returns the workflow ID of the release that an attempt belongs to.
+func (w *watch) releaseOf(a *attempt) string {
+	if a == nil {
+		return ""
+	}
+	for _, r := range w.runs {
+		if r.run == a.run {
+			return r.req.Release
+		}
+	}
+	return a.id
+}
+
+// closed returns the rollouts that a query asks for, newest first: those that have
+// completed, or all that have ended.
+func (w *watch) closed(query string) (all []*rolloutRun) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	completed := strings.Contains(query, "'Completed'")
 	for _, r := range slices.Backward(w.runs) {
-		if !r.ended.IsZero() && r.err == nil && strings.Contains(query, "'"+r.id+"'") {
+		if !r.ended.IsZero() && (r.err == nil || !completed) && strings.Contains(query, "'"+r.id+"'") {
 			all = append(all, r)
 		}
 	}
 	return all
+}
+
+// status is how Temporal says that a rollout has ended.
+func (r *rolloutRun) status() enumspb.WorkflowExecutionStatus {
+	switch {
+	case r.isTerminated():
+		return enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED
+	case r.err != nil:
+		return enumspb.WORKFLOW_EXECUTION_STATUS_FAILED
+	}
+	return enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
 }

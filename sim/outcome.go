@@ -46,6 +46,9 @@ func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
 func (w *watch) judge(r *rolloutRun, report release.Report) {
 	switch report.Outcome {
 	case release.Promoted, release.Restored:
+		if report.Outcome == release.Restored {
+			w.mustGoBack(r)
+		}
 		w.mustBePromoted(r)
 	case release.RolledBack, release.Stopped, release.Superseded:
 		if report.Outcome == release.Superseded && !r.olderThanWhatRan() {
@@ -200,7 +203,11 @@ func configOf(m fly.Machine) json.RawMessage {
 
 // mustBeAsBefore: every machine is exactly what it was when the rollout began.
 func (w *watch) mustBeAsBefore(r *rolloutRun, report release.Report) {
-	for app, before := range r.before {
+	base := r.before
+	if report.Outcome != release.RolledBack {
+		base = r.found // it changed nothing
+	}
+	for app, before := range base {
 		if w.isForeign(app) || w.w.hasTrouble("stale list") { // it had no way to know
 			continue
 		}

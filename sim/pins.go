@@ -44,7 +44,7 @@ func (c *crowd) unpin() {
 // olderThanWhatRan reports whether a machine ran a newer version than the
 // rollout was for, when it began.
 func (r *rolloutRun) olderThanWhatRan() bool {
-	for _, machines := range r.before {
+	for _, machines := range r.found {
 		for _, m := range machines {
 			if v := versionOf(m.Metadata()[release.MetaRevision]); v > versionOf(r.req.Revision.Commit) {
 				return true

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,6 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
-	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -52,6 +52,7 @@ type loss struct {
 type attempt struct {
 	name string
 	run  string // of the workflow
+	id   string // of the workflow
 	in   any
 	dead atomic.Bool   // its process is: it sends nothing any more
 	gone chan struct{} // closed when Temporal will not hear of it again
@@ -112,7 +113,7 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 	if m.isDead(run) {
 		return nil, temporal.NewCanceledError()
 	}
-	a := &attempt{name: name, run: run, gone: make(chan struct{})}
+	a := &attempt{name: name, run: run, id: activity.GetInfo(ctx).WorkflowExecution.ID, gone: make(chan struct{})}
 	if len(in.Args) > 0 {
 		a.in = in.Args[0]
 	}
@@ -264,51 +265,48 @@ func (s *staff) heal() {
 type temporalClient struct{ w *world }
 
 // DescribeWorkflow implements activities.Temporal.
-func (c *temporalClient) DescribeWorkflow(_ context.Context, id, of string) (*client.WorkflowExecutionDescription, error) {
+func (c *temporalClient) DescribeWorkflow(ctx context.Context, id, of string) (*client.WorkflowExecutionDescription, error) {
 	d := &client.WorkflowExecutionDescription{}
 	if since, ok := c.w.watch.pinned(id); ok {
 		d.WorkflowStartTime = since
 		return d, nil
 	}
-	run := c.w.watch.findRun(id, of)
+	run := c.w.watch.findRun(ctx, id, of)
 	if run == nil {
 		return nil, serviceerror.NewNotFound("no such workflow")
 	}
 	d.WorkflowExecution.ID, d.WorkflowExecution.RunID, d.WorkflowStartTime = run.id, run.run, run.begun
 	d.ParentWorkflowExecution = &workflow.Execution{ID: run.req.Release}
 	if !run.ended.IsZero() {
-		d.WorkflowCloseTime, d.Status = &run.ended, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
+		d.WorkflowCloseTime, d.Status = &run.ended, run.status()
 	}
 	return d, nil
 }
 
 // GetWorkflow implements activities.Temporal.
-func (c *temporalClient) GetWorkflow(_ context.Context, id, run string) client.WorkflowRun {
-	return &workflowRun{run: c.w.watch.findRun(id, run)}
+func (c *temporalClient) GetWorkflow(ctx context.Context, id, run string) client.WorkflowRun {
+	return &workflowRun{run: c.w.watch.findRun(ctx, id, run)}
 }
 
-// GetWorkflowHistory implements activities.Temporal. No rollout here ends without
-// a report.
-func (c *temporalClient) GetWorkflowHistory(context.Context, string, string, bool, enumspb.HistoryEventFilterType) client.HistoryEventIterator {
-	return noHistory{}
+// GetWorkflowHistory implements activities.Temporal.
+func (c *temporalClient) GetWorkflowHistory(ctx context.Context, id, run string, _ bool, _ enumspb.HistoryEventFilterType) client.HistoryEventIterator {
+	r := c.w.watch.findRun(ctx, id, run)
+	if r == nil {
+		return &eventIterator{}
+	}
+	c.w.watch.mu.Lock()
+	defer c.w.watch.mu.Unlock()
+	return &eventIterator{slices.Clone(r.record.events)}
 }
 
-type noHistory struct{}
-
-// HasNext implements client.HistoryEventIterator.
-func (noHistory) HasNext() bool { return false }
-
-// Next implements client.HistoryEventIterator.
-func (noHistory) Next() (*historypb.HistoryEvent, error) { return nil, errors.New("no more events") }
-
-// ListWorkflow implements activities.Temporal. It is asked for the completed rollouts
-// of one environment, newest first.
+// ListWorkflow implements activities.Temporal. It is asked for the completed or the
+// closed rollouts of one environment, newest first.
 func (c *temporalClient) ListWorkflow(_ context.Context, req *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
 	resp := &workflowservice.ListWorkflowExecutionsResponse{}
-	for _, r := range c.w.watch.completed(req.GetQuery()) {
+	for _, r := range c.w.watch.closed(req.GetQuery()) {
 		resp.Executions = append(resp.Executions, &workflowpb.WorkflowExecutionInfo{
 			Execution: &commonpb.WorkflowExecution{WorkflowId: r.id, RunId: r.run},
-			StartTime: timestamppb.New(r.begun), CloseTime: timestamppb.New(r.ended), Status: enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED,
+			StartTime: timestamppb.New(r.begun), CloseTime: timestamppb.New(r.ended), Status: r.status(),
 		})
 	}
 	return resp, nil

@@ -340,6 +340,7 @@ var kinds = []kind{
 		return f.Cordon(context.Background(), t.App, m.ID, "")
 	}),
 
+	{name: terminated, weight: 3, draw: sometime, begin: func(w *world, t Trouble) { w.at(t, func() { w.terminate(t.App) }) }},
 	{name: hostileText, weight: 3, passes: true,
 		draw:  func(r *rand.Rand, _ Case, t *Trouble) { t.Machine = r.IntN(len(notes)) },
 		begin: func(w *world, t Trouble) { w.fly.Behave = w.prints },

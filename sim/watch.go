@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -56,8 +57,17 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 		r.unfit = r.stale()
 	}
 	other := w.open[r.environment]
+	if req.TakeBack {
+		r.unfit = "" // its plan is not carried out
+	}
+	r.found = r.before
 	if before := w.inherit(r.environment); before != nil {
-		r.before, r.inherits = before, true
+		r.before, r.inherits = maps.Clone(r.found), true
+		for app := range r.found {
+			if was, ok := before[app]; ok {
+				r.before[app] = was
+			}
+		}
 	}
 	w.starts(r)
 	w.runs, w.open[r.environment] = append(w.runs, r), r
