@@ -31,6 +31,7 @@ type Fly interface {
 	Machines(ctx context.Context, app string) ([]fly.Machine, error)
 	AllMachines(ctx context.Context, app string) ([]fly.Machine, error) // destroyed ones, too
 	Machine(ctx context.Context, app, id string) (fly.Machine, error)
+	Processes(ctx context.Context, app, id string) ([]fly.Process, error)
 	Create(ctx context.Context, app string, in fly.Create) (fly.Machine, error)
 	Update(ctx context.Context, app, id string, in fly.Update) (fly.Machine, error)
 	Start(ctx context.Context, app, id, nonce string) error
@@ -58,6 +59,8 @@ type Fly interface {
 type Git interface {
 	// Files is the tree of commit, read-only.
 	Files(ctx context.Context, url, commit string) (fs.FS, error)
+	// Identity tells the repository from others.
+	Identity(ctx context.Context, url, commit string) (release.Repository, error)
 	// Checkout calls fn with a folder that holds exactly that commit, and
 	// removes it after.
 	Checkout(ctx context.Context, url, commit string, fn func(dir string) error) error

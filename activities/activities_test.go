@@ -248,3 +248,8 @@ func TestSeenSaysWhoChangedAMachineLast(t *testing.T) {
 		}
 	}
 }
+
+// Identity implements activities.Git.
+func (checkout) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
+}

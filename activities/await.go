@@ -81,8 +81,8 @@ const startsWithin = 5 * time.Second
 // again, and then waits for as long as the checks of its like took to pass. It
 // judges nothing: whatever happened is seen by looking.
 func (a *Activities) reach(ctx context.Context, w waiting, limit time.Duration) error {
-	if !w.runs || w.in.Step.Unchecked {
-		return nil
+	if !w.runs || w.in.Step.Unchecked || release.NeverRestarts(w.want) {
+		return nil // one that ends may have ended before anybody asks
 	}
 	err := a.Fly.Wait(ctx, w.in.Step.FlyApp, w.id, fly.Wait{State: "started", Version: w.version, Timeout: min(limit, startsWithin)})
 	if ctx.Err() != nil {
@@ -126,13 +126,17 @@ func (w waiting) good(m fly.Machine) bool {
 	if w.in.Step.Unchecked {
 		return !transitional(m.State)
 	}
+	if seen := Seen(m); seen.Ended() && !release.Serves(w.want) && release.ChecksIn(w.want) == 0 {
+		return true // its work is done
+	}
 	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && Seen(m).Healthy()
 }
 
 // failed says what is wrong with m that time will not cure, or nil.
 func (w waiting) failed(m fly.Machine) *release.Failure {
 	f := release.Failure{Target: w.in.Step.Target, Machine: m.ID, Name: m.Name, Group: w.in.Step.Group}
-	switch exit, crashed := m.LastCrash(); {
+	exit := Seen(m).Exit
+	switch {
 	case m.State == "destroyed":
 		f.Reason = "was destroyed by somebody else"
 	case Seen(m).Host != "":
@@ -141,14 +145,8 @@ func (w waiting) failed(m fly.Machine) *release.Failure {
 		f.Reason = fmt.Sprintf("is at version %s, not at %s, which it was given: Fly put another version in its place, or somebody else did", m.InstanceID, w.version)
 	case !w.runs || w.in.Step.Unchecked:
 		return nil
-	case crashed && (exit.RestartCount > 1 || m.State == "stopped" || m.State == "failed"):
-		f.Reason, f.ExitCode = "its process ends again and again", &exit.Code
-		if m.State != "started" && exit.RestartCount <= 1 {
-			f.Reason = "its process ended"
-		}
-		if exit.OOM {
-			f.Reason = "its process ran out of memory"
-		}
+	case exit != nil && w.ended(m, *exit):
+		f.Reason, f.ExitCode = exit.String(), &exit.Code
 	case m.State == "failed", m.State == "launch_failed":
 		f.Reason = "could not be started"
 	default:
@@ -157,6 +155,18 @@ func (w waiting) failed(m fly.Machine) *release.Failure {
 	return &f
 }
 
+// ended reports whether an exit of m that nobody asked for is a failure. What a
+// restore brings back may end once while it starts, as it may have before.
+func (w waiting) ended(m fly.Machine, exit release.Exit) bool {
+	if Seen(m).Ended() {
+		return false // its work is done, or it is late
+	}
+	return !w.in.Step.Exact || exit.Restarts > 1 || m.State == "stopped" || m.State == "failed"
+}
+
+// waitSetting names what has to be changed for a machine to be given more time.
+const waitSetting = "wait_timeout of [deploy] in its fly.toml"
+
 // late is what is wrong with m when its time is over.
 func (w waiting) late(m fly.Machine, limit time.Duration) release.Failure {
 	f := release.Failure{Target: w.in.Step.Target, Machine: m.ID, Name: m.Name, Group: w.in.Step.Group}
@@ -164,14 +174,17 @@ func (w waiting) late(m fly.Machine, limit time.Duration) release.Failure {
 		f.Reason = fmt.Sprintf("could not be seen within %s: its host is %s", limit, host)
 		return f
 	}
-	f.Reason = fmt.Sprintf("is %s after %s, not started", m.State, limit)
+	f.Reason = fmt.Sprintf("is %s after %s (%s), not started", m.State, limit, waitSetting)
+	if exit := Seen(m).Exit; exit != nil {
+		f.ExitCode = &exit.Code
+	}
 	if m.State != "started" {
 		return f
 	}
-	f.Reason = fmt.Sprintf("reports %d of its %d checks after %s", len(m.Checks), release.ChecksIn(w.want), limit)
+	f.Reason = fmt.Sprintf("reports %d of its %d checks after %s (%s)", len(m.Checks), release.ChecksIn(w.want), limit, waitSetting)
 	if i := slices.IndexFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" }); i >= 0 {
 		c := m.Checks[i]
-		f.Reason = fmt.Sprintf("check %s did not pass within %s", c.Name, limit)
+		f.Reason = fmt.Sprintf("check %s did not pass within %s (%s)", c.Name, limit, waitSetting)
 		f.Check, f.Output = c.Name, excerpt(c.Output, 400)
 	}
 	return f

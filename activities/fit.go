@@ -45,7 +45,7 @@ func mustFit(plan release.Plan, states []release.State) error {
 	}{
 		{"the plan", release.RolloutRequest{Plan: plan}},
 		{"its baseline", RestoreInput{Baselines: baselines, Goals: plan.Goal(states)}},
-		{"the plan of its rollback", Restoration{Plan: back, States: goal}},
+		{"the plan of its rollback", Restoration{Plan: back, States: withoutConfigs(goal)}},
 		{"its report", release.Report{Status: release.Status{Plan: &outline}, Before: baselines, After: plan.Baselines(goal)}},
 	} {
 		size, err := payload.MeasureOf(part.value)

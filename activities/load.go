@@ -23,7 +23,8 @@ type Source struct {
 // LoadInput is a commit, and the protocol of the program that asks for it.
 type LoadInput struct {
 	Source
-	Protocol int `json:"protocol"`
+	Protocol int    `json:"protocol"`
+	Moved    string `json:"moved,omitempty"` // why the project is at another repository now
 }
 
 // LoadProject reads release.toml and infra/fly as they are at the revision. It
@@ -45,7 +46,11 @@ func (a *Activities) LoadProject(ctx context.Context, in LoadInput) (release.Pro
 	if err != nil {
 		return release.Project{}, refused(release.KindConfig, err)
 	}
-	return *project, projectFits(project)
+	if err := projectFits(project); err != nil {
+		return release.Project{}, err
+	}
+	project.Bound, err = a.bind(ctx, project.Name, in)
+	return *project, err
 }
 
 // PreflightInput is what a release is about to need.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,6 +21,8 @@ import (
 type Place struct {
 	Target release.Target `json:"target"`
 	FlyApp string         `json:"fly_app"`
+	// Probe, if given, is sent as well: State.Sick says why it failed.
+	Probe *release.Probe `json:"probe,omitempty"`
 }
 
 // targetsAtOnce is how many targets are looked at side by side. Fly's limits are
@@ -49,10 +52,32 @@ func (a *Activities) observe(ctx context.Context, places []Place, written Writte
 			if states[i], err = Look(all, a.Fly, p); err == nil {
 				err = freshen(all, a.Fly, &states[i], written[p.FlyApp])
 			}
+			if err == nil && p.Probe != nil {
+				states[i].Sick = a.probeBefore(all, *p.Probe, states[i])
+			}
 			return err
 		})
 	}
 	return states, classify(ctx, g.Wait())
+}
+
+// probeBefore returns why the probe of a target fails before anything is changed,
+// or "". One that nothing serves is not probed: it would be started by that.
+func (a *Activities) probeBefore(ctx context.Context, p release.Probe, s release.State) string {
+	if s.URL == "" || s.Private || !serves(s) {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for again := true; ; again = false {
+		health, failures := a.probe(ctx, s.Target, p, s.URL)
+		switch {
+		case health == release.Healthy:
+			return ""
+		case !again || pause(ctx, a.poll()) != nil:
+			return failures[0].Error()
+		}
+	}
 }
 
 // A Reader is what it takes to look at a target. *fly.Client is one.
@@ -90,6 +115,7 @@ func Look(ctx context.Context, f Reader, p Place) (release.State, error) {
 		for _, ip := range have {
 			s.Addresses = append(s.Addresses, ip.IP)
 		}
+		s.Private = err == nil && !slices.ContainsFunc(have, fly.Address.IsPublic)
 		return unlessForbidden(err)
 	})
 	g.Go(func() error {
@@ -154,7 +180,9 @@ func seen(m fly.Machine, meta map[string]string) release.Machine {
 	if by := meta["fly_flyctl_version"]; by != ClientVersion {
 		out.Client = by // flyctl leaves our metadata on what it changes
 	}
-	_, out.Crashed = m.LastCrash()
+	if x, ok := m.UnrequestedExit(); ok {
+		out.Exit = &release.Exit{Code: x.Code, OOM: x.OOM, Restarts: x.RestartCount, At: x.At}
+	}
 	if m.HostStatus != "ok" {
 		out.Host = m.HostStatus
 	}
@@ -192,7 +220,7 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	var files []release.TargetFile
 	for _, t := range env.Targets {
 		if _, ok := in.Images[t.Target.App]; ok {
-			places, files = append(places, Place{t.Target, t.FlyApp}), append(files, t)
+			places, files = append(places, Place{Target: t.Target, FlyApp: t.FlyApp}), append(files, t)
 		}
 	}
 	states, err := a.observe(ctx, places, nil)
@@ -214,7 +242,13 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 		spec.Unverified = in.Unverified[t.Target.App]
 		specs = append(specs, spec)
 	}
+	if err := a.warnOfNeeds(ctx, in.Project, env, specs); err != nil {
+		return release.Plan{}, err
+	}
 	plan, err := release.NewPlan(in.Environment, in.Revision.Commit, specs, states)
+	if err == nil {
+		err = plan.CheckRefused()
+	}
 	if err != nil {
 		return release.Plan{}, refused(release.KindConfig, err)
 	}
@@ -240,7 +274,8 @@ type RestoreInput struct {
 	Written Written `json:"written,omitempty"`
 }
 
-// A Restoration is the way back from what runs now, and what differs now.
+// A Restoration is the way back from what runs now, and what differs now. States
+// are without configs: those that a rollback needs are in its plan.
 type Restoration struct {
 	Plan        release.Plan    `json:"plan"`
 	States      []release.State `json:"states"`
@@ -259,7 +294,7 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	defer beat(ctx)()
 	var places []Place
 	for _, b := range in.Baselines {
-		places = append(places, Place{b.State.Target, b.State.FlyApp})
+		places = append(places, Place{Target: b.State.Target, FlyApp: b.State.FlyApp})
 	}
 	states, err := a.observe(ctx, places, in.Written)
 	if err != nil {
@@ -293,10 +328,22 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	return Restoration{
 		Plan:        plan.WithContent(),
 		Others:      others,
-		States:      states,
+		States:      withoutConfigs(states),
 		Differences: release.Differences(in.Baselines, states),
 		Recreated:   release.Recreated(in.Baselines, states),
 	}, nil
+}
+
+// withoutConfigs returns states without the configs of their machines.
+func withoutConfigs(states []release.State) []release.State {
+	bare := slices.Clone(states)
+	for i := range bare {
+		bare[i].Machines = slices.Clone(bare[i].Machines)
+		for j := range bare[i].Machines {
+			bare[i].Machines[j].Config = nil
+		}
+	}
+	return bare
 }
 
 func configOf(m fly.Machine) json.RawMessage {

@@ -1,11 +1,10 @@
 package activities
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"io"
-	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,10 +20,18 @@ const (
 	unsureFor = 90 * time.Minute
 )
 
-// An Aim is what a target should be, and how it is looked at from outside.
+// An Aim is what a target should be, and how that is found out.
 type Aim struct {
 	Goal  release.State  `json:"goal"`
 	Probe *release.Probe `json:"probe,omitempty"`
+	// Changed are the groups that the plan changes; Ran, those of which a machine
+	// ran the new version and passed, though it may have been stopped since.
+	Changed []string `json:"changed,omitempty"`
+	Ran     []string `json:"ran,omitempty"`
+	// Back: the goal is a baseline. What comes back may be as it was.
+	Back bool `json:"back,omitempty"`
+	// RefuseUnchecked: a target that nothing checks counts as unhealthy.
+	RefuseUnchecked bool `json:"refuse_unchecked,omitempty"`
 	// Before: the goal is the baseline. A machine that is still of its version is as
 	// it was, also while its host can't be reached.
 	Before bool `json:"before,omitempty"`
@@ -41,10 +48,10 @@ type VerifyInput struct {
 
 // Verify looks at every target, machine by machine and from outside, until it
 // is sure: healthy when all is as it should be inARow times (and for as long as
-// asked), unhealthy when it is not badInARow times, unknown when neither could
-// be found out. One that is healthy is looked at until it is sure of all: no
-// verdict is older than the last. It changes nothing and returns one verdict for
-// each target.
+// asked), unhealthy when it is not badInARow times, unchecked when nothing says
+// whether it is, unknown when it could not be found out. One that it is sure of is
+// looked at until it is sure of all: no verdict is older than the last. It
+// changes nothing and returns one verdict for each target.
 func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verdict, error) {
 	ctx, stop := beatWaiting(ctx)
 	defer stop()
@@ -55,7 +62,7 @@ func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verd
 	sure := newQuorum(len(in.Aims))
 	for i, aim := range in.Aims {
 		wg.Go(func() {
-			verdicts[i] = a.verify(ctx, aim, in, sure)
+			verdicts[i] = aim.refuse(a.verify(ctx, aim, in, sure))
 			if verdicts[i].Health == release.Unhealthy {
 				cancel() // one bad target is enough: the way back starts now
 			}
@@ -68,6 +75,18 @@ func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verd
 		}
 	}
 	return verdicts, context.Cause(ctx)
+}
+
+// refuse returns v as unhealthy where it is unchecked and the project does not
+// let that be promoted.
+func (aim Aim) refuse(v release.Verdict) release.Verdict {
+	if v.Health == release.Unchecked && aim.RefuseUnchecked && len(aim.Changed) > 0 {
+		v.Health = release.Unhealthy
+		v.Failures = []release.Failure{{
+			Target: v.Target, Reason: `is unchecked, and release.toml says unchecked = "refuse": ` + strings.Join(v.Notes, "; "),
+		}}
+	}
+	return v
 }
 
 // A quorum is reached when all are for it at once, and then stays so.
@@ -98,22 +117,33 @@ func (q *quorum) vote(was, is bool) bool {
 	return q.missing == 0
 }
 
+// smokeTime is how long a machine without a check has to stay up before it is
+// believed: as long as flyctl watches one.
+const smokeTime = 10 * time.Second
+
 func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *quorum) release.Verdict {
 	begun, good, bad, wasSure := time.Now(), 0, 0, false
 	during, within := time.Duration(in.For), time.Duration(in.Within)
+	if !aim.Back && aim.Goal.IsBare(aim.Changed) {
+		during = max(during, smokeTime)
+	}
+	ports := portWatch{listens: map[release.Listener]bool{}, patience: min(max(during, within), 30*time.Second)}
 	for {
 		every := 2 * a.poll()
-		v := a.look(ctx, aim)
+		v, now := a.look(ctx, aim)
+		past := time.Since(begun)
+		waits := a.listen(ctx, aim, now, &v, &ports, past)
 		reportWaiting(ctx, aim.Goal.Target.String(), failureText(v))
 		switch v.Health {
-		case release.Healthy:
-			good, bad = good+1, 0
+		case release.Healthy, release.Unchecked:
+			if good, bad = good+1, 0; waits {
+				good = 0
+			}
 		case release.Unhealthy:
 			good, bad = 0, bad+1
 		default:
 			good = 0
 		}
-		past := time.Since(begun)
 		isSure := good >= inARow && past >= during
 		all := sure.vote(wasSure, isSure)
 		wasSure = isSure
@@ -158,66 +188,52 @@ func failureText(v release.Verdict) string {
 	}
 }
 
-// look is one look at a target. What can't be read is unknown, never bad.
-func (a *Activities) look(ctx context.Context, aim Aim) release.Verdict {
-	v := release.Verdict{Target: aim.Goal.Target, Health: release.Unknown, Machines: len(aim.Goal.Machines)}
+// look is one look at a target, and what it saw. What can't be read is unknown,
+// never bad.
+func (a *Activities) look(ctx context.Context, aim Aim) (release.Verdict, release.State) {
+	v := release.Verdict{Target: aim.Goal.Target, Health: release.Unknown, Machines: len(aim.Goal.Machines), At: time.Now()}
 	now := release.State{Target: aim.Goal.Target, FlyApp: aim.Goal.FlyApp, URL: aim.Goal.URL}
 	if err := lookAgain(ctx, a.Fly, aim.Goal, &now); err != nil {
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
-		return v
+		return v, now
 	}
-	if v.Failures = aim.Goal.Missing(now); len(v.Failures) > 0 {
+	if v.Failures = aim.Goal.Missing(now, aim.Back); len(v.Failures) > 0 {
 		v.Health = release.Unhealthy
-		return v
+		return v, now
 	}
 	if v.Failures = aim.unseen(now); len(v.Failures) > 0 {
-		return v
+		return v, now
 	}
-	serving := false
-	for _, m := range now.Machines {
-		serving = serving || m.State == "started" && !m.Cordoned
+	proof := release.Proof{Ran: aim.Ran, Probe: aim.Probe != nil, Back: aim.Back}
+	if aim.Probe != nil && now.URL != "" && serves(now) {
+		var health release.Health
+		v.Probed = aim.Probe.At(now.URL)
+		if health, v.Failures = a.probe(ctx, v.Target, *aim.Probe, now.URL); health != release.Healthy {
+			v.Health = health
+			return v, now
+		}
+		proof.Answered = true
 	}
-	if aim.Probe == nil || now.URL == "" || !serving {
-		v.Health = release.Healthy
-		return v
-	}
-	v.Probed = now.URL + aim.Probe.Path
-	v.Health, v.Failures = a.probe(ctx, v.Target, v.Probed)
-	return v
+	v.Health, v.Notes = aim.Goal.Judge(now, proof)
+	return v, now
 }
 
-// probe asks the target from outside. An answer is good or bad; no answer is
-// unknown, because it may be our own network.
-func (a *Activities) probe(ctx context.Context, t release.Target, url string) (release.Health, []release.Failure) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	fail := func(reason, output string) []release.Failure {
-		return []release.Failure{{Target: t, Reason: reason, Output: output}}
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return release.Unknown, fail("has a probe that can't be sent", err.Error())
-	}
-	resp, err := cmp.Or(a.Edge, http.DefaultClient).Do(req)
-	if err != nil {
-		return release.Unknown, fail("did not answer the probe of "+url, err.Error())
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode < 400 {
-		return release.Healthy, nil
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 400))
-	if err != nil {
-		body = nil
-	}
-	return release.Unhealthy, fail(fmt.Sprintf("answered the probe of %s with %s", url, resp.Status), string(body))
+// serves reports whether a machine of s may get traffic.
+func serves(s release.State) bool {
+	return slices.ContainsFunc(s.Machines, func(m release.Machine) bool { return m.State == "started" && !m.Cordoned })
 }
 
-// withLogs adds the last lines of the machines that failed.
+// maxLogged is of how many machines of a target that failed the logs are read: a
+// thousand of them would be more than Temporal stores.
+const maxLogged = 8
+
+// withLogs adds the last lines of the first machines that failed.
 func (a *Activities) withLogs(ctx context.Context, aim Aim, v release.Verdict) release.Verdict {
+	read := 0
 	for i, f := range v.Failures {
-		if f.Machine != "" {
+		if f.Machine != "" && read < maxLogged {
 			v.Failures[i].Log = a.lastLines(ctx, aim.Goal.FlyApp, f.Machine)
+			read++
 		}
 	}
 	return v

@@ -137,12 +137,23 @@ func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
 			}
 		}
 	}
+	if app := l.apps[t.Target.App]; app.Unchecked == release.RefuseUnchecked && !hasCheck(c.WithFiles(t.Files)) && app.Probe == "" {
+		fail("", "nothing checks %s, and %s says unchecked = \"refuse\" for it: write a check here, or probe = \"/…\" under [apps.%s]", t.FlyApp, File, t.Target.App)
+	}
 	for _, g := range c.Groups() {
 		if g.Mount != nil && c.Region() == "" {
 			l.warnings = append(l.warnings, c.Problem("mounts", "nothing says in which region the volume %s is made: write primary_region = \"…\" at the top of this file before the first rollout", g.Mount.Name))
 		}
 	}
 	l.findDockerfile(t, c, fail)
+}
+
+// hasCheck reports whether a group of c has a health check.
+func hasCheck(c *flytoml.Config) bool {
+	return slices.ContainsFunc(c.Groups(), func(g flytoml.Group) bool {
+		config, err := c.Create(g.Name, "image")
+		return err == nil && release.ChecksIn(config) > 0
+	})
 }
 
 // readFiles reads the local files that a fly.toml names, and those that they

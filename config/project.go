@@ -202,6 +202,16 @@ func (l *loader) readApps(root *tomldoc.Table) {
 		default:
 			a.Errorf("addresses", "%.40q is neither \"public\" (the default), \"flycast\" (private) nor \"none\": which IP addresses a first rollout asks for", reach)
 		}
+		switch app.Unchecked = a.String("unchecked"); app.Unchecked {
+		case "", "allow":
+			app.Unchecked = ""
+		case release.RefuseUnchecked:
+		default:
+			a.Errorf("unchecked", "must be one of \"allow\" (the default: it is promoted as unchecked) and \"refuse\", got %.40q: what becomes of it where nothing checks it", app.Unchecked)
+		}
+		if app.Probe != "" && app.Addresses != release.Public {
+			a.Errorf("probe", "has no effect with addresses = %q: a probe is sent to the public address; write a check in fly.toml", app.Addresses)
+		}
 		if app.Probe != "" && !strings.HasPrefix(app.Probe, "/") {
 			a.Errorf("probe", "%.80q is not a path; write what to GET, beginning with /", app.Probe)
 		}

@@ -39,12 +39,16 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 	}
 	spec := release.Spec{
 		Target: t.Target, FlyApp: t.FlyApp, Image: image,
-		Level:          p.Levels()[app.Name],
-		Strategy:       release.Strategy(c.Strategy()),
-		MaxUnavailable: c.MaxUnavailable(),
-		Wait:           release.Duration(c.Wait()),
-		Canary:         env.Canary,
-		Probe:          probe(app, c),
+		Level:           p.Levels()[app.Name],
+		Strategy:        release.Strategy(c.Strategy()),
+		MaxUnavailable:  c.MaxUnavailable(),
+		Wait:            release.Duration(c.Wait()),
+		Canary:          env.Canary,
+		Probe:           probe(app, t.Path, c),
+		RefuseUnchecked: app.Unchecked == release.RefuseUnchecked,
+	}
+	for _, slow := range c.SlowChecks() {
+		spec.Warnings = append(spec.Warnings, "wait_timeout of [deploy] is short: "+slow)
 	}
 	for _, g := range c.Groups() {
 		group, err := groupSpec(app, c, g, image, state)
@@ -80,15 +84,25 @@ func command(c *flytoml.Config, image release.Image, state release.State) (*rele
 	}, err
 }
 
-func probe(app release.App, c *flytoml.Config) *release.Probe {
-	path, ok := c.HTTPPath()
-	if app.Probe != "" {
-		path, ok = app.Probe, true
-	}
-	if !ok {
+// probe returns the request that is made at the Fly app's URL: the one that
+// release.toml names, else that of fly.toml's first HTTP check, else none. A Fly
+// app without a public address has none.
+func probe(app release.App, file string, c *flytoml.Config) *release.Probe {
+	if app.Addresses != release.Public {
 		return nil
 	}
-	return &release.Probe{Path: path}
+	check, ok := c.Probe()
+	p := release.Probe{Path: app.Probe, Setting: fmt.Sprintf("probe of [apps.%s] in %s", app.Name, File)}
+	if app.Probe == "" {
+		if !ok {
+			return nil
+		}
+		p = release.Probe{Path: check.Path, Method: strings.ToUpper(check.Method), Headers: check.Headers, Setting: check.Key + " in " + file}
+	}
+	if ok && check.Plain {
+		p.Scheme = "http"
+	}
+	return &p
 }
 
 // addresses are the kinds of IP address that a first rollout asks for.

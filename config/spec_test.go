@@ -100,7 +100,7 @@ path = "/health"
 	want := release.Spec{
 		Target: release.Target{App: "api", Environment: "staging"}, FlyApp: "shop-api", Image: v2, Level: 1,
 		Strategy: release.Canary, MaxUnavailable: 2, Wait: release.Duration(90e9), Canary: release.Duration(120e9),
-		Probe: &release.Probe{Path: "/health"}, Addresses: []string{"v6", "shared_v4"},
+		Probe: &release.Probe{Path: "/health", Setting: "http_service.checks in infra/fly/api/staging/fly.toml"}, Addresses: []string{"v6", "shared_v4"},
 		Definition: json.RawMessage(`{"app":"shop-api","deploy":{"max_unavailable":2,"strategy":"canary","wait_timeout":"1m30s"},"http_service":{"checks":[{"path":"/health"}],"internal_port":8080},"primary_region":"fra"}`),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -108,23 +108,50 @@ path = "/health"
 	}
 }
 
+// A probe is a request that somebody wrote down, as it was written; nobody makes
+// one up.
 func TestSpecProbe(t *testing.T) {
-	const service = "[http_service]\ninternal_port = 8080\n"
-	for flyToml, want := range map[string]string{"": "", service: "/", service + "[[http_service.checks]]\npath = \"/up\"\n": "/up"} {
-		got := ""
-		if p := spec(t, flyToml).Probe; p != nil {
-			got = p.Path
-		}
-		if got != want {
-			t.Errorf("with %q the probe is %q, want %q", flyToml, got, want)
+	const service, file = "[http_service]\ninternal_port = 8080\n", " in infra/fly/api/staging/fly.toml"
+	for name, test := range map[string]struct {
+		toml string
+		want *release.Probe
+	}{
+		"nothing is served":            {"", nil},
+		"a service without a check":    {service, nil},
+		"a TCP check":                  {"[[services]]\ninternal_port = 8080\nprotocol = \"tcp\"\n[[services.ports]]\nport = 443\nhandlers = [\"tls\", \"http\"]\n[[services.tcp_checks]]\n", nil},
+		"a check on a port of its own": {service + "[checks.metrics]\ntype = \"http\"\nport = 9090\npath = \"/metrics\"\n", nil},
+		"a check of http_service": {
+			service + "[[http_service.checks]]\npath = \"/up\"\nmethod = \"HEAD\"\n[http_service.checks.headers]\nX-Forwarded-Proto = \"https\"\n",
+			&release.Probe{Path: "/up", Method: "HEAD", Headers: map[string][]string{"X-Forwarded-Proto": {"https"}}, Setting: "http_service.checks" + file},
+		},
+		"a check at the top of the same port": {
+			service + "[checks.alive]\ntype = \"http\"\npath = \"/alive\"\n", &release.Probe{Path: "/alive", Setting: "checks.alive" + file},
+		},
+		"a service without TLS": {
+			"[[services]]\ninternal_port = 8080\nprotocol = \"tcp\"\n[[services.ports]]\nport = 80\nhandlers = [\"http\"]\n[[services.http_checks]]\npath = \"/x\"\n",
+			&release.Probe{Path: "/x", Scheme: "http", Setting: "services.http_checks" + file},
+		},
+		"a service that is no web server": {
+			"[[services]]\ninternal_port = 5432\nprotocol = \"tcp\"\n[[services.ports]]\nport = 5432\n[[services.http_checks]]\npath = \"/x\"\n", nil,
+		},
+	} {
+		if diff := cmp.Diff(test.want, spec(t, test.toml).Probe); diff != "" {
+			t.Errorf("%s: %s", name, diff)
 		}
 	}
 	p, target := project(t, "", service)
 	for i := range p.Apps {
 		p.Apps[i].Probe = "/deep"
 	}
-	if s, err := Spec(p, target, v2, release.State{}); err != nil || s.Probe.Path != "/deep" {
-		t.Errorf("release.toml's probe is not taken: %v, %v", s.Probe, err)
+	want := &release.Probe{Path: "/deep", Setting: "probe of [apps.api] in release.toml"}
+	if s, err := Spec(p, target, v2, release.State{}); err != nil || cmp.Diff(want, s.Probe) != "" {
+		t.Errorf("the probe of release.toml: %v, %v", s.Probe, err)
+	}
+	for i := range p.Apps {
+		p.Apps[i].Addresses = release.Flycast
+	}
+	if s, err := Spec(p, target, v2, release.State{}); err != nil || s.Probe != nil {
+		t.Errorf("an app that the internet does not reach is probed: %v, %v", s.Probe, err)
 	}
 }
 

@@ -33,6 +33,12 @@ func (a Address) Kind() string {
 	return "v6"
 }
 
+// IsPublic reports whether the internet reaches the address.
+func (a Address) IsPublic() bool {
+	kind := a.Kind()
+	return kind != "" && kind != "private_v6"
+}
+
 // Addresses lists the IP addresses of app.
 func (c *Client) Addresses(ctx context.Context, app string) ([]Address, error) {
 	var out struct {

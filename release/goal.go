@@ -90,7 +90,7 @@ func (e *edit) apply(step Step) {
 	m := &e.machines[i]
 	switch step.Verb {
 	case Update:
-		m.Config, m.Image, m.Checks, m.Version, m.Host = step.After, step.To, nil, "", ""
+		m.Config, m.Image, m.Checks, m.Exit, m.Version, m.Host = step.After, step.To, nil, nil, "", ""
 		if m.Launches() || step.Exact {
 			m.State = "started"
 		}
@@ -123,10 +123,12 @@ func (s Step) created() Machine {
 }
 
 // Missing says what of goal is not so now, a Failure for each machine. Empty
-// means: every machine runs the image and the config it should, and its checks
-// pass; or it can't be judged, which Unseen says. Machines that were not healthy to begin with (unchecked) only need
-// their config.
-func (goal State) Missing(now State) (failures []Failure) {
+// means: every machine runs the image and the config it should, its checks pass,
+// and its process has not ended since its launch without being asked to; or it
+// can't be judged, which Unseen says. Machines that were not healthy to begin with
+// (State "") only need their config. With back, goal is a baseline: a process that
+// ended once while it came back, and runs, is as good as it was.
+func (goal State) Missing(now State, back bool) (failures []Failure) {
 	is, planned := now.index(), goal.index()
 	for _, want := range goal.Machines {
 		have, ok := is.counterpart(want)
@@ -144,10 +146,18 @@ func (goal State) Missing(now State) (failures []Failure) {
 			fail("has another config than the plan's" + changedBy(have.Config, want.Config))
 		case have.Cordoned != want.Cordoned:
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
+		case want.State == "" || want.State == "started" && have.Ended() && !Serves(have.Config):
+			// It need not be well, or its work is done.
+		case have.crashedSince(want, back):
+			fail(have.Exit.String())
+			failures[len(failures)-1].ExitCode = &have.Exit.Code
 		case want.State == "started" && have.Rests():
 			// Nobody needed it, and Fly's proxy starts it when somebody does.
 		case want.State == "started" && have.State != "started":
 			fail(fmt.Sprintf("is %s, not started", have.State))
+			if have.Exit != nil {
+				failures[len(failures)-1].ExitCode = &have.Exit.Code
+			}
 		case want.State == "started" && len(have.Checks) < ChecksIn(want.Config):
 			fail(fmt.Sprintf("reports %d of its %d checks", len(have.Checks), ChecksIn(want.Config)))
 		case want.State == "started" && !have.Healthy():
@@ -162,6 +172,16 @@ func (goal State) Missing(now State) (failures []Failure) {
 		}
 	}
 	return failures
+}
+
+// crashedSince reports whether the process of m ended without being asked to, and
+// that counts: want, what m should be, has no such exit of the same version. An
+// exit with code 0 counts, too, unless its restart policy lets it end.
+func (m Machine) crashedSince(want Machine, back bool) bool {
+	if m.Exit == nil || want.Exit != nil || m.Rests() {
+		return false
+	}
+	return !back || m.State != "started" || m.Exit.Restarts > 1
 }
 
 // changedBy says which client changed a machine from want, where it left its

@@ -41,8 +41,13 @@ type TargetPlan struct {
 	Secrets []Secret `json:"secrets,omitempty"`
 	// Addresses are kinds of IP address to ask for: it has none yet.
 	Addresses []string `json:"addresses,omitempty"`
-	// Notes are what a person should know before saying yes.
+	// Unchecked: neither fly.toml nor release.toml says how to find out whether
+	// it is well. RefuseUnchecked: release.toml does not let that be promoted.
+	Unchecked       bool `json:"unchecked,omitempty"`
+	RefuseUnchecked bool `json:"refuse_unchecked,omitempty"`
+	// Notes are what a person should know before saying yes; Warnings, also after.
 	Notes      []string        `json:"notes,omitempty"`
+	Warnings   []string        `json:"warnings,omitempty"`
 	Definition json.RawMessage `json:"definition,omitempty"` // fly.toml in Fly's form, for the Fly release
 }
 
@@ -333,13 +338,20 @@ func targetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 	t := TargetPlan{
 		Target: spec.Target, FlyApp: spec.FlyApp, URL: state.URL, Level: spec.Level, Strategy: spec.Strategy,
 		MaxUnavailable: spec.MaxUnavailable, Wait: spec.Wait, Probe: spec.Probe, Image: spec.Image,
-		Seen: seen(state), Changed: len(waves) > 0,
+		Seen: seen(state), Changed: len(waves) > 0, RefuseUnchecked: spec.RefuseUnchecked,
 	}
 	if t.Changed {
 		t.Secrets, t.Definition, t.Notes = state.Secrets, spec.Definition, spec.notes(state, waves)
 		if len(state.Addresses) == 0 && len(state.Machines) == 0 {
 			t.Addresses = spec.Addresses
 		}
+		t.Warnings = spec.warnings(state)
+	}
+	if state.Private && !slices.ContainsFunc(t.Addresses, isPublic) {
+		t.URL, t.Probe = "", nil // nothing answers there
+	}
+	if t.Unchecked = t.Probe == nil && !spec.hasChecks(); t.Unchecked && t.Changed {
+		t.Warnings = append(t.Warnings, unchecked(state))
 	}
 	return t
 }

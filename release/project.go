@@ -67,6 +67,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 type Project struct {
 	Name         string        `json:"name"`
 	Repository   string        `json:"repository,omitempty"` // where workers fetch it, if release.toml says so
+	Bound        Repository    `json:"bound,omitzero"`       // the repository that the files are from
 	Tests        []Test        `json:"tests,omitempty"`
 	Scan         Scan          `json:"scan,omitzero"`
 	Apps         []App         `json:"apps"`         // those that are needed first
@@ -113,6 +114,9 @@ type App struct {
 	Needs   []string `json:"needs,omitempty"`   // apps that are rolled out before it
 	Secrets []string `json:"secrets,omitempty"` // names that must exist on Fly before a release starts
 	Probe   string   `json:"probe,omitempty"`   // path to GET from outside; "": what fly.toml's checks say
+	// Unchecked is RefuseUnchecked where it is not rolled out without a check or a
+	// probe; "" where it is, with that word beside it.
+	Unchecked string `json:"unchecked,omitempty"`
 	// Addresses says from where its Fly apps are to be reached: what a first
 	// rollout asks Fly for, where an app has no IP address yet.
 	Addresses Reach `json:"addresses,omitempty"`
@@ -131,6 +135,9 @@ type LeftOut struct {
 	What    string // what stands there: "a Git LFS pointer"
 	Refused bool   // no test and no build is run with it
 }
+
+// RefuseUnchecked is the value of App.Unchecked that refuses.
+const RefuseUnchecked = "refuse"
 
 // A Reach is from where a Fly app can be reached.
 type Reach string

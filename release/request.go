@@ -42,6 +42,9 @@ type Request struct {
 	// AllowDiverged lets a revision replace one that it does not descend from, in
 	// environments without a gate, unasked.
 	AllowDiverged bool `json:"allow_diverged,omitempty"`
+	// Moved says why the project is at another repository than its earlier
+	// releases were. Without it another repository is refused.
+	Moved string `json:"moved,omitempty"`
 	// Rollback asks for what ran before instead of for a revision.
 	Rollback *Rollback `json:"rollback,omitempty"`
 }

@@ -18,6 +18,13 @@ type Baseline struct {
 	Probe          *Probe   `json:"probe,omitempty"`
 }
 
+// WasWell reports whether every machine of b was healthy, and its probe was
+// answered: then a rollback must find it so again.
+func (b Baseline) WasWell() bool {
+	sick := slices.ContainsFunc(b.State.Machines, func(m Machine) bool { return !m.Healthy() })
+	return len(b.State.Machines) > 0 && !sick && b.State.Sick == ""
+}
+
 // Baselines are the states that plan starts from.
 func (p Plan) Baselines(states []State) (bs []Baseline) {
 	for _, t := range p.Targets {
@@ -87,6 +94,9 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 				Seen: seen(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
 				Definition: b.State.Definition, Secrets: state.Secrets,
 			}
+			if !b.WasWell() {
+				t.Probe = nil // it need not be better than it was
+			}
 			if note := state.stagedNote(); note != "" && t.Changed {
 				t.Notes = []string{note}
 			}
@@ -130,7 +140,7 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 			broken = append(broken, s.as(Update))
 		case have.Version == want.Version && have.Rests():
 			// Nobody has touched it: the proxy stopped it, and will start it.
-		case want.Running() && !have.Running():
+		case want.Running() && !have.Running() && !have.Ended():
 			broken = append(broken, s.as(Start))
 		case want.Healthy() && have.Running() && !have.Healthy() && have.Host == "" && have.Version != want.Version:
 			// It came back before, and not well, or got stuck on the way: once
@@ -351,7 +361,7 @@ func differs(t Target, want, have Machine) (diffs []string) {
 	if want.Host == "" && !same && !sameAsBefore(have.Config, want.Config) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
 	}
-	if have.Running() != want.Running() && !(have.Rests() && want.Running()) {
+	if have.Running() != want.Running() && !((have.Rests() || have.Ended()) && want.Running()) {
 		say("state", have.State, want.State)
 	}
 	if have.Cordoned != want.Cordoned {

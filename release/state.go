@@ -3,6 +3,7 @@ package release
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -27,6 +28,10 @@ type Spec struct {
 	// Definition is fly.toml as JSON, in flyctl's own form: what Fly keeps of
 	// a Fly release.
 	Definition json.RawMessage `json:"definition,omitempty"`
+	// Warnings are what a person should know of it, before a rollout and after it.
+	Warnings []string `json:"warnings,omitempty"`
+	// RefuseUnchecked: without a check or a probe it is not rolled out.
+	RefuseUnchecked bool `json:"refuse_unchecked,omitempty"`
 	// Unverified says why Image is not what the environment before has verified;
 	// "" if it is.
 	Unverified string `json:"unverified,omitempty"`
@@ -77,8 +82,27 @@ type NewMachine struct {
 
 // A Probe is our own look at a target from outside.
 type Probe struct {
-	Path string `json:"path"` // GET on the Fly app's URL; 2xx or 3xx is good
+	Path   string `json:"path"`
+	Method string `json:"method,omitempty"` // "" is GET
+	// Headers are sent with it, as the check of fly.toml has them.
+	Headers map[string][]string `json:"headers,omitempty"`
+	// Scheme is http where the Fly app takes no TLS; else that of its URL.
+	Scheme string `json:"scheme,omitempty"`
+	// Setting names what has to be changed to send another one: the key and its
+	// file.
+	Setting string `json:"setting,omitempty"`
 }
+
+// URL returns where the probe of a Fly app served at base is sent.
+func (p Probe) URL(base string) string {
+	if rest, ok := strings.CutPrefix(base, "https://"); ok && p.Scheme == "http" {
+		base = "http://" + rest
+	}
+	return base + p.Path
+}
+
+// At returns the request for people: GET https://shop.fly.dev/health.
+func (p Probe) At(base string) string { return cmpOr(p.Method, "GET") + " " + p.URL(base) }
 
 // A State is what Fly says a target runs, at one moment.
 type State struct {
@@ -100,7 +124,13 @@ type State struct {
 	Volumes  []Volume `json:"volumes,omitempty"`
 	// Addresses are the Fly app's IP addresses.
 	Addresses []string `json:"addresses,omitempty"`
-	Secrets   []Secret `json:"secrets,omitempty"`
+	// Private: Fly lists its addresses, and none of them is public. Its URL leads
+	// nowhere.
+	Private bool `json:"private,omitempty"`
+	// Sick says why its probe failed before the first change; "" if it did not,
+	// or was not sent.
+	Sick    string   `json:"sick,omitempty"`
+	Secrets []Secret `json:"secrets,omitempty"`
 	// SecretsVersion counts the changes of the app's secrets; 0: not known.
 	SecretsVersion uint64 `json:"secrets_version,omitempty"`
 }
@@ -138,7 +168,9 @@ type Machine struct {
 	Client   string          `json:"client,omitempty"`   // that changed it last, as Fly's metadata have it, where it was not this program
 	NoRoom   bool            `json:"no_room,omitempty"`  // its host has no room for another version of it
 	Created  bool            `json:"created,omitempty"`  // a plan of ours created it
-	Crashed  bool            `json:"crashed,omitempty"`  // its process ended, and nobody had asked it to
+	// Exit is how the process of this version ended, if nobody had asked it to;
+	// also where Fly has started it again since.
+	Exit *Exit `json:"exit,omitempty"`
 	// Made is when this version was made: it has the secrets of that moment.
 	Made    time.Time `json:"made,omitzero"`
 	Updated time.Time `json:"updated,omitzero"`
@@ -183,11 +215,15 @@ func autostops(config json.RawMessage) bool {
 	})
 }
 
-// Rests says whether m was stopped by Fly's proxy because nobody needed it. One
-// that ended by itself does not rest.
+// Rests says whether m is stopped until somebody needs it, and Fly's proxy starts
+// it then: the proxy stopped it, or its process ended with exit code 0, as one
+// that stops itself when it is idle. One that failed does not rest.
 func (m Machine) Rests() bool {
 	stopped := m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending"
-	return stopped && !m.Crashed && autostops(m.Config)
+	if m.Ended() {
+		return autostarts(m.Config)
+	}
+	return stopped && !m.Exit.failed() && autostops(m.Config)
 }
 
 // Machine returns the machine with that ID or, for machines that a plan

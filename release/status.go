@@ -92,6 +92,8 @@ type EnvironmentStatus struct {
 	Run      string         `json:"run,omitempty"` // run ID of the rollout
 	Targets  []TargetStatus `json:"targets,omitempty"`
 	Verdicts []Verdict      `json:"verdicts,omitempty"` // the last of each target
+	// Warnings are those of the plan: what a person should know after it, too.
+	Warnings []string `json:"warnings,omitempty"`
 	// Commands are the release commands that ran, in their order.
 	Commands []CommandResult `json:"commands,omitempty"`
 }
@@ -222,21 +224,25 @@ type Held struct {
 }
 
 // A Health is a verdict's word. What is not known is unknown: never good and
-// never bad.
+// never bad. What nothing checks, or of which nothing runs, is unchecked: nothing
+// is known to be wrong with it, and nothing to be right.
 type Health string
 
 const (
 	Healthy   Health = "healthy"
 	Unhealthy Health = "unhealthy"
 	Unknown   Health = "unknown"
+	Unchecked Health = "unchecked"
 )
 
 // A Verdict is what verifying a target found.
 type Verdict struct {
-	Target   Target    `json:"target"`
-	Health   Health    `json:"health"`
-	Machines int       `json:"machines"` // how many were looked at
-	Probed   string    `json:"probed,omitempty"`
+	Target   Target `json:"target"`
+	Health   Health `json:"health"`
+	Machines int    `json:"machines"`         // how many were looked at
+	Probed   string `json:"probed,omitempty"` // GET https://shop.fly.dev/health
+	// Notes say why it is unchecked, and what of it nothing checks.
+	Notes    []string  `json:"notes,omitempty"`
 	Failures []Failure `json:"failures,omitempty"`
 	At       time.Time `json:"at,omitzero"` // when it was found
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -77,11 +76,6 @@ func (c Case) output() string {
 		return "refused" + erases
 	}
 	return ""
-}
-
-// prints is how a good machine of a hostile repository behaves.
-func (w *world) prints(string, json.RawMessage) flysim.Behaviour {
-	return flysim.Behaviour{Log: []string{w.output()}}
 }
 
 // planIsShown: what a reviewer sees of a plan has every value that changes.

@@ -266,6 +266,22 @@ func sameDoc(a, b json.RawMessage) bool {
 	return errP == nil && errQ == nil && bytes.Equal(p, q)
 }
 
+// verdictIsTrue: what is promoted is healthy, or unchecked where nothing checks
+// it or nothing of a group that serves runs; and what nothing checks is not
+// called healthy.
+func (w *watch) verdictIsTrue(id string, v release.Verdict) {
+	flyAppName := flyApp(v.Target.Environment, v.Target.App)
+	a, _, _ := w.w.app(flyAppName)
+	checked := slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Service || g.Checks > 0 })
+	idle := slices.ContainsFunc(a.Groups, func(g Group) bool {
+		return !slices.ContainsFunc(w.machines(flyAppName), func(m fly.Machine) bool { return w.groupOf(m) == g.Name && healthy(m) })
+	})
+	if v.Health == release.Healthy && checked || v.Health == release.Unchecked && (!checked || idle) {
+		return
+	}
+	w.w.violate("the report of %s says promoted, and that %s is %s %q", id, v.Target, v.Health, v.Notes)
+}
+
 // reportIsTrue: what a report says of each machine is so.
 func (w *watch) reportIsTrue(report release.Report) {
 	notes := strings.Join(report.Notes, "\n")

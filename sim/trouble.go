@@ -287,6 +287,15 @@ var kinds = []kind{
 	fate("crashes", flysim.Crashes, 5, 40*time.Second),
 	fate("never starts", flysim.NeverStarts, 3, 0),
 	fate("old version put back", flysim.Reverts, 4, 0),
+	{name: sickBefore, weight: 3, passes: true, draw: func(r *rand.Rand, c Case, t *Trouble) { t.App = anyApp(r, c) }, begin: func(w *world, t Trouble) {
+		w.fly.Behave = w.behaves
+		a, _, _ := w.app(t.App)
+		for _, m := range w.watch.machines(t.App) {
+			if m.State == "started" && !a.Still {
+				w.fly.Sour(t.App, m.ID, cmp.Or(w.output(), "it was sick before"))
+			}
+		}
+	}},
 	{name: "goes sour by itself", weight: 4, lasts: true, draw: func(r *rand.Rand, c Case, t *Trouble) {
 		sometime(r, c, t)
 		t.For = between(r, time.Second, 5*time.Minute)
@@ -343,7 +352,7 @@ var kinds = []kind{
 	{name: terminated, weight: 3, draw: sometime, begin: func(w *world, t Trouble) { w.at(t, func() { w.terminate(t.App) }) }},
 	{name: hostileText, weight: 3, passes: true,
 		draw:  func(r *rand.Rand, _ Case, t *Trouble) { t.Machine = r.IntN(len(notes)) },
-		begin: func(w *world, t Trouble) { w.fly.Behave = w.prints },
+		begin: func(w *world, t Trouble) { w.fly.Behave = w.behaves },
 	},
 	{name: "worker killed", weight: 8, passes: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {

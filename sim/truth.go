@@ -50,9 +50,7 @@ func (w *watch) verdictsAreTrue(report release.Report) {
 	}
 	for _, e := range report.Environments {
 		for _, v := range e.Verdicts {
-			if v.Health != release.Healthy {
-				w.w.violate("the report of %s says promoted, and that %s is %s", report.ID, v.Target, v.Health)
-			}
+			w.verdictIsTrue(report.ID, v)
 		}
 	}
 }

@@ -224,6 +224,9 @@ func (w *world) furnish() error {
 		for _, t := range e.Targets {
 			a, env, _ := w.app(t.FlyApp)
 			w.fly.CreateApp(t.FlyApp, "")
+			if !env.Empty && slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Service }) {
+				w.fly.SetAddresses(t.FlyApp, "v6", "shared_v4")
+			}
 			if a.Secret {
 				w.fly.SetSecrets(t.FlyApp, map[string]string{"KEY": "1"})
 			}
@@ -439,4 +442,9 @@ func said(report *release.Report, err error) string {
 		return string(report.Outcome)
 	}
 	return fmt.Sprintf("%s: %s", report.Outcome, report.Cause.Message)
+}
+
+// Identity implements activities.Git.
+func (repository) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
 }

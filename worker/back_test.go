@@ -36,6 +36,8 @@ func TestBack(t *testing.T) {
 		"rollback after both were terminated":  {before: "v1", tell: (*back).rollbackAfterBoth},
 		"nothing ran before the first release": {tell: (*back).nothingBefore},
 		"two rollbacks":                        {tell: (*back).twoRollbacks},
+		"two repositories, one name":           {before: "v0", tell: (*back).twoRepositories},
+		"who aborts, and why":                  {before: "v1", tell: (*back).aborts},
 		"an app of somebody else":              {before: "v1", tell: (*back).foreignApp},
 	}
 	git := street{}
@@ -378,4 +380,41 @@ func (b *back) foreignApp() {
 	if err == nil || !strings.Contains(err.Error(), b.app) || len(past.Baselines) > 0 {
 		b.wrong("FindPast returns %d baselines of %s, %v", len(past.Baselines), b.app, err)
 	}
+}
+
+// A project is that of the repository of its first release. Another one is
+// refused, unless a person says that it moved.
+func (b *back) twoRepositories() {
+	b.promote("v1")
+	b.must(b.listed(b.run.GetID()))
+	req := request(b.project, "v2")
+	req.Repository = "https://elsewhere.example.com/" + b.project + ".git"
+	b.must(b.begin(req))
+	report, err := b.end()
+	b.must(err)
+	if report.Outcome != release.Stopped || report.Cause == nil || !strings.Contains(report.Cause.Message, "is that of the repository example.com/"+b.project) {
+		b.wrong("a release of another repository is %q, %+v", report.Outcome, report.Cause)
+	}
+	b.mustRun("v1")
+	req.Moved = "it moved"
+	b.must(b.begin(req))
+	b.must(b.decide(true))
+	if report, err = b.end(); err != nil || report.Outcome != release.Promoted || !slices.ContainsFunc(report.Notes, func(n string) bool { return strings.Contains(n, "it moved") }) {
+		b.wrong("a release of the repository that moved is %q, %+v, %v, %q", report.Outcome, report.Cause, err, report.Notes)
+	}
+}
+
+// An aborted release says who aborted it, and why.
+func (b *back) aborts() {
+	b.must(b.begin(request(b.project, "v2")))
+	_, err := b.asked("")
+	b.must(err)
+	b.must(b.c.SignalWorkflow(b.ctx, b.run.GetID(), "", release.AbortSignal, release.Abort{By: "dora", Reason: "the wrong branch"}))
+	b.must(b.c.CancelWorkflow(b.ctx, b.run.GetID(), ""))
+	report, err := b.end()
+	b.must(err)
+	if report.Outcome != release.Stopped || report.Cause == nil || report.Cause.Message != "aborted by dora: the wrong branch" {
+		b.wrong("ended %q, %+v", report.Outcome, report.Cause)
+	}
+	b.mustRun("v1")
 }

@@ -231,3 +231,8 @@ func (s *station) start(req release.Request, id string) client.WorkflowRun {
 }
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
+
+// Identity implements activities.Git.
+func (announced) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
+}

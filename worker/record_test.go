@@ -80,7 +80,7 @@ func endings() map[string]ending {
 		"promoted-stale":     {shop: small, before: "v1", act: v2((*recording).goesStale), outcome: release.Promoted},
 		"promoted-queued":    {shop: with(func(s *shop) { s.gate, s.bake = "none", "15s" }), before: "v1", act: v2((*recording).queues), outcome: release.Promoted},
 		"unchanged":          {shop: small, act: v2((*recording).repeats), outcome: release.Unchanged},
-		"taken-back":         {shop: small, before: "v1", act: v2((*recording).takesBack), outcome: release.Promoted},
+		"taken-back":         {shop: small, before: "v1", act: v2((*recording).takesBack), outcome: release.Restored},
 		"stopped-rejected":   {shop: small, before: "v1", act: v2(func(r *recording) error { return r.decide(false) }), outcome: release.Stopped},
 		"stopped-test":       {shop: with(func(s *shop) { s.test = "echo broken; exit 3" }), act: v2(nothing), outcome: release.Stopped},
 		"stopped-timeout":    {shop: with(func(s *shop) { s.gate = `{ approvals = 1, timeout = "1s" }` }), act: v2(nothing), outcome: release.Stopped},

@@ -250,3 +250,13 @@ func or(a, b string) string {
 	}
 	return b
 }
+
+// Identity implements activities.Git.
+func (street) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
+}
+
+// Identity implements activities.Git.
+func (chain) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
+}

@@ -31,47 +31,36 @@ var nextBuild = []overlay.Change{
 	{
 		File: "workflows/release.go",
 		Old: `
-		err = r.rollout(ctx, env, plan)
+	return r.rollout(ctx, env, p, standing.Then, false)
 `,
 		New: `
-		if ` + asks("pause-before-rollout") + ` {
-			r.note("` + paused + `")
-			if err := workflow.Sleep(ctx, 1); err != nil {
-				return err
-			}
-			if err := r.queue(ctx, env, release.RolloutID(r.req.Project, env.Name)); err != nil {
-				return err
-			}
+	if ` + asks("pause-before-rollout") + ` {
+		r.note("` + paused + `")
+		if err := workflow.Sleep(ctx, 1); err != nil {
+			return err
 		}
-		err = r.rollout(ctx, env, plan)
+		if err := r.queue(ctx, env, release.RolloutID(r.req.Project, env.Name), 0); err != nil {
+			return err
+		}
+	}
+	return r.rollout(ctx, env, p, standing.Then, false)
 `,
 	},
 	{
 		File: "workflows/rollout.go",
 		Old: `
-	if err := r.lease(ctx); err != nil { // others keep out
-		return r.stop(ctx, err)
-	}
-	states, err := r.observe(ctx)
-	if err != nil {
+	if err := r.mayChange(ctx); err != nil { // pinned?
 		return r.stop(ctx, err)
 	}
 `,
 		New: `
-	var states []release.State
-	looksFirst := ` + asks("look-before-leases") + `
-	if looksFirst {
-		if states, err = r.observe(ctx); err != nil {
+	if ` + asks("look-before-leases") + ` {
+		if _, err := r.observe(ctx); err != nil {
 			return r.stop(ctx, err)
 		}
 	}
-	if err := r.lease(ctx); err != nil { // others keep out
+	if err := r.mayChange(ctx); err != nil { // pinned?
 		return r.stop(ctx, err)
-	}
-	if !looksFirst {
-		if states, err = r.observe(ctx); err != nil {
-			return r.stop(ctx, err)
-		}
 	}
 `,
 	},

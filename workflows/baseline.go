@@ -15,7 +15,7 @@ import (
 // history, and whether the rollout before this one has ended without a report.
 func (r *roller) recordBaseline(ctx workflow.Context) (start activities.Start, err error) {
 	err = workflow.ExecuteActivity(calling(ctx, "Record the baseline of "+r.in.Plan.Environment), act.RecordBaseline,
-		activities.StartInput{Places: r.places(), Follows: r.in.Follows}).Get(ctx, &start)
+		activities.StartInput{Places: r.probedPlaces(), Follows: r.in.Follows}).Get(ctx, &start)
 	start.States = r.in.Plan.Remembered(start.States)
 	return start, err
 }
@@ -26,6 +26,7 @@ func (r *roller) remember(ctx workflow.Context, start activities.Start) {
 	r.states = start.States
 	r.baselines = r.in.Plan.Baselines(r.states)
 	r.status.Environments[0].Targets = targetsOf(r.in.Plan, r.states)
+	r.status.Environments[0].Warnings = r.in.Plan.Warnings()
 	if start.Unread != "" {
 		r.note("a rollout before this one ended without a report, and its history could not be read (%s): the baseline is what runs now", start.Unread)
 	}

@@ -75,15 +75,10 @@ func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 	r.begun = true
 	r.ranCommand = r.ranCommand || step.Verb == release.Run
 	r.machine(ctx, step, release.Doing)
-	given := step
-	given.Before = nil // whoever changes a machine looks at it first
 	var after activities.StepResult
 	err := workflow.ExecuteActivity(
 		waiting(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
-		activities.StepInput{
-			Step: given, Stamp: r.stamp(step), Holder: r.holder(), Nonce: r.nonce(step), Secrets: r.opened.Secrets[step.FlyApp], Again: r.again,
-			ID: r.written[step.FlyApp][step.Machine].ID,
-		},
+		r.stepInput(step),
 	).Get(ctx, &after)
 	r.ran(step, after, err)
 	r.wrote(step, after.Machine, err)
@@ -94,6 +89,7 @@ func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 		}
 		return err
 	}
+	r.witness(step, after.Machine)
 	r.done(ctx, step, after.Machine)
 	return nil
 }

@@ -73,9 +73,11 @@ func (r *roller) seen(states []release.State) {
 		}
 		for j := range e.Targets[i].Machines {
 			m := &e.Targets[i].Machines[j]
-			for _, t := range before {
-				was := find(&t, m.Name)
-				if t.Target == e.Targets[i].Target && was != nil && was.Verb != "" {
+			for k := range before {
+				if before[k].Target != e.Targets[i].Target {
+					continue
+				}
+				if was := find(&before[k], m.Name); was != nil && was.Verb != "" {
 					m.Verb, m.Progress, m.Since, m.Until = was.Verb, was.Progress, was.Since, was.Until
 				}
 			}
@@ -111,7 +113,15 @@ func (r *roller) machine(ctx workflow.Context, step release.Step, p release.Prog
 			m.Until = workflow.Now(ctx)
 		}
 	}
-	r.show(ctx)
+	all := 0
+	for _, t := range targets {
+		all += len(t.Machines)
+	}
+	// Rendering takes longer the more machines there are: of a thousand, every
+	// tenth change is shown. The next phase shows the rest.
+	if r.changes++; r.changes%(1+all/100) == 0 || p == release.Failed {
+		r.show(ctx)
+	}
 }
 
 // done shows the machine as the step left it.

@@ -56,7 +56,7 @@ func (r *releaser) load(ctx workflow.Context) (project release.Project, err erro
 		reading = waiting // on the queue of rollouts: a rollback never waits for a free place to build
 	}
 	err = workflow.ExecuteActivity(reading(ctx, "read release.toml and infra/fly at "+r.req.Revision.Short(), 10*time.Minute),
-		act.LoadProject, activities.LoadInput{Source: r.source(), Protocol: r.req.Protocol}).Get(ctx, &project)
+		act.LoadProject, activities.LoadInput{Source: r.source(), Protocol: r.req.Protocol, Moved: r.req.Moved}).Get(ctx, &project)
 	if err != nil {
 		return project, err
 	}
@@ -77,6 +77,7 @@ func (r *releaser) load(ctx workflow.Context) (project release.Project, err erro
 		path, err = r.pathTo(&project, r.req.To)
 		r.lengthen(path)
 	}
+	r.bind(ctx, project.Bound)
 	r.project = &project
 	return project, err
 }
@@ -340,7 +341,7 @@ func (r *releaser) adopt(report release.Report, env release.Environment, run str
 	e := r.status.EnvironmentStatus(env.Name)
 	e.Outcome, e.Plan, e.Rollout, e.Run = report.Outcome, report.Plan.Hash, report.ID, run
 	if in := report.EnvironmentStatus(env.Name); in != nil {
-		e.Targets, e.Verdicts, e.Commands = in.Targets, in.Verdicts, in.Commands
+		e.Targets, e.Verdicts, e.Commands, e.Warnings = in.Targets, in.Verdicts, in.Commands, in.Warnings
 	}
 	r.status.Notes = append(r.status.Notes, report.Notes...)
 	r.status.Spans = append(r.status.Spans[:len(r.status.Spans)-1], report.Spans...)

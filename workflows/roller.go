@@ -31,15 +31,17 @@ type roller struct {
 	// waves counts those carried out: of the first part of the plan, and of the
 	// last (true).
 	waves      map[bool]int
+	witnesses  map[groupKey]bool       // groups of which a machine ran what the plan leads to, and passed
 	again      int                     // how often a person said to retry the way forward
 	ranCommand bool                    // a release command was started
 	others     int                     // machines that a restore left alone, for somebody else had changed them
 	stuck      map[release.Target]bool // of a restore: those of which a machine could not be brought back
 	overwrite  bool                    // a restore overwrites what others changed
+	changes    int                     // of machines, that were or were not shown
 }
 
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {
-	r := &roller{in: in, waves: map[bool]int{}, written: written{}, chronicle: newChronicle(ctx, release.Status{
+	r := &roller{in: in, waves: map[bool]int{}, written: written{}, witnesses: map[groupKey]bool{}, chronicle: newChronicle(ctx, release.Status{
 		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan, Restores: in.Restores,
 		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash, Lineage: in.Plan.Lineage}},
 	})}
@@ -55,6 +57,16 @@ func (r *roller) enter(ctx workflow.Context, p release.Phase) {
 func (r *roller) places() (places []activities.Place) {
 	for _, t := range r.in.Plan.Targets {
 		places = append(places, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
+	}
+	return places
+}
+
+// probedPlaces are the places of r, with the probes: what failed before the first
+// change does not count against a rollback.
+func (r *roller) probedPlaces() []activities.Place {
+	places := r.places()
+	for i, t := range r.in.Plan.Targets {
+		places[i].Probe = t.Probe
 	}
 	return places
 }
@@ -76,20 +88,23 @@ func (r *roller) success() release.Outcome {
 // aims are what every target should be once plan is carried out. A machine that
 // was not well before, and that plan does not touch, need not be well after it.
 func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
-	touched := map[string]bool{}
+	touched, unchecked := map[string]bool{}, map[string]bool{}
 	for _, s := range plan.Steps() {
 		touched[s.Machine] = true
+		unchecked[s.Machine] = unchecked[s.Machine] || s.Unchecked
 	}
 	r.addResumed(touched)
 	for _, goal := range r.goal(plan) {
 		for i, m := range goal.Machines {
-			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() {
+			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() || unchecked[m.ID] || unchecked[m.Name] {
 				goal.Machines[i].State = ""
 			}
 		}
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
-				aims = append(aims, activities.Aim{Goal: goal, Probe: t.Probe})
+				aims = append(aims, activities.Aim{
+					Goal: goal, Probe: t.Probe, Changed: plan.ChangedGroups(t.Target), Ran: r.ranOf(plan, t.Target), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
+				})
 			}
 		}
 	}
@@ -112,13 +127,18 @@ func (r *roller) bake(ctx workflow.Context) error {
 // look verifies that plan was carried out, for as long as asked. What is unknown
 // is a person's to decide.
 func (r *roller) look(ctx workflow.Context, phase release.Phase, plan release.Plan, in activities.VerifyInput) error {
-	in.Aims = r.aims(plan)
 	for {
 		r.enter(ctx, phase)
-		verdicts, err := r.verdicts(ctx, in)
+		in.Aims = r.aims(plan)
+		var verdicts []release.Verdict
+		err := r.awake(ctx, plan, func() (err error) {
+			verdicts, err = r.verdicts(ctx, in)
+			return err
+		})
 		if err != nil {
 			return err
 		}
+		r.witnessed(plan, verdicts)
 		if has(verdicts, release.Unhealthy) {
 			return &unhealthy{phase, verdicts}
 		}
@@ -162,7 +182,7 @@ type unhealthy struct {
 func (e *unhealthy) Error() string {
 	var said []string
 	for _, v := range e.verdicts {
-		if v.Health == release.Healthy {
+		if v.Health == release.Healthy || v.Health == release.Unchecked {
 			continue
 		}
 		for _, f := range v.Failures {
@@ -254,14 +274,13 @@ func (r *roller) asBefore() (in activities.VerifyInput) {
 	for _, b := range r.baselines {
 		goal := b.State
 		goal.Machines = slices.Clone(goal.Machines)
-		well := len(goal.Machines) > 0
 		for i, m := range goal.Machines {
 			if !m.Healthy() {
-				goal.Machines[i].State, well = "", false
+				goal.Machines[i].State = ""
 			}
 		}
-		aim := activities.Aim{Goal: goal.AtLeast(r.written[goal.FlyApp]), Before: true}
-		if well {
+		aim := activities.Aim{Goal: goal.AtLeast(r.written[goal.FlyApp]), Before: true, Back: true}
+		if b.WasWell() {
 			aim.Probe = b.Probe
 		}
 		in.Aims, in.Within = append(in.Aims, aim), max(in.Within, b.Wait, release.Duration(proxyLearns))

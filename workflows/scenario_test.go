@@ -54,7 +54,10 @@ type repo struct {
 	// release.toml.
 	deploy, service, toml, only, env string
 	staging                          string // lines of staging
-	unreachable                      bool   // its history cannot be read
+	// bare: web has no health check; app are lines of [apps.web] in release.toml.
+	bare        bool
+	app         string
+	unreachable bool // its history cannot be read
 }
 
 func (r repo) files() fstest.MapFS {
@@ -67,6 +70,16 @@ func (r repo) files() fstest.MapFS {
 		if checks != "" {
 			toml += "[[" + checks
 		}
+		check := `
+[[http_service.checks]]
+path = "/health"
+interval = "5s"
+timeout = "2s"
+grace_period = "1s"
+`
+		if r.bare && app == "web" {
+			check = "\n"
+		}
 		return &fstest.MapFile{Data: []byte(fmt.Sprintf(`app = "shop-%s-%s"
 primary_region = "ams"
 [deploy]
@@ -77,13 +90,7 @@ wait_timeout = "1m"
 LEVEL = %q
 [http_service]
 internal_port = 8080
-%s
-[[http_service.checks]]
-path = "/health"
-interval = "5s"
-timeout = "2s"
-grace_period = "1s"
-%s`, env, app, cmpOr(r.strategy, "rolling"), cmpOr(r.maxDown, "0.33"), deploy, env, more, toml))}
+%s%s%s`, env, app, cmpOr(r.strategy, "rolling"), cmpOr(r.maxDown, "0.33"), deploy, env, more, check, toml))}
 	}
 	return fstest.MapFS{
 		"api/main.go": {Data: []byte("package main")},
@@ -97,6 +104,7 @@ go = "./api"
 [apps.web]
 go = "./web"
 needs = ["api"]
+` + r.app + `
 [environments.staging]
 ` + r.staging + `
 [environments.production]
@@ -415,4 +423,9 @@ func cmpOr(a, b string) string {
 
 func payload(doc string) *commonpb.Payload {
 	return &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(doc)}
+}
+
+// Identity implements activities.Git.
+func (repo) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
 }

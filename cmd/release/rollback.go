@@ -12,6 +12,7 @@ import (
 type rollback struct {
 	*env
 	to, reason, repo, by    string
+	moved                   string
 	environment             string
 	emergency, wait, asJSON bool
 }
@@ -43,6 +44,7 @@ before anything changes.`,
 	f.BoolVar(&c.emergency, "emergency", false, "pass the gate")
 	f.StringVar(&c.reason, "reason", "", "why, in a `SENTENCE`")
 	f.StringVar(&c.repo, "repo", "", "where workers fetch release.toml: a `URL` or an absolute path")
+	f.StringVar(&c.moved, "moved-repository", "", "the project is at another repository now than its earlier releases were: why, in a `SENTENCE`")
 	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
 	f.BoolVar(&c.wait, "wait", false, "follow it until it is over; the exit code says how it ended")
 	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait how it ended, as JSON")
@@ -94,7 +96,7 @@ func (c rollback) run(ctx context.Context, environment string) error {
 	}
 	request := release.Request{
 		Project: src.project.Name, Repository: repository, Revision: src.revision, To: environment,
-		By: c.whoami(ctx, c.by), Version: version(), Protocol: release.Protocol, Rollback: back,
+		By: c.whoami(ctx, c.by), Version: version(), Protocol: release.Protocol, Rollback: back, Moved: c.moved,
 	}
 	return c.begin(ctx, s, release.RollbackID(request.Project, environment), request, []string{environment}, c.wait, c.asJSON)
 }

@@ -50,7 +50,7 @@ CONNECTIONS
              ~/.local/state/release.
 
 EXIT CODES
-  0  promoted, or nothing to change        3  rolled back
+  0  promoted, unchanged, restored         3  rolled back
   1  stopped before the first change,      4  detached; the release goes on
      or another error                      5  a person is needed: held, kept
   2  wrong usage; also an option that         as it is, or stranded

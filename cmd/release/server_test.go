@@ -155,9 +155,9 @@ func (w *world) takenBack() {
 	start := w.begin("rollback", "production", "--wait")
 	start.says("production waits for 1 approval")
 	w.want(exitOK, []string{"rollback", "production"}, "attached to rollback-production")
-	w.want(exitFailed, []string{"rollback", "production", "--to", w.git("rev-parse", "HEAD")}, "another aim")
+	w.want(exitFailed, []string{"rollback", "production", "--to", w.git("rev-parse", "HEAD")}, "no history tells what")
 	w.want(exitOK, []string{"approve", "rollback-production", "--yes"}, "approved by Ada")
-	start.wait().want(w.t, exitOK, "promoted: shop rollback-production")
+	start.wait().want(w.t, exitOK, "restored: shop rollback-production back to ")
 	// flyctl config show prints what runs again.
 	at := fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: w.sim.Transport()}}
 	app, err := at.App(w.t.Context(), "shop-production-api")

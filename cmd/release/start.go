@@ -23,6 +23,7 @@ import (
 type start struct {
 	*env
 	to, branch, repo, by string
+	moved                string
 	images               map[string]string
 	apps                 []string
 	wait, asJSON         bool
@@ -81,6 +82,7 @@ ask for an approval, and say that the revision is not verified.`,
 	f.StringVar(&c.reason, "reason", "", "why an environment is skipped, in a `SENTENCE`")
 	f.BoolVar(&c.allowDiverged, "allow-diverged", false, "do not ask, in an environment without a gate, before a revision replaces one that it does not descend from")
 	f.StringVar(&c.repo, "repo", "", "where workers fetch the revision: a `URL` or an absolute path")
+	f.StringVar(&c.moved, "moved-repository", "", "the project is at another repository now than its earlier releases were: why, in a `SENTENCE`")
 	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
 	f.BoolVar(&c.wait, "wait", false, "follow the release until it is over; the exit code says how it ended")
 	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait how it ended, as JSON")
@@ -165,7 +167,7 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	})
 	return release.Request{
 		Project: src.project.Name, Repository: repository, Revision: src.revision, Apps: slices.Compact(c.apps), Images: c.images,
-		To: path[len(path)-1], By: by, Version: version(), Protocol: release.Protocol, Bake: c.bake, Skip: skipped, AllowDiverged: c.allowDiverged,
+		To: path[len(path)-1], By: by, Version: version(), Protocol: release.Protocol, Moved: c.moved, Bake: c.bake, Skip: skipped, AllowDiverged: c.allowDiverged,
 	}, path, nil
 }
 

@@ -208,6 +208,7 @@ func (s *Sim) startMachine(c *call) (any, error) {
 		return nil, refuse(http.StatusPreconditionFailed, "unable to start machine from current state: '%s'", before)
 	default:
 		m.Restarts = 0
+		s.event(m, "start", "starting", "user", nil)
 		s.launch(m, "starting")
 	}
 	return map[string]any{"previous_state": before, "migrated": false, "new_host": ""}, nil
@@ -272,21 +273,6 @@ func (s *Sim) cordonMachine(c *call) (any, error) {
 	m.View.Cordoned = strings.HasSuffix(c.route.pattern, "/cordon")
 	s.touch(m)
 	return done(), nil
-}
-
-func (s *Sim) psMachine(c *call) (any, error) {
-	if c.machine.View.State != "started" {
-		return nil, refuse(http.StatusPreconditionFailed, "machine is not started")
-	}
-	type socket struct {
-		Proto   string `json:"proto"`
-		Address string `json:"address"`
-	}
-	sockets := []socket{}
-	for _, v := range c.machine.config().Services {
-		sockets = append(sockets, socket{cmp.Or(v.Protocol, "tcp"), "[::]:" + strconv.Itoa(v.InternalPort)})
-	}
-	return []any{map[string]any{"pid": 300, "command": "app", "listen_sockets": sockets}}, nil
 }
 
 func (s *Sim) execMachine(*call) (any, error) {

@@ -26,7 +26,7 @@ func routes() []route {
 		{"POST " + machine + "/restart", (*Sim).restartMachine, leased},
 		{"POST " + machine + "/signal", (*Sim).signalMachine, 0},
 		{"POST " + machine + "/exec", (*Sim).execMachine, 0},
-		{"GET " + machine + "/ps", (*Sim).psMachine, 0},
+		{"GET " + machine + "/ps", (*Sim).psMachine, unlocked},
 		{"POST " + machine + "/cordon", (*Sim).cordonMachine, leased},
 		{"POST " + machine + "/uncordon", (*Sim).cordonMachine, leased},
 		{"GET " + machine + "/lease", (*Sim).showLease, 0},

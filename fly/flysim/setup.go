@@ -213,9 +213,24 @@ func (s *Sim) Leases(appName string) map[string]fly.Lease {
 	return out
 }
 
-// url is where an app is served.
+// SetAddresses gives an app, which is made if there is none, an address of each
+// kind: v4, v6, shared_v4, private_v6.
+func (s *Sim) SetAddresses(appName string, kinds ...string) {
+	s.setup(func() {
+		a := s.world.Apps[appName]
+		if a == nil {
+			a = s.newApp(appName, "")
+		}
+		for _, kind := range kinds {
+			_, _ = s.newIP(a, kind, "") // of a kind that there is
+		}
+	})
+}
+
+// url is where an app is served. Fly tells a name also of an app without a public
+// address: it does not resolve.
 func (s *Sim) url(name string) string {
-	if s.Runner != nil {
+	if s.Runner != nil && s.isPublic(name) {
 		if u := s.Runner.URL(name); u != "" {
 			return u
 		}

@@ -69,6 +69,7 @@ type Behaviour struct {
 	Exits        int           // how often it does before it stays; 0: each time
 	SourAfter    time.Duration // its checks turn critical this long after it started; 0: never
 	BootTakes    time.Duration // instead of Latency.Boot, if set
+	Deaf         bool          // listens nowhere
 	CheckOutput  string        // what a failing check says
 	Log          []string      // what it prints when it starts
 }

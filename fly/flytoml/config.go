@@ -2,7 +2,6 @@ package flytoml
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"time"
 
@@ -165,23 +164,6 @@ func (c *Config) Groups() []Group {
 		}
 	}
 	return groups
-}
-
-// HTTPPath is what to GET to see whether the app answers: the path of the
-// first check of http_service, or /. Without an http_service there is none.
-func (c *Config) HTTPPath() (string, bool) {
-	for _, s := range c.services {
-		if s.path != "http_service" {
-			continue
-		}
-		for _, check := range s.Checks {
-			if check.HTTPPath != nil && path.IsAbs(*check.HTTPPath) {
-				return *check.HTTPPath, true
-			}
-		}
-		return "/", true
-	}
-	return "", false
 }
 
 // LocalFiles are the files whose content is needed before a machine config can

@@ -22,6 +22,7 @@ func (r *reader) readDeploy() {
 	*d = Deploy{Strategy: "rolling", MaxUnavailable: defaultMaxUnavailable, Wait: defaultWait, ReleaseTimeout: defaultWait}
 	t := r.root.Table("deploy")
 	if t == nil {
+		r.warnSlowChecks(r.root)
 		return
 	}
 	if s := t.String("strategy"); s != "" {
@@ -37,6 +38,7 @@ func (r *reader) readDeploy() {
 		}
 	}
 	d.Wait = r.deployTime(t, "wait_timeout", d.Wait)
+	r.warnSlowChecks(t)
 	d.ReleaseCommand = r.command(t, "release_command")
 	if v, _ := t.Any("release_command"); blank(v) {
 		t.Errorf("release_command", "says no command, for which flyctl runs what the image runs; write one, or remove it")
@@ -57,6 +59,13 @@ func (r *reader) readDeploy() {
 		}
 	}
 	r.command(t, "seed_command")
+}
+
+// warnSlowChecks warns of checks that have no result within wait_timeout.
+func (r *reader) warnSlowChecks(t *tomldoc.Table) {
+	for _, slow := range r.c.SlowChecks() {
+		t.Warnf("wait_timeout", "%s", slow)
+	}
 }
 
 // blank says whether v is a command line without a word.

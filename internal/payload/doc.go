@@ -2,8 +2,8 @@
 //
 // A large value is written in two steps. First, each JSON value of 512 bytes or
 // more that occurs twice (a machine config, a file's content, whether as text or
-// in base64) is stored once and referred to by its SHA-256 hash. Then the result
-// is compressed. A plan for 18 machines whose configs hold a file of 50 kB each
+// in base64) is stored once and referred to by its SHA-256 hash; what is in base64
+// is stored as its bytes. Then the result is compressed. A plan for 18 machines whose configs hold a file of 50 kB each
 // is therefore as large as the different files in it, not as the machines times
 // four.
 //

@@ -42,7 +42,7 @@ func (n node) key() string {
 }
 
 // share returns doc, a JSON document, in the stored form: the values that occur
-// more than once, each as a line "kind hash length" and its bytes, then an empty
+// more than once and strings in base64, which are larger than their bytes, each as a line "kind hash length" and its bytes, then an empty
 // line, then doc with references in their place. A value may refer to those
 // before it.
 func share(doc []byte) ([]byte, error) {
@@ -86,7 +86,7 @@ func (w *sharer) text(from, to int, nodes []node) []byte {
 		out = append(out, w.doc[from:n.from]...)
 		from = n.to
 		key := n.key()
-		if w.count[key] < 2 {
+		if w.count[key] < 2 && (n.kind == jsonKind || n.kind == '0') {
 			out = append(out, w.text(n.from, n.to, n.inside)...)
 			continue
 		}

@@ -205,7 +205,7 @@ func detailsTargets(b *strings.Builder, environments []release.EnvironmentStatus
 		}
 		fmt.Fprintf(b, "\n**%s**", Markdown(e.Name))
 		if e.Outcome != "" {
-			fmt.Fprintf(b, " — %s", Markdown(string(e.Outcome)))
+			fmt.Fprintf(b, " — %s", Markdown(outcome(e)))
 		}
 		b.WriteString("\n")
 		if len(e.Targets) > 0 {
@@ -238,6 +238,9 @@ func detailsTargets(b *strings.Builder, environments []release.EnvironmentStatus
 		}
 		if n := len(e.Verdicts); n > 0 && !e.Verdicts[n-1].At.IsZero() {
 			fmt.Fprintf(b, "\nVerified at %s.\n", e.Verdicts[n-1].At.UTC().Format(time.DateTime+" UTC"))
+		}
+		for _, w := range e.Warnings {
+			fmt.Fprintf(b, "\n%s\n", Markdown(oneLine(w, 300)))
 		}
 	}
 }

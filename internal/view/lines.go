@@ -157,7 +157,7 @@ func endLines(before, after release.EnvironmentStatus) (lines []string) {
 		}
 	}
 	if after.Outcome != "" && before.Outcome == "" {
-		lines = append(lines, after.Name+": "+string(after.Outcome))
+		lines = append(lines, after.Name+": "+outcome(after))
 	}
 	return lines
 }

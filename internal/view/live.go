@@ -87,7 +87,7 @@ func (l *live) phases(environment string, e *release.EnvironmentStatus) {
 	case e != nil && e.Outcome != "":
 		mark, hue := ended(e.Outcome)
 		sign = cell{mark, hue}
-		parts = append(parts, string(e.Outcome))
+		parts = append(parts, outcome(*e))
 	case open && l.Outcome == "":
 		sign = cell{"▸", yellow}
 		failed = l.Held != nil

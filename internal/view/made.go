@@ -140,7 +140,7 @@ func material(m release.Material) string {
 
 // runs is what of the release is in an environment.
 func (r *report) runs(e release.EnvironmentStatus) {
-	word := string(e.Outcome)
+	word := outcome(e)
 	if word == "" {
 		word = "not yet"
 	}

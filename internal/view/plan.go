@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -38,6 +39,19 @@ func Plan(p release.Plan, style Style) string {
 	return b.String()
 }
 
+// probe is the request that is made of a target, and what has to be changed for
+// another one.
+func probe(t release.TargetPlan) string {
+	line := t.Probe.At(t.URL)
+	if len(t.Probe.Headers) > 0 {
+		line += " with " + strings.Join(slices.Sorted(maps.Keys(t.Probe.Headers)), ", ")
+	}
+	if t.Probe.Setting != "" {
+		line += " (" + t.Probe.Setting + ")"
+	}
+	return line
+}
+
 // A part is what becomes of some targets, the same for each but for their
 // digests.
 type part struct {
@@ -47,6 +61,8 @@ type part struct {
 	fly     string   // their Fly apps, with {app} for the name
 	images  []string // of each app, its lines joined
 	lines   []string
+	probe   string // with {url} for where each is served, and {app}
+	url     string // of the first
 	notes   []string
 }
 
@@ -67,7 +83,7 @@ func planParts(p release.Plan, each bool) (parts []part) {
 }
 
 func (a part) sameAs(b part) bool {
-	return a.changed == b.changed && a.head == b.head && a.fly == b.fly && slices.Equal(a.lines, b.lines) && slices.Equal(a.notes, b.notes)
+	return a.changed == b.changed && a.head == b.head && a.fly == b.fly && a.probe == b.probe && slices.Equal(a.lines, b.lines) && slices.Equal(a.notes, b.notes)
 }
 
 func targetPart(p release.Plan, t release.TargetPlan, whole bool) part {
@@ -85,7 +101,11 @@ func targetPart(p release.Plan, t release.TargetPlan, whole bool) part {
 	if len(t.Addresses) > 0 {
 		next.lines = append(next.lines, fmt.Sprintf("IP addresses: %s (it has none yet)", strings.Join(t.Addresses, ", ")))
 	}
-	next.notes = t.Notes
+	if t.Probe != nil {
+		next.url = t.URL
+		next.probe = strings.NewReplacer(t.Probe.URL(t.URL), "{url}"+t.Probe.Path, "/"+t.Target.App+"/", "/{app}/", "[apps."+t.Target.App+"]", "[apps.{app}]").Replace(probe(t))
+	}
+	next.notes = slices.Concat(t.Notes, t.Warnings)
 	return next
 }
 
@@ -116,6 +136,13 @@ func (a part) write(b *strings.Builder, style Style) {
 	a.writeImages(b, style)
 	for _, line := range a.lines {
 		fmt.Fprintf(b, "      %s\n", line)
+	}
+	if a.probe != "" {
+		url, app := a.url, a.apps[0]
+		if len(a.apps) > 1 {
+			url, app = "(its URL)", "{app}"
+		}
+		b.WriteString(style.wrap("      ", "probe: "+strings.NewReplacer("{url}", url, "{app}", app).Replace(a.probe)))
 	}
 	for _, note := range a.notes {
 		b.WriteString(style.wrap("      "+style.paint(yellow, "!")+" ", note))

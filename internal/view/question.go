@@ -145,6 +145,7 @@ func verifiedAgo(verdicts []release.Verdict, now time.Time) string {
 
 type verdictLine struct {
 	line     string
+	health   release.Health
 	failures []release.Failure
 }
 
@@ -159,14 +160,14 @@ func folded(verdicts []release.Verdict, each bool) (lines []verdictLine) {
 		names := said[found(v)]
 		switch {
 		case each || len(v.Failures) > 0 || len(names) < 4:
-			lines = append(lines, verdictLine{verdict(v), v.Failures})
+			lines = append(lines, verdictLine{verdict(v), v.Health, v.Failures})
 		case !slices.Contains(done, found(v)):
 			done = append(done, found(v))
 			who := strings.Join(names, ", ") + fmt.Sprintf(" (%d apps)", len(names))
 			if len(names) == len(verdicts) {
 				who = fmt.Sprintf("each of the %d apps", len(names))
 			}
-			lines = append(lines, verdictLine{line: who + ": " + found(v)})
+			lines = append(lines, verdictLine{line: who + ": " + found(v), health: v.Health})
 		}
 	}
 	return lines

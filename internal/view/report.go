@@ -190,7 +190,7 @@ func (r *report) environment(e release.EnvironmentStatus) {
 	}
 	title := e.Name
 	if e.Outcome != "" {
-		title += ": " + string(e.Outcome)
+		title += ": " + outcome(e)
 	}
 	r.title(title)
 	if said := e.Lineage.String(); said != "" {
@@ -209,7 +209,14 @@ func (r *report) environment(e release.EnvironmentStatus) {
 		r.command(c)
 	}
 	for _, v := range folded(e.Verdicts, r.style.Whole) {
-		r.write(r.style.wrap("  ", r.style.paint(dim, "verified "+v.line)))
+		line := r.style.paint(dim, "verified "+v.line)
+		if v.health == release.Unchecked {
+			line = r.style.paint(yellow, "not verified: "+v.line)
+		}
+		r.write(r.style.wrap("  ", line))
+	}
+	for _, w := range e.Warnings {
+		r.write(r.style.wrap("  "+r.style.paint(yellow, "!")+" ", w))
 	}
 }
 

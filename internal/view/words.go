@@ -134,6 +134,21 @@ func phase(p release.Phase, environment string) string {
 	return environment + ": " + string(p)
 }
 
+// outcome is how the part of a release in an environment ended; what is unchecked
+// is said with it, for it does not count as healthy.
+func outcome(e release.EnvironmentStatus) string {
+	var apps []string
+	for _, v := range e.Verdicts {
+		if v.Health == release.Unchecked {
+			apps = append(apps, v.Target.App)
+		}
+	}
+	if len(apps) == 0 || e.Outcome != release.Promoted && e.Outcome != release.Restored {
+		return string(e.Outcome)
+	}
+	return fmt.Sprintf("%s, unchecked: %s", e.Outcome, strings.Join(apps, ", "))
+}
+
 // verdict says what verifying a target found.
 func verdict(v release.Verdict) string { return v.Target.String() + ": " + found(v) }
 
@@ -142,6 +157,9 @@ func found(v release.Verdict) string {
 	s := fmt.Sprintf("%s, %s", v.Health, count(v.Machines, "machine"))
 	if v.Probed != "" {
 		s += ", " + v.Probed
+	}
+	if len(v.Notes) > 0 {
+		s += " (" + strings.Join(v.Notes, "; ") + ")"
 	}
 	return s
 }

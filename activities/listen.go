@@ -1,0 +1,55 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// portWatch remembers at which ports of a target a process listens.
+type portWatch struct {
+	listens  map[release.Listener]bool
+	patience time.Duration // how long a process may take to listen
+	notes    []string      // of the ports where none listens
+	over     bool          // patience has run out: Fly is not asked again
+}
+
+// listen asks Fly where the machines of a good target listen, until a process
+// listens at each port of a TCP service that has no check. It returns true while that is worth
+// another look. Afterwards v is unchecked: Fly's proxy can send no traffic there.
+// Where Fly does not say, it is not asked for again.
+func (a *Activities) listen(ctx context.Context, aim Aim, now release.State, v *release.Verdict, w *portWatch, past time.Duration) (wait bool) {
+	if aim.Back || len(aim.Changed) == 0 || v.Health != release.Healthy && v.Health != release.Unchecked {
+		return false
+	}
+	if !w.over {
+		w.notes = nil
+		for _, l := range aim.Goal.Listeners(now) {
+			if w.listens[l] {
+				continue
+			}
+			processes, err := a.Fly.Processes(ctx, aim.Goal.FlyApp, l.Machine)
+			if w.listens[l] = err != nil || fly.Listens(processes, l.Port); !w.listens[l] {
+				w.notes = append(w.notes, notListening(l, processes))
+			}
+		}
+		w.over = past >= w.patience
+	}
+	if len(w.notes) == 0 {
+		return false
+	}
+	v.Health, v.Notes = release.Unchecked, append(v.Notes, w.notes...)
+	return !w.over
+}
+
+// notListening says that nothing listens where Fly's proxy sends traffic to.
+func notListening(l release.Listener, processes []fly.Process) string {
+	where := "nowhere"
+	if ports := fly.TCPPorts(processes); len(ports) > 0 {
+		where = fmt.Sprint(ports)
+	}
+	return fmt.Sprintf("group %s: machine %s is not listening on internal_port %d, so that nothing reaches it (it listens on TCP ports: %s)", l.Group, l.Machine, l.Port, where)
+}

@@ -1,0 +1,93 @@
+package flytoml
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	fly "github.com/superfly/fly-go"
+)
+
+// A Probe is the request of an HTTP check, as it can be made at the Fly app's
+// URL.
+type Probe struct {
+	Method  string // "" is GET
+	Path    string
+	Headers map[string][]string
+	Plain   bool   // the Fly app takes no TLS
+	Key     string // where the check is written: http_service.checks
+}
+
+// Probe returns the request of the first HTTP check whose port the Fly app's URL
+// leads to. False: the file has none, so that nothing says what should answer.
+func (c *Config) Probe() (Probe, bool) {
+	for _, s := range c.services {
+		web, tls := s.web()
+		if !web {
+			continue
+		}
+		for _, check := range s.Checks {
+			key := "services.http_checks"
+			if s.path == "http_service" {
+				key = "http_service.checks"
+			}
+			if value(check.Type) == http {
+				return probeOf(key, check.HTTPMethod, check.HTTPPath, check.HTTPHeaders, !tls), true
+			}
+		}
+		for _, check := range c.checks {
+			port := s.InternalPort
+			if check.Port != nil {
+				port = *check.Port
+			}
+			if value(check.Type) == http && port == s.InternalPort {
+				return probeOf("checks."+check.name, check.HTTPMethod, check.HTTPPath, check.HTTPHeaders, !tls), true
+			}
+		}
+	}
+	return Probe{}, false
+}
+
+// web reports whether browsers reach the service, and whether by TLS.
+func (s service) web() (web, tls bool) {
+	for _, p := range s.Ports {
+		web = web || slices.Contains(p.Handlers, "http")
+		tls = tls || slices.Contains(p.Handlers, "http") && slices.Contains(p.Handlers, "tls")
+	}
+	return web, tls
+}
+
+func probeOf(key string, method, at *string, headers []fly.MachineHTTPHeader, plain bool) Probe {
+	p := Probe{Method: value(method), Path: value(at), Plain: plain, Key: key}
+	if !path.IsAbs(p.Path) {
+		p.Path = "/" + p.Path
+	}
+	for _, h := range headers {
+		if p.Headers == nil {
+			p.Headers = map[string][]string{}
+		}
+		p.Headers[h.Name] = append(p.Headers[h.Name], h.Values...)
+	}
+	return p
+}
+
+// SlowChecks says of each check whose grace period is longer than wait_timeout,
+// a sentence each, that a machine is given up before Fly counts its result.
+func (c *Config) SlowChecks() (slow []string) {
+	add := func(key string, grace *fly.Duration) {
+		if grace != nil && grace.Duration > c.deploy.Wait {
+			slow = append(slow, fmt.Sprintf("%s is shorter than grace_period %s of %s: a machine that takes that long to start is taken for broken",
+				c.deploy.Wait, time.Duration(grace.Duration), key))
+		}
+	}
+	for _, s := range c.services {
+		for _, check := range s.Checks {
+			add(s.path+" checks", check.GracePeriod)
+		}
+	}
+	for _, check := range c.checks {
+		add("checks."+check.name, check.GracePeriod)
+	}
+	return slow
+}

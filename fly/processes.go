@@ -1,0 +1,60 @@
+package fly
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Process is one that runs in a machine.
+type Process struct {
+	PID           int      `json:"pid"`
+	Command       string   `json:"command"`
+	ListenSockets []Socket `json:"listen_sockets"`
+}
+
+// A Socket is where a process listens.
+type Socket struct {
+	Proto   string `json:"proto"`   // tcp, tcp6, udp, …
+	Address string `json:"address"` // 0.0.0.0:8080, [::]:8080
+}
+
+// Processes lists what runs in a started machine.
+func (c *Client) Processes(ctx context.Context, app, id string) (out []Process, err error) {
+	err = c.do(ctx, call{op: "list the processes of machine " + id, action: "ps", app: app, machine: id, method: http.MethodGet, path: []string{"apps", app, "machines", id, "ps"}}, &out)
+	return out, err
+}
+
+// Listens reports whether Fly's proxy reaches TCP port of the machine: whether a
+// process listens there, and not on loopback only.
+func Listens(processes []Process, port int) bool {
+	return slices.ContainsFunc(processes, func(p Process) bool {
+		return slices.ContainsFunc(p.ListenSockets, func(s Socket) bool {
+			host, at, err := net.SplitHostPort(s.Address)
+			if err != nil || at != strconv.Itoa(port) || !strings.HasPrefix(s.Proto, "tcp") {
+				return false
+			}
+			ip, err := netip.ParseAddr(host)
+			return err != nil || !ip.IsLoopback()
+		})
+	})
+}
+
+// TCPPorts returns the TCP ports that processes listen on, sorted.
+func TCPPorts(processes []Process) (ports []int) {
+	for _, p := range processes {
+		for _, s := range p.ListenSockets {
+			_, at, err := net.SplitHostPort(s.Address)
+			port, bad := strconv.Atoi(at)
+			if err == nil && bad == nil && strings.HasPrefix(s.Proto, "tcp") && !slices.Contains(ports, port) {
+				ports = append(ports, port)
+			}
+		}
+	}
+	slices.Sort(ports)
+	return ports
+}

@@ -1,0 +1,50 @@
+package release
+
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// A Repository identifies the repository that a project is bound to: two with
+// the same project name are not the same project.
+type Repository struct {
+	Address string `json:"address"`        // normalized: host/path, or an absolute path
+	Root    string `json:"root,omitempty"` // its first commit; "" where a shallow clone hides it
+}
+
+// String returns the repository in a few words.
+func (r Repository) String() string {
+	if r.Root == "" {
+		return r.Address
+	}
+	return fmt.Sprintf("%s (first commit %s)", r.Address, Revision{Commit: r.Root}.Short())
+}
+
+// Same reports whether both are one repository. A root that is not known is no
+// difference.
+func (r Repository) Same(other Repository) bool {
+	return r.Address == other.Address && (r.Root == other.Root || r.Root == "" || other.Root == "")
+}
+
+var scpAddress = regexp.MustCompile(`^(?:[^@/]+@)?([^:/]+):(.+)$`)
+
+// Address returns where a repository is, however its address is written: without
+// scheme, user, port and ".git".
+func Address(address string) string {
+	trim := func(path string) string { return strings.TrimSuffix(strings.TrimRight(path, "/"), ".git") }
+	if filepath.IsAbs(address) {
+		return trim(filepath.Clean(address))
+	}
+	if u, err := url.Parse(address); err == nil && u.Scheme == "file" {
+		return trim(filepath.Clean(u.Path))
+	} else if err == nil && u.Host != "" {
+		return strings.ToLower(u.Hostname()) + trim("/"+strings.Trim(u.Path, "/"))
+	}
+	if m := scpAddress.FindStringSubmatch(address); m != nil {
+		return strings.ToLower(m[1]) + "/" + trim(strings.Trim(m[2], "/"))
+	}
+	return address
+}

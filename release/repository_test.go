@@ -1,0 +1,35 @@
+package release
+
+import "testing"
+
+func TestAddress(t *testing.T) {
+	for address, want := range map[string]string{
+		"https://GitHub.com/acme/shop.git":      "github.com/acme/shop",
+		"https://user@github.com/acme/shop/":    "github.com/acme/shop",
+		"git@github.com:acme/shop.git":          "github.com/acme/shop",
+		"ssh://git@github.com:22/acme/shop.git": "github.com/acme/shop",
+		"/home/ana/shop":                        "/home/ana/shop",
+		"file:///srv/git/shop.git":              "/srv/git/shop",
+	} {
+		if got := Address(address); got != want {
+			t.Errorf("Address(%q) is %q, want %q", address, got, want)
+		}
+	}
+}
+
+func TestRepositorySame(t *testing.T) {
+	a := Repository{Address: "github.com/acme/shop", Root: "aaaa"}
+	for name, c := range map[string]struct {
+		other Repository
+		same  bool
+	}{
+		"the same":                          {a, true},
+		"a copy of it at another address":   {Repository{Address: "github.com/acme/copy", Root: "aaaa"}, false},
+		"another repository at its address": {Repository{Address: a.Address, Root: "bbbb"}, false},
+		"a shallow clone of it":             {Repository{Address: a.Address}, true},
+	} {
+		if got := a.Same(c.other); got != c.same {
+			t.Errorf("%s: Same is %t", name, got)
+		}
+	}
+}

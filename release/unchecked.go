@@ -1,0 +1,76 @@
+package release
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// hasChecks reports whether a config of spec has a health check.
+func (spec Spec) hasChecks() bool {
+	for _, g := range spec.Groups {
+		for _, config := range g.configs() {
+			if ChecksIn(config) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// configs are the configs that machines of the group are to have.
+func (g GroupSpec) configs() (all []json.RawMessage) {
+	for _, n := range g.New {
+		all = append(all, n.Config)
+	}
+	for _, id := range sortedKeys(g.Machines) {
+		all = append(all, g.Machines[id])
+	}
+	return all
+}
+
+// CheckRefused returns an error if a target of plan is unchecked and its
+// release.toml does not let that be promoted.
+func (p Plan) CheckRefused() error {
+	for _, t := range p.Targets {
+		if t.Unchecked && t.RefuseUnchecked && t.Changed {
+			return fmt.Errorf(`%s: release.toml says unchecked = "refuse" for %s, and nothing checks %s: write a check in its fly.toml, or probe = "/…" under [apps.%s]`,
+				t.Target, t.Target.App, t.FlyApp, t.Target.App)
+		}
+	}
+	return nil
+}
+
+// unchecked is the warning of a target that nothing checks.
+func unchecked(s State) string {
+	w := `nothing checks it: fly.toml has no check, and release.toml no probe; its verdict will be "unchecked"`
+	if s.Private {
+		w = `nothing checks it: fly.toml has no check, and it has no public address to probe; its verdict will be "unchecked"`
+	}
+	return w
+}
+
+// Warnings returns the warnings of every target, each with its app.
+func (p Plan) Warnings() (all []string) {
+	for _, t := range p.Targets {
+		for _, w := range t.Warnings {
+			all = append(all, t.Target.App+": "+w)
+		}
+	}
+	return all
+}
+
+// isPublic reports whether an address of that kind can be reached from the
+// internet.
+func isPublic(kind string) bool { return kind == "v4" || kind == "v6" || kind == "shared_v4" }
+
+// warnings are what a person should know of spec and its rollout from state,
+// before it and after it.
+func (spec Spec) warnings(state State) (warnings []string) {
+	for _, g := range spec.Groups {
+		if len(state.Machines) == 0 || len(g.New) == 0 {
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf("group %s has no machines: %d are made; to have none, remove %s from [processes] of its fly.toml", g.Name, len(g.New), g.Name))
+	}
+	return append(warnings, spec.Warnings...)
+}

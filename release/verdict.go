@@ -1,0 +1,224 @@
+package release
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// A Proof is what was seen of a goal besides its machines.
+type Proof struct {
+	// Ran are the groups of which a machine ran the new version and passed,
+	// though it may have been stopped since.
+	Ran []string
+	// Probe: there is one; Answered: it was answered well just now.
+	Probe, Answered bool
+	// Back: the goal is a baseline. Its machines ran before.
+	Back bool
+}
+
+// Judge returns whether what runs now proves that goal, of which nothing is
+// Missing, is well: Healthy, or Unchecked where nothing checks it, nothing runs,
+// or a group that serves has never run. The notes say which group lacks what.
+func (goal State) Judge(now State, p Proof) (h Health, notes []string) {
+	if len(goal.Machines) == 0 {
+		return Unchecked, []string{"nothing runs: it has no machines"}
+	}
+	proved, idle := p.Answered, 0
+	unproved := false // a group that serves has not run
+	var bare []string
+	groups, machines := goal.groups(), now.index()
+	for _, g := range groups {
+		is := goal.judgeGroup(machines, g)
+		switch {
+		case is.runs, is.ended, slices.Contains(p.Ran, g):
+			proved = proved || is.checked || is.ended || !is.runs && p.Probe
+			if !is.checked && !is.ended {
+				bare = append(bare, g)
+			}
+			if is.ended {
+				notes = append(notes, fmt.Sprintf("group %s: its work is done: exit code 0", g))
+			}
+		case is.up:
+			unproved = unproved || is.serves && !p.Back
+			notes = append(notes, fmt.Sprintf("group %s: no machine of it is well, as before", g))
+			idle++
+		case is.serves:
+			unproved = unproved || !p.Back
+			notes = append(notes, fmt.Sprintf("group %s: no machine ran: all are stopped", g))
+			idle++
+		default:
+			notes = append(notes, fmt.Sprintf("group %s: nothing runs: its machines are stopped", g))
+			idle++
+		}
+	}
+	switch {
+	case idle == len(groups):
+		return Unchecked, notes
+	case !proved:
+		return Unchecked, append([]string{"nothing checks it"}, notes...)
+	}
+	if !p.Answered {
+		for _, g := range bare {
+			notes = append(notes, fmt.Sprintf("group %s: nothing checks it", g))
+		}
+	}
+	if unproved {
+		return Unchecked, notes
+	}
+	return Healthy, notes
+}
+
+// A groupNow is how one group is.
+type groupNow struct{ runs, up, ended, serves, checked bool }
+
+func (goal State) judgeGroup(now machineIndex, group string) (is groupNow) {
+	for _, want := range goal.Machines {
+		have, ok := now.counterpart(want)
+		if want.Group != group || !ok {
+			continue
+		}
+		is.serves = is.serves || Serves(want.Config)
+		is.checked = is.checked || ChecksIn(want.Config) > 0
+		is.up = is.up || have.Running()
+		is.ended = is.ended || have.Ended() && !Serves(have.Config)
+		is.runs = is.runs || have.Healthy() && len(have.Checks) >= ChecksIn(want.Config)
+	}
+	return is
+}
+
+// groups are the names of the groups of s, sorted.
+func (s State) groups() (names []string) {
+	for _, m := range s.Machines {
+		if !slices.Contains(names, m.Group) {
+			names = append(names, m.Group)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// IsBare reports whether a machine of goal in one of these groups has no health
+// check: only time shows whether its process stays.
+func (goal State) IsBare(groups []string) bool {
+	return slices.ContainsFunc(goal.Machines, func(m Machine) bool {
+		return slices.Contains(groups, m.Group) && ChecksIn(m.Config) == 0
+	})
+}
+
+// A Listener is a TCP port at which a machine should listen, and that no health
+// check of its config is about.
+type Listener struct {
+	Machine string
+	Group   string
+	Port    int
+}
+
+// Listeners returns the ports at which now should listen: of each group, those of
+// one started machine.
+func (goal State) Listeners(now State) (all []Listener) {
+	for _, g := range goal.groups() {
+		i := slices.IndexFunc(now.Machines, func(m Machine) bool {
+			_, ok := goal.Machine(m.ID)
+			if !ok {
+				_, ok = goal.Machine(m.Name)
+			}
+			return ok && m.Group == g && m.State == "started"
+		})
+		if i < 0 {
+			continue
+		}
+		for _, port := range unheardPorts(now.Machines[i].Config) {
+			all = append(all, Listener{now.Machines[i].ID, g, port})
+		}
+	}
+	return all
+}
+
+// unheardPorts returns the internal ports of the TCP services of a config that
+// have no check.
+func unheardPorts(config json.RawMessage) (ports []int) {
+	var c struct {
+		Services []struct {
+			Protocol     string
+			InternalPort int `json:"internal_port"`
+			Checks       []json.RawMessage
+		}
+		Checks map[string]struct{ Port int }
+	}
+	if json.Unmarshal(config, &c) != nil {
+		return nil
+	}
+	heard := map[int]bool{0: true}
+	for _, check := range c.Checks {
+		heard[check.Port] = true
+	}
+	for _, s := range c.Services {
+		heard[s.InternalPort] = heard[s.InternalPort] || len(s.Checks) > 0
+	}
+	for _, s := range c.Services {
+		if s.Protocol != "udp" && !heard[s.InternalPort] {
+			heard[s.InternalPort] = true
+			ports = append(ports, s.InternalPort)
+		}
+	}
+	return ports
+}
+
+// touched are the machines, by ID or planned name, that p changes.
+func (p Plan) touched() map[Target]map[string]bool {
+	all := map[Target]map[string]bool{}
+	for _, s := range p.Steps() {
+		if all[s.Target] == nil {
+			all[s.Target] = map[string]bool{}
+		}
+		all[s.Target][s.Machine] = true
+	}
+	return all
+}
+
+// IsRestore reports whether p leads back to a baseline.
+func (p Plan) IsRestore() bool {
+	return slices.ContainsFunc(p.Steps(), func(s Step) bool { return s.Exact })
+}
+
+// ChangedGroups returns the groups in which p gives a machine another version.
+func (p Plan) ChangedGroups(t Target) (groups []string) {
+	for _, s := range p.Steps() {
+		if s.Target == t && (s.Verb == Create || s.Verb == Update) && !slices.Contains(groups, s.Group) {
+			groups = append(groups, s.Group)
+		}
+	}
+	slices.Sort(groups)
+	return groups
+}
+
+// Sleepers returns a step for each group that serves, that p changes, and of
+// which no machine has run what it leads to: it starts one for a look. goals are
+// p's. A machine that Fly's proxy would not start for a request is left alone.
+func (p Plan) Sleepers(goals []State, ran func(Target, string) bool) (steps []Step) {
+	touched := p.touched()
+	if p.IsRestore() {
+		return nil // what it leads to ran before
+	}
+	for _, t := range p.Targets {
+		goal := stateOf(goals, t.Target)
+		for _, g := range p.ChangedGroups(t.Target) {
+			if ran(t.Target, g) {
+				continue
+			}
+			i := slices.IndexFunc(goal.Machines, func(m Machine) bool {
+				isNew := touched[t.Target][m.ID] || touched[t.Target][m.Name]
+				return isNew && m.Group == g && !m.Cordoned && m.Host == "" && autostarts(m.Config) && standsBy(m.Config) == ""
+			})
+			if i < 0 {
+				continue
+			}
+			m := goal.Machines[i]
+			steps = append(steps, Step{
+				Verb: Start, Target: t.Target, FlyApp: t.FlyApp, Machine: cmpOr(m.ID, m.Name), Group: g, Region: m.Region, To: m.Image, Wait: t.Wait,
+			})
+		}
+	}
+	return steps
+}

@@ -1,0 +1,72 @@
+package workflows_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// An environment of ten thousand machines is more than a workflow can hold. That
+// is said, with the limit, before anything is changed.
+func TestTenThousandMachines_Refused(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const machines = 10_000
+		s := newScenario(t, repo{})
+		config := fmt.Appendf(nil, `{"image":"registry.fly.io/shop-staging-api@%s","metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`, digestOf("api", "v1"))
+		for i := range machines {
+			s.sim.Put("shop-staging-api", fly.Machine{ID: fmt.Sprintf("%014x", i+1), Name: fmt.Sprint("m", i), Region: "ams", Config: config})
+		}
+		s.req.Revision, s.req.To = revision("v2"), "staging"
+		rep := s.run()
+		if rep.Outcome != release.Stopped || rep.Cause == nil {
+			t.Fatalf("the outcome is %q: %+v", rep.Outcome, rep.Cause)
+		}
+		for _, part := range []string{"staging is too large", "10002 steps", "the limit is 7500", "--apps"} {
+			if !strings.Contains(rep.Cause.Message, part) {
+				t.Errorf("%q does not have %q", rep.Cause.Message, part)
+			}
+		}
+		for _, r := range s.sim.Requests() {
+			if strings.Contains(r.Route, "/machines") && !strings.HasPrefix(r.Route, "GET ") {
+				t.Errorf("something was changed: %s of %s", r.Route, r.App)
+			}
+		}
+	})
+}
+
+// A rollback waits for no place to build: what it does is not on the queue of
+// builds.
+func TestRollback_NoBuildQueue(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.runs("v1")
+		s.req.Rollback = &release.Rollback{Environment: "staging", Emergency: true, Reason: "it is broken"}
+		var queues []string
+		s.env.SetOnActivityStartedListener(s.noteQueues(&queues))
+		s.env.ExecuteWorkflow(release.ReleaseWorkflow, s.req)
+		if len(queues) == 0 {
+			t.Fatal("no activity was started")
+		}
+		for _, q := range queues {
+			if q == release.BuildQueue {
+				t.Errorf("an activity of a rollback is on the queue %s", q)
+			}
+		}
+	})
+}
+
+// noteQueues notes on which queue each activity is.
+func (s *scenario) noteQueues(queues *[]string) func(*activity.Info, context.Context, converter.EncodedValues) {
+	return func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name != "clock" {
+			*queues = append(*queues, info.TaskQueue)
+		}
+	}
+}

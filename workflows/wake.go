@@ -1,0 +1,103 @@
+package workflows
+
+import (
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/release"
+)
+
+// A groupKey is one group of one target.
+type groupKey struct {
+	target release.Target
+	group  string
+}
+
+// witness records that the machine of step ran what the plan leads to, and passed.
+func (r *roller) witness(step release.Step, m release.Machine) {
+	if m.Healthy() && (step.Verb == release.Create || step.Verb == release.Update) {
+		r.witnesses[groupKey{step.Target, step.Group}] = true
+	}
+}
+
+// witnessed records that the groups which plan changes ran, for a target that
+// was just found to be as it should be.
+func (r *roller) witnessed(plan release.Plan, verdicts []release.Verdict) {
+	for _, v := range verdicts {
+		if v.Health == release.Healthy {
+			for _, g := range plan.ChangedGroups(v.Target) {
+				r.witnesses[groupKey{v.Target, g}] = true
+			}
+		}
+	}
+}
+
+// ranOf returns the groups of a target that plan changes and of which a machine
+// ran and passed.
+func (r *roller) ranOf(plan release.Plan, t release.Target) []string {
+	return slices.DeleteFunc(plan.ChangedGroups(t), func(g string) bool { return !r.witnesses[groupKey{t, g}] })
+}
+
+// awake calls look while one machine runs of each group that plan changes and of
+// which none has run so far, because all were stopped. They are stopped again
+// afterwards, however look ends.
+func (r *roller) awake(ctx workflow.Context, plan release.Plan, look func() error) error {
+	steps := plan.Sleepers(r.goal(plan), func(t release.Target, g string) bool { return r.witnesses[groupKey{t, g}] })
+	var started []release.Step
+	defer func() { r.putBack(ctx, started) }()
+	var failed error
+	waking := workflow.NewWaitGroup(ctx)
+	for _, step := range steps {
+		waking.Add(1)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer waking.Done()
+			var woken activities.Woken
+			err := workflow.ExecuteActivity(waiting(ctx, "start "+step.Machine+" of "+step.Target.String()+" for a look", time.Duration(step.Wait)),
+				act.Wake, r.stepInput(step)).Get(ctx, &woken)
+			if err != nil || woken.Started {
+				started = append(started, step)
+			}
+			if err != nil && failed == nil {
+				failed = err
+			}
+		})
+	}
+	waking.Wait(ctx)
+	if failed != nil {
+		return failed
+	}
+	return look()
+}
+
+// putBack stops the machines that were started for a look. A failure is a note:
+// what runs is what is wanted, and Fly's proxy stops what nobody needs.
+func (r *roller) putBack(ctx workflow.Context, steps []release.Step) {
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	stopping := workflow.NewWaitGroup(ctx)
+	for _, step := range steps {
+		stopping.Add(1)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer stopping.Done()
+			step.Verb = release.Stop
+			err := workflow.ExecuteActivity(waiting(ctx, "stop "+step.Machine+" of "+step.Target.String()+" after the look", time.Duration(step.Wait)),
+				act.ApplyStep, r.stepInput(step)).Get(ctx, nil)
+			if err != nil {
+				r.note("machine %s of %s was started for a look and could not be stopped again: %s", step.Machine, step.Target, plain(err))
+			}
+		})
+	}
+	stopping.Wait(ctx)
+}
+
+// stepInput is the input of an activity that carries out step.
+func (r *roller) stepInput(step release.Step) activities.StepInput {
+	step.Before = nil // whoever changes a machine looks at it first
+	return activities.StepInput{
+		Step: step, Stamp: r.stamp(step), Holder: r.holder(), Nonce: r.nonce(step), Secrets: r.opened.Secrets[step.FlyApp], Again: r.again,
+		ID: r.written[step.FlyApp][step.Machine].ID,
+	}
+}
