@@ -203,7 +203,7 @@ func (a *Activities) lastReport(ctx context.Context, in StandingInput) (*release
 		if err != nil {
 			return nil, classify(ctx, err)
 		}
-		if report.Outcome == release.Promoted {
+		if report.Outcome == release.Promoted || report.Outcome == release.Restored {
 			return &report, nil
 		}
 	}

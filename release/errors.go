@@ -38,4 +38,5 @@ const (
 	KindScan      = "Scan"      // an image may not run; details: ScanResult
 	KindTooLarge  = "TooLarge"  // more than Temporal stores as one value, or of one workflow
 	KindStranded  = "Stranded"  // given up while neither new nor back
+	KindOver      = "Over"      // an update came too late: the release has ended
 )

@@ -80,7 +80,7 @@ func (l Lineage) String() string {
 	case Backward:
 		return fmt.Sprintf("older than %s, which runs there", l.Newer.Label())
 	case Diverged:
-		return fmt.Sprintf("takes away %s that %s and that this revision does not have", commits(l.Takes), plural(l.Takes, "runs there", "run there"))
+		return fmt.Sprintf("takes away %s that %s there", commits(l.Takes), plural(l.Takes, "runs", "run"))
 	case UnknownRelation:
 		return fmt.Sprintf("may be older than what runs there: %s", l.Why)
 	}

@@ -18,7 +18,7 @@ type Plan struct {
 	Lineage     Lineage      `json:"lineage,omitzero"`   // how it relates to what runs
 	Skipped     []Skipped    `json:"skipped,omitempty"`  // environments that it did not go through
 	Run         string       `json:"run,omitempty"`      // run ID of the workflow it was sealed for
-	Hash        string       `json:"hash,omitempty"`     // 64 hex digits, of Run and Content
+	Hash        string       `json:"hash,omitempty"`     // 64 hex digits, of Run, Lineage, Skipped and Content
 	Content     string       `json:"content,omitempty"`  // 64 hex digits of all else: see WithContent
 	Targets     []TargetPlan `json:"targets"`            // every target of the environment, changed or not
 	Waves       []Wave       `json:"waves"`
@@ -209,7 +209,7 @@ func (p Plan) with(edit func(*Step)) Plan {
 	return q
 }
 
-// WithContent returns p with the hash of everything that it says and does. The
+// WithContent returns p with the hash of all that it does. The
 // hash covers the whole of every config, by its canonical form: a step counts
 // with the hashes of its configs, and equal configs are hashed once.
 //
@@ -225,6 +225,7 @@ func (p Plan) WithContent() Plan {
 		s.MachineChecks = checks
 	})
 	bare.Run, bare.Hash, bare.Content = "", "", ""
+	bare.Lineage, bare.Skipped = Lineage{}, nil // found later, and hashed by Sealed
 	bare.Targets = slices.Clone(p.Targets)
 	for i, t := range bare.Targets {
 		bare.Targets[i].Definition = hashed(t.Definition)
@@ -262,7 +263,7 @@ func (p Plan) Sealed(run string) Plan {
 			s.Machine = "release-command-" + hash([]any{run, s.Target, hashed(s.After)})[:12]
 		}
 	})
-	p.Run, p.Hash = run, hash([]any{run, p.Content})
+	p.Run, p.Hash = run, hash([]any{run, p.Lineage, p.Skipped, p.Content})
 	return p
 }
 

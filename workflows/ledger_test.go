@@ -30,8 +30,10 @@ import (
 type ledger struct {
 	activities.Temporal
 	interceptor.WorkerInterceptorBase
-	mu   sync.Mutex
-	runs []*ledgerRun
+	mu      sync.Mutex
+	runs    []*ledgerRun
+	orphans bool // rollouts do not say to which release they belong
+	closed  bool // nothing is noted any more
 }
 
 type ledgerRun struct {
@@ -70,8 +72,34 @@ func (w *ledgerWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.E
 	result, err := w.Next.ExecuteWorkflow(ctx, in)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r.ended, r.result, r.err = workflow.Now(ctx), result, err
+	if !w.closed {
+		r.ended, r.result, r.err = workflow.Now(ctx), result, err
+	}
 	return result, err
+}
+
+// endPins ends the pins that a scenario leaves, once its release is over, and
+// remembers them as open: the test environment waits for all its workflows.
+func (s *scenario) endPins() {
+	var look func()
+	look = func() {
+		if s.status().Phase != release.Done {
+			s.env.RegisterDelayedCallback(look, time.Minute)
+			return
+		}
+		s.ledger.mu.Lock()
+		s.ledger.closed = true
+		runs := slices.Clone(s.ledger.runs)
+		s.ledger.mu.Unlock()
+		for _, r := range runs {
+			if _, pin := r.in.(release.Pin); pin && r.ended.IsZero() {
+				if err := s.env.SignalWorkflowByID(r.id, release.UnpinSignal, release.Unpinning{By: "the scenario", Reason: "it is over"}); err != nil {
+					s.t.Error(err)
+				}
+			}
+		}
+	}
+	s.env.RegisterDelayedCallback(look, time.Minute)
 }
 
 // DescribeWorkflow implements activities.Temporal.
@@ -84,7 +112,9 @@ func (l *ledger) DescribeWorkflow(_ context.Context, id, _ string) (*client.Work
 		}
 		d := &client.WorkflowExecutionDescription{}
 		d.WorkflowStartTime = r.begun
-		d.ParentWorkflowExecution = &workflow.Execution{ID: r.parent}
+		if r.parent != "" && !l.orphans {
+			d.ParentWorkflowExecution = &workflow.Execution{ID: r.parent}
+		}
 		if !r.ended.IsZero() {
 			d.WorkflowCloseTime = &r.ended
 		}

@@ -22,7 +22,7 @@ func (e *supersededError) Error() string {
 	if e.waits {
 		does = "waits for"
 	}
-	return fmt.Sprintf("superseded: %s, which is newer, %s %s", e.newer.Label(), does, e.environment)
+	return fmt.Sprintf("%s, which is newer, %s %s", e.newer.Label(), does, e.environment)
 }
 
 func (r *releaser) standingInput(env release.Environment) activities.StandingInput {

@@ -52,7 +52,7 @@ func (r *releaser) extend(ctx workflow.Context, e release.Extension) error {
 		return err
 	}
 	if r.isOver() {
-		return errors.New("the release is over")
+		return temporal.NewNonRetryableApplicationError("the release is over", release.KindOver, nil)
 	}
 	if r.req.Rollback != nil {
 		return errors.New("a rollback has no path")
@@ -99,10 +99,11 @@ func (r *releaser) registerExtension(ctx workflow.Context) error {
 	})
 	return workflow.SetUpdateHandlerWithOptions(ctx, release.ExtendUpdate,
 		func(ctx workflow.Context, e release.Extension) error {
-			if err := r.extend(ctx, e); err != nil {
+			err := r.extend(ctx, e)
+			if err != nil && applicationError(err) == nil {
 				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
 			}
-			return nil
+			return err
 		},
 		workflow.UpdateHandlerOptions{Description: "Go on to a further environment."})
 }

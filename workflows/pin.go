@@ -17,6 +17,8 @@ import (
 // Pin keeps releases from changing an environment until a person takes the pin
 // away. The pin is the open workflow: Temporal deletes only closed ones.
 func Pin(ctx workflow.Context, pin release.Pin) (*release.Unpinning, error) {
+	ctx, done := workflow.NewDisconnectedContext(ctx) // a cancellation says neither who nor why
+	defer done()
 	var taken *release.Unpinning
 	err := workflow.SetUpdateHandlerWithOptions(ctx, release.UnpinUpdate,
 		func(_ workflow.Context, u release.Unpinning) error { taken = &u; return nil },
@@ -62,8 +64,7 @@ func (r *releaser) pin(ctx workflow.Context, env release.Environment) error {
 	if r.req.Rollback == nil || r.pinned != "" {
 		return nil
 	}
-	apart, done := workflow.NewDisconnectedContext(ctx) // an abort of the rollback does not end the pin
-	defer done()
+	apart, _ := workflow.NewDisconnectedContext(ctx) // the end of this context would cancel the pin
 	pin := release.Pin{
 		Project: r.req.Project, Environment: env.Name, Release: r.status.ID, By: r.req.By, Reason: r.req.Rollback.Reason, Since: workflow.Now(ctx),
 	}

@@ -78,6 +78,7 @@ func (r *releaser) promote(ctx workflow.Context, env release.Environment, plan f
 		}
 		if !errors.Is(err, release.ErrPlanStale) {
 			r.broken = nil
+			r.leave(ctx)
 			return err
 		}
 	}

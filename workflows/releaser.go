@@ -287,7 +287,12 @@ func (e *ended) Error() string {
 // With takeBack the plan is that of a rollout without a report.
 func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, gate *release.Gate, takeBack bool) error {
 	id := release.RolloutID(r.req.Project, env.Name)
-	defer r.leave(ctx) // who waits behind this release is told
+	lost := false
+	defer func() {
+		if !lost { // else a person decides first
+			r.leave(ctx) // who waits behind this release is told
+		}
+	}()
 	for tries := 0; ; tries++ {
 		r.status.Rollout, r.line.environment = id, env.Name
 		r.enter(ctx, release.RollingOut, env.Name)
@@ -312,7 +317,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 		var report release.Report
 		err = child.Get(ctx, &report)
 		r.status.Rollout = ""
-		if isUnreported(err) {
+		if lost = isUnreported(err); lost {
 			return &unreported{run: run.RunID, plan: plan, err: err}
 		}
 		if err != nil {

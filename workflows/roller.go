@@ -43,7 +43,7 @@ type roller struct {
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*roller, error) {
 	r := &roller{in: in, waves: map[bool]int{}, written: written{}, witnesses: map[groupKey]bool{}, chronicle: newChronicle(ctx, release.Status{
 		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan, Restores: in.Restores,
-		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash}},
+		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash, Lineage: in.Plan.Lineage}},
 	})}
 	err := errors.Join(r.answerQueries(ctx), r.listenForAnswers(ctx))
 	r.enter(ctx, release.RollingOut)

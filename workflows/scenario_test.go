@@ -53,6 +53,7 @@ type repo struct {
 	// of [deploy], of [http_service], and sections; and lines of production in
 	// release.toml.
 	deploy, service, toml, only, env string
+	staging                          string // lines of staging
 	// bare: web has no health check; app are lines of [apps.web] in release.toml.
 	bare        bool
 	app         string
@@ -105,6 +106,7 @@ go = "./web"
 needs = ["api"]
 ` + r.app + `
 [environments.staging]
+` + r.staging + `
 [environments.production]
 after = "staging"
 bake = "4m"
@@ -147,7 +149,7 @@ func (b recipe) Build(ctx context.Context, src image.Source, req image.Request) 
 		}
 	}
 	version := "v1"
-	for _, v := range []string{"v1", "v2", "v3"} {
+	for _, v := range []string{"v1", "v2", "v3", "x9"} {
 		if src.Revision.Commit == commitOf(v) {
 			version = v
 		}

@@ -62,13 +62,56 @@ func (c plan) run(ctx context.Context, revision string) error {
 	if err != nil {
 		return err
 	}
+	before, err := c.before(ctx, src, environment)
+	if err != nil {
+		return err
+	}
 	if c.asJSON {
-		return c.json(made)
+		return c.json(planned{made, before})
+	}
+	for _, b := range before {
+		fmt.Fprint(c.stdout, view.Before(b.Environment, b.Lineage, c.style(c.stdout)))
 	}
 	style := c.style(c.stdout)
 	style.Whole = c.details
 	fmt.Fprint(c.stdout, view.Plan(made, style))
 	return nil
+}
+
+// A planned environment is its plan, and what the release does on its way there.
+type planned struct {
+	release.Plan
+	Before []descent `json:"before,omitempty"`
+}
+
+// A descent is how a revision relates to what an environment runs.
+type descent struct {
+	Environment string          `json:"environment"`
+	Lineage     release.Lineage `json:"lineage"`
+}
+
+// before compares the revision with what the environments run that it goes
+// through first.
+func (c plan) before(ctx context.Context, src source, environment release.Environment) (all []descent, err error) {
+	path, err := src.project.Path(environment.Name)
+	if err != nil {
+		return nil, err
+	}
+	for _, env := range path[:len(path)-1] {
+		var states []release.State
+		for _, p := range c.fly().observe(ctx, env.Targets) {
+			states = append(states, p.State)
+			if p.Unknown != "" {
+				c.warn("what %s runs is not known: %s: %s", env.Name, p.State.Target, p.Unknown)
+			}
+		}
+		lineage, err := src.repo.Lineage(ctx, src.revision.Commit, release.RunningRevisions(states))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, descent{env.Name, lineage})
+	}
+	return all, nil
 }
 
 func (c plan) make(ctx context.Context, src source, environment release.Environment) (release.Plan, error) {
@@ -114,5 +157,10 @@ func (c plan) make(ctx context.Context, src source, environment release.Environm
 	if len(missing) > 0 {
 		c.say("no image of %s is known for %s: shown as %q", src.revision.Short(), strings.Join(missing, ", "), unbuilt)
 	}
-	return release.NewPlan(environment.Name, src.revision.Commit, specs, states)
+	made, err := release.NewPlan(environment.Name, src.revision.Commit, specs, states)
+	if err != nil {
+		return made, err
+	}
+	made.Lineage, err = src.repo.Lineage(ctx, src.revision.Commit, made.Lineage.Running)
+	return made, err
 }

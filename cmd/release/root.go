@@ -19,6 +19,7 @@ const (
 	exitRolledBack = 3
 	exitDetached   = 4 // no longer watching; the release goes on
 	exitPerson     = 5 // held, kept or stranded: a person is needed
+	exitSuperseded = 6 // a newer revision runs there, or waits to
 )
 
 const manual = `release takes one git revision of a repository with several apps through its
@@ -52,7 +53,8 @@ EXIT CODES
   0  promoted, unchanged, restored         3  rolled back
   1  stopped before the first change,      4  detached; the release goes on
      or another error                      5  a person is needed: held, kept
-  2  wrong usage                              as it is, or stranded
+  2  wrong usage; also an option that         as it is, or stranded
+     is given and empty                    6  superseded by a newer revision
 
 Results go to standard output, words for people to standard error.`
 
@@ -109,6 +111,7 @@ func (e *env) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%v; see %s --help", err, cmd.CommandPath())
 	})
+	root.PersistentPreRunE = refuseEmpty
 	root.AddGroup(
 		&cobra.Group{ID: "release", Title: "To release:"},
 		&cobra.Group{ID: "decide", Title: "To decide:"},
@@ -121,7 +124,7 @@ func (e *env) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("release", newStart(e), newPlan(e), newWatch(e), newRollback(e))
+	add("release", newStart(e), newPlan(e), newWatch(e), newRollback(e), newUnpin(e))
 	add("decide", newApprove(e), newReject(e), newDecide(e), newAbort(e))
 	add("look", newStatus(e), newList(e), newShow(e), newLogs(e), newOpen(e), newCheck(e))
 	add("run", newDev(e), newWorker(e), newDemo(e))
@@ -179,6 +182,8 @@ func code(o release.Outcome) int {
 		return exitFailed
 	case release.RolledBack:
 		return exitRolledBack
+	case release.Superseded:
+		return exitSuperseded
 	}
 	return exitPerson
 }

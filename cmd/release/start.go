@@ -27,6 +27,9 @@ type start struct {
 	images               map[string]string
 	apps                 []string
 	wait, asJSON         bool
+	skip                 []string // environments
+	reason               string   // for that
+	allowDiverged        bool
 	bake                 *release.Duration // in place of what release.toml says: the demo is short
 }
 
@@ -46,12 +49,23 @@ release dev; else from its remote called origin.
 An image given by --image is taken as it is: by the digest that its reference
 has when the release builds, in every environment, whatever becomes of its tag.
 
-Starting the same revision on the same path again, while it is under way,
-attaches to the release that runs.`,
+Starting the same revision again, while it is under way, attaches to the release
+that runs. For an environment further on it extends that release; for one before,
+--wait follows it until that environment is done.
+
+An environment never moves backwards: a revision that is older than what runs
+there ends as superseded (exit code 6). One that takes commits away which run
+there needs an approval, gate or not, unless --allow-diverged says otherwise for
+environments without a gate.
+
+--skip-env leaves out an environment on the path, as for a hotfix that must not
+replace what is tested there. It needs a --reason. The environments after it then
+ask for an approval, and say that the revision is not verified.`,
 		Example: `  release start                                    # HEAD, all the way
   release start v1.4 --to staging --wait
   release start --branch "$GITHUB_REF_NAME" --wait # in CI
   release start --app web-admin --app public-api
+  release start hotfix --skip-env staging --reason "staging tests 2.0; this is 1.9.1"
   release start --app proxy --image proxy=docker.io/library/nginx:1.29`,
 		Args: args(0, 1, "REVISION"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -64,6 +78,9 @@ attaches to the release that runs.`,
 	f.StringSliceVar(&c.apps, "app", nil, "only this `APP`; may be given again")
 	f.StringToStringVar(&c.images, "image", nil, "take the image of an app as it is, instead of building one: `APP=REF`; may be given again")
 	f.Lookup("image").DefValue = "" // pflag would write []
+	f.StringSliceVar(&c.skip, "skip-env", nil, "leave out this `ENVIRONMENT` on the path; may be given again; needs --reason")
+	f.StringVar(&c.reason, "reason", "", "why an environment is skipped, in a `SENTENCE`")
+	f.BoolVar(&c.allowDiverged, "allow-diverged", false, "do not ask, in an environment without a gate, before a revision replaces one that it does not descend from")
 	f.StringVar(&c.repo, "repo", "", "where workers fetch the revision: a `URL` or an absolute path")
 	f.StringVar(&c.moved, "moved-repository", "", "the project is at another repository now than its earlier releases were: why, in a `SENTENCE`")
 	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
@@ -71,6 +88,7 @@ attaches to the release that runs.`,
 	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait how it ended, as JSON")
 	offer(cmd, "to", c.environments())
 	offer(cmd, "app", e.apps())
+	offer(cmd, "skip-env", c.environments())
 	return cmd
 }
 
@@ -84,6 +102,27 @@ func (c start) run(ctx context.Context, revision string) error {
 		return err
 	}
 	return c.begin(ctx, s, release.ID(request.Project, request.Revision), request, path, c.wait, c.asJSON)
+}
+
+// skipped returns the environments that are left out of a path.
+func (c start) skipped(path []release.Environment, by string) (skipped []release.Skipped, err error) {
+	if len(c.skip) > 0 && c.reason == "" {
+		return nil, usage("--skip-env needs a --reason: it is shown to whoever approves")
+	}
+	if len(c.skip) == 0 && c.reason != "" {
+		return nil, usage("--reason is for --skip-env")
+	}
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(c.skip))) {
+		i := slices.IndexFunc(path, func(e release.Environment) bool { return e.Name == name })
+		switch {
+		case i < 0:
+			return nil, usage("--skip-env %s: it is not on the way to %s, which is: %s", name, path[len(path)-1].Name, strings.Join(names(path), ", "))
+		case i == len(path)-1:
+			return nil, usage("--skip-env %s: it is where the release goes to", name)
+		}
+		skipped = append(skipped, release.Skipped{Environment: name, By: by, Reason: c.reason})
+	}
+	return skipped, nil
 }
 
 // request is what the flags ask for, and the environments on its path.
@@ -118,10 +157,17 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	}
 	c.doubts(ctx, src, repository)
 	slices.Sort(c.apps)
-	path = names(environments)
+	by := c.whoami(ctx, c.by)
+	skipped, err := c.skipped(environments, by)
+	if err != nil {
+		return request, nil, err
+	}
+	path = slices.DeleteFunc(names(environments), func(name string) bool {
+		return slices.ContainsFunc(skipped, func(s release.Skipped) bool { return s.Environment == name })
+	})
 	return release.Request{
 		Project: src.project.Name, Repository: repository, Revision: src.revision, Apps: slices.Compact(c.apps), Images: c.images,
-		To: path[len(path)-1], By: c.whoami(ctx, c.by), Version: version(), Protocol: release.Protocol, Moved: c.moved, Bake: c.bake,
+		To: path[len(path)-1], By: by, Version: version(), Protocol: release.Protocol, Moved: c.moved, Bake: c.bake, Skip: skipped, AllowDiverged: c.allowDiverged,
 	}, path, nil
 }
 
@@ -192,7 +238,7 @@ func (e *env) begin(ctx context.Context, s *server, id string, request release.R
 		return err
 	}
 	if wait {
-		return e.follow(ctx, s, id, run, asJSON)
+		return e.followTo(ctx, s, id, run, request.To, asJSON)
 	}
 	if asJSON {
 		return e.json(begun{id, run, attached, s.page(id, run)})
@@ -204,11 +250,16 @@ func (e *env) begin(ctx context.Context, s *server, id string, request release.R
 
 // launch starts a release, or attaches to the one that runs if that is the same.
 func (e *env) launch(ctx context.Context, s *server, id string, request release.Request, path []string) (run string, attached bool, err error) {
-	run, err = s.execute(ctx, id, request, path)
-	var already *serviceerror.WorkflowExecutionAlreadyStarted
-	if errors.As(err, &already) {
-		run, err = s.attach(ctx, id, already.RunId, request)
-		attached = true
+	for {
+		run, err = s.execute(ctx, id, request, path)
+		var already *serviceerror.WorkflowExecutionAlreadyStarted
+		if attached = errors.As(err, &already); attached {
+			run, err = s.attach(ctx, id, already.RunId, request, path)
+		}
+		if !errors.Is(err, errOver) || ctx.Err() != nil {
+			break
+		}
+		pause(ctx, again) // it ended just now: another may begin
 	}
 	if err != nil {
 		return "", false, err
@@ -282,7 +333,7 @@ func about(r release.Request) release.Revision {
 }
 
 // attach is the run under way, if it is what request asks for.
-func (s *server) attach(ctx context.Context, id, run string, request release.Request) (string, error) {
+func (s *server) attach(ctx context.Context, id, run string, request release.Request, path []string) (string, error) {
 	described, err := s.DescribeWorkflowExecution(ctx, id, run)
 	if err != nil {
 		return "", s.said(ctx, "look at "+id, err)
@@ -290,6 +341,9 @@ func (s *server) attach(ctx context.Context, id, run string, request release.Req
 	other := requestOf(described.WorkflowExecutionInfo)
 	if why := differs(request, other); why != "" {
 		return "", fmt.Errorf("%s is under way with another aim: %s; wait for it (release watch %[1]s) or stop it (release abort %[1]s) first", view.Ref(id), why)
+	}
+	if slices.Contains(path, other.To) && other.To != request.To { // it goes less far
+		return run, s.extend(ctx, id, run, release.Extension{To: request.To, By: request.By})
 	}
 	return described.WorkflowExecutionInfo.Execution.RunId, nil
 }
@@ -313,14 +367,22 @@ func differs(asked, running release.Request) string {
 		return fmt.Sprintf("it releases %s, not %s", running.Revision.Commit, asked.Revision.Commit)
 	case back(asked) != back(running):
 		return "it is " + what(running)
-	case running.To != asked.To:
-		return fmt.Sprintf("it goes to %s, not to %s", running.To, asked.To)
+	case !slices.Equal(skips(running), skips(asked)):
+		return "it was started with other --skip-env"
 	case !maps.Equal(running.Images, asked.Images):
 		return "it was started with other --image"
 	case !slices.Equal(running.Apps, asked.Apps):
 		return fmt.Sprintf("it is about %s, not %s", all(running.Apps), all(asked.Apps))
 	}
 	return ""
+}
+
+// skips are the names of the skipped environments.
+func skips(r release.Request) (names []string) {
+	for _, s := range r.Skip {
+		names = append(names, s.Environment)
+	}
+	return names
 }
 
 // details are what the Temporal UI shows of the request, in Markdown.
@@ -339,6 +401,9 @@ func details(r release.Request, path []string) string {
 	}
 	for _, app := range slices.Sorted(maps.Keys(r.Images)) {
 		fmt.Fprintf(&b, "- image of %s: %s, not built\n", view.Markdown(app), view.Code(r.Images[app]))
+	}
+	for _, s := range r.Skip {
+		fmt.Fprintf(&b, "- %s is skipped: %s\n", view.Markdown(s.Environment), view.Markdown(s.Reason))
 	}
 	fmt.Fprintf(&b, "- repository: %s\n", view.Code(r.Repository))
 	return b.String()

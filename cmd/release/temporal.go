@@ -187,3 +187,9 @@ func refusal(err error) string {
 	}
 	return ""
 }
+
+// isGone reports whether err means that no workflow of that ID is open.
+func isGone(err error) bool {
+	var unknown *serviceerror.NotFound
+	return errors.As(err, &unknown)
+}

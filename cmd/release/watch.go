@@ -83,10 +83,15 @@ type follower struct {
 // follow watches a release until it is over, held, or ctx ends, and reports.
 // Its error is an exit with the code that stands for the end.
 func (e *env) follow(ctx context.Context, s *server, id, run string, asJSON bool) error {
-	f := newFollower(e, s, id, run)
+	return e.followed(ctx, s, newFollower(e, s, id, run), asJSON, sight.code)
+}
+
+// followed is follow with a follower that may have enough earlier, and the exit
+// code of what it saw last.
+func (e *env) followed(ctx context.Context, s *server, f *follower, asJSON bool, code func(sight) int) error {
 	err := f.watch(ctx)
 	if ctx.Err() != nil {
-		e.say("detached: the release goes on; `release watch %[1]s` follows it again, `release abort %[1]s` stops it", view.Ref(id))
+		e.say("detached: the release goes on; `release watch %[1]s` follows it again, `release abort %[1]s` stops it", view.Ref(f.id))
 		return &exit{code: exitDetached}
 	}
 	if err != nil {
@@ -95,7 +100,7 @@ func (e *env) follow(ctx context.Context, s *server, id, run string, asJSON bool
 	if err := e.report(ctx, s, f.last, asJSON, false); err != nil {
 		return err
 	}
-	return exitWith(f.last.code())
+	return exitWith(code(f.last))
 }
 
 func newFollower(e *env, s *server, id, run string) *follower {

@@ -193,6 +193,9 @@ func waitLines(before, after release.Status) (lines []string) {
 	}
 	if g := after.Gate; g != nil && (before.Gate == nil || before.Gate.Plan != g.Plan) {
 		say("%s waits for %s of plan %s: release approve %s", g.Environment, count(g.Approvals, "approval"), short(g.Plan), Ref(after.ID))
+		for _, why := range g.Because {
+			say("it is asked about: %s", oneLine(why, 500))
+		}
 	}
 	if h := after.Held; h != nil && (before.Held == nil || before.Held.Why != h.Why) {
 		say("held, a person is needed: %s", oneLine(h.Why, 500))

@@ -22,6 +22,9 @@ func Plan(p release.Plan, style Style) string {
 		title += " " + p.Short()
 	}
 	b.WriteString(style.paint(bold, title) + "\n")
+	for _, line := range lineageLines(p) {
+		b.WriteString(style.wrap("  "+style.paint(yellow, "!")+" ", line))
+	}
 	for _, part := range planParts(p, style.Whole) {
 		part.write(&b, style)
 	}

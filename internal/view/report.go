@@ -193,6 +193,9 @@ func (r *report) environment(e release.EnvironmentStatus) {
 		title += ": " + outcome(e)
 	}
 	r.title(title)
+	if said := e.Lineage.String(); said != "" {
+		r.write(r.style.wrap("  ", "this revision "+said))
+	}
 	each, alike := e.Targets, []likeTargets(nil)
 	if !r.style.Whole {
 		each, alike = likes(e.Targets)
