@@ -189,6 +189,78 @@ func (b Baseline) recreate`),
 		`	if text != "" {
 		return text
 	}`),
+	wrong("null is a config", "fly/machine.go",
+		`	if string(bytes.TrimSpace(doc)) == "null" {`,
+		`	if string(bytes.TrimSpace(doc)) == "never" {`),
+	wrong("a stale read is believed", "fly/machine.go",
+		`{ return OlderVersion(m.InstanceID, version) }`,
+		`{ return m.InstanceID == "never" && OlderVersion(m.InstanceID, version) }`),
+	wrong("exits that nobody asked for do not count", "release/goal.go",
+		`	if m.Exit == nil || want.Exit != nil || m.Rests() {`,
+		`	if m.Exit == nil || want.Exit != nil || m.Rests() || m.State == "started" {`),
+	wrong("nobody starts what sleeps for a look", "release/verdict.go",
+		`			if i < 0 {
+				continue
+			}
+			m := goal.Machines[i]`,
+		`			if i < 0 || len(goal.Machines) > 0 {
+				continue
+			}
+			m := goal.Machines[i]`),
+	wrong("what never ran is healthy", "release/verdict.go",
+		`	if unproved {
+		return Unchecked, notes
+	}`,
+		`	if unproved && len(notes) == 0 {
+		return Unchecked, notes
+	}`),
+	wrong("a baseline without machines is one to go back to", "activities/past.go",
+		`		case len(b.State.Machines) == 0:
+			with`,
+		`		case len(b.State.Machines) < 0:
+			with`),
+	wrong("a rollout that was terminated has changed nothing", "workflows/releaser.go",
+		`		if lost = isUnreported(err); lost {`,
+		`		if lost = isUnreported(err) && err == nil; lost {`),
+	wrong("the baseline is what a terminated rollout left", "workflows/baseline.go",
+		`		r.baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), r.baselines)
+`,
+		``),
+	wrong("what a terminated rollout changed is not looked at", "workflows/baseline.go",
+		`	if r.settles != "" {`,
+		`	if r.settles == "never" {`),
+	wrong("a second rollback goes forward", "activities/past.go",
+		`		s.until = report.Restores
+		return nil, nil`,
+		`		past.Baselines, past.Said = report.Before, "as it was before"`),
+	wrong("values are cut before they are compared", "internal/view/diff.go",
+		`had && has && old == now:`,
+		`had && has && fmt.Sprintf("%.80v", old) == fmt.Sprintf("%.80v", now):`),
+	wrong("white space is no difference", "internal/view/diff.go",
+		`had && has && old == now:`,
+		`had && has && strings.Join(strings.Fields(fmt.Sprint(old)), " ") == strings.Join(strings.Fields(fmt.Sprint(now)), " "):`),
+	wrong("control characters reach the screen", "internal/view/door.go",
+		`	if !isHostile(text) {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {`,
+		`	if !isHostile(text) || len(text) > 0 {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {`),
+	wrong("what was sick has to be well to go back", "workflows/roller.go",
+		`		for i, m := range goal.Machines {
+			if !m.Healthy() {
+				goal.Machines[i].State = ""
+			}
+		}
+		aim := activities.Aim`,
+		`		aim := activities.Aim`),
+	wrong("what is taken out of service has to be well", "workflows/roller.go",
+		`|| s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy`,
+		`|| s.Verb != ""`),
 }
 
 var firstViolation = regexp.MustCompile(`(?m)seed (\d+): (.*)$`)
