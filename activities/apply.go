@@ -286,7 +286,16 @@ func (a *Activities) destroy(ctx context.Context, in StepInput) error {
 	if err != nil && !errors.Is(err, fly.ErrNotFound) {
 		return err
 	}
+	a.waitFor(ctx, s, m, "destroyed")
 	return a.until(ctx, s, m.ID, func(m fly.Machine) bool { return m.State == "destroyed" })
+}
+
+// waitFor lets Fly say when m is in that state, for a while. It judges nothing:
+// whatever happened is seen by looking.
+func (a *Activities) waitFor(ctx context.Context, s release.Step, m fly.Machine, state string) {
+	if Seen(m).Host == "" {
+		_ = a.Fly.Wait(ctx, s.FlyApp, m.ID, fly.Wait{State: state, Version: m.InstanceID, Timeout: startsWithin})
+	}
 }
 
 // remove has Fly destroy a machine. That Fly knows of none is believed only when
@@ -331,6 +340,7 @@ func (a *Activities) stop(ctx context.Context, in StepInput, m fly.Machine) (rel
 			return release.Machine{}, err
 		}
 	}
+	a.waitFor(ctx, s, m, "stopped")
 	err := a.until(ctx, s, m.ID, func(m fly.Machine) bool {
 		return slices.Contains([]string{"stopped", "suspended", "destroyed", "failed", "created"}, m.State)
 	})

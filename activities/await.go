@@ -38,10 +38,11 @@ func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, err
 	if limit <= 0 {
 		limit = 5 * time.Minute
 	}
-	good, looks := 0, 0
+	good := 0
 	if err := a.reach(ctx, w, limit); err != nil {
 		return release.Machine{}, err
 	}
+	reached := time.Now()
 	for {
 		m, err := a.Fly.Machine(ctx, w.in.Step.FlyApp, w.id)
 		if err == nil && m.IsOlder(w.version) && time.Since(begun) < staleFor {
@@ -66,10 +67,9 @@ func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, err
 		} else if ctx.Err() == nil {
 			reportWaiting(ctx, w.id, fmt.Sprintf("read machine %s of %s: %v", w.id, w.in.Step.Target, err))
 		}
-		if err := pause(ctx, a.soon(good > 0, looks)); err != nil {
+		if err := pause(ctx, a.pollInterval(good > 0, time.Since(reached))); err != nil {
 			return release.Machine{}, err
 		}
-		looks++
 	}
 }
 
@@ -94,19 +94,15 @@ func (a *Activities) reach(ctx context.Context, w waiting, limit time.Duration) 
 	return pause(ctx, a.pace.checks(w))
 }
 
-// soon is how long to pause before the next look: hardly at all to confirm a
-// good one, longer and longer while there is none.
-func (a *Activities) soon(good bool, looks int) time.Duration {
+// pollInterval returns the delay before the next look: hardly any to confirm a good
+// one, else a sixteenth of what has passed, so that nothing is seen much later than it
+// took, up to the usual interval.
+func (a *Activities) pollInterval(good bool, waited time.Duration) time.Duration {
 	first := a.poll() / 16
 	if good {
 		return first / 4
 	}
-	for range looks {
-		if first = first * 3 / 2; first > a.poll() {
-			return a.poll()
-		}
-	}
-	return first
+	return min(first+waited/16, a.poll())
 }
 
 // transient says whether a read that failed is worth another look right away:
@@ -276,7 +272,7 @@ func (a *Activities) reached(ctx context.Context, s release.Step, m fly.Machine)
 // until waits until the machine is as is says. A machine that Fly no longer
 // knows counts as destroyed.
 func (a *Activities) until(ctx context.Context, s release.Step, id string, is func(fly.Machine) bool) error {
-	for {
+	for begun := time.Now(); ; {
 		m, err := a.Fly.Machine(ctx, s.FlyApp, id)
 		if errors.Is(err, fly.ErrNotFound) {
 			m, err = fly.Machine{State: "destroyed"}, nil
@@ -289,7 +285,7 @@ func (a *Activities) until(ctx context.Context, s release.Step, id string, is fu
 		case err != nil && !transient(err):
 			return err
 		}
-		if err := pause(ctx, a.poll()); err != nil {
+		if err := pause(ctx, a.pollInterval(false, time.Since(begun))); err != nil {
 			return err
 		}
 	}

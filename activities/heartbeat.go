@@ -21,8 +21,11 @@ func beat(ctx context.Context) (stop func()) {
 	return beatWith(ctx, func() []any { return nil })
 }
 
-// beatWith is beat with details, which are read for each heartbeat.
+// beatWith is beat with details, which are read for each heartbeat. It goes on when
+// ctx ends: a change that was sent is still seen through, and the command of a
+// release that is aborted is stopped. Until then the attempt is not given up.
 func beatWith(ctx context.Context, details func() []any) (stop func()) {
+	ctx = context.WithoutCancel(ctx)
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -33,8 +36,6 @@ func beatWith(ctx context.Context, details func() []any) (stop func()) {
 			case <-t.C:
 				activity.RecordHeartbeat(ctx, details()...)
 			case <-done:
-				return
-			case <-ctx.Done():
 				return
 			}
 		}

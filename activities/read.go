@@ -103,27 +103,28 @@ func readMachine(ctx context.Context, f machineReader, app, id, version string) 
 	}
 }
 
-// Written are the versions that machines were given, by Fly app and machine ID.
+// Written are the versions that machines were given, by Fly app and machine ID; "" of
+// a machine that may have been changed, to a version that is not known.
 type Written map[string]map[string]string
 
-// freshen reads the machines again that are stale in s: those that the list does
-// not have, or has at an older version than they were given. It fails where Fly
-// tells nothing newer.
+// freshen reads the machines again that are or may be stale in s: those that the list
+// does not have, or has at an older version than they were given, or whose
+// version is not known. It fails where Fly tells nothing newer.
 func freshen(ctx context.Context, f machineReader, s *release.State, written map[string]string) error {
 	for _, id := range slices.Sorted(maps.Keys(written)) {
 		have, isListed := s.Machine(id)
 		isUnread := slices.ContainsFunc(s.Unread, func(m release.Machine) bool { return m.ID == id })
-		if isUnread || isListed && !fly.OlderVersion(have.Version, written[id]) {
+		if isUnread || isListed && written[id] != "" && !fly.OlderVersion(have.Version, written[id]) {
 			continue
 		}
-		m, err := readMachine(ctx, f, s.FlyApp, id, written[id])
+		m, err := readMachine(ctx, f, s.FlyApp, id, cmp.Or(written[id], have.Version))
 		switch {
 		case errors.Is(err, fly.ErrNotFound):
 			m.State = "destroyed"
 		case err != nil:
 			return err
-		case m.IsOlder(written[id]):
-			return fmt.Errorf("read machine %s of %s: it is told to be at version %s, and was given %s later", id, s.Target, m.InstanceID, written[id])
+		case m.IsOlder(cmp.Or(written[id], have.Version)):
+			return fmt.Errorf("read machine %s of %s: it is told to be at version %s, and was at %s later", id, s.Target, m.InstanceID, cmp.Or(written[id], have.Version))
 		}
 		s.Machines = slices.DeleteFunc(s.Machines, func(m release.Machine) bool { return m.ID == id })
 		if m.State != "destroyed" {
@@ -143,7 +144,7 @@ func lookAgain(ctx context.Context, f Reader, goal release.State, now *release.S
 	}
 	written := map[string]string{}
 	for _, m := range goal.Machines {
-		if m.ID != "" {
+		if m.ID != "" && m.Version != "" {
 			written[m.ID] = m.Version
 		}
 	}

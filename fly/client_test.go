@@ -146,8 +146,12 @@ func TestMalformedAnswers(t *testing.T) {
 		"empty": nil, "not JSON": []byte("<html>gateway</html>"), "cut off": []byte(`{"id":"m1","conf`), "another type": []byte(`["x"]`), "endless": endless,
 	} {
 		c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
+		want := fly.ErrMalformed
+		if name == "endless" {
+			want = fly.ErrTooLong
+		}
 		_, err := c.Machine(t.Context(), "shop", "m1")
-		is(t, err, fly.ErrMalformed)
+		is(t, err, want)
 		_, err = c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
 		is(t, err, fly.ErrUnknownOutcome)
 		if err != nil && len(err.Error()) > 4096 {

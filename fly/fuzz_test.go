@@ -120,7 +120,7 @@ func TestAnAnswerWithoutEnd(t *testing.T) {
 		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(&endless{&read})}, nil
 	})}}
 	_, err := c.Machines(t.Context(), "shop")
-	is(t, err, fly.ErrMalformed)
+	is(t, err, fly.ErrTooLong)
 	if read > 32<<20 {
 		t.Errorf("%d MB were read", read>>20)
 	}

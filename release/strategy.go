@@ -32,9 +32,9 @@ const (
 	proxySettles = Duration(10 * time.Second)
 	// coldAtOnce is how many machines that serve nothing may be updated at once.
 	coldAtOnce = 30
-	// greenAtOnce is how many machines are created at once. Fly's own limit, a
-	// create a second, is kept by the client.
-	greenAtOnce = 8
+	// greenAtOnce is how many machines are created and waited for at once. They
+	// serve nothing yet; Fly's own limit is kept by the client where Fly enforces it.
+	greenAtOnce = 50
 )
 
 // waves are the steps that bring state to spec, in the order of its strategy.

@@ -116,6 +116,11 @@ func app(r *rand.Rand, i int, before []App) App {
 			s.Sick = s.State == "started" && chance(r, 2)
 			g.Machines = append(g.Machines, s)
 		}
+		if g.Service && a.AutoStop && chance(r, 25) { // Fly's proxy has stopped all of them
+			for i := range g.Machines {
+				g.Machines[i] = State{State: "stopped"}
+			}
+		}
 		a.Groups = append(a.Groups, g)
 	}
 	return a

@@ -115,6 +115,7 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 			}
 			w.mustBeWell(r, app, m)
 		}
+		w.mustHaveRun(r, app, now)
 		for _, g := range a.Groups {
 			if n := count[g.Name]; n != 0 && !env.Empty && !w.left(r.environment) {
 				w.w.violate("%s was promoted, and has %+d machines of group %s", app, n, g.Name)
@@ -264,22 +265,6 @@ func sameDoc(a, b json.RawMessage) bool {
 	p, errP := json.Marshal(x)
 	q, errQ := json.Marshal(y)
 	return errP == nil && errQ == nil && bytes.Equal(p, q)
-}
-
-// verdictIsTrue: what is promoted is healthy, or unchecked where nothing checks
-// it or nothing of a group that serves runs; and what nothing checks is not
-// called healthy.
-func (w *watch) verdictIsTrue(id string, v release.Verdict) {
-	flyAppName := flyApp(v.Target.Environment, v.Target.App)
-	a, _, _ := w.w.app(flyAppName)
-	checked := slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Service || g.Checks > 0 })
-	idle := slices.ContainsFunc(a.Groups, func(g Group) bool {
-		return !slices.ContainsFunc(w.machines(flyAppName), func(m fly.Machine) bool { return w.groupOf(m) == g.Name && healthy(m) })
-	})
-	if v.Health == release.Healthy && checked || v.Health == release.Unchecked && (!checked || idle) {
-		return
-	}
-	w.w.violate("the report of %s says promoted, and that %s is %s %q", id, v.Target, v.Health, v.Notes)
 }
 
 // reportIsTrue: what a report says of each machine is so.

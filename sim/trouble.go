@@ -285,6 +285,29 @@ var kinds = []kind{
 	fate("never passes", flysim.NeverPasses, 5, 0),
 	fate("sours", flysim.Sours, 5, 100*time.Second),
 	fate("crashes", flysim.Crashes, 5, 40*time.Second),
+	{name: "crashes once", weight: 3, lasts: true,
+		draw: func(r *rand.Rand, c Case, t *Trouble) {
+			onRequest([]string{"update", "update", "create"})(r, c, t)
+			t.For, t.Exits = between(r, 0, 40*time.Second), 1+r.IntN(2)
+		},
+		begin: inject(func(t Trouble) flysim.Fault {
+			return flysim.Fault{Effect: flysim.Crashes, For: time.Duration(t.For), Exit: 3, Exits: t.Exits}
+		})},
+	{name: "exits by itself", weight: 3, draw: sometime, begin: func(w *world, t Trouble) {
+		w.at(t, func() {
+			if m, ok := w.machine(t); ok {
+				w.fly.Exit(t.App, m.ID, 3)
+			}
+		})
+	}},
+	{name: "stopped by the proxy", weight: 3, passes: true, draw: sometime, begin: func(w *world, t Trouble) {
+		w.at(t, func() {
+			for _, m := range w.watch.machines(t.App) {
+				w.fly.Idle(t.App, m.ID)
+				w.watch.rest(t.App, m.ID)
+			}
+		})
+	}},
 	fate("never starts", flysim.NeverStarts, 3, 0),
 	fate("old version put back", flysim.Reverts, 4, 0),
 	{name: sickBefore, weight: 3, passes: true, draw: func(r *rand.Rand, c Case, t *Trouble) { t.App = anyApp(r, c) }, begin: func(w *world, t Trouble) {

@@ -8,10 +8,11 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// mustHaveRun: in each group that a rollout gave a new version, at least one
+// mustHaveRun: in each group that serves, or ran, and that a rollout gave a new version, at least one
 // machine has run it and passed, and no machine of it ended unasked. What ends
 // after the last look cannot be in a verdict.
 func (w *watch) mustHaveRun(r *rolloutRun, app string, now []fly.Machine) {
+	a, _, _ := w.w.app(app)
 	lives, ran := w.w.fly.Lives(app), map[string]bool{}
 	for _, m := range now {
 		life := lives[m.ID]
@@ -19,6 +20,9 @@ func (w *watch) mustHaveRun(r *rolloutRun, app string, now []fly.Machine) {
 			continue
 		}
 		group := w.groupName(m)
+		if g, _ := a.group(group); (!g.Service || m.Cordoned) && !w.ranBefore(r, app, group) {
+			continue // it serves nobody, and is left at rest
+		}
 		ran[group] = ran[group] || !life.Passed.IsZero()
 		if life.Exits > 0 && life.Exited.Before(w.seen(r, app)) && w.w.crowd.tries[r.id] == 0 {
 			w.w.violate("%s was promoted, and machine %s of group %s has ended %d times unasked since it was given its version", r.id, m.ID, group, life.Exits)
@@ -29,6 +33,11 @@ func (w *watch) mustHaveRun(r *rolloutRun, app string, now []fly.Machine) {
 			w.w.violate("%s was promoted, and no machine of group %s of %s has run the new version and passed", r.id, group, app)
 		}
 	}
+}
+
+// ranBefore says whether a machine of a group ran when r began.
+func (w *watch) ranBefore(r *rolloutRun, app, group string) bool {
+	return slices.ContainsFunc(r.before[app], func(m fly.Machine) bool { return w.groupName(m) == group && runs(m) })
 }
 
 // isNew says whether m has a version that it did not have when r began.
@@ -42,17 +51,48 @@ func (w *watch) groupName(m fly.Machine) string {
 	return w.groupOf(m)
 }
 
-// verdictsAreTrue: what is promoted was looked at and is well, or nothing checks
-// it; and where nothing is, nothing is healthy.
+// verdictsAreTrue: what is promoted is healthy, or unchecked where nothing checks
+// it or nothing of a group runs; what nothing checks is not called healthy; and
+// where nothing is, nothing is healthy.
 func (w *watch) verdictsAreTrue(report release.Report) {
 	if report.Outcome != release.Promoted {
 		return
 	}
 	for _, e := range report.Environments {
 		for _, v := range e.Verdicts {
-			w.verdictIsTrue(report.ID, v)
+			app := flyApp(e.Name, v.Target.App)
+			a, _, _ := w.w.app(app)
+			machines := w.machines(app)
+			checked := slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Service || g.Checks > 0 })
+			idle := slices.ContainsFunc(a.Groups, func(g Group) bool {
+				return !slices.ContainsFunc(machines, func(m fly.Machine) bool { return w.groupName(m) == g.Name && healthy(m) })
+			})
+			switch {
+			case v.Health == release.Healthy && len(machines) == 0 && !w.isForeign(app):
+				w.w.violate("the report of %s says that %s is healthy, and it has no machines", report.ID, v.Target)
+			case v.Health == release.Healthy && w.neverRan(a, app, machines):
+				w.w.violate("the report of %s says that %s is healthy, and no machine of a group that serves has passed", report.ID, v.Target)
+			case v.Health == release.Healthy && checked, v.Health == release.Unchecked && (!checked || idle):
+			default:
+				w.w.violate("the report of %s says promoted, and that %s is %s %q", report.ID, v.Target, v.Health, v.Notes)
+			}
 		}
 	}
+}
+
+// neverRan says whether a group that serves has machines, and none of them has
+// passed with the version that it has.
+func (w *watch) neverRan(a App, app string, machines []fly.Machine) bool {
+	lives := w.w.fly.Lives(app)
+	return slices.ContainsFunc(a.Groups, func(g Group) bool {
+		passed, any := false, false
+		for _, m := range machines {
+			if w.groupName(m) == g.Name {
+				passed, any = passed || !lives[m.ID].Passed.IsZero(), true
+			}
+		}
+		return g.Service && any && !passed
+	})
 }
 
 // byProxy says whether Fly's proxy may stop and start the machines of an app.

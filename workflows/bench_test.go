@@ -28,33 +28,36 @@ import (
 const perMachine = 3430 * time.Millisecond
 
 // BenchmarkRollout carries one rollout out from its first activity to its last,
-// in virtual time, within Fly's limits: one app, its machines all started, no
+// in virtual time, with Fly's limits enforced or not: one app, its machines all started, no
 // bake and no settling but the strategy's own. For bluegreen s/rollout is until
 // traffic is on green; ideal is then the last of n creates at Fly's limit.
 func BenchmarkRollout(b *testing.B) {
 	for _, tc := range []struct {
 		name, strategy, maxDown string
 		machines, atOnce        int
+		limits                  bool // Fly enforces its published limits
 	}{
-		{"rolling/6", "rolling", "0.33", 6, 2},
-		{"rolling/60", "rolling", "0.33", 60, 20},
-		{"rolling-one/60", "rolling", "1", 60, 1},
-		{"bluegreen/20", "bluegreen", "0.33", 20, 20},
-		{"canary/6", "canary", "0.33", 6, 2},
-		{"immediate/60", "immediate", "0.33", 60, 60},
-		{"rolling/1000", "rolling", "0.33", 1000, 330},
+		{"rolling/6", "rolling", "0.33", 6, 2, true},
+		{"rolling/60", "rolling", "0.33", 60, 20, true},
+		{"rolling-one/60", "rolling", "1", 60, 1, true},
+		{"bluegreen/20", "bluegreen", "0.33", 20, 20, false},
+		{"bluegreen-limited/20", "bluegreen", "0.33", 20, 20, true},
+		{"canary/6", "canary", "0.33", 6, 2, true},
+		{"immediate/60", "immediate", "0.33", 60, 60, true},
+		{"rolling/1000", "rolling", "0.33", 1000, 330, true},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			var m measured
 			for b.Loop() {
-				m = rollout(b, tc.machines, tc.strategy, tc.maxDown)
+				m = rollout(b, tc.machines, tc.strategy, tc.maxDown, tc.limits)
 			}
 			ideal := time.Duration(math.Ceil(float64(tc.machines)/float64(tc.atOnce))) * perMachine
-			if tc.strategy == "bluegreen" {
+			if tc.strategy == "bluegreen" && tc.limits {
 				ideal = time.Duration(tc.machines-3)*time.Second + perMachine // a create a second after the first 3
 			}
 			n := float64(tc.machines)
 			b.ReportMetric(m.took.Seconds(), "s/rollout")
+			b.ReportMetric(m.whole.Seconds(), "s/whole")
 			b.ReportMetric(m.took.Seconds()/ideal.Seconds(), "wall/ideal")
 			b.ReportMetric(float64(m.requests), "flyreq")
 			b.ReportMetric(float64(m.requests)/n, "flyreq/machine")
@@ -71,6 +74,7 @@ func BenchmarkRollout(b *testing.B) {
 // measured is what a rollout took.
 type measured struct {
 	took       time.Duration // until traffic is on the new
+	whole      time.Duration
 	requests   int
 	activities int
 	payload    int // bytes of the largest value given to Temporal
@@ -78,12 +82,12 @@ type measured struct {
 
 // rollout carries out a rollout of one app. A bubble of virtual time is for
 // tests only, so it runs one.
-func rollout(b *testing.B, machines int, strategy, maxDown string) (m measured) {
+func rollout(b *testing.B, machines int, strategy, maxDown string, limits bool) (m measured) {
 	b.Helper()
 	ran := false
 	ok := testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{
 		Name: "rollout", F: func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { m, ran = measure(t, machines, strategy, maxDown), true })
+			synctest.Test(t, func(t *testing.T) { m, ran = measure(t, machines, strategy, maxDown, limits), true })
 		},
 	}})
 	if !ok || !ran {
@@ -92,9 +96,9 @@ func rollout(b *testing.B, machines int, strategy, maxDown string) (m measured) 
 	return m
 }
 
-func measure(t *testing.T, machines int, strategy, maxDown string) (m measured) {
+func measure(t *testing.T, machines int, strategy, maxDown string, limits bool) (m measured) {
 	s := newScenario(t, repo{})
-	s.act.Fly.(*fly.Client).Unlimited, s.sim.Limits = false, true
+	s.act.Fly.(*fly.Client).Unlimited, s.sim.Limits = false, limits
 	plan := s.planOf(machines, strategy, maxDown)
 	before := s.sim.Counts()[""]
 	count := &largest{DataConverter: worker.DataConverter()}
@@ -107,6 +111,7 @@ func measure(t *testing.T, machines int, strategy, maxDown string) (m measured) 
 	begun := time.Now()
 	s.env.ExecuteWorkflow(workflows.Rollout, release.RolloutRequest{Project: "shop", Release: "release/shop/1", Revision: revision("v2"), Plan: plan})
 	m.took, m.requests = time.Since(begun), s.sim.Counts()[""]-before
+	m.whole = m.took
 	time.Sleep(5 * time.Second) // what was canceled and not waited for hears of it
 	var rep release.Report
 	if err := s.env.GetWorkflowResult(&rep); err != nil || rep.Outcome != release.Promoted {

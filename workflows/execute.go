@@ -77,7 +77,7 @@ func (r *roller) apply(ctx workflow.Context, step release.Step) error {
 	r.machine(ctx, step, release.Doing)
 	var after activities.StepResult
 	err := workflow.ExecuteActivity(
-		waiting(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
+		stepping(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
 		r.stepInput(step),
 	).Get(ctx, &after)
 	r.ran(step, after, err)

@@ -36,6 +36,9 @@ func (r *releaser) approve(ctx workflow.Context, env release.Environment, standi
 		Summary: view.Summary("Approval timeout (" + env.Name + ")"),
 	})
 	err := workflow.Await(ctx, func() bool { return r.decided() || expired.IsReady() })
+	if err == nil && !r.decided() {
+		err = ctx.Err() // an abort ends the timer, too
+	}
 	switch {
 	case err != nil:
 		return err

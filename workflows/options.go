@@ -15,6 +15,9 @@ import (
 // how the death of a worker is noticed in seconds.
 const (
 	heartbeat = 10 * time.Second
+	// stepHeartbeat is for steps on machines: what a killed worker had in hand
+	// begins again within 5 seconds of another worker's start.
+	stepHeartbeat = 4 * time.Second
 	// watchHeartbeat is for what only watches for long: each heartbeat is paid
 	// for, and an attempt after a worker's death may be half a minute late.
 	watchHeartbeat = 30 * time.Second
@@ -30,6 +33,14 @@ func calling(ctx workflow.Context, summary string) workflow.Context {
 // waiting: an effect and its confirmation, for as long as that may take.
 func waiting(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
 	return budget(ctx, release.TaskQueue, summary, long+10*time.Minute, long+patience)
+}
+
+// stepping: as waiting, for a step on a machine.
+func stepping(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
+	ctx = waiting(ctx, summary, long)
+	options := workflow.GetActivityOptions(ctx)
+	options.HeartbeatTimeout, options.RetryPolicy.InitialInterval = stepHeartbeat, 500*time.Millisecond
+	return workflow.WithActivityOptions(ctx, options)
 }
 
 // watching: as waiting, for what changes nothing and lasts long. An abort does

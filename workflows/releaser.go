@@ -102,13 +102,16 @@ func (r *releaser) preflight(ctx workflow.Context, project release.Project, path
 	for _, env := range path {
 		in.Environments = append(in.Environments, env.Name)
 	}
-	err := workflow.ExecuteActivity(calling(ctx, "is everything there that the release will need?"), act.Preflight, in).Get(ctx, nil)
-	if err != nil || workflow.GetVersion(ctx, "preflight-builds", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+	ctx, end := workflow.WithCancel(ctx)
+	defer end()
+	fly := workflow.ExecuteActivity(calling(ctx, "is everything there that the release will need?"), act.Preflight, in)
+	builds := workflow.ExecuteActivity(building(ctx, "can everything be built here?", 5*time.Minute), act.PreflightBuilds, activities.BuilderInput{
+		Builds: project.Builds(path, r.apps(project), r.req.Images), Tests: project.Tests,
+	})
+	if err := fly.Get(ctx, nil); err != nil {
 		return err
 	}
-	return workflow.ExecuteActivity(building(ctx, "can everything be built here?", 5*time.Minute), act.PreflightBuilds, activities.BuilderInput{
-		Builds: project.Builds(path, r.apps(project), r.req.Images), Tests: project.Tests,
-	}).Get(ctx, nil)
+	return builds.Get(ctx, nil)
 }
 
 // made are the images of a release, by the target that is to run them.

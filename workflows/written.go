@@ -12,16 +12,19 @@ import (
 type written map[string]map[string]release.Machine
 
 // wrote keeps what a step made of its machine: after a failure, what the failure
-// tells of it.
+// tells of it. What a step made that was cut off is not known: its version is "".
 func (r *roller) wrote(step release.Step, after release.Machine, err error) {
 	var f release.Failure
 	if failed := applicationError(err); failed != nil && failed.HasDetails() && failed.Details(&f) == nil && f.Version != "" {
 		after = release.Machine{ID: f.Machine, Version: f.Version}
 	}
+	if err != nil && after.ID == "" && step.Verb == release.Update {
+		after.ID = step.Machine
+	}
 	switch {
 	case step.Verb == release.Destroy && err == nil:
 		delete(r.written[step.FlyApp], step.Machine)
-	case step.Verb == release.Run, after.ID == "", after.Version == "":
+	case step.Verb == release.Run, after.ID == "", after.Version == "" && err == nil:
 	default:
 		if r.written[step.FlyApp] == nil {
 			r.written[step.FlyApp] = map[string]release.Machine{}

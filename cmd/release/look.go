@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
@@ -147,11 +148,18 @@ func (s *server) query(ctx context.Context, id, run string) (status release.Stat
 
 // cost adds up the histories of a release and of its rollouts.
 func (s *server) cost(ctx context.Context, seen sight) *view.Cost {
-	total := cost.Of(s.history(ctx, seen.ID, seen.Run), s.env.now())
-	for _, e := range seen.Environments {
+	parts := make([]view.Cost, 1+len(seen.Environments))
+	var all sync.WaitGroup
+	all.Go(func() { parts[0] = cost.Of(s.history(ctx, seen.ID, seen.Run), s.env.now()) })
+	for i, e := range seen.Environments {
 		if e.Rollout != "" && e.Run != "" {
-			total = total.Plus(cost.Of(s.history(ctx, e.Rollout, e.Run), s.env.now()))
+			all.Go(func() { parts[1+i] = cost.Of(s.history(ctx, e.Rollout, e.Run), s.env.now()) })
 		}
+	}
+	all.Wait()
+	total := parts[0]
+	for _, part := range parts[1:] {
+		total = total.Plus(part)
 	}
 	return &total
 }

@@ -74,6 +74,8 @@ type follower struct {
 	leave   context.CancelFunc // the rollout
 	news    chan struct{}
 	away    chan error // Temporal does not answer: nil, it does again
+	closed  func()     // the release has ended
+	isOver  <-chan struct{}
 	// until, if set, ends the watching early.
 	until func(sight) bool
 }
@@ -102,9 +104,10 @@ func (e *env) followed(ctx context.Context, s *server, f *follower, asJSON bool,
 }
 
 func newFollower(e *env, s *server, id, run string) *follower {
+	over, closed := context.WithCancel(context.Background())
 	return &follower{
 		env: e, server: s, id: id, run: run, style: e.style(e.stderr),
-		news: make(chan struct{}, 1), away: make(chan error, 1),
+		news: make(chan struct{}, 1), away: make(chan error, 1), closed: closed, isOver: over.Done(),
 	}
 }
 
@@ -205,6 +208,9 @@ func (f *follower) poll(ctx context.Context, id, run string, main bool) {
 				}
 			}
 		}
+		if err == nil && main {
+			f.closed()
+		}
 		if err == nil {
 			f.wake() // it is closed; the parent of a rollout may not know yet
 			if main {
@@ -247,7 +253,11 @@ func pause(ctx context.Context, d time.Duration) {
 // look asks where the release is, and shows it.
 func (f *follower) look(ctx context.Context) error {
 	if f.last.ID != "" {
-		pause(ctx, breath)
+		select {
+		case <-time.After(breath):
+		case <-f.isOver: // there will be no more news
+		case <-ctx.Done():
+		}
 	}
 	seen, err := f.server.look(ctx, f.id, f.run)
 	if err != nil {

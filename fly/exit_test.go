@@ -1,0 +1,37 @@
+package fly_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/microbima/release/fly"
+)
+
+// What counts is an exit that nobody asked for, of this version, since its
+// launch. The second case is an answer of Fly's documentation.
+func TestUnrequestedExit(t *testing.T) {
+	for name, test := range map[string]struct {
+		events string
+		want   int // -1: none
+	}{
+		"crashed, and runs again":           {`[{"type":"start"},{"type":"exit","request":{"exit_event":{"exit_code":7},"restart_count":1}},{"type":"start"},{"type":"update"}]`, 7},
+		"the old version's exit, told late": {`[{"type":"exit","request":{"exit_event":{"exit_code":127,"exited_at":1653346105255,"requested_stop":false}}},{"type":"update"},{"type":"start"},{"type":"launch"}]`, -1},
+		"asked for":                         {`[{"type":"exit","request":{"exit_event":{"exit_code":143,"requested_stop":true}}},{"type":"stop"},{"type":"start"},{"type":"launch"}]`, -1},
+		"before somebody started it":        {`[{"type":"start","status":"started"},{"type":"start","status":"starting","source":"user"},{"type":"exit","request":{"exit_event":{"exit_code":1}}},{"type":"start"},{"type":"launch"}]`, -1},
+		"before the proxy started it":       {`[{"type":"start","status":"started"},{"type":"start","status":"starting","source":"proxy"},{"type":"exit","request":{"exit_event":{"exit_code":1}}},{"type":"start"},{"type":"launch"}]`, 1},
+		"the worst counts":                  {`[{"type":"exit","request":{"exit_event":{"exited_at":"2026-03-09T14:00:00Z"}}},{"type":"start"},{"type":"exit","request":{"exit_event":{"exit_code":3}}},{"type":"start"},{"type":"launch"}]`, 3},
+		"moved to another host":             {`[{"type":"start"},{"type":"migrate"},{"type":"start"},{"type":"launch"}]`, -1},
+	} {
+		m := fly.Machine{}
+		if err := json.Unmarshal([]byte(test.events), &m.Events); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got := -1
+		if x, ok := m.UnrequestedExit(); ok {
+			got = x.Code
+		}
+		if got != test.want {
+			t.Errorf("%s: exit %d, want %d", name, got, test.want)
+		}
+	}
+}
