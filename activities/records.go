@@ -227,6 +227,9 @@ type CloseInput struct {
 	Error    string                `json:"error,omitempty"`
 	// Commands are the Fly apps in which machines ran a command.
 	Commands []string `json:"commands,omitempty"`
+	// CommandMachines are the IDs, by Fly app, of machines that are known to have
+	// run a command: a list of Fly's may be older than they are.
+	CommandMachines map[string][]string `json:"command_machines,omitempty"`
 	// Addresses are IP addresses to be given back.
 	Addresses map[string][]string `json:"addresses,omitempty"`
 	// Begun are images by Fly app, of which a Fly release may have been made
@@ -276,13 +279,15 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 
 // removeCommands destroys the machines on which a release ran commands. After a
 // failure it looks for a while before it believes that there are none: one may
-// just have been made.
+// just have been made. Those that are known are removed also where Fly's list does
+// not show them.
 func (a *Activities) removeCommands(ctx context.Context, app string, in CloseInput) error {
 	looks := 1
 	if in.Status != "complete" {
 		looks = 4
 	}
-	for found := false; looks > 0 && !found; {
+	known := slices.Clone(in.CommandMachines[app])
+	for found := len(known) > 0; looks > 0; {
 		machines, err := a.Fly.Machines(ctx, app)
 		if err != nil {
 			return err
@@ -294,14 +299,21 @@ func (a *Activities) removeCommands(ctx context.Context, app string, in CloseInp
 				continue
 			}
 			found = true
+			known = slices.DeleteFunc(known, func(id string) bool { return id == m.ID })
 			if err := a.remove(ctx, app, m.ID, ""); err != nil {
 				return err
 			}
 		}
-		if looks--; looks > 0 && !found {
-			if err := pause(ctx, a.poll()); err != nil {
-				return err
-			}
+		if looks--; looks == 0 || found {
+			break
+		}
+		if err := pause(ctx, a.poll()); err != nil {
+			return err
+		}
+	}
+	for _, id := range known {
+		if err := a.remove(ctx, app, id, ""); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -110,19 +110,25 @@ func (spec Spec) stale(g GroupSpec, state State) (stale, replace []Machine, exis
 			continue
 		}
 		exists = true
-		want, ok := g.Machines[m.ID]
-		if !ok {
+		if _, ok := g.Machines[m.ID]; !ok {
 			return nil, nil, true, fmt.Errorf("%s: the spec says nothing of machine %s", spec.Target, m.ID)
 		}
 		switch _, can := g.Replace[m.ID]; {
 		case can:
 			replace = append(replace, m)
-		case !SameConfig(m.Config, want) || m.Image.Digest() != spec.Image.Digest() || len(state.Staged(m)) > 0:
+		case !spec.isCurrent(g, m, state):
 			stale = append(stale, m)
 		}
 	}
 	return stale, replace, exists, nil
 }
+
+// isCurrent reports whether a machine of g is what it should be.
+func (spec Spec) isCurrent(g GroupSpec, m Machine, state State) bool {
+	return SameConfig(m.Config, g.Machines[m.ID]) && m.Image.Digest() == spec.Image.Digest() && len(state.Staged(m)) == 0
+}
+
+func lastDigits(id string) string { return id[max(0, len(id)-6):] }
 
 // begin creates the machines of a group that has none.
 func (spec Spec) begin(g GroupSpec) []Wave {
@@ -164,11 +170,11 @@ func (spec Spec) inPlace(g GroupSpec, stale []Machine, atOnce int) []Wave {
 func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce int) []Wave {
 	names := map[string]string{}
 	for _, m := range blues {
-		names[m.ID] = spec.green(g, m).Machine
+		names[m.ID] = spec.green(g, m, state).Machine
 	}
 	var create, standby, show, hide, stop, destroy []Step
 	for _, m := range blues {
-		green := spec.green(g, m)
+		green := spec.green(g, m, state)
 		primary, follows := names[standsBy(m.Config)]
 		have, exists := state.Machine(green.Machine)
 		switch {
@@ -193,7 +199,7 @@ func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce in
 	for _, m := range state.Machines {
 		stays := !slices.ContainsFunc(blues, func(x Machine) bool { return x.ID == m.ID })
 		shown := slices.ContainsFunc(show, func(s Step) bool { return s.Machine == m.Name })
-		if m.Group == g.Name && stays && !shown && m.Created && m.Cordoned && spec.Strategy == BlueGreen {
+		if m.Group == g.Name && stays && !shown && m.Created && m.Cordoned && spec.Strategy == BlueGreen && spec.isCurrent(g, m, state) {
 			show = append(show, spec.bare(Uncordon, m.ID, g.Name))
 		}
 	}
@@ -208,9 +214,13 @@ func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce in
 }
 
 // green is the machine that stands in for m: in its region, and running if it
-// does. One on a host that can't be reached counts as running.
-func (spec Spec) green(g GroupSpec, m Machine) Step {
-	s := spec.create(g, m.Region, g.Machines[m.ID], m.ID[max(0, len(m.ID)-6):])
+// does. One on a host that can't be reached counts as running. A machine that has
+// its name and not its config, because somebody changed it since, is another.
+func (spec Spec) green(g GroupSpec, m Machine, state State) Step {
+	s := spec.create(g, m.Region, g.Machines[m.ID], lastDigits(m.ID))
+	if have, exists := state.Machine(s.Machine); exists && !spec.isCurrent(g, have, state) {
+		s.Machine += "-" + lastDigits(have.ID)
+	}
 	s.Idle, s.Hidden, s.Succeeds = !m.Running() && m.Host == "", true, m.ID
 	if s.Idle {
 		s.MachineChecks = nil

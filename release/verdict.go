@@ -195,20 +195,21 @@ func (p Plan) ChangedGroups(t Target) (groups []string) {
 
 // Sleepers returns a step for each group that serves, that p changes, and of
 // which no machine has run what it leads to: it starts one for a look. goals are
-// p's. A machine that Fly's proxy would not start for a request is left alone.
-func (p Plan) Sleepers(goals []State, ran func(Target, string) bool) (steps []Step) {
+// p's, and resumed the machines, by ID, that a rollout which p resumes has changed.
+// A machine that Fly's proxy would not start for a request is left alone.
+func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, string) bool) (steps []Step) {
 	touched := p.touched()
 	if p.IsRestore() {
 		return nil // what it leads to ran before
 	}
 	for _, t := range p.Targets {
-		goal := stateOf(goals, t.Target)
-		for _, g := range p.ChangedGroups(t.Target) {
+		goal, changed := stateOf(goals, t.Target), p.ChangedGroups(t.Target)
+		for _, g := range goal.groups() {
 			if ran(t.Target, g) {
 				continue
 			}
 			i := slices.IndexFunc(goal.Machines, func(m Machine) bool {
-				isNew := touched[t.Target][m.ID] || touched[t.Target][m.Name]
+				isNew := slices.Contains(changed, g) && (touched[t.Target][m.ID] || touched[t.Target][m.Name]) || resumed[m.ID]
 				return isNew && m.Group == g && !m.Cordoned && m.Host == "" && autostarts(m.Config) && standsBy(m.Config) == ""
 			})
 			if i < 0 {

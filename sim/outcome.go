@@ -100,11 +100,14 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 		if looked := w.lookedAt(app); looked.Before(r.changed) && len(before) > 0 {
 			w.w.violate("%s was promoted, and nobody has read its machines since the last change, %s before", app, time.Since(r.changed))
 		}
+		now := w.machines(app)
+		if len(now) == 0 && len(before) > 0 && !w.w.hasTrouble("machine destroyed by a person") {
+			w.w.violate("%s was promoted, and %s has no machines; it had %d", r.id, app, len(before))
+		}
 		if w.isForeign(app) {
 			continue
 		}
 		a, env, _ := w.w.app(app)
-		now := w.machines(app)
 		count := w.perGroup(now, before)
 		for _, m := range now {
 			if m.ImageRef.Digest != a.digest(version) {
@@ -273,7 +276,7 @@ func (w *watch) reportIsTrue(report release.Report) {
 	for _, admitted := range []string{"could be removed (leases", "could not be read, so that"} {
 		w.admits = w.admits || strings.Contains(notes, admitted)
 	}
-	if report.Outcome != release.Promoted && report.Outcome != release.RolledBack || w.w.hasTrouble("stale list") || w.admits {
+	if !slices.Contains([]release.Outcome{release.Promoted, release.Restored, release.RolledBack}, report.Outcome) || w.w.hasTrouble("stale list") || w.admits {
 		return
 	}
 	w.verdictsAreTrue(report)

@@ -201,7 +201,8 @@ func (i *eventIterator) Next() (*historypb.HistoryEvent, error) {
 }
 
 // mustHaveAsked: a release whose rollout was terminated after its first change
-// never ends as one that changed nothing, and not before a person was asked.
+// does not end as one that changed nothing, unless the environment was settled
+// since, and not before a person was asked.
 func (w *watch) mustHaveAsked(id string, report *release.Report) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -209,7 +210,7 @@ func (w *watch) mustHaveAsked(id string, report *release.Report) {
 		if r.req.Release != id || !r.isTerminated() || r.changed.IsZero() {
 			continue
 		}
-		if report != nil && report.Outcome == release.Stopped {
+		if report != nil && report.Outcome == release.Stopped && w.inherit(r.environment) != nil {
 			w.w.violate("%s says stopped, and its rollout was terminated after its first change", id)
 		}
 		if w.w.crowd.tries[id] == 0 && !w.w.crowd.aborted[id] {

@@ -24,7 +24,7 @@ func (w *watch) mustHaveRun(r *rolloutRun, app string, now []fly.Machine) {
 			continue // it serves nobody, and is left at rest
 		}
 		ran[group] = ran[group] || !life.Passed.IsZero()
-		if life.Exits > 0 && life.Exited.Before(w.seen(r, app)) && w.w.crowd.tries[r.id] == 0 {
+		if life.Exits > 0 && life.Exited.Before(w.seen(r, app)) && w.w.crowd.tries[r.id]+w.w.crowd.tries[r.req.Release] == 0 {
 			w.w.violate("%s was promoted, and machine %s of group %s has ended %d times unasked since it was given its version", r.id, m.ID, group, life.Exits)
 		}
 	}
@@ -55,7 +55,7 @@ func (w *watch) groupName(m fly.Machine) string {
 // it or nothing of a group runs; what nothing checks is not called healthy; and
 // where nothing is, nothing is healthy.
 func (w *watch) verdictsAreTrue(report release.Report) {
-	if report.Outcome != release.Promoted {
+	if report.Outcome != release.Promoted && report.Outcome != release.Restored {
 		return
 	}
 	for _, e := range report.Environments {
@@ -70,7 +70,7 @@ func (w *watch) verdictsAreTrue(report release.Report) {
 			switch {
 			case v.Health == release.Healthy && len(machines) == 0 && !w.isForeign(app):
 				w.w.violate("the report of %s says that %s is healthy, and it has no machines", report.ID, v.Target)
-			case v.Health == release.Healthy && w.neverRan(a, app, machines):
+			case v.Health == release.Healthy && report.Outcome == release.Promoted && w.neverRan(a, app, machines) && !w.isForeign(app):
 				w.w.violate("the report of %s says that %s is healthy, and no machine of a group that serves has passed", report.ID, v.Target)
 			case v.Health == release.Healthy && checked, v.Health == release.Unchecked && (!checked || idle):
 			default:

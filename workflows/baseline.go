@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -49,15 +50,30 @@ func (r *roller) closeBefore(ctx workflow.Context, in activities.CloseInput) {
 	}
 }
 
-// addResumed adds the machines that the rollout before this one has changed:
-// they are judged as if this one had.
-func (r *roller) addResumed(touched map[string]bool) {
-	if r.settles == "" {
-		return
+// resumed returns the IDs of the machines that the rollout before this one has
+// changed, where that ended without a report. They are judged as if this rollout
+// had changed them.
+func (r *roller) resumed() map[string]bool {
+	ids := map[string]bool{}
+	if r.settles != "" {
+		for _, id := range release.Changed(r.baselines, r.states) {
+			ids[id] = true
+		}
 	}
-	for _, id := range release.Changed(r.baselines, r.states) {
-		touched[id] = true
+	return ids
+}
+
+// changedGroups returns the groups of a target in which plan, or the rollout that
+// it resumes, gives a machine another version.
+func (r *roller) changedGroups(plan release.Plan, goal release.State) []string {
+	groups, resumed := plan.ChangedGroups(goal.Target), r.resumed()
+	for _, m := range goal.Machines {
+		if resumed[m.ID] && !slices.Contains(groups, m.Group) {
+			groups = append(groups, m.Group)
+		}
 	}
+	slices.Sort(groups)
+	return groups
 }
 
 // takeBack restores the baseline of a rollout that ended without a report, as

@@ -68,7 +68,8 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 	}
 	in := activities.CloseInput{
 		Release: r.in.Release, Holder: r.holder(), Machines: r.leases.machines, Releases: r.opened.Releases, Commands: r.commanded(), Status: "failed",
-		Begun: r.unopened, Since: r.status.Started,
+		CommandMachines: r.commandMachines(),
+		Begun:           r.unopened, Since: r.status.Started,
 	}
 	switch {
 	case outcome == release.Promoted, outcome == release.Restored:
@@ -90,6 +91,20 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 			r.note("not all that this rollout left on Fly could be removed (leases, Fly releases, machines of commands): %s", plain(err))
 		}
 	}
+}
+
+// commandMachines returns the IDs of the machines that are known to have run a
+// command, by Fly app.
+func (r *roller) commandMachines() map[string][]string {
+	known := map[string][]string{}
+	for _, c := range r.status.Environments[0].Commands {
+		for _, t := range r.in.Plan.Targets {
+			if t.Target == c.Target && c.Machine != "" {
+				known[t.FlyApp] = append(known[t.FlyApp], c.Machine)
+			}
+		}
+	}
+	return known
 }
 
 // commanded are the Fly apps in which a machine may have run a command.

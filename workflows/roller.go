@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -86,16 +87,21 @@ func (r *roller) success() release.Outcome {
 }
 
 // aims are what every target should be once plan is carried out. A machine that
-// was not well before, and that plan does not touch, need not be well after it.
+// was not well before, and that plan does not touch or only takes out of service,
+// need not be well after it.
 func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 	touched, unchecked := map[string]bool{}, map[string]bool{}
 	for _, s := range plan.Steps() {
-		touched[s.Machine] = true
+		touched[s.Machine] = touched[s.Machine] || s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy
 		unchecked[s.Machine] = unchecked[s.Machine] || s.Unchecked
 	}
-	r.addResumed(touched)
+	resumed := r.resumed()
+	maps.Copy(touched, resumed)
 	for _, goal := range r.goal(plan) {
 		for i, m := range goal.Machines {
+			if resumed[m.ID] && m.Running() { // however it was found
+				goal.Machines[i].State, goal.Machines[i].Exit = "started", nil
+			}
 			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() || unchecked[m.ID] || unchecked[m.Name] {
 				goal.Machines[i].State = ""
 			}
@@ -103,7 +109,7 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
 				aims = append(aims, activities.Aim{
-					Goal: goal, Probe: t.Probe, Changed: plan.ChangedGroups(t.Target), Ran: r.ranOf(plan, t.Target), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
+					Goal: goal, Probe: t.Probe, Changed: r.changedGroups(plan, goal), Ran: r.ranOf(plan, goal), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
 				})
 			}
 		}

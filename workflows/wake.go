@@ -26,26 +26,28 @@ func (r *roller) witness(step release.Step, m release.Machine) {
 // witnessed records that the groups which plan changes ran, for a target that
 // was just found to be as it should be.
 func (r *roller) witnessed(plan release.Plan, verdicts []release.Verdict) {
-	for _, v := range verdicts {
-		if v.Health == release.Healthy {
-			for _, g := range plan.ChangedGroups(v.Target) {
-				r.witnesses[groupKey{v.Target, g}] = true
-			}
+	for _, goal := range r.goal(plan) {
+		well := func(v release.Verdict) bool { return v.Target == goal.Target && v.Health == release.Healthy }
+		if !slices.ContainsFunc(verdicts, well) {
+			continue
+		}
+		for _, g := range r.changedGroups(plan, goal) {
+			r.witnesses[groupKey{goal.Target, g}] = true
 		}
 	}
 }
 
-// ranOf returns the groups of a target that plan changes and of which a machine
-// ran and passed.
-func (r *roller) ranOf(plan release.Plan, t release.Target) []string {
-	return slices.DeleteFunc(plan.ChangedGroups(t), func(g string) bool { return !r.witnesses[groupKey{t, g}] })
+// ranOf returns the groups of a goal that plan changes and of which a machine ran
+// and passed.
+func (r *roller) ranOf(plan release.Plan, goal release.State) []string {
+	return slices.DeleteFunc(r.changedGroups(plan, goal), func(g string) bool { return !r.witnesses[groupKey{goal.Target, g}] })
 }
 
 // awake calls look while one machine runs of each group that plan changes and of
 // which none has run so far, because all were stopped. They are stopped again
 // afterwards, however look ends.
 func (r *roller) awake(ctx workflow.Context, plan release.Plan, look func() error) error {
-	steps := plan.Sleepers(r.goal(plan), func(t release.Target, g string) bool { return r.witnesses[groupKey{t, g}] })
+	steps := plan.Sleepers(r.goal(plan), r.resumed(), func(t release.Target, g string) bool { return r.witnesses[groupKey{t, g}] })
 	var started []release.Step
 	defer func() { r.putBack(ctx, started) }()
 	var failed error
