@@ -15,8 +15,6 @@ import (
 	"github.com/microbima/release/release"
 )
 
-const lists = "GET /v1/apps/{app}/machines"
-
 // between stands between the client and Fly: it may change any answer.
 type between struct {
 	next   http.RoundTripper

@@ -227,10 +227,10 @@ func (s *Sim) SetAddresses(appName string, kinds ...string) {
 	})
 }
 
-// url is where an app is served. Fly tells a name also of an app without a public
-// address: it does not resolve.
+// url returns where an app is served: the same before and after it gets addresses,
+// as on Fly.
 func (s *Sim) url(name string) string {
-	if s.Runner != nil && s.isPublic(name) {
+	if s.Runner != nil {
 		if u := s.Runner.URL(name); u != "" {
 			return u
 		}
