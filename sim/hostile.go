@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/microbima/release/fly"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -95,12 +96,20 @@ func (w *watch) planIsShown(plan release.Plan) {
 		}
 		seen := notes[i].seen(version)
 		for whole, text := range texts { // of what is new altogether, the beginning of a long value will do at first
-			if !strings.Contains(text, seen) && (whole == 1 || s.Verb == release.Update || s.Succeeds != "") {
+			if !strings.Contains(text, seen) && (whole == 1 || w.isCompared(s)) {
 				w.w.violate("%s changes NOTE to %q, and the plan that is shown does not have %q:\n%s", s, notes[i].value(version), seen, text)
 				return
 			}
 		}
 	}
+}
+
+// isCompared says whether what a step gives a machine can be compared with what
+// that machine, or the one that it succeeds, has: Fly tells all of its config.
+func (w *watch) isCompared(s release.Step) bool {
+	return slices.ContainsFunc(w.machines(s.FlyApp), func(m fly.Machine) bool {
+		return (m.ID == s.Machine || m.ID == s.Succeeds) && m.HostStatus != "unreachable"
+	})
 }
 
 // changesNote says whether a step gives a machine a NOTE that none of its app
