@@ -8,9 +8,10 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// mustHaveRun: in each group that serves, or ran, and that a rollout gave a new version, at least one
-// machine has run it and passed, and no machine of it ended unasked. What ends
-// after the last look cannot be in a verdict.
+// mustHaveRun checks what a promotion claims of the machines with a new version: in
+// each group that serves at least one of them has run and passed, and in each group
+// that serves or ran none has exited without being asked. What exits after the last
+// look cannot be in a verdict.
 func (w *watch) mustHaveRun(r *rolloutRun, app string, now []fly.Machine) {
 	a, _, _ := w.w.app(app)
 	lives, ran := w.w.fly.Lives(app), map[string]bool{}
@@ -20,10 +21,13 @@ func (w *watch) mustHaveRun(r *rolloutRun, app string, now []fly.Machine) {
 			continue
 		}
 		group := w.groupName(m)
-		if g, _ := a.group(group); (!g.Service || m.Cordoned) && !w.ranBefore(r, app, group) {
+		g, _ := a.group(group)
+		if (!g.Service || m.Cordoned) && !w.ranBefore(r, app, group) {
 			continue // it serves nobody, and is left at rest
 		}
-		ran[group] = ran[group] || !life.Passed.IsZero()
+		if g.Service {
+			ran[group] = ran[group] || !life.Passed.IsZero()
+		}
 		if life.Exits > 0 && life.Exited.Before(w.seen(r, app)) && w.w.crowd.tries[r.id]+w.w.crowd.tries[r.req.Release] == 0 {
 			w.w.violate("%s was promoted, and machine %s of group %s has ended %d times unasked since it was given its version", r.id, m.ID, group, life.Exits)
 		}

@@ -227,12 +227,10 @@ func (s *Sim) SetAddresses(appName string, kinds ...string) {
 	})
 }
 
-// url is where an app is served. Fly tells a name also of an app with private
-// addresses only: it does not resolve. The name of an app that has no address yet
-// is the one that it will have.
+// url returns where an app is served: the same before and after it gets addresses,
+// as on Fly.
 func (s *Sim) url(name string) string {
-	a := s.world.Apps[name]
-	if s.Runner != nil && (s.isPublic(name) || a != nil && len(a.IPs) == 0) {
+	if s.Runner != nil {
 		if u := s.Runner.URL(name); u != "" {
 			return u
 		}
