@@ -115,7 +115,7 @@ func (s *search) visit(ctx context.Context, run pastRun) (*Past, error) {
 	if !run.reported {
 		return s.visitUnreported(ctx, run)
 	}
-	if outcome, err := run.readOutcome(ctx, s.c, s.rollout); err != nil || outcome == release.Stopped {
+	if outcome, err := run.readOutcome(ctx, s.c, s.rollout); err != nil || outcome.ChangedNothing() {
 		return nil, err
 	}
 	report, err := reportOf(ctx, s.c, s.rollout, run.id)

@@ -128,8 +128,8 @@ func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string)
 			switch outcome, err := run.readOutcome(ctx, c, id); {
 			case err != nil:
 				return nil, err
-			case outcome == release.Stopped:
-				continue // it changed nothing
+			case outcome.ChangedNothing():
+				continue
 			case follows != "":
 				return nil, &UnreadError{id, follows, "another rollout has changed the environment since"}
 			}

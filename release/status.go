@@ -39,6 +39,10 @@ const (
 	Kept       Outcome = "kept"        // a person left it as it is, neither verified nor back
 )
 
+// ChangedNothing reports whether a rollout that ended so left its environment as
+// it found it, without a step.
+func (o Outcome) ChangedNothing() bool { return o == Stopped || o == Superseded || o == Unchanged }
+
 // A Status is where a release or a rollout is. One type feeds the terminal, the
 // plain log, --json and the Temporal UI.
 type Status struct {

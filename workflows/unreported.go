@@ -56,7 +56,7 @@ func (r *releaser) isBroken(err error) bool {
 	if failed := applicationError(err); failed != nil && failed.Type() == release.KindStranded {
 		return false
 	}
-	return !errors.As(err, &in) || in.report.Outcome == release.Stopped
+	return !errors.As(err, &in) || in.report.Outcome.ChangedNothing()
 }
 
 // follows returns the run ID of the rollout without a report that the next

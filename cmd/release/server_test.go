@@ -44,7 +44,7 @@ func (w *world) firstRelease() string {
 	watch.says("production waits for 1 approval")
 
 	w.want(exitOK, []string{"start"}, "attached to "+id)
-	w.want(exitFailed, []string{"start", "--to", "staging"}, "it goes to production, not to staging", "release abort "+id)
+	w.want(exitOK, []string{"start", "--to", "staging"}, id) // it takes staging with it
 	w.want(exitFailed, []string{"start", "--app", "api"}, "it is about all apps, not api")
 	w.want(exitFailed, []string{"approve", id[:6], "--yes", "--plan", "ffffffffffff"}, "not with ffffffffffff")
 	w.want(exitFailed, []string{"decide", id, "retry"}, "is not held: it is awaiting approval")
@@ -164,6 +164,7 @@ func (w *world) takenBack() {
 	if err != nil || !strings.Contains(string(app.Definition), `"LEVEL":"info"`) {
 		w.t.Errorf("Fly is told that this is released again: %s (%v)", app.Definition, err)
 	}
+	w.want(exitOK, []string{"unpin", "production", "--reason", "the next release mends it"})
 }
 
 // held: the way back is refused until somebody says to leave it.

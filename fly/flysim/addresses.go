@@ -33,6 +33,12 @@ func (s *Sim) assignIP(c *call) (any, error) {
 	return s.newIP(c.app, in.Type, in.Region)
 }
 
+// isPublic reports whether an app has an address that the internet reaches.
+func (s *Sim) isPublic(name string) bool {
+	a := s.world.Apps[name]
+	return a != nil && slices.ContainsFunc(a.IPs, func(ip ipAddress) bool { return ip.Kind != "private_v6" })
+}
+
 // newIP gives an app an address. It has one shared one at most.
 func (s *Sim) newIP(a *app, kind, region string) (any, error) {
 	ip := ipAddress{Region: region, CreatedAt: s.now(), Kind: kind}

@@ -130,8 +130,12 @@ func TestRealProcesses(t *testing.T) {
 	for runner.last() != 1 { // told a moment after it can be seen
 		time.Sleep(time.Millisecond)
 	}
+	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "http://shop.localhost:1" {
+		t.Errorf("without an address it is served at %s, %v", a.URL, err)
+	}
+	sim.SetAddresses("shop", "private_v6")
 	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "https://shop.fly.dev" {
-		t.Errorf("without a public address it is served at %s, %v", a.URL, err)
+		t.Errorf("with a private address only it is served at %s, %v", a.URL, err)
 	}
 	sim.SetAddresses("shop", "shared_v4")
 	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "http://shop.localhost:1" {

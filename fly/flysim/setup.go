@@ -227,10 +227,12 @@ func (s *Sim) SetAddresses(appName string, kinds ...string) {
 	})
 }
 
-// url returns where an app is served: the same before and after it gets addresses,
-// as on Fly.
+// url is where an app is served. Fly tells a name also of an app with private
+// addresses only: it does not resolve. The name of an app that has no address yet
+// is the one that it will have.
 func (s *Sim) url(name string) string {
-	if s.Runner != nil {
+	a := s.world.Apps[name]
+	if s.Runner != nil && (s.isPublic(name) || a != nil && len(a.IPs) == 0) {
 		if u := s.Runner.URL(name); u != "" {
 			return u
 		}
