@@ -177,6 +177,16 @@ func (p Plan) touched() map[Target]map[string]bool {
 	return all
 }
 
+// StepsOf returns how many steps p has on machines of a target.
+func (p Plan) StepsOf(t Target) (n int) {
+	for _, s := range p.Steps() {
+		if s.Target == t {
+			n++
+		}
+	}
+	return n
+}
+
 // IsRestore reports whether p leads back to a baseline.
 func (p Plan) IsRestore() bool {
 	return slices.ContainsFunc(p.Steps(), func(s Step) bool { return s.Exact })

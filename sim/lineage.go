@@ -54,7 +54,7 @@ func (w *watch) mustGoBack(r *rolloutRun) {
 		if past == nil {
 			continue
 		}
-		if was, ok := past.before[app]; ok && newest(now) != newest(was) {
+		if was, ok := past.before[app]; ok && newest(was) != "" && newest(now) != newest(was) {
 			w.w.violate("%s went back, %s ran %s before the newest rollout, and runs %s", r.id, app, newest(was), newest(now))
 		}
 	}

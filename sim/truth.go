@@ -76,7 +76,7 @@ func (w *watch) verdictsAreTrue(report release.Report) {
 				w.w.violate("the report of %s says that %s is healthy, and it has no machines", report.ID, v.Target)
 			case v.Health == release.Healthy && report.Outcome == release.Promoted && w.neverRan(a, app, machines) && !w.isForeign(app):
 				w.w.violate("the report of %s says that %s is healthy, and no machine of a group that serves has passed", report.ID, v.Target)
-			case v.Health == release.Healthy && checked, v.Health == release.Unchecked && (!checked || idle):
+			case v.Health == release.Healthy && checked, v.Health == release.Unchecked && (!checked || idle || w.isForeign(app)):
 			default:
 				w.w.violate("the report of %s says promoted, and that %s is %s %q", report.ID, v.Target, v.Health, v.Notes)
 			}

@@ -281,8 +281,8 @@ func (w *watch) conflict(r *rolloutRun, app, id string, step release.Step) strin
 	if i < 0 || !w.theirs[machines[i].InstanceID] || w.w.crowd.tries[r.id] > 0 {
 		return "" // once a person was asked, they may have said so
 	}
-	j := slices.IndexFunc(r.before[app], func(m fly.Machine) bool { return m.ID == id })
-	if j >= 0 && r.before[app][j].InstanceID == machines[i].InstanceID {
+	j := slices.IndexFunc(r.found[app], func(m fly.Machine) bool { return m.ID == id })
+	if j >= 0 && r.found[app][j].InstanceID == machines[i].InstanceID {
 		return ""
 	}
 	return fmt.Sprintf("%s overwrites version %s, which somebody else has made meanwhile", step, machines[i].InstanceID)

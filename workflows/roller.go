@@ -109,12 +109,22 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
 				aims = append(aims, activities.Aim{
-					Goal: goal, Probe: t.Probe, Changed: r.changedGroups(plan, goal), Ran: r.ranOf(plan, goal), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
+					Goal: goal, Probe: r.probe(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.ranOf(plan, goal), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
 				})
 			}
 		}
 	}
 	return aims
+}
+
+// probe returns the probe of a target, or nil while plan, a part of the rollout's,
+// leaves in service what was not well before: it fails as it did.
+func (r *roller) probe(plan release.Plan, t release.TargetPlan) *release.Probe {
+	i := slices.IndexFunc(r.baselines, func(b release.Baseline) bool { return b.State.Target == t.Target })
+	if i >= 0 && !r.baselines[i].WasWell() && plan.StepsOf(t.Target) < r.in.Plan.First().StepsOf(t.Target) {
+		return nil
+	}
+	return t.Probe
 }
 
 // verify looks until it is sure that every target is what the plan wants.
