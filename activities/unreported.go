@@ -39,6 +39,8 @@ type Unreported struct {
 	RanCommand bool               `json:"ran_command,omitempty"`
 	// Restores is what it went back to, if it was a rollback.
 	Restores *release.Origin `json:"restores,omitempty"`
+	// Head is what the environment ran as a whole before it, if it did.
+	Head *release.Head `json:"head,omitempty"`
 	// Close is what CloseRollout has to clean up of it.
 	Close CloseInput `json:"close"`
 }
@@ -249,7 +251,7 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 			if err := decode(attr.WorkflowExecutionStartedEventAttributes.GetInput(), &req); err != nil {
 				return u, &UnreadError{id, run, "its request could not be read: " + err.Error()}
 			}
-			u.Release, u.Plan, u.Restores = req.Release, req.Plan, req.Restores
+			u.Release, u.Plan, u.Restores, u.Head = req.Release, req.Plan, req.Restores, req.Head
 			u.Close = CloseInput{Release: req.Release, Status: "interrupted", Since: e.GetEventTime().AsTime()}
 		case *historypb.HistoryEvent_ActivityTaskScheduledEventAttributes:
 			scheduled[e.GetEventId()] = attr.ActivityTaskScheduledEventAttributes

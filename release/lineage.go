@@ -42,6 +42,24 @@ type Head struct {
 	Covers []string `json:"covers,omitempty"`
 }
 
+// Differs reports whether head is another revision than other.
+func (head *Head) Differs(other *Head) bool { return head.commit() != other.commit() }
+
+func (head *Head) commit() string {
+	if head == nil {
+		return ""
+	}
+	return head.Commit
+}
+
+// Short returns the first 12 digits of the commit, or words where there is none.
+func (head *Head) Short() string {
+	if head == nil {
+		return "no revision as a whole"
+	}
+	return Revision{Commit: head.Commit}.Short()
+}
+
 // Compared returns the commits to compare a revision with, where machines name
 // the commits running: what head covers is head.
 func (head *Head) Compared(running []string) (commits []string) {
@@ -71,12 +89,23 @@ func Joined(relations []Relation) Relation {
 	return Forward
 }
 
+// OfRollback returns l as that of a rollback of machines that name the commits
+// running: which commits it takes away, and no relation.
+func (l Lineage) OfRollback(running []string) Lineage {
+	l.Relation, l.Newer, l.Running = "", nil, running
+	return l
+}
+
 // NeedsApproval reports whether a person has to approve the plan, gate or not.
 func (l Lineage) NeedsApproval() bool { return l.Relation == Diverged || l.Relation == UnknownRelation }
 
 // String returns the lineage in one sentence, or "" where nothing has to be said.
 func (l Lineage) String() string {
 	switch l.Relation {
+	case "":
+		if l.Takes > 0 {
+			return fmt.Sprintf("takes away %s that %s there", commits(l.Takes), plural(l.Takes, "runs", "run"))
+		}
 	case Backward:
 		return fmt.Sprintf("older than %s, which runs there", l.Newer.Label())
 	case Diverged:

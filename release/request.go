@@ -105,7 +105,8 @@ type RolloutRequest struct {
 	// Gate is that of the environment at the revision. The next release reads it
 	// in the report.
 	Gate *Gate `json:"gate,omitempty"`
-	// Head is what the environment ran as a whole when the plan was made.
+	// Head is what the environment ran as a whole when the plan was made; of a
+	// rollback, what it ran at the time that it goes back to.
 	Head *Head `json:"head,omitempty"`
 	// Rollback: a person asked for what ran before. It is exempt from order.
 	Rollback bool `json:"rollback,omitempty"`

@@ -313,8 +313,10 @@ type Report struct {
 	Settles string `json:"settles,omitempty"`
 	// Gate is that of the environment at the revision that a rollout released.
 	Gate *Gate `json:"gate_then,omitempty"`
-	// Head is what the environment runs as a whole since a rollout, if it does.
-	Head *Head `json:"head,omitempty"`
+	// Head is what the environment runs as a whole since a rollout, if it does;
+	// HeadBefore is what it ran before. A rollback has none: it goes back further.
+	Head       *Head `json:"head,omitempty"`
+	HeadBefore *Head `json:"head_before,omitempty"`
 }
 
 // Took is how long s lasted, or has lasted until now.

@@ -36,7 +36,7 @@ func (r *releaser) findBaseline(ctx workflow.Context, project release.Project, e
 // aimAt says everywhere that the release is about the revision that is restored:
 // status, search attributes, memo and notes.
 func (r *releaser) aimAt(ctx workflow.Context, env release.Environment, past activities.Past) {
-	r.status.Revision, r.status.Restores = past.Revision, &past.Origin
+	r.status.Revision, r.status.Restores, r.head = past.Revision, &past.Origin, past.Head
 	said := "back to"
 	if past.Revision.Commit != "" {
 		said += " " + strings.TrimSpace(past.Revision.Short()+" "+past.Revision.Subject) + ":"
@@ -63,7 +63,22 @@ func (r *releaser) planRestore(ctx workflow.Context, env release.Environment, pa
 	err := workflow.ExecuteActivity(calling(ctx, "Plan the rollback of "+env.Name), act.PlanRestore, activities.RestoreInput{
 		Environment: env.Name, Baselines: past.Baselines,
 	}).Get(ctx, &back)
+	if err == nil && !r.req.Rollback.Emergency {
+		back.Plan.Lineage, err = r.takenAway(ctx, env, past, back)
+	}
 	return r.seal(ctx, back.Plan), err
+}
+
+// takenAway returns which commits the rollback takes away from what runs now.
+func (r *releaser) takenAway(ctx workflow.Context, env release.Environment, past activities.Past, back activities.Restoration) (taken release.Lineage, err error) {
+	err = workflow.ExecuteActivity(calling(ctx, "Compare "+env.Name+" with what it goes back to"), act.TakenAway, activities.LineageInput{
+		Source: activities.Source{Repository: r.req.Repository, Revision: past.Revision}, StandingInput: r.standingInput(env),
+		Running: release.RunningRevisions(back.States),
+	}).Get(ctx, &taken)
+	if err == nil {
+		r.status.EnvironmentStatus(env.Name).Lineage = taken
+	}
+	return taken, err
 }
 
 // what is what the release does to an environment, in a few words.

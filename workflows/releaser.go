@@ -56,7 +56,9 @@ func (r *releaser) load(ctx workflow.Context) (project release.Project, err erro
 		reading = waiting // on the queue of rollouts: a rollback never waits for a free place to build
 	}
 	err = workflow.ExecuteActivity(reading(ctx, "read release.toml and infra/fly at "+r.req.Revision.Short(), 10*time.Minute),
-		act.LoadProject, activities.LoadInput{Source: r.source(), Protocol: r.req.Protocol, Moved: r.req.Moved}).Get(ctx, &project)
+		act.LoadProject, activities.LoadInput{
+			Source: r.source(), Protocol: r.req.Protocol, Moved: r.req.Moved, Rollback: r.req.Rollback != nil,
+		}).Get(ctx, &project)
 	if err != nil {
 		return project, err
 	}
@@ -264,14 +266,6 @@ func (r *releaser) seal(ctx workflow.Context, plan release.Plan) release.Plan {
 	return plan
 }
 
-func (r *releaser) unchanged(ctx workflow.Context, env release.Environment, plan release.Plan) error {
-	e := r.status.EnvironmentStatus(env.Name)
-	e.Outcome, e.Targets = release.Unchanged, targetsSeen(plan)
-	r.status.Plan = nil
-	r.show(ctx)
-	return nil
-}
-
 // An ended error is how a rollout ended that did not promote.
 type ended struct{ report release.Report }
 
@@ -287,9 +281,9 @@ func (e *ended) Error() string {
 // With takeBack the plan is that of a rollout without a report.
 func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, gate *release.Gate, takeBack bool) error {
 	id := release.RolloutID(r.req.Project, env.Name)
-	lost := false
+	keepsPlace := false
 	defer func() {
-		if !lost { // else a person decides first
+		if !keepsPlace {
 			r.leave(ctx) // who waits behind this release is told
 		}
 	}()
@@ -317,7 +311,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 		var report release.Report
 		err = child.Get(ctx, &report)
 		r.status.Rollout = ""
-		if lost = isUnreported(err); lost {
+		if keepsPlace = isUnreported(err); keepsPlace { // a person decides first
 			return &unreported{run: run.RunID, plan: plan, err: err}
 		}
 		if err != nil {
@@ -329,6 +323,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 				r.noRoom = append(r.noRoom, report.NoRoom...)
 				r.status.Notes = append(r.status.Notes, report.Notes...)
 			}
+			keepsPlace = true // it plans again, and tries again before those who came later
 			return release.ErrPlanStale
 		}
 		r.adopt(report, env, run.RunID)

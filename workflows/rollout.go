@@ -19,7 +19,13 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err != nil {
 		return nil, err
 	}
-	if err := r.mayChange(ctx); err != nil { // pinned?
+	if in.Plan.Empty() && !in.TakeBack && in.Follows == "" {
+		return r.recordHead(ctx)
+	}
+	switch err := r.mayChange(ctx); { // pinned, or compared with another revision than runs now?
+	case errors.Is(err, release.ErrPlanStale):
+		return r.stale(ctx, plain(err))
+	case err != nil:
 		return r.stop(ctx, err)
 	}
 	if err := r.lease(ctx); err != nil { // others keep out

@@ -28,10 +28,14 @@ func Question(s release.Status, now time.Time, style Style) string {
 
 func question(s release.Status, now time.Time, style Style) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s\n", style.paint(bold, fmt.Sprintf("%s to %s:", Ref(s.ID), s.Gate.Environment)), oneLine(s.Revision.Subject, 100))
+	title, subject := fmt.Sprintf("%s to %s:", Ref(s.ID), s.Gate.Environment), s.Revision.Subject
+	if s.Restores != nil {
+		title, subject = fmt.Sprintf("%s: %s goes back to", Ref(s.ID), s.Gate.Environment), restored(s.Revision)
+	}
+	fmt.Fprintf(&b, "%s %s\n", style.paint(bold, title), oneLine(subject, 100))
 	if s.By != "" {
 		fmt.Fprintf(&b, "asked for by %s", s.By)
-		if s.Revision.Author != "" {
+		if s.Revision.Author != "" && s.Restores == nil {
 			fmt.Fprintf(&b, ", written by %s", s.Revision.Author)
 		}
 		b.WriteString("\n")
@@ -60,7 +64,9 @@ func commitsOf(l release.Lineage) (parts []commitList, otherwise string) {
 	switch {
 	case l.Relation == release.UnknownRelation:
 		return nil, "The commits are not known: " + oneLine(l.Why, 300) + "."
-	case l.Relation == "":
+	case l.Relation == "" && l.Why != "":
+		return nil, "The commits that are taken away are not known: " + oneLine(l.Why, 300) + "."
+	case l.Relation == "" && l.Adds+l.Takes == 0:
 		return nil, ""
 	case len(l.Running) == 0:
 		return nil, "No release of this program runs there yet."
@@ -75,9 +81,21 @@ func commitsOf(l release.Lineage) (parts []commitList, otherwise string) {
 		parts = append(parts, commitList{"+", fmt.Sprintf("%s since %s, which runs there", count(l.Adds, "commit"), strings.Join(short, " and ")), l.Added, l.Adds})
 	}
 	if l.Takes > 0 {
-		parts = append(parts, commitList{"-", count(l.Takes, "commit") + " taken away: in what runs there, not in this revision", l.Taken, l.Takes})
+		title := count(l.Takes, "commit") + " taken away: in what runs there, not in this revision"
+		if l.Relation == "" {
+			title = count(l.Takes, "commit") + " taken away"
+		}
+		parts = append(parts, commitList{"-", title, l.Taken, l.Takes})
 	}
 	return parts, ""
+}
+
+// restored returns the revision that a rollback goes back to, as people write it.
+func restored(r release.Revision) string {
+	if r.Commit == "" {
+		return "what it ran before"
+	}
+	return r.Label()
 }
 
 type commitList struct {

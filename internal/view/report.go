@@ -194,7 +194,7 @@ func (r *report) environment(e release.EnvironmentStatus) {
 	}
 	r.title(title)
 	if said := e.Lineage.String(); said != "" {
-		r.write(r.style.wrap("  ", "this revision "+said))
+		r.write(r.style.wrap("  ", lineageSubject(e.Lineage)+said))
 	}
 	each, alike := e.Targets, []likeTargets(nil)
 	if !r.style.Whole {
