@@ -101,7 +101,7 @@ func (a *Activities) Preflight(ctx context.Context, in PreflightInput) error {
 	}
 	lacks := make([][]string, len(targets))
 	g, all := errgroup.WithContext(ctx)
-	g.SetLimit(targetsAtOnce)
+	g.SetLimit(TargetsAtOnce)
 	for i, t := range targets {
 		g.Go(func() (err error) {
 			lacks[i], err = a.lacks(all, in.Project, t)

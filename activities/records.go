@@ -61,7 +61,7 @@ func (a *Activities) OpenRollout(ctx context.Context, in OpenInput) (Opened, err
 	defer beat(ctx)()
 	opened := make([]Opened, len(in.Targets))
 	g, all := errgroup.WithContext(ctx)
-	g.SetLimit(targetsAtOnce)
+	g.SetLimit(TargetsAtOnce)
 	for i, t := range in.Targets {
 		g.Go(func() error { return a.open(all, t, &opened[i]) })
 	}
@@ -244,7 +244,7 @@ type CloseInput struct {
 func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 	defer beat(ctx)()
 	var g errgroup.Group
-	g.SetLimit(targetsAtOnce)
+	g.SetLimit(TargetsAtOnce)
 	for _, app := range in.Commands {
 		g.Go(func() error { return a.removeCommands(ctx, app, in) })
 	}

@@ -36,11 +36,12 @@ type releaser struct {
 // begin opens every door of the release before anything blocks.
 func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
 	revision := req.Revision
-	if req.Rollback != nil { // which revision it goes back to is not known yet
-		revision = req.Rollback.Revision
+	var restores *release.Origin
+	if req.Rollback != nil { // what it goes back to is not certain yet
+		revision, restores = req.Rollback.Revision, &release.Origin{}
 	}
 	r := &releaser{req: req, chronicle: newChronicle(ctx, release.Status{
-		Project: req.Project, Revision: revision, By: req.By,
+		Project: req.Project, Revision: revision, By: req.By, Restores: restores,
 	})}
 	r.registerQueue(ctx)
 	r.registerAbort(ctx)
@@ -171,6 +172,7 @@ func (r *releaser) test(ctx workflow.Context, test release.Test) error {
 	}
 	if err == nil || result.Name != "" {
 		r.status.Tests = append(r.status.Tests, result)
+		r.status.BoundTails()
 	}
 	return err
 }
@@ -187,6 +189,7 @@ func (r *releaser) build(ctx workflow.Context, project release.Project, b releas
 	}
 	if err == nil || result.App != "" {
 		r.status.Builds = append(r.status.Builds, result)
+		r.status.BoundTails()
 	}
 	for _, note := range result.Notes {
 		r.note("build %s: %s", b.Name, note)
@@ -208,6 +211,7 @@ func (r *releaser) scan(ctx workflow.Context, scan release.Scan, b release.Build
 	}
 	if err == nil || result.Name != "" {
 		r.status.Scans = append(r.status.Scans, result)
+		r.status.BoundTails()
 	}
 	return err
 }

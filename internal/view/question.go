@@ -95,7 +95,7 @@ func restored(r release.Revision) string {
 	if r.Commit == "" {
 		return "what it ran before"
 	}
-	return r.Label()
+	return strings.TrimSpace(r.Short() + " " + r.Subject)
 }
 
 type commitList struct {

@@ -50,7 +50,7 @@ func about(s release.Status, limit int) string {
 	if s.Restores == nil {
 		return oneLine(s.Revision.Subject, limit)
 	}
-	return oneLine("back to "+s.Revision.Short()+" "+s.Revision.Subject, limit)
+	return oneLine("back to "+restored(s.Revision), limit)
 }
 
 // count is "1 machine", "2 machines".
