@@ -264,6 +264,8 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 				opening = OpenInput{}
 			case "TakeLeases":
 				err = decode(done.GetResult(), &u.Close.Machines)
+			case "Wake", "ApplyStep":
+				err = u.completed(scheduled[done.GetScheduledEventId()], done)
 			}
 		default:
 			u.Why = cmp.Or(endOf(id, e), u.Why)
@@ -309,6 +311,36 @@ func (u *Unreported) began(a *historypb.ActivityTaskScheduledEventAttributes, op
 			u.Close.Commands = append(u.Close.Commands, in.Step.FlyApp)
 		}
 		return err
+	case "Wake":
+		var in StepInput
+		err := decode(a.GetInput(), &in)
+		u.Begun = true
+		u.Close.woke(in)
+		return err
+	}
+	return nil
+}
+
+// completed notes the result of a Wake or an ApplyStep: a machine that ran already
+// was not started for a look, and one that was stopped runs no longer.
+func (u *Unreported) completed(a *historypb.ActivityTaskScheduledEventAttributes, done *historypb.ActivityTaskCompletedEventAttributes) error {
+	if len(u.Close.Woken) == 0 {
+		return nil
+	}
+	var in StepInput
+	if err := decode(a.GetInput(), &in); err != nil {
+		return err
+	}
+	asleep := in.Step.Verb == release.Stop || in.Step.Verb == release.Destroy
+	if a.GetActivityType().GetName() == "Wake" {
+		var woken Woken
+		if err := decode(done.GetResult(), &woken); err != nil {
+			return err
+		}
+		asleep = !woken.Started
+	}
+	if asleep {
+		u.Close.slept(in)
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package sim
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -215,6 +217,26 @@ func (w *watch) mustHaveAsked(id string, report *release.Report) {
 		}
 		if w.w.crowd.tries[id] == 0 && !w.w.crowd.aborted[id] {
 			w.w.violate("%s ended, its rollout was terminated after its first change, and nobody was asked", id)
+		}
+		if report != nil && report.Outcome == release.Kept && !strings.Contains(strings.Join(report.Notes, "\n"), "could be removed") {
+			w.mustSleep(r)
+		}
+	}
+}
+
+// mustSleep holds a rollout that was terminated to having left no machine running
+// that it had only started for a look. The caller holds w.mu.
+func (w *watch) mustSleep(r *rolloutRun) {
+	for app, before := range r.before {
+		a, _, _ := w.w.app(app)
+		if a.AutoStop || !w.foreign[app].IsZero() {
+			continue // others start machines, too
+		}
+		for _, now := range w.machines(app) {
+			i := slices.IndexFunc(before, func(m fly.Machine) bool { return m.ID == now.ID })
+			if i >= 0 && before[i].State == "stopped" && runs(now) {
+				w.w.violate("%s was kept, and machine %s of %s, which was stopped, is left %s", r.id, now.ID, app, now.State)
+			}
 		}
 	}
 }

@@ -35,6 +35,7 @@ func (r *roller) remember(ctx workflow.Context, start activities.Start) {
 		r.baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), r.baselines)
 		r.settles = before.Run
 		r.note("the rollout before this one ended without a report (%s): the baseline is the one that it had", before.Why)
+		r.woken = r.leftAwake(before.Close.Woken)
 		if r.in.Follows == "" { // else the release has done so
 			r.closeBefore(ctx, before.Close)
 		}
@@ -42,9 +43,10 @@ func (r *roller) remember(ctx workflow.Context, start activities.Start) {
 }
 
 // closeBefore cleans up what a rollout that ended without a report left on Fly.
-// Its leases are this rollout's by now.
+// Its leases are this rollout's by now, and the machines that it started for a
+// look are stopped once this rollout has looked.
 func (r *roller) closeBefore(ctx workflow.Context, in activities.CloseInput) {
-	in.Machines = nil
+	in.Machines, in.Woken = nil, nil
 	if err := workflow.ExecuteActivity(calling(ctx, "Clean up what the rollout before left on Fly"), act.CloseRollout, in).Get(ctx, nil); err != nil {
 		r.note("not all that the rollout before left on Fly could be removed (Fly releases, machines of commands): %s", plain(err))
 	}
