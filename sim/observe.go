@@ -26,6 +26,8 @@ type rolloutRun struct {
 	before               map[string][]fly.Machine // by Fly app, when it began
 	over                 chan struct{}
 	report               *release.Report
+	doc                  []byte // report as JSON, once written is done
+	written              sync.Once
 	err                  error
 	unfit                string               // why its plan did not fit when it began
 	changed              time.Time            // when it last gave a machine another config
@@ -40,11 +42,11 @@ func (r *rolloutRun) result(value any) error {
 	if r.err != nil || value == nil {
 		return r.err
 	}
-	doc, err := json.Marshal(r.report)
-	if err != nil {
-		return err
+	r.written.Do(func() { r.doc, r.err = json.Marshal(r.report) })
+	if r.err != nil {
+		return r.err
 	}
-	return json.Unmarshal(doc, value)
+	return json.Unmarshal(r.doc, value)
 }
 
 // observed tells the world what workflows do.
