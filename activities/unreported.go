@@ -49,6 +49,9 @@ type Start struct {
 	// Before is the rollout before this one, where it ended without a report
 	// after its first change.
 	Before *Unreported `json:"before,omitempty"`
+	// Left is what CloseRollout has to clean up of rollouts without a report that
+	// changed nothing.
+	Left []CloseInput `json:"left,omitempty"`
 	// Unread says which rollout before this one ended without a report that
 	// could be read, and why not.
 	Unread string `json:"unread,omitempty"`
@@ -74,12 +77,12 @@ func (a *Activities) RecordBaseline(ctx context.Context, in StartInput) (start S
 		return err
 	})
 	g.Go(func() error {
-		before, err := unreportedBefore(all, a.temporal(ctx), self.ID, self.RunID, in.Follows)
+		before, left, err := unreportedBefore(all, a.temporal(ctx), self.ID, self.RunID, in.Follows)
 		if unread := new(UnreadError); errors.As(err, &unread) {
 			start.Unread = unread.Error()
 			return nil
 		}
-		start.Before = before
+		start.Before, start.Left = before, left
 		return classify(all, err)
 	})
 	err = g.Wait()
@@ -111,11 +114,12 @@ func (e *UnreadError) Error() string {
 }
 
 // unreportedBefore returns the newest closed rollout with that ID, other than
-// the run self, if it changed something and ended without a report; else nil.
-func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string) (*Unreported, error) {
+// the run self, if it changed something and ended without a report; else nil. left
+// is what those without a report since then left on Fly.
+func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string) (before *Unreported, left []CloseInput, err error) {
 	runs, err := closedRuns(ctx, c, id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, run := range runs {
 		if run.id == self {
@@ -127,27 +131,28 @@ func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string)
 		if run.reported {
 			switch outcome, err := run.readOutcome(ctx, c, id); {
 			case err != nil:
-				return nil, err
+				return nil, nil, err
 			case outcome.ChangedNothing():
 				continue
 			case follows != "":
-				return nil, &UnreadError{id, follows, "another rollout has changed the environment since"}
+				return nil, nil, &UnreadError{id, follows, "another rollout has changed the environment since"}
 			}
-			return nil, nil
+			return nil, left, nil
 		}
 		u, err := readUnreported(ctx, c, id, run.id)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if u.Begun {
-			return &u, nil
+			return &u, left, nil
 		}
+		left = append(left, u.Close)
 	}
 	if follows == "" {
-		return nil, nil
+		return nil, left, nil
 	}
 	u, err := readUnreported(ctx, c, id, follows)
-	return &u, err
+	return &u, left, err
 }
 
 // A pastRun is one closed run of a rollout.

@@ -28,6 +28,7 @@ type crowd struct {
 	tries    map[string]int // answers to one rollout
 	aborted  map[string]bool
 	over     map[string]bool // releases that have ended
+	cut      bool            // a release was terminated
 }
 
 func newCrowd(w *world) *crowd {
@@ -175,6 +176,9 @@ func (c *crowd) decide(id string, i int, d Decision, environment string) {
 
 // answer says something to a held rollout.
 func (c *crowd) answer(id string) {
+	if c.over[id] {
+		return
+	}
 	st := c.look(id)
 	if st.Held == nil {
 		return

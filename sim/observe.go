@@ -86,7 +86,11 @@ func (o *observedWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor
 	if info.WorkflowType.Name == release.PinWorkflow {
 		defer o.world.watch.pin(info.WorkflowExecution.ID)()
 	}
-	if info.WorkflowType.Name != "Rollout" {
+	switch info.WorkflowType.Name {
+	case "Rollout":
+	case "Release":
+		return o.execute(ctx, in)
+	default:
 		return o.Next.ExecuteWorkflow(ctx, in)
 	}
 	run := o.world.watch.rolloutBegins(info.WorkflowExecution.ID, o.run, in.Args[0].(release.RolloutRequest))

@@ -173,7 +173,7 @@ func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 		if runs(m) && !recent {
 			w.w.violate("%s was promoted, and machine %s, which was %s, is %s", app, m.ID, before[i].State, m.State)
 		}
-	case i >= 0 && !healthy(before[i]) && m.InstanceID == before[i].InstanceID:
+	case i >= 0 && m.InstanceID == before[i].InstanceID && (!healthy(before[i]) || slices.ContainsFunc(r.found[app], func(f fly.Machine) bool { return f.ID == m.ID && !healthy(f) })):
 		// It was sick, and nothing was to be done to it.
 	case !healthy(m) && !recent && (i >= 0 || runs(m)):
 		w.w.violate("%s was promoted, and machine %s is %s with checks %v", app, m.ID, m.State, m.Checks)

@@ -20,12 +20,12 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// terminated is the kind of trouble in which Temporal terminates a rollout: its
-// workflow runs no further, not even to clean up, and what its activities do
-// meanwhile is heard by nobody.
+// terminated is the kind of trouble in which Temporal terminates a rollout, and
+// its release as well with Trouble.After: the workflows run no further, not even to
+// clean up, and what their activities do meanwhile is heard by nobody.
 const terminated = "rollout terminated"
 
-// execute carries a Rollout out until it ends or is terminated.
+// execute carries a Release or a Rollout out until it ends or is terminated.
 func (o *observedWorkflow) execute(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (result any, err error) {
 	if !o.hasTrouble(terminated) {
 		return o.Next.ExecuteWorkflow(ctx, in)
@@ -51,8 +51,9 @@ func (o *observedWorkflow) execute(ctx workflow.Context, in *interceptor.Execute
 	return nil, &temporal.TerminatedError{}
 }
 
-// terminate ends the open rollout of an app's environment, if there is one.
-func (w *world) terminate(app string) {
+// terminate ends the open rollout of an app's environment, if there is one, and
+// whole its release, too.
+func (w *world) terminate(app string, whole bool) {
 	_, env, _ := w.app(app)
 	w.watch.mu.Lock()
 	r := w.watch.open[env.Name]
@@ -64,6 +65,13 @@ func (w *world) terminate(app string) {
 		w.tell("%s is terminated", r.id)
 		if err := w.env.SignalWorkflowByID(r.id, terminated, nil); err != nil {
 			w.tell("%s is not terminated: %v", r.id, err)
+		}
+		if !whole || w.crowd.over[r.req.Release] {
+			return
+		}
+		w.tell("%s is terminated", r.req.Release)
+		if err := w.env.SignalWorkflowByID(r.req.Release, terminated, nil); err != nil {
+			w.tell("%s is not terminated: %v", r.req.Release, err)
 		}
 	})
 }
@@ -91,9 +99,12 @@ func (s *staff) isDead(run string) bool {
 }
 
 // isTerminated says whether a rollout was.
-func (r *rolloutRun) isTerminated() bool {
+func (r *rolloutRun) isTerminated() bool { return isTerminated(r.err) }
+
+// isTerminated says whether err is that of a workflow that was terminated.
+func isTerminated(err error) bool {
 	var t *temporal.TerminatedError
-	return errors.As(r.err, &t)
+	return errors.As(err, &t)
 }
 
 // inherit returns what ran in an environment before a rollout that was terminated
@@ -104,7 +115,7 @@ func (w *watch) inherit(environment string) (before map[string][]fly.Machine) {
 		case r.environment != environment || r.ended.IsZero():
 		case r.isTerminated() && before == nil && !r.changed.IsZero():
 			before = r.before
-		case r.report != nil && r.report.Outcome != "stopped":
+		case r.report != nil && !r.report.Outcome.ChangedNothing():
 			before = nil
 		}
 	}
