@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/release"
 )
@@ -249,5 +250,31 @@ func (w *watch) mustSleep(r *rolloutRun) {
 				w.w.violate("%s was kept, and machine %s of %s, which was stopped, is left %s", r.id, now.ID, app, now.State)
 			}
 		}
+	}
+}
+
+// mustNotWait holds a rollout that did not get its leases to having been kept out by
+// somebody who is still there: a rollout that has ended keeps nobody out.
+func (w *watch) mustNotWait(in activities.LeaseInput, err error) {
+	if !strings.Contains(err.Error(), "is leased by") {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var last string
+	for _, m := range in.Machines {
+		held := w.w.fly.Leases(m.FlyApp)[m.Machine]
+		run, ours := release.HolderRun(held.Description)
+		ended := slices.ContainsFunc(w.runs, func(r *rolloutRun) bool { return r.run == run && !r.ended.IsZero() })
+		switch {
+		case held.Nonce == "" || held.Description == in.Holder:
+		case !ours || !ended:
+			return // somebody else is there
+		default:
+			last = held.Description
+		}
+	}
+	if last != "" {
+		w.w.violate("%s is kept out by the lease of %s, which has ended: %v", in.Holder, last, err)
 	}
 }
