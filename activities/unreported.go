@@ -51,6 +51,9 @@ type Start struct {
 	// Before is the rollout before this one, where it ended without a report
 	// after its first change.
 	Before *Unreported `json:"before,omitempty"`
+	// Left is what CloseRollout has to clean up of rollouts without a report that
+	// changed nothing.
+	Left []CloseInput `json:"left,omitempty"`
 	// Unread says which rollout before this one ended without a report that
 	// could be read, and why not.
 	Unread string `json:"unread,omitempty"`
@@ -76,12 +79,12 @@ func (a *Activities) RecordBaseline(ctx context.Context, in StartInput) (start S
 		return err
 	})
 	g.Go(func() error {
-		before, err := unreportedBefore(all, a.temporal(ctx), self.ID, self.RunID, in.Follows)
+		before, left, err := unreportedBefore(all, a.temporal(ctx), self.ID, self.RunID, in.Follows)
 		if unread := new(UnreadError); errors.As(err, &unread) {
 			start.Unread = unread.Error()
 			return nil
 		}
-		start.Before = before
+		start.Before, start.Left = before, left
 		return classify(all, err)
 	})
 	err = g.Wait()
@@ -113,11 +116,12 @@ func (e *UnreadError) Error() string {
 }
 
 // unreportedBefore returns the newest closed rollout with that ID, other than
-// the run self, if it changed something and ended without a report; else nil.
-func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string) (*Unreported, error) {
+// the run self, if it changed something and ended without a report; else nil. left
+// is what those without a report since then left on Fly.
+func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string) (before *Unreported, left []CloseInput, err error) {
 	runs, err := closedRuns(ctx, c, id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, run := range runs {
 		if run.id == self {
@@ -129,27 +133,28 @@ func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string)
 		if run.reported {
 			switch outcome, err := run.readOutcome(ctx, c, id); {
 			case err != nil:
-				return nil, err
+				return nil, nil, err
 			case outcome.ChangedNothing():
 				continue
 			case follows != "":
-				return nil, &UnreadError{id, follows, "another rollout has changed the environment since"}
+				return nil, nil, &UnreadError{id, follows, "another rollout has changed the environment since"}
 			}
-			return nil, nil
+			return nil, left, nil
 		}
 		u, err := readUnreported(ctx, c, id, run.id)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if u.Begun {
-			return &u, nil
+			return &u, left, nil
 		}
+		left = append(left, u.Close)
 	}
 	if follows == "" {
-		return nil, nil
+		return nil, left, nil
 	}
 	u, err := readUnreported(ctx, c, id, follows)
-	return &u, err
+	return &u, left, err
 }
 
 // A pastRun is one closed run of a rollout.
@@ -266,6 +271,8 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 				opening = OpenInput{}
 			case "TakeLeases":
 				err = decode(done.GetResult(), &u.Close.Machines)
+			case "Wake", "ApplyStep":
+				err = u.completed(scheduled[done.GetScheduledEventId()], done)
 			}
 		default:
 			u.Why = cmp.Or(endOf(id, e), u.Why)
@@ -311,6 +318,36 @@ func (u *Unreported) began(a *historypb.ActivityTaskScheduledEventAttributes, op
 			u.Close.Commands = append(u.Close.Commands, in.Step.FlyApp)
 		}
 		return err
+	case "Wake":
+		var in StepInput
+		err := decode(a.GetInput(), &in)
+		u.Begun = true
+		u.Close.woke(in)
+		return err
+	}
+	return nil
+}
+
+// completed notes the result of a Wake or an ApplyStep: a machine that ran already
+// was not started for a look, and one that was stopped runs no longer.
+func (u *Unreported) completed(a *historypb.ActivityTaskScheduledEventAttributes, done *historypb.ActivityTaskCompletedEventAttributes) error {
+	if len(u.Close.Woken) == 0 {
+		return nil
+	}
+	var in StepInput
+	if err := decode(a.GetInput(), &in); err != nil {
+		return err
+	}
+	asleep := in.Step.Verb == release.Stop || in.Step.Verb == release.Destroy
+	if a.GetActivityType().GetName() == "Wake" {
+		var woken Woken
+		if err := decode(done.GetResult(), &woken); err != nil {
+			return err
+		}
+		asleep = !woken.Started
+	}
+	if asleep {
+		u.Close.slept(in)
 	}
 	return nil
 }
