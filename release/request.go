@@ -110,6 +110,9 @@ type RolloutRequest struct {
 	Head *Head `json:"head,omitempty"`
 	// Rollback: a person asked for what ran before. It is exempt from order.
 	Rollback bool `json:"rollback,omitempty"`
+	// Unchanged: the plan has no steps. The rollout records that the environment is at
+	// the revision as a whole.
+	Unchanged bool `json:"unchanged,omitempty"`
 	// Whole: the plan is about every app of the environment.
 	Whole bool `json:"whole,omitempty"`
 }

@@ -19,7 +19,7 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err != nil {
 		return nil, err
 	}
-	if in.Plan.Empty() && !in.TakeBack && in.Follows == "" {
+	if in.Unchanged { // the plan has no steps
 		return r.recordHead(ctx)
 	}
 	switch err := r.mayChange(ctx); { // pinned, or compared with another revision than runs now?

@@ -38,7 +38,7 @@ func (r *releaser) recordHead(ctx workflow.Context, env release.Environment, pla
 	id := release.RolloutID(r.req.Project, env.Name)
 	r.line.environment = env.Name
 	child := workflow.ExecuteChildWorkflow(r.alone(ctx, env, id), Rollout, release.RolloutRequest{
-		Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, By: r.req.By, Head: r.head, Whole: true,
+		Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, By: r.req.By, Head: r.head, Whole: true, Unchanged: true,
 	})
 	err := child.GetChildWorkflowExecution().Get(ctx, nil)
 	if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isTaken(err) {
