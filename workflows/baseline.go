@@ -1,9 +1,6 @@
 package workflows
 
 import (
-	"cmp"
-	"errors"
-	"fmt"
 	"slices"
 
 	"go.temporal.io/sdk/workflow"
@@ -35,7 +32,7 @@ func (r *roller) remember(ctx workflow.Context, start activities.Start) {
 		r.baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), r.baselines)
 		r.settles = before.Run
 		r.note("the rollout before this one ended without a report (%s): the baseline is the one that it had", before.Why)
-		if r.in.Follows == "" { // else the release has done so
+		if r.in.Follows == "" { // else that was done when a person was asked
 			r.closeBefore(ctx, before.Close)
 		}
 	}
@@ -74,18 +71,4 @@ func (r *roller) changedGroups(plan release.Plan, goal release.State) []string {
 	}
 	slices.Sort(groups)
 	return groups
-}
-
-// takeBack restores the baseline of a rollout that ended without a report, as
-// that one would have done.
-func (r *roller) takeBack(ctx workflow.Context, start activities.Start) (*release.Report, error) {
-	before := start.Before
-	if before == nil || len(before.Baselines) == 0 {
-		return r.stop(ctx, fmt.Errorf("what ran before is not known: %s", cmp.Or(start.Unread, "the history of the rollout does not tell")))
-	}
-	r.states, r.baselines, r.settles = before.States, before.Baselines, before.Run
-	r.opened.Secrets, r.opened.Addresses = before.Opened.Secrets, before.Opened.Addresses
-	r.begun, r.ranCommand = true, before.RanCommand
-	r.status.Environments[0].Targets = targetsOf(r.in.Plan, r.states)
-	return r.rollback(ctx, errors.New(before.Why))
 }

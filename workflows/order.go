@@ -77,7 +77,7 @@ func pinned(pin release.Pin) error {
 // mayChange returns why the rollout must not begin: its environment is pinned. A
 // rollback that a person asked for is exempt.
 func (r *roller) mayChange(ctx workflow.Context) error {
-	if r.in.Rollback || r.in.TakeBack {
+	if r.in.Rollback {
 		return nil
 	}
 	var pin *release.Pin
