@@ -8,7 +8,9 @@ import (
 	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"golang.org/x/sync/errgroup"
 )
 
 // push writes an image, or an index with what it leads to, under ref: what the
@@ -16,8 +18,66 @@ import (
 // It returns how many bytes that was.
 func push(ref name.Reference, what remote.Taggable, options []remote.Option, way http.RoundTripper) (int64, error) {
 	out := outgoing{way: way}
-	err := remote.Push(ref, what, append(options[:len(options):len(options)], remote.WithTransport(&out))...)
+	options = append(options[:len(options):len(options)], remote.WithTransport(&out))
+	err := mount(ref.Context(), what, options)
+	if err == nil {
+		err = remote.Push(ref, what, options...)
+	}
 	return out.bytes.Load(), pushed(ref, err)
+}
+
+// mount makes the registry take over the layers that another of its repositories
+// has. Each gets a client of its own: remote.Push shares one between all layers,
+// and replaces it while others use it, when the first such layer needs another
+// login.
+func mount(to name.Repository, what remote.Taggable, options []remote.Option) error {
+	layers, err := mountable(to, what)
+	if err != nil {
+		return err
+	}
+	var all errgroup.Group
+	all.SetLimit(4)
+	for _, l := range layers {
+		all.Go(func() error { return remote.WriteLayer(to, l, options...) })
+	}
+	return all.Wait()
+}
+
+// mountable returns the layers of an image, or of all images of an index, that
+// are in another repository of the registry.
+func mountable(to name.Repository, what any) (layers []v1.Layer, err error) {
+	switch what := what.(type) {
+	case v1.Image:
+		all, err := what.Layers()
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range all {
+			if m, ok := l.(*remote.MountableLayer); ok && m.Reference.Context().Registry == to.Registry && m.Reference.Context() != to {
+				layers = append(layers, l)
+			}
+		}
+	case v1.ImageIndex:
+		manifest, err := what.IndexManifest()
+		if err != nil {
+			return nil, err
+		}
+		for _, at := range manifest.Manifests {
+			if !at.MediaType.IsImage() {
+				continue
+			}
+			img, err := what.Image(at.Digest)
+			if err != nil {
+				return nil, err
+			}
+			more, err := mountable(to, img)
+			if err != nil {
+				return nil, err
+			}
+			layers = append(layers, more...)
+		}
+	}
+	return layers, nil
 }
 
 // pushed is what there is to say of an answer to a push.

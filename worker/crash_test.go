@@ -14,6 +14,7 @@ import (
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
 )
 
 // atOnce is how many releases go on at once. Most of the time they wait for a
@@ -93,7 +94,7 @@ func (w *world) crash(n int64) (d death) {
 	project := name(n)
 	shop{}.open(w.sim, project)
 	shop{}.runs(w.sim, project, "production", "v1")
-	c, err := client.Dial(client.Options{HostPort: w.temporal, Namespace: project, Logger: loud(io.Discard)})
+	c, err := client.Dial(client.Options{HostPort: w.temporal, Namespace: project, Logger: loud(io.Discard), DataConverter: worker.DataConverter()})
 	if err != nil {
 		return death{err: err}
 	}

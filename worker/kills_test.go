@@ -18,11 +18,6 @@ var (
 	seed  = flag.Uint64("seed", 1, "of TestKills: whom it kills, and when")
 )
 
-// resumesWithin is how soon after a worker was started again everything goes on
-// that the killed one had in hand. A heartbeat is missed for ten seconds until
-// Temporal believes it.
-const resumesWithin = 15 * time.Second
-
 // Worker, Temporal and Fly are processes that are killed at random while several
 // projects are released side by side: every release ends as it should, and
 // nothing is lost, done twice, or left behind.

@@ -142,7 +142,7 @@ func (w *wrongs) commanded(place string, was, is kept, id string, should bool, o
 		if meta := m.metadata(); meta[release.MetaRelease] == id && meta["fly_process_group"] == release.ReleaseCommandGroup {
 			ran++
 			for _, e := range m.View.Events {
-				if e.Type == "start" {
+				if e.Type == "start" && e.Status == "started" {
 					started++
 				}
 			}

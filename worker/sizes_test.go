@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -204,10 +205,10 @@ func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 	}
 }
 
-// A value that grew after the plan was measured does not make the rollout stand
-// still: it is held, says what is too large, and goes on when that is mended.
-func TestTooLargeResult_IsHeld(t *testing.T) {
-	const project = "grown"
+// A machine that somebody adds in the middle, with more config than Temporal
+// stores as one value, does not stand in the way of a rollback, and is left alone.
+func TestRollback_LargeMachineOfSomebodyElse(t *testing.T) {
+	const project, foreign = "grown", "17811f9f0e0000"
 	sim := quick()
 	sim.Latency.Boot = 300 * time.Millisecond
 	s := shop{only: "production", gate: "none"}
@@ -218,57 +219,74 @@ func TestTooLargeResult_IsHeld(t *testing.T) {
 	req := request(project, "v2")
 	run := y.start(release.ID(project, req.Revision), req)
 	y.await("a machine is changed", func() bool {
-		for _, m := range sim.Machines(app) {
-			if m.ImageRef.Digest == digestOf("api", commitOf("v2")) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(sim.Machines(app), func(m fly.Machine) bool { return m.ImageRef.Digest == digestOf("api", commitOf("v2")) })
 	})
 	var files []string
 	for i := range 30 {
 		files = append(files, fmt.Sprintf(`{"guest_path":"/%d","raw_value":%q}`, i, base64.StdEncoding.EncodeToString(incompressible(fmt.Sprint(i), 100_000))))
 	}
-	sim.Put(app, fly.Machine{ID: "17811f9f0e0000", Name: "by-hand", Region: "ams", Config: fmt.Appendf(nil,
+	sim.Put(app, fly.Machine{ID: foreign, Name: "by-hand", Region: "ams", Config: fmt.Appendf(nil,
 		`{"image":"registry.fly.io/x@%s","files":[%s],"metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`,
 		digestOf("api", commitOf("v1")), strings.Join(files, ","))})
 	if err := y.c.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()); err != nil {
 		t.Fatal(err)
 	}
-	lock := release.RolloutID(project, "production")
-	var held *release.Held
-	y.await("the rollout is held", func() bool {
-		var st release.Status
-		v, err := y.c.QueryWorkflow(t.Context(), lock, "", release.StatusQuery)
-		if err == nil && v.Get(&st) == nil {
-			held = st.Held
-		}
-		return held != nil
-	})
-	if !strings.Contains(held.Why, "too large") || !strings.Contains(held.Why, "2 MB") {
-		t.Errorf("it says %q, which names no limit", held.Why)
-	}
-	if err := y.fly.Destroy(t.Context(), app, "17811f9f0e0000", ""); err != nil {
-		t.Fatal(err)
-	}
-	handle, err := y.c.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
-		WorkflowID: lock, UpdateName: release.AnswerUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
-		Args: []any{release.Answer{Choice: release.Retry, By: "ana"}},
-	})
-	if err == nil {
-		err = handle.Get(t.Context(), nil)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	if report := y.ends(run); report.Outcome != release.RolledBack {
 		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}
-	for _, m := range sim.Machines(app) {
+	machines := sim.Machines(app)
+	if !slices.ContainsFunc(machines, func(m fly.Machine) bool { return m.ID == foreign }) {
+		t.Errorf("machine %s is gone", foreign)
+	}
+	for _, m := range machines {
 		if m.ImageRef.Digest != digestOf("api", commitOf("v1")) {
 			t.Errorf("machine %s runs %s", m.ID, m.ImageRef.Digest)
 		}
 	}
+}
+
+// A result that Temporal would not store is tried once, and is named with the
+// limit: a release whose repository has too much to say of its commits stops
+// before anything is changed.
+func TestTooLargeResult_IsNotTriedAgain(t *testing.T) {
+	const project = "talkative"
+	sim := quick()
+	s := shop{only: "production", gate: "none"}
+	s.open(sim, project)
+	s.runs(sim, project, "production", "v1")
+	git := &talkative{street: street{project: s}}
+	y := newYard(t, sim, git, nil, worker.Options{Builds: 4})
+	req := request(project, "v2")
+	if report := y.ends(y.start(release.ID(project, req.Revision), req)); report.Outcome != release.Promoted {
+		t.Fatalf("the outcome is %q: %+v", report.Outcome, report.Cause)
+	}
+	req = request(project, "v3")
+	report := y.ends(y.start(release.ID(project, req.Revision), req))
+	if report.Outcome != release.Stopped || report.Cause == nil || !strings.Contains(report.Cause.Message, "too large") || !strings.Contains(report.Cause.Message, "2 MB") {
+		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
+	}
+	if n := git.asked.Load(); n != 1 {
+		t.Errorf("it was tried %d times, want once", n)
+	}
+	for _, m := range sim.Machines(flyApp(project, "production", "api")) {
+		if m.ImageRef.Digest != digestOf("api", commitOf("v2")) {
+			t.Errorf("machine %s runs %s", m.ID, m.ImageRef.Digest)
+		}
+	}
+}
+
+// A talkative repository has 3 MB to say of one commit.
+type talkative struct {
+	street
+	asked atomic.Int64
+}
+
+// Lineage implements activities.Git.
+func (t *talkative) Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error) {
+	t.asked.Add(1)
+	lineage, err := t.street.Lineage(ctx, url, commit, running)
+	lineage.Why = base64.StdEncoding.EncodeToString(incompressible(commit, 3<<20))
+	return lineage, err
 }
 
 // blockedBuilds is a builder that has all its places taken, until the end.

@@ -26,6 +26,7 @@ import (
 	"github.com/microbima/release/git"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
 )
 
 var soakReleases = flag.Int("releases", 10, "releases back to back, in TestSoak")
@@ -119,7 +120,7 @@ func newSoak(ctx context.Context, t *testing.T) *soak {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.worker.dismiss)
-	if s.c, err = client.Dial(client.Options{HostPort: w.temporal, Logger: loud(io.Discard)}); err != nil {
+	if s.c, err = client.Dial(client.Options{HostPort: w.temporal, Logger: loud(io.Discard), DataConverter: worker.DataConverter()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.c.Close)
@@ -202,9 +203,11 @@ func (s *soak) promotes(ctx context.Context, n int) error {
 	return s.run(ctx, s.latest, release.Promoted, s.approve)
 }
 
-// promotesAgain takes the revision before it there: its image is there already.
-func (s *soak) promotesAgain(ctx context.Context, _ int) error {
-	return s.run(ctx, s.before, release.Promoted, s.approve)
+// promotesAgain takes a revision there that has the files of the one before: its
+// image is there already.
+func (s *soak) promotesAgain(ctx context.Context, n int) error {
+	s.git("checkout", "--quiet", s.before.Commit, "--", ".")
+	return s.run(ctx, s.commit(fmt.Sprintf("version %d, the files of the one before", n)), release.Promoted, s.approve)
 }
 
 func (s *soak) failsItsTest(ctx context.Context, _ int) error {
@@ -212,7 +215,9 @@ func (s *soak) failsItsTest(ctx context.Context, _ int) error {
 }
 
 // neverPasses is taken back in production: the machine gets well no more.
-func (s *soak) neverPasses(ctx context.Context, _ int) error {
+func (s *soak) neverPasses(ctx context.Context, n int) error {
+	s.write(map[string]string{"api/main.go": program(n)})
+	s.latest = s.commit(fmt.Sprintf("version %d", n))
 	return s.run(ctx, s.latest, release.RolledBack, func(ctx context.Context, run client.WorkflowRun) error {
 		place := flyApp(soaked, "production", "api")
 		s.sim.Inject(flysim.Fault{Route: update, App: place, Times: 1, Effect: flysim.NeverPasses})

@@ -22,6 +22,7 @@ import (
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/internal/overlay"
 	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
 )
 
 // nextBuild is what the next version of the workflows does in another way: a
@@ -146,7 +147,7 @@ func (u *upgrade) begin() {
 	(shop{}).open(u.sim, u.project)
 	(shop{}).runs(u.sim, u.project, "production", "v1")
 	var err error
-	if u.c, err = client.Dial(client.Options{HostPort: u.temporal, Namespace: u.project, Logger: loud(io.Discard)}); err != nil {
+	if u.c, err = client.Dial(client.Options{HostPort: u.temporal, Namespace: u.project, Logger: loud(io.Discard), DataConverter: worker.DataConverter()}); err != nil {
 		u.t.Fatal(err)
 	}
 	u.t.Cleanup(u.c.Close)
