@@ -405,8 +405,19 @@ func (a *Activities) change(ctx context.Context, in StepInput, m fly.Machine, do
 	return after, err
 }
 
-// find reads the machine of s: by ID, or by the name that the plan chose.
+// find returns the machine of a step. It fails with a conflict if the machine is
+// gone and the step does not destroy it.
 func (a *Activities) find(ctx context.Context, in StepInput) (fly.Machine, error) {
+	m, err := a.locate(ctx, in)
+	if isGone(err) && in.Step.Verb != release.Destroy {
+		return m, conflict(in.Step, "does not exist any more")
+	}
+	return m, err
+}
+
+// locate reads the machine of a step: by ID, or by the name that the plan chose.
+// isGone tells the error of a machine that does not exist, or no longer.
+func (a *Activities) locate(ctx context.Context, in StepInput) (fly.Machine, error) {
 	s := in.Step
 	m, err := readMachine(ctx, a.Fly, s.FlyApp, cmp.Or(in.ID, s.Machine), s.Version)
 	if errors.Is(err, fly.ErrNotFound) || errors.Is(err, fly.ErrInvalid) {
@@ -414,9 +425,6 @@ func (a *Activities) find(ctx context.Context, in StepInput) (fly.Machine, error
 	}
 	if err == nil && (m.State == "destroyed" || m.State == "destroying" && s.Verb != release.Destroy) {
 		err = errGone
-	}
-	if isGone(err) && s.Verb != release.Destroy {
-		return m, conflict(s, "does not exist any more")
 	}
 	return m, err
 }

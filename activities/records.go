@@ -236,11 +236,15 @@ type CloseInput struct {
 	// since Since that nobody knows: making it was given up.
 	Begun map[string]release.Image `json:"begun,omitempty"`
 	Since time.Time                `json:"since,omitzero"`
+	// Woken are stops of machines that the rollout started for a look and did not
+	// stop again.
+	Woken []StepInput `json:"woken,omitempty"`
 }
 
 // CloseRollout leaves nothing behind: it removes the machines that ran commands,
 // says in each Fly release how it ended, gives back addresses that nobody needs
-// now, and then the leases. It is safe to call again.
+// now, stops the machines that run for a look only, and then gives back the leases.
+// It is safe to call again.
 func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 	defer beat(ctx)()
 	var g errgroup.Group
@@ -272,7 +276,8 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 	}
 	g.Go(func() error {
 		a.keepers.close(ctx, in.Holder)
-		return a.giveBack(ctx, in.Holder, in.Machines)
+		slept := a.putToSleep(ctx, in.Woken) // under the leases
+		return errors.Join(slept, a.giveBack(ctx, in.Holder, in.Machines))
 	})
 	return classify(ctx, g.Wait())
 }

@@ -51,6 +51,9 @@ type Start struct {
 	// Before is the rollout before this one, where it ended without a report
 	// after its first change.
 	Before *Unreported `json:"before,omitempty"`
+	// Left is what CloseRollout has to clean up of rollouts without a report that
+	// changed nothing.
+	Left []CloseInput `json:"left,omitempty"`
 	// Unread says which rollout before this one ended without a report that
 	// could be read, and why not.
 	Unread string `json:"unread,omitempty"`
@@ -63,6 +66,7 @@ type Start struct {
 type Since struct {
 	Release string          `json:"release"` // workflow ID of the release it belonged to
 	Outcome release.Outcome `json:"outcome"`
+	Lost    string          `json:"lost"` // how the rollout ended that had no report
 }
 
 // StartInput names the targets of a rollout, and the run that it follows where
@@ -85,12 +89,12 @@ func (a *Activities) RecordBaseline(ctx context.Context, in StartInput) (start S
 		return err
 	})
 	g.Go(func() error {
-		before, err := unreportedBefore(all, a.temporal(ctx), self.ID, self.RunID, in.Follows)
-		start.Before = before
+		before, left, err := unreportedBefore(all, a.temporal(ctx), self.ID, self.RunID, in.Follows)
 		if unread := new(UnreadError); errors.As(err, &unread) {
 			start.Unread, start.Since = unread.Error(), unread.Since
 			return nil
 		}
+		start.Before, start.Left = before, left
 		return classify(all, err)
 	})
 	err = g.Wait()
@@ -108,13 +112,14 @@ func (e *UnreadError) Error() string {
 }
 
 // unreportedBefore returns the newest closed rollout with that ID, other than
-// the run self, if it changed something and ended without a report; else nil. A
-// caller that follows a run without a report is told of that run, or of the one
-// that it followed itself, even if it changed nothing.
-func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string) (*Unreported, error) {
+// the run self, if it changed something and ended without a report; else nil. left
+// is what those without a report since then left on Fly. A caller that follows a
+// run without a report is told of that run, or of the one that it followed itself,
+// even if it changed nothing.
+func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string) (before *Unreported, left []CloseInput, err error) {
 	runs, err := closedRuns(ctx, c, id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, run := range runs {
 		if run.id == self {
@@ -127,45 +132,48 @@ func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string)
 			outcome, err := run.readOutcome(ctx, c, id)
 			switch {
 			case err != nil:
-				return nil, err
+				return nil, nil, err
 			case outcome.ChangedNothing():
 				continue
 			case follows == "":
-				return nil, nil
+				return nil, left, nil
 			}
-			return changedSince(ctx, c, id, run, follows)
+			return nil, left, changedSince(ctx, c, id, run, follows)
 		}
 		u, err := readUnreported(ctx, c, id, run.id)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if u.Begun {
-			return &u, nil
+			return &u, left, nil
 		}
+		left = append(left, u.Close)
 	}
 	for follows != "" {
 		u, err := readUnreported(ctx, c, id, follows)
 		if err != nil || u.Begun || u.Follows == "" {
-			return &u, err
+			return &u, left, err
 		}
-		follows = u.Follows
+		left, follows = append(left, u.Close), u.Follows
 	}
-	return nil, nil
+	return nil, left, nil
 }
 
-// changedSince returns how the run follows ended, as far as its history tells,
-// and as an error that run has changed the environment since.
-func changedSince(ctx context.Context, c Temporal, id string, run pastRun, follows string) (*Unreported, error) {
+// changedSince returns as an UnreadError that run has changed the environment
+// since the run follows ended without a report.
+func changedSince(ctx context.Context, c Temporal, id string, run pastRun, follows string) error {
 	report, err := reportOf(ctx, c, id, run.id)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	since := &UnreadError{Rollout: id, Run: follows, Why: "another rollout has changed the environment since", Since: &Since{report.Release, report.Outcome}}
 	u, err := readUnreported(ctx, c, id, follows)
 	if unread := new(UnreadError); err != nil && !errors.As(err, &unread) {
-		return nil, err
+		return err
 	}
-	return &u, since
+	return &UnreadError{
+		Rollout: id, Run: follows, Why: "another rollout has changed the environment since",
+		Since: &Since{Release: report.Release, Outcome: report.Outcome, Lost: cmp.Or(u.Why, id+" ended without a report")},
+	}
 }
 
 // A pastRun is one closed run of a rollout.
@@ -282,6 +290,8 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 				opening = OpenInput{}
 			case "TakeLeases":
 				err = decode(done.GetResult(), &u.Close.Machines)
+			case "Wake", "ApplyStep":
+				err = u.completed(scheduled[done.GetScheduledEventId()], done)
 			}
 		default:
 			u.Why = cmp.Or(endOf(id, e), u.Why)
@@ -314,6 +324,7 @@ func (u Unreported) tookOver(before Unreported) Unreported {
 	before.Run, before.Follows, before.Why = u.Run, u.Follows, cmp.Or(u.Why, before.Why)
 	before.Begun = true
 	before.Close.Holder, before.Close.Machines = u.Close.Holder, u.Close.Machines
+	before.Close.Woken = append(before.Close.Woken, u.Close.Woken...)
 	return before
 }
 
@@ -336,6 +347,36 @@ func (u *Unreported) began(a *historypb.ActivityTaskScheduledEventAttributes, op
 			u.Close.Commands = append(u.Close.Commands, in.Step.FlyApp)
 		}
 		return err
+	case "Wake":
+		var in StepInput
+		err := decode(a.GetInput(), &in)
+		u.Begun = true
+		u.Close.woke(in)
+		return err
+	}
+	return nil
+}
+
+// completed notes the result of a Wake or an ApplyStep: a machine that ran already
+// was not started for a look, and one that was stopped runs no longer.
+func (u *Unreported) completed(a *historypb.ActivityTaskScheduledEventAttributes, done *historypb.ActivityTaskCompletedEventAttributes) error {
+	if len(u.Close.Woken) == 0 {
+		return nil
+	}
+	var in StepInput
+	if err := decode(a.GetInput(), &in); err != nil {
+		return err
+	}
+	asleep := in.Step.Verb == release.Stop || in.Step.Verb == release.Destroy
+	if a.GetActivityType().GetName() == "Wake" {
+		var woken Woken
+		if err := decode(done.GetResult(), &woken); err != nil {
+			return err
+		}
+		asleep = !woken.Started
+	}
+	if asleep {
+		u.Close.slept(in)
 	}
 	return nil
 }

@@ -2,8 +2,10 @@ package activities
 
 import (
 	"context"
+	"slices"
 
 	"go.temporal.io/sdk/activity"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/microbima/release/release"
 )
@@ -29,4 +31,37 @@ func (a *Activities) Wake(ctx context.Context, in StepInput) (Woken, error) {
 	woken.Machine, err = a.start(ctx, in, m)
 	woken.Machine.Config = nil
 	return woken, classify(ctx, err)
+}
+
+// putToSleep stops the machines of these steps. One that is gone is left out.
+func (a *Activities) putToSleep(ctx context.Context, steps []StepInput) error {
+	var g errgroup.Group
+	g.SetLimit(targetsAtOnce)
+	for _, in := range steps {
+		g.Go(func() error {
+			m, err := a.locate(ctx, in)
+			if isGone(err) {
+				return nil
+			}
+			if err == nil {
+				_, err = a.stop(ctx, in, m)
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// woke notes that the machine of wake may have been started for a look.
+func (in *CloseInput) woke(wake StepInput) {
+	in.slept(wake)
+	wake.Step.Verb = release.Stop
+	in.Woken = append(in.Woken, wake)
+}
+
+// slept notes that the machine of step was stopped again, or was not started.
+func (in *CloseInput) slept(step StepInput) {
+	in.Woken = slices.DeleteFunc(in.Woken, func(w StepInput) bool {
+		return w.Step.FlyApp == step.Step.FlyApp && w.Step.Machine == step.Step.Machine
+	})
 }

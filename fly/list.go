@@ -34,7 +34,7 @@ func (c *Client) list(ctx context.Context, req call) ([]Machine, error) {
 			l.machines = nil
 		}
 		for i, m := range l.machines {
-			l.machines[i] = withoutFakes(m)
+			l.machines[i] = asRead(m)
 		}
 		slices.SortFunc(l.machines, func(a, b Machine) int { return cmp.Compare(a.ID, b.ID) })
 	})

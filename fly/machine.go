@@ -31,18 +31,6 @@ type Machine struct {
 	Nonce            string          `json:"nonce,omitempty"` // of the lease that a create with a lease TTL took
 }
 
-// UnmarshalJSON decodes a machine as Fly sends it. Fly sends both config and
-// incomplete_config with every machine, and null for the one that does not apply:
-// null is absent.
-func (m *Machine) UnmarshalJSON(doc []byte) error {
-	type plain Machine
-	if err := json.Unmarshal(doc, (*plain)(m)); err != nil {
-		return err
-	}
-	m.Config, m.IncompleteConfig = present(m.Config), present(m.IncompleteConfig)
-	return nil
-}
-
 // present returns doc, or nil if it is the JSON null.
 func present(doc json.RawMessage) json.RawMessage {
 	if string(bytes.TrimSpace(doc)) == "null" {
@@ -235,8 +223,11 @@ func (e Event) exit() (Exit, bool) {
 	return Exit{Code: x.ExitCode, OOM: x.OOMKilled, Requested: x.RequestedStop, Restarting: x.Restarting, RestartCount: r.RestartCount, At: at}, true
 }
 
-// withoutFakes leaves out the checks that Fly makes up for old clients.
-func withoutFakes(m Machine) Machine {
+// asRead returns m as it is meant, of one that Fly has sent. Fly sends both config
+// and incomplete_config with every machine, and null for the one that does not
+// apply: null is absent. The checks that Fly makes up for old clients are left out.
+func asRead(m Machine) Machine {
+	m.Config, m.IncompleteConfig = present(m.Config), present(m.IncompleteConfig)
 	var checks []Check
 	for _, c := range m.Checks {
 		if !strings.HasPrefix(c.Name, "bg_deployments_compat") {

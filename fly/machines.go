@@ -65,7 +65,7 @@ func (c *Client) AllMachines(ctx context.Context, app string) ([]Machine, error)
 func (c *Client) Machine(ctx context.Context, app, id string) (Machine, error) {
 	var m Machine
 	err := c.do(ctx, onMachine("read machine "+id, getMachine, http.MethodGet, app, id), &m)
-	return withoutFakes(m), err
+	return asRead(m), err
 }
 
 // Create makes a machine. Fly knows no idempotency key: after
@@ -74,7 +74,7 @@ func (c *Client) Create(ctx context.Context, app string, in Create) (Machine, er
 	var m Machine
 	req := onMachines("create machine "+in.Name+" in "+app, "create", http.MethodPost, app)
 	err := c.doConfig(ctx, req, in, in.Config, &m)
-	return withoutFakes(m), err
+	return asRead(m), err
 }
 
 // Update gives machine id another config, and reboots it.
@@ -83,7 +83,7 @@ func (c *Client) Update(ctx context.Context, app, id string, in Update) (Machine
 	req := onMachine("update machine "+id, "update", http.MethodPost, app, id)
 	req.nonce = in.Nonce
 	err := c.doConfig(ctx, req, in, in.Config, &m)
-	return withoutFakes(m), err
+	return asRead(m), err
 }
 
 func (c *Client) doConfig(ctx context.Context, req call, in any, config json.RawMessage, out any) error {

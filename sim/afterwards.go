@@ -15,6 +15,14 @@ import (
 func (w *world) ended(id string, o Order, report *release.Report, err error) {
 	w.count(report, err)
 	w.crowd.over[id] = true
+	if isTerminated(err) {
+		w.crowd.cut = true
+		w.tell("%s ended: terminated", id)
+		if w.result.First == "" {
+			w.result.First = cut
+		}
+		return
+	}
 	if w.result.First == "" {
 		w.result.First = outcomeOf(report, err)
 	}
@@ -127,9 +135,12 @@ func (w *world) lasting() bool {
 	return slices.ContainsFunc(w.Troubles, func(t Trouble) bool { return t.kind().lasts })
 }
 
-// settled: what releases took down is back, or never will be.
+// settled: what releases took down is back, or never will be. What one that was
+// terminated left is for the next to clean up.
 func (w *watch) settled() {
-	w.w.mustBeClean()
+	if !w.w.crowd.cut {
+		w.w.mustBeClean()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.down, w.flying = map[place]bool{}, map[*attempt]bool{}

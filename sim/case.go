@@ -23,10 +23,12 @@ type Case struct {
 	Releases     []Order       `json:"releases"` // in the order in which they are asked for
 	// Answers are what people say of held rollouts, one after the other; then
 	// they say retry, and rollback where that is offered and retrying is no use.
-	Answers  []release.Choice `json:"answers,omitempty"`
-	Troubles []Trouble        `json:"troubles,omitempty"`
-	Poll     Duration         `json:"poll"` // of the activities: the longer, the faster a simulation
-	Limits   bool             `json:"limits,omitempty"`
+	Answers []release.Choice `json:"answers,omitempty"`
+	// Repeats: each answer is sent once more when the next question is asked.
+	Repeats  bool      `json:"repeats,omitempty"`
+	Troubles []Trouble `json:"troubles,omitempty"`
+	Poll     Duration  `json:"poll"` // of the activities: the longer, the faster a simulation
+	Limits   bool      `json:"limits,omitempty"`
 }
 
 // An App is an app of the project, the same in each environment.

@@ -25,15 +25,17 @@ type crowd struct {
 	approved map[string]map[string]bool
 	rejected map[string]bool
 	answers  int
-	tries    map[string]int // answers to one rollout
+	given    map[string]release.Answer // the last, by who was answered
+	tries    map[string]int            // answers to one rollout
 	aborted  map[string]bool
 	over     map[string]bool // releases that have ended
+	cut      bool            // a release was terminated
 }
 
 func newCrowd(w *world) *crowd {
 	return &crowd{
 		w: w, orders: map[string]Order{}, asked: map[string]int{}, approved: map[string]map[string]bool{},
-		rejected: map[string]bool{}, tries: map[string]int{}, aborted: map[string]bool{}, over: map[string]bool{},
+		rejected: map[string]bool{}, given: map[string]release.Answer{}, tries: map[string]int{}, aborted: map[string]bool{}, over: map[string]bool{},
 	}
 }
 
@@ -77,6 +79,7 @@ func (c *crowd) phase(id string, p release.Phase, environment string) {
 		}
 	}
 	if p == release.HeldPhase {
+		c.w.in(7*time.Second, func() { c.repeat(id) })
 		c.w.in(15*time.Second, func() { c.answer(id) })
 	}
 }
@@ -175,6 +178,9 @@ func (c *crowd) decide(id string, i int, d Decision, environment string) {
 
 // answer says something to a held rollout.
 func (c *crowd) answer(id string) {
+	if c.over[id] {
+		return
+	}
 	st := c.look(id)
 	if st.Held == nil {
 		return
@@ -182,9 +188,38 @@ func (c *crowd) answer(id string) {
 	choice := c.choice(id, *st.Held)
 	c.w.tell("%s is held: %s; said: %s; %q", id, st.Held.Why, choice, st.Held.Machines)
 	c.w.watch.held(id, *st.Held)
-	if err := c.w.env.SignalWorkflowByID(id, release.AnswerSignal, release.Answer{Choice: choice, By: "ben"}); err != nil {
+	answer := release.Answer{Choice: choice, By: "ben"}
+	if c.w.Repeats {
+		answer.Hold = st.Held.Number
+	}
+	c.given[id] = answer
+	if err := c.w.env.SignalWorkflowByID(id, release.AnswerSignal, answer); err != nil {
 		c.w.violate("%s could not be answered: %v", id, err)
 	}
+}
+
+// repeat sends the answer to the question before once more: it is no answer to the
+// question of now.
+func (c *crowd) repeat(id string) {
+	former, ok := c.given[id]
+	st := where{}
+	if !ok || !c.w.Repeats || c.over[id] || c.w.hasTrouble(terminated) {
+		return
+	}
+	if st = c.look(id); st.Held == nil || st.Held.Number == former.Hold {
+		return
+	}
+	if err := c.w.env.SignalWorkflowByID(id, release.AnswerSignal, former); err != nil {
+		c.w.violate("%s could not be answered: %v", id, err)
+	}
+	c.w.in(100*time.Millisecond, func() {
+		if c.over[id] || len(c.aborted) > 0 {
+			return // an abort ends a hold, too
+		}
+		if now := c.look(id); now.Held == nil || now.Held.Number != st.Held.Number {
+			c.w.violate("%s is held (%s), and takes an answer to another question", id, st.Held.Why)
+		}
+	})
 }
 
 // choice is the case's own answer, as long as there is one that is offered;

@@ -41,6 +41,7 @@ func Draw(seed uint64) Case {
 		for range 1 + r.IntN(3) {
 			c.Answers = append(c.Answers, pick(r, []release.Choice{release.Retry, release.GoBack, release.GoBack, release.Keep, release.Abandon}))
 		}
+		c.Repeats = chance(r, 40)
 	}
 	for range weighted(r, []int{15, 30, 25, 18, 8, 4}) {
 		c.Troubles = append(c.Troubles, trouble(r, c))
@@ -107,7 +108,11 @@ func app(r *rand.Rand, i int, before []App) App {
 		}
 		g.Volume = a.Strategy != release.BlueGreen && a.Strategy != release.Canary && chance(r, 12)
 		g.Standby = !g.Service && !g.Volume && chance(r, 50)
-		for range fleet(r) {
+		machines := fleet(r)
+		if j > 0 && !g.Volume && chance(r, 6) {
+			machines = 0 // a person has scaled it to zero
+		}
+		for range machines {
 			s := State{State: "started"}
 			if chance(r, 8) {
 				s.State = "stopped"
@@ -166,6 +171,11 @@ func order(r *rand.Rand, c Case, version string) Order {
 		for range 1 + r.IntN(3) {
 			o.Decisions = append(o.Decisions, noise(r))
 		}
+		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
+	}
+	if chance(r, 8) { // somebody says no before enough have said yes
+		at := between(r, 3*time.Second, time.Duration(o.Decisions[0].After)+time.Second)
+		o.Decisions = append(o.Decisions, Decision{After: at, Reject: true, By: "eve", Signal: chance(r, 30)})
 		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
 	}
 	if chance(r, 5) { // too late, or never

@@ -26,6 +26,8 @@ type rolloutRun struct {
 	before               map[string][]fly.Machine // by Fly app, when it began
 	over                 chan struct{}
 	report               *release.Report
+	doc                  []byte // report as JSON, once written is done
+	written              sync.Once
 	err                  error
 	unfit                string               // why its plan did not fit when it began
 	changed              time.Time            // when it last gave a machine another config
@@ -39,11 +41,11 @@ func (r *rolloutRun) result(value any) error {
 	if r.err != nil || value == nil {
 		return r.err
 	}
-	doc, err := json.Marshal(r.report)
-	if err != nil {
-		return err
+	r.written.Do(func() { r.doc, r.err = json.Marshal(r.report) })
+	if r.err != nil {
+		return r.err
 	}
-	return json.Unmarshal(doc, value)
+	return json.Unmarshal(r.doc, value)
 }
 
 // observed tells the world what workflows do.
@@ -83,7 +85,11 @@ func (o *observedWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor
 	if info.WorkflowType.Name == release.PinWorkflow {
 		defer o.world.watch.pin(info.WorkflowExecution.ID)()
 	}
-	if info.WorkflowType.Name != "Rollout" {
+	switch info.WorkflowType.Name {
+	case "Rollout":
+	case "Release":
+		return o.execute(ctx, in)
+	default:
 		return o.Next.ExecuteWorkflow(ctx, in)
 	}
 	run := o.world.watch.rolloutBegins(info.WorkflowExecution.ID, o.run, in.Args[0].(release.RolloutRequest))

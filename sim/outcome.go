@@ -46,6 +46,9 @@ func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
 func (w *watch) judge(r *rolloutRun, report release.Report) {
 	switch report.Outcome {
 	case release.Promoted, release.Restored:
+		if (report.Outcome == release.Restored) != (r.req.Restores != nil) {
+			w.w.violate("%s is %s; it was to go back: %t", r.id, report.Outcome, r.req.Restores != nil)
+		}
 		if report.Outcome == release.Restored {
 			w.mustGoBack(r)
 		}
@@ -120,6 +123,10 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 		}
 		w.mustHaveRun(r, app, now)
 		for _, g := range a.Groups {
+			if len(before) > 0 && !slices.ContainsFunc(before, func(m fly.Machine) bool { return w.groupName(m) == g.Name }) {
+				w.mustWarn(r, app, g.Name, count[g.Name])
+				continue
+			}
 			if n := count[g.Name]; n != 0 && !env.Empty && !w.left(r.environment) {
 				w.w.violate("%s was promoted, and has %+d machines of group %s", app, n, g.Name)
 			}
@@ -145,6 +152,17 @@ func (w *watch) perGroup(now, before []fly.Machine) map[string]int {
 		count[w.groupOf(m)]--
 	}
 	return count
+}
+
+// mustWarn holds a rollout that made n machines of a group which had none to having
+// said so.
+func (w *watch) mustWarn(r *rolloutRun, app, group string, n int) {
+	warned := func(e release.EnvironmentStatus) bool {
+		return slices.ContainsFunc(e.Warnings, func(s string) bool { return strings.Contains(s, "group "+group+" has no machines") })
+	}
+	if n > 0 && !slices.ContainsFunc(r.report.Environments, warned) {
+		w.w.violate("%s was promoted, has %d machines of group %s, which had none, and no warning says so: %q", app, n, group, r.report.Environments[0].Warnings)
+	}
 }
 
 // left says whether a person has left that environment between two states: it
@@ -173,7 +191,7 @@ func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 		if runs(m) && !recent {
 			w.w.violate("%s was promoted, and machine %s, which was %s, is %s", app, m.ID, before[i].State, m.State)
 		}
-	case i >= 0 && !healthy(before[i]) && m.InstanceID == before[i].InstanceID:
+	case i >= 0 && m.InstanceID == before[i].InstanceID && (!healthy(before[i]) || slices.ContainsFunc(r.found[app], func(f fly.Machine) bool { return f.ID == m.ID && !healthy(f) })):
 		// It was sick, and nothing was to be done to it.
 	case !healthy(m) && !recent && (i >= 0 || runs(m)):
 		w.w.violate("%s was promoted, and machine %s is %s with checks %v", app, m.ID, m.State, m.Checks)

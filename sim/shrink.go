@@ -57,6 +57,7 @@ func fewer(c Case, try func(func(*Case) bool)) {
 	}
 	try(func(n *Case) bool { n.Answers = nil; return len(c.Answers) > 0 })
 	try(func(n *Case) bool { n.Limits = false; return c.Limits })
+	try(func(n *Case) bool { n.Repeats = false; return c.Repeats })
 }
 
 // plainerApps tries c with fewer machines, and with apps that need less.
@@ -69,8 +70,11 @@ func plainerApps(c Case, try func(func(*Case) bool)) {
 			})
 			for _, keep := range []int{1, len(g.Machines) / 2, len(g.Machines) - 1} {
 				try(func(n *Case) bool {
+					if keep <= 0 || keep >= len(g.Machines) {
+						return false
+					}
 					n.Apps[i].Groups[j].Machines = n.Apps[i].Groups[j].Machines[:keep]
-					return keep > 0 && keep < len(g.Machines)
+					return true
 				})
 			}
 			for k, s := range g.Machines {
@@ -114,6 +118,7 @@ func plainer(c Case, try func(func(*Case) bool)) {
 	for i, t := range c.Troubles {
 		try(func(n *Case) bool { n.Troubles[i].Skip /= 2; return t.Skip > 0 })
 		try(func(n *Case) bool { n.Troubles[i].Times = 1; return t.Times > 1 })
+		try(func(n *Case) bool { n.Troubles[i].After = false; return t.After })
 	}
 }
 

@@ -77,7 +77,7 @@ func (a *tally) add(c sim.Case, r sim.Result) {
 // print writes the tables: schedules by kind of trouble, and releases by
 // outcome.
 func (a *tally) print() {
-	outcomes := []string{"promoted", "unchanged", "superseded", "stopped", "rolled back", "restored", "kept", "stranded"}
+	outcomes := []string{"promoted", "unchanged", "superseded", "stopped", "rolled back", "restored", "kept", "stranded", "terminated"}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "trouble\tschedules\t%s\twas held\t\n", strings.Join(outcomes, "\t"))
 	for _, k := range slices.Sorted(maps.Keys(a.kinds)) {

@@ -3,6 +3,8 @@ package sim
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -14,16 +16,17 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/release"
 )
 
-// terminated is the kind of trouble in which Temporal terminates a rollout: its
-// workflow runs no further, not even to clean up, and what its activities do
-// meanwhile is heard by nobody.
+// terminated is the kind of trouble in which Temporal terminates a rollout, and
+// its release as well with Trouble.After: the workflows run no further, not even to
+// clean up, and what their activities do meanwhile is heard by nobody.
 const terminated = "rollout terminated"
 
-// execute carries a Rollout out until it ends or is terminated.
+// execute carries a Release or a Rollout out until it ends or is terminated.
 func (o *observedWorkflow) execute(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (result any, err error) {
 	if !o.hasTrouble(terminated) {
 		return o.Next.ExecuteWorkflow(ctx, in)
@@ -49,8 +52,9 @@ func (o *observedWorkflow) execute(ctx workflow.Context, in *interceptor.Execute
 	return nil, &temporal.TerminatedError{}
 }
 
-// terminate ends the open rollout of an app's environment, if there is one.
-func (w *world) terminate(app string) {
+// terminate ends the open rollout of an app's environment, if there is one, and
+// whole its release, too.
+func (w *world) terminate(app string, whole bool) {
 	_, env, _ := w.app(app)
 	w.watch.mu.Lock()
 	r := w.watch.open[env.Name]
@@ -62,6 +66,13 @@ func (w *world) terminate(app string) {
 		w.tell("%s is terminated", r.id)
 		if err := w.env.SignalWorkflowByID(r.id, terminated, nil); err != nil {
 			w.tell("%s is not terminated: %v", r.id, err)
+		}
+		if !whole || w.crowd.over[r.req.Release] {
+			return
+		}
+		w.tell("%s is terminated", r.req.Release)
+		if err := w.env.SignalWorkflowByID(r.req.Release, terminated, nil); err != nil {
+			w.tell("%s is not terminated: %v", r.req.Release, err)
 		}
 	})
 }
@@ -89,9 +100,12 @@ func (s *staff) isDead(run string) bool {
 }
 
 // isTerminated says whether a rollout was.
-func (r *rolloutRun) isTerminated() bool {
+func (r *rolloutRun) isTerminated() bool { return isTerminated(r.err) }
+
+// isTerminated says whether err is that of a workflow that was terminated.
+func isTerminated(err error) bool {
 	var t *temporal.TerminatedError
-	return errors.As(r.err, &t)
+	return errors.As(err, &t)
 }
 
 // inherit returns what ran in an environment before a rollout that was terminated
@@ -102,7 +116,7 @@ func (w *watch) inherit(environment string) (before map[string][]fly.Machine) {
 		case r.environment != environment || r.ended.IsZero():
 		case r.isTerminated() && before == nil && !r.changed.IsZero():
 			before = r.before
-		case r.report != nil && r.report.Outcome != "stopped":
+		case r.report != nil && !r.report.Outcome.ChangedNothing():
 			before = nil
 		}
 	}
@@ -216,5 +230,51 @@ func (w *watch) mustHaveAsked(id string, report *release.Report) {
 		if w.w.crowd.tries[r.id] == 0 && !w.w.crowd.aborted[id] {
 			w.w.violate("%s ended, its rollout was terminated after its first change, and nobody was asked", id)
 		}
+		if report != nil && report.Outcome == release.Kept && !strings.Contains(strings.Join(report.Notes, "\n"), "could be removed") {
+			w.mustSleep(r)
+		}
+	}
+}
+
+// mustSleep holds a rollout that was terminated to having left no machine running
+// that it had only started for a look. The caller holds w.mu.
+func (w *watch) mustSleep(r *rolloutRun) {
+	for app, before := range r.before {
+		a, _, _ := w.w.app(app)
+		if a.AutoStop || !w.foreign[app].IsZero() {
+			continue // others start machines, too
+		}
+		for _, now := range w.machines(app) {
+			i := slices.IndexFunc(before, func(m fly.Machine) bool { return m.ID == now.ID })
+			if i >= 0 && before[i].State == "stopped" && runs(now) {
+				w.w.violate("%s was kept, and machine %s of %s, which was stopped, is left %s", r.id, now.ID, app, now.State)
+			}
+		}
+	}
+}
+
+// mustNotWait holds a rollout that did not get its leases to having been kept out by
+// somebody who is still there: a rollout that has ended keeps nobody out.
+func (w *watch) mustNotWait(in activities.LeaseInput, err error) {
+	if !strings.Contains(err.Error(), "is leased by") {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var last string
+	for _, m := range in.Machines {
+		held := w.w.fly.Leases(m.FlyApp)[m.Machine]
+		run, ours := release.HolderRun(held.Description)
+		ended := slices.ContainsFunc(w.runs, func(r *rolloutRun) bool { return r.run == run && !r.ended.IsZero() })
+		switch {
+		case held.Nonce == "" || held.Description == in.Holder:
+		case !ours || !ended:
+			return // somebody else is there
+		default:
+			last = held.Description
+		}
+	}
+	if last != "" {
+		w.w.violate("%s is kept out by the lease of %s, which has ended: %v", in.Holder, last, err)
 	}
 }

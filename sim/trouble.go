@@ -300,7 +300,14 @@ var kinds = []kind{
 			}
 		})
 	}},
-	{name: "stopped by the proxy", weight: 3, passes: true, draw: sometime, begin: func(w *world, t Trouble) {
+	{name: "stopped by the proxy", weight: 3, passes: true, draw: func(r *rand.Rand, c Case, t *Trouble) {
+		sometime(r, c, t)
+		for _, a := range c.Apps { // of others it stops nothing
+			if a.AutoStop {
+				t.App = flyApp(pick(r, c.Environments).Name, a.Name)
+			}
+		}
+	}, begin: func(w *world, t Trouble) {
 		w.at(t, func() {
 			for _, m := range w.watch.machines(t.App) {
 				w.fly.Idle(t.App, m.ID)
@@ -372,7 +379,10 @@ var kinds = []kind{
 		return f.Cordon(context.Background(), t.App, m.ID, "")
 	}),
 
-	{name: terminated, weight: 3, draw: sometime, begin: func(w *world, t Trouble) { w.at(t, func() { w.terminate(t.App) }) }},
+	{name: terminated, weight: 3,
+		draw:  func(r *rand.Rand, c Case, t *Trouble) { sometime(r, c, t); t.After = chance(r, 40) },
+		begin: func(w *world, t Trouble) { w.at(t, func() { w.terminate(t.App, t.After) }) },
+	},
 	{name: hostileText, weight: 3, passes: true,
 		draw:  func(r *rand.Rand, _ Case, t *Trouble) { t.Machine = r.IntN(len(notes)) },
 		begin: func(w *world, t Trouble) { w.fly.Behave = w.behaves },

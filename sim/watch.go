@@ -135,6 +135,9 @@ func (w *watch) ends(a *attempt, err error) {
 			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && (serves(m) || others && healthy(m) || w.byProxy(in.Step.FlyApp) && atRest(m) || failedSince(m, time.Now().Add(-100*time.Millisecond)))
 		})
 	}
+	if in, ok := a.in.(activities.LeaseInput); ok && a.name == "TakeLeases" && err != nil {
+		w.mustNotWait(in, err)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.flying, a)

@@ -424,7 +424,13 @@ func (w *world) count(report *release.Report, err error) {
 	w.result.Outcomes[outcomeOf(report, err)]++
 }
 
+// cut is the outcome of a release that was terminated.
+const cut = "terminated"
+
 func outcomeOf(report *release.Report, err error) string {
+	if isTerminated(err) {
+		return cut
+	}
 	if err != nil || report == nil {
 		return "stranded"
 	}

@@ -28,22 +28,28 @@ func (r *roller) remember(ctx workflow.Context, start activities.Start) {
 	if start.Unread != "" {
 		r.note("a rollout before this one ended without a report, and its history could not be read (%s): the baseline is what runs now", start.Unread)
 	}
+	r.closeLeft(ctx, start.Left)
 	if before := start.Before; before != nil {
 		r.baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), r.baselines)
 		r.settles = before.Run
 		r.note("the rollout before this one ended without a report (%s): the baseline is the one that it had", before.Why)
+		r.woken = r.leftAwake(before.Close.Woken)
 		if r.in.Follows == "" { // else that was done when a person was asked
-			r.closeBefore(ctx, before.Close)
+			left := before.Close
+			left.Woken = nil // those are stopped once this rollout has looked
+			r.closeBefore(ctx, left)
 		}
 	}
 }
 
 // closeBefore cleans up what a rollout that ended without a report left on Fly.
-// Its leases are this rollout's by now.
+// Leases that this rollout has taken over are left out.
 func (r *roller) closeBefore(ctx workflow.Context, in activities.CloseInput) {
-	in.Machines = nil
+	in.Machines = slices.DeleteFunc(slices.Clone(in.Machines), func(m activities.Leased) bool {
+		return slices.ContainsFunc(r.leases.machines, func(own activities.Leased) bool { return own.Machine == m.Machine && own.FlyApp == m.FlyApp })
+	})
 	if err := workflow.ExecuteActivity(calling(ctx, "Clean up what the rollout before left on Fly"), act.CloseRollout, in).Get(ctx, nil); err != nil {
-		r.note("not all that the rollout before left on Fly could be removed (Fly releases, machines of commands): %s", plain(err))
+		r.note("not all that the rollout before left on Fly could be removed (leases, Fly releases, machines of commands): %s", plain(err))
 	}
 }
 

@@ -90,8 +90,14 @@ func (r *releaser) attempt(ctx workflow.Context, env release.Environment, plan f
 	if err != nil {
 		return err
 	}
-	if p.Empty() && r.broken == nil {
-		return r.unchanged(ctx, env, p)
+	if p.Empty() {
+		settled, err := r.isSettled(ctx, env) // else somebody has to look at it
+		if err != nil {
+			return err
+		}
+		if settled {
+			return r.unchanged(ctx, env, p)
+		}
 	}
 	standing, err := r.standing(ctx, env, p) // its pin, and the gate that the plan has to pass
 	if err != nil {

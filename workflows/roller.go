@@ -21,8 +21,9 @@ type roller struct {
 	in        release.RolloutRequest
 	states    []release.State // as they were when the rollout began
 	baselines []release.Baseline
-	settles   string // run ID of a rollout without a report whose baseline this is
-	begun     bool   // a step was
+	settles   string         // run ID of a rollout without a report whose baseline this is
+	woken     []release.Step // stops of machines that that rollout has left awake
+	begun     bool           // a step was
 
 	leases  leases
 	written written

@@ -56,6 +56,7 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err := r.cleanUp(ctx, in.Plan.Last()); err != nil {
 		return r.giveUp(ctx, err)
 	}
+	r.putBack(ctx, r.woken) // what a rollout without a report has left awake
 	return r.finish(ctx, r.success(), nil)
 }
 

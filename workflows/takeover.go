@@ -30,6 +30,7 @@ func (r *roller) takeOver(ctx workflow.Context) (*release.Report, error) {
 		start.Unread = plain(err)
 	}
 	lost := r.lostBefore(start)
+	r.closeLeft(apart, start.Left)
 	if start.Since != nil {
 		return r.overtaken(apart, *start.Since, lost)
 	}
@@ -64,6 +65,8 @@ func (r *roller) readPredecessor(ctx workflow.Context) (start activities.Start, 
 func (r *roller) lostBefore(start activities.Start) error {
 	why := r.status.ID + " ended without a report"
 	switch {
+	case start.Since != nil:
+		why = start.Since.Lost
 	case start.Before != nil:
 		why = start.Before.Why
 	case start.Unread != "":
@@ -84,7 +87,13 @@ func (r *roller) inherit(ctx workflow.Context, before *activities.Unreported) {
 	r.in.Plan, r.states, r.baselines, r.settles = before.Plan, before.States, before.Baselines, before.Run
 	r.status.Plan = &r.in.Plan
 	r.status.Environments[0].Plan, r.status.Environments[0].Targets = before.Plan.Hash, targetsOf(before.Plan, before.States)
-	r.closeBefore(ctx, before.Close)
+	left := before.Close
+	left.Woken = nil
+	for _, w := range before.Close.Woken { // its leases are this rollout's now
+		w.Holder, w.Nonce = r.holder(), r.nonce(w.Step)
+		left.Woken = append(left.Woken, w)
+	}
+	r.closeBefore(ctx, left)
 }
 
 func (r *roller) knowsBaseline() bool { return len(r.baselines) > 0 }

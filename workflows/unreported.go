@@ -7,6 +7,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/microbima/release/activities"
 	"github.com/microbima/release/release"
 )
 
@@ -53,6 +54,33 @@ func (r *releaser) isBroken(err error) bool {
 		return false
 	}
 	return !errors.As(err, &in) || in.report.Outcome.ChangedNothing()
+}
+
+// isSettled reports whether what env runs is what a rollout left that ended with a
+// report. Otherwise nobody has looked at it, and a rollout does even if its plan is
+// empty. It cleans up what rollouts without a report left that changed nothing.
+func (r *releaser) isSettled(ctx workflow.Context, env release.Environment) (bool, error) {
+	if r.broken != nil {
+		return false, nil
+	}
+	var remains activities.Remains
+	err := workflow.ExecuteActivity(calling(ctx, "Read how the last rollout of "+env.Name+" ended"), act.ReadRemains, r.standingInput(env)).Get(ctx, &remains)
+	if err != nil || remains.Unsettled {
+		return false, err
+	}
+	r.closeLeft(ctx, remains.Left)
+	return true, nil
+}
+
+// closeLeft cleans up what rollouts without a report that changed nothing left on
+// Fly.
+func (c *chronicle) closeLeft(ctx workflow.Context, left []activities.CloseInput) {
+	for _, in := range left {
+		err := workflow.ExecuteActivity(calling(ctx, "Clean up what an earlier rollout left on Fly"), act.CloseRollout, in).Get(ctx, nil)
+		if err != nil {
+			c.note("not all that an earlier rollout left on Fly could be removed (leases, Fly releases): %s", plain(err))
+		}
+	}
 }
 
 // follows returns the run ID of the rollout without a report that the next

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -72,6 +73,24 @@ func (r *roller) awake(ctx workflow.Context, plan release.Plan, look func() erro
 		return failed
 	}
 	return look()
+}
+
+// leftAwake returns those steps whose machines run and did not before the first
+// change: the rollout before this one started them for a look.
+func (r *roller) leftAwake(woken []activities.StepInput) (steps []release.Step) {
+	for _, w := range woken {
+		id := cmp.Or(w.ID, w.Step.Machine)
+		runs := func(s release.State) bool {
+			m, ok := s.Machine(id)
+			return ok && s.FlyApp == w.Step.FlyApp && m.Running()
+		}
+		if slices.ContainsFunc(r.states, runs) && !slices.ContainsFunc(release.States(r.baselines), runs) {
+			step := w.Step
+			step.Machine = id
+			steps = append(steps, step)
+		}
+	}
+	return steps
 }
 
 // putBack stops the machines that were started for a look. A failure is a note:

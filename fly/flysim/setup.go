@@ -205,7 +205,7 @@ func (s *Sim) Leases(appName string) map[string]fly.Lease {
 		if a := s.world.Apps[appName]; a != nil {
 			for id, m := range a.Machines {
 				if l := m.held(s.now()); l != nil {
-					out[id] = fly.Lease{Nonce: l.Nonce, Owner: l.Owner, Version: l.Version, Expires: l.Expires}
+					out[id] = fly.Lease{Nonce: l.Nonce, Owner: l.Owner, Description: l.Description, Version: l.Version, Expires: l.Expires}
 				}
 			}
 		}

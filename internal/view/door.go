@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -66,7 +67,15 @@ func EscapeJSON(doc []byte) []byte {
 
 // isHostile reports whether Escape would change text.
 func isHostile(text string) bool {
-	return strings.ContainsFunc(text, isUnseen) || !utf8.ValidString(text)
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c >= utf8.RuneSelf:
+			return strings.ContainsFunc(text[i:], isUnseen) || !utf8.ValidString(text[i:])
+		case isUnseen(rune(c)):
+			return true
+		}
+	}
+	return false
 }
 
 // isUnseen reports whether r acts on a terminal or leaves no mark on it.
@@ -137,13 +146,37 @@ func isDirty(v reflect.Value, lines bool) bool {
 			}
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if f := v.Type().Field(i); f.IsExported() && isDirty(v.Field(i), multiline[f.Name]) {
+		for _, f := range fieldsOf(v.Type()) {
+			if isDirty(v.Field(f.index), f.lines) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// A field is an exported field of a struct, whose text may have lines of its own.
+type field struct {
+	index int
+	lines bool
+}
+
+var exported sync.Map // []field by reflect.Type
+
+// fieldsOf returns the exported fields of a struct type. A status is looked at
+// after each change of a machine, and reflection is slow at telling the names.
+func fieldsOf(t reflect.Type) []field {
+	if known, ok := exported.Load(t); ok {
+		return known.([]field)
+	}
+	var all []field
+	for i := range t.NumField() {
+		if f := t.Field(i); f.IsExported() {
+			all = append(all, field{i, multiline[f.Name]})
+		}
+	}
+	exported.Store(t, all)
+	return all
 }
 
 func cleaned(v reflect.Value, lines bool) reflect.Value {
@@ -178,10 +211,8 @@ func cleaned(v reflect.Value, lines bool) reflect.Value {
 			out.SetMapIndex(cleaned(key, lines), cleaned(v.MapIndex(key), lines))
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if f := v.Type().Field(i); f.IsExported() {
-				out.Field(i).Set(cleaned(v.Field(i), multiline[f.Name]))
-			}
+		for _, f := range fieldsOf(v.Type()) {
+			out.Field(f.index).Set(cleaned(v.Field(f.index), f.lines))
 		}
 	}
 	return out
