@@ -7,11 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/converter"
-
 	"github.com/microbima/release/image"
-	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/sim"
 )
@@ -152,42 +148,4 @@ func TestOrder_UnchangedInAPinnedEnvironment(t *testing.T) {
 			}
 		}
 	})
-}
-
-// Who approves a rollback reads what it goes back to, and which commits it takes
-// away. An emergency does not wait for git.
-func TestRollback_CommitsTakenAway(t *testing.T) {
-	for _, emergency := range []bool{false, true} {
-		bubble(t, func(t *testing.T) {
-			s := newScenario(t, repo{})
-			s.runs("v1")
-			newer := s.on("v3")
-			newer.whenAsked(newer.approve)
-			newer.mustEnd(release.Promoted)
-			back := newer.on("v2")
-			back.req.Rollback = &release.Rollback{Environment: "production", Reason: "checkout is down", Emergency: emergency}
-			back.endPins()
-			compared := false
-			back.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
-				compared = compared || info.ActivityType.Name == "TakenAway"
-			})
-			var asked string
-			back.whenAsked(func() { asked = view.Question(back.status(), time.Now(), view.Style{}); back.approve() })
-			rep := back.mustEnd(release.Restored)
-			if compared == emergency {
-				t.Errorf("emergency %v; commits were compared: %v", emergency, compared)
-			}
-			if emergency {
-				return
-			}
-			for _, want := range []string{"production goes back to " + revision("v1").Short(), "3 commits taken away", "- " + revision("v3").Short()} {
-				if !strings.Contains(asked, want) {
-					t.Errorf("%q is not in the question:\n%s", want, asked)
-				}
-			}
-			if said := view.Report(rep.Status, view.Cost{}, time.Now(), view.Style{}); !strings.Contains(said, "takes away 3 commits") {
-				t.Errorf("the report does not say what is taken away:\n%s", said)
-			}
-		})
-	}
 }

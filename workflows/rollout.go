@@ -19,6 +19,9 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err != nil {
 		return nil, err
 	}
+	if in.TakeOver { // the plan of a rollout without a report: a person decides
+		return r.takeOver(ctx)
+	}
 	if in.Unchanged { // the plan has no steps
 		return r.recordHead(ctx)
 	}
@@ -34,9 +37,6 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	start, err := r.recordBaseline(ctx) // what a rollback restores
 	if err != nil {
 		return r.stop(ctx, err)
-	}
-	if in.TakeBack {
-		return r.takeBack(ctx, start)
 	}
 	if why := in.Plan.Stale(start.States); why != "" {
 		return r.stale(ctx, why)

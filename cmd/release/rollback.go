@@ -114,5 +114,6 @@ func (s source) takenAway(ctx context.Context, past activities.Past, running []s
 	if err != nil {
 		return release.Lineage{}
 	}
-	return found.OfRollback(running)
+	found.Relation, found.Newer = "", nil // a rollback is exempt from order
+	return found
 }

@@ -72,7 +72,9 @@ func (c rollback) show(ctx context.Context, src source, past activities.Past) {
 		}
 		return
 	}
-	plan.Lineage = src.takenAway(ctx, past, plan.Lineage.Running)
+	if taken := src.takenAway(ctx, past, plan.Lineage.Running).TakenAway(); taken != "" {
+		c.say("  %s", taken)
+	}
 	fmt.Fprint(c.stderr, view.Plan(plan, c.style(c.stderr)))
 }
 

@@ -11,20 +11,12 @@ import (
 // where a person should know, and which environments it did not go through.
 func lineageLines(p release.Plan) (lines []string) {
 	if said := p.Lineage.String(); said != "" {
-		lines = append(lines, lineageSubject(p.Lineage)+said)
+		lines = append(lines, "this revision "+said)
 	}
 	for _, s := range p.Skipped {
 		lines = append(lines, fmt.Sprintf("not verified in %s, which was skipped by %s: %s", s.Environment, s.By, s.Reason))
 	}
 	return lines
-}
-
-// lineageSubject is what a lineage says its sentence of.
-func lineageSubject(l release.Lineage) string {
-	if l.Relation == "" {
-		return "the rollback "
-	}
-	return "this revision "
 }
 
 // Before says what a release does to an environment that it goes through first,

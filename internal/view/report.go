@@ -194,7 +194,10 @@ func (r *report) environment(e release.EnvironmentStatus) {
 	}
 	r.title(title)
 	if said := e.Lineage.String(); said != "" {
-		r.write(r.style.wrap("  ", lineageSubject(e.Lineage)+said))
+		r.write(r.style.wrap("  ", "this revision "+said))
+	}
+	if said := e.Lineage.TakenAway(); said != "" {
+		r.write(r.style.wrap("  ", said))
 	}
 	each, alike := e.Targets, []likeTargets(nil)
 	if !r.style.Whole {
