@@ -174,7 +174,7 @@ func order(r *rand.Rand, c Case, version string) Order {
 		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
 	}
 	if chance(r, 8) { // somebody says no before enough have said yes
-		at := between(r, 3*time.Second, time.Duration(o.Decisions[0].After)+time.Second)
+		at := between(r, time.Second, max(2*time.Second, time.Duration(o.Decisions[0].After)))
 		o.Decisions = append(o.Decisions, Decision{After: at, Reject: true, By: "eve", Signal: chance(r, 30)})
 		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
 	}
