@@ -46,6 +46,12 @@ func Draw(seed uint64) Case {
 	for range weighted(r, []int{15, 30, 25, 18, 8, 4}) {
 		c.Troubles = append(c.Troubles, trouble(r, c))
 	}
+	if slices.ContainsFunc(c.Troubles, func(t Trouble) bool { return t.Kind == terminated }) && chance(r, 50) {
+		// What follows it fails as well.
+		t := Trouble{Kind: "never passes"}
+		onRequest([]string{"update", "update", "create"})(r, c, &t)
+		c.Troubles = append(c.Troubles, t)
+	}
 	return c
 }
 
