@@ -168,21 +168,29 @@ func (a *Activities) ReadPin(ctx context.Context, in StandingInput) (*release.Pi
 }
 
 func (a *Activities) readPin(ctx context.Context, in StandingInput) (*release.Pin, error) {
-	d, err := a.temporal(ctx).DescribeWorkflow(ctx, release.PinID(in.Project, in.Environment), "")
+	pin, err := FindPin(ctx, a.temporal(ctx), in)
+	return pin, classify(ctx, err)
+}
+
+// FindPin returns the pin of an environment, or nil. A pin whose memo cannot be
+// read names nobody.
+func FindPin(ctx context.Context, c Temporal, in StandingInput) (*release.Pin, error) {
+	d, err := c.DescribeWorkflow(ctx, release.PinID(in.Project, in.Environment), "")
 	var unknown *serviceerror.NotFound
 	if errors.As(err, &unknown) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, classify(ctx, err)
+		return nil, err
 	}
 	if d.WorkflowExecutionMetadata.WorkflowCloseTime != nil {
 		return nil, nil
 	}
 	pin := release.Pin{Project: in.Project, Environment: in.Environment, By: "unknown", Since: d.WorkflowStartTime}
 	if p, ok := d.Memo.GetFields()[release.MemoPin]; ok {
-		if err := converter.GetDefaultDataConverter().FromPayload(p, &pin); err != nil {
-			activity.GetLogger(ctx).Warn("memo of a pin not read", "environment", in.Environment, "error", err)
+		known := pin
+		if converter.GetDefaultDataConverter().FromPayload(p, &known) == nil {
+			pin = known
 		}
 	}
 	return &pin, nil

@@ -187,18 +187,21 @@ func (a *Activities) assign(ctx context.Context, t release.TargetPlan) (ips []st
 	if err != nil {
 		return nil, err
 	}
-	for _, kind := range t.Addresses {
-		i := slices.IndexFunc(have, func(h fly.Address) bool { return h.Kind() == kind })
-		if i < 0 {
-			ip, err := a.Fly.AssignAddress(ctx, t.FlyApp, kind)
-			if err != nil {
-				return ips, err
-			}
-			have, i = append(have, ip), len(have)
+	all := make([]string, len(t.Addresses))
+	var g errgroup.Group
+	for n, kind := range t.Addresses {
+		if i := slices.IndexFunc(have, func(h fly.Address) bool { return h.Kind() == kind }); i >= 0 {
+			all[n] = have[i].IP
+			continue
 		}
-		ips = append(ips, have[i].IP)
+		g.Go(func() error {
+			ip, err := a.Fly.AssignAddress(ctx, t.FlyApp, kind)
+			all[n] = ip.IP
+			return err
+		})
 	}
-	return ips, nil
+	err = g.Wait()
+	return slices.DeleteFunc(all, func(ip string) bool { return ip == "" }), err
 }
 
 // keep sees to it that ref stays in its registry, or says why not. In registries

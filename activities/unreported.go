@@ -39,6 +39,8 @@ type Unreported struct {
 	RanCommand bool               `json:"ran_command,omitempty"`
 	// Restores is what it went back to, if it was a rollback.
 	Restores *release.Origin `json:"restores,omitempty"`
+	// Follows is the run ID of the rollout without a report that it followed.
+	Follows string `json:"follows,omitempty"`
 	// Close is what CloseRollout has to clean up of it.
 	Close CloseInput `json:"close"`
 }
@@ -55,6 +57,16 @@ type Start struct {
 	// Unread says which rollout before this one ended without a report that
 	// could be read, and why not.
 	Unread string `json:"unread,omitempty"`
+	// Since is the rollout that has changed the environment since the one that
+	// this rollout follows ended.
+	Since *Since `json:"since,omitempty"`
+}
+
+// Since is a rollout that reported a change.
+type Since struct {
+	Release string          `json:"release"` // workflow ID of the release it belonged to
+	Outcome release.Outcome `json:"outcome"`
+	Lost    string          `json:"lost"` // how the rollout ended that had no report
 }
 
 // StartInput names the targets of a rollout, and the run that it follows where
@@ -79,7 +91,7 @@ func (a *Activities) RecordBaseline(ctx context.Context, in StartInput) (start S
 	g.Go(func() error {
 		before, left, err := unreportedBefore(all, a.temporal(ctx), self.ID, self.RunID, in.Follows)
 		if unread := new(UnreadError); errors.As(err, &unread) {
-			start.Unread = unread.Error()
+			start.Unread, start.Since = unread.Error(), unread.Since
 			return nil
 		}
 		start.Before, start.Left = before, left
@@ -89,25 +101,11 @@ func (a *Activities) RecordBaseline(ctx context.Context, in StartInput) (start S
 	return start, err
 }
 
-// ReadInput names one run of a rollout.
-type ReadInput struct {
-	Rollout string `json:"rollout"`
-	Run     string `json:"run"`
+// UnreadError is a rollout whose end can't be read, or is of no use any more.
+type UnreadError struct {
+	Rollout, Run, Why string
+	Since             *Since // that has changed the environment since
 }
-
-// ReadRollout reads the history of a rollout that ended without a report. It
-// fails with KindRefused where there is no such history any more.
-func (a *Activities) ReadRollout(ctx context.Context, in ReadInput) (Unreported, error) {
-	defer beat(ctx)()
-	u, err := readUnreported(ctx, a.temporal(ctx), in.Rollout, in.Run)
-	if unread := new(UnreadError); errors.As(err, &unread) {
-		return u, refused(release.KindRefused, err)
-	}
-	return u, classify(ctx, err)
-}
-
-// UnreadError is a rollout whose end can't be read.
-type UnreadError struct{ Rollout, Run, Why string }
 
 func (e *UnreadError) Error() string {
 	return fmt.Sprintf("%s (run %s): %s", e.Rollout, e.Run, e.Why)
@@ -115,7 +113,9 @@ func (e *UnreadError) Error() string {
 
 // unreportedBefore returns the newest closed rollout with that ID, other than
 // the run self, if it changed something and ended without a report; else nil. left
-// is what those without a report since then left on Fly.
+// is what those without a report since then left on Fly. A caller that follows a
+// run without a report is told of that run, or of the one that it followed itself,
+// even if it changed nothing.
 func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string) (before *Unreported, left []CloseInput, err error) {
 	runs, err := closedRuns(ctx, c, id)
 	if err != nil {
@@ -129,15 +129,16 @@ func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string)
 			break
 		}
 		if run.reported {
-			switch outcome, err := run.readOutcome(ctx, c, id); {
+			outcome, err := run.readOutcome(ctx, c, id)
+			switch {
 			case err != nil:
 				return nil, nil, err
 			case outcome.ChangedNothing():
 				continue
-			case follows != "":
-				return nil, nil, &UnreadError{id, follows, "another rollout has changed the environment since"}
+			case follows == "":
+				return nil, left, nil
 			}
-			return nil, left, nil
+			return nil, left, changedSince(ctx, c, id, run, follows)
 		}
 		u, err := readUnreported(ctx, c, id, run.id)
 		if err != nil {
@@ -148,11 +149,31 @@ func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string)
 		}
 		left = append(left, u.Close)
 	}
-	if follows == "" {
-		return nil, left, nil
+	for follows != "" {
+		u, err := readUnreported(ctx, c, id, follows)
+		if err != nil || u.Begun || u.Follows == "" {
+			return &u, left, err
+		}
+		left, follows = append(left, u.Close), u.Follows
+	}
+	return nil, left, nil
+}
+
+// changedSince returns as an UnreadError that run has changed the environment
+// since the run follows ended without a report.
+func changedSince(ctx context.Context, c Temporal, id string, run pastRun, follows string) error {
+	report, err := reportOf(ctx, c, id, run.id)
+	if err != nil {
+		return err
 	}
 	u, err := readUnreported(ctx, c, id, follows)
-	return &u, left, err
+	if unread := new(UnreadError); err != nil && !errors.As(err, &unread) {
+		return err
+	}
+	return &UnreadError{
+		Rollout: id, Run: follows, Why: "another rollout has changed the environment since",
+		Since: &Since{Release: report.Release, Outcome: report.Outcome, Lost: cmp.Or(u.Why, id+" ended without a report")},
+	}
 }
 
 // A pastRun is one closed run of a rollout.
@@ -244,7 +265,7 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 	for events.HasNext() {
 		e, err := events.Next()
 		if missing := new(serviceerror.NotFound); errors.As(err, &missing) {
-			return u, &UnreadError{id, run, "its history is no longer kept"}
+			return u, &UnreadError{Rollout: id, Run: run, Why: "its history is no longer kept"}
 		}
 		if err != nil {
 			return u, err
@@ -252,9 +273,9 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 		switch attr := e.GetAttributes().(type) {
 		case *historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes:
 			if err := decode(attr.WorkflowExecutionStartedEventAttributes.GetInput(), &req); err != nil {
-				return u, &UnreadError{id, run, "its request could not be read: " + err.Error()}
+				return u, &UnreadError{Rollout: id, Run: run, Why: "its request could not be read: " + err.Error()}
 			}
-			u.Release, u.Plan, u.Restores = req.Release, req.Plan, req.Restores
+			u.Release, u.Plan, u.Restores, u.Follows = req.Release, req.Plan, req.Restores, req.Follows
 			u.Close = CloseInput{Release: req.Release, Status: "interrupted", Since: e.GetEventTime().AsTime()}
 		case *historypb.HistoryEvent_ActivityTaskScheduledEventAttributes:
 			scheduled[e.GetEventId()] = attr.ActivityTaskScheduledEventAttributes
@@ -276,13 +297,13 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 			u.Why = cmp.Or(endOf(id, e), u.Why)
 		}
 		if err != nil {
-			return u, &UnreadError{id, run, "its history could not be understood: " + err.Error()}
+			return u, &UnreadError{Rollout: id, Run: run, Why: "its history could not be understood: " + err.Error()}
 		}
 	}
 	u.States = req.Plan.Remembered(start.States)
 	u.Baselines = req.Plan.Baselines(u.States)
-	if start.Before != nil && req.TakeBack {
-		u.Begun, u.States, u.Baselines = true, start.Before.States, start.Before.Baselines
+	if start.Before != nil && req.TakeOver {
+		u = u.tookOver(*start.Before)
 	} else if start.Before != nil {
 		u.Baselines = release.Resumed(start.Before.Baselines, start.Before.Plan.Goal(start.Before.States), u.Baselines)
 	}
@@ -295,6 +316,16 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 		u.Close.Begun[t.FlyApp] = t.Image
 	}
 	return u, nil
+}
+
+// tookOver returns u, a rollout that took over before: what that one left is
+// still to be settled.
+func (u Unreported) tookOver(before Unreported) Unreported {
+	before.Run, before.Follows, before.Why = u.Run, u.Follows, cmp.Or(u.Why, before.Why)
+	before.Begun = true
+	before.Close.Holder, before.Close.Machines = u.Close.Holder, u.Close.Machines
+	before.Close.Woken = append(before.Close.Woken, u.Close.Woken...)
+	return before
 }
 
 // began notes what an activity that was scheduled may have done to Fly.

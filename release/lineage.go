@@ -19,7 +19,7 @@ const (
 // A Lineage compares the revision of a plan with the revisions that the machines
 // of its environment run, by ancestry. It is part of the plan, and of its hash.
 type Lineage struct {
-	Relation Relation `json:"relation,omitempty"` // "" for a rollback, which is exempt
+	Relation Relation `json:"relation,omitempty"` // "" for a rollback, which is exempt: see TakenAway
 	// Running are the commits that the machines say they run, sorted.
 	Running []string `json:"running,omitempty"`
 	// Newer is a running revision that is newer: of a backward one.
@@ -85,6 +85,41 @@ func (l Lineage) String() string {
 		return fmt.Sprintf("may be older than what runs there: %s", l.Why)
 	}
 	return ""
+}
+
+// TakenAway returns how many commits a rollback takes away, in words. It returns ""
+// for the lineage of any other plan.
+func (l Lineage) TakenAway() string {
+	switch {
+	case l.Relation != "":
+		return ""
+	case l.Why != "":
+		return "it is not known how many commits are taken away: " + l.Why
+	case l.Takes > 0:
+		return commits(l.Takes) + " taken away"
+	case len(l.Running) > 0:
+		return "no commit taken away"
+	}
+	return ""
+}
+
+// RestoredRevision is the revision that a rollback goes back to, and how many commits it
+// takes away.
+type RestoredRevision struct {
+	Revision
+	Lineage Lineage `json:"lineage,omitzero"` // without the commits
+}
+
+// Summary returns r in a line: 41c2f0e two, 1 commit taken away.
+func (r RestoredRevision) Summary() string {
+	if r.Commit == "" {
+		return ""
+	}
+	taken := r.Lineage.TakenAway()
+	if taken == "" {
+		return r.Label()
+	}
+	return r.Label() + ", " + taken
 }
 
 // Label returns the revision as people write it: its first 12 digits and the

@@ -71,7 +71,7 @@ const (
 
 // Memos of releases.
 const (
-	MemoRestores   = "restores"   // of a rollback: the Revision that it goes back to
+	MemoRestores   = "restores"   // of a rollback: what it goes back to, as a RestoredRevision
 	MemoRepository = "repository" // the Repository that the project is bound to
 )
 

@@ -10,7 +10,8 @@ import (
 type Pin struct {
 	Project     string    `json:"project"`
 	Environment string    `json:"environment"`
-	Release     string    `json:"release"` // workflow ID of the rollback
+	Release     string    `json:"release"`           // workflow ID of the rollback
+	Revision    Revision  `json:"revision,omitzero"` // that the rollback goes back to
 	By          string    `json:"by"`
 	Reason      string    `json:"reason,omitempty"`
 	Since       time.Time `json:"since"`
@@ -19,6 +20,9 @@ type Pin struct {
 // String returns the pin in one sentence.
 func (p Pin) String() string {
 	s := fmt.Sprintf("%s is pinned since %s: rolled back by %s", p.Environment, p.Since.UTC().Format("2006-01-02 15:04 UTC"), p.By)
+	if p.Revision.Commit != "" {
+		s = fmt.Sprintf("%s is pinned since %s: rolled back to %s by %s", p.Environment, p.Since.UTC().Format("2006-01-02 15:04 UTC"), p.Revision.Label(), p.By)
+	}
 	if p.Reason != "" {
 		s += " (" + p.Reason + ")"
 	}

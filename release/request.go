@@ -100,8 +100,11 @@ type RolloutRequest struct {
 	// Follows is the run ID of a rollout of the same release that ended without
 	// a report. Its baseline stays the baseline.
 	Follows string `json:"follows,omitempty"`
-	// TakeBack: Plan is that of Follows, and is taken back, not carried out.
-	TakeBack bool `json:"take_back,omitempty"`
+	// TakeOver: Plan is that of Follows, and is not carried out: the rollout holds
+	// the lock until a person decides what becomes of the environment. Tried says
+	// what came of the tries since.
+	TakeOver bool   `json:"take_over,omitempty"`
+	Tried    string `json:"tried,omitempty"`
 	// Gate is that of the environment at the revision. The next release reads it
 	// in the report.
 	Gate *Gate `json:"gate,omitempty"`

@@ -240,8 +240,6 @@ func (c *crowd) choice(id string, held release.Held) release.Choice {
 		return release.GoBack
 	case strings.HasPrefix(held.Why, "the new is good") && offered(release.Keep):
 		return release.Keep // somebody has changed the old meanwhile
-	case offered(release.Keep) && c.isSettled(id):
-		return release.Keep // somebody else has meanwhile
 	case n <= 20 && offered(release.Retry):
 		return release.Retry
 	}

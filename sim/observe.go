@@ -35,7 +35,6 @@ type rolloutRun struct {
 	known                map[string]time.Time // how old the newest list of each app was then
 	record               record
 	found                map[string][]fly.Machine // before, but for a rollout that goes on after one that was terminated
-	inherits             bool                     // before is what ran before that one
 }
 
 func (r *rolloutRun) result(value any) error {

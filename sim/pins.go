@@ -29,23 +29,6 @@ func (w *watch) pinned(id string) (since time.Time, open bool) {
 	return since, open
 }
 
-// isSettled says whether a rollout of another release did what it was to do since
-// one of this release was terminated.
-func (c *crowd) isSettled(id string) bool {
-	c.w.watch.mu.Lock()
-	defer c.w.watch.mu.Unlock()
-	cut := false
-	for _, r := range c.w.watch.runs {
-		switch {
-		case r.req.Release == id:
-			cut = cut || r.isTerminated()
-		case cut && r.report != nil && (r.report.Outcome == release.Promoted || r.report.Outcome == release.Restored):
-			return true
-		}
-	}
-	return false
-}
-
 // unpin is what somebody does who lets releases change everything again.
 func (c *crowd) unpin() {
 	c.w.watch.mu.Lock()

@@ -28,7 +28,7 @@ func (w *watch) mustHaveRun(r *rolloutRun, app string, now []fly.Machine) {
 		if g.Service {
 			ran[group] = ran[group] || !life.Passed.IsZero()
 		}
-		if life.Exits > 0 && life.Exited.Before(w.seen(r, app)) && w.w.crowd.tries[r.id]+w.w.crowd.tries[r.req.Release] == 0 {
+		if life.Exits > 0 && life.Exited.Before(w.seen(r, app)) && w.w.crowd.tries[r.id] == 0 {
 			w.w.violate("%s was promoted, and machine %s of group %s has ended %d times unasked since it was given its version", r.id, m.ID, group, life.Exits)
 		}
 	}

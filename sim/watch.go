@@ -57,12 +57,12 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 		r.unfit = r.stale()
 	}
 	other := w.open[r.environment]
-	if req.TakeBack {
+	if req.TakeOver {
 		r.unfit = "" // its plan is not carried out
 	}
 	r.found = r.before
 	if before := w.inherit(r.environment); before != nil {
-		r.before, r.inherits = maps.Clone(r.found), true
+		r.before = maps.Clone(r.found)
 		for app := range r.found {
 			if was, ok := before[app]; ok {
 				r.before[app] = was
@@ -83,9 +83,6 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 // approved: nothing in an environment with a gate changes without enough
 // decisions for exactly the plan that is executed.
 func (w *watch) approved(r *rolloutRun) {
-	if r.inherits && w.w.crowd.tries[r.req.Release] > 0 {
-		return // a person said what to do about a rollout that was terminated
-	}
 	if r.req.Plan.Lineage.Relation == release.Backward {
 		return // it compares again, alone, and changes nothing: see mustNotGoBack
 	}

@@ -32,6 +32,8 @@ func TestBack(t *testing.T) {
 		"terminated, then keep":                {before: "v1", tell: (*back).terminatedThenKeep},
 		"terminated, then abandon":             {before: "v1", tell: (*back).terminatedThenAbandon},
 		"terminated, then abort":               {before: "v1", tell: (*back).terminatedThenAbort},
+		"terminated, another release waits":    {before: "v1", tell: (*back).heldUnderLock},
+		"terminated twice":                     {before: "v1", tell: (*back).terminatedTwice},
 		"release and rollout terminated":       {before: "v1", tell: (*back).bothTerminated},
 		"rollback after both were terminated":  {before: "v1", tell: (*back).rollbackAfterBoth},
 		"nothing ran before the first release": {tell: (*back).nothingBefore},
@@ -66,7 +68,7 @@ func TestBack(t *testing.T) {
 	for story, s := range stories {
 		all.Go(func() {
 			project := name(story)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
 			b := &back{T: t, story: story, recording: &recording{studio: &studio{c, sim}, ctx: ctx, project: project}, app: flyApp(project, "production", "api")}
 			git[project].open(sim, project)
@@ -85,6 +87,7 @@ type back struct {
 	*recording
 	story string
 	app   string
+	calm  func() // ends the trouble that keeps a rollout in the middle
 }
 
 func (b *back) wrong(format string, args ...any) {
@@ -119,19 +122,19 @@ func (b *back) goBack(to string) release.Report {
 }
 
 // terminates starts v2 and terminates its rollout when one machine is updated
-// and the other is not.
+// and the other is not. Until b.calm is called the other cannot be updated, also
+// by what the terminated rollout had in hand.
 func (b *back) terminates() {
 	second := b.sim.Machines(b.app)[1].ID
-	b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})
+	b.calm = b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})
 	b.must(b.begin(request(b.project, "v2")))
 	b.must(b.decide(true))
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for ; b.ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
 		if slices.Contains(b.versions(), digestOf("api", commitOf("v2"))) {
 			break
 		}
 	}
 	b.must(b.c.TerminateWorkflow(b.ctx, b.rollout(), "", "by hand"))
-	b.sim.ClearFaults()
 }
 
 // versions are the digests that the machines run.
@@ -167,9 +170,11 @@ func (b *back) mustBeClean() {
 	}
 }
 
-// held waits until the release is held, and returns why.
+// held waits until the rollout of the release is held, ends the trouble, and
+// returns why it is held.
 func (b *back) held() release.Held {
-	s, err := b.until(b.run.GetID(), func(s release.Status) bool { return s.Held != nil })
+	s, err := b.until(b.rollout(), func(s release.Status) bool { return s.Held != nil })
+	b.calm()
 	if err != nil {
 		b.wrong("%v", err)
 		return release.Held{}
@@ -179,7 +184,7 @@ func (b *back) held() release.Held {
 
 func (b *back) say(choice release.Choice) {
 	u, err := b.c.UpdateWorkflow(b.ctx, client.UpdateWorkflowOptions{
-		WorkflowID: b.run.GetID(), UpdateName: release.AnswerUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
+		WorkflowID: b.rollout(), UpdateName: release.AnswerUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
 		Args: []any{release.Answer{Choice: choice, By: "dora", Reason: "because"}},
 	})
 	if err == nil {
@@ -202,7 +207,14 @@ func (b *back) mustSay(h release.Held) {
 			b.wrong("held without the choice %s: %v", c, h.Choices)
 		}
 	}
-	b.mustBeClean()
+	for _, r := range b.sim.Releases(b.app) {
+		if r.Status == "running" || r.Status == "pending" {
+			b.wrong("Fly release v%d is left %s", r.Version, r.Status)
+		}
+	}
+	if n := len(b.sim.Leases(b.app)); n != 2 {
+		b.wrong("held, with leases on %d of 2 machines", n)
+	}
 }
 
 func (b *back) terminatedThenRollback() {
@@ -282,6 +294,55 @@ func (b *back) terminatedThenAbort() {
 	b.mustRun("v1")
 }
 
+// A release whose rollout was terminated keeps the lock: no other release changes
+// the environment before a person has decided.
+func (b *back) heldUnderLock() {
+	b.terminates()
+	b.mustSay(b.held())
+	first := b.run
+	b.must(b.begin(request(b.project, "v3")))
+	b.must(b.decide(true))
+	s, err := b.until(b.run.GetID(), func(s release.Status) bool { return s.Queue != "" })
+	b.must(err)
+	if v2 := commitOf("v2")[:12]; !strings.Contains(s.Queue, v2) {
+		b.wrong("v3 waits for %q, want %s", s.Queue, v2)
+	}
+	if v := b.versions(); slices.Contains(v, digestOf("api", commitOf("v3"))) {
+		b.wrong("v3 changed machines that a held rollout has left: %v", v)
+	}
+	b.say(release.GoBack)
+	var report release.Report
+	if err := first.Get(b.ctx, &report); err != nil || report.Outcome != release.RolledBack {
+		b.wrong("v2 ended %q, %+v, %v", report.Outcome, report.Cause, err)
+	}
+	b.must(b.decide(true))
+	if report, err := b.end(); err != nil || report.Outcome != release.Promoted {
+		b.wrong("v3 ended %q, %+v, %v", report.Outcome, report.Cause, err)
+	}
+	b.mustRun("v3")
+	if report := b.goBack(""); report.Outcome != release.Restored {
+		b.wrong("the rollback is %q, %+v", report.Outcome, report.Cause)
+	}
+	b.mustRun("v1")
+}
+
+// The rollout that holds in place of a terminated one is terminated, too.
+func (b *back) terminatedTwice() {
+	b.terminates()
+	b.mustSay(b.held())
+	s, err := b.until(b.rollout(), func(s release.Status) bool { return s.Held != nil })
+	b.must(err)
+	b.must(b.c.TerminateWorkflow(b.ctx, b.rollout(), s.Run, "by hand"))
+	_, err = b.until(b.rollout(), func(now release.Status) bool { return now.Run != s.Run && now.Held != nil })
+	b.must(err)
+	b.mustSay(b.held())
+	b.say(release.GoBack)
+	if report, err := b.end(); err != nil || report.Outcome != release.RolledBack {
+		b.wrong("ended %q, %+v, %v", report.Outcome, report.Cause, err)
+	}
+	b.mustRun("v1")
+}
+
 // terminateBoth leaves a mixed environment with which nobody is busy.
 func (b *back) terminateBoth() {
 	b.terminates()
@@ -303,16 +364,16 @@ func (b *back) bothTerminated() {
 	if len(b.sim.Leases(b.app)) == 0 {
 		b.wrong("the terminated rollout has left no lease: this proves nothing")
 	}
-	time.Sleep(5 * time.Second) // what the terminated rollout had in hand ends
 	begun := time.Now()
 	b.must(b.begin(request(b.project, "v3")))
-	b.sim.Inject(flysim.Fault{Route: update, App: b.app, Times: 1, Effect: flysim.Crashes, Exit: 3})
+	first := b.sim.Machines(b.app)[0].ID // the other still cannot be updated
+	b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: first, Times: 1, Effect: flysim.Crashes, Exit: 3})
 	b.must(b.decide(true))
 	report, err := b.end()
 	if err != nil || report.Outcome != release.RolledBack {
 		b.wrong("ended %q, %+v, %v", report.Outcome, report.Cause, err)
 	}
-	if took := time.Since(begun); took > time.Minute {
+	if took := time.Since(begun); took > 3*time.Minute { // a lease lasts for five
 		b.wrong("it took %s: it waited for the leases of a run that is closed", took)
 	}
 	b.mustRun("v1")
@@ -327,6 +388,7 @@ func (b *back) rollbackAfterBoth() {
 		b.wrong("the rollback is %q to %+v, %+v", report.Outcome, report.Revision, report.Cause)
 	}
 	b.mustRun("v1")
+	b.calm()
 	// and the next one does not go forward again
 	if report := b.goBack(""); report.Outcome != release.Restored || report.Revision.Commit != commitOf("v0") {
 		b.wrong("the second rollback is %q to %+v, %+v", report.Outcome, report.Revision, report.Cause)

@@ -1,9 +1,6 @@
 package workflows
 
 import (
-	"cmp"
-	"errors"
-	"fmt"
 	"slices"
 
 	"go.temporal.io/sdk/workflow"
@@ -37,17 +34,17 @@ func (r *roller) remember(ctx workflow.Context, start activities.Start) {
 		r.settles = before.Run
 		r.note("the rollout before this one ended without a report (%s): the baseline is the one that it had", before.Why)
 		r.woken = r.leftAwake(before.Close.Woken)
-		if r.in.Follows == "" { // else the release has done so
-			r.closeBefore(ctx, before.Close)
+		if r.in.Follows == "" { // else that was done when a person was asked
+			left := before.Close
+			left.Woken = nil // those are stopped once this rollout has looked
+			r.closeBefore(ctx, left)
 		}
 	}
 }
 
 // closeBefore cleans up what a rollout that ended without a report left on Fly.
-// Leases that this rollout has taken over are left out, and the machines that it
-// started for a look are stopped once this rollout has looked.
+// Leases that this rollout has taken over are left out.
 func (r *roller) closeBefore(ctx workflow.Context, in activities.CloseInput) {
-	in.Woken = nil
 	in.Machines = slices.DeleteFunc(slices.Clone(in.Machines), func(m activities.Leased) bool {
 		return slices.ContainsFunc(r.leases.machines, func(own activities.Leased) bool { return own.Machine == m.Machine && own.FlyApp == m.FlyApp })
 	})
@@ -80,18 +77,4 @@ func (r *roller) changedGroups(plan release.Plan, goal release.State) []string {
 	}
 	slices.Sort(groups)
 	return groups
-}
-
-// takeBack restores the baseline of a rollout that ended without a report, as
-// that one would have done.
-func (r *roller) takeBack(ctx workflow.Context, start activities.Start) (*release.Report, error) {
-	before := start.Before
-	if before == nil || len(before.Baselines) == 0 {
-		return r.stop(ctx, fmt.Errorf("what ran before is not known: %s", cmp.Or(start.Unread, "the history of the rollout does not tell")))
-	}
-	r.states, r.baselines, r.settles = before.States, before.Baselines, before.Run
-	r.opened.Secrets, r.opened.Addresses = before.Opened.Secrets, before.Opened.Addresses
-	r.begun, r.ranCommand = true, before.RanCommand
-	r.status.Environments[0].Targets = targetsOf(r.in.Plan, r.states)
-	return r.rollback(ctx, errors.New(before.Why))
 }

@@ -3,6 +3,7 @@ package workflows
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -45,10 +46,15 @@ func (r *releaser) aimAt(ctx workflow.Context, env release.Environment, past act
 	for _, note := range past.Notes {
 		r.noteOnce(note)
 	}
-	if err := workflow.UpsertMemo(ctx, map[string]any{release.MemoRestores: past.Revision}); err != nil {
+	r.remember(ctx, release.RestoredRevision{Revision: past.Revision})
+	r.enter(ctx, release.Planning, env.Name)
+}
+
+// remember writes what the rollback goes back to where lists read it.
+func (r *releaser) remember(ctx workflow.Context, restored release.RestoredRevision) {
+	if err := workflow.UpsertMemo(ctx, map[string]any{release.MemoRestores: restored}); err != nil {
 		workflow.GetLogger(ctx).Warn("memo not set", "release", r.status.ID, "error", err)
 	}
-	r.enter(ctx, release.Planning, env.Name)
 }
 
 // noteOnce is note for what is found again each time a plan is made.
@@ -63,7 +69,54 @@ func (r *releaser) planRestore(ctx workflow.Context, env release.Environment, pa
 	err := workflow.ExecuteActivity(calling(ctx, "Plan the rollback of "+env.Name), act.PlanRestore, activities.RestoreInput{
 		Environment: env.Name, Baselines: past.Baselines,
 	}).Get(ctx, &back)
+	if err == nil {
+		back.Plan.Lineage, err = r.compareBack(ctx, env, past.Revision, release.RunningRevisions(back.States))
+	}
 	return r.seal(ctx, back.Plan), err
+}
+
+// How long a rollback waits for the repository to say which commits it takes away.
+const (
+	compareBackLimit          = 30 * time.Second
+	compareBackEmergencyLimit = 2 * time.Second
+)
+
+// compareBack returns which commits a rollback takes away. Nothing depends on it:
+// where the repository does not tell in time, it is not known.
+func (r *releaser) compareBack(ctx workflow.Context, env release.Environment, restored release.Revision, running []string) (release.Lineage, error) {
+	lineage := release.Lineage{Running: running, Why: "the machines do not say which revision they ran"}
+	if restored.Commit != "" && len(running) > 0 {
+		source := r.source()
+		source.Revision = restored
+		var descent activities.Descent
+		err := workflow.ExecuteActivity(r.briefly(ctx, "Compare "+restored.Short()+" with what "+env.Name+" runs"), act.Lineage, activities.LineageInput{
+			Source: source, StandingInput: r.standingInput(env), Running: running,
+		}).Get(ctx, &descent)
+		if err != nil && ctx.Err() != nil {
+			return lineage, err
+		}
+		lineage.Why = descent.Lineage.Why
+		lineage.Added, lineage.Adds, lineage.Taken, lineage.Takes = descent.Lineage.Added, descent.Lineage.Adds, descent.Lineage.Taken, descent.Lineage.Takes
+		if err != nil {
+			lineage.Why = "the repository did not answer in time"
+		}
+	}
+	r.status.EnvironmentStatus(env.Name).Lineage = lineage
+	r.remember(ctx, release.RestoredRevision{Revision: restored, Lineage: release.Lineage{Running: running, Takes: lineage.Takes, Why: lineage.Why}})
+	r.show(ctx)
+	return lineage, nil
+}
+
+// briefly is reading, for what a rollback does not wait for long.
+func (r *releaser) briefly(ctx workflow.Context, summary string) workflow.Context {
+	limit := compareBackLimit
+	if r.req.Rollback.Emergency {
+		limit = compareBackEmergencyLimit
+	}
+	ctx = budget(ctx, release.GitQueue, summary, limit, limit)
+	options := workflow.GetActivityOptions(ctx)
+	options.WaitForCancellation = false
+	return workflow.WithActivityOptions(ctx, options)
 }
 
 // what is what the release does to an environment, in a few words.

@@ -68,6 +68,9 @@ func (r *roller) whatIsWhat(ctx workflow.Context) []string {
 	}
 	now = r.in.Plan.Remembered(now)
 	r.seen(now)
+	if !r.knowsBaseline() {
+		return append(release.WhatIsWhat(r.in.Plan.Goal(now), nil, now), "what ran before is not known")
+	}
 	return release.WhatIsWhat(r.in.Plan.Goal(r.states), release.States(r.baselines), now)
 }
 

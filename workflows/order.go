@@ -31,9 +31,6 @@ func (r *releaser) standingInput(env release.Environment) activities.StandingInp
 
 // compare adds to the plan how its revision relates to what the environment runs.
 func (r *releaser) compare(ctx workflow.Context, env release.Environment, plan release.Plan) (release.Plan, error) {
-	if r.req.Rollback != nil {
-		return plan, nil // exempt: a person asked for an older revision
-	}
 	var descent activities.Descent
 	err := workflow.ExecuteActivity(reading(ctx, "Compare "+r.req.Revision.Short()+" with what "+env.Name+" runs"), act.Lineage, activities.LineageInput{
 		Source: r.source(), StandingInput: r.standingInput(env), Running: plan.Lineage.Running,
@@ -77,7 +74,7 @@ func pinned(pin release.Pin) error {
 // mayChange returns why the rollout must not begin: its environment is pinned. A
 // rollback that a person asked for is exempt.
 func (r *roller) mayChange(ctx workflow.Context) error {
-	if r.in.Rollback || r.in.TakeBack {
+	if r.in.Rollback {
 		return nil
 	}
 	var pin *release.Pin

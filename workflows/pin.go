@@ -66,7 +66,7 @@ func (r *releaser) pin(ctx workflow.Context, env release.Environment) error {
 	}
 	apart, _ := workflow.NewDisconnectedContext(ctx) // the end of this context would cancel the pin
 	pin := release.Pin{
-		Project: r.req.Project, Environment: env.Name, Release: r.status.ID, By: r.req.By, Reason: r.req.Rollback.Reason, Since: workflow.Now(ctx),
+		Project: r.req.Project, Environment: env.Name, Release: r.status.ID, Revision: r.status.Revision, By: r.req.By, Reason: r.req.Rollback.Reason, Since: workflow.Now(ctx),
 	}
 	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(apart, workflow.ChildWorkflowOptions{
 		WorkflowID:        release.PinID(r.req.Project, env.Name),

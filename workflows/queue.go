@@ -92,7 +92,7 @@ func (r *releaser) overtaken(ctx workflow.Context, env release.Environment) erro
 			others = append(others, t.Revision)
 		}
 	}
-	if env.Queue == release.QueueEach || r.req.Rollback != nil || len(others) == 0 {
+	if env.Queue == release.QueueEach || r.req.Rollback != nil || r.broken != nil || len(others) == 0 {
 		return nil
 	}
 	var newer *release.Revision

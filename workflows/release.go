@@ -73,8 +73,8 @@ func (r *releaser) goBack(ctx workflow.Context, project release.Project) (*relea
 func (r *releaser) promote(ctx workflow.Context, env release.Environment, plan func(workflow.Context) (release.Plan, error)) error {
 	for {
 		err := r.attempt(ctx, env, plan)
-		if r.isBroken(err) {
-			err = r.resolve(ctx, env, err) // nobody knows what the rollout left: a person decides
+		for r.isBroken(err) {
+			err = r.takeOver(ctx, env, err) // nobody knows what the rollout left: a person decides
 		}
 		if !errors.Is(err, release.ErrPlanStale) {
 			r.broken = nil

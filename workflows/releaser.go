@@ -44,7 +44,7 @@ func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
 	})}
 	r.registerQueue(ctx)
 	r.registerAbort(ctx)
-	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx), r.listenForAnswers(ctx), r.registerExtension(ctx))
+	return r, errors.Join(r.answerQueries(ctx), r.listen(ctx), r.registerExtension(ctx))
 }
 
 // load reads the files at the revision, and finds the way through the
@@ -284,8 +284,9 @@ func (e *ended) Error() string {
 
 // rollout changes the environment, alone: while another rollout holds the lock,
 // it waits. The report says that gate is the gate that the environment has then.
-// With takeBack the plan is that of a rollout without a report.
-func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, gate *release.Gate, takeBack bool) error {
+// With takeOver the plan is that of a rollout without a report, and a person
+// decides.
+func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, gate *release.Gate, takeOver bool) error {
 	id := release.RolloutID(r.req.Project, env.Name)
 	lost := false
 	defer func() {
@@ -299,7 +300,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 		child := workflow.ExecuteChildWorkflow(r.alone(ctx, env, id), Rollout, release.RolloutRequest{
 			Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
 			Gate: gate, Head: r.head, Whole: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
-			Restores: r.status.Restores, Follows: r.follows(env), TakeBack: takeBack,
+			Restores: r.status.Restores, Follows: r.follows(env), TakeOver: takeOver, Tried: r.tried(),
 		})
 		var run workflow.Execution
 		err := child.GetChildWorkflowExecution().Get(ctx, &run)
@@ -325,7 +326,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 		}
 		if report.Stale != "" {
 			r.note("the plan for %s was made again: %s", env.Name, report.Stale)
-			if len(report.NoRoom) > 0 { // it was begun, and taken back
+			if takeOver || len(report.NoRoom) > 0 { // it was begun, and held or taken back
 				r.noRoom = append(r.noRoom, report.NoRoom...)
 				r.status.Notes = append(r.status.Notes, report.Notes...)
 			}

@@ -19,6 +19,9 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err != nil {
 		return nil, err
 	}
+	if in.TakeOver { // the plan of a rollout without a report: a person decides
+		return r.takeOver(ctx)
+	}
 	if err := r.mayChange(ctx); err != nil { // pinned?
 		return r.stop(ctx, err)
 	}
@@ -28,9 +31,6 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	start, err := r.recordBaseline(ctx) // what a rollback restores
 	if err != nil {
 		return r.stop(ctx, err)
-	}
-	if in.TakeBack {
-		return r.takeBack(ctx, start)
 	}
 	if why := in.Plan.Stale(start.States); why != "" {
 		return r.stale(ctx, why)

@@ -182,7 +182,7 @@ func entry(info *workflowpb.WorkflowExecutionInfo) view.Entry {
 		Started: when(info.StartTime.AsTime()),
 	}
 	if request.Rollback != nil {
-		e.Subject = "back to " + cmp.Or(subject(restored(info, request)), "what "+request.Rollback.Environment+" ran before")
+		e.Subject = "back to " + cmp.Or(restored(info, request).Summary(), "what "+request.Rollback.Environment+" ran before")
 	}
 	if info.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING && info.CloseTime != nil {
 		e.Ended = when(info.CloseTime.AsTime())
@@ -192,12 +192,12 @@ func entry(info *workflowpb.WorkflowExecutionInfo) view.Entry {
 
 // restored returns the revision that a rollback goes back to, as far as it is
 // known.
-func restored(info *workflowpb.WorkflowExecutionInfo, request release.Request) (r release.Revision) {
+func restored(info *workflowpb.WorkflowExecutionInfo, request release.Request) (r release.RestoredRevision) {
 	if p, ok := info.GetMemo().GetFields()[release.MemoRestores]; ok {
 		_ = worker.DataConverter().FromPayload(p, &r) // another program's: not known
 	}
 	if r.Commit == "" {
-		return request.Rollback.Revision
+		r.Revision = request.Rollback.Revision
 	}
 	return r
 }

@@ -110,7 +110,7 @@ func (s *server) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo
 	if noWorker(ctx, err) || err != nil && taskFails && ctx.Err() == nil {
 		e, request := entry(info), requestOf(info)
 		if request.Rollback != nil {
-			request.Revision = restored(info, request)
+			request.Revision = restored(info, request).Revision
 		}
 		return sight{Blind: true, Status: release.Status{
 			ID: id, Run: run, Project: e.Project, Revision: request.Revision, By: request.By,

@@ -18,21 +18,31 @@ type status struct {
 func newStatus(e *env) *cobra.Command {
 	c := status{env: e}
 	cmd := &cobra.Command{
-		Use:   "status [ID]",
+		Use:   "status [ENVIRONMENT | ID]",
 		Short: "What runs where; or where a release is",
 		Long: `Status without an ID says what runs where, as Fly itself says it: for each app
 and environment the revision, since when, by which release, and in what machines
-differ from each other. Temporal is not asked.
+differ from each other; and which environments are pinned after a rollback.
+
+With the name of an environment it also says what release rollback would bring
+back there, whether the images of that still exist by their digests, and until
+when history tells of it.
 
 With an ID it says where that release is: phase, targets, machines, the time
 each phase took, decisions, what it waits for, and what it cost.`,
 		Example: `  release status
+  release status production
   release status 4f2d1c0b9a8e
   release status 4f2d1c0b9a8e --json | jq -r .phase`,
-		Args: args(0, 1, "ID"),
+		Args: args(0, 1, "environment or ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return c.everywhere(cmd.Context())
+			}
+			if project := c.here(); project != nil {
+				if environment, err := project.Environment(args[0]); err == nil {
+					return c.ofEnvironment(cmd.Context(), project, environment)
+				}
 			}
 			return c.of(cmd.Context(), args[0])
 		},
@@ -53,6 +63,7 @@ func (c status) everywhere(ctx context.Context) error {
 		targets = append(targets, e.Targets...)
 	}
 	places := c.fly().observe(ctx, targets)
+	c.addPins(ctx, project, places)
 	if c.asJSON {
 		err = c.json(places)
 	} else {

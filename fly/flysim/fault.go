@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -80,11 +81,17 @@ func LostAnswer(route string, times int) Fault {
 }
 
 // Inject adds f. Of the faults that match a request, the one that was added
-// first and is not used up is suffered.
-func (s *Sim) Inject(f Fault) {
+// first and is not used up is suffered. end removes f; an effect that has begun
+// stays.
+func (s *Sim) Inject(f Fault) (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, &f)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.faults = slices.DeleteFunc(s.faults, func(other *Fault) bool { return other == &f })
+	}
 }
 
 // ClearFaults ends all trouble that is to come. Effects that have begun stay.

@@ -33,9 +33,12 @@ func Details(s release.Status) string {
 	if s.Revision.Commit != "" {
 		word := "Revision"
 		if s.Restores != nil {
-			word = "Back to revision"
+			word = "Back to"
 		}
 		fmt.Fprintf(&b, "%s %s %s", word, Code(s.Revision.Short()), Markdown(oneLine(s.Revision.Subject, 120)))
+		if said := takenAway(s); said != "" {
+			fmt.Fprintf(&b, " · %s", Markdown(oneLine(said, 200)))
+		}
 	}
 	if s.By != "" {
 		fmt.Fprintf(&b, " · by %s", Markdown(s.By))

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/microbima/release/release"
 )
@@ -28,7 +30,7 @@ func Question(s release.Status, now time.Time, style Style) string {
 
 func question(s release.Status, now time.Time, style Style) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s\n", style.paint(bold, fmt.Sprintf("%s to %s:", Ref(s.ID), s.Gate.Environment)), oneLine(s.Revision.Subject, 100))
+	fmt.Fprintf(&b, "%s %s\n", style.paint(bold, fmt.Sprintf("%s to %s:", Ref(s.ID), s.Gate.Environment)), about(s, 200))
 	if s.By != "" {
 		fmt.Fprintf(&b, "asked for by %s", s.By)
 		if s.Revision.Author != "" {
@@ -60,8 +62,8 @@ func commitsOf(l release.Lineage) (parts []commitList, otherwise string) {
 	switch {
 	case l.Relation == release.UnknownRelation:
 		return nil, "The commits are not known: " + oneLine(l.Why, 300) + "."
-	case l.Relation == "":
-		return nil, ""
+	case l.Relation == "" && (l.Why != "" || len(l.Running) == 0):
+		return nil, sentence(l.TakenAway())
 	case len(l.Running) == 0:
 		return nil, "No release of this program runs there yet."
 	case l.Adds+l.Takes == 0:
@@ -75,9 +77,22 @@ func commitsOf(l release.Lineage) (parts []commitList, otherwise string) {
 		parts = append(parts, commitList{"+", fmt.Sprintf("%s since %s, which runs there", count(l.Adds, "commit"), strings.Join(short, " and ")), l.Added, l.Adds})
 	}
 	if l.Takes > 0 {
-		parts = append(parts, commitList{"-", count(l.Takes, "commit") + " taken away: in what runs there, not in this revision", l.Taken, l.Takes})
+		of := "this revision"
+		if l.Relation == "" {
+			of = "the revision that comes back"
+		}
+		parts = append(parts, commitList{"-", count(l.Takes, "commit") + " taken away: in what runs there, not in " + of, l.Taken, l.Takes})
 	}
 	return parts, ""
+}
+
+// sentence returns words as a sentence.
+func sentence(words string) string {
+	first, size := utf8.DecodeRuneInString(words)
+	if size == 0 {
+		return ""
+	}
+	return string(unicode.ToUpper(first)) + oneLine(words[size:], 300) + "."
 }
 
 type commitList struct {

@@ -196,6 +196,9 @@ func (r *report) environment(e release.EnvironmentStatus) {
 	if said := e.Lineage.String(); said != "" {
 		r.write(r.style.wrap("  ", "this revision "+said))
 	}
+	if said := e.Lineage.TakenAway(); said != "" {
+		r.write(r.style.wrap("  ", said))
+	}
 	each, alike := e.Targets, []likeTargets(nil)
 	if !r.style.Whole {
 		each, alike = likes(e.Targets)

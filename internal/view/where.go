@@ -18,6 +18,8 @@ type Place struct {
 	// Missing says how the Fly app is made that is not there yet: nothing was
 	// ever released to it.
 	Missing string `json:"missing,omitempty"`
+	// Pin is that of its environment.
+	Pin *release.Pin `json:"pin,omitempty"`
 }
 
 // Places is what runs where: for each target its revision, since when, by which
@@ -31,7 +33,7 @@ func Places(places []Place, now time.Time, style Style) string {
 				b.WriteString("\n")
 			}
 			environment = p.State.Target.Environment
-			b.WriteString(style.paint(bold, environment) + "\n")
+			b.WriteString(style.paint(bold, environment) + "\n" + pinText(environment, p.Pin, style))
 		}
 		p.write(&b, now, style)
 	}

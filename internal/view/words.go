@@ -50,7 +50,24 @@ func about(s release.Status, limit int) string {
 	if s.Restores == nil {
 		return oneLine(s.Revision.Subject, limit)
 	}
-	return oneLine("back to "+s.Revision.Short()+" "+s.Revision.Subject, limit)
+	if s.Revision.Commit == "" {
+		return "back to what ran before"
+	}
+	said := "back to " + oneLine(s.Revision.Label(), limit)
+	if taken := takenAway(s); taken != "" {
+		said += ", " + oneLine(taken, limit)
+	}
+	return said
+}
+
+// takenAway returns how many commits a rollback takes away, in words, or "".
+func takenAway(s release.Status) string {
+	for _, e := range s.Environments {
+		if said := e.Lineage.TakenAway(); said != "" && s.Restores != nil {
+			return said
+		}
+	}
+	return ""
 }
 
 // count is "1 machine", "2 machines".
