@@ -22,11 +22,7 @@ import (
 // TestBack plays ways back with a real Temporal: rollouts that are terminated,
 // and rollbacks that people ask for.
 func TestBack(t *testing.T) {
-	stories := map[string]struct {
-		shop   shop
-		before string
-		tell   func(*back)
-	}{
+	playStories(t, "back", map[string]backStory{
 		"terminated, then rollback":            {before: "v1", tell: (*back).terminatedThenRollback},
 		"terminated, then retry":               {before: "v1", tell: (*back).terminatedThenRetry},
 		"terminated, then keep":                {before: "v1", tell: (*back).terminatedThenKeep},
@@ -41,10 +37,21 @@ func TestBack(t *testing.T) {
 		"two repositories, one name":           {before: "v0", tell: (*back).twoRepositories},
 		"who aborts, and why":                  {before: "v1", tell: (*back).aborts},
 		"an app of somebody else":              {before: "v1", tell: (*back).foreignApp},
-	}
+	})
+}
+
+// A backStory is what happens in a shop of its own.
+type backStory struct {
+	shop   shop
+	before string // the version that runs
+	tell   func(*back)
+}
+
+// playStories plays stories side by side, with one Temporal, Fly and worker.
+func playStories(t *testing.T, prefix string, stories map[string]backStory) {
 	git := street{}
 	name := func(story string) string {
-		return "back-" + strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(story)
+		return prefix + "-" + strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(story)
 	}
 	for story, s := range stories {
 		s.shop.apps, s.shop.only, s.shop.wait = []string{"api"}, "production", "20s"
