@@ -30,6 +30,11 @@ func (s Strategy) Known() bool { return slices.Contains(strategies, s) }
 const (
 	// proxySettles is how long Fly's proxy may keep routing by an old picture.
 	proxySettles = Duration(10 * time.Second)
+	// proxyLearns is how long Fly's proxy is given to learn of new machines before
+	// the old ones are cordoned. It is shorter, since nobody is turned away: a proxy
+	// that has heard of neither still routes to the old machines, which run on for
+	// as long as it may have an old picture.
+	proxyLearns = Duration(5 * time.Second)
 	// coldAtOnce is how many machines that serve nothing may be updated at once.
 	coldAtOnce = 30
 	// greenAtOnce is how many machines are created and waited for at once. They
@@ -206,7 +211,7 @@ func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce in
 	return slices.Concat(
 		wave("create green", create, atOnce),
 		wave("create green standbys", standby, atOnce),
-		settle(wave("uncordon green", show, len(show)), proxySettles),
+		settle(wave("uncordon green", show, len(show)), proxyLearns),
 		settle(wave("cordon blue", hide, len(hide)), proxySettles),
 		wave("stop what is replaced", stop, coldAtOnce),
 		lasting(wave("destroy blue", destroy, coldAtOnce)),

@@ -60,6 +60,11 @@ func (w *watch) judge(r *rolloutRun, report release.Report) {
 		if report.Outcome != release.RolledBack || w.w.crowd.tries[r.id] == 0 || !w.touched(r) {
 			w.mustBeAsBefore(r, report)
 		}
+	case release.Unchanged:
+		if !r.req.Unchanged {
+			w.w.violate("%s is unchanged, and its plan had %d waves", r.id, len(r.req.Plan.Waves))
+		}
+		w.mustBeAsBefore(r, report)
 	case release.Kept:
 		if w.w.crowd.tries[r.id] == 0 {
 			w.w.violate("%s was kept by nobody's word", r.id)
@@ -123,8 +128,10 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 		}
 		w.mustHaveRun(r, app, now)
 		for _, g := range a.Groups {
-			if len(before) > 0 && !slices.ContainsFunc(before, func(m fly.Machine) bool { return w.groupName(m) == g.Name }) {
-				w.mustWarn(r, app, g.Name, count[g.Name])
+			if had := func(m fly.Machine) bool { return w.groupName(m) == g.Name }; len(before) > 0 && !slices.ContainsFunc(before, had) {
+				if !slices.ContainsFunc(r.found[app], had) { // else a rollout that was terminated made them
+					w.mustWarn(r, app, g.Name, count[g.Name])
+				}
 				continue
 			}
 			if n := count[g.Name]; n != 0 && !env.Empty && !w.left(r.environment) {

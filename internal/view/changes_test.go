@@ -161,9 +161,35 @@ func TestPlan_CreatedMachines(t *testing.T) {
 		t.Errorf("a green machine whose config stays:\n%s", got)
 	}
 	p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
-	if got := view.Plan(p, view.Style{}); !strings.Contains(got, "env.LEVEL: debug is new") || !strings.Contains(got, `env.SAME: "1" is new`) {
+	if got := view.Plan(p, view.Style{}); !strings.Contains(got, `env is new: LEVEL=debug, SAME="1"`) {
 		t.Errorf("a first machine does not list its config:\n%s", got)
 	}
+	if got := view.Plan(p, view.Style{Whole: true}); !strings.Contains(got, "env.LEVEL: debug is new") || !strings.Contains(got, `env.SAME: "1" is new`) {
+		t.Errorf("a first machine does not list each value by itself:\n%s", got)
+	}
+}
+
+// TestPlan_FirstMachines: no two configs of a first machine are shown alike.
+func TestPlan_FirstMachines(t *testing.T) {
+	shown := map[string]string{}
+	for seed := range uint64(2000) {
+		config, _ := json.Marshal(drawnConfig(rand.New(rand.NewPCG(seed, 2))))
+		if slices.ContainsFunc(slices.Collect(maps.Values(leaves(decode(config), "", map[string]string{}))), func(v string) bool { return len(v) > 50 }) {
+			continue // only its beginning is shown
+		}
+		p := successor("{}", string(config))
+		p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
+		text := view.Plan(p, view.Style{})
+		if other, known := shown[text]; known && other != string(config) {
+			t.Fatalf("seed %d: two configs are shown alike:\n%s\n%s\n%s", seed, text, other, config)
+		}
+		shown[text] = string(config)
+	}
+}
+
+func decode(doc []byte) (v any) {
+	_ = json.Unmarshal(doc, &v)
+	return v
 }
 
 // fleet is a release of n like apps that waits for approval.
