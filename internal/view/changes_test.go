@@ -179,11 +179,30 @@ func TestPlan_FirstMachines(t *testing.T) {
 		}
 		p := successor("{}", string(config))
 		p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
-		text := view.Plan(p, view.Style{})
-		if other, known := shown[text]; known && other != string(config) {
-			t.Fatalf("seed %d: two configs are shown alike:\n%s\n%s\n%s", seed, text, other, config)
+		for _, width := range []int{0, 30} {
+			text := view.Plan(p, view.Style{Width: width})
+			if other, known := shown[text]; known && other != string(config) {
+				t.Fatalf("seed %d: two configs are shown alike:\n%s\n%s\n%s", seed, text, other, config)
+			}
+			shown[text] = string(config)
 		}
-		shown[text] = string(config)
+	}
+}
+
+// TestPlan_FoldedSpaces: where a line is folded, one space and two are not shown
+// alike.
+func TestPlan_FoldedSpaces(t *testing.T) {
+	for n := range 60 {
+		var texts []string
+		for _, space := range []string{" ", "  ", "   "} {
+			config, _ := json.Marshal(map[string]any{"env": map[string]string{"A": strings.Repeat("x", n) + space + "y", "B": "z"}})
+			p := successor("{}", string(config))
+			p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
+			texts = append(texts, view.Plan(p, view.Style{Width: 40}))
+		}
+		if texts[0] == texts[1] || texts[1] == texts[2] {
+			t.Errorf("with %d runes before the spaces:\n%s", n, texts[1])
+		}
 	}
 }
 
