@@ -305,7 +305,7 @@ func (a *Activities) remove(ctx context.Context, app, id, nonce string) error {
 	if !errors.Is(err, fly.ErrNotFound) {
 		return err
 	}
-	m, readErr := a.Fly.Machine(ctx, app, id)
+	m, readErr := retryRead(ctx, func() (fly.Machine, error) { return a.Fly.Machine(ctx, app, id) })
 	switch {
 	case errors.Is(readErr, fly.ErrNotFound), readErr == nil && (m.State == "destroying" || m.State == "destroyed"):
 		return nil

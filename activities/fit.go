@@ -60,7 +60,7 @@ func mustFit(plan release.Plan, states []release.State) error {
 		default:
 			continue
 		}
-		return tooLarge(fmt.Errorf("a rollout of %s is too large: %s %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --apps",
+		return tooLarge(fmt.Errorf("a rollout of %s is too large: %s %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --app",
 			plan.Environment, part.what, why, largestConfigs(plan)))
 	}
 	return nil
@@ -72,7 +72,7 @@ func mustFit(plan release.Plan, states []release.State) error {
 func stepsFit(plan, back release.Plan) error {
 	first, last, restore := len(plan.First().Steps()), len(plan.Last().Steps()), len(back.Steps())
 	if n := max(first+last, first+restore); n > MaxSteps {
-		return tooLarge(fmt.Errorf("a rollout of %s is too large: it takes %d steps on machines, its rollback %d, and the limit is %d together; release fewer apps at once with --apps",
+		return tooLarge(fmt.Errorf("a rollout of %s is too large: it takes %d steps on machines, its rollback %d, and the limit is %d together; release fewer apps at once with --app",
 			plan.Environment, first+last, restore, MaxSteps))
 	}
 	size := 0
@@ -83,7 +83,7 @@ func stepsFit(plan, back release.Plan) error {
 		}
 	}
 	if size > maxStepBytes {
-		return tooLarge(fmt.Errorf("a rollout of %s is too large: the configs of its steps and of its rollback's are %s, and the limit is %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --apps",
+		return tooLarge(fmt.Errorf("a rollout of %s is too large: the configs of its steps and of its rollback's are %s, and the limit is %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --app",
 			plan.Environment, megabytes(size), megabytes(maxStepBytes), largestConfigs(plan)))
 	}
 	return nil

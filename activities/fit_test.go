@@ -73,7 +73,7 @@ func TestPlanRestore_Sizes(t *testing.T) {
 		"18 machines of 9 apps with files of 50 kB, all different": {fleet{9, 2, 50_000}, nil},
 		"100 machines of one app with a file of 20 kB":             {fleet{1, 100, 20_000}, nil},
 		"400 machines with a file of 20 kB":                        {fleet{1, 400, 20_000}, []string{"when everything in it is written out", "the limit is 16.0 MB"}},
-		"30 apps with files of 50 kB, all different":               {fleet{30, 2, 50_000}, []string{"production is too large", "the limit is 1.0 MB", "app0/production (65 kB a machine)", "--apps"}},
+		"30 apps with files of 50 kB, all different":               {fleet{30, 2, 50_000}, []string{"production is too large", "the limit is 1.0 MB", "app0/production (65 kB a machine)", "--app"}},
 		"4,000 machines":                                {fleet{1, 4000, 1}, []string{"4000 steps", "its rollback 4000", "the limit is 7500"}},
 		"900 machines with a file of 20 kB":             {fleet{1, 900, 20_000}, []string{"the answer is longer than 16 MB", "split the app"}},
 		"800 machines of two apps with a file of 20 kB": {fleet{2, 400, 20_000}, []string{"the limit is 30.0 MB"}},

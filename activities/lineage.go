@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
@@ -161,12 +160,6 @@ func (a *Activities) Standing(ctx context.Context, in GateInput) (standing Stand
 	return standing, nil
 }
 
-// ReadPin returns the pin of an environment, or nil.
-func (a *Activities) ReadPin(ctx context.Context, in StandingInput) (*release.Pin, error) {
-	defer beat(ctx)()
-	return a.readPin(ctx, in)
-}
-
 func (a *Activities) readPin(ctx context.Context, in StandingInput) (*release.Pin, error) {
 	pin, err := FindPin(ctx, a.temporal(ctx), in)
 	return pin, classify(ctx, err)
@@ -196,24 +189,36 @@ func FindPin(ctx context.Context, c Temporal, in StandingInput) (*release.Pin, e
 	return &pin, nil
 }
 
-// lastReport returns the report of the newest rollout that was promoted or
-// restored, or nil.
+// lastReport returns the report of the newest rollout that says what its environment
+// runs (one that was promoted, restored or found unchanged), or nil.
 func (a *Activities) lastReport(ctx context.Context, in StandingInput) (*release.Report, error) {
-	c := a.temporal(ctx)
-	list, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-		Query: fmt.Sprintf("WorkflowId = '%s' AND ExecutionStatus = 'Completed'", release.RolloutID(in.Project, in.Environment)), PageSize: 200,
-	})
+	c, id := a.temporal(ctx), release.RolloutID(in.Project, in.Environment)
+	runs, err := closedRuns(ctx, c, id)
 	if err != nil {
 		return nil, classify(ctx, err)
 	}
-	for _, e := range list.GetExecutions() {
-		report, err := reportOf(ctx, c, e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId())
+	for _, run := range runs {
+		if !run.reported {
+			continue
+		}
+		outcome, err := run.readOutcome(ctx, c, id)
+		if err == nil && !tellsHead(outcome) {
+			continue
+		}
+		var report release.Report
+		if err == nil {
+			report, err = reportOf(ctx, c, id, run.id)
+		}
 		if err != nil {
 			return nil, classify(ctx, err)
 		}
-		if report.Outcome == release.Promoted || report.Outcome == release.Restored {
-			return &report, nil
-		}
+		return &report, nil
 	}
 	return nil, nil
+}
+
+// tellsHead reports whether a rollout that ended so left its environment as its
+// report says.
+func tellsHead(o release.Outcome) bool {
+	return o == release.Promoted || o == release.Restored || o == release.Unchanged
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -24,12 +25,14 @@ type Source struct {
 type LoadInput struct {
 	Source
 	Protocol int    `json:"protocol"`
-	Moved    string `json:"moved,omitempty"` // why the project is at another repository now
+	Rollback bool   `json:"rollback,omitempty"` // nothing is built
+	Moved    string `json:"moved,omitempty"`    // why the project is at another repository now
 }
 
 // LoadProject reads release.toml and infra/fly as they are at the revision. It
-// fails with KindConfig and every mistake in them at once, with KindTooLarge
-// where Temporal could not hold them, and where the worker
+// fails with KindConfig and every mistake in them at once, with KindConfig and what
+// no image can be built of (pointers of Git LFS, submodules) unless it is for a
+// rollback, with KindTooLarge where Temporal could not hold them, and where the worker
 // and whoever asked may misunderstand each other. (That is looked at here and
 // not in the workflow: a release under way must not care that its worker has
 // become newer.)
@@ -46,11 +49,29 @@ func (a *Activities) LoadProject(ctx context.Context, in LoadInput) (release.Pro
 	if err != nil {
 		return release.Project{}, refused(release.KindConfig, err)
 	}
+	if !in.Rollback {
+		if err := checkLeftOut(ctx, files, project, in.Revision); err != nil {
+			return release.Project{}, err
+		}
+	}
 	if err := projectFits(project); err != nil {
 		return release.Project{}, err
 	}
 	project.Bound, err = a.bind(ctx, project.Name, in)
 	return *project, err
+}
+
+// checkLeftOut returns an error of KindConfig that names the files which a checkout
+// of the revision does not have as they are meant.
+func checkLeftOut(ctx context.Context, files fs.FS, project *release.Project, revision release.Revision) error {
+	mistakes, err := config.CheckLeftOut(files, project)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	if len(mistakes) > 0 {
+		return refused(release.KindConfig, fmt.Errorf("nothing can be built of %s:\n%w", revision.Short(), mistakes))
+	}
+	return nil
 }
 
 // PreflightInput is what a release is about to need.
@@ -80,7 +101,7 @@ func (a *Activities) Preflight(ctx context.Context, in PreflightInput) error {
 	}
 	lacks := make([][]string, len(targets))
 	g, all := errgroup.WithContext(ctx)
-	g.SetLimit(targetsAtOnce)
+	g.SetLimit(TargetsAtOnce)
 	for i, t := range targets {
 		g.Go(func() (err error) {
 			lacks[i], err = a.lacks(all, in.Project, t)
@@ -100,7 +121,7 @@ func (a *Activities) Preflight(ctx context.Context, in PreflightInput) error {
 // lacks is what a target lacks. An error is one that may pass.
 func (a *Activities) lacks(ctx context.Context, p release.Project, t release.TargetFile) ([]string, error) {
 	app, _ := p.App(t.Target.App)
-	switch _, err := a.Fly.App(ctx, t.FlyApp); {
+	switch _, err := retryRead(ctx, func() (fly.App, error) { return a.Fly.App(ctx, t.FlyApp) }); {
 	case errors.Is(err, fly.ErrUnauthorized):
 		return []string{fmt.Sprintf("%s: the worker's token does not open Fly app %s: %v; give it one that does in FLY_API_TOKEN", t.Target, t.FlyApp, err)}, nil
 	case errors.Is(err, fly.ErrNotFound):
@@ -111,7 +132,7 @@ func (a *Activities) lacks(ctx context.Context, p release.Project, t release.Tar
 	if len(app.Secrets) == 0 {
 		return nil, nil
 	}
-	have, err := a.Fly.Secrets(ctx, t.FlyApp)
+	have, err := retryRead(ctx, func() ([]fly.Secret, error) { return a.Fly.Secrets(ctx, t.FlyApp) })
 	if err != nil {
 		return nil, err
 	}

@@ -3,8 +3,6 @@ package activities
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/release"
@@ -15,30 +13,23 @@ import (
 // worker's token may not see is not warned of.
 func (a *Activities) warnOfNeeds(ctx context.Context, p release.Project, env release.Environment, specs []release.Spec) error {
 	known := map[string]int{} // machines, by app
-	for i, spec := range specs {
-		app, _ := p.App(spec.Target.App)
-		for _, need := range app.Needs {
-			j := slices.IndexFunc(env.Targets, func(t release.TargetFile) bool { return t.Target.App == need })
-			planned := slices.ContainsFunc(specs, func(s release.Spec) bool { return s.Target.App == need })
-			if j < 0 || planned {
-				continue
+	for _, need := range p.NeedsBeside(env, specs) {
+		app := need.Target.Target.App
+		n, asked := known[app]
+		if !asked {
+			s := release.State{FlyApp: need.Target.FlyApp}
+			switch err := lookAtMachines(ctx, a.Fly, &s); {
+			case errors.Is(err, fly.ErrUnauthorized):
+				n = 1
+			case err != nil && !errors.Is(err, fly.ErrNotFound):
+				return classify(ctx, err)
+			default:
+				n = len(s.Machines)
 			}
-			n, asked := known[need]
-			if !asked {
-				s := release.State{FlyApp: env.Targets[j].FlyApp}
-				switch err := lookAtMachines(ctx, a.Fly, &s); {
-				case errors.Is(err, fly.ErrUnauthorized):
-					n = 1
-				case err != nil && !errors.Is(err, fly.ErrNotFound):
-					return classify(ctx, err)
-				default:
-					n = len(s.Machines)
-				}
-				known[need] = n
-			}
-			if n == 0 {
-				specs[i].Warnings = append(specs[i].Warnings, fmt.Sprintf("%s, which it needs, has no machines in %s", need, env.Name))
-			}
+			known[app] = n
+		}
+		if n == 0 {
+			specs[need.Spec].Warnings = append(specs[need.Spec].Warnings, need.Warning())
 		}
 	}
 	return nil

@@ -25,9 +25,9 @@ type Place struct {
 	Probe *release.Probe `json:"probe,omitempty"`
 }
 
-// targetsAtOnce is how many targets are looked at side by side. Fly's limits are
+// TargetsAtOnce is how many targets are looked at side by side. Fly's limits are
 // per Fly app, and the client keeps them.
-const targetsAtOnce = 50
+const TargetsAtOnce = 50
 
 // ObserveInput names the targets to look at.
 type ObserveInput struct {
@@ -46,7 +46,7 @@ func (a *Activities) Observe(ctx context.Context, in ObserveInput) ([]release.St
 func (a *Activities) observe(ctx context.Context, places []Place, written Written) ([]release.State, error) {
 	states := make([]release.State, len(places))
 	g, all := errgroup.WithContext(ctx)
-	g.SetLimit(targetsAtOnce)
+	g.SetLimit(TargetsAtOnce)
 	for i, p := range places {
 		g.Go(func() (err error) {
 			if states[i], err = Look(all, a.Fly, p); err == nil {
@@ -227,7 +227,7 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	if err != nil {
 		return release.Plan{}, err
 	}
-	if err := unread(states); err != nil {
+	if err := Unread(states); err != nil {
 		return release.Plan{}, refused(release.KindConfig, err)
 	}
 	var specs []release.Spec
@@ -246,16 +246,22 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 		return release.Plan{}, err
 	}
 	plan, err := release.NewPlan(in.Environment, in.Revision.Commit, specs, states)
-	if err == nil {
-		err = plan.CheckRefused()
-	}
 	if err != nil {
 		return release.Plan{}, refused(release.KindConfig, err)
 	}
-	if err := mustFit(plan, states); err != nil {
+	if err := CheckPlan(plan, states); err != nil {
 		return release.Plan{}, err
 	}
 	return plan.WithContent(), nil
+}
+
+// CheckPlan returns why a plan that was made from states is refused: a target of it
+// must not go unchecked, or Temporal could not hold the rollout or its rollback.
+func CheckPlan(plan release.Plan, states []release.State) error {
+	if err := plan.CheckRefused(); err != nil {
+		return refused(release.KindConfig, err)
+	}
+	return mustFit(plan, states)
 }
 
 // RestoreInput names the state to go back to.

@@ -28,8 +28,10 @@ type Past struct {
 	// Revision is the revision that most of its machines run. Its commit is ""
 	// where they do not say.
 	Revision release.Revision `json:"revision"`
-	Closed   time.Time        `json:"closed"` // when that rollout closed
-	Notes    []string         `json:"notes,omitempty"`
+	// Head is the revision that the environment ran as a whole then, if it did.
+	Head   *release.Head `json:"head,omitempty"`
+	Closed time.Time     `json:"closed"` // when that rollout closed
+	Notes  []string      `json:"notes,omitempty"`
 	// Busy: a rollout is open. What there is to go back to is not certain before
 	// it is closed.
 	Busy bool `json:"busy,omitempty"`
@@ -133,7 +135,7 @@ func (s *search) visit(ctx context.Context, run pastRun) (*Past, error) {
 	past := Past{Origin: release.Origin{Run: run.id}, Closed: run.closed}
 	switch {
 	case wanted && done && report.Release == s.in.Rollback.To && len(report.After) > 0:
-		past.Origin.After, past.Baselines = true, report.After
+		past.Origin.After, past.Baselines, past.Head = true, report.After, report.Head
 		past.Said = fmt.Sprintf("as %s left it on %s", report.Release, at(run.closed))
 	case wanted:
 		return nil, nil
@@ -143,7 +145,7 @@ func (s *search) visit(ctx context.Context, run pastRun) (*Past, error) {
 	case report.Restores != nil, report.Outcome == release.RolledBack:
 		return nil, nil // the rollback asked for now aims at the same
 	default:
-		past.Baselines = report.Before
+		past.Baselines, past.Head = report.Before, report.HeadBefore
 		past.Said = fmt.Sprintf("as it was before %s, on %s", report.Release, at(run.closed))
 	}
 	if len(past.Baselines) == 0 {
@@ -172,7 +174,7 @@ func (s *search) visitUnreported(ctx context.Context, run pastRun) (*Past, error
 		return nil, s.unreadable(u.Release, run.closed, "its history does not tell what ran before it")
 	}
 	return &Past{
-		Origin: release.Origin{Run: run.id}, Closed: run.closed, Baselines: u.Baselines,
+		Origin: release.Origin{Run: run.id}, Closed: run.closed, Baselines: u.Baselines, Head: u.Head,
 		Said:  fmt.Sprintf("as it was before %s, on %s", u.Release, at(run.closed)),
 		Notes: []string{u.Why},
 	}, nil

@@ -162,8 +162,8 @@ func (aim Aim) unseen(now release.State) []release.Failure {
 	})
 }
 
-// unread returns an error that names the machines of which nothing is known.
-func unread(states []release.State) error {
+// Unread returns an error that names the machines of which nothing is known.
+func Unread(states []release.State) error {
 	var all []string
 	for _, s := range states {
 		for _, m := range s.Unread {

@@ -61,7 +61,7 @@ func (a *Activities) OpenRollout(ctx context.Context, in OpenInput) (Opened, err
 	defer beat(ctx)()
 	opened := make([]Opened, len(in.Targets))
 	g, all := errgroup.WithContext(ctx)
-	g.SetLimit(targetsAtOnce)
+	g.SetLimit(TargetsAtOnce)
 	for i, t := range in.Targets {
 		g.Go(func() error { return a.open(all, t, &opened[i]) })
 	}
@@ -113,7 +113,7 @@ func (a *Activities) open(ctx context.Context, t release.TargetPlan, out *Opened
 		return err
 	})
 	g.Go(func() error {
-		version, err := a.Fly.SecretsVersion(ctx, t.FlyApp)
+		version, err := retryRead(ctx, func() (uint64, error) { return a.Fly.SecretsVersion(ctx, t.FlyApp) })
 		if forbidden(err) {
 			notes[1] = fmt.Sprintf("the version of the secrets of %s could not be read: %v", t.Target, err)
 			return nil
@@ -168,7 +168,7 @@ func (a *Activities) record(ctx context.Context, t release.TargetPlan) (FlyRelea
 // unfinished is the newest Fly release of that image that is not over and was
 // made since then; none has no ID. Clocks may differ by a minute.
 func (a *Activities) unfinished(ctx context.Context, app string, image release.Image, since time.Time) (fly.FlyRelease, error) {
-	have, err := a.Fly.Releases(ctx, app)
+	have, err := retryRead(ctx, func() ([]fly.FlyRelease, error) { return a.Fly.Releases(ctx, app) })
 	for _, h := range have {
 		if h.ImageRef == string(image) && h.CreatedAt.After(since.Add(-time.Minute)) &&
 			!slices.Contains([]string{"complete", "failed", "interrupted"}, strings.ToLower(h.Status)) {
@@ -183,7 +183,7 @@ func (a *Activities) assign(ctx context.Context, t release.TargetPlan) (ips []st
 	if len(t.Addresses) == 0 {
 		return nil, nil
 	}
-	have, err := a.Fly.Addresses(ctx, t.FlyApp)
+	have, err := retryRead(ctx, func() ([]fly.Address, error) { return a.Fly.Addresses(ctx, t.FlyApp) })
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +251,7 @@ type CloseInput struct {
 func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 	defer beat(ctx)()
 	var g errgroup.Group
-	g.SetLimit(targetsAtOnce)
+	g.SetLimit(TargetsAtOnce)
 	for _, app := range in.Commands {
 		g.Go(func() error { return a.removeCommands(ctx, app, in) })
 	}
@@ -296,7 +296,7 @@ func (a *Activities) removeCommands(ctx context.Context, app string, in CloseInp
 	}
 	known := slices.Clone(in.CommandMachines[app])
 	for found := len(known) > 0; looks > 0; {
-		machines, err := a.Fly.Machines(ctx, app)
+		machines, err := retryRead(ctx, func() ([]fly.Machine, error) { return a.Fly.Machines(ctx, app) })
 		if err != nil {
 			return err
 		}

@@ -39,6 +39,8 @@ type Unreported struct {
 	RanCommand bool               `json:"ran_command,omitempty"`
 	// Restores is what it went back to, if it was a rollback.
 	Restores *release.Origin `json:"restores,omitempty"`
+	// Head is what the environment ran as a whole before it, if it did.
+	Head *release.Head `json:"head,omitempty"`
 	// Follows is the run ID of the rollout without a report that it followed.
 	Follows string `json:"follows,omitempty"`
 	// Close is what CloseRollout has to clean up of it.
@@ -275,7 +277,7 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 			if err := decode(attr.WorkflowExecutionStartedEventAttributes.GetInput(), &req); err != nil {
 				return u, &UnreadError{Rollout: id, Run: run, Why: "its request could not be read: " + err.Error()}
 			}
-			u.Release, u.Plan, u.Restores, u.Follows = req.Release, req.Plan, req.Restores, req.Follows
+			u.Release, u.Plan, u.Restores, u.Follows, u.Head = req.Release, req.Plan, req.Restores, req.Follows, req.Head
 			u.Close = CloseInput{Release: req.Release, Status: "interrupted", Since: e.GetEventTime().AsTime()}
 		case *historypb.HistoryEvent_ActivityTaskScheduledEventAttributes:
 			scheduled[e.GetEventId()] = attr.ActivityTaskScheduledEventAttributes

@@ -214,7 +214,7 @@ func (a *Activities) look(ctx context.Context, aim Aim) (release.Verdict, releas
 		}
 		proof.Answered = true
 	}
-	v.Health, v.Notes = aim.Goal.Judge(now, proof)
+	v.Health, v.Notes, v.Idle = aim.Goal.Judge(now, proof)
 	return v, now
 }
 

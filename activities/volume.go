@@ -19,7 +19,7 @@ func (a *Activities) withVolume(ctx context.Context, s release.Step, config json
 	if s.Volume == nil {
 		return config, nil
 	}
-	have, err := a.Fly.Volumes(ctx, s.FlyApp)
+	have, err := retryRead(ctx, func() ([]fly.Volume, error) { return a.Fly.Volumes(ctx, s.FlyApp) })
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func (a *Activities) Wake(ctx context.Context, in StepInput) (Woken, error) {
 // putToSleep stops the machines of these steps. One that is gone is left out.
 func (a *Activities) putToSleep(ctx context.Context, steps []StepInput) error {
 	var g errgroup.Group
-	g.SetLimit(targetsAtOnce)
+	g.SetLimit(TargetsAtOnce)
 	for _, in := range steps {
 		g.Go(func() error {
 			m, err := a.locate(ctx, in)

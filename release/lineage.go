@@ -42,6 +42,24 @@ type Head struct {
 	Covers []string `json:"covers,omitempty"`
 }
 
+// Differs reports whether head is another revision than other.
+func (head *Head) Differs(other *Head) bool { return head.commit() != other.commit() }
+
+func (head *Head) commit() string {
+	if head == nil {
+		return ""
+	}
+	return head.Commit
+}
+
+// Short returns the first 12 digits of the commit, or words where there is none.
+func (head *Head) Short() string {
+	if head == nil {
+		return "no revision as a whole"
+	}
+	return Revision{Commit: head.Commit}.Short()
+}
+
 // Compared returns the commits to compare a revision with, where machines name
 // the commits running: what head covers is head.
 func (head *Head) Compared(running []string) (commits []string) {

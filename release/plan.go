@@ -347,11 +347,12 @@ func targetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 		}
 		t.Warnings = spec.warnings(state)
 	}
-	if state.Private && !slices.ContainsFunc(t.Addresses, isPublic) {
+	isPrivate := state.Private && !slices.ContainsFunc(t.Addresses, isPublic)
+	if isPrivate {
 		t.URL, t.Probe = "", nil // nothing answers there
 	}
 	if t.Unchecked = t.Probe == nil && !spec.hasChecks(); t.Unchecked && t.Changed {
-		t.Warnings = append(t.Warnings, unchecked(state))
+		t.Warnings = append(t.Warnings, unchecked(isPrivate))
 	}
 	return t
 }

@@ -108,10 +108,14 @@ type RolloutRequest struct {
 	// Gate is that of the environment at the revision. The next release reads it
 	// in the report.
 	Gate *Gate `json:"gate,omitempty"`
-	// Head is what the environment ran as a whole when the plan was made.
+	// Head is what the environment ran as a whole when the plan was made; of a
+	// rollback, what it ran at the time that it goes back to.
 	Head *Head `json:"head,omitempty"`
 	// Rollback: a person asked for what ran before. It is exempt from order.
 	Rollback bool `json:"rollback,omitempty"`
+	// Unchanged: the plan has no steps. The rollout records that the environment is at
+	// the revision as a whole.
+	Unchanged bool `json:"unchanged,omitempty"`
 	// Whole: the plan is about every app of the environment.
 	Whole bool `json:"whole,omitempty"`
 }

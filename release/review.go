@@ -53,6 +53,101 @@ func ReadAnswer(doc []byte) (a Answer, err error) {
 	return a, nil
 }
 
+// ReadAbort decodes who aborts a release, and why. It fails where a field is unknown,
+// and where by is missing or empty.
+func ReadAbort(doc []byte) (a Abort, err error) {
+	if err := readStrictly(doc, &a, "by", "reason"); err != nil {
+		return Abort{}, err
+	}
+	if a.By = strings.TrimSpace(a.By); a.By == "" {
+		return a, errors.New("it does not say by whom: by is empty")
+	}
+	return a, nil
+}
+
+// ReadExtension decodes the request to go on to a further environment. It fails
+// where a field is unknown, missing or empty.
+func ReadExtension(doc []byte) (e Extension, err error) {
+	if err := readStrictly(doc, &e, "to", "by"); err != nil {
+		return Extension{}, err
+	}
+	e.To, e.By = strings.TrimSpace(e.To), strings.TrimSpace(e.By)
+	switch {
+	case e.To == "":
+		return e, errors.New("it names no environment: to is empty")
+	case e.By == "":
+		return e, errors.New("it does not say by whom: by is empty")
+	}
+	return e, nil
+}
+
+// ReadUnpinning decodes what takes a pin away. It fails where a field is unknown,
+// missing or empty.
+func ReadUnpinning(doc []byte) (u Unpinning, err error) {
+	if err := readStrictly(doc, &u, "by", "reason"); err != nil {
+		return Unpinning{}, err
+	}
+	u.By, u.Reason = strings.TrimSpace(u.By), strings.TrimSpace(u.Reason)
+	switch {
+	case u.By == "":
+		return u, errors.New("it does not say by whom: by is empty")
+	case u.Reason == "":
+		return u, errors.New("it does not say why: reason is empty")
+	}
+	return u, nil
+}
+
+// ReadTickets decodes the places of releases that wait for one environment. It
+// fails where a field is unknown, and where a ticket names no environment or no
+// release, or another environment than the first.
+func ReadTickets(doc []byte) (tickets []Ticket, err error) {
+	if err := decodeKnown(doc, &tickets); err != nil {
+		return nil, err
+	}
+	if len(tickets) == 0 {
+		return nil, errors.New("there is no ticket in it")
+	}
+	return tickets, checkTickets(tickets, tickets[0].Environment)
+}
+
+// ReadTurn decodes what tells a release that an environment is free. It fails where
+// a field is unknown, and where it or a ticket in it names no environment or no
+// release.
+func ReadTurn(doc []byte) (t Turn, err error) {
+	if err := decodeKnown(doc, &t); err != nil {
+		return Turn{}, err
+	}
+	if t.Environment == "" {
+		return t, errors.New("it names no environment: environment is empty")
+	}
+	return t, checkTickets(t.Behind, t.Environment)
+}
+
+func checkTickets(tickets []Ticket, environment string) error {
+	for _, t := range tickets {
+		switch {
+		case t.Environment == "" || t.Release == "":
+			return errors.New("a ticket names no environment or no release")
+		case t.Environment != environment:
+			return fmt.Errorf("a ticket is for %s, not for %s", t.Environment, environment)
+		}
+	}
+	return nil
+}
+
+// decodeKnown decodes one JSON value that has no unknown fields.
+func decodeKnown(doc []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(doc))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("it cannot be read: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something follows the JSON value")
+	}
+	return nil
+}
+
 // readStrictly decodes one JSON object that has no keys but the given ones, each
 // at most once and written as they are here.
 func readStrictly(doc []byte, into any, keys ...string) error {

@@ -57,3 +57,62 @@ func TestReadAnswer(t *testing.T) {
 		}
 	}
 }
+
+// The other signals are as strict: what is misspelt is refused, not read as nothing.
+func TestReadSignals(t *testing.T) {
+	readers := map[string]func([]byte) error{
+		"extend": func(doc []byte) error { _, err := release.ReadExtension(doc); return err },
+		"unpin":  func(doc []byte) error { _, err := release.ReadUnpinning(doc); return err },
+		"abort":  func(doc []byte) error { _, err := release.ReadAbort(doc); return err },
+		"wait":   func(doc []byte) error { _, err := release.ReadTickets(doc); return err },
+		"next":   func(doc []byte) error { _, err := release.ReadTurn(doc); return err },
+	}
+	const ticket = `{"environment":"staging","release":"release/shop/1","revision":{"commit":"1"},"since":"2026-03-09T14:00:00Z"}`
+	for name, docs := range map[string]map[string]string{
+		"extend": {
+			`{"to":"production","by":"ben"}`:                 "",
+			`{"to":"production"}`:                            "by is empty",
+			`{"to":" ","by":"ben"}`:                          "to is empty",
+			`{"To":"production","by":"ben"}`:                 `unknown field "To"`,
+			`{"to":"production","by":"ben","bake":"0s"}`:     `unknown field "bake"`,
+			`{"to":"production","to":"staging","by":"ben"}`:  "twice",
+			`{"to":"production","by":"ben"} {"to":"nobody"}`: "something follows",
+		},
+		"unpin": {
+			`{"by":"ben","reason":"mended"}`:                 "",
+			`{"by":"ben"}`:                                   "reason is empty",
+			`{"reason":"mended"}`:                            "by is empty",
+			`{"by":"ben","reason":"mended","plan":"012345"}`: `unknown field "plan"`,
+			`"yes"`: "no JSON object",
+		},
+		"abort": {
+			`{"by":"ben","reason":"wrong branch"}`: "",
+			`{"by":"ben"}`:                         "",
+			`{"reason":"wrong branch"}`:            "by is empty",
+			`{"by":"ben","why":"wrong branch"}`:    `unknown field "why"`,
+		},
+		"wait": {
+			`[` + ticket + `]`:                "",
+			`[]`:                              "no ticket",
+			`[{"environment":"staging"}]`:     "no release",
+			`[{"release":"release/shop/1"}]`:  "no environment",
+			`[{"environment":"s","who":"x"}]`: `unknown field "who"`,
+			`[` + ticket + `,{"environment":"production","release":"x"}]`: "for production, not for staging",
+		},
+		"next": {
+			`{"environment":"staging","behind":[` + ticket + `]}`:    "",
+			`{"environment":"staging"}`:                              "",
+			`{"behind":[` + ticket + `]}`:                            "environment is empty",
+			`{"environment":"production","behind":[` + ticket + `]}`: "for staging, not for production",
+			`{"environment":"staging","line":[]}`:                    `unknown field "line"`,
+			`{"environment":"staging"}{}`:                            "something follows",
+		},
+	} {
+		for doc, want := range docs {
+			err := readers[name]([]byte(doc))
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s %s: %v, want %q", name, doc, err, want)
+			}
+		}
+	}
+}

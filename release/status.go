@@ -177,7 +177,7 @@ type TestResult struct {
 	ExitCode int      `json:"exit_code"`
 	Took     Duration `json:"took"`
 	Log      string   `json:"log,omitempty"`
-	Tail     string   `json:"tail,omitempty"` // at most 32 kB
+	Tail     string   `json:"tail,omitempty"` // at most 16 kB; see Status.BoundTails
 }
 
 // A BuildResult is one image: of one app, or of several that are built alike.
@@ -189,7 +189,7 @@ type BuildResult struct {
 	Found bool     `json:"found,omitempty"`  // an earlier attempt had pushed it: nothing was built
 	Bytes int64    `json:"pushed,omitempty"` // how much the registry did not have yet
 	Log   string   `json:"log,omitempty"`
-	Tail  string   `json:"tail,omitempty"` // at most 32 kB
+	Tail  string   `json:"tail,omitempty"` // at most 16 kB; see Status.BoundTails
 	// Notes are what a person should know of it: a huge context, say.
 	Notes      []string    `json:"notes,omitempty"`
 	Provenance *Provenance `json:"provenance,omitempty"`
@@ -203,7 +203,7 @@ type ScanResult struct {
 	ExitCode int      `json:"exit_code"`
 	Took     Duration `json:"took"`
 	Log      string   `json:"log,omitempty"`
-	Tail     string   `json:"tail,omitempty"` // at most 32 kB
+	Tail     string   `json:"tail,omitempty"` // at most 16 kB; see Status.BoundTails
 }
 
 // A GateStatus is what a release waits for.
@@ -247,6 +247,7 @@ type Verdict struct {
 	Probed   string `json:"probed,omitempty"` // GET https://shop.fly.dev/health
 	// Notes say why it is unchecked, and what of it nothing checks.
 	Notes    []string  `json:"notes,omitempty"`
+	Idle     []string  `json:"idle,omitempty"` // groups of which no machine was seen to run
 	Failures []Failure `json:"failures,omitempty"`
 	At       time.Time `json:"at,omitzero"` // when it was found
 }
@@ -313,8 +314,10 @@ type Report struct {
 	Settles string `json:"settles,omitempty"`
 	// Gate is that of the environment at the revision that a rollout released.
 	Gate *Gate `json:"gate_then,omitempty"`
-	// Head is what the environment runs as a whole since a rollout, if it does.
-	Head *Head `json:"head,omitempty"`
+	// Head is what the environment runs as a whole since a rollout, if it does;
+	// HeadBefore is what it ran before. A rollback has none: it goes back further.
+	Head       *Head `json:"head,omitempty"`
+	HeadBefore *Head `json:"head_before,omitempty"`
 }
 
 // Took is how long s lasted, or has lasted until now.

@@ -40,10 +40,11 @@ func (p Plan) CheckRefused() error {
 	return nil
 }
 
-// unchecked is the warning of a target that nothing checks.
-func unchecked(s State) string {
+// unchecked returns the warning of a target that nothing checks. A private one will
+// have no public address once the plan is carried out.
+func unchecked(isPrivate bool) string {
 	w := `nothing checks it: fly.toml has no check, and release.toml no probe; its verdict will be "unchecked"`
-	if s.Private {
+	if isPrivate {
 		w = `nothing checks it: fly.toml has no check, and it has no public address to probe; its verdict will be "unchecked"`
 	}
 	return w

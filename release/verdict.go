@@ -19,12 +19,13 @@ type Proof struct {
 
 // Judge returns whether what runs now proves that goal, of which nothing is
 // Missing, is well: Healthy, or Unchecked where nothing checks it, nothing runs,
-// or a group that serves has never run. The notes say which group lacks what.
-func (goal State) Judge(now State, p Proof) (h Health, notes []string) {
+// or a group that serves has never run. The notes say which group lacks what; idle
+// are the groups of which no machine was seen to run.
+func (goal State) Judge(now State, p Proof) (h Health, notes, idle []string) {
 	if len(goal.Machines) == 0 {
-		return Unchecked, []string{"nothing runs: it has no machines"}
+		return Unchecked, []string{"nothing runs: it has no machines"}, nil
 	}
-	proved, idle := p.Answered, 0
+	proved := p.Answered
 	unproved := false // a group that serves has not run
 	var bare []string
 	groups, machines := goal.groups(), now.index()
@@ -42,21 +43,21 @@ func (goal State) Judge(now State, p Proof) (h Health, notes []string) {
 		case is.up:
 			unproved = unproved || is.serves && !p.Back
 			notes = append(notes, fmt.Sprintf("group %s: no machine of it is well, as before", g))
-			idle++
+			idle = append(idle, g)
 		case is.serves:
 			unproved = unproved || !p.Back
 			notes = append(notes, fmt.Sprintf("group %s: no machine ran: all are stopped", g))
-			idle++
+			idle = append(idle, g)
 		default:
 			notes = append(notes, fmt.Sprintf("group %s: nothing runs: its machines are stopped", g))
-			idle++
+			idle = append(idle, g)
 		}
 	}
 	switch {
-	case idle == len(groups):
-		return Unchecked, notes
+	case len(idle) == len(groups):
+		return Unchecked, notes, idle
 	case !proved:
-		return Unchecked, append([]string{"nothing checks it"}, notes...)
+		return Unchecked, append([]string{"nothing checks it"}, notes...), idle
 	}
 	if !p.Answered {
 		for _, g := range bare {
@@ -64,9 +65,9 @@ func (goal State) Judge(now State, p Proof) (h Health, notes []string) {
 		}
 	}
 	if unproved {
-		return Unchecked, notes
+		return Unchecked, notes, idle
 	}
-	return Healthy, notes
+	return Healthy, notes, idle
 }
 
 // A groupNow is how one group is.

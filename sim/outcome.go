@@ -60,6 +60,11 @@ func (w *watch) judge(r *rolloutRun, report release.Report) {
 		if report.Outcome != release.RolledBack || w.w.crowd.tries[r.id] == 0 || !w.touched(r) {
 			w.mustBeAsBefore(r, report)
 		}
+	case release.Unchanged:
+		if !r.req.Unchanged {
+			w.w.violate("%s is unchanged, and its plan had %d waves", r.id, len(r.req.Plan.Waves))
+		}
+		w.mustBeAsBefore(r, report)
 	case release.Kept:
 		if w.w.crowd.tries[r.id] == 0 {
 			w.w.violate("%s was kept by nobody's word", r.id)

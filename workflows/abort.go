@@ -1,9 +1,6 @@
 package workflows
 
 import (
-	"encoding/json"
-	"strings"
-
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/release"
@@ -16,9 +13,9 @@ func (r *releaser) registerAbort(ctx workflow.Context) {
 	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AbortSignal, workflow.SignalChannelOptions{
 		Description: `{"by": "…", "reason": "…"}: who cancels the release next, and why`,
 	}), func(ctx workflow.Context, doc []byte) {
-		var a release.Abort
-		if json.Unmarshal(doc, &a) != nil || strings.TrimSpace(a.By) == "" {
-			r.note("an abort that does not say by whom is not recorded")
+		a, err := release.ReadAbort(doc)
+		if err != nil {
+			r.ignore(ctx, release.AbortSignal, err)
 			return
 		}
 		a.At = workflow.Now(ctx)

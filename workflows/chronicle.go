@@ -45,13 +45,18 @@ func (c *chronicle) answerQueries(ctx workflow.Context) error {
 		workflow.QueryHandlerOptions{Description: "Where it is: phase, targets, machines, plan."})
 }
 
-// enter begins a phase: the one before ends.
+// enter begins a phase: the one before ends. Entering the present one again only
+// shows the status.
 func (c *chronicle) enter(ctx workflow.Context, p release.Phase, environment string) {
 	now := workflow.Now(ctx)
+	isPresent := false
 	if n := len(c.status.Spans); n > 0 && c.status.Spans[n-1].To.IsZero() {
-		c.status.Spans[n-1].To = now
+		last := &c.status.Spans[n-1]
+		if isPresent = last.Phase == p && last.Environment == environment; !isPresent {
+			last.To = now
+		}
 	}
-	if p != release.Done {
+	if p != release.Done && !isPresent {
 		c.status.Spans = append(c.status.Spans, release.Span{Phase: p, Environment: environment, From: now})
 	}
 	c.status.Phase, c.status.Since, c.status.Environment = p, now, environment

@@ -22,6 +22,7 @@ func (r *releaser) approve(ctx workflow.Context, env release.Environment, standi
 	if gate == nil {
 		return nil
 	}
+	r.leave(ctx) // waiting for people holds up nobody
 	r.status.Gate = &release.GateStatus{
 		Environment: env.Name, Plan: plan.Hash, Approvals: max(1, gate.Approvals),
 		Until: workflow.Now(ctx).Add(time.Duration(gate.Timeout)), Because: standing.Because,

@@ -37,7 +37,7 @@ func (r *releaser) findBaseline(ctx workflow.Context, project release.Project, e
 // aimAt says everywhere that the release is about the revision that is restored:
 // status, search attributes, memo and notes.
 func (r *releaser) aimAt(ctx workflow.Context, env release.Environment, past activities.Past) {
-	r.status.Revision, r.status.Restores = past.Revision, &past.Origin
+	r.status.Revision, r.status.Restores, r.head = past.Revision, &past.Origin, past.Head
 	said := "back to"
 	if past.Revision.Commit != "" {
 		said += " " + strings.TrimSpace(past.Revision.Short()+" "+past.Revision.Subject) + ":"

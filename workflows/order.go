@@ -71,20 +71,37 @@ func pinned(pin release.Pin) error {
 	return fmt.Errorf("%s; `release unpin %s --reason …` lets releases change it again", pin, pin.Environment)
 }
 
-// mayChange returns why the rollout must not begin: its environment is pinned. A
-// rollback that a person asked for is exempt.
+// A staleError is an ErrPlanStale that says why.
+type staleError struct{ why string }
+
+func (e *staleError) Error() string { return e.why }
+func (e *staleError) Unwrap() error { return release.ErrPlanStale }
+
+// mayChange returns why the rollout must not begin: its environment is pinned, or
+// runs another revision as a whole than the plan was compared with (an
+// ErrPlanStale). A rollback that a person asked for is exempt.
 func (r *roller) mayChange(ctx workflow.Context) error {
 	if r.in.Rollback {
 		return nil
 	}
-	var pin *release.Pin
-	err := workflow.ExecuteActivity(calling(ctx, "Read pin of "+r.in.Plan.Environment), act.ReadPin, activities.StandingInput{
-		Project: r.in.Project, Environment: r.in.Plan.Environment,
-	}).Get(ctx, &pin)
-	if err == nil && pin != nil {
-		err = pinned(*pin)
+	permit, err := r.permit(ctx)
+	switch {
+	case err != nil:
+		return err
+	case permit.Pin != nil:
+		return pinned(*permit.Pin)
+	case permit.Head.Differs(r.in.Head):
+		return &staleError{fmt.Sprintf("%s has been found to be at %s since", r.in.Plan.Environment, permit.Head.Short())}
 	}
-	return err
+	return nil
+}
+
+// permit reads what binds the rollout, under the lock.
+func (r *roller) permit(ctx workflow.Context) (permit activities.Permit, err error) {
+	err = workflow.ExecuteActivity(calling(ctx, "Read pin and revision of "+r.in.Plan.Environment), act.MayChange, activities.StandingInput{
+		Project: r.in.Project, Environment: r.in.Plan.Environment,
+	}).Get(ctx, &permit)
+	return permit, err
 }
 
 // superseded ends a rollout to a revision that is older than what runs. Nothing
@@ -93,13 +110,22 @@ func (r *roller) superseded(ctx workflow.Context) (*release.Report, error) {
 	return r.finish(ctx, release.Superseded, &supersededError{environment: r.in.Plan.Environment, newer: r.in.Plan.Lineage.Newer})
 }
 
-// headAfter returns what the environment runs as a whole after the rollout.
+// headAfter returns what the environment runs as a whole after the rollout. After a
+// rollback it is what it ran then.
 func (r *roller) headAfter(outcome release.Outcome) *release.Head {
 	switch {
-	case r.in.Rollback:
+	case r.in.Rollback && outcome != release.Restored:
 		return nil // what machines name is all that is known
-	case outcome == release.Promoted && r.in.Whole:
+	case r.in.Whole && (outcome == release.Promoted || outcome == release.Unchanged):
 		return &release.Head{Commit: r.in.Revision.Commit, Covers: r.in.Plan.Lineage.Running}
+	}
+	return r.in.Head
+}
+
+// headBefore returns what the environment ran as a whole before the rollout.
+func (r *roller) headBefore() *release.Head {
+	if r.in.Rollback {
+		return nil
 	}
 	return r.in.Head
 }

@@ -252,6 +252,7 @@ func TestOrder_Queue(t *testing.T) {
 				}
 				s := newScenario(t, r)
 				s.sim.Latency.Boot = 20 * time.Second
+				s.sim.Latency.API = time.Second // whose plan is stale keeps its place while it plans again
 				looks := 0
 				s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
 					if info.ActivityType.Name == "Holder" {

@@ -1,12 +1,11 @@
 package workflows
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -45,9 +44,6 @@ func (r *releaser) done() (n int) {
 // extend makes the release go on to a further environment. Asking for one on its
 // path changes nothing.
 func (r *releaser) extend(ctx workflow.Context, e release.Extension) error {
-	if strings.TrimSpace(e.To) == "" || strings.TrimSpace(e.By) == "" {
-		return errors.New("to and by must not be empty")
-	}
 	if err := workflow.Await(ctx, func() bool { return r.project != nil || r.isOver() }); err != nil {
 		return err
 	}
@@ -85,25 +81,35 @@ func (r *releaser) isOver() bool { return !r.status.Ended.IsZero() }
 
 // registerExtension registers the update and the signal that extend the path.
 func (r *releaser) registerExtension(ctx workflow.Context) error {
+	const shape = `{"to": "environment", "by": "…"}`
 	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.ExtendSignal, workflow.SignalChannelOptions{
-		Description: `{"to": "environment", "by": "…"}: go on to a further environment`,
+		Description: shape + ": go on to a further environment",
 	}), func(ctx workflow.Context, raw []byte) {
-		var e release.Extension
-		err := json.Unmarshal(raw, &e)
+		e, err := release.ReadExtension(raw)
 		if err == nil {
 			err = r.extend(ctx, e)
 		}
 		if err != nil {
 			r.note("the path was not extended: %s", plain(err))
+			r.show(ctx)
 		}
 	})
 	return workflow.SetUpdateHandlerWithOptions(ctx, release.ExtendUpdate,
-		func(ctx workflow.Context, e release.Extension) error {
-			err := r.extend(ctx, e)
+		func(ctx workflow.Context, raw converter.RawValue) error {
+			e, err := release.ReadExtension(raw.Payload().GetData())
+			if err == nil {
+				err = r.extend(ctx, e)
+			}
 			if err != nil && applicationError(err) == nil {
 				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
 			}
 			return err
 		},
-		workflow.UpdateHandlerOptions{Description: "Go on to a further environment."})
+		workflow.UpdateHandlerOptions{
+			Description: "Go on to a further environment: " + shape,
+			Validator: func(raw converter.RawValue) error {
+				_, err := release.ReadExtension(raw.Payload().GetData())
+				return err
+			},
+		})
 }

@@ -1,16 +1,15 @@
 package workflows
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -20,41 +19,56 @@ func Pin(ctx workflow.Context, pin release.Pin) (*release.Unpinning, error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx) // a cancellation says neither who nor why
 	defer done()
 	var taken *release.Unpinning
+	var ignored error // why the last signal did not count
+	const shape = `{"by": "…", "reason": "…"}`
+	show := func() { workflow.SetCurrentDetails(ctx, pinDetails(pin, ignored)) }
 	err := workflow.SetUpdateHandlerWithOptions(ctx, release.UnpinUpdate,
-		func(_ workflow.Context, u release.Unpinning) error { taken = &u; return nil },
-		workflow.UpdateHandlerOptions{Description: "Let releases change the environment again.", Validator: validUnpinning})
+		func(_ workflow.Context, raw converter.RawValue) error {
+			u, err := release.ReadUnpinning(raw.Payload().GetData())
+			if err != nil {
+				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
+			}
+			taken = &u
+			return nil
+		},
+		workflow.UpdateHandlerOptions{
+			Description: "Let releases change the environment again: " + shape,
+			Validator: func(raw converter.RawValue) error {
+				_, err := release.ReadUnpinning(raw.Payload().GetData())
+				return err
+			},
+		})
 	if err != nil {
 		return nil, err
 	}
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		ch := workflow.GetSignalChannelWithOptions(ctx, release.UnpinSignal, workflow.SignalChannelOptions{
-			Description: `{"by": "…", "reason": "…"}: let releases change the environment again`,
+			Description: shape + ": let releases change the environment again",
 		})
 		for raw := (converter.RawValue{}); ch.Receive(ctx, &raw); raw = (converter.RawValue{}) {
-			var u release.Unpinning
-			err := json.Unmarshal(raw.Payload().GetData(), &u)
-			if err == nil {
-				err = validUnpinning(u)
-			}
+			u, err := release.ReadUnpinning(raw.Payload().GetData())
 			if err == nil {
 				taken = &u
-			} else {
-				workflow.GetLogger(ctx).Info("unpinning does not count", "environment", pin.Environment, "why", err)
+				continue
 			}
+			ignored = err
+			show()
 		}
 	})
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("%s.\n\nIn a terminal: `release unpin %s --reason …`. Here: send the signal `%s` with `by` and `reason`.\n",
-		pin.String(), pin.Environment, release.UnpinSignal))
+	show()
 	err = workflow.Await(ctx, func() bool { return taken != nil && workflow.AllHandlersFinished(ctx) })
 	return taken, err
 }
 
-// validUnpinning returns why an unpinning does not count.
-func validUnpinning(u release.Unpinning) error {
-	if strings.TrimSpace(u.By) == "" || strings.TrimSpace(u.Reason) == "" {
-		return errors.New("by and reason must not be empty")
+// pinDetails is what the Temporal UI shows of a pin, and why the last signal did not
+// take it away.
+func pinDetails(pin release.Pin, ignored error) string {
+	text := fmt.Sprintf("%s.\n\nIn a terminal: %s. Here: send the signal `%s` with `by` and `reason`.\n",
+		view.Markdown(pin.String()), view.Code("release unpin "+pin.Environment+" --reason …"), release.UnpinSignal)
+	if ignored != nil {
+		text += "\nThe last signal does not count: " + view.Markdown(ignored.Error()) + ".\n"
 	}
-	return nil
+	return text
 }
 
 // pin pins the environment of a rollback before its first change, so that no

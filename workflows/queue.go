@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -154,9 +153,10 @@ func (r *releaser) registerQueue(ctx workflow.Context) {
 	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.WaitSignal, workflow.SignalChannelOptions{
 		Description: "Sent by releases: they wait for the environment that this one holds.",
 	}), func(ctx workflow.Context, raw []byte) {
-		var tickets []release.Ticket
+		tickets, err := release.ReadTickets(raw)
 		switch {
-		case json.Unmarshal(raw, &tickets) != nil || len(tickets) == 0:
+		case err != nil:
+			r.ignore(ctx, release.WaitSignal, err)
 		case r.line.environment == tickets[0].Environment:
 			r.lineUp(tickets)
 		default:
@@ -166,9 +166,10 @@ func (r *releaser) registerQueue(ctx workflow.Context) {
 	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.NextSignal, workflow.SignalChannelOptions{
 		Description: "Sent by the release that held the environment: this one is the next.",
 	}), func(ctx workflow.Context, raw []byte) {
-		var turn release.Turn
+		turn, err := release.ReadTurn(raw)
 		switch {
-		case json.Unmarshal(raw, &turn) != nil:
+		case err != nil:
+			r.ignore(ctx, release.NextSignal, err)
 		case r.line.environment == turn.Environment || r.line.awaited == turn.Environment:
 			r.line.turn = true
 			r.lineUp(turn.Behind)
@@ -176,4 +177,10 @@ func (r *releaser) registerQueue(ctx workflow.Context) {
 			r.tellNext(ctx, turn.Behind) // it waits no more
 		}
 	})
+}
+
+// ignore notes that a signal does not count.
+func (c *chronicle) ignore(ctx workflow.Context, signal string, why error) {
+	c.note("a signal %s does not count: %s", signal, why)
+	c.show(ctx)
 }

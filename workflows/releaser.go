@@ -36,11 +36,12 @@ type releaser struct {
 // begin opens every door of the release before anything blocks.
 func begin(ctx workflow.Context, req release.Request) (*releaser, error) {
 	revision := req.Revision
-	if req.Rollback != nil { // which revision it goes back to is not known yet
-		revision = req.Rollback.Revision
+	var restores *release.Origin
+	if req.Rollback != nil { // what it goes back to is not certain yet
+		revision, restores = req.Rollback.Revision, &release.Origin{}
 	}
 	r := &releaser{req: req, chronicle: newChronicle(ctx, release.Status{
-		Project: req.Project, Revision: revision, By: req.By,
+		Project: req.Project, Revision: revision, By: req.By, Restores: restores,
 	})}
 	r.registerQueue(ctx)
 	r.registerAbort(ctx)
@@ -56,7 +57,9 @@ func (r *releaser) load(ctx workflow.Context) (project release.Project, err erro
 		reading = waiting // on the queue of rollouts: a rollback never waits for a free place to build
 	}
 	err = workflow.ExecuteActivity(reading(ctx, "read release.toml and infra/fly at "+r.req.Revision.Short(), 10*time.Minute),
-		act.LoadProject, activities.LoadInput{Source: r.source(), Protocol: r.req.Protocol, Moved: r.req.Moved}).Get(ctx, &project)
+		act.LoadProject, activities.LoadInput{
+			Source: r.source(), Protocol: r.req.Protocol, Moved: r.req.Moved, Rollback: r.req.Rollback != nil,
+		}).Get(ctx, &project)
 	if err != nil {
 		return project, err
 	}
@@ -169,6 +172,7 @@ func (r *releaser) test(ctx workflow.Context, test release.Test) error {
 	}
 	if err == nil || result.Name != "" {
 		r.status.Tests = append(r.status.Tests, result)
+		r.status.BoundTails()
 	}
 	return err
 }
@@ -185,6 +189,7 @@ func (r *releaser) build(ctx workflow.Context, project release.Project, b releas
 	}
 	if err == nil || result.App != "" {
 		r.status.Builds = append(r.status.Builds, result)
+		r.status.BoundTails()
 	}
 	for _, note := range result.Notes {
 		r.note("build %s: %s", b.Name, note)
@@ -206,6 +211,7 @@ func (r *releaser) scan(ctx workflow.Context, scan release.Scan, b release.Build
 	}
 	if err == nil || result.Name != "" {
 		r.status.Scans = append(r.status.Scans, result)
+		r.status.BoundTails()
 	}
 	return err
 }
@@ -264,14 +270,6 @@ func (r *releaser) seal(ctx workflow.Context, plan release.Plan) release.Plan {
 	return plan
 }
 
-func (r *releaser) unchanged(ctx workflow.Context, env release.Environment, plan release.Plan) error {
-	e := r.status.EnvironmentStatus(env.Name)
-	e.Outcome, e.Targets = release.Unchanged, targetsSeen(plan)
-	r.status.Plan = nil
-	r.show(ctx)
-	return nil
-}
-
 // An ended error is how a rollout ended that did not promote.
 type ended struct{ report release.Report }
 
@@ -288,9 +286,9 @@ func (e *ended) Error() string {
 // decides.
 func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, gate *release.Gate, takeOver bool) error {
 	id := release.RolloutID(r.req.Project, env.Name)
-	lost := false
+	keepsPlace := false
 	defer func() {
-		if !lost { // else a person decides first
+		if !keepsPlace {
 			r.leave(ctx) // who waits behind this release is told
 		}
 	}()
@@ -318,7 +316,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 		var report release.Report
 		err = child.Get(ctx, &report)
 		r.status.Rollout = ""
-		if lost = isUnreported(err); lost {
+		if keepsPlace = isUnreported(err); keepsPlace { // a person decides first
 			return &unreported{run: run.RunID, plan: plan, err: err}
 		}
 		if err != nil {
@@ -330,6 +328,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 				r.noRoom = append(r.noRoom, report.NoRoom...)
 				r.status.Notes = append(r.status.Notes, report.Notes...)
 			}
+			keepsPlace = true // it plans again, and tries again before those who came later
 			return release.ErrPlanStale
 		}
 		r.adopt(report, env, run.RunID)

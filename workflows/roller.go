@@ -370,7 +370,7 @@ func (r *roller) finish(ctx workflow.Context, outcome release.Outcome, cause err
 	if report != nil {
 		report.Before, report.After = r.baselines, after
 		report.Settles = r.settles
-		report.Gate, report.Head = r.in.Gate, r.headAfter(outcome)
+		report.Gate, report.Head, report.HeadBefore = r.in.Gate, r.headAfter(outcome), r.headBefore()
 	}
 	return report, err
 }

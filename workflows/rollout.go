@@ -22,7 +22,13 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if in.TakeOver { // the plan of a rollout without a report: a person decides
 		return r.takeOver(ctx)
 	}
-	if err := r.mayChange(ctx); err != nil { // pinned?
+	if in.Unchanged { // the plan has no steps
+		return r.recordHead(ctx)
+	}
+	switch err := r.mayChange(ctx); { // pinned, or compared with another revision than runs now?
+	case errors.Is(err, release.ErrPlanStale):
+		return r.stale(ctx, plain(err))
+	case err != nil:
 		return r.stop(ctx, err)
 	}
 	if err := r.lease(ctx); err != nil { // others keep out

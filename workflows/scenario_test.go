@@ -58,6 +58,7 @@ type repo struct {
 	bare        bool
 	app         string
 	unreachable bool // its history cannot be read
+	leftOut     []release.LeftOut
 }
 
 func (r repo) files() fstest.MapFS {
@@ -119,7 +120,17 @@ gate = ` + cmpOr(r.gate, `{ approvals = 1, timeout = "24h" }`) + "\n")},
 	}
 }
 
-func (r repo) Files(context.Context, string, string) (fs.FS, error) { return r.files(), nil }
+func (r repo) Files(context.Context, string, string) (fs.FS, error) {
+	return checkout{r.files(), r.leftOut}, nil
+}
+
+// A checkout says which files it does not have as they are meant.
+type checkout struct {
+	fs.FS
+	leftOut []release.LeftOut
+}
+
+func (c checkout) LeftOut() ([]release.LeftOut, error) { return c.leftOut, nil }
 
 func (r repo) Checkout(ctx context.Context, _, _ string, fn func(string) error) error { return fn(".") }
 

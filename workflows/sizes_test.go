@@ -28,7 +28,7 @@ func TestTenThousandMachines_Refused(t *testing.T) {
 		if rep.Outcome != release.Stopped || rep.Cause == nil {
 			t.Fatalf("the outcome is %q: %+v", rep.Outcome, rep.Cause)
 		}
-		for _, part := range []string{"staging is too large", "10002 steps", "the limit is 7500", "--apps"} {
+		for _, part := range []string{"staging is too large", "10002 steps", "the limit is 7500", "--app"} {
 			if !strings.Contains(rep.Cause.Message, part) {
 				t.Errorf("%q does not have %q", rep.Cause.Message, part)
 			}

@@ -409,6 +409,30 @@ func TestWorkThatEnds(t *testing.T) {
 	}
 }
 
+// Work that is done is not done again by an update: that it has not run stands in the
+// last verdict, too, which is the one after the bake.
+func TestWorkThatEnds_Updated(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := repo{toml: "\n[processes]\napp = \"serve\"\nonce = \"once\"\n[[restart]]\npolicy = \"never\"\nprocesses = [\"once\"]\n", service: ofApp}
+		done := 0
+		s := newScenario(t, r)
+		s.sim.Behave = func(_ string, config json.RawMessage) flysim.Behaviour {
+			if inGroup("once")(string(config)) {
+				return flysim.Behaviour{CrashExit: &done, RunsFor: 100 * time.Millisecond}
+			}
+			return flysim.Behaviour{}
+		}
+		s.runs("v1")
+		s.req.Revision = revision("v2")
+		s.whenAsked(s.approve)
+		rep := s.run()
+		v := verdictOf(t, rep, "web")
+		if rep.Outcome != release.Promoted || v.Health != release.Healthy || !strings.Contains(fmt.Sprint(v.Notes), "group once: nothing runs: its machines are stopped") {
+			t.Errorf("%s: %+v, verdict %+v", rep.Outcome, rep.Cause, v)
+		}
+	})
+}
+
 // What a person should know of a rollout stands in plan and report.
 func TestWarnings(t *testing.T) {
 	bubble(t, func(t *testing.T) {

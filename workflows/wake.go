@@ -24,16 +24,18 @@ func (r *roller) witness(step release.Step, m release.Machine) {
 	}
 }
 
-// witnessed records that the groups which plan changes ran, for a target that
-// was just found to be as it should be.
+// witnessed records which of the groups that plan changes ran, for targets that
+// were just found to be as they should be.
 func (r *roller) witnessed(plan release.Plan, verdicts []release.Verdict) {
 	for _, goal := range r.goal(plan) {
-		well := func(v release.Verdict) bool { return v.Target == goal.Target && v.Health == release.Healthy }
-		if !slices.ContainsFunc(verdicts, well) {
+		i := slices.IndexFunc(verdicts, func(v release.Verdict) bool { return v.Target == goal.Target && v.Health == release.Healthy })
+		if i < 0 {
 			continue
 		}
 		for _, g := range r.changedGroups(plan, goal) {
-			r.witnesses[groupKey{goal.Target, g}] = true
+			if !slices.Contains(verdicts[i].Idle, g) {
+				r.witnesses[groupKey{goal.Target, g}] = true
+			}
 		}
 	}
 }

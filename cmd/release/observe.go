@@ -5,7 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
@@ -48,9 +49,10 @@ func (e *env) fly() place {
 // observe looks at every target, in their order. What cannot be seen says why.
 func (p place) observe(ctx context.Context, targets []release.TargetFile) []view.Place {
 	places := make([]view.Place, len(targets))
-	var all sync.WaitGroup
+	var all errgroup.Group
+	all.SetLimit(activities.TargetsAtOnce)
 	for i, t := range targets {
-		all.Go(func() {
+		all.Go(func() error {
 			state, err := activities.Look(ctx, p, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
 			places[i] = view.Place{State: state, Drift: view.Drift(state)}
 			switch {
@@ -59,9 +61,10 @@ func (p place) observe(ctx context.Context, targets []release.TargetFile) []view
 			case err != nil:
 				places[i].Unknown = flySaid(err)
 			}
+			return nil
 		})
 	}
-	all.Wait()
+	_ = all.Wait() // what failed is said in its place
 	return places
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/microbima/release/activities"
 	"github.com/microbima/release/release"
 )
 
@@ -32,7 +33,9 @@ passes the gate and needs a --reason, which is recorded; the plan is shown
 before it starts.
 
 Where nothing ran before, or where that is not known, the rollback is refused
-before anything changes.`,
+before anything changes. Of the files in the repository it needs only names and
+the gate: where those at HEAD are wrong, it uses the newest commit before it
+whose files are right.`,
 		Example: `  release rollback production
   release rollback production --to 4f2d1c0b9a8e
   release rollback production --emergency --reason "checkout is down" --wait`,
@@ -57,7 +60,7 @@ func (c rollback) run(ctx context.Context, environment string) error {
 	if c.emergency && strings.TrimSpace(c.reason) == "" {
 		return usage("--emergency needs a --reason: it is recorded in place of an approval")
 	}
-	src, err := c.source(ctx, "")
+	src, err := c.goodSource(ctx)
 	if err != nil {
 		return err
 	}
@@ -84,7 +87,7 @@ func (c rollback) run(ctx context.Context, environment string) error {
 	default:
 		back.Revision = past.Revision
 		if c.emergency {
-			c.show(ctx, past)
+			c.show(ctx, src, past)
 			back.Shown = &past.Origin
 		} else {
 			c.say("%s", aim(environment, past))
@@ -99,4 +102,18 @@ func (c rollback) run(ctx context.Context, environment string) error {
 		By: c.whoami(ctx, c.by), Version: version(), Protocol: release.Protocol, Rollback: back, Moved: c.moved,
 	}
 	return c.begin(ctx, s, release.RollbackID(request.Project, environment), request, []string{environment}, c.wait, c.asJSON)
+}
+
+// takenAway returns the commits that a rollback to past takes away from running, as
+// far as the clone has them.
+func (s source) takenAway(ctx context.Context, past activities.Past, running []string) release.Lineage {
+	if past.Revision.Commit == "" || len(running) == 0 {
+		return release.Lineage{}
+	}
+	found, err := s.repo.Lineage(ctx, past.Revision.Commit, running)
+	if err != nil {
+		return release.Lineage{}
+	}
+	found.Relation, found.Newer = "", nil // a rollback is exempt from order
+	return found
 }

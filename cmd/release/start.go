@@ -189,10 +189,8 @@ func (c start) path(p *release.Project) ([]release.Environment, error) {
 	if err != nil {
 		return nil, usage("%v", err)
 	}
-	for _, app := range c.apps {
-		if _, ok := p.App(app); !ok {
-			return nil, usage("no app %q; there are: %s", app, strings.Join(appNames(p), ", "))
-		}
+	if err := checkApps(p, c.apps); err != nil {
+		return nil, err
 	}
 	for app, ref := range c.images {
 		if _, ok := p.App(app); !ok {
@@ -206,6 +204,16 @@ func (c start) path(p *release.Project) ([]release.Environment, error) {
 		}
 	}
 	return path, nil
+}
+
+// checkApps returns wrong usage where an app is none of the project.
+func checkApps(p *release.Project, apps []string) error {
+	for _, app := range apps {
+		if _, ok := p.App(app); !ok {
+			return usage("no app %q; there are: %s", app, strings.Join(appNames(p), ", "))
+		}
+	}
+	return nil
 }
 
 func appNames(p *release.Project) (names []string) {
@@ -267,7 +275,11 @@ func (e *env) launch(ctx context.Context, s *server, id string, request release.
 	if attached {
 		e.say("it is under way already: attached to %s", view.Ref(id))
 	} else {
-		e.say("started: %s to %s", what(request), strings.Join(path, ", then "))
+		if request.Rollback != nil {
+			e.say("started: %s", what(request))
+		} else {
+			e.say("started: %s to %s", what(request), strings.Join(path, ", then "))
+		}
 	}
 	if page := s.page(id, run); page != "" {
 		e.say("  %s", page)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
@@ -36,20 +38,26 @@ func (s *server) past(ctx context.Context, project *release.Project, back releas
 // preview returns the plan that leads from the running machines to past, as far
 // as Fly can be read from here.
 func (p place) preview(ctx context.Context, environment string, past activities.Past) (release.Plan, error) {
-	var states []release.State
-	for _, b := range past.Baselines {
-		state, err := activities.Look(ctx, p, activities.Place{Target: b.State.Target, FlyApp: b.State.FlyApp})
-		if err != nil {
-			return release.Plan{}, err
-		}
-		states = append(states, state)
+	states := make([]release.State, len(past.Baselines))
+	looks, all := errgroup.WithContext(ctx)
+	looks.SetLimit(activities.TargetsAtOnce)
+	for i, b := range past.Baselines {
+		looks.Go(func() (err error) {
+			states[i], err = activities.Look(all, p, activities.Place{Target: b.State.Target, FlyApp: b.State.FlyApp})
+			return err
+		})
 	}
-	return release.Restore(environment, past.Baselines, states, nil, nil), nil
+	if err := looks.Wait(); err != nil {
+		return release.Plan{}, err
+	}
+	plan := release.Restore(environment, past.Baselines, states, nil, nil)
+	plan.Lineage.Running = release.RunningRevisions(states)
+	return plan, nil
 }
 
 // show writes what a rollback will do: the State that it goes back to, and the
 // plan.
-func (c rollback) show(ctx context.Context, past activities.Past) {
+func (c rollback) show(ctx context.Context, src source, past activities.Past) {
 	c.say("%s", aim(c.environment, past))
 	for _, note := range past.Notes {
 		c.say("  %s", note)
@@ -64,6 +72,9 @@ func (c rollback) show(ctx context.Context, past activities.Past) {
 		}
 		return
 	}
+	if taken := src.takenAway(ctx, past, plan.Lineage.Running).TakenAway(); taken != "" {
+		c.say("  %s", taken)
+	}
 	fmt.Fprint(c.stderr, view.Plan(plan, c.style(c.stderr)))
 }
 
@@ -76,5 +87,5 @@ func aim(environment string, past activities.Past) string {
 	if past.Revision.Commit != "" {
 		line += " " + subject(past.Revision) + ":"
 	}
-	return strings.TrimSpace(line + " what it ran " + past.Said)
+	return strings.TrimSpace(line + " " + past.Said)
 }

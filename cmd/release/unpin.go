@@ -37,7 +37,7 @@ func (c unpin) run(ctx context.Context, environment string) error {
 	if c.reason == "" {
 		return usage("--reason is missing: it is recorded")
 	}
-	project, err := c.mustHere()
+	project, err := c.anyProject(ctx)
 	if err != nil {
 		return err
 	}

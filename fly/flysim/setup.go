@@ -227,12 +227,13 @@ func (s *Sim) SetAddresses(appName string, kinds ...string) {
 	})
 }
 
-// url is where an app is served. Fly tells a name also of an app with private
-// addresses only: it does not resolve. The name of an app that has no address yet
-// is the one that it will have.
+// url returns where an app is served. Fly tells a name also of an app without a
+// public address: it does not resolve. The name of an app that has neither an address
+// nor a machine yet is the one that it will have.
 func (s *Sim) url(name string) string {
 	a := s.world.Apps[name]
-	if s.Runner != nil && (s.isPublic(name) || a != nil && len(a.IPs) == 0) {
+	isNew := a != nil && len(a.IPs) == 0 && len(a.Machines) == 0
+	if s.Runner != nil && (s.isPublic(name) || isNew) {
 		if u := s.Runner.URL(name); u != "" {
 			return u
 		}

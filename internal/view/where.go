@@ -67,7 +67,7 @@ func (p Place) write(b *strings.Builder, now time.Time, style Style) {
 		line += style.paint(dim, ", by "+by)
 	}
 	b.WriteString(line + "\n")
-	if p.State.URL != "" {
+	if p.State.URL != "" && !p.State.Private {
 		fmt.Fprintf(b, "      %s\n", style.paint(dim, p.State.URL))
 	}
 	for _, d := range p.Drift {

@@ -1,0 +1,59 @@
+package workflows_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/workflows"
+)
+
+// A signal with a field too many or too few changes nothing, and the status says why.
+func TestSignals_ThatDoNotCount(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.req.To = "staging"
+		s.when(release.RollingOut, "staging", func() {
+			s.signal(release.ExtendSignal, `{"to": "production", "By": "ben"}`)
+			s.signal(release.ExtendSignal, `{"to": "production"}`)
+			s.signal(release.AbortSignal, `{"by": "ben", "why": "x"}`)
+			s.signal(release.WaitSignal, `[{"environment": "staging", "who": "x"}]`)
+			s.signal(release.NextSignal, `{"environment": "staging", "line": []}`)
+			s.update(release.ExtendUpdate, `{"to": "production", "by": "ben", "bake": "0s"}`)
+		})
+		rep := s.run()
+		if rep.Outcome != release.Promoted || len(rep.Environments) != 1 || rep.Abort != nil || s.taken > 0 {
+			t.Errorf("%s, through %d environments, abort %+v; %d updates were accepted", rep.Outcome, len(rep.Environments), rep.Abort, s.taken)
+		}
+		notes := strings.Join(rep.Notes, "\n")
+		for _, want := range []string{
+			`the path was not extended: unknown field "By"`, `the path was not extended: it does not say by whom`,
+			`a signal abort does not count: unknown field "why"`, `a signal wait does not count:`, `a signal next does not count:`,
+		} {
+			if !strings.Contains(notes, want) {
+				t.Errorf("%q is not in the notes:\n%s", want, notes)
+			}
+		}
+	})
+}
+
+// A pin is taken away by name and with a reason only.
+func TestPin_SignalsThatDoNotCount(t *testing.T) {
+	env := new(testsuite.WorkflowTestSuite).NewTestWorkflowEnvironment()
+	env.RegisterWorkflow(workflows.Pin)
+	pin := release.Pin{Project: "shop", Environment: "staging", By: "ana"}
+	for i, doc := range []string{`{"by": "eve"}`, `{"by": "eve", "reason": "x", "plan": "y"}`, `{"by": "ben", "reason": "mended"}`} {
+		env.RegisterDelayedCallback(func() {
+			env.SignalWorkflow(release.UnpinSignal, converter.NewRawValue(payload(doc)))
+		}, time.Duration(i+1)*time.Hour)
+	}
+	env.ExecuteWorkflow(workflows.Pin, pin)
+	var taken release.Unpinning
+	if err := env.GetWorkflowResult(&taken); err != nil || taken.By != "ben" || taken.Reason != "mended" {
+		t.Errorf("unpinned by %+v, %v", taken, err)
+	}
+}
