@@ -31,6 +31,12 @@ func Draw(seed uint64) Case {
 	} else if chance(r, 8) {
 		o := order(r, c, "v2")
 		o.At, o.Rollback = between(r, time.Minute, 10*time.Minute), true
+		if chance(r, 40) { // two releases, and the newer is taken back
+			newer := order(r, c, "v3")
+			newer.At = between(r, time.Minute, 5*time.Minute)
+			c.Releases = append(c.Releases, newer)
+			o.At += newer.At
+		}
 		c.Releases = append(c.Releases, o)
 		if chance(r, 50) { // and once more
 			o.At += between(r, time.Second, 5*time.Minute)

@@ -97,10 +97,10 @@ var mutants = []mutant{
 	wrong("an abort ends the way back", "workflows/rollout.go",
 		`	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	if !r.begun {`,
+	if !r.begun &&`,
 		`	ctx, done := workflow.WithCancel(ctx)
 	defer done()
-	if !r.begun {`),
+	if !r.begun &&`),
 	wrong("nobody looks whether the baseline is back", "workflows/rollout.go",
 		`		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
 	}
@@ -143,10 +143,10 @@ var mutants = []mutant{
 		`Lanes: []Lane{{AtOnce: max(1, atOnce), Steps: steps}}`,
 		`Lanes: []Lane{{AtOnce: max(len(steps), atOnce), Steps: steps}}`),
 	wrong("blue is cordoned before green has traffic", "release/strategy.go",
-		`		settle(wave("uncordon green", show, len(show)), proxySettles),
+		`		settle(wave("uncordon green", show, len(show)), proxyLearns),
 		settle(wave("cordon blue", hide, len(hide)), proxySettles),`,
 		`		settle(wave("cordon blue", hide, len(hide)), proxySettles),
-		settle(wave("uncordon green", show, len(show)), proxySettles),`),
+		settle(wave("uncordon green", show, len(show)), proxyLearns),`),
 	wrong("blue is destroyed before green is verified", "release/strategy.go",
 		`		lasting(wave("destroy blue", destroy, coldAtOnce)),`,
 		`		wave("destroy blue", destroy, coldAtOnce),`),
@@ -193,10 +193,10 @@ func (b Baseline) recreate`),
 			m := goal.Machines[i]`),
 	wrong("what never ran is healthy", "release/verdict.go",
 		`	if unproved {
-		return Unchecked, notes
+		return Unchecked, notes, idle
 	}`,
 		`	if unproved && len(notes) == 0 {
-		return Unchecked, notes
+		return Unchecked, notes, idle
 	}`),
 	wrong("a baseline without machines is one to go back to", "activities/past.go",
 		`		case len(b.State.Machines) == 0:
@@ -204,8 +204,8 @@ func (b Baseline) recreate`),
 		`		case len(b.State.Machines) < 0:
 			with`),
 	wrong("a rollout that was terminated has changed nothing", "workflows/releaser.go",
-		`		if lost = isUnreported(err); lost {`,
-		`		if lost = isUnreported(err) && err == nil; lost {`),
+		`		if keepsPlace = isUnreported(err); keepsPlace {`,
+		`		if keepsPlace = isUnreported(err) && err == nil; keepsPlace {`),
 	wrong("the baseline is what a terminated rollout left", "workflows/baseline.go",
 		`		r.baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), r.baselines)
 `,
@@ -279,6 +279,13 @@ func (b Baseline) recreate`),
 	wrong("what a terminated release left is not looked at", "activities/remains.go",
 		`	return Remains{Unsettled: before != nil, Left: left}, classify(ctx, err)`,
 		`	return Remains{Unsettled: before == nil && err != nil}, classify(ctx, err)`),
+	wrong("a person decides without the lock", "workflows/release.go",
+		`			err = r.takeOver(ctx, env, err) // nobody knows`,
+		`			err = release.ErrPlanStale // nobody knows`),
+	wrong("what a terminated rollout left is not cleaned up", "workflows/takeover.go",
+		`	r.closeBefore(ctx, left)
+`,
+		``),
 	wrong("an answer counts for the next question", "workflows/held.go",
 		`	case a.Hold != 0 && a.Hold != held.Number:`,
 		`	case a.Hold < 0:`),

@@ -363,6 +363,13 @@ func (w *world) afterwards(ctx workflow.Context) {
 	id := "release/shop/afterwards"
 	before := w.result.Outcomes[string(release.Promoted)]
 	report, err := w.run(ctx, id, req, o)
+	if err == nil && report.Outcome == release.RolledBack && w.crowd.cut {
+		// What a release left that was terminated was not good, and is taken back.
+		w.count(report, err)
+		w.tell("%s ended: %s", id, said(report, err))
+		id += "-2"
+		report, err = w.run(ctx, id, req, o)
+	}
 	w.endedAfterwards(id, o, report, err, before > 0)
 	if err == nil && report.Outcome == release.Promoted {
 		again, err := w.run(ctx, "release/shop/again", req, o)
