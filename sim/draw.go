@@ -46,6 +46,12 @@ func Draw(seed uint64) Case {
 	for range weighted(r, []int{15, 30, 25, 18, 8, 4}) {
 		c.Troubles = append(c.Troubles, trouble(r, c))
 	}
+	if slices.ContainsFunc(c.Troubles, func(t Trouble) bool { return t.Kind == terminated }) && chance(r, 50) {
+		// What follows it fails as well.
+		t := Trouble{Kind: "never passes"}
+		onRequest([]string{"update", "update", "create"})(r, c, &t)
+		c.Troubles = append(c.Troubles, t)
+	}
 	return c
 }
 
@@ -174,7 +180,7 @@ func order(r *rand.Rand, c Case, version string) Order {
 		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
 	}
 	if chance(r, 8) { // somebody says no before enough have said yes
-		at := between(r, 3*time.Second, time.Duration(o.Decisions[0].After)+time.Second)
+		at := between(r, time.Second, max(2*time.Second, time.Duration(o.Decisions[0].After)))
 		o.Decisions = append(o.Decisions, Decision{After: at, Reject: true, By: "eve", Signal: chance(r, 30)})
 		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
 	}

@@ -128,8 +128,10 @@ func (w *watch) mustBePromoted(r *rolloutRun) {
 		}
 		w.mustHaveRun(r, app, now)
 		for _, g := range a.Groups {
-			if len(before) > 0 && !slices.ContainsFunc(before, func(m fly.Machine) bool { return w.groupName(m) == g.Name }) {
-				w.mustWarn(r, app, g.Name, count[g.Name])
+			if had := func(m fly.Machine) bool { return w.groupName(m) == g.Name }; len(before) > 0 && !slices.ContainsFunc(before, had) {
+				if !slices.ContainsFunc(r.found[app], had) { // else a rollout that was terminated made them
+					w.mustWarn(r, app, g.Name, count[g.Name])
+				}
 				continue
 			}
 			if n := count[g.Name]; n != 0 && !env.Empty && !w.left(r.environment) {

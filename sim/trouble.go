@@ -379,7 +379,7 @@ var kinds = []kind{
 		return f.Cordon(context.Background(), t.App, m.ID, "")
 	}),
 
-	{name: terminated, weight: 3,
+	{name: terminated, weight: 6,
 		draw:  func(r *rand.Rand, c Case, t *Trouble) { sometime(r, c, t); t.After = chance(r, 40) },
 		begin: func(w *world, t Trouble) { w.at(t, func() { w.terminate(t.App, t.After) }) },
 	},

@@ -108,6 +108,9 @@ func (c decision) run(ctx context.Context) error {
 	}
 	if !c.yes {
 		yes, err := c.confirm(ctx, fmt.Sprintf("Approve plan %s for %s, as %s?", shortHash(given.Plan), seen.Gate.Environment, given.By))
+		if err == nil && c.decided(ctx, s, seen) {
+			return c.followed(ctx, s, seen, given)
+		}
 		if err != nil || !yes {
 			return &exit{code: exitFailed, err: errNotApproved}
 		}
@@ -136,6 +139,23 @@ func outcome(seen sight) string {
 		return "failed, " + seen.Failed
 	}
 	return string(seen.Outcome)
+}
+
+// decided says whether the release went on without the answer while a person was
+// asked, and by whom it was decided.
+func (c decision) decided(ctx context.Context, s *server, before sight) bool {
+	now, err := s.look(ctx, before.ID, before.Run)
+	if err != nil || now.Blind || now.Gate != nil && now.Gate.Plan == before.Gate.Plan {
+		return false
+	}
+	said := fmt.Sprintf("plan %s was not waiting for an answer any more, and none was given", shortHash(before.Gate.Plan))
+	for _, d := range now.Decisions {
+		if d.Ignored == "" && strings.HasPrefix(before.Gate.Plan, d.Plan) {
+			said += fmt.Sprintf("; %s by %s meanwhile", word(d.Approve), d.By)
+		}
+	}
+	c.say("%s", said)
+	return true
 }
 
 // give tells the workflow, and looks whether it took effect. Saying the same

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -56,8 +57,13 @@ func (w *world) firstRelease() string {
 		return func(e *env) { e.asks, e.stdin = true, strings.NewReader(answer) }
 	}
 	w.beginWith(atTerminal("\n"), "approve", id).wait().want(t, exitFailed, "Approve plan ", "for production, as Ada? [y/N]", "not approved")
+	answer, say := io.Pipe()
+	late := w.beginWith(func(e *env) { e.asks, e.stdin = true, answer }, "approve", id)
+	late.says("[y/N]")
 	w.beginWith(atTerminal("y\n"), "approve", "HEAD").wait().want(t, exitOK,
-		"No release of this program runs there yet", "create 2 machines of api", "env.LEVEL: info is new", "In staging: promoted, verified ", "api/staging: healthy", "approved by Ada: plan ")
+		"No release of this program runs there yet", "create 2 machines of api", "LEVEL=info", "In staging: promoted, verified ", "api/staging: healthy", "approved by Ada: plan ")
+	fmt.Fprintln(say, "n")
+	late.wait().want(t, exitOK, "none was given; approved by Ada meanwhile")
 	watch.wait().want(t, exitOK, "test ", "built api", "staging: promoted", "approved by Ada", "promoted: shop "+id, "history events", "http://127.0.0.1:8233/namespaces/default/workflows/release%2Fshop%2F"+id)
 	w.want(exitFailed, []string{"approve", id, "--yes"}, "is over: promoted")
 	w.want(exitFailed, []string{"abort", id}, "is over already: promoted")

@@ -97,7 +97,7 @@ func createChanges(s release.Step, all []release.Step, whole bool) (lines []stri
 			lines = []string{sameBut(s)}
 		}
 	} else {
-		lines = difference(nil, s.After, whole)
+		lines = newFields(s.After, whole)
 	}
 	if s.Volume != nil {
 		lines = append(lines, "takes a volume "+shown(s.Volume.Name, whole)+madeWith(s.Volume.Ask, whole))

@@ -161,9 +161,54 @@ func TestPlan_CreatedMachines(t *testing.T) {
 		t.Errorf("a green machine whose config stays:\n%s", got)
 	}
 	p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
-	if got := view.Plan(p, view.Style{}); !strings.Contains(got, "env.LEVEL: debug is new") || !strings.Contains(got, `env.SAME: "1" is new`) {
+	if got := view.Plan(p, view.Style{}); !strings.Contains(got, `env is new: LEVEL=debug, SAME="1"`) {
 		t.Errorf("a first machine does not list its config:\n%s", got)
 	}
+	if got := view.Plan(p, view.Style{Whole: true}); !strings.Contains(got, "env.LEVEL: debug is new") || !strings.Contains(got, `env.SAME: "1" is new`) {
+		t.Errorf("a first machine does not list each value by itself:\n%s", got)
+	}
+}
+
+// TestPlan_FirstMachines: no two configs of a first machine are shown alike.
+func TestPlan_FirstMachines(t *testing.T) {
+	shown := map[string]string{}
+	for seed := range uint64(2000) {
+		config, _ := json.Marshal(drawnConfig(rand.New(rand.NewPCG(seed, 2))))
+		if slices.ContainsFunc(slices.Collect(maps.Values(leaves(decode(config), "", map[string]string{}))), func(v string) bool { return len(v) > 50 }) {
+			continue // only its beginning is shown
+		}
+		p := successor("{}", string(config))
+		p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
+		for _, width := range []int{0, 30} {
+			text := view.Plan(p, view.Style{Width: width})
+			if other, known := shown[text]; known && other != string(config) {
+				t.Fatalf("seed %d: two configs are shown alike:\n%s\n%s\n%s", seed, text, other, config)
+			}
+			shown[text] = string(config)
+		}
+	}
+}
+
+// TestPlan_FoldedSpaces: where a line is folded, one space and two are not shown
+// alike.
+func TestPlan_FoldedSpaces(t *testing.T) {
+	for n := range 60 {
+		var texts []string
+		for _, space := range []string{" ", "  ", "   "} {
+			config, _ := json.Marshal(map[string]any{"env": map[string]string{"A": strings.Repeat("x", n) + space + "y", "B": "z"}})
+			p := successor("{}", string(config))
+			p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
+			texts = append(texts, view.Plan(p, view.Style{Width: 40}))
+		}
+		if texts[0] == texts[1] || texts[1] == texts[2] {
+			t.Errorf("with %d runes before the spaces:\n%s", n, texts[1])
+		}
+	}
+}
+
+func decode(doc []byte) (v any) {
+	_ = json.Unmarshal(doc, &v)
+	return v
 }
 
 // fleet is a release of n like apps that waits for approval.

@@ -55,6 +55,58 @@ func difference(before, after json.RawMessage, whole bool) (lines []string) {
 	return lines
 }
 
+// newFields returns a line for each object of a config, with all of its fields:
+// "guest is new: cpus=2, memory_mb=1024". Where whole is asked for, each field has
+// a line, with the whole value.
+func newFields(config json.RawMessage, whole bool) (lines []string) {
+	if whole {
+		return difference(nil, config, true)
+	}
+	all, names := fields(config), map[string][]string{}
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if object, _ := cutField(key); !slices.Contains(stamps, key) {
+			names[object] = append(names[object], key)
+		}
+	}
+	for _, object := range slices.Sorted(maps.Keys(names)) {
+		if len(names[object]) == 1 {
+			key := names[object][0]
+			lines = append(lines, decoded(key, all[key])+": "+shown(plainly(key, all[key]), false)+" is new")
+			continue
+		}
+		var parts []string
+		for _, key := range names[object] {
+			_, name := cutField(key)
+			parts = append(parts, decoded(name, all[key])+"="+listed(plainly(key, all[key])))
+		}
+		if object == "" {
+			object = "config"
+		}
+		lines = append(lines, object+" is new: "+strings.Join(parts, ", "))
+	}
+	return lines
+}
+
+// cutField returns the path of the object that a field is in, and its name there.
+func cutField(key string) (object, name string) {
+	if i := strings.Index(key, `["`); i >= 0 {
+		return key[:i], key[i:]
+	}
+	if i := strings.LastIndexByte(key, '.'); i >= 0 {
+		return key[:i], key[i+1:]
+	}
+	return "", key
+}
+
+// listed is shown, for a list with commas.
+func listed(value any) string {
+	text, isText := value.(string)
+	if isText && utf8.RuneCountInString(text) <= excerptRunes && strings.ContainsAny(text, ", ") {
+		return quoted(text)
+	}
+	return shown(value, false)
+}
+
 // changed is the line of one field that becomes another.
 func changed(key string, old, now any, whole bool) string {
 	a, b := plainly(key, old), plainly(key, now)

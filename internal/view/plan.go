@@ -135,7 +135,8 @@ func (a part) write(b *strings.Builder, style Style) {
 	b.WriteString(style.wrap("  "+style.paint(yellow, "~")+" ", line))
 	a.writeImages(b, style)
 	for _, line := range a.lines {
-		fmt.Fprintf(b, "      %s\n", line)
+		text := strings.TrimLeft(line, " ")
+		b.WriteString(style.fold("      "+line[:len(line)-len(text)], text))
 	}
 	if a.probe != "" {
 		url, app := a.url, a.apps[0]

@@ -63,18 +63,20 @@ func fitting(text string, room int) int {
 
 // wrap writes text after first, in lines of at most the style's width. Further
 // lines begin below the text and never at the left, where lines of their own do.
-// A word longer than a line is left whole.
+// A word longer than a line is left whole, and so are two spaces: every end of a
+// line stands for one.
 func (s Style) wrap(first, text string) string {
 	start := columns(unpainted(first))
 	indent := max(4, start)
 	var b strings.Builder
 	b.WriteString(first)
 	at := start
-	for i, word := range strings.Split(text, " ") {
+	words := strings.Split(text, " ")
+	for i, word := range words {
 		wide := columns(unpainted(word))
 		switch {
-		case i == 0, word == "" && at == indent:
-		case at+1+wide > s.width():
+		case i == 0:
+		case at+1+wide > s.width() && word != "" && words[i-1] != "":
 			b.WriteString("\n" + strings.Repeat(" ", indent))
 			at = indent
 		default:
@@ -85,6 +87,14 @@ func (s Style) wrap(first, text string) string {
 		at += wide
 	}
 	return b.String() + "\n"
+}
+
+// fold is wrap on a terminal; what is read by programs keeps its lines.
+func (s Style) fold(first, text string) string {
+	if s.Width <= 0 {
+		return first + text + "\n"
+	}
+	return s.wrap(first, text)
 }
 
 // unpainted is text without the codes of its hues.

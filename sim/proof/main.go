@@ -67,8 +67,9 @@ which the simulation caught it. A mutant that lives for 2,000 seeds fails the te
 			[]command{test("go test ./sim -run Mutants -v -timeout 60m")}},
 		{"kills", "Two hundred kills", `The worker, the Temporal server and Fly's simulator are processes of their own and are killed with SIGKILL at
 random while eight projects are released side by side: once with Temporal on a SQLite file, once with its
-server on PostgreSQL. What a killed worker had in hand has to begin again within 15 seconds of the start
-of the next, whatever phase its release was in.`,
+server on PostgreSQL. What a killed worker had in hand has to begin again within five seconds of the moment
+at which Temporal misses its heartbeat: that is after 4 seconds for a step on a machine, 30 for what only
+watches (a bake), and 10 for all else.`,
 			[]command{{line: fmt.Sprintf("go test ./worker -run Kills -v -kills 200 -seed %d -timeout 40m", base), tables: true}}},
 		{"activities", "A kill after every activity", `One release with a release command, as often as it has activities; each time the worker is killed just after
 another of them had its effect, and before Temporal heard of it. Nothing is done twice.`,
