@@ -143,10 +143,10 @@ var mutants = []mutant{
 		`Lanes: []Lane{{AtOnce: max(1, atOnce), Steps: steps}}`,
 		`Lanes: []Lane{{AtOnce: max(len(steps), atOnce), Steps: steps}}`),
 	wrong("blue is cordoned before green has traffic", "release/strategy.go",
-		`		settle(wave("uncordon green", show, len(show)), proxySettles),
+		`		settle(wave("uncordon green", show, len(show)), proxyLearns),
 		settle(wave("cordon blue", hide, len(hide)), proxySettles),`,
 		`		settle(wave("cordon blue", hide, len(hide)), proxySettles),
-		settle(wave("uncordon green", show, len(show)), proxySettles),`),
+		settle(wave("uncordon green", show, len(show)), proxyLearns),`),
 	wrong("blue is destroyed before green is verified", "release/strategy.go",
 		`		lasting(wave("destroy blue", destroy, coldAtOnce)),`,
 		`		wave("destroy blue", destroy, coldAtOnce),`),
@@ -193,10 +193,10 @@ func (b Baseline) recreate`),
 			m := goal.Machines[i]`),
 	wrong("what never ran is healthy", "release/verdict.go",
 		`	if unproved {
-		return Unchecked, notes
+		return Unchecked, notes, idle
 	}`,
 		`	if unproved && len(notes) == 0 {
-		return Unchecked, notes
+		return Unchecked, notes, idle
 	}`),
 	wrong("a baseline without machines is one to go back to", "activities/past.go",
 		`		case len(b.State.Machines) == 0:
@@ -204,8 +204,8 @@ func (b Baseline) recreate`),
 		`		case len(b.State.Machines) < 0:
 			with`),
 	wrong("a rollout that was terminated has changed nothing", "workflows/releaser.go",
-		`		if lost = isUnreported(err); lost {`,
-		`		if lost = isUnreported(err) && err == nil; lost {`),
+		`		if keepsPlace = isUnreported(err); keepsPlace {`,
+		`		if keepsPlace = isUnreported(err) && err == nil; keepsPlace {`),
 	wrong("the baseline is what a terminated rollout left", "workflows/baseline.go",
 		`		r.baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), r.baselines)
 `,
