@@ -119,6 +119,8 @@ type GateInput struct {
 	AllowDiverged bool              `json:"allow_diverged,omitempty"`
 	Rollback      bool              `json:"rollback,omitempty"`
 	Emergency     bool              `json:"emergency,omitempty"` // a rollback that passes the gate
+	// Follows is the run ID of a rollout of the same release without a report.
+	Follows string `json:"follows,omitempty"`
 }
 
 // A Standing is what binds a release to an environment.
@@ -130,6 +132,8 @@ type Standing struct {
 	Because []string `json:"because,omitempty"`
 	// Then is the gate that the environment has once the plan is carried out.
 	Then *release.Gate `json:"then,omitempty"`
+	// Unread says which rollout ended without a report that can be read.
+	Unread string `json:"unread,omitempty"`
 }
 
 // Standing reads the pin of an environment and the gate that it had until now,
@@ -154,10 +158,29 @@ func (a *Activities) Standing(ctx context.Context, in GateInput) (standing Stand
 	if in.Emergency || in.Lineage.Relation == release.Backward { // a backward plan is never carried out
 		return standing, nil
 	}
+	if !in.Rollback { // a rollback goes back to what a person has named
+		if standing.Unread, err = a.unreadBefore(ctx, in); err != nil {
+			return standing, err
+		}
+	}
 	standing.Gate, standing.Because = release.GateOf(release.Asking{
-		Gate: in.Gate, Before: before, Lineage: in.Lineage, Skipped: in.Skipped, AllowDiverged: in.AllowDiverged,
+		Gate: in.Gate, Before: before, Lineage: in.Lineage, Skipped: in.Skipped, AllowDiverged: in.AllowDiverged, Unread: standing.Unread,
 	})
 	return standing, nil
+}
+
+// unreadBefore returns which rollout before the next one ended without a report that
+// can be read, and why not, or "".
+func (a *Activities) unreadBefore(ctx context.Context, in GateInput) (string, error) {
+	_, _, err := unreportedBefore(ctx, a.temporal(ctx), release.RolloutID(in.Project, in.Environment), "", in.Follows)
+	unread := new(UnreadError)
+	switch {
+	case !errors.As(err, &unread):
+		return "", classify(ctx, err)
+	case unread.Since != nil: // that one has settled it
+		return "", nil
+	}
+	return unread.Error(), nil
 }
 
 func (a *Activities) readPin(ctx context.Context, in StandingInput) (*release.Pin, error) {

@@ -296,7 +296,7 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 				err = u.completed(scheduled[done.GetScheduledEventId()], done)
 			}
 		default:
-			u.Why = cmp.Or(endOf(id, e), u.Why)
+			u.Why = cmp.Or(EndOf(id, e), u.Why)
 		}
 		if err != nil {
 			return u, &UnreadError{Rollout: id, Run: run, Why: "its history could not be understood: " + err.Error()}
@@ -383,8 +383,9 @@ func (u *Unreported) completed(a *historypb.ActivityTaskScheduledEventAttributes
 	return nil
 }
 
-// endOf says how a workflow was ended by e, or "".
-func endOf(id string, e *historypb.HistoryEvent) string {
+// EndOf returns in a sentence how e ended a workflow from outside or as failed, or
+// "".
+func EndOf(id string, e *historypb.HistoryEvent) string {
 	switch e.GetEventType() {
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
 		a := e.GetWorkflowExecutionTerminatedEventAttributes()

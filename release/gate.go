@@ -16,13 +16,16 @@ type Asking struct {
 	Lineage       Lineage
 	Skipped       []Skipped
 	AllowDiverged bool
+	// Unread says which rollout ended without a report that can be read. What it
+	// left would be the baseline.
+	Unread string
 }
 
 // GateOf returns the gate that a plan has to pass, or nil, and why that is more
 // than the gate at the revision, a sentence each. A revision that lowers the gate
 // of the last promoted revision has to pass that one. A plan that takes commits
-// away, and one that an environment before did not verify, need one approval at
-// least.
+// away, one that an environment before did not verify, and one whose baseline would
+// be what an unreadable rollout left, need one approval at least.
 func GateOf(a Asking) (gate *Gate, because []string) {
 	gate = a.Gate
 	if a.Before != nil && (gate == nil || gate.Approvals < a.Before.Approvals) {
@@ -32,6 +35,9 @@ func GateOf(a Asking) (gate *Gate, because []string) {
 	var more []string
 	if a.Lineage.NeedsApproval() && !a.AllowDiverged {
 		more = append(more, "this revision "+a.Lineage.String())
+	}
+	if a.Unread != "" {
+		more = append(more, fmt.Sprintf("what ran before is not known: a rollout ended without a report that can be read (%s), and a rollback of this one would go back to what runs now", a.Unread))
 	}
 	for _, s := range a.Skipped {
 		more = append(more, fmt.Sprintf("%s was skipped by %s (%s): this revision is not verified there", s.Environment, s.By, s.Reason))

@@ -105,6 +105,9 @@ type RolloutRequest struct {
 	// what came of the tries since.
 	TakeOver bool   `json:"take_over,omitempty"`
 	Tried    string `json:"tried,omitempty"`
+	// Unread says which rollout before this one ended without a report that can be
+	// read: a person has approved the plan all the same.
+	Unread string `json:"unread,omitempty"`
 	// Gate is that of the environment at the revision. The next release reads it
 	// in the report.
 	Gate *Gate `json:"gate,omitempty"`

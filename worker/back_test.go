@@ -22,11 +22,7 @@ import (
 // TestBack plays ways back with a real Temporal: rollouts that are terminated,
 // and rollbacks that people ask for.
 func TestBack(t *testing.T) {
-	stories := map[string]struct {
-		shop   shop
-		before string
-		tell   func(*back)
-	}{
+	playStories(t, "back", map[string]backStory{
 		"terminated, then rollback":            {before: "v1", tell: (*back).terminatedThenRollback},
 		"terminated, then retry":               {before: "v1", tell: (*back).terminatedThenRetry},
 		"terminated, then keep":                {before: "v1", tell: (*back).terminatedThenKeep},
@@ -40,11 +36,23 @@ func TestBack(t *testing.T) {
 		"two rollbacks":                        {tell: (*back).twoRollbacks},
 		"two repositories, one name":           {before: "v0", tell: (*back).twoRepositories},
 		"who aborts, and why":                  {before: "v1", tell: (*back).aborts},
+		"what ran before cannot be read":       {shop: shop{gate: "none"}, before: "v1", tell: (*back).unreadable},
 		"an app of somebody else":              {before: "v1", tell: (*back).foreignApp},
-	}
+	})
+}
+
+// A backStory is what happens in a shop of its own.
+type backStory struct {
+	shop   shop
+	before string // the version that runs
+	tell   func(*back)
+}
+
+// playStories plays stories side by side, with one Temporal, Fly and worker.
+func playStories(t *testing.T, prefix string, stories map[string]backStory) {
 	git := street{}
 	name := func(story string) string {
-		return "back-" + strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(story)
+		return prefix + "-" + strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(story)
 	}
 	for story, s := range stories {
 		s.shop.apps, s.shop.only, s.shop.wait = []string{"api"}, "production", "20s"
@@ -429,6 +437,33 @@ func (b *back) twoRollbacks() {
 		b.wrong("the rollback after --to is %q to %+v, %+v", report.Outcome, report.Revision, report.Cause)
 	}
 	b.mustRun("v2")
+}
+
+// After a rollout whose history tells nothing, a plan is asked about even where
+// there is no gate, and a rollback is refused.
+func (b *back) unreadable() {
+	lost, err := b.c.ExecuteWorkflow(b.ctx, client.StartWorkflowOptions{ID: b.rollout(), TaskQueue: "nobody"}, release.RolloutWorkflow, "no request")
+	b.must(err)
+	b.must(b.c.TerminateWorkflow(b.ctx, lost.GetID(), "", "by hand"))
+	if report := b.goBack(""); report.Outcome != release.Stopped || report.Cause == nil || !strings.Contains(report.Cause.Message, "what ran before it is not known") {
+		b.wrong("the rollback is %q, %+v", report.Outcome, report.Cause)
+	}
+	b.must(b.begin(request(b.project, "v2")))
+	s, err := b.until(b.run.GetID(), func(s release.Status) bool { return s.Gate != nil })
+	b.must(err)
+	if because := strings.Join(s.Gate.Because, "\n"); !strings.Contains(because, "what ran before is not known") || !strings.Contains(because, lost.GetRunID()) {
+		b.wrong("v2 is asked about because %q", because)
+	}
+	b.must(b.decide(true))
+	report, err := b.end()
+	if err != nil || report.Outcome != release.Promoted || !slices.ContainsFunc(report.Notes, func(n string) bool { return strings.Contains(n, "the baseline is what runs now") }) {
+		b.wrong("v2 is %q, %+v, %v, %q", report.Outcome, report.Cause, err, report.Notes)
+	}
+	b.must(b.begin(request(b.project, "v3"))) // and nobody is asked any more
+	if report, err := b.end(); err != nil || report.Outcome != release.Promoted {
+		b.wrong("v3 is %q, %+v, %v", report.Outcome, report.Cause, err)
+	}
+	b.mustRun("v3")
 }
 
 // A rollback changes no Fly app that the project's files do not name, whatever

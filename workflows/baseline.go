@@ -25,7 +25,7 @@ func (r *roller) remember(ctx workflow.Context, start activities.Start) {
 	r.baselines = r.in.Plan.Baselines(r.states)
 	r.status.Environments[0].Targets = targetsOf(r.in.Plan, r.states)
 	r.status.Environments[0].Warnings = r.in.Plan.Warnings()
-	if start.Unread != "" {
+	if start.Unread != "" && start.Since == nil {
 		r.note("a rollout before this one ended without a report, and its history could not be read (%s): the baseline is what runs now", start.Unread)
 	}
 	r.closeLeft(ctx, start.Left)
@@ -40,6 +40,15 @@ func (r *roller) remember(ctx workflow.Context, start activities.Start) {
 			r.closeBefore(ctx, left)
 		}
 	}
+}
+
+// unread returns why the plan has to be asked about again, or "": a rollout before
+// this one ended without a report that can be read, and nobody knew.
+func (r *roller) unread(start activities.Start) string {
+	if start.Unread == "" || start.Since != nil || r.in.Rollback || start.Unread == r.in.Unread {
+		return ""
+	}
+	return "what ran before is not known: " + start.Unread
 }
 
 // closeBefore cleans up what a rollout that ended without a report left on Fly.

@@ -58,7 +58,7 @@ func (r *releaser) standing(ctx workflow.Context, env release.Environment, plan 
 	back := r.req.Rollback
 	err = workflow.ExecuteActivity(calling(ctx, "Read pin and gate of "+env.Name), act.Standing, activities.GateInput{
 		StandingInput: r.standingInput(env), Gate: env.Gate, Lineage: plan.Lineage, Skipped: plan.Skipped,
-		AllowDiverged: r.req.AllowDiverged, Rollback: back != nil, Emergency: back != nil && back.Emergency,
+		AllowDiverged: r.req.AllowDiverged, Rollback: back != nil, Emergency: back != nil && back.Emergency, Follows: r.follows(env),
 	}).Get(ctx, &standing)
 	if err == nil && back == nil && standing.Pin != nil {
 		return standing, pinned(*standing.Pin)

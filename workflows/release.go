@@ -109,5 +109,5 @@ func (r *releaser) attempt(ctx workflow.Context, env release.Environment, plan f
 	if err := r.pin(ctx, env); err != nil { // a rollback keeps others out
 		return err
 	}
-	return r.rollout(ctx, env, p, standing.Then, false)
+	return r.rollout(ctx, env, p, standing, false)
 }

@@ -281,10 +281,10 @@ func (e *ended) Error() string {
 }
 
 // rollout changes the environment, alone: while another rollout holds the lock,
-// it waits. The report says that gate is the gate that the environment has then.
+// it waits. standing is what the plan was approved with.
 // With takeOver the plan is that of a rollout without a report, and a person
 // decides.
-func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, gate *release.Gate, takeOver bool) error {
+func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan release.Plan, standing activities.Standing, takeOver bool) error {
 	id := release.RolloutID(r.req.Project, env.Name)
 	keepsPlace := false
 	defer func() {
@@ -297,7 +297,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 		r.enter(ctx, release.RollingOut, env.Name)
 		child := workflow.ExecuteChildWorkflow(r.alone(ctx, env, id), Rollout, release.RolloutRequest{
 			Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
-			Gate: gate, Head: r.head, Whole: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
+			Gate: standing.Then, Unread: standing.Unread, Head: r.head, Whole: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
 			Restores: r.status.Restores, Follows: r.follows(env), TakeOver: takeOver, Tried: r.tried(),
 		})
 		var run workflow.Execution

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -38,7 +39,7 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err != nil {
 		return r.stop(ctx, err)
 	}
-	if why := in.Plan.Stale(start.States); why != "" {
+	if why := cmp.Or(in.Plan.Stale(start.States), r.unread(start)); why != "" {
 		return r.stale(ctx, why)
 	}
 	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines

@@ -113,7 +113,7 @@ func (r *releaser) takeOver(ctx workflow.Context, env release.Environment, why e
 	if ctx.Err() != nil { // an abort that came before is no answer to this
 		ctx = apart
 	}
-	err := r.rollout(ctx, env, r.broken.plan, env.Gate, true)
+	err := r.rollout(ctx, env, r.broken.plan, activities.Standing{Then: env.Gate}, true)
 	if in := new(ended); errors.As(err, &in) { // it is settled
 		r.broken = nil
 	} else if lost := new(unreported); r.isBroken(err) && !errors.As(err, &lost) { // nobody was asked

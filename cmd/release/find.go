@@ -185,7 +185,7 @@ func entry(info *workflowpb.WorkflowExecutionInfo) view.Entry {
 		e.Subject = "back to " + cmp.Or(restored(info, request).Summary(), "what "+request.Rollback.Environment+" ran before")
 	}
 	if info.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING && info.CloseTime != nil {
-		e.Ended = when(info.CloseTime.AsTime())
+		e.Ended, e.CutOff = when(info.CloseTime.AsTime()), isCutOff(info.Status)
 	}
 	return e
 }

@@ -56,6 +56,11 @@ func (c list) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for i := range entries {
+		if entries[i].CutOff {
+			s.settleEntry(ctx, &entries[i])
+		}
+	}
 	if c.asJSON {
 		if entries == nil {
 			entries = []view.Entry{}

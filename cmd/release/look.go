@@ -78,6 +78,9 @@ func (s *server) look(ctx context.Context, id, run string) (sight, error) {
 		if seen.Cause == nil {
 			seen.Cause = &release.Cause{Message: seen.Failed}
 		}
+		if isCutOff(info.Status) && info.GetType().GetName() == release.ReleaseWorkflow {
+			s.settle(ctx, info, &seen)
+		}
 	}
 	seen.Page = s.page(id, run)
 	return seen, err

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/fly/flysim"
@@ -31,6 +33,7 @@ func TestReleases(t *testing.T) {
 	w.drawn()
 	w.held()
 	w.stranded()
+	w.cutOff()
 }
 
 // firstRelease goes all the way, with one approval at a terminal.
@@ -158,6 +161,7 @@ func (w *world) stale() {
 // takenBack: production as it was before its last release.
 func (w *world) takenBack() {
 	w.sim.SetSecrets("shop-production-api", map[string]string{"API_KEY": "secret"})
+	w.want(exitOK, []string{"status", "production"}, "back to ", " taken away\n", "not known whether it still exists: ", "closed rollouts are kept for")
 	start := w.begin("rollback", "production", "--wait")
 	start.says("production waits for 1 approval")
 	w.want(exitOK, []string{"rollback", "production"}, "attached to rollback-production")
@@ -170,6 +174,8 @@ func (w *world) takenBack() {
 	if err != nil || !strings.Contains(string(app.Definition), `"LEVEL":"info"`) {
 		w.t.Errorf("Fly is told that this is released again: %s (%v)", app.Definition, err)
 	}
+	w.want(exitOK, []string{"status", "production"}, "production is pinned since ", "rolled back to ", "release unpin production --reason", "refused: production, as it was before ")
+	w.want(exitOK, []string{"status"}, "production is pinned since ")
 	w.want(exitOK, []string{"unpin", "production", "--reason", "the next release mends it"})
 }
 
@@ -211,6 +217,57 @@ func (w *world) stranded() {
 	w.want(exitPerson, []string{"watch", id}, "stranded: shop "+id, "Why")
 	w.want(exitOK, []string{"list"}, "✗  "+id, "stranded")
 	w.want(exitOK, []string{"status", id, "--json"}, `"failed": "`)
+}
+
+// cutOff: the release is terminated while its rollout is in the middle. The rollout
+// goes on by itself and rolls back: that is told, not that nobody knows.
+func (w *world) cutOff() {
+	id := w.change("cut")
+	start := w.begin("start", "--wait")
+	start.says("production waits for 1 approval")
+	const app, update = "shop-production-api", "POST /v1/apps/{app}/machines/{id}"
+	before := w.sim.Machines(app)
+	calm := w.sim.Inject(flysim.Fault{Route: update, App: app, Machine: before[1].ID, Status: 503})
+	w.want(exitOK, []string{"approve", id, "--yes"})
+	for w.sim.Machines(app)[0].InstanceID == before[0].InstanceID && w.t.Context().Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := w.client.TerminateWorkflow(w.t.Context(), "release/shop/"+id, "", "by mistake"); err != nil {
+		w.t.Fatal(err)
+	}
+	start.wait()
+	calm()
+	for w.run("watch", "rollout/shop/production").code == exitDetached {
+	}
+	const why = "was terminated by release@ada: by mistake; its rollout of production went on by itself and ended: rolled back"
+	w.want(exitRolledBack, []string{"watch", id}, "rolled back: shop "+id, why)
+	w.want(exitOK, []string{"status", id}, "rolled back: shop "+id, "production: rolled back", why)
+	w.want(exitOK, []string{"show", id}, "rolled back: shop "+id)
+	w.lists(`↩  ` + id + ` +rolled back`)
+
+	id = w.change("early") // and one that had changed nothing there
+	start = w.begin("start", "--wait")
+	start.says("production waits for 1 approval")
+	if err := w.client.TerminateWorkflow(w.t.Context(), "release/shop/"+id, "", "by mistake"); err != nil {
+		w.t.Fatal(err)
+	}
+	start.wait()
+	w.want(exitFailed, []string{"watch", id}, "stopped: shop "+id, "was terminated by release@ada: by mistake; before that its rollout of staging had ended: promoted")
+	w.lists(`✗  ` + id + ` +stopped`)
+}
+
+// lists waits until the list of releases, which Temporal shows a moment late, has a
+// line that matches.
+func (w *world) lists(line string) {
+	w.t.Helper()
+	var r result
+	for range 100 {
+		if r = w.run("list"); regexp.MustCompile(line).MatchString(r.stdout) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	w.t.Errorf("nothing of %q in %v", line, r)
 }
 
 // drawn: on a terminal the block updates in place.

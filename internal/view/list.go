@@ -20,6 +20,8 @@ type Entry struct {
 	Outcome     string    `json:"outcome,omitempty"`
 	Started     time.Time `json:"started"`
 	Ended       time.Time `json:"ended,omitzero"`
+	// CutOff: it was ended from outside, without a report.
+	CutOff bool `json:"cut_off,omitempty"`
 }
 
 // List is a line per release, as they are given.

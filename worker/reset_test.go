@@ -1,0 +1,146 @@
+package worker_test
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
+
+	commonpb "go.temporal.io/api/common/v1"
+
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/release"
+)
+
+// TestReset resets releases after their rollout was started: the run that follows
+// must not wait for ever for what it does not hear of.
+func TestReset(t *testing.T) {
+	playStories(t, "reset", map[string]backStory{
+		"the rollout still runs":                   {before: "v1", tell: (*back).resetWhileRollingOut},
+		"the rollout is closed":                    {before: "v1", tell: (*back).resetAfterwards},
+		"to before the rollout, which still runs":  {before: "v1", tell: (*back).resetToTheGateWhileRollingOut},
+		"to before the rollout, which is closed":   {before: "v1", tell: (*back).resetToTheGate},
+		"the rollout was terminated, and it holds": {before: "v1", tell: (*back).resetWhileTakenOver},
+	})
+}
+
+// resetWhileRollingOut resets the release when one of two machines is updated.
+func (b *back) resetWhileRollingOut() {
+	b.stuck()
+	b.reset(true)
+	b.calm()
+	b.mustSettle("v2")
+}
+
+// resetAfterwards resets a release that was promoted, to when its rollout had just
+// begun.
+func (b *back) resetAfterwards() {
+	b.promote("v2")
+	b.reset(true)
+	b.mustSettle("v2")
+}
+
+// The rollout of the run that was reset is nobody's child then.
+func (b *back) resetToTheGateWhileRollingOut() {
+	b.stuck()
+	b.reset(false)
+	b.calm()
+	b.mustSettle("v2")
+}
+
+func (b *back) resetToTheGate() {
+	b.promote("v2")
+	b.reset(false)
+	b.mustSettle("v2")
+}
+
+// resetWhileTakenOver resets the release while a rollout holds in place of one that
+// was terminated.
+func (b *back) resetWhileTakenOver() {
+	b.terminates()
+	b.mustSay(b.held())
+	b.reset(true)
+	b.say(release.GoBack)
+	b.mustSettle("v1")
+}
+
+// stuck starts v2, whose rollout stays in the middle until b.calm is called.
+func (b *back) stuck() {
+	second := b.sim.Machines(b.app)[1].ID
+	b.calm = b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})
+	b.must(b.begin(request(b.project, "v2")))
+	b.must(b.decide(true))
+	for b.ctx.Err() == nil && !slices.Contains(b.versions(), digestOf("api", commitOf("v2"))) {
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// reset resets the release to just after its last rollout has started, or to just
+// before its first one is.
+func (b *back) reset(after bool) {
+	run, err := b.c.DescribeWorkflowExecution(b.ctx, b.run.GetID(), "")
+	b.must(err)
+	exec := run.GetWorkflowExecutionInfo().GetExecution()
+	events := b.c.GetWorkflowHistory(b.ctx, exec.GetWorkflowId(), exec.GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	to, task, started := int64(0), int64(0), false
+	for events.HasNext() {
+		e, err := events.Next()
+		b.must(err)
+		switch e.GetEventType() {
+		case enums.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+			if task = e.GetEventId(); after && started {
+				to, started = task, false
+			}
+		case enums.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
+			if !after && to == 0 {
+				to = task
+			}
+		case enums.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
+			started = true
+		}
+	}
+	if to == 0 {
+		b.wrong("there is nothing to reset to")
+		return
+	}
+	_, err = b.c.ResetWorkflowExecution(b.ctx, &workflowservice.ResetWorkflowExecutionRequest{
+		Namespace: "default", RequestId: b.project, Reason: "by hand", WorkflowTaskFinishEventId: to,
+		WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: exec.GetWorkflowId(), RunId: exec.GetRunId()},
+	})
+	b.must(err)
+}
+
+// mustSettle: the release ends, or asks, and a person's answer ends it. Every
+// machine runs version then, and nothing is left.
+func (b *back) mustSettle(version string) {
+	ended := make(chan error, 1)
+	var report release.Report
+	ctx, cancel := context.WithTimeout(b.ctx, 3*time.Minute)
+	defer cancel()
+	go func() { ended <- b.c.GetWorkflow(ctx, b.run.GetID(), "").Get(ctx, &report) }()
+	for plan := ""; ; {
+		select {
+		case err := <-ended:
+			if err != nil {
+				b.wrong("after the reset: %v", err)
+			}
+			b.Logf("%s: after the reset: %q, %+v", b.story, report.Outcome, report.Cause)
+			b.mustRun(version)
+			return
+		case <-time.After(200 * time.Millisecond):
+		}
+		var s release.Status
+		v, err := b.c.QueryWorkflow(ctx, b.run.GetID(), "", release.StatusQuery)
+		if err != nil || v.Get(&s) != nil {
+			continue
+		}
+		if s.Gate != nil && s.Gate.Plan != plan && s.Outcome == "" {
+			plan = s.Gate.Plan
+			_ = b.answer(true, plan) // or it counts already
+		}
+	}
+}
