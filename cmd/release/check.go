@@ -31,7 +31,9 @@ unless another is named), as start does, and says everything that is wrong with
 them at once, with file and line. With --worktree it reads the files as they lie
 in the worktree, committed or not; so it does where there is no commit yet.
 
-It asks neither Fly nor Temporal. What start refuses, check refuses.`,
+It asks neither Fly nor Temporal. What start refuses of the files, check refuses.
+What is doubtful is a warning, on standard error; the exit code is 1 where there
+is a mistake.`,
 		Example: `  release check
   release check --worktree
   release check --json`,

@@ -53,9 +53,9 @@ there, with a folder of its own for its settings.`,
 	}
 	f := cmd.Flags()
 	f.IntVar(&c.ports.temporal, "temporal-port", 7233, "`PORT` of Temporal; 0 is any free one")
-	f.IntVar(&c.ports.ui, "ui-port", 8233, "`PORT` of its Web UI")
-	f.IntVar(&c.ports.fly, "fly-port", 4280, "`PORT` of the simulated Fly")
-	f.IntVar(&c.ports.registry, "registry-port", 5005, "`PORT` of the image registry")
+	f.IntVar(&c.ports.ui, "ui-port", 8233, "`PORT` of its Web UI; 0 is any free one")
+	f.IntVar(&c.ports.fly, "fly-port", 4280, "`PORT` of the simulated Fly; 0 is any free one")
+	f.IntVar(&c.ports.registry, "registry-port", 5005, "`PORT` of the image registry; 0 is any free one")
 	f.BoolVar(&c.reset, "reset", false, "begin anew: remove all state first, after asking")
 	f.BoolVar(&c.yes, "yes", false, "with --reset: do not ask")
 	f.BoolVar(&c.environment, "env", false, "print what points flyctl at the one that runs, for a shell to eval, and end")

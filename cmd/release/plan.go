@@ -36,6 +36,9 @@ another is named) asks for, and shows the steps between. It reads Fly and the
 files at the revision, and changes nothing. What start would refuse is said after
 the plan, and ends it with exit code 1.
 
+A release to ENVIRONMENT goes through those before it: for each of them that
+would change, the commits that come and go are listed first.
+
 An image that no release has built yet is shown as "to be built": the release
 itself plans again, with its digest, and asks for approval of that plan only.`,
 		Example: `  release plan --to staging

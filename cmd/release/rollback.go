@@ -32,6 +32,9 @@ verified, and taken back itself if it fails. It ends as "restored". --emergency
 passes the gate and needs a --reason, which is recorded; the plan is shown
 before it starts.
 
+The environment is pinned then: releases leave it alone until release unpin.
+What a rollback would bring back, release status ENVIRONMENT says.
+
 Where nothing ran before, or where that is not known, the rollback is refused
 before anything changes. Of the files in the repository it needs only names and
 the gate: where those at HEAD are wrong, it uses the newest commit before it

@@ -36,8 +36,9 @@ FILES
   "release check" says everything that is wrong with them.
 
 NAMES OF RELEASES
-  Where a command takes ID, the first digits of the revision do, or the start
-  of anything that "release list" shows, or a full workflow ID, or a branch.
+  Where a command takes ID: the first digits of the revision; HEAD, a branch or
+  a tag; rollback-ENVIRONMENT for a rollback; the start of anything that
+  "release list" shows; or a full workflow ID.
 
 CONNECTIONS
   Temporal   TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY and the

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
 
 	"github.com/microbima/release/image"
 )
@@ -56,7 +60,7 @@ func TestScript(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(home, "gitconfig"), []byte("[user]\n\tname = Ada\n\temail = ada@example.com\n[init]\n\tdefaultBranch = main\n"), 0o644)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "until": until, "shop": shop, "gone": gone, "told": told, "loopback": loopback, "nowhere": nowhere},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "until": until, "shop": shop, "gone": gone, "told": told, "loopback": loopback, "nowhere": nowhere, "terminate": terminate},
 	})
 }
 
@@ -116,6 +120,20 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%v never says %q:\n%s%s", args[1:], args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+}
+
+// terminate ends a workflow of the release dev that runs, as the command line of
+// Temporal does: terminate rollout/shop/staging.
+func terminate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: terminate WORKFLOW-ID")
+	}
+	var dev struct{ Temporal string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(filepath.Join(ts.Getenv("XDG_STATE_HOME"), "release", "dev.json"))), &dev))
+	c, err := client.Dial(client.Options{HostPort: dev.Temporal, Identity: "the operator", Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	ts.Check(err)
+	defer c.Close()
+	ts.Check(c.TerminateWorkflow(context.Background(), args[0], "", "by hand"))
 }
 
 // gone asserts that nothing matches a pattern of file names: gone $TMPDIR/x-*.
