@@ -86,6 +86,9 @@ func (w *watch) approved(r *rolloutRun) {
 	if r.req.Plan.Lineage.Relation == release.Backward {
 		return // it compares again, alone, and changes nothing: see mustNotGoBack
 	}
+	if r.req.Unchanged && r.req.Plan.Empty() {
+		return // it records what runs, and has no steps: see mustBePlanned
+	}
 	i := slices.IndexFunc(w.w.Environments, func(e Environment) bool { return e.Name == r.environment })
 	need := w.w.Environments[i].Approvals
 	if have := len(w.w.crowd.approved[r.req.Plan.Hash]); have < need {
