@@ -53,10 +53,8 @@ func Draw(seed uint64) Case {
 		c.Troubles = append(c.Troubles, trouble(r, c))
 	}
 	if slices.ContainsFunc(c.Troubles, func(t Trouble) bool { return t.Kind == terminated }) && chance(r, 50) {
-		// What follows it fails as well.
-		t := Trouble{Kind: "never passes"}
-		onRequest([]string{"update", "update", "create"})(r, c, &t)
-		c.Troubles = append(c.Troubles, t)
+		// What it leaves is not good, so that the next goes back to what was before both.
+		c.Troubles = append(c.Troubles, Trouble{Kind: "sours", Route: "update", Skip: r.IntN(2), Times: 1 + r.IntN(3), For: between(r, 20*time.Second, 80*time.Second)})
 	}
 	return c
 }
