@@ -119,8 +119,8 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 	}
 	own, end := context.WithCancelCause(context.WithValue(ctx, attemptKey{}, a))
 	a.end = end
+	time.Sleep(m.moment(a)) // before it is counted which is the one after so many others
 	lose := m.begin(a)
-	time.Sleep(m.moment(a))
 	m.w.watch.begins(a)
 	done := make(chan outcome, 1)
 	go func() {

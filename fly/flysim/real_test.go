@@ -130,7 +130,7 @@ func TestRealProcesses(t *testing.T) {
 	for runner.last() != 1 { // told a moment after it can be seen
 		time.Sleep(time.Millisecond)
 	}
-	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "http://shop.localhost:1" {
+	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "https://shop.fly.dev" {
 		t.Errorf("without an address it is served at %s, %v", a.URL, err)
 	}
 	sim.SetAddresses("shop", "private_v6")
