@@ -32,7 +32,7 @@ var nextBuild = []overlay.Change{
 	{
 		File: "workflows/release.go",
 		Old: `
-	return r.rollout(ctx, env, p, standing.Then, false)
+	return r.rollout(ctx, env, p, standing, false)
 `,
 		New: `
 	if ` + asks("pause-before-rollout") + ` {
@@ -44,15 +44,13 @@ var nextBuild = []overlay.Change{
 			return err
 		}
 	}
-	return r.rollout(ctx, env, p, standing.Then, false)
+	return r.rollout(ctx, env, p, standing, false)
 `,
 	},
 	{
 		File: "workflows/rollout.go",
 		Old: `
-	if err := r.mayChange(ctx); err != nil { // pinned?
-		return r.stop(ctx, err)
-	}
+	switch err := r.mayChange(ctx); { // pinned, or compared with another revision than runs now?
 `,
 		New: `
 	if ` + asks("look-before-leases") + ` {
@@ -60,9 +58,7 @@ var nextBuild = []overlay.Change{
 			return r.stop(ctx, err)
 		}
 	}
-	if err := r.mayChange(ctx); err != nil { // pinned?
-		return r.stop(ctx, err)
-	}
+	switch err := r.mayChange(ctx); { // pinned, or compared with another revision than runs now?
 `,
 	},
 }
