@@ -47,16 +47,31 @@ func Draw(seed uint64) Case {
 		for range 1 + r.IntN(3) {
 			c.Answers = append(c.Answers, pick(r, []release.Choice{release.Retry, release.GoBack, release.GoBack, release.Keep, release.Abandon}))
 		}
-		c.Repeats = chance(r, 40)
 	}
+	c.Repeats = chance(r, 50)
 	for range weighted(r, []int{15, 30, 25, 18, 8, 4}) {
 		c.Troubles = append(c.Troubles, trouble(r, c))
 	}
-	if slices.ContainsFunc(c.Troubles, func(t Trouble) bool { return t.Kind == terminated }) && chance(r, 50) {
-		// What it leaves is not good, so that the next goes back to what was before both.
-		c.Troubles = append(c.Troubles, Trouble{Kind: "sours", Route: "update", Skip: r.IntN(2), Times: 1 + r.IntN(3), For: between(r, 20*time.Second, 80*time.Second)})
+	if i := slices.IndexFunc(c.Troubles, func(t Trouble) bool { return t.Kind == terminated }); i >= 0 {
+		worse(r, &c, &c.Troubles[i])
 	}
 	return c
+}
+
+// worse makes the end of a rollout that is terminated harder to get over, now and
+// then: what it leaves is not good, so that the next has to go back to what was
+// before both; or it ends while a machine runs for a look only.
+func worse(r *rand.Rand, c *Case, t *Trouble) {
+	switch app := &c.Apps[r.IntN(len(c.Apps))]; {
+	case chance(r, 25) && app.Groups[0].Service:
+		app.AutoStop = false // else others start and stop machines, too
+		for i := range app.Groups[0].Machines {
+			app.Groups[0].Machines[i] = State{State: "stopped"}
+		}
+		t.In, t.At = pick(r, []release.Phase{release.Verifying, release.Verifying, release.Baking}), between(r, time.Millisecond, 4*time.Second)
+	case chance(r, 50):
+		c.Troubles = append(c.Troubles, Trouble{Kind: "sours", Route: "update", Skip: r.IntN(2), Times: 1 + r.IntN(3), For: between(r, 20*time.Second, 80*time.Second)})
+	}
 }
 
 func chance(r *rand.Rand, percent int) bool { return r.IntN(100) < percent }
