@@ -235,6 +235,12 @@ func (w *watch) mustBeAsBefore(r *rolloutRun, report release.Report) {
 	base := r.before
 	if report.Outcome != release.RolledBack {
 		base = r.found // it changed nothing
+		if w.follows(r) {
+			base = nil // what the one before it had in hand may have come later
+			if !r.changed.IsZero() {
+				w.w.violate("%s %s, and has changed machines", r.id, report.Outcome)
+			}
+		}
 	}
 	for app, before := range base {
 		if w.isForeign(app) || w.w.hasTrouble("stale list") { // it had no way to know

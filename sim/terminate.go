@@ -123,6 +123,16 @@ func (w *watch) inherit(environment string) (before map[string][]fly.Machine) {
 	return before
 }
 
+// follows says whether r began while activities of a rollout that was terminated may
+// not have ended yet.
+func (w *watch) follows(r *rolloutRun) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.runs, func(before *rolloutRun) bool {
+		return before.environment == r.environment && before.isTerminated() && !before.ended.After(r.begun) && r.begun.Sub(before.ended) < 15*time.Second
+	})
+}
+
 // A record is the history of a rollout, as far as anybody reads it.
 type record struct{ events []*historypb.HistoryEvent }
 
