@@ -54,6 +54,11 @@ func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, err
 			if good++; !w.good(m) {
 				good = 0
 			}
+			if w.fellAsleep(m) {
+				if err := a.wake(ctx, w.in, m); err != nil {
+					return release.Machine{}, err
+				}
+			}
 			if good >= inARow || good > 0 && !w.runs {
 				a.pace.learn(w, m)
 				return Seen(m), nil
@@ -126,6 +131,13 @@ func (w waiting) good(m fly.Machine) bool {
 		return true // its work is done
 	}
 	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && Seen(m).Healthy()
+}
+
+// fellAsleep says whether Fly's proxy has stopped m before it was found good:
+// nobody has asked for it yet.
+func (w waiting) fellAsleep(m fly.Machine) bool {
+	seen := Seen(m)
+	return w.runs && !w.in.Step.Unchecked && m.InstanceID == w.version && seen.Host == "" && seen.Exit == nil && !transitional(m.State) && seen.Rests()
 }
 
 // failed says what is wrong with m that time will not cure, or nil.

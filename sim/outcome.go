@@ -57,6 +57,9 @@ func (w *watch) judge(r *rolloutRun, report release.Report) {
 		if report.Outcome == release.Superseded && !r.olderThanWhatRan() {
 			w.w.violate("%s was superseded, and nothing newer than %s ran", r.id, versionOf(r.req.Revision.Commit))
 		}
+		if r.req.TakeOver && report.Outcome == release.Stopped && w.w.crowd.tries[r.id] > 0 {
+			return // a person said retry: what the lost one has sent may still take effect, and is planned for
+		}
 		if report.Outcome != release.RolledBack || w.w.crowd.tries[r.id] == 0 || !w.touched(r) {
 			w.mustBeAsBefore(r, report)
 		}
