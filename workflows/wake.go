@@ -52,7 +52,6 @@ func (r *roller) ranOf(plan release.Plan, goal release.State) []string {
 func (r *roller) awake(ctx workflow.Context, plan release.Plan, look func() error) error {
 	steps := plan.Sleepers(r.goal(plan), r.resumed(), func(t release.Target, g string) bool { return r.witnesses[groupKey{t, g}] })
 	var started []release.Step
-	defer func() { r.putBack(ctx, started) }()
 	var failed error
 	waking := workflow.NewWaitGroup(ctx)
 	for _, step := range steps {
@@ -71,10 +70,11 @@ func (r *roller) awake(ctx workflow.Context, plan release.Plan, look func() erro
 		})
 	}
 	waking.Wait(ctx)
-	if failed != nil {
-		return failed
+	if failed == nil {
+		failed = look()
 	}
-	return look()
+	r.putBack(ctx, started)
+	return failed
 }
 
 // leftAwake returns those steps whose machines run and did not before the first
