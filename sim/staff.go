@@ -106,6 +106,7 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 	value, err := m.attempt(ctx, in)
 	if run, _, _ := strings.Cut(activity.GetInfo(ctx).ActivityID, "/"); m.isDead(run) {
 		<-m.w.over
+		return nil, temporal.NewCanceledError() // or it would be tried again
 	}
 	return value, err
 }
