@@ -95,8 +95,8 @@ var mutants = []mutant{
 	return r.orLost(r.bake(ctx))`,
 		`	return nil`),
 	wrong("a plan that no longer fits is carried out", "workflows/rollout.go",
-		`	if why := cmp.Or(in.Plan.Stale(start.States), r.unread(start)); why != "" {`,
-		`	if why := cmp.Or(in.Plan.Stale(start.States), r.unread(start)); why == "never" {`),
+		`	if why := in.Plan.Stale(start.States); why != "" {`,
+		`	if why := in.Plan.Stale(start.States); why == "never" {`),
 	wrong("an abort ends the way back", "workflows/rollout.go",
 		`	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()

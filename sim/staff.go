@@ -308,7 +308,10 @@ func (c *temporalClient) GetWorkflowHistory(ctx context.Context, id, run string,
 	}
 	c.w.watch.mu.Lock()
 	defer c.w.watch.mu.Unlock()
-	return &eventIterator{slices.Clone(r.record.events)}
+	if r.isTerminated() && c.w.hasTrouble(historyLost) {
+		return &eventIterator{lost: true}
+	}
+	return &eventIterator{left: slices.Clone(r.record.events)}
 }
 
 // ListWorkflow implements activities.Temporal. It is asked for the completed or the
