@@ -230,6 +230,9 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	if err := Unread(states); err != nil {
 		return release.Plan{}, refused(release.KindConfig, err)
 	}
+	if states, err = a.setApart(ctx, in, states); err != nil {
+		return release.Plan{}, classify(ctx, err)
+	}
 	var specs []release.Spec
 	for i, t := range files {
 		for j, m := range states[i].Machines {

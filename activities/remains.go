@@ -26,3 +26,16 @@ func (a *Activities) ReadRemains(ctx context.Context, in StandingInput) (Remains
 	}
 	return Remains{Unsettled: before != nil, Left: left}, classify(ctx, err)
 }
+
+// setApart returns states with the machines in Left that a rollout without a report
+// made and that serve nothing.
+func (a *Activities) setApart(ctx context.Context, in PlanInput, states []release.State) ([]release.State, error) {
+	before, _, err := unreportedBefore(ctx, a.temporal(ctx), release.RolloutID(in.Project.Name, in.Environment), "", "")
+	if unread := new(UnreadError); errors.As(err, &unread) || err == nil && before == nil {
+		return states, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return release.SetApart(before.Plan, before.Baselines, before.States, states), nil
+}

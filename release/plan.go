@@ -359,7 +359,7 @@ func targetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 
 func seen(s State) map[string]string {
 	versions := map[string]string{}
-	for _, m := range s.Machines {
+	for _, m := range slices.Concat(s.Machines, s.Left) {
 		versions[m.ID] = m.Version
 	}
 	return versions

@@ -43,6 +43,35 @@ func resumed(was, goal, now State) (machines []Machine) {
 	return machines
 }
 
+// SetApart returns now with the machines in Left that a rollout without a report
+// made and that serve nothing: it was terminated before it gave them traffic, or
+// after it took that away again. plan, baseline and states are that rollout's. A
+// bluegreen resumes its switch and needs them.
+func SetApart(plan Plan, baseline []Baseline, states, now []State) []State {
+	out, goal := slices.Clone(now), plan.Goal(states)
+	for i, s := range out {
+		was, known := baselineOf(baseline, s.Target)
+		blueGreen := slices.ContainsFunc(plan.Targets, func(t TargetPlan) bool { return t.Target == s.Target && t.Strategy == BlueGreen })
+		if !known || blueGreen {
+			continue
+		}
+		were, wants := was.State.index(), stateOf(goal, s.Target).index()
+		isLeft := func(m Machine) bool {
+			want, planned := wants.counterpart(m)
+			return m.Created && m.Cordoned && m.Host == "" && !were.knows(m) && planned && !want.Cordoned && sameRun(m, want)
+		}
+		out[i].Machines, out[i].Left = nil, nil
+		for _, m := range s.Machines {
+			if isLeft(m) {
+				out[i].Left = append(out[i].Left, m)
+			} else {
+				out[i].Machines = append(out[i].Machines, m)
+			}
+		}
+	}
+	return out
+}
+
 // sameRun reports whether two machines run the same config and image.
 func sameRun(a, b Machine) bool {
 	return SameConfig(a.Config, b.Config) && a.Image.Digest() == b.Image.Digest()

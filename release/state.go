@@ -112,6 +112,9 @@ type State struct {
 	// Definition is the fly.toml that Fly keeps of its newest Fly release.
 	Definition json.RawMessage `json:"definition,omitempty"`
 	Machines   []Machine       `json:"machines"` // sorted by ID; those destroyed, or about to be, left out
+	// Left are machines that a rollout without a report made and that serve nothing: a
+	// plan destroys them. Only plans are made from states with them.
+	Left []Machine `json:"left,omitempty"`
 	// Unread are machines whose host can't be reached and of which Fly tells neither
 	// config nor metadata: whose they are is not known.
 	Unread []Machine `json:"unread,omitempty"`

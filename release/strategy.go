@@ -59,11 +59,21 @@ func (spec Spec) waves(state State) ([]Wave, error) {
 		last = merge(last, Plan{Waves: w}.Last().Waves)
 	}
 	stop, destroy := spec.removed(groups, state)
-	all := slices.Concat(first, stop, merge(last, destroy))
+	all := slices.Concat(spec.leftBehind(state), first, stop, merge(last, destroy))
 	if len(all) == 0 || spec.Command == nil {
 		return all, nil
 	}
 	return slices.Concat(spec.run(), all), nil
+}
+
+// leftBehind destroys the machines that a rollout without a report made and that
+// serve nothing. What succeeds them may need their names.
+func (spec Spec) leftBehind(state State) []Wave {
+	var destroy []Step
+	for _, m := range state.Left {
+		destroy = append(destroy, spec.step(Destroy, m))
+	}
+	return wave("destroy what a terminated rollout left", destroy, coldAtOnce)
 }
 
 // run is the wave of the release command: before anything else.

@@ -228,7 +228,7 @@ func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, 
 			}
 			m := goal.Machines[i]
 			steps = append(steps, Step{
-				Verb: Start, Target: t.Target, FlyApp: t.FlyApp, Machine: cmpOr(m.ID, m.Name), Group: g, Region: m.Region, To: m.Image, Wait: t.Wait,
+				Verb: Start, Target: t.Target, FlyApp: t.FlyApp, Machine: cmpOr(m.ID, m.Name), Group: g, Region: m.Region, To: m.Image, Idle: !m.Running(), Wait: t.Wait,
 			})
 		}
 	}

@@ -218,6 +218,7 @@ func (c *crowd) repeat(id string) {
 		}
 		if now := c.look(id); now.Held == nil || now.Held.Number != st.Held.Number {
 			c.w.violate("%s is held (%s), and takes an answer to another question", id, st.Held.Why)
+			c.w.Repeats = false // or it would go on like that
 		}
 	})
 }

@@ -99,8 +99,19 @@ type outcome struct {
 	err   error
 }
 
-// ExecuteActivity implements interceptor.ActivityInboundInterceptor.
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor. Attempts of a run
+// that was terminated return when all is over: the environment would hand what they
+// return to a workflow whose goroutines are ending at that moment.
 func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	value, err := m.attempt(ctx, in)
+	if run, _, _ := strings.Cut(activity.GetInfo(ctx).ActivityID, "/"); m.isDead(run) {
+		<-m.w.over
+	}
+	return value, err
+}
+
+// attempt makes one attempt of an activity.
+func (m *mortal) attempt(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	name := activity.GetInfo(ctx).ActivityType.Name
 	if name == clockActivity || name == timerActivity {
 		return m.Next.ExecuteActivity(ctx, in)

@@ -114,7 +114,7 @@ func (w *watch) inherit(environment string) (before map[string][]fly.Machine) {
 	for _, r := range w.runs {
 		switch {
 		case r.environment != environment || r.ended.IsZero():
-		case r.isTerminated() && before == nil && !r.changed.IsZero():
+		case r.err != nil && before == nil && !r.changed.IsZero(): // terminated, or stranded
 			before = r.before
 		case r.report != nil && !r.report.Outcome.ChangedNothing():
 			before = nil
@@ -266,8 +266,8 @@ func (w *watch) mustSleep(r *rolloutRun) {
 // mustNotWait holds a rollout that did not get its leases to having been kept out by
 // somebody who is still there: a rollout that has ended keeps nobody out.
 func (w *watch) mustNotWait(in activities.LeaseInput, err error) {
-	if !strings.Contains(err.Error(), "is leased by") {
-		return
+	if !strings.Contains(err.Error(), "is leased by") || strings.Contains(err.Error(), "is leased by somebody else: ") {
+		return // or who holds it could not be read
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -363,8 +363,8 @@ func (w *world) afterwards(ctx workflow.Context) {
 	id := "release/shop/afterwards"
 	before := w.result.Outcomes[string(release.Promoted)]
 	report, err := w.run(ctx, id, req, o)
-	if err == nil && report.Outcome == release.RolledBack && w.crowd.cut {
-		// What a release left that was terminated was not good, and is taken back.
+	if err == nil && report.Outcome == release.RolledBack && (w.crowd.cut || w.result.Outcomes["stranded"] > 0) {
+		// What a release left that was terminated or abandoned was not good, and is taken back.
 		w.count(report, err)
 		w.tell("%s ended: %s", id, said(report, err))
 		id += "-2"

@@ -48,11 +48,11 @@ func (r *roller) ranOf(plan release.Plan, goal release.State) []string {
 
 // awake calls look while one machine runs of each group that plan changes and of
 // which none has run so far, because all were stopped. They are stopped again
-// afterwards, however look ends.
+// afterwards, however look ends. A machine that should run is not stopped where
+// nobody knows whether it did.
 func (r *roller) awake(ctx workflow.Context, plan release.Plan, look func() error) error {
 	steps := plan.Sleepers(r.goal(plan), r.resumed(), func(t release.Target, g string) bool { return r.witnesses[groupKey{t, g}] })
 	var started []release.Step
-	defer func() { r.putBack(ctx, started) }()
 	var failed error
 	waking := workflow.NewWaitGroup(ctx)
 	for _, step := range steps {
@@ -62,7 +62,7 @@ func (r *roller) awake(ctx workflow.Context, plan release.Plan, look func() erro
 			var woken activities.Woken
 			err := workflow.ExecuteActivity(waiting(ctx, "start "+step.Machine+" of "+step.Target.String()+" for a look", time.Duration(step.Wait)),
 				act.Wake, r.stepInput(step)).Get(ctx, &woken)
-			if err != nil || woken.Started {
+			if woken.Started || err != nil && step.Idle {
 				started = append(started, step)
 			}
 			if err != nil && failed == nil {
@@ -71,10 +71,11 @@ func (r *roller) awake(ctx workflow.Context, plan release.Plan, look func() erro
 		})
 	}
 	waking.Wait(ctx)
-	if failed != nil {
-		return failed
+	if failed == nil {
+		failed = look()
 	}
-	return look()
+	r.putBack(ctx, started)
+	return failed
 }
 
 // leftAwake returns those steps whose machines run and did not before the first

@@ -1,0 +1,90 @@
+package release_test
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/microbima/release/release"
+)
+
+// A machine that a rollout without a report made, and that got no traffic, is
+// destroyed by the next plan, before that makes another. All others stay.
+func TestSetApart(t *testing.T) {
+	target := release.Target{App: "a", Environment: "production"}
+	old := release.Machine{ID: "old", Name: "old", Group: "app", Region: "ams", State: "started", Version: "v1", Image: images[1], Config: config("a", "app", 1)}
+	before := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{old}}
+	made := release.Machine{ID: "made", Name: "new-1", Group: "app", Region: "ams", State: "started", Version: "v2", Image: images[2], Config: config("a", "app", 2), Cordoned: true, Created: true}
+	plan := func(s release.Strategy) release.Plan {
+		step := release.Step{Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1", To: images[2], After: made.Config}
+		create, show := step, step
+		create.Verb, create.Hidden, show.Verb = release.Create, true, release.Uncordon
+		return release.Plan{
+			Targets: []release.TargetPlan{{Target: target, FlyApp: "fly-a", Strategy: s}},
+			Waves:   []release.Wave{{Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{create}}}}, {Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{show}}}}},
+		}
+	}
+	for name, test := range map[string]struct {
+		strategy release.Strategy
+		change   func(*release.Machine)
+		left     bool
+	}{
+		"made and without traffic":          {release.Rolling, func(*release.Machine) {}, true},
+		"made and with traffic":             {release.Rolling, func(m *release.Machine) { m.Cordoned = false }, false},
+		"bluegreen resumes its switch":      {release.BlueGreen, func(*release.Machine) {}, false},
+		"no release made it":                {release.Rolling, func(m *release.Machine) { m.Created = false }, false},
+		"it was there before":               {release.Rolling, func(m *release.Machine) { m.ID, m.Name = "old", "old" }, false},
+		"a person has changed it since":     {release.Rolling, func(m *release.Machine) { m.Config = config("a", "app", 3) }, false},
+		"its host is out of reach":          {release.Rolling, func(m *release.Machine) { m.Host = "unreachable" }, false},
+		"the rollout did not plan to do so": {release.Rolling, func(m *release.Machine) { m.Name = "new-2" }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := made
+			test.change(&m)
+			now := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{m}}
+			if m.ID != "old" {
+				now.Machines = append(now.Machines, old)
+			}
+			baseline := []release.Baseline{{State: before}}
+			got := release.SetApart(plan(test.strategy), baseline, []release.State{before}, []release.State{now})[0]
+			if len(got.Left) == 1 != test.left || len(got.Left)+len(got.Machines) != len(now.Machines) {
+				t.Fatalf("left: %+v, others: %+v", got.Left, got.Machines)
+			}
+			if !test.left {
+				return
+			}
+			next, err := release.NewPlan("production", "c0ffee", []release.Spec{{
+				Target: target, FlyApp: "fly-a", Image: images[2], Strategy: test.strategy, MaxUnavailable: 1,
+				Groups: []release.GroupSpec{{Name: "app", Machines: map[string]json.RawMessage{"old": config("a", "app", 2)}}},
+			}}, []release.State{got})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := next.Steps(); s[0].Verb != release.Destroy || s[0].Machine != "made" {
+				t.Errorf("the first step is %s; it should destroy made", s[0])
+			}
+			if why := next.Stale([]release.State{now}); why != "" {
+				t.Errorf("the plan does not fit what it was made for: %s", why)
+			}
+			goal := next.Goal([]release.State{now})[0].Machines
+			if !slices.EqualFunc(goal, []string{"old"}, func(m release.Machine, id string) bool { return m.ID == id }) {
+				t.Errorf("in the end there is %+v", goal)
+			}
+		})
+	}
+}
+
+// A look stops a machine again only where it was meant to be stopped, if nobody
+// knows whether the look has started it.
+func TestSleepers_Idle(t *testing.T) {
+	target := release.Target{App: "a", Environment: "production"}
+	autostart := json.RawMessage(`{"services":[{"autostart":true,"ports":[{"port":443}]}],"metadata":{"fly_process_group":"app"}}`)
+	for state, idle := range map[string]bool{"started": false, "starting": false, "stopped": true, "suspended": true} {
+		goal := release.State{Target: target, Machines: []release.Machine{{ID: "m", Group: "app", State: state, Config: autostart}}}
+		plan := release.Plan{Targets: []release.TargetPlan{{Target: target}}}
+		steps := plan.Sleepers([]release.State{goal}, map[string]bool{"m": true}, func(release.Target, string) bool { return false })
+		if len(steps) != 1 || steps[0].Idle != idle {
+			t.Errorf("%s: %+v; want one step, idle %t", state, steps, idle)
+		}
+	}
+}
