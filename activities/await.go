@@ -101,13 +101,14 @@ func (a *Activities) reach(ctx context.Context, w waiting, limit time.Duration) 
 
 // pollInterval returns the delay before the next look: hardly any to confirm a good
 // one, else a sixteenth of what has passed, so that nothing is seen much later than it
-// took, up to the usual interval.
+// took, up to the usual interval. With a poll of 1 s that is what Fly allows for each
+// machine: 5 reads a second and a burst of 10.
 func (a *Activities) pollInterval(good bool, waited time.Duration) time.Duration {
 	first := a.poll() / 16
 	if good {
-		return first / 4
+		return first / 8
 	}
-	return min(first+waited/16, a.poll())
+	return min(max(first, waited/16), a.poll())
 }
 
 // transient says whether a read that failed is worth another look right away:

@@ -104,6 +104,9 @@ func (a *Activities) once(ctx context.Context, in StepInput, c command) (fly.Mac
 		next, readErr := a.Fly.Machine(ctx, c.step.FlyApp, m.ID)
 		if err = nil; readErr == nil {
 			m = next
+			if _, ended := m.LastExit(); ended {
+				continue
+			}
 		} else if !transient(readErr) {
 			err = readErr
 		}

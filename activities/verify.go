@@ -158,7 +158,7 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *
 			return v
 		}
 		if good > 0 && !isSure && during == 0 {
-			every = a.poll() / 20 // each machine was seen to be good before: only to be sure
+			every = a.poll() / 100 // each machine was seen to be good before: only to be sure
 		}
 		var reached chan struct{} // who is not sure goes on looking
 		if isSure {

@@ -51,12 +51,6 @@ func (c *Client) App(ctx context.Context, app string) (App, error) {
 			Slug string `json:"slug"`
 		} `json:"organization"`
 	}
-	op := "look up app " + app
-	err := c.do(ctx, call{op: op, action: "app", app: app, method: http.MethodGet, path: []string{"apps", app}}, &in)
-	if err != nil {
-		return App{}, err
-	}
-	out := App{ID: in.ID, Name: cmp.Or(in.Name, app), Status: in.Status, Organization: in.Organization.Slug}
 	var q struct {
 		App *struct {
 			Hostname string `json:"hostname"`
@@ -66,10 +60,20 @@ func (c *Client) App(ctx context.Context, app string) (App, error) {
 			} `json:"config"`
 		} `json:"app"`
 	}
-	err = c.graphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl config { definition } } }`, map[string]any{"name": app}, &q)
-	if err != nil && !errors.Is(err, ErrUnauthorized) { // a token for machines alone will do
+	op := "look up app " + app
+	asked := make(chan error, 1)
+	go func() {
+		asked <- c.graphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl config { definition } } }`, map[string]any{"name": app}, &q)
+	}()
+	err := c.do(ctx, call{op: op, action: "app", app: app, method: http.MethodGet, path: []string{"apps", app}}, &in)
+	described := <-asked
+	if err != nil {
 		return App{}, err
 	}
+	if described != nil && !errors.Is(described, ErrUnauthorized) { // a token for machines alone will do
+		return App{}, described
+	}
+	out := App{ID: in.ID, Name: cmp.Or(in.Name, app), Status: in.Status, Organization: in.Organization.Slug}
 	out.Hostname = app + ".fly.dev"
 	if q.App != nil {
 		out.Hostname = cmp.Or(q.App.Hostname, out.Hostname)

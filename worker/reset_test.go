@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ func TestReset(t *testing.T) {
 		"to before the rollout, which still runs":  {before: "v1", tell: (*back).resetToTheGateWhileRollingOut},
 		"to before the rollout, which is closed":   {before: "v1", tell: (*back).resetToTheGate},
 		"the rollout was terminated, and it holds": {before: "v1", tell: (*back).resetWhileTakenOver},
+		"another release came since":               {before: "v1", tell: (*back).resetAfterAnother},
 	})
 }
 
@@ -66,6 +68,26 @@ func (b *back) resetWhileTakenOver() {
 	b.reset(true)
 	b.say(release.GoBack)
 	b.mustSettle("v1")
+}
+
+// resetAfterAnother resets a release that was terminated with its rollout, after
+// another one was promoted: what the first left is that one's now, and nobody is
+// asked about it.
+func (b *back) resetAfterAnother() {
+	b.terminates()
+	b.must(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
+	b.calm()
+	first := b.run
+	b.promote("v3")
+	second := b.run.GetID()
+	b.run = first
+	b.reset(true)
+	var report release.Report
+	b.must(b.c.GetWorkflow(b.ctx, first.GetID(), "").Get(b.ctx, &report))
+	if report.Outcome != release.Superseded || report.Cause == nil || !strings.Contains(report.Cause.Message, "since then "+second+" has changed production (promoted)") {
+		b.wrong("ended %q, %+v", report.Outcome, report.Cause)
+	}
+	b.mustRun("v3")
 }
 
 // stuck starts v2, whose rollout stays in the middle until b.calm is called.

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -198,7 +199,16 @@ func (e *env) whoami(ctx context.Context, by string) string {
 	if err != nil {
 		name = ""
 	}
-	return cmp.Or(name, e.getenv("USER"), "unknown")
+	return cmp.Or(name, e.userName())
+}
+
+// userName returns the name of the system's user, or "unknown".
+func (e *env) userName() string {
+	name := e.getenv("USER")
+	if u, err := user.Current(); name == "" && err == nil {
+		name = u.Username
+	}
+	return cmp.Or(name, "unknown")
 }
 
 // subject is how a commit is shown.

@@ -54,7 +54,7 @@ func (e *env) temporalOptions() (client.Options, error) {
 		}
 	}
 	options.Namespace = cmp.Or(options.Namespace, "default")
-	options.Identity = "release@" + cmp.Or(e.getenv("USER"), "unknown")
+	options.Identity = "release@" + e.userName()
 	options.Logger = log.NewStructuredLogger(cmp.Or(e.logger, slog.New(slog.DiscardHandler)))
 	options.ConnectionOptions.GetSystemInfoTimeout = dialLimit
 	options.DataConverter = worker.DataConverter()
