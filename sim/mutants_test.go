@@ -358,6 +358,9 @@ func (b Baseline) recreate`),
 	wrong("a machine that may have run before a look is stopped", "workflows/wake.go",
 		`			if woken.Started || err != nil && step.Idle {`,
 		`			if woken.Started || err != nil {`),
+	wrong("a machine on a host that is away is not as it was", "release/recall.go",
+		`	return m.ID == was.ID && m.Version`,
+		`	return m.ID == was.ID && m.Host == "" && m.Version`),
 }
 
 var firstViolation = regexp.MustCompile(`(?m)seed (\d+): (.*)$`)

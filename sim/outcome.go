@@ -342,8 +342,8 @@ func (w *watch) reportIsTrue(report release.Report) {
 func (w *watch) held(id string, h release.Held) {
 	w.mu.Lock()
 	w.helds++
-	if i := slices.IndexFunc(w.runs, func(r *rolloutRun) bool { return r.id == id && r.ended.IsZero() }); i >= 0 && w.runs[i].isLate(w.runs) {
-		w.w.violate("%s asks what to do about a rollout that was terminated, and another has changed %s since", id, w.runs[i].environment)
+	if i := slices.IndexFunc(w.runs, func(r *rolloutRun) bool { return r.id == id && r.ended.IsZero() && r.req.TakeOver }); i >= 0 {
+		w.mustOfferTheWay(w.runs[i], h)
 	}
 	w.mu.Unlock()
 	if h.Why == "" || len(h.Choices) == 0 {

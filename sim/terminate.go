@@ -127,6 +127,17 @@ func (w *watch) inherit(environment string) (before map[string][]fly.Machine) {
 	return before
 }
 
+// mustOfferTheWay: a takeover asks about what nobody has settled since, and offers to
+// go back where a history tells what ran before. The caller holds w.mu.
+func (w *watch) mustOfferTheWay(r *rolloutRun, h release.Held) {
+	if r.isLate(w.runs) {
+		w.w.violate("%s asks what to do about a rollout that was terminated, and another has changed %s since", r.id, r.environment)
+	}
+	if w.inherit(r.environment) != nil && !slices.Contains(h.Choices, release.GoBack) {
+		w.w.violate("%s takes over from a rollout that has changed machines, and does not offer to go back: %q, %s", r.id, h.Choices, h.Why)
+	}
+}
+
 // isLate reports whether r takes over after another release's rollout has changed the
 // environment: what was to be settled is.
 func (r *rolloutRun) isLate(runs []*rolloutRun) bool {
