@@ -38,6 +38,9 @@ func (w *world) ended(id string, o Order, report *release.Report, err error) {
 		w.violate("%s is %s, and does not say why", id, report.Outcome)
 	}
 	w.watch.mustHaveAsked(id, report)
+	if err == nil && !o.Rollback && len(o.Apps) == 0 {
+		w.watch.isWhole(o.Version, report)
+	}
 	if err == nil && w.mustPromote(o) && report.Outcome != release.Promoted && report.Outcome != release.Unchanged {
 		w.violate("%s should have been promoted, and is %s", id, said(report, err))
 	}
@@ -101,7 +104,7 @@ func (w *world) endedAfterwards(id string, o Order, report *release.Report, err 
 
 // mustBeClean: no lease, command machine or running Fly release is left.
 func (w *world) mustBeClean() {
-	if w.watch.admits {
+	if w.watch.admits || w.hasTrouble(historyLost) {
 		return // people were told what may be left
 	}
 	for _, e := range w.Environments {

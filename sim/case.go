@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -37,11 +38,14 @@ type App struct {
 	Needs    []string         `json:"needs,omitempty"`
 	Strategy release.Strategy `json:"strategy"`
 	MaxDown  string           `json:"max_unavailable"`
-	Command  bool             `json:"command,omitempty"`  // has a release command
-	Still    bool             `json:"still,omitempty"`    // no revision changes it
-	Secret   bool             `json:"secret,omitempty"`   // needs a secret
-	AutoStop bool             `json:"autostop,omitempty"` // Fly's proxy may stop its machines
-	Groups   []Group          `json:"groups"`
+	Command  bool             `json:"command,omitempty"` // has a release command
+	Still    bool             `json:"still,omitempty"`   // no revision changes it
+	// Like has, by version, the older version that it has the content of: a revert,
+	// or a commit that changes only documentation.
+	Like     map[string]string `json:"like,omitempty"`
+	Secret   bool              `json:"secret,omitempty"`   // needs a secret
+	AutoStop bool              `json:"autostop,omitempty"` // Fly's proxy may stop its machines
+	Groups   []Group           `json:"groups"`
 }
 
 // A Group is a process group, with the machines that run before the first
@@ -75,7 +79,7 @@ type Environment struct {
 // An Order is a release that somebody asks for.
 type Order struct {
 	At       Duration `json:"at,omitempty"` // after the simulation began
-	Version  string   `json:"version"`      // v2, v3: a revision
+	Version  string   `json:"version"`      // v2, v3, v4: a revision
 	Rollback bool     `json:"rollback,omitempty"`
 	Apps     []string `json:"apps,omitempty"`
 	Abort    Duration `json:"abort,omitempty"` // so long after it was asked for; 0: never
@@ -130,13 +134,16 @@ func (a App) at(version string) string {
 	if a.Still {
 		return "v1"
 	}
-	return version
+	return cmp.Or(a.Like[version], version)
 }
 
 // digest is that of an app's image at a revision.
 func (a App) digest(version string) string {
 	return fmt.Sprintf("sha256:%064x", fmt.Sprintf("%.10s-%.8s", a.Name, a.at(version)))
 }
+
+// versions are the revisions that there are, oldest first.
+var versions = []string{"v1", "v2", "v3", "v4"}
 
 // commit is the revision of a version.
 func commit(version string) string { return strings.Repeat(fmt.Sprintf("%x", version), 40)[:40] }
@@ -146,7 +153,7 @@ func revision(version string) release.Revision {
 }
 
 func versionOf(commitHash string) string {
-	for _, v := range []string{"v1", "v2", "v3"} {
+	for _, v := range versions {
 		if commit(v) == commitHash {
 			return v
 		}

@@ -24,6 +24,7 @@ type crowd struct {
 	asked    map[string]int   // gates opened, by release
 	approved map[string]map[string]bool
 	rejected map[string]bool
+	told     map[string]bool // whose last approval was by somebody who was told that it is not known what ran before
 	answers  int
 	given    map[string]release.Answer // the last, by who was answered
 	tries    map[string]int            // answers to one rollout
@@ -35,7 +36,7 @@ type crowd struct {
 func newCrowd(w *world) *crowd {
 	return &crowd{
 		w: w, orders: map[string]Order{}, asked: map[string]int{}, approved: map[string]map[string]bool{},
-		rejected: map[string]bool{}, given: map[string]release.Answer{}, tries: map[string]int{}, aborted: map[string]bool{}, over: map[string]bool{},
+		rejected: map[string]bool{}, told: map[string]bool{}, given: map[string]release.Answer{}, tries: map[string]int{}, aborted: map[string]bool{}, over: map[string]bool{},
 	}
 }
 
@@ -141,6 +142,7 @@ func (c *crowd) decide(id string, i int, d Decision, environment string) {
 			c.approved[asked] = map[string]bool{}
 		}
 		c.approved[asked][strings.TrimSpace(d.By)] = true
+		c.told[asked] = tells(st.Gate)
 	}
 	if d.Reject && asked != "" && d.Plan == "" && d.Raw == "" && strings.TrimSpace(d.By) != "" && !d.Early {
 		c.rejected[asked] = true

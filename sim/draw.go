@@ -28,6 +28,14 @@ func Draw(seed uint64) Case {
 		c.Releases[0] = order(r, c, "v3")
 		o.At = between(r, time.Millisecond, time.Minute)
 		c.Releases = append(c.Releases, o)
+	} else if chance(r, 9) {
+		reverted(r, &c)
+	} else if chance(r, 4) { // three pushes in a row
+		for _, v := range []string{"v3", "v4"} {
+			o := order(r, c, v)
+			o.At = c.Releases[len(c.Releases)-1].At + between(r, time.Second, time.Minute)
+			c.Releases = append(c.Releases, o)
+		}
 	} else if chance(r, 8) {
 		o := order(r, c, "v2")
 		o.At, o.Rollback = between(r, time.Minute, 10*time.Minute), true
@@ -58,18 +66,43 @@ func Draw(seed uint64) Case {
 	return c
 }
 
+// reverted draws three pushes: the newest has the content of the oldest, of most apps
+// at least, and the one between comes about when that is released.
+func reverted(r *rand.Rand, c *Case) {
+	for i := range c.Apps {
+		if chance(r, 90) {
+			c.Apps[i].Like = map[string]string{"v4": "v2"}
+		}
+	}
+	newest, older := order(r, *c, "v4"), order(r, *c, "v3")
+	newest.At = between(r, time.Minute, 4*time.Minute)
+	older.At = newest.At + between(r, -20*time.Second, time.Minute)
+	c.Releases = append(c.Releases, newest, older)
+}
+
 // worse makes the end of a rollout that is terminated harder to get over, now and
 // then: what it leaves is not good, so that the next has to go back to what was
 // before both; or it ends while a machine runs for a look only.
 func worse(r *rand.Rand, c *Case, t *Trouble) {
 	switch app := &c.Apps[r.IntN(len(c.Apps))]; {
-	case chance(r, 25) && app.Groups[0].Service:
+	case chance(r, 10): // and nobody can read what it did
+		c.Troubles = append(c.Troubles, Trouble{Kind: historyLost})
+		for i := range c.Releases {
+			if len(c.Releases[i].Decisions) == 0 {
+				c.Releases[i].Decisions = []Decision{{After: between(r, 5*time.Second, 30*time.Second), By: "ben"}}
+			}
+		}
+	case chance(r, 20): // and once more, while a person is asked or just after
+		again := *t
+		again.In, again.At, again.After = release.HeldPhase, between(r, time.Millisecond, 40*time.Second), false
+		c.Troubles = append(c.Troubles, again)
+	case chance(r, 40) && app.Groups[0].Service:
 		app.AutoStop = false // else others start and stop machines, too
 		for i := range app.Groups[0].Machines {
 			app.Groups[0].Machines[i] = State{State: "stopped"}
 		}
 		t.In, t.At = pick(r, []release.Phase{release.Verifying, release.Verifying, release.Baking}), between(r, time.Millisecond, 4*time.Second)
-	case chance(r, 50):
+	case chance(r, 65):
 		c.Troubles = append(c.Troubles, Trouble{Kind: "sours", Route: "update", Skip: r.IntN(2), Times: 1 + r.IntN(3), For: between(r, 20*time.Second, 80*time.Second)})
 	}
 }

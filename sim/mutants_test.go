@@ -95,8 +95,8 @@ var mutants = []mutant{
 	return r.orLost(r.bake(ctx))`,
 		`	return nil`),
 	wrong("a plan that no longer fits is carried out", "workflows/rollout.go",
-		`	if why := cmp.Or(in.Plan.Stale(start.States), r.unread(start)); why != "" {`,
-		`	if why := cmp.Or(in.Plan.Stale(start.States), r.unread(start)); why == "never" {`),
+		`	if why := in.Plan.Stale(start.States); why != "" {`,
+		`	if why := in.Plan.Stale(start.States); why == "never" {`),
 	wrong("an abort ends the way back", "workflows/rollout.go",
 		`	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
@@ -295,6 +295,69 @@ func (b Baseline) recreate`),
 	wrong("a group without machines is filled without a word", "release/unchecked.go",
 		`"group %s has no machines: %d are made; to have none, remove %s from [processes] of its fly.toml"`,
 		`"group %s: %d of %s"`),
+	wrong("a rollout that was terminated leads to no takeover", "workflows/release.go",
+		`		for r.isBroken(err) {`,
+		`		for r.isBroken(err) && r.broken == nil {`),
+	wrong("a takeover forgets the baseline", "workflows/takeover.go",
+		`= before.Plan, before.States, before.Baselines, before.Run`,
+		`= before.Plan, before.States, nil, before.Run`),
+	wrong("a takeover that comes too late asks all the same", "workflows/takeover.go",
+		`	if start.Since != nil {
+		return r.overtaken`,
+		`	if start.Since != nil && start.Unread == "" {
+		return r.overtaken`),
+	wrong("a takeover that was terminated has forgotten what it took over", "activities/unreported.go",
+		`	if start.Before != nil && req.TakeOver {`,
+		`	if start.Before != nil && req.TakeOver && req.Plan.Empty() {`),
+	wrong("only the last of two rollouts without a report is looked at", "activities/unreported.go",
+		`		if err != nil || u.Begun || u.Follows == "" {`,
+		`		if err != nil || u.Begun || u.Run != "" {`),
+	wrong("a release whose rollout was lost gives way to a newer one", "workflows/queue.go",
+		` || r.broken != nil || len(others) == 0 {`,
+		` || len(others) == 0 {`),
+	wrong("a history that is lost is not told under the lock", "workflows/rollout.go",
+		`	if why := r.unread(start); why != "" {`,
+		`	if why := r.unread(start); why == "never" {`),
+	wrong("a history that is lost asks nobody", "release/gate.go",
+		`	if a.Unread != "" {`,
+		`	if a.Unread == "never" {`),
+	wrong("an older release is asked about for ever", "workflows/rollout.go",
+		`	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
+		return r.superseded(ctx)
+	}
+	if why := r.unread(start); why != "" {
+		return r.stale(ctx, why)
+	}`,
+		`	if why := r.unread(start); why != "" {
+		return r.stale(ctx, why)
+	}
+	if in.Plan.Lineage.Relation == release.Backward {
+		return r.superseded(ctx)
+	}`),
+	wrong("a rollback speaks of the newest revision", "workflows/goback.go",
+		`		source.Revision = restored
+`,
+		``),
+	wrong("what was found unchanged does not count", "activities/lineage.go",
+		`	return o == release.Promoted || o == release.Restored || o == release.Unchanged`,
+		`	return o == release.Promoted || o == release.Restored`),
+	wrong("nobody looks under the lock which revision an environment is at", "workflows/order.go",
+		`	case permit.Head.Differs(r.in.Head):
+		return &staleError{`,
+		`	case permit.Head.Differs(r.in.Head) && permit.Head == nil:
+		return &staleError{`),
+	wrong("a release without changes leaves no trace", "workflows/unchanged.go",
+		`	return r.req.Rollback == nil && len(r.req.Apps) == 0 &&`,
+		`	return r.req.Rollback == nil && len(r.req.Apps) > 0 &&`),
+	wrong("zero machines are healthy", "release/verdict.go",
+		`		return Unchecked, []string{"nothing runs: it has no machines"}, nil`,
+		`		return Healthy, nil, nil`),
+	wrong("what a terminated rollout made and gave no traffic stays", "activities/remains.go",
+		`	return release.SetApart(before.Plan, before.Baselines, before.States, states), nil`,
+		`	return states, nil`),
+	wrong("a machine that may have run before a look is stopped", "workflows/wake.go",
+		`			if woken.Started || err != nil && step.Idle {`,
+		`			if woken.Started || err != nil {`),
 }
 
 var firstViolation = regexp.MustCompile(`(?m)seed (\d+): (.*)$`)

@@ -54,7 +54,7 @@ func (w *watch) judge(r *rolloutRun, report release.Report) {
 		}
 		w.mustBePromoted(r)
 	case release.RolledBack, release.Stopped, release.Superseded:
-		if report.Outcome == release.Superseded && !r.olderThanWhatRan() {
+		if report.Outcome == release.Superseded && !w.isOvertaken(r) {
 			w.w.violate("%s was superseded, and nothing newer than %s ran", r.id, versionOf(r.req.Revision.Commit))
 		}
 		if r.req.TakeOver && report.Outcome == release.Stopped && w.w.crowd.tries[r.id] > 0 {
@@ -342,6 +342,9 @@ func (w *watch) reportIsTrue(report release.Report) {
 func (w *watch) held(id string, h release.Held) {
 	w.mu.Lock()
 	w.helds++
+	if i := slices.IndexFunc(w.runs, func(r *rolloutRun) bool { return r.id == id && r.ended.IsZero() }); i >= 0 && w.runs[i].isLate(w.runs) {
+		w.w.violate("%s asks what to do about a rollout that was terminated, and another has changed %s since", id, w.runs[i].environment)
+	}
 	w.mu.Unlock()
 	if h.Why == "" || len(h.Choices) == 0 {
 		w.w.violate("%s is held without a reason: %+v", id, h)

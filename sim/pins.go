@@ -41,6 +41,17 @@ func (c *crowd) unpin() {
 	}
 }
 
+// isOvertaken reports whether the environment was found to be at a newer version
+// than the rollout was for, or a machine ran one when it began.
+func (w *watch) isOvertaken(r *rolloutRun) bool {
+	w.mu.Lock()
+	found := slices.ContainsFunc(w.runs, func(is *rolloutRun) bool { // says that the environment is at its revision
+		return is.environment == r.environment && is.report != nil && is.report.Outcome == release.Unchanged && versionOf(is.req.Revision.Commit) > versionOf(r.req.Revision.Commit)
+	})
+	w.mu.Unlock()
+	return found || r.olderThanWhatRan()
+}
+
 // olderThanWhatRan reports whether a machine ran a newer version than the
 // rollout was for, when it began.
 func (r *rolloutRun) olderThanWhatRan() bool {

@@ -91,6 +91,7 @@ func plainerApps(c Case, try func(func(*Case) bool)) {
 		try(func(n *Case) bool { n.Apps[i].Secret = false; return a.Secret })
 		try(func(n *Case) bool { n.Apps[i].AutoStop = false; return a.AutoStop })
 		try(func(n *Case) bool { n.Apps[i].Still = false; return a.Still })
+		try(func(n *Case) bool { n.Apps[i].Like = nil; return len(a.Like) > 0 })
 		try(func(n *Case) bool { n.Apps[i].Needs = nil; return len(a.Needs) > 0 })
 		try(func(n *Case) bool { n.Apps[i].Strategy = "rolling"; return a.Strategy != "rolling" })
 	}

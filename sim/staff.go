@@ -106,6 +106,7 @@ func (m *mortal) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAct
 	value, err := m.attempt(ctx, in)
 	if run, _, _ := strings.Cut(activity.GetInfo(ctx).ActivityID, "/"); m.isDead(run) {
 		<-m.w.over
+		return nil, temporal.NewCanceledError() // or it would be tried again
 	}
 	return value, err
 }
@@ -307,7 +308,10 @@ func (c *temporalClient) GetWorkflowHistory(ctx context.Context, id, run string,
 	}
 	c.w.watch.mu.Lock()
 	defer c.w.watch.mu.Unlock()
-	return &eventIterator{slices.Clone(r.record.events)}
+	if r.isTerminated() && c.w.hasTrouble(historyLost) {
+		return &eventIterator{lost: true}
+	}
+	return &eventIterator{left: slices.Clone(r.record.events)}
 }
 
 // ListWorkflow implements activities.Temporal. It is asked for the completed or the

@@ -10,6 +10,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
@@ -111,6 +112,9 @@ func isTerminated(err error) bool {
 // inherit returns what ran in an environment before a rollout that was terminated
 // and that nothing has settled since, or nil.
 func (w *watch) inherit(environment string) (before map[string][]fly.Machine) {
+	if w.w.hasTrouble(historyLost) {
+		return nil // nobody knows
+	}
 	for _, r := range w.runs {
 		switch {
 		case r.environment != environment || r.ended.IsZero():
@@ -121,6 +125,15 @@ func (w *watch) inherit(environment string) (before map[string][]fly.Machine) {
 		}
 	}
 	return before
+}
+
+// isLate reports whether r takes over after another release's rollout has changed the
+// environment: what was to be settled is.
+func (r *rolloutRun) isLate(runs []*rolloutRun) bool {
+	return r.req.TakeOver && slices.ContainsFunc(runs, func(other *rolloutRun) bool {
+		return other.environment == r.environment && other.req.Release != r.req.Release && other.report != nil && !other.report.Outcome.ChangedNothing() &&
+			slices.ContainsFunc(runs, func(lost *rolloutRun) bool { return lost.run == r.req.Follows && !other.begun.Before(lost.ended) })
+	})
 }
 
 // follows says whether r began while activities of a rollout that was terminated may
@@ -209,15 +222,18 @@ func (r *rolloutRun) closes() {
 }
 
 // An eventIterator reads a record.
-type eventIterator struct{ left []*historypb.HistoryEvent }
+type eventIterator struct {
+	left []*historypb.HistoryEvent
+	lost bool // it is no longer kept
+}
 
 // HasNext implements client.HistoryEventIterator.
-func (i *eventIterator) HasNext() bool { return len(i.left) > 0 }
+func (i *eventIterator) HasNext() bool { return len(i.left) > 0 || i.lost }
 
 // Next implements client.HistoryEventIterator.
 func (i *eventIterator) Next() (*historypb.HistoryEvent, error) {
 	if len(i.left) == 0 {
-		return nil, errors.New("no more events")
+		return nil, serviceerror.NewNotFound("workflow history not found")
 	}
 	e := i.left[0]
 	i.left = i.left[1:]
@@ -251,7 +267,7 @@ func (w *watch) mustHaveAsked(id string, report *release.Report) {
 func (w *watch) mustSleep(r *rolloutRun) {
 	for app, before := range r.before {
 		a, _, _ := w.w.app(app)
-		if a.AutoStop || !w.foreign[app].IsZero() {
+		if w.w.hasTrouble(historyLost) || a.AutoStop || !w.foreign[app].IsZero() {
 			continue // others start machines, too
 		}
 		for _, now := range w.machines(app) {

@@ -379,10 +379,11 @@ var kinds = []kind{
 		return f.Cordon(context.Background(), t.App, m.ID, "")
 	}),
 
-	{name: terminated, weight: 6,
+	{name: terminated, weight: 10,
 		draw:  func(r *rand.Rand, c Case, t *Trouble) { sometime(r, c, t); t.After = chance(r, 40) },
 		begin: func(w *world, t Trouble) { w.at(t, func() { w.terminate(t.App, t.After) }) },
 	},
+	{name: historyLost, draw: func(*rand.Rand, Case, *Trouble) {}, begin: func(*world, Trouble) {}}, // drawn with the former
 	{name: hostileText, weight: 3, passes: true,
 		draw:  func(r *rand.Rand, _ Case, t *Trouble) { t.Machine = r.IntN(len(notes)) },
 		begin: func(w *world, t Trouble) { w.fly.Behave = w.behaves },

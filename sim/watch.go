@@ -36,6 +36,7 @@ type watch struct {
 	idle      map[place]bool       // machines that did not serve when a way back was last planned
 	pins      map[string]time.Time // open pins, by workflow ID
 	scheduled map[string]scheduled // activities of rollouts, by ID
+	wholes    map[string]whole     // by environment
 	helds     int
 	admits    bool // a report said that something could not be done, or known
 }
@@ -44,7 +45,7 @@ type watch struct {
 type place struct{ app, machine string }
 
 func newWatch(w *world) *watch {
-	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, pins: map[string]time.Time{}, idle: map[place]bool{}, scheduled: map[string]scheduled{}}
+	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, pins: map[string]time.Time{}, idle: map[place]bool{}, scheduled: map[string]scheduled{}, wholes: map[string]whole{}}
 }
 
 func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rolloutRun {
@@ -332,6 +333,7 @@ func (w *watch) mustBePlanned(app string, in activities.StepInput, at *attempt) 
 		w.w.violate("%s is not in the plan", in.Step)
 	}
 	w.mustNotGoBack(app, in.Step, r)
+	w.mustHaveTold(r, in.Step)
 	for _, need := range a.Needs {
 		w.mustBeDone(r, need, in.Step)
 	}

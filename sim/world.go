@@ -132,7 +132,11 @@ func (r repository) Checkout(_ context.Context, _, _ string, fn func(string) err
 
 // Lineage implements activities.Git: the versions follow each other.
 func (r repository) Lineage(_ context.Context, _, commitHash string, running []string) (release.Lineage, error) {
-	return StraightLineage([]string{commit("v1"), commit("v2"), commit("v3")}, commitHash, running), nil
+	var history []string
+	for _, v := range versions {
+		history = append(history, commit(v))
+	}
+	return StraightLineage(history, commitHash, running), nil
 }
 
 // StraightLineage returns the lineage of a commit in a history without branches,
@@ -153,6 +157,7 @@ func StraightLineage(history []string, commit string, running []string) release.
 		default:
 			relations = append(relations, release.Backward)
 			lineage.Newer = &release.Revision{Commit: r}
+			lineage.Takes = max(lineage.Takes, i-at)
 		}
 	}
 	lineage.Relation = release.Joined(relations)
@@ -385,6 +390,9 @@ func (w *world) yes() (all []Decision) {
 	most := 0
 	for _, e := range w.Environments {
 		most = max(most, e.Approvals)
+	}
+	if w.hasTrouble(historyLost) {
+		most = max(most, 1) // who has to be asked is asked without a gate, too
 	}
 	for i := range most {
 		all = append(all, Decision{After: Duration(time.Duration(i+1) * 20 * time.Second), By: []string{"ben", "cas", "dee"}[i]})

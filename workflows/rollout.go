@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 
@@ -39,11 +38,14 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err != nil {
 		return r.stop(ctx, err)
 	}
-	if why := cmp.Or(in.Plan.Stale(start.States), r.unread(start)); why != "" {
+	if why := in.Plan.Stale(start.States); why != "" {
 		return r.stale(ctx, why)
 	}
 	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
 		return r.superseded(ctx)
+	}
+	if why := r.unread(start); why != "" {
+		return r.stale(ctx, why)
 	}
 	r.remember(ctx, start)
 	if err := r.open(ctx); err != nil {

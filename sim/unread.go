@@ -1,0 +1,48 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/microbima/release/release"
+)
+
+// historyLost is the kind of trouble in which the history of a rollout that was
+// terminated is no longer kept.
+const historyLost = "history lost"
+
+// unknownBefore returns the rollout before r that was terminated and whose history
+// is lost, where none has changed the environment since, or nil.
+func (w *watch) unknownBefore(r *rolloutRun) *rolloutRun {
+	if !w.w.hasTrouble(historyLost) {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, past := range slices.Backward(w.runs) {
+		switch {
+		case past == r || past.environment != r.environment || past.ended.IsZero() || past.ended.After(r.begun):
+		case past.isTerminated():
+			return past
+		case past.report == nil || !past.report.Outcome.ChangedNothing():
+			return nil
+		}
+	}
+	return nil
+}
+
+// mustHaveTold: where nobody knows what ran before, a rollout changes a machine only
+// once somebody who was told so has approved its plan.
+func (w *watch) mustHaveTold(r *rolloutRun, step release.Step) {
+	if r.req.TakeOver || r.req.Rollback || w.w.crowd.told[r.req.Plan.Hash] {
+		return
+	}
+	if lost := w.unknownBefore(r); lost != nil {
+		w.w.violate("%s: what ran before %s is not known, as the history of %s is lost, and nobody who approved it was told", step, r.run, lost.run)
+	}
+}
+
+// tells reports whether a gate says that it is not known what ran before.
+func tells(gate *release.GateStatus) bool {
+	return strings.Contains(strings.Join(gate.Because, "\n"), "what ran before is not known")
+}
