@@ -105,6 +105,8 @@ type RolloutRequest struct {
 	// what came of the tries since.
 	TakeOver bool   `json:"take_over,omitempty"`
 	Tried    string `json:"tried,omitempty"`
+	// Aborted: the release was, so that TakeOver offers no retry.
+	Aborted bool `json:"aborted,omitempty"`
 	// Unread says which rollout before this one ended without a report that can be
 	// read: a person has approved the plan all the same.
 	Unread string `json:"unread,omitempty"`

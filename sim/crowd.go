@@ -241,8 +241,8 @@ func (c *crowd) choice(id string, held release.Held) release.Choice {
 		return release.Retry
 	case n <= 8 && offered(release.GoBack):
 		return release.GoBack
-	case strings.HasPrefix(held.Why, "the new is good") && offered(release.Keep):
-		return release.Keep // somebody has changed the old meanwhile
+	case (strings.HasPrefix(held.Why, "the new is good") || !offered(release.Retry) && !offered(release.GoBack)) && offered(release.Keep):
+		return release.Keep // somebody has changed the old meanwhile, or nothing else is left
 	case n <= 20 && offered(release.Retry):
 		return release.Retry
 	}

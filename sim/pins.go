@@ -46,7 +46,7 @@ func (c *crowd) unpin() {
 func (w *watch) isOvertaken(r *rolloutRun) bool {
 	w.mu.Lock()
 	found := slices.ContainsFunc(w.runs, func(is *rolloutRun) bool { // says that the environment is at its revision
-		return is.environment == r.environment && is.report != nil && is.report.Outcome == release.Unchanged && versionOf(is.req.Revision.Commit) > versionOf(r.req.Revision.Commit)
+		return is.environment == r.environment && is.report != nil && (is.report.Outcome == release.Unchanged || is.report.Outcome == release.Promoted && is.req.Whole) && versionOf(is.req.Revision.Commit) > versionOf(r.req.Revision.Commit)
 	})
 	w.mu.Unlock()
 	return found || r.olderThanWhatRan()

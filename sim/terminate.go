@@ -163,9 +163,18 @@ func payloads(values ...any) *commonpb.Payloads {
 	return out
 }
 
+// recorded are the activities that somebody looks for in a history.
+var recorded = []string{"RecordBaseline", "TakeLeases", "OpenRollout", "ApplyStep", "Wake"}
+
+// endsWithoutReport reports whether a rollout of the case may: it is terminated, or
+// abandoned.
+func (w *world) endsWithoutReport() bool {
+	return w.hasTrouble(terminated) || w.lasting() || slices.Contains(w.Answers, release.Abandon)
+}
+
 // starts records that a rollout begins.
 func (w *watch) starts(r *rolloutRun) {
-	if !w.w.hasTrouble(terminated) {
+	if !w.records {
 		return
 	}
 	r.record.add(&historypb.HistoryEvent{EventType: enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED,
@@ -176,7 +185,7 @@ func (w *watch) starts(r *rolloutRun) {
 
 // schedules records that a rollout schedules an activity of that ID.
 func (w *watch) schedules(run, id, name string, args []any) {
-	if !w.w.hasTrouble(terminated) {
+	if !w.records || !slices.Contains(recorded, name) {
 		return
 	}
 	w.mu.Lock()

@@ -37,6 +37,7 @@ type watch struct {
 	pins      map[string]time.Time // open pins, by workflow ID
 	scheduled map[string]scheduled // activities of rollouts, by ID
 	wholes    map[string]whole     // by environment
+	records   bool                 // the histories of rollouts
 	helds     int
 	admits    bool // a report said that something could not be done, or known
 }
@@ -45,7 +46,7 @@ type watch struct {
 type place struct{ app, machine string }
 
 func newWatch(w *world) *watch {
-	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, pins: map[string]time.Time{}, idle: map[place]bool{}, scheduled: map[string]scheduled{}, wholes: map[string]whole{}}
+	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, pins: map[string]time.Time{}, idle: map[place]bool{}, scheduled: map[string]scheduled{}, wholes: map[string]whole{}, records: w.endsWithoutReport()}
 }
 
 func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rolloutRun {

@@ -298,7 +298,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 		child := workflow.ExecuteChildWorkflow(r.alone(ctx, env, id), Rollout, release.RolloutRequest{
 			Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
 			Gate: standing.Then, Unread: standing.Unread, Head: r.head, Whole: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
-			Restores: r.status.Restores, Follows: r.follows(env), TakeOver: takeOver, Tried: r.tried(),
+			Restores: r.status.Restores, Follows: r.follows(env), TakeOver: takeOver, Tried: r.tried(), Aborted: r.isAborted(),
 		})
 		var run workflow.Execution
 		err := child.GetChildWorkflowExecution().Get(ctx, &run)

@@ -46,7 +46,7 @@ func (r *roller) takeOver(ctx workflow.Context) (*release.Report, error) {
 		case r.knowsBaseline():
 			return r.takeBack(apart, start.Before, lost)
 		}
-		ctx = apart // it was aborted, and there is no baseline to go back to
+		r.in.Aborted, ctx = true, apart // and there is no baseline to go back to
 	}
 }
 
@@ -98,11 +98,16 @@ func (r *roller) inherit(ctx workflow.Context, before *activities.Unreported) {
 
 func (r *roller) knowsBaseline() bool { return len(r.baselines) > 0 }
 
-func (r *roller) takeOverChoices() []release.Choice {
-	if !r.knowsBaseline() {
-		return []release.Choice{release.Retry, release.Keep, release.Abandon}
+// takeOverChoices returns what a person can choose. A release that was aborted can't
+// plan again.
+func (r *roller) takeOverChoices() (choices []release.Choice) {
+	if !r.in.Aborted {
+		choices = append(choices, release.Retry)
 	}
-	return []release.Choice{release.Retry, release.GoBack, release.Keep, release.Abandon}
+	if r.knowsBaseline() {
+		choices = append(choices, release.GoBack)
+	}
+	return append(choices, release.Keep, release.Abandon)
 }
 
 // takeBack restores the baseline of a rollout that ended without a report, as

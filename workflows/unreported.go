@@ -19,6 +19,8 @@ type unreported struct {
 	err  error
 	// tried is what came of the tries to settle it since.
 	tried string
+	// aborted: the release was, so it cannot plan again.
+	aborted bool
 }
 
 // takeOverInterval is how long a release waits before it tries again to take
@@ -101,6 +103,10 @@ func (r *releaser) tried() string {
 	return r.broken.tried
 }
 
+// isAborted reports whether the release was aborted before it took over from a
+// rollout without a report.
+func (r *releaser) isAborted() bool { return r.broken != nil && r.broken.aborted }
+
 // takeOver starts a rollout that holds the lock in place of the one that ended
 // without a report, until a person has decided. It returns how that ended;
 // ErrPlanStale is another try. why led to it.
@@ -111,7 +117,7 @@ func (r *releaser) takeOver(ctx workflow.Context, env release.Environment, why e
 		r.broken.tried = causeOf(why).Message
 	}
 	if ctx.Err() != nil { // an abort that came before is no answer to this
-		ctx = apart
+		r.broken.aborted, ctx = true, apart
 	}
 	err := r.rollout(ctx, env, r.broken.plan, activities.Standing{Then: env.Gate}, true)
 	if in := new(ended); errors.As(err, &in) { // it is settled
