@@ -8,7 +8,11 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w" -o /out/release ./cmd/release
+# docker build --build-arg VERSION=v0.1.0 --build-arg COMMIT="$(git rev-parse HEAD)": what `release version` says.
+ARG VERSION COMMIT
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -o /out/release -ldflags="-s -w \
+      -X github.com/microbima/release/internal/version.tag=$VERSION \
+      -X github.com/microbima/release/internal/version.commit=$COMMIT" ./cmd/release
 
 # This base brings git, ssh and the Go toolchain.
 FROM golang:1.26.8-bookworm

@@ -59,6 +59,7 @@ var arrows = map[string][]string{
 	"internal/cost":       {"internal/view", "release", sdkTypes},
 	"internal/devserver":  {anyModule},
 	"internal/overlay":    {},
+	"internal/version":    {},
 	"internal/payload":    {sdk, sdkTypes, "google.golang.org/protobuf"},
 	"cmd/release":         {anything},
 	"apps/...":            {"apps/..."},

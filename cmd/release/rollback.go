@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/microbima/release/activities"
+	"github.com/microbima/release/internal/version"
 	"github.com/microbima/release/release"
 )
 
@@ -102,7 +103,7 @@ func (c rollback) run(ctx context.Context, environment string) error {
 	}
 	request := release.Request{
 		Project: src.project.Name, Repository: repository, Revision: src.revision, To: environment,
-		By: c.whoami(ctx, c.by), Version: version(), Protocol: release.Protocol, Rollback: back, Moved: c.moved,
+		By: c.whoami(ctx, c.by), Version: version.Read().Short(), Protocol: release.Protocol, Rollback: back, Moved: c.moved,
 	}
 	return c.begin(ctx, s, release.RollbackID(request.Project, environment), request, []string{environment}, c.wait, c.asJSON)
 }

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
+	"github.com/microbima/release/internal/version"
 	"github.com/microbima/release/release"
 )
 
@@ -93,7 +93,7 @@ func (e *env) root() *cobra.Command {
 		Short:         "Durable releases to Fly.io",
 		Long:          manual,
 		Example:       examples,
-		Version:       version(),
+		Version:       version.Read().String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -128,7 +128,7 @@ func (e *env) root() *cobra.Command {
 	add("release", newStart(e), newPlan(e), newWatch(e), newRollback(e), newUnpin(e))
 	add("decide", newApprove(e), newReject(e), newDecide(e), newAbort(e))
 	add("look", newStatus(e), newList(e), newShow(e), newLogs(e), newOpen(e), newCheck(e))
-	add("run", newDev(e), newWorker(e), newDemo(e))
+	add("run", newDev(e), newWorker(e), newDemo(e), newVersion(e))
 	return root
 }
 
@@ -137,20 +137,6 @@ func suggestions(cmd *cobra.Command, typed string) string {
 		return "; did you mean " + near[0] + "?"
 	}
 	return ""
-}
-
-// version is the commit this program was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return info.Main.Version
 }
 
 // An exit is an error with an exit code of its own. One without words has been

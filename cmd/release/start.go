@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/microbima/release/config"
+	"github.com/microbima/release/internal/version"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -167,7 +168,7 @@ func (c start) request(ctx context.Context, revision string) (request release.Re
 	})
 	return release.Request{
 		Project: src.project.Name, Repository: repository, Revision: src.revision, Apps: slices.Compact(c.apps), Images: c.images,
-		To: path[len(path)-1], By: by, Version: version(), Protocol: release.Protocol, Moved: c.moved, Bake: c.bake, Skip: skipped, AllowDiverged: c.allowDiverged,
+		To: path[len(path)-1], By: by, Version: version.Read().Short(), Protocol: release.Protocol, Moved: c.moved, Bake: c.bake, Skip: skipped, AllowDiverged: c.allowDiverged,
 	}, path, nil
 }
 
