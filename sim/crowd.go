@@ -31,6 +31,7 @@ type crowd struct {
 	aborted  map[string]bool
 	over     map[string]bool // releases that have ended
 	cut      bool            // a release was terminated
+	phases   int             // entered
 }
 
 func newCrowd(w *world) *crowd {
@@ -62,8 +63,19 @@ func (c *crowd) abort(id string) {
 	c.w.env.CancelWorkflowByID(id, "")
 }
 
-// phase hears where a workflow is.
+// maxPhases is how many phases a case may have. One with more goes round in
+// circles, and would do so for days of virtual time.
+const maxPhases = 3000
+
+// phase hears where a workflow is. It panics, and so ends the workflow, where a case
+// goes round in circles.
 func (c *crowd) phase(id string, p release.Phase, environment string) {
+	if c.phases++; c.phases > maxPhases {
+		if c.phases == maxPhases+1 {
+			c.w.violate("%s is %s, and goes round in circles", id, p)
+		}
+		panic("it goes round in circles")
+	}
 	c.w.tell("%s: %s %s", id, p, environment)
 	c.w.troubled(p)
 	if o, ok := c.orders[id]; ok && p == release.Awaiting {

@@ -198,7 +198,7 @@ func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 	case i < 0 && m.Cordoned, i >= 0 && m.Cordoned != before[i].Cordoned && !recent && !w.left(r.environment):
 		w.w.violate("%s was promoted, and machine %s is cordoned: %t", app, m.ID, m.Cordoned)
 	case i >= 0 && !runs(before[i]) && before[i].State != "failed":
-		if runs(m) && !recent {
+		if runs(m) && !recent && !r.admitsAwake(m.ID) {
 			w.w.violate("%s was promoted, and machine %s, which was %s, is %s", app, m.ID, before[i].State, m.State)
 		}
 	case i >= 0 && m.InstanceID == before[i].InstanceID && (!healthy(before[i]) || slices.ContainsFunc(r.found[app], func(f fly.Machine) bool { return f.ID == m.ID && !healthy(f) })):
@@ -206,6 +206,14 @@ func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 	case !healthy(m) && !recent && (i >= 0 || runs(m)):
 		w.w.violate("%s was promoted, and machine %s is %s with checks %v", app, m.ID, m.State, m.Checks)
 	}
+}
+
+// admitsAwake reports whether a report says that a machine was started for a look and
+// could not be stopped again, as somebody else had its lease by then.
+func (r *rolloutRun) admitsAwake(machine string) bool {
+	return slices.ContainsFunc(r.report.Notes, func(note string) bool {
+		return strings.Contains(note, machine) && strings.Contains(note, "was started for a look and could not be stopped again")
+	})
 }
 
 // seen is when what is in r's last verdicts was so: what has changed since then,

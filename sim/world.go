@@ -341,6 +341,7 @@ func (w *world) release(ctx workflow.Context, i int) {
 	o := w.Releases[i]
 	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: w.author(), Revision: w.revision(o.Version), Apps: o.Apps}
 	if o.Rollback {
+		req.Revision = w.revision(w.newest().Version) // the files are those of the newest
 		req.Rollback = &release.Rollback{Environment: w.Environments[len(w.Environments)-1].Name}
 	}
 	id := fmt.Sprintf("release/shop/%s-%d", req.Revision.Short(), i)
