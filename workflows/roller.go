@@ -100,8 +100,11 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 	maps.Copy(touched, resumed)
 	for _, goal := range r.goal(plan) {
 		for i, m := range goal.Machines {
-			if resumed[m.ID] && m.Running() { // however it was found
-				goal.Machines[i].State, goal.Machines[i].Exit = "started", nil
+			if resumed[m.ID] { // however it was found
+				goal.Machines[i].Exit = nil
+			}
+			if resumed[m.ID] && m.Running() {
+				goal.Machines[i].State = "started"
 			}
 			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() || unchecked[m.ID] || unchecked[m.Name] {
 				goal.Machines[i].State = ""
