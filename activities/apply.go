@@ -124,7 +124,7 @@ func (a *Activities) update(ctx context.Context, in StepInput, m fly.Machine) (r
 // longer tells how it was found: it may have ended meanwhile, or somebody has
 // stopped it. What was launched then is to run.
 func launches(m fly.Machine, updated bool) bool {
-	return release.Machine{State: m.State}.Launches() || updated && m.Launched()
+	return Seen(m).Launches() || updated && m.Launched()
 }
 
 // wake starts a machine that Fly's proxy has stopped, as the proxy would for

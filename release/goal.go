@@ -92,7 +92,7 @@ func (e *edit) apply(step Step) {
 	case Update:
 		m.Config, m.Image, m.Checks, m.Exit, m.Version, m.Host = step.After, step.To, nil, nil, "", ""
 		if m.Launches() || step.Exact {
-			m.State = "started"
+			m.State, m.Crashed = "started", false
 		}
 		if step.Exact && step.Idle {
 			m.State = "stopped"

@@ -174,6 +174,9 @@ type Machine struct {
 	// Exit is how the process of this version ended, if nobody had asked it to;
 	// also where Fly has started it again since.
 	Exit *Exit `json:"exit,omitempty"`
+	// Crashed: it is stopped because its process ended with an error, and not because
+	// somebody stopped it. Fly has given up to start it again.
+	Crashed bool `json:"crashed,omitempty"`
 	// Made is when this version was made: it has the secrets of that moment.
 	Made    time.Time `json:"made,omitzero"`
 	Updated time.Time `json:"updated,omitzero"`
@@ -192,8 +195,8 @@ func (m Machine) Running() bool {
 }
 
 // Launches says whether an update starts m: one that runs does so again, and
-// one that failed gets another chance. Others stay as they are.
-func (m Machine) Launches() bool { return m.Running() || m.State == "failed" }
+// one that failed or crashed gets another chance. Others stay as they are.
+func (m Machine) Launches() bool { return m.Running() || m.State == "failed" || m.Crashed }
 
 // Healthy says whether m is started and every check it has passes.
 func (m Machine) Healthy() bool {

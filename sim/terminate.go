@@ -133,7 +133,8 @@ func (w *watch) mustOfferTheWay(r *rolloutRun, h release.Held) {
 	if r.isLate(w.runs) {
 		w.w.violate("%s asks what to do about a rollout that was terminated, and another has changed %s since", r.id, r.environment)
 	}
-	if w.inherit(r.environment) != nil && !slices.Contains(h.Choices, release.GoBack) {
+	isGoingBack := strings.HasPrefix(h.Why, "the baseline could not be brought back: ")
+	if w.inherit(r.environment) != nil && !isGoingBack && !slices.Contains(h.Choices, release.GoBack) {
 		w.w.violate("%s takes over from a rollout that has changed machines, and does not offer to go back: %q, %s", r.id, h.Choices, h.Why)
 	}
 }
