@@ -10,6 +10,7 @@ import (
 
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/release"
 )
@@ -197,6 +198,8 @@ func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 		// Whether it was seen in time is for the verdicts to say.
 	case i < 0 && m.Cordoned, i >= 0 && m.Cordoned != before[i].Cordoned && !recent && !w.left(r.environment):
 		w.w.violate("%s was promoted, and machine %s is cordoned: %t", app, m.ID, m.Cordoned)
+	case i >= 0 && activities.Seen(before[i]).Crashed:
+		// An update starts it again, and what changes nothing does not.
 	case i >= 0 && !runs(before[i]) && before[i].State != "failed":
 		if runs(m) && !recent && !r.admitsAwake(m.ID) {
 			w.w.violate("%s was promoted, and machine %s, which was %s, is %s", app, m.ID, before[i].State, m.State)
