@@ -50,7 +50,7 @@ func TestRollback_NoBuildQueue(t *testing.T) {
 		s.req.Rollback = &release.Rollback{Environment: "staging", Emergency: true, Reason: "it is broken"}
 		var queues []string
 		s.env.SetOnActivityStartedListener(s.noteQueues(&queues))
-		s.env.ExecuteWorkflow(release.ReleaseWorkflow, s.req)
+		s.run()
 		if len(queues) == 0 {
 			t.Fatal("no activity was started")
 		}
