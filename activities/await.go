@@ -99,10 +99,10 @@ func (a *Activities) reach(ctx context.Context, w waiting, limit time.Duration) 
 	return pause(ctx, a.pace.checks(w))
 }
 
-// pollInterval returns the delay before the next look: hardly any to confirm a good
-// one, else a sixteenth of what has passed, so that nothing is seen much later than it
-// took, up to the usual interval. With a poll of 1 s that is what Fly allows for each
-// machine: 5 reads a second and a burst of 10.
+// pollInterval returns the delay before the next read of a machine: short to confirm
+// that it is good, else a sixteenth of the time waited, at least a sixteenth of Poll
+// and at most Poll. With a Poll of 1 s this stays within Fly's limit for each machine:
+// 5 reads a second after a burst of 10.
 func (a *Activities) pollInterval(good bool, waited time.Duration) time.Duration {
 	first := a.poll() / 16
 	if good {

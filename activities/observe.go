@@ -183,8 +183,7 @@ func seen(m fly.Machine, meta map[string]string) release.Machine {
 	if x, ok := m.UnrequestedExit(); ok {
 		out.Exit = &release.Exit{Code: x.Code, OOM: x.OOM, Restarts: x.RestartCount, At: x.At}
 	}
-	last, ended := m.LastExit()
-	out.Crashed = ended && m.State == "stopped" && !last.Requested && (last.Code != 0 || last.OOM) && !release.NeverRestarts(out.Config)
+	out.Crashed = m.Crashed() && !release.NeverRestarts(out.Config)
 	if m.HostStatus != "ok" {
 		out.Host = m.HostStatus
 	}

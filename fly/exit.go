@@ -38,6 +38,13 @@ func (m Machine) UnrequestedExit() (exit Exit, found bool) {
 	return exit, found
 }
 
+// Crashed reports whether m is stopped because its process ended with an error: Fly
+// starts it no more, and nobody has stopped it.
+func (m Machine) Crashed() bool {
+	last, ended := m.LastExit()
+	return ended && m.State == "stopped" && !last.Requested && last.failed()
+}
+
 // eventsOfVersion returns the events since this version of m was made, newest
 // first, and whether they are all there: Fly keeps only the newest.
 func (m Machine) eventsOfVersion() (events []Event, whole bool) {

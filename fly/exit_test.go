@@ -35,3 +35,26 @@ func TestUnrequestedExit(t *testing.T) {
 		}
 	}
 }
+
+// A machine that was stopped on purpose after a crash has not crashed.
+func TestMachine_Crashed(t *testing.T) {
+	for name, test := range map[string]struct {
+		state, events string
+		want          bool
+	}{
+		"Fly gave up":                  {"stopped", `[{"type":"exit","request":{"exit_event":{"exit_code":3}}},{"type":"start"},{"type":"launch"}]`, true},
+		"out of memory":                {"stopped", `[{"type":"exit","request":{"exit_event":{"oom_killed":true}}},{"type":"start"},{"type":"launch"}]`, true},
+		"it is started again":          {"started", `[{"type":"start"},{"type":"exit","request":{"exit_event":{"exit_code":3}}},{"type":"start"}]`, false},
+		"a person stopped it later":    {"stopped", `[{"type":"exit","request":{"exit_event":{"exit_code":143,"requested_stop":true}}},{"type":"start"},{"type":"exit","request":{"exit_event":{"exit_code":3}}}]`, false},
+		"its work is done":             {"stopped", `[{"type":"exit","request":{"exit_event":{"exit_code":0}}},{"type":"start"}]`, false},
+		"updated since, never started": {"stopped", `[{"type":"update"},{"type":"exit","request":{"exit_event":{"exit_code":3}}},{"type":"start"}]`, false},
+	} {
+		m := fly.Machine{State: test.state}
+		if err := json.Unmarshal([]byte(test.events), &m.Events); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := m.Crashed(); got != test.want {
+			t.Errorf("%s: crashed is %t, want %t", name, got, test.want)
+		}
+	}
+}

@@ -92,13 +92,14 @@ func (e *edit) apply(step Step) {
 	case Update:
 		m.Config, m.Image, m.Checks, m.Exit, m.Version, m.Host = step.After, step.To, nil, nil, "", ""
 		if m.Launches() || step.Exact {
-			m.State, m.Crashed = "started", false
+			m.State = "started"
 		}
 		if step.Exact && step.Idle {
 			m.State = "stopped"
 		}
+		m.Crashed = false
 	case Start:
-		m.State = "started"
+		m.State, m.Crashed = "started", false
 	case Stop:
 		m.State = "stopped"
 	case Cordon:

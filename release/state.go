@@ -174,8 +174,8 @@ type Machine struct {
 	// Exit is how the process of this version ended, if nobody had asked it to;
 	// also where Fly has started it again since.
 	Exit *Exit `json:"exit,omitempty"`
-	// Crashed: it is stopped because its process ended with an error, and not because
-	// somebody stopped it. Fly has given up to start it again.
+	// Crashed: the machine is stopped because its process ended with an error, and Fly
+	// no longer restarts it. False where its restart policy is "no".
 	Crashed bool `json:"crashed,omitempty"`
 	// Made is when this version was made: it has the secrets of that moment.
 	Made    time.Time `json:"made,omitzero"`
@@ -194,8 +194,8 @@ func (m Machine) Running() bool {
 	return slices.Contains([]string{"started", "starting", "restarting", "replacing", "updating", "creating"}, m.State)
 }
 
-// Launches says whether an update starts m: one that runs does so again, and
-// one that failed or crashed gets another chance. Others stay as they are.
+// Launches reports whether an update, or a machine that replaces m, is started: m
+// runs, or it failed or crashed and gets another chance. Others stay stopped.
 func (m Machine) Launches() bool { return m.Running() || m.State == "failed" || m.Crashed }
 
 // Healthy says whether m is started and every check it has passes.

@@ -168,8 +168,10 @@ func (spec Spec) inPlace(g GroupSpec, stale []Machine, atOnce int) []Wave {
 	for _, m := range stale {
 		s := spec.step(Update, m)
 		s.Before, s.After, s.From, s.To = m.Config, g.Machines[m.ID], m.Image, spec.Image
-		if m.Running() {
+		if m.Launches() {
 			s.MachineChecks = g.MachineChecks
+		}
+		if m.Running() {
 			warm = append(warm, s)
 		} else {
 			cold = append(cold, s)
@@ -228,15 +230,15 @@ func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce in
 	)
 }
 
-// green is the machine that stands in for m: in its region, and running if it
-// does. One on a host that can't be reached counts as running. A machine that has
+// green is the machine that stands in for m: in its region, and started if an update
+// would start m. One on a host that can't be reached counts as running. A machine that has
 // its name and not its config, because somebody changed it since, is another.
 func (spec Spec) green(g GroupSpec, m Machine, state State) Step {
 	s := spec.create(g, m.Region, g.Machines[m.ID], lastDigits(m.ID))
 	if have, exists := state.Machine(s.Machine); exists && !spec.isCurrent(g, have, state) {
 		s.Machine += "-" + lastDigits(have.ID)
 	}
-	s.Idle, s.Hidden, s.Succeeds = !m.Running() && m.Host == "", true, m.ID
+	s.Idle, s.Hidden, s.Succeeds = !m.Launches() && m.Host == "", true, m.ID
 	if s.Idle {
 		s.MachineChecks = nil
 	}

@@ -63,7 +63,8 @@ type Group struct {
 type State struct {
 	State    string `json:"state"` // started, stopped
 	Cordoned bool   `json:"cordoned,omitempty"`
-	Sick     bool   `json:"sick,omitempty"` // its checks fail
+	Sick     bool   `json:"sick,omitempty"`    // its checks fail
+	Crashed  bool   `json:"crashed,omitempty"` // it is stopped because its process kept failing
 }
 
 // An Environment is a rung of promotion.

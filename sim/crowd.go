@@ -24,7 +24,7 @@ type crowd struct {
 	asked    map[string]int   // gates opened, by release
 	approved map[string]map[string]bool
 	rejected map[string]bool
-	told     map[string]bool // whose last approval was by somebody who was told that it is not known what ran before
+	told     map[string]bool // by plan: the gate said "what ran before is not known" at the last approval
 	answers  int
 	given    map[string]release.Answer // the last, by who was answered
 	tries    map[string]int            // answers to one rollout

@@ -85,14 +85,14 @@ func reverted(r *rand.Rand, c *Case) {
 // before both; or it ends while a machine runs for a look only.
 func worse(r *rand.Rand, c *Case, t *Trouble) {
 	switch app := &c.Apps[r.IntN(len(c.Apps))]; {
-	case chance(r, 10): // and nobody can read what it did
+	case chance(r, 10): // and its history is lost
 		c.Troubles = append(c.Troubles, Trouble{Kind: historyLost})
 		for i := range c.Releases {
 			if len(c.Releases[i].Decisions) == 0 {
 				c.Releases[i].Decisions = []Decision{{After: between(r, 5*time.Second, 30*time.Second), By: "ben"}}
 			}
 		}
-	case chance(r, 20): // and once more, while a person is asked or just after
+	case chance(r, 20): // and the rollout that takes over is terminated, too
 		again := *t
 		again.In, again.At, again.After = release.HeldPhase, between(r, time.Millisecond, 40*time.Second), false
 		c.Troubles = append(c.Troubles, again)
@@ -175,6 +175,7 @@ func app(r *rand.Rand, i int, before []App) App {
 			if chance(r, 8) {
 				s.State = "stopped"
 			}
+			s.Crashed = s.State == "stopped" && chance(r, 30)
 			s.Cordoned = chance(r, 3)
 			s.Sick = s.State == "started" && chance(r, 2)
 			g.Machines = append(g.Machines, s)

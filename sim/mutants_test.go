@@ -309,6 +309,15 @@ func (b Baseline) recreate`),
 	wrong("a history that is lost asks nobody", "release/gate.go",
 		`	if a.Unread != "" {`,
 		`	if a.Unread == "never" {`),
+	wrong("what crashed stays stopped", "release/state.go",
+		`m.State == "failed" || m.Crashed }`,
+		`m.State == "failed" }`),
+	wrong("exits from before a rollout is resumed do not count", "workflows/roller.go",
+		`			if resumed[m.ID] { // its exits count, also those before this rollout
+				goal.Machines[i].Exit = nil
+			}
+`,
+		``),
 	wrong("an older release is asked about for ever", "workflows/rollout.go",
 		`	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
 		return r.superseded(ctx)

@@ -189,6 +189,7 @@ func (w *watch) left(environment string) bool {
 func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 	before := r.before[app]
 	i := slices.IndexFunc(before, func(b fly.Machine) bool { return b.ID == m.ID })
+	crashed := i >= 0 && activities.Seen(before[i]).Crashed
 	just := w.seen(r, app)
 	recent := m.UpdatedAt.After(just) || slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.UpdatedAt.After(just) })
 	switch {
@@ -198,9 +199,7 @@ func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 		// Whether it was seen in time is for the verdicts to say.
 	case i < 0 && m.Cordoned, i >= 0 && m.Cordoned != before[i].Cordoned && !recent && !w.left(r.environment):
 		w.w.violate("%s was promoted, and machine %s is cordoned: %t", app, m.ID, m.Cordoned)
-	case i >= 0 && activities.Seen(before[i]).Crashed:
-		// An update starts it again, and what changes nothing does not.
-	case i >= 0 && !runs(before[i]) && before[i].State != "failed":
+	case i >= 0 && !runs(before[i]) && before[i].State != "failed" && !crashed:
 		if runs(m) && !recent && !r.admitsAwake(m.ID) {
 			w.w.violate("%s was promoted, and machine %s, which was %s, is %s", app, m.ID, before[i].State, m.State)
 		}

@@ -31,8 +31,8 @@ func (w *watch) unknownBefore(r *rolloutRun) *rolloutRun {
 	return nil
 }
 
-// mustHaveTold: where nobody knows what ran before, a rollout changes a machine only
-// once somebody who was told so has approved its plan.
+// mustHaveTold reports a violation if r changes a machine after the history of the
+// rollout before it was lost, and the gate did not say so when its plan was approved.
 func (w *watch) mustHaveTold(r *rolloutRun, step release.Step) {
 	if r.req.TakeOver || r.req.Rollback || w.w.crowd.told[r.req.Plan.Hash] {
 		return
@@ -42,7 +42,7 @@ func (w *watch) mustHaveTold(r *rolloutRun, step release.Step) {
 	}
 }
 
-// tells reports whether a gate says that it is not known what ran before.
+// tells reports whether a gate says that the state before the rollout is not known.
 func tells(gate *release.GateStatus) bool {
 	return strings.Contains(strings.Join(gate.Because, "\n"), "what ran before is not known")
 }

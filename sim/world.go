@@ -269,6 +269,9 @@ func (w *world) place(environment int, flyAppName string, g Group, config json.R
 		if i == 0 {
 			first = id
 		}
+		if s.Crashed {
+			m.Events = crashEvents(time.Now())
+		}
 		if g.Standby && i > 0 && i == len(g.Machines)-1 {
 			m.State, m.Config = "stopped", standingBy(m.Config, first)
 		}
@@ -278,6 +281,17 @@ func (w *world) place(environment int, flyAppName string, g Group, config json.R
 		}
 	}
 	return nil
+}
+
+// crashEvents returns the events of a machine whose process failed at that time and
+// that Fly no longer restarts, newest first.
+func crashEvents(at time.Time) []fly.Event {
+	exit := &fly.EventRequest{ExitEvent: &fly.ExitEvent{ExitCode: 3, ExitedAt: at}, RestartCount: 10}
+	return []fly.Event{
+		{Type: "exit", Status: "stopped", Source: "flyd", Timestamp: at.UnixMilli(), Request: exit},
+		{Type: "start", Status: "started", Source: "flyd", Timestamp: at.Add(-time.Second).UnixMilli()},
+		{Type: "launch", Status: "created", Source: "user", Timestamp: at.Add(-time.Minute).UnixMilli()},
+	}
 }
 
 func withVolume(config json.RawMessage, id string) json.RawMessage {

@@ -71,8 +71,8 @@ func (b *back) resetWhileTakenOver() {
 }
 
 // resetAfterAnother resets a release that was terminated with its rollout, after
-// another one was promoted: what the first left is that one's now, and nobody is
-// asked about it.
+// another release was promoted. The second release has replaced what the first left,
+// so the first is superseded without a question.
 func (b *back) resetAfterAnother() {
 	b.terminates()
 	b.must(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))

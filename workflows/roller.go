@@ -100,7 +100,7 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 	maps.Copy(touched, resumed)
 	for _, goal := range r.goal(plan) {
 		for i, m := range goal.Machines {
-			if resumed[m.ID] { // however it was found
+			if resumed[m.ID] { // its exits count, also those before this rollout
 				goal.Machines[i].Exit = nil
 			}
 			if resumed[m.ID] && m.Running() {

@@ -24,8 +24,8 @@ type Info struct {
 	Platform string `json:"platform"` // linux/amd64
 }
 
-// Read returns the version of the running program: what the linker was told, else
-// the version of its module, else what Go recorded of the repository.
+// Read returns the version of the running program: tag and commit as set by the
+// linker, else the module version and the commit that the go command recorded.
 func Read() Info {
 	build, _ := debug.ReadBuildInfo() // nil without modules
 	return infoOf(build, tag, commit)
