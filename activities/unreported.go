@@ -353,7 +353,9 @@ func (u *Unreported) began(a *historypb.ActivityTaskScheduledEventAttributes, op
 		var in StepInput
 		err := decode(a.GetInput(), &in)
 		u.Begun = true
-		u.Close.woke(in)
+		if in.Step.Idle { // one that should run may have run before
+			u.Close.woke(in)
+		}
 		return err
 	}
 	return nil
@@ -362,22 +364,24 @@ func (u *Unreported) began(a *historypb.ActivityTaskScheduledEventAttributes, op
 // completed notes the result of a Wake or an ApplyStep: a machine that ran already
 // was not started for a look, and one that was stopped runs no longer.
 func (u *Unreported) completed(a *historypb.ActivityTaskScheduledEventAttributes, done *historypb.ActivityTaskCompletedEventAttributes) error {
-	if len(u.Close.Woken) == 0 {
+	isWake := a.GetActivityType().GetName() == "Wake"
+	if !isWake && len(u.Close.Woken) == 0 {
 		return nil
 	}
 	var in StepInput
 	if err := decode(a.GetInput(), &in); err != nil {
 		return err
 	}
-	asleep := in.Step.Verb == release.Stop || in.Step.Verb == release.Destroy
-	if a.GetActivityType().GetName() == "Wake" {
-		var woken Woken
+	var woken Woken
+	if isWake {
 		if err := decode(done.GetResult(), &woken); err != nil {
 			return err
 		}
-		asleep = !woken.Started
 	}
-	if asleep {
+	switch {
+	case woken.Started:
+		u.Close.woke(in)
+	case isWake, in.Step.Verb == release.Stop, in.Step.Verb == release.Destroy:
 		u.Close.slept(in)
 	}
 	return nil
