@@ -34,6 +34,7 @@ type rolloutRun struct {
 	verified             time.Time            // all was found well then
 	known                map[string]time.Time // how old the newest list of each app was then
 	record               record
+	recorded             time.Time                // its baseline was read by then
 	found                map[string][]fly.Machine // before, but for a rollout that goes on after one that was terminated
 }
 

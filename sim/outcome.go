@@ -203,11 +203,16 @@ func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 		if runs(m) && !recent && !r.admitsAwake(m.ID) {
 			w.w.violate("%s was promoted, and machine %s, which was %s, is %s", app, m.ID, before[i].State, m.State)
 		}
-	case i >= 0 && m.InstanceID == before[i].InstanceID && (!healthy(before[i]) || slices.ContainsFunc(r.found[app], func(f fly.Machine) bool { return f.ID == m.ID && !healthy(f) })):
+	case i >= 0 && m.InstanceID == before[i].InstanceID && (!healthy(before[i]) || wasSick(m, r.recorded) || slices.ContainsFunc(r.found[app], func(f fly.Machine) bool { return f.ID == m.ID && !healthy(f) })):
 		// It was sick, and nothing was to be done to it.
 	case !healthy(m) && !recent && (i >= 0 || runs(m)):
 		w.w.violate("%s was promoted, and machine %s is %s with checks %v", app, m.ID, m.State, m.Checks)
 	}
+}
+
+// wasSick reports whether a check of m that fails now failed at that time already.
+func wasSick(m fly.Machine, then time.Time) bool {
+	return slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" && !c.UpdatedAt.After(then) })
 }
 
 // admitsAwake reports whether a report says that a machine was started for a look and

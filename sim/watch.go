@@ -146,6 +146,13 @@ func (w *watch) ends(a *attempt, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.flying, a)
+	if a.name == "RecordBaseline" && err == nil {
+		for _, r := range w.runs {
+			if r.run == a.run {
+				r.recorded = time.Now()
+			}
+		}
+	}
 	if a.name == "Verify" && err == nil {
 		for _, r := range w.open {
 			r.verified, r.known = time.Now(), w.w.line.known()
