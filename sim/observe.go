@@ -174,9 +174,9 @@ func (w *watch) lastRun(id string) *rolloutRun {
 	return nil
 }
 
-// findRun returns a run of a rollout. Run IDs that the environment gives are the
-// same for all runs of one ID: they mean the newest that has ended of those that
-// belong to the release that asks.
+// findRun returns a run of a rollout. The test environment gives releases other run
+// IDs than the simulation: when such an ID is used first, it means the newest ended
+// run of the release that asks, and it means that run from then on.
 func (w *watch) findRun(ctx context.Context, id, run string) *rolloutRun {
 	if run == "" {
 		return w.lastRun(id)
@@ -188,13 +188,20 @@ func (w *watch) findRun(ctx context.Context, id, run string) *rolloutRun {
 			return r
 		}
 	}
-	asks := w.releaseOf(attemptOf(ctx))
-	for _, r := range slices.Backward(w.runs) {
-		if r.id == id && !r.ended.IsZero() && r.req.Release == asks {
-			return r
+	return w.nameRun(id, run, w.releaseOf(attemptOf(ctx)))
+}
+
+// nameRun returns the run that an ID of the test environment means to a release. The
+// caller holds w.mu.
+func (w *watch) nameRun(id, run, release string) *rolloutRun {
+	if w.named[run] == nil {
+		for _, r := range w.runs {
+			if r.id == id && !r.ended.IsZero() && r.req.Release == release {
+				w.named[run] = r
+			}
 		}
 	}
-	return nil
+	return w.named[run]
 }
 
 // releaseOf returns the workflow ID of the release that an attempt belongs to.

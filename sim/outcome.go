@@ -189,7 +189,8 @@ func (w *watch) left(environment string) bool {
 func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 	before := r.before[app]
 	i := slices.IndexFunc(before, func(b fly.Machine) bool { return b.ID == m.ID })
-	crashed := i >= 0 && activities.Seen(before[i]).Crashed
+	hasCrashed := func(b fly.Machine) bool { return b.ID == m.ID && activities.Seen(b).Crashed }
+	crashed := slices.ContainsFunc(before, hasCrashed)
 	just := w.seen(r, app)
 	recent := m.UpdatedAt.After(just) || slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.UpdatedAt.After(just) })
 	switch {
@@ -199,6 +200,8 @@ func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 		// Whether it was seen in time is for the verdicts to say.
 	case i < 0 && m.Cordoned, i >= 0 && m.Cordoned != before[i].Cordoned && !recent && !w.left(r.environment):
 		w.w.violate("%s was promoted, and machine %s is cordoned: %t", app, m.ID, m.Cordoned)
+	case crashed && !slices.ContainsFunc(r.found[app], hasCrashed):
+		// A rollback has stopped it since, and it stays so.
 	case i >= 0 && !runs(before[i]) && before[i].State != "failed" && !crashed:
 		if runs(m) && !recent && !r.admitsAwake(m.ID) {
 			w.w.violate("%s was promoted, and machine %s, which was %s, is %s", app, m.ID, before[i].State, m.State)

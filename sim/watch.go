@@ -32,12 +32,13 @@ type watch struct {
 	leases    map[string]bool // nonces of strangers
 	theirs    map[string]bool // versions that strangers made
 	groups    map[string]string
-	looked    map[string]time.Time // when Verify last read an app's machines
-	idle      map[place]bool       // machines that did not serve when a way back was last planned
-	pins      map[string]time.Time // open pins, by workflow ID
-	scheduled map[string]scheduled // activities of rollouts, by ID
-	wholes    map[string]whole     // by environment
-	records   bool                 // the histories of rollouts
+	looked    map[string]time.Time   // when Verify last read an app's machines
+	idle      map[place]bool         // machines that did not serve when a way back was last planned
+	pins      map[string]time.Time   // open pins, by workflow ID
+	scheduled map[string]scheduled   // activities of rollouts, by ID
+	wholes    map[string]whole       // by environment
+	named     map[string]*rolloutRun // by run ID of the test environment
+	records   bool                   // the histories of rollouts
 	helds     int
 	admits    bool // a report said that something could not be done, or known
 }
@@ -46,7 +47,7 @@ type watch struct {
 type place struct{ app, machine string }
 
 func newWatch(w *world) *watch {
-	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, pins: map[string]time.Time{}, idle: map[place]bool{}, scheduled: map[string]scheduled{}, wholes: map[string]whole{}, records: w.endsWithoutReport()}
+	return &watch{w: w, open: map[string]*rolloutRun{}, flying: map[*attempt]bool{}, down: map[place]bool{}, foreign: map[string]time.Time{}, leases: map[string]bool{}, theirs: map[string]bool{}, groups: map[string]string{}, looked: map[string]time.Time{}, pins: map[string]time.Time{}, idle: map[place]bool{}, scheduled: map[string]scheduled{}, wholes: map[string]whole{}, named: map[string]*rolloutRun{}, records: w.endsWithoutReport()}
 }
 
 func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rolloutRun {
@@ -70,6 +71,9 @@ func (w *watch) rolloutBegins(id, run string, req release.RolloutRequest) *rollo
 				r.before[app] = was
 			}
 		}
+	}
+	if req.Follows != "" {
+		w.nameRun(id, req.Follows, req.Release)
 	}
 	w.starts(r)
 	w.runs, w.open[r.environment] = append(w.runs, r), r
