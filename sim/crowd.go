@@ -192,8 +192,8 @@ func (c *crowd) decide(id string, i int, d Decision, environment string) {
 
 // answer says something to a held rollout.
 func (c *crowd) answer(id string) {
-	if c.over[id] {
-		return
+	if !c.w.watch.isOpen(id) {
+		return // it was terminated meanwhile, and the next run asks for itself
 	}
 	st := c.look(id)
 	if st.Held == nil {

@@ -174,6 +174,18 @@ func (w *watch) lastRun(id string) *rolloutRun {
 	return nil
 }
 
+// isOpen reports whether a run of that rollout has begun and has not ended.
+func (w *watch) isOpen(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.open {
+		if r.id == id {
+			return true
+		}
+	}
+	return false
+}
+
 // findRun returns a run of a rollout. The test environment gives releases other run
 // IDs than the simulation: when such an ID is used first, it means the newest ended
 // run of the release that asks, and it means that run from then on.
