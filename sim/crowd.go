@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -18,6 +19,7 @@ import (
 // abort. It keeps its own record of what was said, to hold the program to it.
 type crowd struct {
 	w        *world
+	mu       sync.Mutex       // for what activities ask about: told and tries
 	orders   map[string]Order // by workflow ID of the release
 	current  string           // hash of the plan that was asked about last
 	former   string           // and of the one before
@@ -39,6 +41,21 @@ func newCrowd(w *world) *crowd {
 		w: w, orders: map[string]Order{}, asked: map[string]int{}, approved: map[string]map[string]bool{},
 		rejected: map[string]bool{}, told: map[string]bool{}, given: map[string]release.Answer{}, tries: map[string]int{}, aborted: map[string]bool{}, over: map[string]bool{},
 	}
+}
+
+// wasTold reports whether the last who approved the plan with this hash was told
+// that nobody knows what ran before.
+func (c *crowd) wasTold(plan string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.told[plan]
+}
+
+// wasAsked reports whether a person has answered a rollout that was held.
+func (c *crowd) wasAsked(rollout string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tries[rollout] > 0
 }
 
 // begins hears of a release that was asked for.
@@ -154,7 +171,9 @@ func (c *crowd) decide(id string, i int, d Decision, environment string) {
 			c.approved[asked] = map[string]bool{}
 		}
 		c.approved[asked][strings.TrimSpace(d.By)] = true
+		c.mu.Lock()
 		c.told[asked] = tells(st.Gate)
+		c.mu.Unlock()
 	}
 	if d.Reject && asked != "" && d.Plan == "" && d.Raw == "" && strings.TrimSpace(d.By) != "" && !d.Early {
 		c.rejected[asked] = true
@@ -240,7 +259,10 @@ func (c *crowd) repeat(id string) {
 // choice is the case's own answer, as long as there is one that is offered;
 // then what a sensible person would say: again, a few times, then back.
 func (c *crowd) choice(id string, held release.Held) release.Choice {
+	c.mu.Lock()
 	c.tries[id]++
+	n := c.tries[id]
+	c.mu.Unlock()
 	if c.answers < len(c.w.Answers) {
 		c.answers++
 		if given := c.w.Answers[c.answers-1]; slices.Contains(held.Choices, given) {
@@ -248,7 +270,7 @@ func (c *crowd) choice(id string, held release.Held) release.Choice {
 		}
 	}
 	offered := func(choice release.Choice) bool { return slices.Contains(held.Choices, choice) }
-	switch n := c.tries[id]; {
+	switch {
 	case n <= 4 && offered(release.Retry):
 		return release.Retry
 	case n <= 8 && offered(release.GoBack):
@@ -259,7 +281,7 @@ func (c *crowd) choice(id string, held release.Held) release.Choice {
 		return release.Retry
 	}
 	if !c.w.lasting() {
-		c.w.violate("%s is still held after %d answers: %s", id, c.tries[id], held.Why)
+		c.w.violate("%s is still held after %d answers: %s", id, n, held.Why)
 	}
 	return release.Abandon
 }

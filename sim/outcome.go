@@ -29,7 +29,7 @@ func (w *watch) rolloutEnds(r *rolloutRun, report *release.Report, err error) {
 	case r.isTerminated():
 		// What its release makes of it is looked at when that ends.
 	case err != nil && errors.As(err, &failed) && failed.Type() == release.KindStranded:
-		if w.w.crowd.tries[r.id] == 0 {
+		if !w.w.crowd.wasAsked(r.id) {
 			w.w.violate("%s is stranded, and nobody gave up on it: %v", r.id, err)
 		}
 	case err != nil:
@@ -58,10 +58,10 @@ func (w *watch) judge(r *rolloutRun, report release.Report) {
 		if report.Outcome == release.Superseded && !w.isOvertaken(r) {
 			w.w.violate("%s was superseded, and nothing newer than %s ran", r.id, versionOf(r.req.Revision.Commit))
 		}
-		if r.req.TakeOver && report.Outcome == release.Stopped && w.w.crowd.tries[r.id] > 0 {
+		if r.req.TakeOver && report.Outcome == release.Stopped && w.w.crowd.wasAsked(r.id) {
 			return // a person said retry: what the lost one has sent may still take effect, and is planned for
 		}
-		if report.Outcome != release.RolledBack || w.w.crowd.tries[r.id] == 0 || !w.touched(r) {
+		if report.Outcome != release.RolledBack || !w.w.crowd.wasAsked(r.id) || !w.touched(r) {
 			w.mustBeAsBefore(r, report)
 		}
 	case release.Unchanged:
@@ -70,7 +70,7 @@ func (w *watch) judge(r *rolloutRun, report release.Report) {
 		}
 		w.mustBeAsBefore(r, report)
 	case release.Kept:
-		if w.w.crowd.tries[r.id] == 0 {
+		if !w.w.crowd.wasAsked(r.id) {
 			w.w.violate("%s was kept by nobody's word", r.id)
 		}
 	default:

@@ -274,7 +274,7 @@ func (w *watch) mustHaveAsked(id string, report *release.Report) {
 		if report != nil && report.Outcome == release.Stopped && w.inherit(r.environment) != nil {
 			w.w.violate("%s says stopped, and its rollout was terminated after its first change", id)
 		}
-		if w.w.crowd.tries[r.id] == 0 && !w.w.crowd.aborted[id] {
+		if !w.w.crowd.wasAsked(r.id) && !w.w.crowd.aborted[id] {
 			w.w.violate("%s ended, its rollout was terminated after its first change, and nobody was asked", id)
 		}
 		if report != nil && report.Outcome == release.Kept && !strings.Contains(strings.Join(report.Notes, "\n"), "could be removed") {

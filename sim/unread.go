@@ -34,7 +34,7 @@ func (w *watch) unknownBefore(r *rolloutRun) *rolloutRun {
 // mustHaveTold reports a violation if r changes a machine after the history of the
 // rollout before it was lost, and the gate did not say so when its plan was approved.
 func (w *watch) mustHaveTold(r *rolloutRun, step release.Step) {
-	if r.req.TakeOver || r.req.Rollback || w.w.crowd.told[r.req.Plan.Hash] {
+	if r.req.TakeOver || r.req.Rollback || w.w.crowd.wasTold(r.req.Plan.Hash) {
 		return
 	}
 	if lost := w.unknownBefore(r); lost != nil {

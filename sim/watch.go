@@ -251,7 +251,7 @@ func (w *watch) answered(s seen, status int) {
 
 // mustBeTheFirst: a release command runs once.
 func (w *watch) mustBeTheFirst(app string, r *rolloutRun) {
-	if w.w.crowd.tries[r.id] > 0 {
+	if w.w.crowd.wasAsked(r.id) {
 		return // a person said to try again
 	}
 	for _, m := range w.w.fly.Machines(app) {
@@ -294,7 +294,7 @@ func (w *watch) conflict(r *rolloutRun, app, id string, step release.Step) strin
 	i := slices.IndexFunc(machines, func(m fly.Machine) bool { return m.ID == id })
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if i < 0 || !w.theirs[machines[i].InstanceID] || w.w.crowd.tries[r.id] > 0 {
+	if i < 0 || !w.theirs[machines[i].InstanceID] || w.w.crowd.wasAsked(r.id) {
 		return "" // once a person was asked, they may have said so
 	}
 	j := slices.IndexFunc(r.found[app], func(m fly.Machine) bool { return m.ID == id })
