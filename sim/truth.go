@@ -23,12 +23,15 @@ func (w *watch) mustHaveRun(r *rolloutRun, app string, now []fly.Machine) {
 		group := w.groupName(m)
 		g, _ := a.group(group)
 		if (!g.Service || m.Cordoned) && !w.ranBefore(r, app, group) {
+			if g.Service && !life.Passed.IsZero() {
+				ran[group] = true // it had crashed, and was started
+			}
 			continue // it serves nobody, and is left at rest
 		}
 		if g.Service {
 			ran[group] = ran[group] || !life.Passed.IsZero()
 		}
-		if life.Exits > 0 && life.Exited.Before(w.seen(r, app)) && w.w.crowd.tries[r.id] == 0 {
+		if life.Exits > 0 && life.Exited.Before(w.seen(r, app)) && !w.w.crowd.wasAsked(r.id) {
 			w.w.violate("%s was promoted, and machine %s of group %s has ended %d times unasked since it was given its version", r.id, m.ID, group, life.Exits)
 		}
 	}

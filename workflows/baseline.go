@@ -62,14 +62,26 @@ func (r *roller) closeBefore(ctx workflow.Context, in activities.CloseInput) {
 	}
 }
 
+// changedBefore returns the IDs of the machines that the rollout before this one has
+// changed, where that ended without a report.
+func (r *roller) changedBefore() []string {
+	if r.settles == "" {
+		return nil
+	}
+	return release.Changed(r.baselines, r.states)
+}
+
 // resumed returns the IDs of the machines that the rollout before this one has
-// changed, where that ended without a report. They are judged as if this rollout
-// had changed them.
+// changed, where that ended without a report, and that this one leaves as they are.
+// They are judged as if this rollout had changed them.
 func (r *roller) resumed() map[string]bool {
 	ids := map[string]bool{}
-	if r.settles != "" {
-		for _, id := range release.Changed(r.baselines, r.states) {
-			ids[id] = true
+	for _, id := range r.changedBefore() {
+		ids[id] = true
+	}
+	for _, s := range r.in.Plan.Steps() {
+		if s.Verb != release.Start && s.Verb != release.Uncordon {
+			delete(ids, s.Machine) // it is not what the plan leads to
 		}
 	}
 	return ids

@@ -110,7 +110,7 @@ func (r *roller) execute(ctx workflow.Context, plan release.Plan) error {
 func (r *roller) rollback(ctx workflow.Context, cause error) (*release.Report, error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	if !r.begun && len(r.resumed()) == 0 {
+	if !r.begun && len(r.changedBefore()) == 0 {
 		return r.stop(ctx, cause) // nothing was changed, nor by a rollout without a report
 	}
 	if gaveUp(cause) {
