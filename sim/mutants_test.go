@@ -97,6 +97,9 @@ var mutants = []mutant{
 	wrong("a plan that no longer fits is carried out", "workflows/rollout.go",
 		`	if why := in.Plan.Stale(start.States); why != "" {`,
 		`	if why := in.Plan.Stale(start.States); why == "never" {`),
+	wrong("a look before the update counts", "workflows/baseline.go",
+		`			delete(ids, s.Machine)`,
+		`			continue`),
 	wrong("an abort ends the way back", "workflows/rollout.go",
 		`	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
@@ -348,7 +351,10 @@ func (b Baseline) recreate`),
 		`	return r.req.Rollback == nil && len(r.req.Apps) > 0 &&`),
 }
 
-var firstViolation = regexp.MustCompile(`(?m)seed (\d+): (.*)$`)
+var (
+	firstViolation = regexp.MustCompile(`(?m)seed (\d+): (.*)$`)
+	failedCase     = regexp.MustCompile(`(?m)^ *--- FAIL: TestCases/(\S+)`)
+)
 
 // The checks of Seeds bite: this program with one thing wrong in it is caught.
 func TestMutants(t *testing.T) {
@@ -360,37 +366,47 @@ func TestMutants(t *testing.T) {
 		from := int(*base % uint64(len(mutants)))
 		tried = slices.Concat(mutants, mutants)[from : from+*mutantCount]
 	}
-	ran, caught := 0, 0
+	ran, drawn, kept := 0, 0, 0
 	for _, m := range tried {
 		t.Run(m.name, func(t *testing.T) {
 			ran++
-			said := m.run(t)
-			found := firstViolation.FindStringSubmatch(said)
-			if found == nil {
-				t.Fatalf("not caught within %d seeds\n%.2000s", *patience, said)
+			program := m.build(t)
+			// They fail, if all is well: what they say tells why.
+			seeds := say(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*patience), "-base", "1", "-stop", "-shrink", "0")
+			if found := firstViolation.FindStringSubmatch(seeds); found != nil {
+				drawn++
+				fmt.Printf("%-56s caught by seed %5s: %.120s\n", m.name, found[1], found[2])
+				return
 			}
-			caught++
-			fmt.Printf("%-56s caught by seed %5s: %.120s\n", m.name, found[1], found[2])
+			cases := say(program, "-test.run=Cases")
+			found := failedCase.FindStringSubmatch(cases)
+			if found == nil {
+				t.Fatalf("caught neither within %d seeds nor by a case\n%.1000s\n%.1000s", *patience, seeds, cases)
+			}
+			kept++
+			fmt.Printf("%-56s caught by case %s\n", m.name, found[1])
 		})
 	}
-	fmt.Printf("mutants=%d caught=%d\n", ran, caught)
+	fmt.Printf("mutants=%d caught=%d (by seeds: %d, by kept cases: %d)\n", ran, drawn+kept, drawn, kept)
 }
 
-// run builds the mutant's Seeds and returns what that says.
-func (m mutant) run(t *testing.T) string {
+// build returns the path of this package's test program with the mutant in it.
+func (m mutant) build(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	file, err := overlay.Write(dir, "..", m.changes...)
 	if err != nil {
-		t.Errorf("%s: %v", m.name, err)
-		return ""
+		t.Fatalf("%s: %v", m.name, err)
 	}
 	program := filepath.Join(dir, "mutant.test")
 	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", file, "-o", program, ".").CombinedOutput(); err != nil {
-		t.Errorf("%s does not compile: %v\n%s", m.name, err, out)
-		return ""
+		t.Fatalf("%s does not compile: %v\n%s", m.name, err, out)
 	}
-	// It fails, if all is well: what it says tells why.
-	out, _ := exec.Command(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*patience), "-base", "1", "-stop", "-shrink", "0").CombinedOutput()
+	return program
+}
+
+// say runs a program and returns what it printed, also if it failed.
+func say(program string, args ...string) string {
+	out, _ := exec.Command(program, append(args, "-test.timeout=10m")...).CombinedOutput()
 	return strings.ToValidUTF8(string(out), "?")
 }

@@ -120,6 +120,14 @@ func sometime(r *rand.Rand, c Case, t *Trouble) {
 	t.At = Duration(time.Duration(skew(r, 40_000)) * time.Millisecond)
 }
 
+// midway is sometime, and often while machines are being changed.
+func midway(r *rand.Rand, c Case, t *Trouble) {
+	sometime(r, c, t)
+	if chance(r, 60) {
+		t.In, t.At = release.RollingOut, between(r, time.Millisecond, 12*time.Second)
+	}
+}
+
 func anyApp(r *rand.Rand, c Case) string {
 	return flyApp(pick(r, c.Environments).Name, pick(r, c.Apps).Name)
 }
@@ -300,8 +308,8 @@ var kinds = []kind{
 			}
 		})
 	}},
-	{name: "stopped by the proxy", weight: 3, passes: true, draw: func(r *rand.Rand, c Case, t *Trouble) {
-		sometime(r, c, t)
+	{name: "stopped by the proxy", weight: 5, passes: true, draw: func(r *rand.Rand, c Case, t *Trouble) {
+		midway(r, c, t)
 		for _, a := range c.Apps { // of others it stops nothing
 			if a.AutoStop {
 				t.App = flyApp(pick(r, c.Environments).Name, a.Name)
@@ -420,8 +428,8 @@ var kinds = []kind{
 // stranger is somebody who changes a machine by hand, or by flyctl: where a
 // lease is in the way, some give up, and some clear it first.
 func stranger(name string, do func(*world, Trouble, *fly.Client, fly.Machine) error) kind {
-	return kind{name: name, weight: 2,
-		draw: func(r *rand.Rand, c Case, t *Trouble) { sometime(r, c, t); t.After = r.IntN(3) == 0 },
+	return kind{name: name, weight: 3,
+		draw: func(r *rand.Rand, c Case, t *Trouble) { midway(r, c, t); t.After = r.IntN(2) == 0 },
 		begin: func(w *world, t Trouble) {
 			w.at(t, func() {
 				m, ok := w.machine(t)
