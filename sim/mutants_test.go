@@ -217,8 +217,14 @@ func (b Baseline) recreate`),
 `,
 		``),
 	wrong("what a terminated rollout changed is not looked at", "workflows/baseline.go",
-		`	if r.settles != "" {`,
-		`	if r.settles == "never" {`),
+		`	if r.settles == "" {
+		return nil
+	}
+	return`,
+		`	if r.settles != "never" {
+		return nil
+	}
+	return`),
 	wrong("a second rollback goes forward", "activities/past.go",
 		`		s.until = report.Restores
 		return nil, nil`,

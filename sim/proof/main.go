@@ -63,7 +63,8 @@ that fails is shrunk to a few lines and kept in ` + "`sim/testdata/cases`" + `. 
 the schedules with that trouble ended, and in how many of them a person was asked.`,
 			[]command{test(fmt.Sprintf("go test ./sim -run Seeds -v -seeds 10000 -base %d -timeout 30m", base))}},
 		{"mutants", "Do the checks bite?", `Each line is this program with one mistake in it, built by an overlay of its source, and the first seed at
-which the simulation caught it. A mutant that lives for 2,000 seeds fails the test.`,
+which the simulation caught it. A mutant that lives for 2,000 seeds has to be
+caught by a kept case, or fails the test.`,
 			[]command{test("go test ./sim -run Mutants -v -timeout 2h")}},
 		{"kills", "Two hundred kills", `The worker, the Temporal server and Fly's simulator are processes of their own and are killed with SIGKILL at
 random while eight projects are released side by side: once with Temporal on a SQLite file, once with its
