@@ -226,7 +226,7 @@ func (w *watch) asks(req *http.Request, at *attempt) (s seen) {
 		s.conflict = w.conflict(s.run, app, id, in.Step)
 	}
 	if s.run != nil && req.Method == http.MethodDelete && !in.Step.Exact {
-		w.mayBeDestroyed(s.run, app, id)
+		w.mayBeDestroyed(w.runOf(in.Holder, s.run), app, id)
 	}
 	s.takes = w.mayTakeDown(app, id, in.Step)
 	return s
@@ -302,6 +302,20 @@ func (w *watch) conflict(r *rolloutRun, app, id string, step release.Step) strin
 		return ""
 	}
 	return fmt.Sprintf("%s overwrites version %s, which somebody else has made meanwhile", step, machines[i].InstanceID)
+}
+
+// runOf returns the run that holder names: one that was terminated may still have
+// had a request under way. Without one it returns open.
+func (w *watch) runOf(holder string, open *rolloutRun) *rolloutRun {
+	run, _ := release.HolderRun(holder)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.runs {
+		if r.run == run {
+			return r
+		}
+	}
+	return open
 }
 
 // mayBeDestroyed: nothing that was there is destroyed before the new is verified.

@@ -503,11 +503,49 @@ func (b *back) twoRepositories() {
 
 // An aborted release says who aborted it, and why.
 func (b *back) aborts() {
+	b.aborted(func() {}, func() {})
+}
+
+// Who aborts is on record, also where no worker ran in between and the signal that
+// names them reaches the release together with the cancellation.
+func TestAbortIsNamedAfterARestart(t *testing.T) {
+	git := street{"absent": shop{apps: []string{"api"}, only: "production", wait: "20s"}}
+	c, err := client.Dial(client.Options{HostPort: temporal(t, "").Address(), Identity: "the operator", DataConverter: worker.DataConverter()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	sim := quick()
+	t.Cleanup(sim.Close)
+	atFly := flyAt("http://fly")
+	atFly.HTTP = &http.Client{Transport: sim.Transport()}
+	begin := func() (stop func()) {
+		w := worker.New(c, work(atFly, git, t.TempDir()), worker.Options{Builds: 4})
+		if err := w.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return sync.OnceFunc(w.Stop)
+	}
+	first := begin()
+	t.Cleanup(first)
+	git["absent"].open(sim, "absent")
+	git["absent"].runs(sim, "absent", "production", "v1")
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	b := &back{T: t, story: "aborted without a worker", recording: &recording{studio: &studio{c, sim}, ctx: ctx, project: "absent"}, app: flyApp("absent", "production", "api")}
+	b.aborted(first, func() { t.Cleanup(begin()) })
+}
+
+// aborted aborts v2 at its gate, with what is done before and after that, and looks
+// who it was.
+func (b *back) aborted(before, after func()) {
 	b.must(b.begin(request(b.project, "v2")))
 	_, err := b.asked("")
 	b.must(err)
+	before()
 	b.must(b.c.SignalWorkflow(b.ctx, b.run.GetID(), "", release.AbortSignal, release.Abort{By: "dora", Reason: "the wrong branch"}))
 	b.must(b.c.CancelWorkflow(b.ctx, b.run.GetID(), ""))
+	after()
 	report, err := b.end()
 	b.must(err)
 	if report.Outcome != release.Stopped || report.Cause == nil || report.Cause.Message != "aborted by dora: the wrong branch" {

@@ -149,12 +149,17 @@ func (c *chronicle) receive(ctx workflow.Context, ch workflow.ReceiveChannel, ta
 		}
 	})
 	workflow.Go(ctx, func(ctx workflow.Context) {
+		waits, done := workflow.NewDisconnectedContext(ctx)
+		defer done()
 		for {
-			var raw converter.RawValue
-			if !ch.Receive(ctx, &raw) {
+			// Not Receive: a coroutine blocked in it owns a signal before it runs, and
+			// one that comes together with a cancellation would be lost.
+			if workflow.Await(waits, func() bool { return ch.Len() > 0 }) != nil {
 				return
 			}
-			take(ctx, raw.Payload().GetData())
+			for raw := (converter.RawValue{}); ch.ReceiveAsync(&raw); {
+				take(ctx, raw.Payload().GetData())
+			}
 		}
 	})
 }
