@@ -33,7 +33,7 @@ func TestReset(t *testing.T) {
 // resetWhileRollingOut resets the release when one of two machines is updated.
 func (b *back) resetWhileRollingOut() {
 	b.stuck()
-	b.reset(true)
+	b.reset(lastRollout)
 	b.calm()
 	b.mustSettle("v2")
 }
@@ -42,21 +42,21 @@ func (b *back) resetWhileRollingOut() {
 // begun.
 func (b *back) resetAfterwards() {
 	b.promote("v2")
-	b.reset(true)
+	b.reset(lastRollout)
 	b.mustSettle("v2")
 }
 
 // The rollout of the run that was reset is nobody's child then.
 func (b *back) resetToTheGateWhileRollingOut() {
 	b.stuck()
-	b.reset(false)
+	b.reset(beforeRollouts)
 	b.calm()
 	b.mustSettle("v2")
 }
 
 func (b *back) resetToTheGate() {
 	b.promote("v2")
-	b.reset(false)
+	b.reset(beforeRollouts)
 	b.mustSettle("v2")
 }
 
@@ -65,23 +65,27 @@ func (b *back) resetToTheGate() {
 func (b *back) resetWhileTakenOver() {
 	b.terminates()
 	b.mustSay(b.held())
-	b.reset(true)
+	b.reset(lastRollout)
 	b.say(release.GoBack)
 	b.mustSettle("v1")
 }
 
-// resetAfterAnother resets a release that was terminated with its rollout, after
+// resetAfterAnother resets a release whose rollout was terminated and given up, after
 // another release was promoted. The second release has replaced what the first left,
 // so the first is superseded without a question.
 func (b *back) resetAfterAnother() {
 	b.terminates()
-	b.must(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
+	b.mustSay(b.held())
+	b.say(release.Abandon)
+	if _, err := b.end(); err == nil {
+		b.wrong("an abandoned rollout is no failure")
+	}
 	b.calm()
 	first := b.run
 	b.promote("v3")
 	second := b.run.GetID()
 	b.run = first
-	b.reset(true)
+	b.reset(firstRollout)
 	var report release.Report
 	b.must(b.c.GetWorkflow(b.ctx, first.GetID(), "").Get(b.ctx, &report))
 	if report.Outcome != release.Superseded || report.Cause == nil || !strings.Contains(report.Cause.Message, "since then "+second+" has changed production (promoted)") {
@@ -101,9 +105,17 @@ func (b *back) stuck() {
 	}
 }
 
-// reset resets the release to just after its last rollout has started, or to just
-// before its first one is.
-func (b *back) reset(after bool) {
+// A resetPoint is where a release is reset to.
+type resetPoint int
+
+const (
+	beforeRollouts resetPoint = iota // just before its first rollout is started
+	firstRollout                     // just after its first rollout has started
+	lastRollout
+)
+
+// reset resets the release to point.
+func (b *back) reset(point resetPoint) {
 	run, err := b.c.DescribeWorkflowExecution(b.ctx, b.run.GetID(), "")
 	b.must(err)
 	exec := run.GetWorkflowExecutionInfo().GetExecution()
@@ -114,11 +126,11 @@ func (b *back) reset(after bool) {
 		b.must(err)
 		switch e.GetEventType() {
 		case enums.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
-			if task = e.GetEventId(); after && started {
+			if task = e.GetEventId(); started && (point == lastRollout || point == firstRollout && to == 0) {
 				to, started = task, false
 			}
 		case enums.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
-			if !after && to == 0 {
+			if point == beforeRollouts && to == 0 {
 				to = task
 			}
 		case enums.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
