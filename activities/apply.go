@@ -172,7 +172,9 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 				Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.Idle, SkipServiceRegistration: s.Hidden, MinSecretsVersion: in.Secrets,
 			})
 		})
-		a.appear(ctx, err, find)
+		if errors.Is(err, fly.ErrUnknownOutcome) {
+			a.appear(ctx, mayAppear, find)
+		}
 	}
 	if errors.Is(err, fly.ErrNameTaken) {
 		if m, err = a.findCreated(ctx, s, find); errors.Is(err, fly.ErrNotFound) {
@@ -186,7 +188,9 @@ func (a *Activities) create(ctx context.Context, in StepInput) (release.Machine,
 	if !isOn(m, s, want) {
 		return release.Machine{}, conflict(s, "exists already, with another config")
 	}
-	return a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle}, m)
+	after, err := a.confirm(ctx, waiting{in: in, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle}, m)
+	a.appear(ctx, mustAppear, find)
+	return after, err
 }
 
 // findCreated looks for the machine that a step would create, and waits until Fly
@@ -228,13 +232,20 @@ func (a *Activities) confirm(ctx context.Context, w waiting, m fly.Machine) (rel
 	return after, err
 }
 
-// appear waits a moment for what a create may have made whose outcome is unknown,
-// when nobody will try again: the way back begins, and must see it.
-func (a *Activities) appear(ctx context.Context, err error, find func(context.Context) (fly.Machine, error)) {
-	if ctx.Err() == nil || !errors.Is(err, fly.ErrUnknownOutcome) {
+// How long appear waits for a machine that a create may have made, and for one that it
+// has made.
+const (
+	mayAppear  = 2 * time.Second
+	mustAppear = 5 * time.Second
+)
+
+// appear waits, at most so long, until Fly lists what a create has made, or may have
+// made, when nobody will try again: the way back begins, and must see it.
+func (a *Activities) appear(ctx context.Context, long time.Duration, find func(context.Context) (fly.Machine, error)) {
+	if ctx.Err() == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), long)
 	defer cancel()
 	for ctx.Err() == nil {
 		if _, err := find(ctx); err == nil || pause(ctx, a.poll()/4) != nil {

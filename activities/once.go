@@ -199,11 +199,15 @@ func (a *Activities) oneShotMachine(ctx context.Context, in StepInput, c command
 	m, err = a.Fly.Create(ctx, c.step.FlyApp, fly.Create{
 		Name: c.name, Region: c.step.Region, Config: c.config, SkipLaunch: true, MinSecretsVersion: in.Secrets,
 	})
-	a.appear(ctx, err, find)
+	if errors.Is(err, fly.ErrUnknownOutcome) {
+		a.appear(ctx, mayAppear, find)
+	}
 	if err != nil {
 		return m, err
 	}
-	return a.settled(ctx, c.step, m)
+	m, err = a.settled(ctx, c.step, m)
+	a.appear(ctx, mustAppear, find)
+	return m, err
 }
 
 // stopped stops the machine of a command that must not go on, also when ctx has

@@ -19,7 +19,7 @@ import (
 // abort. It keeps its own record of what was said, to hold the program to it.
 type crowd struct {
 	w        *world
-	mu       sync.Mutex       // for what activities ask about: told and tries
+	mu       sync.Mutex       // guards told and tries, which activities read, too
 	orders   map[string]Order // by workflow ID of the release
 	current  string           // hash of the plan that was asked about last
 	former   string           // and of the one before
@@ -43,8 +43,8 @@ func newCrowd(w *world) *crowd {
 	}
 }
 
-// wasTold reports whether the last who approved the plan with this hash was told
-// that nobody knows what ran before.
+// wasTold reports whether the gate said that what ran before is not known, when the
+// plan with this hash was approved last.
 func (c *crowd) wasTold(plan string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

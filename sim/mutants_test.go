@@ -97,6 +97,10 @@ var mutants = []mutant{
 	wrong("a plan that no longer fits is carried out", "workflows/rollout.go",
 		`	if why := in.Plan.Stale(start.States); why != "" {`,
 		`	if why := in.Plan.Stale(start.States); why == "never" {`),
+	wrong("the way back does not wait for a machine that was just made", "activities/apply.go",
+		`	a.appear(ctx, mustAppear, find)
+	return after, err`,
+		`	return after, err`),
 	wrong("a look before the update counts", "workflows/baseline.go",
 		`			delete(ids, s.Machine)`,
 		`			continue`),
@@ -377,14 +381,14 @@ func TestMutants(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			ran++
 			program := m.build(t)
-			// They fail, if all is well: what they say tells why.
-			seeds := say(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*patience), "-base", "1", "-stop", "-shrink", "0")
+			// A mutant is caught where its tests fail. Their output names the seed or case.
+			seeds := outputOf(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*patience), "-base", "1", "-stop", "-shrink", "0")
 			if found := firstViolation.FindStringSubmatch(seeds); found != nil {
 				drawn++
 				fmt.Printf("%-56s caught by seed %5s: %.120s\n", m.name, found[1], found[2])
 				return
 			}
-			cases := say(program, "-test.run=Cases")
+			cases := outputOf(program, "-test.run=Cases")
 			found := failedCase.FindStringSubmatch(cases)
 			if found == nil {
 				t.Fatalf("caught neither within %d seeds nor by a case\n%.1000s\n%.1000s", *patience, seeds, cases)
@@ -411,8 +415,8 @@ func (m mutant) build(t *testing.T) string {
 	return program
 }
 
-// say runs a program and returns what it printed, also if it failed.
-func say(program string, args ...string) string {
+// outputOf runs a program and returns what it printed, also if it failed.
+func outputOf(program string, args ...string) string {
 	out, _ := exec.Command(program, append(args, "-test.timeout=10m")...).CombinedOutput()
 	return strings.ToValidUTF8(string(out), "?")
 }

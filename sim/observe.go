@@ -187,8 +187,8 @@ func (w *watch) isOpen(id string) bool {
 }
 
 // findRun returns a run of a rollout. The test environment gives releases other run
-// IDs than the simulation: when such an ID is used first, it means the newest ended
-// run of the release that asks, and it means that run from then on.
+// IDs than the simulation: when such an ID is used first, it means the newest run of
+// the release that asks, and it means that run from then on.
 func (w *watch) findRun(ctx context.Context, id, run string) *rolloutRun {
 	if run == "" {
 		return w.lastRun(id)
@@ -208,7 +208,7 @@ func (w *watch) findRun(ctx context.Context, id, run string) *rolloutRun {
 func (w *watch) nameRun(id, run, release string) *rolloutRun {
 	if w.named[run] == nil {
 		for _, r := range w.runs {
-			if r.id == id && !r.ended.IsZero() && r.req.Release == release {
+			if r.id == id && r.req.Release == release {
 				w.named[run] = r
 			}
 		}

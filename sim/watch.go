@@ -226,7 +226,7 @@ func (w *watch) asks(req *http.Request, at *attempt) (s seen) {
 		s.conflict = w.conflict(s.run, app, id, in.Step)
 	}
 	if s.run != nil && req.Method == http.MethodDelete && !in.Step.Exact {
-		w.mayBeDestroyed(w.runOf(in.Holder, s.run), app, id)
+		w.mayBeDestroyed(s.run, app, id)
 	}
 	s.takes = w.mayTakeDown(app, id, in.Step)
 	return s
@@ -304,14 +304,19 @@ func (w *watch) conflict(r *rolloutRun, app, id string, step release.Step) strin
 	return fmt.Sprintf("%s overwrites version %s, which somebody else has made meanwhile", step, machines[i].InstanceID)
 }
 
-// runOf returns the run that holder names: one that was terminated may still have
-// had a request under way. Without one it returns open.
-func (w *watch) runOf(holder string, open *rolloutRun) *rolloutRun {
-	run, _ := release.HolderRun(holder)
+// sender returns the run of a rollout that sent a change under holder's lease: the open
+// one, or one that was terminated and had the request under way. It is nil if there is
+// neither.
+func (w *watch) sender(holder, environment string) *rolloutRun {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	open := w.open[environment]
+	run, ok := release.HolderRun(holder)
+	if !ok || open == nil || open.run == run {
+		return open
+	}
 	for _, r := range w.runs {
-		if r.run == run {
+		if r.run == run && r.isTerminated() {
 			return r
 		}
 	}
@@ -340,9 +345,7 @@ func (w *watch) mustBePlanned(app string, in activities.StepInput, at *attempt) 
 		return nil // nobody waits for what it does any more
 	default:
 	}
-	w.mu.Lock()
-	r := w.open[env.Name]
-	w.mu.Unlock()
+	r := w.sender(in.Holder, env.Name)
 	if r == nil {
 		w.w.violate("%s: a change outside of any rollout", in.Step)
 		return nil

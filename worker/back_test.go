@@ -58,6 +58,29 @@ func playStories(t *testing.T, prefix string, stories map[string]backStory) {
 		s.shop.apps, s.shop.only, s.shop.wait = []string{"api"}, "production", "20s"
 		git[name(story)] = s.shop
 	}
+	studio, start := git.studio(t)
+	t.Cleanup(start())
+	var all sync.WaitGroup
+	for story, s := range stories {
+		all.Go(func() {
+			project := name(story)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+			defer cancel()
+			b := &back{T: t, story: story, recording: &recording{studio: studio, ctx: ctx, project: project}, app: flyApp(project, "production", "api")}
+			git[project].open(studio.sim, project)
+			if s.before != "" {
+				git[project].runs(studio.sim, project, "production", s.before)
+			}
+			s.tell(b)
+		})
+	}
+	all.Wait()
+}
+
+// studio returns a Temporal and a Fly for a street's projects, and what starts a worker
+// for them. That returns what stops the worker.
+func (git street) studio(t *testing.T) (s *studio, start func() (stop func())) {
+	t.Helper()
 	c, err := client.Dial(client.Options{HostPort: temporal(t, "").Address(), Identity: "the operator", DataConverter: worker.DataConverter()})
 	if err != nil {
 		t.Fatal(err)
@@ -67,26 +90,13 @@ func playStories(t *testing.T, prefix string, stories map[string]backStory) {
 	t.Cleanup(sim.Close)
 	atFly := flyAt("http://fly")
 	atFly.HTTP = &http.Client{Transport: sim.Transport()}
-	w := worker.New(c, work(atFly, git, t.TempDir()), worker.Options{Builds: 4})
-	if err := w.Start(); err != nil {
-		t.Fatal(err)
+	return &studio{c, sim}, func() (stop func()) {
+		w := worker.New(c, work(atFly, git, t.TempDir()), worker.Options{Builds: 4})
+		if err := w.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return sync.OnceFunc(w.Stop)
 	}
-	t.Cleanup(w.Stop)
-	var all sync.WaitGroup
-	for story, s := range stories {
-		all.Go(func() {
-			project := name(story)
-			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-			defer cancel()
-			b := &back{T: t, story: story, recording: &recording{studio: &studio{c, sim}, ctx: ctx, project: project}, app: flyApp(project, "production", "api")}
-			git[project].open(sim, project)
-			if s.before != "" {
-				git[project].runs(sim, project, "production", s.before)
-			}
-			s.tell(b)
-		})
-	}
-	all.Wait()
 }
 
 // back is one story.
@@ -503,42 +513,27 @@ func (b *back) twoRepositories() {
 
 // An aborted release says who aborted it, and why.
 func (b *back) aborts() {
-	b.aborted(func() {}, func() {})
+	b.abortsAtGate(func() {}, func() {})
 }
 
 // Who aborts is on record, also where no worker ran in between and the signal that
 // names them reaches the release together with the cancellation.
 func TestAbortIsNamedAfterARestart(t *testing.T) {
 	git := street{"absent": shop{apps: []string{"api"}, only: "production", wait: "20s"}}
-	c, err := client.Dial(client.Options{HostPort: temporal(t, "").Address(), Identity: "the operator", DataConverter: worker.DataConverter()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	sim := quick()
-	t.Cleanup(sim.Close)
-	atFly := flyAt("http://fly")
-	atFly.HTTP = &http.Client{Transport: sim.Transport()}
-	begin := func() (stop func()) {
-		w := worker.New(c, work(atFly, git, t.TempDir()), worker.Options{Builds: 4})
-		if err := w.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return sync.OnceFunc(w.Stop)
-	}
-	first := begin()
-	t.Cleanup(first)
-	git["absent"].open(sim, "absent")
-	git["absent"].runs(sim, "absent", "production", "v1")
+	studio, start := git.studio(t)
+	stop := start()
+	t.Cleanup(stop)
+	git["absent"].open(studio.sim, "absent")
+	git["absent"].runs(studio.sim, "absent", "production", "v1")
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	b := &back{T: t, story: "aborted without a worker", recording: &recording{studio: &studio{c, sim}, ctx: ctx, project: "absent"}, app: flyApp("absent", "production", "api")}
-	b.aborted(first, func() { t.Cleanup(begin()) })
+	b := &back{T: t, story: "aborted without a worker", recording: &recording{studio: studio, ctx: ctx, project: "absent"}, app: flyApp("absent", "production", "api")}
+	b.abortsAtGate(stop, func() { t.Cleanup(start()) })
 }
 
-// aborted aborts v2 at its gate, with what is done before and after that, and looks
-// who it was.
-func (b *back) aborted(before, after func()) {
+// abortsAtGate starts v2, aborts it at its gate, and fails unless the report says who
+// did that and why. before and after run around the abort.
+func (b *back) abortsAtGate(before, after func()) {
 	b.must(b.begin(request(b.project, "v2")))
 	_, err := b.asked("")
 	b.must(err)

@@ -27,6 +27,7 @@ func TestReset(t *testing.T) {
 		"to before the rollout, which is closed":   {before: "v1", tell: (*back).resetToTheGate},
 		"the rollout was terminated, and it holds": {before: "v1", tell: (*back).resetWhileTakenOver},
 		"another release came since":               {before: "v1", tell: (*back).resetAfterAnother},
+		"terminated with its rollout":              {before: "v1", tell: (*back).resetAfterBoth},
 	})
 }
 
@@ -68,6 +69,25 @@ func (b *back) resetWhileTakenOver() {
 	b.reset(lastRollout)
 	b.say(release.GoBack)
 	b.mustSettle("v1")
+}
+
+// resetAfterBoth resets a release that was terminated, and its rollout after it, when
+// another release was promoted. Temporal has told nobody that the rollout ended, as its
+// parent was closed: the release finds out by itself, and ends.
+func (b *back) resetAfterBoth() {
+	b.stuck()
+	b.must(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
+	b.must(b.c.TerminateWorkflow(b.ctx, b.rollout(), "", "by hand"))
+	b.calm()
+	first := b.run
+	b.promote("v3")
+	b.run = first
+	b.reset(lastRollout)
+	err := b.c.GetWorkflow(b.ctx, first.GetID(), "").Get(b.ctx, nil)
+	if err == nil || !strings.Contains(err.Error(), "the rollout of production ended without a report while this release was closed: terminated") {
+		b.wrong("ended with %v", err)
+	}
+	b.mustRun("v3")
 }
 
 // resetAfterAnother resets a release whose rollout was terminated and given up, after
