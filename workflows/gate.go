@@ -143,23 +143,19 @@ func (r *releaser) listenTo(ctx workflow.Context, update, signal string, approve
 // receive calls take with each signal, as it came. Decoding it here, and not in
 // the SDK, keeps a malformed one from being lost or from wedging the workflow.
 func (c *chronicle) receive(ctx workflow.Context, ch workflow.ReceiveChannel, take func(workflow.Context, []byte)) {
-	c.doors = append(c.doors, func(ctx workflow.Context) {
+	takeAll := func(ctx workflow.Context) {
 		for raw := (converter.RawValue{}); ch.ReceiveAsync(&raw); {
 			take(ctx, raw.Payload().GetData())
 		}
-	})
+	}
+	c.doors = append(c.doors, takeAll)
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		waits, done := workflow.NewDisconnectedContext(ctx)
+		apart, done := workflow.NewDisconnectedContext(ctx)
 		defer done()
-		for {
-			// Not Receive: a coroutine blocked in it owns a signal before it runs, and
-			// one that comes together with a cancellation would be lost.
-			if workflow.Await(waits, func() bool { return ch.Len() > 0 }) != nil {
-				return
-			}
-			for raw := (converter.RawValue{}); ch.ReceiveAsync(&raw); {
-				take(ctx, raw.Payload().GetData())
-			}
+		// Not Receive: a coroutine blocked in it owns a signal before it runs, and one
+		// that comes together with a cancellation would be lost.
+		for workflow.Await(apart, func() bool { return ch.Len() > 0 }) == nil {
+			takeAll(ctx)
 		}
 	})
 }

@@ -2,19 +2,18 @@ package workflows
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/activities"
+	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
-// A waiting release looks again by itself after recheck, then later and later:
-// in case that the release that held the environment was terminated and tells
-// nobody.
+// A release that waits for another workflow looks at it by itself after
+// firstRecheck, then later and later: that may have been terminated, and tells nobody.
 const (
 	firstRecheck = time.Minute
 	lastRecheck  = 15 * time.Minute
@@ -38,8 +37,9 @@ func (r *releaser) ticket(env release.Environment) release.Ticket {
 }
 
 // queue waits until the release may try to take the environment: it registers
-// with the release that holds it, and waits to be told. A release that a newer
-// one has overtaken meanwhile is superseded.
+// with the release that holds it, and waits to be told; from the second of its tries
+// it lets some seconds pass if nobody holds it. A release that a newer one has overtaken
+// meanwhile is superseded.
 func (r *releaser) queue(ctx workflow.Context, env release.Environment, id string, tries int) error {
 	r.enter(ctx, release.Queued, env.Name)
 	r.line.awaited, r.line.turn = env.Name, false
@@ -51,8 +51,11 @@ func (r *releaser) queue(ctx workflow.Context, env release.Environment, id strin
 	if r.line.turn {
 		return r.overtaken(ctx, env)
 	}
-	if holding.Said == "" {
+	if holding.Said == "" && tries == 0 {
 		return nil
+	}
+	if holding.Said == "" { // another was faster, or nobody knows why it is refused
+		return workflow.Sleep(ctx, time.Second<<min(tries, 4))
 	}
 	r.status.Queue = holding.Said
 	r.show(ctx)
@@ -74,12 +77,17 @@ func (r *releaser) queue(ctx workflow.Context, env release.Environment, id strin
 // awaitTurn waits until the release is told to try, or until it is time to look
 // again.
 func (r *releaser) awaitTurn(ctx workflow.Context, env release.Environment, tries int) error {
-	timing, stop := workflow.WithCancel(ctx)
-	defer stop() // or the timer would be pending
-	again := workflow.NewTimerWithOptions(timing, min(firstRecheck<<min(tries, 8), lastRecheck), workflow.TimerOptions{
-		Summary: fmt.Sprintf("Look again who holds %s", env.Name),
-	})
-	return workflow.Await(ctx, func() bool { return r.line.turn || again.IsReady() })
+	isTime, stop := recheckTimer(ctx, tries, "Look again who holds "+env.Name)
+	defer stop()
+	return workflow.Await(ctx, func() bool { return r.line.turn || isTime() })
+}
+
+// recheckTimer starts the timer before the next look, after that many looks. stop
+// ends it, if it is pending.
+func recheckTimer(ctx workflow.Context, looks int, summary string) (isTime func() bool, stop func()) {
+	ctx, stop = workflow.WithCancel(ctx)
+	timer := workflow.NewTimerWithOptions(ctx, min(firstRecheck<<min(looks, 8), lastRecheck), workflow.TimerOptions{Summary: view.Summary(summary)})
+	return timer.IsReady, stop
 }
 
 // overtaken ends a release that waits for an environment, and behind which a

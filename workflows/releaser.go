@@ -313,8 +313,7 @@ func (r *releaser) rollout(ctx workflow.Context, env release.Environment, plan r
 			r.status.Rollout = ""
 			return err
 		}
-		var report release.Report
-		err = child.Get(ctx, &report)
+		report, err := r.awaitReport(ctx, env, child, run)
 		r.status.Rollout = ""
 		if keepsPlace = isUnreported(err); keepsPlace { // a person decides first
 			return &unreported{run: run.RunID, plan: plan, err: err}

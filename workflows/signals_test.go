@@ -41,22 +41,6 @@ func TestSignals_ThatDoNotCount(t *testing.T) {
 	})
 }
 
-// Who aborts is on record, also where the signal that names them and the cancellation
-// reach the release together.
-func TestSignals_AbortIsNamed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newScenario(t, repo{})
-		s.when(release.Awaiting, "production", func() {
-			s.signal(release.AbortSignal, `{"by": "dora", "reason": "the wrong branch"}`)
-			s.env.CancelWorkflow()
-		})
-		rep := s.run()
-		if rep.Outcome != release.Stopped || rep.Cause == nil || rep.Cause.Message != "aborted by dora: the wrong branch" {
-			t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
-		}
-	})
-}
-
 // A pin is taken away by name and with a reason only.
 func TestPin_SignalsThatDoNotCount(t *testing.T) {
 	env := new(testsuite.WorkflowTestSuite).NewTestWorkflowEnvironment()

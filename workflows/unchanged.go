@@ -40,7 +40,8 @@ func (r *releaser) recordHead(ctx workflow.Context, env release.Environment, pla
 	child := workflow.ExecuteChildWorkflow(r.alone(ctx, env, id), Rollout, release.RolloutRequest{
 		Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, By: r.req.By, Head: r.head, Whole: true, Unchanged: true,
 	})
-	err := child.GetChildWorkflowExecution().Get(ctx, nil)
+	var run workflow.Execution
+	err := child.GetChildWorkflowExecution().Get(ctx, &run)
 	if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isTaken(err) {
 		r.line.environment = ""
 		if err := r.queue(ctx, env, id, 0); err != nil {
@@ -51,7 +52,7 @@ func (r *releaser) recordHead(ctx workflow.Context, env release.Environment, pla
 	}
 	var report release.Report
 	if err == nil {
-		err = child.Get(ctx, &report)
+		report, err = r.awaitReport(ctx, env, child, run)
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:

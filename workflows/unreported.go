@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -28,6 +29,49 @@ type unreported struct {
 const takeOverInterval = 30 * time.Second
 
 func (e *unreported) Error() string { return "its rollout ended without a report: " + plain(e.err) }
+
+// awaitReport waits until a run of a rollout has ended, and returns its report or its
+// error, as child does. Temporal tells the end of a child to its parent once: a parent
+// that was closed by then, and is reset, would wait for ever. So the release reads it
+// now and then by itself. An end that it reads twice, and was not told, is final: Temporal
+// starts no other child with that ID for this run, so nobody can be asked under the
+// lock, and an end without a report strands the release.
+func (r *releaser) awaitReport(ctx workflow.Context, env release.Environment, child workflow.ChildWorkflowFuture, run workflow.Execution) (report release.Report, err error) {
+	apart, done := workflow.NewDisconnectedContext(ctx) // an aborted rollout has an end, too
+	defer done()
+	hasEnded := false
+	for looks := 0; ; looks++ {
+		isTime, stop := recheckTimer(apart, looks, "Read whether the rollout of "+env.Name+" has ended")
+		err := workflow.Await(apart, func() bool { return child.IsReady() || isTime() })
+		stop()
+		if err != nil {
+			return report, err
+		}
+		if child.IsReady() {
+			err := child.Get(ctx, &report)
+			return report, err
+		}
+		var end activities.RolloutEnd
+		err = workflow.ExecuteActivity(calling(apart, "Read how the rollout of "+env.Name+" ended"), act.ReadRolloutEnd,
+			activities.RolloutRun{ID: run.ID, Run: run.RunID}).Get(apart, &end)
+		switch {
+		case err != nil || end.Open: // unknown, or not yet
+			hasEnded = false
+		case !hasEnded: // Temporal may be about to tell
+			hasEnded, looks = true, -1
+		case end.Report != nil:
+			return *end.Report, nil
+		case end.Canceled:
+			return report, temporal.NewCanceledError()
+		case end.Kind == release.KindStranded:
+			return report, temporal.NewNonRetryableApplicationError(end.Said, end.Kind, nil)
+		default:
+			return report, temporal.NewNonRetryableApplicationError(fmt.Sprintf(
+				"the rollout of %s ended without a report while this release was closed: %s; what it left is settled by the next release, or by: release rollback %[1]s",
+				env.Name, end.Said), release.KindStranded, nil)
+		}
+	}
+}
 
 // isUnreported reports whether a child's error means that it ended without a
 // report. A stranded rollout has reported, and one that was canceled before it
