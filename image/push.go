@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/sync/errgroup"
 )
@@ -43,16 +44,33 @@ func mount(to name.Repository, what remote.Taggable, options []remote.Option) er
 	return all.Wait()
 }
 
-// mountable returns the layers of an image, or of all images of an index, that
-// are in another repository of the registry.
+// mountable returns the layers and configs of an image, or of all images of an index,
+// that are in another repository of the registry. what may be a descriptor of either.
 func mountable(to name.Repository, what any) (layers []v1.Layer, err error) {
 	switch what := what.(type) {
+	case *remote.Descriptor: // of what is copied
+		if what.MediaType.IsIndex() {
+			index, err := what.ImageIndex()
+			if err != nil {
+				return nil, err
+			}
+			return mountable(to, index)
+		}
+		img, err := what.Image()
+		if err != nil {
+			return nil, err
+		}
+		return mountable(to, img)
 	case v1.Image:
 		all, err := what.Layers()
 		if err != nil {
 			return nil, err
 		}
-		for _, l := range all {
+		config, err := partial.ConfigLayer(what)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range append(all, config) {
 			if m, ok := l.(*remote.MountableLayer); ok && m.Reference.Context().Registry == to.Registry && m.Reference.Context() != to {
 				layers = append(layers, l)
 			}
