@@ -14,10 +14,6 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// inARow is how often a machine must be found good, or a target bad, before
-// that is believed.
-const inARow = 2
-
 // waiting is a machine that was changed, and what it should become.
 type waiting struct {
 	in      StepInput
@@ -27,8 +23,8 @@ type waiting struct {
 	runs    bool   // it should be started and healthy; else only on its config
 }
 
-// await watches a machine until it is what it should be for inARow looks. It
-// fails with the evidence when the machine crashes, when Fly or somebody else
+// await watches a machine until it is what it should be. Verify looks again at all
+// of them before they are called good. It fails with the evidence when the machine crashes, when Fly or somebody else
 // puts another version in its place, or when the step's time is over.
 func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, error) {
 	// An attempt that goes on after a crash counts anew: waiting twice as long
@@ -38,41 +34,37 @@ func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, err
 	if limit <= 0 {
 		limit = 5 * time.Minute
 	}
-	good := 0
 	if err := a.reach(ctx, w, limit); err != nil {
 		return release.Machine{}, err
 	}
 	reached := time.Now()
 	for {
 		m, err := a.Fly.Machine(ctx, w.in.Step.FlyApp, w.id)
-		if err == nil && m.IsOlder(w.version) && time.Since(begun) < staleFor {
-			good = 0 // stale: it was read before it was changed
-		} else if err == nil {
+		switch isStale := err == nil && m.IsOlder(w.version) && time.Since(begun) < staleFor; {
+		case isStale: // it was read before it was changed
+		case err == nil:
 			if fail := w.failed(m); fail != nil {
 				return release.Machine{}, a.evidence(ctx, w, m, *fail)
 			}
-			if good++; !w.good(m) {
-				good = 0
+			if w.good(m) {
+				a.pace.learn(w, m)
+				return Seen(m), nil
 			}
 			if w.fellAsleep(m) {
 				if err := a.wake(ctx, w.in, m); err != nil {
 					return release.Machine{}, err
 				}
 			}
-			if good >= inARow || good > 0 && !w.runs {
-				a.pace.learn(w, m)
-				return Seen(m), nil
-			}
 			if time.Since(begun) > limit {
 				return release.Machine{}, a.evidence(ctx, w, m, w.late(m, limit))
 			}
 			reportWaiting(ctx, w.id, w.waitText(m))
-		} else if ctx.Err() == nil && !transient(err) {
+		case ctx.Err() == nil && !transient(err):
 			return release.Machine{}, err
-		} else if ctx.Err() == nil {
+		case ctx.Err() == nil:
 			reportWaiting(ctx, w.id, fmt.Sprintf("read machine %s of %s: %v", w.id, w.in.Step.Target, err))
 		}
-		if err := pause(ctx, a.pollInterval(good > 0, time.Since(reached))); err != nil {
+		if err := pause(ctx, a.pollInterval(time.Since(reached))); err != nil {
 			return release.Machine{}, err
 		}
 	}
@@ -99,16 +91,11 @@ func (a *Activities) reach(ctx context.Context, w waiting, limit time.Duration) 
 	return pause(ctx, a.pace.checks(w))
 }
 
-// pollInterval returns the delay before the next read of a machine: short to confirm
-// that it is good, else a sixteenth of the time waited, at least a sixteenth of Poll
-// and at most Poll. With a Poll of 1 s this stays within Fly's limit for each machine:
-// 5 reads a second after a burst of 10.
-func (a *Activities) pollInterval(good bool, waited time.Duration) time.Duration {
-	first := a.poll() / 16
-	if good {
-		return first / 8
-	}
-	return min(max(first, waited/16), a.poll())
+// pollInterval returns the delay before the next read of a machine: a sixteenth of
+// the time waited, at least a sixteenth of Poll and at most Poll. With a Poll of 1 s
+// this stays within Fly's limit for each machine: 5 reads a second after a burst of 10.
+func (a *Activities) pollInterval(waited time.Duration) time.Duration {
+	return min(max(a.poll()/16, waited/16), a.poll())
 }
 
 // transient says whether a read that failed is worth another look right away:
@@ -298,7 +285,7 @@ func (a *Activities) until(ctx context.Context, s release.Step, id string, is fu
 		case err != nil && !transient(err):
 			return err
 		}
-		if err := pause(ctx, a.pollInterval(false, time.Since(begun))); err != nil {
+		if err := pause(ctx, a.pollInterval(time.Since(begun))); err != nil {
 			return err
 		}
 	}

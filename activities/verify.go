@@ -12,6 +12,8 @@ import (
 )
 
 const (
+	// inARow is how often in a row a target must be found good to be called healthy.
+	inARow = 2
 	// badInARow is how often in a row a target must be found bad to be called
 	// unhealthy.
 	badInARow = 3
@@ -127,7 +129,7 @@ func (a *Activities) verify(ctx context.Context, aim Aim, in VerifyInput, sure *
 	if !aim.Back && aim.Goal.IsBare(aim.Changed) {
 		during = max(during, smokeTime)
 	}
-	ports := portWatch{listens: map[release.Listener]bool{}, patience: min(max(during, within), 30*time.Second)}
+	ports := portWatch{settled: map[release.Listener]bool{}, patience: min(max(during, within), 30*time.Second)}
 	for {
 		every := 2 * a.poll()
 		v, now := a.look(ctx, aim)

@@ -101,6 +101,9 @@ var mutants = []mutant{
 		`	a.appear(ctx, mustAppear, find)
 	return after, err`,
 		`	return after, err`),
+	wrong("a takeover that could not lease leaves the leases of the rollout before", "workflows/baseline.go",
+		`own.Nonce != "" && `,
+		``),
 	wrong("a look before the update counts", "workflows/baseline.go",
 		`			delete(ids, s.Machine)`,
 		`			continue`),

@@ -359,6 +359,9 @@ var kinds = []kind{
 				env = map[string]any{}
 			}
 			env["LEVEL"] = "theirs"
+			if i, ok := w.hostile(); ok {
+				env["NOTE"] = notes[i].value("theirs")
+			}
 			doc["env"] = env
 		})
 		after, err := f.Update(context.Background(), t.App, m.ID, fly.Update{Config: config})

@@ -328,6 +328,30 @@ func TestUnchecked_NobodyListens(t *testing.T) {
 	})
 }
 
+// Fly can't be asked now and then where a machine listens. What it said before, and
+// says again, counts.
+func TestUnchecked_NobodyListensAndFlyIsAway(t *testing.T) {
+	for name, fault := range map[string]flysim.Fault{"for a moment": {Times: 3}, "all the time": {}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := second(t, repo{bare: true}, repo{bare: true})
+				s.behave(flysim.Behaviour{Deaf: true}, always)
+				fault.Route, fault.Status, fault.Skip = "GET /v1/apps/{app}/machines/{id}/ps", 503, 1
+				s.sim.Inject(fault)
+				rep := s.run()
+				v := verdictOf(t, rep, "web")
+				want := "not listening on internal_port 8080"
+				if fault.Times == 0 {
+					want = "listens on internal_port 8080 could not be read: "
+				}
+				if rep.Outcome != release.Promoted || v.Health != release.Unchecked || !strings.Contains(fmt.Sprint(v.Notes), want) {
+					t.Errorf("%s: %+v, verdict %+v", rep.Outcome, rep.Cause, v)
+				}
+			})
+		})
+	}
+}
+
 // An app without a public address has no name that resolves: its checks are what
 // counts.
 func TestPrivateAppIsNotProbed(t *testing.T) {

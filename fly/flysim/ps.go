@@ -2,18 +2,16 @@ package flysim
 
 import (
 	"cmp"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/microbima/release/fly"
 )
 
 // psMachine lists what runs in a machine, and where it listens. A make-believe
-// machine listens where its services are, unless it is Deaf; of a process, it is
-// tried out.
+// machine listens where its services are, unless it is Deaf; a process is
+// asked.
 func (s *Sim) psMachine(c *call) (any, error) {
 	var m *machine
 	var proc Process
@@ -41,19 +39,9 @@ func (s *Sim) psMachine(c *call) (any, error) {
 	}
 	sockets := []fly.Socket{}
 	for _, port := range ports {
-		if proc == nil || listens(proc.Addr(port)) {
+		if proc == nil || proc.Listens(port) {
 			sockets = append(sockets, fly.Socket{Proto: "tcp6", Address: "[::]:" + strconv.Itoa(port)})
 		}
 	}
 	return []fly.Process{{PID: 300, Command: "app", ListenSockets: sockets}}, nil
-}
-
-// listens reports whether a process listens at addr.
-func listens(addr string) bool {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
-	if err != nil {
-		return false
-	}
-	_ = conn.Close() // it was only to see that there is one
-	return true
 }

@@ -80,6 +80,7 @@ func (r *servers) proc(id string) *server {
 func (r *servers) URL(app string) string { return "http://" + app + ".localhost:1" }
 
 func (p *server) Addr(int) string       { return p.Listener.Addr().String() }
+func (p *server) Listens(int) bool      { return true }
 func (p *server) Done() <-chan struct{} { return p.done }
 func (p *server) ExitCode() int         { return p.code }
 func (p *server) Log() []string         { return []string{"hello", p.instance.Secrets["KEY"]} }

@@ -103,6 +103,8 @@ type Instance struct {
 type Process interface {
 	// Addr is the host:port where the machine's internal port is reachable.
 	Addr(port int) string
+	// Listens reports whether it is the machine itself that listens there.
+	Listens(port int) bool
 	// Stop asks it to end with signal ("SIGINT", "" is the usual one), kills
 	// it after timeout, and returns when it has ended.
 	Stop(ctx context.Context, signal string, timeout time.Duration) error

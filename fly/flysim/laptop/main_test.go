@@ -46,7 +46,8 @@ func TestMain(m *testing.M) {
 
 // serve is the program in the images. What it does is said by requests and by
 // env vars: CHILD_PORT makes it start another of itself there, DAEMON puts that
-// one in a session of its own, STUBBORN makes it deaf to signals.
+// one in a session of its own, STUBBORN makes it deaf to signals, ANY_PORT has it
+// listen anywhere but at PORT.
 func serve() {
 	if code, err := strconv.Atoi(os.Getenv("EXIT")); err == nil {
 		fmt.Println("about to end")
@@ -88,7 +89,11 @@ func serve() {
 			}
 		}
 	}()
-	l, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")))
+	port := os.Getenv("PORT")
+	if os.Getenv("ANY_PORT") != "" {
+		port = "0"
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), port))
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(98)

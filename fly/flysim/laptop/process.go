@@ -97,6 +97,10 @@ func (p *process) follow(finished func(*process)) {
 // port, which it is told in PORT.
 func (p *process) Addr(int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
 
+// Listens reports whether the process listens at its port, rather than another
+// program that took the port because nobody did.
+func (p *process) Listens(int) bool { return p.listensAt(p.port) }
+
 // Done is closed when the process has ended, and with it the rest of its group.
 func (p *process) Done() <-chan struct{} { return p.done }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,6 +48,41 @@ func birth(pid int) (string, error) {
 	}
 	return strings.TrimSpace(string(boot)) + "/" + fields[19], nil
 }
+
+// listensAt reports whether a process of p's group listens at a port, on any
+// address.
+func (p *process) listensAt(port int) bool {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return false
+	}
+	sockets := map[string]bool{} // as file descriptors name them
+	for _, list := range []func() (procfs.NetTCP, error){fs.NetTCP, fs.NetTCP6} {
+		lines, _ := list() // a system without IPv6 has no such list
+		for _, line := range lines {
+			if line.St == listening && line.LocalPort == uint64(port) {
+				sockets[fmt.Sprintf("socket:[%d]", line.Inode)] = true
+			}
+		}
+	}
+	if len(sockets) == 0 {
+		return false
+	}
+	all, err := fs.AllProcs()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(all, func(one procfs.Proc) bool {
+		if group, err := unix.Getpgid(one.PID); err != nil || group != p.cmd.Process.Pid {
+			return false
+		}
+		open, _ := one.FileDescriptorTargets() // none of a process that is gone
+		return slices.ContainsFunc(open, func(name string) bool { return sockets[name] })
+	})
+}
+
+// listening is the state of a TCP socket that listens, as /proc/net/tcp has it.
+const listening = 0x0a
 
 // marked are the processes, but for this one, with marker in their environment.
 // Children inherit it, also those that left their group.

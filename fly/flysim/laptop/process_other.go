@@ -3,10 +3,12 @@
 package laptop
 
 import (
+	"net"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +28,16 @@ func (p *process) wait() {
 func birth(pid int) (string, error) {
 	out, err := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output()
 	return strings.TrimSpace(string(out)), err
+}
+
+// listensAt reports whether anybody listens at a port: whose it is can't be read.
+func (p *process) listensAt(port int) bool {
+	conn, err := net.DialTimeout("tcp", loopback(port), time.Second)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }
 
 // marked finds nobody: other processes' environments can't be read here.

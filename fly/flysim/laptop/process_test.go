@@ -365,3 +365,28 @@ func TestALogKeepsTheLastLinesWithinItsSize(t *testing.T) {
 		}
 	}
 }
+
+// A program listens elsewhere than at PORT, and another program has taken its port
+// meanwhile: it is not the machine that listens there.
+func TestAnotherProgramAtThePortIsNotTheMachine(t *testing.T) {
+	if !canSeeEnvironments() {
+		t.Skip("needs Linux: elsewhere nobody can say whose a port is")
+	}
+	l := open(t, t.TempDir())
+	p := start(t, l, "m1", pushServer(t, l), nil)
+	if !p.Listens(8080) {
+		t.Error("it listens at its port, and is said not to")
+	}
+	deaf, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m2", Config: configOf(t, pushServer(t, l), map[string]string{"ANY_PORT": "1"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Listen("tcp", deaf.Addr(8080))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if deaf.Listens(8080) {
+		t.Error("this test listens at the port of a machine, and the machine is said to")
+	}
+}

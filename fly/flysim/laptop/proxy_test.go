@@ -134,6 +134,7 @@ func TestOnlySafeRequestsAreAskedTwice(t *testing.T) {
 type at struct{ addr string }
 
 func (a at) Addr(int) string                                 { return a.addr }
+func (a at) Listens(int) bool                                { return true }
 func (at) Done() <-chan struct{}                             { return nil }
 func (at) ExitCode() int                                     { return 0 }
 func (at) Log() []string                                     { return nil }
