@@ -57,6 +57,7 @@ func (p *process) listensAt(port int) bool {
 		return false
 	}
 	sockets := map[string]bool{} // as file descriptors name them
+	//lint:ignore SA1019 slow where there are very many sockets, and rarely called
 	for _, list := range []func() (procfs.NetTCP, error){fs.NetTCP, fs.NetTCP6} {
 		lines, _ := list() // a system without IPv6 has no such list
 		for _, line := range lines {
