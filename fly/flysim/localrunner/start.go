@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 var errClosed = errors.New("flysim is closing")
 
-func (l *Laptop) start(ctx context.Context, m flysim.Instance) (*process, error) {
+func (l *Runner) start(ctx context.Context, m flysim.Instance) (*process, error) {
 	if !filepath.IsLocal(m.ID) || m.ID != filepath.Base(m.ID) {
 		return nil, fmt.Errorf("%q can't be a machine's ID", m.ID)
 	}
@@ -34,13 +34,13 @@ func (l *Laptop) start(ctx context.Context, m flysim.Instance) (*process, error)
 		return nil, err
 	}
 	if next.port, err = l.ports.lease(); err != nil {
-		return nil, err // the next Laptop removes the empty folder
+		return nil, err // the next Runner removes the empty folder
 	}
 	return l.run(next)
 }
 
 // run starts the process and keeps it on record until it has ended.
-func (l *Laptop) run(next launch) (*process, error) {
+func (l *Runner) run(next launch) (*process, error) {
 	cmd, err := next.command()
 	if err != nil {
 		l.giveBack(next)
@@ -77,23 +77,23 @@ func (l *Laptop) run(next launch) (*process, error) {
 }
 
 // forget takes a process that has ended off the record.
-func (l *Laptop) forget(p *process, had launch) {
+func (l *Runner) forget(p *process, had launch) {
 	l.mu.Lock()
 	file := l.running[p]
 	delete(l.running, p)
 	l.mu.Unlock()
 	if file != "" {
-		_ = os.Remove(file) // the next Laptop sees that it has ended
+		_ = os.Remove(file) // the next Runner sees that it has ended
 	}
 	l.giveBack(had)
 }
 
-func (l *Laptop) giveBack(had launch) {
-	_ = os.RemoveAll(had.scratch) // the next Laptop removes what is left
+func (l *Runner) giveBack(had launch) {
+	_ = os.RemoveAll(had.scratch) // the next Runner removes what is left
 	l.ports.giveBack(had.port)
 }
 
-func (l *Laptop) isClosed() bool {
+func (l *Runner) isClosed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closed

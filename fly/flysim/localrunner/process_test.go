@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"bufio"
@@ -41,26 +41,26 @@ func TestAMachineSeesItsOwnEnvironmentAndNothingElse(t *testing.T) {
 	root := filepath.Join(l.dir, "images", strings.TrimPrefix(image[strings.Index(image, "@"):], "@sha256:"), "root")
 	_, port, _ := net.SplitHostPort(p.Addr(8080))
 	want := map[string]string{
-		"LOG_LEVEL":           "debug",
-		"PORT":                port,
-		"HOST":                "127.0.0.1",
-		"TOKEN":               "s3cret",
-		"INTERNAL_API":        l.URL("internal-api") + "/v1",
-		"BOTH":                l.URL("a-1") + "," + l.URL("b"),
-		"OTHER":               "http://api.internal.example.com and http://_api.internal:4280",
-		"DATA":                root + "/app/data",
-		"PATH":                root + "/app:/usr/bin",
-		"FLY_APP_NAME":        "shop",
-		"FLY_MACHINE_ID":      "m1",
-		"FLY_ALLOC_ID":        "m1",
-		"FLY_MACHINE_VERSION": "01V",
-		"FLY_REGION":          "ord",
-		"FLY_PROCESS_GROUP":   "web",
-		"FLY_IMAGE_REF":       image,
-		"FLY_PRIVATE_IP":      "127.0.0.1",
-		"FLY_VM_MEMORY_MB":    "512",
-		"LAPTOP_TEST_ROLE":    "server",
-		"FLYSIM_LAPTOP":       l.dir,
+		"LOG_LEVEL":             "debug",
+		"PORT":                  port,
+		"HOST":                  "127.0.0.1",
+		"TOKEN":                 "s3cret",
+		"INTERNAL_API":          l.URL("internal-api") + "/v1",
+		"BOTH":                  l.URL("a-1") + "," + l.URL("b"),
+		"OTHER":                 "http://api.internal.example.com and http://_api.internal:4280",
+		"DATA":                  root + "/app/data",
+		"PATH":                  root + "/app:/usr/bin",
+		"FLY_APP_NAME":          "shop",
+		"FLY_MACHINE_ID":        "m1",
+		"FLY_ALLOC_ID":          "m1",
+		"FLY_MACHINE_VERSION":   "01V",
+		"FLY_REGION":            "ord",
+		"FLY_PROCESS_GROUP":     "web",
+		"FLY_IMAGE_REF":         image,
+		"FLY_PRIVATE_IP":        "127.0.0.1",
+		"FLY_VM_MEMORY_MB":      "512",
+		"LOCALRUNNER_TEST_ROLE": "server",
+		"FLYSIM_RUNNER":         l.dir,
 	}
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
@@ -262,7 +262,7 @@ func testSuddenDeath(t *testing.T, daemon string) {
 		t.Fatal(err)
 	}
 	owner := exec.Command(exe, dir, string(configOf(t, image, map[string]string{"STUBBORN": "1", "DAEMON": daemon, "CHILD_PORT": strconv.Itoa(port)})))
-	owner.Env = append(os.Environ(), "LAPTOP_TEST_ROLE=owner")
+	owner.Env = append(os.Environ(), "LOCALRUNNER_TEST_ROLE=owner")
 	owner.Stderr = os.Stderr
 	out, err := owner.StdoutPipe()
 	if err != nil {

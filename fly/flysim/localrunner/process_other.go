@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package laptop
+package localrunner
 
 import (
 	"net"

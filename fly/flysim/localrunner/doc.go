@@ -1,7 +1,7 @@
-// Package laptop makes flysim a Fly on a laptop: machines are processes, the
+// Package localrunner makes flysim a Fly on a laptop: machines are processes, the
 // registry is a folder, and an app's URL is a reverse proxy on loopback.
 //
-// Start reading at Laptop (laptop.go), which implements flysim.Runner. Behind it
+// Start reading at Runner (laptop.go), which implements flysim.Runner. Behind it
 // stand the registry (registry.go), images and how they are unpacked (image.go,
 // extract.go), the command and the environment of a machine (command.go),
 // processes (process.go) and the edge in front of an app (proxy.go).
@@ -38,8 +38,8 @@
 //
 // # What is kept
 //
-// Everything is in one folder, which one Laptop at a time may own. Images and
+// Everything is in one folder, which one Runner at a time may own. Images and
 // the ports of apps survive a SIGKILL, so configs and URLs stay valid. Processes
 // never survive it: on Linux the kernel ends them with their parent, and
-// everywhere the next Laptop on that folder ends what was left.
-package laptop
+// everywhere the next Runner on that folder ends what was left.
+package localrunner

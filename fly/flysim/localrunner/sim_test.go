@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ type world struct {
 	url string
 }
 
-func simulate(t *testing.T, l *Laptop, journal string) world {
+func simulate(t *testing.T, l *Runner, journal string) world {
 	sim := &flysim.Sim{Runner: l, Images: l.Image, CheckEvery: 20 * time.Millisecond, Journal: journal}
 	server := httptest.NewServer(sim)
 	t.Cleanup(func() {

@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"archive/tar"
@@ -34,7 +34,7 @@ import (
 // The images of these tests hold the test binary itself: run as a machine's
 // program it is a small server.
 func TestMain(m *testing.M) {
-	switch os.Getenv("LAPTOP_TEST_ROLE") {
+	switch os.Getenv("LOCALRUNNER_TEST_ROLE") {
 	case "server":
 		serve()
 	case "owner":
@@ -103,7 +103,7 @@ func serve() {
 	select {} // Shutdown decides when to end
 }
 
-// ownUntilKilled is a program with a Laptop, for tests of its sudden death.
+// ownUntilKilled is a program with a Runner, for tests of its sudden death.
 func ownUntilKilled() {
 	l, err := Open(os.Args[1], Options{})
 	if err != nil {
@@ -117,7 +117,7 @@ func ownUntilKilled() {
 	select {}
 }
 
-func open(t *testing.T, dir string) *Laptop {
+func open(t *testing.T, dir string) *Runner {
 	t.Helper()
 	l, err := Open(dir, Options{})
 	if err != nil {
@@ -217,13 +217,13 @@ func serverImage(t *testing.T) v1.Image {
 	}
 	return imageOf(t, v1.Config{
 		Entrypoint: []string{"/app/server"},
-		Env:        []string{"LAPTOP_TEST_ROLE=server", "PATH=/app:/usr/bin", "DATA=/app/data", "HOME=/root"},
+		Env:        []string{"LOCALRUNNER_TEST_ROLE=server", "PATH=/app:/usr/bin", "DATA=/app/data", "HOME=/root"},
 		WorkingDir: "/app",
 	}, program)
 }
 
 // push returns the reference, with digest, under which image is in the registry.
-func push(t *testing.T, l *Laptop, repository string, image v1.Image) string {
+func push(t *testing.T, l *Runner, repository string, image v1.Image) string {
 	t.Helper()
 	ref, err := name.NewTag(l.Registry()+"/"+repository+":latest", name.Insecure)
 	if err != nil {
@@ -239,7 +239,7 @@ func push(t *testing.T, l *Laptop, repository string, image v1.Image) string {
 	return ref.Context().Digest(digest.String()).String()
 }
 
-func pushServer(t *testing.T, l *Laptop) string {
+func pushServer(t *testing.T, l *Runner) string {
 	t.Helper()
 	return push(t, l, "shop", serverImage(t))
 }
@@ -254,7 +254,7 @@ func configOf(t *testing.T, image string, env map[string]string) json.RawMessage
 }
 
 // start runs a machine and waits until it listens.
-func start(t *testing.T, l *Laptop, id, image string, env map[string]string) flysim.Process {
+func start(t *testing.T, l *Runner, id, image string, env map[string]string) flysim.Process {
 	t.Helper()
 	p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: id, Region: "ord", InstanceID: "01V", Group: "web",
 		Config: configOf(t, image, env), Secrets: map[string]string{"TOKEN": "s3cret"}})

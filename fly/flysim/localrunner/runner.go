@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 // this name.
 const registryName = "the registry"
 
-// Options are what a Laptop may be told. The zero value is good.
+// Options are what a Runner may be told. The zero value is good.
 type Options struct {
 	// Registry is the loopback address, host:port, on which images are pushed
 	// and pulled. "" is a free port, the same one each time. Machine configs
@@ -30,9 +30,9 @@ type Options struct {
 	Registry string
 }
 
-// A Laptop runs Fly machines as processes of this computer. It is a
+// A Runner runs Fly machines as processes of this computer. It is a
 // flysim.Runner, and is safe for concurrent use.
-type Laptop struct {
+type Runner struct {
 	dir    string
 	marker string
 	lock   *flock.Flock
@@ -49,13 +49,13 @@ type Laptop struct {
 	edges     map[string]*edge
 }
 
-var _ flysim.Runner = (*Laptop)(nil)
+var _ flysim.Runner = (*Runner)(nil)
 
-// Open makes a Laptop of the folder dir, which is made if need be, and of
+// Open makes a Runner of the folder dir, which is made if need be, and of
 // whatever an earlier one kept there. Processes which that one could not end are
-// ended. A folder has one Laptop at a time.
-func Open(dir string, o Options) (_ *Laptop, err error) {
-	l := &Laptop{running: map[*process]string{}, edges: map[string]*edge{}}
+// ended. A folder has one Runner at a time.
+func Open(dir string, o Options) (_ *Runner, err error) {
+	l := &Runner{running: map[*process]string{}, edges: map[string]*edge{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("run machines in %s: %w", dir, err), l.unlock())
@@ -81,11 +81,11 @@ func Open(dir string, o Options) (_ *Laptop, err error) {
 
 // Registry is the host:port to push images to. Machines run images of this
 // registry whatever registry their configs name, registry.fly.io too.
-func (l *Laptop) Registry() string { return l.images.registry }
+func (l *Runner) Registry() string { return l.images.registry }
 
 // Image says which digest an image reference has in the registry, and whether
 // there is such an image: what flysim's Sim wants to know in Images.
-func (l *Laptop) Image(ref string) (digest string, ok bool) {
+func (l *Runner) Image(ref string) (digest string, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return l.images.digest(ctx, ref)
@@ -95,7 +95,7 @@ func (l *Laptop) Image(ref string) (digest string, ok bool) {
 // as the process exists; whether it serves is for checks to find out. An error
 // says why there is none: an image that is gone or of another platform, a
 // program that is missing.
-func (l *Laptop) Start(ctx context.Context, m flysim.Instance) (flysim.Process, error) {
+func (l *Runner) Start(ctx context.Context, m flysim.Instance) (flysim.Process, error) {
 	p, err := l.start(ctx, m)
 	if err != nil {
 		return nil, fmt.Errorf("start machine %s of %s: %w", m.ID, m.App, err)
@@ -105,7 +105,7 @@ func (l *Laptop) Start(ctx context.Context, m flysim.Instance) (flysim.Process, 
 
 // Route tells which machines of an app serve its URL from now on. Requests that
 // are under way are not cut.
-func (l *Laptop) Route(app string, backends []flysim.Backend) {
+func (l *Runner) Route(app string, backends []flysim.Backend) {
 	if e, err := l.edge(app); err == nil {
 		e.route(backends)
 	}
@@ -114,7 +114,7 @@ func (l *Laptop) Route(app string, backends []flysim.Backend) {
 // URL is where an app is served: the same each time, also after a restart, when
 // it answers from Open on, as long as nobody else takes its port. It is "" when there is no port to be had,
 // and after Close.
-func (l *Laptop) URL(app string) string {
+func (l *Runner) URL(app string) string {
 	e, err := l.edge(app)
 	if err != nil {
 		return ""
@@ -123,8 +123,8 @@ func (l *Laptop) URL(app string) string {
 }
 
 // Close ends everything at once: the edges, every process with its descendants,
-// the registry. What is kept on disk is for the next Laptop.
-func (l *Laptop) Close() error {
+// the registry. What is kept on disk is for the next Runner.
+func (l *Runner) Close() error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -155,7 +155,7 @@ func (l *Laptop) Close() error {
 }
 
 // own takes possession of dir: alone, and with nobody left running there.
-func (l *Laptop) own(dir string) error {
+func (l *Runner) own(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -174,7 +174,7 @@ func (l *Laptop) own(dir string) error {
 		return errors.New("another process does already: end it, or use another folder")
 	}
 	l.lock = lock
-	l.marker = "FLYSIM_LAPTOP=" + l.dir
+	l.marker = "FLYSIM_RUNNER=" + l.dir
 	for _, d := range []string{"images", "logs", "processes", "scratch"} {
 		if err := os.MkdirAll(l.path(d), 0o700); err != nil {
 			return err
@@ -186,18 +186,18 @@ func (l *Laptop) own(dir string) error {
 	return removeLeftovers(l.path("scratch", "*"), l.path("images", ".tmp-*"), l.path(".tmp-*"), l.path("processes", ".tmp-*"))
 }
 
-func (l *Laptop) unlock() error {
+func (l *Runner) unlock() error {
 	if l.lock == nil {
 		return nil
 	}
 	return l.lock.Unlock()
 }
 
-func (l *Laptop) path(elem ...string) string {
+func (l *Runner) path(elem ...string) string {
 	return filepath.Join(append([]string{l.dir}, elem...)...)
 }
 
-func (l *Laptop) serveRegistry(addr string) error {
+func (l *Runner) serveRegistry(addr string) error {
 	store, err := openRegistry(l.path("registry"))
 	if err != nil {
 		return fmt.Errorf("open the registry: %w", err)
@@ -212,7 +212,7 @@ func (l *Laptop) serveRegistry(addr string) error {
 	return nil
 }
 
-func (l *Laptop) listenRegistry(addr string) (net.Listener, error) {
+func (l *Runner) listenRegistry(addr string) (net.Listener, error) {
 	if addr == "" {
 		return l.ports.listen(registryName)
 	}
@@ -223,7 +223,7 @@ func (l *Laptop) listenRegistry(addr string) (net.Listener, error) {
 }
 
 // edge is the app's, opened when it is first asked for.
-func (l *Laptop) edge(app string) (*edge, error) {
+func (l *Runner) edge(app string) (*edge, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e, ok := l.edges[app]; ok {
