@@ -44,7 +44,7 @@ func (c *Client) Addresses(ctx context.Context, app string) ([]Address, error) {
 	var out struct {
 		IPs []Address `json:"ips"`
 	}
-	err := c.do(ctx, onAddresses("list the addresses of "+app, http.MethodGet, app), &out)
+	err := c.do(ctx, addressesCall("list the addresses of "+app, http.MethodGet, app), &out)
 	return out.IPs, err
 }
 
@@ -52,14 +52,14 @@ func (c *Client) Addresses(ctx context.Context, app string) ([]Address, error) {
 // shared_v4, private_v6. Asked twice, it gets two: after ErrUnknownOutcome look
 // for one of that kind first. ErrInvalid: there is no such kind.
 func (c *Client) AssignAddress(ctx context.Context, app, kind string) (Address, error) {
-	req := onAddresses("get "+app+" an address of type "+kind, http.MethodPost, app)
-	req.body = encode(map[string]string{"type": kind})
+	req := addressesCall("get "+app+" an address of type "+kind, http.MethodPost, app)
+	req.body = encodeJSON(map[string]string{"type": kind})
 	var ip Address
 	if err := c.do(ctx, req, &ip); err != nil {
 		return Address{}, err
 	}
 	if ip.IP == "" {
-		return Address{}, lacks(req, "ip")
+		return Address{}, missingField(req, "ip")
 	}
 	return ip, nil
 }
@@ -67,11 +67,11 @@ func (c *Client) AssignAddress(ctx context.Context, app, kind string) (Address, 
 // ReleaseAddress gives an address back. ErrNotFound: app has none such, perhaps
 // since an earlier call.
 func (c *Client) ReleaseAddress(ctx context.Context, app, ip string) error {
-	req := onAddresses("give back "+ip+" of "+app, http.MethodDelete, app)
+	req := addressesCall("give back "+ip+" of "+app, http.MethodDelete, app)
 	req.path = append(req.path, ip)
 	return c.do(ctx, req, nil)
 }
 
-func onAddresses(op, method, app string) call {
+func addressesCall(op, method, app string) call {
 	return call{op: op, action: "addresses " + method, app: app, method: method, path: []string{"apps", app, "ip_assignments"}}
 }

@@ -63,7 +63,7 @@ func (c *Client) App(ctx context.Context, app string) (App, error) {
 	op := "look up app " + app
 	asked := make(chan error, 1)
 	go func() {
-		asked <- c.graphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl config { definition } } }`, map[string]any{"name": app}, &q)
+		asked <- c.queryGraphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl config { definition } } }`, map[string]any{"name": app}, &q)
 	}()
 	err := c.do(ctx, call{op: op, action: "app", app: app, method: http.MethodGet, path: []string{"apps", app}}, &in)
 	described := <-asked
@@ -78,7 +78,7 @@ func (c *Client) App(ctx context.Context, app string) (App, error) {
 	if q.App != nil {
 		out.Hostname = cmp.Or(q.App.Hostname, out.Hostname)
 		out.URL = q.App.AppURL
-		if d := present(q.App.Config.Definition); string(d) != "{}" {
+		if d := nullToNil(q.App.Config.Definition); string(d) != "{}" {
 			out.Definition = d
 		}
 	}
@@ -96,7 +96,7 @@ func (c *Client) Secrets(ctx context.Context, app string) ([]Secret, error) {
 }
 
 // noSecret is the name of a secret that no app has.
-const noSecret = "RELEASE_READS_THE_VERSION_OF_SECRETS"
+const missingSecretName = "RELEASE_READS_THE_VERSION_OF_SECRETS"
 
 // SecretsVersion is the version of the app's secrets, for MinSecretsVersion: a
 // machine that is made to see it sees every secret set before. Fly tells it only
@@ -107,7 +107,7 @@ const noSecret = "RELEASE_READS_THE_VERSION_OF_SECRETS"
 func (c *Client) SecretsVersion(ctx context.Context, app string) (uint64, error) {
 	req := call{op: "read the version of the secrets of " + app, action: "secrets version", app: app,
 		method: http.MethodPost, read: true, path: []string{"apps", app, "secrets"}}
-	req.body = encode(map[string]any{"values": map[string]any{noSecret: nil}})
+	req.body = encodeJSON(map[string]any{"values": map[string]any{missingSecretName: nil}})
 	var out struct {
 		Version uint64 `json:"version"`
 	}
@@ -122,7 +122,7 @@ func (c *Client) Logs(ctx context.Context, app, machine string) ([]LogLine, erro
 			Attributes LogLine `json:"attributes"`
 		} `json:"data"`
 	}
-	req := call{op: "read the log of machine " + machine, method: http.MethodGet, api: true, unbooked: true,
+	req := call{op: "read the log of machine " + machine, method: http.MethodGet, api: true, unlimited: true,
 		path: []string{"api", "v1", "apps", app, "logs"}, query: url.Values{"instance": {machine}}}
 	if err := c.do(ctx, req, &out); err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (c *Client) Logs(ctx context.Context, app, machine string) ([]LogLine, erro
 
 // graphQL asks one question. An answer with errors is an Error without a
 // status, of kind ErrUnauthorized or ErrNotFound where Fly's code says so.
-func (c *Client) graphQL(ctx context.Context, op, query string, variables map[string]any, out any) error {
+func (c *Client) queryGraphQL(ctx context.Context, op, query string, variables map[string]any, out any) error {
 	answer := struct {
 		Data   any `json:"data"`
 		Errors []struct {
@@ -146,8 +146,8 @@ func (c *Client) graphQL(ctx context.Context, op, query string, variables map[st
 			} `json:"extensions"`
 		} `json:"errors"`
 	}{Data: out}
-	req := call{op: op, method: http.MethodPost, api: true, read: true, unbooked: true, path: []string{"graphql"}}
-	req.body = encode(map[string]any{"query": query, "variables": variables})
+	req := call{op: op, method: http.MethodPost, api: true, read: true, unlimited: true, path: []string{"graphql"}}
+	req.body = encodeJSON(map[string]any{"query": query, "variables": variables})
 	if err := c.do(ctx, req, &answer); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (c *Client) graphQL(ctx context.Context, op, query string, variables map[st
 		return nil
 	}
 	first := answer.Errors[0]
-	fail := &Error{Op: op, Code: first.Extensions.Code, Message: c.without(first.Message), kind: ErrInvalid}
+	fail := &Error{Op: op, Code: first.Extensions.Code, Message: c.redactTokens(first.Message), kind: ErrInvalid}
 	switch first.Extensions.Code {
 	case "UNAUTHORIZED", "FORBIDDEN":
 		fail.Status = http.StatusForbidden

@@ -37,7 +37,7 @@ type Client struct {
 	flaps  *flaps.Client // makes requests; never sends them, for it re-sends by itself
 	http   *http.Client
 	limits limits
-	lists  lists
+	lists  sharedLists
 }
 
 // FromEnv makes a client from the variables that flyctl reads:
@@ -72,18 +72,18 @@ func Tokens(token string) []string {
 }
 
 // begin sets up what the fields imply.
-func (c *Client) begin() error {
+func (c *Client) initialize() error {
 	c.once.Do(func() {
 		c.tokens = tokens.Parse(c.Token)
 		c.flaps, c.err = flaps.NewWithOptions(context.Background(), flaps.NewClientOpts{Tokens: c.tokens})
-		c.http = ownHTTP(c.HTTP)
+		c.http = newHTTPClient(c.HTTP)
 	})
 	return c.err
 }
 
 // ownHTTP is a client that sends a request once: it follows no redirect, and
 // has no transport that tries again.
-func ownHTTP(given *http.Client) *http.Client {
+func newHTTPClient(given *http.Client) *http.Client {
 	own := &http.Client{}
 	if given != nil {
 		*own = *given
@@ -98,7 +98,7 @@ func ownHTTP(given *http.Client) *http.Client {
 }
 
 // without removes the token from text that came from elsewhere.
-func (c *Client) without(text string) string {
+func (c *Client) redactTokens(text string) string {
 	for _, t := range append(c.tokens.GetMacaroonTokens(), c.tokens.GetUserTokens()...) {
 		if t != "" {
 			text = strings.ReplaceAll(text, t, "[token]")

@@ -78,7 +78,7 @@ func (e *Error) Is(kind error) bool {
 	}
 	switch kind {
 	case ErrUnknownOutcome:
-		return e.outcomeUnknown()
+		return e.hasUnknownOutcome()
 	case ErrNameTaken:
 		return e.Code == "name_taken"
 	case ErrNotFound:
@@ -104,7 +104,7 @@ func (e *Error) Is(kind error) bool {
 // outcomeUnknown: a host that did not answer (408), a server that broke (5xx),
 // a connection that was lost or an answer that cannot be read may all follow a
 // change that was made. Not so where Fly says that it found no room.
-func (e *Error) outcomeUnknown() bool {
+func (e *Error) hasUnknownOutcome() bool {
 	if !e.mutation || e.unsent {
 		return false
 	}
@@ -112,7 +112,7 @@ func (e *Error) outcomeUnknown() bool {
 }
 
 // neverSent says whether err means that no connection was made.
-func neverSent(err error) bool {
+func isDialError(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }

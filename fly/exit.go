@@ -13,7 +13,7 @@ import (
 // may tell of it after the update. Events of other kinds, a move to another host
 // among them, are no exits.
 func (m Machine) UnrequestedExit() (exit Exit, found bool) {
-	events, whole := m.eventsOfVersion()
+	events, whole := m.versionEvents()
 	first := slices.IndexFunc(events, func(e Event) bool { return e.Type == "start" && e.Source == "user" })
 	for i := len(events) - 1; i >= 0 && first < 0; i-- {
 		if events[i].Type == "start" {
@@ -27,11 +27,11 @@ func (m Machine) UnrequestedExit() (exit Exit, found bool) {
 		first = len(events) // Fly no longer tells of the start
 	}
 	for _, e := range events[:first] {
-		x, ok := e.exit()
+		x, ok := e.parseExit()
 		if e.Type != "exit" || !ok || x.Requested {
 			continue
 		}
-		if !found || !exit.failed() && x.failed() {
+		if !found || !exit.isFailure() && x.isFailure() {
 			exit, found = x, true
 		}
 	}
@@ -42,12 +42,12 @@ func (m Machine) UnrequestedExit() (exit Exit, found bool) {
 // starts it no more, and nobody has stopped it.
 func (m Machine) Crashed() bool {
 	last, ended := m.LastExit()
-	return ended && m.State == "stopped" && !last.Requested && last.failed()
+	return ended && m.State == "stopped" && !last.Requested && last.isFailure()
 }
 
 // eventsOfVersion returns the events since this version of m was made, newest
 // first, and whether they are all there: Fly keeps only the newest.
-func (m Machine) eventsOfVersion() (events []Event, whole bool) {
+func (m Machine) versionEvents() (events []Event, whole bool) {
 	made := m.VersionTime()
 	for i, e := range m.Events {
 		if e.Type == "launch" || e.Type == "update" {
@@ -63,7 +63,7 @@ func (m Machine) eventsOfVersion() (events []Event, whole bool) {
 }
 
 // failed reports whether x is an exit that no restart policy takes for success.
-func (x Exit) failed() bool { return x.Code != 0 || x.OOM }
+func (x Exit) isFailure() bool { return x.Code != 0 || x.OOM }
 
 // UnmarshalJSON decodes an exit. Fly has written exited_at as RFC 3339 and as
 // milliseconds since 1970.

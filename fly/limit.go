@@ -36,25 +36,25 @@ type limitKey struct{ app, machine, action string }
 
 type limit struct {
 	*rate.Limiter
-	used time.Time
-	held time.Time // no request before: Fly's Retry-After
+	lastUsed  time.Time
+	notBefore time.Time // no request before: Fly's Retry-After
 }
 
 // wait blocks until a request of that kind is within the limits: not at all while
 // Fly has not refused one of its app and action.
 func (l *limits) wait(ctx context.Context, key limitKey) error {
-	limiter, held := l.limiter(key)
+	limiter, held := l.limiterFor(key)
 	if limiter == nil {
 		return nil
 	}
-	if err := sleep(ctx, time.Until(held)); err != nil {
+	if err := sleepContext(ctx, time.Until(held)); err != nil {
 		return err
 	}
 	return limiter.Wait(ctx)
 }
 
 // sleep waits for d, or fails when ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
+func sleepContext(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
 	}
@@ -70,19 +70,19 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // limiter returns the limiter for key, nil while it is not paced, and the time
 // before which Fly wants no request.
-func (l *limits) limiter(key limitKey) (*rate.Limiter, time.Time) {
+func (l *limits) limiterFor(key limitKey) (*rate.Limiter, time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !time.Now().Before(l.paced[pacedKey{key.app, key.action}]) {
 		return nil, time.Time{}
 	}
-	found := l.find(key)
-	return found.Limiter, found.held
+	found := l.findLimit(key)
+	return found.Limiter, found.notBefore
 }
 
 // refuse paces the action of key on its app from now on: Fly has refused a request
 // with 429, and asked for a pause of after. What Fly counts of key is used up.
-func (l *limits) refuse(key limitKey, after time.Duration) {
+func (l *limits) startPacing(key limitKey, after time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -90,20 +90,20 @@ func (l *limits) refuse(key limitKey, after time.Duration) {
 		l.paced = map[pacedKey]time.Time{}
 	}
 	l.paced[pacedKey{key.app, key.action}] = now.Add(pacedFor)
-	found := l.find(key)
+	found := l.findLimit(key)
 	found.AllowN(now, int(found.TokensAt(now)))
-	if held := now.Add(after); held.After(found.held) {
-		found.held = held
+	if held := now.Add(after); held.After(found.notBefore) {
+		found.notBefore = held
 	}
 }
 
 // find returns what is remembered of key, made if there is nothing yet. The lock
 // must be held.
-func (l *limits) find(key limitKey) *limit {
+func (l *limits) findLimit(key limitKey) *limit {
 	now := time.Now()
 	if len(l.seen) > 4096 {
 		for k, old := range l.seen {
-			if now.Sub(old.used) > time.Minute {
+			if now.Sub(old.lastUsed) > time.Minute {
 				delete(l.seen, k)
 			}
 		}
@@ -119,6 +119,6 @@ func (l *limits) find(key limitKey) *limit {
 		}
 		l.seen[key] = found
 	}
-	found.used = now
+	found.lastUsed = now
 	return found
 }

@@ -32,7 +32,7 @@ type Machine struct {
 }
 
 // present returns doc, or nil if it is the JSON null.
-func present(doc json.RawMessage) json.RawMessage {
+func nullToNil(doc json.RawMessage) json.RawMessage {
 	if string(bytes.TrimSpace(doc)) == "null" {
 		return nil
 	}
@@ -165,7 +165,7 @@ func (m Machine) LastExit() (Exit, bool) {
 	for _, e := range m.Events {
 		switch e.Type {
 		case "exit":
-			return e.exit()
+			return e.parseExit()
 		case "start", "launch", "update":
 			return Exit{}, false
 		}
@@ -179,7 +179,7 @@ func (m Machine) LastCrash() (Exit, bool) {
 	for _, e := range m.Events {
 		switch e.Type {
 		case "exit":
-			if x, ok := e.exit(); ok && !x.Requested && (x.Code != 0 || x.OOM) {
+			if x, ok := e.parseExit(); ok && !x.Requested && (x.Code != 0 || x.OOM) {
 				return x, true
 			}
 		case "launch", "update":
@@ -204,7 +204,7 @@ func (m Machine) Launched() bool {
 	return false
 }
 
-func (e Event) exit() (Exit, bool) {
+func (e Event) parseExit() (Exit, bool) {
 	r := e.Request
 	if r == nil {
 		return Exit{}, false
@@ -226,8 +226,8 @@ func (e Event) exit() (Exit, bool) {
 // asRead returns m as it is meant, of one that Fly has sent. Fly sends both config
 // and incomplete_config with every machine, and null for the one that does not
 // apply: null is absent. The checks that Fly makes up for old clients are left out.
-func asRead(m Machine) Machine {
-	m.Config, m.IncompleteConfig = present(m.Config), present(m.IncompleteConfig)
+func normalizeMachine(m Machine) Machine {
+	m.Config, m.IncompleteConfig = nullToNil(m.Config), nullToNil(m.IncompleteConfig)
 	var checks []Check
 	for _, c := range m.Checks {
 		if !strings.HasPrefix(c.Name, "bg_deployments_compat") {

@@ -49,45 +49,45 @@ type Wait struct {
 
 // Machines lists the machines of app, sorted by ID, without destroyed ones.
 func (c *Client) Machines(ctx context.Context, app string) ([]Machine, error) {
-	all, err := c.list(ctx, onMachines("list machines of "+app, "list", http.MethodGet, app))
+	all, err := c.listMachines(ctx, machinesCall("list machines of "+app, "list", http.MethodGet, app))
 	return slices.DeleteFunc(all, func(m Machine) bool { return m.State == "destroyed" }), err
 }
 
 // AllMachines lists the machines of app, sorted by ID, with the destroyed ones
 // that Fly still remembers: how long it does is not known.
 func (c *Client) AllMachines(ctx context.Context, app string) ([]Machine, error) {
-	req := onMachines("list machines of "+app+" with destroyed ones", "list", http.MethodGet, app)
+	req := machinesCall("list machines of "+app+" with destroyed ones", "list", http.MethodGet, app)
 	req.query = url.Values{"include_deleted": {"true"}}
-	return c.list(ctx, req)
+	return c.listMachines(ctx, req)
 }
 
 // Machine reads one machine. A destroyed one stays readable for a while.
 func (c *Client) Machine(ctx context.Context, app, id string) (Machine, error) {
 	var m Machine
-	err := c.do(ctx, onMachine("read machine "+id, getMachine, http.MethodGet, app, id), &m)
-	return asRead(m), err
+	err := c.do(ctx, machineCall("read machine "+id, getMachine, http.MethodGet, app, id), &m)
+	return normalizeMachine(m), err
 }
 
 // Create makes a machine. Fly knows no idempotency key: after
 // ErrUnknownOutcome look for one of that name before trying again.
 func (c *Client) Create(ctx context.Context, app string, in Create) (Machine, error) {
 	var m Machine
-	req := onMachines("create machine "+in.Name+" in "+app, "create", http.MethodPost, app)
-	err := c.doConfig(ctx, req, in, in.Config, &m)
-	return asRead(m), err
+	req := machinesCall("create machine "+in.Name+" in "+app, "create", http.MethodPost, app)
+	err := c.sendConfig(ctx, req, in, in.Config, &m)
+	return normalizeMachine(m), err
 }
 
 // Update gives machine id another config, and reboots it.
 func (c *Client) Update(ctx context.Context, app, id string, in Update) (Machine, error) {
 	var m Machine
-	req := onMachine("update machine "+id, "update", http.MethodPost, app, id)
+	req := machineCall("update machine "+id, "update", http.MethodPost, app, id)
 	req.nonce = in.Nonce
-	err := c.doConfig(ctx, req, in, in.Config, &m)
-	return asRead(m), err
+	err := c.sendConfig(ctx, req, in, in.Config, &m)
+	return normalizeMachine(m), err
 }
 
-func (c *Client) doConfig(ctx context.Context, req call, in any, config json.RawMessage, out any) error {
-	body, err := withConfig(encode(in), config)
+func (c *Client) sendConfig(ctx context.Context, req call, in any, config json.RawMessage, out any) error {
+	body, err := appendConfig(encodeJSON(in), config)
 	if err != nil {
 		return &Error{Op: req.op, mutation: true, unsent: true, kind: ErrInvalid, cause: err}
 	}
@@ -97,27 +97,27 @@ func (c *Client) doConfig(ctx context.Context, req call, in any, config json.Raw
 
 // Start starts a stopped machine with the config it has. It does not wait.
 func (c *Client) Start(ctx context.Context, app, id, nonce string) error {
-	return c.verb(ctx, app, id, "start", nonce, nil)
+	return c.postVerb(ctx, app, id, "start", nonce, nil)
 }
 
 // Stop stops a machine with its own kill signal and timeout. It does not wait.
 func (c *Client) Stop(ctx context.Context, app, id, nonce string) error {
-	return c.verb(ctx, app, id, "stop", nonce, encode(map[string]string{"id": id}))
+	return c.postVerb(ctx, app, id, "stop", nonce, encodeJSON(map[string]string{"id": id}))
 }
 
 // Cordon takes a machine out of traffic. It may be called twice.
 func (c *Client) Cordon(ctx context.Context, app, id, nonce string) error {
-	return c.verb(ctx, app, id, "cordon", nonce, nil)
+	return c.postVerb(ctx, app, id, "cordon", nonce, nil)
 }
 
 // Uncordon puts a machine into traffic. It may be called twice.
 func (c *Client) Uncordon(ctx context.Context, app, id, nonce string) error {
-	return c.verb(ctx, app, id, "uncordon", nonce, nil)
+	return c.postVerb(ctx, app, id, "uncordon", nonce, nil)
 }
 
 // Destroy kills a machine and removes it. It does not wait.
 func (c *Client) Destroy(ctx context.Context, app, id, nonce string) error {
-	req := onMachine("destroy machine "+id, "destroy", http.MethodDelete, app, id)
+	req := machineCall("destroy machine "+id, "destroy", http.MethodDelete, app, id)
 	req.query = url.Values{"force": {"true"}, "kill": {"true"}} // the docs' word and flyctl's
 	req.nonce = nonce
 	return c.do(ctx, req, nil)
@@ -129,7 +129,7 @@ func (c *Client) Destroy(ctx context.Context, app, id, nonce string) error {
 func (c *Client) Wait(ctx context.Context, app, id string, w Wait) error {
 	state := cmp.Or(w.State, "started")
 	seconds := min(max(int(w.Timeout.Round(time.Second)/time.Second), 1), 60)
-	req := onMachine("wait for machine "+id+" to be "+state, "wait", http.MethodGet, app, id, "wait")
+	req := machineCall("wait for machine "+id+" to be "+state, "wait", http.MethodGet, app, id, "wait")
 	req.query = url.Values{"state": {state}, "timeout": {strconv.Itoa(seconds)}}
 	if w.Version != "" {
 		// flyctl says version, the docs say instance_id.
@@ -142,24 +142,24 @@ func (c *Client) Wait(ctx context.Context, app, id string, w Wait) error {
 // SetMetadata sets one key of a machine's metadata, without a reboot and
 // without a lease.
 func (c *Client) SetMetadata(ctx context.Context, app, id, key, value string) error {
-	req := onMachine("set metadata "+key+" of machine "+id, "metadata", http.MethodPost, app, id, "metadata", key)
-	req.body = encode(map[string]string{"value": value})
+	req := machineCall("set metadata "+key+" of machine "+id, "metadata", http.MethodPost, app, id, "metadata", key)
+	req.body = encodeJSON(map[string]string{"value": value})
 	return c.do(ctx, req, nil)
 }
 
-func (c *Client) verb(ctx context.Context, app, id, verb, nonce string, body []byte) error {
-	req := onMachine(verb+" machine "+id, verb, http.MethodPost, app, id, verb)
+func (c *Client) postVerb(ctx context.Context, app, id, verb, nonce string, body []byte) error {
+	req := machineCall(verb+" machine "+id, verb, http.MethodPost, app, id, verb)
 	req.nonce, req.body = nonce, body
 	return c.do(ctx, req, nil)
 }
 
 // onMachine is a call below one machine of app.
-func onMachine(op, action, method, app, id string, more ...string) call {
+func machineCall(op, action, method, app, id string, more ...string) call {
 	path := append([]string{"apps", app, "machines", id}, more...)
 	return call{op: op, action: action, app: app, machine: id, method: method, path: path}
 }
 
 // onMachines is a call that all machines of app share.
-func onMachines(op, action, method, app string) call {
+func machinesCall(op, action, method, app string) call {
 	return call{op: op, action: action, app: app, method: method, path: []string{"apps", app, "machines"}}
 }

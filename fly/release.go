@@ -44,7 +44,7 @@ type FlyRelease struct {
 // UpdateRelease says so. Asked twice, it records two: after ErrUnknownOutcome
 // look for it in Releases first.
 func (c *Client) CreateRelease(ctx context.Context, in NewRelease) (FlyRelease, error) {
-	req := call{op: "record a release of " + in.App, method: http.MethodPost, uiex: true, unbooked: true, path: []string{"releases"}}
+	req := call{op: "record a release of " + in.App, method: http.MethodPost, uiex: true, unlimited: true, path: []string{"releases"}}
 	definition := in.Definition
 	if len(definition) == 0 {
 		definition = json.RawMessage("{}")
@@ -52,7 +52,7 @@ func (c *Client) CreateRelease(ctx context.Context, in NewRelease) (FlyRelease, 
 	if !json.Valid(definition) {
 		return FlyRelease{}, &Error{Op: req.op, mutation: true, unsent: true, kind: ErrInvalid, cause: errors.New("the definition is not JSON")}
 	}
-	req.body = encode(map[string]any{
+	req.body = encodeJSON(map[string]any{
 		"app_name": in.App, "build_id": 0, "definition": definition, "image": in.Image, "strategy": strings.ToUpper(cmp.Or(in.Strategy, "rolling")),
 	})
 	var out struct {
@@ -62,7 +62,7 @@ func (c *Client) CreateRelease(ctx context.Context, in NewRelease) (FlyRelease, 
 		return FlyRelease{}, err
 	}
 	if out.Release.ID == "" {
-		return FlyRelease{}, lacks(req, "id")
+		return FlyRelease{}, missingField(req, "id")
 	}
 	return out.Release, nil
 }
@@ -75,8 +75,8 @@ func (c *Client) UpdateRelease(ctx context.Context, id, status, errText string) 
 	if status != "running" {
 		metadata = map[string]any{"post_deployment_info": map[string]string{"flyctl_version": ClientVersion, "error": errText}}
 	}
-	req := call{op: "record that release " + id + " is " + status, method: http.MethodPatch, uiex: true, unbooked: true, path: []string{"releases", id}}
-	req.body = encode(map[string]any{"status": status, "metadata": metadata})
+	req := call{op: "record that release " + id + " is " + status, method: http.MethodPatch, uiex: true, unlimited: true, path: []string{"releases", id}}
+	req.body = encodeJSON(map[string]any{"status": status, "metadata": metadata})
 	return c.do(ctx, req, nil)
 }
 
@@ -85,7 +85,7 @@ func (c *Client) Releases(ctx context.Context, app string) ([]FlyRelease, error)
 	var out struct {
 		Releases []FlyRelease `json:"releases"`
 	}
-	req := call{op: "list releases of " + app, method: http.MethodGet, uiex: true, unbooked: true,
+	req := call{op: "list releases of " + app, method: http.MethodGet, uiex: true, unlimited: true,
 		path: []string{"apps", app, "releases"}, query: url.Values{"limit": {"25"}}}
 	err := c.do(ctx, req, &out)
 	slices.SortFunc(out.Releases, func(a, b FlyRelease) int { return cmp.Compare(b.Version, a.Version) })

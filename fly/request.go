@@ -26,49 +26,49 @@ const nonceHeader = "fly-machine-lease-nonce"
 
 // A call is one request: what is asked of whom.
 type call struct {
-	op       string // for people: "update machine 3d8d…"
-	action   string // for the limiter
-	app      string
-	machine  string
-	method   string
-	path     []string // below the API's root, escaped one by one
-	query    url.Values
-	body     []byte
-	nonce    string
-	read     bool   // changes nothing, though it may be a POST
-	uiex     bool   // below /api/v1 of the release records
-	api      bool   // below the root of the GraphQL and logs API
-	unbooked bool   // the limiter does not count it
-	sending  func() // called once it waits for nothing but the answer; may be nil
+	op        string // for people: "update machine 3d8d…"
+	action    string // for the limiter
+	app       string
+	machine   string
+	method    string
+	path      []string // below the API's root, escaped one by one
+	query     url.Values
+	body      []byte
+	nonce     string
+	read      bool   // changes nothing, though it may be a POST
+	uiex      bool   // below /api/v1 of the release records
+	api       bool   // below the root of the GraphQL and logs API
+	unlimited bool   // the limiter does not count it
+	onSend    func() // called once it waits for nothing but the answer; may be nil
 }
 
-func (in call) changes() bool { return !in.read && in.method != http.MethodGet }
+func (in call) isMutation() bool { return !in.read && in.method != http.MethodGet }
 
 // do sends the request, once, and decodes the answer into out.
 func (c *Client) do(ctx context.Context, in call, out any) error {
-	fail := &Error{Op: in.op, mutation: in.changes(), unsent: true}
-	req, err := c.request(ctx, in)
+	fail := &Error{Op: in.op, mutation: in.isMutation(), unsent: true}
+	req, err := c.newRequest(ctx, in)
 	if err != nil {
 		fail.cause, fail.kind = err, ErrInvalid
 		return fail
 	}
-	key, isLimited := limitKey{in.app, in.machine, cmp.Or(in.action, in.method)}, !c.Unlimited && !in.unbooked
+	key, isLimited := limitKey{in.app, in.machine, cmp.Or(in.action, in.method)}, !c.Unlimited && !in.unlimited
 	if isLimited {
 		if err := c.limits.wait(ctx, key); err != nil {
-			return limited(ctx, fail, err)
+			return limitError(ctx, fail, err)
 		}
 	}
-	if in.sending != nil {
-		in.sending()
+	if in.onSend != nil {
+		in.onSend()
 	}
-	if in.changes() {
-		through, end := seenThrough(ctx)
+	if in.isMutation() {
+		through, end := mutationContext(ctx)
 		defer end()
 		req = req.WithContext(through)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		fail.cause, fail.unsent = c.hush(err), neverSent(err)
+		fail.cause, fail.unsent = c.redactError(err), isDialError(err)
 		return fail
 	}
 	defer resp.Body.Close()
@@ -81,16 +81,16 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		fail.Status = resp.StatusCode
-		fail.RetryAfter = retryAfter(resp.Header.Get("Retry-After"))
-		c.words(body, fail)
+		fail.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"))
+		c.readErrorBody(body, fail)
 		if isLimited && errors.Is(fail, ErrRateLimited) {
-			c.limits.refuse(key, fail.RetryAfter)
+			c.limits.startPacing(key, fail.RetryAfter)
 		}
 		return fail
 	}
 	if err != nil {
 		fail.cause, fail.kind = err, ErrMalformed
-		if tooLong && !in.changes() {
+		if tooLong && !in.isMutation() {
 			fail.kind = ErrTooLong
 		}
 		return fail
@@ -108,26 +108,26 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 
 // farewell is how long a change that was sent is still waited for once its caller
 // has given up: less than Temporal waits for a heartbeat of whoever called.
-const farewell = 7 * time.Second
+const cancelGrace = 7 * time.Second
 
 // seenThrough is ctx for a request that changes something. Cut off in the middle,
 // nobody would know whether the change was made, or is made a moment later,
 // behind the back of who looks then.
-func seenThrough(ctx context.Context) (context.Context, func()) {
+func mutationContext(ctx context.Context) (context.Context, func()) {
 	through, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	late := time.AfterFunc(time.Hour, func() { end(ctx.Err()) })
 	late.Stop()
-	stop := context.AfterFunc(ctx, func() { late.Reset(farewell) })
+	stop := context.AfterFunc(ctx, func() { late.Reset(cancelGrace) })
 	return through, func() { stop(); late.Stop(); end(nil) }
 }
 
 // lacks is the error of a success that does not say what it is all about.
-func lacks(in call, what string) error {
-	return &Error{Op: in.op, mutation: in.changes(), kind: ErrMalformed, cause: fmt.Errorf("its answer has no %s", what)}
+func missingField(in call, what string) error {
+	return &Error{Op: in.op, mutation: in.isMutation(), kind: ErrMalformed, cause: fmt.Errorf("its answer has no %s", what)}
 }
 
 // limited is the error for a request that the limiter could not let through.
-func limited(ctx context.Context, fail *Error, err error) error {
+func limitError(ctx context.Context, fail *Error, err error) error {
 	fail.cause, fail.kind = err, ErrRateLimited
 	if ctx.Err() != nil {
 		fail.cause = ctx.Err()
@@ -137,8 +137,8 @@ func limited(ctx context.Context, fail *Error, err error) error {
 
 // request makes the request as fly-go would: with its headers and the token
 // in the form that the API wants. Where it goes is ours.
-func (c *Client) request(ctx context.Context, in call) (*http.Request, error) {
-	if err := c.begin(); err != nil {
+func (c *Client) newRequest(ctx context.Context, in call) (*http.Request, error) {
+	if err := c.initialize(); err != nil {
 		return nil, err
 	}
 	for _, p := range in.path {
@@ -158,7 +158,7 @@ func (c *Client) request(ctx context.Context, in call) (*http.Request, error) {
 		base, prefix = cmp.Or(c.APIURL, DefaultAPIURL), ""
 		req.Header.Set("Authorization", c.tokens.GraphQLHeader())
 	}
-	req.URL, err = url.Parse(strings.TrimRight(base, "/") + prefix + "/" + strings.Join(escaped(in.path), "/"))
+	req.URL, err = url.Parse(strings.TrimRight(base, "/") + prefix + "/" + strings.Join(escapePath(in.path), "/"))
 	if err != nil || req.URL.Host == "" {
 		return nil, fmt.Errorf("%q is no address of an API: it should be like %s", base, DefaultFlapsURL)
 	}
@@ -180,7 +180,7 @@ func (c *Client) request(ctx context.Context, in call) (*http.Request, error) {
 	return req, nil
 }
 
-func escaped(path []string) []string {
+func escapePath(path []string) []string {
 	out := make([]string, len(path))
 	for i, p := range path {
 		out[i] = url.PathEscape(p)
@@ -190,41 +190,41 @@ func escaped(path []string) []string {
 
 // words takes Fly's error apart into fail: its status word and its message, or
 // whatever it said instead of them.
-func (c *Client) words(body []byte, fail *Error) {
+func (c *Client) readErrorBody(body []byte, fail *Error) {
 	var e struct{ Error, Message, Status string }
 	message := strings.TrimSpace(string(body))
 	if json.Unmarshal(body, &e) == nil && cmp.Or(e.Message, e.Error) != "" {
 		message = cmp.Or(e.Message, e.Error)
 	}
-	if in := strings.ToLower(string(body)); e.Status == "insufficient_capacity" || slices.ContainsFunc(noRoom, func(said string) bool { return strings.Contains(in, said) }) {
+	if in := strings.ToLower(string(body)); e.Status == "insufficient_capacity" || slices.ContainsFunc(capacityMessages, func(said string) bool { return strings.Contains(in, said) }) {
 		fail.kind = ErrNoCapacity
 	}
 	if len(message) > maxMessage {
 		message = message[:maxMessage] + "…"
 	}
-	fail.Code, fail.Message = e.Status, c.without(strings.ToValidUTF8(message, "?"))
+	fail.Code, fail.Message = e.Status, c.redactTokens(strings.ToValidUTF8(message, "?"))
 }
 
 // noRoom are the words, in lower case, by which Fly says that a host has no room
 // where no status word tells. It says so before it changes anything, with
 // any status: flyctl goes by the words, too.
-var noRoom = []string{"could not reserve resource", "deploys to this host are temporarily disabled"}
+var capacityMessages = []string{"could not reserve resource", "deploys to this host are temporarily disabled"}
 
 // hush keeps what an error of the HTTP client says about the cause, and drops
 // the method and address around it.
-func (c *Client) hush(err error) error {
+func (c *Client) redactError(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	if s := err.Error(); c.without(s) != s {
-		return errors.New(c.without(s))
+	if s := err.Error(); c.redactTokens(s) != s {
+		return errors.New(c.redactTokens(s))
 	}
 	return err
 }
 
 // retryAfter reads the header in either of its forms; 0 if there is none.
-func retryAfter(h string) time.Duration {
+func parseRetryAfter(h string) time.Duration {
 	if s, err := strconv.ParseFloat(h, 64); err == nil && s >= 0 && s < 1e6 {
 		return time.Duration(s * float64(time.Second))
 	}
@@ -235,7 +235,7 @@ func retryAfter(h string) time.Duration {
 }
 
 // encode is JSON without HTML escapes.
-func encode(v any) []byte {
+func encodeJSON(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -247,7 +247,7 @@ func encode(v any) []byte {
 
 // withConfig puts a machine config into an encoded object, byte for byte: the
 // encoder would respell it.
-func withConfig(object []byte, config json.RawMessage) ([]byte, error) {
+func appendConfig(object []byte, config json.RawMessage) ([]byte, error) {
 	if !json.Valid(config) {
 		return nil, errors.New("the machine config is not JSON")
 	}

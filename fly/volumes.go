@@ -26,12 +26,12 @@ type Volume struct {
 }
 
 // leaving are the states of volumes that will not be there for long.
-var leaving = []string{"scheduling_destroy", "fork_cleanup", "waiting_for_detach", "pending_destroy", "destroying", "destroyed"}
+var leavingStates = []string{"scheduling_destroy", "fork_cleanup", "waiting_for_detach", "pending_destroy", "destroying", "destroyed"}
 
 // Free says whether a new machine may mount v: none has it, its host can be
 // reached, and it is not on its way out.
 func (v Volume) Free() bool {
-	return v.AttachedMachine == "" && v.AttachedAlloc == "" && v.HostStatus == "ok" && !slices.Contains(leaving, v.State)
+	return v.AttachedMachine == "" && v.AttachedAlloc == "" && v.HostStatus == "ok" && !slices.Contains(leavingStates, v.State)
 }
 
 // A NewVolume is a volume to be made. What is left out is Fly's to choose: 3 GB,
@@ -52,7 +52,7 @@ type NewVolume struct {
 // Volumes lists the volumes of app, sorted by ID, those on their way out too.
 func (c *Client) Volumes(ctx context.Context, app string) ([]Volume, error) {
 	var all []Volume
-	err := c.do(ctx, onVolumes("list volumes of "+app, http.MethodGet, app), &all)
+	err := c.do(ctx, volumesCall("list volumes of "+app, http.MethodGet, app), &all)
 	slices.SortFunc(all, func(a, b Volume) int { return cmp.Compare(a.ID, b.ID) })
 	return all, err
 }
@@ -60,17 +60,17 @@ func (c *Client) Volumes(ctx context.Context, app string) ([]Volume, error) {
 // CreateVolume makes a volume. Asked twice, it makes two, and volumes cost
 // money: after ErrUnknownOutcome look for a free one of that name first.
 func (c *Client) CreateVolume(ctx context.Context, app string, in NewVolume) (Volume, error) {
-	req := onVolumes("create volume "+in.Name+" in "+app, http.MethodPost, app)
+	req := volumesCall("create volume "+in.Name+" in "+app, http.MethodPost, app)
 	if len(in.Guest) > 0 && !json.Valid(in.Guest) {
 		return Volume{}, &Error{Op: req.op, mutation: true, unsent: true, kind: ErrInvalid, cause: errors.New("the guest is not JSON")}
 	}
-	req.body = encode(in)
+	req.body = encodeJSON(in)
 	var v Volume
 	if err := c.do(ctx, req, &v); err != nil {
 		return Volume{}, err
 	}
 	if v.ID == "" {
-		return Volume{}, lacks(req, "id")
+		return Volume{}, missingField(req, "id")
 	}
 	return v, nil
 }
@@ -78,11 +78,11 @@ func (c *Client) CreateVolume(ctx context.Context, app string, in NewVolume) (Vo
 // DestroyVolume removes a volume and what is on it. ErrPrecondition: a machine
 // has it. ErrNotFound: it is gone, by an earlier call perhaps.
 func (c *Client) DestroyVolume(ctx context.Context, app, id string) error {
-	req := onVolumes("destroy volume "+id, http.MethodDelete, app)
+	req := volumesCall("destroy volume "+id, http.MethodDelete, app)
 	req.path = append(req.path, id)
 	return c.do(ctx, req, nil)
 }
 
-func onVolumes(op, method, app string) call {
+func volumesCall(op, method, app string) call {
 	return call{op: op, action: "volumes " + method, app: app, method: method, path: []string{"apps", app, "volumes"}}
 }

@@ -43,11 +43,11 @@ func (s *Sim) sleep(ctx context.Context, d time.Duration) bool {
 // after calls f, with the lock held, once d has passed, unless m has been told
 // to do something else by then. Without a delay it is called before the lock
 // is released, so that a Sim without latencies has settled when it answers.
-func (s *Sim) after(m *machine, d time.Duration, f func()) {
-	life := m.life
+func (s *Sim) schedule(m *machine, d time.Duration, f func()) {
+	life := m.generation
 	if d <= 0 {
-		s.soon = append(s.soon, func() {
-			if m.life == life {
+		s.beforeUnlock = append(s.beforeUnlock, func() {
+			if m.generation == life {
 				f()
 			}
 		})
@@ -55,9 +55,9 @@ func (s *Sim) after(m *machine, d time.Duration, f func()) {
 	}
 	timers, key := s.timers, new(int)
 	timers[key] = s.clock().AfterFunc(d, func() {
-		s.locked(func() {
+		s.withLock(func() {
 			delete(timers, key)
-			if m.life == life && !s.closed {
+			if m.generation == life && !s.closed {
 				f()
 			}
 		})

@@ -86,20 +86,20 @@ func (d *duration) UnmarshalJSON(b []byte) error {
 }
 
 func (m *machine) config() config {
-	if m.read.of != m.Config {
-		m.read.of, m.read.config = m.Config, config{}
-		_ = json.Unmarshal([]byte(m.Config), &m.read.config) // it was decoded when it was accepted
+	if m.parsed.of != m.Config {
+		m.parsed.of, m.parsed.config = m.Config, config{}
+		_ = json.Unmarshal([]byte(m.Config), &m.parsed.config) // it was decoded when it was accepted
 	}
-	return m.read.config
+	return m.parsed.config
 }
 
-func (c config) group() string {
+func (c config) processGroup() string {
 	return cmp.Or(c.Metadata["fly_process_group"], c.Metadata["process_group"])
 }
 
 // runsOnce says whether a machine of that config is a command, not a service.
 func (c config) runsOnce() bool {
-	return slices.Contains([]string{"fly_app_release_command", "fly_app_test_machine_command"}, c.group()) ||
+	return slices.Contains([]string{"fly_app_release_command", "fly_app_test_machine_command"}, c.processGroup()) ||
 		c.Env["RELEASE_COMMAND"] != "" || c.Env["FLY_TEST_COMMAND"] != ""
 }
 
@@ -126,7 +126,7 @@ func (c config) checks() []checkSpec {
 }
 
 // port is the internal port that the app's URL leads to; 0 if there is none.
-func (c config) port() int {
+func (c config) urlPort() int {
 	for _, s := range c.Services {
 		for _, p := range s.Ports {
 			if slices.Contains(p.Handlers, "http") {
@@ -141,7 +141,7 @@ func (c config) port() int {
 }
 
 // restarts says whether a machine that ended by itself is started again.
-func (c config) restarts(code, times int) bool {
+func (c config) restartsAfter(code, times int) bool {
 	switch c.Restart.Policy {
 	case "no":
 		return false
@@ -152,8 +152,8 @@ func (c config) restarts(code, times int) bool {
 }
 
 // imageRef takes an image reference apart, and looks its digest up.
-func (s *Sim) imageRef(ref string) (fly.ImageRef, bool) {
-	digest, ok := s.digest(ref)
+func (s *Sim) resolveImage(ref string) (fly.ImageRef, bool) {
+	digest, ok := s.imageDigest(ref)
 	var r fly.ImageRef
 	name, _, _ := strings.Cut(ref, "@")
 	r.Digest = digest
@@ -170,7 +170,7 @@ func (s *Sim) imageRef(ref string) (fly.ImageRef, bool) {
 	return r, ok
 }
 
-func (s *Sim) digest(ref string) (string, bool) {
+func (s *Sim) imageDigest(ref string) (string, bool) {
 	if s.Images != nil {
 		return s.Images(ref)
 	}

@@ -44,7 +44,7 @@ const (
 	// its checks.
 	NeverPasses Effect = "never passes"
 	// Sours: it passes, and turns critical For after it started.
-	Sours Effect = "sours"
+	TurnsCritical Effect = "sours"
 	// Crashes: it ends with code Exit, For after it started: Exits times, or
 	// each time.
 	Crashes Effect = "crashes"
@@ -102,7 +102,7 @@ func (s *Sim) ClearFaults() {
 }
 
 // fault is the one that this request suffers, or nil.
-func (s *Sim) fault(pattern, app, machine string) *Fault {
+func (s *Sim) matchFault(pattern, app, machine string) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.faults {
@@ -123,10 +123,10 @@ func (s *Sim) fault(pattern, app, machine string) *Fault {
 
 // suffer does to a request what can be done outside of the machine. It says
 // whether there is still an answer to give.
-func (s *Sim) suffer(ctx context.Context, w http.ResponseWriter, c *call, f *Fault) bool {
+func (s *Sim) applyFault(ctx context.Context, w http.ResponseWriter, c *call, f *Fault) bool {
 	if !s.sleep(ctx, f.Delay) || f.Drop {
 		if !f.After {
-			s.log(c, 0)
+			s.recordRequest(c, 0)
 		}
 		panic(http.ErrAbortHandler) // net/http's way to close a connection
 	}
@@ -134,7 +134,7 @@ func (s *Sim) suffer(ctx context.Context, w http.ResponseWriter, c *call, f *Fau
 		return true
 	}
 	if !f.After {
-		s.log(c, f.Status)
+		s.recordRequest(c, f.Status)
 	}
 	for k, v := range f.Header {
 		w.Header()[http.CanonicalHeaderKey(k)] = v
@@ -147,7 +147,7 @@ func (s *Sim) suffer(ctx context.Context, w http.ResponseWriter, c *call, f *Fau
 		}
 		body = errorBody("a fault that flysim was told to have", code)
 	}
-	answer(w, f.Status, body)
+	writeAnswer(w, f.Status, body)
 	return false
 }
 
@@ -160,7 +160,7 @@ func (c *call) effect() Effect {
 }
 
 // leaseFault is what happens to a machine just before a call reaches it.
-func (s *Sim) leaseFault(c *call) {
+func (s *Sim) applyMachineEffect(c *call) {
 	m := c.machine
 	switch c.effect() {
 	case LeaseLost:
@@ -172,9 +172,9 @@ func (s *Sim) leaseFault(c *call) {
 		}
 		m.Lease = &lease{Nonce: s.newID("nonce", 12), Owner: "somebody-else@example.com", Expires: s.now().Add(ttl)}
 	case Unreachable:
-		s.setHost(m, "unreachable")
+		s.setHostStatus(m, "unreachable")
 		if c.fault.For > 0 {
-			s.later = append(s.later, func() { s.recoverAfter(m, c.fault.For) })
+			s.afterUnlock = append(s.afterUnlock, func() { s.recoverAfter(m, c.fault.For) })
 		}
 	}
 }
@@ -184,42 +184,44 @@ func (s *Sim) recoverAfter(m *machine, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	timers[key] = s.clock().AfterFunc(d, func() {
-		s.locked(func() {
+		s.withLock(func() {
 			delete(timers, key)
-			s.setHost(m, "ok")
+			s.setHostStatus(m, "ok")
 		})
 	})
 }
 
 // setHost says how m's host is, for m and for the volumes it holds.
-func (s *Sim) setHost(m *machine, status string) {
-	m.Untold = m.Untold && status != "ok"
+func (s *Sim) setHostStatus(m *machine, status string) {
+	m.ConfigHidden = m.ConfigHidden && status != "ok"
 	m.View.HostStatus = status
 	for _, v := range m.app.Volumes {
 		if v.Machine != nil && *v.Machine == m.View.ID {
 			v.HostStatus = status
 		}
 	}
-	s.touch(m)
+	s.markChanged(m)
 }
 
 // Lose makes the host of a machine unreachable until Recover. What runs there
 // goes on running.
 func (s *Sim) Lose(app, id string) {
-	s.onMachine(app, id, func(m *machine) { s.setHost(m, "unreachable") })
+	s.withMachine(app, id, func(m *machine) { s.setHostStatus(m, "unreachable") })
 }
 
 // LoseConfig makes the host of a machine unreachable like Lose. Until Recover, Fly
 // tells of its config not even a part: config and incomplete_config are null.
 func (s *Sim) LoseConfig(app, id string) {
-	s.onMachine(app, id, func(m *machine) { m.Untold = true; s.setHost(m, "unreachable") })
+	s.withMachine(app, id, func(m *machine) { m.ConfigHidden = true; s.setHostStatus(m, "unreachable") })
 }
 
 // Recover brings the host of a machine back.
-func (s *Sim) Recover(app, id string) { s.onMachine(app, id, func(m *machine) { s.setHost(m, "ok") }) }
+func (s *Sim) Recover(app, id string) {
+	s.withMachine(app, id, func(m *machine) { s.setHostStatus(m, "ok") })
+}
 
 // spoil gives the version that a call made the fate that its Fault has for it.
-func (s *Sim) spoil(c *call, m *machine) {
+func (s *Sim) applyVersionEffect(c *call, m *machine) {
 	if c.fault == nil {
 		return
 	}
@@ -231,8 +233,8 @@ func (s *Sim) spoil(c *call, m *machine) {
 	switch f.Effect {
 	case NeverPasses:
 		b.NeverHealthy = true
-	case Sours:
-		b.SourAfter = max(f.For, 1)
+	case TurnsCritical:
+		b.CriticalAfter = max(f.For, 1)
 	case Crashes:
 		b.CrashExit, b.RunsFor, b.Exits = &f.Exit, f.For, f.Exits
 	case NeverStarts:
@@ -246,11 +248,11 @@ func (s *Sim) spoil(c *call, m *machine) {
 	default:
 		return
 	}
-	m.Behaves, m.Odd = b, true
+	m.Behaviour, m.HasFault = b, true
 }
 
 // hidden says whether a read must not find m yet.
-func (s *Sim) hidden(m *machine) bool {
+func (s *Sim) isHidden(m *machine) bool {
 	if m.hiddenReads > 0 {
 		m.hiddenReads--
 		return true
@@ -263,15 +265,15 @@ func (s *Sim) hidden(m *machine) bool {
 const staleFor = 10 * time.Second
 
 // staleList returns the list of a call that suffers Stale.
-func (s *Sim) staleList(c *call) []json.RawMessage {
+func (s *Sim) staleMachines(c *call) []json.RawMessage {
 	list := []json.RawMessage{}
-	for _, m := range c.app.sorted() {
+	for _, m := range c.app.sortedMachines() {
 		switch {
-		case m.View.State == "destroyed" || s.hidden(m) || !matches(m.config().Metadata, c.r.URL.Query()):
-		case s.now().Before(m.formerUntil):
-			list = append(list, encodeMachine(m.former))
+		case m.View.State == "destroyed" || s.isHidden(m) || !matchesMetadata(m.config().Metadata, c.r.URL.Query()):
+		case s.now().Before(m.staleUntil):
+			list = append(list, encodeMachine(m.previous))
 		default:
-			list = append(list, m.show())
+			list = append(list, m.apiJSON())
 		}
 	}
 	return list

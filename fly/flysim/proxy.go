@@ -4,16 +4,16 @@ package flysim
 // services have autostop is stopped or suspended, as they say, whatever
 // min_machines_running says. Others stay as they are.
 func (s *Sim) Idle(app, id string) {
-	s.onMachine(app, id, func(m *machine) {
+	s.withMachine(app, id, func(m *machine) {
 		if m.View.State != "started" {
 			return
 		}
 		switch m.config().autostop() {
 		case "stop":
-			s.event(m, "stop", "stopping", "proxy", nil)
-			s.stop(m, "stopping", "", 0, func(code int) { s.stopped(m, code) })
+			s.addEvent(m, "stop", "stopping", "proxy", nil)
+			s.beginStop(m, "stopping", "", 0, func(code int) { s.finishStop(m, code) })
 		case "suspend":
-			s.suspend(m, "proxy")
+			s.beginSuspend(m, "proxy")
 		}
 	})
 }
@@ -21,11 +21,11 @@ func (s *Sim) Idle(app, id string) {
 // Wake has Fly's proxy want a machine for a request: a stopped or suspended
 // one that is not cordoned is started, unless its services have no autostart.
 func (s *Sim) Wake(app, id string) {
-	s.onMachine(app, id, func(m *machine) {
+	s.withMachine(app, id, func(m *machine) {
 		down := m.View.State == "stopped" || m.View.State == "suspended"
 		if down && !m.View.Cordoned && m.config().autostart() {
-			s.event(m, "start", "starting", "proxy", nil)
-			s.launch(m, "starting")
+			s.addEvent(m, "start", "starting", "proxy", nil)
+			s.launchMachine(m, "starting")
 		}
 	})
 }

@@ -34,7 +34,7 @@ type Sim struct {
 	// before first use, if it exists, and written after each change.
 	Journal string
 
-	core
+	internals
 }
 
 // A Clock tells the time and calls back. Functions that it calls run in their
@@ -62,16 +62,16 @@ type Latency struct {
 
 // A Behaviour is how a make-believe machine behaves.
 type Behaviour struct {
-	NeverStarts  bool          // stays in "starting"
-	NeverHealthy bool          // its checks never pass
-	CrashExit    *int          // its process ends with this code once started
-	RunsFor      time.Duration // how long before it does
-	Exits        int           // how often it does before it stays; 0: each time
-	SourAfter    time.Duration // its checks turn critical this long after it started; 0: never
-	BootTakes    time.Duration // instead of Latency.Boot, if set
-	Deaf         bool          // listens nowhere
-	CheckOutput  string        // what a failing check says
-	Log          []string      // what it prints when it starts
+	NeverStarts   bool          // stays in "starting"
+	NeverHealthy  bool          // its checks never pass
+	CrashExit     *int          // its process ends with this code once started
+	RunsFor       time.Duration // how long before it does
+	Exits         int           // how often it does before it stays; 0: each time
+	CriticalAfter time.Duration // its checks turn critical this long after it started; 0: never
+	BootTakes     time.Duration // instead of Latency.Boot, if set
+	NoListener    bool          // listens nowhere
+	CheckOutput   string        // what a failing check says
+	Log           []string      // what it prints when it starts
 }
 
 // A Runner runs started machines for real. Its methods are called without

@@ -108,7 +108,7 @@ func TestFaults(t *testing.T) {
 		"connection dropped after":     {fault: flysim.Fault{Route: updateRoute, Drop: true, After: true}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "2"},
 		"connection dropped before":    {fault: flysim.Fault{Route: updateRoute, Drop: true}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "1"},
 		"never passes":                 {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NeverPasses}, state: "started", check: "critical", image: "2"},
-		"passes, then sours":           {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Sours, For: 5 * time.Second}, state: "started", check: "critical", image: "2"},
+		"passes, then sours":           {fault: flysim.Fault{Route: updateRoute, Effect: flysim.TurnsCritical, For: 5 * time.Second}, state: "started", check: "critical", image: "2"},
 		"never starts":                 {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NeverStarts}, state: "replacing", check: "none", image: "2"},
 		"crashes until Fly gives up":   {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Crashes, Exit: 3}, state: "stopped", check: "none", image: "2", crash: true},
 		"the old version is put back":  {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Reverts}, state: "started", check: "passing", image: "1", differ: true},

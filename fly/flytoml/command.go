@@ -13,7 +13,7 @@ import (
 const ReleaseGroup = fly.MachineProcessGroupFlyAppReleaseCommand
 
 // reserved begins the names of process groups that belong to no [processes].
-const reserved = "fly_app_"
+const reservedPrefix = "fly_app_"
 
 // ReleaseCommand is the config of the machine that runs the release command:
 // created stopped, started once, gone when done. It is nil if there is no
@@ -53,7 +53,7 @@ func (c *Config) ReleaseCommand(image string, machines []json.RawMessage) (json.
 		return nil, err
 	}
 	config["guest"] = guest
-	return encode(config)
+	return encodeCanonical(config)
 }
 
 func (c *Config) releaseGuest(machines []json.RawMessage) (guest object, err error) {
@@ -62,7 +62,7 @@ func (c *Config) releaseGuest(machines []json.RawMessage) (guest object, err err
 	}
 	most := 0.0
 	for _, doc := range machines {
-		config, err := decode(doc)
+		config, err := decodeObject(doc)
 		if err != nil {
 			return nil, fmt.Errorf("reading the config of a machine: %w", err)
 		}

@@ -51,7 +51,7 @@ type Config struct {
 	machineConfig    string // JSON, or the name of a file with it
 	machineConfigKey string // where it is said
 	container        string // which of its containers runs our image
-	local            map[string][]byte
+	localContent     map[string][]byte
 	localFiles       []LocalFile
 }
 
@@ -188,7 +188,7 @@ func (c *Config) LocalFiles() (files []LocalFile) {
 // fly.toml calls them.
 func (c *Config) WithFiles(content map[string][]byte) *Config {
 	with := *c
-	with.local = content
+	with.localContent = content
 	return &with
 }
 
@@ -206,7 +206,7 @@ func (c *Config) defaultGroup() string {
 	return c.groups[0]
 }
 
-func (c *Config) applies(group string, processes []string) bool {
+func (c *Config) appliesTo(group string, processes []string) bool {
 	if len(processes) == 0 {
 		return group == c.defaultGroup()
 	}
@@ -215,7 +215,7 @@ func (c *Config) applies(group string, processes []string) bool {
 
 func (c *Config) servicesOf(group string) (services []fly.MachineService) {
 	for _, s := range c.services {
-		if c.applies(group, s.processes) {
+		if c.appliesTo(group, s.processes) {
 			services = append(services, s.MachineService)
 		}
 	}
@@ -224,7 +224,7 @@ func (c *Config) servicesOf(group string) (services []fly.MachineService) {
 
 func (c *Config) mountsOf(group string) (mounts []Mount) {
 	for _, m := range c.mounts {
-		if c.applies(group, m.processes) {
+		if c.appliesTo(group, m.processes) {
 			mounts = append(mounts, m)
 		}
 	}

@@ -15,7 +15,7 @@ const (
 )
 
 // unlimited is how long a release command may take that has no limit to flyctl.
-const unlimited = 24 * time.Hour
+const noReleaseTimeout = 24 * time.Hour
 
 func (r *reader) readDeploy() {
 	d := &r.c.deploy
@@ -37,28 +37,28 @@ func (r *reader) readDeploy() {
 			t.Warnf("max_unavailable", "has no effect with strategy %s", d.Strategy)
 		}
 	}
-	d.Wait = r.deployTime(t, "wait_timeout", d.Wait)
+	d.Wait = r.readDeployTime(t, "wait_timeout", d.Wait)
 	r.warnSlowChecks(t)
-	d.ReleaseCommand = r.command(t, "release_command")
-	if v, _ := t.Any("release_command"); blank(v) {
+	d.ReleaseCommand = r.readCommand(t, "release_command")
+	if v, _ := t.Any("release_command"); isBlankCommand(v) {
 		t.Errorf("release_command", "says no command, for which flyctl runs what the image runs; write one, or remove it")
 	}
 	if v, _ := t.Any("release_command_timeout"); v == "0s" || v == "0" {
-		d.ReleaseTimeout = unlimited
-		t.Warnf("release_command_timeout", "%s is no limit to flyctl; a release gives it %s", v, unlimited)
+		d.ReleaseTimeout = noReleaseTimeout
+		t.Warnf("release_command_timeout", "%s is no limit to flyctl; a release gives it %s", v, noReleaseTimeout)
 	} else {
-		d.ReleaseTimeout = r.deployTime(t, "release_command_timeout", d.ReleaseTimeout)
+		d.ReleaseTimeout = r.readDeployTime(t, "release_command_timeout", d.ReleaseTimeout)
 	}
 	if v := t.Table("release_command_vm"); v != nil {
-		d.releaseVM = r.guest(v)
-		if m, _ := v.Any("memory"); m != nil && !isText(m) {
+		d.releaseVM = r.readGuest(v)
+		if m, _ := v.Any("memory"); m != nil && !isString(m) {
 			v.Errorf("memory", "want a string with a unit, like \"%vmb\"; flyctl takes a bare number in [[vm]] only", m)
 		}
 		if v.Has("processes") {
 			v.Warnf("processes", "has no effect; the release command has a machine of its own")
 		}
 	}
-	r.command(t, "seed_command")
+	r.readCommand(t, "seed_command")
 }
 
 // warnSlowChecks warns of checks that have no result within wait_timeout.
@@ -69,7 +69,7 @@ func (r *reader) warnSlowChecks(t *tomldoc.Table) {
 }
 
 // blank says whether v is a command line without a word.
-func blank(v any) bool {
+func isBlankCommand(v any) bool {
 	s, _ := v.(string)
 	words, err := splitWords(s)
 	return s != "" && err == nil && len(words) == 0
@@ -90,7 +90,7 @@ func (r *reader) checkStrategy(t *tomldoc.Table, s string) {
 
 // deployTime reads a time of [deploy], where flyctl takes a bare number for
 // nanoseconds. Few mean that: what is less than a second of them is refused.
-func (r *reader) deployTime(t *tomldoc.Table, key string, otherwise time.Duration) time.Duration {
+func (r *reader) readDeployTime(t *tomldoc.Table, key string, otherwise time.Duration) time.Duration {
 	v, _ := t.Any(key)
 	d := t.Duration(key, time.Nanosecond)
 	switch _, text := v.(string); {

@@ -67,7 +67,7 @@ func withVolume(config json.RawMessage) json.RawMessage {
 // reported is what the API says of a machine: as it was created, the volume
 // described.
 func reported(created, wanted map[string]any) map[string]any {
-	machine := clone(created)
+	machine := cloneObject(created)
 	if mounts, ok := wanted["mounts"]; ok {
 		machine["mounts"] = mounts
 	}

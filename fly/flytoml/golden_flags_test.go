@@ -176,7 +176,7 @@ func (f flags) resized(t *testing.T, config json.RawMessage) json.RawMessage {
 	var machine map[string]any
 	unmarshal(t, config, &machine)
 	guest := *sized.guestOf(DefaultGroup)
-	if host, _ := child(machine, "guest")["host_dedication_id"].(string); host != "" {
+	if host, _ := childObject(machine, "guest")["host_dedication_id"].(string); host != "" {
 		guest.HostDedicationID = host
 	}
 	machine["guest"] = guest
@@ -199,10 +199,10 @@ func (f flags) apply(t *testing.T, doc []byte, files, sizes bool) []byte {
 	}
 	root["app"] = "shop" // -a shop
 	if len(f.env) > 0 {
-		root["env"] = append(tables(root["env"]), f.env)
+		root["env"] = append(tableList(root["env"]), f.env)
 	}
 	if len(f.deploy) > 0 {
-		maps.Copy(child(root, "deploy"), f.deploy)
+		maps.Copy(childObject(root, "deploy"), f.deploy)
 	}
 	if f.region != "" {
 		root["primary_region"] = f.region
@@ -215,7 +215,7 @@ func (f flags) apply(t *testing.T, doc []byte, files, sizes bool) []byte {
 		f.sized(root, vm)
 	}
 	if sizes && f.volume > 0 {
-		for _, m := range append(tables(root["mounts"]), tables(root["mount"])...) {
+		for _, m := range append(tableList(root["mounts"]), tableList(root["mount"])...) {
 			if m := m.(map[string]any); m["initial_size"] == nil {
 				m["initial_size"] = f.volume
 			}
@@ -235,7 +235,7 @@ func (f flags) sized(root, vm map[string]any) {
 	if root["host_dedication_id"] != nil {
 		delete(vm, "host_dedication_id")
 	}
-	root["vm"] = append(tables(root["vm"]), vm) // the first without processes counts
+	root["vm"] = append(tableList(root["vm"]), vm) // the first without processes counts
 	deploy, _ := root["deploy"].(map[string]any)
 	if release := maps.Clone(vm); deploy["release_command"] != nil && deploy["release_command_vm"] == nil {
 		if delete(release, "host_dedication_id"); len(release) > 0 {

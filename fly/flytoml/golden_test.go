@@ -271,7 +271,7 @@ func (g *goldenCase) callsDiff(t *testing.T) string {
 			c := call{Method: "POST", Path: "/v1/apps/{app}/volumes"}
 			unmarshal(t, mustJSON(t, v), &c.Body)
 			if g.updated.guestOf(group.Name) == nil {
-				delete(child(c.Body, "compute"), "host_dedication_id")
+				delete(childObject(c.Body, "compute"), "host_dedication_id")
 			}
 			got = append(got, c)
 		}

@@ -22,18 +22,18 @@ const (
 // Create is the config of a new machine of group. A group with a mount still
 // lacks the volume's ID; a standby, whom it stands by for.
 func (c *Config) Create(group, image string) (json.RawMessage, error) {
-	config, err := c.wanted(object{}, group, image)
+	config, err := c.wantedConfig(object{}, group, image)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.placeGuest(config, group); err != nil {
+	if err := c.setNewGuest(config, group); err != nil {
 		return nil, err
 	}
-	return encode(config)
+	return encodeCanonical(config)
 }
 
 // placeGuest gives a new machine a size, if nothing says one, and its host.
-func (c *Config) placeGuest(config object, group string) error {
+func (c *Config) setNewGuest(config object, group string) error {
 	if _, ok := config["guest"].(object); !ok {
 		preset := *fly.MachinePresets[fly.DefaultVMSize]
 		guest, err := toObject(preset)
@@ -43,46 +43,46 @@ func (c *Config) placeGuest(config object, group string) error {
 		config["guest"] = guest
 	}
 	if host := c.hostOf(group); host != "" {
-		child(config, "guest")["host_dedication_id"] = host
+		childObject(config, "guest")["host_dedication_id"] = host
 	}
 	return nil
 }
 
 // wanted is base with everything replaced that fly.toml says, but for what
 // depends on volumes.
-func (c *Config) wanted(base object, group, image string) (object, error) {
+func (c *Config) wantedConfig(base object, group, image string) (object, error) {
 	if !slices.Contains(c.groups, group) {
 		return nil, fmt.Errorf("%s: there is no process group %q", c.file, group)
 	}
-	managed, err := c.managed(group)
+	managed, err := c.managedFields(group)
 	if err != nil {
 		return nil, err
 	}
-	config := clone(base)
+	config := cloneObject(base)
 	if err := c.mergeMachineConfig(config); err != nil {
 		return nil, err
 	}
 	for _, key := range []string{"metrics", "services", "checks", "env", "statics", "mounts", "stop_config", "files", "restart"} {
-		replace(config, managed, key)
+		replaceKey(config, managed, key)
 	}
-	init := child(config, "init")
+	init := childObject(config, "init")
 	for _, key := range []string{"cmd", "entrypoint", "exec", "swap_size_mb"} {
-		replace(init, managed["init"].(object), key)
+		replaceKey(init, managed["init"].(object), key)
 	}
-	metadata := child(config, "metadata")
+	metadata := childObject(config, "metadata")
 	metadata[platformVersion] = fly.MachineFlyPlatformVersion2
 	metadata[processGroup] = group
 	if guest, ok := managed["guest"]; ok {
 		config["guest"] = guest
 	}
 	config["image"] = image
-	pinContainers(config, image)
+	setContainerImages(config, image)
 	return config, nil
 }
 
 // managed are the fields of a machine config that fly.toml says, in fly-go's
 // form: what it leaves out when empty, Fly is not told.
-func (c *Config) managed(group string) (object, error) {
+func (c *Config) managedFields(group string) (object, error) {
 	files, err := c.machineFiles()
 	if err != nil {
 		return nil, err
@@ -104,13 +104,13 @@ func (c *Config) managed(group string) (object, error) {
 		m.Mounts = append(m.Mounts, mount.MachineMount)
 	}
 	for _, x := range c.metrics { // the first counts
-		if c.applies(group, x.processes) {
+		if c.appliesTo(group, x.processes) {
 			m.Metrics = x.MachineMetrics
 			break
 		}
 	}
 	for _, x := range c.restarts { // the last counts
-		if c.applies(group, x.processes) {
+		if c.appliesTo(group, x.processes) {
 			m.Restart = &x.MachineRestart
 		}
 	}
@@ -151,9 +151,9 @@ func (c *Config) machineFiles() ([]*fly.File, error) {
 	for _, f := range c.files {
 		m := f.File
 		if f.local != "" {
-			content, ok := c.local[f.local]
+			content, ok := c.localContent[f.local]
 			if !ok {
-				return nil, c.unknown(f.local)
+				return nil, c.missingContent(f.local)
 			}
 			encoded := base64.StdEncoding.EncodeToString(content)
 			m.RawValue = &encoded

@@ -29,7 +29,7 @@ func updated(t *testing.T, doc, existing string) object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := decode(config)
+	o, err := decodeObject(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestReleaseCommandSize(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, _ := decode(config)
+		o, _ := decodeObject(config)
 		if got := o["guest"].(object)["memory_mb"]; got != json.Number(want) {
 			t.Errorf("the release command gets %v MB, want %s", got, want)
 		}

@@ -47,7 +47,7 @@ func (c *Config) MachineChecks(group string, tested json.RawMessage, privateIP s
 		if len(check.processes) > 0 && !slices.Contains(check.processes, group) {
 			continue
 		}
-		config, err := c.machineCheck(check, tested, privateIP)
+		config, err := c.machineCheckConfig(check, tested, privateIP)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +56,7 @@ func (c *Config) MachineChecks(group string, tested json.RawMessage, privateIP s
 	return configs, nil
 }
 
-func (c *Config) machineCheck(check testCommand, tested json.RawMessage, privateIP string) (json.RawMessage, error) {
+func (c *Config) machineCheckConfig(check testCommand, tested json.RawMessage, privateIP string) (json.RawMessage, error) {
 	var machine struct {
 		Image string            `json:"image"`
 		Env   map[string]string `json:"env"`
@@ -90,7 +90,7 @@ func (c *Config) machineCheck(check testCommand, tested json.RawMessage, private
 	m.Guest = &guest
 	if m.Image == "" { // ours, and it is stopped as we say
 		m.Image = machine.Image
-		m.StopConfig = c.stopOf(check)
+		m.StopConfig = c.stopConfigOf(check)
 	}
 	if m.Init.Entrypoint == nil {
 		m.Init.Entrypoint = machine.Init.Entrypoint
@@ -102,10 +102,10 @@ func (c *Config) machineCheck(check testCommand, tested json.RawMessage, private
 	if err != nil {
 		return nil, err
 	}
-	return encode(config)
+	return encodeCanonical(config)
 }
 
-func (c *Config) stopOf(check testCommand) *fly.StopConfig {
+func (c *Config) stopConfigOf(check testCommand) *fly.StopConfig {
 	stop := check.stop
 	if c.stop != nil && stop.Signal == nil {
 		stop.Signal = c.stop.Signal
@@ -122,7 +122,7 @@ func (r *reader) readMachineChecks(section *tomldoc.Table, processes []string) (
 			image:      t.String("image"),
 			command:    t.Strings("command"),
 			entrypoint: t.Strings("entrypoint"),
-			stop:       fly.StopConfig{Signal: t.StringPtr("kill_signal"), Timeout: duration(t, "kill_timeout", time.Nanosecond)},
+			stop:       fly.StopConfig{Signal: t.StringPtr("kill_signal"), Timeout: readDuration(t, "kill_timeout", time.Nanosecond)},
 			processes:  processes,
 		}
 		if v, ok := t.Any("command"); len(check.command) == 0 && (!ok || isList(v)) {

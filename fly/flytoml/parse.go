@@ -24,7 +24,7 @@ func Parse(path string, doc []byte) (*Config, Warnings, error) {
 		return nil, nil, problems
 	}
 	r := &reader{doc: d, root: d.Root(), c: &Config{file: path, doc: d}}
-	r.read()
+	r.readAll()
 	problems, warnings := d.Close()
 	if len(problems) > 0 {
 		return r.c, warnings, problems
@@ -47,7 +47,7 @@ type reader struct {
 	legacyMetrics *fly.MachineMetrics
 }
 
-func (r *reader) read() {
+func (r *reader) readAll() {
 	c, root := r.c, r.root
 	if c.app = root.String("app"); c.app == "" {
 		if v, ok := root.Any("app"); !ok || v == "" {
@@ -59,8 +59,8 @@ func (r *reader) read() {
 		root.Warnf("primary_region", "%.40q is not the code of a region; Fly's are like \"ams\"", c.region)
 	}
 	c.host = root.String("host_dedication_id")
-	c.swap = nonNegative(root, "swap_size_mb")
-	r.command(root, "console_command")
+	c.swap = readNonNegative(root, "swap_size_mb")
+	r.readCommand(root, "console_command")
 	r.readProcesses()
 	r.readEnv()
 	r.readStop()
@@ -85,13 +85,13 @@ func (r *reader) readProcesses() {
 		switch {
 		case name == "":
 			t.Errorf(at, "a process group needs a name")
-		case strings.HasPrefix(name, reserved):
-			t.Errorf(at, "%q can't be the name of a process group; names that begin with %s are Fly's own", name, reserved)
+		case strings.HasPrefix(name, reservedPrefix):
+			t.Errorf(at, "%q can't be the name of a process group; names that begin with %s are Fly's own", name, reservedPrefix)
 		}
 		if !slices.Contains(c.groups, name) {
 			c.groups = append(c.groups, name)
 		}
-		cmd := r.command(t, key)
+		cmd := r.readCommand(t, key)
 		if v, ok := t.Any(key); ok && v != "" {
 			c.commands[name] = append([]string{}, cmd...) // a comment is a command too: that of the image
 		}
@@ -119,7 +119,7 @@ func (r *reader) readProcesses() {
 }
 
 // command reads a shell-like command line.
-func (r *reader) command(t *tomldoc.Table, key string) []string {
+func (r *reader) readCommand(t *tomldoc.Table, key string) []string {
 	words, err := splitWords(t.String(key))
 	if err != nil {
 		t.Errorf(key, "%v", err)
@@ -129,7 +129,7 @@ func (r *reader) command(t *tomldoc.Table, key string) []string {
 
 // processes reads which groups a section is for. explicit is false when it
 // doesn't say.
-func (r *reader) processes(t *tomldoc.Table) []string {
+func (r *reader) readProcessNames(t *tomldoc.Table) []string {
 	names := t.Strings("processes")
 	for i, name := range names {
 		if slices.Contains(r.c.groups, name) {
@@ -177,7 +177,7 @@ const maxStop = 5 * time.Minute
 func (r *reader) readStop() {
 	signal := r.root.StringPtr("kill_signal")
 	r.checkSignal(r.root, signal)
-	timeout := duration(r.root, "kill_timeout", time.Second)
+	timeout := readDuration(r.root, "kill_timeout", time.Second)
 	if timeout != nil && timeout.Duration > maxStop {
 		r.root.Warnf("kill_timeout", "%s is more than the %s that Fly waits", timeout, maxStop)
 	}
@@ -194,7 +194,7 @@ func (r *reader) checkSignal(t *tomldoc.Table, signal *string) {
 }
 
 // noEffect is for settings that flyctl once wrote, and now ignores.
-func noEffect(t *tomldoc.Table, key string) {
+func warnNoEffect(t *tomldoc.Table, key string) {
 	if t.Has(key) {
 		t.Warnf(key, "has no effect any more; remove it")
 	}
@@ -202,7 +202,7 @@ func noEffect(t *tomldoc.Table, key string) {
 
 // duration reads a length of time, a bare number as so many units. Where
 // flyctl reads units it also takes "" for nothing.
-func duration(t *tomldoc.Table, key string, unit time.Duration) *fly.Duration {
+func readDuration(t *tomldoc.Table, key string, unit time.Duration) *fly.Duration {
 	if v, _ := t.Any(key); v == "" && unit > time.Nanosecond {
 		return nil
 	}
@@ -213,7 +213,7 @@ func duration(t *tomldoc.Table, key string, unit time.Duration) *fly.Duration {
 	return &fly.Duration{Duration: *d}
 }
 
-func nonNegative(t *tomldoc.Table, key string) *int {
+func readNonNegative(t *tomldoc.Table, key string) *int {
 	n := t.Int(key)
 	if n != nil && *n < 0 {
 		t.Errorf(key, "%d is less than nothing; want 0 or more", *n)
@@ -222,7 +222,7 @@ func nonNegative(t *tomldoc.Table, key string) *int {
 	return n
 }
 
-func stringOrList(t *tomldoc.Table, key string) []string {
+func readStringOrList(t *tomldoc.Table, key string) []string {
 	if v, _ := t.Any(key); v != nil {
 		if s, ok := v.(string); ok {
 			return []string{s}
@@ -242,12 +242,12 @@ func isList(v any) bool {
 	return ok
 }
 
-func isText(v any) bool {
+func isString(v any) bool {
 	_, ok := v.(string)
 	return ok
 }
 
-func value[T any](p *T) (v T) {
+func deref[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
 	}

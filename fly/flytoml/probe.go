@@ -23,7 +23,7 @@ type Probe struct {
 // leads to. False: the file has none, so that nothing says what should answer.
 func (c *Config) Probe() (Probe, bool) {
 	for _, s := range c.services {
-		web, tls := s.web()
+		web, tls := s.webHandlers()
 		if !web {
 			continue
 		}
@@ -32,8 +32,8 @@ func (c *Config) Probe() (Probe, bool) {
 			if s.path == "http_service" {
 				key = "http_service.checks"
 			}
-			if value(check.Type) == http {
-				return probeOf(key, check.HTTPMethod, check.HTTPPath, check.HTTPHeaders, !tls), true
+			if deref(check.Type) == http {
+				return newProbe(key, check.HTTPMethod, check.HTTPPath, check.HTTPHeaders, !tls), true
 			}
 		}
 		for _, check := range c.checks {
@@ -41,8 +41,8 @@ func (c *Config) Probe() (Probe, bool) {
 			if check.Port != nil {
 				port = *check.Port
 			}
-			if value(check.Type) == http && port == s.InternalPort {
-				return probeOf("checks."+check.name, check.HTTPMethod, check.HTTPPath, check.HTTPHeaders, !tls), true
+			if deref(check.Type) == http && port == s.InternalPort {
+				return newProbe("checks."+check.name, check.HTTPMethod, check.HTTPPath, check.HTTPHeaders, !tls), true
 			}
 		}
 	}
@@ -50,7 +50,7 @@ func (c *Config) Probe() (Probe, bool) {
 }
 
 // web reports whether browsers reach the service, and whether by TLS.
-func (s service) web() (web, tls bool) {
+func (s service) webHandlers() (web, tls bool) {
 	for _, p := range s.Ports {
 		web = web || slices.Contains(p.Handlers, "http")
 		tls = tls || slices.Contains(p.Handlers, "http") && slices.Contains(p.Handlers, "tls")
@@ -58,8 +58,8 @@ func (s service) web() (web, tls bool) {
 	return web, tls
 }
 
-func probeOf(key string, method, at *string, headers []fly.MachineHTTPHeader, plain bool) Probe {
-	p := Probe{Method: value(method), Path: value(at), Plain: plain, Key: key}
+func newProbe(key string, method, at *string, headers []fly.MachineHTTPHeader, plain bool) Probe {
+	p := Probe{Method: deref(method), Path: deref(at), Plain: plain, Key: key}
 	if !path.IsAbs(p.Path) {
 		p.Path = "/" + p.Path
 	}

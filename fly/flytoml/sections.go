@@ -24,7 +24,7 @@ func (r *reader) readFiles() {
 		}
 		switch {
 		case f.local != "":
-			r.local(t.Key("local_path"), f.local)
+			r.addLocalFile(t.Key("local_path"), f.local)
 		case secret != "":
 			f.SecretName = &secret
 		case raw != "":
@@ -41,7 +41,7 @@ func (r *reader) readFiles() {
 		if ways > 1 {
 			t.Warnf("", "has more than one content; the first of local_path, secret_name and raw_value counts")
 		}
-		if len(r.processes(t)) > 0 {
+		if len(r.readProcessNames(t)) > 0 {
 			t.Warnf("processes", "has no effect; every process group gets every file")
 		}
 		r.c.files = append(r.c.files, f)
@@ -79,8 +79,8 @@ func (r *reader) readStatics() {
 
 func (r *reader) readMetrics() {
 	for _, t := range slices.Concat(r.root.Tables("metric"), r.root.Tables("metrics")) {
-		m := metrics{processes: r.processes(t), MachineMetrics: &fly.MachineMetrics{
-			Port: value(portNumber(t, "port", false)), Path: t.String("path"), Https: value(t.Bool("https")),
+		m := metrics{processes: r.readProcessNames(t), MachineMetrics: &fly.MachineMetrics{
+			Port: deref(readPort(t, "port", false)), Path: t.String("path"), Https: deref(t.Bool("https")),
 		}}
 		if !t.Has("port") {
 			t.Warnf("port", "missing; write the port on which the app says its metrics")
@@ -108,8 +108,8 @@ func (r *reader) readRestarts() {
 			t.Errorf("policy", "%.40q is not a policy; use always, on-failure or never", fmt.Sprint(v))
 		}
 		r.c.restarts = append(r.c.restarts, restart{
-			MachineRestart: fly.MachineRestart{Policy: policy, MaxRetries: value(nonNegative(t, "retries"))},
-			processes:      r.processes(t),
+			MachineRestart: fly.MachineRestart{Policy: policy, MaxRetries: deref(readNonNegative(t, "retries"))},
+			processes:      r.readProcessNames(t),
 		})
 	}
 }

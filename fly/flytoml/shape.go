@@ -36,9 +36,9 @@ func (f fields) shape() shape {
 	}
 }
 
-func kept(v any) (any, bool) { return v, v != nil }
+func notNil(v any) (any, bool) { return v, v != nil }
 
-func said(v any) (any, bool) {
+func nonZero(v any) (any, bool) {
 	r := reflect.ValueOf(v)
 	switch {
 	case v == nil || r.IsZero():
@@ -50,30 +50,30 @@ func said(v any) (any, bool) {
 }
 
 // printed is a size, with or without a unit, as text.
-func printed(v any) (any, bool) {
+func sizeText(v any) (any, bool) {
 	if v == nil {
 		return nil, false
 	}
-	return said(fmt.Sprint(v))
+	return nonZero(fmt.Sprint(v))
 }
 
-func persisted(v any) (any, bool) {
+func persistRootfs(v any) (any, bool) {
 	if v == "none" {
 		return nil, false
 	}
-	return said(v)
+	return nonZero(v)
 }
 
 // words is a list of strings, or a single one.
-func words(v any) (any, bool) {
+func stringOrStrings(v any) (any, bool) {
 	if s, ok := v.(string); ok {
 		return []string{s}, true
 	}
-	return said(v)
+	return nonZero(v)
 }
 
 // lasting is a duration: a string with a unit, or a number of units.
-func lasting(unit time.Duration) shape {
+func durationText(unit time.Duration) shape {
 	return func(v any) (any, bool) {
 		var d time.Duration
 		switch v := v.(type) {
@@ -94,7 +94,7 @@ func lasting(unit time.Duration) shape {
 }
 
 // otherwise stands in for what the file doesn't say.
-func otherwise(v any, s shape) shape {
+func withDefault(v any, s shape) shape {
 	return func(said any) (any, bool) {
 		if said == nil {
 			said = v
@@ -103,7 +103,7 @@ func otherwise(v any, s shape) shape {
 	}
 }
 
-func notEmpty(s shape) shape {
+func nonEmptyTable(s shape) shape {
 	return func(v any) (any, bool) {
 		if t, _ := v.(object); len(t) == 0 {
 			return nil, false
@@ -112,10 +112,10 @@ func notEmpty(s shape) shape {
 	}
 }
 
-func list(s shape) shape {
+func listOf(s shape) shape {
 	return func(v any) (any, bool) {
 		var out []any
-		for _, v := range tables(v) {
+		for _, v := range tableList(v) {
 			if v, ok := s(v); ok {
 				out = append(out, v)
 			}
@@ -125,7 +125,7 @@ func list(s shape) shape {
 }
 
 // tables is a list of tables, or a single one.
-func tables(v any) []any {
+func tableList(v any) []any {
 	if t, ok := v.(object); ok {
 		return []any{t}
 	}
@@ -134,9 +134,9 @@ func tables(v any) []any {
 }
 
 // merged is a table of texts, or a list of such tables.
-func merged(v any) (any, bool) {
+func mergedTables(v any) (any, bool) {
 	out := object{}
-	for _, v := range tables(v) {
+	for _, v := range tableList(v) {
 		t, _ := v.(object)
 		for name, v := range t {
 			out[name] = fmt.Sprint(v)
@@ -146,11 +146,11 @@ func merged(v any) (any, bool) {
 }
 
 // named is a table of tables by name, or a list of tables that have one.
-func named(s shape) shape {
+func namedTables(s shape) shape {
 	return func(v any) (any, bool) {
 		all, ok := v.(object)
 		if !ok {
-			all = byName(v, func(t object) any { return t })
+			all = tablesByName(v, func(t object) any { return t })
 		}
 		out := object{}
 		for name, v := range all {
@@ -161,32 +161,32 @@ func named(s shape) shape {
 }
 
 // commands is [processes]: a table, or a list with name and command.
-func commands(v any) (any, bool) {
+func processCommands(v any) (any, bool) {
 	if _, ok := v.(object); ok {
-		return merged(v)
+		return mergedTables(v)
 	}
-	return said(byName(v, func(t object) any { return plain(t["command"]) }))
+	return nonZero(tablesByName(v, func(t object) any { return textOf(t["command"]) }))
 }
 
 // headerTexts is a table of headers, or a list with name and value.
 func headerTexts(v any) (any, bool) {
 	if _, ok := v.(object); ok {
-		return merged(v)
+		return mergedTables(v)
 	}
-	return said(byName(v, func(t object) any { return plain(t["value"]) }))
+	return nonZero(tablesByName(v, func(t object) any { return textOf(t["value"]) }))
 }
 
-func byName(v any, of func(object) any) object {
+func tablesByName(v any, of func(object) any) object {
 	out := object{}
-	for _, v := range tables(v) {
+	for _, v := range tableList(v) {
 		if t, ok := v.(object); ok && t["name"] != nil {
-			out[plain(t["name"])] = of(t)
+			out[textOf(t["name"])] = of(t)
 		}
 	}
 	return out
 }
 
-func plain(v any) string {
+func textOf(v any) string {
 	if v == nil {
 		return ""
 	}
@@ -194,7 +194,7 @@ func plain(v any) string {
 }
 
 // portNumbered is a port; old files have some as strings.
-func portNumbered(s shape) shape {
+func portShape(s shape) shape {
 	return func(v any) (any, bool) {
 		if text, ok := v.(string); ok {
 			n, err := strconv.Atoi(text)
@@ -214,7 +214,7 @@ func concurrency(v any) (any, bool) {
 		high, _ := strconv.Atoi(hard)
 		v = object{"type": "requests", "soft_limit": low, "hard_limit": high}
 	}
-	return fields{"type": said, "soft_limit": said, "hard_limit": said}.shape()(v)
+	return fields{"type": nonZero, "soft_limit": nonZero, "hard_limit": nonZero}.shape()(v)
 }
 
 func autostop(v any) (any, bool) {
@@ -224,5 +224,5 @@ func autostop(v any) (any, bool) {
 	case false, "off":
 		return false, true
 	}
-	return kept(v)
+	return notNil(v)
 }

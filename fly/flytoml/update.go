@@ -26,7 +26,7 @@ var ErrVolume = errors.New("its volume would be left behind")
 // The error is ErrReplace for a machine that gains a mount or has to move to
 // another dedicated host, ErrVolume for one that would lose its volume.
 func (c *Config) Update(existing json.RawMessage, group, image string) (json.RawMessage, error) {
-	old, config, err := c.updated(existing, group, image)
+	old, config, err := c.mergeExisting(existing, group, image)
 	if err != nil {
 		return nil, err
 	}
@@ -35,9 +35,9 @@ func (c *Config) Update(existing json.RawMessage, group, image string) (json.Raw
 	elsewhere := host != "" && guest["host_dedication_id"] != host
 	if elsewhere && len(had) > 0 {
 		return nil, fmt.Errorf("%w: it has volume %s, and is not on dedicated host %s; fork the volume to there: fly volume fork --host-dedication-id %s",
-			ErrVolume, volumeOf(had), host, host)
+			ErrVolume, volumeLabel(had), host, host)
 	}
-	if config["mounts"], err = keepVolume(old, config); err != nil {
+	if config["mounts"], err = wantedMounts(old, config); err != nil {
 		return nil, err
 	}
 	if config["mounts"] == nil {
@@ -46,10 +46,10 @@ func (c *Config) Update(existing json.RawMessage, group, image string) (json.Raw
 	if elsewhere {
 		return nil, fmt.Errorf("%w: it is not on dedicated host %s", ErrReplace, host)
 	}
-	if wasStandby(old, config) {
-		return encode(old)
+	if differsOnlyByStandby(old, config) {
+		return encodeCanonical(old)
 	}
-	return encode(config)
+	return encodeCanonical(config)
 }
 
 // Replace is the config of a new machine that takes the place of an existing
@@ -60,17 +60,17 @@ func (c *Config) Replace(existing json.RawMessage, group, image string) (json.Ra
 	if len(existing) == 0 {
 		return c.Create(group, image)
 	}
-	old, config, err := c.updated(existing, group, image)
+	old, config, err := c.mergeExisting(existing, group, image)
 	if err != nil {
 		return nil, err
 	}
 	if had := mountsIn(old); len(had) > 0 {
-		return nil, fmt.Errorf("%w: it has volume %v", ErrVolume, volumeOf(had))
+		return nil, fmt.Errorf("%w: it has volume %v", ErrVolume, volumeLabel(had))
 	}
-	if err := c.placeGuest(config, group); err != nil {
+	if err := c.setNewGuest(config, group); err != nil {
 		return nil, err
 	}
-	return encode(config)
+	return encodeCanonical(config)
 }
 
 // MachineGroup is the process group that a machine with that config belongs to:
@@ -94,11 +94,11 @@ func (c *Config) MachineGroup(config json.RawMessage) string {
 
 // updated is an existing config, and the one wanted instead but for what
 // depends on volumes and hosts.
-func (c *Config) updated(existing json.RawMessage, group, image string) (old, config object, err error) {
-	if old, err = decode(existing); err != nil {
+func (c *Config) mergeExisting(existing json.RawMessage, group, image string) (old, config object, err error) {
+	if old, err = decodeObject(existing); err != nil {
 		return nil, nil, fmt.Errorf("reading the config of a machine: %w", err)
 	}
-	if config, err = c.wanted(old, group, image); err != nil {
+	if config, err = c.wantedConfig(old, group, image); err != nil {
 		return nil, nil, err
 	}
 	if services, _ := config["services"].([]any); len(services) > 0 {
@@ -110,7 +110,7 @@ func (c *Config) updated(existing json.RawMessage, group, image string) (old, co
 // wasStandby says whether config differs from old only by the env var that
 // tells a standby whom it stands by for. It is set at creation and dropped
 // with the next change, as flyctl does, but is no reason for one.
-func wasStandby(old, config object) bool {
+func differsOnlyByStandby(old, config object) bool {
 	oldEnv, _ := old["env"].(object)
 	who, ok := oldEnv[envStandbyFor]
 	if !ok || old["standbys"] == nil || config["standbys"] == nil {
@@ -121,12 +121,12 @@ func wasStandby(old, config object) bool {
 	env[envStandbyFor] = who
 	with := maps.Clone(config)
 	with["env"] = env
-	return same(with, old)
+	return equalJSON(with, old)
 }
 
 // keepVolume is the mounts wanted of a machine whose volume can't be changed:
 // only where it is mounted, and how it grows.
-func keepVolume(old, config object) (any, error) {
+func wantedMounts(old, config object) (any, error) {
 	had, want := mountsIn(old), mountsIn(config)
 	if len(had) == 0 && len(want) == 0 {
 		return old["mounts"], nil
@@ -136,20 +136,20 @@ func keepVolume(old, config object) (any, error) {
 	}
 	if len(want) == 0 {
 		return nil, fmt.Errorf("%w: it has volume %v, and fly.toml has no [[mounts]] for it; "+
-			"write the section again, or, if the data may go, destroy the machine: fly machine destroy --force", ErrVolume, volumeOf(had))
+			"write the section again, or, if the data may go, destroy the machine: fly machine destroy --force", ErrVolume, volumeLabel(had))
 	}
 	was, _ := had[0].(object)
 	now, _ := want[0].(object)
 	if was["name"] != nil && was["name"] != "" && was["name"] != now["name"] {
 		return nil, fmt.Errorf("%w: it has volume %v, and fly.toml says source = %q; "+
-			"write the old name again, or, if the data may go, destroy the machine: fly machine destroy --force", ErrVolume, volumeOf(had), now["name"])
+			"write the old name again, or, if the data may go, destroy the machine: fly machine destroy --force", ErrVolume, volumeLabel(had), now["name"])
 	}
 	keep := maps.Clone(was)
 	if was["name"] != nil && was["name"] != "" && was["path"] != now["path"] {
 		keep = object{"name": now["name"], "path": now["path"], "volume": was["volume"]}
 	}
 	for _, key := range []string{"extend_threshold_percent", "add_size_gb", "size_gb_limit"} {
-		replace(keep, now, key)
+		replaceKey(keep, now, key)
 	}
 	return append([]any{keep}, want[1:]...), nil
 }
@@ -160,9 +160,9 @@ func mountsIn(config object) []any {
 }
 
 // volumeOf names the volume of mounts for people.
-func volumeOf(mounts []any) string {
+func volumeLabel(mounts []any) string {
 	m, _ := mounts[0].(object)
-	id, name := plain(m["volume"]), plain(m["name"])
+	id, name := textOf(m["volume"]), textOf(m["name"])
 	if name == "" {
 		return id
 	}

@@ -24,7 +24,7 @@ func TestUpdateKeeps(t *testing.T) {
 		`"image":"` + secondImage + `","init":{"kernel_args":["quiet"],"tty":true},` +
 		`"metadata":{"fly_platform_version":"v2","fly_process_group":"app","fly_release_id":"r1","mine":"1"},` +
 		`"processes":[{"exec":["a"]}],"schedule":"daily","size":"x","standbys":["m1"]}`
-	if doc, _ := encode(got); string(doc) != want {
+	if doc, _ := encodeCanonical(got); string(doc) != want {
 		t.Errorf("have %s\nwant %s", doc, want)
 	}
 }
@@ -70,8 +70,8 @@ func TestUpdateVolume(t *testing.T) {
 			if err != nil {
 				return
 			}
-			o, _ := decode(config)
-			if got, _ := encode(o["mounts"]); string(got) != c.want {
+			o, _ := decodeObject(config)
+			if got, _ := encodeCanonical(o["mounts"]); string(got) != c.want {
 				t.Errorf("mounts are %s, want %s", got, c.want)
 			}
 		})

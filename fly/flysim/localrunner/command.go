@@ -52,18 +52,18 @@ type launch struct {
 }
 
 // command is the process to start, ready but for where its output goes.
-func (l launch) command() (*exec.Cmd, error) {
-	env := l.env()
-	words := l.words()
+func (l launch) buildCommand() (*exec.Cmd, error) {
+	env := l.environment()
+	words := l.commandLine()
 	if len(words) == 0 {
 		return nil, fmt.Errorf("image %s has neither entrypoint nor cmd, and the machine's config has no init: say what to run in [processes] or in the Dockerfile", l.config.Image)
 	}
-	path, err := l.image.executable(words[0], env["PATH"])
+	path, err := l.image.findExecutable(words[0], env["PATH"])
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", l.config.Image, err)
 	}
 	for i, word := range words {
-		if here, ok := l.image.at(word); ok {
+		if here, ok := l.image.localPath(word); ok {
 			words[i] = here
 		}
 	}
@@ -76,7 +76,7 @@ func (l launch) command() (*exec.Cmd, error) {
 
 // words is the command line: exec stands for all of it, entrypoint and cmd each
 // for their own part of the image's.
-func (l launch) words() []string {
+func (l launch) commandLine() []string {
 	if len(l.config.Init.Exec) > 0 {
 		return slices.Clone(l.config.Init.Exec)
 	}
@@ -93,20 +93,20 @@ func (l launch) words() []string {
 // env is the whole environment: of this program's own, which may hold tokens,
 // nothing. Later ones win: the image's, the machine's, secrets, Fly's, and what
 // only a laptop needs.
-func (l launch) env() map[string]string {
+func (l launch) environment() map[string]string {
 	env := map[string]string{"PATH": defaultPath}
 	for _, pair := range l.image.config.Env {
 		name, value, _ := strings.Cut(pair, "=")
-		env[name] = l.image.relocate(value)
+		env[name] = l.image.replacePaths(value)
 	}
 	env["HOME"], env["TMPDIR"] = l.scratch, l.scratch
 	for name, value := range l.config.Env {
-		env[name] = reroute(value, l.url)
+		env[name] = replacePrivateURLs(value, l.url)
 	}
 	for name, value := range l.machine.Secrets {
-		env[name] = reroute(value, l.url)
+		env[name] = replacePrivateURLs(value, l.url)
 	}
-	maps.Copy(env, l.fly())
+	maps.Copy(env, l.flyVars())
 	env["PORT"] = strconv.Itoa(l.port)
 	switch env["HOST"] {
 	case "", "0.0.0.0", "::", "[::]":
@@ -116,7 +116,7 @@ func (l launch) env() map[string]string {
 }
 
 // fly is what Fly tells every machine about itself.
-func (l launch) fly() map[string]string {
+func (l launch) flyVars() map[string]string {
 	m := l.machine
 	env := map[string]string{
 		"FLY_APP_NAME":        m.App,
@@ -135,7 +135,7 @@ func (l launch) fly() map[string]string {
 }
 
 // missing says, for the machine's log, what its config asks for in vain.
-func (c machineConfig) missing() []string {
+func (c machineConfig) unsupportedLines() []string {
 	var lines []string
 	for what, there := range map[string]bool{
 		"[mounts]":                 len(c.Mounts) > 0,
@@ -156,7 +156,7 @@ var privateURL = regexp.MustCompile(`http://(?:[a-z0-9-]+\.)*([a-z0-9][a-z0-9-]*
 
 // reroute replaces the addresses of apps on the private network, which a laptop
 // does not have, by those of their edges.
-func reroute(value string, url func(app string) string) string {
+func replacePrivateURLs(value string, url func(app string) string) string {
 	return privateURL.ReplaceAllStringFunc(value, func(found string) string {
 		parts := privateURL.FindStringSubmatch(found)
 		edge := url(parts[1])
@@ -169,10 +169,10 @@ func reroute(value string, url func(app string) string) string {
 
 // relocate replaces paths of the image, in a value such as PATH's, by where they
 // lie on this machine.
-func (i *image) relocate(value string) string {
+func (i *image) replacePaths(value string) string {
 	parts := strings.Split(value, ":")
 	for n, part := range parts {
-		if here, ok := i.at(part); ok {
+		if here, ok := i.localPath(part); ok {
 			parts[n] = here
 		}
 	}
@@ -181,7 +181,7 @@ func (i *image) relocate(value string) string {
 
 // executable finds the program that word means to the image: never one of the
 // laptop's own.
-func (i *image) executable(word, path string) (string, error) {
+func (i *image) findExecutable(word, path string) (string, error) {
 	var candidates []string
 	switch {
 	case strings.HasPrefix(word, "/"):
@@ -195,7 +195,7 @@ func (i *image) executable(word, path string) (string, error) {
 		}
 	}
 	for _, candidate := range candidates {
-		here, ok := i.at(candidate)
+		here, ok := i.localPath(candidate)
 		if !ok {
 			continue
 		}
@@ -216,7 +216,7 @@ func (i *image) executable(word, path string) (string, error) {
 
 // refusal says in words for people why the system would not start a program
 // that is there.
-func refusal(ref, program string, err error) error {
+func explainStartError(ref, program string, err error) error {
 	here := runtime.GOOS + "/" + runtime.GOARCH
 	switch {
 	case errors.Is(err, syscall.ENOEXEC):

@@ -7,7 +7,7 @@ import (
 
 // writeFile replaces path with data at once: whoever reads it, also after a
 // crash, finds the old content or the new one.
-func writeFile(path string, data []byte) error {
+func writeFileAtomic(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 )
 
 // images are the unpacked images in a folder, one subfolder per digest.
-type images struct {
+type imageStore struct {
 	dir       string
 	registry  string // host:port of the one registry there is
 	transport http.RoundTripper
@@ -37,8 +37,8 @@ type image struct {
 // unpack returns the image that ref names, fetched and unpacked if it has not
 // been before. The registry is asked each time, so that an image which is gone
 // is gone, although its files may still lie here.
-func (s *images) unpack(ctx context.Context, ref string) (*image, error) {
-	remoteImage, err := s.find(ctx, ref)
+func (s *imageStore) unpack(ctx context.Context, ref string) (*image, error) {
+	remoteImage, err := s.pullImage(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (s *images) unpack(ctx context.Context, ref string) (*image, error) {
 	defer s.mu.Unlock()
 	dir := filepath.Join(s.dir, digest.Hex)
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		if err := s.fetch(remoteImage, dir); err != nil {
+		if err := s.unpackTo(remoteImage, dir); err != nil {
 			return nil, fmt.Errorf("unpack image %s: %w", ref, err)
 		}
 	} else if err != nil {
@@ -65,8 +65,8 @@ func (s *images) unpack(ctx context.Context, ref string) (*image, error) {
 }
 
 // digest is what ref names in the registry, and whether it names anything.
-func (s *images) digest(ctx context.Context, ref string) (string, bool) {
-	r, err := s.parse(ref)
+func (s *imageStore) digest(ctx context.Context, ref string) (string, bool) {
+	r, err := s.parseRef(ref)
 	if err != nil {
 		return "", false
 	}
@@ -79,7 +79,7 @@ func (s *images) digest(ctx context.Context, ref string) (string, bool) {
 
 // parse reads ref, whatever registry it names, as one of this registry: Fly's
 // names stay valid in configs that were made for Fly.
-func (s *images) parse(ref string) (name.Reference, error) {
+func (s *imageStore) parseRef(ref string) (name.Reference, error) {
 	r, err := name.ParseReference(ref, name.WithDefaultRegistry("registry.fly.io"))
 	if err != nil {
 		return nil, fmt.Errorf("image %q: %w", ref, err)
@@ -94,11 +94,11 @@ func (s *images) parse(ref string) (name.Reference, error) {
 	return repository.Tag(r.Identifier()), nil
 }
 
-func (s *images) find(ctx context.Context, ref string) (v1.Image, error) {
+func (s *imageStore) pullImage(ctx context.Context, ref string) (v1.Image, error) {
 	if ref == "" {
 		return nil, errors.New("the machine's config names no image")
 	}
-	r, err := s.parse(ref)
+	r, err := s.parseRef(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func runsOn(config *v1.ConfigFile, here v1.Platform) bool {
 }
 
 // fetch unpacks i into dir. Until all of it is there, dir is not.
-func (s *images) fetch(i v1.Image, dir string) error {
+func (s *imageStore) unpackTo(i v1.Image, dir string) error {
 	config, err := i.ConfigFile()
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (s *images) fetch(i v1.Image, dir string) error {
 			return fmt.Errorf("layer %d: %w", n+1, err)
 		}
 	}
-	if dir, err := local(config.Config.WorkingDir); err != nil {
+	if dir, err := pathInImage(config.Config.WorkingDir); err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	} else if err := root.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -171,7 +171,7 @@ func (s *images) fetch(i v1.Image, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(tmp, "config.json"), doc); err != nil {
+	if err := writeFileAtomic(filepath.Join(tmp, "config.json"), doc); err != nil {
 		return err
 	}
 	return os.Rename(tmp, dir)
@@ -180,7 +180,7 @@ func (s *images) fetch(i v1.Image, dir string) error {
 // at is where path of the image lies on this machine, if the image has it. The
 // image's own root is no such path: "/" in a command or an env var rarely means
 // the files.
-func (i *image) at(path string) (string, bool) {
+func (i *image) localPath(path string) (string, bool) {
 	if !strings.HasPrefix(path, "/") || filepath.Clean(path) == "/" {
 		return "", false
 	}

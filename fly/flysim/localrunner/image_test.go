@@ -164,7 +164,7 @@ func TestAnImageThatIsGoneIsGoneAlthoughItIsUnpacked(t *testing.T) {
 	l := open(t, t.TempDir())
 	ref := pushServer(t, l)
 	start(t, l, "m1", ref, nil)
-	r, err := l.images.parse(ref)
+	r, err := l.images.parseRef(ref)
 	if err != nil {
 		t.Fatal(err)
 	}

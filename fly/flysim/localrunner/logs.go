@@ -19,7 +19,7 @@ const (
 
 // A logbook is what a process has printed: its last lines in memory, more of
 // them, and those of the machine's earlier processes, in a file.
-type logbook struct {
+type processLog struct {
 	path string
 
 	mu    sync.Mutex
@@ -28,7 +28,7 @@ type logbook struct {
 	size  int64
 }
 
-func openLogbook(path string) (*logbook, error) {
+func openProcessLog(path string) (*processLog, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
@@ -40,16 +40,16 @@ func openLogbook(path string) (*logbook, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &logbook{path: path, file: f, size: info.Size()}, nil
+	return &processLog{path: path, file: f, size: info.Size()}, nil
 }
 
 // follow takes down every line of r until it ends.
-func (b *logbook) follow(r io.Reader) {
+func (b *processLog) readLines(r io.Reader) {
 	in := bufio.NewReaderSize(r, logLine)
 	for {
 		line, err := in.ReadSlice('\n')
 		if len(line) > 0 {
-			b.add(strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "�"))
+			b.appendLine(strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "�"))
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
@@ -57,7 +57,7 @@ func (b *logbook) follow(r io.Reader) {
 	}
 }
 
-func (b *logbook) add(line string) {
+func (b *processLog) appendLine(line string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.lines) == logLines {
@@ -68,7 +68,7 @@ func (b *logbook) add(line string) {
 		return
 	}
 	if b.size > logFileCap {
-		b.turn()
+		b.rotateFile()
 	}
 	if b.file == nil {
 		return
@@ -76,13 +76,13 @@ func (b *logbook) add(line string) {
 	n, err := b.file.WriteString(line + "\n")
 	b.size += int64(n)
 	if err != nil {
-		b.drop()
+		b.closeFile()
 	}
 }
 
 // turn puts the full file aside and begins another.
-func (b *logbook) turn() {
-	b.drop()
+func (b *processLog) rotateFile() {
+	b.closeFile()
 	if os.Rename(b.path, b.path+".1") != nil {
 		return
 	}
@@ -92,22 +92,22 @@ func (b *logbook) turn() {
 	}
 }
 
-func (b *logbook) drop() {
+func (b *processLog) closeFile() {
 	_ = b.file.Close() // what could not be written stays in memory
 	b.file = nil
 }
 
 // last is what is remembered, oldest first.
-func (b *logbook) last() []string {
+func (b *processLog) tail() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.lines)
 }
 
-func (b *logbook) close() {
+func (b *processLog) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.file != nil {
-		b.drop()
+		b.closeFile()
 	}
 }

@@ -21,15 +21,15 @@ import (
 
 // What Fly does when a machine's config says nothing of stopping.
 const (
-	usualSignal  = "SIGINT"
-	usualTimeout = 5 * time.Second
+	defaultSignal      = "SIGINT"
+	defaultStopTimeout = 5 * time.Second
 )
 
 // A process is a machine that runs: the leader of a process group of its own.
 type process struct {
 	cmd    *exec.Cmd
 	port   int
-	logs   *logbook
+	logs   *processLog
 	output *os.File // what the group prints
 	done   chan struct{}
 
@@ -56,13 +56,13 @@ func newSpawner() spawner {
 
 // run starts cmd in its own group; finished is called when all of it has ended,
 // before Done.
-func (s spawner) run(cmd *exec.Cmd, port int, logs *logbook, finished func(*process)) (*process, error) {
+func (s spawner) startProcess(cmd *exec.Cmd, port int, logs *processLog, finished func(*process)) (*process, error) {
 	output, printed, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	cmd.Stdout, cmd.Stderr = printed, printed
-	cmd.SysProcAttr = ownGroup()
+	cmd.SysProcAttr = newProcessGroup()
 	started := make(chan error)
 	s <- func() { started <- cmd.Start() }
 	err = <-started
@@ -71,17 +71,17 @@ func (s spawner) run(cmd *exec.Cmd, port int, logs *logbook, finished func(*proc
 		return nil, errors.Join(err, output.Close())
 	}
 	p := &process{cmd: cmd, port: port, logs: logs, output: output, done: make(chan struct{})}
-	go p.follow(finished)
+	go p.watchProcess(finished)
 	return p, nil
 }
 
-func (p *process) follow(finished func(*process)) {
+func (p *process) watchProcess(finished func(*process)) {
 	read := make(chan struct{})
 	go func() {
-		p.logs.follow(p.output)
+		p.logs.readLines(p.output)
 		close(read)
 	}()
-	p.wait()
+	p.waitGroup()
 	p.code = exitCode(p.cmd.ProcessState)
 	// Somebody who left the group may hold the other end open. What the group
 	// itself printed is in the pipe already.
@@ -116,7 +116,7 @@ func (p *process) ExitCode() int {
 }
 
 // Log is the last 200 lines the process has printed, on either stream.
-func (p *process) Log() []string { return p.logs.last() }
+func (p *process) Log() []string { return p.logs.tail() }
 
 // Stop sends signal to the process, as Fly's init does, and kills its group if
 // it has not ended after timeout, or when ctx ends. "" is SIGINT, and no timeout
@@ -127,11 +127,11 @@ func (p *process) Stop(ctx context.Context, signal string, timeout time.Duration
 		return err
 	}
 	if timeout <= 0 {
-		timeout = usualTimeout
+		timeout = defaultStopTimeout
 	}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	p.send(p.cmd.Process.Pid, sig)
+	p.sendSignal(p.cmd.Process.Pid, sig)
 	select {
 	case <-p.done:
 		return nil
@@ -150,9 +150,9 @@ func (p *process) Stop(ctx context.Context, signal string, timeout time.Duration
 }
 
 // kill ends the whole group. Its end is told by Done.
-func (p *process) kill() { p.send(-p.cmd.Process.Pid, unix.SIGKILL) }
+func (p *process) kill() { p.sendSignal(-p.cmd.Process.Pid, unix.SIGKILL) }
 
-func (p *process) send(to int, sig syscall.Signal) {
+func (p *process) sendSignal(to int, sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
@@ -169,7 +169,7 @@ func exitCode(s *os.ProcessState) int {
 
 func signalNamed(name string) (syscall.Signal, error) {
 	if name == "" {
-		name = usualSignal
+		name = defaultSignal
 	}
 	if n, err := strconv.Atoi(name); err == nil && n > 0 {
 		return syscall.Signal(n), nil
@@ -190,8 +190,8 @@ type pidRecord struct {
 
 // record writes down that pid is ours. It returns the file to remove later: none
 // for a process that has ended already.
-func record(dir string, pid int) (string, error) {
-	born, err := birth(pid)
+func writePIDFile(dir string, pid int) (string, error) {
+	born, err := processStart(pid)
 	if err != nil {
 		return "", nil
 	}
@@ -200,7 +200,7 @@ func record(dir string, pid int) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, strconv.Itoa(pid)+".json")
-	if err := writeFile(path, doc); err != nil {
+	if err := writeFileAtomic(path, doc); err != nil {
 		return "", fmt.Errorf("record process %d: %w", pid, err)
 	}
 	return path, nil
@@ -208,7 +208,7 @@ func record(dir string, pid int) (string, error) {
 
 // endStrays ends what an earlier owner of dir has left running: the groups of
 // processes on record, and whoever still carries marker.
-func endStrays(dir, marker string) error {
+func killStrays(dir, marker string) error {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
 		return err
@@ -220,7 +220,7 @@ func endStrays(dir, marker string) error {
 		}
 		var r pidRecord
 		if json.Unmarshal(doc, &r) == nil && r.PID > 1 {
-			if born, err := birth(r.PID); err == nil && born == r.Birth {
+			if born, err := processStart(r.PID); err == nil && born == r.Birth {
 				_ = unix.Kill(-r.PID, unix.SIGKILL) // it may have ended by itself
 			}
 		}
@@ -228,15 +228,15 @@ func endStrays(dir, marker string) error {
 			return err
 		}
 	}
-	return endMarked(marker)
+	return killMarked(marker)
 }
 
 // endMarked kills every process that carries marker, and those it starts
 // meanwhile.
-func endMarked(marker string) error {
+func killMarked(marker string) error {
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		pids := marked(marker)
+		pids := markedPIDs(marker)
 		if len(pids) == 0 {
 			return nil
 		}

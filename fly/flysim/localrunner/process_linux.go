@@ -14,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func ownGroup() *syscall.SysProcAttr {
+func newProcessGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 }
 
 // wait returns when the process has ended and the rest of its group was killed.
 // The group is killed while the leader is still a zombie and so keeps its ID.
-func (p *process) wait() {
+func (p *process) waitGroup() {
 	pid := p.cmd.Process.Pid
 	for errors.Is(unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
 	}
@@ -32,7 +32,7 @@ func (p *process) wait() {
 }
 
 // birth is the boot and the clock tick at which a process was started.
-func birth(pid int) (string, error) {
+func processStart(pid int) (string, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", err
@@ -87,7 +87,7 @@ const listening = 0x0a
 
 // marked are the processes, but for this one, with marker in their environment.
 // Children inherit it, also those that left their group.
-func marked(marker string) []int {
+func markedPIDs(marker string) []int {
 	var pids []int
 	paths, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+func newProcessGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // wait returns when the process has ended and the rest of its group was killed.
-func (p *process) wait() {
+func (p *process) waitGroup() {
 	_ = p.cmd.Wait() // how it ended is in ProcessState
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -24,15 +24,15 @@ func (p *process) wait() {
 	p.reaped = true
 }
 
-// birth is when a process was started, to the second.
-func birth(pid int) (string, error) {
+// processStart is when a process was started, to the second.
+func processStart(pid int) (string, error) {
 	out, err := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output()
 	return strings.TrimSpace(string(out)), err
 }
 
 // listensAt reports whether anybody listens at a port: whose it is can't be read.
 func (p *process) listensAt(port int) bool {
-	conn, err := net.DialTimeout("tcp", loopback(port), time.Second)
+	conn, err := net.DialTimeout("tcp", loopbackAddr(port), time.Second)
 	if err != nil {
 		return false
 	}
@@ -41,4 +41,4 @@ func (p *process) listensAt(port int) bool {
 }
 
 // marked finds nobody: other processes' environments can't be read here.
-func marked(string) []int { return nil }
+func markedPIDs(string) []int { return nil }

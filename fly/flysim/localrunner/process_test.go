@@ -153,13 +153,13 @@ func TestStopLetsAMachineFinish(t *testing.T) {
 
 func TestStopKillsTheWholeGroupAfterTheTimeout(t *testing.T) {
 	l := open(t, t.TempDir())
-	port, err := l.ports.lease()
+	port, err := l.ports.reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1", "CHILD_PORT": strconv.Itoa(port)})
-	until(t, func() bool { return listens(loopback(port)) })
-	child := ended(t, loopback(port))
+	until(t, func() bool { return listens(loopbackAddr(port)) })
+	child := ended(t, loopbackAddr(port))
 	if err := p.Stop(t.Context(), "SIGTERM", 50*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
@@ -171,13 +171,13 @@ func TestStopKillsTheWholeGroupAfterTheTimeout(t *testing.T) {
 
 func TestAMachineThatEndsTakesItsChildrenAlong(t *testing.T) {
 	l := open(t, t.TempDir())
-	port, err := l.ports.lease()
+	port, err := l.ports.reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, l, "m1", pushServer(t, l), map[string]string{"CHILD_PORT": strconv.Itoa(port)})
-	until(t, func() bool { return listens(loopback(port)) })
-	child := ended(t, loopback(port))
+	until(t, func() bool { return listens(loopbackAddr(port)) })
+	child := ended(t, loopbackAddr(port))
 	if err := p.Stop(t.Context(), "SIGTERM", time.Minute); err != nil { // it alone is asked
 		t.Fatal(err)
 	}
@@ -205,13 +205,13 @@ func TestCloseLeavesNoProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		port, err := l.ports.lease()
+		port, err := l.ports.reserve()
 		if err != nil {
 			t.Fatal(err)
 		}
 		p := start(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1", "DAEMON": daemon, "CHILD_PORT": strconv.Itoa(port)})
-		until(t, func() bool { return listens(loopback(port)) })
-		child := ended(t, loopback(port))
+		until(t, func() bool { return listens(loopbackAddr(port)) })
+		child := ended(t, loopbackAddr(port))
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -248,9 +248,9 @@ func TestSuddenDeathLeavesNoProcess(t *testing.T) {
 func testSuddenDeath(t *testing.T, daemon string) {
 	dir := t.TempDir()
 	l := open(t, dir)
-	defer func() { _ = endMarked(l.marker) }() // where the test fails, it leaves nobody behind
+	defer func() { _ = killMarked(l.marker) }() // where the test fails, it leaves nobody behind
 	image := pushServer(t, l)
-	port, err := l.ports.lease()
+	port, err := l.ports.reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,8 +278,8 @@ func testSuddenDeath(t *testing.T, daemon string) {
 		t.Fatal(err)
 	}
 	addr = strings.TrimSpace(addr)
-	until(t, func() bool { return listens(addr) && listens(loopback(port)) })
-	machine, child := ended(t, addr), ended(t, loopback(port))
+	until(t, func() bool { return listens(addr) && listens(loopbackAddr(port)) })
+	machine, child := ended(t, addr), ended(t, loopbackAddr(port))
 
 	if err := owner.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -294,7 +294,7 @@ func testSuddenDeath(t *testing.T, daemon string) {
 func TestARecordedPidMayBeSomebodyElsesNow(t *testing.T) {
 	dir := t.TempDir()
 	sleeper := exec.Command("sleep", "600")
-	sleeper.SysProcAttr = ownGroup()
+	sleeper.SysProcAttr = newProcessGroup()
 	if err := sleeper.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +303,7 @@ func TestARecordedPidMayBeSomebodyElsesNow(t *testing.T) {
 	defer func() { _ = sleeper.Process.Kill(); <-gone }()
 	pid := sleeper.Process.Pid
 
-	path, err := record(dir, pid)
+	path, err := writePIDFile(dir, pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +315,7 @@ func TestARecordedPidMayBeSomebodyElsesNow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.WriteFile(path, other, 0o600), endStrays(dir, "NOBODY=1")); err != nil {
+	if err := errors.Join(os.WriteFile(path, other, 0o600), killStrays(dir, "NOBODY=1")); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -323,7 +323,7 @@ func TestARecordedPidMayBeSomebodyElsesNow(t *testing.T) {
 		t.Fatal("a process was killed that is not ours")
 	default:
 	}
-	if err := errors.Join(os.WriteFile(path, doc, 0o600), endStrays(dir, "NOBODY=1")); err != nil {
+	if err := errors.Join(os.WriteFile(path, doc, 0o600), killStrays(dir, "NOBODY=1")); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "the end of the one that is ours", gone)
@@ -342,7 +342,7 @@ func TestAFolderHasOneOwner(t *testing.T) {
 
 func TestALogKeepsTheLastLinesWithinItsSize(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m1.log")
-	b, err := openLogbook(path)
+	b, err := openProcessLog(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,9 +352,9 @@ func TestALogKeepsTheLastLinesWithinItsSize(t *testing.T) {
 		fmt.Fprintf(&in, "%d %s\r\n", i, long[:2000])
 	}
 	in.WriteString(long + "\nno end of line")
-	b.follow(strings.NewReader(in.String()))
+	b.readLines(strings.NewReader(in.String()))
 	b.close()
-	lines := b.last()
+	lines := b.tail()
 	if len(lines) != logLines || lines[logLines-1] != "no end of line" || lines[logLines-2] == long {
 		t.Errorf("%d lines, the last is %q", len(lines), lines[len(lines)-1])
 	}

@@ -60,7 +60,7 @@ func (ps Problems) Sort() {
 // A Doc is one file under examination.
 type Doc struct {
 	file     string
-	at       map[string]int
+	lines    map[string]int
 	root     *Table
 	tables   []*Table
 	problems Problems
@@ -84,19 +84,19 @@ func Parse(file string, doc []byte) (*Doc, error) {
 		if errors.As(err, &at) {
 			p.Line, _ = at.Position()
 		} else {
-			p.Line = lineOf(doc, err)
+			p.Line = findErrorLine(doc, err)
 		}
 		return nil, Problems{p}
 	}
-	d := &Doc{file: file, at: positions(doc)}
-	d.root = d.table("", values)
+	d := &Doc{file: file, lines: keyLines(doc)}
+	d.root = d.newTable("", values)
 	return d, nil
 }
 
 // lineOf finds where the decoder gave up when its error doesn't say so, which
 // is when a key is defined twice. It reads from the top, so the first lines
 // that yield the same error end with the one that is meant.
-func lineOf(doc []byte, err error) int {
+func findErrorLine(doc []byte, err error) int {
 	lines := bytes.SplitAfter(doc, []byte("\n"))
 	n := sort.Search(len(lines)-1, func(i int) bool {
 		again := toml.Unmarshal(bytes.Join(lines[:i+1], nil), &map[string]any{})
@@ -112,7 +112,7 @@ func (d *Doc) Root() *Table { return d.root }
 // when there is neither.
 func (d *Doc) Line(key string) int {
 	for key != "" {
-		if line := d.at[key]; line > 0 {
+		if line := d.lines[key]; line > 0 {
 			return line
 		}
 		key = key[:max(0, strings.LastIndexAny(key, ".["))]
@@ -122,30 +122,30 @@ func (d *Doc) Line(key string) int {
 
 // Errorf records a mistake at key.
 func (d *Doc) Errorf(key, format string, args ...any) {
-	d.problems = append(d.problems, d.problem(key, format, args))
+	d.problems = append(d.problems, d.newProblem(key, format, args))
 }
 
 // Warnf records what is odd but does no harm.
 func (d *Doc) Warnf(key, format string, args ...any) {
-	d.warnings = append(d.warnings, d.problem(key, format, args))
+	d.warnings = append(d.warnings, d.newProblem(key, format, args))
 }
 
 // Close adds every key that was never asked for, and returns all that was
 // found, in the order of the file.
 func (d *Doc) Close() (problems, warnings Problems) {
 	for _, t := range d.tables {
-		t.unknown()
+		t.reportUnknown()
 	}
 	d.problems.Sort()
 	d.warnings.Sort()
 	return d.problems, d.warnings
 }
 
-func (d *Doc) problem(key, format string, args []any) *Problem {
+func (d *Doc) newProblem(key, format string, args []any) *Problem {
 	return &Problem{File: d.file, Line: d.Line(key), Key: key, Msg: fmt.Sprintf(format, args...)}
 }
 
-func (d *Doc) table(path string, values map[string]any) *Table {
+func (d *Doc) newTable(path string, values map[string]any) *Table {
 	t := &Table{doc: d, path: path, values: values}
 	d.tables = append(d.tables, t)
 	return t

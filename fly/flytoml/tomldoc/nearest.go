@@ -14,7 +14,7 @@ func Nearest(word string, names []string) string {
 	for _, name := range slices.Sorted(slices.Values(names)) {
 		d := levenshtein.Distance(strings.ToLower(word), strings.ToLower(name), nil)
 		// A third of the letters may be wrong; of two short words, one letter.
-		if d > 1 && letters(word) == letters(name) {
+		if d > 1 && sortedLetters(word) == sortedLetters(name) {
 			d = 1 // only swapped
 		}
 		if d < len(word) && d <= max(1, min(len(word), len(name))/3) && (best == "" || d < least) {
@@ -24,7 +24,7 @@ func Nearest(word string, names []string) string {
 	return best
 }
 
-func letters(s string) string {
+func sortedLetters(s string) string {
 	b := []byte(strings.ToLower(s))
 	slices.Sort(b)
 	return string(b)

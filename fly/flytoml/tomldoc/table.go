@@ -24,7 +24,7 @@ type Table struct {
 func (t *Table) Path() string { return t.path }
 
 // Key is the dotted name of a key of this table.
-func (t *Table) Key(key string) string { return join(t.path, key) }
+func (t *Table) Key(key string) string { return joinKey(t.path, key) }
 
 // Empty says whether nothing is in this table.
 func (t *Table) Empty() bool { return len(t.values) == 0 }
@@ -58,12 +58,16 @@ func (t *Table) Know(keys ...string) { t.known = append(t.known, keys...) }
 
 // Errorf records a mistake at one of this table's keys, or with key == "" at
 // the table itself.
-func (t *Table) Errorf(key, format string, args ...any) { t.doc.Errorf(t.name(key), format, args...) }
+func (t *Table) Errorf(key, format string, args ...any) {
+	t.doc.Errorf(t.problemKey(key), format, args...)
+}
 
 // Warnf is Errorf for what does no harm.
-func (t *Table) Warnf(key, format string, args ...any) { t.doc.Warnf(t.name(key), format, args...) }
+func (t *Table) Warnf(key, format string, args ...any) {
+	t.doc.Warnf(t.problemKey(key), format, args...)
+}
 
-func (t *Table) name(key string) string {
+func (t *Table) problemKey(key string) string {
 	if key == "" {
 		return t.path
 	}
@@ -72,15 +76,15 @@ func (t *Table) name(key string) string {
 
 // String returns a string, "" if missing.
 func (t *Table) String(key string) string {
-	s, _ := get[string](t, key, "a string")
+	s, _ := getTyped[string](t, key, "a string")
 	return s
 }
 
 // StringPtr returns a string, nil if missing.
-func (t *Table) StringPtr(key string) *string { return ptr(get[string](t, key, "a string")) }
+func (t *Table) StringPtr(key string) *string { return pointer(getTyped[string](t, key, "a string")) }
 
 // Bool returns a boolean, nil if missing.
-func (t *Table) Bool(key string) *bool { return ptr(get[bool](t, key, "true or false")) }
+func (t *Table) Bool(key string) *bool { return pointer(getTyped[bool](t, key, "true or false")) }
 
 // Int returns a whole number that fits an int32, nil if missing.
 func (t *Table) Int(key string) *int {
@@ -91,7 +95,7 @@ func (t *Table) Int(key string) *int {
 	n, whole := wholeNumber(v)
 	switch {
 	case !whole:
-		t.mistyped(key, v, "a whole number")
+		t.reportType(key, v, "a whole number")
 		return nil
 	case n > math.MaxInt32 || n < math.MinInt32:
 		t.Errorf(key, "%d is too large a number", n)
@@ -116,13 +120,13 @@ func (t *Table) Float(key string) *float64 {
 			return &n
 		}
 	}
-	t.mistyped(key, v, "a number")
+	t.reportType(key, v, "a number")
 	return nil
 }
 
 // Strings returns a list of strings, nil if missing.
 func (t *Table) Strings(key string) []string {
-	list, ok := get[[]any](t, key, "a list of strings")
+	list, ok := getTyped[[]any](t, key, "a list of strings")
 	if !ok {
 		return nil
 	}
@@ -130,7 +134,7 @@ func (t *Table) Strings(key string) []string {
 	for i, v := range list {
 		s, ok := v.(string)
 		if !ok {
-			t.doc.Errorf(fmt.Sprintf("%s[%d]", t.Key(key), i), "want a string, have %s", kind(v))
+			t.doc.Errorf(fmt.Sprintf("%s[%d]", t.Key(key), i), "want a string, have %s", describeValue(v))
 			continue
 		}
 		out = append(out, s)
@@ -158,7 +162,7 @@ func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 		n, whole := wholeNumber(v)
 		switch {
 		case !whole:
-			t.mistyped(key, v, "a duration like \"30s\"")
+			t.reportType(key, v, "a duration like \"30s\"")
 			return nil
 		case unit == 0:
 			t.Errorf(key, "%d of what? write it with a unit: \"%ds\"", n, n)
@@ -170,7 +174,7 @@ func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 			return nil
 		}
 	default:
-		t.mistyped(key, v, "a duration like \"30s\"")
+		t.reportType(key, v, "a duration like \"30s\"")
 		return nil
 	}
 	if d < 0 {
@@ -182,11 +186,11 @@ func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 
 // Table returns a table, nil if missing.
 func (t *Table) Table(key string) *Table {
-	values, ok := get[map[string]any](t, key, "a table")
+	values, ok := getTyped[map[string]any](t, key, "a table")
 	if !ok {
 		return nil
 	}
-	return t.doc.table(t.Key(key), values)
+	return t.doc.newTable(t.Key(key), values)
 }
 
 // Tables returns a list of tables, [[key]]; a single [key] is a list of one.
@@ -196,20 +200,20 @@ func (t *Table) Tables(key string) []*Table {
 		return nil
 	}
 	if values, ok := v.(map[string]any); ok {
-		return []*Table{t.doc.table(t.Key(key), values)}
+		return []*Table{t.doc.newTable(t.Key(key), values)}
 	}
 	list, ok := v.([]any)
 	if !ok {
-		t.mistyped(key, v, "a table, or a list of them")
+		t.reportType(key, v, "a table, or a list of them")
 		return nil
 	}
 	var tables []*Table
 	for i, v := range list {
 		path := fmt.Sprintf("%s[%d]", t.Key(key), i)
 		if values, ok := v.(map[string]any); ok {
-			tables = append(tables, t.doc.table(path, values))
+			tables = append(tables, t.doc.newTable(path, values))
 		} else {
-			t.doc.Errorf(path, "want a table, have %s", kind(v))
+			t.doc.Errorf(path, "want a table, have %s", describeValue(v))
 		}
 	}
 	return tables
@@ -218,7 +222,7 @@ func (t *Table) Tables(key string) []*Table {
 // List returns a list of tables as Tables does, where a single [key] is a
 // mistake.
 func (t *Table) List(key string) []*Table {
-	if v, _ := t.Any(key); kind(v) == "a table" {
+	if v, _ := t.Any(key); describeValue(v) == "a table" {
 		t.Errorf(key, "want a list of tables, have one; write [[%s]]", unnumbered.ReplaceAllString(t.Key(key), ""))
 		t.Table(key).Ignore()
 		return nil
@@ -245,7 +249,7 @@ func (t *Table) Subtables() (names []string) {
 // left in it is nobody's mistake.
 func (t *Table) Ignore() { t.closed = true }
 
-func (t *Table) unknown() {
+func (t *Table) reportUnknown() {
 	if t.closed {
 		return
 	}
@@ -272,30 +276,30 @@ func wholeNumber(v any) (n int64, ok bool) {
 	return n, ok
 }
 
-func (t *Table) mistyped(key string, v any, want string) {
-	t.Errorf(key, "want %s, have %s", want, kind(v))
+func (t *Table) reportType(key string, v any, want string) {
+	t.Errorf(key, "want %s, have %s", want, describeValue(v))
 }
 
-func get[T any](t *Table, key, want string) (T, bool) {
+func getTyped[T any](t *Table, key, want string) (T, bool) {
 	v, ok := t.Any(key)
 	if !ok {
 		return *new(T), false
 	}
 	typed, ok := v.(T)
 	if !ok {
-		t.mistyped(key, v, want)
+		t.reportType(key, v, want)
 	}
 	return typed, ok
 }
 
-func ptr[T any](v T, ok bool) *T {
+func pointer[T any](v T, ok bool) *T {
 	if !ok {
 		return nil
 	}
 	return &v
 }
 
-func kind(v any) string {
+func describeValue(v any) string {
 	switch v := v.(type) {
 	case string:
 		return fmt.Sprintf("the string %.40q", v)

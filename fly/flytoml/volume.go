@@ -43,7 +43,7 @@ func (c *Config) Volume(group, image string) (*Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := decode(config)
+	o, err := decodeObject(config)
 	if err != nil {
 		return nil, err
 	}
@@ -58,12 +58,12 @@ func (c *Config) Volume(group, image string) (*Volume, error) {
 	}
 	switch {
 	case v.SizeGB > 0:
-	case plain(guest["gpu_kind"]) != "":
+	case textOf(guest["gpu_kind"]) != "":
 		v.SizeGB = volumeSizeGPU
 	default:
 		v.SizeGB = volumeSize
 	}
-	v.Guest, err = encode(guest)
+	v.Guest, err = encodeCanonical(guest)
 	return v, err
 }
 
@@ -73,7 +73,7 @@ func (c *Config) Volume(group, image string) (*Volume, error) {
 // which cost money; like flyctl without a terminal, nobody asks for those, and
 // Parse warns of them.
 func (c *Config) Addresses() []string {
-	if !c.Reachable() || slices.ContainsFunc(c.services, service.dedicated) {
+	if !c.Reachable() || slices.ContainsFunc(c.services, service.needsDedicatedIP) {
 		return nil
 	}
 	return []string{"v6", "shared_v4"}
@@ -85,14 +85,14 @@ func (c *Config) Reachable() bool { return len(c.services) > 0 }
 
 // dedicated says whether a service can't share an IPv4 with other apps: Fly
 // tells those apart by what HTTP says.
-func (s service) dedicated() bool {
+func (s service) needsDedicatedIP() bool {
 	if s.path == "http_service" {
 		return false
 	}
-	return s.Protocol == "udp" || s.Protocol == "tcp" && slices.ContainsFunc(s.Ports, dedicatedPort)
+	return s.Protocol == "udp" || s.Protocol == "tcp" && slices.ContainsFunc(s.Ports, isDedicatedPort)
 }
 
-func dedicatedPort(p fly.MachinePort) bool {
+func isDedicatedPort(p fly.MachinePort) bool {
 	plain := slices.Equal(p.Handlers, []string{"http"})
 	secure := slices.Equal(p.Handlers, []string{"http", "tls"}) || slices.Equal(p.Handlers, []string{"tls", "http"})
 	return p.HasNonHttpPorts() || p.ContainsPort(80) && !plain || p.ContainsPort(443) && !secure
@@ -100,7 +100,7 @@ func dedicatedPort(p fly.MachinePort) bool {
 
 // warnAddress says which addresses a service needs that no rollout asks for.
 func (r *reader) warnAddress(t *tomldoc.Table, s service) {
-	if !s.dedicated() {
+	if !s.needsDedicatedIP() {
 		return
 	}
 	key, ways := "protocol", "`fly ips allocate-v4 -a "+r.c.app+"`"

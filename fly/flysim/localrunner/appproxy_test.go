@@ -108,12 +108,12 @@ func TestOnlySafeRequestsAreAskedTwice(t *testing.T) {
 	})}
 	go func() { _ = broken.Serve(cut) }()
 	defer broken.Close()
-	e, err := l.edge("shop")
+	e, err := l.proxyFor("shop")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusBadGateway} {
-		e.turn = 0
+		e.nextIndex = 0
 		l.Route("shop", []flysim.Backend{{Machine: "broken", Process: at{cut.Addr().String()}}, {Machine: "good", Process: good}})
 		req, err := http.NewRequest(method, e.url+"/who", nil)
 		if err != nil {

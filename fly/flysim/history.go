@@ -3,7 +3,7 @@ package flysim
 import "time"
 
 // A Life is what became of a machine's present version.
-type Life struct {
+type VersionHistory struct {
 	Version string    `json:"version"`         // its InstanceID
 	Passed  time.Time `json:"passed,omitzero"` // it was first started then, with all its checks passing
 	Exits   int       `json:"exits,omitempty"` // how often it ended without being asked to
@@ -12,12 +12,12 @@ type Life struct {
 
 // Lives returns what became of the present versions of an app's machines, by
 // machine ID.
-func (s *Sim) Lives(appName string) map[string]Life {
-	out := map[string]Life{}
-	s.setup(func() {
-		if a := s.world.Apps[appName]; a != nil {
+func (s *Sim) VersionHistories(appName string) map[string]VersionHistory {
+	out := map[string]VersionHistory{}
+	s.withState(func() {
+		if a := s.state.Apps[appName]; a != nil {
 			for id, m := range a.Machines {
-				out[id] = m.Life
+				out[id] = m.History
 			}
 		}
 	})
@@ -25,13 +25,13 @@ func (s *Sim) Lives(appName string) map[string]Life {
 }
 
 // pass notes that m runs and all its checks pass, if that is so.
-func (s *Sim) pass(m *machine) {
-	if m.Life.Passed.IsZero() && m.View.State == "started" && len(m.View.Checks) >= len(m.config().checks()) && allPass(m) {
-		m.Life.Passed = s.now()
+func (s *Sim) recordPass(m *machine) {
+	if m.History.Passed.IsZero() && m.View.State == "started" && len(m.View.Checks) >= len(m.config().checks()) && allChecksPass(m) {
+		m.History.Passed = s.now()
 	}
 }
 
-func allPass(m *machine) bool {
+func allChecksPass(m *machine) bool {
 	for _, c := range m.View.Checks {
 		if c.Status != "passing" {
 			return false
@@ -43,9 +43,9 @@ func allPass(m *machine) bool {
 // Exit ends the process of a machine with that code, once: its restart policy
 // says whether it is started again.
 func (s *Sim) Exit(appName, id string, code int) {
-	s.onMachine(appName, id, func(m *machine) {
+	s.withMachine(appName, id, func(m *machine) {
 		if m.View.State == "started" {
-			s.halt(m, 0, "SIGKILL", time.Second, func(int) { s.exited(m, code) })
+			s.endProcess(m, 0, "SIGKILL", time.Second, func(int) { s.handleExit(m, code) })
 		}
 	})
 }
