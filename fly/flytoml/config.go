@@ -76,13 +76,6 @@ type Build struct {
 	Buildpacks []string
 }
 
-// A Group is a process group: machines that run one command.
-type Group struct {
-	Name     string
-	Services bool   // something outside can reach it
-	Mount    *Mount // nil: no volume
-}
-
 // A Mount is a volume that each machine of a group has.
 type Mount struct {
 	fly.MachineMount
@@ -153,18 +146,6 @@ func (c *Config) Deploy() Deploy { return c.deploy }
 
 // Build is the [build] section.
 func (c *Config) Build() Build { return c.build }
-
-// Groups are the process groups, by name.
-func (c *Config) Groups() []Group {
-	groups := make([]Group, len(c.groups))
-	for i, name := range c.groups {
-		groups[i] = Group{Name: name, Services: len(c.servicesOf(name)) > 0}
-		if mounts := c.mountsOf(name); len(mounts) > 0 {
-			groups[i].Mount = &mounts[0]
-		}
-	}
-	return groups
-}
 
 // LocalFiles are the files whose content is needed before a machine config can
 // be made, each once. Give it with WithFiles, and ask again: a machine_config

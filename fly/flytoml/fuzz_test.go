@@ -47,17 +47,18 @@ func FuzzParse(f *testing.F) {
 		}
 		c.Addresses()
 		for _, g := range c.Groups() {
-			config, err := c.Create(g.Name, firstImage)
+			config, err := c.createConfig(g.Name, firstImage)
 			if err != nil {
 				continue // a local file that isn't there, or what machine_config says
 			}
-			if v, err := c.Volume(g.Name, firstImage); err != nil || (v == nil) != (g.Mount == nil) {
-				t.Errorf("volume %v, %v", v, err)
+			machines, err := c.Group(g.Name, firstImage)
+			if err != nil || (machines.Volume == nil) != (g.Mount == nil) {
+				t.Fatalf("group %+v, %v", machines, err)
 			}
-			if _, err := c.MachineChecks(g.Name, config, "fdaa::2"); err != nil {
+			if _, err := c.machineCheckConfigs(g.Name, config, "fdaa::2"); err != nil {
 				t.Error(err)
 			}
-			again, err := c.Update(config, g.Name, firstImage)
+			again, err := c.updateConfig(config, g.Name, firstImage)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,14 +90,14 @@ func FuzzUpdate(f *testing.F) {
 		group := c.MachineGroup(existing)
 		running := []json.RawMessage{existing}
 		if _, err := c.ReleaseCommand(secondImage, running); err == nil {
-			_, _ = c.MachineChecks(group, existing, "fdaa::2")
+			_, _ = c.machineCheckConfigs(group, existing, "fdaa::2")
 		}
-		for _, make := range []func(json.RawMessage, string, string) (json.RawMessage, error){c.Update, c.Replace} {
+		for _, make := range []func(json.RawMessage, string, string) (json.RawMessage, error){c.updateConfig, c.replaceConfig} {
 			config, err := make(existing, group, secondImage)
 			if err != nil {
 				continue
 			}
-			again, err := c.Update(config, group, secondImage)
+			again, err := c.updateConfig(config, group, secondImage)
 			if errors.Is(err, ErrVolume) || errors.Is(err, ErrReplace) {
 				continue // a new machine has no volume yet
 			}

@@ -30,7 +30,7 @@ func firstRollout(t *testing.T, c *Config, f flags) (posts []post) {
 			continue
 		}
 		create := func() post {
-			doc, err := c.Create(g.Name, firstImage)
+			doc, err := c.createConfig(g.Name, firstImage)
 			if err != nil {
 				t.Fatal(err)
 			}

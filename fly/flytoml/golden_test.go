@@ -185,17 +185,17 @@ func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage,
 		doc, err := g.updated.ReleaseCommand(secondImage, running)
 		return []json.RawMessage{doc}, err
 	case id == "machines" && len(running) == 0:
-		doc, err := g.created.Create(group(p), secondImage)
+		doc, err := g.created.createConfig(group(p), secondImage)
 		return []json.RawMessage{doc}, err
 	case id == "machines":
-		doc, err := g.updated.Replace(running[0], group(p), secondImage)
+		doc, err := g.updated.replaceConfig(running[0], group(p), secondImage)
 		return []json.RawMessage{withVolume(doc)}, err
 	}
-	doc, err := g.updated.Update(mustJSON(t, reported(existing[id], p.Config)), group(p), secondImage)
+	doc, err := g.updated.updateConfig(mustJSON(t, reported(existing[id], p.Config)), group(p), secondImage)
 	if err != nil || p.SkipLaunch || g.updated.Strategy() == "immediate" { // which tests nothing
 		return []json.RawMessage{doc}, err
 	}
-	checks, err := g.updated.MachineChecks(group(p), doc, strings.Replace(id, "machine", "private_ip", 1))
+	checks, err := g.updated.machineCheckConfigs(group(p), doc, strings.Replace(id, "machine", "private_ip", 1))
 	for i := range checks {
 		checks[i] = g.flags.resized(t, checks[i])
 	}
@@ -263,13 +263,13 @@ func (g *goldenCase) callsDiff(t *testing.T) string {
 		}})
 	}
 	for _, group := range g.created.Groups() {
-		v, err := g.created.Volume(group.Name, firstImage)
+		machines, err := g.created.Group(group.Name, firstImage)
 		if err != nil {
 			return err.Error()
 		}
-		if v != nil {
+		if machines.Volume != nil {
 			c := call{Method: "POST", Path: "/v1/apps/{app}/volumes"}
-			unmarshal(t, mustJSON(t, v), &c.Body)
+			unmarshal(t, mustJSON(t, machines.Volume), &c.Body)
 			if g.updated.guestOf(group.Name) == nil {
 				delete(childObject(c.Body, "compute"), "host_dedication_id")
 			}

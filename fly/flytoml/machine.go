@@ -21,7 +21,7 @@ const (
 
 // Create is the config of a new machine of group. A group with a mount still
 // lacks the volume's ID; a standby, whom it stands by for.
-func (c *Config) Create(group, image string) (json.RawMessage, error) {
+func (c *Config) createConfig(group, image string) (json.RawMessage, error) {
 	config, err := c.wantedConfig(object{}, group, image)
 	if err != nil {
 		return nil, err

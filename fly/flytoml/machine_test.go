@@ -25,7 +25,7 @@ func parse(t *testing.T, doc string) *Config {
 
 func updated(t *testing.T, doc, existing string) object {
 	t.Helper()
-	config, err := parse(t, doc).Update(json.RawMessage(existing), "app", secondImage)
+	config, err := parse(t, doc).updateConfig(json.RawMessage(existing), "app", secondImage)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,14 +38,14 @@ func updated(t *testing.T, doc, existing string) object {
 
 func TestUpdateNonsense(t *testing.T) {
 	for _, doc := range []string{``, `[]`, `7`, `{`} {
-		if _, err := parse(t, web).Update(json.RawMessage(doc), "app", secondImage); err == nil {
+		if _, err := parse(t, web).updateConfig(json.RawMessage(doc), "app", secondImage); err == nil {
 			t.Errorf("%q is taken for a machine config", doc)
 		}
 	}
-	if _, err := parse(t, web).Update(json.RawMessage(`{"metadata":7,"init":[],"guest":"x","mounts":{}}`), "app", secondImage); err != nil {
+	if _, err := parse(t, web).updateConfig(json.RawMessage(`{"metadata":7,"init":[],"guest":"x","mounts":{}}`), "app", secondImage); err != nil {
 		t.Errorf("odd types of fields: %v", err)
 	}
-	if _, err := parse(t, web).Create("worker", firstImage); err == nil {
+	if _, err := parse(t, web).createConfig("worker", firstImage); err == nil {
 		t.Error("a machine is made for a group that isn't there")
 	}
 }

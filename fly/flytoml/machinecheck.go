@@ -41,7 +41,7 @@ type testCommand struct {
 //
 // flyctl tests machines that it updates and canaries, not those that it
 // creates.
-func (c *Config) MachineChecks(group string, tested json.RawMessage, privateIP string) ([]json.RawMessage, error) {
+func (c *Config) machineCheckConfigs(group string, tested json.RawMessage, privateIP string) ([]json.RawMessage, error) {
 	var configs []json.RawMessage
 	for _, check := range c.machineChecks {
 		if len(check.processes) > 0 && !slices.Contains(check.processes, group) {

@@ -9,23 +9,18 @@ import (
 	"strings"
 )
 
-// ErrReplace is in the error of Update when what fly.toml says can't be given
-// to the existing machine, only to a new one in its place: see Replace.
+// ErrReplace is wrapped by the error of GroupMachines.Update if the existing
+// machine can't take the config that fly.toml asks for. A new machine in its
+// place can: see GroupMachines.Replace.
 var ErrReplace = errors.New("the machine would have to be replaced")
 
-// ErrVolume is in the error of Update and Replace when what fly.toml says would
-// part a machine from its volume. Only a person knows whether the data may be
-// left behind; flyctl refuses too.
+// ErrVolume is wrapped by the error of GroupMachines.Update and Replace if the
+// config that fly.toml asks for would separate a machine from its volume. The
+// operator has to decide whether its data may be lost; flyctl refuses too.
 var ErrVolume = errors.New("its volume would be left behind")
 
-// Update is the config wanted of a machine that exists: its own, with the
-// fields replaced that fly.toml says. It keeps volumes, standbys, schedule,
-// DNS, metadata of others, the guest where there is no [[vm]], and every field
-// that is unknown here. What already is as wanted comes back unchanged.
-//
-// The error is ErrReplace for a machine that gains a mount or has to move to
-// another dedicated host, ErrVolume for one that would lose its volume.
-func (c *Config) Update(existing json.RawMessage, group, image string) (json.RawMessage, error) {
+// updateConfig implements GroupMachines.Update.
+func (c *Config) updateConfig(existing json.RawMessage, group, image string) (json.RawMessage, error) {
 	old, config, err := c.mergeExisting(existing, group, image)
 	if err != nil {
 		return nil, err
@@ -52,13 +47,10 @@ func (c *Config) Update(existing json.RawMessage, group, image string) (json.Raw
 	return encodeCanonical(config)
 }
 
-// Replace is the config of a new machine that takes the place of an existing
-// one, which is lost or can't be updated: all that Update would keep, and a
-// mount that still lacks its volume's ID. Of a machine on an unreachable host
-// existing may be what Fly still knows, or nothing at all.
-func (c *Config) Replace(existing json.RawMessage, group, image string) (json.RawMessage, error) {
+// replaceConfig implements GroupMachines.Replace.
+func (c *Config) replaceConfig(existing json.RawMessage, group, image string) (json.RawMessage, error) {
 	if len(existing) == 0 {
-		return c.Create(group, image)
+		return c.createConfig(group, image)
 	}
 	old, config, err := c.mergeExisting(existing, group, image)
 	if err != nil {

@@ -32,7 +32,7 @@ func TestUpdateKeeps(t *testing.T) {
 func TestUpdateStandby(t *testing.T) {
 	const standby = `{"image":"` + secondImage + `","standbys":["m1"],"env":{"FLY_PROCESS_GROUP":"app","FLY_STANDBY_FOR":"m1"},` +
 		`"init":{},"metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`
-	same, err := parse(t, `app = "shop"`).Update(json.RawMessage(standby), "app", secondImage)
+	same, err := parse(t, `app = "shop"`).updateConfig(json.RawMessage(standby), "app", secondImage)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestUpdateVolume(t *testing.T) {
 		"none":              {web, `{}`, `null`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config, err := parse(t, c.doc).Update(json.RawMessage(c.existing), "app", secondImage)
+			config, err := parse(t, c.doc).updateConfig(json.RawMessage(c.existing), "app", secondImage)
 			if !errors.Is(err, c.err) {
 				t.Fatalf("error is %v, want %v", err, c.err)
 			}
@@ -90,7 +90,7 @@ func TestUpdateDedicatedHost(t *testing.T) {
 		"elsewhere, and kept": {mounts + "[[vm]]\nhost_dedication_id = \"hd1\"\n", volume, ErrVolume},
 		"nobody said where":   {mounts, volume, nil},
 	} {
-		_, err := parse(t, web+c.doc).Update(json.RawMessage(c.existing), "app", secondImage)
+		_, err := parse(t, web+c.doc).updateConfig(json.RawMessage(c.existing), "app", secondImage)
 		if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 			t.Errorf("%s: %v, want %v", name, err, c.err)
 		}
@@ -111,15 +111,15 @@ func TestReplace(t *testing.T) {
 		"not known":  {"", `"guest":{"cpu_kind":"shared","cpus":1,"memory_mb":256}`},
 		"half known": {`{"metadata":{"team":"red"}}`, `"guest":{"cpu_kind":"shared","cpus":1,"memory_mb":256}`},
 	} {
-		got, err := c.Replace(json.RawMessage(x.existing), "app", secondImage)
+		got, err := c.replaceConfig(json.RawMessage(x.existing), "app", secondImage)
 		if err != nil || !strings.Contains(string(got), x.want) {
 			t.Errorf("%s: %s, %v\nwant %s", name, got, err, x.want)
 		}
 	}
-	if _, err := c.Replace(json.RawMessage(`{"mounts":[{"volume":"vol1"}]}`), "app", secondImage); !errors.Is(err, ErrVolume) {
+	if _, err := c.replaceConfig(json.RawMessage(`{"mounts":[{"volume":"vol1"}]}`), "app", secondImage); !errors.Is(err, ErrVolume) {
 		t.Errorf("a machine with a volume is replaced: %v", err)
 	}
-	if _, err := c.Replace(json.RawMessage(`[`), "app", secondImage); err == nil {
+	if _, err := c.replaceConfig(json.RawMessage(`[`), "app", secondImage); err == nil {
 		t.Error("nonsense is taken for a machine config")
 	}
 }

@@ -28,27 +28,17 @@ type Volume struct {
 	Image     string          `json:"compute_image,omitempty"`
 }
 
-// Volume is the volume that a new machine of group needs, if no free one of its
-// name is there; nil if the group mounts none. Its region is that of the file,
-// a machine elsewhere needs one there.
-//
-// flyctl makes volumes in the first deploy of an app only, one for each group.
-// Later it wants people to make them (FLY.md §15).
-func (c *Config) Volume(group, image string) (*Volume, error) {
-	mounts := c.mountsOf(group)
-	if len(mounts) == 0 {
+// newVolume returns the volume to create for a machine with the given config;
+// nil if the group has no mount.
+func (c *Config) newVolume(m *Mount, config json.RawMessage, image string) (*Volume, error) {
+	if m == nil {
 		return nil, nil
-	}
-	config, err := c.Create(group, image)
-	if err != nil {
-		return nil, err
 	}
 	o, err := decodeObject(config)
 	if err != nil {
 		return nil, err
 	}
 	guest, _ := o["guest"].(object)
-	m := mounts[0]
 	v := &Volume{
 		Name: m.Name, Region: c.region, SizeGB: m.InitialSizeGB, Encrypted: true,
 		Snapshots: m.Snapshots, Image: image,
