@@ -22,14 +22,15 @@ import (
 
 const secretToken = "marker-token-4711"
 
-// clientOf is a client of a server that answers each request with h.
+// clientOf returns a client of a test server with handler h.
 func clientOf(t *testing.T, h http.HandlerFunc) *fly.Client {
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	return &fly.Client{FlapsURL: srv.URL, APIURL: srv.URL, UIEXURL: srv.URL, Token: secretToken}
 }
 
-// TestOneRequest: whatever is answered, a change is sent once.
+// TestClient_SendsEachChangeOnce: whatever the status, the client sends a
+// change once.
 func TestOneRequest(t *testing.T) {
 	for _, status := range []int{200, 301, 307, 308, 400, 401, 404, 408, 409, 412, 422, 429, 500, 502, 503, 504} {
 		var n atomic.Int32
@@ -78,7 +79,8 @@ func TestLostConnection(t *testing.T) {
 	}
 }
 
-// TestTokenIsNowhere: not in an error, whoever repeats it.
+// TestClient_ErrorsDoNotContainToken: also if the server repeats the token in
+// its message.
 func TestTokenIsNowhere(t *testing.T) {
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
@@ -106,7 +108,7 @@ func TestTokenIsNowhere(t *testing.T) {
 	is(t, calls["flaps"](), fly.ErrUnauthorized)
 }
 
-// TestAuthorization: each API gets the tokens that it takes.
+// TestClient_AuthorizationPerAPI: each API gets the tokens that it accepts.
 func TestAuthorization(t *testing.T) {
 	for _, test := range []struct{ token, flaps, graphQL, uiex string }{
 		{"user1", "Bearer user1", "Bearer user1", "Bearer user1"},
@@ -139,7 +141,7 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
-// TestMalformedAnswers: whatever comes back, an error that says so.
+// TestClient_MalformedResponse: a body that can't be decoded is ErrMalformed.
 func TestMalformedAnswers(t *testing.T) {
 	endless := bytes.Repeat([]byte(" "), 17<<20)
 	for name, body := range map[string][]byte{
@@ -167,8 +169,9 @@ func TestMalformedAnswers(t *testing.T) {
 	}
 }
 
-// TestAnswersThatLackWhatCounts: a lease without a nonce can't be kept, a volume
-// without an ID can't be mounted. It was made all the same, maybe.
+// TestClient_ResponseWithoutRequiredField: a lease without a nonce can't be
+// kept, a volume without an ID can't be mounted. Fly may have created it
+// nevertheless.
 func TestAnswersThatLackWhatCounts(t *testing.T) {
 	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) })
 	for name, ask := range map[string]func() error{
@@ -210,7 +213,8 @@ func TestErrorWords(t *testing.T) {
 	}
 }
 
-// TestNoRoom: whatever status it comes with, it says that nothing was changed.
+// TestError_NoCapacity: whatever its status, the error means that nothing was
+// changed.
 func TestNoRoom(t *testing.T) {
 	for _, test := range []struct {
 		status        int
@@ -248,8 +252,8 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// A change that was sent is seen through when its caller gives up, for a while:
-// who looks next must not find it half done.
+// A change that was sent may finish after its caller has cancelled, for a few
+// seconds: otherwise a later read could find it half done.
 func TestAChangeIsSeenThrough(t *testing.T) {
 	for name, tc := range map[string]struct {
 		takes time.Duration
@@ -308,8 +312,8 @@ func TestBadNames(t *testing.T) {
 	is(t, err, fly.ErrInvalid)
 }
 
-// TestLimits: creates are not paced before Fly refuses one. From then on none is
-// refused, and they take no longer than the limit asks for.
+// TestLimits_Creates: creates are not limited before Fly refuses one. From then
+// on none is refused, and they take no longer than the limit requires.
 func TestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := &flysim.Sim{Limits: true}
@@ -398,7 +402,7 @@ func TestExits(t *testing.T) {
 	}
 }
 
-// TestVersionTime: the pairs are those of Fly's documentation.
+// TestMachine_VersionTime uses the examples of Fly's documentation.
 func TestVersionTime(t *testing.T) {
 	for version, want := range map[string]string{
 		"01HEPA330HZ37A78TK080NAK1M": "2023-11-08T01:52:30Z",
@@ -416,7 +420,7 @@ func TestVersionTime(t *testing.T) {
 	}
 }
 
-// TestMachine_Null: Fly sends null for what does not apply, and null is absent.
+// TestMachine_NullIsAbsent: Fly sends null for a config that does not apply.
 func TestMachine_Null(t *testing.T) {
 	const away = `{"id":"m1","name":null,"instance_id":null,"image_ref":null,"config": null ,"incomplete_config":{"metadata":{"a":"b"}},"events":null,"checks":null,"updated_at":null,"host_status":"unreachable"}`
 	const here = `{"id":"m2","config":{"metadata":{"a":"c"}},"incomplete_config":null,"host_status":"ok"}`
@@ -445,7 +449,8 @@ func TestMachine_Null(t *testing.T) {
 	}
 }
 
-// TestOlderVersion: versions are ULIDs and sort by time, in either case of letters.
+// TestOlderVersion: versions are ULIDs and sort by time, in upper or lower
+// case.
 func TestOlderVersion(t *testing.T) {
 	const first, second = "01G3SHPT434MNW8TS4ENX11RQY", "01hepa330hz37a78tk080nak1m"
 	if !fly.OlderVersion(first, second) || fly.OlderVersion(second, first) || fly.OlderVersion(first, first) {
@@ -456,7 +461,8 @@ func TestOlderVersion(t *testing.T) {
 	}
 }
 
-// TestFakeChecks: entries that Fly makes up for old clients are not seen.
+// TestMachine_CompatibilityChecksLeftOut: checks that Fly invents for old
+// clients are dropped.
 func TestFakeChecks(t *testing.T) {
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"id":"m1","checks":[{"name":"bg_deployments_compat_1","status":"critical"},{"name":"servicecheck-00-http-8080","status":"passing"}]}`)

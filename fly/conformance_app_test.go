@@ -12,8 +12,7 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// conformanceOfApps is what conformance is for machines, for all that an app has
-// beside them.
+// appConformance has the tests of everything about an app except its machines.
 var conformanceOfApps = map[string]func(*testing.T, fixture){
 	"a lease is known again by what it was taken for": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{SkipLaunch: true})
@@ -129,7 +128,7 @@ var conformanceOfApps = map[string]func(*testing.T, fixture){
 
 func ptr[T any](v T) *T { return &v }
 
-// volume makes a volume that is gone when the test ends.
+// volume creates a volume and destroys it when the test ends.
 func (f fixture) volume(t *testing.T, in fly.NewVolume) fly.Volume {
 	t.Helper()
 	v, err := f.CreateVolume(t.Context(), f.app, in)
@@ -146,7 +145,7 @@ func (f fixture) volume(t *testing.T, in fly.NewVolume) fly.Volume {
 	return v
 }
 
-// listed is what the list says of a volume.
+// listed returns a volume as the list of volumes has it.
 func (f fixture) listed(t *testing.T, id string) fly.Volume {
 	t.Helper()
 	all, err := f.Volumes(t.Context(), f.app)

@@ -15,9 +15,9 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// TestConformance asks the same of the simulator, always, and of Fly, when
-// there is a token. A test that passes on one and fails on the other is a bug
-// in flysim.
+// TestConformance runs the same tests against flysim, always, and against Fly,
+// if there is a token. A test that passes on one and fails on the other is a
+// bug in flysim.
 func TestConformance(t *testing.T) {
 	t.Run("flysim", func(t *testing.T) {
 		sim := new(flysim.Sim)
@@ -45,15 +45,15 @@ type fixture struct {
 	app, image string
 }
 
-// config is a machine config with spaces, an order of keys, characters and a
-// field that no encoder would choose.
+// config returns a machine config with white space, key order, characters and a
+// field that no encoder would produce.
 func (f fixture) config(env string) json.RawMessage {
 	return json.RawMessage(`{ "image":"` + f.image + `", "env": {"WHO":"` + env + ` <&>", "A":"1"},
  "guest":{"cpu_kind":"shared","cpus":1,"memory_mb":256}, "metadata":{"fly_process_group":"app"}, "x_unheard_of": 1.50,
  "services":[{"internal_port":8080,"protocol":"tcp","ports":[{"port":80,"handlers":["http"]}]}] }`)
 }
 
-// create makes a machine that is gone when the test ends.
+// create creates a machine and destroys it when the test ends.
 func (f fixture) create(t *testing.T, in fly.Create) fly.Machine {
 	t.Helper()
 	in.Config = f.config("one")
@@ -65,7 +65,7 @@ func (f fixture) create(t *testing.T, in fly.Create) fly.Machine {
 	return m
 }
 
-// destroy sees to it that a machine goes, also when the test has ended.
+// destroy destroys a machine, also after the test has ended.
 func (f fixture) destroy(t *testing.T, m fly.Machine) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)

@@ -7,8 +7,8 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// What counts is an exit that nobody asked for, of this version, since its
-// launch. The second case is an answer of Fly's documentation.
+// Only unrequested exits of this version since its launch count. The second
+// case is a response from Fly's documentation.
 func TestUnrequestedExit(t *testing.T) {
 	for name, test := range map[string]struct {
 		events string
@@ -36,7 +36,7 @@ func TestUnrequestedExit(t *testing.T) {
 	}
 }
 
-// A machine that was stopped on purpose after a crash has not crashed.
+// A machine that was stopped on request after a crash has not crashed.
 func TestMachine_Crashed(t *testing.T) {
 	for name, test := range map[string]struct {
 		state, events string

@@ -13,9 +13,8 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// FuzzAnswers has Fly answer anything to everything: no answer makes the client
-// panic, repeat the token, or say more than a person reads. Whatever it makes of
-// an answer to a change is done, not done or unknown.
+// FuzzResponses sends arbitrary responses to every call: none makes the client
+// panic, repeat the token, or return a very long error.
 func FuzzAnswers(f *testing.F) {
 	const token = "fm2_c2VjcmV0c2VjcmV0c2VjcmV0"
 	machine := `{"id":"m1","name":"one","state":"started","region":"fra","instance_id":"01HZZZZZZZZZZZZZZZZZZZZZZZ","config":{"image":"a"},"checks":[{"name":"x","status":"passing"}],"events":[{"type":"exit","timestamp":1,"request":{"exit_event":{"exit_code":3}}}]}`
@@ -53,7 +52,7 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// questions are everything that the client asks.
+// questions returns every call of the client.
 func questions(c *fly.Client) map[string]func(context.Context) error {
 	config := json.RawMessage(`{"image":"a"}`)
 	return map[string]func(context.Context) error{
@@ -101,7 +100,7 @@ func questions(c *fly.Client) map[string]func(context.Context) error {
 	}
 }
 
-// seen reads of machines all that is read of them.
+// seen calls the methods of the machines in a response.
 func seen(machines []fly.Machine, err error) error {
 	for _, m := range machines {
 		m.Metadata()
@@ -113,7 +112,7 @@ func seen(machines []fly.Machine, err error) error {
 	return err
 }
 
-// An answer without end is given up, in bounded memory.
+// An endless response is given up in bounded memory.
 func TestAnAnswerWithoutEnd(t *testing.T) {
 	read := int64(0)
 	c := &fly.Client{Unlimited: true, HTTP: &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
@@ -126,7 +125,7 @@ func TestAnAnswerWithoutEnd(t *testing.T) {
 	}
 }
 
-// endless is a list of spaces.
+// endless reads as spaces without end.
 type endless struct{ read *int64 }
 
 func (e *endless) Read(p []byte) (int, error) {

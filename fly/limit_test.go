@@ -18,8 +18,7 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// answers is a Fly that answers whatever it is asked with what the function
-// says.
+// answers is a RoundTripper that returns the function's result as the body.
 type answers func(*http.Request) string
 
 func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -30,7 +29,8 @@ func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
-// refusing is a Fly that answers the first request with 429, the rest with body.
+// refusing returns a RoundTripper that answers the first request with 429, the
+// rest with body.
 func refusing(body func(*http.Request) string) http.RoundTripper {
 	var asked atomic.Int32
 	return roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -41,10 +41,11 @@ func refusing(body func(*http.Request) string) http.RoundTripper {
 	})
 }
 
-// TestLimits_FirstRefusal: nothing is paced before Fly answers 429. From then on
-// requests of that action on that app are: machines are read 5 times a second,
-// everything else is done once a second. A machine that was not refused has its
-// burst, other actions and other apps are not paced, and it ends after a while.
+// TestLimits_FirstRefusal: nothing is paced before Fly answers 429. From then
+// on requests of that action on that app are: 5 reads of machines per second,
+// everything else once per second. A machine that was not refused has its
+// burst, other actions and other apps are not paced, and pacing ends after a
+// while.
 func TestLimits_FirstRefusal(t *testing.T) {
 	type ask func(context.Context, *fly.Client, int) error
 	get := func(ctx context.Context, c *fly.Client, _ int) error {
@@ -61,7 +62,7 @@ func TestLimits_FirstRefusal(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		first, then ask
-		want        time.Duration // for 13 more
+		want        time.Duration // duration of 13 more
 	}{
 		"get":   {get, get, 2600 * time.Millisecond},
 		"list":  {list, list, 13 * time.Second},
@@ -105,7 +106,8 @@ func TestLimits_FirstRefusal(t *testing.T) {
 	}
 }
 
-// TestLimits_RetryAfter: the next request of that kind waits for as long as Fly asked.
+// TestLimits_RetryAfter: the next request of that kind waits for as long as Fly
+// asked.
 func TestLimits_RetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := &flysim.Sim{}
@@ -122,8 +124,8 @@ func TestLimits_RetryAfter(t *testing.T) {
 	})
 }
 
-// TestListsAreAskedTogether: those who wait for the limiter share an answer, and
-// it is never older than their question.
+// TestMachines_WaitingCallersShareOneRequest: callers that wait for the limiter
+// share a response, which is never older than their call.
 func TestListsAreAskedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent atomic.Int32
@@ -153,13 +155,14 @@ func TestListsAreAskedTogether(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if n := sent.Load(); n > 7 { // a burst of 3 and one a second, for three seconds
+		if n := sent.Load(); n > 7 { // a burst of 3 and one per second, for three seconds
 			t.Errorf("%d lists were asked for", n)
 		}
 	})
 }
 
-// TestWhoeverLeavesAListLeavesIt to the others; the last one ends it.
+// TestMachines_CancelledCallerDoesNotCancelOthers: only the last caller cancels
+// the request.
 func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended error
@@ -204,9 +207,9 @@ func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 	})
 }
 
-// TestRollingIsNotSlowed: 60 machines that are leased, updated, watched and given
-// back, one at a time, take as long with the limiter as without it, and never
-// meet Fly's own limits.
+// TestLimits_RollingUpdateNotSlowed: to lease, update, watch and release 60
+// machines one at a time takes as long with the limiter as without it, and
+// never exceeds Fly's limits.
 func TestRollingIsNotSlowed(t *testing.T) {
 	took := map[bool]time.Duration{}
 	for _, limited := range []bool{true, false} {
@@ -230,7 +233,7 @@ func TestRollingIsNotSlowed(t *testing.T) {
 	}
 }
 
-// roll changes machines one at a time, as a rollout does.
+// roll updates machines one at a time, as a rollout does.
 func roll(t *testing.T, c *fly.Client, ids []string) {
 	ctx := t.Context()
 	must := func(err error) {
@@ -260,7 +263,7 @@ func roll(t *testing.T, c *fly.Client, ids []string) {
 		for range 5 {
 			_, err := c.Machine(ctx, "shop", id)
 			must(err)
-			time.Sleep(170 * time.Millisecond) // and 30 ms for the answer
+			time.Sleep(170 * time.Millisecond) // the response takes another 30 ms
 		}
 	}
 	for _, id := range ids {

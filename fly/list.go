@@ -7,26 +7,26 @@ import (
 	"sync"
 )
 
-// lists lets those who wait for the limiter with the same question ask it once.
-// Who comes after it was sent asks anew: no answer is older than its question.
-// So looking for 20 machines by name at the same moment costs a few lists and a
-// second at most, and not 17 seconds.
+// sharedLists combines list requests that wait for the limiter at the same
+// time. A caller after the request was sent starts a new one, so no response is
+// older than its call. 20 concurrent lookups by name cost a few lists and a
+// second instead of 17 seconds.
 type sharedLists struct {
 	mu   sync.Mutex
-	next map[string]*sharedList // not sent yet, by Op
+	next map[string]*sharedList // op → not sent yet
 }
 
-// A list is one question, and everybody who asks it.
+// A sharedList is one request and its callers.
 type sharedList struct {
 	callers int
-	cancel  context.CancelFunc // of the request; called when nobody asks any more
+	cancel  context.CancelFunc // cancels the request; called when no caller is left
 
-	done     chan struct{} // closed once there is an answer
+	done     chan struct{} // closed once there is a result
 	machines []Machine
 	err      error
 }
 
-// list asks for a list of machines, and sorts it by ID.
+// listMachines requests a list of machines and sorts it by ID.
 func (c *Client) listMachines(ctx context.Context, req call) ([]Machine, error) {
 	l := c.lists.join(ctx, req.op, func(ctx context.Context, l *sharedList) {
 		req.onSend = func() { c.lists.markSent(req.op, l) }
@@ -50,8 +50,8 @@ func (c *Client) listMachines(ctx context.Context, req call) ([]Machine, error) 
 	}
 }
 
-// join adds one who asks to those who wait with that question, and has it asked
-// if there is nobody yet.
+// join adds a caller to the request that waits with that op, and starts one if
+// there is none.
 func (s *sharedLists) join(ctx context.Context, op string, ask func(context.Context, *sharedList)) *sharedList {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +60,7 @@ func (s *sharedLists) join(ctx context.Context, op string, ask func(context.Cont
 		return l
 	}
 	l := &sharedList{callers: 1, done: make(chan struct{})}
-	// The one who came first may leave before the others.
+	// The first caller may cancel before the others.
 	ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if s.next == nil {
 		s.next = map[string]*sharedList{}
@@ -69,13 +69,13 @@ func (s *sharedLists) join(ctx context.Context, op string, ask func(context.Cont
 	go func() {
 		defer l.cancel()
 		defer close(l.done)
-		defer s.markSent(op, l) // whatever kept it from being sent
+		defer s.markSent(op, l) // also if it was not sent
 		ask(ctx, l)
 	}()
 	return l
 }
 
-// seal: l is sent, and no question for those who come from now on.
+// markSent records that l is sent: later callers do not join it.
 func (s *sharedLists) markSent(op string, l *sharedList) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +84,7 @@ func (s *sharedLists) markSent(op string, l *sharedList) {
 	}
 }
 
-// leave takes one away from those who ask, and says whether l was not sent yet.
+// leave removes a caller from l, and returns whether l was not sent yet.
 func (s *sharedLists) leave(op string, l *sharedList) (unsent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

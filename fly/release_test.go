@@ -12,8 +12,8 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// TestWhatFlyIsToldOfARelease: the same as by flyctl, or flyctl releases and
-// flyctl config show would tell something else.
+// TestCreateRelease_SameRequestsAsFlyctl: otherwise flyctl releases and flyctl
+// config show would print something else.
 func TestWhatFlyIsToldOfARelease(t *testing.T) {
 	var told []string
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Bounds of what is read of an answer.
+// Limits for what is read of a response.
 const (
 	maxAnswer  = 16 << 20
 	maxMessage = 2 << 10
@@ -24,27 +24,27 @@ const (
 
 const nonceHeader = "fly-machine-lease-nonce"
 
-// A call is one request: what is asked of whom.
+// A call describes one request.
 type call struct {
-	op        string // for people: "update machine 3d8d…"
+	op        string // for messages: "update machine 3d8d…"
 	action    string // for the limiter
 	app       string
 	machine   string
 	method    string
-	path      []string // below the API's root, escaped one by one
+	path      []string // below the API's root; elements are escaped
 	query     url.Values
 	body      []byte
 	nonce     string
-	read      bool   // changes nothing, though it may be a POST
-	uiex      bool   // below /api/v1 of the release records
+	read      bool   // changes nothing, although it may be a POST
+	uiex      bool   // below /api/v1 of the release records API
 	api       bool   // below the root of the GraphQL and logs API
-	unlimited bool   // the limiter does not count it
-	onSend    func() // called once it waits for nothing but the answer; may be nil
+	unlimited bool   // not subject to the limiter
+	onSend    func() // called right before the request is sent; may be nil
 }
 
 func (in call) isMutation() bool { return !in.read && in.method != http.MethodGet }
 
-// do sends the request, once, and decodes the answer into out.
+// do sends the request once and decodes the response into out.
 func (c *Client) do(ctx context.Context, in call, out any) error {
 	fail := &Error{Op: in.op, mutation: in.isMutation(), unsent: true}
 	req, err := c.newRequest(ctx, in)
@@ -106,13 +106,14 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 	return nil
 }
 
-// farewell is how long a change that was sent is still waited for once its caller
-// has given up: less than Temporal waits for a heartbeat of whoever called.
+// cancelGrace is how long a change that was sent may continue after its caller
+// has cancelled: less than Temporal's heartbeat timeout of the calling
+// activity.
 const cancelGrace = 7 * time.Second
 
-// seenThrough is ctx for a request that changes something. Cut off in the middle,
-// nobody would know whether the change was made, or is made a moment later,
-// behind the back of who looks then.
+// mutationContext returns a context for a request that changes something. It
+// outlives ctx by cancelGrace: if the request were cut off, the change could
+// still be made after the caller has read the state.
 func mutationContext(ctx context.Context) (context.Context, func()) {
 	through, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	late := time.AfterFunc(time.Hour, func() { end(ctx.Err()) })
@@ -121,12 +122,13 @@ func mutationContext(ctx context.Context) (context.Context, func()) {
 	return through, func() { stop(); late.Stop(); end(nil) }
 }
 
-// lacks is the error of a success that does not say what it is all about.
+// missingField returns the error for a success without a required field.
 func missingField(in call, what string) error {
 	return &Error{Op: in.op, mutation: in.isMutation(), kind: ErrMalformed, cause: fmt.Errorf("its answer has no %s", what)}
 }
 
-// limited is the error for a request that the limiter could not let through.
+// limitError returns the error for a request that the limiter did not let
+// through.
 func limitError(ctx context.Context, fail *Error, err error) error {
 	fail.cause, fail.kind = err, ErrRateLimited
 	if ctx.Err() != nil {
@@ -135,8 +137,8 @@ func limitError(ctx context.Context, fail *Error, err error) error {
 	return fail
 }
 
-// request makes the request as fly-go would: with its headers and the token
-// in the form that the API wants. Where it goes is ours.
+// newRequest returns the request as fly-go would send it, with its headers and
+// the token in the form that the API expects, but with our own URL.
 func (c *Client) newRequest(ctx context.Context, in call) (*http.Request, error) {
 	if err := c.initialize(); err != nil {
 		return nil, err
@@ -171,8 +173,8 @@ func (c *Client) newRequest(ctx context.Context, in call) (*http.Request, error)
 	}
 	if in.body != nil {
 		req.Header.Set("Content-Type", "application/json")
-		// With GetBody the transport can use another connection when it could
-		// not write a single byte to the first. It never does after one.
+		// GetBody lets the transport use another connection when it could not
+		// write a single byte to the first. It does not retry after that.
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in.body)), nil }
 		req.Body, _ = req.GetBody()
 		req.ContentLength = int64(len(in.body))
@@ -188,8 +190,8 @@ func escapePath(path []string) []string {
 	return out
 }
 
-// words takes Fly's error apart into fail: its status word and its message, or
-// whatever it said instead of them.
+// readErrorBody sets code and message of fail from Fly's error response, or the
+// message to its text.
 func (c *Client) readErrorBody(body []byte, fail *Error) {
 	var e struct{ Error, Message, Status string }
 	message := strings.TrimSpace(string(body))
@@ -205,13 +207,13 @@ func (c *Client) readErrorBody(body []byte, fail *Error) {
 	fail.Code, fail.Message = e.Status, c.redactTokens(strings.ToValidUTF8(message, "?"))
 }
 
-// noRoom are the words, in lower case, by which Fly says that a host has no room
-// where no status word tells. It says so before it changes anything, with
-// any status: flyctl goes by the words, too.
+// capacityMessages are the messages, in lower case, by which Fly reports
+// without a status code that a host has no capacity. They come with any HTTP
+// status and before any change. flyctl compares the text as well.
 var capacityMessages = []string{"could not reserve resource", "deploys to this host are temporarily disabled"}
 
-// hush keeps what an error of the HTTP client says about the cause, and drops
-// the method and address around it.
+// redactError returns the cause of an error of the HTTP client, without method,
+// address and token.
 func (c *Client) redactError(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -223,7 +225,7 @@ func (c *Client) redactError(err error) error {
 	return err
 }
 
-// retryAfter reads the header in either of its forms; 0 if there is none.
+// parseRetryAfter parses the header in either of its forms; 0 if there is none.
 func parseRetryAfter(h string) time.Duration {
 	if s, err := strconv.ParseFloat(h, 64); err == nil && s >= 0 && s < 1e6 {
 		return time.Duration(s * float64(time.Second))
@@ -234,19 +236,19 @@ func parseRetryAfter(h string) time.Duration {
 	return 0
 }
 
-// encode is JSON without HTML escapes.
+// encodeJSON returns v as JSON without HTML escapes.
 func encodeJSON(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // only our own types come here, and those marshal
+		panic(err) // only our own types are encoded here, and they can't fail
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// withConfig puts a machine config into an encoded object, byte for byte: the
-// encoder would respell it.
+// appendConfig adds a machine config to an encoded object unchanged: the
+// encoder would reformat it.
 func appendConfig(object []byte, config json.RawMessage) ([]byte, error) {
 	if !json.Valid(config) {
 		return nil, errors.New("the machine config is not JSON")

@@ -11,8 +11,8 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// TestFreeVolumes: a new machine gets no disk that another has, or that it could
-// not reach, or that is about to go.
+// TestVolume_Free: a new machine gets no volume that is attached, unreachable
+// or about to be removed.
 func TestFreeVolumes(t *testing.T) {
 	for body, want := range map[string]bool{
 		`{"id":"v","state":"created","host_status":"ok","attached_machine_id":null,"attached_alloc_id":null}`: true,
@@ -31,8 +31,8 @@ func TestFreeVolumes(t *testing.T) {
 	}
 }
 
-// TestNewVolumesAreEncrypted: nothing but the caller's own word makes one that
-// is not, and nothing is said that the caller did not say.
+// TestCreateVolume_EncryptedByDefault: an unencrypted volume has to be
+// requested, and unset fields are not sent.
 func TestNewVolumesAreEncrypted(t *testing.T) {
 	var asked string
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {

@@ -33,13 +33,14 @@ func (s *Sim) createAddress(c *call) (any, error) {
 	return s.assignAddress(c.app, in.Type, in.Region)
 }
 
-// isPublic reports whether an app has an address that the internet reaches.
+// isPublic reports whether an app has an address reachable from the internet.
 func (s *Sim) isPublic(name string) bool {
 	a := s.state.Apps[name]
 	return a != nil && slices.ContainsFunc(a.IPs, func(ip ipAddress) bool { return ip.Kind != "private_v6" })
 }
 
-// newIP gives an app an address. It has one shared one at most.
+// assignAddress adds an address of the given kind to an app. An app has at most
+// one shared address: a second call returns the first.
 func (s *Sim) assignAddress(a *app, kind, region string) (any, error) {
 	ip := ipAddress{Region: region, CreatedAt: s.now(), Kind: kind}
 	switch kind {
@@ -69,7 +70,7 @@ func (s *Sim) deleteAddress(c *call) (any, error) {
 	return okReply(), nil
 }
 
-// removeIP says whether there was such an address.
+// removeAddress removes an address and reports whether the app had it.
 func (s *Sim) removeAddress(a *app, address string) bool {
 	n := len(a.IPs)
 	a.IPs = slices.DeleteFunc(a.IPs, func(ip ipAddress) bool { return ip.IP == address })
@@ -82,7 +83,7 @@ func (s *Sim) newOctet() string {
 	return strconv.FormatUint(1+s.state.Seq%250, 10)
 }
 
-// regionList are some of Fly's regions: code, name and continent.
+// regionList has some of Fly's regions: code, name and continent.
 var regionList = [][3]string{{"ams", "Amsterdam", "europe"}, {"cdg", "Paris", "europe"}, {"fra", "Frankfurt", "europe"},
 	{"iad", "Ashburn", "north_america"}, {"lhr", "London", "europe"}, {"nrt", "Tokyo", "asia_pacific"}, {"ord", "Chicago", "north_america"},
 	{"sin", "Singapore", "asia_pacific"}, {"sjc", "San Jose", "north_america"}, {"syd", "Sydney", "asia_pacific"}}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// newApp makes an app; the lock must be held.
+// newApp adds an app. The lock must be held.
 func (s *Sim) newApp(name, org string) *app {
 	a := &app{ID: s.newID("app", 12), Number: len(s.state.Apps) + 1, Name: name, Org: cmp.Or(org, "personal"), Status: "pending",
 		CreatedAt: s.now(), Machines: map[string]*machine{}, Secrets: map[string]secret{}}
@@ -79,7 +79,7 @@ func (s *Sim) removeApp(a *app) {
 	s.unsaved = true
 }
 
-// A shownSecret is what Fly shows of a secret.
+// A secretView is a secret as the API returns it.
 type secretView struct {
 	Name      string    `json:"name"`
 	Digest    string    `json:"digest"`
@@ -97,8 +97,9 @@ func (a *app) secretViews() []secretView {
 	return out
 }
 
-// setSecrets changes secrets; nil deletes. Machines see it at their next update.
-// Deleting what is not there changes nothing: flyctl asks for the version so.
+// setSecrets sets or, for nil, deletes secrets. Machines get them with their
+// next update. Deleting a missing secret changes nothing: flyctl reads the
+// version that way.
 func (s *Sim) setSecrets(a *app, values map[string]*string) {
 	changed := false
 	for name, v := range values {

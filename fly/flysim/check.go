@@ -15,14 +15,14 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// Fly's defaults where a check does not say.
+// Fly's defaults for fields that a check does not set.
 const (
 	defaultInterval = 15 * time.Second
 	defaultTimeout  = 5 * time.Second
-	checkOutput     = 1 << 10 // bytes of an answer that are shown
+	checkOutput     = 1 << 10 // bytes of a response that are kept as output
 )
 
-// check begins to check m. It has no results before the first is in.
+// startChecks starts the checks of m. It has no results until the first is in.
 func (s *Sim) startChecks(m *machine) {
 	specs := m.config().checks()
 	if len(specs) == 0 {
@@ -43,7 +43,7 @@ func (s *Sim) startChecks(m *machine) {
 	}
 }
 
-// uncheck ends m's checks and forgets their results.
+// stopChecks stops the checks of m and deletes their results.
 func (s *Sim) stopChecks(m *machine) {
 	if m.cancelChecks != nil {
 		m.cancelChecks()
@@ -53,7 +53,7 @@ func (s *Sim) stopChecks(m *machine) {
 	s.markChanged(m)
 }
 
-// pretend makes the results of a make-believe machine.
+// simulateChecks schedules check results of a machine that has no process.
 func (s *Sim) simulateChecks(m *machine, specs []checkSpec) {
 	b := m.Behaviour
 	set := func(status, output string) {
@@ -71,17 +71,17 @@ func (s *Sim) simulateChecks(m *machine, specs []checkSpec) {
 	})
 	if b.CriticalAfter > 0 {
 		s.schedule(m, b.CriticalAfter, func() {
-			if m.Behaviour.CriticalAfter > 0 { // nobody has healed it
+			if m.Behaviour.CriticalAfter > 0 { // not reset by Heal
 				set("critical", bad)
 			}
 		})
 	}
 }
 
-// failure is what a check that fails for b says.
+// failedOutput returns the output of a failing check.
 func (b Behaviour) failedOutput() string { return cmp.Or(b.CheckOutput, "connect: connection refused") }
 
-// result records one result of a check.
+// recordCheck stores one result of a check.
 func (s *Sim) recordCheck(m *machine, name, status, output string) {
 	i := slices.IndexFunc(m.View.Checks, func(c fly.Check) bool { return c.Name == name })
 	var old fly.Check
@@ -103,7 +103,8 @@ func (s *Sim) recordCheck(m *machine, name, status, output string) {
 	s.markChanged(m)
 }
 
-// passing says whether every check that steers the proxy passes.
+// serviceChecksPass reports whether every service check passes: Fly's proxy
+// goes by them.
 func serviceChecksPass(m *machine, c config) bool {
 	for _, k := range c.checks() {
 		if k.service && !slices.ContainsFunc(m.View.Checks, func(c fly.Check) bool { return c.Name == k.name && c.Status == "passing" }) {
@@ -113,8 +114,7 @@ func serviceChecksPass(m *machine, c config) bool {
 	return true
 }
 
-// checkLoop asks a process again and again until the machine does something
-// else.
+// repeatCheck runs check k of a process until ctx ends.
 func (s *Sim) repeatCheck(ctx context.Context, m *machine, life int, proc Process, k checkSpec) {
 	interval := time.Duration(cmp.Or(k.Interval, duration(defaultInterval)))
 	wait := time.Duration(k.Grace)
@@ -138,7 +138,7 @@ func (s *Sim) repeatCheck(ctx context.Context, m *machine, life int, proc Proces
 	}
 }
 
-// ask makes one real request or connection.
+// run makes one real request or connection.
 func (k checkSpec) run(ctx context.Context, proc Process) (status, output string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(cmp.Or(k.Timeout, duration(defaultTimeout))))
 	defer cancel()
@@ -178,7 +178,8 @@ func (k checkSpec) run(ctx context.Context, proc Process) (status, output string
 	return "passing", output
 }
 
-// client makes a connection of its own for each request and follows nothing.
+// httpClient returns a client that makes a new connection for each request and
+// follows no redirect.
 func (k checkSpec) httpClient() *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: k.Insecure}},

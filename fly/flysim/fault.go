@@ -8,81 +8,81 @@ import (
 	"time"
 )
 
-// A Fault makes matching requests go wrong. The hard one to survive is After:
-// the change is made and the answer is lost.
+// A Fault makes matching requests fail. The hardest to handle is After: the
+// change is made and the response is lost.
 type Fault struct {
 	Route   string // as in Request.Route: "POST /v1/apps/{app}/machines/{id}"; "" is any
 	App     string // "" is any; of a Fly release, the app it is of
 	Machine string // "" is any
-	Skip    int    // matching requests that go well first
-	Times   int    // how many go wrong then; 0 is every one
+	Skip    int    // matching requests that succeed first
+	Times   int    // how many fail then; 0: all
 
-	Delay  time.Duration // before anything else happens; with After, before the answer
-	Status int           // answer with it instead; 0 answers normally
-	Code   string        // Fly's status word in that answer
-	Body   string        // that answer's body; "" is Fly's usual form
-	Header http.Header   // more headers of that answer, e.g. Retry-After
-	Drop   bool          // close the connection without an answer
-	After  bool          // go wrong after the change was made rather than before
+	Delay  time.Duration // before the request is processed; with After, before the response
+	Status int           // status of the response; 0: the normal response
+	Code   string        // Fly's status code in that response
+	Body   string        // body of that response; "": Fly's usual form
+	Header http.Header   // more headers of that response, e.g. Retry-After
+	Drop   bool          // close the connection without a response
+	After  bool          // fail after the change was made, rather than before
 
-	// Effect is something that the platform does; For and Exit are its details.
+	// Effect is a failure of the platform; For and Exit are its parameters.
 	Effect Effect
 	For    time.Duration
 	Exit   int
-	Exits  int    // Crashes: how often; 0 is each time
-	Output string // what the failing checks and the log of that version say; "" is Fly's usual
+	Exits  int    // Crashes: how often; 0: each time
+	Output string // output of the failing checks and log line of that version; "": Fly's usual
 
 	hits int
 }
 
-// An Effect is trouble with a machine that no status shows. It begins with the
-// request that the Fault matches.
+// An Effect is a failure of a machine rather than of a request. It begins with
+// the request that the Fault matches.
 type Effect string
 
 const (
-	// NeverPasses: the version that this create or update makes never passes
-	// its checks.
+	// NeverPasses: the checks of the created or updated version never pass.
 	NeverPasses Effect = "never passes"
-	// Sours: it passes, and turns critical For after it started.
+	// TurnsCritical: the checks pass, and turn critical For after the start.
 	TurnsCritical Effect = "sours"
-	// Crashes: it ends with code Exit, For after it started: Exits times, or
-	// each time.
+	// Crashes: the process exits with code Exit, For after the start: Exits
+	// times, or each time.
 	Crashes Effect = "crashes"
-	// NeverStarts: it stays in a transient state.
+	// NeverStarts: the machine stays in a transient state.
 	NeverStarts Effect = "never starts"
-	// Reverts: Fly puts the version before it back and says started.
+	// Reverts: Fly restores the previous version and reports it as started.
 	Reverts Effect = "reverts"
-	// LeaseLost: the machine's lease is gone before the request is looked at.
+	// LeaseLost: the machine's lease is deleted before the request is
+	// processed.
 	LeaseLost Effect = "lease lost"
-	// LeaseStolen: somebody else holds it, for For.
+	// LeaseStolen: another owner holds the lease, for For.
 	LeaseStolen Effect = "lease stolen"
-	// Unreachable: the machine's host can't be reached, for For or, without
-	// it, until Recover.
+	// Unreachable: the machine's host is unreachable, for For or, without it,
+	// until Recover.
 	Unreachable Effect = "host unreachable"
-	// NoCapacity: no host has room; nothing is changed.
+	// NoCapacity: no host has capacity; nothing is changed.
 	NoCapacity Effect = "no capacity"
-	// HostClosed: the machine's host takes no changes for now; nothing is
+	// HostClosed: the machine's host accepts no changes for now; nothing is
 	// changed.
 	HostClosed Effect = "host closed"
-	// ImageGone: the image of this create or update can't be pulled; nothing
-	// is changed.
+	// ImageGone: the image of this create or update can't be pulled; nothing is
+	// changed.
 	ImageGone Effect = "image gone"
 	// NotYet: a created machine is not found, for For or, without it, by the
-	// first to ask for it.
+	// first read.
 	NotYet Effect = "not found just after create"
-	// Stale: a read of one machine, or of the list, shows the version before of
-	// each machine that was given another in the last seconds.
+	// Stale: a read of one machine or of the list returns the previous version
+	// of each machine that was updated in the last seconds.
 	Stale Effect = "stale read"
 )
 
-// LostAnswer is a Fault: the change is made, and the client hears a 504.
+// LostAnswer returns a Fault with which the change is made and the client gets
+// a 504.
 func LostAnswer(route string, times int) Fault {
 	return Fault{Route: route, Times: times, Status: http.StatusGatewayTimeout, After: true}
 }
 
-// Inject adds f. Of the faults that match a request, the one that was added
-// first and is not used up is suffered. end removes f; an effect that has begun
-// stays.
+// Inject adds f. If several faults match a request, the first added that is not
+// used up applies. end removes f; an effect that has begun stays.
 func (s *Sim) Inject(f Fault) (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,14 +94,14 @@ func (s *Sim) Inject(f Fault) (end func()) {
 	}
 }
 
-// ClearFaults ends all trouble that is to come. Effects that have begun stay.
+// ClearFaults removes all faults. Effects that have begun stay.
 func (s *Sim) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
 }
 
-// fault is the one that this request suffers, or nil.
+// matchFault returns the fault that applies to this request, or nil.
 func (s *Sim) matchFault(pattern, app, machine string) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,8 +121,8 @@ func (s *Sim) matchFault(pattern, app, machine string) *Fault {
 	return nil
 }
 
-// suffer does to a request what can be done outside of the machine. It says
-// whether there is still an answer to give.
+// applyFault delays, drops or answers a request as f says. It returns whether
+// the normal response is still to be sent.
 func (s *Sim) applyFault(ctx context.Context, w http.ResponseWriter, c *call, f *Fault) bool {
 	if !s.sleep(ctx, f.Delay) || f.Drop {
 		if !f.After {
@@ -151,7 +151,7 @@ func (s *Sim) applyFault(ctx context.Context, w http.ResponseWriter, c *call, f 
 	return false
 }
 
-// effect is the one that this call brings, or "".
+// effect returns the effect of the call's fault, or "".
 func (c *call) effect() Effect {
 	if c.fault == nil {
 		return ""
@@ -159,7 +159,8 @@ func (c *call) effect() Effect {
 	return c.fault.Effect
 }
 
-// leaseFault is what happens to a machine just before a call reaches it.
+// applyMachineEffect applies effects that precede the call: on the lease and on
+// the host.
 func (s *Sim) applyMachineEffect(c *call) {
 	m := c.machine
 	switch c.effect() {
@@ -191,7 +192,7 @@ func (s *Sim) recoverAfter(m *machine, d time.Duration) {
 	})
 }
 
-// setHost says how m's host is, for m and for the volumes it holds.
+// setHostStatus sets the host status of m and of the volumes attached to it.
 func (s *Sim) setHostStatus(m *machine, status string) {
 	m.ConfigHidden = m.ConfigHidden && status != "ok"
 	m.View.HostStatus = status
@@ -203,24 +204,25 @@ func (s *Sim) setHostStatus(m *machine, status string) {
 	s.markChanged(m)
 }
 
-// Lose makes the host of a machine unreachable until Recover. What runs there
-// goes on running.
+// Lose makes the host of a machine unreachable until Recover. The machine
+// continues to run.
 func (s *Sim) Lose(app, id string) {
 	s.withMachine(app, id, func(m *machine) { s.setHostStatus(m, "unreachable") })
 }
 
-// LoseConfig makes the host of a machine unreachable like Lose. Until Recover, Fly
-// tells of its config not even a part: config and incomplete_config are null.
+// LoseConfig makes the host of a machine unreachable like Lose. Until Recover,
+// config and incomplete_config are both null.
 func (s *Sim) LoseConfig(app, id string) {
 	s.withMachine(app, id, func(m *machine) { m.ConfigHidden = true; s.setHostStatus(m, "unreachable") })
 }
 
-// Recover brings the host of a machine back.
+// Recover makes the host of a machine reachable again.
 func (s *Sim) Recover(app, id string) {
 	s.withMachine(app, id, func(m *machine) { s.setHostStatus(m, "ok") })
 }
 
-// spoil gives the version that a call made the fate that its Fault has for it.
+// applyVersionEffect sets the behaviour that the call's fault has for the new
+// version.
 func (s *Sim) applyVersionEffect(c *call, m *machine) {
 	if c.fault == nil {
 		return
@@ -251,7 +253,7 @@ func (s *Sim) applyVersionEffect(c *call, m *machine) {
 	m.Behaviour, m.HasFault = b, true
 }
 
-// hidden says whether a read must not find m yet.
+// isHidden reports whether a read must not find m yet. It counts the read.
 func (s *Sim) isHidden(m *machine) bool {
 	if m.hiddenReads > 0 {
 		m.hiddenReads--
@@ -260,11 +262,11 @@ func (s *Sim) isHidden(m *machine) bool {
 	return s.now().Before(m.hiddenUntil)
 }
 
-// staleFor is how long after a change a stale read may still show the version
-// before.
+// staleFor is how long after a change a stale read may return the previous
+// version.
 const staleFor = 10 * time.Second
 
-// staleList returns the list of a call that suffers Stale.
+// staleMachines returns the list for a call with the effect Stale.
 func (s *Sim) staleMachines(c *call) []json.RawMessage {
 	list := []json.RawMessage{}
 	for _, m := range c.app.sortedMachines() {

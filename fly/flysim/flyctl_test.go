@@ -17,8 +17,7 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// A cli is somebody at a terminal with the real flyctl, for whom a Sim is all
-// of Fly.
+// A cli runs the real flyctl against a Sim.
 type cli struct {
 	binary, url, home string
 	sim               *flysim.Sim
@@ -36,16 +35,16 @@ func newCLI(t *testing.T, sim *flysim.Sim) cli {
 	return cli{binary, srv.URL, t.TempDir(), sim}
 }
 
-// flysimulated is a Fly that takes a moment for everything, as flyctl expects.
+// newSlowSim returns a Sim with small latencies, as flyctl expects them.
 func flysimulated() *flysim.Sim {
 	const moment = 50 * time.Millisecond
 	return &flysim.Sim{Latency: flysim.Latency{Boot: moment, Check: moment, Stop: moment, Destroy: moment, Command: moment}}
 }
 
-// try runs one command and gives its exit code and all that it printed. The
-// command has no other settings than these, and nothing beyond this machine to
-// talk to: what takes a proxy gets one that is not there. (It starts no agent
-// either: flysim does not know the WireGuard that one would ask for.)
+// try runs one command and returns its exit code and output. The command has no
+// settings but these and no access beyond this machine: traffic that uses a
+// proxy gets one that does not exist. (flyctl starts no agent either: flysim
+// does not implement WireGuard.)
 func (c cli) try(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), c.binary, args...)
@@ -64,7 +63,7 @@ func (c cli) try(t *testing.T, args ...string) (int, string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// run is try of what must succeed.
+// run calls try and fails the test if the command fails.
 func (c cli) run(t *testing.T, args ...string) string {
 	t.Helper()
 	code, out := c.try(t, args...)
@@ -74,7 +73,7 @@ func (c cli) run(t *testing.T, args ...string) string {
 	return out
 }
 
-// read is the JSON that a command prints.
+// read returns the JSON output of a command.
 func (c cli) read(t *testing.T, args ...string) any {
 	t.Helper()
 	out := c.run(t, append(args, "--json")...)
@@ -85,7 +84,7 @@ func (c cli) read(t *testing.T, args ...string) any {
 	return v
 }
 
-// app makes a Fly app with that fly.toml.
+// app creates a Fly app with that fly.toml.
 func (c cli) app(t *testing.T, toml string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(c.home, "fly.toml"), []byte("app = \"shop\"\nprimary_region = \"fra\"\n"+toml), 0o600); err != nil {
@@ -98,7 +97,7 @@ func deployOf(image string, more ...string) []string {
 	return append([]string{"deploy", "--image", "registry.fly.io/shop:" + image, "--smoke-checks=false", "--dns-checks=false"}, more...)
 }
 
-// machines are the shop's, each as "group state tag", sorted.
+// machines returns the machines of the shop as "group state tag", sorted.
 func (c cli) machines() (out []string) {
 	for _, m := range c.sim.Machines("shop") {
 		out = append(out, fmt.Sprintf("%s %s %s", m.Metadata()["fly_process_group"], m.State, m.ImageRef.Tag))
@@ -114,7 +113,8 @@ func (c cli) ids() (ids []string) {
 	return ids
 }
 
-// releases are the shop's Fly releases, each as "version status", oldest first.
+// releases returns the Fly releases of the shop as "version status", oldest
+// first.
 func (c cli) releases() (out []string) {
 	for _, r := range c.sim.Releases("shop") {
 		out = append(out, fmt.Sprintf("%d %s", r.Version, r.Status))
@@ -134,14 +134,14 @@ const (
 	twoToml = "[deploy]\n  release_command = \"migrate up\"\n[processes]\n  web = \"serve\"\n  worker = \"work\"\n"
 )
 
-// TestFlyctlDeploys: the real flyctl makes an app's machines, brings them to
-// another image by each strategy, and Fly says so afterwards.
+// TestFlyctl_Deploy: the real flyctl creates machines and updates them by each
+// strategy, and flysim reports the result.
 func TestFlyctlDeploys(t *testing.T) {
 	groups := strings.Replace(webToml, "[http_service]\n", "[http_service]\n  processes = [\"web\"]\n", 1)
 	for name, test := range map[string]struct {
 		toml   string
-		runs   string // what runs after the first deploy
-		remade bool   // by other machines
+		runs   string // the running machines after the first deploy
+		remade bool   // replaced by other machines
 	}{
 		"rolling":               {toml: webToml},
 		"canary":                {toml: webToml},
@@ -156,7 +156,7 @@ func TestFlyctlDeploys(t *testing.T) {
 			c := newCLI(t, flysimulated())
 			strategy, _, grouped := strings.Cut(name, " ")
 			running := func(tag string) []string {
-				if grouped { // the second worker stands by
+				if grouped { // the second worker is a standby
 					return []string{"web started " + tag, "web started " + tag, "worker started " + tag, "worker stopped " + tag}
 				}
 				return []string{"app started " + tag, "app started " + tag}
@@ -186,7 +186,7 @@ func TestFlyctlDeploys(t *testing.T) {
 	}
 }
 
-// eventually waits for what a deploy without waiting leaves under way.
+// eventually waits for the asynchronous part of a deploy.
 func eventually(t *testing.T, what string, get func() []string, want []string) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); !slices.Equal(get(), want) && time.Now().Before(deadline); {
@@ -195,7 +195,7 @@ func eventually(t *testing.T, what string, get func() []string, want []string) {
 	expect(t, what, get(), want)
 }
 
-// commands counts the machines that were made for release commands.
+// commands counts the machines created for release commands.
 func commands(sim *flysim.Sim) (n int) {
 	for _, r := range sim.Requests() {
 		if r.Route == "POST /v1/apps/{app}/machines" && bytes.Contains(r.Body, []byte(`"fly_process_group":"fly_app_release_command"`)) {
@@ -205,8 +205,8 @@ func commands(sim *flysim.Sim) (n int) {
 	return n
 }
 
-// TestFlyctlReleaseCommandFails: nothing is deployed after a release command
-// that failed.
+// TestFlyctl_ReleaseCommandFails: after a failed release command nothing is
+// deployed.
 func TestFlyctlReleaseCommandFails(t *testing.T) {
 	sim := flysimulated()
 	one := 1
@@ -227,8 +227,8 @@ func TestFlyctlReleaseCommandFails(t *testing.T) {
 	expect(t, "releases", c.releases(), []string{"1 complete", "2 failed"})
 }
 
-// TestFlyctlMounts: a machine keeps its volume, strategies that would need a
-// second one fail and change nothing, and scaling takes a free one.
+// TestFlyctl_Mounts: a machine keeps its volume, strategies that would need a
+// second volume fail and change nothing, and scaling uses a free volume.
 func TestFlyctlMounts(t *testing.T) {
 	c := newCLI(t, flysimulated())
 	c.app(t, "[mounts]\n  source = \"data\"\n  destination = \"/data\"\n"+webToml)
@@ -252,7 +252,7 @@ func TestFlyctlMounts(t *testing.T) {
 	}
 }
 
-// TestFlyctlScalesAndLooks: what flyctl says of an app is what Fly has.
+// TestFlyctl_ScaleAndStatus: flyctl reports the state that flysim has.
 func TestFlyctlScalesAndLooks(t *testing.T) {
 	c := newCLI(t, flysimulated())
 	c.app(t, webToml)
@@ -272,7 +272,7 @@ func TestFlyctlScalesAndLooks(t *testing.T) {
 		t.Errorf("releases %v", r)
 	}
 	if ips := c.read(t, "ips", "list"); len(ips.([]any)) != 2 {
-		t.Errorf("addresses %v", ips) // of a first deploy: v6 and shared v4
+		t.Errorf("addresses %v", ips) // created by the first deploy: v6 and shared v4
 	}
 	if out := c.run(t, "config", "show"); !strings.Contains(out, `"path": "/health"`) {
 		t.Errorf("config %s", out)
@@ -286,8 +286,8 @@ func TestFlyctlScalesAndLooks(t *testing.T) {
 	}
 }
 
-// TestFlyctlSecrets: staged secrets come with the next deploy, others at once,
-// with a Fly release.
+// TestFlyctl_Secrets: staged secrets are set by the next deploy, others at
+// once, with a Fly release.
 func TestFlyctlSecrets(t *testing.T) {
 	runner := &servers{}
 	c := newCLI(t, &flysim.Sim{Runner: runner, CheckEvery: 50 * time.Millisecond})
@@ -319,8 +319,8 @@ func TestFlyctlSecrets(t *testing.T) {
 	expect(t, "machines", c.machines(), []string{"app started 2", "app started 2"})
 }
 
-// TestFlyctlMachines: one machine is stopped, started, taken out of service,
-// leased by somebody else and removed.
+// TestFlyctl_Machines: a machine is stopped, started, cordoned, leased by
+// another owner and destroyed.
 func TestFlyctlMachines(t *testing.T) {
 	c := newCLI(t, flysimulated())
 	c.app(t, webToml)

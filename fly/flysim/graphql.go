@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// graphQL answers the questions that flyctl and fly-go ask: what they ask for,
-// under the names they want it by. Fields that Fly may have and flysim does not
-// know are null; whole questions that it does not know are refused.
+// graphQL answers the queries and mutations of flyctl and fly-go: the requested
+// fields under the requested names. A field unknown to flysim is null; an
+// unknown root field is an error.
 func (s *Sim) graphQL(c *call) (any, error) {
 	var in struct {
 		Query     string         `json:"query"`
@@ -45,8 +45,8 @@ func (s *Sim) graphQL(c *call) (any, error) {
 	return map[string]any{"data": data}, nil
 }
 
-// An asked is a root field of GraphQL. Its error is a refusal whose code is
-// GraphQL's.
+// A rootField resolves a root field of GraphQL. Its error is an apiError whose
+// code is GraphQL's.
 type rootField func(args map[string]any) (any, error)
 
 func (s *Sim) queryFields() map[string]rootField {
@@ -82,14 +82,15 @@ func (s *Sim) queryFields() map[string]rootField {
 		"canPerformBluegreenDeployment": func(args map[string]any) (any, error) {
 			return s.state.Apps[stringArg(args, "name")] != nil, nil
 		},
-		// Fly knows newer versions of its own images only.
+		// Fly has newer versions of its own images only.
 		"latestImageDetails": func(args map[string]any) (any, error) {
 			return nil, graphQLNotFound("Unknown repository for image %s", stringArg(args, "image"))
 		},
 	}
 }
 
-// mutations are what can still be changed with GraphQL.
+// mutationFields returns the mutations that flyctl and fly-go still make by
+// GraphQL.
 func (s *Sim) mutationFields() map[string]rootField {
 	return map[string]rootField{
 		"deleteApp": func(args map[string]any) (any, error) {
@@ -124,7 +125,7 @@ func (s *Sim) mutationFields() map[string]rootField {
 	}
 }
 
-// appByID finds the app that a mutation means: by its ID or its name.
+// appByID returns the app of a mutation, by ID or name.
 func (s *Sim) appByID(args map[string]any) (*app, error) {
 	for _, a := range s.state.Apps {
 		if id := stringArg(args, "appId"); a.ID == id || a.Name == id {
@@ -141,7 +142,7 @@ func (ip ipAddress) graphQL() map[string]any {
 func (s *Sim) graphQLApps(args map[string]any) (any, error) {
 	nodes := []any{}
 	if stringArg(args, "role") != "" {
-		return connection(nodes), nil // of databases, builders, …: there are none here
+		return connection(nodes), nil // databases, builders, …: flysim has none
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.state.Apps)) {
 		if org := strings.TrimPrefix(stringArg(args, "organizationId"), "org-"); org == "" || org == s.state.Apps[name].Org {
@@ -169,7 +170,7 @@ func (s *Sim) graphQLVolume(args map[string]any) (any, error) {
 	return nil, graphQLNotFound("Could not find Volume")
 }
 
-// graphQLApp is all that can be asked of an app.
+// graphQLApp returns all fields of an app.
 func (s *Sim) graphQLApp(a *app) map[string]any {
 	url := s.appURL(a.Name)
 	_, host, _ := strings.Cut(url, "://")
@@ -232,7 +233,7 @@ func (s *Sim) machineGraphQL(m *machine) map[string]any {
 		"host": map[string]any{"id": "host"}, "ips": connection(nil), "egressIpAddresses": connection(nil)}
 }
 
-// imageGraphQL looks an image up: null when there is none.
+// imageGraphQL resolves an image: null if it does not exist.
 func (s *Sim) imageGraphQL() any {
 	return resolver(func(args map[string]any) any {
 		ref := stringArg(args, "ref")
@@ -269,7 +270,7 @@ func platformGraphQL() map[string]any {
 	return map[string]any{"requestRegion": "fra", "regions": regions, "vmSizes": []any{}}
 }
 
-// connection is GraphQL's form of a list, all of it on one page.
+// connection returns a GraphQL list as a single page.
 func connection(nodes []any) map[string]any {
 	if nodes == nil {
 		nodes = []any{}
@@ -277,7 +278,7 @@ func connection(nodes []any) map[string]any {
 	return map[string]any{"nodes": nodes, "totalCount": len(nodes), "pageInfo": map[string]any{"hasNextPage": false, "endCursor": ""}}
 }
 
-// text is an argument, also one inside of an input.
+// stringArg returns an argument, also from inside an input object.
 func stringArg(args map[string]any, name string) string {
 	if in, ok := args["input"].(map[string]any); ok {
 		args = in
@@ -286,7 +287,7 @@ func stringArg(args map[string]any, name string) string {
 	return v
 }
 
-// number is an argument that is one; 0 when it is none.
+// intArg returns a number argument; 0 if it is not a number.
 func intArg(args map[string]any, name string) int {
 	switch n := args[name].(type) {
 	case int64:

@@ -9,8 +9,8 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// TestGraphQL: an answer has what was asked for, under the names that were
-// asked for, and nothing else.
+// TestGraphQL: a response has the requested fields under the requested names,
+// and no others.
 func TestGraphQL(t *testing.T) {
 	sim := simulated(t, "blog")
 	sim.Put("shop", fly.Machine{ID: "m1", Config: json.RawMessage(checked)})
@@ -69,7 +69,7 @@ func TestGraphQL(t *testing.T) {
 	}
 }
 
-// TestGraphQLOperationName: of several operations, the one that is named.
+// TestGraphQL_OperationName: of several operations, the named one is executed.
 func TestGraphQLOperationName(t *testing.T) {
 	sim := simulated(t, "shop")
 	const query = `"query A { app(name: \"shop\") { id } } query B { app(name: \"shop\") { name } }"`

@@ -2,16 +2,16 @@ package flysim
 
 import "time"
 
-// A Life is what became of a machine's present version.
+// A VersionHistory is what has happened to the current version of a machine.
 type VersionHistory struct {
 	Version string    `json:"version"`         // its InstanceID
-	Passed  time.Time `json:"passed,omitzero"` // it was first started then, with all its checks passing
-	Exits   int       `json:"exits,omitempty"` // how often it ended without being asked to
-	Exited  time.Time `json:"exited,omitzero"` // the first time
+	Passed  time.Time `json:"passed,omitzero"` // when all its checks first passed while it was started
+	Exits   int       `json:"exits,omitempty"` // number of unrequested exits
+	Exited  time.Time `json:"exited,omitzero"` // the first of them
 }
 
-// Lives returns what became of the present versions of an app's machines, by
-// machine ID.
+// VersionHistories returns the history of the current version of each machine
+// of an app, by machine ID.
 func (s *Sim) VersionHistories(appName string) map[string]VersionHistory {
 	out := map[string]VersionHistory{}
 	s.withState(func() {
@@ -24,7 +24,8 @@ func (s *Sim) VersionHistories(appName string) map[string]VersionHistory {
 	return out
 }
 
-// pass notes that m runs and all its checks pass, if that is so.
+// recordPass records the time if m is started and all its checks pass for the
+// first time.
 func (s *Sim) recordPass(m *machine) {
 	if m.History.Passed.IsZero() && m.View.State == "started" && len(m.View.Checks) >= len(m.config().checks()) && allChecksPass(m) {
 		m.History.Passed = s.now()
@@ -41,7 +42,7 @@ func allChecksPass(m *machine) bool {
 }
 
 // Exit ends the process of a machine with that code, once: its restart policy
-// says whether it is started again.
+// decides whether it is started again.
 func (s *Sim) Exit(appName, id string, code int) {
 	s.withMachine(appName, id, func(m *machine) {
 		if m.View.State == "started" {

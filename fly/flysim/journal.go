@@ -10,8 +10,8 @@ import (
 	"slices"
 )
 
-// Save writes everything that is kept of a Sim to a file, in one step: whoever
-// reads it finds all of it or what was there before.
+// Save writes the state of a Sim to a file, atomically: a reader finds the
+// complete old or new content.
 func (s *Sim) Save(path string) error {
 	if err := s.Open(); err != nil {
 		return err
@@ -21,8 +21,8 @@ func (s *Sim) Save(path string) error {
 	return s.writeState(path)
 }
 
-// Load reads what Save wrote into a Sim that has not been used yet, and starts
-// what ran. A file that is not there is an error.
+// Load reads a file of Save into a Sim that has not been used yet, and starts
+// the machines that ran. A missing file is an error.
 func (s *Sim) Load(path string) error {
 	if err := s.Open(); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (s *Sim) writeState(path string) error {
 	return nil
 }
 
-// read takes over what a journal says, and resumes every machine.
+// readState replaces the state by that of a journal, and resumes every machine.
 func (s *Sim) readState(path string) error {
 	doc, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -95,7 +95,8 @@ func (s *Sim) readState(path string) error {
 	return nil
 }
 
-// resume goes on where a machine was when the journal was written.
+// resumeMachine continues the transition that m was in when the journal was
+// written.
 func (s *Sim) resumeMachine(m *machine) {
 	state := m.View.State
 	switch {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A lease keeps others from changing a machine until it expires.
+// A lease prevents others from changing a machine until it expires.
 type lease struct {
 	Nonce       string    `json:"nonce"`
 	Owner       string    `json:"owner"`
@@ -16,7 +16,7 @@ type lease struct {
 	Expires     time.Time `json:"expires"`
 }
 
-// held is the lease on m that has not expired, or nil.
+// activeLease returns the lease on m if it has not expired, else nil.
 func (m *machine) activeLease(now time.Time) *lease {
 	if m.Lease == nil || !now.Before(m.Lease.Expires) {
 		return nil

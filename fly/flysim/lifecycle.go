@@ -7,10 +7,11 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// The functions of this file are the lives of machines. All are called with
-// the lock held; what takes time they leave to after and to spawn.
+// The functions of this file are the transitions of machines. All are called
+// with the lock held; they leave whatever takes time to schedule and
+// startGoroutine.
 
-// launch boots m with the config it has.
+// launchMachine boots m with its current config.
 func (s *Sim) launchMachine(m *machine, state string) {
 	m.generation++
 	m.NotLaunched = false
@@ -35,7 +36,7 @@ func (s *Sim) launchMachine(m *machine, state string) {
 	s.schedule(m, boot, func() { s.finishStart(m) })
 }
 
-// started is what follows once m runs.
+// finishStart makes m started and schedules what follows.
 func (s *Sim) finishStart(m *machine) {
 	s.addEvent(m, "start", "started", "flyd", nil)
 	s.setState(m, "started")
@@ -49,7 +50,8 @@ func (s *Sim) finishStart(m *machine) {
 	s.scheduleRun(m)
 }
 
-// runs is what happens to a started machine by itself.
+// scheduleRun starts the checks of a started machine and, if its process is to
+// end by itself, schedules that.
 func (s *Sim) scheduleRun(m *machine) {
 	s.startChecks(m)
 	code, takes := 0, s.Latency.Command
@@ -64,7 +66,7 @@ func (s *Sim) scheduleRun(m *machine) {
 	crash := m.Behaviour.CrashExit
 	s.schedule(m, takes, func() {
 		if crash != nil && m.Behaviour.CrashExit == nil {
-			return // it was healed
+			return // reset by Heal
 		}
 		s.endProcess(m, 0, "SIGKILL", time.Second, func(int) {
 			if m.Behaviour.Exits--; m.Behaviour.Exits == 0 {
@@ -75,7 +77,7 @@ func (s *Sim) scheduleRun(m *machine) {
 	})
 }
 
-// exited is what follows when m's process ends by itself.
+// handleExit handles an exit of m's process that nobody requested.
 func (s *Sim) handleExit(m *machine, code int) {
 	m.generation++
 	if m.History.Exits++; m.History.Exits == 1 {
@@ -100,8 +102,8 @@ func (s *Sim) handleExit(m *machine, code int) {
 	}
 }
 
-// backoff is the time between a crash and the next start: never none, or a
-// machine that always crashes would keep the Sim busy.
+// restartDelay returns the time between a crash and the next start. It is never
+// 0, or a machine that always crashes would keep the Sim busy.
 func (s *Sim) restartDelay(times int) time.Duration {
 	if s.Latency.Restart > 0 {
 		return s.Latency.Restart
@@ -114,7 +116,7 @@ func (s *Sim) addExitEvent(m *machine, x fly.ExitEvent) {
 	s.addEvent(m, "exit", "stopped", "flyd", &fly.EventRequest{ExitEvent: &x, RestartCount: m.Restarts})
 }
 
-// stop ends m; then is called once it has ended, with its exit code.
+// beginStop stops m and calls then with the exit code once it has ended.
 func (s *Sim) beginStop(m *machine, state, signal string, timeout time.Duration, then func(code int)) {
 	m.generation++
 	s.setState(m, state)
@@ -122,8 +124,8 @@ func (s *Sim) beginStop(m *machine, state, signal string, timeout time.Duration,
 	s.endProcess(m, s.Latency.Stop, signal, timeout, then)
 }
 
-// halt ends m's process, or pretends to for as long as makeBelieve; then is
-// called with the code it ended with.
+// endProcess ends m's process or, without one, waits for simulated; then is
+// called with the exit code.
 func (s *Sim) endProcess(m *machine, makeBelieve time.Duration, signal string, timeout time.Duration, then func(code int)) {
 	if m.proc == nil {
 		s.schedule(m, makeBelieve, func() { then(0) })
@@ -132,7 +134,7 @@ func (s *Sim) endProcess(m *machine, makeBelieve time.Duration, signal string, t
 	s.stopProcess(m, signal, timeout, then)
 }
 
-// stopped is a stop that somebody asked for, done.
+// finishStop completes a requested stop.
 func (s *Sim) finishStop(m *machine, code int) {
 	s.addExitEvent(m, fly.ExitEvent{ExitCode: code, GuestExitCode: code, RequestedStop: true})
 	if m.config().AutoDestroy {
@@ -142,7 +144,7 @@ func (s *Sim) finishStop(m *machine, code int) {
 	s.setState(m, "stopped")
 }
 
-// replace makes another version of m, and boots it unless it is to stay down.
+// replaceVersion gives m a new version and boots it unless skipLaunch is set.
 func (s *Sim) replaceVersion(m *machine, config string, ref fly.ImageRef, skipLaunch bool) {
 	ran := m.proc
 	s.setVersion(m, config, ref)
@@ -159,7 +161,7 @@ func (s *Sim) replaceVersion(m *machine, config string, ref fly.ImageRef, skipLa
 	s.endProcess(m, 0, "", 0, then)
 }
 
-// version gives m another config and another InstanceID.
+// setVersion gives m another config and another InstanceID.
 func (s *Sim) setVersion(m *machine, config string, ref fly.ImageRef) {
 	const remembered = 100
 	m.FormerVersions = append(m.FormerVersions, m.View.InstanceID)
@@ -171,7 +173,7 @@ func (s *Sim) setVersion(m *machine, config string, ref fly.ImageRef) {
 	m.Secrets = m.app.secretValues()
 }
 
-// destroy kills m and removes it.
+// beginDestroy kills m and removes it.
 func (s *Sim) beginDestroy(m *machine) {
 	m.generation++
 	s.setState(m, "destroying")
@@ -179,7 +181,7 @@ func (s *Sim) beginDestroy(m *machine) {
 	s.endProcess(m, s.Latency.Destroy, "SIGKILL", time.Second, func(int) { s.finishDestroy(m) })
 }
 
-// destroyed: m is gone, but may be read for a while.
+// finishDestroy marks m as destroyed. It stays readable for a while.
 func (s *Sim) finishDestroy(m *machine) {
 	s.addEvent(m, "destroy", "destroyed", "user", nil)
 	s.setState(m, "destroyed")
@@ -193,7 +195,7 @@ func (s *Sim) finishDestroy(m *machine) {
 	m.app.pruneDestroyed()
 }
 
-// forget drops the destroyed machines that were destroyed longest ago.
+// pruneDestroyed deletes all but the newest destroyed machines.
 func (a *app) pruneDestroyed() {
 	const kept = 100
 	var gone []*machine

@@ -8,14 +8,14 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// A line is one that a machine printed, or that Fly says of it.
+// A logEntry is a line of a machine's output or of Fly's messages about it.
 type logEntry struct {
 	fly.LogLine
-	Number uint64 `json:"number"` // later ones have higher numbers
+	Number uint64 `json:"number"` // increases with every line
 }
 
-// logs shows what machines printed, oldest first: all that is kept, or what
-// came after next_token was given.
+// listLogs returns log lines, oldest first: all that are kept, or those after
+// next_token.
 func (s *Sim) listLogs(c *call) (any, error) {
 	seen, _ := strconv.ParseUint(c.queryParam("next_token"), 10, 64)
 	var lines []logEntry
@@ -41,7 +41,7 @@ func (s *Sim) listLogs(c *call) (any, error) {
 	return map[string]any{"data": data, "meta": map[string]any{"next_token": strconv.FormatUint(seen, 10)}}, nil
 }
 
-// readLog keeps what proc has printed since it was read last.
+// collectLog appends the lines that proc has printed since the last call.
 func (s *Sim) collectLog(m *machine, proc Process) {
 	if m.logSource != proc {
 		m.logSource, m.logSeen = proc, nil
@@ -57,13 +57,13 @@ func (s *Sim) collectLog(m *machine, proc Process) {
 	}
 }
 
-// keepLog reads the log of a process that has ended.
+// collectFinalLog collects the log of a process that has ended.
 func (s *Sim) collectFinalLog(m *machine, proc Process) {
 	s.collectLog(m, proc)
 	s.unsaved = true
 }
 
-// logLine adds to what is kept of m's log.
+// appendLog adds a line to m's log and drops the oldest ones.
 func (s *Sim) appendLog(m *machine, text string) {
 	const kept = 200
 	s.state.Seq++

@@ -13,7 +13,7 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// launchInput is the body of a create or an update.
+// machineInput is the body of a create or an update.
 type machineInput struct {
 	Config                  json.RawMessage `json:"config"`
 	Region                  string          `json:"region"`
@@ -25,7 +25,7 @@ type machineInput struct {
 	CurrentVersion          string          `json:"current_version"`
 }
 
-// launchBody reads and judges the body of a create or an update.
+// decodeMachineInput decodes and validates the body of a create or an update.
 func (s *Sim) decodeMachineInput(c *call) (in machineInput, ref fly.ImageRef, err error) {
 	if err := c.decodeBody(&in); err != nil {
 		return in, ref, err
@@ -87,7 +87,8 @@ func (s *Sim) createMachine(c *call) (any, error) {
 	return v, nil
 }
 
-// newMachine fills in what v leaves open.
+// newMachine returns a machine with defaults for the fields that v leaves
+// empty.
 func (s *Sim) newMachine(a *app, v fly.Machine) *machine {
 	v.ID = cmp.Or(v.ID, s.newID("machine", 14))
 	v.Name = cmp.Or(v.Name, "machine-"+v.ID[:min(6, len(v.ID))])
@@ -162,7 +163,8 @@ func (s *Sim) listMachines(c *call) (any, error) {
 	return out, nil
 }
 
-// matches says whether metadata has what metadata.{key} parameters ask for.
+// matchesMetadata reports whether metadata has the values of the metadata.{key}
+// parameters.
 func matchesMetadata(metadata map[string]string, q map[string][]string) bool {
 	for k, v := range q {
 		if key, ok := strings.CutPrefix(k, "metadata."); ok && metadata[key] != v[0] {
@@ -241,7 +243,8 @@ func (s *Sim) suspendMachine(c *call) (any, error) {
 	return okReply(), nil
 }
 
-// suspend keeps m's memory aside, as far as anybody can tell from outside.
+// beginSuspend suspends m. flysim keeps no memory: only the state differs from
+// stopped.
 func (s *Sim) beginSuspend(m *machine, source string) {
 	s.addEvent(m, "suspend", "suspending", source, nil)
 	s.beginStop(m, "suspending", "", 0, func(int) { s.setState(m, "suspended") })

@@ -13,8 +13,7 @@ func (s *Sim) getMetadata(c *call) (any, error) {
 	return out, nil
 }
 
-// setMetadata rewrites the config: the one place where its bytes change
-// without an update.
+// setMetadata changes the config without an update, as nothing else does.
 func (s *Sim) setMetadata(c *call) (any, error) {
 	var in struct {
 		Value string `json:"value"`

@@ -13,7 +13,7 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// ask makes one call and gives the status and the answer, decoded.
+// ask makes one call and returns the status and the decoded response.
 func ask(t *testing.T, sim *flysim.Sim, method, path, body string) (int, any) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://fly"+path, strings.NewReader(body))
@@ -35,7 +35,7 @@ func ask(t *testing.T, sim *flysim.Sim, method, path, body string) (int, any) {
 	return resp.StatusCode, out
 }
 
-// at follows keys into an answer; a number leads into a list.
+// at returns the value at a path in a response; a number is an index.
 func at(v any, keys ...any) any {
 	for _, k := range keys {
 		switch x := v.(type) {

@@ -35,12 +35,12 @@ func (s *Sim) startProcess(m *machine) {
 	})
 }
 
-// await sees a process end.
+// watchProcess waits for a process to end.
 func (s *Sim) watchProcess(m *machine, proc Process) {
 	select {
 	case <-proc.Done():
 	case <-s.ctx.Done():
-		return // Close stops it
+		return // Close stops the process
 	}
 	s.withLock(func() {
 		if m.proc == proc && !s.closed {
@@ -50,8 +50,8 @@ func (s *Sim) watchProcess(m *machine, proc Process) {
 	})
 }
 
-// stopProcess has m's process stopped; then is called with its exit code when
-// it has ended, unless m has been told to do something else by then.
+// stopProcess stops m's process and calls then with its exit code when it has
+// ended, unless m gets another order first.
 func (s *Sim) stopProcess(m *machine, signal string, timeout time.Duration, then func(code int)) {
 	proc, life := m.proc, m.generation
 	m.proc = nil
@@ -83,7 +83,7 @@ func (s *Sim) stopProcess(m *machine, signal string, timeout time.Duration, then
 	})
 }
 
-// route tells the Runner who may have traffic, if that has changed.
+// updateRoute calls Runner.Route if the backends of the app have changed.
 func (s *Sim) updateRoute(name string) {
 	if s.Runner == nil {
 		return
@@ -100,8 +100,8 @@ func (s *Sim) updateRoute(name string) {
 	}
 }
 
-// backends are the started, uncordoned machines of an app with a service, all
-// of whose service checks pass.
+// backends returns the machines of an app that may get traffic: started,
+// uncordoned, with a service and all service checks passing.
 func (s *Sim) backends(name string) []Backend {
 	var out []Backend
 	if s.closed || s.state.Apps[name] == nil {

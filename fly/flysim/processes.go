@@ -9,9 +9,9 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// psMachine lists what runs in a machine, and where it listens. A make-believe
-// machine listens where its services are, unless it is Deaf; a process is
-// asked.
+// psMachine lists the processes of a machine and the ports that they listen on.
+// A machine without a process listens on its services' ports unless it has
+// NoListener.
 func (s *Sim) psMachine(c *call) (any, error) {
 	var m *machine
 	var proc Process

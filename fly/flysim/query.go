@@ -8,20 +8,20 @@ import (
 	"github.com/vektah/gqlparser/v2/parser"
 )
 
-// A selection is a field that a GraphQL question asks for.
+// A selection is a field that a GraphQL operation requests.
 type selection struct {
-	alias  string // the name it has in the answer
+	alias  string // its name in the response
 	name   string
-	args   map[string]any // variables filled in
-	fields []selection    // none of a scalar
-	types  []string       // the types that the object must have, all of them
+	args   map[string]any // with the values of variables
+	fields []selection    // empty for a scalar
+	types  []string       // the type conditions, all of which the object must meet
 }
 
-// A resolver answers a field that has arguments.
+// A resolver resolves a field that has arguments.
 type resolver func(args map[string]any) any
 
-// pick gives what is asked of v, which is a scalar, an object, a list or a
-// resolver. What an object does not have is null.
+// resolve returns the requested part of v, which is a scalar, an object, a list
+// or a resolver. A field that an object does not have is null.
 func (f selection) resolve(v any) any {
 	if r, ok := v.(resolver); ok {
 		v = r(f.args)
@@ -29,7 +29,7 @@ func (f selection) resolve(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		if len(f.fields) == 0 || v == nil {
-			return v // a JSON scalar, or nothing
+			return v // a JSON scalar, or null
 		}
 		return resolveFields(f.fields, v)
 	case []any:
@@ -53,8 +53,8 @@ func resolveFields(fields []selection, from map[string]any) map[string]any {
 	return out
 }
 
-// merged puts together what is asked twice under one name, each time perhaps
-// for other fields: fragments do.
+// mergeSelections merges fields with the same response name, which fragments
+// may request several times with different subfields.
 func mergeSelections(fields []selection) []selection {
 	var out []selection
 	for _, f := range fields {
@@ -68,15 +68,15 @@ func mergeSelections(fields []selection) []selection {
 	return out
 }
 
-// A question is one operation of a GraphQL document, and what it may refer to.
-// No types are looked at: what flysim does not know of is for it to say.
+// An operation is one operation of a GraphQL document, with its fragments and
+// variables. It is not validated against a schema.
 type operation struct {
 	fragments ast.FragmentDefinitionList
 	variables map[string]any
 }
 
-// readQuestion gives the fields that the operation of that name asks for, ""
-// being the only one, and whether it is a mutation.
+// parseOperation returns the fields of the named operation and whether it is a
+// mutation. "" names the only one.
 func parseOperation(text, name string, variables map[string]any) (fields []selection, mutation bool, err error) {
 	doc, err := parser.ParseQuery(&ast.Source{Input: text})
 	if err != nil {
@@ -100,9 +100,9 @@ func parseOperation(text, name string, variables map[string]any) (fields []selec
 	return mergeSelections(fields), op.Operation == ast.Mutation, err
 }
 
-// selections are the fields of set, with those of its fragments in their place.
+// expandSet returns the fields of set, with fragments replaced by their fields.
 func (q operation) expandSet(set ast.SelectionSet, on []string, depth int) (fields []selection, err error) {
-	const deepest = 50 // a fragment may use itself
+	const deepest = 50 // a fragment may refer to itself
 	if depth > deepest {
 		return nil, fmt.Errorf("fragments too deep")
 	}
@@ -143,12 +143,12 @@ func (q operation) expandPart(part ast.Selection, on []string, depth int) ([]sel
 	return nil, fmt.Errorf("unexpected %T", part)
 }
 
-// field also says whether its directives leave f in.
+// parseField also returns whether the directives include f.
 func (q operation) parseField(f *ast.Field, depth int) (s selection, wanted bool, err error) {
 	if wanted, err = q.isIncluded(f.Directives); err != nil || !wanted {
 		return s, false, err
 	}
-	s = selection{alias: f.Alias, name: f.Name} // without an alias the parser gives the name
+	s = selection{alias: f.Alias, name: f.Name} // without an alias the parser returns the name
 	if s.args, err = q.argValues(f.Arguments); err != nil {
 		return s, false, err
 	}
@@ -156,7 +156,7 @@ func (q operation) parseField(f *ast.Field, depth int) (s selection, wanted bool
 	return s, true, err
 }
 
-// narrowed adds a type, if one is named, to those that an object must have.
+// withTypeCondition appends a type condition unless it is empty.
 func withTypeCondition(on []string, kind string) []string {
 	if kind == "" {
 		return on
@@ -164,7 +164,7 @@ func withTypeCondition(on []string, kind string) []string {
 	return append(slices.Clone(on), kind)
 }
 
-// wanted says whether @include and @skip leave a field or a fragment in.
+// isIncluded evaluates @include and @skip.
 func (q operation) isIncluded(directives ast.DirectiveList) (bool, error) {
 	wanted := true
 	for _, d := range directives {
@@ -178,8 +178,8 @@ func (q operation) isIncluded(directives ast.DirectiveList) (bool, error) {
 	return wanted, nil
 }
 
-// values fills variables in. Whole numbers are int64 where they were written in
-// the question, float64 where they came as variables.
+// argValues returns the arguments with the values of variables. Whole numbers
+// are int64 if they are literals, float64 if they come from variables.
 func (q operation) argValues(args ast.ArgumentList) (map[string]any, error) {
 	out := map[string]any{}
 	for _, a := range args {

@@ -18,12 +18,12 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// servers is a Runner whose processes are HTTP servers in this process.
+// servers is a flysim.Runner whose processes are HTTP servers in this process.
 type servers struct {
 	mu     sync.Mutex
-	routes []int // number of backends, each time it was told
+	routes []int // number of backends at each call of Route
 	procs  map[string]*server
-	refuse atomic.Bool // no image can be pulled
+	refuse atomic.Bool // Start fails
 }
 
 type server struct {
@@ -33,8 +33,8 @@ type server struct {
 	once     sync.Once
 	code     int
 	status   atomic.Int32 // of /health
-	routed   func() int   // how many backends there are
-	inRoutes int          // when it was told to stop
+	routed   func() int   // number of backends of the last call of Route
+	inRoutes int          // number of backends when Stop was called
 }
 
 func (r *servers) Start(_ context.Context, in flysim.Instance) (flysim.Process, error) {
@@ -99,7 +99,7 @@ func (p *server) exit(code int) {
 	})
 }
 
-// until waits for a machine to be as wanted, for as long as the test may run.
+// until polls the first machine until ok returns true.
 func until(t *testing.T, sim *flysim.Sim, what string, ok func(fly.Machine) bool) fly.Machine {
 	t.Helper()
 	for t.Context().Err() == nil {
@@ -128,7 +128,7 @@ func TestRealProcesses(t *testing.T) {
 	if got := m.Checks[0].Output; got != "200 OK GET of fly" {
 		t.Errorf("output %q", got)
 	}
-	for runner.last() != 1 { // told a moment after it can be seen
+	for runner.last() != 1 { // Route is called a moment after the state is visible
 		time.Sleep(time.Millisecond)
 	}
 	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "https://shop.fly.dev" {
@@ -187,7 +187,7 @@ func TestRealProcesses(t *testing.T) {
 		t.Errorf("exit %+v %v", x, ok)
 	}
 	lines, err := c.Logs(t.Context(), "shop", "m1")
-	if err != nil || len(lines) != 6 || lines[5].Message != "secret-value" { // two lines of each of three processes
+	if err != nil || len(lines) != 6 || lines[5].Message != "secret-value" { // two lines each of three processes
 		t.Errorf("log %+v, %v", lines, err)
 	}
 

@@ -11,14 +11,14 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// A flyRelease is a Fly release, and what Fly keeps of it besides.
+// A flyRelease is a Fly release with the fields that the API does not return.
 type flyRelease struct {
 	fly.FlyRelease
 	Definition json.RawMessage `json:"definition,omitempty"` // fly.toml as JSON
 	Metadata   json.RawMessage `json:"metadata,omitempty"`   // of the last change of status
 }
 
-// definition is the fly.toml that r was made with, null if there was none.
+// definition returns the fly.toml of r, nil if it has none.
 func (r *flyRelease) definition() any {
 	if len(r.Definition) == 0 || string(r.Definition) == "{}" {
 		return nil
@@ -80,14 +80,14 @@ func (s *Sim) updateRelease(c *call) (any, error) {
 	return nil, newAPIError(http.StatusNotFound, "release not found")
 }
 
-// releasedApp is the app that a call about a Fly release is about, or "".
+// releasedApp returns the app of a call about a Fly release, or "".
 func (s *Sim) releasedApp(c *call) string {
 	var in struct {
 		App string `json:"app_name"`
 	}
 	id := c.r.PathValue("release")
 	if id == "" {
-		_ = json.Unmarshal(c.body, &in) // whoever answers the call says what is wrong with it
+		_ = json.Unmarshal(c.body, &in) // the handler reports the error
 		return in.App
 	}
 	s.mu.Lock()
@@ -100,7 +100,7 @@ func (s *Sim) releasedApp(c *call) string {
 	return ""
 }
 
-// newest lists up to n releases, the newest first.
+// newestReleases returns up to n releases, newest first; 0: all.
 func (a *app) newestReleases(n int) []*flyRelease {
 	out := append([]*flyRelease{}, a.Releases...)
 	slices.Reverse(out)
@@ -155,7 +155,7 @@ func (s *Sim) listOrganizations(*call) (any, error) {
 	return map[string]any{"organizations": list}, nil
 }
 
-// orgs are the organizations that have an app, and the personal one.
+// orgSlugs returns the organizations that have an app, and the personal one.
 func (s *Sim) orgSlugs() []string {
 	slugs := []string{"personal"}
 	for _, a := range s.state.Apps {

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// routes are all the calls that a Sim answers.
+// routes returns all routes of a Sim.
 func routes() []route {
 	const (
 		app     = "/v1/apps/{app}"
@@ -72,7 +72,7 @@ func routes() []route {
 	}
 }
 
-// mux is that of all Sims: whom a request is for comes with its answer.
+// mux is shared by all Sims: a simResponse tells which Sim the request is for.
 var mux = sync.OnceValue(func() *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, rt := range routes() {
@@ -89,7 +89,7 @@ var mux = sync.OnceValue(func() *http.ServeMux {
 	return mux
 })
 
-// addressed is an answer, and the Sim that is to give it.
+// A simResponse is a ResponseWriter with the Sim that serves the request.
 type simResponse struct {
 	http.ResponseWriter
 	sim *Sim

@@ -20,7 +20,7 @@ import (
 
 const nonceHeader = "Fly-Machine-Lease-Nonce"
 
-// A Request is a call that the Sim answered, or refused.
+// A Request is a call that the Sim answered, also with an error.
 type Request struct {
 	At      time.Time
 	Route   string // "POST /v1/apps/{app}/machines/{id}"
@@ -42,27 +42,27 @@ type route struct {
 type flag int
 
 const (
-	needsLease      flag = 1 << iota // refused without the nonce of the machine's lease
-	slowChange                       // takes Latency.Change more
-	locksItself                      // takes the lock by itself
-	allowsDestroyed                  // may be asked of a destroyed machine
-	unrecorded                       // not in Requests, though it is no GET
+	needsLease      flag = 1 << iota // requires the nonce of the machine's lease
+	slowChange                       // takes Latency.Change in addition
+	locksItself                      // locks the Sim itself
+	allowsDestroyed                  // works for a destroyed machine
+	unrecorded                       // not in Requests, although not a GET
 )
 
-// A call is one request being answered.
+// A call is one request in progress.
 type call struct {
 	ctx     context.Context
 	r       *http.Request
 	route   route
-	name    string // of the app that the path, or the Fly release, is of
+	name    string // the app of the path or of the Fly release
 	app     *app
 	machine *machine
 	body    []byte
 	fault   *Fault
-	status  int // of a success; 0 is 200
+	status  int // status of a success; 0: 200
 }
 
-// A refusal is an error with Fly's status and words.
+// An apiError is an error with Fly's status, code and message.
 type apiError struct {
 	status int
 	code   string
@@ -75,7 +75,7 @@ func newAPIError(status int, format string, args ...any) error {
 	return &apiError{status: status, code: "unknown", text: fmt.Sprintf(format, args...)}
 }
 
-// ServeHTTP answers the Machines API, the release records, the logs and the
+// ServeHTTP serves the Machines API, the release records, the logs and the
 // GraphQL API, all at one address.
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.Open(); err != nil {
@@ -91,7 +91,7 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux().ServeHTTP(simResponse{w, s}, r)
 }
 
-// count numbers a request, and its answer.
+// countRequest counts a request and sets its request ID.
 func (s *Sim) countRequest(w http.ResponseWriter, pattern string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +105,7 @@ func (s *Sim) isAuthorized(r *http.Request) bool {
 	return given == s.Token || r.Header.Get("Authorization") == s.Token
 }
 
-// serve answers one request to a route.
+// serveRoute serves one request.
 func (s *Sim) serveRoute(w http.ResponseWriter, r *http.Request, rt route) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -132,7 +132,7 @@ func (s *Sim) serveRoute(w http.ResponseWriter, r *http.Request, rt route) {
 		d += s.Latency.Change
 	}
 	if !s.sleep(ctx, d) {
-		panic(http.ErrAbortHandler) // the client or the Sim is gone; nothing was done
+		panic(http.ErrAbortHandler) // the client is gone or the Sim is closed; nothing was changed
 	}
 	status, reply := s.handleCall(c)
 	s.recordRequest(c, status)
@@ -142,7 +142,7 @@ func (s *Sim) serveRoute(w http.ResponseWriter, r *http.Request, rt route) {
 	writeAnswer(w, status, reply)
 }
 
-// handle does what was asked and encodes the answer.
+// handleCall executes a call and encodes the response.
 func (s *Sim) handleCall(c *call) (status int, reply []byte) {
 	if c.route.flags&locksItself != 0 {
 		return encodeAnswer(c.route.answer(s, c))
@@ -165,7 +165,8 @@ func (s *Sim) handleCall(c *call) (status int, reply []byte) {
 	return status, reply
 }
 
-// admit finds the app and machine of a call and keeps limits and leases.
+// admitCall looks up the app and machine of a call and enforces limits and
+// leases.
 func (s *Sim) admitCall(c *call) (any, error) {
 	name, id := c.r.PathValue("app"), c.r.PathValue("id")
 	if s.Limits && !s.isWithinLimits(c) {
@@ -192,16 +193,17 @@ func (s *Sim) admitCall(c *call) (any, error) {
 	if l := m.activeLease(s.now()); l != nil && l.Nonce != c.r.Header.Get(nonceHeader) {
 		return nil, newAPIError(http.StatusConflict, "machine ID %s lease currently held by %s, expires at %s", id, l.Owner, l.Expires.Format(time.RFC3339))
 	}
-	if m.View.HostStatus != "ok" && c.r.Method != http.MethodDelete { // flyctl destroys what it can't reach
+	if m.View.HostStatus != "ok" && c.r.Method != http.MethodDelete { // Fly destroys machines on unreachable hosts
 		return nil, &apiError{status: http.StatusRequestTimeout, code: "deadline_exceeded", text: "timed out: the machine's host is unreachable"}
 	}
 	return nil, nil
 }
 
-// limiter is a token bucket of one action on one machine.
+// limiter is the token bucket for one action on one machine.
 type limiter = rate.Limiter
 
-// within books a Machines API call with Fly's limits.
+// isWithinLimits counts a Machines API call and reports whether it is within
+// Fly's limits.
 func (s *Sim) isWithinLimits(c *call) bool {
 	if !strings.Contains(c.route.pattern, "/v1/apps/{app}/machines") {
 		return true
@@ -218,7 +220,7 @@ func (s *Sim) isWithinLimits(c *call) bool {
 	return l.AllowN(s.now(), 1)
 }
 
-// decode reads the request's body; an empty one is no error.
+// decodeBody decodes the request's body; an empty one is not an error.
 func (c *call) decodeBody(into any) error {
 	if len(c.body) == 0 {
 		return nil
@@ -231,7 +233,7 @@ func (c *call) decodeBody(into any) error {
 
 func (c *call) queryParam(name string) string { return c.r.URL.Query().Get(name) }
 
-// log remembers a call that may have changed something.
+// recordRequest records a call that may have changed something.
 func (s *Sim) recordRequest(c *call, status int) {
 	if c.r.Method == http.MethodGet || c.route.flags&unrecorded != 0 {
 		return
@@ -246,15 +248,16 @@ func (s *Sim) recordRequest(c *call, status int) {
 	}
 }
 
-// Requests are the calls that were meant to change something, in the order
-// they were answered. Only the newest are kept.
+// Requests returns the calls that could change something, in the order of their
+// responses. Only the newest are kept.
 func (s *Sim) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// Counts says how often each route was called, reads included; "" is all.
+// Counts returns the number of calls of each route, including reads; "" is the
+// total.
 func (s *Sim) Counts() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,7 +291,7 @@ func encodeAnswer(out any, err error) (int, []byte) {
 	return http.StatusOK, encodeJSON(out)
 }
 
-// encodeList returns a JSON array of documents, each byte for byte.
+// encodeList returns a JSON array of documents, each unchanged.
 func encodeList(list []json.RawMessage) []byte {
 	out := []byte{'['}
 	for i, doc := range list {

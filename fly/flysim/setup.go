@@ -10,8 +10,8 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// Open reads the journal, if there is one, and starts what ran when it was
-// written. The first request does it too; calling it says what went wrong.
+// Open reads the journal, if it exists, and starts the machines that ran when
+// it was written. The first request calls it as well; call it to get its error.
 func (s *Sim) Open() error {
 	s.once.Do(func() {
 		s.mu.Lock()
@@ -27,8 +27,8 @@ func (s *Sim) Open() error {
 	return s.openErr
 }
 
-// Close stops everything that runs: processes, checks, timers, waits. The
-// journal keeps what ran, so that another Sim can go on.
+// Close stops all processes, checks, timers and waits. The journal keeps the
+// machines, so that another Sim can continue.
 func (s *Sim) Close() {
 	_ = s.Open()
 	s.mu.Lock()
@@ -52,8 +52,8 @@ func (s *Sim) Close() {
 	s.goroutines.Wait()
 }
 
-// CreateApp makes an app without machines; org "" is personal. An app that is
-// there already stays as it is.
+// CreateApp creates an app without machines; org "" is personal. An existing
+// app is left unchanged.
 func (s *Sim) CreateApp(name, org string) {
 	s.withState(func() {
 		if s.state.Apps[name] == nil {
@@ -62,9 +62,9 @@ func (s *Sim) CreateApp(name, org string) {
 	})
 }
 
-// Put makes machines as they are described, in an app that is made if there
-// is none. What a description leaves open is filled in: it is started, passes
-// its checks, and has an ID. One with the ID of another replaces it.
+// Put adds machines to an app, which is created if necessary. Defaults for
+// empty fields: the machine is started, its checks pass, and it gets an ID. A
+// machine with an existing ID replaces the other.
 func (s *Sim) Put(appName string, machines ...fly.Machine) {
 	s.withState(func() {
 		a := s.state.Apps[appName]
@@ -91,7 +91,7 @@ func (s *Sim) putMachine(a *app, v fly.Machine) {
 	if m.View.ImageRef.Repository == "" && c.Image != "" {
 		m.View.ImageRef, _ = s.resolveImage(c.Image)
 	}
-	_ = s.attachVolumes(a, m) // a description may name volumes that nobody made
+	_ = s.attachVolumes(a, m) // v may name volumes that do not exist
 	if len(m.View.Events) == 0 {
 		s.addEvent(m, "launch", "created", "user", nil)
 		if m.View.State == "started" {
@@ -110,8 +110,8 @@ func (s *Sim) putMachine(a *app, v fly.Machine) {
 	}
 }
 
-// SetSecrets sets secrets of an app, which is made if there is none. Machines
-// see them at their next update.
+// SetSecrets sets secrets of an app, which is created if necessary. Machines
+// get them with their next update.
 func (s *Sim) SetSecrets(appName string, values map[string]string) {
 	s.withState(func() {
 		a := s.state.Apps[appName]
@@ -126,7 +126,7 @@ func (s *Sim) SetSecrets(appName string, values map[string]string) {
 	})
 }
 
-// Sour makes a machine's checks critical from now on, until its next update.
+// FailChecks makes a machine's checks critical until its next update.
 func (s *Sim) FailChecks(appName, id, output string) {
 	s.withMachine(appName, id, func(m *machine) {
 		m.Behaviour, m.HasFault = Behaviour{NeverHealthy: true, CheckOutput: output}, true
@@ -136,8 +136,8 @@ func (s *Sim) FailChecks(appName, id, output string) {
 	})
 }
 
-// Heal ends what is wrong with a machine, whichever fault it has, and what would
-// be later: it starts, its process does not end, its checks pass from now on.
+// Heal ends the effects of faults on a machine, present and scheduled: it
+// starts, its process does not end, its checks pass from now on.
 func (s *Sim) Heal(appName, id string) {
 	s.withMachine(appName, id, func(m *machine) {
 		ill := m.Behaviour
@@ -152,7 +152,7 @@ func (s *Sim) Heal(appName, id string) {
 	})
 }
 
-// onMachine calls f with the lock held, if there is such a machine.
+// withMachine calls f with the lock held if the machine exists.
 func (s *Sim) withMachine(appName, id string, f func(*machine)) {
 	s.withState(func() {
 		if a := s.state.Apps[appName]; a != nil && a.Machines[id] != nil {
@@ -168,7 +168,8 @@ func (s *Sim) withState(f func()) {
 	s.withLock(f)
 }
 
-// Machines are the machines of an app, sorted by ID, without destroyed ones.
+// Machines returns the machines of an app, sorted by ID, without destroyed
+// ones.
 func (s *Sim) Machines(appName string) []fly.Machine {
 	var out []fly.Machine
 	s.withState(func() {
@@ -185,7 +186,7 @@ func (s *Sim) Machines(appName string) []fly.Machine {
 	return out
 }
 
-// Releases are the Fly releases of an app, oldest first.
+// Releases returns the Fly releases of an app, oldest first.
 func (s *Sim) Releases(appName string) []fly.FlyRelease {
 	var out []fly.FlyRelease
 	s.withState(func() {
@@ -198,7 +199,7 @@ func (s *Sim) Releases(appName string) []fly.FlyRelease {
 	return out
 }
 
-// Leases are the leases of an app that have not expired, by machine ID.
+// Leases returns the unexpired leases of an app, by machine ID.
 func (s *Sim) Leases(appName string) map[string]fly.Lease {
 	out := map[string]fly.Lease{}
 	s.withState(func() {
@@ -213,7 +214,7 @@ func (s *Sim) Leases(appName string) map[string]fly.Lease {
 	return out
 }
 
-// SetAddresses gives an app, which is made if there is none, an address of each
+// SetAddresses gives an app, which is created if necessary, an address of each
 // kind: v4, v6, shared_v4, private_v6.
 func (s *Sim) SetAddresses(appName string, kinds ...string) {
 	s.withState(func() {
@@ -222,14 +223,14 @@ func (s *Sim) SetAddresses(appName string, kinds ...string) {
 			a = s.newApp(appName, "")
 		}
 		for _, kind := range kinds {
-			_, _ = s.assignAddress(a, kind, "") // of a kind that there is
+			_, _ = s.assignAddress(a, kind, "") // fails only for an unknown kind
 		}
 	})
 }
 
-// url returns where an app is served. Fly tells a name also of an app without a
-// public address: it does not resolve. The name of an app that has neither an address
-// nor a machine yet is the one that it will have.
+// appURL returns the URL of an app. Fly returns one also for an app without a
+// public address, where the name does not resolve. A new app, without addresses
+// and machines, gets the URL that it will have.
 func (s *Sim) appURL(name string) string {
 	a := s.state.Apps[name]
 	isNew := a != nil && len(a.IPs) == 0 && len(a.Machines) == 0
@@ -241,8 +242,8 @@ func (s *Sim) appURL(name string) string {
 	return "https://" + name + ".fly.dev"
 }
 
-// incomplete is what is still known of a config while a host can't be reached:
-// not all of it, so that nobody makes a machine from it.
+// incompleteConfig returns the part of a config that Fly returns while the host
+// is unreachable. It lacks fields, so that no machine is created from it.
 func incompleteConfig(config []byte) []byte {
 	var doc map[string]json.RawMessage
 	if json.Unmarshal(config, &doc) != nil {
@@ -253,9 +254,9 @@ func incompleteConfig(config []byte) []byte {
 	return encodeJSON(doc)
 }
 
-// encodeMachine returns a machine's JSON with its config byte for byte: the encoder
-// would respell it. As at Fly it has both config and incomplete_config, and the
-// one that does not apply is null.
+// encodeMachine returns a machine's JSON with its config unchanged, which the
+// encoder would reformat. As in Fly's API it has both config and
+// incomplete_config, and the one that does not apply is null.
 func encodeMachine(v fly.Machine) []byte {
 	whole, part := v.Config, v.IncompleteConfig
 	v.Config, v.IncompleteConfig = nil, nil
@@ -281,12 +282,12 @@ func encodeJSON(v any) []byte {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // only our own types come here, and those marshal
+		panic(err) // only our own types are encoded here, and they can't fail
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// transient says whether a machine in that state is on its way to run.
+// isTransient reports whether a machine in that state is about to run.
 func isTransient(state string) bool {
 	return slices.Contains([]string{"creating", "starting", "restarting", "replacing", "updating"}, state)
 }

@@ -22,12 +22,12 @@ const (
 	second      = `{"image":"shop:2","services":[{"internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],"checks":[{"type":"http","path":"/health"}]}]}`
 )
 
-// usual are the latencies that flyctl was measured with.
+// usual has the latencies that were measured with flyctl.
 var usual = flysim.Latency{API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second,
 	Check: time.Second, Stop: time.Second, Destroy: 500 * time.Millisecond}
 
-// bubble runs f with a Sim and a client in virtual time. The bubble fails the
-// test if a goroutine is left after Close.
+// bubble runs f with a Sim and a client in virtual time. The test fails if a
+// goroutine is left after Close.
 func bubble(t *testing.T, sim *flysim.Sim, f func(t *testing.T, c *fly.Client)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -95,12 +95,12 @@ func TestAnUpdateTakesItsTime(t *testing.T) {
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
 		fault  flysim.Fault
-		kind   error // of the update's error
+		kind   error // kind of the update's error
 		state  string
 		check  string
 		image  string
 		crash  bool
-		differ bool // another version than the update's answer says
+		differ bool // the version differs from that in the update's response
 	}{
 		"none":                         {fault: flysim.Fault{Route: "none"}, state: "started", check: "passing", image: "2"},
 		"the answer is lost":           {fault: flysim.LostAnswer(updateRoute, 1), kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "2"},
@@ -221,8 +221,8 @@ func TestReleaseCommandMachine(t *testing.T) {
 	}
 }
 
-// TestJournal: what was answered is there after a kill, byte for byte, and
-// what ran runs again.
+// TestJournal_KeepsState: acknowledged changes survive a kill, configs byte for
+// byte, and machines run again.
 func TestJournal(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fly.json")
 	config := json.RawMessage(`{ "image" : "shop:1", "env":{"A":"<&>"} , "checks":{"up":{"type":"tcp","port":1}}}`)
@@ -248,7 +248,7 @@ func TestJournal(t *testing.T) {
 	}
 	before = first.Machines("shop")
 
-	again := &flysim.Sim{Journal: file} // the first one never learns that it was killed
+	again := &flysim.Sim{Journal: file} // the first one is not closed, as after a kill
 	t.Cleanup(again.Close)
 	after := again.Machines("shop")
 	if len(after) != 2 || len(before) != 2 {
@@ -270,8 +270,8 @@ func TestJournal(t *testing.T) {
 	}
 }
 
-// What is under way when a Sim is killed goes on in the next: a command ends,
-// and what a fault made of a machine stays so.
+// A killed Sim's transitions continue in the next: a command ends, and the
+// effect of a fault stays.
 func TestJournalKeepsWhatIsUnderWay(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fly.json")
 	first := &flysim.Sim{Journal: file, Latency: flysim.Latency{Command: time.Hour}}

@@ -14,35 +14,35 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// core is what a Sim is made of inside.
+// internals has the unexported fields of a Sim.
 type internals struct {
 	once       sync.Once
 	openErr    error
-	ctx        context.Context // ends on Close
+	ctx        context.Context // cancelled by Close
 	cancel     context.CancelFunc
-	goroutines sync.WaitGroup // goroutines
+	goroutines sync.WaitGroup // waited for by Close
 
 	mu           sync.Mutex
 	state        journalState
 	closed       bool
-	unsaved      bool            // the journal is behind
-	journalErr   error           // of the last attempt to write it
+	unsaved      bool            // the state has changed since the journal was written
+	journalErr   error           // of the last write
 	changedApps  map[string]bool // apps whose backends may have changed
-	beforeUnlock []func()        // to be called with the lock held, before it is released
-	afterUnlock  []func()        // to be called once it is released: everything that waits for a Runner
+	beforeUnlock []func()        // called with the lock held, before it is released
+	afterUnlock  []func()        // called after the lock is released: everything that waits for a Runner
 	timers       map[*int]Timer
 	faults       []*Fault
 	requests     []Request
 	counts       map[string]int
 	limiters     map[string]*limiter
 
-	routeMu    sync.Mutex // held while Runner.Route is called; taken before mu
+	routeMu    sync.Mutex // held while Runner.Route is called; locked before mu
 	lastRoutes map[string][]Backend
 }
 
-// world is everything that the journal keeps.
+// journalState is the state that the journal stores.
 type journalState struct {
-	Seq  uint64          `json:"seq"` // every name that is made up comes from it
+	Seq  uint64          `json:"seq"` // counter from which every ID is derived
 	Apps map[string]*app `json:"apps"`
 }
 
@@ -67,49 +67,49 @@ type secret struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// A machine is what Fly shows of one, and what it keeps to itself.
+// A machine is a Fly machine with the internal fields of flysim.
 type machine struct {
-	View           fly.Machine       `json:"view"`   // without its config
+	View           fly.Machine       `json:"view"`   // without config
 	Config         string            `json:"config"` // exactly as it was sent
 	FormerVersions []string          `json:"former,omitempty"`
 	Secrets        map[string]string `json:"secrets,omitempty"`
 	Lease          *lease            `json:"lease,omitempty"`
 	Restarts       int               `json:"restarts,omitempty"`
-	NotLaunched    bool              `json:"down,omitempty"` // this version was not to be launched
+	NotLaunched    bool              `json:"down,omitempty"` // the current version was created with skip_launch
 	Lines          []logEntry        `json:"lines,omitempty"`
-	ConfigHidden   bool              `json:"untold,omitempty"` // while its host can't be reached nothing is told of its config
+	ConfigHidden   bool              `json:"untold,omitempty"` // incomplete_config is null while the host is unreachable
 	Behaviour      Behaviour         `json:"behaves,omitzero"`
-	HasFault       bool              `json:"odd,omitempty"` // Behaves comes from a Fault, not from Behave
+	HasFault       bool              `json:"odd,omitempty"` // Behaviour was set by a Fault or a method, not by Behave
 	History        VersionHistory    `json:"life,omitzero"`
 
-	generation   int // another number after each order: what was planned before is void
+	generation   int // changes with each order, which cancels what was scheduled before
 	app          *app
 	proc         Process
-	logSource    Process  // whose log was read last
-	logSeen      []string // what it said then
+	logSource    Process  // the process whose log was read last
+	logSeen      []string // its log at that time
 	cancelChecks context.CancelFunc
 	changed      chan struct{} // closed at each change
 	hiddenUntil  time.Time
 	hiddenReads  int
-	cachedJSON   []byte      // how reads show it; nil once something changed
-	previous     fly.Machine // the version before, as reads showed it last
-	staleUntil   time.Time   // stale reads show it until then
-	parsed       struct {    // Config, as far as it is understood
+	cachedJSON   []byte      // response of reads; nil after a change
+	previous     fly.Machine // the version before, as reads returned it last
+	staleUntil   time.Time   // stale reads return previous until then
+	parsed       struct {    // cache of the decoded Config
 		of     string
 		config config
 	}
 }
 
-// locked runs f with the lock held and settles what follows from it.
+// withLock runs f with the lock held, then settleAndUnlock.
 func (s *Sim) withLock(f func()) {
 	s.mu.Lock()
 	f()
 	s.settleAndUnlock()
 }
 
-// settle makes the transitions that take no time, keeps the journal, releases
-// the lock, tells the Runner who may have traffic, and only then gives it work:
-// a machine is out of the routes before it is stopped.
+// settleAndUnlock makes the transitions that take no time, writes the journal,
+// releases the lock, reports changed backends to the Runner, and only then
+// starts or stops processes: a machine leaves the routes before it is stopped.
 func (s *Sim) settleAndUnlock() {
 	for len(s.beforeUnlock) > 0 {
 		f := s.beforeUnlock[0]
@@ -131,7 +131,8 @@ func (s *Sim) settleAndUnlock() {
 	}
 }
 
-// spawn runs f in a goroutine that Close waits for. The lock must be held.
+// startGoroutine runs f in a goroutine once the lock is released. Close waits
+// for it. The lock must be held.
 func (s *Sim) startGoroutine(f func()) {
 	if s.closed {
 		return
@@ -145,7 +146,8 @@ func (s *Sim) startGoroutine(f func()) {
 	})
 }
 
-// touch says that m changed: waiters look again, and the journal is written.
+// markChanged records a change of m: it wakes waiters, and the journal will be
+// written.
 func (s *Sim) markChanged(m *machine) {
 	s.unsaved = true
 	s.changedApps[m.app.Name] = true
@@ -169,10 +171,10 @@ func (s *Sim) addEvent(m *machine, kind, status, source string, req *fly.EventRe
 	m.cachedJSON = nil
 }
 
-// view is m as Fly shows it.
+// apiView returns m as the API returns it.
 func (m *machine) apiView() fly.Machine {
 	v := m.View
-	v.CreatedAt, v.UpdatedAt = v.CreatedAt.Truncate(time.Second), v.UpdatedAt.Truncate(time.Second) // as Fly says them
+	v.CreatedAt, v.UpdatedAt = v.CreatedAt.Truncate(time.Second), v.UpdatedAt.Truncate(time.Second) // the API returns whole seconds
 	v.Config, v.IncompleteConfig = []byte(m.Config), nil
 	if v.HostStatus != "ok" {
 		v.Config, v.IncompleteConfig = nil, incompleteConfig(v.Config)
@@ -183,7 +185,7 @@ func (m *machine) apiView() fly.Machine {
 	return v
 }
 
-// show is m's JSON, as Fly shows it. Nobody changes it.
+// apiJSON returns m as the API returns it, encoded. It must not be modified.
 func (m *machine) apiJSON() []byte {
 	if m.cachedJSON == nil {
 		m.cachedJSON = encodeMachine(m.apiView())
@@ -191,15 +193,15 @@ func (m *machine) apiJSON() []byte {
 	return m.cachedJSON
 }
 
-// newID makes up a name nobody has: hexadecimal digits from a counter, so that
-// the same calls give the same names.
+// newID returns a new ID of hexadecimal digits. It is derived from a counter,
+// so that the same calls give the same IDs.
 func (s *Sim) newID(kind string, digits int) string {
 	s.state.Seq++
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, s.state.Seq))
 	return hex.EncodeToString(sum[:])[:digits]
 }
 
-// ulid makes up a version: 26 characters that sort by time.
+// newVersionID returns a ULID: 26 characters that sort by time.
 func (s *Sim) newVersionID() string {
 	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 	var b strings.Builder
@@ -209,7 +211,8 @@ func (s *Sim) newVersionID() string {
 	}
 	s.state.Seq++
 	sum := sha256.Sum256(fmt.Appendf(nil, "ulid %d", s.state.Seq))
-	// The counter comes first, so that versions of one millisecond sort too.
+	// The counter comes first, so that versions of one millisecond are sorted
+	// as well.
 	for shift := 15; shift >= 0; shift -= 5 {
 		b.WriteByte(alphabet[s.state.Seq>>shift&31])
 	}

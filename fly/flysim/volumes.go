@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A volume is a disk of an app. Nothing is ever written to it.
+// A volume is a volume of an app. Nothing is written to it.
 type volume struct {
 	ID         string    `json:"id"`
 	Name       string    `json:"name"`
@@ -33,7 +33,8 @@ func (a *app) volumeByID(id string) *volume {
 	return a.Volumes[i]
 }
 
-// attach takes the volumes that m mounts: all of them or, with an error, none.
+// attachVolumes attaches the volumes that m mounts: all of them or, with an
+// error, none.
 func (s *Sim) attachVolumes(a *app, m *machine) error {
 	var taken []*volume
 	for _, id := range m.config().volumeIDs() {
@@ -55,8 +56,9 @@ func (s *Sim) attachVolumes(a *app, m *machine) error {
 	return nil
 }
 
-// mounted is a config as Fly shows it: with what it knows of the volumes that it
-// mounts. A config without any stays as it is, byte for byte.
+// describeMounts returns a config with the name, size and encryption of its
+// volumes, as the API returns it. A config without volumes is returned
+// unchanged.
 func (a *app) describeMounts(doc json.RawMessage) json.RawMessage {
 	var top map[string]json.RawMessage
 	var mounts []map[string]any
@@ -78,7 +80,8 @@ func (a *app) describeMounts(doc json.RawMessage) json.RawMessage {
 	return encodeJSON(top)
 }
 
-// volumes are the IDs of the volumes that a machine of that config mounts.
+// volumeIDs returns the IDs of the volumes that a machine of that config
+// mounts.
 func (c config) volumeIDs() []string {
 	var ids []string
 	for _, m := range c.Mounts {
@@ -89,10 +92,10 @@ func (c config) volumeIDs() []string {
 	return ids
 }
 
-// sameVolumes says whether an update leaves a machine the volumes it has.
+// keepsVolumes reports whether an update mounts the same volumes as before.
 func keepsVolumes(before config, after json.RawMessage) bool {
 	var c config
-	_ = json.Unmarshal(after, &c) // it was decoded when it was accepted
+	_ = json.Unmarshal(after, &c) // was validated when it was accepted
 	x, y := before.volumeIDs(), c.volumeIDs()
 	slices.Sort(x)
 	slices.Sort(y)

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// waitMachine answers once the machine is in one of the states asked for. It
-// holds the lock only to look.
+// waitMachine responds once the machine is in one of the given states. It holds
+// the lock only while it reads the state.
 func (s *Sim) waitMachine(c *call) (any, error) {
 	q := c.r.URL.Query()
 	w := waitInput{states: q["state"], version: q.Get("version")}
@@ -55,7 +55,8 @@ func (s *Sim) waitMachine(c *call) (any, error) {
 	}
 }
 
-// look admits the call the first time, and says whether the wait is over.
+// pollWait admits the call the first time, and returns whether the wait is
+// over.
 func (s *Sim) pollWait(c *call, w waitInput) (ok bool, changed <-chan struct{}, err error) {
 	s.withLock(func() {
 		if c.machine == nil {
@@ -74,7 +75,8 @@ type waitInput struct {
 	version string
 }
 
-// over says whether m is where it is waited for, or can't get there.
+// isOver reports whether m is in a state that is waited for, or returns an
+// error if it can't reach one.
 func (w waitInput) isOver(m *machine) (bool, error) {
 	state := m.View.State
 	wants := func(states ...string) bool {

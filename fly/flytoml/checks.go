@@ -10,8 +10,8 @@ import (
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
-// Fly's limits for checks. Top-level ones outside of them are refused, those
-// of services silently moved to the nearest limit.
+// Fly's limits for checks. Values outside of them are refused for top-level
+// checks, and silently moved to the nearest limit for checks of services.
 const (
 	minInterval           = 2 * time.Second
 	maxTimeout            = 60 * time.Second
@@ -27,8 +27,8 @@ func (r *reader) readTCPCheck(t *tomldoc.Table) fly.MachineServiceCheck {
 	return c
 }
 
-// httpCheck reads a check of a service. Those of [[services]] may be written as
-// they once were, with bare milliseconds and a list of headers.
+// readHTTPCheck reads a check of a service. Old [[services]] have bare
+// milliseconds and a list of headers.
 func (r *reader) readHTTPCheck(t *tomldoc.Table, unit time.Duration) fly.MachineServiceCheck {
 	kind := http
 	c := fly.MachineServiceCheck{
@@ -74,7 +74,7 @@ func (r *reader) readChecks() {
 		}
 		return
 	}
-	for _, t := range r.root.Tables("checks") { // how it was once written
+	for _, t := range r.root.Tables("checks") { // old form
 		name := t.String("name")
 		if name == "" {
 			t.Errorf("name", "missing")
@@ -121,8 +121,8 @@ func (r *reader) readTopCheck(t *tomldoc.Table, name string) {
 	r.c.checks = append(r.c.checks, c)
 }
 
-// checkPort finds groups in which a check without a port has none to take from
-// http_service.
+// checkMissingPort reports each group in which a check without a port has no
+// http_service to take it from.
 func (r *reader) checkMissingPort(t *tomldoc.Table, c check) {
 	for _, group := range r.c.groups {
 		if r.c.appliesTo(group, c.processes) && r.c.httpPort(group) == nil {
@@ -131,7 +131,7 @@ func (r *reader) checkMissingPort(t *tomldoc.Table, c check) {
 	}
 }
 
-// httpPort is what a check without a port looks at.
+// httpPort returns the port of a check that names none; nil if there is none.
 func (c *Config) httpPort(group string) *int {
 	for i, s := range c.services {
 		if s.path == "http_service" && c.appliesTo(group, s.processes) {
@@ -175,7 +175,7 @@ func readCheckPath(t *tomldoc.Table) *string {
 	return p
 }
 
-// text reads a value that flyctl prints into a string.
+// readText reads a scalar as text, as flyctl does.
 func readText(t *tomldoc.Table, key string) string {
 	switch v, ok := t.Any(key); v.(type) {
 	case []any, map[string]any:

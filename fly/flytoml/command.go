@@ -12,14 +12,15 @@ import (
 // command.
 const ReleaseGroup = fly.MachineProcessGroupFlyAppReleaseCommand
 
-// reserved begins the names of process groups that belong to no [processes].
+// reservedPrefix begins the names of Fly's own process groups, which
+// [processes] must not contain.
 const reservedPrefix = "fly_app_"
 
-// ReleaseCommand is the config of the machine that runs the release command:
-// created stopped, started once, gone when done. It is nil if there is no
-// command. The machine is as large as [deploy.release_command_vm] says, else
-// as the one with the most memory of the default group's machines, started or
-// not, whose configs are given.
+// ReleaseCommand returns the config of the machine that runs the release
+// command; nil if there is none. The machine is to be created stopped and
+// started once; it destroys itself. Its size is [deploy.release_command_vm],
+// else that of the machine of the default group with the most memory. machines
+// has the configs of the existing ones, started or not.
 func (c *Config) ReleaseCommand(image string, machines []json.RawMessage) (json.RawMessage, error) {
 	if len(c.deploy.ReleaseCommand) == 0 {
 		return nil, nil

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// splitWords splits a command line as flyctl does: like a shell that knows
-// quotes, backslashes and # comments, and expands nothing.
+// splitWords splits a command line as flyctl does: like a shell, with quotes,
+// backslashes and # comments, but without expansion.
 func splitWords(s string) ([]string, error) {
 	var words []string
 	var word strings.Builder
-	in := false // a word, perhaps an empty one in quotes
+	in := false // inside a word, which may be empty if it is quoted
 	end := func() {
 		if in {
 			words = append(words, word.String())

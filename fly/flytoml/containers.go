@@ -10,8 +10,8 @@ import (
 	fly "github.com/superfly/fly-go"
 )
 
-// mergeMachineConfig lays machine_config over a machine's config and marks the
-// container that runs our image.
+// mergeMachineConfig merges machine_config into a machine's config and marks
+// the container that runs our image.
 func (c *Config) mergeMachineConfig(config object) error {
 	if c.machineConfig == "" {
 		return nil
@@ -31,7 +31,7 @@ func (c *Config) mergeMachineConfig(config object) error {
 	return c.selectContainer(config)
 }
 
-// machineConfigDoc is what machine_config says, there or in a file of its own.
+// machineConfigDoc returns the JSON of machine_config, inline or from its file.
 func (c *Config) machineConfigDoc() (doc []byte, ok bool) {
 	if strings.HasPrefix(c.machineConfig, "{") {
 		return []byte(c.machineConfig), true
@@ -40,8 +40,8 @@ func (c *Config) machineConfigDoc() (doc []byte, ok bool) {
 	return doc, ok
 }
 
-// decodeMachineConfig sees that doc is a machine config at all. What it says
-// that is unknown here is kept.
+// decodeMachineConfig validates that doc is a machine config. It keeps unknown
+// fields.
 func decodeMachineConfig(doc []byte) (object, error) {
 	if err := json.Unmarshal(doc, new(fly.MachineConfig)); err != nil {
 		return nil, fmt.Errorf("not a machine config in JSON: %w", err)
@@ -49,12 +49,12 @@ func decodeMachineConfig(doc []byte) (object, error) {
 	return decodeObject(doc)
 }
 
-// containerFiles are the local files that machine_config names.
+// containerFiles returns the local files that machine_config names.
 func (c *Config) containerFiles() (names []string) {
 	doc, _ := c.machineConfigDoc()
 	config, err := decodeMachineConfig(doc)
 	if err != nil {
-		return nil // said when it is needed
+		return nil // reported by mergeMachineConfig
 	}
 	for _, f := range filesOfContainers(config) {
 		if name := containerFileName(f); name != "" && !slices.Contains(names, name) {
@@ -64,7 +64,8 @@ func (c *Config) containerFiles() (names []string) {
 	return names
 }
 
-// fillFiles puts the content of local files into the containers that name them.
+// fillContainerFiles sets the content of local files in the containers that
+// name them.
 func (c *Config) fillContainerFiles(config object) error {
 	for _, f := range filesOfContainers(config) {
 		if name := containerFileName(f); name != "" {
@@ -83,8 +84,8 @@ func (c *Config) missingContent(name string) error {
 	return fmt.Errorf("%s: the content of %s is not known here", c.file, name)
 }
 
-// localPath is the file whose content a file of a container is to have, unless
-// it has some already.
+// containerFileName returns the local file whose content belongs into a
+// container's file; "" if the file has another content.
 func containerFileName(f object) string {
 	if f["raw_value"] != nil || f["secret_name"] != nil {
 		return ""
@@ -100,7 +101,7 @@ func filesOfContainers(config object) (files []object) {
 	return files
 }
 
-// objects are the objects in a list.
+// objectList returns the objects in a list.
 func objectList(v any) (out []object) {
 	list, _ := v.([]any)
 	for _, v := range list {
@@ -144,7 +145,7 @@ func (c *Config) selectContainer(config object) error {
 	return nil
 }
 
-// pinContainers puts our image where machine_config says ".".
+// setContainerImages replaces "." in machine_config by our image.
 func setContainerImages(config object, image string) {
 	pin := func(o object, key string) {
 		if o[key] == "." {

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// Definition is the file as JSON in the form that flyctl sends with a Fly
-// release ("definition" in the body of POST /api/v1/releases) and reads back
-// for who has lost the file: today's names instead of old ones, durations
-// spelled out, what is empty left out. It is canonical.
+// Definition returns the file as canonical JSON in the form that flyctl sends
+// with a Fly release ("definition" in the body of POST /api/v1/releases). A
+// user who has lost the file gets it back from there: old names are replaced by
+// current ones, durations are written out, empty settings are left out.
 func (c *Config) Definition() (json.RawMessage, error) {
 	said, _ := definitionShape(useCurrentNames(c.doc.Root().Values()))
 	return encodeCanonical(said)
 }
 
-// definition is the shape of a whole file. A zero, "" or false is a setting of
-// its own where it is kept, and none where it only counts when said.
+// definitionShape is the shape of a whole file. notNil keeps a 0, "" or false,
+// which is a setting of its own there; nonZero drops it.
 var definitionShape = fields{
 	"app":                nonZero,
 	"primary_region":     nonZero,
@@ -74,7 +74,7 @@ var (
 	}
 	httpService = fields{
 		"force_https": nonZero, "tls_options": tlsOptions.shape(), "http_options": httpOptions.shape(),
-		"checks": listOf(httpCheck(time.Nanosecond).shape()), // the one place where a bare number isn't milliseconds
+		"checks": listOf(httpCheck(time.Nanosecond).shape()), // the only place where a bare number isn't milliseconds
 	}
 	portService = fields{
 		"protocol": nonZero, "ports": listOf(servicePort.shape()),
@@ -109,7 +109,8 @@ func httpCheck(unit time.Duration) fields {
 	})
 }
 
-// today is root with today's names for settings that have older ones.
+// useCurrentNames returns root with the current names of settings that have
+// older ones.
 func useCurrentNames(root object) object {
 	out := object{}
 	for key, v := range root {

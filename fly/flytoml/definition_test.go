@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A file in the words of years ago is sent in today's, or whoever gets it back
-// from Fly has lost settings.
+// A file with old names is sent with current ones. Otherwise a user who gets it
+// back from Fly would lose settings.
 func TestDefinitionToday(t *testing.T) {
 	doc, err := os.ReadFile("testdata/invalid/legacy/fly.toml")
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
-// flyctl's defaults of [deploy].
+// flyctl's defaults for [deploy].
 const (
 	defaultMaxUnavailable = 0.33
 	defaultWait           = 5 * time.Minute
 )
 
-// unlimited is how long a release command may take that has no limit to flyctl.
+// noReleaseTimeout replaces a timeout of 0, which is none in flyctl.
 const noReleaseTimeout = 24 * time.Hour
 
 func (r *reader) readDeploy() {
@@ -61,14 +61,14 @@ func (r *reader) readDeploy() {
 	r.readCommand(t, "seed_command")
 }
 
-// warnSlowChecks warns of checks that have no result within wait_timeout.
+// warnSlowChecks warns about checks that have no result within wait_timeout.
 func (r *reader) warnSlowChecks(t *tomldoc.Table) {
 	for _, slow := range r.c.SlowChecks() {
 		t.Warnf("wait_timeout", "%s", slow)
 	}
 }
 
-// blank says whether v is a command line without a word.
+// isBlankCommand reports whether v is a command line without words.
 func isBlankCommand(v any) bool {
 	s, _ := v.(string)
 	words, err := splitWords(s)
@@ -88,8 +88,8 @@ func (r *reader) checkStrategy(t *tomldoc.Table, s string) {
 	}
 }
 
-// deployTime reads a time of [deploy], where flyctl takes a bare number for
-// nanoseconds. Few mean that: what is less than a second of them is refused.
+// readDeployTime reads a time of [deploy]. flyctl takes a bare number as
+// nanoseconds, which is rarely meant: less than a second of them is an error.
 func (r *reader) readDeployTime(t *tomldoc.Table, key string, otherwise time.Duration) time.Duration {
 	v, _ := t.Any(key)
 	d := t.Duration(key, time.Nanosecond)

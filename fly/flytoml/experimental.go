@@ -32,7 +32,7 @@ func (r *reader) readExperimental() {
 	if t.Has("container") {
 		t.Errorf("container", "flyctl reads it at the top of the file only, before the first section; move it there")
 	}
-	for _, key := range []string{"allowed_public_ports", "private_network"} { // flyctl launch once wrote these
+	for _, key := range []string{"allowed_public_ports", "private_network"} { // written by old versions of flyctl launch
 		warnNoEffect(t, key)
 	}
 }

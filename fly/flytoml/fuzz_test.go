@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// seeds are the fly.toml of all cases.
+// seeds returns the fly.toml of all cases.
 func seeds(f *testing.F) (docs [][]byte) {
 	for _, pattern := range []string{"testdata/invalid/*/fly.toml", "testdata/golden/*/*/fly.toml"} {
 		files, err := filepath.Glob(pattern)
@@ -27,8 +27,8 @@ func seeds(f *testing.F) (docs [][]byte) {
 	return docs
 }
 
-// FuzzParse looks for a file that panics, is refused without a word, or makes
-// a machine that the next rollout would change at once.
+// FuzzParse finds files that panic, are refused without a message, or give a
+// machine that the next rollout would change.
 func FuzzParse(f *testing.F) {
 	for _, doc := range seeds(f) {
 		f.Add(doc)
@@ -49,7 +49,7 @@ func FuzzParse(f *testing.F) {
 		for _, g := range c.Groups() {
 			config, err := c.createConfig(g.Name, firstImage)
 			if err != nil {
-				continue // a local file that isn't there, or what machine_config says
+				continue // a missing local file, or an invalid machine_config
 			}
 			machines, err := c.Group(g.Name, firstImage)
 			if err != nil || (machines.Volume == nil) != (g.Mount == nil) {
@@ -69,8 +69,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzUpdate looks for a machine whose config panics, or that one rollout after
-// the other would change.
+// FuzzUpdate finds machine configs that panic, or that two rollouts in a row
+// change.
 func FuzzUpdate(f *testing.F) {
 	docs := seeds(f)
 	for i, config := range []string{

@@ -13,13 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// Images of the recorded runs.
+// Images in the recorded runs.
 const (
 	firstImage  = "registry.fly.io/shop@sha256:" + "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	secondImage = "registry.fly.io/shop@sha256:" + "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 )
 
-// different is what we want to be other than flyctl's in every case, and why.
+// different lists the intended differences from flyctl.
 var different = []struct{ what, why string }{
 	{"metadata fly_release_id, fly_release_version, fly_flyctl_version",
 		"set when a machine is changed for another reason; a release's number alone changes no machine"},
@@ -29,8 +29,8 @@ var different = []struct{ what, why string }{
 	{"containers of machine_config", "replaced; flyctl leaves in the n-th what the n-th had before, and its files' image_config \".\" as it is"},
 }
 
-// TestGolden compares what a first and a second rollout ask of Fly with what
-// the real flyctl asked.
+// TestGolden compares the requests of a first and a second rollout with the
+// recorded requests of the real flyctl.
 func TestGolden(t *testing.T) {
 	roots := []string{os.Getenv("FLY_GOLDEN")}
 	if roots[0] == "" {
@@ -64,15 +64,15 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// A goldenCase is one recorded fly.toml, read by us.
+// A goldenCase is one recorded fly.toml, parsed by this package.
 type goldenCase struct {
 	dir     string
 	sent    *Config // as it goes into the Fly release
 	created *Config // for machines made in the first rollout
-	updated *Config // for those that are there
+	updated *Config // for existing machines
 	flags   flags
-	first   []post // the machines that are there when they are updated
-	given   bool   // they didn't come of this file, but of before.json
+	first   []post // the machines before the update
+	given   bool   // first is from before.json rather than from this file
 }
 
 // post is a body of POST /machines and POST /machines/<id>.
@@ -89,7 +89,7 @@ func golden(t *testing.T, dir string) *goldenCase {
 		var problems Problems
 		errors.As(err, &problems)
 		for _, p := range problems {
-			if p.Key != "deploy.wait_timeout" { // there is a flag for it on every command line
+			if p.Key != "deploy.wait_timeout" { // every command line has a flag for it
 				t.Fatalf("flyctl took this file, and we don't:\n%v", err)
 			}
 		}
@@ -127,7 +127,7 @@ func (g *goldenCase) firstDiff(t *testing.T) string {
 	return cmp.Diff(g.first, firstRollout(t, g.created, g.flags), cmpopts.EquateEmpty())
 }
 
-// updateDiff compares what becomes of machines that are there.
+// updateDiff compares the updates of existing machines.
 func (g *goldenCase) updateDiff(t *testing.T) string {
 	var updates []struct {
 		Path string `json:"path"`
@@ -143,7 +143,7 @@ func (g *goldenCase) updateDiff(t *testing.T) string {
 			continue
 		}
 		if metadata["fly_bluegreen_deployment_tag"] != nil {
-			id = placeholder("machine", greens) // whose place it takes
+			id = placeholder("machine", greens) // the machine that it replaces
 			greens++
 		}
 		unstamp([]post{p})
@@ -153,7 +153,7 @@ func (g *goldenCase) updateDiff(t *testing.T) string {
 			return err.Error()
 		}
 		for i, config := range configs {
-			ours := post{Region: p.Region} // both come of the machine, not of the file
+			ours := post{Region: p.Region} // both come from the machine, not from the file
 			ours.SkipLaunch = p.SkipLaunch && i == 0
 			unmarshal(t, config, &ours.Config)
 			got = append(got, ours)
@@ -163,9 +163,9 @@ func (g *goldenCase) updateDiff(t *testing.T) string {
 	return cmp.Diff(want, got, bytewise)
 }
 
-// second is what we post where flyctl posts p: to machine id, or for a new one.
-// The machines that test an updated one come with it, not where flyctl posts
-// them.
+// second returns our posts in place of flyctl's post p, to machine id or for a
+// new one. The machines that test an updated one come right after it, unlike
+// flyctl's.
 func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage, error) {
 	var running []json.RawMessage
 	existing := map[string]map[string]any{}
@@ -192,7 +192,7 @@ func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage,
 		return []json.RawMessage{withVolume(doc)}, err
 	}
 	doc, err := g.updated.updateConfig(mustJSON(t, reported(existing[id], p.Config)), group(p), secondImage)
-	if err != nil || p.SkipLaunch || g.updated.Strategy() == "immediate" { // which tests nothing
+	if err != nil || p.SkipLaunch || g.updated.Strategy() == "immediate" { // immediate tests nothing
 		return []json.RawMessage{doc}, err
 	}
 	checks, err := g.updated.machineCheckConfigs(group(p), doc, strings.Replace(id, "machine", "private_ip", 1))
@@ -202,7 +202,7 @@ func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage,
 	return append([]json.RawMessage{doc}, checks...), err
 }
 
-// testsCanary says whether p is a machine that tests one made beside the first.
+// testsCanary reports whether p is a machine that tests an additional canary.
 func (g *goldenCase) testsCanary(p post) bool {
 	env, _ := p.Config["env"].(map[string]any)
 	ip, _ := env["FLY_TEST_MACHINE_IP"].(string)
@@ -214,7 +214,7 @@ func (g *goldenCase) testsCanary(p post) bool {
 	return group(p) == CheckGroup
 }
 
-// call is one of those that change something, apart from machines.
+// call is a recorded request that changes something other than machines.
 type call struct {
 	Method string         `json:"method"`
 	Path   string         `json:"path"`
@@ -226,8 +226,8 @@ func (g *goldenCase) calls(t *testing.T) (calls []call) {
 	return calls
 }
 
-// definitionDiff compares what is sent with the Fly release. The app's name was
-// given on the command line.
+// definitionDiff compares the definition in the Fly release. The app's name was
+// a flag.
 func (g *goldenCase) definitionDiff(t *testing.T) string {
 	doc, err := g.sent.Definition()
 	if err != nil {
@@ -244,14 +244,14 @@ func (g *goldenCase) definitionDiff(t *testing.T) string {
 	return "no Fly release was made"
 }
 
-// callsDiff compares what is made for a first rollout besides machines.
+// callsDiff compares the addresses and volumes of a first rollout.
 func (g *goldenCase) callsDiff(t *testing.T) string {
 	want, got := []call{}, []call{}
 	for _, c := range g.calls(t) {
 		if strings.HasSuffix(c.Path, "/ip_assignments") || strings.HasSuffix(c.Path, "/volumes") {
 			for key, v := range c.Body {
 				if v == nil {
-					delete(c.Body, key) // nothing is said
+					delete(c.Body, key) // null: not set
 				}
 			}
 			want = append(want, c)

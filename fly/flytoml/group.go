@@ -33,11 +33,11 @@ type GroupMachines struct {
 	// a standby, the machine that it stands by for.
 	New json.RawMessage
 	// Volume is the volume to create for a new machine if there is no free one
-	// of its name. Nil: the group mounts none. Its region is that of the file; a
-	// machine in another region needs one there.
+	// of its name. Nil: the group mounts none. Its region is that of the file;
+	// a machine in another region needs one there.
 	//
 	// flyctl creates volumes only in the first deploy of an app, one for each
-	// group. Later people have to create them (FLY.md §15).
+	// group. After that the operator has to create them (FLY.md §15).
 	Volume *Volume
 	// MachineChecks are the configs of the machines that test a machine of the
 	// group, one for each machine_checks section that applies to it. The

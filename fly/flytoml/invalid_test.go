@@ -12,18 +12,17 @@ import (
 
 var update = flag.Bool("update", false, "write what comes out into testdata/invalid/*/want.txt")
 
-// harmless are files of testdata/invalid that are taken all the same, with a
-// warning.
+// harmless are the files of testdata/invalid that are accepted with a warning.
 var harmless = map[string]bool{
 	"max-unavailable-nonrolling": true, // a setting without effect
-	"legacy":                     true, // what flyctl once wrote itself
+	"legacy":                     true, // written by old versions of flyctl
 	"oddities":                   true,
 	"odd-names":                  true,
 	"warned":                     true,
 }
 
-// TestInvalid walks files that flyctl refuses, trips over or swallows, and
-// compares every mistake found in them.
+// TestInvalid parses files that flyctl refuses, crashes on or accepts silently,
+// and compares every problem found in them.
 func TestInvalid(t *testing.T) {
 	files, err := filepath.Glob("testdata/invalid/*/fly.toml")
 	if err != nil || len(files) == 0 {
@@ -68,8 +67,8 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// missing names local files that aren't beside fly.toml, as whoever reads a
-// repository would.
+// missing reports local files that don't exist beside fly.toml, as a caller
+// would.
 func missing(c *Config, dir string) (problems string) {
 	for _, f := range c.LocalFiles() {
 		if _, err := os.Stat(filepath.Join(dir, f.Name)); err != nil {

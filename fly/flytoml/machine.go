@@ -10,7 +10,7 @@ import (
 	fly "github.com/superfly/fly-go"
 )
 
-// Metadata and env vars that flyctl sets on every machine of a deploy.
+// Metadata and env vars that flyctl sets on every machine.
 const (
 	platformVersion = fly.MachineConfigMetadataKeyFlyPlatformVersion
 	processGroup    = fly.MachineConfigMetadataKeyFlyProcessGroup
@@ -19,8 +19,8 @@ const (
 	envStandbyFor   = "FLY_STANDBY_FOR"
 )
 
-// Create is the config of a new machine of group. A group with a mount still
-// lacks the volume's ID; a standby, whom it stands by for.
+// createConfig returns the config of a new machine of group: see
+// GroupMachines.New.
 func (c *Config) createConfig(group, image string) (json.RawMessage, error) {
 	config, err := c.wantedConfig(object{}, group, image)
 	if err != nil {
@@ -32,7 +32,8 @@ func (c *Config) createConfig(group, image string) (json.RawMessage, error) {
 	return encodeCanonical(config)
 }
 
-// placeGuest gives a new machine a size, if nothing says one, and its host.
+// setNewGuest sets the default size of a new machine if it has none, and its
+// dedicated host.
 func (c *Config) setNewGuest(config object, group string) error {
 	if _, ok := config["guest"].(object); !ok {
 		preset := *fly.MachinePresets[fly.DefaultVMSize]
@@ -48,8 +49,8 @@ func (c *Config) setNewGuest(config object, group string) error {
 	return nil
 }
 
-// wanted is base with everything replaced that fly.toml says, but for what
-// depends on volumes.
+// wantedConfig returns base with every field replaced that fly.toml sets,
+// except for those that depend on volumes.
 func (c *Config) wantedConfig(base object, group, image string) (object, error) {
 	if !slices.Contains(c.groups, group) {
 		return nil, fmt.Errorf("%s: there is no process group %q", c.file, group)
@@ -80,8 +81,8 @@ func (c *Config) wantedConfig(base object, group, image string) (object, error) 
 	return config, nil
 }
 
-// managed are the fields of a machine config that fly.toml says, in fly-go's
-// form: what it leaves out when empty, Fly is not told.
+// managedFields returns the fields of a machine config that fly.toml sets, as
+// fly-go encodes them: without empty ones.
 func (c *Config) managedFields(group string) (object, error) {
 	files, err := c.machineFiles()
 	if err != nil {
@@ -103,13 +104,13 @@ func (c *Config) managedFields(group string) (object, error) {
 	for _, mount := range c.mountsOf(group) {
 		m.Mounts = append(m.Mounts, mount.MachineMount)
 	}
-	for _, x := range c.metrics { // the first counts
+	for _, x := range c.metrics { // the first applies
 		if c.appliesTo(group, x.processes) {
 			m.Metrics = x.MachineMetrics
 			break
 		}
 	}
-	for _, x := range c.restarts { // the last counts
+	for _, x := range c.restarts { // the last applies
 		if c.appliesTo(group, x.processes) {
 			m.Restart = &x.MachineRestart
 		}
@@ -126,8 +127,8 @@ func (c *Config) envOf(group string) map[string]string {
 	return env
 }
 
-// guestOf is the size of a group's machines: of the last [[vm]] that names it,
-// else of the first one for all, else nil.
+// guestOf returns the size of a group's machines: of the last [[vm]] that names
+// the group, else of the first one for all groups, else nil.
 func (c *Config) guestOf(group string) *fly.MachineGuest {
 	var guest *fly.MachineGuest
 	for i, vm := range c.vms {

@@ -15,29 +15,28 @@ import (
 // CheckGroup is the process group of the machines that run machine checks.
 const CheckGroup = fly.MachineProcessGroupFlyAppTestMachineCommand
 
-// A testCommand is one of machine_checks: what is run on a machine of its own
-// to see whether another is good.
+// A testCommand is a machine_checks section: a command that runs on a machine
+// of its own to test another.
 type testCommand struct {
 	image      string
 	command    []string
 	entrypoint []string
 	stop       fly.StopConfig
-	processes  []string // none: every group
+	processes  []string // empty: every group
 }
 
-// MachineChecks are the configs of the machines that test a machine of group
-// once it runs the new version: one for each machine_checks section that is
-// for the group, in the order of http_service, services and the top of the
-// file. tested is the config that the machine has by then, privateIP its
-// address, which a check finds in FLY_TEST_MACHINE_IP.
+// machineCheckConfigs returns the configs of the machines that test a machine
+// of group once it runs the new version: one for each machine_checks section of
+// the group, in the order of http_service, services and the top of the file.
+// tested is the config of the tested machine, privateIP its address, which the
+// command gets in FLY_TEST_MACHINE_IP.
 //
 // Each is to be created and started in the region of the tested machine. It
 // runs its command once and destroys itself. The exit code is in its newest
-// event of type exit: any but 0 says that the tested machine is bad, and the
-// rollout has failed. Nothing in the file limits how long it may take: flyctl
-// gives it the wait timeout (Config.Wait) to start and as long again to be
-// gone. kill_signal and kill_timeout only say how it is stopped by who lost
-// patience.
+// event of type exit: any but 0 means that the tested machine is bad, and the
+// rollout has failed. The file has no timeout for it: flyctl allows the wait
+// timeout (Config.Wait) for the start and the same again for the end.
+// kill_signal and kill_timeout only apply to a stop after that.
 //
 // flyctl tests machines that it updates and canaries, not those that it
 // creates.
@@ -88,7 +87,7 @@ func (c *Config) machineCheckConfig(check testCommand, tested json.RawMessage, p
 	guest := *fly.MachinePresets[fly.DefaultVMSize]
 	guest.HostDedicationID = c.host
 	m.Guest = &guest
-	if m.Image == "" { // ours, and it is stopped as we say
+	if m.Image == "" { // our image: our stop settings apply
 		m.Image = machine.Image
 		m.StopConfig = c.stopConfigOf(check)
 	}

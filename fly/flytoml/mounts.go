@@ -8,7 +8,7 @@ import (
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
-// volumeName is what Fly takes for one.
+// volumeName matches the names that Fly accepts.
 var volumeName = regexp.MustCompile(`^[a-z0-9_]{1,30}$`)
 
 func (r *reader) readMounts() {

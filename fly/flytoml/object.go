@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 )
 
-// An object is a JSON object whose numbers are as they were written.
+// An object is a JSON object that keeps numbers as they were written.
 type object = map[string]any
 
 func decodeObject(doc []byte) (object, error) {
@@ -21,7 +21,7 @@ func decodeObject(doc []byte) (object, error) {
 	return o, nil
 }
 
-// encode writes the canonical form: keys sorted, no white space.
+// encodeCanonical returns canonical JSON: keys sorted, no white space.
 func encodeCanonical(v any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -40,7 +40,8 @@ func toObject(v any) (object, error) {
 	return decodeObject(doc)
 }
 
-// same compares what was decoded. Neither may hold anything but JSON.
+// equalJSON compares decoded objects, which must contain nothing but JSON
+// values.
 func equalJSON(a, b object) bool {
 	x, errX := encodeCanonical(a)
 	y, errY := encodeCanonical(b)
@@ -67,7 +68,7 @@ func cloneValue(v any) any {
 	return v
 }
 
-// replace makes dst's key what src has, or absent.
+// replaceKey sets dst's key to the value in src, or deletes it.
 func replaceKey(dst, src object, key string) {
 	if v, ok := src[key]; ok {
 		dst[key] = v
@@ -76,7 +77,7 @@ func replaceKey(dst, src object, key string) {
 	}
 }
 
-// child is the object at key, made if there is none.
+// childObject returns the object at key, and creates it if necessary.
 func childObject(o object, key string) object {
 	c, ok := o[key].(object)
 	if !ok {
@@ -86,7 +87,7 @@ func childObject(o object, key string) object {
 	return c
 }
 
-// merge lays src over dst: objects key by key, anything else whole.
+// mergeObject merges src into dst: objects key by key, other values whole.
 func mergeObject(dst, src object) {
 	for key, v := range src {
 		if s, ok := v.(object); ok {

@@ -13,9 +13,9 @@ import (
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
-// Parse reads the fly.toml called path. Its error is Problems: everything that
-// is wrong, not the first thing only. The Config of a file that is TOML and
-// wrong is good for nothing but LocalFiles, which may be wrong as well.
+// Parse parses and validates the fly.toml at path. Its error is Problems, with
+// every mistake. If the file is TOML, Parse also returns a Config with the
+// error, of which only LocalFiles may be used; its files may be wrong as well.
 func Parse(path string, doc []byte) (*Config, Warnings, error) {
 	d, err := tomldoc.Parse(path, doc)
 	if err != nil {
@@ -32,16 +32,16 @@ func Parse(path string, doc []byte) (*Config, Warnings, error) {
 	return r.c, warnings, nil
 }
 
-// regionCode is how Fly names regions.
+// regionCode matches the names of regions.
 var regionCode = regexp.MustCompile(`^[a-z]{3}$`)
 
-// reader fills in one Config. Sections are read in the order in which they
-// need each other: groups first, because most sections name some.
+// reader reads the sections into one Config, in order of their dependencies:
+// groups first, because most sections refer to them.
 type reader struct {
 	doc  *tomldoc.Doc
 	root *tomldoc.Table
 	c    *Config
-	// explicit says that there is a [processes] with something in it.
+	// explicit is true if there is a non-empty [processes].
 	explicit bool
 	// legacyMetrics is [experimental] metrics_port and metrics_path.
 	legacyMetrics *fly.MachineMetrics
@@ -75,7 +75,7 @@ func (r *reader) readAll() {
 	r.readStatics()
 	r.readMetrics()
 	r.readRestarts()
-	r.readDeploy() // last: which strategies are possible depends on the rest
+	r.readDeploy() // last, because the possible strategies depend on the rest
 }
 
 func (r *reader) readProcesses() {
@@ -93,7 +93,7 @@ func (r *reader) readProcesses() {
 		}
 		cmd := r.readCommand(t, key)
 		if v, ok := t.Any(key); ok && v != "" {
-			c.commands[name] = append([]string{}, cmd...) // a comment is a command too: that of the image
+			c.commands[name] = append([]string{}, cmd...) // a command of only a comment is empty: that of the image
 		}
 	}
 	if v, _ := r.root.Any("processes"); isTable(v) {
@@ -102,7 +102,7 @@ func (r *reader) readProcesses() {
 			add(t, name, name, name)
 		}
 	} else {
-		for _, t := range r.root.Tables("processes") { // how it was once written, often empty
+		for _, t := range r.root.Tables("processes") { // old form, often empty
 			switch {
 			case t.Has("name"):
 				add(t, "command", t.String("name"), "name")
@@ -118,7 +118,7 @@ func (r *reader) readProcesses() {
 	slices.Sort(c.groups)
 }
 
-// command reads a shell-like command line.
+// readCommand reads a command line and splits it like a shell.
 func (r *reader) readCommand(t *tomldoc.Table, key string) []string {
 	words, err := splitWords(t.String(key))
 	if err != nil {
@@ -127,7 +127,7 @@ func (r *reader) readCommand(t *tomldoc.Table, key string) []string {
 	return words
 }
 
-// processes reads which groups a section is for. explicit is false when it
+// readProcessNames reads the groups that a section applies to; none if it
 // doesn't say.
 func (r *reader) readProcessNames(t *tomldoc.Table) []string {
 	names := t.Strings("processes")
@@ -171,7 +171,7 @@ func (r *reader) warnEnv(t *tomldoc.Table, name string) {
 	}
 }
 
-// maxStop is the longest kill_timeout that Fly honours.
+// maxStop is Fly's maximum for kill_timeout.
 const maxStop = 5 * time.Minute
 
 func (r *reader) readStop() {
@@ -193,15 +193,15 @@ func (r *reader) checkSignal(t *tomldoc.Table, signal *string) {
 	}
 }
 
-// noEffect is for settings that flyctl once wrote, and now ignores.
+// warnNoEffect warns about settings that flyctl once wrote and now ignores.
 func warnNoEffect(t *tomldoc.Table, key string) {
 	if t.Has(key) {
 		t.Warnf(key, "has no effect any more; remove it")
 	}
 }
 
-// duration reads a length of time, a bare number as so many units. Where
-// flyctl reads units it also takes "" for nothing.
+// readDuration reads a duration; a bare number counts units. Where flyctl reads
+// units it accepts "" as not set.
 func readDuration(t *tomldoc.Table, key string, unit time.Duration) *fly.Duration {
 	if v, _ := t.Any(key); v == "" && unit > time.Nanosecond {
 		return nil

@@ -9,18 +9,17 @@ import (
 	fly "github.com/superfly/fly-go"
 )
 
-// A Probe is the request of an HTTP check, as it can be made at the Fly app's
-// URL.
+// A Probe is the request of an HTTP check, as sent to the Fly app's URL.
 type Probe struct {
 	Method  string // "" is GET
 	Path    string
 	Headers map[string][]string
-	Plain   bool   // the Fly app takes no TLS
-	Key     string // where the check is written: http_service.checks
+	Plain   bool   // the Fly app has no TLS port
+	Key     string // the setting with the check: http_service.checks
 }
 
-// Probe returns the request of the first HTTP check whose port the Fly app's URL
-// leads to. False: the file has none, so that nothing says what should answer.
+// Probe returns the request of the first HTTP check on the port behind the Fly
+// app's URL, and whether there is one.
 func (c *Config) Probe() (Probe, bool) {
 	for _, s := range c.services {
 		web, tls := s.webHandlers()
@@ -49,7 +48,8 @@ func (c *Config) Probe() (Probe, bool) {
 	return Probe{}, false
 }
 
-// web reports whether browsers reach the service, and whether by TLS.
+// webHandlers reports whether the service is reachable by HTTP, and whether by
+// TLS.
 func (s service) webHandlers() (web, tls bool) {
 	for _, p := range s.Ports {
 		web = web || slices.Contains(p.Handlers, "http")
@@ -72,8 +72,9 @@ func newProbe(key string, method, at *string, headers []fly.MachineHTTPHeader, p
 	return p
 }
 
-// SlowChecks says of each check whose grace period is longer than wait_timeout,
-// a sentence each, that a machine is given up before Fly counts its result.
+// SlowChecks returns one sentence for each check whose grace period is longer
+// than wait_timeout: a rollout gives the machine up before Fly counts its
+// result.
 func (c *Config) SlowChecks() (slow []string) {
 	add := func(key string, grace *fly.Duration) {
 		if grace != nil && grace.Duration > c.deploy.Wait {

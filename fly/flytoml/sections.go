@@ -48,7 +48,7 @@ func (r *reader) readFiles() {
 	}
 }
 
-// maxStatics is how many [[statics]] Fly serves for an app.
+// maxStatics is the number of [[statics]] that Fly serves for an app.
 const maxStatics = 10
 
 func (r *reader) readStatics() {

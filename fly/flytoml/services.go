@@ -12,8 +12,8 @@ import (
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
-// readServices reads http_service, then services: the order in which they
-// stand in a machine config.
+// readServices reads http_service, then services, which is their order in a
+// machine config.
 func (r *reader) readServices() {
 	if t := r.root.Table("http_service"); t != nil {
 		r.c.services = append(r.c.services, r.readHTTPService(t))
@@ -28,7 +28,7 @@ func (r *reader) readServices() {
 	r.c.machineChecks = append(r.c.machineChecks, r.readMachineChecks(r.root, nil)...)
 }
 
-// httpService is a tcp service on 80 and 443.
+// readHTTPService reads http_service: a tcp service on 80 and 443.
 func (r *reader) readHTTPService(t *tomldoc.Table) service {
 	s := r.readCommonService(t)
 	s.Protocol = "tcp"
@@ -42,7 +42,7 @@ func (r *reader) readHTTPService(t *tomldoc.Table) service {
 		{Port: &https, Handlers: []string{"http", "tls"}, HTTPOptions: options, TLSOptions: r.readTLSOptions(t)},
 	}
 	for _, c := range t.List("checks") {
-		// A bare number is nanoseconds here, and milliseconds everywhere else.
+		// A bare number is nanoseconds here and milliseconds everywhere else.
 		s.Checks = append(s.Checks, r.readHTTPCheck(c, time.Nanosecond))
 	}
 	return s
@@ -97,7 +97,7 @@ func (r *reader) readInternalPort(t *tomldoc.Table) int {
 	return deref(readPort(t, "internal_port", t.Path() != "http_service"))
 }
 
-// portNumber reads a port; old files have some as strings.
+// readPort reads a port; old files have strings, accepted if text is set.
 func readPort(t *tomldoc.Table, key string, text bool) *int {
 	v, ok := t.Any(key)
 	if !ok {
@@ -147,7 +147,7 @@ func (r *reader) readConcurrency(t *tomldoc.Table) *fly.MachineServiceConcurrenc
 	if !ok {
 		return nil
 	}
-	if s, ok := v.(string); ok { // "20,25", how it was once written
+	if s, ok := v.(string); ok { // "20,25": old form
 		soft, hard, _ := strings.Cut(s, ",")
 		low, err := strconv.Atoi(soft)
 		high, err2 := strconv.Atoi(hard)
@@ -251,8 +251,8 @@ func readSeconds(t *tomldoc.Table, key string) *uint32 {
 	return &s
 }
 
-// headers reads what a check sends. old ones may be a list with name and value,
-// and values may be numbers.
+// readHeaders reads the headers of a check. With old, they may be a list with
+// name and value, and values may be numbers.
 func readHeaders(t *tomldoc.Table, old bool) (out []fly.MachineHTTPHeader) {
 	all := map[string]string{}
 	switch v, ok := t.Any("headers"); {

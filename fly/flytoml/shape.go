@@ -9,12 +9,11 @@ import (
 	"time"
 )
 
-// A shape brings a value of a file that was found good into the form of a
-// definition. v is nil where the file says nothing; a value that isn't ok is
-// left out.
+// A shape converts a value of a valid file to its form in a definition. v is
+// nil if the file does not have it; if ok is false, the definition does not.
 type shape func(v any) (out any, ok bool)
 
-// fields are the keys of a table that a definition knows, and their shapes.
+// fields has the shapes of the keys of a table.
 type fields map[string]shape
 
 func (f fields) with(more fields) fields {
@@ -49,7 +48,7 @@ func nonZero(v any) (any, bool) {
 	return v, true
 }
 
-// printed is a size, with or without a unit, as text.
+// sizeText is a size, with or without a unit, as text.
 func sizeText(v any) (any, bool) {
 	if v == nil {
 		return nil, false
@@ -64,7 +63,7 @@ func persistRootfs(v any) (any, bool) {
 	return nonZero(v)
 }
 
-// words is a list of strings, or a single one.
+// stringOrStrings is a list of strings, or a single one.
 func stringOrStrings(v any) (any, bool) {
 	if s, ok := v.(string); ok {
 		return []string{s}, true
@@ -72,7 +71,7 @@ func stringOrStrings(v any) (any, bool) {
 	return nonZero(v)
 }
 
-// lasting is a duration: a string with a unit, or a number of units.
+// durationText is a duration: a string with a unit, or a number of units.
 func durationText(unit time.Duration) shape {
 	return func(v any) (any, bool) {
 		var d time.Duration
@@ -93,7 +92,7 @@ func durationText(unit time.Duration) shape {
 	}
 }
 
-// otherwise stands in for what the file doesn't say.
+// withDefault replaces a missing value by v.
 func withDefault(v any, s shape) shape {
 	return func(said any) (any, bool) {
 		if said == nil {
@@ -124,7 +123,7 @@ func listOf(s shape) shape {
 	}
 }
 
-// tables is a list of tables, or a single one.
+// tableList returns a list of tables, or a single table as a list.
 func tableList(v any) []any {
 	if t, ok := v.(object); ok {
 		return []any{t}
@@ -133,7 +132,7 @@ func tableList(v any) []any {
 	return all
 }
 
-// merged is a table of texts, or a list of such tables.
+// mergedTables is a table of texts, or a list of such tables.
 func mergedTables(v any) (any, bool) {
 	out := object{}
 	for _, v := range tableList(v) {
@@ -145,7 +144,7 @@ func mergedTables(v any) (any, bool) {
 	return out, len(out) > 0
 }
 
-// named is a table of tables by name, or a list of tables that have one.
+// namedTables is a table of tables by name, or a list of tables with a name.
 func namedTables(s shape) shape {
 	return func(v any) (any, bool) {
 		all, ok := v.(object)
@@ -160,7 +159,7 @@ func namedTables(s shape) shape {
 	}
 }
 
-// commands is [processes]: a table, or a list with name and command.
+// processCommands is [processes]: a table, or a list with name and command.
 func processCommands(v any) (any, bool) {
 	if _, ok := v.(object); ok {
 		return mergedTables(v)
@@ -193,7 +192,7 @@ func textOf(v any) string {
 	return fmt.Sprint(v)
 }
 
-// portNumbered is a port; old files have some as strings.
+// portShape is a port; old files have strings.
 func portShape(s shape) shape {
 	return func(v any) (any, bool) {
 		if text, ok := v.(string); ok {
@@ -208,7 +207,7 @@ func portShape(s shape) shape {
 }
 
 func concurrency(v any) (any, bool) {
-	if s, ok := v.(string); ok { // "20,25", how it was once written
+	if s, ok := v.(string); ok { // "20,25": old form
 		soft, hard, _ := strings.Cut(s, ",")
 		low, _ := strconv.Atoi(soft)
 		high, _ := strconv.Atoi(hard)

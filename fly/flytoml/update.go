@@ -65,9 +65,9 @@ func (c *Config) replaceConfig(existing json.RawMessage, group, image string) (j
 	return encodeCanonical(config)
 }
 
-// MachineGroup is the process group that a machine with that config belongs to:
-// the one that it says, be it in the file or not, else the default group. Only
-// machines with platform metadata belong to any.
+// MachineGroup returns the process group of a machine with that config: the one
+// in its metadata, which may be missing in the file, else the default group.
+// Only machines with platform metadata belong to a group.
 func (c *Config) MachineGroup(config json.RawMessage) string {
 	var said struct {
 		Metadata map[string]any `json:"metadata"`
@@ -78,14 +78,14 @@ func (c *Config) MachineGroup(config json.RawMessage) string {
 	if group, _ := said.Metadata[processGroup].(string); group != "" {
 		return group
 	}
-	if group, _ := said.Metadata["process_group"].(string); slices.Contains(c.groups, group) { // of years ago
+	if group, _ := said.Metadata["process_group"].(string); slices.Contains(c.groups, group) { // old name
 		return group
 	}
 	return c.defaultGroup()
 }
 
-// updated is an existing config, and the one wanted instead but for what
-// depends on volumes and hosts.
+// mergeExisting returns an existing config decoded, and the wanted one except
+// for what depends on volumes and hosts.
 func (c *Config) mergeExisting(existing json.RawMessage, group, image string) (old, config object, err error) {
 	if old, err = decodeObject(existing); err != nil {
 		return nil, nil, fmt.Errorf("reading the config of a machine: %w", err)
@@ -94,14 +94,15 @@ func (c *Config) mergeExisting(existing json.RawMessage, group, image string) (o
 		return nil, nil, err
 	}
 	if services, _ := config["services"].([]any); len(services) > 0 {
-		delete(config, "standbys") // what is reachable isn't held back
+		delete(config, "standbys") // a machine with services is not a standby
 	}
 	return old, config, nil
 }
 
-// wasStandby says whether config differs from old only by the env var that
-// tells a standby whom it stands by for. It is set at creation and dropped
-// with the next change, as flyctl does, but is no reason for one.
+// differsOnlyByStandby reports whether config differs from old only by the env
+// var that names the machine a standby stands by for. flyctl sets it at
+// creation and drops it with the next change, but the difference alone is no
+// reason for a change.
 func differsOnlyByStandby(old, config object) bool {
 	oldEnv, _ := old["env"].(object)
 	who, ok := oldEnv[envStandbyFor]
@@ -116,8 +117,8 @@ func differsOnlyByStandby(old, config object) bool {
 	return equalJSON(with, old)
 }
 
-// keepVolume is the mounts wanted of a machine whose volume can't be changed:
-// only where it is mounted, and how it grows.
+// wantedMounts returns the mounts of an updated machine. Its volume can't
+// change, only the path and how it grows.
 func wantedMounts(old, config object) (any, error) {
 	had, want := mountsIn(old), mountsIn(config)
 	if len(had) == 0 && len(want) == 0 {
@@ -151,7 +152,7 @@ func mountsIn(config object) []any {
 	return mounts
 }
 
-// volumeOf names the volume of mounts for people.
+// volumeLabel returns the ID and name of the first volume, for messages.
 func volumeLabel(mounts []any) string {
 	m, _ := mounts[0].(object)
 	id, name := textOf(m["volume"]), textOf(m["name"])

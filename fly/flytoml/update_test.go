@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// What a person set on a machine, and what a newer Fly put there, outlives a
-// rollout; what fly.toml says replaces what it said before.
+// A rollout keeps what was set on a machine by hand or by a newer Fly, and
+// replaces what fly.toml set before.
 func TestUpdateKeeps(t *testing.T) {
 	got := updated(t, `app = "shop"`, `{
 		"image": "old", "schedule": "daily", "auto_destroy": true, "size": "x", "dns": {"skip_registration": true},
@@ -97,8 +97,7 @@ func TestUpdateDedicatedHost(t *testing.T) {
 	}
 }
 
-// A machine that takes another's place is what that one was, or people lose
-// what they set with fly scale and fly machine update.
+// A replacement keeps what was set with fly scale and fly machine update.
 func TestReplace(t *testing.T) {
 	c := parse(t, web+"[mounts]\nsource = \"data\"\ndestination = \"/data\"\n")
 	for name, x := range map[string]struct{ existing, want string }{

@@ -31,7 +31,7 @@ func (r *reader) readVMs() {
 	}
 }
 
-// guest reads a size of machine: a preset, then memory, then explicit numbers.
+// readGuest reads a machine size: a preset, then memory, then explicit numbers.
 func (r *reader) readGuest(t *tomldoc.Table) *fly.MachineGuest {
 	size, gpu := t.String("size"), t.String("gpu_kind")
 	if size == "" {
@@ -100,7 +100,7 @@ func (r *reader) readPersistRootfs(t *tomldoc.Table, g *fly.MachineGuest) {
 	}
 }
 
-// override takes a value that says something.
+// overrideIfSet sets dst to v unless v is nil or zero.
 func overrideIfSet[T comparable](dst *T, v *T) {
 	if v != nil && *v != *new(T) {
 		*dst = *v

@@ -9,13 +9,13 @@ import (
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
-// Sizes of volumes for which the file doesn't say one, in GB.
+// Sizes of volumes without a size in the file, in GB.
 const (
 	volumeSize    = 1
 	volumeSizeGPU = 100
 )
 
-// A Volume is one to be made for a new machine of a group. Its JSON is the
+// A Volume is a volume to create for a new machine of a group. Its JSON is the
 // body of POST /v1/apps/{app}/volumes.
 type Volume struct {
 	Name      string          `json:"name"`
@@ -24,7 +24,7 @@ type Volume struct {
 	Encrypted bool            `json:"encrypted"`
 	Retention *int            `json:"snapshot_retention,omitempty"`  // days a snapshot is kept; nil: Fly's default
 	Snapshots *bool           `json:"auto_backup_enabled,omitempty"` // daily ones; nil: Fly's default
-	Guest     json.RawMessage `json:"compute,omitempty"`             // what the host has to have room for
+	Guest     json.RawMessage `json:"compute,omitempty"`             // the size of machine that the host needs capacity for
 	Image     string          `json:"compute_image,omitempty"`
 }
 
@@ -57,11 +57,11 @@ func (c *Config) newVolume(m *Mount, config json.RawMessage, image string) (*Vol
 	return v, err
 }
 
-// Addresses are the types of IP addresses to ask Fly for, in this order, when an
-// app that has none yet gets its first machines: v6 and shared_v4 if something
-// outside can reach it. A service that is not plain HTTP needs dedicated ones,
-// which cost money; like flyctl without a terminal, nobody asks for those, and
-// Parse warns of them.
+// Addresses returns the types of IP addresses to request, in order, for an app
+// that has none when it gets its first machines: v6 and shared_v4 if the app
+// has services. A service that is not plain HTTP needs dedicated addresses,
+// which cost money; like flyctl without a terminal, a release does not request
+// them, and Parse warns.
 func (c *Config) Addresses() []string {
 	if !c.Reachable() || slices.ContainsFunc(c.services, service.needsDedicatedIP) {
 		return nil
@@ -69,12 +69,12 @@ func (c *Config) Addresses() []string {
 	return []string{"v6", "shared_v4"}
 }
 
-// Reachable says whether anything outside of its machines can reach the app, by
-// a service of its.
+// Reachable reports whether the app has a service, so that it can be reached
+// from outside its machines.
 func (c *Config) Reachable() bool { return len(c.services) > 0 }
 
-// dedicated says whether a service can't share an IPv4 with other apps: Fly
-// tells those apart by what HTTP says.
+// needsDedicatedIP reports whether a service can't share an IPv4 with other
+// apps, which Fly routes by HTTP host.
 func (s service) needsDedicatedIP() bool {
 	if s.path == "http_service" {
 		return false
@@ -88,7 +88,8 @@ func isDedicatedPort(p fly.MachinePort) bool {
 	return p.HasNonHttpPorts() || p.ContainsPort(80) && !plain || p.ContainsPort(443) && !secure
 }
 
-// warnAddress says which addresses a service needs that no rollout asks for.
+// warnAddress warns about addresses that a service needs and no rollout
+// requests.
 func (r *reader) warnAddress(t *tomldoc.Table, s service) {
 	if !s.needsDedicatedIP() {
 		return

@@ -16,8 +16,8 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// An edge is what Fly's proxy is to one app: it listens at the app's URL and
-// hands each request to one of the machines that may serve it.
+// An appProxy is the counterpart of Fly's proxy for one app: it listens at the
+// app's URL and forwards each request to one of the app's backends.
 type appProxy struct {
 	app       string
 	url       string
@@ -29,23 +29,23 @@ type appProxy struct {
 	nextIndex int
 }
 
-// errNobody means that an app has no machine to serve it at this moment.
+// errNoBackend means that an app has no machine to serve it now.
 var errNoBackend = errors.New("no machine of it is started, uncordoned and passing its checks")
 
 func newAppProxy(app string, l net.Listener) *appProxy {
 	e := &appProxy{app: app, url: "http://" + l.Addr().String(), transport: directTransport()}
-	quiet := log.New(io.Discard, "", 0) // whoever asked is told
+	quiet := log.New(io.Discard, "", 0) // errors are returned to the client
 	e.server = &http.Server{
 		Handler:           &httputil.ReverseProxy{Rewrite: rewriteRequest, Transport: e, ErrorHandler: e.writeError, ErrorLog: quiet},
 		ReadHeaderTimeout: 30 * time.Second,
 		ErrorLog:          quiet,
 	}
-	go func() { _ = e.server.Serve(l) }() // ends with close, and says only that
+	go func() { _ = e.server.Serve(l) }() // returns only after close
 	return e
 }
 
-// directTransport takes no proxy from the environment, and changes nothing of
-// what passes through.
+// directTransport uses no proxy from the environment and does not change the
+// content.
 func directTransport() *http.Transport {
 	return &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
@@ -55,10 +55,10 @@ func directTransport() *http.Transport {
 	}
 }
 
-// forward makes the request that a machine sees of the one that came in.
+// rewriteRequest makes the request to the machine from the incoming one.
 func rewriteRequest(r *httputil.ProxyRequest) {
 	r.Out.URL.Scheme = "http"
-	r.Out.URL.RawQuery = r.In.URL.RawQuery // also what Go would not parse
+	r.Out.URL.RawQuery = r.In.URL.RawQuery // also a query that Go can't parse
 	r.Out.Host = r.In.Host
 	r.SetXForwarded()
 	if ip, _, err := net.SplitHostPort(r.In.RemoteAddr); err == nil {
@@ -66,16 +66,16 @@ func rewriteRequest(r *httputil.ProxyRequest) {
 	}
 }
 
-// route replaces the machines that new requests go to. Requests under way stay
-// where they are.
+// setBackends replaces the machines that new requests go to. Open requests are
+// not affected.
 func (e *appProxy) setBackends(backends []flysim.Backend) {
 	e.mu.Lock()
 	e.backends = slices.Clone(backends)
 	e.mu.Unlock()
-	e.transport.CloseIdleConnections() // a machine that stops need not wait for these
+	e.transport.CloseIdleConnections() // so that a stopping machine need not wait for them
 }
 
-// order is every backend once, beginning with the next in turn.
+// nextBackends returns every backend once, starting with the next in turn.
 func (e *appProxy) nextBackends() []flysim.Backend {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -88,9 +88,9 @@ func (e *appProxy) nextBackends() []flysim.Backend {
 	return slices.Concat(e.backends[first:], e.backends[:first])
 }
 
-// RoundTrip sends a request to the machine whose turn it is. If that one can't
-// be reached, nothing was sent and the next one gets it; if it breaks off before
-// it answered, the next one gets what may safely be asked twice.
+// RoundTrip sends a request to the next backend in turn. If that can't be
+// reached, nothing was sent and the request goes to the one after it. If it
+// fails before it responds, only a request that is safe to repeat does.
 func (e *appProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	last := errNoBackend
 	for _, b := range e.nextBackends() {
@@ -99,7 +99,7 @@ func (e *appProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 		u.Host = b.Process.Addr(b.Port)
 		out.URL = &u
 		if r.Body != nil {
-			out.Body = io.NopCloser(r.Body) // still needed if this one can't be reached
+			out.Body = io.NopCloser(r.Body) // needed for the next backend if this one can't be reached
 		}
 		response, err := e.transport.RoundTrip(out)
 		if err == nil {
@@ -125,7 +125,7 @@ func isRetryable(r *http.Request) bool {
 
 func (e *appProxy) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
-		return // nobody reads it
+		return // the client is gone
 	}
 	status := http.StatusBadGateway
 	if errors.Is(err, errNoBackend) {
@@ -136,6 +136,6 @@ func (e *appProxy) writeError(w http.ResponseWriter, r *http.Request, err error)
 }
 
 func (e *appProxy) close() {
-	_ = e.server.Close() // it has no more to say
+	_ = e.server.Close() // no error matters after this
 	e.transport.CloseIdleConnections()
 }

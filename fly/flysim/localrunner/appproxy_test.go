@@ -67,7 +67,7 @@ func TestAMachineThatIsGoneCostsNoRequest(t *testing.T) {
 	a, b := start(t, l, "a", image, nil), start(t, l, "b", image, nil)
 	url := l.URL("shop")
 	l.Route("shop", backends([]string{"a", "b"}, a, b))
-	if err := a.Stop(t.Context(), "SIGKILL", time.Second); err != nil { // and nobody has told the edge
+	if err := a.Stop(t.Context(), "SIGKILL", time.Second); err != nil { // without a call of Route
 		t.Fatal(err)
 	}
 	for range 4 {
@@ -92,7 +92,7 @@ func TestAMachineThatIsGoneCostsNoRequest(t *testing.T) {
 	}
 }
 
-// What may have been done already is not done twice.
+// A request that may have been executed is not sent again.
 func TestOnlySafeRequestsAreAskedTwice(t *testing.T) {
 	l := open(t, t.TempDir())
 	image := pushServer(t, l)
@@ -130,7 +130,7 @@ func TestOnlySafeRequestsAreAskedTwice(t *testing.T) {
 	}
 }
 
-// at is a process that is only an address.
+// at is a process that only has an address.
 type at struct{ addr string }
 
 func (a at) Addr(int) string                                 { return a.addr }
@@ -159,7 +159,8 @@ func TestRequestsUnderWayAreServedToTheEnd(t *testing.T) {
 	if _, who := get(t, url+"/who"); who != "b" {
 		t.Errorf("a new request went to %q", who)
 	}
-	// Once it is out it is asked to stop, and the request ends after that.
+	// A machine is out of the routes before it is stopped; the open request
+	// ends after that.
 	if err := a.Stop(t.Context(), "", time.Minute); err != nil {
 		t.Fatal(err)
 	}

@@ -18,10 +18,10 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// defaultPath is what Linux images that set no PATH are run with.
+// defaultPath is the PATH of Linux images that set none.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// A machineConfig is what running a machine needs of its config.
+// A machineConfig is the part of a machine config that is needed to run it.
 type machineConfig struct {
 	Image string            `json:"image"`
 	Env   map[string]string `json:"env"`
@@ -39,19 +39,19 @@ type machineConfig struct {
 	Containers []json.RawMessage `json:"containers"`
 }
 
-// A launch is everything that decides how a machine's process is started.
+// A launch has everything that determines how a machine's process is started.
 type launch struct {
 	machine flysim.Instance
 	config  machineConfig
 	image   *image
 	port    int
 	scratch string // an empty folder for this start
-	marker  string // NAME=value by which every descendant can be recognised
-	// url is the address of another app.
+	marker  string // NAME=value in the environment of the process and all its descendants
+	// url returns the URL of another app.
 	url func(app string) string
 }
 
-// command is the process to start, ready but for where its output goes.
+// buildCommand returns the command to start, without its output.
 func (l launch) buildCommand() (*exec.Cmd, error) {
 	env := l.environment()
 	words := l.commandLine()
@@ -74,8 +74,8 @@ func (l launch) buildCommand() (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// words is the command line: exec stands for all of it, entrypoint and cmd each
-// for their own part of the image's.
+// commandLine returns the words of the command: exec replaces all of the
+// image's command, entrypoint and cmd their part of it.
 func (l launch) commandLine() []string {
 	if len(l.config.Init.Exec) > 0 {
 		return slices.Clone(l.config.Init.Exec)
@@ -90,9 +90,9 @@ func (l launch) commandLine() []string {
 	return slices.Concat(entrypoint, cmd)
 }
 
-// env is the whole environment: of this program's own, which may hold tokens,
-// nothing. Later ones win: the image's, the machine's, secrets, Fly's, and what
-// only a laptop needs.
+// environment returns the complete environment. It takes nothing from this
+// program's own, which may contain tokens. Later sources win: the image, the
+// machine's config, secrets, Fly, and settings that only a local process needs.
 func (l launch) environment() map[string]string {
 	env := map[string]string{"PATH": defaultPath}
 	for _, pair := range l.image.config.Env {
@@ -115,7 +115,7 @@ func (l launch) environment() map[string]string {
 	return env
 }
 
-// fly is what Fly tells every machine about itself.
+// flyVars returns the env vars that Fly sets on every machine.
 func (l launch) flyVars() map[string]string {
 	m := l.machine
 	env := map[string]string{
@@ -134,7 +134,8 @@ func (l launch) flyVars() map[string]string {
 	return env
 }
 
-// missing says, for the machine's log, what its config asks for in vain.
+// unsupportedLines returns a line for the machine's log about each part of the
+// config that has no effect here.
 func (c machineConfig) unsupportedLines() []string {
 	var lines []string
 	for what, there := range map[string]bool{
@@ -150,12 +151,12 @@ func (c machineConfig) unsupportedLines() []string {
 	return lines
 }
 
-// privateURL is the address of an app on Fly's private network: the app is the
-// last label, before it may stand a region, a machine or a group.
+// privateURL matches the address of an app on Fly's private network: the app is
+// the last label; a region, a machine or a group may precede it.
 var privateURL = regexp.MustCompile(`http://(?:[a-z0-9-]+\.)*([a-z0-9][a-z0-9-]*)\.(?:internal|flycast)(?::[0-9]+)?($|[^A-Za-z0-9.:_-])`)
 
-// reroute replaces the addresses of apps on the private network, which a laptop
-// does not have, by those of their edges.
+// replacePrivateURLs replaces addresses of apps on the private network, which
+// does not exist locally, by the URLs of their proxies.
 func replacePrivateURLs(value string, url func(app string) string) string {
 	return privateURL.ReplaceAllStringFunc(value, func(found string) string {
 		parts := privateURL.FindStringSubmatch(found)
@@ -167,8 +168,8 @@ func replacePrivateURLs(value string, url func(app string) string) string {
 	})
 }
 
-// relocate replaces paths of the image, in a value such as PATH's, by where they
-// lie on this machine.
+// replacePaths replaces paths of the image, in a value such as PATH, by their
+// location on this computer.
 func (i *image) replacePaths(value string) string {
 	parts := strings.Split(value, ":")
 	for n, part := range parts {
@@ -179,8 +180,8 @@ func (i *image) replacePaths(value string) string {
 	return strings.Join(parts, ":")
 }
 
-// executable finds the program that word means to the image: never one of the
-// laptop's own.
+// findExecutable returns the program that word names in the image: never one of
+// this computer's own.
 func (i *image) findExecutable(word, path string) (string, error) {
 	var candidates []string
 	switch {
@@ -214,8 +215,8 @@ func (i *image) findExecutable(word, path string) (string, error) {
 	return "", fmt.Errorf("it has no program %s in its PATH", word)
 }
 
-// refusal says in words for people why the system would not start a program
-// that is there.
+// explainStartError returns err with the reason why the operating system did
+// not start an existing program.
 func explainStartError(ref, program string, err error) error {
 	here := runtime.GOOS + "/" + runtime.GOARCH
 	switch {

@@ -14,14 +14,14 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Names by which a layer takes away what lower layers brought.
+// Names by which a layer deletes files of lower layers.
 const (
 	whiteout = ".wh."
 	opaque   = ".wh..wh..opq"
 )
 
-// applyLayer puts a layer over what root holds already. It is read twice: what
-// it takes away is of lower layers only, wherever in the layer that is said.
+// applyLayer extracts a layer over the content of root. It reads the layer
+// twice: whiteouts apply to lower layers only, wherever in the layer they are.
 func applyLayer(root *os.Root, layer v1.Layer) error {
 	if err := forEachEntry(layer, func(h *tar.Header, _ io.Reader) error { return applyWhiteout(root, h) }); err != nil {
 		return err
@@ -53,7 +53,7 @@ func forEachEntry(layer v1.Layer, f func(*tar.Header, io.Reader) error) (err err
 			return err
 		}
 	}
-	// The digest is compared when the last byte has been read.
+	// The digest is verified when the last byte has been read.
 	_, err = io.Copy(io.Discard, content)
 	return err
 }
@@ -78,7 +78,7 @@ func applyWhiteout(root *os.Root, h *tar.Header) error {
 	return nil
 }
 
-// emptyDir removes everything in dir.
+// emptyDir removes the content of dir.
 func emptyDir(root *os.Root, dir string) error {
 	f, err := root.Open(dir)
 	if err != nil {
@@ -97,7 +97,7 @@ func emptyDir(root *os.Root, dir string) error {
 	return nil
 }
 
-// gentle forgives that something to be removed was not there.
+// ignoreNotExist returns nil if err says that a file does not exist.
 func ignoreNotExist(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -124,7 +124,8 @@ func extractEntry(root *os.Root, h *tar.Header, content io.Reader) error {
 		if err := root.MkdirAll(name, 0o755); err != nil {
 			return err
 		}
-		// Its owner must be able to remove it again, whatever the image says.
+		// The owner must be able to remove it again, whatever its mode in the
+		// image.
 		return root.Chmod(name, h.FileInfo().Mode().Perm()|0o700)
 	case tar.TypeReg:
 		return extractFile(root, name, h, content)
@@ -141,10 +142,11 @@ func extractEntry(root *os.Root, h *tar.Header, content io.Reader) error {
 		}
 		return root.Link(target, name)
 	}
-	return nil // devices and pipes: only root makes them, and no server needs them
+	return nil // devices and pipes: only root can create them, and no server needs them
 }
 
-// makeRoom removes what is at name, unless it is a folder that becomes one.
+// removeExisting removes the file at name, unless it is a directory that stays
+// one.
 func removeExisting(root *os.Root, name string, dir bool) error {
 	info, err := root.Lstat(name)
 	if err != nil {
@@ -157,7 +159,7 @@ func removeExisting(root *os.Root, name string, dir bool) error {
 }
 
 func extractFile(root *os.Root, name string, h *tar.Header, content io.Reader) error {
-	// Without set-user-ID and its like: Perm leaves them out.
+	// Perm has no set-user-ID bit and the like.
 	mode := h.FileInfo().Mode().Perm() | 0o600
 	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
@@ -167,8 +169,9 @@ func extractFile(root *os.Root, name string, h *tar.Header, content io.Reader) e
 	return errors.Join(err, f.Chmod(mode), f.Close())
 }
 
-// local is a path of an image as a path below its root. Absolute ones are, as
-// some builders write them; one that climbs out is refused, not bent.
+// pathInImage returns a path of an image relative to its root, without a
+// leading slash, which some builders write. A path that leaves the root is an
+// error.
 func pathInImage(name string) (string, error) {
 	clean := path.Clean(strings.TrimLeft(name, "/"))
 	if !filepath.IsLocal(clean) {
@@ -177,9 +180,9 @@ func pathInImage(name string) (string, error) {
 	return clean, nil
 }
 
-// contained is the target of a symbolic link at name such that following it
-// ends where it would with the image's root as /: absolute targets become
-// relative, and .. does not climb above the root.
+// containedTarget returns the target for a symbolic link at name so that it
+// resolves as if the image's root were /: absolute targets become relative, and
+// .. does not leave the root.
 func containedTarget(root *os.Root, name, target string) (string, error) {
 	top, err := filepath.EvalSymlinks(root.Name())
 	if err != nil {

@@ -23,7 +23,7 @@ func TestLayersAreLaidOverEachOther(t *testing.T) {
 	l := open(t, t.TempDir())
 	ref := push(t, l, "shop", imageOf(t, v1.Config{},
 		layerOf(t,
-			entry{Name: "/etc/", Type: tar.TypeDir, Mode: 0o500}, // its owner may not write, and yet
+			entry{Name: "/etc/", Type: tar.TypeDir, Mode: 0o500}, // not writable for its owner
 			entry{Name: "/etc/hosts", Content: "one", Mode: 0o444},
 			entry{Name: "usr/bin/tool", Content: "tool", Mode: 0o4755},
 			entry{Name: "bin", Type: tar.TypeSymlink, Link: "/usr/bin"},
@@ -50,7 +50,7 @@ func TestLayersAreLaidOverEachOther(t *testing.T) {
 	}
 	got := map[string]string{}
 	err = filepath.WalkDir(i.root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || path == filepath.Join(i.root, "bin") { // a link to a folder
+		if err != nil || d.IsDir() || path == filepath.Join(i.root, "bin") { // a link to a directory
 			return err
 		}
 		name, _ := filepath.Rel(i.root, path)
@@ -107,8 +107,7 @@ func TestALayerThatLeavesTheImageIsRefused(t *testing.T) {
 	}
 }
 
-// A link may lead wherever it likes as long as nobody runs or writes what is
-// there.
+// A link may point outside as long as its target is not executed or written.
 func TestNoProgramIsTakenFromOutsideTheImage(t *testing.T) {
 	l := open(t, t.TempDir())
 	ref := push(t, l, "shop", imageOf(t, v1.Config{Entrypoint: []string{"/sh"}}, layerOf(t,

@@ -34,12 +34,12 @@ func (r *Runner) startMachine(ctx context.Context, m flysim.Instance) (*process,
 		return nil, err
 	}
 	if next.port, err = r.ports.reserve(); err != nil {
-		return nil, err // the next Runner removes the empty folder
+		return nil, err // the next Open removes the empty folder
 	}
 	return r.startProcess(next)
 }
 
-// run starts the process and keeps it on record until it has ended.
+// startProcess starts the process and keeps a record of it until it has ended.
 func (r *Runner) startProcess(next launch) (*process, error) {
 	cmd, err := next.buildCommand()
 	if err != nil {
@@ -76,20 +76,20 @@ func (r *Runner) startProcess(next launch) (*process, error) {
 	return p, nil
 }
 
-// forget takes a process that has ended off the record.
+// removeProcess deletes the record of a process that has ended.
 func (r *Runner) removeProcess(p *process, had launch) {
 	r.mu.Lock()
 	file := r.running[p]
 	delete(r.running, p)
 	r.mu.Unlock()
 	if file != "" {
-		_ = os.Remove(file) // the next Runner sees that it has ended
+		_ = os.Remove(file) // the next Open finds that it has ended
 	}
 	r.releaseResources(had)
 }
 
 func (r *Runner) releaseResources(had launch) {
-	_ = os.RemoveAll(had.scratch) // the next Runner removes what is left
+	_ = os.RemoveAll(had.scratch) // the next Open removes the rest
 	r.ports.release(had.port)
 }
 

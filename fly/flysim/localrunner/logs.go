@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	logLines   = 200     // how many last lines of a process are remembered
-	logLine    = 8 << 10 // bytes; longer lines are cut into several
-	logFileCap = 1 << 20 // bytes; then a file is put aside, in place of the one before
+	logLines   = 200     // number of last lines kept in memory
+	logLine    = 8 << 10 // bytes; longer lines are split
+	logFileCap = 1 << 20 // bytes; then the file replaces the previous one with suffix .1
 )
 
-// A logbook is what a process has printed: its last lines in memory, more of
-// them, and those of the machine's earlier processes, in a file.
+// A processLog has the output of a process: its last lines in memory, and more
+// of them, together with those of the machine's earlier processes, in a file.
 type processLog struct {
 	path string
 
 	mu    sync.Mutex
 	lines []string
-	file  *os.File // nil once it can't be written: a full disk stops no machine
+	file  *os.File // nil after a write error: a full disk must not stop a machine
 	size  int64
 }
 
@@ -43,7 +43,7 @@ func openProcessLog(path string) (*processLog, error) {
 	return &processLog{path: path, file: f, size: info.Size()}, nil
 }
 
-// follow takes down every line of r until it ends.
+// readLines appends every line of r until it ends.
 func (b *processLog) readLines(r io.Reader) {
 	in := bufio.NewReaderSize(r, logLine)
 	for {
@@ -80,7 +80,7 @@ func (b *processLog) appendLine(line string) {
 	}
 }
 
-// turn puts the full file aside and begins another.
+// rotateFile renames the full file and starts a new one.
 func (b *processLog) rotateFile() {
 	b.closeFile()
 	if os.Rename(b.path, b.path+".1") != nil {
@@ -93,11 +93,11 @@ func (b *processLog) rotateFile() {
 }
 
 func (b *processLog) closeFile() {
-	_ = b.file.Close() // what could not be written stays in memory
+	_ = b.file.Close() // lines that could not be written stay in memory
 	b.file = nil
 }
 
-// last is what is remembered, oldest first.
+// tail returns the lines in memory, oldest first.
 func (b *processLog) tail() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

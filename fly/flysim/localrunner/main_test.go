@@ -31,8 +31,8 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// The images of these tests hold the test binary itself: run as a machine's
-// program it is a small server.
+// The images of these tests contain the test binary: as a machine's program it
+// is a small server.
 func TestMain(m *testing.M) {
 	switch os.Getenv("LOCALRUNNER_TEST_ROLE") {
 	case "server":
@@ -44,10 +44,10 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serve is the program in the images. What it does is said by requests and by
-// env vars: CHILD_PORT makes it start another of itself there, DAEMON puts that
-// one in a session of its own, STUBBORN makes it deaf to signals, ANY_PORT has it
-// listen anywhere but at PORT.
+// serve is the program in the images. Requests and env vars control it:
+// CHILD_PORT starts a child that listens there, DAEMON puts the child into its
+// own session, STUBBORN ignores signals, ANY_PORT listens on a port other than
+// PORT.
 func serve() {
 	if code, err := strconv.Atoi(os.Getenv("EXIT")); err == nil {
 		fmt.Println("about to end")
@@ -83,7 +83,7 @@ func serve() {
 		for s := range signals {
 			fmt.Println("got", s)
 			if os.Getenv("STUBBORN") == "" {
-				close(release) // what is held now ends while the server shuts down
+				close(release) // open requests end while the server shuts down
 				_ = server.Shutdown(context.Background())
 				os.Exit(0)
 			}
@@ -100,10 +100,11 @@ func serve() {
 	}
 	fmt.Println("listening")
 	_ = server.Serve(l)
-	select {} // Shutdown decides when to end
+	select {} // the signal handler exits
 }
 
-// ownUntilKilled is a program with a Runner, for tests of its sudden death.
+// ownUntilKilled opens a Runner and starts a machine, for tests that kill the
+// owner.
 func ownUntilKilled() {
 	l, err := Open(os.Args[1], Options{})
 	if err != nil {
@@ -131,7 +132,7 @@ func open(t *testing.T, dir string) *Runner {
 	return l
 }
 
-// An entry is a file of an image; one without content is what Type says.
+// An entry is a file of an image; Type is that of its tar header.
 type entry struct {
 	Name, Content, Link string
 	Type                byte
@@ -175,8 +176,8 @@ func archiveOf(entries ...entry) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// thisBinary is the running test binary as an image's program. It is large, so
-// its digest is computed once and it isn't compressed, as other layers are.
+// thisBinary returns a layer with the running test binary as /app/server. It is
+// large: its digest is computed once, and it is not compressed.
 var thisBinary = sync.OnceValues(func() (v1.Layer, error) {
 	path, err := os.Executable()
 	if err != nil {
@@ -190,7 +191,7 @@ var thisBinary = sync.OnceValues(func() (v1.Layer, error) {
 	return static.NewLayer(archive, types.OCIUncompressedLayer), err
 })
 
-// imageOf is an image for this machine.
+// imageOf returns an image for this platform.
 func imageOf(t *testing.T, config v1.Config, layers ...v1.Layer) v1.Image {
 	t.Helper()
 	i, err := mutate.AppendLayers(empty.Image, layers...)
@@ -222,7 +223,7 @@ func serverImage(t *testing.T) v1.Image {
 	}, program)
 }
 
-// push returns the reference, with digest, under which image is in the registry.
+// push pushes image and returns its reference with digest.
 func push(t *testing.T, l *Runner, repository string, image v1.Image) string {
 	t.Helper()
 	ref, err := name.NewTag(l.Registry()+"/"+repository+":latest", name.Insecure)
@@ -253,7 +254,7 @@ func configOf(t *testing.T, image string, env map[string]string) json.RawMessage
 	return doc
 }
 
-// start runs a machine and waits until it listens.
+// start starts a machine and waits until it listens.
 func start(t *testing.T, l *Runner, id, image string, env map[string]string) flysim.Process {
 	t.Helper()
 	p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: id, Region: "ord", InstanceID: "01V", Group: "web",
@@ -274,7 +275,7 @@ func listens(addr string) bool {
 	return true
 }
 
-// until waits for what nothing tells.
+// until polls ok until it returns true.
 func until(t *testing.T, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
@@ -284,7 +285,7 @@ func until(t *testing.T, ok func() bool) {
 	}
 }
 
-// ended is closed when nobody is at the other end of a connection to addr.
+// ended returns a channel that is closed when the server at addr has ended.
 func ended(t *testing.T, addr string) <-chan struct{} {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)

@@ -14,20 +14,21 @@ import (
 	"sync"
 )
 
-// Ports are taken from below those that systems give to outgoing connections,
-// so that one which is free now is not taken by chance a moment later.
+// Ports are below the usual range of outgoing connections, so that a free port
+// is not taken by one a moment later.
 const (
 	firstPort = 20000
 	lastPort  = 29999
 )
 
-// ports hands out loopback ports, and remembers those of what has a URL.
+// A portBook assigns loopback ports, and stores those of apps and of the
+// registry.
 type portBook struct {
-	path string // of the file in which they are remembered
+	path string // the file with the stored ports
 
 	mu    sync.Mutex
 	named map[string]int
-	taken map[int]bool // all that are handed out or remembered
+	taken map[int]bool // all assigned or stored ports
 }
 
 func openPorts(path string) (*portBook, error) {
@@ -48,15 +49,15 @@ func openPorts(path string) (*portBook, error) {
 	return p, nil
 }
 
-// names are those whose ports are remembered.
+// names returns the names whose ports are stored.
 func (p *portBook) names() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Sorted(maps.Keys(p.named))
 }
 
-// listen opens the port that name had before or, if somebody else has that one
-// now, another, which is remembered from now on.
+// listen listens on the stored port of name or, if that is in use, on a new
+// one, which is stored.
 func (p *portBook) listen(name string) (net.Listener, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,8 +82,8 @@ func (p *portBook) listen(name string) (net.Listener, error) {
 	return l, nil
 }
 
-// lease is a port for a process to listen on. It is nobody else's until it is
-// given back.
+// reserve returns a port for a process to listen on. It is not assigned again
+// until release.
 func (p *portBook) reserve() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,8 +101,8 @@ func (p *portBook) release(port int) {
 	delete(p.taken, port)
 }
 
-// open listens on a free port, beginning anywhere, as other programs may look
-// for theirs at this moment.
+// listenFree listens on a free port. It starts at a random one, because other
+// programs may search at the same time.
 func (p *portBook) listenFree() (net.Listener, int, error) {
 	const n = lastPort - firstPort + 1
 	start := rand.IntN(n)

@@ -19,28 +19,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What Fly does when a machine's config says nothing of stopping.
+// Fly's defaults where a machine's config does not say how to stop.
 const (
 	defaultSignal      = "SIGINT"
 	defaultStopTimeout = 5 * time.Second
 )
 
-// A process is a machine that runs: the leader of a process group of its own.
+// A process is a running machine: the leader of its own process group.
 type process struct {
 	cmd    *exec.Cmd
 	port   int
 	logs   *processLog
-	output *os.File // what the group prints
+	output *os.File // output of the group
 	done   chan struct{}
 
-	mu     sync.Mutex // while held, the group's ID can't become somebody else's
+	mu     sync.Mutex // while it is held, the group's ID can't be reused
 	reaped bool
 	code   int // set before done is closed
 }
 
-// A spawner starts processes from one thread, which lives as long as it does:
-// Linux takes the death of the thread that started a process for the death of
-// the process's parent.
+// A spawner starts processes from one thread that lives as long as the spawner:
+// Linux sends the parent-death signal when the thread that started a process
+// ends.
 type spawner chan func()
 
 func newSpawner() spawner {
@@ -54,8 +54,8 @@ func newSpawner() spawner {
 	return s
 }
 
-// run starts cmd in its own group; finished is called when all of it has ended,
-// before Done.
+// startProcess starts cmd in its own process group. It calls finished when the
+// whole group has ended, before Done is closed.
 func (s spawner) startProcess(cmd *exec.Cmd, port int, logs *processLog, finished func(*process)) (*process, error) {
 	output, printed, err := os.Pipe()
 	if err != nil {
@@ -66,7 +66,7 @@ func (s spawner) startProcess(cmd *exec.Cmd, port int, logs *processLog, finishe
 	started := make(chan error)
 	s <- func() { started <- cmd.Start() }
 	err = <-started
-	printed.Close() // the process has its own
+	printed.Close() // the process has its own copy
 	if err != nil {
 		return nil, errors.Join(err, output.Close())
 	}
@@ -83,8 +83,8 @@ func (p *process) watchProcess(finished func(*process)) {
 	}()
 	p.waitGroup()
 	p.code = exitCode(p.cmd.ProcessState)
-	// Somebody who left the group may hold the other end open. What the group
-	// itself printed is in the pipe already.
+	// A process that left the group may keep the pipe open. The output of the
+	// group is already in the pipe.
 	_ = p.output.SetReadDeadline(time.Now().Add(time.Second))
 	<-read
 	p.output.Close()
@@ -93,19 +93,19 @@ func (p *process) watchProcess(finished func(*process)) {
 	close(p.done)
 }
 
-// Addr is where the process listens, whatever the internal port: it has one
-// port, which it is told in PORT.
+// Addr returns the address of the process, the same for every internal port:
+// the process has one port, PORT.
 func (p *process) Addr(int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
 
-// Listens reports whether the process listens at its port, rather than another
-// program that took the port because nobody did.
+// Listens reports whether the process itself listens on its port, rather than
+// another program that took the unused port.
 func (p *process) Listens(int) bool { return p.listensAt(p.port) }
 
-// Done is closed when the process has ended, and with it the rest of its group.
+// Done is closed when the process and the rest of its group have ended.
 func (p *process) Done() <-chan struct{} { return p.done }
 
-// ExitCode is the process's own or, when a signal ended it, 128 and the signal's
-// number, as shells have it. It is 0 before Done.
+// ExitCode returns the exit code of the process or, as shells do, 128 plus the
+// number of the signal that ended it. It is 0 before Done.
 func (p *process) ExitCode() int {
 	select {
 	case <-p.done:
@@ -115,12 +115,12 @@ func (p *process) ExitCode() int {
 	}
 }
 
-// Log is the last 200 lines the process has printed, on either stream.
+// Log returns the last 200 lines of the process's stdout and stderr.
 func (p *process) Log() []string { return p.logs.tail() }
 
-// Stop sends signal to the process, as Fly's init does, and kills its group if
-// it has not ended after timeout, or when ctx ends. "" is SIGINT, and no timeout
-// is Fly's 5s. Stopping a process that has ended is no error.
+// Stop sends signal to the process, as Fly's init does, and kills its group
+// after timeout or when ctx ends. "" is SIGINT, and 0 is Fly's 5s. Stopping a
+// process that has ended is not an error.
 func (p *process) Stop(ctx context.Context, signal string, timeout time.Duration) error {
 	sig, err := signalNamed(signal)
 	if err != nil {
@@ -149,14 +149,14 @@ func (p *process) Stop(ctx context.Context, signal string, timeout time.Duration
 	}
 }
 
-// kill ends the whole group. Its end is told by Done.
+// kill kills the whole group. Done is closed when it has ended.
 func (p *process) kill() { p.sendSignal(-p.cmd.Process.Pid, unix.SIGKILL) }
 
 func (p *process) sendSignal(to int, sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
-		_ = unix.Kill(to, sig) // it may have ended by itself, which is as good
+		_ = unix.Kill(to, sig) // fails if it has already ended
 	}
 }
 
@@ -181,15 +181,15 @@ func signalNamed(name string) (syscall.Signal, error) {
 	return 0, fmt.Errorf("no signal is called %q; Fly knows SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGUSR2 and SIGTERM", name)
 }
 
-// A pidRecord is the content of a pid file. A pid alone may be somebody else's
-// by the time it is read.
+// A pidRecord is the content of a pid file. The kernel may have reused the pid
+// alone by the time the file is read.
 type pidRecord struct {
 	PID   int    `json:"pid"`
-	Birth string `json:"birth"` // what tells it from others with this pid
+	Birth string `json:"birth"` // distinguishes it from other processes with this pid
 }
 
-// record writes down that pid is ours. It returns the file to remove later: none
-// for a process that has ended already.
+// writePIDFile records that pid is ours and returns the file to remove later;
+// "" for a process that has already ended.
 func writePIDFile(dir string, pid int) (string, error) {
 	born, err := processStart(pid)
 	if err != nil {
@@ -206,8 +206,8 @@ func writePIDFile(dir string, pid int) (string, error) {
 	return path, nil
 }
 
-// endStrays ends what an earlier owner of dir has left running: the groups of
-// processes on record, and whoever still carries marker.
+// killStrays kills the processes that an earlier owner of dir has left: the
+// groups of recorded processes, and every process that has marker.
 func killStrays(dir, marker string) error {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
@@ -221,7 +221,7 @@ func killStrays(dir, marker string) error {
 		var r pidRecord
 		if json.Unmarshal(doc, &r) == nil && r.PID > 1 {
 			if born, err := processStart(r.PID); err == nil && born == r.Birth {
-				_ = unix.Kill(-r.PID, unix.SIGKILL) // it may have ended by itself
+				_ = unix.Kill(-r.PID, unix.SIGKILL) // fails if it has already ended
 			}
 		}
 		if err := os.Remove(path); err != nil {
@@ -231,7 +231,7 @@ func killStrays(dir, marker string) error {
 	return killMarked(marker)
 }
 
-// endMarked kills every process that carries marker, and those it starts
+// killMarked kills every process that has marker, and those that they start
 // meanwhile.
 func killMarked(marker string) error {
 	deadline := time.Now().Add(5 * time.Second)
@@ -244,8 +244,8 @@ func killMarked(marker string) error {
 			return fmt.Errorf("processes %v of an earlier run do not end: end them by hand", pids)
 		}
 		for _, pid := range pids {
-			_ = unix.Kill(pid, unix.SIGKILL) // it may have ended by itself
+			_ = unix.Kill(pid, unix.SIGKILL) // fails if it has already ended
 		}
-		time.Sleep(2 * time.Millisecond) // nothing tells when a process that is no child of ours has ended
+		time.Sleep(2 * time.Millisecond) // the end of a process that is not our child can't be waited for
 	}
 }

@@ -15,22 +15,24 @@ import (
 
 func newProcessGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// wait returns when the process has ended and the rest of its group was killed.
+// waitGroup returns when the process has ended and the rest of its group was
+// killed.
 func (p *process) waitGroup() {
-	_ = p.cmd.Wait() // how it ended is in ProcessState
+	_ = p.cmd.Wait() // the result is in ProcessState
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) // most often it was alone
+	_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) // the group may be empty
 	p.reaped = true
 }
 
-// processStart is when a process was started, to the second.
+// processStart returns when a process was started, to the second.
 func processStart(pid int) (string, error) {
 	out, err := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output()
 	return strings.TrimSpace(string(out)), err
 }
 
-// listensAt reports whether anybody listens at a port: whose it is can't be read.
+// listensAt reports whether any process listens on a port: the owner of a
+// socket can't be read here.
 func (p *process) listensAt(port int) bool {
 	conn, err := net.DialTimeout("tcp", loopbackAddr(port), time.Second)
 	if err != nil {
@@ -40,5 +42,6 @@ func (p *process) listensAt(port int) bool {
 	return true
 }
 
-// marked finds nobody: other processes' environments can't be read here.
+// markedPIDs returns nothing: the environment of other processes can't be read
+// here.
 func markedPIDs(string) []int { return nil }

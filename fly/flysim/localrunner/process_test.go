@@ -178,7 +178,7 @@ func TestAMachineThatEndsTakesItsChildrenAlong(t *testing.T) {
 	p := start(t, l, "m1", pushServer(t, l), map[string]string{"CHILD_PORT": strconv.Itoa(port)})
 	until(t, func() bool { return listens(loopbackAddr(port)) })
 	child := ended(t, loopbackAddr(port))
-	if err := p.Stop(t.Context(), "SIGTERM", time.Minute); err != nil { // it alone is asked
+	if err := p.Stop(t.Context(), "SIGTERM", time.Minute); err != nil { // only the process itself gets the signal
 		t.Fatal(err)
 	}
 	await(t, "the child's end", child)
@@ -234,8 +234,8 @@ func canSeeEnvironments() bool {
 	return err == nil
 }
 
-// The owner of a folder is killed with SIGKILL, and its machine has a child that
-// the kernel does not end with it.
+// The owner of a folder is killed with SIGKILL while its machine has a child
+// that the kernel does not kill with it.
 func TestSuddenDeathLeavesNoProcess(t *testing.T) {
 	if !canSeeEnvironments() {
 		t.Skip("needs Linux: elsewhere a machine ends when the folder's next owner comes, its children may not")
@@ -248,7 +248,7 @@ func TestSuddenDeathLeavesNoProcess(t *testing.T) {
 func testSuddenDeath(t *testing.T, daemon string) {
 	dir := t.TempDir()
 	l := open(t, dir)
-	defer func() { _ = killMarked(l.marker) }() // where the test fails, it leaves nobody behind
+	defer func() { _ = killMarked(l.marker) }() // also if the test fails
 	image := pushServer(t, l)
 	port, err := l.ports.reserve()
 	if err != nil {
@@ -366,8 +366,8 @@ func TestALogKeepsTheLastLinesWithinItsSize(t *testing.T) {
 	}
 }
 
-// A program listens elsewhere than at PORT, and another program has taken its port
-// meanwhile: it is not the machine that listens there.
+// A program listens on a port other than PORT, and another program listens on
+// PORT: Listens must not count it.
 func TestAnotherProgramAtThePortIsNotTheMachine(t *testing.T) {
 	if !canSeeEnvironments() {
 		t.Skip("needs Linux: elsewhere nobody can say whose a port is")

@@ -20,18 +20,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// maxManifest is more than any manifest needs; registries commonly refuse
-// larger ones.
+// maxManifest is larger than any manifest; registries commonly refuse larger
+// ones.
 const maxManifest = 4 << 20
 
-// A diskRegistry is an OCI registry in a folder. The protocol and the blobs are
-// go-containerregistry's, which keeps manifests in memory only; here each is
-// saved before its push is acknowledged, and put back when the folder is opened.
+// A diskRegistry is an OCI registry in a folder. go-containerregistry
+// implements the protocol and the blobs, but keeps manifests in memory only:
+// here each manifest is saved before its push is acknowledged, and restored
+// when the folder is opened.
 type diskRegistry struct {
 	inner http.Handler
 	dir   string
 
-	mu   sync.Mutex                   // manifests change one at a time, so that disk and memory agree
+	mu   sync.Mutex                   // serializes changes of manifests, so that disk and memory agree
 	refs map[string]map[string]string // repository → tag or digest → digest
 }
 
@@ -40,10 +41,10 @@ type savedManifest struct {
 	Repository string `json:"repository"`
 	Reference  string `json:"reference"` // tag or digest
 	MediaType  string `json:"media_type"`
-	Manifest   []byte `json:"manifest"` // its exact bytes: the digest is over them
+	Manifest   []byte `json:"manifest"` // exact bytes, because the digest covers them
 }
 
-// openRegistry returns the registry in dir with everything ever pushed to it.
+// openRegistry returns the registry in dir with everything pushed earlier.
 func openRegistry(dir string) (*diskRegistry, error) {
 	blobs := filepath.Join(dir, "blobs")
 	r := &diskRegistry{dir: filepath.Join(dir, "manifests"), refs: map[string]map[string]string{}}
@@ -64,7 +65,8 @@ func openRegistry(dir string) (*diskRegistry, error) {
 }
 
 func (r *diskRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	// A web page whose host name leads to loopback must not reach the images.
+	// DNS rebinding: a web page must not reach the images by a host name that
+	// resolves to loopback.
 	if !isLoopbackHost(req.Host) {
 		writeRegistryError(w, http.StatusForbidden, "DENIED", "this registry answers on loopback addresses only, not as "+req.Host)
 		return
@@ -108,7 +110,8 @@ func (r *diskRegistry) putManifest(w http.ResponseWriter, req *http.Request, rep
 	a.copyTo(w)
 }
 
-// save keeps m under its digest and, if it was pushed as a tag, under the tag.
+// saveManifest stores m under its digest and, if it was pushed as a tag, under
+// the tag.
 func (r *diskRegistry) saveManifest(m savedManifest, digest string) error {
 	for _, reference := range []string{digest, m.Reference} {
 		m.Reference = reference
@@ -124,7 +127,7 @@ func (r *diskRegistry) saveManifest(m savedManifest, digest string) error {
 	return nil
 }
 
-// remove deletes a tag, or a digest with every tag that names it.
+// deleteManifest deletes a tag, or a digest with every tag of it.
 func (r *diskRegistry) deleteManifest(w http.ResponseWriter, req *http.Request, repository, reference string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -154,8 +157,9 @@ func (r *diskRegistry) deleteInner(repository, reference string) {
 	}
 }
 
-// restore puts saved manifests back: indexes last, since they are refused while
-// what they name is missing, and as often as one of them still finds its place.
+// restoreManifests pushes the saved manifests into the inner registry. An index
+// is refused as long as its parts are missing, so this repeats until nothing
+// more is accepted.
 func (r *diskRegistry) restoreManifests() error {
 	paths, err := filepath.Glob(filepath.Join(r.dir, "*.json"))
 	if err != nil {
@@ -187,7 +191,7 @@ func (r *diskRegistry) restoreManifests() error {
 			r.setDigest(m.Repository, m.Reference, digestOf(m.Manifest))
 		}
 		if len(refused) == len(waiting) {
-			// Only an index whose parts were deleted is left. It could not be
+			// Only indexes whose parts were deleted are left. They could not be
 			// pulled before either.
 			return nil
 		}
@@ -217,14 +221,14 @@ func (r *diskRegistry) setDigest(repository, reference, digest string) {
 	r.refs[repository][reference] = digest
 }
 
-// file is where a manifest is kept. Names of repositories have slashes and
-// whatever else a client may send, so they are no file names.
+// manifestFile returns the file of a manifest. Its name is a hash, because
+// repository names contain slashes and arbitrary characters.
 func (r *diskRegistry) manifestFile(repository, reference string) string {
 	sum := sha256.Sum256([]byte(repository + "\x00" + reference))
 	return filepath.Join(r.dir, hex.EncodeToString(sum[:])+".json")
 }
 
-// manifestPath takes /v2/REPOSITORY/manifests/REFERENCE apart.
+// manifestPath parses /v2/REPOSITORY/manifests/REFERENCE.
 func manifestPath(path string) (repository, reference string, ok bool) {
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok {
@@ -253,17 +257,18 @@ func isLoopbackHost(hostport string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
-// refuse answers as the distribution protocol has it, so that clients show why.
+// writeRegistryError writes an error of the distribution protocol, which
+// clients show.
 func writeRegistryError(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	doc, err := json.Marshal(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
 	if err == nil {
-		_, _ = w.Write(doc) // a client that has gone needs no answer
+		_, _ = w.Write(doc) // fails if the client is gone
 	}
 }
 
-// An answer is a response that is held back until it is known to be true.
+// A bufferedResponse holds a response back until the manifest is stored.
 type bufferedResponse struct {
 	header http.Header
 	code   int
@@ -281,5 +286,5 @@ func (a *bufferedResponse) Write(b []byte) (int, error) { return a.body.Write(b)
 func (a *bufferedResponse) copyTo(w http.ResponseWriter) {
 	maps.Copy(w.Header(), a.header)
 	w.WriteHeader(a.code)
-	_, _ = w.Write(a.body.Bytes()) // a client that has gone needs no answer
+	_, _ = w.Write(a.body.Bytes()) // fails if the client is gone
 }

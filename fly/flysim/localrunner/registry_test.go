@@ -38,7 +38,7 @@ func TestWhatWasPushedSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := push(t, l, "shop", first) // its tag moves to the next one
+	old := push(t, l, "shop", first) // its tag moves to the next image
 	second := pushServer(t, l)
 	gone, err := random.Image(64, 1)
 	if err != nil {
@@ -53,7 +53,7 @@ func TestWhatWasPushedSurvives(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// What a push that was killed leaves behind.
+	// A leftover of a push that was killed.
 	leftover := filepath.Join(dir, "registry", "blobs", "upload-1")
 	if err := os.WriteFile(leftover, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestWhatWasPushedSurvives(t *testing.T) {
 func TestAPushThatCanNotBeKeptIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, dir)
-	if err := os.RemoveAll(filepath.Join(dir, "registry", "manifests")); err != nil { // no disk: no manifest
+	if err := os.RemoveAll(filepath.Join(dir, "registry", "manifests")); err != nil { // no manifest can be written
 		t.Fatal(err)
 	}
 	image, err := random.Image(64, 1)

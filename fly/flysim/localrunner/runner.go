@@ -18,20 +18,20 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// registryName is under which the registry's port is remembered. No app can have
-// this name.
+// registryName is the name of the registry's stored port. No app can have this
+// name.
 const registryName = "the registry"
 
-// Options are what a Runner may be told. The zero value is good.
+// Options configure a Runner. The zero value is valid.
 type Options struct {
-	// Registry is the loopback address, host:port, on which images are pushed
-	// and pulled. "" is a free port, the same one each time. Machine configs
-	// name images by it, so it should not change while there are any.
+	// Registry is the loopback address, host:port, for pushing and pulling
+	// images. "" selects a free port, the same one each time. Machine configs
+	// contain the address, so it should not change while there are any.
 	Registry string
 }
 
-// A Runner runs Fly machines as processes of this computer. It is a
-// flysim.Runner, and is safe for concurrent use.
+// A Runner runs Fly machines as processes of this computer. It implements
+// flysim.Runner and is safe for concurrent use.
 type Runner struct {
 	dir    string
 	marker string
@@ -42,7 +42,7 @@ type Runner struct {
 	spawner  spawner
 	registry *http.Server
 
-	launching sync.RWMutex // held for reading while a process is started
+	launching sync.RWMutex // read-locked while a process is started
 	mu        sync.Mutex
 	closed    bool
 	running   map[*process]string // → pid file
@@ -51,9 +51,9 @@ type Runner struct {
 
 var _ flysim.Runner = (*Runner)(nil)
 
-// Open makes a Runner of the folder dir, which is made if need be, and of
-// whatever an earlier one kept there. Processes which that one could not end are
-// ended. A folder has one Runner at a time.
+// Open returns a Runner on the folder dir, which it creates if necessary, with
+// everything that an earlier Runner stored there. It kills the processes that
+// the earlier one left. A folder has one Runner at a time.
 func Open(dir string, o Options) (_ *Runner, err error) {
 	r := &Runner{running: map[*process]string{}, proxies: map[string]*appProxy{}}
 	defer func() {
@@ -73,28 +73,28 @@ func Open(dir string, o Options) (_ *Runner, err error) {
 	r.spawner = newSpawner()
 	for _, name := range r.ports.names() {
 		if name != registryName {
-			_ = r.URL(name) // who comes before its machines is told so
+			_ = r.URL(name) // so that requests get an answer before the machines run
 		}
 	}
 	return r, nil
 }
 
-// Registry is the host:port to push images to. Machines run images of this
-// registry whatever registry their configs name, registry.fly.io too.
+// Registry returns the host:port to push images to. Machines run images from
+// this registry whatever registry their configs name, including
+// registry.fly.io.
 func (r *Runner) Registry() string { return r.images.registry }
 
-// Image says which digest an image reference has in the registry, and whether
-// there is such an image: what flysim's Sim wants to know in Images.
+// Image returns the digest of an image reference in the registry, and whether
+// the image exists. It implements flysim's Sim.Images.
 func (r *Runner) Image(ref string) (digest string, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return r.images.digest(ctx, ref)
 }
 
-// Start runs m as a process, with a port of its own in PORT. It returns as soon
-// as the process exists; whether it serves is for checks to find out. An error
-// says why there is none: an image that is gone or of another platform, a
-// program that is missing.
+// Start runs m as a process with a port of its own in PORT. It returns as soon
+// as the process exists; checks find out whether it serves. The error names the
+// reason: a missing image or program, or an image for another platform.
 func (r *Runner) Start(ctx context.Context, m flysim.Instance) (flysim.Process, error) {
 	p, err := r.startMachine(ctx, m)
 	if err != nil {
@@ -103,17 +103,17 @@ func (r *Runner) Start(ctx context.Context, m flysim.Instance) (flysim.Process, 
 	return p, nil
 }
 
-// Route tells which machines of an app serve its URL from now on. Requests that
-// are under way are not cut.
+// Route sets the machines that serve an app's URL from now on. Open requests
+// are not cut.
 func (r *Runner) Route(app string, backends []flysim.Backend) {
 	if e, err := r.proxyFor(app); err == nil {
 		e.setBackends(backends)
 	}
 }
 
-// URL is where an app is served: the same each time, also after a restart, when
-// it answers from Open on, as long as nobody else takes its port. It is "" when there is no port to be had,
-// and after Close.
+// URL returns the URL of an app. It stays the same after a restart, unless
+// another program uses its port, and responds as soon as Open returns. It is ""
+// if no port is free, and after Close.
 func (r *Runner) URL(app string) string {
 	e, err := r.proxyFor(app)
 	if err != nil {
@@ -122,8 +122,8 @@ func (r *Runner) URL(app string) string {
 	return e.url
 }
 
-// Close ends everything at once: the edges, every process with its descendants,
-// the registry. What is kept on disk is for the next Runner.
+// Close ends the proxies, every process with its descendants, and the registry.
+// Files stay for the next Runner.
 func (r *Runner) Close() error {
 	r.mu.Lock()
 	if r.closed {
@@ -136,7 +136,7 @@ func (r *Runner) Close() error {
 	for _, e := range edges {
 		e.close()
 	}
-	r.launching.Lock() // who began to start a process has registered it now
+	r.launching.Lock() // every process that was being started is registered now
 	defer r.launching.Unlock()
 	r.mu.Lock()
 	var running []*process
@@ -154,7 +154,7 @@ func (r *Runner) Close() error {
 	return errors.Join(killMarked(r.marker), r.registry.Close(), r.unlock())
 }
 
-// own takes possession of dir: alone, and with nobody left running there.
+// claimFolder locks dir and kills the processes that an earlier owner left.
 func (r *Runner) claimFolder(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -207,7 +207,7 @@ func (r *Runner) serveRegistry(addr string) error {
 		return fmt.Errorf("listen for the registry: %w", err)
 	}
 	r.registry = &http.Server{Handler: store, ReadHeaderTimeout: 30 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
-	go func() { _ = r.registry.Serve(listener) }() // ends with Close, and says only that
+	go func() { _ = r.registry.Serve(listener) }() // returns only after Close
 	r.images = &imageStore{dir: r.path("images"), registry: listener.Addr().String(), transport: directTransport()}
 	return nil
 }
@@ -222,7 +222,7 @@ func (r *Runner) listenRegistry(addr string) (net.Listener, error) {
 	return net.Listen("tcp", addr)
 }
 
-// edge is the app's, opened when it is first asked for.
+// proxyFor returns the proxy of an app, and starts it on first use.
 func (r *Runner) proxyFor(app string) (*appProxy, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// A world is a Sim whose machines are processes, and the way to ask it.
+// A world is a Sim whose machines are processes, with a client.
 type world struct {
 	t   *testing.T
 	sim *flysim.Sim
@@ -132,7 +132,7 @@ func TestASimWithALaptopIsAFly(t *testing.T) {
 func TestAnImageThatIsNotThereFailsTheMachine(t *testing.T) {
 	l := open(t, t.TempDir())
 	w := simulate(t, l, "")
-	w.sim.Images = nil // or the create would be refused already
+	w.sim.Images = nil // else the create would be refused
 	w.sim.CreateApp("shop", "")
 	m := w.create(fmt.Sprintf("%s/shop@sha256:%064d", l.Registry(), 0), nil)
 	until(t, func() bool { return w.ask("GET", "/shop/machines/"+m.ID, nil).State == "failed" })

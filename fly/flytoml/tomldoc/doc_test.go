@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Every way to write a key has to lead to its line, or people look in vain.
+// Every way to write a key must lead to its line.
 func TestLine(t *testing.T) {
 	d, err := Parse("x.toml", []byte(`a = 1
 b.c = 2

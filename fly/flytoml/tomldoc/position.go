@@ -10,7 +10,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// positions maps every key of a document, dotted, to its line. Elements of
+// keyLines returns the line of every key of a document, dotted. Elements of
 // arrays are numbered from 0: services[0].ports[1].port.
 func keyLines(doc []byte) map[string]int {
 	w := &lineWalker{lines: map[string]int{}, count: map[string]int{}}
@@ -35,8 +35,8 @@ func keyLines(doc []byte) map[string]int {
 
 type lineWalker struct {
 	lines  map[string]int
-	count  map[string]int // elements of each array of tables so far
-	breaks []int          // offsets of the line breaks
+	count  map[string]int // elements so far of each array of tables
+	breaks []int          // offsets of line breaks
 }
 
 func (w *lineWalker) lineAt(n *unstable.Node) int {
@@ -49,8 +49,8 @@ func (w *lineWalker) setLine(path string, line int) {
 	}
 }
 
-// header enters [a.b] or [[a.b]]. A name on the way that is an array of tables
-// means its last element.
+// enterHeader enters [a.b] or [[a.b]] and returns its path. An array of tables
+// on the way stands for its last element.
 func (w *lineWalker) enterHeader(e *unstable.Node) string {
 	path := ""
 	for it := e.Key(); it.Next(); {
@@ -98,7 +98,7 @@ func (w *lineWalker) addValue(path string, v *unstable.Node, line int) {
 	}
 }
 
-// join appends a key to a dotted path, quoted if TOML would want that.
+// joinKey appends a key to a dotted path, quoted if TOML requires it.
 func joinKey(path, key string) string {
 	if key == "" || bytes.ContainsFunc([]byte(key), needsQuotes) {
 		key = strconv.Quote(key)

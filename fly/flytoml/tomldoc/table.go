@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A Table is one table of a document. Asking for a key says that it is known.
-// A key of the wrong type is recorded as a mistake and then read as missing.
+// A Table is one table of a document. Asking for a key marks it as known. A key
+// of the wrong type is recorded as a mistake and then treated as missing.
 type Table struct {
 	doc    *Doc
 	path   string
@@ -20,49 +20,49 @@ type Table struct {
 	closed bool
 }
 
-// Path is the table's dotted name; "" for the root.
+// Path returns the table's dotted name; "" for the root.
 func (t *Table) Path() string { return t.path }
 
-// Key is the dotted name of a key of this table.
+// Key returns the dotted name of a key of this table.
 func (t *Table) Key(key string) string { return joinKey(t.path, key) }
 
-// Empty says whether nothing is in this table.
+// Empty reports whether the table has no keys.
 func (t *Table) Empty() bool { return len(t.values) == 0 }
 
-// Has says whether key is there, of whatever type.
+// Has reports whether the table has key, of any type.
 func (t *Table) Has(key string) bool {
 	_, ok := t.Any(key)
 	return ok
 }
 
-// Keys are the names in this table, sorted. They all count as known.
+// Keys returns the names in this table, sorted, and marks them all as known.
 func (t *Table) Keys() []string {
 	keys := slices.Sorted(maps.Keys(t.values))
 	t.known = append(t.known, keys...)
 	return keys
 }
 
-// Any returns key's value as the decoder made it.
+// Any returns the decoded value of key.
 func (t *Table) Any(key string) (any, bool) {
 	t.Know(key)
 	v, ok := t.values[key]
 	return v, ok
 }
 
-// Values is the whole table as the decoder made it, known keys or not. It is
-// not to be changed.
+// Values returns the decoded table, including unknown keys. It must not be
+// modified.
 func (t *Table) Values() map[string]any { return t.values }
 
-// Know says that these keys are known without reading them.
+// Know marks keys as known without reading them.
 func (t *Table) Know(keys ...string) { t.known = append(t.known, keys...) }
 
-// Errorf records a mistake at one of this table's keys, or with key == "" at
-// the table itself.
+// Errorf records a mistake at a key of this table, or at the table itself if
+// key is "".
 func (t *Table) Errorf(key, format string, args ...any) {
 	t.doc.Errorf(t.problemKey(key), format, args...)
 }
 
-// Warnf is Errorf for what does no harm.
+// Warnf records a warning in the same way.
 func (t *Table) Warnf(key, format string, args ...any) {
 	t.doc.Warnf(t.problemKey(key), format, args...)
 }
@@ -142,9 +142,9 @@ func (t *Table) Strings(key string) []string {
 	return out
 }
 
-// Duration returns a length of time, nil if missing: a string with a unit, or
-// a bare number of units. With unit 0 a bare number is a mistake, and so is
-// less than nothing in any case.
+// Duration returns a duration, nil if missing: a string with a unit, or a bare
+// number that counts units. With unit 0 a bare number is a mistake; a negative
+// duration always is.
 func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 	v, ok := t.Any(key)
 	if !ok {
@@ -193,7 +193,7 @@ func (t *Table) Table(key string) *Table {
 	return t.doc.newTable(t.Key(key), values)
 }
 
-// Tables returns a list of tables, [[key]]; a single [key] is a list of one.
+// Tables returns a list of tables, [[key]]; for a single [key], a list of one.
 func (t *Table) Tables(key string) []*Table {
 	v, ok := t.Any(key)
 	if !ok {
@@ -219,8 +219,7 @@ func (t *Table) Tables(key string) []*Table {
 	return tables
 }
 
-// List returns a list of tables as Tables does, where a single [key] is a
-// mistake.
+// List returns a list of tables like Tables, but a single [key] is a mistake.
 func (t *Table) List(key string) []*Table {
 	if v, _ := t.Any(key); describeValue(v) == "a table" {
 		t.Errorf(key, "want a list of tables, have one; write [[%s]]", unnumbered.ReplaceAllString(t.Key(key), ""))
@@ -230,11 +229,11 @@ func (t *Table) List(key string) []*Table {
 	return t.Tables(key)
 }
 
-// unnumbered takes the numbers out of a dotted name, as headers are written.
+// unnumbered matches the indexes in a dotted name, which headers don't have.
 var unnumbered = regexp.MustCompile(`\[\d+\]`)
 
-// Subtables are the names in this table whose values are tables, sorted. They
-// count as known.
+// Subtables returns the names in this table whose values are tables, sorted,
+// and marks them as known.
 func (t *Table) Subtables() (names []string) {
 	for _, key := range slices.Sorted(maps.Keys(t.values)) {
 		if _, ok := t.values[key].(map[string]any); ok {
@@ -245,8 +244,7 @@ func (t *Table) Subtables() (names []string) {
 	return names
 }
 
-// Ignore says that nothing more will be read of this table, and that what is
-// left in it is nobody's mistake.
+// Ignore excludes the table from the check for unknown keys.
 func (t *Table) Ignore() { t.closed = true }
 
 func (t *Table) reportUnknown() {
@@ -267,7 +265,7 @@ func (t *Table) reportUnknown() {
 	}
 }
 
-// wholeNumber takes 8080.0 for 8080.
+// wholeNumber returns v as an integer; 8080.0 counts as one.
 func wholeNumber(v any) (n int64, ok bool) {
 	if f, ok := v.(float64); ok && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
 		return int64(f), true
