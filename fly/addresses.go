@@ -53,7 +53,7 @@ func (c *Client) Addresses(ctx context.Context, app string) ([]Address, error) {
 // ErrUnknownOutcome look for one of that type first. ErrInvalid: there is no
 // such type.
 func (c *Client) AssignAddress(ctx context.Context, app, kind string) (Address, error) {
-	req := addressesCall("get "+app+" an address of type "+kind, http.MethodPost, app)
+	req := addressesCall("assign "+app+" an address of type "+kind, http.MethodPost, app)
 	req.body = encodeJSON(map[string]string{"type": kind})
 	var ip Address
 	if err := c.do(ctx, req, &ip); err != nil {
@@ -68,7 +68,7 @@ func (c *Client) AssignAddress(ctx context.Context, app, kind string) (Address, 
 // ReleaseAddress releases an address of app. ErrNotFound: app does not have it,
 // perhaps because of an earlier call.
 func (c *Client) ReleaseAddress(ctx context.Context, app, ip string) error {
-	req := addressesCall("give back "+ip+" of "+app, http.MethodDelete, app)
+	req := addressesCall("release address "+ip+" of "+app, http.MethodDelete, app)
 	req.path = append(req.path, ip)
 	return c.do(ctx, req, nil)
 }

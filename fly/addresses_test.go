@@ -6,7 +6,7 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-func TestKindsOfAddresses(t *testing.T) {
+func TestAddress_Kind(t *testing.T) {
 	for want, ips := range map[string][]fly.Address{
 		"v4":         {{IP: "137.66.0.9"}},
 		"shared_v4":  {{IP: "66.241.124.1", Shared: true}},

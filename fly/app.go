@@ -62,17 +62,17 @@ func (c *Client) App(ctx context.Context, app string) (App, error) {
 		} `json:"app"`
 	}
 	op := "look up app " + app
-	asked := make(chan error, 1)
+	queried := make(chan error, 1)
 	go func() {
-		asked <- c.queryGraphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl config { definition } } }`, map[string]any{"name": app}, &q)
+		queried <- c.queryGraphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl config { definition } } }`, map[string]any{"name": app}, &q)
 	}()
 	err := c.do(ctx, call{op: op, action: "app", app: app, method: http.MethodGet, path: []string{"apps", app}}, &in)
-	described := <-asked
+	queryErr := <-queried
 	if err != nil {
 		return App{}, err
 	}
-	if described != nil && !errors.Is(described, ErrUnauthorized) { // a token that covers only machines is enough
-		return App{}, described
+	if queryErr != nil && !errors.Is(queryErr, ErrUnauthorized) { // a token that covers only machines is enough
+		return App{}, queryErr
 	}
 	out := App{ID: in.ID, Name: cmp.Or(in.Name, app), Status: in.Status, Organization: in.Organization.Slug}
 	out.Hostname = app + ".fly.dev"
@@ -106,7 +106,7 @@ const missingSecretName = "RELEASE_READS_THE_VERSION_OF_SECRETS"
 // repeated; the version may grow by it, but never shrinks. 0: the app never had
 // secrets. ErrUnauthorized: the token may not change secrets.
 func (c *Client) SecretsVersion(ctx context.Context, app string) (uint64, error) {
-	req := call{op: "read the version of the secrets of " + app, action: "secrets version", app: app,
+	req := call{op: "read the secrets version of " + app, action: "secrets version", app: app,
 		method: http.MethodPost, read: true, path: []string{"apps", app, "secrets"}}
 	req.body = encodeJSON(map[string]any{"values": map[string]any{missingSecretName: nil}})
 	var out struct {

@@ -22,8 +22,8 @@ import (
 
 const secretToken = "marker-token-4711"
 
-// clientOf returns a client of a test server with handler h.
-func clientOf(t *testing.T, h http.HandlerFunc) *fly.Client {
+// newTestClient returns a client of a test server with handler h.
+func newTestClient(t *testing.T, h http.HandlerFunc) *fly.Client {
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	return &fly.Client{FlapsURL: srv.URL, APIURL: srv.URL, UIEXURL: srv.URL, Token: secretToken}
@@ -31,10 +31,10 @@ func clientOf(t *testing.T, h http.HandlerFunc) *fly.Client {
 
 // TestClient_SendsEachChangeOnce: whatever the status, the client sends a
 // change once.
-func TestOneRequest(t *testing.T) {
+func TestClient_SendsEachChangeOnce(t *testing.T) {
 	for _, status := range []int{200, 301, 307, 308, 400, 401, 404, 408, 409, 412, 422, 429, 500, 502, 503, 504} {
 		var n atomic.Int32
-		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 			n.Add(1)
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(status)
@@ -58,22 +58,22 @@ func TestOneRequest(t *testing.T) {
 	}
 }
 
-func TestLostConnection(t *testing.T) {
+func TestClient_LostConnection(t *testing.T) {
 	var n atomic.Int32
-	c := clientOf(t, func(http.ResponseWriter, *http.Request) {
+	c := newTestClient(t, func(http.ResponseWriter, *http.Request) {
 		n.Add(1)
 		panic(http.ErrAbortHandler)
 	})
 	_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-	is(t, err, fly.ErrUnknownOutcome)
-	is(t, err, fly.ErrUnavailable)
+	wantError(t, err, fly.ErrUnknownOutcome)
+	wantError(t, err, fly.ErrUnavailable)
 	if n.Load() != 1 {
 		t.Errorf("it was sent %d times", n.Load())
 	}
 
 	nobody := &fly.Client{FlapsURL: "http://127.0.0.1:1", Token: secretToken}
 	_, err = nobody.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-	is(t, err, fly.ErrUnavailable)
+	wantError(t, err, fly.ErrUnavailable)
 	if errors.Is(err, fly.ErrUnknownOutcome) {
 		t.Errorf("nothing was sent, and yet: %v", err)
 	}
@@ -81,8 +81,8 @@ func TestLostConnection(t *testing.T) {
 
 // TestClient_ErrorsDoNotContainToken: also if the server repeats the token in
 // its message.
-func TestTokenIsNowhere(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+func TestClient_ErrorsDoNotContainToken(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		fmt.Fprintf(w, `{"error":"bad token %s"}`, r.Header.Get("Authorization"))
 	})
@@ -105,18 +105,18 @@ func TestTokenIsNowhere(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	is(t, calls["flaps"](), fly.ErrUnauthorized)
+	wantError(t, calls["flaps"](), fly.ErrUnauthorized)
 }
 
 // TestClient_AuthorizationPerAPI: each API gets the tokens that it accepts.
-func TestAuthorization(t *testing.T) {
+func TestClient_AuthorizationPerAPI(t *testing.T) {
 	for _, test := range []struct{ token, flaps, graphQL, uiex string }{
 		{"user1", "Bearer user1", "Bearer user1", "Bearer user1"},
 		{"FlyV1 fm2_a,fm2_b", "FlyV1 fm2_a,fm2_b", "FlyV1 fm2_a,fm2_b", "Bearer fm2_a,fm2_b"},
 		{"fm2_a,user1", "FlyV1 fm2_a", "FlyV1 fm2_a,user1", "Bearer fm2_a,user1"},
 	} {
 		got := map[string]string{}
-		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 			got[r.URL.Path] = r.Header.Get("Authorization")
 			fmt.Fprint(w, `{"data":{}}`)
 		})
@@ -142,25 +142,25 @@ func TestAuthorization(t *testing.T) {
 }
 
 // TestClient_MalformedResponse: a body that can't be decoded is ErrMalformed.
-func TestMalformedAnswers(t *testing.T) {
+func TestClient_MalformedResponse(t *testing.T) {
 	endless := bytes.Repeat([]byte(" "), 17<<20)
 	for name, body := range map[string][]byte{
 		"empty": nil, "not JSON": []byte("<html>gateway</html>"), "cut off": []byte(`{"id":"m1","conf`), "another type": []byte(`["x"]`), "endless": endless,
 	} {
-		c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
+		c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
 		want := fly.ErrMalformed
 		if name == "endless" {
 			want = fly.ErrTooLong
 		}
 		_, err := c.Machine(t.Context(), "shop", "m1")
-		is(t, err, want)
+		wantError(t, err, want)
 		_, err = c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-		is(t, err, fly.ErrUnknownOutcome)
+		wantError(t, err, fly.ErrUnknownOutcome)
 		if err != nil && len(err.Error()) > 4096 {
 			t.Errorf("%s: an error of %d bytes", name, len(err.Error()))
 		}
 	}
-	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20))
 	})
@@ -172,8 +172,8 @@ func TestMalformedAnswers(t *testing.T) {
 // TestClient_ResponseWithoutRequiredField: a lease without a nonce can't be
 // kept, a volume without an ID can't be mounted. Fly may have created it
 // nevertheless.
-func TestAnswersThatLackWhatCounts(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) })
+func TestClient_ResponseWithoutRequiredField(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) })
 	for name, ask := range map[string]func() error{
 		"lease":   func() error { _, err := c.TakeLease(t.Context(), "shop", "m1", "x", time.Minute); return err },
 		"volume":  func() error { _, err := c.CreateVolume(t.Context(), "shop", fly.NewVolume{Name: "data"}); return err },
@@ -189,21 +189,21 @@ func TestAnswersThatLackWhatCounts(t *testing.T) {
 		}
 	}
 	_, err := c.ReadLease(t.Context(), "shop", "m1")
-	is(t, err, fly.ErrMalformed)
+	wantError(t, err, fly.ErrMalformed)
 	if errors.Is(err, fly.ErrUnknownOutcome) {
 		t.Errorf("a read has no outcome, but: %v", err)
 	}
 }
 
-func TestErrorWords(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+func TestError_FieldsFromResponse(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("fly-request-id", "01REQ")
 		w.Header().Set("Retry-After", "7")
 		w.WriteHeader(http.StatusTooManyRequests)
 		fmt.Fprint(w, `{"error":"old words","message":"slow down","status":"rate_limited"}`)
 	})
 	_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-	is(t, err, fly.ErrRateLimited)
+	wantError(t, err, fly.ErrRateLimited)
 	var e *fly.Error
 	if !errors.As(err, &e) || e.RetryAfter != 7*time.Second || e.Code != "rate_limited" || e.RequestID != "01REQ" {
 		t.Errorf("got %+v", e)
@@ -215,7 +215,7 @@ func TestErrorWords(t *testing.T) {
 
 // TestError_NoCapacity: whatever its status, the error means that nothing was
 // changed.
-func TestNoRoom(t *testing.T) {
+func TestError_NoCapacity(t *testing.T) {
 	for _, test := range []struct {
 		status        int
 		body          string
@@ -233,7 +233,7 @@ func TestNoRoom(t *testing.T) {
 		{500, `{"error":"could not reserve a table"}`, true, true},
 		{503, `{"error":"no healthy upstream"}`, true, true},
 	} {
-		c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(test.status)
 			fmt.Fprint(w, test.body)
 		})
@@ -254,7 +254,7 @@ func TestNoRoom(t *testing.T) {
 
 // A change that was sent may finish after its caller has cancelled, for a few
 // seconds: otherwise a later read could find it half done.
-func TestAChangeIsSeenThrough(t *testing.T) {
+func TestClient_ChangeOutlivesCancelledCaller(t *testing.T) {
 	for name, tc := range map[string]struct {
 		takes time.Duration
 		known bool
@@ -277,8 +277,8 @@ func TestAChangeIsSeenThrough(t *testing.T) {
 					t.Errorf("after %s: %v", time.Since(begun), err)
 				}
 				if !tc.known {
-					is(t, err, context.Canceled)
-					is(t, err, fly.ErrUnknownOutcome)
+					wantError(t, err, context.Canceled)
+					wantError(t, err, fly.ErrUnknownOutcome)
 				}
 				if took := time.Since(begun); took > 8*time.Second {
 					t.Errorf("it took %s after its caller had given up", took)
@@ -295,8 +295,8 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestBadNames(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+func TestClient_InvalidNames(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.EscapedPath(), "/v1/apps/") || slices.Contains(strings.Split(r.URL.EscapedPath(), "/"), "..") {
 			t.Errorf("it asked for %s", r.URL.EscapedPath())
 		}
@@ -309,12 +309,12 @@ func TestBadNames(t *testing.T) {
 		}
 	}
 	_, err := (&fly.Client{FlapsURL: "not an address"}).Machines(t.Context(), "shop")
-	is(t, err, fly.ErrInvalid)
+	wantError(t, err, fly.ErrInvalid)
 }
 
 // TestLimits_Creates: creates are not limited before Fly refuses one. From then
 // on none is refused, and they take no longer than the limit requires.
-func TestLimits(t *testing.T) {
+func TestLimits_Creates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := &flysim.Sim{Limits: true}
 		defer sim.Close()
@@ -338,7 +338,7 @@ func TestLimits(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		_, err := c.Create(ctx, "shop", fly.Create{Config: json.RawMessage(`{"image":"x"}`)})
-		is(t, err, fly.ErrRateLimited)
+		wantError(t, err, fly.ErrRateLimited)
 		if errors.Is(err, fly.ErrUnknownOutcome) {
 			t.Errorf("nothing was sent, and yet: %v", err)
 		}
@@ -358,7 +358,7 @@ func TestFromEnv(t *testing.T) {
 	}
 }
 
-func TestExits(t *testing.T) {
+func TestMachine_LastExitAndCrash(t *testing.T) {
 	exit := func(code, restarts int, requested bool) fly.Event {
 		return fly.Event{Type: "exit", Timestamp: 5, Request: &fly.EventRequest{RestartCount: restarts, ExitEvent: &fly.ExitEvent{ExitCode: code, RequestedStop: requested}}}
 	}
@@ -403,7 +403,7 @@ func TestExits(t *testing.T) {
 }
 
 // TestMachine_VersionTime uses the examples of Fly's documentation.
-func TestVersionTime(t *testing.T) {
+func TestMachine_VersionTime(t *testing.T) {
 	for version, want := range map[string]string{
 		"01HEPA330HZ37A78TK080NAK1M": "2023-11-08T01:52:30Z",
 		"01G3SHPT434MNW8TS4ENX11RQY": "2022-05-23T22:48:21Z",
@@ -421,10 +421,10 @@ func TestVersionTime(t *testing.T) {
 }
 
 // TestMachine_NullIsAbsent: Fly sends null for a config that does not apply.
-func TestMachine_Null(t *testing.T) {
+func TestMachine_NullIsAbsent(t *testing.T) {
 	const away = `{"id":"m1","name":null,"instance_id":null,"image_ref":null,"config": null ,"incomplete_config":{"metadata":{"a":"b"}},"events":null,"checks":null,"updated_at":null,"host_status":"unreachable"}`
 	const here = `{"id":"m2","config":{"metadata":{"a":"c"}},"incomplete_config":null,"host_status":"ok"}`
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method + " " + r.URL.Path {
 		case "GET /v1/apps/shop/machines":
 			fmt.Fprint(w, "["+away+","+here+"]")
@@ -463,8 +463,8 @@ func TestOlderVersion(t *testing.T) {
 
 // TestMachine_CompatibilityChecksLeftOut: checks that Fly invents for old
 // clients are dropped.
-func TestFakeChecks(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+func TestMachine_CompatibilityChecksLeftOut(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"id":"m1","checks":[{"name":"bg_deployments_compat_1","status":"critical"},{"name":"servicecheck-00-http-8080","status":"passing"}]}`)
 	})
 	m, err := c.Machine(t.Context(), "shop", "m1")

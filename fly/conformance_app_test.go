@@ -13,18 +13,18 @@ import (
 )
 
 // appConformance has the tests of everything about an app except its machines.
-var conformanceOfApps = map[string]func(*testing.T, fixture){
+var appConformance = map[string]func(*testing.T, fixture){
 	"a lease is known again by what it was taken for": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{SkipLaunch: true})
 		f.wait(t, m.ID, "stopped", m.InstanceID)
 		_, err := f.ReadLease(t.Context(), f.app, m.ID)
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 		taken, err := f.TakeLease(t.Context(), f.app, m.ID, "rollout 7", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, err = f.TakeLease(t.Context(), f.app, m.ID, "rollout 7", time.Minute)
-		is(t, err, fly.ErrConflict)
+		wantError(t, err, fly.ErrConflict)
 		if _, err := f.Lease(t.Context(), f.app, m.ID, taken.Nonce, 2*time.Minute); err != nil {
 			t.Error("refresh:", err)
 		}
@@ -36,7 +36,7 @@ var conformanceOfApps = map[string]func(*testing.T, fixture){
 			t.Error(err)
 		}
 		_, err = f.ReadLease(t.Context(), f.app, m.ID)
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 	},
 	"the version of the secrets is read without a change of them": func(t *testing.T, f fixture) {
 		before, err := f.Secrets(t.Context(), f.app)
@@ -76,7 +76,7 @@ var conformanceOfApps = map[string]func(*testing.T, fixture){
 		if v := f.listed(t, made.ID); v.Free() || v.AttachedMachine != m.ID {
 			t.Errorf("while %s mounts it: %+v", m.ID, v)
 		}
-		is(t, f.DestroyVolume(t.Context(), f.app, made.ID), fly.ErrPrecondition)
+		wantError(t, f.DestroyVolume(t.Context(), f.app, made.ID), fly.ErrPrecondition)
 		f.destroy(t, m)
 		if err := f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "destroyed", Version: m.InstanceID, Timeout: time.Minute}); err != nil && !errors.Is(err, fly.ErrNotFound) {
 			t.Error(err)
@@ -89,7 +89,7 @@ var conformanceOfApps = map[string]func(*testing.T, fixture){
 		}
 	},
 	"an unknown volume is not found": func(t *testing.T, f fixture) {
-		is(t, f.DestroyVolume(t.Context(), f.app, "vol_000000000000000a"), fly.ErrNotFound)
+		wantError(t, f.DestroyVolume(t.Context(), f.app, "vol_000000000000000a"), fly.ErrNotFound)
 	},
 	"addresses are got, listed and given back": func(t *testing.T, f fixture) {
 		for _, kind := range []string{"v6", "shared_v4", "private_v6"} { // a v4 costs money
@@ -119,10 +119,10 @@ var conformanceOfApps = map[string]func(*testing.T, fixture){
 			if got := kinds(); got != nil {
 				t.Errorf("%s was given back and is still listed as %q", ip.IP, got)
 			}
-			is(t, f.ReleaseAddress(t.Context(), f.app, ip.IP), fly.ErrNotFound)
+			wantError(t, f.ReleaseAddress(t.Context(), f.app, ip.IP), fly.ErrNotFound)
 		}
 		_, err := f.AssignAddress(t.Context(), f.app, "v5")
-		is(t, err, fly.ErrInvalid)
+		wantError(t, err, fly.ErrInvalid)
 	},
 }
 

@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 		sim.SetSecrets("shop", map[string]string{"GREETING": "hello"})
 		srv := httptest.NewServer(sim)
 		t.Cleanup(srv.Close)
-		conform(t, fixture{
+		runConformance(t, fixture{
 			Client: &fly.Client{FlapsURL: srv.URL, APIURL: srv.URL, UIEXURL: srv.URL, Unlimited: true},
 			app:    "shop", image: "registry.fly.io/shop:1",
 		})
@@ -36,7 +36,7 @@ func TestConformance(t *testing.T) {
 		if token == "" || app == "" || image == "" {
 			t.Skip("needs FLY_TEST_TOKEN, FLY_TEST_APP and FLY_TEST_IMAGE (a server on port 8080)")
 		}
-		conform(t, fixture{Client: &fly.Client{Token: token}, app: app, image: image})
+		runConformance(t, fixture{Client: &fly.Client{Token: token}, app: app, image: image})
 	})
 }
 
@@ -91,29 +91,29 @@ func (f fixture) read(t *testing.T, id string) fly.Machine {
 	return m
 }
 
-func is(t *testing.T, err, kind error) {
+func wantError(t *testing.T, err, kind error) {
 	t.Helper()
 	if !errors.Is(err, kind) {
 		t.Errorf("got error %v, want: %v", err, kind)
 	}
 }
 
-func conform(t *testing.T, f fixture) {
-	for _, tests := range []map[string]func(*testing.T, fixture){conformance, conformanceOfApps} {
+func runConformance(t *testing.T, f fixture) {
+	for _, tests := range []map[string]func(*testing.T, fixture){machineConformance, appConformance} {
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) { test(t, f) })
 		}
 	}
 }
 
-var conformance = map[string]func(*testing.T, fixture){
+var machineConformance = map[string]func(*testing.T, fixture){
 	"an update of an unknown machine is not found": func(t *testing.T, f fixture) {
 		_, err := f.Update(t.Context(), f.app, "0000000000000a", fly.Update{Config: f.config("x")})
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 	},
 	"an unknown app is not found": func(t *testing.T, f fixture) {
 		_, err := f.App(t.Context(), f.app+"-that-nobody-has")
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 	},
 	"a config comes back byte for byte": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
@@ -145,7 +145,7 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Errorf("created at %s, its versions made at %s and %s", m.CreatedAt, m.VersionTime(), u.VersionTime())
 		}
 		f.wait(t, m.ID, "started", u.InstanceID)
-		is(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "started", Version: m.InstanceID, Timeout: time.Second}), fly.ErrInvalid)
+		wantError(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "started", Version: m.InstanceID, Timeout: time.Second}), fly.ErrInvalid)
 	},
 	"a machine that somebody else changed is not overwritten": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
@@ -154,7 +154,7 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Fatal(err)
 		}
 		_, err := f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("ours"), CurrentVersion: m.InstanceID})
-		is(t, err, fly.ErrPrecondition)
+		wantError(t, err, fly.ErrPrecondition)
 		if errors.Is(err, fly.ErrUnknownOutcome) {
 			t.Errorf("%v: the outcome is known", err)
 		}
@@ -173,11 +173,11 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Errorf("lease %+v", l)
 		}
 		_, err = f.Lease(t.Context(), f.app, m.ID, "", time.Minute)
-		is(t, err, fly.ErrConflict)
+		wantError(t, err, fly.ErrConflict)
 		_, err = f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("theirs")})
-		is(t, err, fly.ErrConflict)
-		is(t, f.Stop(t.Context(), f.app, m.ID, "another"), fly.ErrConflict)
-		is(t, f.Cordon(t.Context(), f.app, m.ID, ""), fly.ErrConflict)
+		wantError(t, err, fly.ErrConflict)
+		wantError(t, f.Stop(t.Context(), f.app, m.ID, "another"), fly.ErrConflict)
+		wantError(t, f.Cordon(t.Context(), f.app, m.ID, ""), fly.ErrConflict)
 		if _, err = f.Lease(t.Context(), f.app, m.ID, l.Nonce, time.Minute); err != nil {
 			t.Error("refresh:", err)
 		}
@@ -191,11 +191,11 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Error(err)
 		}
 		_, err = f.Lease(t.Context(), f.app, m.ID, l.Nonce, time.Minute)
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 	},
 	"a create with a lease has its nonce": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{LeaseTTL: 60})
-		is(t, f.Cordon(t.Context(), f.app, m.ID, ""), fly.ErrConflict)
+		wantError(t, f.Cordon(t.Context(), f.app, m.ID, ""), fly.ErrConflict)
 		if err := f.Cordon(t.Context(), f.app, m.ID, m.Nonce); err != nil {
 			t.Error(err)
 		}
@@ -276,13 +276,13 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Errorf("it is not among the destroyed ones: %+v, %v", all, err)
 		}
 		_, err = f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("two")})
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 	},
 	"a wait ends in 408 when it takes too long, and in 400 for a state that is none": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{SkipLaunch: true})
 		f.wait(t, m.ID, "stopped", "")
-		is(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "suspended", Timeout: time.Second}), fly.ErrTimeout)
-		is(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "happy", Timeout: time.Second}), fly.ErrInvalid)
+		wantError(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "suspended", Timeout: time.Second}), fly.ErrTimeout)
+		wantError(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "happy", Timeout: time.Second}), fly.ErrInvalid)
 	},
 	"metadata are set without another version": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
@@ -297,7 +297,7 @@ var conformance = map[string]func(*testing.T, fixture){
 	},
 	"a config that is none is refused": func(t *testing.T, f fixture) {
 		_, err := f.Create(t.Context(), f.app, fly.Create{Config: json.RawMessage(`{"image":7}`)})
-		is(t, err, fly.ErrInvalid)
+		wantError(t, err, fly.ErrInvalid)
 		if errors.Is(err, fly.ErrUnknownOutcome) {
 			t.Errorf("%v: the outcome is known", err)
 		}

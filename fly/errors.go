@@ -12,18 +12,18 @@ import (
 // Kinds of failure that a caller may act on. Test for them with errors.Is; an
 // Error may be of several kinds. Don't compare its text.
 var (
-	ErrNotFound     = errors.New("not found")             // 404
-	ErrConflict     = errors.New("held by another")       // 409: someone else has the lease
-	ErrPrecondition = errors.New("changed meanwhile")     // 412: current version, secrets version
-	ErrRateLimited  = errors.New("rate limited")          // 429, or ctx ended while our own limiter waited
-	ErrInvalid      = errors.New("rejected by Fly")       // 400, 422: permanent
-	ErrUnauthorized = errors.New("token refused")         // 401, 403
-	ErrTimeout      = errors.New("timed out at Fly")      // 408: a wait elapsed, or a host did not respond
-	ErrUnavailable  = errors.New("no service from Fly")   // 5xx, or no connection
-	ErrNoCapacity   = errors.New("no room at Fly")        // any status; nothing was changed: the host has no capacity for the machine or is closed to changes
-	ErrNameTaken    = errors.New("name taken")            // a machine has this name
-	ErrMalformed    = errors.New("answer not understood") // a success with an invalid body
-	ErrTooLong      = errors.New("answer too long")       // a response of more than maxAnswer bytes: permanent
+	ErrNotFound     = errors.New("not found")               // 404
+	ErrConflict     = errors.New("leased by someone else")  // 409: someone else has the lease
+	ErrPrecondition = errors.New("changed by someone else") // 412: current version, secrets version
+	ErrRateLimited  = errors.New("rate limited")            // 429, or ctx ended while our own limiter waited
+	ErrInvalid      = errors.New("rejected by Fly")         // 400, 422: permanent
+	ErrUnauthorized = errors.New("token refused")           // 401, 403
+	ErrTimeout      = errors.New("timed out at Fly")        // 408: a wait elapsed, or a host did not respond
+	ErrUnavailable  = errors.New("Fly is unreachable")      // 5xx, or no connection
+	ErrNoCapacity   = errors.New("no capacity at Fly")      // any status; nothing was changed: the host has no capacity for the machine or is closed to changes
+	ErrNameTaken    = errors.New("name taken")              // a machine has this name
+	ErrMalformed    = errors.New("malformed response")      // a success with an invalid body
+	ErrTooLong      = errors.New("response too long")       // a response of more than maxAnswer bytes: permanent
 
 	// ErrUnknownOutcome: a change was requested, and it is unknown whether it
 	// was made. Read it back before trying again.
@@ -81,24 +81,31 @@ func (e *Error) Is(kind error) bool {
 		return e.hasUnknownOutcome()
 	case ErrNameTaken:
 		return e.Code == "name_taken"
-	case ErrNotFound:
-		return e.Status == http.StatusNotFound
-	case ErrConflict:
-		return e.Status == http.StatusConflict
-	case ErrPrecondition:
-		return e.Status == http.StatusPreconditionFailed
-	case ErrRateLimited:
-		return e.Status == http.StatusTooManyRequests
-	case ErrInvalid:
-		return e.Status == http.StatusBadRequest || e.Status == http.StatusUnprocessableEntity
-	case ErrUnauthorized:
-		return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
-	case ErrTimeout:
-		return e.Status == http.StatusRequestTimeout
 	case ErrUnavailable:
 		return e.Status >= 500 || e.Status == 0 && e.kind == nil
 	}
-	return false
+	return kind != nil && kind == e.statusKind()
+}
+
+// statusKind returns the kind of a 4xx status; nil for other statuses.
+func (e *Error) statusKind() error {
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return ErrInvalid
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return ErrUnauthorized
+	case http.StatusNotFound:
+		return ErrNotFound
+	case http.StatusRequestTimeout:
+		return ErrTimeout
+	case http.StatusConflict:
+		return ErrConflict
+	case http.StatusPreconditionFailed:
+		return ErrPrecondition
+	case http.StatusTooManyRequests:
+		return ErrRateLimited
+	}
+	return nil
 }
 
 // hasUnknownOutcome reports whether the change may have been made: so it may

@@ -9,7 +9,7 @@ import (
 
 // Only unrequested exits of this version since its launch count. The second
 // case is a response from Fly's documentation.
-func TestUnrequestedExit(t *testing.T) {
+func TestMachine_UnrequestedExit(t *testing.T) {
 	for name, test := range map[string]struct {
 		events string
 		want   int // -1: none

@@ -32,7 +32,7 @@ func (c *Client) Lease(ctx context.Context, app, id, nonce string, ttl time.Dura
 	if nonce == "" {
 		return c.TakeLease(ctx, app, id, "release", ttl)
 	}
-	req := machineCall("keep the lease on machine "+id, "lease", http.MethodPost, app, id, "lease")
+	req := machineCall("renew the lease on machine "+id, "lease", http.MethodPost, app, id, "lease")
 	return c.requestLease(ctx, req, nonce, "", ttl) // the lease keeps its description
 }
 

@@ -18,10 +18,10 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// answers is a RoundTripper that returns the function's result as the body.
-type answers func(*http.Request) string
+// fixedResponse is a RoundTripper that returns the function's result as the body.
+type fixedResponse func(*http.Request) string
 
-func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
+func (a fixedResponse) RoundTrip(r *http.Request) (*http.Response, error) {
 	body := a(r)
 	if err := r.Context().Err(); err != nil {
 		return nil, err
@@ -29,15 +29,15 @@ func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
-// refusing returns a RoundTripper that answers the first request with 429, the
+// refuseFirst returns a RoundTripper that answers the first request with 429, the
 // rest with body.
-func refusing(body func(*http.Request) string) http.RoundTripper {
+func refuseFirst(body func(*http.Request) string) http.RoundTripper {
 	var asked atomic.Int32
 	return roundTrip(func(r *http.Request) (*http.Response, error) {
 		if asked.Add(1) == 1 {
 			return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}")), Request: r}, nil
 		}
-		return answers(body).RoundTrip(r)
+		return fixedResponse(body).RoundTrip(r)
 	})
 }
 
@@ -81,7 +81,7 @@ func TestLimits_FirstRefusal(t *testing.T) {
 				}
 				return "{}"
 			}
-			c := &fly.Client{HTTP: &http.Client{Transport: answers(body)}}
+			c := &fly.Client{HTTP: &http.Client{Transport: fixedResponse(body)}}
 			begun := time.Now()
 			for i := range 30 {
 				if err := test.first(t.Context(), c, i); err != nil {
@@ -91,8 +91,8 @@ func TestLimits_FirstRefusal(t *testing.T) {
 			if took := time.Since(begun); took != 0 {
 				t.Errorf("%s: Fly has refused nothing, and 30 took %s", name, took)
 			}
-			c = &fly.Client{HTTP: &http.Client{Transport: refusing(body)}}
-			is(t, test.first(t.Context(), c, 0), fly.ErrRateLimited)
+			c = &fly.Client{HTTP: &http.Client{Transport: refuseFirst(body)}}
+			wantError(t, test.first(t.Context(), c, 0), fly.ErrRateLimited)
 			begun = time.Now()
 			for i := range 13 {
 				if err := test.then(t.Context(), c, i); err != nil {
@@ -117,7 +117,7 @@ func TestLimits_RetryAfter(t *testing.T) {
 		c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}}
 		begun := time.Now()
 		_, err := c.Machines(t.Context(), "shop")
-		is(t, err, fly.ErrRateLimited)
+		wantError(t, err, fly.ErrRateLimited)
 		if _, err = c.Machines(t.Context(), "shop"); err != nil || time.Since(begun) != 7*time.Second {
 			t.Errorf("after %s: %v", time.Since(begun), err)
 		}
@@ -126,17 +126,17 @@ func TestLimits_RetryAfter(t *testing.T) {
 
 // TestMachines_WaitingCallersShareOneRequest: callers that wait for the limiter
 // share a response, which is never older than their call.
-func TestListsAreAskedTogether(t *testing.T) {
+func TestMachines_WaitingCallersShareOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent atomic.Int32
-		c := &fly.Client{HTTP: &http.Client{Transport: refusing(func(*http.Request) string {
+		c := &fly.Client{HTTP: &http.Client{Transport: refuseFirst(func(*http.Request) string {
 			sent.Add(1)
 			at := time.Now().Format(time.RFC3339Nano)
 			time.Sleep(100 * time.Millisecond)
 			return `[{"id":"m1","created_at":"` + at + `"}]`
 		})}}
 		_, err := c.Machines(t.Context(), "shop")
-		is(t, err, fly.ErrRateLimited)
+		wantError(t, err, fly.ErrRateLimited)
 		begun := time.Now()
 		var all sync.WaitGroup
 		for i := range 100 {
@@ -163,11 +163,11 @@ func TestListsAreAskedTogether(t *testing.T) {
 
 // TestMachines_CancelledCallerDoesNotCancelOthers: only the last caller cancels
 // the request.
-func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
+func TestMachines_CancelledCallerDoesNotCancelOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended error
 		hangs := false
-		c := &fly.Client{HTTP: &http.Client{Transport: refusing(func(r *http.Request) string {
+		c := &fly.Client{HTTP: &http.Client{Transport: refuseFirst(func(r *http.Request) string {
 			if hangs {
 				<-r.Context().Done()
 				ended = r.Context().Err()
@@ -175,7 +175,7 @@ func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 			return `[]`
 		})}}
 		_, err := c.Machines(t.Context(), "shop")
-		is(t, err, fly.ErrRateLimited)
+		wantError(t, err, fly.ErrRateLimited)
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		var first, second error
@@ -186,8 +186,8 @@ func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 			_, second = c.Machines(t.Context(), "shop")
 		})
 		both.Wait()
-		is(t, first, context.DeadlineExceeded)
-		is(t, first, fly.ErrRateLimited)
+		wantError(t, first, context.DeadlineExceeded)
+		wantError(t, first, fly.ErrRateLimited)
 		if second != nil {
 			t.Errorf("who stayed got %v", second)
 		}
@@ -197,7 +197,7 @@ func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 		short, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err = c.Machines(short, "shop")
-		if is(t, err, context.DeadlineExceeded); errors.Is(err, fly.ErrRateLimited) {
+		if wantError(t, err, context.DeadlineExceeded); errors.Is(err, fly.ErrRateLimited) {
 			t.Errorf("it was sent, and yet: %v", err)
 		}
 		synctest.Wait()
@@ -210,7 +210,7 @@ func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 // TestLimits_RollingUpdateNotSlowed: to lease, update, watch and release 60
 // machines one at a time takes as long with the limiter as without it, and
 // never exceeds Fly's limits.
-func TestRollingIsNotSlowed(t *testing.T) {
+func TestLimits_RollingUpdateNotSlowed(t *testing.T) {
 	took := map[bool]time.Duration{}
 	for _, limited := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -224,7 +224,7 @@ func TestRollingIsNotSlowed(t *testing.T) {
 			}
 			c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}, Unlimited: !limited}
 			begun := time.Now()
-			roll(t, c, ids)
+			updateAll(t, c, ids)
 			took[limited] = time.Since(begun)
 		})
 	}
@@ -233,8 +233,8 @@ func TestRollingIsNotSlowed(t *testing.T) {
 	}
 }
 
-// roll updates machines one at a time, as a rollout does.
-func roll(t *testing.T, c *fly.Client, ids []string) {
+// updateAll updates machines one at a time, as a rollout does.
+func updateAll(t *testing.T, c *fly.Client, ids []string) {
 	ctx := t.Context()
 	must := func(err error) {
 		if err != nil {

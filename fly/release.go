@@ -44,7 +44,7 @@ type FlyRelease struct {
 // UpdateRelease. A second call records a second one: after ErrUnknownOutcome
 // look for it in Releases first.
 func (c *Client) CreateRelease(ctx context.Context, in NewRelease) (FlyRelease, error) {
-	req := call{op: "record a release of " + in.App, method: http.MethodPost, uiex: true, unlimited: true, path: []string{"releases"}}
+	req := call{op: "create a Fly release of " + in.App, method: http.MethodPost, uiex: true, unlimited: true, path: []string{"releases"}}
 	definition := in.Definition
 	if len(definition) == 0 {
 		definition = json.RawMessage("{}")
@@ -75,7 +75,7 @@ func (c *Client) UpdateRelease(ctx context.Context, id, status, errText string) 
 	if status != "running" {
 		metadata = map[string]any{"post_deployment_info": map[string]string{"flyctl_version": ClientVersion, "error": errText}}
 	}
-	req := call{op: "record that release " + id + " is " + status, method: http.MethodPatch, uiex: true, unlimited: true, path: []string{"releases", id}}
+	req := call{op: "set Fly release " + id + " to " + status, method: http.MethodPatch, uiex: true, unlimited: true, path: []string{"releases", id}}
 	req.body = encodeJSON(map[string]any{"status": status, "metadata": metadata})
 	return c.do(ctx, req, nil)
 }
@@ -85,7 +85,7 @@ func (c *Client) Releases(ctx context.Context, app string) ([]FlyRelease, error)
 	var out struct {
 		Releases []FlyRelease `json:"releases"`
 	}
-	req := call{op: "list releases of " + app, method: http.MethodGet, uiex: true, unlimited: true,
+	req := call{op: "list Fly releases of " + app, method: http.MethodGet, uiex: true, unlimited: true,
 		path: []string{"apps", app, "releases"}, query: url.Values{"limit": {"25"}}}
 	err := c.do(ctx, req, &out)
 	slices.SortFunc(out.Releases, func(a, b FlyRelease) int { return cmp.Compare(b.Version, a.Version) })

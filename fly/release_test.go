@@ -14,9 +14,9 @@ import (
 
 // TestCreateRelease_SameRequestsAsFlyctl: otherwise flyctl releases and flyctl
 // config show would print something else.
-func TestWhatFlyIsToldOfARelease(t *testing.T) {
+func TestCreateRelease_SameRequestsAsFlyctl(t *testing.T) {
 	var told []string
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		told = append(told, r.Method+" "+r.URL.Path+" "+string(b))
 		w.WriteHeader(http.StatusCreated)
@@ -39,11 +39,11 @@ func TestWhatFlyIsToldOfARelease(t *testing.T) {
 		t.Errorf("Fly is told\n%q, want\n%q", told, want)
 	}
 	_, err = c.CreateRelease(t.Context(), fly.NewRelease{App: "shop", Definition: json.RawMessage(`{`)})
-	is(t, err, fly.ErrInvalid)
+	wantError(t, err, fly.ErrInvalid)
 }
 
-func TestReleasesAreListedNewestFirst(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+func TestReleases_NewestFirst(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"releases":[{"id":"r8","version":8},{"id":"r10","version":10},{"id":"r9","version":9}]}`)
 	})
 	all, err := c.Releases(t.Context(), "shop")

@@ -72,6 +72,16 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 		return fail
 	}
 	defer resp.Body.Close()
+	err = c.readResponse(resp, out, fail)
+	if isLimited && errors.Is(err, ErrRateLimited) {
+		c.limits.startPacing(key, fail.RetryAfter)
+	}
+	return err
+}
+
+// readResponse decodes a successful response into out, unless that is nil. Else
+// it returns fail with what the response says.
+func (c *Client) readResponse(resp *http.Response, out any, fail *Error) error {
 	fail.unsent = false
 	fail.RequestID = resp.Header.Get("fly-request-id")
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -83,14 +93,11 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 		fail.Status = resp.StatusCode
 		fail.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"))
 		c.readErrorBody(body, fail)
-		if isLimited && errors.Is(fail, ErrRateLimited) {
-			c.limits.startPacing(key, fail.RetryAfter)
-		}
 		return fail
 	}
 	if err != nil {
 		fail.cause, fail.kind = err, ErrMalformed
-		if tooLong && !in.isMutation() {
+		if tooLong && !fail.mutation {
 			fail.kind = ErrTooLong
 		}
 		return fail
@@ -99,7 +106,7 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 		return nil
 	}
 	if err := json.Unmarshal(body, out); err != nil {
-		fail.cause = fmt.Errorf("its answer of %d bytes is not what was expected: %w", len(body), err)
+		fail.cause = fmt.Errorf("decode the response of %d bytes: %w", len(body), err)
 		fail.kind = ErrMalformed
 		return fail
 	}
@@ -123,8 +130,8 @@ func mutationContext(ctx context.Context) (context.Context, func()) {
 }
 
 // missingField returns the error for a success without a required field.
-func missingField(in call, what string) error {
-	return &Error{Op: in.op, mutation: in.isMutation(), kind: ErrMalformed, cause: fmt.Errorf("its answer has no %s", what)}
+func missingField(in call, field string) error {
+	return &Error{Op: in.op, mutation: in.isMutation(), kind: ErrMalformed, cause: fmt.Errorf("the response has no %s", field)}
 }
 
 // limitError returns the error for a request that the limiter did not let
@@ -145,7 +152,7 @@ func (c *Client) newRequest(ctx context.Context, in call) (*http.Request, error)
 	}
 	for _, p := range in.path {
 		if p == "" || p == "." || p == ".." {
-			return nil, fmt.Errorf("%q is no name", p)
+			return nil, fmt.Errorf("%q is not a valid name", p)
 		}
 	}
 	req, err := c.flaps.NewRequest(ctx, in.method, "/", nil, nil)
@@ -162,7 +169,7 @@ func (c *Client) newRequest(ctx context.Context, in call) (*http.Request, error)
 	}
 	req.URL, err = url.Parse(strings.TrimRight(base, "/") + prefix + "/" + strings.Join(escapePath(in.path), "/"))
 	if err != nil || req.URL.Host == "" {
-		return nil, fmt.Errorf("%q is no address of an API: it should be like %s", base, DefaultFlapsURL)
+		return nil, fmt.Errorf("%q is not the URL of an API; use one like %s", base, DefaultFlapsURL)
 	}
 	req.URL.RawQuery = in.query.Encode()
 	req.Host = ""
@@ -198,7 +205,7 @@ func (c *Client) readErrorBody(body []byte, fail *Error) {
 	if json.Unmarshal(body, &e) == nil && cmp.Or(e.Message, e.Error) != "" {
 		message = cmp.Or(e.Message, e.Error)
 	}
-	if in := strings.ToLower(string(body)); e.Status == "insufficient_capacity" || slices.ContainsFunc(capacityMessages, func(said string) bool { return strings.Contains(in, said) }) {
+	if in := strings.ToLower(string(body)); e.Status == "insufficient_capacity" || slices.ContainsFunc(capacityMessages, func(message string) bool { return strings.Contains(in, message) }) {
 		fail.kind = ErrNoCapacity
 	}
 	if len(message) > maxMessage {

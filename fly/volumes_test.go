@@ -13,7 +13,7 @@ import (
 
 // TestVolume_Free: a new machine gets no volume that is attached, unreachable
 // or about to be removed.
-func TestFreeVolumes(t *testing.T) {
+func TestVolume_Free(t *testing.T) {
 	for body, want := range map[string]bool{
 		`{"id":"v","state":"created","host_status":"ok","attached_machine_id":null,"attached_alloc_id":null}`: true,
 		`{"id":"v","state":"created","host_status":"ok","attached_machine_id":"148e"}`:                        false,
@@ -23,7 +23,7 @@ func TestFreeVolumes(t *testing.T) {
 		`{"id":"v","state":"waiting_for_detach","host_status":"ok"}`: false,
 		`{"id":"v","state":"pending_destroy","host_status":"ok"}`:    false,
 	} {
-		c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "["+body+"]") })
+		c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "["+body+"]") })
 		all, err := c.Volumes(t.Context(), "shop")
 		if err != nil || len(all) != 1 || all[0].Free() != want {
 			t.Errorf("%s: free is not %v: %+v, %v", body, want, all, err)
@@ -33,9 +33,9 @@ func TestFreeVolumes(t *testing.T) {
 
 // TestCreateVolume_EncryptedByDefault: an unencrypted volume has to be
 // requested, and unset fields are not sent.
-func TestNewVolumesAreEncrypted(t *testing.T) {
+func TestCreateVolume_EncryptedByDefault(t *testing.T) {
 	var asked string
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		asked = string(b)
 		fmt.Fprint(w, `{"id":"vol_1"}`)
@@ -44,7 +44,7 @@ func TestNewVolumesAreEncrypted(t *testing.T) {
 		t.Errorf("asked for %s, %v", asked, err)
 	}
 	_, err := c.CreateVolume(t.Context(), "shop", fly.NewVolume{Name: "data", Guest: json.RawMessage(`{"cpus":`)})
-	if is(t, err, fly.ErrInvalid); errors.Is(err, fly.ErrUnknownOutcome) {
+	if wantError(t, err, fly.ErrInvalid); errors.Is(err, fly.ErrUnknownOutcome) {
 		t.Errorf("nothing was sent, and yet: %v", err)
 	}
 }

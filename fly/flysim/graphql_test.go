@@ -12,7 +12,7 @@ import (
 // TestGraphQL: a response has the requested fields under the requested names,
 // and no others.
 func TestGraphQL(t *testing.T) {
-	sim := simulated(t, "blog")
+	sim := newSim(t, "blog")
 	sim.Put("shop", fly.Machine{ID: "m1", Config: json.RawMessage(checked)})
 	sim.SetSecrets("shop", map[string]string{"KEY": "1"})
 	c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}}
@@ -57,12 +57,12 @@ func TestGraphQL(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			query, _ := json.Marshal(test.query)
-			code, got := ask(t, sim, "POST", "/graphql", `{"query":`+string(query)+`,"variables":`+test.variables+`}`)
+			code, got := request(t, sim, "POST", "/graphql", `{"query":`+string(query)+`,"variables":`+test.variables+`}`)
 			var want any
 			if err := json.Unmarshal([]byte(test.want), &want); err != nil {
 				t.Fatal(err)
 			}
-			if code != 200 || !reflect.DeepEqual(at(got, "data"), want) {
+			if code != 200 || !reflect.DeepEqual(valueAt(got, "data"), want) {
 				t.Errorf("%d %v, want %v", code, got, want)
 			}
 		})
@@ -70,20 +70,20 @@ func TestGraphQL(t *testing.T) {
 }
 
 // TestGraphQL_OperationName: of several operations, the named one is executed.
-func TestGraphQLOperationName(t *testing.T) {
-	sim := simulated(t, "shop")
+func TestGraphQL_OperationName(t *testing.T) {
+	sim := newSim(t, "shop")
 	const query = `"query A { app(name: \"shop\") { id } } query B { app(name: \"shop\") { name } }"`
-	_, got := ask(t, sim, "POST", "/graphql", `{"operationName":"B","query":`+query+`}`)
-	if want := map[string]any{"app": map[string]any{"name": "shop"}}; !reflect.DeepEqual(at(got, "data"), want) {
+	_, got := request(t, sim, "POST", "/graphql", `{"operationName":"B","query":`+query+`}`)
+	if want := map[string]any{"app": map[string]any{"name": "shop"}}; !reflect.DeepEqual(valueAt(got, "data"), want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	if _, got = ask(t, sim, "POST", "/graphql", `{"query":`+query+`}`); at(got, "errors", 0, "extensions", "code") != "PARSE_ERROR" {
+	if _, got = request(t, sim, "POST", "/graphql", `{"query":`+query+`}`); valueAt(got, "errors", 0, "extensions", "code") != "PARSE_ERROR" {
 		t.Errorf("asked for neither: %v", got)
 	}
 }
 
-func TestGraphQLErrors(t *testing.T) {
-	sim := simulated(t, "shop")
+func TestGraphQL_Errors(t *testing.T) {
+	sim := newSim(t, "shop")
 	for query, want := range map[string]string{
 		`{ app(name: "nobody") { id } }`:                        "NOT_FOUND",
 		`{ latestImageDetails(image: "shop:1") { tag } }`:       "NOT_FOUND",
@@ -94,8 +94,8 @@ func TestGraphQLErrors(t *testing.T) {
 		`{ app(name: "shop") { ...A } }`:                        "PARSE_ERROR",
 	} {
 		body, _ := json.Marshal(map[string]string{"query": query})
-		code, got := ask(t, sim, "POST", "/graphql", string(body))
-		if code != 200 || at(got, "errors", 0, "extensions", "code") != want {
+		code, got := request(t, sim, "POST", "/graphql", string(body))
+		if code != 200 || valueAt(got, "errors", 0, "extensions", "code") != want {
 			t.Errorf("%s: %d %v, want %s", query, code, got, want)
 		}
 	}

@@ -112,7 +112,7 @@ func until(t *testing.T, sim *flysim.Sim, what string, ok func(fly.Machine) bool
 	return fly.Machine{}
 }
 
-func TestRealProcesses(t *testing.T) {
+func TestRunner_RealProcesses(t *testing.T) {
 	const config = `{"image":"shop:1","restart":{"policy":"on-failure","max_retries":1},"services":[{"internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],
 		"checks":[{"type":"http","method":"get","path":"/health","interval":"1h","grace_period":"1h","headers":[{"name":"X-From","values":["fly"]}]}]}]}`
 	runner := &servers{}
@@ -122,7 +122,7 @@ func TestRealProcesses(t *testing.T) {
 	sim.SetSecrets("shop", map[string]string{"KEY": "secret-value"})
 	sim.Put("shop", fly.Machine{ID: "m1", Config: json.RawMessage(config)})
 	c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}, Unlimited: true}
-	passing := func(m fly.Machine) bool { return m.State == "started" && status(m) == "passing" }
+	passing := func(m fly.Machine) bool { return m.State == "started" && checkStatus(m) == "passing" }
 
 	m := until(t, sim, "passing", passing)
 	if got := m.Checks[0].Output; got != "200 OK GET of fly" {
@@ -143,14 +143,14 @@ func TestRealProcesses(t *testing.T) {
 		t.Errorf("served at %s, %v", a.URL, err)
 	}
 
-	_, first := ask(t, sim, "GET", "/api/v1/apps/shop/logs?next_token=", "")
-	_, second := ask(t, sim, "GET", "/api/v1/apps/shop/logs?next_token="+at(first, "meta", "next_token").(string), "")
-	if n, again := len(at(first, "data").([]any)), at(second, "data").([]any); n != 2 || len(again) != 0 {
+	_, first := request(t, sim, "GET", "/api/v1/apps/shop/logs?next_token=", "")
+	_, second := request(t, sim, "GET", "/api/v1/apps/shop/logs?next_token="+valueAt(first, "meta", "next_token").(string), "")
+	if n, again := len(valueAt(first, "data").([]any)), valueAt(second, "data").([]any); n != 2 || len(again) != 0 {
 		t.Errorf("%d lines, then these again: %v", n, again)
 	}
 
 	runner.proc("m1").status.Store(500)
-	m = until(t, sim, "critical", func(m fly.Machine) bool { return status(m) == "critical" })
+	m = until(t, sim, "critical", func(m fly.Machine) bool { return checkStatus(m) == "critical" })
 	if !strings.HasPrefix(m.Checks[0].Output, "500 Internal Server Error") {
 		t.Errorf("output %q", m.Checks[0].Output)
 	}

@@ -22,13 +22,13 @@ const (
 	second      = `{"image":"shop:2","services":[{"internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],"checks":[{"type":"http","path":"/health"}]}]}`
 )
 
-// usual has the latencies that were measured with flyctl.
-var usual = flysim.Latency{API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second,
+// flyLatencies has the latencies that were measured with flyctl.
+var flyLatencies = flysim.Latency{API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second,
 	Check: time.Second, Stop: time.Second, Destroy: 500 * time.Millisecond}
 
-// bubble runs f with a Sim and a client in virtual time. The test fails if a
+// inBubble runs f with a Sim and a client in virtual time. The test fails if a
 // goroutine is left after Close.
-func bubble(t *testing.T, sim *flysim.Sim, f func(t *testing.T, c *fly.Client)) {
+func inBubble(t *testing.T, sim *flysim.Sim, f func(t *testing.T, c *fly.Client)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		defer sim.Close()
@@ -37,12 +37,12 @@ func bubble(t *testing.T, sim *flysim.Sim, f func(t *testing.T, c *fly.Client)) 
 	})
 }
 
-func update(t *testing.T, c *fly.Client) (fly.Machine, error) {
+func updateMachine(t *testing.T, c *fly.Client) (fly.Machine, error) {
 	t.Helper()
 	return c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(second)})
 }
 
-func read(t *testing.T, c *fly.Client) fly.Machine {
+func readMachine(t *testing.T, c *fly.Client) fly.Machine {
 	t.Helper()
 	m, err := c.Machine(t.Context(), "shop", "m1")
 	if err != nil {
@@ -51,17 +51,17 @@ func read(t *testing.T, c *fly.Client) fly.Machine {
 	return m
 }
 
-func status(m fly.Machine) string {
+func checkStatus(m fly.Machine) string {
 	if len(m.Checks) == 0 {
 		return "none"
 	}
 	return m.Checks[0].Status
 }
 
-func TestAnUpdateTakesItsTime(t *testing.T) {
-	bubble(t, &flysim.Sim{Latency: usual}, func(t *testing.T, c *fly.Client) {
+func TestUpdate_Latencies(t *testing.T) {
+	inBubble(t, &flysim.Sim{Latency: flyLatencies}, func(t *testing.T, c *fly.Client) {
 		begin := time.Now()
-		m, err := update(t, c)
+		m, err := updateMachine(t, c)
 		if err != nil || time.Since(begin) != 430*time.Millisecond || m.State != "replacing" {
 			t.Fatalf("%s %v after %s", m.State, err, time.Since(begin))
 		}
@@ -71,11 +71,11 @@ func TestAnUpdateTakesItsTime(t *testing.T) {
 		if took := time.Since(begin); took != 2430*time.Millisecond {
 			t.Errorf("started after %s", took)
 		}
-		if got := status(read(t, c)); got != "none" {
+		if got := checkStatus(readMachine(t, c)); got != "none" {
 			t.Errorf("its check is %s before there is a result", got)
 		}
 		time.Sleep(time.Second)
-		if m := read(t, c); status(m) != "passing" || m.Checks[0].Name != "servicecheck-00-http-8080" {
+		if m := readMachine(t, c); checkStatus(m) != "passing" || m.Checks[0].Name != "servicecheck-00-http-8080" {
 			t.Errorf("checks %+v", m.Checks)
 		}
 		err = c.Wait(t.Context(), "shop", "m1", fly.Wait{State: "stopped", Timeout: 7 * time.Second})
@@ -117,18 +117,18 @@ func TestFaults(t *testing.T) {
 		"the lease is somebody else's": {fault: flysim.Fault{Route: updateRoute, Effect: flysim.LeaseStolen}, kind: fly.ErrConflict, state: "started", check: "passing", image: "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sim := &flysim.Sim{Latency: usual}
-			bubble(t, sim, func(t *testing.T, c *fly.Client) {
+			sim := &flysim.Sim{Latency: flyLatencies}
+			inBubble(t, sim, func(t *testing.T, c *fly.Client) {
 				test.fault.Times = 1
 				sim.Inject(test.fault)
-				u, err := update(t, c)
+				u, err := updateMachine(t, c)
 				if !errors.Is(err, test.kind) {
 					t.Errorf("error %v, want: %v", err, test.kind)
 				}
 				time.Sleep(5 * time.Minute)
-				m := read(t, c)
-				if m.State != test.state || status(m) != test.check || m.ImageRef.Tag != test.image || !strings.Contains(string(m.Config), "shop:"+test.image) {
-					t.Errorf("%s, check %s, image %s; want %s, %s, %s", m.State, status(m), m.ImageRef.Tag, test.state, test.check, test.image)
+				m := readMachine(t, c)
+				if m.State != test.state || checkStatus(m) != test.check || m.ImageRef.Tag != test.image || !strings.Contains(string(m.Config), "shop:"+test.image) {
+					t.Errorf("%s, check %s, image %s; want %s, %s, %s", m.State, checkStatus(m), m.ImageRef.Tag, test.state, test.check, test.image)
 				}
 				if err == nil && (m.InstanceID != u.InstanceID) != test.differ {
 					t.Errorf("version %s, the answer said %s", m.InstanceID, u.InstanceID)
@@ -145,9 +145,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func TestCreatedButNotFoundYet(t *testing.T) {
+func TestFaults_MachineNotFoundAfterCreate(t *testing.T) {
 	sim := &flysim.Sim{}
-	bubble(t, sim, func(t *testing.T, c *fly.Client) {
+	inBubble(t, sim, func(t *testing.T, c *fly.Client) {
 		sim.Inject(flysim.Fault{Route: createRoute, Times: 1, Effect: flysim.NotYet})
 		m, err := c.Create(t.Context(), "shop", fly.Create{Name: "new", Config: json.RawMessage(checked)})
 		if err != nil {
@@ -165,9 +165,9 @@ func TestCreatedButNotFoundYet(t *testing.T) {
 	})
 }
 
-func TestLeaseExpires(t *testing.T) {
+func TestLease_Expires(t *testing.T) {
 	sim := &flysim.Sim{}
-	bubble(t, sim, func(t *testing.T, c *fly.Client) {
+	inBubble(t, sim, func(t *testing.T, c *fly.Client) {
 		l, err := c.Lease(t.Context(), "shop", "m1", "", 10*time.Second)
 		if err != nil {
 			t.Fatal(err)
@@ -177,26 +177,26 @@ func TestLeaseExpires(t *testing.T) {
 			t.Error("refresh:", err)
 		}
 		time.Sleep(9 * time.Second)
-		if _, err := update(t, c); !errors.Is(err, fly.ErrConflict) {
+		if _, err := updateMachine(t, c); !errors.Is(err, fly.ErrConflict) {
 			t.Errorf("a refreshed lease does not hold: %v", err)
 		}
 		time.Sleep(time.Second)
-		if _, err := update(t, c); err != nil || len(sim.Leases("shop")) != 0 {
+		if _, err := updateMachine(t, c); err != nil || len(sim.Leases("shop")) != 0 {
 			t.Errorf("after it expired: %v, %v", err, sim.Leases("shop"))
 		}
 	})
 }
 
-func TestReleaseCommandMachine(t *testing.T) {
+func TestReleaseCommand_ExitAndDestroy(t *testing.T) {
 	for name, code := range map[string]int{"succeeds": 0, "fails": 7} {
 		t.Run(name, func(t *testing.T) {
-			sim := &flysim.Sim{Latency: usual}
+			sim := &flysim.Sim{Latency: flyLatencies}
 			if code != 0 {
 				sim.Behave = func(_ string, config json.RawMessage) flysim.Behaviour {
 					return flysim.Behaviour{CrashExit: &code, Log: []string{"no such table"}}
 				}
 			}
-			bubble(t, sim, func(t *testing.T, c *fly.Client) {
+			inBubble(t, sim, func(t *testing.T, c *fly.Client) {
 				m, err := c.Create(t.Context(), "shop", fly.Create{SkipLaunch: true, Config: json.RawMessage(
 					`{"image":"shop:1","auto_destroy":true,"restart":{"policy":"no"},"metadata":{"fly_process_group":"fly_app_release_command"}}`)})
 				if err != nil {
@@ -223,7 +223,7 @@ func TestReleaseCommandMachine(t *testing.T) {
 
 // TestJournal_KeepsState: acknowledged changes survive a kill, configs byte for
 // byte, and machines run again.
-func TestJournal(t *testing.T) {
+func TestJournal_KeepsState(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fly.json")
 	config := json.RawMessage(`{ "image" : "shop:1", "env":{"A":"<&>"} , "checks":{"up":{"type":"tcp","port":1}}}`)
 	var before []fly.Machine
@@ -272,7 +272,7 @@ func TestJournal(t *testing.T) {
 
 // A killed Sim's transitions continue in the next: a command ends, and the
 // effect of a fault stays.
-func TestJournalKeepsWhatIsUnderWay(t *testing.T) {
+func TestJournal_ResumesTransitions(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fly.json")
 	first := &flysim.Sim{Journal: file, Latency: flysim.Latency{Command: time.Hour}}
 	t.Cleanup(first.Close)
@@ -305,7 +305,7 @@ func TestJournalKeepsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestBadJournalIsSaid(t *testing.T) {
+func TestJournal_WriteErrorIsReported(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "none", "fly.json")
 	sim := &flysim.Sim{Journal: file}
 	t.Cleanup(sim.Close)
@@ -316,7 +316,7 @@ func TestBadJournalIsSaid(t *testing.T) {
 	}
 }
 
-func TestToken(t *testing.T) {
+func TestToken_Authorization(t *testing.T) {
 	sim := &flysim.Sim{Token: "fm2_right"}
 	t.Cleanup(sim.Close)
 	sim.CreateApp("shop", "")

@@ -35,19 +35,12 @@ func splitWords(s string) ([]string, error) {
 			word.WriteRune(runes[i])
 		case c == '\'' || c == '"':
 			in = true
-			closed := false
-			for i++; i < len(runes); i++ {
-				if closed = runes[i] == c; closed {
-					break
-				}
-				if runes[i] == '\\' && c == '"' && i+1 < len(runes) {
-					i++
-				}
-				word.WriteRune(runes[i])
+			text, end, err := readQuoted(runes, i)
+			if err != nil {
+				return nil, err
 			}
-			if !closed {
-				return nil, errors.New("has a quote that is never closed")
-			}
+			word.WriteString(text)
+			i = end
 		default:
 			in = true
 			word.WriteRune(c)
@@ -55,4 +48,21 @@ func splitWords(s string) ([]string, error) {
 	}
 	end()
 	return words, nil
+}
+
+// readQuoted returns the text between the quote at start and the one that closes
+// it, and the position of the latter.
+func readQuoted(runes []rune, start int) (text string, end int, err error) {
+	var b strings.Builder
+	quote := runes[start]
+	for i := start + 1; i < len(runes); i++ {
+		if runes[i] == quote {
+			return b.String(), i, nil
+		}
+		if runes[i] == '\\' && quote == '"' && i+1 < len(runes) {
+			i++
+		}
+		b.WriteRune(runes[i])
+	}
+	return "", 0, errors.New("has a quote that is never closed")
 }

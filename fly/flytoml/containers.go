@@ -20,14 +20,14 @@ func (c *Config) mergeMachineConfig(config object) error {
 	if !ok {
 		return c.missingContent(c.machineConfig)
 	}
-	said, err := decodeMachineConfig(doc)
+	machineConfig, err := decodeMachineConfig(doc)
 	if err != nil {
 		return c.Problem(c.machineConfigKey, "%v", err)
 	}
-	if err := c.fillContainerFiles(said); err != nil {
+	if err := c.fillContainerFiles(machineConfig); err != nil {
 		return err
 	}
-	mergeObject(config, said)
+	mergeObject(config, machineConfig)
 	return c.selectContainer(config)
 }
 
@@ -81,7 +81,7 @@ func (c *Config) fillContainerFiles(config object) error {
 }
 
 func (c *Config) missingContent(name string) error {
-	return fmt.Errorf("%s: the content of %s is not known here", c.file, name)
+	return fmt.Errorf("%s: the content of %s is missing: pass it to WithFiles", c.file, name)
 }
 
 // containerFileName returns the local file whose content belongs into a

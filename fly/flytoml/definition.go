@@ -10,8 +10,8 @@ import (
 // user who has lost the file gets it back from there: old names are replaced by
 // current ones, durations are written out, empty settings are left out.
 func (c *Config) Definition() (json.RawMessage, error) {
-	said, _ := definitionShape(useCurrentNames(c.doc.Root().Values()))
-	return encodeCanonical(said)
+	out, _ := definitionShape(useCurrentNames(c.doc.Root().Values()))
+	return encodeCanonical(out)
 }
 
 // definitionShape is the shape of a whole file. notNil keeps a 0, "" or false,

@@ -7,12 +7,12 @@ import (
 
 // A file with old names is sent with current ones. Otherwise a user who gets it
 // back from Fly would lose settings.
-func TestDefinitionToday(t *testing.T) {
+func TestDefinition_OldNames(t *testing.T) {
 	doc, err := os.ReadFile("testdata/invalid/legacy/fly.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := parse(t, string(doc)).Definition()
+	got, err := mustParse(t, string(doc)).Definition()
 	if err != nil {
 		t.Fatal(err)
 	}

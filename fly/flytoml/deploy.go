@@ -41,11 +41,11 @@ func (r *reader) readDeploy() {
 	r.warnSlowChecks(t)
 	d.ReleaseCommand = r.readCommand(t, "release_command")
 	if v, _ := t.Any("release_command"); isBlankCommand(v) {
-		t.Errorf("release_command", "says no command, for which flyctl runs what the image runs; write one, or remove it")
+		t.Errorf("release_command", "is empty, so flyctl would run the image's own command; write a command, or remove the setting")
 	}
 	if v, _ := t.Any("release_command_timeout"); v == "0s" || v == "0" {
 		d.ReleaseTimeout = noReleaseTimeout
-		t.Warnf("release_command_timeout", "%s is no limit to flyctl; a release gives it %s", v, noReleaseTimeout)
+		t.Warnf("release_command_timeout", "%s means no limit to flyctl; a release limits it to %s", v, noReleaseTimeout)
 	} else {
 		d.ReleaseTimeout = r.readDeployTime(t, "release_command_timeout", d.ReleaseTimeout)
 	}
@@ -82,7 +82,7 @@ func (r *reader) checkStrategy(t *tomldoc.Table, s string) {
 	case !slices.Contains(known, s):
 		t.Errorf("strategy", "%q is not a strategy; use %s", s, strings.Join(known, ", "))
 	case (s == "canary" || s == "bluegreen") && len(r.c.mounts) > 0:
-		t.Errorf("strategy", "%s makes a machine beside another, and a volume has only one; use rolling with [mounts]", s)
+		t.Errorf("strategy", "%s creates a second machine, and a volume attaches to only one; use rolling with [mounts]", s)
 	case s == "bluegreen" && !checks:
 		t.Errorf("strategy", "bluegreen needs a check to know when green is good; add [[http_service.checks]] or another")
 	}
@@ -99,9 +99,9 @@ func (r *reader) readDeployTime(t *tomldoc.Table, key string, otherwise time.Dur
 	case !text && key == "release_command_timeout" && len(r.c.deploy.ReleaseCommand) == 0:
 		t.Warnf(key, "has no effect without release_command, and would mean %s; write it with a unit", d)
 	case !text && *d < time.Second:
-		t.Errorf(key, "%v of what? write it with a unit: \"%vs\"", v, v)
+		t.Errorf(key, "needs a unit, like \"%vs\"; got %[1]v", v)
 	case !text:
-		t.Warnf(key, "%v means %s here, in nanoseconds; better write it with a unit: \"%s\"", v, d, d)
+		t.Warnf(key, "%v is in nanoseconds and means %s; write it with a unit: \"%s\"", v, d, d)
 	case *d < time.Second:
 		t.Errorf(key, "%s is too short; use a second or more", *d)
 	}

@@ -64,9 +64,9 @@ func withVolume(config json.RawMessage) json.RawMessage {
 	return json.RawMessage(strings.Replace(string(config), `"mounts":[{`, `"mounts":[{"volume":"`+placeholder("volume", 0)+`",`, 1))
 }
 
-// reported returns the machine as the API returns it: as created, with the
+// reportedConfig returns the machine as the API returns it: as created, with the
 // description of its volume.
-func reported(created, wanted map[string]any) map[string]any {
+func reportedConfig(created, wanted map[string]any) map[string]any {
 	machine := cloneObject(created)
 	if mounts, ok := wanted["mounts"]; ok {
 		machine["mounts"] = mounts
@@ -74,8 +74,8 @@ func reported(created, wanted map[string]any) map[string]any {
 	return machine
 }
 
-// unstamp removes the metadata that is set when a config is applied.
-func unstamp(posts []post) {
+// removeStamps removes the metadata that is set when a config is applied.
+func removeStamps(posts []post) {
 	for _, p := range posts {
 		metadata := p.Config["metadata"].(map[string]any)
 		for _, key := range []string{"fly_flyctl_version", "fly_release_id", "fly_release_version", "fly_bluegreen_deployment_tag", "fly_flyctl_bluegreen_launch_id"} {
@@ -84,7 +84,7 @@ func unstamp(posts []post) {
 	}
 }
 
-func group(p post) string {
+func groupOf(p post) string {
 	return p.Config["metadata"].(map[string]any)["fly_process_group"].(string)
 }
 

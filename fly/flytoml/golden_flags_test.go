@@ -125,7 +125,7 @@ func (f *flags) set(name, value string) error {
 
 // skips reports whether the flags exclude a machine.
 func (f flags) skips(p post) bool {
-	return len(f.groups) > 0 && !slices.Contains(f.groups, group(p)) ||
+	return len(f.groups) > 0 && !slices.Contains(f.groups, groupOf(p)) ||
 		len(f.in) > 0 && !slices.Contains(f.in, p.Region) || slices.Contains(f.notIn, p.Region)
 }
 
@@ -158,9 +158,9 @@ func (f flags) vm(t *testing.T) map[string]any {
 	return vm
 }
 
-// resized returns the config of a machine that runs a check, with the size of
+// withSize returns the config of a machine that runs a check, with the size of
 // the flags.
-func (f flags) resized(t *testing.T, config json.RawMessage) json.RawMessage {
+func (f flags) withSize(t *testing.T, config json.RawMessage) json.RawMessage {
 	vm := f.vm(t)
 	if vm == nil {
 		return config
@@ -183,16 +183,16 @@ func (f flags) resized(t *testing.T, config json.RawMessage) json.RawMessage {
 	return mustJSON(t, machine)
 }
 
-// sent returns the file as it goes into the Fly release.
-func (f flags) sent(t *testing.T, doc []byte) []byte { return f.apply(t, doc, false, false) }
+// sentFile returns the file as it goes into the Fly release.
+func (f flags) sentFile(t *testing.T, doc []byte) []byte { return f.applyTo(t, doc, false, false) }
 
-// updated returns the file as it applies to existing machines.
-func (f flags) updated(t *testing.T, doc []byte) []byte { return f.apply(t, doc, true, false) }
+// updatedFile returns the file as it applies to existing machines.
+func (f flags) updatedFile(t *testing.T, doc []byte) []byte { return f.applyTo(t, doc, true, false) }
 
-// created returns the file as it applies to new machines.
-func (f flags) created(t *testing.T, doc []byte) []byte { return f.apply(t, doc, true, true) }
+// createdFile returns the file as it applies to new machines.
+func (f flags) createdFile(t *testing.T, doc []byte) []byte { return f.applyTo(t, doc, true, true) }
 
-func (f flags) apply(t *testing.T, doc []byte, files, sizes bool) []byte {
+func (f flags) applyTo(t *testing.T, doc []byte, files, sizes bool) []byte {
 	root := map[string]any{}
 	if err := toml.Unmarshal(doc, &root); err != nil {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func (f flags) apply(t *testing.T, doc []byte, files, sizes bool) []byte {
 		root["files"] = append(had, more...)
 	}
 	if vm := f.vm(t); sizes && vm != nil {
-		f.sized(root, vm)
+		f.addSize(root, vm)
 	}
 	if sizes && f.volume > 0 {
 		for _, m := range append(tableList(root["mounts"]), tableList(root["mount"])...) {
@@ -228,9 +228,9 @@ func (f flags) apply(t *testing.T, doc []byte, files, sizes bool) []byte {
 	return out
 }
 
-// sized adds the size flags to a file that has no sizes: for machines, and for
+// addSize adds the size flags to a file that has no sizes: for machines, and for
 // the release command unless it takes the size from a machine.
-func (f flags) sized(root, vm map[string]any) {
+func (f flags) addSize(root, vm map[string]any) {
 	if root["host_dedication_id"] != nil {
 		delete(vm, "host_dedication_id")
 	}

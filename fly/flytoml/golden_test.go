@@ -44,7 +44,7 @@ func TestGolden(t *testing.T) {
 		for _, file := range files {
 			dir := filepath.Dir(file)
 			t.Run(filepath.Base(dir), func(t *testing.T) {
-				g := golden(t, dir)
+				g := readGolden(t, dir)
 				show := func(what, diff string) {
 					if diff != "" {
 						t.Errorf("%s differs from flyctl's (-flyctl +ours):\n%s", what, diff)
@@ -82,7 +82,7 @@ type post struct {
 	SkipLaunch bool           `json:"skip_launch,omitempty"`
 }
 
-func golden(t *testing.T, dir string) *goldenCase {
+func readGolden(t *testing.T, dir string) *goldenCase {
 	g := &goldenCase{dir: dir, flags: readFlags(t, dir)}
 	parse := func(doc []byte) *Config {
 		c, _, err := Parse("fly.toml", doc)
@@ -108,9 +108,9 @@ func golden(t *testing.T, dir string) *goldenCase {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.sent = parse(g.flags.sent(t, doc))
-	g.created = parse(g.flags.created(t, doc))
-	g.updated = parse(g.flags.updated(t, doc))
+	g.sent = parse(g.flags.sentFile(t, doc))
+	g.created = parse(g.flags.createdFile(t, doc))
+	g.updated = parse(g.flags.updatedFile(t, doc))
 	before := filepath.Join(dir, "before.json")
 	if _, err := os.Stat(before); err == nil {
 		g.given = true
@@ -118,7 +118,7 @@ func golden(t *testing.T, dir string) *goldenCase {
 		g.first = slices.DeleteFunc(g.first, func(p post) bool { return p.Config == nil }) // volumes
 	} else {
 		readJSON(t, filepath.Join(dir, "machines.json"), &g.first)
-		unstamp(g.first)
+		removeStamps(g.first)
 	}
 	return g
 }
@@ -146,9 +146,9 @@ func (g *goldenCase) updateDiff(t *testing.T) string {
 			id = placeholder("machine", greens) // the machine that it replaces
 			greens++
 		}
-		unstamp([]post{p})
+		removeStamps([]post{p})
 		want = append(want, p)
-		configs, err := g.second(t, p, id)
+		configs, err := g.secondPosts(t, p, id)
 		if err != nil {
 			return err.Error()
 		}
@@ -163,10 +163,10 @@ func (g *goldenCase) updateDiff(t *testing.T) string {
 	return cmp.Diff(want, got, bytewise)
 }
 
-// second returns our posts in place of flyctl's post p, to machine id or for a
+// secondPosts returns our posts in place of flyctl's post p, to machine id or for a
 // new one. The machines that test an updated one come right after it, unlike
 // flyctl's.
-func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage, error) {
+func (g *goldenCase) secondPosts(t *testing.T, p post, id string) ([]json.RawMessage, error) {
 	var running []json.RawMessage
 	existing := map[string]map[string]any{}
 	for i, p := range g.first {
@@ -176,28 +176,28 @@ func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage,
 		}
 	}
 	switch {
-	case group(p) == CheckGroup:
+	case groupOf(p) == CheckGroup:
 		return nil, nil
-	case group(p) == ReleaseGroup && len(running) == 0:
+	case groupOf(p) == ReleaseGroup && len(running) == 0:
 		doc, err := g.created.ReleaseCommand(secondImage, nil)
 		return []json.RawMessage{doc}, err
-	case group(p) == ReleaseGroup:
+	case groupOf(p) == ReleaseGroup:
 		doc, err := g.updated.ReleaseCommand(secondImage, running)
 		return []json.RawMessage{doc}, err
 	case id == "machines" && len(running) == 0:
-		doc, err := g.created.createConfig(group(p), secondImage)
+		doc, err := g.created.createConfig(groupOf(p), secondImage)
 		return []json.RawMessage{doc}, err
 	case id == "machines":
-		doc, err := g.updated.replaceConfig(running[0], group(p), secondImage)
+		doc, err := g.updated.replaceConfig(running[0], groupOf(p), secondImage)
 		return []json.RawMessage{withVolume(doc)}, err
 	}
-	doc, err := g.updated.updateConfig(mustJSON(t, reported(existing[id], p.Config)), group(p), secondImage)
+	doc, err := g.updated.updateConfig(mustJSON(t, reportedConfig(existing[id], p.Config)), groupOf(p), secondImage)
 	if err != nil || p.SkipLaunch || g.updated.Strategy() == "immediate" { // immediate tests nothing
 		return []json.RawMessage{doc}, err
 	}
-	checks, err := g.updated.machineCheckConfigs(group(p), doc, strings.Replace(id, "machine", "private_ip", 1))
+	checks, err := g.updated.machineCheckConfigs(groupOf(p), doc, strings.Replace(id, "machine", "private_ip", 1))
 	for i := range checks {
-		checks[i] = g.flags.resized(t, checks[i])
+		checks[i] = g.flags.withSize(t, checks[i])
 	}
 	return append([]json.RawMessage{doc}, checks...), err
 }
@@ -211,7 +211,7 @@ func (g *goldenCase) testsCanary(p post) bool {
 			return false
 		}
 	}
-	return group(p) == CheckGroup
+	return groupOf(p) == CheckGroup
 }
 
 // call is a recorded request that changes something other than machines.

@@ -45,7 +45,7 @@ func TestInvalid(t *testing.T) {
 				got += "warning: " + w.Error() + "\n"
 			}
 			if err == nil {
-				got += missing(config, dir)
+				got += missingFiles(config, dir)
 			}
 			wantFile := filepath.Join(dir, "want.txt")
 			if *update {
@@ -67,9 +67,9 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// missing reports local files that don't exist beside fly.toml, as a caller
+// missingFiles reports local files that don't exist beside fly.toml, as a caller
 // would.
-func missing(c *Config, dir string) (problems string) {
+func missingFiles(c *Config, dir string) (problems string) {
 	for _, f := range c.LocalFiles() {
 		if _, err := os.Stat(filepath.Join(dir, f.Name)); err != nil {
 			problems += c.Problem(f.Key, "there is no %s", f.Name).Error() + "\n"

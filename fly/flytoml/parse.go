@@ -108,7 +108,7 @@ func (r *reader) readProcesses() {
 				add(t, "command", t.String("name"), "name")
 			case !t.Empty():
 				t.Know("command")
-				t.Errorf("name", "missing; nobody runs a command without a name")
+				t.Errorf("name", "missing; a command needs the name of its process group")
 			}
 		}
 	}
@@ -167,7 +167,7 @@ func (r *reader) warnEnv(t *tomldoc.Table, name string) {
 	case name == envRegion && r.c.region != "":
 		t.Warnf(name, "has no effect; primary_region comes before it")
 	case secret && name != "AWS_ACCESS_KEY_ID" && name != "TIGRIS_ACCESS_KEY_ID":
-		t.Warnf(name, "may be a secret, and everybody who reads this file sees it; if it is one: fly secrets set -a %s %s=…", r.c.app, name)
+		t.Warnf(name, "may be a secret, which every reader of this file sees; if it is one: fly secrets set -a %s %s=…", r.c.app, name)
 	}
 }
 
@@ -216,7 +216,7 @@ func readDuration(t *tomldoc.Table, key string, unit time.Duration) *fly.Duratio
 func readNonNegative(t *tomldoc.Table, key string) *int {
 	n := t.Int(key)
 	if n != nil && *n < 0 {
-		t.Errorf(key, "%d is less than nothing; want 0 or more", *n)
+		t.Errorf(key, "must be 0 or more, got %d", *n)
 		return nil
 	}
 	return n

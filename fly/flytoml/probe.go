@@ -78,7 +78,7 @@ func newProbe(key string, method, at *string, headers []fly.MachineHTTPHeader, p
 func (c *Config) SlowChecks() (slow []string) {
 	add := func(key string, grace *fly.Duration) {
 		if grace != nil && grace.Duration > c.deploy.Wait {
-			slow = append(slow, fmt.Sprintf("%s is shorter than grace_period %s of %s: a machine that takes that long to start is taken for broken",
+			slow = append(slow, fmt.Sprintf("%s is shorter than grace_period %s of %s: a machine that takes that long to start counts as failed",
 				c.deploy.Wait, time.Duration(grace.Duration), key))
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	fly "github.com/superfly/fly-go"
+
+	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
 func (r *reader) readFiles() {
@@ -15,36 +17,42 @@ func (r *reader) readFiles() {
 		if !path.IsAbs(f.GuestPath) {
 			t.Errorf("guest_path", "want the absolute path of the file in the machine")
 		}
-		secret, raw := t.String("secret_name"), t.String("raw_value")
-		ways := 0
-		for _, way := range []string{f.local, secret, raw} {
-			if way != "" {
-				ways++
-			}
-		}
-		switch {
-		case f.local != "":
-			r.addLocalFile(t.Key("local_path"), f.local)
-		case secret != "":
-			f.SecretName = &secret
-		case raw != "":
-			encoded := base64.StdEncoding.EncodeToString([]byte(raw))
-			f.RawValue = &encoded
-			if _, err := base64.StdEncoding.DecodeString(raw); err == nil && len(raw) >= 12 {
-				t.Warnf("raw_value", "looks like base64; flyctl puts it in the file as it stands, whatever Fly's reference says")
-			}
-		case t.Has("local_path") || t.Has("secret_name") || t.Has("raw_value"):
-			t.Warnf("", "has no content, which Fly takes for no file; remove the section")
-		default:
-			t.Errorf("", "has no content; write local_path, secret_name or raw_value")
-		}
-		if ways > 1 {
-			t.Warnf("", "has more than one content; the first of local_path, secret_name and raw_value counts")
-		}
+		r.readFileContent(t, &f)
 		if len(r.readProcessNames(t)) > 0 {
 			t.Warnf("processes", "has no effect; every process group gets every file")
 		}
 		r.c.files = append(r.c.files, f)
+	}
+}
+
+// readFileContent reads the content of a file: local_path, secret_name or
+// raw_value.
+func (r *reader) readFileContent(t *tomldoc.Table, f *file) {
+	secret, raw := t.String("secret_name"), t.String("raw_value")
+	sources := 0
+	for _, source := range []string{f.local, secret, raw} {
+		if source != "" {
+			sources++
+		}
+	}
+	switch {
+	case f.local != "":
+		r.addLocalFile(t.Key("local_path"), f.local)
+	case secret != "":
+		f.SecretName = &secret
+	case raw != "":
+		encoded := base64.StdEncoding.EncodeToString([]byte(raw))
+		f.RawValue = &encoded
+		if _, err := base64.StdEncoding.DecodeString(raw); err == nil && len(raw) >= 12 {
+			t.Warnf("raw_value", "looks like base64; flyctl does not decode it, contrary to Fly's reference")
+		}
+	case t.Has("local_path") || t.Has("secret_name") || t.Has("raw_value"):
+		t.Warnf("", "has no content, so Fly creates no file; remove the section")
+	default:
+		t.Errorf("", "has no content; write local_path, secret_name or raw_value")
+	}
+	if sources > 1 {
+		t.Warnf("", "has more than one content; the first of local_path, secret_name and raw_value counts")
 	}
 }
 
@@ -83,7 +91,7 @@ func (r *reader) readMetrics() {
 			Port: deref(readPort(t, "port", false)), Path: t.String("path"), Https: deref(t.Bool("https")),
 		}}
 		if !t.Has("port") {
-			t.Warnf("port", "missing; write the port on which the app says its metrics")
+			t.Warnf("port", "missing; write the port on which the app serves its metrics")
 		}
 		if !t.Has("port") && !t.Has("path") && !t.Has("https") {
 			m.MachineMetrics = nil

@@ -83,7 +83,7 @@ func (r *reader) readCommonService(t *tomldoc.Table) service {
 	s.MinMachinesRunning = readNonNegative(t, "min_machines_running")
 	s.processes = r.readProcessNames(t)
 	if len(s.processes) == 0 && r.explicit {
-		t.Errorf("processes", "missing; say which of the process groups answer here: %s", strings.Join(r.c.groups, ", "))
+		t.Errorf("processes", "missing; write the process groups that serve it: %s", strings.Join(r.c.groups, ", "))
 	}
 	r.c.machineChecks = append(r.c.machineChecks, r.readMachineChecks(t, s.processes)...)
 	return s

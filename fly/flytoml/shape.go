@@ -94,11 +94,11 @@ func durationText(unit time.Duration) shape {
 
 // withDefault replaces a missing value by v.
 func withDefault(v any, s shape) shape {
-	return func(said any) (any, bool) {
-		if said == nil {
-			said = v
+	return func(given any) (any, bool) {
+		if given == nil {
+			given = v
 		}
-		return s(said)
+		return s(given)
 	}
 }
 

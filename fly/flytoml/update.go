@@ -69,16 +69,16 @@ func (c *Config) replaceConfig(existing json.RawMessage, group, image string) (j
 // in its metadata, which may be missing in the file, else the default group.
 // Only machines with platform metadata belong to a group.
 func (c *Config) MachineGroup(config json.RawMessage) string {
-	var said struct {
+	var machine struct {
 		Metadata map[string]any `json:"metadata"`
 	}
-	if err := json.Unmarshal(config, &said); err != nil {
+	if err := json.Unmarshal(config, &machine); err != nil {
 		return c.defaultGroup()
 	}
-	if group, _ := said.Metadata[processGroup].(string); group != "" {
+	if group, _ := machine.Metadata[processGroup].(string); group != "" {
 		return group
 	}
-	if group, _ := said.Metadata["process_group"].(string); slices.Contains(c.groups, group) { // old name
+	if group, _ := machine.Metadata["process_group"].(string); slices.Contains(c.groups, group) { // old name
 		return group
 	}
 	return c.defaultGroup()

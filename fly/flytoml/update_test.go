@@ -9,8 +9,8 @@ import (
 
 // A rollout keeps what was set on a machine by hand or by a newer Fly, and
 // replaces what fly.toml set before.
-func TestUpdateKeeps(t *testing.T) {
-	got := updated(t, `app = "shop"`, `{
+func TestUpdate_KeepsOtherFields(t *testing.T) {
+	got := mustUpdate(t, `app = "shop"`, `{
 		"image": "old", "schedule": "daily", "auto_destroy": true, "size": "x", "dns": {"skip_registration": true},
 		"processes": [{"exec": ["a"]}], "standbys": ["m1"], "guest": {"cpus": 3, "brand_new": 1.50},
 		"from_the_future": {"deep": [1, 2.0, 12345678901234567890]},
@@ -29,22 +29,22 @@ func TestUpdateKeeps(t *testing.T) {
 	}
 }
 
-func TestUpdateStandby(t *testing.T) {
+func TestUpdate_Standby(t *testing.T) {
 	const standby = `{"image":"` + secondImage + `","standbys":["m1"],"env":{"FLY_PROCESS_GROUP":"app","FLY_STANDBY_FOR":"m1"},` +
 		`"init":{},"metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`
-	same, err := parse(t, `app = "shop"`).updateConfig(json.RawMessage(standby), "app", secondImage)
+	same, err := mustParse(t, `app = "shop"`).updateConfig(json.RawMessage(standby), "app", secondImage)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(same), "FLY_STANDBY_FOR") {
 		t.Errorf("a standby on which nothing changes is changed: %s", same)
 	}
-	if _, kept := updated(t, web, standby)["standbys"]; kept {
+	if _, kept := mustUpdate(t, web, standby)["standbys"]; kept {
 		t.Error("a machine that serves is still a standby")
 	}
 }
 
-func TestUpdateVolume(t *testing.T) {
+func TestUpdate_Volume(t *testing.T) {
 	mounts := func(name, path, more string) string {
 		return web + "[mounts]\nsource = \"" + name + "\"\ndestination = \"" + path + "\"\n" + more
 	}
@@ -63,7 +63,7 @@ func TestUpdateVolume(t *testing.T) {
 		"none":              {web, `{}`, `null`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config, err := parse(t, c.doc).updateConfig(json.RawMessage(c.existing), "app", secondImage)
+			config, err := mustParse(t, c.doc).updateConfig(json.RawMessage(c.existing), "app", secondImage)
 			if !errors.Is(err, c.err) {
 				t.Fatalf("error is %v, want %v", err, c.err)
 			}
@@ -78,7 +78,7 @@ func TestUpdateVolume(t *testing.T) {
 	}
 }
 
-func TestUpdateDedicatedHost(t *testing.T) {
+func TestUpdate_DedicatedHost(t *testing.T) {
 	const there, volume = `{"guest":{"host_dedication_id":"hd1"}}`, `{"guest":{},"mounts":[{"name":"data","path":"/data","volume":"vol1"}]}`
 	const mounts = "[mounts]\nsource = \"data\"\ndestination = \"/data\"\n"
 	for name, c := range map[string]struct {
@@ -90,7 +90,7 @@ func TestUpdateDedicatedHost(t *testing.T) {
 		"elsewhere, and kept": {mounts + "[[vm]]\nhost_dedication_id = \"hd1\"\n", volume, ErrVolume},
 		"nobody said where":   {mounts, volume, nil},
 	} {
-		_, err := parse(t, web+c.doc).updateConfig(json.RawMessage(c.existing), "app", secondImage)
+		_, err := mustParse(t, web+c.doc).updateConfig(json.RawMessage(c.existing), "app", secondImage)
 		if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 			t.Errorf("%s: %v, want %v", name, err, c.err)
 		}
@@ -99,7 +99,7 @@ func TestUpdateDedicatedHost(t *testing.T) {
 
 // A replacement keeps what was set with fly scale and fly machine update.
 func TestReplace(t *testing.T) {
-	c := parse(t, web+"[mounts]\nsource = \"data\"\ndestination = \"/data\"\n")
+	c := mustParse(t, web+"[mounts]\nsource = \"data\"\ndestination = \"/data\"\n")
 	for name, x := range map[string]struct{ existing, want string }{
 		"scaled": {
 			`{"guest":{"cpus":4,"cpu_kind":"shared","memory_mb":1024},"schedule":"daily","metadata":{"team":"red"},"new":1.50}`,
@@ -124,7 +124,7 @@ func TestReplace(t *testing.T) {
 }
 
 func TestMachineGroup(t *testing.T) {
-	c := parse(t, "app = \"shop\"\n[processes]\nweb = \"w\"\ncron = \"c\"\n")
+	c := mustParse(t, "app = \"shop\"\n[processes]\nweb = \"w\"\ncron = \"c\"\n")
 	for config, want := range map[string]string{
 		`{"metadata":{"fly_process_group":"web","process_group":"cron"}}`: "web",
 		`{"metadata":{"fly_process_group":"gone"}}`:                       "gone",

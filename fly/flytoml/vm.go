@@ -50,6 +50,32 @@ func (r *reader) readGuest(t *tomldoc.Table) *fly.MachineGuest {
 		t.Errorf("size", "%s", msg)
 	}
 	g.HostDedicationID = r.c.host
+	readMemory(t, g)
+	overrideIfSet(&g.MaxMemoryMB, readNonNegative(t, "max_memory_mb"))
+	overrideIfSet(&g.CPUs, readNonNegative(t, "cpus"))
+	overrideIfSet(&g.GPUs, readNonNegative(t, "gpus"))
+	overrideIfSet(&g.GPUKind, &gpu)
+	overrideIfSet(&g.CPUKind, t.StringPtr("cpu_kind"))
+	if host := t.StringPtr("host_dedication_id"); host != nil {
+		if r.c.host != "" && *host != "" && *host != r.c.host {
+			t.Errorf("host_dedication_id", "%q here, and %q at the top of the file; keep one of them", *host, r.c.host)
+		}
+		overrideIfSet(&g.HostDedicationID, host)
+	}
+	r.readPersistRootfs(t, g)
+	if k := g.CPUKind; k != "" && k != "shared" && k != "performance" {
+		t.Errorf("cpu_kind", "%q is not a kind of CPU; use shared or performance", k)
+	}
+	kinds := []string{"a10", "a100-pcie-40gb", "a100-sxm4-80gb", "l40s"}
+	if gpu != "" && !slices.Contains(kinds, gpu) {
+		t.Warnf("gpu_kind", "Fly's reference doesn't have %q, only %s", gpu, strings.Join(kinds, ", "))
+	}
+	g.KernelArgs = t.Strings("kernel_args")
+	return g
+}
+
+// readMemory reads memory, then memory_mb, which takes precedence.
+func readMemory(t *tomldoc.Table, g *fly.MachineGuest) {
 	if s := readText(t, "memory"); s != "" {
 		mb, err := parseSize(s, memoryBase, memoryUnit)
 		switch {
@@ -66,27 +92,6 @@ func (r *reader) readGuest(t *tomldoc.Table) *fly.MachineGuest {
 		t.Warnf("memory_mb", "%d contradicts memory = %q; memory_mb counts: machines get %[1]d MB", *mb, readText(t, "memory"))
 	}
 	overrideIfSet(&g.MemoryMB, mb)
-	overrideIfSet(&g.MaxMemoryMB, readNonNegative(t, "max_memory_mb"))
-	overrideIfSet(&g.CPUs, readNonNegative(t, "cpus"))
-	overrideIfSet(&g.GPUs, readNonNegative(t, "gpus"))
-	overrideIfSet(&g.GPUKind, &gpu)
-	overrideIfSet(&g.CPUKind, t.StringPtr("cpu_kind"))
-	if host := t.StringPtr("host_dedication_id"); host != nil {
-		if r.c.host != "" && *host != "" && *host != r.c.host {
-			t.Errorf("host_dedication_id", "%q here, and %q at the top of the file; say one", *host, r.c.host)
-		}
-		overrideIfSet(&g.HostDedicationID, host)
-	}
-	r.readPersistRootfs(t, g)
-	if k := g.CPUKind; k != "" && k != "shared" && k != "performance" {
-		t.Errorf("cpu_kind", "%q is not a kind of CPU; use shared or performance", k)
-	}
-	kinds := []string{"a10", "a100-pcie-40gb", "a100-sxm4-80gb", "l40s"}
-	if gpu != "" && !slices.Contains(kinds, gpu) {
-		t.Warnf("gpu_kind", "Fly's reference doesn't have %q, only %s", gpu, strings.Join(kinds, ", "))
-	}
-	g.KernelArgs = t.Strings("kernel_args")
-	return g
 }
 
 func (r *reader) readPersistRootfs(t *tomldoc.Table, g *fly.MachineGuest) {
@@ -96,7 +101,7 @@ func (r *reader) readPersistRootfs(t *tomldoc.Table, g *fly.MachineGuest) {
 		g.PersistRootfs = fly.MachinePersistRootfs(s)
 	case "", "none":
 	default:
-		t.Errorf("persist_rootfs", "%q is not a word for it; use never, restart or always", s)
+		t.Errorf("persist_rootfs", "must be never, restart or always, got %q", s)
 	}
 }
 

@@ -99,5 +99,5 @@ func (r *reader) warnAddress(t *tomldoc.Table, s service) {
 		ways += " and `fly ips allocate-v6 -a " + r.c.app + "`"
 		key = "ports"
 	}
-	t.Warnf(key, "a service that is not plain HTTP needs a dedicated IP address, which costs money and which no rollout asks for; if the app has none yet: %s", ways)
+	t.Warnf(key, "a service that is not plain HTTP needs a dedicated IP address, which costs money and is not requested by a rollout; if the app has none yet: %s", ways)
 }

@@ -21,22 +21,22 @@ func backends(ids []string, ps ...flysim.Process) []flysim.Backend {
 	return out
 }
 
-func TestAnAppIsServedByItsMachinesInTurn(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestAppProxy_RoundRobin(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	image := pushServer(t, l)
 	url := l.URL("shop")
 	if !strings.HasPrefix(url, "http://127.0.0.1:") {
 		t.Fatalf("the URL is %s", url)
 	}
-	if status, body := get(t, url+"/who"); status != http.StatusServiceUnavailable || !strings.Contains(body, "shop can't be served: no machine") {
+	if status, body := httpGet(t, url+"/who"); status != http.StatusServiceUnavailable || !strings.Contains(body, "shop can't be served: no machine") {
 		t.Errorf("with no machine: %d %q", status, body)
 	}
-	a, b := start(t, l, "a", image, nil), start(t, l, "b", image, nil)
+	a, b := startAndWait(t, l, "a", image, nil), startAndWait(t, l, "b", image, nil)
 	ids := []string{"a", "b"}
 	l.Route("shop", backends(ids, a, b))
 	served := map[string]int{}
 	for range 10 {
-		_, who := get(t, url+"/who")
+		_, who := httpGet(t, url+"/who")
 		served[who]++
 	}
 	if served["a"] != 5 || served["b"] != 5 {
@@ -45,12 +45,12 @@ func TestAnAppIsServedByItsMachinesInTurn(t *testing.T) {
 
 	l.Route("shop", backends(ids, a))
 	for range 4 {
-		if _, who := get(t, url+"/who"); who != "a" {
+		if _, who := httpGet(t, url+"/who"); who != "a" {
 			t.Errorf("served by %q, which is out", who)
 		}
 	}
 	l.Route("shop", nil)
-	if status, _ := get(t, url+"/who"); status != http.StatusServiceUnavailable {
+	if status, _ := httpGet(t, url+"/who"); status != http.StatusServiceUnavailable {
 		t.Errorf("with no machine any more: %d", status)
 	}
 	if l.URL("shop") != url {
@@ -61,17 +61,17 @@ func TestAnAppIsServedByItsMachinesInTurn(t *testing.T) {
 	}
 }
 
-func TestAMachineThatIsGoneCostsNoRequest(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestAppProxy_UnreachableMachine(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	image := pushServer(t, l)
-	a, b := start(t, l, "a", image, nil), start(t, l, "b", image, nil)
+	a, b := startAndWait(t, l, "a", image, nil), startAndWait(t, l, "b", image, nil)
 	url := l.URL("shop")
 	l.Route("shop", backends([]string{"a", "b"}, a, b))
 	if err := a.Stop(t.Context(), "SIGKILL", time.Second); err != nil { // without a call of Route
 		t.Fatal(err)
 	}
 	for range 4 {
-		if _, who := get(t, url+"/who"); who != "b" {
+		if _, who := httpGet(t, url+"/who"); who != "b" {
 			t.Errorf("served by %q", who)
 		}
 		r, err := http.Post(url+"/echo?x=1;y", "text/plain", strings.NewReader("all of it"))
@@ -87,16 +87,16 @@ func TestAMachineThatIsGoneCostsNoRequest(t *testing.T) {
 	if err := b.Stop(t.Context(), "SIGKILL", time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if status, body := get(t, url+"/who"); status != http.StatusBadGateway || !strings.Contains(body, "machine ") {
+	if status, body := httpGet(t, url+"/who"); status != http.StatusBadGateway || !strings.Contains(body, "machine ") {
 		t.Errorf("with every machine gone: %d %q", status, body)
 	}
 }
 
 // A request that may have been executed is not sent again.
-func TestOnlySafeRequestsAreAskedTwice(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestAppProxy_RetriesOnlySafeRequests(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	image := pushServer(t, l)
-	good := start(t, l, "good", image, nil)
+	good := startAndWait(t, l, "good", image, nil)
 	tries := make(chan string, 8)
 	cut, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -114,7 +114,7 @@ func TestOnlySafeRequestsAreAskedTwice(t *testing.T) {
 	}
 	for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusBadGateway} {
 		e.nextIndex = 0
-		l.Route("shop", []flysim.Backend{{Machine: "broken", Process: at{cut.Addr().String()}}, {Machine: "good", Process: good}})
+		l.Route("shop", []flysim.Backend{{Machine: "broken", Process: addrProcess{cut.Addr().String()}}, {Machine: "good", Process: good}})
 		req, err := http.NewRequest(method, e.url+"/who", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -130,20 +130,20 @@ func TestOnlySafeRequestsAreAskedTwice(t *testing.T) {
 	}
 }
 
-// at is a process that only has an address.
-type at struct{ addr string }
+// addrProcess is a process that only has an address.
+type addrProcess struct{ addr string }
 
-func (a at) Addr(int) string                                 { return a.addr }
-func (a at) Listens(int) bool                                { return true }
-func (at) Done() <-chan struct{}                             { return nil }
-func (at) ExitCode() int                                     { return 0 }
-func (at) Log() []string                                     { return nil }
-func (at) Stop(context.Context, string, time.Duration) error { return nil }
+func (a addrProcess) Addr(int) string                                 { return a.addr }
+func (a addrProcess) Listens(int) bool                                { return true }
+func (addrProcess) Done() <-chan struct{}                             { return nil }
+func (addrProcess) ExitCode() int                                     { return 0 }
+func (addrProcess) Log() []string                                     { return nil }
+func (addrProcess) Stop(context.Context, string, time.Duration) error { return nil }
 
-func TestRequestsUnderWayAreServedToTheEnd(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestAppProxy_OpenRequestsFinish(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	image := pushServer(t, l)
-	a, b := start(t, l, "a", image, nil), start(t, l, "b", image, nil)
+	a, b := startAndWait(t, l, "a", image, nil), startAndWait(t, l, "b", image, nil)
 	url := l.URL("shop")
 	l.Route("shop", backends([]string{"a"}, a))
 	r, err := http.Get(url + "/hold")
@@ -156,7 +156,7 @@ func TestRequestsUnderWayAreServedToTheEnd(t *testing.T) {
 		t.Fatal(line, err)
 	}
 	l.Route("shop", backends([]string{"b"}, b))
-	if _, who := get(t, url+"/who"); who != "b" {
+	if _, who := httpGet(t, url+"/who"); who != "b" {
 		t.Errorf("a new request went to %q", who)
 	}
 	// A machine is out of the routes before it is stopped; the open request

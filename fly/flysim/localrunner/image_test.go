@@ -19,9 +19,9 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-func TestLayersAreLaidOverEachOther(t *testing.T) {
-	l := open(t, t.TempDir())
-	ref := push(t, l, "shop", imageOf(t, v1.Config{},
+func TestUnpack_LayersAndWhiteouts(t *testing.T) {
+	l := openRunner(t, t.TempDir())
+	ref := pushImage(t, l, "shop", imageOf(t, v1.Config{},
 		layerOf(t,
 			entry{Name: "/etc/", Type: tar.TypeDir, Mode: 0o500}, // not writable for its owner
 			entry{Name: "/etc/hosts", Content: "one", Mode: 0o444},
@@ -73,9 +73,9 @@ func TestLayersAreLaidOverEachOther(t *testing.T) {
 	}
 }
 
-func TestALayerThatLeavesTheImageIsRefused(t *testing.T) {
+func TestUnpack_LayerOutsideImageRefused(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir)
+	l := openRunner(t, dir)
 	for what, entries := range map[string][]entry{
 		"a path that climbs":          {{Name: "../../../escaped", Content: "x"}},
 		"an absolute one":             {{Name: "/../escaped", Content: "x"}},
@@ -84,7 +84,7 @@ func TestALayerThatLeavesTheImageIsRefused(t *testing.T) {
 		"a whiteout outside":          {{Name: "../../.wh.registry"}},
 		"a loop of links to write by": {{Name: "link", Type: tar.TypeSymlink, Link: "."}, {Name: "out", Type: tar.TypeSymlink, Link: "link/../x"}, {Name: "out/escaped", Content: "x"}},
 	} {
-		ref := push(t, l, "evil", imageOf(t, v1.Config{Cmd: []string{"/x"}}, layerOf(t, entries...)))
+		ref := pushImage(t, l, "evil", imageOf(t, v1.Config{Cmd: []string{"/x"}}, layerOf(t, entries...)))
 		_, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m1", Config: configOf(t, ref, nil)})
 		if err == nil || !strings.Contains(err.Error(), "unpack image") {
 			t.Errorf("%s: %v", what, err)
@@ -108,9 +108,9 @@ func TestALayerThatLeavesTheImageIsRefused(t *testing.T) {
 }
 
 // A link may point outside as long as its target is not executed or written.
-func TestNoProgramIsTakenFromOutsideTheImage(t *testing.T) {
-	l := open(t, t.TempDir())
-	ref := push(t, l, "shop", imageOf(t, v1.Config{Entrypoint: []string{"/sh"}}, layerOf(t,
+func TestStart_ProgramOutsideImageRefused(t *testing.T) {
+	l := openRunner(t, t.TempDir())
+	ref := pushImage(t, l, "shop", imageOf(t, v1.Config{Entrypoint: []string{"/sh"}}, layerOf(t,
 		entry{Name: "here", Type: tar.TypeSymlink, Link: "."},
 		entry{Name: "sh", Type: tar.TypeSymlink, Link: strings.Repeat("here/", 30) + strings.Repeat("../", 30) + "bin/sh"})))
 	_, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m1", Config: configOf(t, ref, nil)})
@@ -119,10 +119,10 @@ func TestNoProgramIsTakenFromOutsideTheImage(t *testing.T) {
 	}
 }
 
-func TestAMachineThatCanNotRunSaysWhy(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestStart_ErrorNamesReason(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	program := func(content string, mode int64) string {
-		return push(t, l, "shop", imageOf(t, v1.Config{Entrypoint: []string{"/app/run"}}, layerOf(t, entry{Name: "app/run", Content: content, Mode: mode})))
+		return pushImage(t, l, "shop", imageOf(t, v1.Config{Entrypoint: []string{"/app/run"}}, layerOf(t, entry{Name: "app/run", Content: content, Mode: mode})))
 	}
 	foreign, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "plan9", Architecture: "mips"})
 	if err != nil {
@@ -136,8 +136,8 @@ func TestAMachineThatCanNotRunSaysWhy(t *testing.T) {
 		{`{}`, "names no image"},
 		{`{"image":"Not A Reference"}`, `image "Not A Reference"`},
 		{fmt.Sprintf(`{"image":%q}`, nowhere), "image " + nowhere + " is not in the registry"},
-		{fmt.Sprintf(`{"image":%q}`, push(t, l, "foreign", foreign)), "is built for plan9/mips, and this machine runs " + here},
-		{fmt.Sprintf(`{"image":%q}`, push(t, l, "nothing", imageOf(t, v1.Config{}))), "neither entrypoint nor cmd"},
+		{fmt.Sprintf(`{"image":%q}`, pushImage(t, l, "foreign", foreign)), "is built for plan9/mips, and this machine runs " + here},
+		{fmt.Sprintf(`{"image":%q}`, pushImage(t, l, "nothing", imageOf(t, v1.Config{}))), "neither entrypoint nor cmd"},
 		{fmt.Sprintf(`{"image":%q,"init":{"exec":["/bin/sh"]}}`, good), "has no program /bin/sh"},
 		{fmt.Sprintf(`{"image":%q,"init":{"exec":["sh"]}}`, good), "has no program sh in its PATH"},
 		{fmt.Sprintf(`{"image":%q}`, program("x", 0o644)), "/app/run is not executable"},
@@ -159,10 +159,10 @@ func TestAMachineThatCanNotRunSaysWhy(t *testing.T) {
 	}
 }
 
-func TestAnImageThatIsGoneIsGoneAlthoughItIsUnpacked(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestStart_DeletedImageStillUnpacked(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	ref := pushServer(t, l)
-	start(t, l, "m1", ref, nil)
+	startAndWait(t, l, "m1", ref, nil)
 	r, err := l.images.parseRef(ref)
 	if err != nil {
 		t.Fatal(err)

@@ -36,7 +36,7 @@ import (
 func TestMain(m *testing.M) {
 	switch os.Getenv("LOCALRUNNER_TEST_ROLE") {
 	case "server":
-		serve()
+		runServer()
 	case "owner":
 		ownUntilKilled()
 	default:
@@ -44,11 +44,11 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serve is the program in the images. Requests and env vars control it:
+// runServer is the program in the images. Requests and env vars control it:
 // CHILD_PORT starts a child that listens there, DAEMON puts the child into its
 // own session, STUBBORN ignores signals, ANY_PORT listens on a port other than
 // PORT.
-func serve() {
+func runServer() {
 	if code, err := strconv.Atoi(os.Getenv("EXIT")); err == nil {
 		fmt.Println("about to end")
 		fmt.Fprintln(os.Stderr, "with", code)
@@ -118,7 +118,7 @@ func ownUntilKilled() {
 	select {}
 }
 
-func open(t *testing.T, dir string) *Runner {
+func openRunner(t *testing.T, dir string) *Runner {
 	t.Helper()
 	l, err := Open(dir, Options{})
 	if err != nil {
@@ -223,8 +223,8 @@ func serverImage(t *testing.T) v1.Image {
 	}, program)
 }
 
-// push pushes image and returns its reference with digest.
-func push(t *testing.T, l *Runner, repository string, image v1.Image) string {
+// pushImage pushes image and returns its reference with digest.
+func pushImage(t *testing.T, l *Runner, repository string, image v1.Image) string {
 	t.Helper()
 	ref, err := name.NewTag(l.Registry()+"/"+repository+":latest", name.Insecure)
 	if err != nil {
@@ -242,7 +242,7 @@ func push(t *testing.T, l *Runner, repository string, image v1.Image) string {
 
 func pushServer(t *testing.T, l *Runner) string {
 	t.Helper()
-	return push(t, l, "shop", serverImage(t))
+	return pushImage(t, l, "shop", serverImage(t))
 }
 
 func configOf(t *testing.T, image string, env map[string]string) json.RawMessage {
@@ -254,19 +254,19 @@ func configOf(t *testing.T, image string, env map[string]string) json.RawMessage
 	return doc
 }
 
-// start starts a machine and waits until it listens.
-func start(t *testing.T, l *Runner, id, image string, env map[string]string) flysim.Process {
+// startAndWait starts a machine and waits until it listens.
+func startAndWait(t *testing.T, l *Runner, id, image string, env map[string]string) flysim.Process {
 	t.Helper()
 	p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: id, Region: "ord", InstanceID: "01V", Group: "web",
 		Config: configOf(t, image, env), Secrets: map[string]string{"TOKEN": "s3cret"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, func() bool { return listens(p.Addr(8080)) })
+	waitUntil(t, func() bool { return isListening(p.Addr(8080)) })
 	return p
 }
 
-func listens(addr string) bool {
+func isListening(addr string) bool {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return false
@@ -275,8 +275,8 @@ func listens(addr string) bool {
 	return true
 }
 
-// until polls ok until it returns true.
-func until(t *testing.T, ok func() bool) {
+// waitUntil polls ok until it returns true.
+func waitUntil(t *testing.T, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -285,8 +285,8 @@ func until(t *testing.T, ok func() bool) {
 	}
 }
 
-// ended returns a channel that is closed when the server at addr has ended.
-func ended(t *testing.T, addr string) <-chan struct{} {
+// connectionEnd returns a channel that is closed when the server at addr has ended.
+func connectionEnd(t *testing.T, addr string) <-chan struct{} {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -301,7 +301,7 @@ func ended(t *testing.T, addr string) <-chan struct{} {
 	return done
 }
 
-func await(t *testing.T, what string, done <-chan struct{}) {
+func awaitDone(t *testing.T, what string, done <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-done:
@@ -310,7 +310,7 @@ func await(t *testing.T, what string, done <-chan struct{}) {
 	}
 }
 
-func get(t *testing.T, url string) (int, string) {
+func httpGet(t *testing.T, url string) (int, string) {
 	t.Helper()
 	r, err := http.Get(url)
 	if err != nil {

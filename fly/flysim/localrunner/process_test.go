@@ -20,11 +20,11 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-func TestAMachineSeesItsOwnEnvironmentAndNothingElse(t *testing.T) {
+func TestStart_Environment(t *testing.T) {
 	t.Setenv("FLY_API_TOKEN", "fm2_secret")
-	l := open(t, t.TempDir())
+	l := openRunner(t, t.TempDir())
 	image := pushServer(t, l)
-	p := start(t, l, "m1", image, map[string]string{
+	p := startAndWait(t, l, "m1", image, map[string]string{
 		"LOG_LEVEL":    "debug",
 		"PORT":         "8080",
 		"HOST":         "0.0.0.0",
@@ -33,7 +33,7 @@ func TestAMachineSeesItsOwnEnvironmentAndNothingElse(t *testing.T) {
 		"BOTH":         "http://a-1.flycast,http://b.internal",
 		"OTHER":        "http://api.internal.example.com and http://_api.internal:4280",
 	})
-	_, body := get(t, "http://"+p.Addr(8080)+"/env")
+	_, body := httpGet(t, "http://"+p.Addr(8080)+"/env")
 	var env []string
 	if err := json.Unmarshal([]byte(body), &env); err != nil {
 		t.Fatal(err)
@@ -77,13 +77,13 @@ func TestAMachineSeesItsOwnEnvironmentAndNothingElse(t *testing.T) {
 	for name := range want {
 		t.Errorf("%s is not set", name)
 	}
-	if _, dir := get(t, "http://"+p.Addr(8080)+"/dir"); dir != root+"/app" {
+	if _, dir := httpGet(t, "http://"+p.Addr(8080)+"/dir"); dir != root+"/app" {
 		t.Errorf("it runs in %s, want the image's working directory", dir)
 	}
 }
 
-func TestTheConfigSaysWhatToRun(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestStart_CommandLine(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	image := pushServer(t, l)
 	root := filepath.Join(l.dir, "images", strings.TrimPrefix(image[strings.Index(image, "@"):], "@sha256:"), "root")
 	for init, want := range map[string][]string{
@@ -96,8 +96,8 @@ func TestTheConfigSaysWhatToRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(init, err)
 		}
-		until(t, func() bool { return listens(p.Addr(0)) })
-		_, body := get(t, "http://"+p.Addr(0)+"/args")
+		waitUntil(t, func() bool { return isListening(p.Addr(0)) })
+		_, body := httpGet(t, "http://"+p.Addr(0)+"/args")
 		var args []string
 		if err := json.Unmarshal([]byte(body), &args); err != nil || !slices.Equal(args, want) {
 			t.Errorf("init %s runs %q, want %q", init, args, want)
@@ -105,14 +105,14 @@ func TestTheConfigSaysWhatToRun(t *testing.T) {
 	}
 }
 
-func TestACrashTellsItsCodeAndItsLastWords(t *testing.T) {
+func TestProcess_ExitCodeAndLog(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir)
+	l := openRunner(t, dir)
 	p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m1", Config: configOf(t, pushServer(t, l), map[string]string{"EXIT": "7"})})
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the end", p.Done())
+	awaitDone(t, "the end", p.Done())
 	if p.ExitCode() != 7 {
 		t.Errorf("exit code %d, want 7", p.ExitCode())
 	}
@@ -133,11 +133,11 @@ func TestACrashTellsItsCodeAndItsLastWords(t *testing.T) {
 	}
 }
 
-func TestStopLetsAMachineFinish(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestStop_Graceful(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	image := pushServer(t, l)
 	for signal, got := range map[string]string{"": "got interrupt", "SIGTERM": "got terminated", "int": "got interrupt"} {
-		p := start(t, l, "m1", image, nil)
+		p := startAndWait(t, l, "m1", image, nil)
 		if err := p.Stop(t.Context(), signal, time.Minute); err != nil {
 			t.Fatal(err)
 		}
@@ -145,57 +145,57 @@ func TestStopLetsAMachineFinish(t *testing.T) {
 			t.Errorf("signal %q: exit code %d, log %q", signal, p.ExitCode(), p.Log())
 		}
 	}
-	p := start(t, l, "m1", image, nil)
+	p := startAndWait(t, l, "m1", image, nil)
 	if err := p.Stop(t.Context(), "SIGNIFICANT", time.Minute); err == nil || !strings.Contains(err.Error(), "SIGTERM") {
 		t.Errorf("unknown signal: %v, want the known ones named", err)
 	}
 }
 
-func TestStopKillsTheWholeGroupAfterTheTimeout(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestStop_TimeoutKillsGroup(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	port, err := l.ports.reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1", "CHILD_PORT": strconv.Itoa(port)})
-	until(t, func() bool { return listens(loopbackAddr(port)) })
-	child := ended(t, loopbackAddr(port))
+	p := startAndWait(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1", "CHILD_PORT": strconv.Itoa(port)})
+	waitUntil(t, func() bool { return isListening(loopbackAddr(port)) })
+	child := connectionEnd(t, loopbackAddr(port))
 	if err := p.Stop(t.Context(), "SIGTERM", 50*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	if p.ExitCode() != 128+int(syscall.SIGKILL) {
 		t.Errorf("exit code %d, want 137", p.ExitCode())
 	}
-	await(t, "the child's end", child)
+	awaitDone(t, "the child's end", child)
 }
 
-func TestAMachineThatEndsTakesItsChildrenAlong(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestStop_KillsChildren(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	port, err := l.ports.reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, l, "m1", pushServer(t, l), map[string]string{"CHILD_PORT": strconv.Itoa(port)})
-	until(t, func() bool { return listens(loopbackAddr(port)) })
-	child := ended(t, loopbackAddr(port))
+	p := startAndWait(t, l, "m1", pushServer(t, l), map[string]string{"CHILD_PORT": strconv.Itoa(port)})
+	waitUntil(t, func() bool { return isListening(loopbackAddr(port)) })
+	child := connectionEnd(t, loopbackAddr(port))
 	if err := p.Stop(t.Context(), "SIGTERM", time.Minute); err != nil { // only the process itself gets the signal
 		t.Fatal(err)
 	}
-	await(t, "the child's end", child)
+	awaitDone(t, "the child's end", child)
 }
 
-func TestStopGivesUpWaitingWithItsContext(t *testing.T) {
-	l := open(t, t.TempDir())
-	p := start(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1"})
+func TestStop_CancelledContext(t *testing.T) {
+	l := openRunner(t, t.TempDir())
+	p := startAndWait(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1"})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := p.Stop(ctx, "", time.Hour); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	await(t, "the end", p.Done())
+	awaitDone(t, "the end", p.Done())
 }
 
-func TestCloseLeavesNoProcess(t *testing.T) {
+func TestClose_LeavesNoProcess(t *testing.T) {
 	for _, daemon := range []string{"", "1"} {
 		if daemon != "" && !canSeeEnvironments() {
 			t.Log("left out: on this system a process that leaves its group can't be found")
@@ -209,14 +209,14 @@ func TestCloseLeavesNoProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := start(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1", "DAEMON": daemon, "CHILD_PORT": strconv.Itoa(port)})
-		until(t, func() bool { return listens(loopbackAddr(port)) })
-		child := ended(t, loopbackAddr(port))
+		p := startAndWait(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1", "DAEMON": daemon, "CHILD_PORT": strconv.Itoa(port)})
+		waitUntil(t, func() bool { return isListening(loopbackAddr(port)) })
+		child := connectionEnd(t, loopbackAddr(port))
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "the machine's end", p.Done())
-		await(t, "its child's end", child)
+		awaitDone(t, "the machine's end", p.Done())
+		awaitDone(t, "its child's end", child)
 		if _, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m2", Config: configOf(t, "shop", nil)}); err == nil {
 			t.Error("a machine was started after Close")
 		}
@@ -236,18 +236,18 @@ func canSeeEnvironments() bool {
 
 // The owner of a folder is killed with SIGKILL while its machine has a child
 // that the kernel does not kill with it.
-func TestSuddenDeathLeavesNoProcess(t *testing.T) {
+func TestKilledOwner_LeavesNoProcess(t *testing.T) {
 	if !canSeeEnvironments() {
 		t.Skip("needs Linux: elsewhere a machine ends when the folder's next owner comes, its children may not")
 	}
 	for name, daemon := range map[string]string{"a child in its group": "", "a child that left it": "1"} {
-		t.Run(name, func(t *testing.T) { testSuddenDeath(t, daemon) })
+		t.Run(name, func(t *testing.T) { testKilledOwner(t, daemon) })
 	}
 }
 
-func testSuddenDeath(t *testing.T, daemon string) {
+func testKilledOwner(t *testing.T, daemon string) {
 	dir := t.TempDir()
-	l := open(t, dir)
+	l := openRunner(t, dir)
 	defer func() { _ = killMarked(l.marker) }() // also if the test fails
 	image := pushServer(t, l)
 	port, err := l.ports.reserve()
@@ -278,20 +278,20 @@ func testSuddenDeath(t *testing.T, daemon string) {
 		t.Fatal(err)
 	}
 	addr = strings.TrimSpace(addr)
-	until(t, func() bool { return listens(addr) && listens(loopbackAddr(port)) })
-	machine, child := ended(t, addr), ended(t, loopbackAddr(port))
+	waitUntil(t, func() bool { return isListening(addr) && isListening(loopbackAddr(port)) })
+	machine, child := connectionEnd(t, addr), connectionEnd(t, loopbackAddr(port))
 
 	if err := owner.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the machine's end with its parent", machine)
+	awaitDone(t, "the machine's end with its parent", machine)
 	_ = owner.Wait() // it was killed
-	again := open(t, dir)
-	await(t, "the child's end with the next owner", child)
-	start(t, again, "m1", image, nil)
+	again := openRunner(t, dir)
+	awaitDone(t, "the child's end with the next owner", child)
+	startAndWait(t, again, "m1", image, nil)
 }
 
-func TestARecordedPidMayBeSomebodyElsesNow(t *testing.T) {
+func TestKillStrays_ReusedPID(t *testing.T) {
 	dir := t.TempDir()
 	sleeper := exec.Command("sleep", "600")
 	sleeper.SysProcAttr = newProcessGroup()
@@ -326,12 +326,12 @@ func TestARecordedPidMayBeSomebodyElsesNow(t *testing.T) {
 	if err := errors.Join(os.WriteFile(path, doc, 0o600), killStrays(dir, "NOBODY=1")); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the end of the one that is ours", gone)
+	awaitDone(t, "the end of the one that is ours", gone)
 }
 
-func TestAFolderHasOneOwner(t *testing.T) {
+func TestOpen_FolderInUse(t *testing.T) {
 	dir := t.TempDir()
-	open(t, dir)
+	openRunner(t, dir)
 	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("second owner: %v", err)
 	}
@@ -340,7 +340,7 @@ func TestAFolderHasOneOwner(t *testing.T) {
 	}
 }
 
-func TestALogKeepsTheLastLinesWithinItsSize(t *testing.T) {
+func TestProcessLog_Bounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m1.log")
 	b, err := openProcessLog(path)
 	if err != nil {
@@ -368,12 +368,12 @@ func TestALogKeepsTheLastLinesWithinItsSize(t *testing.T) {
 
 // A program listens on a port other than PORT, and another program listens on
 // PORT: Listens must not count it.
-func TestAnotherProgramAtThePortIsNotTheMachine(t *testing.T) {
+func TestListens_OtherProgramOnPort(t *testing.T) {
 	if !canSeeEnvironments() {
 		t.Skip("needs Linux: elsewhere nobody can say whose a port is")
 	}
-	l := open(t, t.TempDir())
-	p := start(t, l, "m1", pushServer(t, l), nil)
+	l := openRunner(t, t.TempDir())
+	p := startAndWait(t, l, "m1", pushServer(t, l), nil)
 	if !p.Listens(8080) {
 		t.Error("it listens at its port, and is said not to")
 	}

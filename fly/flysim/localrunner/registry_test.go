@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-func TestWhatWasPushedSurvives(t *testing.T) {
+func TestRegistry_SurvivesRestart(t *testing.T) {
 	dir := t.TempDir()
 	l, err := Open(dir, Options{})
 	if err != nil {
@@ -38,13 +38,13 @@ func TestWhatWasPushedSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := push(t, l, "shop", first) // its tag moves to the next image
+	old := pushImage(t, l, "shop", first) // its tag moves to the next image
 	second := pushServer(t, l)
 	gone, err := random.Image(64, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	deleted := push(t, l, "gone", gone)
+	deleted := pushImage(t, l, "gone", gone)
 	ref, err := name.NewDigest(deleted, name.Insecure)
 	if err != nil {
 		t.Fatal(err)
@@ -59,8 +59,8 @@ func TestWhatWasPushedSurvives(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	l = open(t, dir)
-	if status, _ := get(t, url); status != http.StatusServiceUnavailable {
+	l = openRunner(t, dir)
+	if status, _ := httpGet(t, url); status != http.StatusServiceUnavailable {
 		t.Errorf("before its machines run, %s answers %d", url, status)
 	}
 	if l.Registry() != addr || l.URL("shop") != url {
@@ -82,12 +82,12 @@ func TestWhatWasPushedSurvives(t *testing.T) {
 	if _, err := os.Stat(leftover); err == nil {
 		t.Error("half an upload is still there")
 	}
-	start(t, l, "m1", second, nil)
+	startAndWait(t, l, "m1", second, nil)
 }
 
-func TestAPushThatCanNotBeKeptIsRefused(t *testing.T) {
+func TestRegistry_PushFailsWithoutDisk(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir)
+	l := openRunner(t, dir)
 	if err := os.RemoveAll(filepath.Join(dir, "registry", "manifests")); err != nil { // no manifest can be written
 		t.Fatal(err)
 	}
@@ -105,8 +105,8 @@ func TestAPushThatCanNotBeKeptIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheRegistryRefuses(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestRegistry_RefusedRequests(t *testing.T) {
+	l := openRunner(t, t.TempDir())
 	for _, c := range []struct{ method, path, host, body, says string }{
 		{"GET", "/v2/", "evil.example:5000", "", "loopback"},
 		{"PUT", "/v2/shop/manifests/sha256:" + strings.Repeat("0", 64), "", "{}", "its digest is sha256:44136fa"},

@@ -16,25 +16,25 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// A world is a Sim whose machines are processes, with a client.
-type world struct {
+// A simWorld is a Sim whose machines are processes, with a client.
+type simWorld struct {
 	t   *testing.T
 	sim *flysim.Sim
 	url string
 }
 
-func simulate(t *testing.T, l *Runner, journal string) world {
+func newWorld(t *testing.T, l *Runner, journal string) simWorld {
 	sim := &flysim.Sim{Runner: l, Images: l.Image, CheckEvery: 20 * time.Millisecond, Journal: journal}
 	server := httptest.NewServer(sim)
 	t.Cleanup(func() {
 		sim.Close()
 		server.Close()
 	})
-	return world{t, sim, server.URL}
+	return simWorld{t, sim, server.URL}
 }
 
-// ask makes one call of the Machines API.
-func (w world) ask(method, path string, body any) fly.Machine {
+// callAPI makes one call of the Machines API.
+func (w simWorld) callAPI(method, path string, body any) fly.Machine {
 	w.t.Helper()
 	doc, err := json.Marshal(body)
 	if err != nil {
@@ -60,15 +60,15 @@ func (w world) ask(method, path string, body any) fly.Machine {
 	return m
 }
 
-func (w world) create(image string, env map[string]string) fly.Machine {
+func (w simWorld) createMachine(image string, env map[string]string) fly.Machine {
 	w.t.Helper()
-	return w.ask("POST", "/shop/machines", map[string]any{"region": "ord", "config": serviceConfig(image, env)})
+	return w.callAPI("POST", "/shop/machines", map[string]any{"region": "ord", "config": serviceConfig(image, env)})
 }
 
-func (w world) healthy(id string) {
+func (w simWorld) awaitHealthy(id string) {
 	w.t.Helper()
-	until(w.t, func() bool {
-		m := w.ask("GET", "/shop/machines/"+id, nil)
+	waitUntil(w.t, func() bool {
+		m := w.callAPI("GET", "/shop/machines/"+id, nil)
 		return m.State == "started" && len(m.Checks) == 1 && m.Checks[0].Status == "passing"
 	})
 }
@@ -85,15 +85,15 @@ func serviceConfig(image string, env map[string]string) map[string]any {
 	}
 }
 
-func TestASimWithALaptopIsAFly(t *testing.T) {
-	l := open(t, t.TempDir())
-	w := simulate(t, l, "")
+func TestSim_MachinesAsProcesses(t *testing.T) {
+	l := openRunner(t, t.TempDir())
+	w := newWorld(t, l, "")
 	image := pushServer(t, l)
-	w.ask("POST", "", map[string]string{"app_name": "shop", "name": "shop", "org_slug": "personal"})
+	w.callAPI("POST", "", map[string]string{"app_name": "shop", "name": "shop", "org_slug": "personal"})
 
-	a := w.create(image, nil)
-	w.healthy(a.ID)
-	m := w.ask("GET", "/shop/machines/"+a.ID, nil)
+	a := w.createMachine(image, nil)
+	w.awaitHealthy(a.ID)
+	m := w.callAPI("GET", "/shop/machines/"+a.ID, nil)
 	if !strings.HasSuffix(image, m.ImageRef.Digest) || m.ImageRef.Digest == "" {
 		t.Errorf("it says it runs %s, want the digest of %s", m.ImageRef, image)
 	}
@@ -101,25 +101,25 @@ func TestASimWithALaptopIsAFly(t *testing.T) {
 		t.Errorf("the check says %q, want the process's own answer", m.Checks[0].Output)
 	}
 	url := l.URL("shop")
-	served := func() string { _, body := get(t, url+"/who"); return body }
-	until(t, func() bool { return served() == a.ID })
+	served := func() string { _, body := httpGet(t, url+"/who"); return body }
+	waitUntil(t, func() bool { return served() == a.ID })
 
-	b := w.create(image, nil)
-	w.healthy(b.ID)
-	until(t, func() bool { return served() == b.ID })
+	b := w.createMachine(image, nil)
+	w.awaitHealthy(b.ID)
+	waitUntil(t, func() bool { return served() == b.ID })
 
-	w.ask("POST", "/shop/machines/"+a.ID+"/cordon", nil)
+	w.callAPI("POST", "/shop/machines/"+a.ID+"/cordon", nil)
 	for range 4 {
 		if who := served(); who != b.ID {
 			t.Errorf("served by %q, want %q: the other is cordoned", who, b.ID)
 		}
 	}
-	w.ask("POST", "/shop/machines/"+a.ID+"/uncordon", nil)
-	until(t, func() bool { return served() == a.ID })
+	w.callAPI("POST", "/shop/machines/"+a.ID+"/uncordon", nil)
+	waitUntil(t, func() bool { return served() == a.ID })
 
-	w.ask("POST", "/shop/machines/"+a.ID, map[string]any{"config": serviceConfig(image, map[string]string{"EXIT": "7"})})
-	until(t, func() bool {
-		crash, ok := w.ask("GET", "/shop/machines/"+a.ID, nil).LastCrash()
+	w.callAPI("POST", "/shop/machines/"+a.ID, map[string]any{"config": serviceConfig(image, map[string]string{"EXIT": "7"})})
+	waitUntil(t, func() bool {
+		crash, ok := w.callAPI("GET", "/shop/machines/"+a.ID, nil).LastCrash()
 		return ok && crash.Code == 7
 	})
 	for range 4 {
@@ -129,28 +129,28 @@ func TestASimWithALaptopIsAFly(t *testing.T) {
 	}
 }
 
-func TestAnImageThatIsNotThereFailsTheMachine(t *testing.T) {
-	l := open(t, t.TempDir())
-	w := simulate(t, l, "")
+func TestSim_MissingImageFailsMachine(t *testing.T) {
+	l := openRunner(t, t.TempDir())
+	w := newWorld(t, l, "")
 	w.sim.Images = nil // else the create would be refused
 	w.sim.CreateApp("shop", "")
-	m := w.create(fmt.Sprintf("%s/shop@sha256:%064d", l.Registry(), 0), nil)
-	until(t, func() bool { return w.ask("GET", "/shop/machines/"+m.ID, nil).State == "failed" })
+	m := w.createMachine(fmt.Sprintf("%s/shop@sha256:%064d", l.Registry(), 0), nil)
+	waitUntil(t, func() bool { return w.callAPI("GET", "/shop/machines/"+m.ID, nil).State == "failed" })
 }
 
-func TestMachinesRunAgainAfterARestart(t *testing.T) {
+func TestSim_MachinesRestartFromJournal(t *testing.T) {
 	dir, journal := t.TempDir(), filepath.Join(t.TempDir(), "fly.json")
 	var url string
 	var m fly.Machine
 	t.Run("before", func(t *testing.T) {
-		l := open(t, dir)
-		w := simulate(t, l, journal)
+		l := openRunner(t, dir)
+		w := newWorld(t, l, journal)
 		w.sim.CreateApp("shop", "")
-		m = w.create(pushServer(t, l), nil)
-		w.healthy(m.ID)
+		m = w.createMachine(pushServer(t, l), nil)
+		w.awaitHealthy(m.ID)
 		url = l.URL("shop")
 	})
-	w := simulate(t, open(t, dir), journal)
-	w.healthy(m.ID)
-	until(t, func() bool { _, who := get(t, url+"/who"); return who == m.ID })
+	w := newWorld(t, openRunner(t, dir), journal)
+	w.awaitHealthy(m.ID)
+	waitUntil(t, func() bool { _, who := httpGet(t, url+"/who"); return who == m.ID })
 }

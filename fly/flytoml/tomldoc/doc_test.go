@@ -6,7 +6,7 @@ import (
 )
 
 // Every way to write a key must lead to its line.
-func TestLine(t *testing.T) {
+func TestDoc_Line(t *testing.T) {
 	d, err := Parse("x.toml", []byte(`a = 1
 b.c = 2
 "d.e" = 3
@@ -54,7 +54,7 @@ func TestNearest(t *testing.T) {
 	}
 }
 
-func TestDeepNesting(t *testing.T) {
+func TestParse_SizeAndNestingLimits(t *testing.T) {
 	for _, open := range []string{"[", "{a="} {
 		if _, err := Parse("x.toml", []byte("a = "+strings.Repeat(open, maxSize/len(open)-10))); err == nil {
 			t.Error("brackets that are never closed are taken")

@@ -165,7 +165,7 @@ func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 			t.reportType(key, v, "a duration like \"30s\"")
 			return nil
 		case unit == 0:
-			t.Errorf(key, "%d of what? write it with a unit: \"%ds\"", n, n)
+			t.Errorf(key, "needs a unit, like \"%ds\"; got %[1]d", n)
 			return nil
 		}
 		d = time.Duration(n) * unit
@@ -178,7 +178,7 @@ func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 		return nil
 	}
 	if d < 0 {
-		t.Errorf(key, "%s is less than nothing; want 0s or more", d)
+		t.Errorf(key, "must be 0s or more, got %s", d)
 		return nil
 	}
 	return &d
