@@ -64,7 +64,7 @@ var arrows = map[string][]string{
 	"apps/...":            {"apps/..."},
 	"infra/...":           {}, // tests only
 
-	"fly/flysim/localrunner": {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys"},
+	"fly/flysim/localrunner": {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys", "github.com/prometheus/procfs"},
 }
 
 // onlyFor are the only importers of what is heavy or make-believe: their lines

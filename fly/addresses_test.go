@@ -16,7 +16,7 @@ func TestAddress_Kind(t *testing.T) {
 	} {
 		for _, ip := range ips {
 			if got := ip.Kind(); got != want {
-				t.Errorf("%q is of kind %q, want %q", ip.IP, got, want)
+				t.Errorf("kind of %q is %q, want %q", ip.IP, got, want)
 			}
 		}
 	}

@@ -42,14 +42,14 @@ func TestClient_SendsEachChangeOnce(t *testing.T) {
 		})
 		_, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{}`)})
 		if n.Load() != 1 {
-			t.Errorf("a create answered with %d was sent %d times", status, n.Load())
+			t.Errorf("after status %d a create was sent %d times", status, n.Load())
 		}
 		if (err == nil) != (status == 200) {
 			t.Errorf("%d: error %v", status, err)
 		}
 		unknown := status == 408 || status >= 500
 		if got := errors.Is(err, fly.ErrUnknownOutcome); got != unknown {
-			t.Errorf("after %d the outcome is unknown: %v, want %v", status, got, unknown)
+			t.Errorf("after status %d ErrUnknownOutcome is %v, want %v", status, got, unknown)
 		}
 		_, err = c.Machine(t.Context(), "shop", "m1")
 		if errors.Is(err, fly.ErrUnknownOutcome) {
@@ -68,14 +68,14 @@ func TestClient_LostConnection(t *testing.T) {
 	wantError(t, err, fly.ErrUnknownOutcome)
 	wantError(t, err, fly.ErrUnavailable)
 	if n.Load() != 1 {
-		t.Errorf("it was sent %d times", n.Load())
+		t.Errorf("sent %d times, want once", n.Load())
 	}
 
 	nobody := &fly.Client{FlapsURL: "http://127.0.0.1:1", Token: secretToken}
 	_, err = nobody.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
 	wantError(t, err, fly.ErrUnavailable)
 	if errors.Is(err, fly.ErrUnknownOutcome) {
-		t.Errorf("nothing was sent, and yet: %v", err)
+		t.Errorf("nothing was sent, but the outcome is unknown: %v", err)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestClient_MalformedResponse(t *testing.T) {
 		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20))
 	})
 	if _, err := c.Machine(t.Context(), "shop", "m1"); err == nil || len(err.Error()) > 4096 {
-		t.Error("an error as long as the answer")
+		t.Error("the error is as long as the response")
 	}
 }
 
@@ -200,7 +200,7 @@ func TestError_FieldsFromResponse(t *testing.T) {
 		w.Header().Set("fly-request-id", "01REQ")
 		w.Header().Set("Retry-After", "7")
 		w.WriteHeader(http.StatusTooManyRequests)
-		fmt.Fprint(w, `{"error":"old words","message":"slow down","status":"rate_limited"}`)
+		fmt.Fprint(w, `{"error":"old message","message":"slow down","status":"rate_limited"}`)
 	})
 	_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
 	wantError(t, err, fly.ErrRateLimited)
@@ -217,9 +217,9 @@ func TestError_FieldsFromResponse(t *testing.T) {
 // changed.
 func TestError_NoCapacity(t *testing.T) {
 	for _, test := range []struct {
-		status        int
-		body          string
-		room, unknown bool
+		status               int
+		body                 string
+		hasCapacity, unknown bool
 	}{
 		{500, `{"error":"failed to update VM 148e: unknown: could not reserve resource for machine: insufficient memory available to fulfill request"}`, false, false},
 		{422, `{"error":"deploys to this host are temporarily disabled, please try again"}`, false, false},
@@ -228,7 +228,7 @@ func TestError_NoCapacity(t *testing.T) {
 		{404, `{"error":"none","status":"insufficient_capacity"}`, false, false},
 		{422, `{"error":"invalid config.guest"}`, true, false},
 		{503, "deploys to this host are temporarily disabled", false, false},
-		{503, `{"error":"no words we know","status":"insufficient_capacity"}`, false, false},
+		{503, `{"error":"an unknown message","status":"insufficient_capacity"}`, false, false},
 		{503, strings.Repeat("x", 4<<10) + "could not reserve resource for machine", false, false},
 		{500, `{"error":"could not reserve a table"}`, true, true},
 		{503, `{"error":"no healthy upstream"}`, true, true},
@@ -238,16 +238,16 @@ func TestError_NoCapacity(t *testing.T) {
 			fmt.Fprint(w, test.body)
 		})
 		_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-		if got := errors.Is(err, fly.ErrNoCapacity); got == test.room {
-			t.Errorf("%.80v: no room is said: %v", err, got)
+		if got := errors.Is(err, fly.ErrNoCapacity); got == test.hasCapacity {
+			t.Errorf("%.80v: is ErrNoCapacity: %t", err, got)
 		}
 		for _, other := range []error{fly.ErrInvalid, fly.ErrPrecondition, fly.ErrNotFound, fly.ErrUnavailable} {
-			if !test.room && errors.Is(err, other) {
-				t.Errorf("%.80v: no room is said, and it is %v, too", err, other)
+			if !test.hasCapacity && errors.Is(err, other) {
+				t.Errorf("%.80v: is ErrNoCapacity and also %v", err, other)
 			}
 		}
 		if got := errors.Is(err, fly.ErrUnknownOutcome); got != test.unknown {
-			t.Errorf("%.80v: its outcome is unknown: %v", err, got)
+			t.Errorf("%.80v: is ErrUnknownOutcome: %t", err, got)
 		}
 	}
 }
@@ -281,10 +281,10 @@ func TestClient_ChangeOutlivesCancelledCaller(t *testing.T) {
 					wantError(t, err, fly.ErrUnknownOutcome)
 				}
 				if took := time.Since(begun); took > 8*time.Second {
-					t.Errorf("it took %s after its caller had given up", took)
+					t.Errorf("took %s after its caller had cancelled", took)
 				}
 				if _, err := c.Machine(ctx, "shop", "m1"); !errors.Is(err, context.Canceled) {
-					t.Errorf("a read goes on: %v", err)
+					t.Errorf("a read with a cancelled context: %v", err)
 				}
 			})
 		})
@@ -298,7 +298,7 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 func TestClient_InvalidNames(t *testing.T) {
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.EscapedPath(), "/v1/apps/") || slices.Contains(strings.Split(r.URL.EscapedPath(), "/"), "..") {
-			t.Errorf("it asked for %s", r.URL.EscapedPath())
+			t.Errorf("requested %s", r.URL.EscapedPath())
 		}
 		fmt.Fprint(w, `{}`)
 	})
@@ -340,7 +340,7 @@ func TestLimits_Creates(t *testing.T) {
 		_, err := c.Create(ctx, "shop", fly.Create{Config: json.RawMessage(`{"image":"x"}`)})
 		wantError(t, err, fly.ErrRateLimited)
 		if errors.Is(err, fly.ErrUnknownOutcome) {
-			t.Errorf("nothing was sent, and yet: %v", err)
+			t.Errorf("nothing was sent, but the outcome is unknown: %v", err)
 		}
 	})
 }
@@ -354,7 +354,7 @@ func TestFromEnv(t *testing.T) {
 	}
 	env["FLY_ACCESS_TOKEN"], env["FLY_REGISTRY_HOST"] = "first", "localhost:5000"
 	if c := fly.FromEnv(getenv); c.Token != "first" || fly.Registry(getenv) != "localhost:5000" {
-		t.Error("FLY_ACCESS_TOKEN comes first")
+		t.Error("FLY_ACCESS_TOKEN does not take precedence")
 	}
 }
 
@@ -369,16 +369,16 @@ func TestMachine_LastExitAndCrash(t *testing.T) {
 		last, crash int // -1: none
 		launched    bool
 	}{
-		"never ran":                     {nil, -1, -1, false},
-		"ended":                         {[]fly.Event{exit(3, 0, false), of("start"), of("launch")}, 3, 3, true},
-		"ended, then destroyed":         {[]fly.Event{of("destroy"), exit(0, 0, false), of("start"), of("launch")}, 0, -1, true},
-		"crashed and runs again":        {[]fly.Event{of("start"), exit(1, 1, false), of("start"), of("update")}, -1, 1, true},
-		"the version before crashed":    {[]fly.Event{of("start"), of("update"), exit(1, 1, false), of("start")}, -1, -1, true},
-		"updated, not started yet":      {[]fly.Event{of("update"), exit(1, 1, false)}, -1, -1, false},
-		"stopped by somebody":           {[]fly.Event{exit(143, 0, true), of("stop"), of("start"), of("launch")}, 143, -1, true},
-		"told in the older way":         {[]fly.Event{old, of("start")}, 9, 9, true},
-		"an exit that says nothing":     {[]fly.Event{of("exit"), of("start")}, -1, -1, true},
-		"crashed, then stopped by hand": {[]fly.Event{exit(0, 1, true), of("start"), exit(2, 1, false), of("launch")}, 0, 2, true},
+		"never ran":                        {nil, -1, -1, false},
+		"ended":                            {[]fly.Event{exit(3, 0, false), of("start"), of("launch")}, 3, 3, true},
+		"ended, then destroyed":            {[]fly.Event{of("destroy"), exit(0, 0, false), of("start"), of("launch")}, 0, -1, true},
+		"crashed and runs again":           {[]fly.Event{of("start"), exit(1, 1, false), of("start"), of("update")}, -1, 1, true},
+		"the version before crashed":       {[]fly.Event{of("start"), of("update"), exit(1, 1, false), of("start")}, -1, -1, true},
+		"updated, not started yet":         {[]fly.Event{of("update"), exit(1, 1, false)}, -1, -1, false},
+		"stopped on request":               {[]fly.Event{exit(143, 0, true), of("stop"), of("start"), of("launch")}, 143, -1, true},
+		"an event in the older form":       {[]fly.Event{old, of("start")}, 9, 9, true},
+		"an exit without details":          {[]fly.Event{of("exit"), of("start")}, -1, -1, true},
+		"crashed, then stopped on request": {[]fly.Event{exit(0, 1, true), of("start"), exit(2, 1, false), of("launch")}, 0, 2, true},
 	} {
 		code := func(x fly.Exit, ok bool) int {
 			if !ok {
@@ -410,12 +410,12 @@ func TestMachine_VersionTime(t *testing.T) {
 		"01g3shpt434mnw8ts4enx11rqy": "2022-05-23T22:48:21Z",
 	} {
 		if got := (fly.Machine{InstanceID: version}).VersionTime().UTC().Truncate(time.Second).Format(time.RFC3339); got != want {
-			t.Errorf("version %s was made at %s, want %s", version, got, want)
+			t.Errorf("time of version %s is %s, want %s", version, got, want)
 		}
 	}
 	for _, version := range []string{"", "v1", "01HEPA330HZ37A78TK080NAK1M7", "81HEPA330HZ37A78TK080NAK1M", "01HEPA330HZ37A78TK080NAK1U"} {
 		if got := (fly.Machine{InstanceID: version}).VersionTime(); !got.IsZero() {
-			t.Errorf("version %q was made at %s", version, got)
+			t.Errorf("time of version %q is %s", version, got)
 		}
 	}
 }
@@ -454,10 +454,10 @@ func TestMachine_NullIsAbsent(t *testing.T) {
 func TestOlderVersion(t *testing.T) {
 	const first, second = "01G3SHPT434MNW8TS4ENX11RQY", "01hepa330hz37a78tk080nak1m"
 	if !fly.OlderVersion(first, second) || fly.OlderVersion(second, first) || fly.OlderVersion(first, first) {
-		t.Error("versions do not sort by time")
+		t.Error("versions are not sorted by time")
 	}
 	if fly.OlderVersion("", second) || fly.OlderVersion(first, "v2") {
-		t.Error("what is no version is older than one")
+		t.Error("an invalid version is older than a valid one")
 	}
 }
 

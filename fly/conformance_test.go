@@ -112,7 +112,7 @@ var machineConformance = map[string]func(*testing.T, fixture){
 		wantError(t, err, fly.ErrNotFound)
 	},
 	"an unknown app is not found": func(t *testing.T, f fixture) {
-		_, err := f.App(t.Context(), f.app+"-that-nobody-has")
+		_, err := f.App(t.Context(), f.app+"-that-does-not-exist")
 		wantError(t, err, fly.ErrNotFound)
 	},
 	"a config comes back byte for byte": func(t *testing.T, f fixture) {
@@ -131,7 +131,7 @@ var machineConformance = map[string]func(*testing.T, fixture){
 			}
 		}
 	},
-	"an update makes another version and starts it": func(t *testing.T, f fixture) {
+	"an update creates a new version and starts it": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
 		f.wait(t, m.ID, "started", m.InstanceID)
 		u, err := f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("two"), CurrentVersion: m.InstanceID})
@@ -142,12 +142,12 @@ var machineConformance = map[string]func(*testing.T, fixture){
 			t.Errorf("updated %s %s to %s %s", m.ID, m.InstanceID, u.ID, u.InstanceID)
 		}
 		if d := m.VersionTime().Sub(m.CreatedAt); d.Abs() > 30*time.Second || u.VersionTime().Before(m.VersionTime()) {
-			t.Errorf("created at %s, its versions made at %s and %s", m.CreatedAt, m.VersionTime(), u.VersionTime())
+			t.Errorf("created at %s, its versions at %s and %s", m.CreatedAt, m.VersionTime(), u.VersionTime())
 		}
 		f.wait(t, m.ID, "started", u.InstanceID)
 		wantError(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "started", Version: m.InstanceID, Timeout: time.Second}), fly.ErrInvalid)
 	},
-	"a machine that somebody else changed is not overwritten": func(t *testing.T, f fixture) {
+	"a machine changed by someone else is not overwritten": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
 		f.wait(t, m.ID, "started", m.InstanceID)
 		if _, err := f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("theirs")}); err != nil {
@@ -162,7 +162,7 @@ var machineConformance = map[string]func(*testing.T, fixture){
 			t.Errorf("it was overwritten: %s", got)
 		}
 	},
-	"a leased machine is changed by nobody else": func(t *testing.T, f fixture) {
+	"a leased machine is changed only with its nonce": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
 		f.wait(t, m.ID, "started", m.InstanceID)
 		l, err := f.Lease(t.Context(), f.app, m.ID, "", time.Minute)
@@ -181,8 +181,8 @@ var machineConformance = map[string]func(*testing.T, fixture){
 		if _, err = f.Lease(t.Context(), f.app, m.ID, l.Nonce, time.Minute); err != nil {
 			t.Error("refresh:", err)
 		}
-		if err := f.SetMetadata(t.Context(), f.app, m.ID, "who", "anybody"); err != nil {
-			t.Error("metadata need no lease:", err)
+		if err := f.SetMetadata(t.Context(), f.app, m.ID, "team", "red"); err != nil {
+			t.Error("metadata needs no lease:", err)
 		}
 		if _, err = f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("ours"), Nonce: l.Nonce}); err != nil {
 			t.Error(err)
@@ -193,7 +193,7 @@ var machineConformance = map[string]func(*testing.T, fixture){
 		_, err = f.Lease(t.Context(), f.app, m.ID, l.Nonce, time.Minute)
 		wantError(t, err, fly.ErrNotFound)
 	},
-	"a create with a lease has its nonce": func(t *testing.T, f fixture) {
+	"a create with a lease returns its nonce": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{LeaseTTL: 60})
 		wantError(t, f.Cordon(t.Context(), f.app, m.ID, ""), fly.ErrConflict)
 		if err := f.Cordon(t.Context(), f.app, m.ID, m.Nonce); err != nil {
@@ -212,7 +212,7 @@ var machineConformance = map[string]func(*testing.T, fixture){
 			t.Errorf("it is %s with %s", got.State, got.Config)
 		}
 	},
-	"a stopped machine updated without it is started": func(t *testing.T, f fixture) {
+	"a stopped machine updated without skip_launch is started": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{SkipLaunch: true})
 		f.wait(t, m.ID, "stopped", m.InstanceID)
 		u, err := f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("two")})
@@ -240,7 +240,7 @@ var machineConformance = map[string]func(*testing.T, fixture){
 		m := f.create(t, fly.Create{SkipServiceRegistration: true})
 		f.wait(t, m.ID, "started", "")
 		if !f.read(t, m.ID).Cordoned {
-			t.Error("skip_service_registration is to make it cordoned from birth")
+			t.Error("skip_service_registration did not create it cordoned")
 		}
 		for _, want := range []bool{false, false, true} {
 			change := f.Uncordon
@@ -255,7 +255,7 @@ var machineConformance = map[string]func(*testing.T, fixture){
 			}
 		}
 	},
-	"a destroyed machine is gone": func(t *testing.T, f fixture) {
+	"a destroyed machine is not listed": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
 		f.wait(t, m.ID, "started", "")
 		if err := f.Destroy(t.Context(), f.app, m.ID, ""); err != nil {
@@ -273,18 +273,18 @@ var machineConformance = map[string]func(*testing.T, fixture){
 		all, err = f.AllMachines(t.Context(), f.app)
 		i := slices.IndexFunc(all, func(one fly.Machine) bool { return one.ID == m.ID })
 		if err != nil || i < 0 || all[i].State != "destroyed" && all[i].State != "destroying" {
-			t.Errorf("it is not among the destroyed ones: %+v, %v", all, err)
+			t.Errorf("missing in the list with destroyed ones: %+v, %v", all, err)
 		}
 		_, err = f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("two")})
 		wantError(t, err, fly.ErrNotFound)
 	},
-	"a wait ends in 408 when it takes too long, and in 400 for a state that is none": func(t *testing.T, f fixture) {
+	"a wait ends in 408 after its timeout, and in 400 for an unknown state": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{SkipLaunch: true})
 		f.wait(t, m.ID, "stopped", "")
 		wantError(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "suspended", Timeout: time.Second}), fly.ErrTimeout)
 		wantError(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "happy", Timeout: time.Second}), fly.ErrInvalid)
 	},
-	"metadata are set without another version": func(t *testing.T, f fixture) {
+	"metadata is set without a new version": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
 		f.wait(t, m.ID, "started", "")
 		if err := f.SetMetadata(t.Context(), f.app, m.ID, "colour", "blue"); err != nil {
@@ -295,7 +295,7 @@ var machineConformance = map[string]func(*testing.T, fixture){
 			t.Errorf("metadata %v, version %s", got.Metadata(), got.InstanceID)
 		}
 	},
-	"a config that is none is refused": func(t *testing.T, f fixture) {
+	"an invalid config is refused": func(t *testing.T, f fixture) {
 		_, err := f.Create(t.Context(), f.app, fly.Create{Config: json.RawMessage(`{"image":7}`)})
 		wantError(t, err, fly.ErrInvalid)
 		if errors.Is(err, fly.ErrUnknownOutcome) {
@@ -317,7 +317,7 @@ var machineConformance = map[string]func(*testing.T, fixture){
 			t.Errorf("releases %+v, %v; want %s first and complete", all, err, r.ID)
 		}
 	},
-	"an app says where it is served": func(t *testing.T, f fixture) {
+	"an app has its URL": func(t *testing.T, f fixture) {
 		a, err := f.App(t.Context(), f.app)
 		if err != nil || a.URL != "https://"+f.app+".fly.dev" || a.Name != f.app || a.Organization == "" {
 			t.Errorf("app %+v, %v", a, err)

@@ -19,7 +19,7 @@ var (
 	ErrInvalid      = errors.New("rejected by Fly")         // 400, 422: permanent
 	ErrUnauthorized = errors.New("token refused")           // 401, 403
 	ErrTimeout      = errors.New("timed out at Fly")        // 408: a wait elapsed, or a host did not respond
-	ErrUnavailable  = errors.New("Fly is unreachable")      // 5xx, or no connection
+	ErrUnavailable  = errors.New("service unavailable")     // 5xx, or no connection
 	ErrNoCapacity   = errors.New("no capacity at Fly")      // any status; nothing was changed: the host has no capacity for the machine or is closed to changes
 	ErrNameTaken    = errors.New("name taken")              // a machine has this name
 	ErrMalformed    = errors.New("malformed response")      // a success with an invalid body

@@ -89,7 +89,7 @@ func TestLimits_FirstRefusal(t *testing.T) {
 				}
 			}
 			if took := time.Since(begun); took != 0 {
-				t.Errorf("%s: Fly has refused nothing, and 30 took %s", name, took)
+				t.Errorf("%s: 30 requests took %s, and Fly has refused none", name, took)
 			}
 			c = &fly.Client{HTTP: &http.Client{Transport: refuseFirst(body)}}
 			wantError(t, test.first(t.Context(), c, 0), fly.ErrRateLimited)
@@ -148,15 +148,15 @@ func TestMachines_WaitingCallersShareOneRequest(t *testing.T) {
 				case err != nil || len(got) != 1:
 					t.Error(got, err)
 				case got[0].CreatedAt.Before(asked):
-					t.Errorf("asked at %s, and told what was at %s", asked.Sub(begun), got[0].CreatedAt.Sub(begun))
+					t.Errorf("called at %s, got the state of %s", asked.Sub(begun), got[0].CreatedAt.Sub(begun))
 				case time.Since(asked) > 1100*time.Millisecond:
-					t.Errorf("asked at %s, answered after %s", asked.Sub(begun), time.Since(asked))
+					t.Errorf("called at %s, returned after %s", asked.Sub(begun), time.Since(asked))
 				}
 			})
 		}
 		all.Wait()
 		if n := sent.Load(); n > 7 { // a burst of 3 and one per second, for three seconds
-			t.Errorf("%d lists were asked for", n)
+			t.Errorf("%d lists were requested", n)
 		}
 	})
 }
@@ -189,7 +189,7 @@ func TestMachines_CancelledCallerDoesNotCancelOthers(t *testing.T) {
 		wantError(t, first, context.DeadlineExceeded)
 		wantError(t, first, fly.ErrRateLimited)
 		if second != nil {
-			t.Errorf("who stayed got %v", second)
+			t.Errorf("the remaining caller got %v", second)
 		}
 
 		time.Sleep(10 * time.Second)
@@ -198,11 +198,11 @@ func TestMachines_CancelledCallerDoesNotCancelOthers(t *testing.T) {
 		defer cancel()
 		_, err = c.Machines(short, "shop")
 		if wantError(t, err, context.DeadlineExceeded); errors.Is(err, fly.ErrRateLimited) {
-			t.Errorf("it was sent, and yet: %v", err)
+			t.Errorf("was sent, but is ErrRateLimited: %v", err)
 		}
 		synctest.Wait()
 		if !errors.Is(ended, context.Canceled) {
-			t.Errorf("nobody asks any more, and the request goes on: %v", ended)
+			t.Errorf("no caller is left, but the request was not cancelled: %v", ended)
 		}
 	})
 }

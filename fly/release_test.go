@@ -36,7 +36,7 @@ func TestCreateRelease_SameRequestsAsFlyctl(t *testing.T) {
 		`PATCH /api/v1/releases/r1 {"metadata":{"post_deployment_info":{"error":"it was <bad>","flyctl_version":"release"}},"status":"failed"}`,
 	}
 	if !slices.Equal(told, want) {
-		t.Errorf("Fly is told\n%q, want\n%q", told, want)
+		t.Errorf("sent\n%q, want\n%q", told, want)
 	}
 	_, err = c.CreateRelease(t.Context(), fly.NewRelease{App: "shop", Definition: json.RawMessage(`{`)})
 	wantError(t, err, fly.ErrInvalid)

@@ -26,7 +26,7 @@ func TestVolume_Free(t *testing.T) {
 		c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "["+body+"]") })
 		all, err := c.Volumes(t.Context(), "shop")
 		if err != nil || len(all) != 1 || all[0].Free() != want {
-			t.Errorf("%s: free is not %v: %+v, %v", body, want, all, err)
+			t.Errorf("%s: free is not %t: %+v, %v", body, want, all, err)
 		}
 	}
 }
@@ -41,10 +41,10 @@ func TestCreateVolume_EncryptedByDefault(t *testing.T) {
 		fmt.Fprint(w, `{"id":"vol_1"}`)
 	})
 	if _, err := c.CreateVolume(t.Context(), "shop", fly.NewVolume{Name: "data"}); err != nil || asked != `{"name":"data"}` {
-		t.Errorf("asked for %s, %v", asked, err)
+		t.Errorf("sent %s, %v", asked, err)
 	}
 	_, err := c.CreateVolume(t.Context(), "shop", fly.NewVolume{Name: "data", Guest: json.RawMessage(`{"cpus":`)})
 	if wantError(t, err, fly.ErrInvalid); errors.Is(err, fly.ErrUnknownOutcome) {
-		t.Errorf("nothing was sent, and yet: %v", err)
+		t.Errorf("nothing was sent, but the outcome is unknown: %v", err)
 	}
 }

@@ -123,31 +123,31 @@ func (s *Sim) matchFault(pattern, app, machine string) *Fault {
 
 // applyFault delays, drops or answers a request as f says. It returns whether
 // the normal response is still to be sent.
-func (s *Sim) applyFault(ctx context.Context, w http.ResponseWriter, c *call, f *Fault) bool {
-	if !s.sleep(ctx, f.Delay) || f.Drop {
-		if !f.After {
+func (s *Sim) applyFault(ctx context.Context, w http.ResponseWriter, c *call, fault *Fault) bool {
+	if !s.sleep(ctx, fault.Delay) || fault.Drop {
+		if !fault.After {
 			s.recordRequest(c, 0)
 		}
 		panic(http.ErrAbortHandler) // net/http's way to close a connection
 	}
-	if f.Status == 0 {
+	if fault.Status == 0 {
 		return true
 	}
-	if !f.After {
-		s.recordRequest(c, f.Status)
+	if !fault.After {
+		s.recordRequest(c, fault.Status)
 	}
-	for k, v := range f.Header {
+	for k, v := range fault.Header {
 		w.Header()[http.CanonicalHeaderKey(k)] = v
 	}
-	body := []byte(f.Body)
-	if f.Body == "" {
-		code := f.Code
+	body := []byte(fault.Body)
+	if fault.Body == "" {
+		code := fault.Code
 		if code == "" {
 			code = "unknown"
 		}
-		body = errorBody("a fault that flysim was told to have", code)
+		body = errorBody("fault injected into flysim", code)
 	}
-	writeAnswer(w, f.Status, body)
+	writeAnswer(w, fault.Status, body)
 	return false
 }
 

@@ -90,7 +90,7 @@ func TestFlyGo(t *testing.T) {
 		t.Errorf("app %+v", full)
 	}
 	if _, err := g.GetApp(ctx, "none"); err == nil {
-		t.Error("an app that nobody made was found")
+		t.Error("an app that does not exist was found")
 	}
 	releases, err := g.GetAppReleasesMachines(ctx, "shop", "", 25)
 	check("GraphQL releases", err)

@@ -33,7 +33,7 @@ func (s *Sim) graphQL(c *call) (any, error) {
 	for _, f := range fields {
 		answer, ok := known[f.name]
 		if !ok {
-			return graphQLError(fmt.Sprintf("flysim does not know the field '%s' of type '%s'", f.name, kind), "undefinedField"), nil
+			return graphQLError(fmt.Sprintf("flysim does not implement the field '%s' of type '%s'", f.name, kind), "undefinedField"), nil
 		}
 		v, err := answer(f.args)
 		if err != nil {

@@ -24,7 +24,7 @@ func (m *machine) activeLease(now time.Time) *lease {
 	return m.Lease
 }
 
-func (s *Sim) newLease(m *machine, _ *call, ttl time.Duration) *lease {
+func (s *Sim) newLease(m *machine, ttl time.Duration) *lease {
 	return &lease{Nonce: s.newID("nonce", 12), Owner: "you@example.com", Version: m.View.InstanceID, Expires: s.now().Add(ttl)}
 }
 
@@ -58,7 +58,7 @@ func (s *Sim) takeLease(c *call) (any, error) {
 	case held == nil && nonce != "":
 		return nil, newAPIError(http.StatusNotFound, "lease not found")
 	case held == nil:
-		m.Lease = s.newLease(m, c, ttl)
+		m.Lease = s.newLease(m, ttl)
 		m.Lease.Description = in.Description
 		c.status = http.StatusCreated
 	case held.Nonce != nonce:

@@ -126,9 +126,9 @@ func (s *Sim) beginStop(m *machine, state, signal string, timeout time.Duration,
 
 // endProcess ends m's process or, without one, waits for simulated; then is
 // called with the exit code.
-func (s *Sim) endProcess(m *machine, makeBelieve time.Duration, signal string, timeout time.Duration, then func(code int)) {
+func (s *Sim) endProcess(m *machine, simulated time.Duration, signal string, timeout time.Duration, then func(code int)) {
 	if m.proc == nil {
-		s.schedule(m, makeBelieve, func() { then(0) })
+		s.schedule(m, simulated, func() { then(0) })
 		return
 	}
 	s.stopProcess(m, signal, timeout, then)

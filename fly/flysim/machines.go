@@ -32,13 +32,13 @@ func (s *Sim) decodeMachineInput(c *call) (in machineInput, ref fly.ImageRef, er
 	}
 	var parsed config
 	if len(in.Config) == 0 || json.Unmarshal(in.Config, &parsed) != nil {
-		return in, ref, newAPIError(http.StatusBadRequest, "invalid config: it is missing or not what a machine config looks like")
+		return in, ref, newAPIError(http.StatusBadRequest, "invalid config: it is missing or not a machine config")
 	}
 	if parsed.Image == "" {
 		return in, ref, newAPIError(http.StatusBadRequest, "invalid config.image: missing")
 	}
 	if in.MinSecretsVersion > c.app.SecretsVersion {
-		return in, ref, newAPIError(http.StatusPreconditionFailed, "secrets version %d is not there yet", in.MinSecretsVersion)
+		return in, ref, newAPIError(http.StatusPreconditionFailed, "secrets version %d does not exist yet", in.MinSecretsVersion)
 	}
 	switch c.effect() {
 	case NoCapacity:
@@ -76,7 +76,7 @@ func (s *Sim) createMachine(c *call) (any, error) {
 	s.applyVersionEffect(c, m)
 	v := m.apiView()
 	if in.LeaseTTL > 0 {
-		m.Lease = s.newLease(m, c, time.Duration(in.LeaseTTL)*time.Second)
+		m.Lease = s.newLease(m, time.Duration(in.LeaseTTL)*time.Second)
 		v.Nonce = m.Lease.Nonce
 	}
 	if in.SkipLaunch {

@@ -108,8 +108,8 @@ func TestSecrets_Versions(t *testing.T) {
 	}
 	first := set(`{"KEY":"1","OTHER":"x"}`)
 	_, before := request(t, sim, "GET", "/v1/apps/shop/secrets", "")
-	if v := set(`{"NOBODY_HAS_THIS":null}`); v != first {
-		t.Errorf("deleting a name that is not there made version %v of %v", v, first)
+	if v := set(`{"MISSING":null}`); v != first {
+		t.Errorf("deleting a missing secret changed the version to %v from %v", v, first)
 	}
 	second := set(`{"KEY":"2"}`)
 	if second.(float64) != first.(float64)+1 {
@@ -128,7 +128,7 @@ func TestSecrets_Versions(t *testing.T) {
 		return code
 	}
 	if got := [2]int{create("3"), create("2")}; got != [2]int{412, 200} {
-		t.Errorf("a secrets version that is ahead, and the one there is: %v", got)
+		t.Errorf("statuses for a future and the current secrets version: %v", got)
 	}
 }
 
@@ -240,7 +240,7 @@ func TestStart_StoppingMachine(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := c.Start(t.Context(), "shop", "m1", ""); !errors.Is(err, fly.ErrPrecondition) {
-			t.Errorf("started while it is %s: %v", readMachine(t, c).State, err)
+			t.Errorf("start while %s: %v", readMachine(t, c).State, err)
 		}
 		time.Sleep(2 * time.Second)
 		if err := c.Start(t.Context(), "shop", "m1", ""); err != nil {
@@ -267,7 +267,7 @@ func TestProxy_AutostopAndAutostart(t *testing.T) {
 	sim.Put("shop", fly.Machine{ID: "m1", Config: json.RawMessage(checked), State: "stopped", Cordoned: true})
 	sim.Wake("shop", "m1")
 	if m := sim.Machines("shop")[0]; m.State != "stopped" {
-		t.Errorf("a cordoned machine is %s: the proxy knows nothing of it", m.State)
+		t.Errorf("a cordoned machine is %s, want stopped", m.State)
 	}
 }
 
@@ -277,12 +277,12 @@ func TestFaults_Platform(t *testing.T) {
 		kind  error
 		text  string
 	}{
-		"the image is gone":       {flysim.Fault{Route: updateRoute, Effect: flysim.ImageGone}, fly.ErrInvalid, "manifest unknown"},
-		"the host takes no more":  {flysim.Fault{Route: updateRoute, Effect: flysim.HostClosed}, fly.ErrNoCapacity, "deploys to this host are temporarily disabled"},
-		"releases are forbidden":  {flysim.Fault{Route: "POST /api/v1/releases", App: "shop", Status: 403}, fly.ErrUnauthorized, ""},
-		"releases are down":       {flysim.Fault{Route: "POST /api/v1/releases", App: "shop", Status: 503}, fly.ErrUnavailable, ""},
-		"a release can't be shut": {flysim.Fault{Route: "PATCH /api/v1/releases/{release}", App: "shop", Status: 500}, fly.ErrUnavailable, ""},
-		"others' releases are":    {flysim.Fault{Route: "POST /api/v1/releases", App: "other", Status: 500}, nil, ""},
+		"the image does not exist":     {flysim.Fault{Route: updateRoute, Effect: flysim.ImageGone}, fly.ErrInvalid, "manifest unknown"},
+		"the host accepts no changes":  {flysim.Fault{Route: updateRoute, Effect: flysim.HostClosed}, fly.ErrNoCapacity, "deploys to this host are temporarily disabled"},
+		"releases are forbidden":       {flysim.Fault{Route: "POST /api/v1/releases", App: "shop", Status: 403}, fly.ErrUnauthorized, ""},
+		"releases are down":            {flysim.Fault{Route: "POST /api/v1/releases", App: "shop", Status: 503}, fly.ErrUnavailable, ""},
+		"a release can't be completed": {flysim.Fault{Route: "PATCH /api/v1/releases/{release}", App: "shop", Status: 500}, fly.ErrUnavailable, ""},
+		"releases of another app fail": {flysim.Fault{Route: "POST /api/v1/releases", App: "other", Status: 500}, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sim := new(flysim.Sim)
@@ -299,7 +299,7 @@ func TestFaults_Platform(t *testing.T) {
 					t.Errorf("%v, want: %v", err, test.kind)
 				}
 				if m := readMachine(t, c); strings.Contains(test.fault.Route, "machines") && m.ImageRef.Tag != "1" {
-					t.Errorf("refused, and still it runs %s", m.ImageRef)
+					t.Errorf("the update was refused, but it runs %s", m.ImageRef)
 				}
 			})
 		})

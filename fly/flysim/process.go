@@ -74,7 +74,7 @@ func (s *Sim) stopProcess(m *machine, signal string, timeout time.Duration, then
 		s.withLock(func() {
 			s.collectFinalLog(m, proc)
 			if err != nil {
-				s.appendLog(m, "stopping it: "+err.Error())
+				s.appendLog(m, "flysim: "+err.Error())
 			}
 			if m.generation == life && !s.closed {
 				then(code)

@@ -132,15 +132,15 @@ func TestRunner_RealProcesses(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "https://shop.fly.dev" {
-		t.Errorf("without an address it is served at %s, %v", a.URL, err)
+		t.Errorf("the URL without an address is %s, %v", a.URL, err)
 	}
 	sim.SetAddresses("shop", "private_v6")
 	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "https://shop.fly.dev" {
-		t.Errorf("with a private address only it is served at %s, %v", a.URL, err)
+		t.Errorf("the URL with only a private address is %s, %v", a.URL, err)
 	}
 	sim.SetAddresses("shop", "shared_v4")
 	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "http://shop.localhost:1" {
-		t.Errorf("served at %s, %v", a.URL, err)
+		t.Errorf("the URL is %s, %v", a.URL, err)
 	}
 
 	_, first := request(t, sim, "GET", "/api/v1/apps/shop/logs?next_token=", "")
@@ -161,10 +161,10 @@ func TestRunner_RealProcesses(t *testing.T) {
 	until(t, sim, "passing again", passing)
 
 	if err := c.Cordon(t.Context(), "shop", "m1", ""); err != nil || runner.last() != 0 {
-		t.Errorf("cordoned, and still routed: %d %v", runner.last(), err)
+		t.Errorf("cordoned, but routed: %d %v", runner.last(), err)
 	}
 	if err := c.Uncordon(t.Context(), "shop", "m1", ""); err != nil || runner.last() != 1 {
-		t.Errorf("uncordoned, and not routed: %d %v", runner.last(), err)
+		t.Errorf("uncordoned, but not routed: %d %v", runner.last(), err)
 	}
 
 	old := runner.proc("m1")
@@ -173,7 +173,7 @@ func TestRunner_RealProcesses(t *testing.T) {
 	}
 	until(t, sim, "updated", passing)
 	if old.inRoutes != 0 {
-		t.Error("it was stopped while it had traffic")
+		t.Error("stopped while it had traffic")
 	}
 	if runner.proc("m1") == old {
 		t.Error("the process is the old one")
@@ -198,7 +198,7 @@ func TestRunner_RealProcesses(t *testing.T) {
 	until(t, sim, "failed", func(m fly.Machine) bool { return m.State == "failed" })
 	err = c.Wait(t.Context(), "shop", "m1", fly.Wait{Timeout: time.Minute})
 	if !errors.Is(err, fly.ErrInvalid) {
-		t.Errorf("waiting for a machine that can't start: %v", err)
+		t.Errorf("wait for a machine that can't start: %v", err)
 	}
 	runner.refuse.Store(false)
 	if err := c.Start(t.Context(), "shop", "m1", ""); err != nil {

@@ -120,7 +120,7 @@ func (s *Sim) getCurrentRelease(c *call) (any, error) {
 	if r := c.app.newestReleases(1); len(r) > 0 {
 		return r[0].FlyRelease, nil
 	}
-	return nil, newAPIError(http.StatusNotFound, "no release yet")
+	return nil, newAPIError(http.StatusNotFound, "app has no release")
 }
 
 func (s *Sim) listCurrentReleases(*call) (any, error) {

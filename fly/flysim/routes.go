@@ -84,7 +84,7 @@ var mux = sync.OnceValue(func() *http.ServeMux {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.(simResponse).sim.countRequest(w, "/")
-		writeAnswer(w, http.StatusNotFound, errorBody("flysim does not know "+r.Method+" "+r.URL.Path, "unknown"))
+		writeAnswer(w, http.StatusNotFound, errorBody("flysim does not implement "+r.Method+" "+r.URL.Path, "unknown"))
 	})
 	return mux
 })

@@ -160,7 +160,7 @@ func (s *Sim) handleCall(c *call) (status int, reply []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.journalErr != nil {
-		return http.StatusInternalServerError, errorBody("flysim cannot keep its journal: "+s.journalErr.Error(), "unknown")
+		return http.StatusInternalServerError, errorBody("flysim can't write its journal: "+s.journalErr.Error(), "unknown")
 	}
 	return status, reply
 }

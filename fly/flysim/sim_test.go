@@ -80,41 +80,41 @@ func TestUpdate_Latencies(t *testing.T) {
 		}
 		err = c.Wait(t.Context(), "shop", "m1", fly.Wait{State: "stopped", Timeout: 7 * time.Second})
 		if !errors.Is(err, fly.ErrTimeout) {
-			t.Errorf("waiting for what does not come: %v", err)
+			t.Errorf("wait for a state that is not reached: %v", err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		before := time.Now()
 		err = c.Wait(ctx, "shop", "m1", fly.Wait{State: "stopped", Timeout: time.Minute})
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(before) != time.Second {
-			t.Errorf("a wait that nobody waits for: %v after %s", err, time.Since(before))
+			t.Errorf("wait with a cancelled context: %v after %s", err, time.Since(before))
 		}
 	})
 }
 
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
-		fault  flysim.Fault
-		kind   error // kind of the update's error
-		state  string
-		check  string
-		image  string
-		crash  bool
-		differ bool // the version differs from that in the update's response
+		fault   flysim.Fault
+		kind    error // kind of the update's error
+		state   string
+		check   string
+		image   string
+		crash   bool
+		isOther bool // the version differs from that in the update's response
 	}{
-		"none":                         {fault: flysim.Fault{Route: "none"}, state: "started", check: "passing", image: "2"},
-		"the answer is lost":           {fault: flysim.LostAnswer(updateRoute, 1), kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "2"},
-		"refused before":               {fault: flysim.Fault{Route: updateRoute, Status: 503}, kind: fly.ErrUnavailable, state: "started", check: "passing", image: "1"},
-		"connection dropped after":     {fault: flysim.Fault{Route: updateRoute, Drop: true, After: true}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "2"},
-		"connection dropped before":    {fault: flysim.Fault{Route: updateRoute, Drop: true}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "1"},
-		"never passes":                 {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NeverPasses}, state: "started", check: "critical", image: "2"},
-		"passes, then sours":           {fault: flysim.Fault{Route: updateRoute, Effect: flysim.TurnsCritical, For: 5 * time.Second}, state: "started", check: "critical", image: "2"},
-		"never starts":                 {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NeverStarts}, state: "replacing", check: "none", image: "2"},
-		"crashes until Fly gives up":   {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Crashes, Exit: 3}, state: "stopped", check: "none", image: "2", crash: true},
-		"the old version is put back":  {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Reverts}, state: "started", check: "passing", image: "1", differ: true},
-		"its host is unreachable":      {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Unreachable, For: time.Second}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "1"},
-		"no room":                      {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NoCapacity}, kind: fly.ErrNoCapacity, state: "started", check: "passing", image: "1"},
-		"the lease is somebody else's": {fault: flysim.Fault{Route: updateRoute, Effect: flysim.LeaseStolen}, kind: fly.ErrConflict, state: "started", check: "passing", image: "1"},
+		"none":                               {fault: flysim.Fault{Route: "none"}, state: "started", check: "passing", image: "2"},
+		"the response is lost":               {fault: flysim.LostAnswer(updateRoute, 1), kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "2"},
+		"refused before":                     {fault: flysim.Fault{Route: updateRoute, Status: 503}, kind: fly.ErrUnavailable, state: "started", check: "passing", image: "1"},
+		"connection dropped after":           {fault: flysim.Fault{Route: updateRoute, Drop: true, After: true}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "2"},
+		"connection dropped before":          {fault: flysim.Fault{Route: updateRoute, Drop: true}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "1"},
+		"never passes":                       {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NeverPasses}, state: "started", check: "critical", image: "2"},
+		"passes, then turns critical":        {fault: flysim.Fault{Route: updateRoute, Effect: flysim.TurnsCritical, For: 5 * time.Second}, state: "started", check: "critical", image: "2"},
+		"never starts":                       {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NeverStarts}, state: "replacing", check: "none", image: "2"},
+		"crashes until Fly stops restarting": {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Crashes, Exit: 3}, state: "stopped", check: "none", image: "2", crash: true},
+		"the old version is restored":        {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Reverts}, state: "started", check: "passing", image: "1", isOther: true},
+		"its host is unreachable":            {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Unreachable, For: time.Second}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "1"},
+		"no capacity":                        {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NoCapacity}, kind: fly.ErrNoCapacity, state: "started", check: "passing", image: "1"},
+		"the lease has another owner":        {fault: flysim.Fault{Route: updateRoute, Effect: flysim.LeaseStolen}, kind: fly.ErrConflict, state: "started", check: "passing", image: "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sim := &flysim.Sim{Latency: flyLatencies}
@@ -130,8 +130,8 @@ func TestFaults(t *testing.T) {
 				if m.State != test.state || checkStatus(m) != test.check || m.ImageRef.Tag != test.image || !strings.Contains(string(m.Config), "shop:"+test.image) {
 					t.Errorf("%s, check %s, image %s; want %s, %s, %s", m.State, checkStatus(m), m.ImageRef.Tag, test.state, test.check, test.image)
 				}
-				if err == nil && (m.InstanceID != u.InstanceID) != test.differ {
-					t.Errorf("version %s, the answer said %s", m.InstanceID, u.InstanceID)
+				if err == nil && (m.InstanceID != u.InstanceID) != test.isOther {
+					t.Errorf("version %s, the response had %s", m.InstanceID, u.InstanceID)
 				}
 				x, crashed := m.LastCrash()
 				if crashed != test.crash || crashed && (x.Code != 3 || x.RestartCount != 10) {
@@ -295,7 +295,7 @@ func TestJournal_ResumesTransitions(t *testing.T) {
 		switch m.ID {
 		case command.ID:
 			if exit, ended := m.LastExit(); !ended || exit.Code != 0 {
-				t.Errorf("the command is %s, %+v", m.State, exit)
+				t.Errorf("the command is %s, exit %+v", m.State, exit)
 			}
 		case sick.ID:
 			if len(m.Checks) != 1 || m.Checks[0].Status != "critical" {
@@ -312,7 +312,7 @@ func TestJournal_WriteErrorIsReported(t *testing.T) {
 	sim.CreateApp("shop", "")
 	c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}}
 	if _, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(checked)}); !errors.Is(err, fly.ErrUnknownOutcome) {
-		t.Errorf("a change that can't be kept was answered with %v", err)
+		t.Errorf("a change without a journal returned %v", err)
 	}
 }
 

@@ -50,7 +50,7 @@ func (s *Sim) waitMachine(c *call) (any, error) {
 			return nil, &apiError{status: http.StatusRequestTimeout, code: "deadline_exceeded",
 				text: fmt.Sprintf("machine failed to reach desired state, %s, within %d seconds", strings.Join(w.states, " or "), timeout)}
 		case <-c.ctx.Done():
-			return nil, &apiError{status: http.StatusRequestTimeout, code: "canceled", text: "nobody waits any more"}
+			return nil, &apiError{status: http.StatusRequestTimeout, code: "canceled", text: "the request was cancelled"}
 		}
 	}
 }

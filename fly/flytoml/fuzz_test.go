@@ -37,7 +37,7 @@ func FuzzParse(f *testing.F) {
 		c, _, err := Parse("fly.toml", doc)
 		if err != nil {
 			if err.Error() == "" {
-				t.Error("refused without a word")
+				t.Error("refused without a message")
 			}
 			return
 		}
@@ -63,7 +63,7 @@ func FuzzParse(f *testing.F) {
 				t.Fatal(err)
 			}
 			if string(again) != string(config) {
-				t.Errorf("a new machine would be changed at once:\n%s\n%s", config, again)
+				t.Errorf("the next update would change a new machine:\n%s\n%s", config, again)
 			}
 		}
 	})

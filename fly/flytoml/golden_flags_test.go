@@ -117,7 +117,7 @@ func (f *flags) set(name, value string) error {
 		f.size["--vm-cpu-kind"] = value
 	default:
 		if !slices.Contains(elsewhere, name) {
-			return fmt.Errorf("flag %s is not known here: say what it would be in a fly.toml", name)
+			return fmt.Errorf("flag %s is unknown: add its equivalent in fly.toml to flags.set", name)
 		}
 	}
 	return nil

@@ -22,11 +22,11 @@ const (
 // different lists the intended differences from flyctl.
 var different = []struct{ what, why string }{
 	{"metadata fly_release_id, fly_release_version, fly_flyctl_version",
-		"set when a machine is changed for another reason; a release's number alone changes no machine"},
-	{"metadata fly_canary, the machines that have it and those that test them", "the canary is one of the machines, none beside them"},
-	{"host_dedication_id of a volume", "always said; flyctl forgets it where there is no [[vm]], and the machine could not have the volume"},
-	{"metadata fly_bluegreen_deployment_tag, fly_flyctl_bluegreen_launch_id", "set when a green machine is made"},
-	{"containers of machine_config", "replaced; flyctl leaves in the n-th what the n-th had before, and its files' image_config \".\" as it is"},
+		"set when a machine changes for another reason; a new release number alone changes no machine"},
+	{"metadata fly_canary, the machines that have it and those that test them", "the canary is one of the machines, not an additional one"},
+	{"host_dedication_id of a volume", "always set; flyctl omits it without [[vm]], and the machine could not mount the volume"},
+	{"metadata fly_bluegreen_deployment_tag, fly_flyctl_bluegreen_launch_id", "set when a green machine is created"},
+	{"containers of machine_config", "replaced; flyctl keeps old fields of the n-th container, and image_config \".\" of its files"},
 }
 
 // TestGolden compares the requests of a first and a second rollout with the
@@ -90,7 +90,7 @@ func readGolden(t *testing.T, dir string) *goldenCase {
 		errors.As(err, &problems)
 		for _, p := range problems {
 			if p.Key != "deploy.wait_timeout" { // every command line has a flag for it
-				t.Fatalf("flyctl took this file, and we don't:\n%v", err)
+				t.Fatalf("flyctl accepted this file, and we don't:\n%v", err)
 			}
 		}
 		content := map[string][]byte{}
@@ -241,7 +241,7 @@ func (g *goldenCase) definitionDiff(t *testing.T) string {
 			return cmp.Diff(call.Body["definition"], ours)
 		}
 	}
-	return "no Fly release was made"
+	return "no Fly release was created"
 }
 
 // callsDiff compares the addresses and volumes of a first rollout.

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write what comes out into testdata/invalid/*/want.txt")
+var update = flag.Bool("update", false, "write the results to testdata/invalid/*/want.txt")
 
 // harmless are the files of testdata/invalid that are accepted with a warning.
 var harmless = map[string]bool{
@@ -61,7 +61,7 @@ func TestInvalid(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if onlyWarned := !strings.Contains("\n"+got, "\nfly.toml"); onlyWarned != harmless[name] {
-				t.Errorf("taken is %t, want %t", onlyWarned, harmless[name])
+				t.Errorf("accepted is %t, want %t", onlyWarned, harmless[name])
 			}
 		})
 	}

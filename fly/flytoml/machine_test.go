@@ -39,14 +39,14 @@ func mustUpdate(t *testing.T, doc, existing string) object {
 func TestUpdate_InvalidConfig(t *testing.T) {
 	for _, doc := range []string{``, `[]`, `7`, `{`} {
 		if _, err := mustParse(t, web).updateConfig(json.RawMessage(doc), "app", secondImage); err == nil {
-			t.Errorf("%q is taken for a machine config", doc)
+			t.Errorf("%q is accepted as a machine config", doc)
 		}
 	}
 	if _, err := mustParse(t, web).updateConfig(json.RawMessage(`{"metadata":7,"init":[],"guest":"x","mounts":{}}`), "app", secondImage); err != nil {
 		t.Errorf("odd types of fields: %v", err)
 	}
 	if _, err := mustParse(t, web).createConfig("worker", firstImage); err == nil {
-		t.Error("a machine is made for a group that isn't there")
+		t.Error("a machine is created for a group that doesn't exist")
 	}
 }
 

@@ -37,10 +37,10 @@ func TestUpdate_Standby(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(same), "FLY_STANDBY_FOR") {
-		t.Errorf("a standby on which nothing changes is changed: %s", same)
+		t.Errorf("an unchanged standby is changed: %s", same)
 	}
 	if _, kept := mustUpdate(t, web, standby)["standbys"]; kept {
-		t.Error("a machine that serves is still a standby")
+		t.Error("a machine with a service is still a standby")
 	}
 }
 
@@ -53,12 +53,12 @@ func TestUpdate_Volume(t *testing.T) {
 		doc, existing, want string
 		err                 error
 	}{
-		"as it is":          {mounts("data", "/data", ""), has, `[{"encrypted":true,"name":"data","path":"/data","size_gb":3,"volume":"vol1"}]`, nil},
+		"unchanged":         {mounts("data", "/data", ""), has, `[{"encrypted":true,"name":"data","path":"/data","size_gb":3,"volume":"vol1"}]`, nil},
 		"grows":             {mounts("data", "/data", "auto_extend_size_threshold = 80\nauto_extend_size_increment = \"1gb\"\n"), has, `[{"add_size_gb":1,"encrypted":true,"extend_threshold_percent":80,"name":"data","path":"/data","size_gb":3,"volume":"vol1"}]`, nil},
 		"mounted elsewhere": {mounts("data", "/d", ""), has, `[{"name":"data","path":"/d","volume":"vol1"}]`, nil},
-		"name not known":    {mounts("data", "/d", ""), `{"mounts":[{"path":"/old","volume":"vol1"}]}`, `[{"path":"/old","volume":"vol1"}]`, nil},
+		"name unknown":      {mounts("data", "/d", ""), `{"mounts":[{"path":"/old","volume":"vol1"}]}`, `[{"path":"/old","volume":"vol1"}]`, nil},
 		"another":           {mounts("other", "/data", ""), has, "", ErrVolume},
-		"taken away":        {web, has, "", ErrVolume},
+		"removed":           {web, has, "", ErrVolume},
 		"added":             {mounts("data", "/data", ""), `{}`, "", ErrReplace},
 		"none":              {web, `{}`, `null`, nil},
 	} {
@@ -85,10 +85,10 @@ func TestUpdate_DedicatedHost(t *testing.T) {
 		doc, existing string
 		err           error
 	}{
-		"is there":            {"[[vm]]\nhost_dedication_id = \"hd1\"\n", there, nil},
-		"is elsewhere":        {"[[vm]]\nhost_dedication_id = \"hd1\"\n", `{"guest":{}}`, ErrReplace},
-		"elsewhere, and kept": {mounts + "[[vm]]\nhost_dedication_id = \"hd1\"\n", volume, ErrVolume},
-		"nobody said where":   {mounts, volume, nil},
+		"is there":                    {"[[vm]]\nhost_dedication_id = \"hd1\"\n", there, nil},
+		"is elsewhere":                {"[[vm]]\nhost_dedication_id = \"hd1\"\n", `{"guest":{}}`, ErrReplace},
+		"is elsewhere, with a volume": {mounts + "[[vm]]\nhost_dedication_id = \"hd1\"\n", volume, ErrVolume},
+		"no host in the file":         {mounts, volume, nil},
 	} {
 		_, err := mustParse(t, web+c.doc).updateConfig(json.RawMessage(c.existing), "app", secondImage)
 		if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
@@ -107,8 +107,8 @@ func TestReplace(t *testing.T) {
 				`"metadata":{"fly_platform_version":"v2","fly_process_group":"app","team":"red"},` +
 				`"mounts":[{"name":"data","path":"/data"}],"new":1.50,"schedule":"daily"`,
 		},
-		"not known":  {"", `"guest":{"cpu_kind":"shared","cpus":1,"memory_mb":256}`},
-		"half known": {`{"metadata":{"team":"red"}}`, `"guest":{"cpu_kind":"shared","cpus":1,"memory_mb":256}`},
+		"config unknown":      {"", `"guest":{"cpu_kind":"shared","cpus":1,"memory_mb":256}`},
+		"config partly known": {`{"metadata":{"team":"red"}}`, `"guest":{"cpu_kind":"shared","cpus":1,"memory_mb":256}`},
 	} {
 		got, err := c.replaceConfig(json.RawMessage(x.existing), "app", secondImage)
 		if err != nil || !strings.Contains(string(got), x.want) {
@@ -119,7 +119,7 @@ func TestReplace(t *testing.T) {
 		t.Errorf("a machine with a volume is replaced: %v", err)
 	}
 	if _, err := c.replaceConfig(json.RawMessage(`[`), "app", secondImage); err == nil {
-		t.Error("nonsense is taken for a machine config")
+		t.Error("an invalid machine config is accepted")
 	}
 }
 

@@ -30,18 +30,18 @@ type appProxy struct {
 }
 
 // errNoBackend means that an app has no machine to serve it now.
-var errNoBackend = errors.New("no machine of it is started, uncordoned and passing its checks")
+var errNoBackend = errors.New("no machine is started, uncordoned and passing its checks")
 
 func newAppProxy(app string, l net.Listener) *appProxy {
-	e := &appProxy{app: app, url: "http://" + l.Addr().String(), transport: directTransport()}
+	p := &appProxy{app: app, url: "http://" + l.Addr().String(), transport: directTransport()}
 	quiet := log.New(io.Discard, "", 0) // errors are returned to the client
-	e.server = &http.Server{
-		Handler:           &httputil.ReverseProxy{Rewrite: rewriteRequest, Transport: e, ErrorHandler: e.writeError, ErrorLog: quiet},
+	p.server = &http.Server{
+		Handler:           &httputil.ReverseProxy{Rewrite: rewriteRequest, Transport: p, ErrorHandler: p.writeError, ErrorLog: quiet},
 		ReadHeaderTimeout: 30 * time.Second,
 		ErrorLog:          quiet,
 	}
-	go func() { _ = e.server.Serve(l) }() // returns only after close
-	return e
+	go func() { _ = p.server.Serve(l) }() // returns only after close
+	return p
 }
 
 // directTransport uses no proxy from the environment and does not change the
@@ -68,32 +68,32 @@ func rewriteRequest(r *httputil.ProxyRequest) {
 
 // setBackends replaces the machines that new requests go to. Open requests are
 // not affected.
-func (e *appProxy) setBackends(backends []flysim.Backend) {
-	e.mu.Lock()
-	e.backends = slices.Clone(backends)
-	e.mu.Unlock()
-	e.transport.CloseIdleConnections() // so that a stopping machine need not wait for them
+func (p *appProxy) setBackends(backends []flysim.Backend) {
+	p.mu.Lock()
+	p.backends = slices.Clone(backends)
+	p.mu.Unlock()
+	p.transport.CloseIdleConnections() // so that a stopping machine need not wait for them
 }
 
 // nextBackends returns every backend once, starting with the next in turn.
-func (e *appProxy) nextBackends() []flysim.Backend {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	n := len(e.backends)
+func (p *appProxy) nextBackends() []flysim.Backend {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.backends)
 	if n == 0 {
 		return nil
 	}
-	first := e.nextIndex % n
-	e.nextIndex++
-	return slices.Concat(e.backends[first:], e.backends[:first])
+	first := p.nextIndex % n
+	p.nextIndex++
+	return slices.Concat(p.backends[first:], p.backends[:first])
 }
 
 // RoundTrip sends a request to the next backend in turn. If that can't be
 // reached, nothing was sent and the request goes to the one after it. If it
 // fails before it responds, only a request that is safe to repeat does.
-func (e *appProxy) RoundTrip(r *http.Request) (*http.Response, error) {
+func (p *appProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	last := errNoBackend
-	for _, b := range e.nextBackends() {
+	for _, b := range p.nextBackends() {
 		out := r.WithContext(r.Context())
 		u := *r.URL
 		u.Host = b.Process.Addr(b.Port)
@@ -101,7 +101,7 @@ func (e *appProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {
 			out.Body = io.NopCloser(r.Body) // needed for the next backend if this one can't be reached
 		}
-		response, err := e.transport.RoundTrip(out)
+		response, err := p.transport.RoundTrip(out)
 		if err == nil {
 			return response, nil
 		}
@@ -123,7 +123,7 @@ func isRetryable(r *http.Request) bool {
 	return slices.Contains(safe, r.Method) && r.Body == nil
 }
 
-func (e *appProxy) writeError(w http.ResponseWriter, r *http.Request, err error) {
+func (p *appProxy) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		return // the client is gone
 	}
@@ -132,10 +132,10 @@ func (e *appProxy) writeError(w http.ResponseWriter, r *http.Request, err error)
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", "1")
 	}
-	http.Error(w, fmt.Sprintf("%s can't be served: %v", e.app, err), status)
+	http.Error(w, fmt.Sprintf("%s is unavailable: %v", p.app, err), status)
 }
 
-func (e *appProxy) close() {
-	_ = e.server.Close() // no error matters after this
-	e.transport.CloseIdleConnections()
+func (p *appProxy) close() {
+	_ = p.server.Close() // no error matters after this
+	p.transport.CloseIdleConnections()
 }

@@ -22,18 +22,18 @@ func backends(ids []string, ps ...flysim.Process) []flysim.Backend {
 }
 
 func TestAppProxy_RoundRobin(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	image := pushServer(t, l)
-	url := l.URL("shop")
+	runner := openRunner(t, t.TempDir())
+	image := pushServer(t, runner)
+	url := runner.URL("shop")
 	if !strings.HasPrefix(url, "http://127.0.0.1:") {
 		t.Fatalf("the URL is %s", url)
 	}
-	if status, body := httpGet(t, url+"/who"); status != http.StatusServiceUnavailable || !strings.Contains(body, "shop can't be served: no machine") {
+	if status, body := httpGet(t, url+"/who"); status != http.StatusServiceUnavailable || !strings.Contains(body, "shop is unavailable: no machine") {
 		t.Errorf("with no machine: %d %q", status, body)
 	}
-	a, b := startAndWait(t, l, "a", image, nil), startAndWait(t, l, "b", image, nil)
+	a, b := startAndWait(t, runner, "a", image, nil), startAndWait(t, runner, "b", image, nil)
 	ids := []string{"a", "b"}
-	l.Route("shop", backends(ids, a, b))
+	runner.Route("shop", backends(ids, a, b))
 	served := map[string]int{}
 	for range 10 {
 		_, who := httpGet(t, url+"/who")
@@ -43,30 +43,30 @@ func TestAppProxy_RoundRobin(t *testing.T) {
 		t.Errorf("served by %v, want each in turn", served)
 	}
 
-	l.Route("shop", backends(ids, a))
+	runner.Route("shop", backends(ids, a))
 	for range 4 {
 		if _, who := httpGet(t, url+"/who"); who != "a" {
-			t.Errorf("served by %q, which is out", who)
+			t.Errorf("served by %q, which is not a backend", who)
 		}
 	}
-	l.Route("shop", nil)
+	runner.Route("shop", nil)
 	if status, _ := httpGet(t, url+"/who"); status != http.StatusServiceUnavailable {
-		t.Errorf("with no machine any more: %d", status)
+		t.Errorf("after the last machine was removed: %d", status)
 	}
-	if l.URL("shop") != url {
-		t.Errorf("the URL is %s now, was %s", l.URL("shop"), url)
+	if runner.URL("shop") != url {
+		t.Errorf("the URL changed to %s from %s", runner.URL("shop"), url)
 	}
-	if other := l.URL("other"); other == url || other == "" {
+	if other := runner.URL("other"); other == url || other == "" {
 		t.Errorf("another app is at %q", other)
 	}
 }
 
 func TestAppProxy_UnreachableMachine(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	image := pushServer(t, l)
-	a, b := startAndWait(t, l, "a", image, nil), startAndWait(t, l, "b", image, nil)
-	url := l.URL("shop")
-	l.Route("shop", backends([]string{"a", "b"}, a, b))
+	runner := openRunner(t, t.TempDir())
+	image := pushServer(t, runner)
+	a, b := startAndWait(t, runner, "a", image, nil), startAndWait(t, runner, "b", image, nil)
+	url := runner.URL("shop")
+	runner.Route("shop", backends([]string{"a", "b"}, a, b))
 	if err := a.Stop(t.Context(), "SIGKILL", time.Second); err != nil { // without a call of Route
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestAppProxy_UnreachableMachine(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		r.Body.Close()
 		if string(body) != "all of it" {
-			t.Errorf("posted, and got back %q", body)
+			t.Errorf("the response to the post is %q", body)
 		}
 	}
 	if err := b.Stop(t.Context(), "SIGKILL", time.Second); err != nil {
@@ -94,9 +94,9 @@ func TestAppProxy_UnreachableMachine(t *testing.T) {
 
 // A request that may have been executed is not sent again.
 func TestAppProxy_RetriesOnlySafeRequests(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	image := pushServer(t, l)
-	good := startAndWait(t, l, "good", image, nil)
+	runner := openRunner(t, t.TempDir())
+	image := pushServer(t, runner)
+	good := startAndWait(t, runner, "good", image, nil)
 	tries := make(chan string, 8)
 	cut, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -108,13 +108,13 @@ func TestAppProxy_RetriesOnlySafeRequests(t *testing.T) {
 	})}
 	go func() { _ = broken.Serve(cut) }()
 	defer broken.Close()
-	e, err := l.proxyFor("shop")
+	e, err := runner.proxyFor("shop")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusBadGateway} {
 		e.nextIndex = 0
-		l.Route("shop", []flysim.Backend{{Machine: "broken", Process: addrProcess{cut.Addr().String()}}, {Machine: "good", Process: good}})
+		runner.Route("shop", []flysim.Backend{{Machine: "broken", Process: addrProcess{cut.Addr().String()}}, {Machine: "good", Process: good}})
 		req, err := http.NewRequest(method, e.url+"/who", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -141,11 +141,11 @@ func (addrProcess) Log() []string                                     { return n
 func (addrProcess) Stop(context.Context, string, time.Duration) error { return nil }
 
 func TestAppProxy_OpenRequestsFinish(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	image := pushServer(t, l)
-	a, b := startAndWait(t, l, "a", image, nil), startAndWait(t, l, "b", image, nil)
-	url := l.URL("shop")
-	l.Route("shop", backends([]string{"a"}, a))
+	runner := openRunner(t, t.TempDir())
+	image := pushServer(t, runner)
+	a, b := startAndWait(t, runner, "a", image, nil), startAndWait(t, runner, "b", image, nil)
+	url := runner.URL("shop")
+	runner.Route("shop", backends([]string{"a"}, a))
 	r, err := http.Get(url + "/hold")
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func TestAppProxy_OpenRequestsFinish(t *testing.T) {
 	if line, err := body.ReadString('\n'); err != nil || line != "held\n" {
 		t.Fatal(line, err)
 	}
-	l.Route("shop", backends([]string{"b"}, b))
+	runner.Route("shop", backends([]string{"b"}, b))
 	if _, who := httpGet(t, url+"/who"); who != "b" {
 		t.Errorf("a new request went to %q", who)
 	}

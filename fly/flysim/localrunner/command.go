@@ -56,7 +56,7 @@ func (l launch) buildCommand() (*exec.Cmd, error) {
 	env := l.environment()
 	words := l.commandLine()
 	if len(words) == 0 {
-		return nil, fmt.Errorf("image %s has neither entrypoint nor cmd, and the machine's config has no init: say what to run in [processes] or in the Dockerfile", l.config.Image)
+		return nil, fmt.Errorf("image %s has neither entrypoint nor cmd, and the machine's config has no init: set a command in [processes] or in the Dockerfile", l.config.Image)
 	}
 	path, err := l.image.findExecutable(words[0], env["PATH"])
 	if err != nil {
@@ -138,13 +138,13 @@ func (l launch) flyVars() map[string]string {
 // config that has no effect here.
 func (c machineConfig) unsupportedLines() []string {
 	var lines []string
-	for what, there := range map[string]bool{
+	for part, isSet := range map[string]bool{
 		"[mounts]":                 len(c.Mounts) > 0,
 		"[[files]]":                len(c.Files) > 0,
 		"processes and containers": len(c.Processes)+len(c.Containers) > 0,
 	} {
-		if there {
-			lines = append(lines, "flysim: "+what+" of the machine's config are not there on a laptop")
+		if isSet {
+			lines = append(lines, "flysim: "+part+" of the machine's config have no effect in a local run")
 		}
 	}
 	slices.Sort(lines)

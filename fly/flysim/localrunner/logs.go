@@ -44,12 +44,12 @@ func openProcessLog(path string) (*processLog, error) {
 }
 
 // readLines appends every line of r until it ends.
-func (b *processLog) readLines(r io.Reader) {
+func (l *processLog) readLines(r io.Reader) {
 	in := bufio.NewReaderSize(r, logLine)
 	for {
 		line, err := in.ReadSlice('\n')
 		if len(line) > 0 {
-			b.appendLine(strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "�"))
+			l.appendLine(strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "�"))
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
@@ -57,57 +57,57 @@ func (b *processLog) readLines(r io.Reader) {
 	}
 }
 
-func (b *processLog) appendLine(line string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.lines) == logLines {
-		b.lines = slices.Delete(b.lines, 0, 1)
+func (l *processLog) appendLine(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.lines) == logLines {
+		l.lines = slices.Delete(l.lines, 0, 1)
 	}
-	b.lines = append(b.lines, line)
-	if b.file == nil {
+	l.lines = append(l.lines, line)
+	if l.file == nil {
 		return
 	}
-	if b.size > logFileCap {
-		b.rotateFile()
+	if l.size > logFileCap {
+		l.rotateFile()
 	}
-	if b.file == nil {
+	if l.file == nil {
 		return
 	}
-	n, err := b.file.WriteString(line + "\n")
-	b.size += int64(n)
+	n, err := l.file.WriteString(line + "\n")
+	l.size += int64(n)
 	if err != nil {
-		b.closeFile()
+		l.closeFile()
 	}
 }
 
 // rotateFile renames the full file and starts a new one.
-func (b *processLog) rotateFile() {
-	b.closeFile()
-	if os.Rename(b.path, b.path+".1") != nil {
+func (l *processLog) rotateFile() {
+	l.closeFile()
+	if os.Rename(l.path, l.path+".1") != nil {
 		return
 	}
-	f, err := os.OpenFile(b.path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err == nil {
-		b.file, b.size = f, 0
+		l.file, l.size = f, 0
 	}
 }
 
-func (b *processLog) closeFile() {
-	_ = b.file.Close() // lines that could not be written stay in memory
-	b.file = nil
+func (l *processLog) closeFile() {
+	_ = l.file.Close() // lines that could not be written stay in memory
+	l.file = nil
 }
 
 // tail returns the lines in memory, oldest first.
-func (b *processLog) tail() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.lines)
+func (l *processLog) tail() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.lines)
 }
 
-func (b *processLog) close() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.file != nil {
-		b.closeFile()
+func (l *processLog) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		l.closeFile()
 	}
 }

@@ -93,24 +93,24 @@ func runServer() {
 	if os.Getenv("ANY_PORT") != "" {
 		port = "0"
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), port))
+	listener, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), port))
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(98)
 	}
 	fmt.Println("listening")
-	_ = server.Serve(l)
+	_ = server.Serve(listener)
 	select {} // the signal handler exits
 }
 
 // ownUntilKilled opens a Runner and starts a machine, for tests that kill the
 // owner.
 func ownUntilKilled() {
-	l, err := Open(os.Args[1], Options{})
+	runner, err := Open(os.Args[1], Options{})
 	if err != nil {
 		panic(err)
 	}
-	p, err := l.Start(context.Background(), flysim.Instance{App: "shop", ID: "m1", Config: json.RawMessage(os.Args[2])})
+	p, err := runner.Start(context.Background(), flysim.Instance{App: "shop", ID: "m1", Config: json.RawMessage(os.Args[2])})
 	if err != nil {
 		panic(err)
 	}
@@ -120,16 +120,16 @@ func ownUntilKilled() {
 
 func openRunner(t *testing.T, dir string) *Runner {
 	t.Helper()
-	l, err := Open(dir, Options{})
+	runner, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
+		if err := runner.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return l
+	return runner
 }
 
 // An entry is a file of an image; Type is that of its tar header.
@@ -145,13 +145,13 @@ func layerOf(t *testing.T, entries ...entry) v1.Layer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(archive)), nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l
+	return layer
 }
 
 func archiveOf(entries ...entry) ([]byte, error) {
@@ -224,9 +224,9 @@ func serverImage(t *testing.T) v1.Image {
 }
 
 // pushImage pushes image and returns its reference with digest.
-func pushImage(t *testing.T, l *Runner, repository string, image v1.Image) string {
+func pushImage(t *testing.T, runner *Runner, repository string, image v1.Image) string {
 	t.Helper()
-	ref, err := name.NewTag(l.Registry()+"/"+repository+":latest", name.Insecure)
+	ref, err := name.NewTag(runner.Registry()+"/"+repository+":latest", name.Insecure)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,9 +240,9 @@ func pushImage(t *testing.T, l *Runner, repository string, image v1.Image) strin
 	return ref.Context().Digest(digest.String()).String()
 }
 
-func pushServer(t *testing.T, l *Runner) string {
+func pushServer(t *testing.T, runner *Runner) string {
 	t.Helper()
-	return pushImage(t, l, "shop", serverImage(t))
+	return pushImage(t, runner, "shop", serverImage(t))
 }
 
 func configOf(t *testing.T, image string, env map[string]string) json.RawMessage {
@@ -255,9 +255,9 @@ func configOf(t *testing.T, image string, env map[string]string) json.RawMessage
 }
 
 // startAndWait starts a machine and waits until it listens.
-func startAndWait(t *testing.T, l *Runner, id, image string, env map[string]string) flysim.Process {
+func startAndWait(t *testing.T, runner *Runner, id, image string, env map[string]string) flysim.Process {
 	t.Helper()
-	p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: id, Region: "ord", InstanceID: "01V", Group: "web",
+	p, err := runner.Start(t.Context(), flysim.Instance{App: "shop", ID: id, Region: "ord", InstanceID: "01V", Group: "web",
 		Config: configOf(t, image, env), Secrets: map[string]string{"TOKEN": "s3cret"}})
 	if err != nil {
 		t.Fatal(err)

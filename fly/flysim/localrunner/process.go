@@ -178,7 +178,7 @@ func signalNamed(name string) (syscall.Signal, error) {
 	if sig := unix.SignalNum("SIG" + strings.TrimPrefix(upper, "SIG")); sig != 0 {
 		return sig, nil
 	}
-	return 0, fmt.Errorf("no signal is called %q; Fly knows SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGUSR2 and SIGTERM", name)
+	return 0, fmt.Errorf("%q is not a signal; use SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGUSR2 or SIGTERM", name)
 }
 
 // A pidRecord is the content of a pid file. The kernel may have reused the pid
@@ -241,7 +241,7 @@ func killMarked(marker string) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("processes %v of an earlier run do not end: end them by hand", pids)
+			return fmt.Errorf("processes %v of an earlier run do not end after SIGKILL: end them by hand", pids)
 		}
 		for _, pid := range pids {
 			_ = unix.Kill(pid, unix.SIGKILL) // fails if it has already ended

@@ -22,9 +22,9 @@ import (
 
 func TestStart_Environment(t *testing.T) {
 	t.Setenv("FLY_API_TOKEN", "fm2_secret")
-	l := openRunner(t, t.TempDir())
-	image := pushServer(t, l)
-	p := startAndWait(t, l, "m1", image, map[string]string{
+	runner := openRunner(t, t.TempDir())
+	image := pushServer(t, runner)
+	p := startAndWait(t, runner, "m1", image, map[string]string{
 		"LOG_LEVEL":    "debug",
 		"PORT":         "8080",
 		"HOST":         "0.0.0.0",
@@ -38,15 +38,15 @@ func TestStart_Environment(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &env); err != nil {
 		t.Fatal(err)
 	}
-	root := filepath.Join(l.dir, "images", strings.TrimPrefix(image[strings.Index(image, "@"):], "@sha256:"), "root")
+	root := filepath.Join(runner.dir, "images", strings.TrimPrefix(image[strings.Index(image, "@"):], "@sha256:"), "root")
 	_, port, _ := net.SplitHostPort(p.Addr(8080))
 	want := map[string]string{
 		"LOG_LEVEL":             "debug",
 		"PORT":                  port,
 		"HOST":                  "127.0.0.1",
 		"TOKEN":                 "s3cret",
-		"INTERNAL_API":          l.URL("internal-api") + "/v1",
-		"BOTH":                  l.URL("a-1") + "," + l.URL("b"),
+		"INTERNAL_API":          runner.URL("internal-api") + "/v1",
+		"BOTH":                  runner.URL("a-1") + "," + runner.URL("b"),
 		"OTHER":                 "http://api.internal.example.com and http://_api.internal:4280",
 		"DATA":                  root + "/app/data",
 		"PATH":                  root + "/app:/usr/bin",
@@ -60,14 +60,14 @@ func TestStart_Environment(t *testing.T) {
 		"FLY_PRIVATE_IP":        "127.0.0.1",
 		"FLY_VM_MEMORY_MB":      "512",
 		"LOCALRUNNER_TEST_ROLE": "server",
-		"FLYSIM_RUNNER":         l.dir,
+		"FLYSIM_RUNNER":         runner.dir,
 	}
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		switch {
 		case name == "HOME" || name == "TMPDIR":
-			if !strings.HasPrefix(value, filepath.Join(l.dir, "scratch")) {
-				t.Errorf("%s is %s, a folder that others use too", name, value)
+			if !strings.HasPrefix(value, filepath.Join(runner.dir, "scratch")) {
+				t.Errorf("%s is %s, which other machines share", name, value)
 			}
 		case want[name] != value:
 			t.Errorf("%s is %q, want %q", name, value, want[name])
@@ -78,21 +78,21 @@ func TestStart_Environment(t *testing.T) {
 		t.Errorf("%s is not set", name)
 	}
 	if _, dir := httpGet(t, "http://"+p.Addr(8080)+"/dir"); dir != root+"/app" {
-		t.Errorf("it runs in %s, want the image's working directory", dir)
+		t.Errorf("runs in %s, want the image's working directory", dir)
 	}
 }
 
 func TestStart_CommandLine(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	image := pushServer(t, l)
-	root := filepath.Join(l.dir, "images", strings.TrimPrefix(image[strings.Index(image, "@"):], "@sha256:"), "root")
+	runner := openRunner(t, t.TempDir())
+	image := pushServer(t, runner)
+	root := filepath.Join(runner.dir, "images", strings.TrimPrefix(image[strings.Index(image, "@"):], "@sha256:"), "root")
 	for init, want := range map[string][]string{
 		`{}`:                                    {root + "/app/server"},
 		`{"cmd":["a","b"]}`:                     {root + "/app/server", "a", "b"},
 		`{"entrypoint":["server"],"cmd":["a"]}`: {"server", "a"},
 		`{"exec":["./server","/app/data/motd","/no/such"],"cmd":["a"]}`: {"./server", root + "/app/data/motd", "/no/such"},
 	} {
-		p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m1", Config: json.RawMessage(fmt.Sprintf(`{"image":%q,"init":%s}`, image, init))})
+		p, err := runner.Start(t.Context(), flysim.Instance{App: "shop", ID: "m1", Config: json.RawMessage(fmt.Sprintf(`{"image":%q,"init":%s}`, image, init))})
 		if err != nil {
 			t.Fatal(init, err)
 		}
@@ -107,12 +107,12 @@ func TestStart_CommandLine(t *testing.T) {
 
 func TestProcess_ExitCodeAndLog(t *testing.T) {
 	dir := t.TempDir()
-	l := openRunner(t, dir)
-	p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m1", Config: configOf(t, pushServer(t, l), map[string]string{"EXIT": "7"})})
+	runner := openRunner(t, dir)
+	p, err := runner.Start(t.Context(), flysim.Instance{App: "shop", ID: "m1", Config: configOf(t, pushServer(t, runner), map[string]string{"EXIT": "7"})})
 	if err != nil {
 		t.Fatal(err)
 	}
-	awaitDone(t, "the end", p.Done())
+	awaitDone(t, "the end of the process", p.Done())
 	if p.ExitCode() != 7 {
 		t.Errorf("exit code %d, want 7", p.ExitCode())
 	}
@@ -124,7 +124,7 @@ func TestProcess_ExitCodeAndLog(t *testing.T) {
 		t.Errorf("log file %q, %v", b, err)
 	}
 	if err := p.Stop(t.Context(), "", time.Second); err != nil {
-		t.Errorf("stopping what has ended: %v", err)
+		t.Errorf("stop an ended process: %v", err)
 	}
 	for _, folder := range []string{"processes", "scratch"} {
 		if left, _ := filepath.Glob(filepath.Join(dir, folder, "*")); len(left) > 0 {
@@ -134,10 +134,10 @@ func TestProcess_ExitCodeAndLog(t *testing.T) {
 }
 
 func TestStop_Graceful(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	image := pushServer(t, l)
+	runner := openRunner(t, t.TempDir())
+	image := pushServer(t, runner)
 	for signal, got := range map[string]string{"": "got interrupt", "SIGTERM": "got terminated", "int": "got interrupt"} {
-		p := startAndWait(t, l, "m1", image, nil)
+		p := startAndWait(t, runner, "m1", image, nil)
 		if err := p.Stop(t.Context(), signal, time.Minute); err != nil {
 			t.Fatal(err)
 		}
@@ -145,19 +145,19 @@ func TestStop_Graceful(t *testing.T) {
 			t.Errorf("signal %q: exit code %d, log %q", signal, p.ExitCode(), p.Log())
 		}
 	}
-	p := startAndWait(t, l, "m1", image, nil)
+	p := startAndWait(t, runner, "m1", image, nil)
 	if err := p.Stop(t.Context(), "SIGNIFICANT", time.Minute); err == nil || !strings.Contains(err.Error(), "SIGTERM") {
 		t.Errorf("unknown signal: %v, want the known ones named", err)
 	}
 }
 
 func TestStop_TimeoutKillsGroup(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	port, err := l.ports.reserve()
+	runner := openRunner(t, t.TempDir())
+	port, err := runner.ports.reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startAndWait(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1", "CHILD_PORT": strconv.Itoa(port)})
+	p := startAndWait(t, runner, "m1", pushServer(t, runner), map[string]string{"STUBBORN": "1", "CHILD_PORT": strconv.Itoa(port)})
 	waitUntil(t, func() bool { return isListening(loopbackAddr(port)) })
 	child := connectionEnd(t, loopbackAddr(port))
 	if err := p.Stop(t.Context(), "SIGTERM", 50*time.Millisecond); err != nil {
@@ -170,12 +170,12 @@ func TestStop_TimeoutKillsGroup(t *testing.T) {
 }
 
 func TestStop_KillsChildren(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	port, err := l.ports.reserve()
+	runner := openRunner(t, t.TempDir())
+	port, err := runner.ports.reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startAndWait(t, l, "m1", pushServer(t, l), map[string]string{"CHILD_PORT": strconv.Itoa(port)})
+	p := startAndWait(t, runner, "m1", pushServer(t, runner), map[string]string{"CHILD_PORT": strconv.Itoa(port)})
 	waitUntil(t, func() bool { return isListening(loopbackAddr(port)) })
 	child := connectionEnd(t, loopbackAddr(port))
 	if err := p.Stop(t.Context(), "SIGTERM", time.Minute); err != nil { // only the process itself gets the signal
@@ -185,45 +185,45 @@ func TestStop_KillsChildren(t *testing.T) {
 }
 
 func TestStop_CancelledContext(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	p := startAndWait(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1"})
+	runner := openRunner(t, t.TempDir())
+	p := startAndWait(t, runner, "m1", pushServer(t, runner), map[string]string{"STUBBORN": "1"})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := p.Stop(ctx, "", time.Hour); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	awaitDone(t, "the end", p.Done())
+	awaitDone(t, "the end of the process", p.Done())
 }
 
 func TestClose_LeavesNoProcess(t *testing.T) {
 	for _, daemon := range []string{"", "1"} {
 		if daemon != "" && !canSeeEnvironments() {
-			t.Log("left out: on this system a process that leaves its group can't be found")
+			t.Log("skipped: on this system a process that leaves its group can't be found")
 			continue
 		}
-		l, err := Open(t.TempDir(), Options{})
+		runner, err := Open(t.TempDir(), Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		port, err := l.ports.reserve()
+		port, err := runner.ports.reserve()
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := startAndWait(t, l, "m1", pushServer(t, l), map[string]string{"STUBBORN": "1", "DAEMON": daemon, "CHILD_PORT": strconv.Itoa(port)})
+		p := startAndWait(t, runner, "m1", pushServer(t, runner), map[string]string{"STUBBORN": "1", "DAEMON": daemon, "CHILD_PORT": strconv.Itoa(port)})
 		waitUntil(t, func() bool { return isListening(loopbackAddr(port)) })
 		child := connectionEnd(t, loopbackAddr(port))
-		if err := l.Close(); err != nil {
+		if err := runner.Close(); err != nil {
 			t.Fatal(err)
 		}
 		awaitDone(t, "the machine's end", p.Done())
 		awaitDone(t, "its child's end", child)
-		if _, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m2", Config: configOf(t, "shop", nil)}); err == nil {
+		if _, err := runner.Start(t.Context(), flysim.Instance{App: "shop", ID: "m2", Config: configOf(t, "shop", nil)}); err == nil {
 			t.Error("a machine was started after Close")
 		}
-		if url := l.URL("shop"); url != "" {
+		if url := runner.URL("shop"); url != "" {
 			t.Errorf("after Close the URL is %s", url)
 		}
-		if err := l.Close(); err != nil {
+		if err := runner.Close(); err != nil {
 			t.Errorf("second Close: %v", err)
 		}
 	}
@@ -238,23 +238,23 @@ func canSeeEnvironments() bool {
 // that the kernel does not kill with it.
 func TestKilledOwner_LeavesNoProcess(t *testing.T) {
 	if !canSeeEnvironments() {
-		t.Skip("needs Linux: elsewhere a machine ends when the folder's next owner comes, its children may not")
+		t.Skip("needs Linux: on other systems children of a machine may survive")
 	}
-	for name, daemon := range map[string]string{"a child in its group": "", "a child that left it": "1"} {
+	for name, daemon := range map[string]string{"a child in its group": "", "a child that left its group": "1"} {
 		t.Run(name, func(t *testing.T) { testKilledOwner(t, daemon) })
 	}
 }
 
 func testKilledOwner(t *testing.T, daemon string) {
 	dir := t.TempDir()
-	l := openRunner(t, dir)
-	defer func() { _ = killMarked(l.marker) }() // also if the test fails
-	image := pushServer(t, l)
-	port, err := l.ports.reserve()
+	runner := openRunner(t, dir)
+	defer func() { _ = killMarked(runner.marker) }() // also if the test fails
+	image := pushServer(t, runner)
+	port, err := runner.ports.reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Close(); err != nil {
+	if err := runner.Close(); err != nil {
 		t.Fatal(err)
 	}
 	exe, err := os.Executable()
@@ -315,15 +315,15 @@ func TestKillStrays_ReusedPID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.WriteFile(path, other, 0o600), killStrays(dir, "NOBODY=1")); err != nil {
+	if err := errors.Join(os.WriteFile(path, other, 0o600), killStrays(dir, "UNUSED=1")); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-gone:
-		t.Fatal("a process was killed that is not ours")
+		t.Fatal("a process of another owner was killed")
 	default:
 	}
-	if err := errors.Join(os.WriteFile(path, doc, 0o600), killStrays(dir, "NOBODY=1")); err != nil {
+	if err := errors.Join(os.WriteFile(path, doc, 0o600), killStrays(dir, "UNUSED=1")); err != nil {
 		t.Fatal(err)
 	}
 	awaitDone(t, "the end of the one that is ours", gone)
@@ -336,7 +336,7 @@ func TestOpen_FolderInUse(t *testing.T) {
 		t.Errorf("second owner: %v", err)
 	}
 	if _, err := Open(t.TempDir(), Options{Registry: "0.0.0.0:0"}); err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
-		t.Errorf("a registry for everybody: %v", err)
+		t.Errorf("a registry on all addresses: %v", err)
 	}
 }
 
@@ -370,14 +370,14 @@ func TestProcessLog_Bounded(t *testing.T) {
 // PORT: Listens must not count it.
 func TestListens_OtherProgramOnPort(t *testing.T) {
 	if !canSeeEnvironments() {
-		t.Skip("needs Linux: elsewhere nobody can say whose a port is")
+		t.Skip("needs Linux: other systems don't tell which process owns a port")
 	}
-	l := openRunner(t, t.TempDir())
-	p := startAndWait(t, l, "m1", pushServer(t, l), nil)
+	runner := openRunner(t, t.TempDir())
+	p := startAndWait(t, runner, "m1", pushServer(t, runner), nil)
 	if !p.Listens(8080) {
-		t.Error("it listens at its port, and is said not to")
+		t.Error("Listens is false for a port that it listens on")
 	}
-	deaf, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: "m2", Config: configOf(t, pushServer(t, l), map[string]string{"ANY_PORT": "1"})})
+	deaf, err := runner.Start(t.Context(), flysim.Instance{App: "shop", ID: "m2", Config: configOf(t, pushServer(t, runner), map[string]string{"ANY_PORT": "1"})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,6 +387,6 @@ func TestListens_OtherProgramOnPort(t *testing.T) {
 	}
 	defer other.Close()
 	if deaf.Listens(8080) {
-		t.Error("this test listens at the port of a machine, and the machine is said to")
+		t.Error("Listens is true although this test listens on the port")
 	}
 }

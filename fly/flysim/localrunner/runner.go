@@ -106,8 +106,8 @@ func (r *Runner) Start(ctx context.Context, m flysim.Instance) (flysim.Process, 
 // Route sets the machines that serve an app's URL from now on. Open requests
 // are not cut.
 func (r *Runner) Route(app string, backends []flysim.Backend) {
-	if e, err := r.proxyFor(app); err == nil {
-		e.setBackends(backends)
+	if p, err := r.proxyFor(app); err == nil {
+		p.setBackends(backends)
 	}
 }
 
@@ -115,11 +115,11 @@ func (r *Runner) Route(app string, backends []flysim.Backend) {
 // another program uses its port, and responds as soon as Open returns. It is ""
 // if no port is free, and after Close.
 func (r *Runner) URL(app string) string {
-	e, err := r.proxyFor(app)
+	p, err := r.proxyFor(app)
 	if err != nil {
 		return ""
 	}
-	return e.url
+	return p.url
 }
 
 // Close ends the proxies, every process with its descendants, and the registry.
@@ -131,10 +131,10 @@ func (r *Runner) Close() error {
 		return nil
 	}
 	r.closed = true
-	edges := r.proxies
+	proxies := r.proxies
 	r.mu.Unlock()
-	for _, e := range edges {
-		e.close()
+	for _, p := range proxies {
+		p.close()
 	}
 	r.launching.Lock() // every process that was being started is registered now
 	defer r.launching.Unlock()
@@ -171,7 +171,7 @@ func (r *Runner) claimFolder(dir string) error {
 	case err != nil:
 		return err
 	case !ok:
-		return errors.New("another process does already: end it, or use another folder")
+		return errors.New("in use by another process: end it, or use another folder")
 	}
 	r.lock = lock
 	r.marker = "FLYSIM_RUNNER=" + r.dir
@@ -217,7 +217,7 @@ func (r *Runner) listenRegistry(addr string) (net.Listener, error) {
 		return r.ports.listen(registryName)
 	}
 	if !isLoopbackHost(addr) {
-		return nil, fmt.Errorf("%s is no loopback address: anybody could push images; use 127.0.0.1", addr)
+		return nil, fmt.Errorf("%s is not a loopback address, so other computers could push images; use 127.0.0.1", addr)
 	}
 	return net.Listen("tcp", addr)
 }
@@ -226,8 +226,8 @@ func (r *Runner) listenRegistry(addr string) (net.Listener, error) {
 func (r *Runner) proxyFor(app string) (*appProxy, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e, ok := r.proxies[app]; ok {
-		return e, nil
+	if p, ok := r.proxies[app]; ok {
+		return p, nil
 	}
 	if r.closed {
 		return nil, errClosed
@@ -236,7 +236,7 @@ func (r *Runner) proxyFor(app string) (*appProxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := newAppProxy(app, listener)
-	r.proxies[app] = e
-	return e, nil
+	p := newAppProxy(app, listener)
+	r.proxies[app] = p
+	return p, nil
 }

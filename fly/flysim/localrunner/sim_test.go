@@ -23,8 +23,8 @@ type simWorld struct {
 	url string
 }
 
-func newWorld(t *testing.T, l *Runner, journal string) simWorld {
-	sim := &flysim.Sim{Runner: l, Images: l.Image, CheckEvery: 20 * time.Millisecond, Journal: journal}
+func newWorld(t *testing.T, runner *Runner, journal string) simWorld {
+	sim := &flysim.Sim{Runner: runner, Images: runner.Image, CheckEvery: 20 * time.Millisecond, Journal: journal}
 	server := httptest.NewServer(sim)
 	t.Cleanup(func() {
 		sim.Close()
@@ -86,21 +86,21 @@ func serviceConfig(image string, env map[string]string) map[string]any {
 }
 
 func TestSim_MachinesAsProcesses(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	w := newWorld(t, l, "")
-	image := pushServer(t, l)
+	runner := openRunner(t, t.TempDir())
+	w := newWorld(t, runner, "")
+	image := pushServer(t, runner)
 	w.callAPI("POST", "", map[string]string{"app_name": "shop", "name": "shop", "org_slug": "personal"})
 
 	a := w.createMachine(image, nil)
 	w.awaitHealthy(a.ID)
 	m := w.callAPI("GET", "/shop/machines/"+a.ID, nil)
 	if !strings.HasSuffix(image, m.ImageRef.Digest) || m.ImageRef.Digest == "" {
-		t.Errorf("it says it runs %s, want the digest of %s", m.ImageRef, image)
+		t.Errorf("image is %s, want the digest of %s", m.ImageRef, image)
 	}
 	if !strings.Contains(m.Checks[0].Output, "well") {
-		t.Errorf("the check says %q, want the process's own answer", m.Checks[0].Output)
+		t.Errorf("output of the check is %q, want the response of the process", m.Checks[0].Output)
 	}
-	url := l.URL("shop")
+	url := runner.URL("shop")
 	served := func() string { _, body := httpGet(t, url+"/who"); return body }
 	waitUntil(t, func() bool { return served() == a.ID })
 
@@ -130,11 +130,11 @@ func TestSim_MachinesAsProcesses(t *testing.T) {
 }
 
 func TestSim_MissingImageFailsMachine(t *testing.T) {
-	l := openRunner(t, t.TempDir())
-	w := newWorld(t, l, "")
+	runner := openRunner(t, t.TempDir())
+	w := newWorld(t, runner, "")
 	w.sim.Images = nil // else the create would be refused
 	w.sim.CreateApp("shop", "")
-	m := w.createMachine(fmt.Sprintf("%s/shop@sha256:%064d", l.Registry(), 0), nil)
+	m := w.createMachine(fmt.Sprintf("%s/shop@sha256:%064d", runner.Registry(), 0), nil)
 	waitUntil(t, func() bool { return w.callAPI("GET", "/shop/machines/"+m.ID, nil).State == "failed" })
 }
 
@@ -143,12 +143,12 @@ func TestSim_MachinesRestartFromJournal(t *testing.T) {
 	var url string
 	var m fly.Machine
 	t.Run("before", func(t *testing.T) {
-		l := openRunner(t, dir)
-		w := newWorld(t, l, journal)
+		runner := openRunner(t, dir)
+		w := newWorld(t, runner, journal)
 		w.sim.CreateApp("shop", "")
-		m = w.createMachine(pushServer(t, l), nil)
+		m = w.createMachine(pushServer(t, runner), nil)
 		w.awaitHealthy(m.ID)
-		url = l.URL("shop")
+		url = runner.URL("shop")
 	})
 	w := newWorld(t, openRunner(t, dir), journal)
 	w.awaitHealthy(m.ID)

@@ -57,10 +57,10 @@ func TestNearest(t *testing.T) {
 func TestParse_SizeAndNestingLimits(t *testing.T) {
 	for _, open := range []string{"[", "{a="} {
 		if _, err := Parse("x.toml", []byte("a = "+strings.Repeat(open, maxSize/len(open)-10))); err == nil {
-			t.Error("brackets that are never closed are taken")
+			t.Error("unclosed brackets are accepted")
 		}
 	}
 	if _, err := Parse("x.toml", make([]byte, maxSize+1)); err == nil {
-		t.Error("a huge file is taken")
+		t.Error("a huge file is accepted")
 	}
 }
