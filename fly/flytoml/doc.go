@@ -1,5 +1,5 @@
-// Package flytoml turns a fly.toml into what flyctl would ask of Fly for it, or
-// into everything that is wrong with it.
+// Package flytoml converts a fly.toml into the machine configs that flyctl would
+// post for it, or reports every mistake in it.
 //
 // Parse reads and validates a file. Config.Group returns everything about one
 // process group: the config of a new machine, its volume, the machines that
