@@ -207,8 +207,9 @@ func (p Plan) ChangedGroups(t Target) (groups []string) {
 // Sleepers returns a step for each group that serves, that p changes, and of
 // which no machine has run what it leads to: it starts one for a look. goals are
 // p's, and resumed the machines, by ID, that a rollout which p resumes has changed.
-// A machine that Fly's proxy would not start for a request is left alone. So is one
-// that has crashed since a rollout that p resumes: a start would hide that.
+// A machine that Fly's proxy would not start for a request is left alone, unless it
+// ran before. So is one that has crashed since a rollout that p resumes: a start
+// would hide that.
 func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, string) bool) (steps []Step) {
 	touched := p.touched()
 	if p.IsRestore() {
@@ -222,7 +223,7 @@ func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, 
 			}
 			i := slices.IndexFunc(goal.Machines, func(m Machine) bool {
 				isNew := slices.Contains(changed, g) && (touched[t.Target][m.ID] || touched[t.Target][m.Name]) || resumed[m.ID]
-				return isNew && !m.Exit.failed() && m.Group == g && !m.Cordoned && m.Host == "" && autostarts(m.Config) && standsBy(m.Config) == ""
+				return isNew && !m.Exit.failed() && m.Group == g && (!m.Cordoned || m.Running()) && m.Host == "" && autostarts(m.Config) && standsBy(m.Config) == ""
 			})
 			if i < 0 {
 				continue

@@ -122,9 +122,6 @@ func (m *mortal) attempt(ctx context.Context, in *interceptor.ExecuteActivityInp
 	}
 	id := activity.GetInfo(ctx).ActivityID
 	run, _, _ := strings.Cut(id, "/")
-	if m.isDead(run) {
-		return nil, temporal.NewCanceledError()
-	}
 	a := &attempt{name: name, run: run, id: activity.GetInfo(ctx).WorkflowExecution.ID, gone: make(chan struct{})}
 	if len(in.Args) > 0 {
 		a.in = in.Args[0]
@@ -132,6 +129,10 @@ func (m *mortal) attempt(ctx context.Context, in *interceptor.ExecuteActivityInp
 	own, end := context.WithCancelCause(context.WithValue(ctx, attemptKey{}, a))
 	a.end = end
 	time.Sleep(m.moment(a)) // before it is counted which is the one after so many others
+	if m.isDead(run) {
+		end(nil)
+		return nil, temporal.NewCanceledError() // its workflow was terminated before a worker got it
+	}
 	lose := m.begin(a)
 	m.w.watch.begins(a)
 	done := make(chan outcome, 1)
