@@ -54,7 +54,6 @@ var arrows = map[string][]string{
 	"fly/flytoml":         {"fly/flytoml/tomldoc", flyGo, goToml},
 	"fly/flytoml/tomldoc": {goToml, nearest},
 	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
-	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys"},
 	"internal/view":       {"release", humanize, "golang.org/x/text"}, // how wide a character is
 	"internal/cost":       {"internal/view", "release", sdkTypes},
 	"internal/devserver":  {anyModule},
@@ -64,6 +63,8 @@ var arrows = map[string][]string{
 	"cmd/release":         {anything},
 	"apps/...":            {"apps/..."},
 	"infra/...":           {}, // tests only
+
+	"fly/flysim/localrunner": {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys", "github.com/prometheus/procfs"},
 }
 
 // onlyFor are the only importers of what is heavy or make-believe: their lines
@@ -73,8 +74,9 @@ var onlyFor = map[string][]string{
 	webUI:                {"internal/devserver"},
 	"internal/devserver": {"cmd/release"},
 	"image/buildkit":     {"cmd/release"},
-	"fly/flysim":         {"cmd/release", "fly/flysim/laptop", "sim"},
-	"fly/flysim/laptop":  {"cmd/release"},
+	"fly/flysim":         {"cmd/release", "fly/flysim/localrunner", "sim"},
+
+	"fly/flysim/localrunner": {"cmd/release"},
 }
 
 // A listed package is what go list says of one: its imports are those of the
@@ -106,7 +108,7 @@ func TestImportRulesBite(t *testing.T) {
 		"a second importer of the server":       {"cmd/release", server + "/temporal"},
 		"a second importer of the Web UI":       {"image/buildkit", webUI + "/server"},
 		"the simulation reaches production":     {"activities", "fly/flysim"},
-		"the laptop simulation reaches fly":     {"fly", "fly/flysim/laptop"},
+		"the local runner reaches fly":          {"fly", "fly/flysim/localrunner"},
 		"drawing asks Fly":                      {"internal/view", "fly"},
 		"a worker that brings its own Temporal": {"worker", "internal/devserver"},
 		"the dev server learns of releases":     {"internal/devserver", "release"},

@@ -24,7 +24,7 @@ import (
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/fly/flysim"
-	"github.com/microbima/release/fly/flysim/laptop"
+	"github.com/microbima/release/fly/flysim/localrunner"
 	"github.com/microbima/release/git"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/image/buildkit"
@@ -43,7 +43,7 @@ type bench struct {
 	devFile
 	fly    *fly.Client
 	sim    *flysim.Sim
-	laptop *laptop.Laptop
+	runner *localrunner.Runner
 	git    *tracked
 	broken chan error     // gets the reason when the worker can't go on
 	undo   []func() error // in the order in which things were started
@@ -118,7 +118,7 @@ func (b *bench) startFly(o benchOptions) error {
 		}
 		return nil
 	})
-	options := laptop.Options{}
+	options := localrunner.Options{}
 	if o.registry != 0 {
 		options.Registry = net.JoinHostPort("127.0.0.1", strconv.Itoa(o.registry))
 		probe, err := devserver.Listen(o.registry, "the image registry")
@@ -127,13 +127,13 @@ func (b *bench) startFly(o benchOptions) error {
 		}
 		probe.Close()
 	}
-	if b.laptop, err = laptop.Open(filepath.Join(o.dir, "machines"), options); err != nil {
+	if b.runner, err = localrunner.Open(filepath.Join(o.dir, "machines"), options); err != nil {
 		return err
 	}
-	b.then(b.laptop.Close)
+	b.then(b.runner.Close)
 	b.Token = rand.Text()
 	b.sim = &flysim.Sim{
-		Runner: b.laptop, Images: b.laptop.Image, Token: b.Token,
+		Runner: b.runner, Images: b.runner.Image, Token: b.Token,
 		CheckEvery: checkEvery, Journal: filepath.Join(o.dir, "flysim.json"),
 	}
 	if err := b.sim.Open(); err != nil {
@@ -143,7 +143,7 @@ func (b *bench) startFly(o benchOptions) error {
 	server := &http.Server{Handler: b.sim, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 	go func() { _ = server.Serve(listener) }() // ends with Close, and says only that
 	b.then(server.Close)
-	b.Fly, b.Registry = "http://"+listener.Addr().String(), b.laptop.Registry()
+	b.Fly, b.Registry = "http://"+listener.Addr().String(), b.runner.Registry()
 	b.fly = &fly.Client{FlapsURL: b.Fly, APIURL: b.Fly, UIEXURL: b.Fly, Token: b.Token, Unlimited: true}
 	return nil
 }
