@@ -46,7 +46,7 @@ func mountLayers(to name.Repository, artifact remote.Taggable, options []remote.
 // mountable returns the layers and configs that are in another repository of the
 // registry, of an image, of all images of an index, or of the image or index of a
 // descriptor.
-func mountable(to name.Repository, artifact any) (layers []v1.Layer, err error) {
+func mountable(to name.Repository, artifact any) ([]v1.Layer, error) {
 	switch artifact := artifact.(type) {
 	case *remote.Descriptor:
 		if artifact.MediaType.IsIndex() {
@@ -54,46 +54,56 @@ func mountable(to name.Repository, artifact any) (layers []v1.Layer, err error) 
 			if err != nil {
 				return nil, err
 			}
-			return mountable(to, index)
+			return mountableInIndex(to, index)
 		}
 		img, err := artifact.Image()
 		if err != nil {
 			return nil, err
 		}
-		return mountable(to, img)
+		return mountableInImage(to, img)
 	case v1.Image:
-		all, err := artifact.Layers()
-		if err != nil {
-			return nil, err
-		}
-		config, err := partial.ConfigLayer(artifact)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range append(all, config) {
-			if m, ok := l.(*remote.MountableLayer); ok && m.Reference.Context().Registry == to.Registry && m.Reference.Context() != to {
-				layers = append(layers, l)
-			}
-		}
+		return mountableInImage(to, artifact)
 	case v1.ImageIndex:
-		manifest, err := artifact.IndexManifest()
+		return mountableInIndex(to, artifact)
+	}
+	return nil, nil
+}
+
+func mountableInImage(to name.Repository, img v1.Image) (layers []v1.Layer, err error) {
+	all, err := img.Layers()
+	if err != nil {
+		return nil, err
+	}
+	config, err := partial.ConfigLayer(img)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range append(all, config) {
+		if m, ok := l.(*remote.MountableLayer); ok && m.Reference.Context().Registry == to.Registry && m.Reference.Context() != to {
+			layers = append(layers, l)
+		}
+	}
+	return layers, nil
+}
+
+func mountableInIndex(to name.Repository, index v1.ImageIndex) (layers []v1.Layer, err error) {
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range manifest.Manifests {
+		if !d.MediaType.IsImage() {
+			continue
+		}
+		img, err := index.Image(d.Digest)
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range manifest.Manifests {
-			if !d.MediaType.IsImage() {
-				continue
-			}
-			img, err := artifact.Image(d.Digest)
-			if err != nil {
-				return nil, err
-			}
-			more, err := mountable(to, img)
-			if err != nil {
-				return nil, err
-			}
-			layers = append(layers, more...)
+		more, err := mountableInImage(to, img)
+		if err != nil {
+			return nil, err
 		}
+		layers = append(layers, more...)
 	}
 	return layers, nil
 }
