@@ -12,8 +12,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// lineageLimit is how many added and taken away commits a Lineage names. It
-// counts all of them.
+// lineageLimit is how many added and removed commits a Lineage lists. It counts
+// all of them.
 const lineageLimit = 30
 
 // Lineage returns how commit relates to the running commits, in the repository
@@ -22,13 +22,13 @@ const lineageLimit = 30
 // the repository could not be read.
 func (m *Mirror) Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error) {
 	lineage := release.Lineage{}
-	err := m.with(ctx, url, commit, func(r *mirrored) (err error) {
+	err := m.withCommit(ctx, url, commit, func(r *cachedRepo) (err error) {
 		for _, c := range running {
 			if err := r.fetch(ctx, c); err != nil && !errors.Is(err, ErrUnknown) {
 				return err
 			}
 		}
-		lineage, err = compare(ctx, r.git, true, commit, running)
+		lineage, err = commitGraph{dir: r.git, isolated: true}.lineage(ctx, commit, running)
 		return err
 	})
 	return lineage, err
@@ -40,18 +40,22 @@ func (r *Repo) Lineage(ctx context.Context, commit string, running []string) (re
 	if err := checkCommit(commit); err != nil {
 		return release.Lineage{}, err
 	}
-	return compare(ctx, r.Dir, false, commit, running)
+	return commitGraph{dir: r.Dir}.lineage(ctx, commit, running)
 }
 
-// compare returns how commit relates to the running commits in the repository
-// at dir.
-func compare(ctx context.Context, dir string, own bool, commit string, running []string) (release.Lineage, error) {
-	repo := ancestry{dir: dir, own: own}
+// A commitGraph reads the history of the repository at dir.
+type commitGraph struct {
+	dir      string
+	isolated bool
+}
+
+// lineage returns how commit relates to the running commits.
+func (g commitGraph) lineage(ctx context.Context, commit string, running []string) (release.Lineage, error) {
 	lineage := release.Lineage{Running: slices.Compact(slices.Sorted(slices.Values(running)))}
 	var relations []release.Relation
 	var known []string
 	for _, c := range lineage.Running {
-		relation, why, err := repo.relate(ctx, commit, c)
+		relation, why, err := g.relate(ctx, commit, c)
 		if err != nil {
 			return lineage, err
 		}
@@ -61,7 +65,7 @@ func compare(ctx context.Context, dir string, own bool, commit string, running [
 			lineage.Why = why
 		}
 		if relation == release.Backward && lineage.Newer == nil {
-			revs, err := history(ctx, dir, own, 1, c)
+			revs, err := readHistory(ctx, g.dir, g.isolated, 1, c)
 			if err != nil {
 				return lineage, err
 			}
@@ -77,45 +81,38 @@ func compare(ctx context.Context, dir string, own bool, commit string, running [
 		return lineage, nil
 	}
 	var err error
-	if lineage.Added, lineage.Adds, err = repo.between(ctx, known, []string{commit}); err != nil {
+	if lineage.Added, lineage.Adds, err = g.listMissing(ctx, known, []string{commit}); err != nil {
 		return lineage, err
 	}
-	lineage.Taken, lineage.Takes, err = repo.between(ctx, []string{commit}, known)
+	lineage.Taken, lineage.Takes, err = g.listMissing(ctx, []string{commit}, known)
 	return lineage, err
-}
-
-// An ancestry reads the history of one repository.
-type ancestry struct {
-	dir string
-	own bool
 }
 
 // relate returns how commit relates to one running commit. For an unknown
 // relation it also returns the reason.
-func (a ancestry) relate(ctx context.Context, commit, running string) (release.Relation, string, error) {
+func (g commitGraph) relate(ctx context.Context, commit, running string) (release.Relation, string, error) {
 	if commit == running {
 		return release.Same, "", nil
 	}
-	has := hash.MatchString(running) && command{dir: a.dir, own: a.own, args: []string{"cat-file", "-e", running + "^{commit}"}}.run(ctx) == nil
-	if !has {
+	if !g.hasCommit(ctx, running) {
 		if ctx.Err() != nil {
 			return "", "", context.Cause(ctx)
 		}
 		return release.UnknownRelation, fmt.Sprintf("the repository does not have %s", release.Revision{Commit: running}.Short()), nil
 	}
-	for _, try := range []struct {
-		ancestor, of string
-		relation     release.Relation
+	for _, candidate := range []struct {
+		ancestor, descendant string
+		relation             release.Relation
 	}{{running, commit, release.Forward}, {commit, running, release.Backward}} {
-		is, err := a.isAncestor(ctx, try.ancestor, try.of)
+		is, err := g.isAncestor(ctx, candidate.ancestor, candidate.descendant)
 		if err != nil {
 			return "", "", err
 		}
 		if is {
-			return try.relation, "", nil
+			return candidate.relation, "", nil
 		}
 	}
-	shallow, err := a.output(ctx, "rev-parse", "--is-shallow-repository")
+	shallow, err := g.outputLine(ctx, "rev-parse", "--is-shallow-repository")
 	if err != nil {
 		return "", "", err
 	}
@@ -125,8 +122,14 @@ func (a ancestry) relate(ctx context.Context, commit, running string) (release.R
 	return release.Diverged, "", nil
 }
 
-func (a ancestry) isAncestor(ctx context.Context, ancestor, of string) (bool, error) {
-	err := command{dir: a.dir, own: a.own, args: []string{"merge-base", "--is-ancestor", ancestor, of}}.run(ctx)
+// hasCommit reports whether the repository has the commit. A machine may report
+// anything as its commit, so only hashes reach git.
+func (g commitGraph) hasCommit(ctx context.Context, commit string) bool {
+	return hashPattern.MatchString(commit) && g.command("cat-file", "-e", commit+"^{commit}").run(ctx) == nil
+}
+
+func (g commitGraph) isAncestor(ctx context.Context, ancestor, descendant string) (bool, error) {
+	err := g.command("merge-base", "--is-ancestor", ancestor, descendant).run(ctx)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 {
 		return false, nil
@@ -134,30 +137,33 @@ func (a ancestry) isAncestor(ctx context.Context, ancestor, of string) (bool, er
 	return err == nil, err
 }
 
-// between returns the newest commits that the commits to have and the commits
-// from have not, and how many there are.
-func (a ancestry) between(ctx context.Context, from, to []string) ([]release.Revision, int, error) {
+// listMissing returns the newest commits that are reachable from the commits to
+// and not from the commits from, at most lineageLimit, and how many there are.
+func (g commitGraph) listMissing(ctx context.Context, from, to []string) ([]release.Revision, int, error) {
 	commits := slices.Clone(to)
 	for _, c := range from {
 		commits = append(commits, "^"+c)
 	}
-	n, err := a.output(ctx, append([]string{"rev-list", "--count", "--end-of-options"}, commits...)...)
+	count, err := g.outputLine(ctx, append([]string{"rev-list", "--count", "--end-of-options"}, commits...)...)
 	if err != nil {
 		return nil, 0, err
 	}
-	total, err := strconv.Atoi(n)
+	total, err := strconv.Atoi(count)
 	if err != nil {
 		return nil, 0, fmt.Errorf("git rev-list: %w", err)
 	}
 	if total == 0 {
 		return nil, 0, nil
 	}
-	revs, err := history(ctx, a.dir, a.own, lineageLimit, commits...)
+	revs, err := readHistory(ctx, g.dir, g.isolated, lineageLimit, commits...)
 	return revs, total, err
 }
 
-func (a ancestry) output(ctx context.Context, args ...string) (string, error) {
-	var b strings.Builder
-	err := command{dir: a.dir, own: a.own, stdout: &b, args: args}.run(ctx)
-	return strings.TrimSpace(b.String()), err
+func (g commitGraph) command(args ...string) command {
+	return command{dir: g.dir, isolated: g.isolated, args: args}
+}
+
+func (g commitGraph) outputLine(ctx context.Context, args ...string) (string, error) {
+	out, err := g.command(args...).output(ctx)
+	return strings.TrimSpace(out), err
 }

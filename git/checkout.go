@@ -12,121 +12,123 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Checkout calls fn with a directory that holds exactly what was committed, and
-// removes it afterwards whatever happens. Submodules are left out. A symbolic
-// link that leads out of the directory is ErrUnsafe, and fn is not called.
+// Checkout calls fn with a directory that holds exactly the committed files, and
+// removes the directory when fn returns, fails or panics. Submodules are left
+// out. A symbolic link that leads out of the directory is ErrUnsafe, and fn is not
+// called.
 //
-// A checkout whose worker died is removed by the next one.
+// A checkout whose worker died is removed by the next call.
 func (m *Mirror) Checkout(ctx context.Context, url, commit string, fn func(dir string) error) error {
 	var c *checkout
 	r, err := m.repository(url)
 	if err == nil {
-		err = r.locked(ctx, func() error { return r.fetch(ctx, commit) })
+		err = r.withFetchLock(ctx, func() error { return r.fetch(ctx, commit) })
 	}
 	if err == nil {
-		err = r.checkoutsLocked(ctx, func() (err error) {
-			r.prune(ctx)
-			c, err = r.add(ctx, commit)
+		err = r.withCheckoutsLock(ctx, func() (err error) {
+			r.removeAbandoned(ctx)
+			c, err = r.addCheckout(ctx, commit)
 			return err
 		})
 	}
 	if err != nil {
 		return err
 	}
-	// Even when ctx has ended, the directory has to go.
-	after := context.WithoutCancel(ctx)
+	// The directory is removed even when ctx has ended.
+	cleanup := context.WithoutCancel(ctx)
 	defer func() {
 		if r := recover(); r != nil {
-			c.remove(after)
+			c.remove(cleanup)
 			panic(r)
 		}
 	}()
-	err = confined(c.dir)
+	err = checkLinks(c.dir)
 	if err == nil {
 		err = fn(c.dir)
 	}
-	return errors.Join(err, c.remove(after))
+	return errors.Join(err, c.remove(cleanup))
 }
 
-// A checkout is one directory in use. Its lock is held until it is removed, so
-// that others can tell it from one that was left behind.
+// A checkout is one directory in use. Its lock is held until it is removed: a
+// checkout without a locked lock file was left behind by a dead worker.
 type checkout struct {
-	of   *mirrored
+	repo *cachedRepo
 	dir  string
 	lock *flock.Flock
 }
 
-// add makes the checkout. The checkouts are locked.
-func (r *mirrored) add(ctx context.Context, commit string) (*checkout, error) {
+// addCheckout writes the files of commit to a new directory and verifies them.
+// The caller holds the checkouts lock.
+func (r *cachedRepo) addCheckout(ctx context.Context, commit string) (*checkout, error) {
 	dir, err := os.MkdirTemp(r.checkouts, commit[:12]+"-")
 	if err != nil {
 		return nil, err
 	}
-	c := &checkout{of: r, dir: dir, lock: flock.New(dir + ".lock")}
+	c := &checkout{repo: r, dir: dir, lock: flock.New(dir + ".lock")}
 	if err := c.lock.Lock(); err != nil {
 		return nil, errors.Join(err, removeAll(dir))
 	}
-	err = command{dir: r.git, own: true, args: []string{"worktree", "add", "--quiet", "--detach", "--force", dir, commit}}.run(ctx)
+	err = r.command("worktree", "add", "--quiet", "--detach", "--force", dir, commit).run(ctx)
 	if err == nil {
-		err = c.check(ctx, commit)
+		err = c.verify(ctx, commit)
 	}
 	if err != nil {
-		return nil, errors.Join(err, c.drop(context.WithoutCancel(ctx)))
+		return nil, errors.Join(err, c.removeLocked(context.WithoutCancel(ctx)))
 	}
 	return c, nil
 }
 
-// check asks git whether what lies there is what was committed.
-func (c *checkout) check(ctx context.Context, commit string) error {
-	var head, changes strings.Builder
-	if err := (command{dir: c.dir, own: true, stdout: &head, args: []string{"rev-parse", "HEAD"}}).run(ctx); err != nil {
+// verify returns an error unless git finds the directory equal to the commit.
+func (c *checkout) verify(ctx context.Context, commit string) error {
+	head, err := command{dir: c.dir, isolated: true, args: []string{"rev-parse", "HEAD"}}.output(ctx)
+	if err != nil {
 		return err
 	}
-	if got := strings.TrimSpace(head.String()); got != commit {
+	if got := strings.TrimSpace(head); got != commit {
 		return fmt.Errorf("checkout of %s holds %s", commit, got)
 	}
-	err := command{dir: c.dir, own: true, stdout: &changes, args: []string{"status", "--porcelain", "--ignore-submodules=all"}}.run(ctx)
-	if err == nil && changes.Len() > 0 {
-		first, _, _ := strings.Cut(changes.String(), "\n")
-		err = fmt.Errorf("checkout of %s differs from the commit: %q (two names that this disk takes for one?)", commit, first)
+	changes, err := command{dir: c.dir, isolated: true, args: []string{"status", "--porcelain", "--ignore-submodules=all"}}.output(ctx)
+	if err == nil && changes != "" {
+		first, _, _ := strings.Cut(changes, "\n")
+		err = fmt.Errorf("checkout of %s differs from the commit: %q (does the file system ignore case, and two names differ in case only?)", commit, first)
 	}
 	return err
 }
 
-// remove locks the checkouts and removes this one.
+// remove removes the checkout under the checkouts lock.
 func (c *checkout) remove(ctx context.Context) error {
-	return c.of.checkoutsLocked(ctx, func() error { return c.drop(ctx) })
+	return c.repo.withCheckoutsLock(ctx, func() error { return c.removeLocked(ctx) })
 }
 
-// drop removes the checkout and what the mirror knows of it. The checkouts are
-// locked.
-func (c *checkout) drop(ctx context.Context) error {
+// removeLocked removes the checkout and the mirror's record of it. The caller
+// holds the checkouts lock.
+func (c *checkout) removeLocked(ctx context.Context) error {
 	return errors.Join(
 		removeAll(c.dir),
-		command{dir: c.of.git, own: true, args: []string{"worktree", "prune"}}.run(ctx),
+		c.repo.command("worktree", "prune").run(ctx),
 		os.Remove(c.lock.Path()),
 		c.lock.Unlock(),
 	)
 }
 
-// prune removes checkouts that nobody holds. What can't be removed now is left
-// for the next time: it is in nobody's way.
-func (r *mirrored) prune(ctx context.Context) {
+// removeAbandoned removes the checkouts whose lock is free. A checkout that can't
+// be removed is left for the next call.
+func (r *cachedRepo) removeAbandoned(ctx context.Context) {
 	entries, err := os.ReadDir(r.checkouts)
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
 		dir := filepath.Join(r.checkouts, strings.TrimSuffix(e.Name(), ".lock"))
-		c := &checkout{of: r, dir: dir, lock: flock.New(dir + ".lock")}
+		c := &checkout{repo: r, dir: dir, lock: flock.New(dir + ".lock")}
 		if free, err := c.lock.TryLock(); err == nil && free {
-			_ = c.drop(ctx)
+			_ = c.removeLocked(ctx)
 		}
 	}
 }
 
-// removeAll removes dir, also where a test left directories that may not be
-// written to, as Go's module cache does.
+// removeAll removes dir, including read-only directories such as those of Go's
+// module cache.
 func removeAll(dir string) error {
 	if err := os.RemoveAll(dir); err == nil {
 		return nil
@@ -140,9 +142,10 @@ func removeAll(dir string) error {
 	return errors.Join(err, os.RemoveAll(dir))
 }
 
-// confined refuses symbolic links that lead out of dir, which would let a
-// repository read, or have copied into an image, what belongs to the worker.
-func confined(dir string) error {
+// checkLinks returns ErrUnsafe for a symbolic link that leads out of dir. Through
+// such a link a repository could read files of the worker, or have them copied
+// into an image.
+func checkLinks(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err

@@ -1,8 +1,8 @@
-// Package git is the part of git that a release needs, done by the git binary:
-// reading a person's worktree (Repo), and exact checkouts of any revision for
-// workers (Mirror).
+// Package git runs the parts of git that a release needs, through the git binary:
+// Repo reads a user's worktree, and Mirror gives workers exact checkouts of any
+// revision.
 //
-// What a repository says is never trusted: no shell, no hooks, no filters in
-// checkouts, no submodules, no transports but files, https and ssh, and names
-// that people type never pass for options.
+// Repositories are untrusted: no shell, no hooks, no filters in checkouts, no
+// submodules, and no transports but files, https and ssh. A name that a user
+// types is never read as an option.
 package git

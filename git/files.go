@@ -2,11 +2,9 @@ package git
 
 import (
 	"archive/zip"
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -14,8 +12,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// How much of a revision's configuration is read. A folder of fly.toml files is
-// a thousand times smaller.
+// Limits of a revision's configuration. A folder of fly.toml files is a thousand
+// times smaller.
 const (
 	maxFiles = 2000
 	maxBytes = 16 << 20
@@ -27,53 +25,42 @@ type blob struct {
 	size       int
 }
 
-// files is the tree of a commit, out of the object store. Not by git archive,
-// which obeys the repository's attributes and may leave out or change files.
-// The configuration is read at once; of the rest there are the names, and what
-// is opened of it is read then.
-func files(ctx context.Context, dir, commit string) (fs.FS, error) {
-	all, lacks, err := list(ctx, dir, commit)
+// readTree returns the tree of a commit from the object store. It does not use
+// git archive, which obeys the repository's attributes and may leave out or change
+// files. The configuration is read at once, every other file when it is opened.
+func readTree(ctx context.Context, dir, commit string) (fs.FS, error) {
+	all, lacks, err := listTree(ctx, dir, commit)
 	if err != nil {
 		return nil, err
 	}
-	blobs, rest, err := split(all)
+	config, rest, err := splitConfig(all)
 	if err != nil {
 		return nil, err
 	}
-	read := func(ctx context.Context, blobs []blob, empty []blob) (fs.FS, error) {
-		var ask strings.Builder
-		for _, b := range blobs {
-			ask.WriteString(b.hash + "\n")
-		}
-		var answer bytes.Buffer
-		err := command{dir: dir, stdin: strings.NewReader(ask.String()), stdout: &answer, args: []string{"cat-file", "--batch"}}.run(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return pack(blobs, bufio.NewReader(&answer), empty)
+	later := context.WithoutCancel(ctx)
+	t := tree{
+		unread: map[string]blob{},
+		read:   func(b blob) (fs.FS, error) { return readBlobsAsFS(later, dir, []blob{b}, nil) },
+		leftOut: func() ([]release.LeftOut, error) {
+			pointers, err := findLFSPointers(later, dir, all)
+			for _, p := range pointers {
+				lacks = append(lacks, release.LeftOut{Path: p, What: "a Git LFS pointer"})
+			}
+			return lacks, err
+		},
 	}
-	t := tree{rest: map[string]blob{}, read: func(b blob) (fs.FS, error) {
-		return read(context.WithoutCancel(ctx), []blob{b}, nil)
-	}, leftOut: func() ([]release.LeftOut, error) {
-		pointers, err := findPointers(context.WithoutCancel(ctx), dir, all)
-		for _, p := range pointers {
-			lacks = append(lacks, release.LeftOut{Path: p, What: "a Git LFS pointer"})
-		}
-		return lacks, err
-	}}
 	for _, b := range rest {
-		t.rest[b.path] = b
+		t.unread[b.path] = b
 	}
-	t.FS, err = read(ctx, blobs, rest)
+	t.FS, err = readBlobsAsFS(ctx, dir, config, rest)
 	return t, err
 }
 
-// A tree has every file's name, and the configuration's content.
+// A tree has the names of all files and the content of the configuration.
 type tree struct {
 	fs.FS
-	rest map[string]blob // what is not read yet
-	read func(blob) (fs.FS, error)
-	// leftOut finds what a checkout lacks.
+	unread  map[string]blob // files that are read when they are opened
+	read    func(blob) (fs.FS, error)
 	leftOut func() ([]release.LeftOut, error)
 }
 
@@ -83,7 +70,7 @@ func (t tree) LeftOut() ([]release.LeftOut, error) { return t.leftOut() }
 
 // Open opens a file or folder of the tree.
 func (t tree) Open(name string) (fs.File, error) {
-	b, unread := t.rest[name]
+	b, unread := t.unread[name]
 	if !unread {
 		return t.FS.Open(name)
 	}
@@ -97,12 +84,12 @@ func (t tree) Open(name string) (fs.File, error) {
 	return one.Open(name)
 }
 
-// isConfig reports whether a file is read at once.
+// isConfig reports whether a file is part of the configuration.
 func isConfig(path string) bool { return path == "release.toml" || strings.HasPrefix(path, "infra/") }
 
-// list names the files of a commit, with the links followed, and what a checkout
-// lacks besides files of Git LFS.
-func list(ctx context.Context, dir, commit string) (blobs []blob, lacks []release.LeftOut, err error) {
+// listTree returns the files of a commit, with links followed. lacks are the
+// submodules and the links that a checkout does not have.
+func listTree(ctx context.Context, dir, commit string) (blobs []blob, lacks []release.LeftOut, err error) {
 	out, err := output(ctx, dir, "ls-tree", "-r", "-z", "-l", "--full-tree", commit)
 	if err != nil {
 		return nil, nil, err
@@ -112,7 +99,7 @@ func list(ctx context.Context, dir, commit string) (blobs []blob, lacks []releas
 		meta, path, ok := strings.Cut(entry, "\t")
 		field := strings.Fields(meta)
 		if !ok || len(field) != 4 {
-			continue // nothing there at all
+			continue // the tree is empty
 		}
 		if field[0] == "160000" {
 			lacks = append(lacks, release.LeftOut{Path: path, What: "a submodule"})
@@ -133,47 +120,41 @@ func list(ctx context.Context, dir, commit string) (blobs []blob, lacks []releas
 	return blobs, append(lacks, escaping...), err
 }
 
-// split separates the configuration, which is read, from the rest. It refuses
-// configuration that is too large.
-func split(all []blob) (blobs, rest []blob, err error) {
+// splitConfig separates the configuration from all other files. Configuration
+// that is too large is ErrUnsafe.
+func splitConfig(all []blob) (config, rest []blob, err error) {
 	total := 0
 	for _, b := range all {
 		if !isConfig(b.path) {
 			rest = append(rest, b)
 			continue
 		}
-		if total += b.size; total > maxBytes || len(blobs) == maxFiles {
+		if total += b.size; total > maxBytes || len(config) == maxFiles {
 			return nil, nil, fmt.Errorf("infra holds more than %d files or %d MB: only configuration belongs there (reached at %s): %w",
 				maxFiles, maxBytes>>20, b.path, ErrUnsafe)
 		}
-		blobs = append(blobs, b)
+		config = append(config, b)
 	}
-	return blobs, rest, nil
+	return config, rest, nil
 }
 
-// pack makes a file system of what git cat-file --batch answered: a zip, the
-// one in the standard library that is read-only, in memory and checked. Of the
-// empty ones it has the names.
-func pack(blobs []blob, answer *bufio.Reader, empty []blob) (fs.FS, error) {
+// readBlobsAsFS returns a file system with the content of blobs and the names of
+// empty. It is a zip archive: the standard library's one file system that is
+// read-only, in memory and checked.
+func readBlobsAsFS(ctx context.Context, dir string, blobs, empty []blob) (fs.FS, error) {
+	contents, err := readBlobs(ctx, dir, blobs)
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
-	for _, f := range blobs {
-		head, err := answer.ReadString('\n')
-		if err != nil {
-			return nil, fmt.Errorf("git cat-file: %s: %w", f.path, err)
-		}
-		if want := fmt.Sprintf("%s blob %d\n", f.hash, f.size); head != want {
-			return nil, fmt.Errorf("git cat-file: %s: got %q", f.path, head)
-		}
+	for i, f := range blobs {
 		dst, err := w.CreateHeader(&zip.FileHeader{Name: f.path, Method: zip.Store})
 		if err != nil {
 			return nil, err
 		}
-		if _, err := io.CopyN(dst, answer, int64(f.size)); err != nil {
-			return nil, fmt.Errorf("git cat-file: %s: %w", f.path, err)
-		}
-		if _, err := answer.Discard(1); err != nil {
-			return nil, fmt.Errorf("git cat-file: %s: %w", f.path, err)
+		if _, err := dst.Write(contents[i]); err != nil {
+			return nil, err
 		}
 	}
 	for _, f := range empty {

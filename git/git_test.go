@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// A clone is a repository that a test writes to, as a person would.
+// A clone is a repository that a test writes to, as a user would.
 type clone struct {
 	t   *testing.T
 	dir string
@@ -57,7 +57,7 @@ func (c *clone) write(path, content string) {
 	}
 }
 
-// commit records everything, and returns the commit.
+// commit commits all files and returns the commit.
 func (c *clone) commit(subject string) string {
 	c.t.Helper()
 	c.git("add", "--all")
@@ -74,19 +74,20 @@ func (c *clone) open() *Repo {
 	return r
 }
 
-func wantErr(t *testing.T, err, kind error, words ...string) {
+// wantErr fails the test unless err is of the given kind and contains all texts.
+func wantErr(t *testing.T, err, kind error, texts ...string) {
 	t.Helper()
 	if !errors.Is(err, kind) {
 		t.Fatalf("got %v; want %v", err, kind)
 	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("got %q; want it to say %q", err, w)
+	for _, text := range texts {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("got %q; want it to contain %q", err, text)
 		}
 	}
 }
 
-func TestOpenFindsTheTop(t *testing.T) {
+func TestOpen_Subdirectory(t *testing.T) {
 	c := newClone(t)
 	c.write("a/b", "x")
 	r, err := Open(t.Context(), filepath.Join(c.dir, "a"))
@@ -122,7 +123,22 @@ func TestResolve(t *testing.T) {
 	wantErr(t, err, ErrUnknown)
 }
 
-func TestNamesThatLookLikeOptionsAreNames(t *testing.T) {
+// git chooses the tag if a branch has the same name. Without the error, the wrong
+// revision would be released.
+func TestResolve_AmbiguousName(t *testing.T) {
+	c := newClone(t)
+	first := c.commit("one")
+	c.git("tag", "stable")
+	c.commit("two")
+	c.git("branch", "stable")
+	_, err := c.open().Resolve(t.Context(), "stable")
+	wantErr(t, err, ErrAmbiguous, "refs/heads/stable at ", "refs/tags/stable at "+first[:12])
+	if rev, err := c.open().Resolve(t.Context(), "refs/tags/stable"); err != nil || rev.Commit != first {
+		t.Errorf("the full name of the tag: %v, %v", rev.Commit, err)
+	}
+}
+
+func TestRepo_NamesLikeOptions(t *testing.T) {
 	c := newClone(t)
 	commit := c.commit("one")
 	r := c.open()
@@ -143,32 +159,32 @@ func TestNamesThatLookLikeOptionsAreNames(t *testing.T) {
 	if url, err := r.Remote(t.Context(), "--all"); url != "" || err != nil {
 		t.Errorf("Remote: %q, %v", url, err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(c.dir, "x*")); left != nil {
-		t.Errorf("git was led to write %v", left)
+	if written, _ := filepath.Glob(filepath.Join(c.dir, "x*")); written != nil {
+		t.Errorf("git wrote %v", written)
 	}
 }
 
-func TestDirtyPushedRemoteBranch(t *testing.T) {
+func TestRepo_DirtyPushedRemoteBranch(t *testing.T) {
 	c := newClone(t)
 	ctx := t.Context()
 	c.write("a", "1")
 	c.write(".gitignore", "ignored")
 	commit := c.commit("one")
 	r := c.open()
-	dirty := func(want bool) {
+	wantDirty := func(want bool) {
 		t.Helper()
 		if got, err := r.Dirty(ctx); err != nil || got != want {
 			t.Errorf("dirty: got %v, %v; want %v", got, err, want)
 		}
 	}
 	c.write("ignored", "")
-	dirty(false)
+	wantDirty(false)
 	c.write("new", "")
-	dirty(true)
+	wantDirty(true)
 	c.commit("two")
-	dirty(false)
+	wantDirty(false)
 	c.write("a", "2")
-	dirty(true)
+	wantDirty(true)
 
 	if url, err := r.Remote(ctx, "origin"); url != "" || err != nil {
 		t.Errorf("no remote: got %q, %v", url, err)
@@ -228,7 +244,7 @@ func TestLog(t *testing.T) {
 	wantErr(t, err, ErrUnknown)
 }
 
-func TestFilesAreThoseOfTheCommit(t *testing.T) {
+func TestFiles_CommittedContent(t *testing.T) {
 	c := newClone(t)
 	c.write("release.toml", "committed")
 	c.write("infra/fly/api/staging/fly.toml", "app = \"x\"\r\n$Format:%H$")
@@ -250,7 +266,7 @@ func TestFilesAreThoseOfTheCommit(t *testing.T) {
 		t.Errorf("glob: %v, %v", found, err)
 	}
 	if info, err := fs.Stat(fsys, "docker"); err != nil || !info.IsDir() {
-		t.Errorf("a folder of other files: %v", err)
+		t.Errorf("a folder outside the configuration: %v", err)
 	}
 	c.git("rm", "-rq", "--cached", ".")
 	c.git("commit", "--quiet", "--message=nothing", "--allow-empty")
@@ -263,7 +279,7 @@ func TestFilesAreThoseOfTheCommit(t *testing.T) {
 	}
 }
 
-func TestFilesRefusesLinksAndMasses(t *testing.T) {
+func TestFiles_EscapingLinkOrTooLarge(t *testing.T) {
 	c := newClone(t)
 	c.write("infra/x", "")
 	if err := os.MkdirAll(filepath.Join(c.dir, "infra/fly/api"), 0o755); err != nil {
@@ -281,8 +297,8 @@ func TestFilesRefusesLinksAndMasses(t *testing.T) {
 	wantErr(t, err, ErrUnsafe, "infra/big")
 }
 
-func TestErrorsAreGitsWordsWithoutPasswords(t *testing.T) {
-	got := (&Error{Command: "fetch", Words: plain("fatal: unable to access 'https://x:tok3n@example.com/a.git/':\n  Could not resolve host\n")}).Error()
+func TestError_HidesPasswords(t *testing.T) {
+	got := (&Error{Command: "fetch", Stderr: cleanText("fatal: unable to access 'https://x:tok3n@example.com/a.git/':\n  Could not resolve host\n")}).Error()
 	if want := "git fetch: unable to access 'https://…@example.com/a.git/': Could not resolve host"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -293,10 +309,10 @@ func TestErrorsAreGitsWordsWithoutPasswords(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentStaysOutside(t *testing.T) {
+func TestCommand_HidesWorkerEnvironment(t *testing.T) {
 	c := newClone(t)
 	c.commit("one")
-	t.Setenv("GIT_DIR", t.TempDir()) // as in a hook of another repository
+	t.Setenv("GIT_DIR", t.TempDir()) // set in a hook of another repository
 	t.Setenv("FLY_API_TOKEN", "fm2_secret")
 	if _, err := c.open().Resolve(t.Context(), "main"); err != nil {
 		t.Error(err)
@@ -308,7 +324,7 @@ func TestTheEnvironmentStaysOutside(t *testing.T) {
 	}
 }
 
-func TestACancelledCommandEnds(t *testing.T) {
+func TestFiles_CancelledContext(t *testing.T) {
 	c := newClone(t)
 	commit := c.commit("one")
 	ctx, cancel := context.WithCancel(t.Context())

@@ -9,21 +9,21 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Identity returns what tells the repository at url from others: its address and
-// the first commit that commit descends from. A clone on this machine has the
-// address of its origin, if it has one. The root is "" where the history is cut
-// off in a shallow clone.
+// Identity returns the identity of the repository at url: its address and the
+// first commit that commit descends from. A clone on this machine has the address
+// of its origin, if it has one. The root is "" if the history is cut off in a
+// shallow clone.
 func (m *Mirror) Identity(ctx context.Context, url, commit string) (id release.Repository, err error) {
 	id.Address = release.Address(url)
 	if isPath(url) && filepath.IsAbs(url) {
 		id.Address = cloneAddress(ctx, url)
 	}
-	err = m.with(ctx, url, commit, func(r *mirrored) error {
-		shallow, err := outputOf(ctx, command{dir: r.git, own: true, args: []string{"rev-parse", "--is-shallow-repository"}})
-		if err != nil || shallow == "true" {
+	err = m.withCommit(ctx, url, commit, func(r *cachedRepo) error {
+		shallow, err := r.command("rev-parse", "--is-shallow-repository").output(ctx)
+		if err != nil || strings.TrimSpace(shallow) == "true" {
 			return err
 		}
-		roots, err := outputOf(ctx, command{dir: r.git, own: true, args: []string{"rev-list", "--max-parents=0", "--end-of-options", commit, "--"}})
+		roots, err := r.command("rev-list", "--max-parents=0", "--end-of-options", commit, "--").output(ctx)
 		if fields := strings.Fields(roots); len(fields) > 0 {
 			id.Root = slices.Min(fields)
 		}
@@ -32,24 +32,17 @@ func (m *Mirror) Identity(ctx context.Context, url, commit string) (id release.R
 	return id, err
 }
 
-// cloneAddress returns the address of a clone's origin, else the folder that all
-// worktrees of the clone share.
+// cloneAddress returns the address of a clone's origin. For a clone without one it
+// returns the folder that all its worktrees share.
 func cloneAddress(ctx context.Context, dir string) string {
 	if repo, err := Open(ctx, dir); err == nil {
 		if origin, err := repo.Remote(ctx, "origin"); err == nil && origin != "" {
-			return release.Address(plain(origin))
+			return release.Address(cleanText(origin))
 		}
 	}
-	common, err := line(ctx, dir, "rev-parse", "--path-format=absolute", "--git-common-dir")
+	common, err := outputLine(ctx, dir, "rev-parse", "--path-format=absolute", "--git-common-dir")
 	if err != nil {
 		return release.Address(dir)
 	}
-	return strings.TrimSuffix(filepath.Clean(common), "/.git")
-}
-
-func outputOf(ctx context.Context, c command) (string, error) {
-	var b strings.Builder
-	c.stdout = &b
-	err := c.run(ctx)
-	return strings.TrimSpace(b.String()), err
+	return strings.TrimSuffix(filepath.ToSlash(filepath.Clean(common)), "/.git")
 }

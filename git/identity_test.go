@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// A clone and its worktree are one repository; a copy of it is another, and so
-// is one with another first commit.
+// A clone and its worktrees are one repository. A copy of the clone is another.
 func TestIdentity(t *testing.T) {
 	c := newClone(t)
 	one := c.commit("one")

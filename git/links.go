@@ -16,12 +16,12 @@ import (
 // maxHops is how many links are followed to one file.
 const maxHops = 20
 
-// followLinks returns blobs and what the links lead to, under the names of the
-// links, as a checkout has it. A link to nothing is left out, and so is one that
-// leads out of the repository: Mirror.Checkout refuses it. Of the configuration
-// it is ErrUnsafe here.
+// followLinks returns blobs and, under the names of the links, the files that the
+// links lead to. A dangling link is left out. A link out of the repository is
+// returned in out, because Mirror.Checkout refuses it; in the configuration it is
+// ErrUnsafe.
 func followLinks(ctx context.Context, dir string, blobs, links []blob) (all []blob, out []release.LeftOut, err error) {
-	targets, err := contents(ctx, dir, links)
+	targets, err := readBlobs(ctx, dir, links)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -49,8 +49,8 @@ func followLinks(ctx context.Context, dir string, blobs, links []blob) (all []bl
 	return all, out, nil
 }
 
-// resolveLink returns the path that name stands for, once no part of it is a
-// link; "" when there is no end to them.
+// resolveLink returns the path that name leads to when all links in it are
+// followed, and "" after maxHops links.
 func resolveLink(to map[string]string, name string) (string, error) {
 	for range maxHops {
 		link, rest := firstLink(to, name)
@@ -68,7 +68,7 @@ func resolveLink(to map[string]string, name string) (string, error) {
 	return "", nil
 }
 
-// firstLink returns the first part of name that is a link, and what follows it.
+// firstLink returns the first part of name that is a link, and the rest of name.
 func firstLink(to map[string]string, name string) (link, rest string) {
 	for i := range len(name) + 1 {
 		if i < len(name) && name[i] != '/' {
@@ -81,21 +81,20 @@ func firstLink(to map[string]string, name string) (link, rest string) {
 	return "", ""
 }
 
-// contents returns the content of each blob.
-func contents(ctx context.Context, dir string, blobs []blob) ([][]byte, error) {
+// readBlobs returns the content of each blob.
+func readBlobs(ctx context.Context, dir string, blobs []blob) ([][]byte, error) {
 	if len(blobs) == 0 {
 		return nil, nil
 	}
-	var ask strings.Builder
+	var hashes strings.Builder
 	for _, b := range blobs {
-		ask.WriteString(b.hash + "\n")
+		hashes.WriteString(b.hash + "\n")
 	}
-	var answer bytes.Buffer
-	err := command{dir: dir, stdin: strings.NewReader(ask.String()), stdout: &answer, args: []string{"cat-file", "--batch"}}.run(ctx)
+	out, err := command{dir: dir, stdin: strings.NewReader(hashes.String()), args: []string{"cat-file", "--batch"}}.output(ctx)
 	if err != nil {
 		return nil, err
 	}
-	from, all := bufio.NewReader(&answer), make([][]byte, len(blobs))
+	from, all := bufio.NewReader(strings.NewReader(out)), make([][]byte, len(blobs))
 	for i, b := range blobs {
 		head, err := from.ReadString('\n')
 		if err != nil || head != fmt.Sprintf("%s blob %d\n", b.hash, b.size) {
@@ -112,16 +111,16 @@ func contents(ctx context.Context, dir string, blobs []blob) ([][]byte, error) {
 	return all, nil
 }
 
-// A pointer of Git LFS has about 130 bytes, and begins with its version.
+// A Git LFS pointer has about 130 bytes and begins with lfsVersion.
 const (
 	minPointer = 100
 	maxPointer = 300
 	lfsVersion = "version https://git-lfs.github.com/spec/"
 )
 
-// findPointers returns the paths of the files that are pointers of Git LFS: of a
-// repository whose .gitattributes name it.
-func findPointers(ctx context.Context, dir string, blobs []blob) (paths []string, err error) {
+// findLFSPointers returns the paths of Git LFS pointers. It returns none for a
+// repository whose .gitattributes do not name LFS.
+func findLFSPointers(ctx context.Context, dir string, blobs []blob) (paths []string, err error) {
 	var attributes, small []blob
 	for _, b := range blobs {
 		if path.Base(b.path) == ".gitattributes" {
@@ -130,11 +129,11 @@ func findPointers(ctx context.Context, dir string, blobs []blob) (paths []string
 			small = append(small, b)
 		}
 	}
-	texts, err := contents(ctx, dir, attributes)
+	texts, err := readBlobs(ctx, dir, attributes)
 	if err != nil || !slices.ContainsFunc(texts, func(t []byte) bool { return bytes.Contains(t, []byte("filter=lfs")) }) {
 		return nil, err
 	}
-	if texts, err = contents(ctx, dir, small); err != nil {
+	if texts, err = readBlobs(ctx, dir, small); err != nil {
 		return nil, err
 	}
 	for i, b := range small {

@@ -21,21 +21,21 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Mirror is a worker's cache of repositories: a bare one for each address,
-// and exact checkouts of single commits made from it. Several workers may share
-// one directory.
+// A Mirror is a worker's cache of repositories: a bare repository for each
+// address, and exact checkouts of single commits. Several workers may share one
+// directory.
 type Mirror struct {
-	Dir string // made when it is missing
+	Dir string // created if it is missing
 
-	pruned atomic.Int64 // when unused ones were removed last, in Unix seconds
+	pruned atomic.Int64 // Unix seconds of the last call of removeUnused that ran
 }
 
-// Revision is what is known of a commit of the repository at url, fetched if it
-// is not here yet. A commit that url does not have is ErrUnknown.
+// Revision returns a commit of the repository at url. It fetches the commit if the
+// cache does not have it. A commit that url does not have is ErrUnknown.
 func (m *Mirror) Revision(ctx context.Context, url, commit string) (release.Revision, error) {
 	var rev release.Revision
-	err := m.with(ctx, url, commit, func(r *mirrored) error {
-		revs, err := history(ctx, r.git, true, 1, commit)
+	err := m.withCommit(ctx, url, commit, func(r *cachedRepo) error {
+		revs, err := readHistory(ctx, r.git, true, 1, commit)
 		if err == nil {
 			rev = revs[0]
 		}
@@ -44,9 +44,9 @@ func (m *Mirror) Revision(ctx context.Context, url, commit string) (release.Revi
 	return rev, err
 }
 
-// Files is the tree of a commit, as Repo.Files gives it. It waits for nobody
-// where the commit is kept already: a rollback reads its project while builds
-// make their checkouts.
+// Files returns the tree of a commit, as Repo.Files does. It takes no lock if the
+// cache has the commit: a rollback reads its project while builds write their
+// checkouts.
 func (m *Mirror) Files(ctx context.Context, url, commit string) (fs.FS, error) {
 	r, err := m.repository(url)
 	if err != nil {
@@ -55,22 +55,22 @@ func (m *Mirror) Files(ctx context.Context, url, commit string) (fs.FS, error) {
 	if err := checkCommit(commit); err != nil {
 		return nil, err
 	}
-	if !r.isKept(ctx, commit) {
-		if err := r.locked(ctx, func() error { return r.fetch(ctx, commit) }); err != nil {
+	if !r.hasReleaseRef(ctx, commit) {
+		if err := r.withFetchLock(ctx, func() error { return r.fetch(ctx, commit) }); err != nil {
 			return nil, err
 		}
 	}
-	return files(ctx, r.git, commit)
+	return readTree(ctx, r.git, commit)
 }
 
-// with fetches the commit and calls fn while nobody else changes the mirror.
-func (m *Mirror) with(ctx context.Context, url, commit string, fn func(*mirrored) error) error {
+// withCommit fetches the commit and calls fn under the fetch lock.
+func (m *Mirror) withCommit(ctx context.Context, url, commit string, fn func(*cachedRepo) error) error {
 	r, err := m.repository(url)
 	if err != nil {
 		return err
 	}
-	m.prune(ctx, time.Now())
-	return r.locked(ctx, func() error {
+	m.removeUnused(ctx, time.Now())
+	return r.withFetchLock(ctx, func() error {
 		if err := r.fetch(ctx, commit); err != nil {
 			return err
 		}
@@ -78,17 +78,23 @@ func (m *Mirror) with(ctx context.Context, url, commit string, fn func(*mirrored
 	})
 }
 
-// A mirrored is the place of one repository in the cache.
-type mirrored struct {
+// A cachedRepo has the paths of one repository in the cache.
+type cachedRepo struct {
 	url       string
-	dir       string // everything below
+	dir       string // has the other two
 	git       string // the bare repository
 	checkouts string // one directory and one lock file for each checkout in use
 }
 
-// repository is where url's mirror is, or will be. The address is checked here,
-// before anything is run with it.
-func (m *Mirror) repository(url string) (*mirrored, error) {
+// command returns a git command in the bare repository that ignores the machine's
+// git settings.
+func (r *cachedRepo) command(args ...string) command {
+	return command{dir: r.git, isolated: true, args: args}
+}
+
+// repository returns the cached repository for url, which need not exist yet. It
+// checks the address before any command is run with it.
+func (m *Mirror) repository(url string) (*cachedRepo, error) {
 	if err := checkURL(url); err != nil {
 		return nil, err
 	}
@@ -98,99 +104,101 @@ func (m *Mirror) repository(url string) (*mirrored, error) {
 	}
 	sum := sha256.Sum256([]byte(url))
 	dir = filepath.Join(dir, hex.EncodeToString(sum[:8]))
-	return &mirrored{url: url, dir: dir, git: filepath.Join(dir, "mirror.git"), checkouts: filepath.Join(dir, "checkouts")}, nil
+	return &cachedRepo{url: url, dir: dir, git: filepath.Join(dir, "mirror.git"), checkouts: filepath.Join(dir, "checkouts")}, nil
 }
 
-// isKept reports whether a fetch of the commit alone has ended here. Its ref is
-// written last, when the whole commit is there.
-func (r *mirrored) isKept(ctx context.Context, commit string) bool {
-	return command{dir: r.git, own: true, args: []string{"show-ref", "--verify", "--quiet", "refs/release/" + commit}}.run(ctx) == nil
+// hasReleaseRef reports whether a fetch of the commit alone has completed. git
+// writes the ref last, when it has the whole commit.
+func (r *cachedRepo) hasReleaseRef(ctx context.Context, commit string) bool {
+	return r.command("show-ref", "--verify", "--quiet", "refs/release/"+commit).run(ctx) == nil
 }
 
-// locked calls fn while no other process or goroutine fetches into this mirror.
-func (r *mirrored) locked(ctx context.Context, fn func() error) error {
-	return r.lockedBy(ctx, "lock", fn)
+// withFetchLock calls fn while no other process or goroutine fetches into this
+// repository.
+func (r *cachedRepo) withFetchLock(ctx context.Context, fn func() error) error {
+	return r.withLock(ctx, "lock", fn)
 }
 
-// checkoutsLocked calls fn while nobody else adds or removes checkouts. It is
-// another lock than that of fetches, because writing a large checkout takes long.
-func (r *mirrored) checkoutsLocked(ctx context.Context, fn func() error) error {
-	return r.lockedBy(ctx, "checkouts.lock", fn)
+// withCheckoutsLock calls fn while no other process or goroutine adds or removes
+// checkouts. It is not the fetch lock, because writing a large checkout takes long.
+func (r *cachedRepo) withCheckoutsLock(ctx context.Context, fn func() error) error {
+	return r.withLock(ctx, "checkouts.lock", fn)
 }
 
-func (r *mirrored) lockedBy(ctx context.Context, name string, fn func() error) error {
+func (r *cachedRepo) withLock(ctx context.Context, name string, fn func() error) error {
 	if err := os.MkdirAll(r.checkouts, 0o700); err != nil {
 		return err
 	}
 	lock := flock.New(filepath.Join(r.dir, name))
 	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
-		return fmt.Errorf("wait for the mirror of %s: %w", plain(r.url), err)
+		return fmt.Errorf("wait for the mirror of %s: %w", cleanText(r.url), err)
 	}
 	now := time.Now()
-	_ = os.Chtimes(lock.Path(), now, now) // it is in use; prune reads that
+	_ = os.Chtimes(lock.Path(), now, now) // removeUnused reads when it was used last
 	return errors.Join(fn(), lock.Unlock())
 }
 
-// fetch brings the commit here unless it is. It asks for the commit alone
-// first, which also works for one that no branch holds; servers that hand out
-// branches only are asked for those.
-func (r *mirrored) fetch(ctx context.Context, commit string) error {
+// fetch fetches the commit if the cache does not have it. It fetches the commit
+// alone first, which also works for a commit on no branch, and then all branches
+// and tags, for servers that refuse to send a single commit.
+func (r *cachedRepo) fetch(ctx context.Context, commit string) error {
 	if err := checkCommit(commit); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(r.git, "HEAD")); errors.Is(err, fs.ErrNotExist) {
-		if err := (command{dir: r.dir, own: true, args: []string{"init", "--quiet", "--bare", r.git}}).run(ctx); err != nil {
+		if err := (command{dir: r.dir, isolated: true, args: []string{"init", "--quiet", "--bare", r.git}}).run(ctx); err != nil {
 			return err
 		}
 	}
-	if r.has(ctx, commit) {
+	if r.hasCommit(ctx, commit) {
 		return nil
 	}
 	if err := checkFolder(r.url); err != nil {
 		return err
 	}
-	// The ref keeps the commit from being collected as garbage.
-	alone := r.ask(ctx, "+"+commit+":refs/release/"+commit)
-	if r.has(ctx, commit) {
+	// The ref keeps git's garbage collection from removing the commit.
+	err := r.fetchRefs(ctx, "+"+commit+":refs/release/"+commit)
+	if r.hasCommit(ctx, commit) {
 		return nil
 	}
 	if ctx.Err() != nil {
-		return alone
+		return err
 	}
-	if err := r.ask(ctx, "+refs/heads/*:refs/origin/heads/*", "+refs/tags/*:refs/origin/tags/*"); err != nil {
-		return fmt.Errorf("fetch %s: %w", plain(r.url), err)
+	if err := r.fetchRefs(ctx, "+refs/heads/*:refs/origin/heads/*", "+refs/tags/*:refs/origin/tags/*"); err != nil {
+		return fmt.Errorf("fetch %s: %w", cleanText(r.url), err)
 	}
-	if r.has(ctx, commit) {
+	if r.hasCommit(ctx, commit) {
 		return nil
 	}
-	return fmt.Errorf("%w %s: %s does not have it: push it there first", ErrUnknown, commit, plain(r.url))
+	return fmt.Errorf("%w %s: %s does not have it: push it there first", ErrUnknown, commit, cleanText(r.url))
 }
 
-func (r *mirrored) ask(ctx context.Context, refs ...string) error {
+func (r *cachedRepo) fetchRefs(ctx context.Context, refs ...string) error {
 	args := append([]string{"fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--prune", "--update-shallow", "--end-of-options", r.url}, refs...)
 	return command{dir: r.git, args: args}.run(ctx)
 }
 
-func (r *mirrored) has(ctx context.Context, commit string) bool {
-	return command{dir: r.git, own: true, args: []string{"cat-file", "-e", commit + "^{commit}"}}.run(ctx) == nil
+func (r *cachedRepo) hasCommit(ctx context.Context, commit string) bool {
+	return r.command("cat-file", "-e", commit+"^{commit}").run(ctx) == nil
 }
 
 var (
-	hash = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	scp  = regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^:]`)
+	hashPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	scpPattern  = regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^:]`)
 )
 
-// checkCommit lets full hashes pass: a branch would be something else tomorrow.
+// checkCommit returns ErrUnknown unless commit is a full hash. A branch may name
+// another commit tomorrow.
 func checkCommit(commit string) error {
-	if !hash.MatchString(commit) {
-		return fmt.Errorf("%w %q: a commit is 40 hex digits here", ErrUnknown, commit)
+	if !hashPattern.MatchString(commit) {
+		return fmt.Errorf("%w %q: a commit must be 40 hex digits", ErrUnknown, commit)
 	}
 	return nil
 }
 
-// checkURL lets pass what git may be told to fetch from.
+// checkURL returns ErrUnsafe for an address that git must not fetch from.
 func checkURL(address string) error {
-	if filepath.IsAbs(address) || scp.MatchString(address) {
+	if filepath.IsAbs(address) || scpPattern.MatchString(address) {
 		return nil
 	}
 	u, err := url.Parse(address)
@@ -200,12 +208,12 @@ func checkURL(address string) error {
 	if err == nil && u.Scheme == "file" && filepath.IsAbs(u.Path) {
 		return nil
 	}
-	return fmt.Errorf("repository %q: %w: it should be https://…, ssh://…, user@host:path or an absolute path", plain(cmp.Or(address, "(none)")), ErrUnsafe)
+	return fmt.Errorf("repository %q: %w: must be https://…, ssh://…, user@host:path or an absolute path", cleanText(cmp.Or(address, "(none)")), ErrUnsafe)
 }
 
-// checkFolder returns ErrNotRepository when the address is a folder that is not
-// here, or that no repository is in. Trying again would not help: such an
-// address is of another machine.
+// checkFolder returns ErrNotRepository if the address is a folder that this
+// machine does not have, or that has no repository in it. The error is permanent:
+// such an address is of another machine.
 func checkFolder(address string) error {
 	folder := address
 	if u, err := url.Parse(address); err == nil && u.Scheme == "file" {
@@ -218,15 +226,15 @@ func checkFolder(address string) error {
 	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("fetch %s: this worker has no such folder: %w: %s", folder, ErrNotRepository, advice)
 	}
-	for _, sign := range []string{".git", "HEAD"} { // of a worktree, of a bare repository
-		if _, err := os.Stat(filepath.Join(folder, sign)); !errors.Is(err, fs.ErrNotExist) {
+	for _, entry := range []string{".git", "HEAD"} { // in a worktree, in a bare repository
+		if _, err := os.Stat(filepath.Join(folder, entry)); !errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 	}
 	return fmt.Errorf("fetch %s: %w: %s", folder, ErrNotRepository, advice)
 }
 
-// isPath says whether git would take the address for a path.
+// isPath reports whether git reads the address as a path.
 func isPath(address string) bool {
-	return !strings.Contains(address, "://") && !scp.MatchString(address)
+	return !strings.Contains(address, "://") && !scpPattern.MatchString(address)
 }

@@ -23,8 +23,8 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// left are the checkouts that a mirror still holds.
-func left(t *testing.T, m *Mirror) []string {
+// remainingCheckouts returns the checkouts that the mirror still has.
+func remainingCheckouts(t *testing.T, m *Mirror) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(m.Dir, "*", "checkouts", "*"))
 	if err != nil {
@@ -33,9 +33,9 @@ func left(t *testing.T, m *Mirror) []string {
 	return found
 }
 
-// meddle gives this machine's git settings that run programs and change files.
-// The file it returns appears when one of the programs has run.
-func meddle(t *testing.T) (ran string) {
+// setHostileConfig makes this machine's git settings run programs and change
+// files. The returned file exists once one of the programs has run.
+func setHostileConfig(t *testing.T) (ran string) {
 	t.Helper()
 	dir := t.TempDir()
 	ran = filepath.Join(dir, "ran")
@@ -58,7 +58,7 @@ func meddle(t *testing.T) (ran string) {
 	return ran
 }
 
-func TestCheckoutIsTheCommitAndGoesAway(t *testing.T) {
+func TestCheckout_ExactFilesThenRemoved(t *testing.T) {
 	c := newClone(t)
 	c.write("a", "1\r\n")
 	c.write("big", "version https://git-lfs.github.com/spec/v1\n")
@@ -67,20 +67,20 @@ func TestCheckoutIsTheCommitAndGoesAway(t *testing.T) {
 	one := c.commit("one")
 	c.write("a", "2")
 	two := c.commit("two")
-	ran := meddle(t)
+	ran := setHostileConfig(t)
 	m := &Mirror{Dir: filepath.Join(t.TempDir(), "cache")}
 
 	for commit, want := range map[string]string{one: "1\r\n", two: "2"} {
-		var was string
+		var checkout string
 		err := m.Checkout(t.Context(), c.dir, commit, func(dir string) error {
-			was = dir
+			checkout = dir
 			if got := read(t, filepath.Join(dir, "a")); got != want {
 				t.Errorf("a: got %q; want %q", got, want)
 			}
 			if got := read(t, filepath.Join(dir, "auto")); got != "1\n" {
 				t.Errorf("auto: got %q; the machine's settings changed it", got)
 			}
-			// What tests leave behind must not stay, even if it is read-only.
+			// Files that a test leaves behind are removed, even read-only ones.
 			if err := os.Mkdir(filepath.Join(dir, "made"), 0o755); err != nil {
 				return err
 			}
@@ -92,11 +92,11 @@ func TestCheckoutIsTheCommitAndGoesAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stat(was); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is still there: %v", was, err)
+		if _, err := os.Stat(checkout); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there: %v", checkout, err)
 		}
 	}
-	if got := left(t, m); len(got) > 0 {
+	if got := remainingCheckouts(t, m); len(got) > 0 {
 		t.Errorf("left behind: %v", got)
 	}
 	if _, err := os.Stat(ran); err == nil {
@@ -104,7 +104,7 @@ func TestCheckoutIsTheCommitAndGoesAway(t *testing.T) {
 	}
 }
 
-func TestACommitThatNoBranchHoldsIsFetched(t *testing.T) {
+func TestMirror_CommitOnNoBranch(t *testing.T) {
 	c := newClone(t)
 	c.commit("one")
 	c.write("release.toml", "x")
@@ -124,7 +124,7 @@ func TestACommitThatNoBranchHoldsIsFetched(t *testing.T) {
 	}
 }
 
-func TestWhatTheMirrorHasNeedsNoRemote(t *testing.T) {
+func TestCheckout_CachedCommitWithoutRemote(t *testing.T) {
 	c := newClone(t)
 	commit := c.commit("one")
 	m := &Mirror{Dir: t.TempDir()}
@@ -139,7 +139,7 @@ func TestWhatTheMirrorHasNeedsNoRemote(t *testing.T) {
 	}
 }
 
-func TestUnknownCommitsAndWrongAddresses(t *testing.T) {
+func TestCheckout_UnknownCommitOrBadAddress(t *testing.T) {
 	c := newClone(t)
 	c.commit("one")
 	m := &Mirror{Dir: t.TempDir()}
@@ -150,16 +150,16 @@ func TestUnknownCommitsAndWrongAddresses(t *testing.T) {
 	for _, url := range []string{"", "--upload-pack=touch x", "ext::sh -c touch% x", "relative/path", "http://example.com/a", "https://", "-oProxyCommand=x@h:p"} {
 		wantErr(t, m.Checkout(t.Context(), url, nowhere, never), ErrUnsafe, "https://")
 	}
-	// A folder that this worker does not have is of another machine, and stays so.
-	for _, away := range []string{filepath.Join(c.dir, "gone"), "file://" + filepath.Join(c.dir, "gone"), t.TempDir()} {
-		wantErr(t, m.Checkout(t.Context(), away, nowhere, never), ErrNotRepository, "repository = ", "--repo")
+	// A missing folder is a permanent error: it is on another machine.
+	for _, missing := range []string{filepath.Join(c.dir, "gone"), "file://" + filepath.Join(c.dir, "gone"), t.TempDir()} {
+		wantErr(t, m.Checkout(t.Context(), missing, nowhere, never), ErrNotRepository, "repository = ", "--repo")
 	}
 }
 
-func TestLinksOutOfTheCheckoutAreRefused(t *testing.T) {
+func TestCheckout_LinkOutOfRepository(t *testing.T) {
 	for target, ok := range map[string]bool{
 		"a": true, "dir/../a": true, "missing": true, "/etc/passwd": false, "../../x": false, "/": false,
-		"up/../x": false, // up leads to the directory above by way of dir
+		"up/../x": false, // up is a link to the top directory
 	} {
 		t.Run(strings.ReplaceAll(target, "/", "_"), func(t *testing.T) {
 			c := newClone(t)
@@ -178,22 +178,22 @@ func TestLinksOutOfTheCheckoutAreRefused(t *testing.T) {
 			if !ok {
 				wantErr(t, err, ErrUnsafe, "link is a symbolic link")
 			}
-			if got := left(t, m); len(got) > 0 {
+			if got := remainingCheckouts(t, m); len(got) > 0 {
 				t.Errorf("left behind: %v", got)
 			}
 		})
 	}
 }
 
-func TestCheckoutsSideBySide(t *testing.T) {
+func TestCheckout_Concurrent(t *testing.T) {
 	c := newClone(t)
 	c.write("a", "1")
 	one := c.commit("one")
 	c.write("a", "2")
 	two := c.commit("two")
 	m := &Mirror{Dir: t.TempDir()}
-	var both, done sync.WaitGroup
-	both.Add(4)
+	var started, done sync.WaitGroup
+	started.Add(4)
 	for i := range 4 {
 		done.Go(func() {
 			commit, want := one, "1"
@@ -201,8 +201,8 @@ func TestCheckoutsSideBySide(t *testing.T) {
 				commit, want = two, "2"
 			}
 			err := m.Checkout(t.Context(), c.dir, commit, func(dir string) error {
-				both.Done()
-				both.Wait() // all four exist now
+				started.Done()
+				started.Wait() // all four exist now
 				if got := read(t, filepath.Join(dir, "a")); got != want {
 					t.Errorf("got %q; want %q", got, want)
 				}
@@ -214,12 +214,12 @@ func TestCheckoutsSideBySide(t *testing.T) {
 		})
 	}
 	done.Wait()
-	if got := left(t, m); len(got) > 0 {
+	if got := remainingCheckouts(t, m); len(got) > 0 {
 		t.Errorf("left behind: %v", got)
 	}
 }
 
-func TestWhatADeadWorkerLeftIsRemoved(t *testing.T) {
+func TestCheckout_RemovesAbandonedOnes(t *testing.T) {
 	c := newClone(t)
 	commit := c.commit("one")
 	m := &Mirror{Dir: t.TempDir()}
@@ -233,7 +233,7 @@ func TestWhatADeadWorkerLeftIsRemoved(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(parent, "dead.lock"), nil, 0o644); err != nil {
 			return err
 		}
-		// A checkout within a checkout prunes, and leaves alone what is in use.
+		// The inner checkout removes the abandoned ones and not the outer one.
 		err := m.Checkout(t.Context(), c.dir, commit, func(string) error {
 			for _, name := range []string{"dead", "dead.lock", "unlocked"} {
 				if _, err := os.Stat(filepath.Join(parent, name)); !errors.Is(err, fs.ErrNotExist) {
@@ -252,7 +252,7 @@ func TestWhatADeadWorkerLeftIsRemoved(t *testing.T) {
 	}
 }
 
-func TestTheCheckoutGoesWhenTheWorkIsCancelledOrPanics(t *testing.T) {
+func TestCheckout_RemovedAfterCancelOrPanic(t *testing.T) {
 	c := newClone(t)
 	commit := c.commit("one")
 	m := &Mirror{Dir: t.TempDir()}
@@ -269,12 +269,12 @@ func TestTheCheckoutGoesWhenTheWorkIsCancelledOrPanics(t *testing.T) {
 		}()
 		_ = m.Checkout(t.Context(), c.dir, commit, func(string) error { panic("x") })
 	}()
-	if got := left(t, m); len(got) > 0 {
+	if got := remainingCheckouts(t, m); len(got) > 0 {
 		t.Errorf("left behind: %v", got)
 	}
 }
 
-func TestWaitingForAMirrorEndsWithTheContext(t *testing.T) {
+func TestMirror_CancelledWhileWaitingForLock(t *testing.T) {
 	c := newClone(t)
 	commit := c.commit("one")
 	m := &Mirror{Dir: t.TempDir()}
@@ -297,7 +297,7 @@ func TestWaitingForAMirrorEndsWithTheContext(t *testing.T) {
 	}
 }
 
-func TestAShallowCloneIsASourceLikeAnyOther(t *testing.T) {
+func TestCheckout_FromShallowClone(t *testing.T) {
 	c := newClone(t)
 	c.commit("one")
 	two := c.commit("two")
@@ -311,9 +311,9 @@ func TestAShallowCloneIsASourceLikeAnyOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Without a ref the next clean-up would take the commit away, and without
-	// knowing that its parent is missing it would find the mirror broken.
-	if _, err := line(t.Context(), r.git, "rev-parse", "--verify", "refs/release/"+two); err != nil {
+	// Without a ref, garbage collection would remove the commit. Without a record
+	// that its parent is missing, fsck would report the mirror as broken.
+	if _, err := outputLine(t.Context(), r.git, "rev-parse", "--verify", "refs/release/"+two); err != nil {
 		t.Error(err)
 	}
 	if _, err := output(t.Context(), r.git, "fsck"); err != nil {
@@ -321,9 +321,9 @@ func TestAShallowCloneIsASourceLikeAnyOther(t *testing.T) {
 	}
 }
 
-// Whatever a repository says of submodules, hooks, filters and attributes: none
-// of it is fetched or run.
-func TestWhatARepositoryBringsIsNotRun(t *testing.T) {
+// Submodules, hooks, filters and attributes of a repository are neither fetched
+// nor run.
+func TestCheckout_RunsNothingOfTheRepository(t *testing.T) {
 	c := newClone(t)
 	ran := filepath.Join(t.TempDir(), "ran")
 	touch := "touch " + ran
@@ -341,7 +341,7 @@ func TestWhatARepositoryBringsIsNotRun(t *testing.T) {
 		c.git("update-index", "--add", "--cacheinfo", "160000,"+other.commit("x")+","+path)
 	}
 	c.git("commit", "--quiet", "--message=modules")
-	// Hooks and settings of the clone that is fetched from are its own business.
+	// Hooks and settings of the clone that is fetched from are not run either.
 	c.write(".git/hooks/post-checkout", "#!/bin/sh\n"+touch+"\n")
 	if err := os.Chmod(filepath.Join(c.dir, ".git/hooks/post-checkout"), 0o755); err != nil {
 		t.Fatal(err)
@@ -366,9 +366,9 @@ func TestWhatARepositoryBringsIsNotRun(t *testing.T) {
 	}
 }
 
-// A machine's own settings may lead git elsewhere, behind the address that was
-// checked: to a transport that runs programs it still does not go.
-func TestNoTransportRunsPrograms(t *testing.T) {
+// A machine's git settings may replace the checked address by another one. git
+// still refuses a transport that runs programs.
+func TestCheckout_TransportThatRunsPrograms(t *testing.T) {
 	c := newClone(t)
 	c.commit("one")
 	ran := filepath.Join(t.TempDir(), "ran")
@@ -381,7 +381,7 @@ func TestNoTransportRunsPrograms(t *testing.T) {
 	t.Setenv("GIT_ALLOW_PROTOCOL", "ext")
 	err := (&Mirror{Dir: t.TempDir()}).Checkout(t.Context(), "https://example.com/shop", strings.Repeat("ab", 20), func(string) error { return nil })
 	var failed *Error
-	if !errors.As(err, &failed) || !strings.Contains(failed.Words, "'ext' not allowed") {
+	if !errors.As(err, &failed) || !strings.Contains(failed.Stderr, "'ext' not allowed") {
 		t.Errorf("got %v; want git to refuse the transport", err)
 	}
 	if _, err := os.Stat(ran); err == nil {
@@ -389,16 +389,16 @@ func TestNoTransportRunsPrograms(t *testing.T) {
 	}
 }
 
-// Git itself takes no name from a tree that would leave the checkout; neither
-// does Files, which reads trees without git's checks of a worktree.
-func TestPathsThatLeaveTheCheckout(t *testing.T) {
+// git refuses names in a tree that lead out of a checkout. Files refuses them too,
+// although it reads trees without git's checks of a worktree.
+func TestCheckout_PathOutOfRepository(t *testing.T) {
 	c := newClone(t)
 	c.write("x", "content")
 	c.commit("one")
 	blob := c.git("hash-object", "-w", "x")
 	for _, name := range []string{"..", ".git"} {
-		inner := c.plumb("100644 blob "+blob+"\tescaped\n", "mktree")
-		tree := c.plumb("040000 tree "+inner+"\t"+name+"\n", "mktree")
+		inner := c.gitWithInput("100644 blob "+blob+"\tescaped\n", "mktree")
+		tree := c.gitWithInput("040000 tree "+inner+"\t"+name+"\n", "mktree")
 		commit := c.git("commit-tree", "-m", "leave", tree)
 		m := &Mirror{Dir: t.TempDir()}
 		called := false
@@ -409,7 +409,7 @@ func TestPathsThatLeaveTheCheckout(t *testing.T) {
 		if found, _ := filepath.Glob(filepath.Join(m.Dir, "*", "checkouts", "escaped")); found != nil {
 			t.Errorf("%s: git wrote %v", name, found)
 		}
-		if got := left(t, m); len(got) > 0 {
+		if got := remainingCheckouts(t, m); len(got) > 0 {
 			t.Errorf("left behind: %v", got)
 		}
 		if fsys, err := c.open().Files(t.Context(), commit); err == nil {
@@ -420,8 +420,8 @@ func TestPathsThatLeaveTheCheckout(t *testing.T) {
 	}
 }
 
-// plumb runs git with that input.
-func (c *clone) plumb(input string, args ...string) string {
+// gitWithInput runs git with the given input.
+func (c *clone) gitWithInput(input string, args ...string) string {
 	c.t.Helper()
 	cmd := exec.Command("git", args...)
 	cmd.Dir, cmd.Stdin = c.dir, strings.NewReader(input)
@@ -432,9 +432,9 @@ func (c *clone) plumb(input string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// A file at the root that a fly.toml names by local_path may be a link: what it
-// leads to on the worker is not read.
-func TestFilesDoesNotFollowLinks(t *testing.T) {
+// A fly.toml may name a link by local_path. The worker's file that it leads to is
+// not read.
+func TestFiles_LinkToWorkerFile(t *testing.T) {
 	c := newClone(t)
 	for name, to := range map[string]string{"motd": "/etc/passwd", "conf": "/etc"} {
 		if err := os.Symlink(to, filepath.Join(c.dir, name)); err != nil {

@@ -9,19 +9,18 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// A mirror that nothing was fetched from or checked out of for keepMirror is
-// removed: the next release of that repository fetches it again. They are looked
-// through every pruneEvery.
+// Every pruneInterval, the mirrors that were not used for maxUnused are removed.
+// The next release of such a repository fetches it again.
 const (
-	keepMirror = 60 * 24 * time.Hour
-	pruneEvery = 24 * time.Hour
+	maxUnused     = 60 * 24 * time.Hour
+	pruneInterval = 24 * time.Hour
 )
 
-// prune removes the mirrors that are not used any more. What cannot be removed is
-// left for the next time.
-func (m *Mirror) prune(ctx context.Context, now time.Time) {
+// removeUnused removes the mirrors that were not used for maxUnused. A mirror that
+// can't be removed is left for the next call.
+func (m *Mirror) removeUnused(ctx context.Context, now time.Time) {
 	last := m.pruned.Load()
-	if now.Sub(time.Unix(last, 0)) < pruneEvery || !m.pruned.CompareAndSwap(last, now.Unix()) {
+	if now.Sub(time.Unix(last, 0)) < pruneInterval || !m.pruned.CompareAndSwap(last, now.Unix()) {
 		return
 	}
 	found, err := filepath.Glob(filepath.Join(m.Dir, "*", "lock"))
@@ -30,7 +29,7 @@ func (m *Mirror) prune(ctx context.Context, now time.Time) {
 	}
 	for _, name := range found {
 		info, err := os.Stat(name)
-		if err != nil || now.Sub(info.ModTime()) < keepMirror || ctx.Err() != nil {
+		if err != nil || now.Sub(info.ModTime()) < maxUnused || ctx.Err() != nil {
 			continue
 		}
 		lock := flock.New(name)

@@ -17,21 +17,21 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Repo is a person's worktree. It is only ever read.
+// A Repo is a user's worktree. Its methods only read it.
 type Repo struct {
 	Dir string // its top directory
 }
 
-// Open finds the worktree that dir is in. Without one the error is
+// Open returns the worktree that dir is in. If there is none, the error is
 // ErrNotRepository.
 func Open(ctx context.Context, dir string) (*Repo, error) {
-	top, err := line(ctx, dir, "rev-parse", "--show-toplevel")
+	top, err := outputLine(ctx, dir, "rev-parse", "--show-toplevel")
 	var failed *Error
 	switch {
 	case err == nil:
-		return &Repo{Dir: top}, nil
-	case errors.As(err, &failed) && isExit(failed) && strings.Contains(failed.Words, "dubious ownership"):
-		return nil, err // git says what to do
+		return &Repo{Dir: filepath.FromSlash(top)}, nil
+	case errors.As(err, &failed) && isExit(failed) && strings.Contains(failed.Stderr, "dubious ownership"):
+		return nil, err // git's message says what to do
 	case errors.As(err, &failed) && isExit(failed):
 		return nil, fmt.Errorf("%s: %w: go to the clone that holds release.toml, or make one with git clone", dir, ErrNotRepository)
 	}
@@ -43,29 +43,30 @@ func isExit(err error) bool {
 	return errors.As(err, &exit)
 }
 
-// Resolve is the commit that rev names: a branch, a tag, the start of a hash;
-// "" is HEAD. An unknown one is ErrUnknown with the names nearest to it.
+// Resolve returns the commit that rev names: a branch, a tag or the start of a
+// hash; "" is HEAD. For an unknown name it returns ErrUnknown with the most
+// similar names.
 func (r *Repo) Resolve(ctx context.Context, rev string) (release.Revision, error) {
 	rev = cmp.Or(rev, "HEAD")
 	if err := r.checkAmbiguous(ctx, rev); err != nil {
 		return release.Revision{}, err
 	}
-	commit, err := line(ctx, r.Dir, "rev-parse", "--verify", "--quiet", "--end-of-options", rev+"^{commit}")
-	if isExit(err) || err == nil && !hash.MatchString(commit) { // ^main is "all but main"
-		return release.Revision{}, r.unknown(ctx, rev)
+	commit, err := outputLine(ctx, r.Dir, "rev-parse", "--verify", "--quiet", "--end-of-options", rev+"^{commit}")
+	if isExit(err) || err == nil && !hashPattern.MatchString(commit) { // ^main means all commits but those of main
+		return release.Revision{}, r.unknownRevision(ctx, rev)
 	}
 	if err != nil {
 		return release.Revision{}, err
 	}
-	revs, err := history(ctx, r.Dir, false, 1, commit)
+	revs, err := readHistory(ctx, r.Dir, false, 1, commit)
 	if err != nil {
 		return release.Revision{}, err
 	}
 	return revs[0], nil
 }
 
-// checkAmbiguous returns ErrAmbiguous when rev is the name of a branch and of a
-// tag that are different commits: git would take the tag.
+// checkAmbiguous returns ErrAmbiguous if rev names a branch and a tag of different
+// commits. git would choose the tag.
 func (r *Repo) checkAmbiguous(ctx context.Context, rev string) error {
 	if strings.ContainsAny(rev, "*?[\\") || strings.HasPrefix(rev, "-") {
 		return nil
@@ -87,8 +88,8 @@ func (r *Repo) checkAmbiguous(ctx context.Context, rev string) error {
 	return fmt.Errorf("%w %q: it is the branch refs/heads/%[2]s at %.12[3]s and the tag refs/tags/%[2]s at %.12[4]s: write one of these in full", ErrAmbiguous, rev, branch, tag)
 }
 
-// unknown says what could have been meant.
-func (r *Repo) unknown(ctx context.Context, rev string) error {
+// unknownRevision returns ErrUnknown with the three names most similar to rev.
+func (r *Repo) unknownRevision(ctx context.Context, rev string) error {
 	if rev == "HEAD" {
 		return fmt.Errorf("%w HEAD: %s has no commit yet", ErrUnknown, r.Dir)
 	}
@@ -97,24 +98,24 @@ func (r *Repo) unknown(ctx context.Context, rev string) error {
 		return err
 	}
 	names := slices.DeleteFunc(strings.Fields(out), func(n string) bool { return strings.HasSuffix(n, "/HEAD") })
-	far := func(name string) int { return levenshtein.Distance(rev, name, nil) }
-	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(far(a), far(b)) })
+	distance := func(name string) int { return levenshtein.Distance(rev, name, nil) }
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(distance(a), distance(b)) })
 	if len(names) == 0 {
 		return fmt.Errorf("%w %q: there is no such commit, branch or tag here", ErrUnknown, rev)
 	}
-	return fmt.Errorf("%w %q: there is no such commit, branch or tag here; nearest are: %s (git fetch brings what others pushed)",
+	return fmt.Errorf("%w %q: there is no such commit, branch or tag here; nearest are: %s (git fetch gets the commits that others pushed)",
 		ErrUnknown, rev, strings.Join(names[:min(3, len(names))], ", "))
 }
 
-// Dirty says whether the worktree has something that is in no commit: changed
-// files, or new ones that are not ignored.
+// Dirty reports whether the worktree has uncommitted changes: changed files, or
+// new ones that are not ignored.
 func (r *Repo) Dirty(ctx context.Context) (bool, error) {
 	out, err := output(ctx, r.Dir, "status", "--porcelain", "-z", "--untracked-files=normal")
 	return out != "", err
 }
 
-// Pushed says whether a branch of the remote holds the commit, as far as this
-// clone knows: the network is not asked.
+// Pushed reports whether a branch of the remote has the commit, by this clone's
+// remote-tracking branches. It does not use the network.
 func (r *Repo) Pushed(ctx context.Context, commit, remote string) (bool, error) {
 	if err := checkCommit(commit); err != nil {
 		return false, err
@@ -123,14 +124,14 @@ func (r *Repo) Pushed(ctx context.Context, commit, remote string) (bool, error) 
 	return out != "", err
 }
 
-// Remote is the address of the remote called name, or "" when there is none. A
-// path comes back absolute.
+// Remote returns the address of the remote called name, or "" if there is none. A
+// relative path is made absolute.
 func (r *Repo) Remote(ctx context.Context, name string) (string, error) {
 	known, err := output(ctx, r.Dir, "remote")
 	if err != nil || !slices.Contains(strings.Fields(known), name) {
 		return "", err
 	}
-	url, err := line(ctx, r.Dir, "remote", "get-url", "--", name)
+	url, err := outputLine(ctx, r.Dir, "remote", "get-url", "--", name)
 	if err != nil {
 		return "", err
 	}
@@ -140,9 +141,9 @@ func (r *Repo) Remote(ctx context.Context, name string) (string, error) {
 	return url, nil
 }
 
-// Branch is the branch that is checked out, or "" for a detached HEAD.
+// Branch returns the checked-out branch, or "" for a detached HEAD.
 func (r *Repo) Branch(ctx context.Context) (string, error) {
-	name, err := line(ctx, r.Dir, "symbolic-ref", "--quiet", "--short", "HEAD")
+	name, err := outputLine(ctx, r.Dir, "symbolic-ref", "--quiet", "--short", "HEAD")
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 {
 		return "", nil
@@ -150,48 +151,48 @@ func (r *Repo) Branch(ctx context.Context) (string, error) {
 	return name, err
 }
 
-// Log is what to has and from has not, newest first, at most limit of them.
-// With from == "" it is the history of to.
+// Log returns the commits that are reachable from to and not from from, newest
+// first, at most limit. With from == "" it returns the history of to.
 func (r *Repo) Log(ctx context.Context, from, to string, limit int) ([]release.Revision, error) {
 	last, err := r.Resolve(ctx, to)
 	if err != nil {
 		return nil, err
 	}
 	if from == "" {
-		return history(ctx, r.Dir, false, limit, last.Commit)
+		return readHistory(ctx, r.Dir, false, limit, last.Commit)
 	}
 	first, err := r.Resolve(ctx, from)
 	if err != nil {
 		return nil, err
 	}
-	return history(ctx, r.Dir, false, limit, first.Commit+".."+last.Commit)
+	return readHistory(ctx, r.Dir, false, limit, first.Commit+".."+last.Commit)
 }
 
-// Files is the tree of a commit, read-only: release.toml and infra in memory,
-// other files read when they are opened. What lies in the worktree is not
-// looked at.
+// Files returns the tree of a commit as a read-only file system: release.toml and
+// infra in memory, other files read when they are opened. Files of the worktree
+// are not read.
 func (r *Repo) Files(ctx context.Context, commit string) (fs.FS, error) {
 	if err := checkCommit(commit); err != nil {
 		return nil, err
 	}
-	return files(ctx, r.Dir, commit)
+	return readTree(ctx, r.Dir, commit)
 }
 
-// history reads at most limit commits of ranges made of hashes.
-func history(ctx context.Context, dir string, own bool, limit int, commits ...string) ([]release.Revision, error) {
-	var b strings.Builder
+// readHistory returns at most limit commits of the given hashes or ranges of
+// hashes, newest first.
+func readHistory(ctx context.Context, dir string, isolated bool, limit int, commits ...string) ([]release.Revision, error) {
 	args := append([]string{
 		"log", "--no-show-signature", fmt.Sprintf("--max-count=%d", limit), "--format=%H%x00%T%x00%an%x00%cI%x00%s", "--end-of-options",
 	}, commits...)
-	err := command{dir: dir, own: own, stdout: &b, args: append(args, "--")}.run(ctx)
+	out, err := command{dir: dir, isolated: isolated, args: append(args, "--")}.output(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var revs []release.Revision
-	for l := range strings.Lines(b.String()) {
+	for l := range strings.Lines(out) {
 		field := strings.SplitN(strings.TrimSuffix(l, "\n"), "\x00", 5)
 		if len(field) != 5 {
-			return nil, fmt.Errorf("git log: %q is not what was asked for", l)
+			return nil, fmt.Errorf("git log: unexpected line %q", l)
 		}
 		at, err := time.Parse(time.RFC3339, field[3])
 		if err != nil {

@@ -1,8 +1,9 @@
-// Package image makes the image of an app from its source at one revision, and
-// pins it by digest.
+// Package image builds the image of an app from its source at one revision, and
+// refers to it by digest.
 //
-// A builder is anything with the method Build of Go (go.go). The same source
-// gives the same digest, whatever the revision, the directory or the day: an
-// app that did not change is not released again. What it was built of is said by
-// the index around it (index.go), by which Registry finds it again (registry.go).
+// Go builds Go programs (go.go); any type with the same Build method is a builder.
+// The same source gives the same digest, at any revision, in any directory and on
+// any day, so an app that did not change is not released again. The index around
+// the image records what it was built from (index.go), and Registry finds a build
+// by it (registry.go).
 package image

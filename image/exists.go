@@ -10,16 +10,16 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Exists reports whether the registry has an image, by its digest. An error means
-// that this is not known: ErrUnauthorized, for instance, or ErrReference for an
+// Exists reports whether the registry has an image, by its digest. With an error
+// the answer is unknown: ErrUnauthorized, for instance, or ErrReference for an
 // image without a digest.
 func (r *Registry) Exists(ctx context.Context, image release.Image) (bool, error) {
-	ref, err := r.digest(image)
+	ref, err := r.parseDigest(image)
 	if err != nil {
 		return false, err
 	}
 	_, err = remote.Head(ref, r.options(ctx)...)
-	if err = said(err); errors.Is(err, ErrNotFound) {
+	if err = registryError(err); errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {

@@ -26,10 +26,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if Apart() {
-		os.Exit(Compile(os.Stdin, os.Stdout))
+	if IsCompilerProcess() {
+		os.Exit(RunCompiler(os.Stdin, os.Stdout))
 	}
-	log.SetOutput(io.Discard) // ko's
+	log.SetOutput(io.Discard) // ko logs there
 	os.Exit(m.Run())
 }
 
@@ -40,8 +40,8 @@ import "fmt"
 func main() { fmt.Println("hello") }
 `
 
-// source is a checkout with those files, and a go.mod.
-func source(t *testing.T, files map[string]string) Source {
+// newSource returns a checkout with the given files and a go.mod.
+func newSource(t *testing.T, files map[string]string) Source {
 	t.Helper()
 	dir := t.TempDir()
 	all := map[string]string{"go.mod": "module example.com/shop\n\ngo 1.26\n"}
@@ -60,8 +60,9 @@ func source(t *testing.T, files map[string]string) Source {
 	return Source{Dir: dir, Revision: release.Revision{Commit: strings.Repeat("ab", 20)}}
 }
 
-// shop is a request for the app api, to a registry in this process.
-func shop(t *testing.T) Request {
+// newRequest returns a request to build the app api and push it to a registry in this
+// process.
+func newRequest(t *testing.T) Request {
 	t.Helper()
 	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(srv.Close)
@@ -93,16 +94,16 @@ func pull(t *testing.T, image release.Image) v1.Image {
 	return img
 }
 
-func TestTheImageRuns(t *testing.T) {
-	var said bytes.Buffer
-	req := shop(t)
-	req.Log, req.Tag = &said, "r1"
-	image := mustBuild(t, source(t, map[string]string{"apps/api/main.go": program}), req)
+func TestGoBuild_ImageRuns(t *testing.T) {
+	var log bytes.Buffer
+	req := newRequest(t)
+	req.Log, req.Tag = &log, "r1"
+	image := mustBuild(t, newSource(t, map[string]string{"apps/api/main.go": program}), req)
 	if !strings.HasPrefix(string(image), req.Repository+"@sha256:") {
 		t.Errorf("got %s", image)
 	}
-	if !strings.Contains(said.String(), image.Digest()) {
-		t.Errorf("the log does not name the digest: %s", said.String())
+	if !strings.Contains(log.String(), image.Digest()) {
+		t.Errorf("the log does not name the digest: %s", log.String())
 	}
 	config, err := pull(t, image).ConfigFile()
 	if err != nil {
@@ -118,7 +119,7 @@ func TestTheImageRuns(t *testing.T) {
 	}
 	if err := fs.WalkDir(os.DirFS(root), ".", func(path string, d fs.DirEntry, err error) error {
 		if strings.HasSuffix(path, "sh") || strings.HasSuffix(path, ".go") {
-			t.Errorf("%s has no business there", path)
+			t.Errorf("%s must not be in the image", path)
 		}
 		return err
 	}); err != nil {
@@ -126,11 +127,11 @@ func TestTheImageRuns(t *testing.T) {
 	}
 	out, err := exec.Command(filepath.Join(root, config.Config.Entrypoint[0])).Output()
 	if err != nil || string(out) != "hello\n" {
-		t.Errorf("it says %q, %v", out, err)
+		t.Errorf("it prints %q, %v", out, err)
 	}
 }
 
-// unpack writes an image's files below a fresh directory.
+// unpack writes an image's files to a new directory.
 func unpack(t *testing.T, img v1.Image) string {
 	t.Helper()
 	root := t.TempDir()
@@ -165,15 +166,15 @@ func unpack(t *testing.T, img v1.Image) string {
 	}
 }
 
-func TestTheSameSourceIsTheSameDigest(t *testing.T) {
-	req := shop(t)
+func TestGoBuild_SameSourceSameDigest(t *testing.T) {
+	req := newRequest(t)
 	files := map[string]string{"apps/api/main.go": program, "apps/other/main.go": program}
-	one := mustBuild(t, source(t, files), req)
+	one := mustBuild(t, newSource(t, files), req)
 
-	// Another directory, another revision, another app changed, a worker with
-	// other settings: all of it is no change of this app.
+	// Another directory, another revision, a changed other app and other settings of
+	// the worker do not change this app.
 	files["apps/other/main.go"] = strings.ReplaceAll(program, "hello", "bye")
-	src := source(t, files)
+	src := newSource(t, files)
 	src.Revision.Commit = strings.Repeat("cd", 20)
 	for key, v := range map[string]string{"GOFLAGS": "-tags=x", "GOOS": "plan9", "GOAMD64": "v3", "CGO_ENABLED": "1", "SECRET": "x"} {
 		t.Setenv(key, v)
@@ -182,29 +183,29 @@ func TestTheSameSourceIsTheSameDigest(t *testing.T) {
 		t.Errorf("two builds of one source: %s and %s", one, two)
 	}
 	files["apps/api/main.go"] = strings.ReplaceAll(program, "hello", "bye")
-	if three := mustBuild(t, source(t, files), req); one == three {
+	if three := mustBuild(t, newSource(t, files), req); one == three {
 		t.Error("another source has the same digest")
 	}
 }
 
-func TestOtherPlatforms(t *testing.T) {
-	req := shop(t)
+func TestGoBuild_OtherPlatform(t *testing.T) {
+	req := newRequest(t)
 	req.Platform = "linux/arm64"
-	config, err := pull(t, mustBuild(t, source(t, map[string]string{"apps/api/main.go": program}), req)).ConfigFile()
+	config, err := pull(t, mustBuild(t, newSource(t, map[string]string{"apps/api/main.go": program}), req)).ConfigFile()
 	if err != nil || config.Architecture != "arm64" {
 		t.Errorf("got %+v, %v", config, err)
 	}
 }
 
-func TestAModuleOfItsOwn(t *testing.T) {
-	mustBuild(t, source(t, map[string]string{
+func TestGoBuild_ModuleInSubdirectory(t *testing.T) {
+	mustBuild(t, newSource(t, map[string]string{
 		"apps/api/go.mod": "module example.com/api\n\ngo 1.26\n", "apps/api/main.go": program,
-	}), shop(t))
+	}), newRequest(t))
 }
 
-// What lies beside a checkout is the worker's: checkouts of other repositories,
-// people's files. It does not get into an image.
-func TestCodeComesFromTheCheckoutOnly(t *testing.T) {
+// Files beside a checkout belong to the worker, such as checkouts of other
+// repositories. They must not get into an image.
+func TestGoBuild_CodeOutsideCheckout(t *testing.T) {
 	outside := t.TempDir()
 	for name, text := range map[string]string{"go.mod": "module example.com/private\n\ngo 1.26\n", "private.go": "package private\n\nconst Secret = 4711\n"} {
 		if err := os.WriteFile(filepath.Join(outside, name), []byte(text), 0o600); err != nil {
@@ -216,7 +217,7 @@ func TestCodeComesFromTheCheckoutOnly(t *testing.T) {
 	const inner = "module example.com/private\n\ngo 1.26\n"
 	for name, test := range map[string]struct {
 		files map[string]string
-		good  bool
+		ok    bool
 	}{
 		"replaced by a directory within":  {map[string]string{"go.mod": requires + "./lib/..x\n", "lib/..x/go.mod": inner, "lib/..x/x.go": "package private\n\nconst Secret = 1\n"}, true},
 		"replaced by a directory outside": {map[string]string{"go.mod": requires + outside + "\n"}, false},
@@ -231,19 +232,19 @@ func TestCodeComesFromTheCheckoutOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.files["apps/api/main.go"] = uses
-			_, err := new(Go).Build(t.Context(), source(t, test.files), shop(t))
+			_, err := new(Go).Build(t.Context(), newSource(t, test.files), newRequest(t))
 			var failed *BuildError
 			switch {
-			case test.good && err != nil:
+			case test.ok && err != nil:
 				t.Error(err)
-			case !test.good && (!errors.As(err, &failed) || !strings.Contains(err.Error(), "out of the repository")):
-				t.Errorf("got %v; want what leads out to be refused", err)
+			case !test.ok && (!errors.As(err, &failed) || !strings.Contains(err.Error(), "out of the repository")):
+				t.Errorf("got %v; want a BuildError for code out of the repository", err)
 			}
 		})
 	}
 }
 
-func TestSourcesThatCannotBeBuilt(t *testing.T) {
+func TestGoBuild_InvalidSource(t *testing.T) {
 	for name, test := range map[string]struct {
 		files map[string]string
 		pkg   string
@@ -262,38 +263,38 @@ func TestSourcesThatCannotBeBuilt(t *testing.T) {
 		"a broken go.mod": {map[string]string{"go.mod": "modul x", "apps/api/main.go": program}, "./apps/api", []string{"go.mod"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			req := shop(t)
-			var said bytes.Buffer
-			req.Recipe.Go, req.Log = test.pkg, &said
-			_, err := new(Go).Build(t.Context(), source(t, test.files), req)
+			req := newRequest(t)
+			var log bytes.Buffer
+			req.Recipe.Go, req.Log = test.pkg, &log
+			_, err := new(Go).Build(t.Context(), newSource(t, test.files), req)
 			var failed *BuildError
 			if !errors.As(err, &failed) {
 				t.Fatalf("got %v; want a BuildError", err)
 			}
-			for _, w := range test.want {
-				if !strings.Contains(err.Error(), w) {
-					t.Errorf("got %q; want it to say %q", err, w)
+			for _, text := range test.want {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("got %q; want it to contain %q", err, text)
 				}
 			}
 			if strings.Contains(err.Error(), "\n") {
-				t.Errorf("more than a line: %q", err)
+				t.Errorf("got more than one line: %q", err)
 			}
-			if failed.Output != "" && !strings.Contains(said.String(), failed.Output) {
-				t.Errorf("the log lacks what the compiler said: %q", said.String())
+			if failed.Output != "" && !strings.Contains(log.String(), failed.Output) {
+				t.Errorf("the log lacks the compiler's output: %q", log.String())
 			}
 		})
 	}
 }
 
-// standIn puts a go into PATH that does as the shell script says before it
-// compiles.
-func standIn(t *testing.T, script string) {
+// wrapGoBuild puts a go command into PATH that runs a shell script before each go
+// build.
+func wrapGoBuild(t *testing.T, script string) {
 	t.Helper()
-	everyTime(t, "if [ \"$1\" = build ]; then "+script+"; fi")
+	wrapGo(t, "if [ \"$1\" = build ]; then "+script+"; fi")
 }
 
-// everyTime is standIn for whatever the go command is asked to do.
-func everyTime(t *testing.T, script string) {
+// wrapGo puts a go command into PATH that runs a shell script before each command.
+func wrapGo(t *testing.T, script string) {
 	t.Helper()
 	real, err := exec.LookPath("go")
 	if err != nil {
@@ -307,17 +308,17 @@ func everyTime(t *testing.T, script string) {
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 }
 
-func TestCancelledBuildsStopTheCompiler(t *testing.T) {
-	// A compiler that says it has started, and then never ends by itself.
+func TestGoBuild_CancelKillsCompiler(t *testing.T) {
+	// A compiler that reports its start and then runs until it is killed.
 	fifo := filepath.Join(t.TempDir(), "started")
 	if err := exec.Command("mkfifo", fifo).Run(); err != nil {
 		t.Fatal(err)
 	}
-	// What go starts is the larger part of it, and does not end with go alone.
-	standIn(t, "sleep 600 & echo $$ $! >"+fifo+"; wait")
+	// go starts other processes, which do not end when only go is killed.
+	wrapGoBuild(t, "sleep 600 & echo $$ $! >"+fifo+"; wait")
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
-	src, req := source(t, map[string]string{"apps/api/main.go": program}), shop(t)
+	src, req := newSource(t, map[string]string{"apps/api/main.go": program}), newRequest(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
@@ -332,10 +333,10 @@ func TestCancelledBuildsStopTheCompiler(t *testing.T) {
 	err = <-ended
 	var failed *BuildError
 	if !errors.Is(err, context.Canceled) || errors.As(err, &failed) {
-		t.Errorf("got %v; want it cancelled, and no verdict on the source", err)
+		t.Errorf("got %v; want it cancelled, and no BuildError", err)
 	}
 	for _, pid := range strings.Fields(string(pids)) {
-		if !ends(pid) {
+		if !endsSoon(pid) {
 			t.Errorf("process %s of the compiler still runs", pid)
 		}
 	}
@@ -344,9 +345,8 @@ func TestCancelledBuildsStopTheCompiler(t *testing.T) {
 	}
 }
 
-// ends says whether a process is gone within seconds. One that nobody has
-// collected yet is a zombie.
-func ends(pid string) bool {
+// endsSoon reports whether a process ends within five seconds. A zombie has ended.
+func endsSoon(pid string) bool {
 	for range 100 {
 		state, err := exec.Command("ps", "-o", "stat=", "-p", pid).Output()
 		if err != nil || bytes.HasPrefix(bytes.TrimSpace(state), []byte("Z")) {
@@ -357,24 +357,24 @@ func ends(pid string) bool {
 	return false
 }
 
-func TestTroubleOfTheMomentIsNoVerdict(t *testing.T) {
-	standIn(t, "echo 'go: example.com/x: dial tcp 192.0.2.1:443: i/o timeout' >&2; exit 1")
-	_, err := new(Go).Build(t.Context(), source(t, map[string]string{"apps/api/main.go": program}), shop(t))
+func TestGoBuild_TransientError(t *testing.T) {
+	wrapGoBuild(t, "echo 'go: example.com/x: dial tcp 192.0.2.1:443: i/o timeout' >&2; exit 1")
+	_, err := new(Go).Build(t.Context(), newSource(t, map[string]string{"apps/api/main.go": program}), newRequest(t))
 	var failed *BuildError
 	if err == nil || errors.As(err, &failed) || !strings.Contains(err.Error(), "i/o timeout") {
-		t.Errorf("got %v; want an error that may be tried again", err)
+		t.Errorf("got %v; want an error that may be retried", err)
 	}
 }
 
-// Asking for the package and its files counts, too: the go command may run git,
-// or another toolchain that go.mod names.
-func TestTheGoCommandSeesNoSecrets(t *testing.T) {
+// No go command may see secrets, not only go build: each may run git, or another
+// toolchain that go.mod names.
+func TestGoBuild_HidesWorkerSecrets(t *testing.T) {
 	seen := filepath.Join(t.TempDir(), "env")
-	everyTime(t, "echo \"called with $*\" >>"+seen+"; env >>"+seen)
+	wrapGo(t, "echo \"called with $*\" >>"+seen+"; env >>"+seen)
 	t.Setenv("FLY_API_TOKEN", "fm2_secret")
 	t.Setenv("TEMPORAL_API_KEY", "key_secret")
 	t.Setenv("GOFLAGS", "-tags=x")
-	mustBuild(t, source(t, map[string]string{"apps/api/main.go": program}), shop(t))
+	mustBuild(t, newSource(t, map[string]string{"apps/api/main.go": program}), newRequest(t))
 	env, err := os.ReadFile(seen)
 	if err != nil {
 		t.Fatal(err)
@@ -382,22 +382,22 @@ func TestTheGoCommandSeesNoSecrets(t *testing.T) {
 	for _, planted := range []string{"fm2_secret", "key_secret", "-tags=x"} {
 		for call := range strings.SplitSeq(string(env), "called with ") {
 			if strings.Contains(call, planted) {
-				words, _, _ := strings.Cut(call, "\n")
-				t.Errorf("go %s sees %s", words, planted)
+				args, _, _ := strings.Cut(call, "\n")
+				t.Errorf("go %s sees %s", args, planted)
 			}
 		}
 	}
 	if !strings.Contains(string(env), "called with build") {
-		t.Error("the stand-in was never asked to build")
+		t.Error("the wrapped go command was not called with build")
 	}
 }
 
-func TestARegistryThatIsAwayIsNoVerdictOnTheSource(t *testing.T) {
-	req := shop(t)
+func TestGoBuild_UnreachableRegistry(t *testing.T) {
+	req := newRequest(t)
 	req.Repository = "127.0.0.1:1/shop"
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	_, err := new(Go).Build(ctx, source(t, map[string]string{"apps/api/main.go": program}), req)
+	_, err := new(Go).Build(ctx, newSource(t, map[string]string{"apps/api/main.go": program}), req)
 	var failed *BuildError
 	if err == nil || errors.As(err, &failed) || !strings.Contains(err.Error(), "push 127.0.0.1:1/shop") {
 		t.Errorf("got %v", err)

@@ -17,61 +17,60 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// What a registry may say that time will not cure. Test with errors.Is.
+// Permanent errors of a registry. Test with errors.Is.
 var (
-	ErrNotFound     = errors.New("not in its registry") // no such image, or no longer
+	ErrNotFound     = errors.New("not in its registry") // no such image, or it was deleted
 	ErrUnauthorized = errors.New("login refused")       // 401, 403
 	ErrReference    = errors.New("not a reference to an image")
 	ErrPlatform     = errors.New("not for that platform")
 )
 
-// A Source is what is built: an exact checkout of a revision, which the build
-// reads and does not change.
+// A Source is an exact checkout of a revision. A build does not change it.
 type Source struct {
 	Dir      string
-	Revision release.Revision // for messages: nothing of it is in the image
+	Revision release.Revision // for messages and annotations: it is not in the image
 }
 
-// A Request says what to build of a Source, and where the image goes.
+// A Request says what to build from a Source, and where to push the image.
 type Request struct {
-	Name       string // of the build, for people: the app's
+	Name       string // of the build, in messages: the app's name
 	Recipe     release.Recipe
 	Repository string    // in a registry, as host/name
-	Tag        string    // put on what is pushed besides its digest; "" for none
-	Origin     string    // where the source is fetched from, without any login: an annotation
-	Platform   string    // os/architecture; "" is what the recipe says
-	Log        io.Writer // what the build says, for people; nil for nowhere
-	Insecure   bool      // the registry may speak plain HTTP. One on loopback always may
+	Tag        string    // of the pushed index; "" for none
+	Origin     string    // the address that the source was fetched from, for an annotation
+	Platform   string    // os/architecture; "" for the recipe's
+	Log        io.Writer // the build's log; nil for none
+	Insecure   bool      // use plain HTTP with the registry; always allowed on loopback
 }
 
-// on is the platform to build for.
-func (r Request) on() string { return cmp.Or(r.Platform, r.Recipe.On()) }
+// platform returns the platform to build for.
+func (r Request) platform() string { return cmp.Or(r.Platform, r.Recipe.On()) }
 
-// A Built image is in its registry.
+// A Built is an image in its registry.
 type Built struct {
-	Image      release.Image // the image for one platform, never an index: what machines run
-	Bytes      int64         // how much was pushed: what the registry did not have yet
-	Notes      []string      // what a person should know
+	Image      release.Image // the image for one platform, never an index
+	Bytes      int64         // sent to the registry, which did not have them yet
+	Notes      []string      // hints for the user
 	Provenance *release.Provenance
 }
 
-// A BuildError is a source that can't be built. Building it again would end the
-// same way.
+// A BuildError is a permanent error: the source can't be built.
 type BuildError struct {
 	Name   string // of the build
-	Reason string // one line: what is wrong
-	Output string // all that the compiler said
+	Reason string // one line
+	Output string // the compiler's whole output
 }
 
 func (e *BuildError) Error() string { return fmt.Sprintf("build %s: %s", e.Name, e.Reason) }
 
-// said tells what kind of answer of a registry err is.
-func said(err error) error {
-	var answer *transport.Error
-	if !errors.As(err, &answer) {
+// registryError adds ErrNotFound or ErrUnauthorized to an error whose HTTP status
+// says so.
+func registryError(err error) error {
+	var failed *transport.Error
+	if !errors.As(err, &failed) {
 		return err
 	}
-	switch answer.StatusCode {
+	switch failed.StatusCode {
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -80,25 +79,27 @@ func said(err error) error {
 	return err
 }
 
-func pin(repository name.Repository, digest string) release.Image {
+// imageRef returns the reference of an image by its digest.
+func imageRef(repository name.Repository, digest string) release.Image {
 	return release.Image(repository.Name() + "@" + digest)
 }
 
-// login are the options of somebody who logs in by those keys; nil is Docker's
-// own settings.
-func login(ctx context.Context, keys authn.Keychain) []remote.Option {
-	if keys == nil {
-		return with(ctx, nil)
+// loginOptions returns the options of requests with the logins of a keychain; nil
+// is Docker's settings.
+func loginOptions(ctx context.Context, keychain authn.Keychain) []remote.Option {
+	if keychain == nil {
+		return withDefaults(ctx, nil)
 	}
-	return with(ctx, []remote.Option{remote.WithAuthFromKeychain(keys)})
+	return withDefaults(ctx, []remote.Option{remote.WithAuthFromKeychain(keychain)})
 }
 
-// with puts what everybody needs before the caller's options, which win.
-func with(ctx context.Context, options []remote.Option) []remote.Option {
+// withDefaults returns options that add ctx and Docker's logins to the given ones,
+// which take precedence.
+func withDefaults(ctx context.Context, options []remote.Option) []remote.Option {
 	return append([]remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}, options...)
 }
 
-// repository parses the place an image goes to.
+// repository parses the repository to push to.
 func (r Request) repository() (name.Repository, error) {
 	var options []name.Option
 	if r.Insecure {
@@ -106,13 +107,13 @@ func (r Request) repository() (name.Repository, error) {
 	}
 	repository, err := name.NewRepository(r.Repository, options...)
 	if err != nil {
-		return name.Repository{}, fmt.Errorf("repository %q: %w; it should be host/name", r.Repository, err)
+		return name.Repository{}, fmt.Errorf("repository %q: %w; must be host/name", r.Repository, err)
 	}
 	return repository, nil
 }
 
-// say writes a line for people.
-func (r Request) say(format string, args ...any) {
+// logf writes a line to the build's log.
+func (r Request) logf(format string, args ...any) {
 	if r.Log != nil {
 		fmt.Fprintln(r.Log, strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// What the index of a build says of it. The image that it leads to says nothing
-// of the revision: the same content has the same digest at every one.
+// Annotations of the index of a build. The image itself does not name the revision,
+// so that the same content has the same digest at every revision.
 const (
 	annotationRevision = "org.opencontainers.image.revision"
 	annotationSource   = "org.opencontainers.image.source"
@@ -31,22 +31,23 @@ const (
 	annotationRecipe   = "release.recipe"
 )
 
-// Annotations are those of the index that is pushed for a build: the full
-// commit, where it was fetched from unless only this machine could, when it was
-// made, and the recipe's hash. Find looks for them.
+// Annotations returns the annotations of the index of a build: the full commit and
+// its time, the address of the source if other machines can fetch from it, and the
+// recipe's hash. Registry.Find compares the commit and the hash.
 func Annotations(req Request, r release.Revision) map[string]string {
-	about := map[string]string{annotationRevision: r.Commit, annotationRecipe: req.Recipe.Hash()}
-	if source := address(req.Origin); source != "" {
-		about[annotationSource] = source
+	annotations := map[string]string{annotationRevision: r.Commit, annotationRecipe: req.Recipe.Hash()}
+	if source := publicAddress(req.Origin); source != "" {
+		annotations[annotationSource] = source
 	}
 	if !r.Time.IsZero() {
-		about[annotationCreated] = r.Time.UTC().Format(time.RFC3339)
+		annotations[annotationCreated] = r.Time.UTC().Format(time.RFC3339)
 	}
-	return about
+	return annotations
 }
 
-// address is where others can fetch from, too, without a login; "" for a path.
-func address(origin string) string {
+// publicAddress returns the address of a repository without logins, or "" for a path
+// of this machine.
+func publicAddress(origin string) string {
 	u, err := url.Parse(origin)
 	switch {
 	case err == nil && slices.Contains([]string{"http", "https", "ssh", "git"}, u.Scheme):
@@ -55,70 +56,75 @@ func address(origin string) string {
 	case err == nil && (u.Host != "" || u.Scheme == "file"):
 		return ""
 	}
-	host, path, short := strings.Cut(origin, ":") // git@host:path
+	host, path, isSCP := strings.Cut(origin, ":") // git@host:path
 	host = host[strings.LastIndex(host, "@")+1:]
-	if !short || strings.ContainsAny(host, `/\`) || !strings.ContainsAny(origin[:strings.Index(origin, ":")], "@.") {
+	if !isSCP || strings.ContainsAny(host, `/\`) || !strings.ContainsAny(origin[:strings.Index(origin, ":")], "@.") {
 		return ""
 	}
 	return "ssh://" + host + "/" + strings.TrimPrefix(path, "/")
 }
 
-// indexOf is what is pushed for a build: img, and what there is to say of it.
-func indexOf(img v1.Image, platform v1.Platform, about map[string]string) v1.ImageIndex {
+// newIndex returns an index with one image and the given annotations.
+func newIndex(img v1.Image, platform v1.Platform, annotations map[string]string) v1.ImageIndex {
 	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &platform}})
-	return mutate.Annotations(index, about).(v1.ImageIndex) // an index stays one
+	return mutate.Annotations(index, annotations).(v1.ImageIndex)
 }
 
-// ReadIndex is what lies under ref for one platform, os/architecture[/variant]:
-// in an index, as a build pushes it, or as a plain image. Options say how to log
-// in, by remote.WithAuthFromKeychain. ErrNotFound: nothing lies there.
-// ErrPlatform: something for other platforms does. ErrReference: no image does.
+// ReadIndex returns the image that ref names for one platform,
+// os/architecture[/variant], and its provenance. ref may name an index or a plain
+// image. Logins are given by the option remote.WithAuthFromKeychain.
+//
+// Errors are ErrNotFound; ErrPlatform if there are only images for other
+// platforms; and ErrReference if ref names something else than an image.
 func ReadIndex(ctx context.Context, ref name.Reference, platform string, options ...remote.Option) (Built, error) {
-	found, err := read(ctx, ref, platform, with(ctx, options))
+	found, err := findImage(ctx, ref, platform, withDefaults(ctx, options))
 	if err != nil {
 		return Built{}, err
 	}
-	return found.built(ctx)
+	return found.toBuilt(ctx)
 }
 
-// A listing is what lies under a reference for one platform.
-type listing struct {
+// A foundImage is the image that a reference names for one platform.
+type foundImage struct {
 	registry    *remote.Puller
-	image       name.Digest        // of the platform
-	plain       *remote.Descriptor // nil where an index leads to the image
-	about       map[string]string  // annotations: the index's, or the image's
-	attestation *v1.Descriptor     // what BuildKit attests of the image; nil for nothing
+	image       name.Digest        // the image for the platform
+	plain       *remote.Descriptor // the image, if the reference names it directly; nil for an index
+	annotations map[string]string  // of the index or the plain image
+	attestation *v1.Descriptor     // BuildKit's attestation of the image; nil for none
 }
 
-// Documents that are larger are no manifests and no configs.
+// maxDocument is the largest size of a manifest or a config in bytes.
 const maxDocument = 8 << 20
 
-func read(ctx context.Context, ref name.Reference, platform string, options []remote.Option) (l listing, err error) {
+// findImage finds the image that ref names for a platform. Its errors are those of
+// ReadIndex.
+func findImage(ctx context.Context, ref name.Reference, platform string, options []remote.Option) (f foundImage, err error) {
 	want, err := v1.ParsePlatform(platform)
 	if err != nil || want.OS == "" || want.Architecture == "" {
-		return l, fmt.Errorf("platform %q: it should be os/architecture", platform)
+		return f, fmt.Errorf("platform %q: must be os/architecture", platform)
 	}
-	if l.registry, err = remote.NewPuller(options...); err != nil {
-		return l, err
+	if f.registry, err = remote.NewPuller(options...); err != nil {
+		return f, err
 	}
-	there, err := l.registry.Get(ctx, ref)
+	desc, err := f.registry.Get(ctx, ref)
 	if err != nil {
-		return l, fmt.Errorf("look up image %s: %w", ref, said(err))
+		return f, fmt.Errorf("look up image %s: %w", ref, registryError(err))
 	}
 	switch {
-	case there.MediaType.IsIndex():
-		err = l.choose(ctx, ref, there.Manifest, *want)
-	case there.MediaType.IsImage():
-		l.plain, l.image = there, ref.Context().Digest(there.Digest.String())
-		err = l.check(ref, *want)
+	case desc.MediaType.IsIndex():
+		err = f.selectFromIndex(ctx, ref, desc.Manifest, *want)
+	case desc.MediaType.IsImage():
+		f.plain, f.image = desc, ref.Context().Digest(desc.Digest.String())
+		err = f.checkPlainImage(ref, *want)
 	default:
-		err = fmt.Errorf("%s: %w: it is %q", ref, ErrReference, there.MediaType)
+		err = fmt.Errorf("%s: %w: its media type is %q", ref, ErrReference, desc.MediaType)
 	}
-	return l, err
+	return f, err
 }
 
-// choose finds the platform's image in an index.
-func (l *listing) choose(ctx context.Context, ref name.Reference, raw []byte, want v1.Platform) error {
+// selectFromIndex sets the image for the platform, and its attestation, from an
+// index.
+func (f *foundImage) selectFromIndex(ctx context.Context, ref name.Reference, raw []byte, want v1.Platform) error {
 	var index v1.IndexManifest
 	if err := json.Unmarshal(raw, &index); err != nil {
 		return fmt.Errorf("read the index %s: %w", ref, err)
@@ -129,8 +135,8 @@ func (l *listing) choose(ctx context.Context, ref name.Reference, raw []byte, wa
 		if !d.MediaType.IsImage() || d.Platform != nil && d.Platform.OS == "unknown" {
 			continue
 		}
-		if d.Platform == nil { // crane and others leave it out: the image knows
-			p, err := l.platform(ctx, ref.Context().Digest(d.Digest.String()))
+		if d.Platform == nil { // crane and other tools omit it
+			p, err := f.readPlatform(ctx, ref.Context().Digest(d.Digest.String()))
 			if err != nil {
 				return err
 			}
@@ -138,57 +144,57 @@ func (l *listing) choose(ctx context.Context, ref name.Reference, raw []byte, wa
 		}
 		platforms, images = append(platforms, *d.Platform), append(images, d)
 	}
-	i, err := pick(ref, platforms, want)
+	i, err := matchPlatform(ref, platforms, want)
 	if err != nil {
 		return err
 	}
-	l.image, l.about = ref.Context().Digest(images[i].Digest.String()), index.Annotations
-	if of := slices.IndexFunc(index.Manifests, func(d v1.Descriptor) bool { return attests(d) == images[i].Digest.String() }); of >= 0 {
-		l.attestation = &index.Manifests[of]
+	f.image, f.annotations = ref.Context().Digest(images[i].Digest.String()), index.Annotations
+	if at := slices.IndexFunc(index.Manifests, func(d v1.Descriptor) bool { return attestedDigest(d) == images[i].Digest.String() }); at >= 0 {
+		f.attestation = &index.Manifests[at]
 	}
 	return nil
 }
 
-// attests is the digest of the image that an entry of an index is about, in the
-// way of BuildKit; "" for an entry that is about none.
-func attests(d v1.Descriptor) string {
+// attestedDigest returns the digest of the image that an entry of an index attests,
+// as BuildKit annotates it, or "" for an entry that is no attestation.
+func attestedDigest(d v1.Descriptor) string {
 	if d.Annotations["vnd.docker.reference.type"] != "attestation-manifest" {
 		return ""
 	}
 	return cmp.Or(d.Annotations["vnd.docker.reference.digest"], "?")
 }
 
-// check sees to it that a plain image is for the platform.
-func (l *listing) check(ref name.Reference, want v1.Platform) error {
-	has, about, err := platformOf(ref, l.plain)
+// checkPlainImage returns ErrPlatform unless a plain image is for the platform.
+func (f *foundImage) checkPlainImage(ref name.Reference, want v1.Platform) error {
+	has, annotations, err := imagePlatform(ref, f.plain)
 	if err != nil {
 		return err
 	}
-	l.about = about
+	f.annotations = annotations
 	if has.OS == "" && has.Architecture == "" {
-		return nil // nobody can say
+		return nil // the config does not name a platform
 	}
-	_, err = pick(ref, []v1.Platform{has}, want)
+	_, err = matchPlatform(ref, []v1.Platform{has}, want)
 	return err
 }
 
-func (l *listing) platform(ctx context.Context, ref name.Digest) (v1.Platform, error) {
-	there, err := l.registry.Get(ctx, ref)
+func (f *foundImage) readPlatform(ctx context.Context, ref name.Digest) (v1.Platform, error) {
+	desc, err := f.registry.Get(ctx, ref)
 	if err != nil {
-		return v1.Platform{}, fmt.Errorf("look up image %s: %w", ref, said(err))
+		return v1.Platform{}, fmt.Errorf("look up image %s: %w", ref, registryError(err))
 	}
-	p, _, err := platformOf(ref, there)
+	p, _, err := imagePlatform(ref, desc)
 	return p, err
 }
 
-// platformOf is what the config of an image says that it is for, and the
-// image's annotations.
-func platformOf(ref name.Reference, there *remote.Descriptor) (p v1.Platform, about map[string]string, err error) {
-	img, err := there.Image()
+// imagePlatform returns the platform in an image's config, and the image's
+// annotations.
+func imagePlatform(ref name.Reference, desc *remote.Descriptor) (p v1.Platform, annotations map[string]string, err error) {
+	img, err := desc.Image()
 	if err != nil {
-		return p, nil, fmt.Errorf("image %s: %w", ref, said(err))
+		return p, nil, fmt.Errorf("image %s: %w", ref, registryError(err))
 	}
-	config, err := configOf(ref, img)
+	config, err := readConfig(ref, img)
 	if err != nil {
 		return p, nil, err
 	}
@@ -202,28 +208,28 @@ func platformOf(ref name.Reference, there *remote.Descriptor) (p v1.Platform, ab
 	return p, manifest.Annotations, nil
 }
 
-// configOf reads an image's config, unless somebody passes another thing, or a
-// whole disk, off as one.
-func configOf(ref name.Reference, img v1.Image) (*v1.ConfigFile, error) {
+// readConfig reads an image's config. A config of another media type, or larger than
+// maxDocument, is ErrReference.
+func readConfig(ref name.Reference, img v1.Image) (*v1.ConfigFile, error) {
 	manifest, err := img.Manifest()
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", ref, said(err))
+		return nil, fmt.Errorf("image %s: %w", ref, registryError(err))
 	}
 	if !manifest.Config.MediaType.IsConfig() || manifest.Config.Size > maxDocument {
 		return nil, fmt.Errorf("%s: %w: its config is %d bytes of %q", ref, ErrReference, manifest.Config.Size, manifest.Config.MediaType)
 	}
 	config, err := img.ConfigFile()
 	if err != nil {
-		return nil, fmt.Errorf("config of image %s: %w", ref, said(err))
+		return nil, fmt.Errorf("config of image %s: %w", ref, registryError(err))
 	}
 	return config, nil
 }
 
-// pick is the index of the wanted platform in those that there are. One that is
-// wanted without a variant may have any, and better none.
-func pick(ref name.Reference, have []v1.Platform, want v1.Platform) (int, error) {
+// matchPlatform returns the index in have of the platform that matches want best. If
+// want has no variant, a platform without a variant is preferred to one with any.
+func matchPlatform(ref name.Reference, have []v1.Platform, want v1.Platform) (int, error) {
 	same := func(p v1.Platform) bool {
-		return p.OS == want.OS && p.Architecture == want.Architecture && variant(p) == variant(want)
+		return p.OS == want.OS && p.Architecture == want.Architecture && normalVariant(p) == normalVariant(want)
 	}
 	if i := slices.IndexFunc(have, same); i >= 0 {
 		return i, nil
@@ -235,12 +241,12 @@ func pick(ref name.Reference, have []v1.Platform, want v1.Platform) (int, error)
 	for _, p := range have {
 		names = append(names, p.String())
 	}
-	return 0, fmt.Errorf("image %s: %w: wanted %s, and it is for %s", ref, ErrPlatform, want, cmp.Or(strings.Join(names, ", "), "none"))
+	return 0, fmt.Errorf("image %s: %w: wanted %s, got %s", ref, ErrPlatform, want, cmp.Or(strings.Join(names, ", "), "none"))
 }
 
-// variant is that of a platform, where the first one of an architecture goes
-// without saying.
-func variant(p v1.Platform) string {
+// normalVariant returns the variant of a platform, and "" for the default variant of
+// an architecture.
+func normalVariant(p v1.Platform) string {
 	switch p.Architecture + "/" + p.Variant {
 	case "arm64/v8", "amd64/v1":
 		return ""
@@ -250,18 +256,19 @@ func variant(p v1.Platform) string {
 	return p.Variant
 }
 
-// built is the image, and what its builder attests of it.
-func (l listing) built(ctx context.Context) (Built, error) {
-	b := Built{Image: pin(l.image.Context(), l.image.DigestStr())}
-	if l.attestation == nil {
+// toBuilt returns the image with its provenance. An attestation that can't be parsed
+// becomes a note.
+func (f foundImage) toBuilt(ctx context.Context) (Built, error) {
+	b := Built{Image: imageRef(f.image.Context(), f.image.DigestStr())}
+	if f.attestation == nil {
 		return b, nil
 	}
-	said, err := l.provenance(ctx)
-	var odd *oddAttestation
-	if errors.As(err, &odd) {
-		b.Notes = append(b.Notes, odd.Error()) // the image is what it is
+	provenance, err := f.provenance(ctx)
+	var invalid *attestationError
+	if errors.As(err, &invalid) {
+		b.Notes = append(b.Notes, invalid.Error())
 		return b, nil
 	}
-	b.Provenance = said
+	b.Provenance = provenance
 	return b, err
 }

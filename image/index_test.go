@@ -23,7 +23,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// imageFor is an image whose config says what it is for.
+// imageFor returns an image whose config names a platform.
 func imageFor(t *testing.T, platform string) v1.Image {
 	t.Helper()
 	p, err := v1.ParsePlatform(platform)
@@ -46,8 +46,8 @@ func imageFor(t *testing.T, platform string) v1.Image {
 	return img
 }
 
-// put pushes to a tag and returns it.
-func put(t *testing.T, repository name.Repository, tag string, what remote.Taggable) name.Tag {
+// pushTag pushes to a tag and returns it.
+func pushTag(t *testing.T, repository name.Repository, tag string, what remote.Taggable) name.Tag {
 	t.Helper()
 	ref := repository.Tag(tag)
 	if err := remote.Push(ref, what); err != nil {
@@ -65,56 +65,58 @@ func digestOf(t *testing.T, what interface{ Digest() (v1.Hash, error) }) string 
 	return digest.String()
 }
 
-// together are images in an index, each for a platform; "" is left out of it.
-func together(t *testing.T, platforms ...string) (v1.ImageIndex, map[string]string) {
+// indexFor returns an index with an image for each platform, and the digests of the
+// images. A platform P is in the index and in the image's config; =P is in the config
+// only.
+func indexFor(t *testing.T, platforms ...string) (v1.ImageIndex, map[string]string) {
 	t.Helper()
 	index, digests := v1.ImageIndex(empty.Index), map[string]string{}
 	for _, platform := range platforms {
-		said, real, _ := strings.Cut(platform, "=") // as the index has it, and as the config
-		img := imageFor(t, strings.TrimPrefix(real+said, "="))
+		inIndex, inConfig, _ := strings.Cut(platform, "=")
+		img := imageFor(t, inConfig+inIndex)
 		add := mutate.IndexAddendum{Add: img}
-		if said != "" {
-			add.Platform, _ = v1.ParsePlatform(said)
+		if inIndex != "" {
+			add.Platform, _ = v1.ParsePlatform(inIndex)
 		}
 		index, digests[platform] = mutate.AppendManifests(index, add), digestOf(t, img)
 	}
 	return index, digests
 }
 
-// TestPin: machines run the image for their platform. The digest of the index is
-// another one, and of another platform's they can't.
-func TestPin(t *testing.T) {
-	repository := openShelves(t).repository(t, "shop")
+// Pin returns the digest of the image for the machine's platform, not that of the
+// index or of another platform's image.
+func TestPin_Index(t *testing.T) {
+	repository := newFakeRegistry(t).repository(t, "shop")
 	for name, test := range map[string]struct {
-		have []string // platform in the index; =platform: only in the config
-		want string
-		ask  string
-		kind error
+		have     []string // arguments of indexFor
+		want     string
+		platform string
+		kind     error
 	}{
-		"one of two":                         {[]string{"linux/arm64", "linux/amd64"}, "linux/amd64", "linux/amd64", nil},
-		"the plainest of an OS":              {[]string{"linux/amd64/v3", "linux/amd64"}, "linux/amd64", "linux/amd64", nil},
-		"a variant, if there is no other":    {[]string{"linux/amd64/v3"}, "linux/amd64/v3", "linux/amd64", nil},
-		"a variant that goes without saying": {[]string{"linux/arm/v7", "linux/arm64/v8"}, "linux/arm64/v8", "linux/arm64", nil},
-		"asked for by its variant":           {[]string{"linux/arm/v6", "linux/arm64"}, "linux/arm64", "linux/arm64/v8", nil},
-		"only its config says so":            {[]string{"=linux/arm64", "=linux/amd64"}, "=linux/amd64", "linux/amd64", nil},
-		"attested by BuildKit":               {[]string{"unknown/unknown", "linux/amd64"}, "linux/amd64", "linux/amd64", nil},
-		"for others":                         {[]string{"linux/arm64", "unknown/unknown", "windows/amd64"}, "", "linux/amd64", ErrPlatform},
-		"for another variant":                {[]string{"linux/arm/v6"}, "", "linux/arm/v7", ErrPlatform},
-		"for none":                           {nil, "", "linux/amd64", ErrPlatform},
+		"two architectures":            {[]string{"linux/arm64", "linux/amd64"}, "linux/amd64", "linux/amd64", nil},
+		"no variant is preferred":      {[]string{"linux/amd64/v3", "linux/amd64"}, "linux/amd64", "linux/amd64", nil},
+		"only a variant":               {[]string{"linux/amd64/v3"}, "linux/amd64/v3", "linux/amd64", nil},
+		"the default variant":          {[]string{"linux/arm/v7", "linux/arm64/v8"}, "linux/arm64/v8", "linux/arm64", nil},
+		"default variant is asked for": {[]string{"linux/arm/v6", "linux/arm64"}, "linux/arm64", "linux/arm64/v8", nil},
+		"platform only in the config":  {[]string{"=linux/arm64", "=linux/amd64"}, "=linux/amd64", "linux/amd64", nil},
+		"attested by BuildKit":         {[]string{"unknown/unknown", "linux/amd64"}, "linux/amd64", "linux/amd64", nil},
+		"only other platforms":         {[]string{"linux/arm64", "unknown/unknown", "windows/amd64"}, "", "linux/amd64", ErrPlatform},
+		"only another variant":         {[]string{"linux/arm/v6"}, "", "linux/arm/v7", ErrPlatform},
+		"empty index":                  {nil, "", "linux/amd64", ErrPlatform},
 	} {
 		t.Run(name, func(t *testing.T) {
-			index, digests := together(t, test.have...)
-			ref := put(t, repository, "v1", index)
-			got, err := new(Registry).Pin(t.Context(), ref.String(), test.ask)
+			index, digests := indexFor(t, test.have...)
+			ref := pushTag(t, repository, "v1", index)
+			got, err := new(Registry).Pin(t.Context(), ref.String(), test.platform)
 			if !errors.Is(err, test.kind) || got.Digest() != digests[test.want] {
 				t.Fatalf("got %s, %v; want %s of %v", got, err, digests[test.want], digests)
 			}
 			for _, p := range test.have {
 				if test.kind != nil && strings.Contains(err.Error(), p) != (p != "unknown/unknown") {
-					t.Errorf("got %v; want it to say for what people can run it; there is %s", err, p)
+					t.Errorf("got %v; want it to list the platform %s", err, p)
 				}
 			}
-			again, err := new(Registry).Pin(t.Context(), repository.Digest(digestOf(t, index)).String(), test.ask)
+			again, err := new(Registry).Pin(t.Context(), repository.Digest(digestOf(t, index)).String(), test.platform)
 			if again != got || !errors.Is(err, test.kind) {
 				t.Errorf("by the index's digest: got %s, %v; want %s", again, err, got)
 			}
@@ -122,10 +124,10 @@ func TestPin(t *testing.T) {
 	}
 }
 
-func TestPinAPlainImage(t *testing.T) {
-	repository := openShelves(t).repository(t, "shop")
+func TestPin_PlainImage(t *testing.T) {
+	repository := newFakeRegistry(t).repository(t, "shop")
 	img := imageFor(t, "linux/amd64")
-	ref, want := put(t, repository, "v1", img).String(), release.Image(repository.String()+"@"+digestOf(t, img))
+	ref, want := pushTag(t, repository, "v1", img).String(), release.Image(repository.String()+"@"+digestOf(t, img))
 	got, err := new(Registry).Pin(t.Context(), ref, "linux/amd64")
 	if got != want || err != nil {
 		t.Errorf("got %s, %v; want %s", got, err, want)
@@ -133,28 +135,28 @@ func TestPinAPlainImage(t *testing.T) {
 	if _, err := new(Registry).Pin(t.Context(), ref, "linux/arm64"); !errors.Is(err, ErrPlatform) || !strings.Contains(err.Error(), "linux/amd64") {
 		t.Errorf("for another platform: %v", err)
 	}
-	laptop := &Registry{Platform: "linux/amd64"}
-	if got, err := laptop.Pin(t.Context(), ref, "linux/arm64"); got != want || err != nil {
-		t.Errorf("where machines are of one platform, whatever a recipe says: %s, %v", got, err)
+	local := &Registry{Platform: "linux/amd64"}
+	if got, err := local.Pin(t.Context(), ref, "linux/arm64"); got != want || err != nil {
+		t.Errorf("the registry's platform replaces the caller's: got %s, %v", got, err)
 	}
 }
 
-// TestWhatIsNoImage: a release stops for what no time will cure, and only then.
-func TestWhatIsNoImage(t *testing.T) {
-	repository := openShelves(t).repository(t, "shop")
+// Pin returns an error of a permanent kind only for permanent errors.
+func TestPin_Errors(t *testing.T) {
+	repository := newFakeRegistry(t).repository(t, "shop")
 	chart := mutate.ConfigMediaType(empty.Image, "application/vnd.cncf.helm.config.v1+json")
-	away := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotImplemented) }))
-	t.Cleanup(away.Close)
+	failing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotImplemented) }))
+	t.Cleanup(failing.Close)
 	for ref, kind := range map[string]error{
-		"":                                      ErrReference,
-		"a b":                                   ErrReference,
-		"UPPER/x":                               ErrReference,
-		"shop@sha256:00":                        ErrReference,
-		put(t, repository, "c", chart).String(): ErrReference,
-		repository.Tag("v9").String():           ErrNotFound,
+		"":               ErrReference,
+		"a b":            ErrReference,
+		"UPPER/x":        ErrReference,
+		"shop@sha256:00": ErrReference,
+		pushTag(t, repository, "c", chart).String():                ErrReference,
+		repository.Tag("v9").String():                              ErrNotFound,
 		repository.String() + "@sha256:" + strings.Repeat("0", 64): ErrNotFound,
-		strings.TrimPrefix(away.URL, "http://") + "/shop:v1":       nil,
-		"127.0.0.1:1/shop:v1": nil,
+		strings.TrimPrefix(failing.URL, "http://") + "/shop:v1":    nil,
+		"127.0.0.1:1/shop:v1":                                      nil,
 	} {
 		got, err := new(Registry).Pin(t.Context(), ref, "linux/amd64")
 		if err == nil || got != "" {
@@ -168,16 +170,17 @@ func TestWhatIsNoImage(t *testing.T) {
 	}
 }
 
-// attested is an index as BuildKit pushes it: an image and what is said of it.
-func attested(t *testing.T, predicateType string, predicate string) (v1.ImageIndex, v1.Image) {
+// newAttestedIndex returns an index as BuildKit pushes it, with an image and
+// attestations, and the image.
+func newAttestedIndex(t *testing.T, predicateType string, predicate string) (v1.ImageIndex, v1.Image) {
 	t.Helper()
 	img := imageFor(t, "linux/amd64")
 	doc := fmt.Sprintf(`{"_type":"https://in-toto.io/Statement/v0.1","predicateType":%q,"subject":[],"predicate":%s}`, predicateType, predicate)
-	about := func(kind, doc string) mutate.Addendum {
+	statement := func(kind, doc string) mutate.Addendum {
 		return mutate.Addendum{Layer: static.NewLayer([]byte(doc), "application/vnd.in-toto+json"), Annotations: map[string]string{"in-toto.io/predicate-type": kind}}
 	}
 	attestation, err := mutate.Append(mutate.MediaType(empty.Image, types.OCIManifestSchema1),
-		about("https://spdx.dev/Document", `{"predicateType":"https://spdx.dev/Document"}`), about(predicateType, doc))
+		statement("https://spdx.dev/Document", `{"predicateType":"https://spdx.dev/Document"}`), statement(predicateType, doc))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,21 +188,21 @@ func attested(t *testing.T, predicateType string, predicate string) (v1.ImageInd
 		p, _ := v1.ParsePlatform(platform)
 		return mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: p, Annotations: annotations}})
 	}
-	says := func(of string) map[string]string {
+	attests := func(of string) map[string]string {
 		return map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": of}
 	}
-	index := add(empty.Index, imageFor(t, "unknown/unknown"), "unknown/unknown", says("sha256:"+strings.Repeat("1", 64)))
+	index := add(empty.Index, imageFor(t, "unknown/unknown"), "unknown/unknown", attests("sha256:"+strings.Repeat("1", 64)))
 	index = add(index, img, "linux/amd64", nil)
-	return add(index, attestation, "unknown/unknown", says(digestOf(t, img))), img
+	return add(index, attestation, "unknown/unknown", attests(digestOf(t, img))), img
 }
 
-func TestProvenance(t *testing.T) {
-	repository := openShelves(t).repository(t, "shop")
+func TestReadIndex_Provenance(t *testing.T) {
+	repository := newFakeRegistry(t).repository(t, "shop")
 	const v02, v1 = "https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1"
-	began, ended := time.Date(2026, 11, 2, 9, 30, 0, 5, time.UTC), time.Date(2026, 11, 2, 9, 31, 0, 0, time.UTC)
+	started, finished := time.Date(2026, 11, 2, 9, 30, 0, 5, time.UTC), time.Date(2026, 11, 2, 9, 31, 0, 0, time.UTC)
 	const materials = `[{"uri":"pkg:docker/golang@1.26?platform=linux%2Famd64","digest":{"sha256":"aa","sha1":"bb"}},
 		{"uri":"https://x:hunter2@example.com/shop.git#main","digest":{"sha1":"cc"}},{"uri":"https://example.com/none"}]`
-	want := &release.Provenance{Builder: "https://ci.example.com/1", Started: began, Finished: ended, Materials: []release.Material{
+	want := &release.Provenance{Builder: "https://ci.example.com/1", Started: started, Finished: finished, Materials: []release.Material{
 		{URI: "pkg:docker/golang@1.26?platform=linux%2Famd64", Digest: "sha256:aa"},
 		{URI: "https://example.com/shop.git#main", Digest: "sha1:cc"}, {URI: "https://example.com/none"},
 	}}
@@ -209,14 +212,14 @@ func TestProvenance(t *testing.T) {
 		v1: `{"buildDefinition":{"buildType":"x","resolvedDependencies":` + materials + `},
 			"runDetails":{"builder":{"id":"https://ci.example.com/1"},"metadata":{"startedOn":"2026-11-02T09:30:00.000000005Z","finishedOn":"2026-11-02T09:31:00Z"}}}`,
 	} {
-		index, img := attested(t, kind, predicate)
-		got, err := ReadIndex(t.Context(), put(t, repository, "v1", index), "linux/amd64")
+		index, img := newAttestedIndex(t, kind, predicate)
+		got, err := ReadIndex(t.Context(), pushTag(t, repository, "v1", index), "linux/amd64")
 		if err != nil || got.Image.Digest() != digestOf(t, img) || len(got.Notes) > 0 {
 			t.Fatalf("%s: got %+v, %v", kind, got, err)
 		}
 		want.Type = kind
-		if has, wants := asJSON(t, got.Provenance), asJSON(t, want); has != wants {
-			t.Errorf("%s:\ngot  %s\nwant %s", kind, has, wants)
+		if gotJSON, wantJSON := asJSON(t, got.Provenance), asJSON(t, want); gotJSON != wantJSON {
+			t.Errorf("%s:\ngot  %s\nwant %s", kind, gotJSON, wantJSON)
 		}
 	}
 }
@@ -230,22 +233,22 @@ func asJSON(t *testing.T, v any) string {
 	return string(doc)
 }
 
-// TestOddProvenance: what is said of an image does not keep it from running.
-func TestOddProvenance(t *testing.T) {
-	repository := openShelves(t).repository(t, "shop")
+// An attestation that can't be parsed is no reason to refuse the image.
+func TestReadIndex_UnusualProvenance(t *testing.T) {
+	repository := newFakeRegistry(t).repository(t, "shop")
 	many := strings.TrimSuffix(strings.Repeat(`{"uri":"x"},`, 5000), ",")
 	for name, test := range map[string]struct {
 		kind, predicate string
 		notes           int
 		materials       int // -1: there is no provenance
 	}{
-		"another thing":   {"https://example.com/x", `{}`, 0, -1},
-		"no time":         {"https://slsa.dev/provenance/v1", `{"runDetails":{"metadata":{"startedOn":"yesterday"}}}`, 1, -1},
-		"as good as none": {"https://slsa.dev/provenance/v1", `{}`, 0, 0},
-		"far too long":    {"https://slsa.dev/provenance/v0.2", `{"materials":[` + many + `]}`, 0, maxMaterials},
+		"other predicate": {"https://example.com/x", `{}`, 0, -1},
+		"invalid time":    {"https://slsa.dev/provenance/v1", `{"runDetails":{"metadata":{"startedOn":"yesterday"}}}`, 1, -1},
+		"empty predicate": {"https://slsa.dev/provenance/v1", `{}`, 0, 0},
+		"many materials":  {"https://slsa.dev/provenance/v0.2", `{"materials":[` + many + `]}`, 0, maxMaterials},
 	} {
-		index, img := attested(t, test.kind, test.predicate)
-		got, err := ReadIndex(t.Context(), put(t, repository, "v1", index), "linux/amd64")
+		index, img := newAttestedIndex(t, test.kind, test.predicate)
+		got, err := ReadIndex(t.Context(), pushTag(t, repository, "v1", index), "linux/amd64")
 		materials := -1
 		if got.Provenance != nil {
 			materials = len(got.Provenance.Materials)
@@ -256,12 +259,12 @@ func TestOddProvenance(t *testing.T) {
 	}
 }
 
-// TestTheIndexSaysWhatItIsOf, and the image does not: it is the same at the next
-// revision, where nothing of it has changed.
-func TestTheIndexSaysWhatItIsOf(t *testing.T) {
-	s := openShelves(t)
+// The index names the revision and the image does not, so that the next revision of
+// the same content has the same image.
+func TestGoBuild_IndexAnnotations(t *testing.T) {
+	s := newFakeRegistry(t)
 	repository := s.repository(t, "shop")
-	src := source(t, map[string]string{"apps/api/main.go": program})
+	src := newSource(t, map[string]string{"apps/api/main.go": program})
 	src.Revision.Time = time.Date(2026, 11, 2, 10, 30, 0, 0, time.FixedZone("", 3600))
 	req := Request{
 		Name: "api", Recipe: release.Recipe{Go: "./apps/api"}, Repository: repository.String(),
@@ -271,11 +274,11 @@ func TestTheIndexSaysWhatItIsOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	there, err := remote.Index(repository.Tag("r1"))
+	index, err := remote.Index(repository.Tag("r1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	manifest, err := there.IndexManifest()
+	manifest, err := index.IndexManifest()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,29 +289,29 @@ func TestTheIndexSaysWhatItIsOf(t *testing.T) {
 	if got := asJSON(t, manifest.Annotations); got != asJSON(t, want) {
 		t.Errorf("annotations:\ngot  %s\nwant %s", got, asJSON(t, want))
 	}
-	raw, err := there.RawManifest()
+	raw, err := index.RawManifest()
 	if err != nil || len(manifest.Manifests) != 1 || manifest.Manifests[0].Digest.String() != first.Image.Digest() {
-		t.Errorf("the index is %s, %v; want it to lead to %s alone", raw, err, first.Image)
+		t.Errorf("the index is %s, %v; want %s as its only image", raw, err, first.Image)
 	}
 	s.mu.Lock()
-	blobs := s.sent
+	blobs := s.received
 	s.mu.Unlock()
 	if first.Bytes < blobs || first.Bytes > blobs+4096 {
-		t.Errorf("it pushed %d bytes; the registry got %d of blobs", first.Bytes, blobs)
+		t.Errorf("Bytes is %d; the registry received %d bytes of blobs", first.Bytes, blobs)
 	}
 
-	s.forget()
+	s.resetCounts()
 	src.Revision.Commit, req.Tag = strings.Repeat("cd", 20), "r2"
 	second, err := new(Go).Build(t.Context(), src, req)
 	if err != nil || second.Image != first.Image {
 		t.Errorf("the next revision of the same content is %s, %v; want %s", second.Image, err, first.Image)
 	}
-	if second.Bytes == 0 || second.Bytes > 2048 || s.wasAsked("PATCH blobs") > 0 {
-		t.Errorf("%d bytes were pushed for what is there; %q", second.Bytes, s.asked)
+	if second.Bytes == 0 || second.Bytes > 2048 || s.requestCount("PATCH blobs") > 0 {
+		t.Errorf("%d bytes were pushed although the registry has the image; requests: %q", second.Bytes, s.requests)
 	}
 }
 
-func TestWhereSourcesAreFrom(t *testing.T) {
+func TestPublicAddress(t *testing.T) {
 	for origin, want := range map[string]string{
 		"https://example.com/shop.git":              "https://example.com/shop.git",
 		"https://oauth2:hunter2@example.com/shop":   "https://example.com/shop",
@@ -324,18 +327,18 @@ func TestWhereSourcesAreFrom(t *testing.T) {
 		"file:/srv/git/shop.git":                    "",
 		"":                                          "",
 	} {
-		if got := address(origin); got != want {
+		if got := publicAddress(origin); got != want {
 			t.Errorf("%q: got %q, want %q", origin, got, want)
 		}
 	}
 }
 
-// TestFind: a build that was pushed just before the worker died is not done
-// again, and nothing else is taken for it.
+// Find returns a build that was pushed just before the worker died, and never another
+// image.
 func TestFind(t *testing.T) {
-	s := openShelves(t)
+	s := newFakeRegistry(t)
 	repository := s.repository(t, "shop")
-	src := source(t, map[string]string{"apps/api/main.go": program})
+	src := newSource(t, map[string]string{"apps/api/main.go": program})
 	recipe := release.Recipe{Go: "./apps/api"}
 	req := Request{Name: "api", Recipe: recipe, Repository: repository.String(), Tag: Tag(src.Revision, recipe)}
 	find := func(r *Registry, tag string, revision release.Revision, recipe release.Recipe) (Built, error) {
@@ -344,32 +347,32 @@ func TestFind(t *testing.T) {
 	if _, err := find(new(Registry), req.Tag, src.Revision, recipe); !errors.Is(err, ErrNotFound) {
 		t.Errorf("before it is built: %v", err)
 	}
-	req.Platform = "linux/arm64" // as on a laptop
+	req.Platform = "linux/arm64" // where machines are local processes
 	built, err := new(Go).Build(t.Context(), src, req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	laptop := &Registry{Platform: req.Platform}
-	if got, err := find(laptop, req.Tag, src.Revision, recipe); err != nil || got.Image != built.Image || got.Bytes != 0 {
+	local := &Registry{Platform: req.Platform}
+	if got, err := find(local, req.Tag, src.Revision, recipe); err != nil || got.Image != built.Image || got.Bytes != 0 {
 		t.Errorf("got %+v, %v; want %s", got, err, built.Image)
 	}
 	other := release.Revision{Commit: src.Revision.Commit[:39] + "0"} // its tag is the same
-	put(t, repository, "plain", imageFor(t, req.Platform))
-	bare, _ := together(t, req.Platform)
-	put(t, repository, "bare", bare)
+	pushTag(t, repository, "plain", imageFor(t, req.Platform))
+	bare, _ := indexFor(t, req.Platform)
+	pushTag(t, repository, "bare", bare)
 	for name, test := range map[string]struct {
 		registry *Registry
 		tag      string
 		revision release.Revision
 		recipe   release.Recipe
 	}{
-		"another revision":         {laptop, req.Tag, other, recipe},
-		"another recipe":           {laptop, req.Tag, src.Revision, release.Recipe{Go: "./apps/web"}},
-		"another platform":         {new(Registry), req.Tag, src.Revision, recipe},
-		"another tag":              {laptop, "v9", src.Revision, recipe},
-		"an image of unknown make": {laptop, "plain", src.Revision, recipe},
-		"an index of unknown make": {laptop, "bare", src.Revision, recipe},
-		"no revision":              {laptop, "bare", release.Revision{}, recipe},
+		"another revision":             {local, req.Tag, other, recipe},
+		"another recipe":               {local, req.Tag, src.Revision, release.Recipe{Go: "./apps/web"}},
+		"another platform":             {new(Registry), req.Tag, src.Revision, recipe},
+		"another tag":                  {local, "v9", src.Revision, recipe},
+		"an image without annotations": {local, "plain", src.Revision, recipe},
+		"an index without annotations": {local, "bare", src.Revision, recipe},
+		"no revision":                  {local, "bare", release.Revision{}, recipe},
 	} {
 		if got, err := find(test.registry, test.tag, test.revision, test.recipe); !errors.Is(err, ErrNotFound) || errors.Is(err, ErrPlatform) {
 			t.Errorf("%s: got %+v, %v", name, got, err)
@@ -378,15 +381,14 @@ func TestFind(t *testing.T) {
 	if err := remote.Delete(repository.Digest(built.Image.Digest())); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := find(laptop, req.Tag, src.Revision, recipe); !errors.Is(err, ErrNotFound) {
-		t.Errorf("an index of which only itself is left: got %+v, %v", got, err)
+	if got, err := find(local, req.Tag, src.Revision, recipe); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an index whose image was deleted: got %+v, %v", got, err)
 	}
 }
 
-// TestCopy: production takes its image from its own repository, and a copy
-// within a registry is no upload.
+// Copy sends bytes only to another registry. Within a registry, blobs are mounted.
 func TestCopy(t *testing.T) {
-	s, far := openShelves(t), openShelves(t)
+	s, other := newFakeRegistry(t), newFakeRegistry(t)
 	staging, production := s.repository(t, "staging"), s.repository(t, "production")
 	img := imageFor(t, "linux/amd64")
 	size := int64(0)
@@ -401,79 +403,79 @@ func TestCopy(t *testing.T) {
 		}
 		size += n
 	}
-	put(t, staging, "v1", img)
+	pushTag(t, staging, "v1", img)
 	from := release.Image(staging.String() + "@" + digestOf(t, img))
 	for name, test := range map[string]struct {
-		to    name.Repository
-		in    *shelves
-		sends bool
+		to       name.Repository
+		registry *fakeRegistry
+		uploads  bool
 	}{
-		"next to it":          {production, s, false},
-		"to another registry": {far.repository(t, "production"), far, true},
-		"to where it is":      {staging, s, false},
+		"same registry":    {production, s, false},
+		"another registry": {other.repository(t, "production"), other, true},
+		"same repository":  {staging, s, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			test.in.forget()
+			test.registry.resetCounts()
 			want := release.Image(test.to.String() + "@" + digestOf(t, img))
 			got, err := new(Registry).Copy(t.Context(), from, test.to.String())
 			if err != nil || got.Image != want {
 				t.Fatalf("got %+v, %v; want %s", got, err, want)
 			}
-			if (got.Bytes > size) != test.sends || test.sends != (test.in.sent >= size) || got.Bytes-test.in.sent > 2048 {
-				t.Errorf("it says %d bytes were sent; the registry got %d of blobs (layers have %d)", got.Bytes, test.in.sent, size)
+			if (got.Bytes > size) != test.uploads || test.uploads != (test.registry.received >= size) || got.Bytes-test.registry.received > 2048 {
+				t.Errorf("Bytes is %d; the registry received %d bytes of blobs (layers have %d)", got.Bytes, test.registry.received, size)
 			}
-			there, err := remote.Image(test.to.Digest(want.Digest()))
+			copied, err := remote.Image(test.to.Digest(want.Digest()))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if layers, err := there.Layers(); err != nil || len(layers) != 2 {
+			if layers, err := copied.Layers(); err != nil || len(layers) != 2 {
 				t.Errorf("layers: %v, %v", layers, err)
 			}
 			tags, err := remote.List(test.to)
 			if err != nil || !slices.Contains(tags, "release-keep-"+want.Digest()[7:19]) {
-				t.Errorf("no tag keeps it: %q, %v", tags, err)
+				t.Errorf("the tag of Keep is missing: %q, %v", tags, err)
 			}
-			test.in.forget()
+			test.registry.resetCounts()
 			again, err := new(Registry).Copy(t.Context(), from, test.to.String())
-			if err != nil || again.Image != want || again.Bytes != 0 || len(test.in.asked) > 1 {
-				t.Errorf("again: got %+v, %v, asked %q", again, err, test.in.asked)
+			if err != nil || again.Image != want || again.Bytes != 0 || len(test.registry.requests) > 1 {
+				t.Errorf("again: got %+v, %v, requests %q", again, err, test.registry.requests)
 			}
 		})
 	}
 }
 
-func TestCopyWhereNothingIsTakenOver(t *testing.T) {
-	s := openShelves(t)
+func TestCopy_RegistryWithoutMount(t *testing.T) {
+	s := newFakeRegistry(t)
 	s.noMount = true
 	img := imageFor(t, "linux/amd64")
-	put(t, s.repository(t, "staging"), "v1", img)
-	s.forget()
+	pushTag(t, s.repository(t, "staging"), "v1", img)
+	s.resetCounts()
 	got, err := new(Registry).Copy(t.Context(), release.Image(s.repository(t, "staging").String()+"@"+digestOf(t, img)), s.repository(t, "production").String())
-	if err != nil || got.Bytes < s.sent || s.sent == 0 {
-		t.Errorf("got %+v, %v; the registry got %d bytes", got, err, s.sent)
+	if err != nil || got.Bytes < s.received || s.received == 0 {
+		t.Errorf("got %+v, %v; the registry received %d bytes", got, err, s.received)
 	}
 }
 
-func TestWhatCannotBeCopied(t *testing.T) {
-	s := openShelves(t)
-	shut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func TestCopy_Errors(t *testing.T) {
+	s := newFakeRegistry(t)
+	readOnly := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet && r.URL.Path == "/v2/" {
 			return
 		}
 		w.WriteHeader(http.StatusForbidden)
 	}))
-	t.Cleanup(shut.Close)
+	t.Cleanup(readOnly.Close)
 	img := imageFor(t, "linux/amd64")
-	put(t, s.repository(t, "staging"), "v1", img)
-	here := s.repository(t, "staging").String()
+	pushTag(t, s.repository(t, "staging"), "v1", img)
+	staging := s.repository(t, "staging").String()
 	for name, test := range map[string]struct {
 		from, to string
 		kind     error
 	}{
-		"it is gone":       {here + "@sha256:" + strings.Repeat("0", 64), s.repository(t, "production").String(), ErrNotFound},
-		"no digest":        {here + ":v1", s.repository(t, "production").String(), ErrReference},
-		"no repository":    {here + "@" + digestOf(t, img), "a b", ErrReference},
-		"may not be there": {here + "@" + digestOf(t, img), strings.TrimPrefix(shut.URL, "http://") + "/production", ErrUnauthorized},
+		"deleted image":  {staging + "@sha256:" + strings.Repeat("0", 64), s.repository(t, "production").String(), ErrNotFound},
+		"no digest":      {staging + ":v1", s.repository(t, "production").String(), ErrReference},
+		"bad repository": {staging + "@" + digestOf(t, img), "a b", ErrReference},
+		"refused login":  {staging + "@" + digestOf(t, img), strings.TrimPrefix(readOnly.URL, "http://") + "/production", ErrUnauthorized},
 	} {
 		got, err := new(Registry).Copy(t.Context(), release.Image(test.from), test.to)
 		if !errors.Is(err, test.kind) || got.Image != "" {
@@ -482,40 +484,38 @@ func TestWhatCannotBeCopied(t *testing.T) {
 	}
 }
 
-// TestAPushThatIsRefused: whoever reads the release's report has to know which
-// token lacks what.
-func TestAPushThatIsRefused(t *testing.T) {
-	shut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// The error of a refused push says which token must be allowed to push where.
+func TestGoBuild_RefusedPush(t *testing.T) {
+	readOnly := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v2/" {
 			w.WriteHeader(http.StatusUnauthorized)
 		}
 	}))
-	t.Cleanup(shut.Close)
-	req := Request{Name: "api", Recipe: release.Recipe{Go: "./apps/api"}, Repository: strings.TrimPrefix(shut.URL, "http://") + "/shop", Tag: "r1"}
-	_, err := new(Go).Build(t.Context(), source(t, map[string]string{"apps/api/main.go": program}), req)
+	t.Cleanup(readOnly.Close)
+	req := Request{Name: "api", Recipe: release.Recipe{Go: "./apps/api"}, Repository: strings.TrimPrefix(readOnly.URL, "http://") + "/shop", Tag: "r1"}
+	_, err := new(Go).Build(t.Context(), newSource(t, map[string]string{"apps/api/main.go": program}), req)
 	if !errors.Is(err, ErrUnauthorized) || !strings.Contains(err.Error(), "token that may push to "+req.Repository) {
 		t.Errorf("got %v", err)
 	}
 }
 
-// TestBytesAreThoseThatWereTaken: what a registry refuses is sent again, and is
-// not twice as much.
-func TestBytesAreThoseThatWereTaken(t *testing.T) {
-	out := outgoing{way: remote.DefaultTransport}
+// A refused upload is sent again and must not be counted twice.
+func TestCountingTransport_CountsAcceptedBytes(t *testing.T) {
+	transport := countingTransport{next: remote.DefaultTransport}
 	for status, want := range map[int]int64{http.StatusServiceUnavailable: 0, http.StatusCreated: 5} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
-		before := out.bytes.Load()
+		before := transport.bytes.Load()
 		req, err := http.NewRequest(http.MethodPatch, srv.URL, strings.NewReader("12345"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer, err := out.RoundTrip(req)
+		res, err := transport.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer.Body.Close()
+		res.Body.Close()
 		srv.Close()
-		if got := out.bytes.Load() - before; got != want {
+		if got := transport.bytes.Load() - before; got != want {
 			t.Errorf("%d: got %d bytes, want %d", status, got, want)
 		}
 	}

@@ -17,19 +17,21 @@ import (
 )
 
 const (
-	// maxStatement is more than BuildKit has to say even of a build whose steps
-	// it tells one by one (provenance with mode=max).
+	// maxStatement is the largest size of a statement in bytes. It is enough for
+	// BuildKit's provenance with mode=max, which lists every step.
 	maxStatement = 32 << 20
-	// maxMaterials is as many as a release's history is to hold for one image.
+	// maxMaterials limits the materials of one image in a release's history.
 	maxMaterials = 200
 )
 
-// An oddAttestation is one that says nothing that could be understood.
-type oddAttestation struct{ why string }
+// An attestationError is a permanent error: the attestation can't be parsed.
+type attestationError struct{ reason string }
 
-func (e *oddAttestation) Error() string { return "what is attested of the image is not read: " + e.why }
+func (e *attestationError) Error() string {
+	return "can't read the attestation of the image: " + e.reason
+}
 
-// A statement is in-toto's, with SLSA's provenance of either version in it.
+// A statement is an in-toto statement with a SLSA provenance of either version.
 type statement struct {
 	PredicateType string `json:"predicateType"`
 	Predicate     struct {
@@ -63,50 +65,50 @@ type material struct {
 	Digest map[string]string `json:"digest"` // algorithm → hex
 }
 
-// provenance reads what BuildKit attests of the image; nil if that is something
-// else, an SBOM for instance. It fails with an *oddAttestation where reading
-// again would end the same way.
-func (l listing) provenance(ctx context.Context) (*release.Provenance, error) {
-	if l.attestation.Size > maxDocument {
-		return nil, &oddAttestation{fmt.Sprintf("its manifest has %d bytes", l.attestation.Size)}
+// provenance reads BuildKit's provenance of the image. It returns nil if there is
+// only another attestation, such as an SBOM, and an *attestationError for one that
+// can't be parsed.
+func (f foundImage) provenance(ctx context.Context) (*release.Provenance, error) {
+	if f.attestation.Size > maxDocument {
+		return nil, &attestationError{fmt.Sprintf("its manifest has %d bytes", f.attestation.Size)}
 	}
-	there, err := l.registry.Get(ctx, l.image.Context().Digest(l.attestation.Digest.String()))
+	desc, err := f.registry.Get(ctx, f.image.Context().Digest(f.attestation.Digest.String()))
 	if err != nil {
-		return nil, fmt.Errorf("attestation of image %s: %w", l.image, said(err))
+		return nil, fmt.Errorf("attestation of image %s: %w", f.image, registryError(err))
 	}
 	var manifest v1.Manifest
-	if err := json.Unmarshal(there.Manifest, &manifest); err != nil {
-		return nil, &oddAttestation{err.Error()}
+	if err := json.Unmarshal(desc.Manifest, &manifest); err != nil {
+		return nil, &attestationError{err.Error()}
 	}
 	for _, layer := range manifest.Layers {
 		switch layer.Annotations["in-toto.io/predicate-type"] {
 		case "https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1":
-			return l.statement(ctx, layer)
+			return f.readStatement(ctx, layer)
 		}
 	}
 	return nil, nil
 }
 
-func (l listing) statement(ctx context.Context, at v1.Descriptor) (*release.Provenance, error) {
-	if at.Size > maxStatement {
-		return nil, &oddAttestation{fmt.Sprintf("its provenance has %d bytes", at.Size)}
+func (f foundImage) readStatement(ctx context.Context, d v1.Descriptor) (*release.Provenance, error) {
+	if d.Size > maxStatement {
+		return nil, &attestationError{fmt.Sprintf("its provenance has %d bytes", d.Size)}
 	}
-	layer, err := l.registry.Layer(ctx, l.image.Context().Digest(at.Digest.String()))
+	layer, err := f.registry.Layer(ctx, f.image.Context().Digest(d.Digest.String()))
 	if err != nil {
-		return nil, fmt.Errorf("provenance of image %s: %w", l.image, said(err))
+		return nil, fmt.Errorf("provenance of image %s: %w", f.image, registryError(err))
 	}
-	blob, err := layer.Compressed() // it is not, and its digest is checked
+	blob, err := layer.Compressed() // checks the digest; the statement is not compressed
 	if err != nil {
-		return nil, fmt.Errorf("provenance of image %s: %w", l.image, said(err))
+		return nil, fmt.Errorf("provenance of image %s: %w", f.image, registryError(err))
 	}
 	defer blob.Close()
 	doc, err := io.ReadAll(io.LimitReader(blob, maxStatement))
 	if err != nil {
-		return nil, fmt.Errorf("provenance of image %s: %w", l.image, err)
+		return nil, fmt.Errorf("provenance of image %s: %w", f.image, err)
 	}
 	var s statement
 	if err := json.Unmarshal(doc, &s); err != nil {
-		return nil, &oddAttestation{err.Error()}
+		return nil, &attestationError{err.Error()}
 	}
 	return s.provenance(), nil
 }
@@ -122,13 +124,13 @@ func (s statement) provenance() *release.Provenance {
 		if len(out.Materials) == maxMaterials {
 			break
 		}
-		out.Materials = append(out.Materials, release.Material{URI: loginless(m.URI), Digest: m.digest()})
+		out.Materials = append(out.Materials, release.Material{URI: stripLogin(m.URI), Digest: m.strongestDigest()})
 	}
 	return out
 }
 
-// loginless is the address of a repository without its password.
-func loginless(uri string) string {
+// stripLogin returns an address without the user and the password.
+func stripLogin(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil || u.User == nil {
 		return uri
@@ -137,8 +139,9 @@ func loginless(uri string) string {
 	return u.String()
 }
 
-// digest is the strongest that there is: sha256, where git has only sha1.
-func (m material) digest() string {
+// strongestDigest returns the sha256 digest, or another one if there is none: git
+// has only sha1.
+func (m material) strongestDigest() string {
 	algorithms := slices.Sorted(maps.Keys(m.Digest))
 	if len(algorithms) == 0 {
 		return ""

@@ -14,25 +14,24 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// push writes an image, or an index with what it leads to, under ref: what the
-// registry does not have yet, or can't take over from a repository next to it.
-// It returns how many bytes that was.
-func push(ref name.Reference, what remote.Taggable, options []remote.Option, way http.RoundTripper) (int64, error) {
-	out := outgoing{way: way}
-	options = append(options[:len(options):len(options)], remote.WithTransport(&out))
-	err := mount(ref.Context(), what, options)
+// push writes an image, or an index with its images, under ref. It sends the blobs
+// that the registry neither has in that repository nor can mount from another one,
+// and returns how many bytes it sent.
+func push(ref name.Reference, artifact remote.Taggable, options []remote.Option, transport http.RoundTripper) (int64, error) {
+	counter := countingTransport{next: transport}
+	options = append(options[:len(options):len(options)], remote.WithTransport(&counter))
+	err := mountLayers(ref.Context(), artifact, options)
 	if err == nil {
-		err = remote.Push(ref, what, options...)
+		err = remote.Push(ref, artifact, options...)
 	}
-	return out.bytes.Load(), pushed(ref, err)
+	return counter.bytes.Load(), pushError(ref, err)
 }
 
-// mount makes the registry take over the layers that another of its repositories
-// has. Each gets a client of its own: remote.Push shares one between all layers,
-// and replaces it while others use it, when the first such layer needs another
-// login.
-func mount(to name.Repository, what remote.Taggable, options []remote.Option) error {
-	layers, err := mountable(to, what)
+// mountLayers makes the registry mount the layers that it has in another
+// repository. Each layer has its own client. remote.Push shares one client between
+// all layers, and replaces it while it is in use if a layer needs another login.
+func mountLayers(to name.Repository, artifact remote.Taggable, options []remote.Option) error {
+	layers, err := mountable(to, artifact)
 	if err != nil {
 		return err
 	}
@@ -44,106 +43,118 @@ func mount(to name.Repository, what remote.Taggable, options []remote.Option) er
 	return all.Wait()
 }
 
-// mountable returns the layers and configs of an image, or of all images of an index,
-// that are in another repository of the registry. what may be a descriptor of either.
-func mountable(to name.Repository, what any) (layers []v1.Layer, err error) {
-	switch what := what.(type) {
-	case *remote.Descriptor: // of what is copied
-		if what.MediaType.IsIndex() {
-			index, err := what.ImageIndex()
+// mountable returns the layers and configs that are in another repository of the
+// registry, of an image, of all images of an index, or of the image or index of a
+// descriptor.
+func mountable(to name.Repository, artifact any) ([]v1.Layer, error) {
+	switch artifact := artifact.(type) {
+	case *remote.Descriptor:
+		if artifact.MediaType.IsIndex() {
+			index, err := artifact.ImageIndex()
 			if err != nil {
 				return nil, err
 			}
-			return mountable(to, index)
+			return mountableInIndex(to, index)
 		}
-		img, err := what.Image()
+		img, err := artifact.Image()
 		if err != nil {
 			return nil, err
 		}
-		return mountable(to, img)
+		return mountableInImage(to, img)
 	case v1.Image:
-		all, err := what.Layers()
-		if err != nil {
-			return nil, err
-		}
-		config, err := partial.ConfigLayer(what)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range append(all, config) {
-			if m, ok := l.(*remote.MountableLayer); ok && m.Reference.Context().Registry == to.Registry && m.Reference.Context() != to {
-				layers = append(layers, l)
-			}
-		}
+		return mountableInImage(to, artifact)
 	case v1.ImageIndex:
-		manifest, err := what.IndexManifest()
-		if err != nil {
-			return nil, err
-		}
-		for _, at := range manifest.Manifests {
-			if !at.MediaType.IsImage() {
-				continue
-			}
-			img, err := what.Image(at.Digest)
-			if err != nil {
-				return nil, err
-			}
-			more, err := mountable(to, img)
-			if err != nil {
-				return nil, err
-			}
-			layers = append(layers, more...)
+		return mountableInIndex(to, artifact)
+	}
+	return nil, nil
+}
+
+func mountableInImage(to name.Repository, img v1.Image) (layers []v1.Layer, err error) {
+	all, err := img.Layers()
+	if err != nil {
+		return nil, err
+	}
+	config, err := partial.ConfigLayer(img)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range append(all, config) {
+		if m, ok := l.(*remote.MountableLayer); ok && m.Reference.Context().Registry == to.Registry && m.Reference.Context() != to {
+			layers = append(layers, l)
 		}
 	}
 	return layers, nil
 }
 
-// pushed is what there is to say of an answer to a push.
-func pushed(ref name.Reference, err error) error {
+func mountableInIndex(to name.Repository, index v1.ImageIndex) (layers []v1.Layer, err error) {
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range manifest.Manifests {
+		if !d.MediaType.IsImage() {
+			continue
+		}
+		img, err := index.Image(d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		more, err := mountableInImage(to, img)
+		if err != nil {
+			return nil, err
+		}
+		layers = append(layers, more...)
+	}
+	return layers, nil
+}
+
+// pushError adds to the error of a push what was pushed, its kind, and for a refused
+// login which token is needed. It returns nil for nil.
+func pushError(ref name.Reference, err error) error {
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("push %s: %w", ref, said(err))
+	err = fmt.Errorf("push %s: %w", ref, registryError(err))
 	if errors.Is(err, ErrUnauthorized) {
 		return fmt.Errorf("%w; the worker needs a token that may push to %s", err, ref.Context())
 	}
 	return err
 }
 
-// Outgoing counts the bytes that registries have taken.
-type outgoing struct {
-	way   http.RoundTripper
+// A countingTransport counts the bytes of uploads that registries accepted.
+type countingTransport struct {
+	next  http.RoundTripper
 	bytes atomic.Int64
 }
 
 // RoundTrip implements http.RoundTripper.
-func (o *outgoing) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t *countingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body == nil || req.Body == http.NoBody || req.Method != http.MethodPatch && req.Method != http.MethodPut {
-		return o.way.RoundTrip(req) // nothing, or a login
+		return t.next.RoundTrip(req) // not an upload
 	}
 	var read atomic.Int64
-	counted := *req // a transport leaves its caller's request as it is
-	counted.Body = &countedBody{req.Body, &read}
-	if again := req.GetBody; again != nil {
+	counted := *req // a transport must not change its caller's request
+	counted.Body = &countingBody{req.Body, &read}
+	if getBody := req.GetBody; getBody != nil {
 		counted.GetBody = func() (io.ReadCloser, error) {
-			body, err := again()
+			body, err := getBody()
 			read.Store(0)
-			return &countedBody{body, &read}, err
+			return &countingBody{body, &read}, err
 		}
 	}
-	answer, err := o.way.RoundTrip(&counted)
-	if err == nil && answer.StatusCode < http.StatusMultipleChoices {
-		o.bytes.Add(read.Load())
+	res, err := t.next.RoundTrip(&counted)
+	if err == nil && res.StatusCode < http.StatusMultipleChoices {
+		t.bytes.Add(read.Load())
 	}
-	return answer, err
+	return res, err
 }
 
-type countedBody struct {
+type countingBody struct {
 	io.ReadCloser
 	read *atomic.Int64
 }
 
-func (b *countedBody) Read(p []byte) (int, error) {
+func (b *countingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.read.Add(int64(n))
 	return n, err

@@ -24,37 +24,37 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// login is the only one that a guarded registry takes.
+// login is the only login that a guarded registry accepts.
 type login struct{}
 
 func (login) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return &authn.Basic{Username: "x", Password: "secret"}, nil
 }
 
-// A guarded registry lets some read, and some of those write.
+// A guarded registry requires a login, which may be read-only.
 type guarded struct {
 	http.Handler
 	readOnly bool
-	changes  int // of manifests
+	changes  int // requests that changed manifests
 }
 
 func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	changes := r.Method != http.MethodGet && r.Method != http.MethodHead
+	isChange := r.Method != http.MethodGet && r.Method != http.MethodHead
 	switch _, password, _ := r.BasicAuth(); {
 	case password != "secret":
 		w.Header().Set("WWW-Authenticate", `Basic realm="shop"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return
-	case changes && g.readOnly:
+	case isChange && g.readOnly:
 		w.WriteHeader(http.StatusForbidden)
 		return
-	case changes && strings.Contains(r.URL.Path, "/manifests/"):
+	case isChange && strings.Contains(r.URL.Path, "/manifests/"):
 		g.changes++
 	}
 	g.Handler.ServeHTTP(w, r)
 }
 
-func guardedShop(t *testing.T) (*guarded, name.Repository) {
+func newGuardedRegistry(t *testing.T) (*guarded, name.Repository) {
 	t.Helper()
 	g := &guarded{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
 	srv := httptest.NewServer(g)
@@ -66,19 +66,19 @@ func guardedShop(t *testing.T) (*guarded, name.Repository) {
 	return g, repository
 }
 
-// push writes an image, or an index of them, under its digest alone.
-func push(t *testing.T, repository name.Repository, what partial.WithRawManifest) (v1.Hash, release.Image) {
+// push pushes an image or an index without a tag.
+func push(t *testing.T, repository name.Repository, artifact partial.WithRawManifest) (v1.Hash, release.Image) {
 	t.Helper()
-	digest, err := partial.Digest(what)
+	digest, err := partial.Digest(artifact)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ref, auth := repository.Digest(digest.String()), remote.WithAuthFromKeychain(login{})
-	switch what := what.(type) {
+	switch artifact := artifact.(type) {
 	case v1.ImageIndex:
-		err = remote.WriteIndex(ref, what, auth)
+		err = remote.WriteIndex(ref, artifact, auth)
 	case v1.Image:
-		err = remote.Write(ref, what, auth)
+		err = remote.Write(ref, artifact, auth)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -95,15 +95,15 @@ func randomImage(t *testing.T) v1.Image {
 	return img
 }
 
-// TestKeep: an image that no tag names may be collected, and what runs now may
-// have to run again.
+// A registry may delete an image without a tag, and a rollback needs the image that
+// runs now.
 func TestKeep(t *testing.T) {
-	g, repository := guardedShop(t)
+	g, repository := newGuardedRegistry(t)
 	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: randomImage(t)})
-	for kind, what := range map[string]partial.WithRawManifest{"an image": randomImage(t), "an index": index} {
-		digest, ref := push(t, repository, what)
-		keeper := &image.Registry{Keychain: login{}}
-		if err := keeper.Keep(t.Context(), ref); err != nil {
+	for kind, artifact := range map[string]partial.WithRawManifest{"an image": randomImage(t), "an index": index} {
+		digest, ref := push(t, repository, artifact)
+		registry := &image.Registry{Keychain: login{}}
+		if err := registry.Keep(t.Context(), ref); err != nil {
 			t.Fatal(kind, err)
 		}
 		kept, err := remote.Head(repository.Tag("release-keep-"+digest.Hex[:12]), remote.WithAuthFromKeychain(login{}))
@@ -111,7 +111,7 @@ func TestKeep(t *testing.T) {
 			t.Errorf("%s: the tag names %v (%v), want %s", kind, kept, err, digest)
 		}
 		before := g.changes
-		if err := keeper.Keep(t.Context(), ref); err != nil || g.changes != before {
+		if err := registry.Keep(t.Context(), ref); err != nil || g.changes != before {
 			t.Errorf("%s: kept a second time: %v, %d changes", kind, err, g.changes-before)
 		}
 	}
@@ -121,24 +121,24 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeKept(t *testing.T) {
-	g, repository := guardedShop(t)
+func TestKeep_Errors(t *testing.T) {
+	g, repository := newGuardedRegistry(t)
 	_, ref := push(t, repository, randomImage(t))
 	gone := release.Image(repository.String() + "@sha256:" + strings.Repeat("0", 64))
 	g.readOnly = true
 	for name, test := range map[string]struct {
-		keeper *image.Registry
-		ref    release.Image
-		want   error // nil: of no kind
+		registry *image.Registry
+		ref      release.Image
+		want     error // nil for an error of no kind
 	}{
-		"it is gone":              {&image.Registry{Keychain: login{}}, gone, image.ErrNotFound},
-		"a login that only reads": {&image.Registry{Keychain: login{}}, ref, image.ErrUnauthorized},
-		"no login":                {new(image.Registry), ref, image.ErrUnauthorized},
-		"nobody is there":         {new(image.Registry), "127.0.0.1:1/shop@" + release.Image(gone.Digest()), nil},
-		"it has no digest":        {new(image.Registry), "shop:latest", nil},
-		"its digest is cut off":   {new(image.Registry), "shop@sha256:00", nil},
+		"deleted image":        {&image.Registry{Keychain: login{}}, gone, image.ErrNotFound},
+		"read-only login":      {&image.Registry{Keychain: login{}}, ref, image.ErrUnauthorized},
+		"no login":             {new(image.Registry), ref, image.ErrUnauthorized},
+		"unreachable registry": {new(image.Registry), "127.0.0.1:1/shop@" + release.Image(gone.Digest()), nil},
+		"no digest":            {new(image.Registry), "shop:latest", nil},
+		"truncated digest":     {new(image.Registry), "shop@sha256:00", nil},
 	} {
-		err := test.keeper.Keep(t.Context(), test.ref)
+		err := test.registry.Keep(t.Context(), test.ref)
 		if err == nil {
 			t.Errorf("%s: it was kept", name)
 		}
@@ -150,24 +150,23 @@ func TestWhatCannotBeKept(t *testing.T) {
 	}
 }
 
-// TestKindsOfRefusal: a release stops for an image that is gone, and tries again
-// for a registry that is.
-func TestKindsOfRefusal(t *testing.T) {
-	_, repository := guardedShop(t)
+// A deleted image and a refused login are told apart, with and without a tag.
+func TestPin_ErrorKinds(t *testing.T) {
+	_, repository := newGuardedRegistry(t)
 	_, ref := push(t, repository, randomImage(t))
 	gone := repository.String() + "@sha256:" + strings.Repeat("0", 64)
 	pin := func(r *image.Registry, ref string) error {
 		_, err := r.Pin(t.Context(), ref, "linux/amd64")
 		return err
 	}
-	known := &image.Registry{Keychain: login{}}
-	if err := pin(known, string(ref)); err != nil {
+	loggedIn := &image.Registry{Keychain: login{}}
+	if err := pin(loggedIn, string(ref)); err != nil {
 		t.Error(err)
 	}
 	for name, test := range map[string]struct{ got, want error }{
-		"gone":            {pin(known, gone), image.ErrNotFound},
+		"deleted image":   {pin(loggedIn, gone), image.ErrNotFound},
 		"no login":        {pin(new(image.Registry), string(ref)), image.ErrUnauthorized},
-		"no such tag":     {pin(known, repository.Tag("v9").String()), image.ErrNotFound},
+		"no such tag":     {pin(loggedIn, repository.Tag("v9").String()), image.ErrNotFound},
 		"a tag, no login": {pin(new(image.Registry), repository.Tag("v9").String()), image.ErrUnauthorized},
 	} {
 		if !errors.Is(test.got, test.want) {

@@ -26,22 +26,22 @@ import (
 )
 
 const (
-	maxFound = 20       // as many as somebody wants to read
-	maxNoted = 10_000   // as many as are sorted for that
-	maxLayer = 32 << 30 // bytes unpacked: no machine has room for more, but a layer of some kB can claim to
-	maxClean = 10_000   // layers that are remembered: 32 bytes each
+	maxReported = 20       // findings in a report
+	maxFindings = 10_000   // findings in memory
+	maxLayer    = 32 << 30 // bytes of an unpacked layer: a layer of some kB can claim any size
+	maxClean    = 10_000   // entries of Registry.clean, of 32 bytes each
 )
 
-// Secrets are the files in an image that nobody should get hold of who may pull
-// it, as "path: what it is": private keys, env files, and whatever holds one of
-// tokens, in the image's config, too. Tokens of less than 12 bytes are not looked
-// for. A file that a later layer removes counts: its layer can be pulled all the
-// same. At patterns of allow (tests/**/*.pem, or a folder) all but tokens may be.
-// Of many, the last entry says how many more there are.
+// Secrets returns the secrets in an image, as "path: kind": private keys, env files,
+// and places with one of the tokens, including the image's config. Tokens of less
+// than 12 bytes are not searched for. A file that a later layer removes is
+// reported, because its layer can still be pulled. Files that match a pattern of
+// allow (tests/**/*.pem, or a folder) are searched for tokens only. Of more than 20
+// secrets, the last entry is their number.
 //
-// A layer is read once: the same value takes one for clean that it found clean.
+// A layer without secrets is not read again by the same Registry.
 func (r *Registry) Secrets(ctx context.Context, ref release.Image, tokens, allow []string) ([]string, error) {
-	at, err := r.digest(ref)
+	digest, err := r.parseDigest(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -49,44 +49,44 @@ func (r *Registry) Secrets(ctx context.Context, ref release.Image, tokens, allow
 	if err != nil {
 		return nil, err
 	}
-	g, all := errgroup.WithContext(ctx)
-	g.SetLimit(2) // unpacking is work, and others build here
-	img, err := imageAt(at, r.options(all))
+	g, groupCtx := errgroup.WithContext(ctx)
+	g.SetLimit(2) // unpacking takes CPU time from builds on this worker
+	img, err := getImage(digest, r.options(groupCtx))
 	if err != nil {
 		return nil, err
 	}
-	config, err := configOf(at, img)
+	config, err := readConfig(digest, img)
 	if err != nil {
 		return nil, err
 	}
-	s.config(config)
+	s.searchConfig(config)
 	layers, err := img.Layers()
 	if err != nil {
 		return nil, fmt.Errorf("layers of image %s: %w", ref, err)
 	}
 	for _, layer := range layers {
-		g.Go(func() error { return r.searchLayer(all, s, layer) })
+		g.Go(func() error { return r.searchLayer(groupCtx, s, layer) })
 	}
 	if err := g.Wait(); err != nil {
-		return nil, fmt.Errorf("look for secrets in image %s: %w", ref, said(err))
+		return nil, fmt.Errorf("search for secrets in image %s: %w", ref, registryError(err))
 	}
 	return s.report(), nil
 }
 
-// imageAt is the one under ref, of which nothing but the manifest is fetched yet.
-func imageAt(ref name.Digest, options []remote.Option) (v1.Image, error) {
-	there, err := remote.Get(ref, options...)
+// getImage returns the image at ref. It fetches only the manifest.
+func getImage(ref name.Digest, options []remote.Option) (v1.Image, error) {
+	desc, err := remote.Get(ref, options...)
 	if err != nil {
-		return nil, fmt.Errorf("look up image %s: %w", ref, said(err))
+		return nil, fmt.Errorf("look up image %s: %w", ref, registryError(err))
 	}
-	img, err := there.Image()
+	img, err := desc.Image()
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", ref, said(err))
+		return nil, fmt.Errorf("image %s: %w", ref, registryError(err))
 	}
 	return img, nil
 }
 
-// searchLayer searches a layer, unless it is known to be clean.
+// searchLayer searches a layer, unless it is known to have no secrets.
 func (r *Registry) searchLayer(ctx context.Context, s *search, layer v1.Layer) error {
 	digest, err := layer.Digest()
 	if err != nil {
@@ -94,12 +94,12 @@ func (r *Registry) searchLayer(ctx context.Context, s *search, layer v1.Layer) e
 	}
 	key := sha256.Sum256(append(s.key[:], digest.String()...))
 	r.mu.Lock()
-	known := r.clean[key]
+	isClean := r.clean[key]
 	r.mu.Unlock()
-	if known {
+	if isClean {
 		return nil
 	}
-	clean, err := s.layer(ctx, digest, layer)
+	clean, err := s.searchLayer(ctx, digest, layer)
 	if err != nil || !clean {
 		return err
 	}
@@ -112,126 +112,125 @@ func (r *Registry) searchLayer(ctx context.Context, s *search, layer v1.Layer) e
 	return nil
 }
 
-// A search is for secrets in one image.
+// A search searches one image for secrets.
 type search struct {
-	needles needles
+	tokens  tokenPatterns
 	allow   []string
-	key     [32]byte // of what is searched for
-	most    int64    // bytes of files in a layer that are read
+	key     [32]byte // hash of the tokens and of allow
+	maxRead int64    // bytes of files that are read of a layer
 
-	mu    sync.Mutex
-	found []string
-	more  int
+	mu       sync.Mutex
+	findings []string
+	more     int // findings that were not stored
 }
 
 func newSearch(ref release.Image, tokens, allow []string) (*search, error) {
 	for _, pattern := range allow {
 		if !doublestar.ValidatePattern(pattern) {
-			return nil, &BuildError{Name: string(ref), Reason: fmt.Sprintf("allow at [scan] in release.toml: %q is no pattern of paths; it should be as tests/**/*.pem", pattern)}
+			return nil, &BuildError{Name: string(ref), Reason: fmt.Sprintf("allow at [scan] in release.toml: %q is not a path pattern; must be like tests/**/*.pem", pattern)}
 		}
 	}
 	doc, err := json.Marshal([][]string{tokens, allow})
-	return &search{needles: newNeedles(tokens), allow: allow, most: maxLayer, key: sha256.Sum256(doc)}, err
+	return &search{tokens: newTokenPatterns(tokens), allow: allow, maxRead: maxLayer, key: sha256.Sum256(doc)}, err
 }
 
-// note adds what was found.
-func (s *search) note(where, what string) {
+// addFinding adds a secret of the given kind.
+func (s *search) addFinding(place, kind string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.found) >= maxNoted {
+	if len(s.findings) >= maxFindings {
 		s.more++
 		return
 	}
-	s.found = append(s.found, s.printable(where)+": "+what)
+	s.findings = append(s.findings, s.printablePlace(place)+": "+kind)
 }
 
-// printable is a path as it can be shown in a line, without a token in it.
-func (s *search) printable(where string) string {
-	const longest = 200
+// printablePlace returns a place as one short line without tokens.
+func (s *search) printablePlace(place string) string {
+	const maxLength = 200
 	switch {
-	case s.needles.in([]byte(where)):
+	case s.tokens.match([]byte(place)):
 		return "the name of a file"
-	case len(where) > longest:
-		where = "…" + where[len(where)-longest:]
+	case len(place) > maxLength:
+		place = "…" + place[len(place)-maxLength:]
 	}
-	if strings.ContainsFunc(where, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return strconv.Quote(where)
+	if strings.ContainsFunc(place, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(place)
 	}
-	return where
+	return place
 }
 
-// report is what was found, in order.
+// report returns the findings, sorted and at most maxReported of them.
 func (s *search) report() []string {
-	slices.Sort(s.found)
-	found := slices.Compact(s.found)
-	if more := len(found) - maxFound + s.more; more > 0 && len(found) > maxFound {
-		return append(found[:maxFound:maxFound], fmt.Sprintf("… and %d more", more))
+	slices.Sort(s.findings)
+	found := slices.Compact(s.findings)
+	if more := len(found) - maxReported + s.more; more > 0 && len(found) > maxReported {
+		return append(found[:maxReported:maxReported], fmt.Sprintf("… and %d more", more))
 	}
 	return found
 }
 
-// config searches what an image says of itself: build arguments are in its
-// history.
-func (s *search) config(c *v1.ConfigFile) {
-	look := func(where, text string) {
-		if what := s.inText([]byte(text)); what != "" {
-			s.note(where, what)
+// searchConfig searches an image's config. Its history contains build arguments.
+func (s *search) searchConfig(c *v1.ConfigFile) {
+	searchText := func(place, text string) {
+		if kind := s.findInText([]byte(text)); kind != "" {
+			s.addFinding(place, kind)
 		}
 	}
 	for _, entry := range c.Config.Env {
 		name, value, _ := strings.Cut(entry, "=")
-		look("env var "+name, value)
+		searchText("env var "+name, value)
 	}
 	for name, value := range c.Config.Labels {
-		look("label "+name, value)
+		searchText("label "+name, value)
 	}
 	for i, step := range c.History {
-		look(fmt.Sprintf("step %d of its history", i+1), step.CreatedBy+"\n"+step.Comment)
+		searchText(fmt.Sprintf("step %d of its history", i+1), step.CreatedBy+"\n"+step.Comment)
 	}
 	rest := c.DeepCopy()
 	rest.Config.Env, rest.Config.Labels, rest.History = nil, nil, nil
 	if doc, err := json.Marshal(rest); err == nil {
-		look("its config", string(doc))
+		searchText("its config", string(doc))
 	}
 }
 
-// layer searches the files of a layer, and says whether there was nothing.
-func (s *search) layer(ctx context.Context, digest v1.Hash, layer v1.Layer) (clean bool, err error) {
+// searchLayer searches the files of a layer, and reports whether it has no secrets.
+func (s *search) searchLayer(ctx context.Context, digest v1.Hash, layer v1.Layer) (clean bool, err error) {
 	unpacked, err := layer.Uncompressed()
 	if err == nil {
 		defer unpacked.Close()
 		l := &layerSearch{search: s, files: tar.NewReader(unpacked), buffer: make([]byte, 256<<10), clean: true}
 		if err = l.run(ctx); err == nil {
-			_, err = io.Copy(io.Discard, io.LimitReader(unpacked, maxLayer)) // to its end, where its digest is checked
+			_, err = io.Copy(io.Discard, io.LimitReader(unpacked, maxLayer)) // the digest is checked at the end
 		}
 		clean = l.clean
 	}
-	var odd oddLayer
+	var unsearchable unsearchableError
 	switch {
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
-	case errors.As(err, &odd):
-		s.note("layer "+digest.String(), string(odd))
+	case errors.As(err, &unsearchable):
+		s.addFinding("layer "+digest.String(), string(unsearchable))
 		return false, nil
 	case errors.Is(err, tar.ErrHeader), errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
-		s.note("layer "+digest.String(), "it is no archive of files, so nobody knows what is in it")
+		s.addFinding("layer "+digest.String(), "it is not an archive of files and can't be searched")
 		return false, nil
 	}
 	return clean, err
 }
 
-// An oddLayer is why a layer is not searched to its end.
-type oddLayer string
+// An unsearchableError is the reason why a layer is not searched to its end.
+type unsearchableError string
 
-func (o oddLayer) Error() string { return string(o) }
+func (e unsearchableError) Error() string { return string(e) }
 
-// A layerSearch is a search of one layer.
+// A layerSearch searches one layer.
 type layerSearch struct {
 	*search
 	files  *tar.Reader
 	buffer []byte
-	read   int64
-	clean  bool
+	read   int64 // bytes of files so far
+	clean  bool  // no secret was found so far
 }
 
 func (l *layerSearch) run(ctx context.Context) error {
@@ -243,57 +242,57 @@ func (l *layerSearch) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		where := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
-		what := ""
+		file := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
+		kind := ""
 		if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeGNUSparse {
-			if what, err = l.file(ctx, where, h.Size); err != nil {
+			if kind, err = l.searchFile(ctx, file, h.Size); err != nil {
 				return err
 			}
 		}
-		if what == "" && (l.needles.in([]byte(h.Name)) || l.needles.in([]byte(h.Linkname))) {
-			what = aToken
+		if kind == "" && (l.tokens.match([]byte(h.Name)) || l.tokens.match([]byte(h.Linkname))) {
+			kind = foundToken
 		}
-		if what != "" {
-			l.note(where, what)
+		if kind != "" {
+			l.addFinding(file, kind)
 			l.clean = false
 		}
 	}
 	return context.Cause(ctx)
 }
 
-// file says what is wrong with the next file, or "".
-func (l *layerSearch) file(ctx context.Context, where string, size int64) (what string, err error) {
-	allowed := allows(l.allow, where)
-	if isEnvFile(where) && size > 0 && !allowed {
-		what = "env vars"
+// searchFile returns the kind of secret in the next file of the layer, or "".
+func (l *layerSearch) searchFile(ctx context.Context, file string, size int64) (kind string, err error) {
+	allowed := isAllowed(l.allow, file)
+	if isEnvFile(file) && size > 0 && !allowed {
+		kind = "env vars"
 	}
-	kept := 0 // bytes of the last piece: a token may begin in one and end in the next
+	overlap := 0 // bytes kept of the last chunk: a token may begin in one and end in the next
 	for first := true; ctx.Err() == nil; first = false {
-		n, err := fill(l.files, l.buffer[kept:])
-		piece := l.buffer[:kept+n]
-		if l.needles.in(piece) {
-			return aToken, nil
+		n, err := readFull(l.files, l.buffer[overlap:])
+		chunk := l.buffer[:overlap+n]
+		if l.tokens.match(chunk) {
+			return foundToken, nil
 		}
-		if first && !allowed && hasPrivateKey(piece) {
-			what = aKey
+		if first && !allowed && hasPrivateKey(chunk) {
+			kind = foundKey
 		}
-		if l.read += int64(n); l.read > l.most {
-			return "", oddLayer(fmt.Sprintf("it has more than %d bytes of files, and is not read to its end", l.most))
+		if l.read += int64(n); l.read > l.maxRead {
+			return "", unsearchableError(fmt.Sprintf("it has more than %d bytes of files, and is not read to its end", l.maxRead))
 		}
 		if errors.Is(err, io.EOF) {
-			return what, nil
+			return kind, nil
 		}
 		if err != nil {
 			return "", err
 		}
-		kept = copy(l.buffer, piece[len(piece)-min(len(piece), max(0, l.needles.longest-1)):])
+		overlap = copy(l.buffer, chunk[len(chunk)-min(len(chunk), max(0, l.tokens.longest-1)):])
 	}
 	return "", context.Cause(ctx)
 }
 
-// fill reads until b is full. An error is the reader's own, so that the end of a
-// file is not that of an archive that is cut off.
-func fill(r io.Reader, b []byte) (n int, err error) {
+// readFull reads until b is full. Unlike io.ReadFull it returns the reader's error
+// unchanged, which tells the end of a file from that of a truncated archive.
+func readFull(r io.Reader, b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var more int
 		more, err = r.Read(b[n:])
@@ -302,10 +301,10 @@ func fill(r io.Reader, b []byte) (n int, err error) {
 	return n, err
 }
 
-// allows says whether a path, or a folder that it is in, matches a pattern.
-func allows(patterns []string, where string) bool {
+// isAllowed reports whether a file, or a folder that it is in, matches a pattern.
+func isAllowed(patterns []string, file string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		pattern = strings.Trim(pattern, "/")
-		return doublestar.MatchUnvalidated(pattern, where) || doublestar.MatchUnvalidated(pattern+"/**", where)
+		return doublestar.MatchUnvalidated(pattern, file) || doublestar.MatchUnvalidated(pattern+"/**", file)
 	})
 }

@@ -35,8 +35,8 @@ import (
 const jobEnv = "RELEASE_TEST_JOB"
 
 func TestMain(m *testing.M) {
-	if image.Apart() {
-		os.Exit(image.Compile(os.Stdin, os.Stdout))
+	if image.IsCompilerProcess() {
+		os.Exit(image.RunCompiler(os.Stdin, os.Stdout))
 	}
 	if doc := os.Getenv(jobEnv); doc != "" {
 		if err := do(doc); err != nil {

@@ -26,8 +26,8 @@ func main() { os.Exit(program()) }
 // program is the whole process: it takes the world from the operating system,
 // and nothing below it does.
 func program() int {
-	if image.Apart() {
-		return image.Compile(os.Stdin, os.Stdout)
+	if image.IsCompilerProcess() {
+		return image.RunCompiler(os.Stdin, os.Stdout)
 	}
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup: it outlives its terminal

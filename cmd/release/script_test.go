@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if image.Apart() {
+	if image.IsCompilerProcess() {
 		os.Exit(program())
 	}
 	// Stories mostly wait: for processes, checks, a bake. The command line may

@@ -11,16 +11,16 @@ import (
 	docker "github.com/moby/moby/client"
 )
 
-// engine begins the address of a Docker Engine, which has a BuildKit inside:
+// enginePrefix begins the address of a Docker Engine, which has a BuildKit inside:
 // docker+unix:///var/run/docker.sock, docker+tcp://127.0.0.1:2375.
-const engine = "docker+"
+const enginePrefix = "docker+"
 
-// dockerSocket is where an Engine is if nobody says otherwise.
+// dockerSocket is the default address of a Docker Engine.
 const dockerSocket = "unix:///var/run/docker.sock"
 
-// Find is the address of the BuildKit to use: the one that the flag says, else
-// BUILDKIT_HOST, else the Docker Engine of DOCKER_HOST, else the one of this
-// machine, if it answers. "" is none.
+// Find returns the address of the BuildKit to use: that of the flag, of
+// BUILDKIT_HOST, of the Docker Engine in DOCKER_HOST, or of this machine's Docker
+// Engine if it answers within a second. It returns "" if there is none.
 func Find(ctx context.Context, flag string, getenv func(string) string) string {
 	if flag != "" {
 		return flag
@@ -29,9 +29,9 @@ func Find(ctx context.Context, flag string, getenv func(string) string) string {
 		return host
 	}
 	if host := getenv("DOCKER_HOST"); host != "" {
-		return engine + host
+		return enginePrefix + host
 	}
-	e, err := engineAt(dockerSocket)
+	e, err := newEngineClient(dockerSocket)
 	if err != nil {
 		return ""
 	}
@@ -41,17 +41,18 @@ func Find(ctx context.Context, flag string, getenv func(string) string) string {
 	if _, err := e.Ping(ctx, docker.PingOptions{}); err != nil {
 		return ""
 	}
-	return engine + dockerSocket
+	return enginePrefix + dockerSocket
 }
 
-// dial is how to connect to an address: by the client's own ways, or through an
-// Engine's two doors.
-func dial(address string) (string, []client.ClientOpt, error) {
-	host, ok := strings.CutPrefix(address, engine)
+// dialOptions returns the address and the options for a client of the BuildKit at
+// address. The BuildKit of a Docker Engine is reached through two endpoints of the
+// Engine's API.
+func dialOptions(address string) (string, []client.ClientOpt, error) {
+	host, ok := strings.CutPrefix(address, enginePrefix)
 	if !ok {
 		return address, nil, nil
 	}
-	e, err := engineAt(host)
+	e, err := newEngineClient(host)
 	if err != nil {
 		return "", nil, err
 	}
@@ -65,10 +66,10 @@ func dial(address string) (string, []client.ClientOpt, error) {
 	}, nil
 }
 
-// engineAt is a client of an Engine.
-func engineAt(host string) (*docker.Client, error) {
+// newEngineClient returns a client of the Docker Engine at host.
+func newEngineClient(host string) (*docker.Client, error) {
 	if !strings.HasPrefix(host, "unix://") && !strings.HasPrefix(host, "tcp://") {
-		return nil, fmt.Errorf("the Docker Engine at %s: it should be unix:///PATH or tcp://HOST:PORT; for others, run a BuildKit of its own there and start the worker with --buildkit ADDRESS", host)
+		return nil, fmt.Errorf("the Docker Engine at %s: must be unix:///PATH or tcp://HOST:PORT; for another kind of address, run a separate BuildKit there and start the worker with --buildkit ADDRESS", host)
 	}
 	c, err := docker.New(docker.WithHost(host))
 	if err != nil {
@@ -77,28 +78,28 @@ func engineAt(host string) (*docker.Client, error) {
 	return c, nil
 }
 
-// engineCan says why an Engine's BuildKit could not push what it builds, or nil
-// for any other BuildKit.
-func (b *Builder) engineCan(ctx context.Context) error {
-	host, ok := strings.CutPrefix(b.Address, engine)
+// checkEngine returns an error if the BuildKit of a Docker Engine can't push the
+// images it builds. It returns nil for any other BuildKit.
+func (b *Builder) checkEngine(ctx context.Context) error {
+	host, ok := strings.CutPrefix(b.Address, enginePrefix)
 	if !ok {
 		return nil
 	}
-	e, err := engineAt(host)
+	e, err := newEngineClient(host)
 	if err != nil {
 		return err
 	}
 	defer e.Close()
-	said, err := e.Info(ctx, docker.InfoOptions{})
+	res, err := e.Info(ctx, docker.InfoOptions{})
 	if err != nil {
-		return &awayError{fmt.Sprintf("the Docker Engine at %s does not answer: %v; is it running there, and may this worker's user connect to it?", host, err), err}
+		return &unreachableError{fmt.Sprintf("the Docker Engine at %s does not answer: %v; is it running there, and may this worker's user connect to it?", host, err), err}
 	}
-	for _, status := range said.Info.DriverStatus {
+	for _, status := range res.Info.DriverStatus {
 		if status[0] == "driver-type" && strings.HasPrefix(status[1], "io.containerd.snapshotter.") {
 			return nil
 		}
 	}
-	return fmt.Errorf("the Docker Engine %s at %s keeps images where its BuildKit can neither push them from nor attest them: "+
-		`have it keep them in containerd, with {"features": {"containerd-snapshotter": true}} in its daemon.json and a restart (Engine 25 or later); `+
-		"or run a BuildKit of its own, docker run --detach --privileged --name buildkitd moby/buildkit, and start the worker with --buildkit docker-container://buildkitd", said.Info.ServerVersion, host)
+	return fmt.Errorf("the Docker Engine %s at %s stores images where its BuildKit can neither push nor attest them: "+
+		`store them in containerd, with {"features": {"containerd-snapshotter": true}} in its daemon.json and a restart (Engine 25 or later); `+
+		"or run a separate BuildKit, docker run --detach --privileged --name buildkitd moby/buildkit, and start the worker with --buildkit docker-container://buildkitd", res.Info.ServerVersion, host)
 }

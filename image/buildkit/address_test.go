@@ -16,37 +16,37 @@ import (
 	"github.com/microbima/release/image/buildkit"
 )
 
-// An anEngine is what a Docker Engine is to a builder: two doors to a BuildKit,
-// here a real one, and what it says of itself.
-type anEngine struct {
+// A fakeEngine has the parts of a Docker Engine's API that a builder uses: its info,
+// and two endpoints that lead to a BuildKit, here a real one.
+type fakeEngine struct {
 	d    *daemon
 	info string
 	t    *testing.T
 }
 
-func (e *anEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var behind net.Conn
+func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var backend net.Conn
 	var err error
 	switch path := r.URL.Path; {
 	case path == "/_ping":
 		w.Header().Set("Api-Version", "1.52")
 		return
-	case strings.HasSuffix(path, "/info"): // behind the version that was agreed upon
+	case strings.HasSuffix(path, "/info"): // after the API version
 		io.WriteString(w, e.info)
 		return
 	case path == "/grpc":
-		behind, err = net.Dial("unix", strings.TrimPrefix(e.d.address, "unix://"))
+		backend, err = net.Dial("unix", strings.TrimPrefix(e.d.address, "unix://"))
 	case path == "/session":
 		var c *client.Client
 		if c, err = client.New(context.Background(), e.d.address); err == nil {
 			defer c.Close()
-			about := map[string][]string{}
+			meta := map[string][]string{}
 			for key, values := range r.Header {
 				if strings.HasPrefix(key, "X-Docker-") {
-					about[key] = values
+					meta[key] = values
 				}
 			}
-			behind, err = c.Dialer()(context.Background(), r.Header.Get("Upgrade"), about)
+			backend, err = c.Dialer()(context.Background(), r.Header.Get("Upgrade"), meta)
 		}
 	default:
 		http.NotFound(w, r)
@@ -56,7 +56,7 @@ func (e *anEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	defer behind.Close()
+	defer backend.Close()
 	conn, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		e.t.Error(err)
@@ -65,19 +65,19 @@ func (e *anEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer conn.Close()
 	fmt.Fprintf(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", r.Header.Get("Upgrade"))
 	done := make(chan bool, 2)
-	go func() { io.Copy(behind, conn); done <- true }()
-	go func() { io.Copy(conn, behind); done <- true }()
+	go func() { io.Copy(backend, conn); done <- true }()
+	go func() { io.Copy(conn, backend); done <- true }()
 	<-done
 }
 
-const containerd = `{"ServerVersion": "29.1.0", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}`
+const containerdInfo = `{"ServerVersion": "29.1.0", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}`
 
-// TestDockerEngine: the BuildKit inside of one builds like any other, if the
-// Engine keeps images where that can push them from.
-func TestDockerEngine(t *testing.T) {
-	e := &anEngine{d: start(t, ""), info: containerd, t: t}
+// The BuildKit in a Docker Engine builds like any other if the Engine stores images in
+// containerd.
+func TestBuild_DockerEngine(t *testing.T) {
+	e := &fakeEngine{d: startBuildkitd(t, ""), info: containerdInfo, t: t}
 	srv := httptest.NewUnstartedServer(e)
-	socket := filepath.Join(folder(t), "docker.sock")
+	socket := filepath.Join(tempDir(t), "docker.sock")
 	var err error
 	if srv.Listener, err = net.Listen("unix", socket); err != nil {
 		t.Fatal(err)
@@ -86,16 +86,16 @@ func TestDockerEngine(t *testing.T) {
 	t.Cleanup(srv.CloseClientConnections)
 	t.Cleanup(srv.Close)
 
-	b := e.d.builder(t)
+	b := e.d.newBuilder(t)
 	b.Address = buildkit.Find(t.Context(), "", func(name string) string { return map[string]string{"DOCKER_HOST": "unix://" + socket}[name] })
-	src := source(t, map[string]string{"Dockerfile": "FROM base:1\nCOPY a /a\nRUN cat /a > /b\n", "a": "through an Engine"})
-	req, _ := request(t, shop(t))
+	src := newSource(t, map[string]string{"Dockerfile": "FROM base:1\nCOPY a /a\nRUN cat /a > /b\n", "a": "through an Engine"})
+	req, _ := newRequest(t, newRegistry(t))
 	if err := b.Ready(t.Context(), req.Recipe); err != nil {
 		t.Fatal(err)
 	}
 	img, _ := pull(t, build(t, b, src, req).Image)
-	if got := fileOf(t, img, "b"); got != "through an Engine" {
-		t.Errorf("in the image is %q", got)
+	if got := readImageFile(t, img, "b"); got != "through an Engine" {
+		t.Errorf("/b in the image is %q", got)
 	}
 	e.info = `{"ServerVersion": "20.10.24", "DriverStatus": [["Backing Filesystem", "extfs"]]}`
 	if err := b.Ready(t.Context(), req.Recipe); err == nil || !strings.Contains(err.Error(), "Docker Engine 20.10.24") || !strings.Contains(err.Error(), "containerd-snapshotter") {
@@ -119,17 +119,17 @@ func TestFind(t *testing.T) {
 	}
 	for address, want := range map[string]string{
 		"docker+unix:///nowhere/docker.sock": "the Docker Engine at unix:///nowhere/docker.sock does not answer",
-		"docker+ssh://somewhere":             "it should be unix:///PATH or tcp://HOST:PORT",
+		"docker+ssh://somewhere":             "must be unix:///PATH or tcp://HOST:PORT",
 		"docker+tcp://127.0.0.1:1":           "the Docker Engine at tcp://127.0.0.1:1 does not answer",
 	} {
 		b := &buildkit.Builder{Address: address}
-		src := source(t, map[string]string{"Dockerfile": "FROM scratch\n"})
-		req, _ := request(t, "127.0.0.1:1")
+		src := newSource(t, map[string]string{"Dockerfile": "FROM scratch\n"})
+		req, _ := newRequest(t, "127.0.0.1:1")
 		if err := b.Ready(t.Context(), req.Recipe); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", address, err, want)
 		}
 		if err := b.Test(t.Context(), src, req); err == nil {
-			t.Errorf("%s: it was carried out", address)
+			t.Errorf("%s: Test returned no error", address)
 		}
 	}
 }

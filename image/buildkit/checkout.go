@@ -20,16 +20,17 @@ import (
 	"github.com/microbima/release/image"
 )
 
-// A checkout is what a build may read: the files of a revision, and nothing that
-// a link in them leads to outside.
+// A checkout gives a build the files of a revision, and no file outside the checkout
+// that a link leads to.
 type checkout struct {
-	root       *os.Root
-	dockerfile []byte
-	instr      string // folder with copies of the Dockerfile and its ignore file
+	root          *os.Root
+	dockerfile    []byte
+	dockerfileDir string // has copies of the Dockerfile and its ignore file
 }
 
-// open reads what the recipe of req names. The caller closes it.
-func open(src image.Source, req image.Request) (_ *checkout, err error) {
+// openCheckout opens a checkout and reads the files that the recipe of req names.
+// The caller closes it.
+func openCheckout(src image.Source, req image.Request) (_ *checkout, err error) {
 	root, err := os.OpenRoot(src.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("build %s: %w", req.Name, err)
@@ -40,23 +41,23 @@ func open(src image.Source, req image.Request) (_ *checkout, err error) {
 			err = errors.Join(err, c.close())
 		}
 	}()
-	if c.dockerfile, err = c.read(req, req.Recipe.Dockerfile); err != nil {
+	if c.dockerfile, err = c.readFile(req, req.Recipe.Dockerfile); err != nil {
 		return nil, err
 	}
-	if blank(c.dockerfile) {
-		return nil, &image.BuildError{Name: req.Name, Reason: req.Recipe.Dockerfile + ": there is nothing in it"}
+	if isBlank(c.dockerfile) {
+		return nil, &image.BuildError{Name: req.Name, Reason: req.Recipe.Dockerfile + ": it has no instructions"}
 	}
-	if c.instr, err = os.MkdirTemp("", "release-dockerfile-"); err != nil {
+	if c.dockerfileDir, err = os.MkdirTemp("", "release-dockerfile-"); err != nil {
 		return nil, fmt.Errorf("build %s: %w", req.Name, err)
 	}
-	file := filepath.Join(c.instr, filepath.FromSlash(path.Clean(req.Recipe.Dockerfile)))
+	file := filepath.Join(c.dockerfileDir, filepath.FromSlash(path.Clean(req.Recipe.Dockerfile)))
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, fmt.Errorf("build %s: %w", req.Name, err)
 	}
 	if err := os.WriteFile(file, c.dockerfile, 0o600); err != nil {
 		return nil, fmt.Errorf("build %s: %w", req.Name, err)
 	}
-	ignore, err := c.ignore(req)
+	ignore, err := c.readIgnorefile(req)
 	if err == nil && ignore != nil {
 		err = os.WriteFile(file+".dockerignore", ignore, 0o600)
 	}
@@ -68,15 +69,15 @@ func open(src image.Source, req image.Request) (_ *checkout, err error) {
 
 func (c *checkout) close() error {
 	err := c.root.Close()
-	if c.instr != "" {
-		err = errors.Join(err, os.RemoveAll(c.instr))
+	if c.dockerfileDir != "" {
+		err = errors.Join(err, os.RemoveAll(c.dockerfileDir))
 	}
 	return err
 }
 
-// ignore is the file that says what stays out of the context: the recipe's, else
-// the Dockerfile's own, else nil, where BuildKit looks for .dockerignore.
-func (c *checkout) ignore(req image.Request) ([]byte, error) {
+// readIgnorefile returns the content of the ignore file: the recipe's, the
+// Dockerfile's, or .dockerignore. It returns nil if there is none.
+func (c *checkout) readIgnorefile(req image.Request) ([]byte, error) {
 	name := req.Recipe.Ignorefile
 	if name == "" {
 		name = req.Recipe.Dockerfile + ".dockerignore"
@@ -87,14 +88,14 @@ func (c *checkout) ignore(req image.Request) ([]byte, error) {
 			return nil, nil
 		}
 	}
-	content, err := c.read(req, name)
+	content, err := c.readFile(req, name)
 	if err != nil {
 		return nil, err
 	}
 	patterns, err := ignorefile.ReadAll(bytes.NewReader(content))
 	for _, pattern := range patterns {
-		if _, wrong := patternmatcher.New([]string{pattern}); wrong != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w", pattern, wrong))
+		if _, patternErr := patternmatcher.New([]string{pattern}); patternErr != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", pattern, patternErr))
 		}
 	}
 	if err != nil {
@@ -103,8 +104,9 @@ func (c *checkout) ignore(req image.Request) ([]byte, error) {
 	return content, nil
 }
 
-// read is the content of a file that the recipe names.
-func (c *checkout) read(req image.Request, name string) ([]byte, error) {
+// readFile returns the content of a file that the recipe names. A file that is
+// missing or leads out of the checkout is an *image.BuildError.
+func (c *checkout) readFile(req image.Request, name string) ([]byte, error) {
 	f, err := c.root.Open(filepath.FromSlash(path.Clean(name)))
 	if err == nil {
 		defer f.Close()
@@ -119,28 +121,28 @@ func (c *checkout) read(req image.Request, name string) ([]byte, error) {
 			return content, nil
 		}
 	}
-	reason := fmt.Sprintf("%s: %v", name, cause(err))
+	reason := fmt.Sprintf("%s: %v", name, withoutPath(err))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		reason = fmt.Sprintf("%s: there is no such file in the repository", name)
-	case strings.Contains(reason, "escapes"): // os.Root has no name for it
-		reason = fmt.Sprintf("%s leads out of the repository; only what lies in it can be built", name)
+	case strings.Contains(reason, "escapes"): // os.Root does not export this error
+		reason = fmt.Sprintf("%s leads out of the repository; use a file of the repository", name)
 	}
 	return nil, &image.BuildError{Name: req.Name, Reason: reason}
 }
 
-// cause is what went wrong, without the names that it went wrong with.
-func cause(err error) error {
-	var at *fs.PathError
-	if errors.As(err, &at) {
-		return at.Err
+// withoutPath returns the error that an *fs.PathError wraps.
+func withoutPath(err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return pathErr.Err
 	}
 	return err
 }
 
-// context is what COPY copies from: the files that git knows, as git knows them,
-// whatever umask they were written under.
-func (c *checkout) context() (fsutil.FS, error) {
+// contextFS returns the files that COPY reads, without .git, and with the modes that
+// git stores, which do not depend on the umask of the worker.
+func (c *checkout) contextFS() (fsutil.FS, error) {
 	return fsutil.NewFilterFS(fsutil.NewRootFS(fsutil.NewRoot(c.root)), &fsutil.FilterOpt{Map: func(name string, st *types.Stat) fsutil.MapResult {
 		mode := os.FileMode(st.Mode)
 		if filepath.Base(name) == ".git" {
@@ -160,22 +162,23 @@ func (c *checkout) context() (fsutil.FS, error) {
 	}})
 }
 
-// instructions is where BuildKit reads the Dockerfile and its ignore file.
-func (c *checkout) instructions() (fsutil.FS, error) { return fsutil.NewFS(c.instr) }
+// dockerfileFS returns the folder with the Dockerfile and its ignore file.
+func (c *checkout) dockerfileFS() (fsutil.FS, error) { return fsutil.NewFS(c.dockerfileDir) }
 
-// knows refuses a build target that the Dockerfile has not. What can't be parsed
-// is left to BuildKit to find out, and so is what another frontend reads.
-func (c *checkout) knows(req image.Request) error {
+// checkTarget returns an *image.BuildError for a build target that the Dockerfile
+// does not have. It returns nil for a Dockerfile that can't be parsed or is for
+// another frontend: BuildKit reports their errors.
+func (c *checkout) checkTarget(req image.Request) error {
 	target := req.Recipe.BuildTarget
 	if _, _, _, other := parser.DetectSyntax(c.dockerfile); target == "" || other {
 		return nil
 	}
-	names, err := targets(c.dockerfile)
+	names, err := targetNames(c.dockerfile)
 	if err != nil {
 		return nil
 	}
-	if has := lacks(names, target); has != "" {
-		return &image.BuildError{Name: req.Name, Reason: fmt.Sprintf("%s has no build target %s: it has %s", req.Recipe.Dockerfile, target, has)}
+	if others := otherTargets(names, target); others != "" {
+		return &image.BuildError{Name: req.Name, Reason: fmt.Sprintf("%s has no build target %s: it has %s", req.Recipe.Dockerfile, target, others)}
 	}
 	return nil
 }

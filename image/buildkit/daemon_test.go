@@ -36,9 +36,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// shared is what is made once for all tests.
+// shared has the files that all tests use.
 var shared struct {
-	dir  string // removed in the end
+	dir  string // removed after the tests
 	base func() (string, error)
 }
 
@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	shared.dir = dir
-	shared.base = sync.OnceValues(func() (string, error) { return hostBase(filepath.Join(dir, "base")) })
+	shared.base = sync.OnceValues(func() (string, error) { return makeHostBase(filepath.Join(dir, "base")) })
 	code := m.Run()
 	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -57,8 +57,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// programs returns where buildkitd is, or skips: scripts/buildkit brings it.
-func programs(t *testing.T) string {
+// findBuildkitd returns the path of buildkitd, or skips the test if a program is
+// missing. scripts/buildkit installs them.
+func findBuildkitd(t *testing.T) string {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root, for runc to make containers")
@@ -80,7 +81,7 @@ func programs(t *testing.T) string {
 	return path
 }
 
-// A daemon is a real buildkitd.
+// A daemon is a running buildkitd.
 type daemon struct {
 	address string
 	root    string
@@ -106,16 +107,17 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// start starts a buildkitd with a clean cache, or in the root that is given.
-func start(t *testing.T, root string) *daemon {
+// startBuildkitd starts a buildkitd in a root folder, by default a new one, and stops
+// it after the test.
+func startBuildkitd(t *testing.T, root string) *daemon {
 	t.Helper()
-	program := programs(t)
+	buildkitd := findBuildkitd(t)
 	if root == "" {
-		root = filepath.Join(folder(t), "root")
+		root = filepath.Join(tempDir(t), "root")
 	}
-	socket := filepath.Join(folder(t), "s")
+	socket := filepath.Join(tempDir(t), "s")
 	d := &daemon{address: "unix://" + socket, root: root, ended: make(chan struct{}), output: new(lockedBuffer)}
-	d.cmd = exec.Command(program, "--root", root, "--addr", d.address, "--config", os.DevNull, "--oci-worker-net", "host")
+	d.cmd = exec.Command(buildkitd, "--root", root, "--addr", d.address, "--config", os.DevNull, "--oci-worker-net", "host")
 	d.cmd.Stdout, d.cmd.Stderr = d.output, d.output
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := d.cmd.Start(); err != nil {
@@ -142,7 +144,7 @@ func start(t *testing.T, root string) *daemon {
 	}
 }
 
-// kill is what a machine's end is to buildkitd.
+// kill kills buildkitd and its children at once.
 func (d *daemon) kill() {
 	syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
 	<-d.ended
@@ -153,18 +155,18 @@ func (d *daemon) stop(t *testing.T) {
 	select {
 	case <-d.ended:
 	case <-time.After(10 * time.Second):
-		t.Error("buildkitd did not end when told to")
+		t.Error("buildkitd did not end after SIGTERM")
 		d.kill()
 	}
 	if t.Failed() {
-		t.Logf("buildkitd said:\n%s", tail(d.output.String(), 4000))
+		t.Logf("output of buildkitd:\n%s", tail(d.output.String(), 4000))
 	}
 	unmount(t, d.root)
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
-// unmount undoes what is mounted below a folder.
+// unmount unmounts everything below a folder.
 func unmount(t *testing.T, below string) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -185,8 +187,8 @@ func unmount(t *testing.T, below string) {
 	}
 }
 
-// folder is a folder whose name is short enough for sockets.
-func folder(t *testing.T) string {
+// tempDir returns a new folder whose path is short enough for a socket.
+func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(shared.dir, "")
 	if err != nil {
@@ -195,12 +197,13 @@ func folder(t *testing.T) string {
 	return dir
 }
 
-// shop is a registry on loopback.
-func shop(t *testing.T) string {
+// newRegistry starts a registry on loopback and returns its host.
+func newRegistry(t *testing.T) string {
 	t.Helper()
 	return serve(t, registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 }
 
+// serve starts an HTTP server and returns its host.
 func serve(t *testing.T, h http.Handler) string {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -208,8 +211,8 @@ func serve(t *testing.T, h http.Handler) string {
 	return strings.TrimPrefix(srv.URL, "http://")
 }
 
-// builder is a Builder that uses d, and knows a base image with a shell.
-func (d *daemon) builder(t *testing.T) *buildkit.Builder {
+// newBuilder returns a Builder that uses d and has a base image with a shell, base:1.
+func (d *daemon) newBuilder(t *testing.T) *buildkit.Builder {
 	t.Helper()
 	base, err := shared.base()
 	if err != nil {
@@ -218,18 +221,18 @@ func (d *daemon) builder(t *testing.T) *buildkit.Builder {
 	return &buildkit.Builder{Address: d.address, Layouts: map[string]string{"base:1": base}}
 }
 
-// source writes a checkout: path → content. "-> x" is a link to x, "#!" makes a
+// newSource writes a checkout: path → content. "-> x" is a link to x, "#!" makes a
 // file executable.
-func source(t *testing.T, files map[string]string) image.Source {
+func newSource(t *testing.T, files map[string]string) image.Source {
 	t.Helper()
-	dir := folder(t)
+	dir := tempDir(t)
 	for path, content := range files {
-		write(t, dir, path, content)
+		writeFile(t, dir, path, content)
 	}
 	return image.Source{Dir: dir, Revision: release.Revision{Commit: strings.Repeat("ab", 20), Time: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}}
 }
 
-func write(t *testing.T, dir, path, content string) {
+func writeFile(t *testing.T, dir, path, content string) {
 	t.Helper()
 	path = filepath.Join(dir, path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -250,12 +253,13 @@ func write(t *testing.T, dir, path, content string) {
 	}
 }
 
-// request is to build the Dockerfile of a checkout's root.
-func request(t *testing.T, host string) (image.Request, *lockedBuffer) {
+// newRequest returns a request to build the Dockerfile in a checkout's root, and the
+// build's log.
+func newRequest(t *testing.T, host string) (image.Request, *lockedBuffer) {
 	out := new(lockedBuffer)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the build said:\n%s", tail(out.String(), 6000))
+			t.Logf("log of the build:\n%s", tail(out.String(), 6000))
 		}
 	})
 	return image.Request{
@@ -264,9 +268,9 @@ func request(t *testing.T, host string) (image.Request, *lockedBuffer) {
 	}, out
 }
 
-// hostBase makes an image of the shell and some tools of this machine, as an OCI
-// layout: nothing can be had of Docker Hub here.
-func hostBase(dir string) (string, error) {
+// makeHostBase writes an OCI layout with a shell and some tools of this machine, so
+// that tests need no network.
+func makeHostBase(dir string) (string, error) {
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
 	seen := map[string]bool{}
@@ -344,8 +348,8 @@ func saveImage(dir, architecture string, config v1.Config, layers ...[]byte) err
 	return path.AppendImage(img)
 }
 
-// buildError is the *image.BuildError that err has to be.
-func buildError(t *testing.T, err error) *image.BuildError {
+// wantBuildError returns err as an *image.BuildError, or fails the test.
+func wantBuildError(t *testing.T, err error) *image.BuildError {
 	t.Helper()
 	var failed *image.BuildError
 	if !errors.As(err, &failed) {
@@ -365,10 +369,10 @@ func build(t *testing.T, b *buildkit.Builder, src image.Source, req image.Reques
 	return built
 }
 
-// armBase is an image that says it is for another platform.
-func armBase(t *testing.T) string {
+// makeArmBase writes an OCI layout with an image for linux/arm64.
+func makeArmBase(t *testing.T) string {
 	t.Helper()
-	dir := folder(t)
+	dir := tempDir(t)
 	var layer bytes.Buffer
 	if err := tar.NewWriter(&layer).Close(); err != nil {
 		t.Fatal(err)
@@ -379,7 +383,7 @@ func armBase(t *testing.T) string {
 	return dir
 }
 
-func content(t *testing.T, layer v1.Layer) string {
+func readLayer(t *testing.T, layer v1.Layer) string {
 	t.Helper()
 	r, err := layer.Uncompressed()
 	if err != nil {
@@ -393,8 +397,8 @@ func content(t *testing.T, layer v1.Layer) string {
 	return string(all)
 }
 
-// fileOf is the content of a file in an image, "" where there is none.
-func fileOf(t *testing.T, img v1.Image, path string) string {
+// readImageFile returns the content of a file in an image, "" if there is none.
+func readImageFile(t *testing.T, img v1.Image, path string) string {
 	t.Helper()
 	all := mutate.Extract(img)
 	defer all.Close()
@@ -416,8 +420,8 @@ func fileOf(t *testing.T, img v1.Image, path string) string {
 	}
 }
 
-// filesOf are the paths of an image.
-func filesOf(t *testing.T, img v1.Image) (names []string) {
+// listImageFiles returns the paths of the files in an image.
+func listImageFiles(t *testing.T, img v1.Image) (names []string) {
 	t.Helper()
 	all := mutate.Extract(img)
 	defer all.Close()

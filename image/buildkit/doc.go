@@ -1,7 +1,6 @@
-// Package buildkit builds Dockerfiles with a BuildKit that runs elsewhere: a
-// daemon of its own, or a Docker Engine's.
+// Package buildkit builds Dockerfiles with a BuildKit that runs as a separate daemon
+// or in a Docker Engine.
 //
-// Start reading at Builder. What of a checkout a build may read is in
-// checkout.go, what is asked of BuildKit in solve.go, and what its errors mean in
-// errors.go.
+// Start reading at Builder. checkout.go selects the files that a build may read,
+// solve.go makes the request to BuildKit, and errors.go explains BuildKit's errors.
 package buildkit

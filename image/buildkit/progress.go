@@ -13,101 +13,102 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Lines are for people. Several may write at a time.
-type lines struct {
+// A syncWriter is the build's log. It may be used concurrently.
+type syncWriter struct {
 	mu  sync.Mutex
 	out io.Writer
 }
 
-func (l *lines) Write(p []byte) (int, error) {
+func (l *syncWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.out.Write(p)
 }
 
-func (l *lines) say(words string) { fmt.Fprintln(l, words) }
+func (l *syncWriter) println(text string) { fmt.Fprintln(l, text) }
 
-// A watch is what was seen of a build.
-type watch struct {
-	hidden [][]byte // values that nobody is to read
-	steps  map[digest.Digest]*client.Vertex
-	output map[digest.Digest][]byte // the end of what each step wrote
-	failed digest.Digest            // the step that did, if one did
+// A progress collects the steps of a build and their output.
+type progress struct {
+	secrets [][]byte // masked in output
+	steps   map[digest.Digest]*client.Vertex
+	output  map[digest.Digest][]byte // the end of each step's output
+	failed  digest.Digest            // the first step that failed; "" for none
 }
 
-// Of a step's output, what an error quotes.
-const tailBytes = 8 << 10
+// maxOutput is how many bytes of a step's output are kept for an error.
+const maxOutput = 8 << 10
 
-func newWatch(secrets map[string][]byte) *watch {
-	w := &watch{steps: map[digest.Digest]*client.Vertex{}, output: map[digest.Digest][]byte{}}
+func newProgress(secrets map[string][]byte) *progress {
+	p := &progress{steps: map[digest.Digest]*client.Vertex{}, output: map[digest.Digest][]byte{}}
 	for _, value := range secrets {
-		for _, line := range append([][]byte{value}, bytes.Split(value, []byte("\n"))...) { // as steps print them
-			if line = bytes.TrimSpace(line); len(line) > 3 { // less is part of any word
-				w.hidden = append(w.hidden, line)
+		for _, line := range append([][]byte{value}, bytes.Split(value, []byte("\n"))...) { // a step may print a single line of it
+			if line = bytes.TrimSpace(line); len(line) > 3 { // shorter values occur in ordinary words
+				p.secrets = append(p.secrets, line)
 			}
 		}
 	}
-	return w
+	return p
 }
 
-// tell writes progress as it comes, without secrets, until in is closed. When
-// what it returns is closed, all is written.
-func (w *watch) tell(in <-chan *client.SolveStatus, log io.Writer) <-chan struct{} {
+// display records the statuses from in and writes them to log without secrets. The
+// returned channel is closed when in is closed and everything is written.
+func (p *progress) display(in <-chan *client.SolveStatus, log io.Writer) <-chan struct{} {
 	done := make(chan struct{})
-	shown := make(chan *client.SolveStatus)
-	display, err := progressui.NewDisplay(log, progressui.PlainMode)
+	masked := make(chan *client.SolveStatus)
+	ui, err := progressui.NewDisplay(log, progressui.PlainMode)
 	if err != nil {
-		panic(err) // there is that mode
+		panic(err) // the mode is valid
 	}
 	go func() {
 		defer close(done)
-		// A build that is called off says so until its channel is closed.
-		display.UpdateFrom(context.Background(), shown)
+		// A cancelled build reports its end until its channel is closed.
+		ui.UpdateFrom(context.Background(), masked)
 	}()
 	go func() {
-		defer close(shown)
+		defer close(masked)
 		for status := range in {
-			w.see(status)
-			shown <- status
+			p.record(status)
+			masked <- status
 		}
 	}()
 	return done
 }
 
-func (w *watch) see(status *client.SolveStatus) {
+// record stores the steps and their output, and masks secrets in status.
+func (p *progress) record(status *client.SolveStatus) {
 	for _, v := range status.Vertexes {
-		if v.Error != "" && w.failed == "" && !strings.HasSuffix(v.Error, context.Canceled.Error()) {
-			w.failed = v.Digest
+		if v.Error != "" && p.failed == "" && !strings.HasSuffix(v.Error, context.Canceled.Error()) {
+			p.failed = v.Digest
 		}
-		if w.isStep(v) {
-			w.steps[v.Digest] = v
+		if p.isStep(v) {
+			p.steps[v.Digest] = v
 		}
 	}
 	for _, l := range status.Logs {
-		for _, value := range w.hidden {
+		for _, value := range p.secrets {
 			l.Data = bytes.ReplaceAll(l.Data, value, []byte("***"))
 		}
-		kept := append(w.output[l.Vertex], l.Data...)
-		w.output[l.Vertex] = kept[max(0, len(kept)-tailBytes):]
+		output := append(p.output[l.Vertex], l.Data...)
+		p.output[l.Vertex] = output[max(0, len(output)-maxOutput):]
 	}
 }
 
-// isStep says whether v is an instruction of the Dockerfile.
-func (w *watch) isStep(v *client.Vertex) bool {
-	for _, other := range []string{"[internal]", "[auth]", "[context "} {
-		if strings.HasPrefix(v.Name, other) {
+// isStep reports whether v is an instruction of the Dockerfile.
+func (p *progress) isStep(v *client.Vertex) bool {
+	for _, prefix := range []string{"[internal]", "[auth]", "[context "} {
+		if strings.HasPrefix(v.Name, prefix) {
 			return false
 		}
 	}
 	return strings.HasPrefix(v.Name, "[")
 }
 
-// cached says whether no step had to be carried out.
-func (w *watch) cached() bool {
-	for _, v := range w.steps {
+// allCached reports whether BuildKit had every step in its cache.
+func (p *progress) allCached() bool {
+	for _, v := range p.steps {
 		if !v.Cached {
 			return false
 		}
 	}
-	return len(w.steps) > 0
+	return len(p.steps) > 0
 }

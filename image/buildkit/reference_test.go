@@ -38,16 +38,16 @@ const repository = "../.."
 // and what comes of it does what Fly asks of a machine.
 func TestReferenceDockerfiles(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds six images: not in a hurry")
+		t.Skip("builds six images: skipped with -short")
 	}
 	project, _, err := config.Load(os.DirFS(repository))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &buildkit.Builder{Address: start(t, "").address, Layouts: map[string]string{
+	b := &buildkit.Builder{Address: startBuildkitd(t, "").address, Layouts: map[string]string{
 		"debian:12.11-slim": debian(t), "golang:1.26.8-bookworm": golang(t),
 	}}
-	host := shop(t)
+	host := newRegistry(t)
 	for _, env := range project.Environments {
 		for _, target := range env.Targets {
 			t.Run(target.Target.String(), func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestReferenceDockerfiles(t *testing.T) {
 				if !strings.HasPrefix(recipe.Dockerfile, "infra/fly/"+app.Name+"/") {
 					t.Fatalf("the recipe is %+v", recipe)
 				}
-				req, _ := request(t, host)
+				req, _ := newRequest(t, host)
 				req.Name, req.Recipe, req.Repository = app.Name, recipe, host+"/"+target.FlyApp
 				began := time.Now()
 				src := image.Source{Dir: repository, Revision: release.Revision{Commit: strings.Repeat("ab", 20)}}
@@ -71,12 +71,11 @@ func TestReferenceDockerfiles(t *testing.T) {
 					t.Errorf("the image is %d bytes", size)
 				}
 				root := unpack(t, img)
-				// Staging's have a shell, to look around with: what finds none
-				// there finds none anywhere.
-				if found := tools(root); production != (len(found) == 0) {
+				// Staging's images have a shell, which proves that findTools finds one.
+				if found := findTools(root); production != (len(found) == 0) {
 					t.Errorf("in the image there are the tools %q", found)
 				}
-				runs(t, root, config.Config, target.Target, production)
+				checkRuns(t, root, config.Config, target.Target, production)
 			})
 		}
 	}
@@ -94,10 +93,10 @@ func compressed(t *testing.T, img v1.Image) (size int64) {
 	return size
 }
 
-// unpack writes what is in an image into a folder.
+// unpack writes the files of an image to a new folder.
 func unpack(t *testing.T, img v1.Image) string {
 	t.Helper()
-	root := filepath.Join(folder(t), "rootfs")
+	root := filepath.Join(tempDir(t), "rootfs")
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -111,9 +110,9 @@ func unpack(t *testing.T, img v1.Image) string {
 	return root
 }
 
-// tools are what somebody who got into an image would use next: shells,
+// findTools returns the programs in an image that help an attacker: shells,
 // compilers, package managers.
-func tools(root string) (found []string) {
+func findTools(root string) (found []string) {
 	for _, name := range []string{"sh", "bash", "dash", "busybox", "gcc", "cc", "go", "perl", "python3", "apt-get", "dpkg", "curl", "wget", "su", "mount"} {
 		for _, dir := range []string{"bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/go/bin"} {
 			if _, err := os.Lstat(filepath.Join(root, dir, name)); err == nil {
@@ -124,8 +123,9 @@ func tools(root string) (found []string) {
 	return found
 }
 
-// runs starts an image as Fly starts a machine, and ends it so.
-func runs(t *testing.T, root string, config v1.Config, target release.Target, production bool) {
+// checkRuns starts an image as Fly starts a machine, checks that it serves requests,
+// and stops it as Fly does.
+func checkRuns(t *testing.T, root string, config v1.Config, target release.Target, production bool) {
 	var fly struct {
 		Env         map[string]string
 		KillTimeout string `toml:"kill_timeout"`
@@ -142,17 +142,17 @@ func runs(t *testing.T, root string, config v1.Config, target release.Target, pr
 	if err != nil || fly.KillSignal != "SIGTERM" {
 		t.Fatal(fly, err)
 	}
-	var asked atomic.Bool
+	var requested atomic.Bool
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked.Store(true)
+		requested.Store(true)
 		time.Sleep(time.Second)
 		io.WriteString(w, `{"message":"hello","app":"internal-api"}`)
 	}))
 	defer slow.Close()
 	port := freePort(t)
 	fly.Env["PORT"], fly.Env["FLY_APP_NAME"] = port, target.String()
-	_, asks := fly.Env["INTERNAL_API_URL"]
-	if asks {
+	_, hasUpstream := fly.Env["INTERNAL_API_URL"]
+	if hasUpstream {
 		fly.Env["INTERNAL_API_URL"] = slow.URL
 	}
 	c := run(t, root, config, fly.Env)
@@ -180,7 +180,7 @@ func runs(t *testing.T, root string, config v1.Config, target release.Target, pr
 		t.Errorf("its PIDs are %v", pids)
 	}
 	answered := make(chan error, 1)
-	if asks { // a request is under way when the order to stop comes
+	if hasUpstream { // a request is in flight when the machine is stopped
 		go func() {
 			res, err := http.Get(url + map[string]string{"public-api": "/v1/hello", "web-admin": "/"}[target.App])
 			if err == nil {
@@ -191,23 +191,23 @@ func runs(t *testing.T, root string, config v1.Config, target release.Target, pr
 			}
 			answered <- err
 		}()
-		eventually(t, "it asks internal-api", asked.Load)
+		eventually(t, "it requests internal-api", requested.Load)
 	} else {
 		answered <- nil
 	}
-	began := time.Now()
+	stopped := time.Now()
 	c.kill(t, "TERM")
 	select {
 	case err := <-c.ended:
 		if err != nil {
 			t.Errorf("it ended with %v\n%s", err, c.output)
 		}
-		t.Logf("drained in %v", time.Since(began).Round(10*time.Millisecond))
+		t.Logf("drained in %v", time.Since(stopped).Round(10*time.Millisecond))
 	case <-time.After(timeout):
-		t.Errorf("it still ran %v after SIGTERM\n%s", timeout, c.output)
+		t.Errorf("it did not end within %v after SIGTERM\n%s", timeout, c.output)
 	}
 	if err := <-answered; err != nil {
-		t.Errorf("the request under way got %v\n%s", err, c.output)
+		t.Errorf("the request in flight got %v\n%s", err, c.output)
 	}
 }
 
@@ -222,14 +222,15 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// A container is a real process with PIDs and files of its own, under runc, and
-// with the network of this machine.
+// A container is a process under runc with its own PIDs and files, and with the
+// network of this machine.
 type container struct {
 	state, id string
 	ended     chan error
 	output    *lockedBuffer
 }
 
+// run starts a container with an image's files and config.
 func run(t *testing.T, root string, config v1.Config, env map[string]string) *container {
 	t.Helper()
 	bundle := filepath.Dir(root)
@@ -296,7 +297,7 @@ func (c *container) kill(t *testing.T, signal string) {
 	}
 }
 
-// status is what the kernel says of the container's first process.
+// status returns a field of /proc/PID/status of the container's first process.
 func (c *container) status(t *testing.T, key string) string {
 	t.Helper()
 	out, err := exec.Command("runc", "--root", c.state, "state", c.id).Output()
@@ -319,14 +320,14 @@ func (c *container) status(t *testing.T, key string) string {
 	return ""
 }
 
-// debian is the base image of that name as far as one can be made from Debian's
-// mirror: what debootstrap installs. It is kept in the cache folder.
+// debian returns a replacement of the base image of that name: what debootstrap
+// installs from Debian's mirror. It is cached in the user's cache folder.
 func debian(t *testing.T) string {
 	t.Helper()
-	return layoutOf(t, v1.Config{Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}, debianRoot(t))
+	return makeLayout(t, v1.Config{Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}, debianRoot(t))
 }
 
-// debianRoot is a tar file of a minimal Debian.
+// debianRoot returns the path of a tar archive of a minimal Debian.
 func debianRoot(t *testing.T) string {
 	t.Helper()
 	if _, err := exec.LookPath("debootstrap"); err != nil {
@@ -340,13 +341,13 @@ func debianRoot(t *testing.T) string {
 	if _, err := os.Stat(kept); err == nil {
 		return kept
 	}
-	root := filepath.Join(folder(t), "debian")
+	root := filepath.Join(tempDir(t), "debian")
 	command(t, nil, "debootstrap", "--variant=minbase", "bookworm", root, "http://deb.debian.org/debian")
-	made := filepath.Join(folder(t), "debian.tar")
+	made := filepath.Join(tempDir(t), "debian.tar")
 	command(t, nil, "tar", "-c", "--numeric-owner", "--sort=name", "-C", root, "-f", made,
 		"--exclude=./dev/*", "--exclude=./proc/*", "--exclude=./sys/*", "--exclude=./etc/resolv.conf",
 		"--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*", "--exclude=./usr/share/doc/*", "--exclude=./usr/share/locale/*", ".")
-	// A cache that can't be written is none.
+	// A cache that can't be written is ignored.
 	if err := os.MkdirAll(filepath.Dir(kept), 0o755); err == nil {
 		if content, err := os.ReadFile(made); err == nil && os.WriteFile(kept+".new", content, 0o644) == nil {
 			os.Rename(kept+".new", kept)
@@ -355,30 +356,31 @@ func debianRoot(t *testing.T) string {
 	return made
 }
 
-// golang is the base image of that name: Debian, and the Go of this machine. Its
-// build cache is warm, so that six builds don't compile the standard library six
-// times; the apps need no other modules.
+// golang returns a replacement of the base image of that name: Debian and the Go of
+// this machine. It has a warm build cache, so that six builds don't compile the
+// standard library six times; the apps need no other modules.
 func golang(t *testing.T) string {
 	t.Helper()
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs Go in PATH")
 	}
 	goroot := strings.TrimSpace(command(t, nil, "go", "env", "GOROOT"))
-	top := folder(t)
+	top := tempDir(t)
 	warm := []string{"GOCACHE=" + filepath.Join(top, "root/.cache/go-build"), "GOFLAGS=", "CGO_ENABLED=0"}
-	command(t, warm, "go", "build", "-trimpath", "-buildvcs=false", "-o", folder(t)+"/", "./apps/internal-api", "./apps/public-api", "./apps/web-admin")
-	made := filepath.Join(folder(t), "go.tar")
+	command(t, warm, "go", "build", "-trimpath", "-buildvcs=false", "-o", tempDir(t)+"/", "./apps/internal-api", "./apps/public-api", "./apps/web-admin")
+	made := filepath.Join(tempDir(t), "go.tar")
 	command(t, nil, "tar", "-c", "--numeric-owner", "--owner=0", "--group=0", "--sort=name", "-C", top, "-f", made, "root")
 	command(t, nil, "tar", "-r", "--numeric-owner", "--owner=0", "--group=0", "--sort=name", "-C", path.Dir(goroot), "-f", made,
 		"--transform", "s,^"+path.Base(goroot)+",usr/local/go,",
 		"--exclude=testdata", "--exclude=*_test.go", "--exclude="+path.Base(goroot)+"/test", "--exclude="+path.Base(goroot)+"/doc", "--exclude="+path.Base(goroot)+"/api",
 		path.Base(goroot))
-	return layoutOf(t, v1.Config{Env: []string{
+	return makeLayout(t, v1.Config{Env: []string{
 		"PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go", "GOTOOLCHAIN=local",
 	}}, debianRoot(t), made)
 }
 
-func layoutOf(t *testing.T, config v1.Config, layers ...string) string {
+// makeLayout writes an OCI layout with the layers of tar archives.
+func makeLayout(t *testing.T, config v1.Config, layers ...string) string {
 	t.Helper()
 	var contents [][]byte
 	for _, layer := range layers {
@@ -388,13 +390,14 @@ func layoutOf(t *testing.T, config v1.Config, layers ...string) string {
 		}
 		contents = append(contents, content)
 	}
-	dir := folder(t)
+	dir := tempDir(t)
 	if err := saveImage(dir, runtime.GOARCH, config, contents...); err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
 
+// command runs a program in the repository and returns its output.
 func command(t *testing.T, env []string, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)

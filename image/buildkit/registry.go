@@ -25,20 +25,21 @@ import (
 	"github.com/microbima/release/image"
 )
 
-func repositoryOf(req image.Request) (name.Repository, error) {
+// parseRepository parses the repository to push to.
+func parseRepository(req image.Request) (name.Repository, error) {
 	var options []name.Option
 	if req.Insecure {
 		options = append(options, name.Insecure)
 	}
 	repository, err := name.NewRepository(req.Repository, options...)
 	if err != nil {
-		return name.Repository{}, fmt.Errorf("repository %q: %w; it should be host/name", req.Repository, err)
+		return name.Repository{}, fmt.Errorf("repository %q: %w; must be host/name", req.Repository, err)
 	}
 	return repository, nil
 }
 
-// insecure says whether a registry may speak plain HTTP.
-func insecure(repository name.Repository) bool { return repository.Scheme() == "http" }
+// isInsecure reports whether a registry may use plain HTTP.
+func isInsecure(repository name.Repository) bool { return repository.Scheme() == "http" }
 
 func (b *Builder) keychain() authn.Keychain {
 	return cmp.Or[authn.Keychain](b.Keychain, authn.DefaultKeychain)
@@ -48,8 +49,9 @@ func (b *Builder) options(ctx context.Context) []remote.Option {
 	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(b.keychain())}
 }
 
-// logins answers BuildKit when a registry asks who it is. A build sees none of it.
-func (b *Builder) logins() session.Attachable {
+// authProvider gives BuildKit the logins for registries. Steps of a build don't see
+// them.
+func (b *Builder) authProvider() session.Attachable {
 	return authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{
 		AuthConfigProvider: func(ctx context.Context, host string, _ []string, _ authprovider.ExpireCachedAuthCheck) (types.AuthConfig, error) {
 			if host == authprovider.DockerHubRegistryHost {
@@ -63,48 +65,47 @@ func (b *Builder) logins() session.Attachable {
 			if err != nil {
 				return types.AuthConfig{}, err
 			}
-			said, err := authn.Authorization(ctx, login)
+			auth, err := authn.Authorization(ctx, login)
 			if err != nil {
 				return types.AuthConfig{}, err
 			}
-			return types.AuthConfig{Username: said.Username, Password: said.Password, Auth: said.Auth, IdentityToken: said.IdentityToken, RegistryToken: said.RegistryToken, ServerAddress: host}, nil
+			return types.AuthConfig{Username: auth.Username, Password: auth.Password, Auth: auth.Auth, IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken, ServerAddress: host}, nil
 		},
 	})
 }
 
-// mayPush fails with image.ErrUnauthorized where the registry does not take the
-// login. Any other answer is for BuildKit to find out: it may reach a registry by
-// ways of its own.
-func (b *Builder) mayPush(ctx context.Context, repository name.Repository) error {
-	err := remote.CheckPushPermission(repository.Tag("release"), b.keychain(), within{ctx})
-	var said *transport.Error
-	if !errors.As(err, &said) || said.StatusCode != http.StatusUnauthorized && said.StatusCode != http.StatusForbidden {
+// checkPush returns image.ErrUnauthorized if the registry refuses the login. It
+// ignores all other errors, because BuildKit may reach a registry that this process
+// can't.
+func (b *Builder) checkPush(ctx context.Context, repository name.Repository) error {
+	err := remote.CheckPushPermission(repository.Tag("release"), b.keychain(), contextTransport{ctx})
+	var failed *transport.Error
+	if !errors.As(err, &failed) || failed.StatusCode != http.StatusUnauthorized && failed.StatusCode != http.StatusForbidden {
 		return nil
 	}
-	return fmt.Errorf("push to %s: %w: %s said %v; the worker needs a login that may push there: a token of that organization for Fly's registry, or docker login %s for others",
+	return fmt.Errorf("push to %s: %w: %s answered %v; the worker needs a login that may push there: for Fly's registry a token of that organization, for others docker login %s",
 		repository, image.ErrUnauthorized, repository.RegistryStr(), err, repository.RegistryStr())
 }
 
-// within ends requests with ctx, for a call that takes none.
-type within struct{ ctx context.Context }
+// A contextTransport ends requests with ctx, for a call without a context.
+type contextTransport struct{ ctx context.Context }
 
-func (w within) RoundTrip(req *http.Request) (*http.Response, error) {
-	return remote.DefaultTransport.RoundTrip(req.WithContext(w.ctx))
+func (t contextTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return remote.DefaultTransport.RoundTrip(req.WithContext(t.ctx))
 }
 
-// cacheTag is the tag under which the steps of a recipe lie, whatever the
-// revision that they were carried out for.
-const cacheTag = "release-cache-"
+// cacheTagPrefix begins the tag of a recipe's cache, which all revisions share.
+const cacheTagPrefix = "release-cache-"
 
-// cache has steps taken from the registry, and put there: BuildKits come and go.
-// A build does not fail for it.
-func (b *Builder) cache(ctx context.Context, s *solve, repository name.Repository) {
+// setCache makes the solve read and write a cache in the registry, which outlives a
+// BuildKit. A failing cache does not fail the build.
+func (b *Builder) setCache(ctx context.Context, s *solve, repository name.Repository) {
 	if b.Cache == CacheOff {
 		return
 	}
-	tag := repository.Tag(cacheTag + s.req.Recipe.Hash())
-	attrs := map[string]string{"ref": tag.Name(), "registry.insecure": strconv.FormatBool(insecure(repository))}
-	// One that is not there yet is nothing that people should read of as an error.
+	tag := repository.Tag(cacheTagPrefix + s.req.Recipe.Hash())
+	attrs := map[string]string{"ref": tag.Name(), "registry.insecure": strconv.FormatBool(isInsecure(repository))}
+	// BuildKit would log an error for a cache that does not exist yet.
 	if _, err := remote.Head(tag, b.options(ctx)...); err == nil {
 		s.opt.CacheImports = []client.CacheOptionsEntry{{Type: "registry", Attrs: attrs}}
 	}
@@ -114,78 +115,79 @@ func (b *Builder) cache(ctx context.Context, s *solve, repository name.Repositor
 	}}}
 }
 
-// How many images of a repository are looked at for what it has.
-const looks = 20
+// maxTags is how many images of a repository existingBlobs reads.
+const maxTags = 20
 
-// lying finds out, while something is built, what the registry has in a
-// repository already: BuildKit does not tell what it sent. It goes by the images
-// there, those that are kept because they run first, and not by all where there
-// are many.
-func (b *Builder) lying(ctx context.Context, repository name.Repository) func() map[v1.Hash]bool {
-	there := map[v1.Hash]bool{}
+// existingBlobs lists the blobs that are already in the repository, concurrently
+// with the build, because BuildKit does not report what it sent. It reads the
+// blobs of at most maxTags images, those with a tag of image.Registry.Keep first.
+// The returned function waits for the result.
+func (b *Builder) existingBlobs(ctx context.Context, repository name.Repository) func() map[v1.Hash]bool {
+	existing := map[v1.Hash]bool{}
 	tags, err := remote.List(repository, b.options(ctx)...)
 	if err != nil {
-		return func() map[v1.Hash]bool { return there } // the first push makes it
+		return func() map[v1.Hash]bool { return existing } // the first push creates the repository
 	}
-	slices.SortStableFunc(tags, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
+	slices.SortStableFunc(tags, func(a, b string) int { return cmp.Compare(tagOrder(a), tagOrder(b)) })
 	var mu sync.Mutex
 	var reads errgroup.Group
 	reads.SetLimit(4)
-	begun := make(chan struct{})
+	started := make(chan struct{})
 	go func() {
-		defer close(begun)
-		for _, tag := range tags[:min(looks, len(tags))] {
+		defer close(started)
+		for _, tag := range tags[:min(maxTags, len(tags))] {
 			reads.Go(func() error {
-				// What can't be read, or is no image, does not count as there.
-				blobs, _ := b.blobs(ctx, repository.Tag(tag))
+				// An image that can't be read counts as missing.
+				blobs, _ := b.readBlobs(ctx, repository.Tag(tag))
 				mu.Lock()
 				defer mu.Unlock()
 				for _, blob := range blobs {
-					there[blob.Digest] = true
+					existing[blob.Digest] = true
 				}
 				return nil
 			})
 		}
 	}()
 	return func() map[v1.Hash]bool {
-		<-begun
+		<-started
 		reads.Wait()
-		return there
+		return existing
 	}
 }
 
-// rank is how much a tag's image may have of the next one: the layers of a cache
-// are not yet what they are in an image.
-func rank(tag string) int {
+// tagOrder orders tags by how many blobs their image may share with the next one.
+// Layers of a cache differ from those of an image.
+func tagOrder(tag string) int {
 	switch {
 	case strings.HasPrefix(tag, "release-keep-"):
 		return 0
-	case strings.HasPrefix(tag, cacheTag):
+	case strings.HasPrefix(tag, cacheTagPrefix):
 		return 2
 	}
 	return 1
 }
 
-// sent is how much of an image was not there before.
-func (b *Builder) sent(ctx context.Context, ref name.Reference, there map[v1.Hash]bool) (total int64, err error) {
-	blobs, err := b.blobs(ctx, ref)
+// countNewBytes returns the size of an image's blobs that are not in existing.
+func (b *Builder) countNewBytes(ctx context.Context, ref name.Reference, existing map[v1.Hash]bool) (total int64, err error) {
+	blobs, err := b.readBlobs(ctx, ref)
 	for _, blob := range blobs {
-		if !there[blob.Digest] {
-			there[blob.Digest] = true
+		if !existing[blob.Digest] {
+			existing[blob.Digest] = true
 			total += blob.Size
 		}
 	}
 	return total, err
 }
 
-// blobs are the layers and configs that an image or an index leads to.
-func (b *Builder) blobs(ctx context.Context, ref name.Reference) (found []v1.Descriptor, err error) {
-	there, err := remote.Get(ref, b.options(ctx)...)
+// readBlobs returns the layers and configs of an image, or of all images of an
+// index.
+func (b *Builder) readBlobs(ctx context.Context, ref name.Reference) (found []v1.Descriptor, err error) {
+	desc, err := remote.Get(ref, b.options(ctx)...)
 	if err != nil {
 		return nil, err
 	}
-	if there.MediaType.IsIndex() {
-		index, err := there.ImageIndex()
+	if desc.MediaType.IsIndex() {
+		index, err := desc.ImageIndex()
 		if err != nil {
 			return nil, err
 		}
@@ -197,7 +199,7 @@ func (b *Builder) blobs(ctx context.Context, ref name.Reference) (found []v1.Des
 			if !d.MediaType.IsImage() {
 				continue
 			}
-			more, err := b.blobs(ctx, ref.Context().Digest(d.Digest.String()))
+			more, err := b.readBlobs(ctx, ref.Context().Digest(d.Digest.String()))
 			if err != nil {
 				return nil, err
 			}
@@ -205,7 +207,7 @@ func (b *Builder) blobs(ctx context.Context, ref name.Reference) (found []v1.Des
 		}
 		return found, nil
 	}
-	img, err := there.Image()
+	img, err := desc.Image()
 	if err != nil {
 		return nil, err
 	}

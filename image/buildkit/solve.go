@@ -23,33 +23,32 @@ import (
 	"github.com/microbima/release/image"
 )
 
-// epoch is when everything in an image was made: images of the same content are
-// the same on all days. It is 1980, the first year that a zip file can say, for
-// steps that take SOURCE_DATE_EPOCH as an argument; to some programs 0 is no time
-// at all.
+// epoch is the time of all files in an image, so that the same content gives the
+// same image on any day. It is 1980, the first year that a zip file can store, for
+// steps that use SOURCE_DATE_EPOCH. Some programs read 0 as no time.
 const epoch = 315532800
 
-// A solve is one question to BuildKit.
+// A solve is one build request to BuildKit.
 type solve struct {
-	req      image.Request
-	platform string
-	files    *checkout
-	opt      client.SolveOpt
-	log      *lines
-	seen     *watch
-	large    int64
-	notes    []string
-	wrong    error // what was found wrong with the result before it was exported
+	req          image.Request
+	platform     string
+	files        *checkout
+	opt          client.SolveOpt
+	log          *syncWriter
+	progress     *progress
+	largeContext int64 // bytes
+	notes        []string
+	solveErr     error // the error of solveDockerfile
 }
 
-// prepare is a solve that exports nothing. Its caller closes it.
+// prepare returns a solve that pushes nothing. The caller closes it.
 func (b *Builder) prepare(src image.Source, req image.Request) (_ *solve, err error) {
-	if err := b.knows(req.Recipe); err != nil {
+	if err := b.checkSecrets(req.Recipe); err != nil {
 		return nil, fmt.Errorf("build %s: %w", req.Name, err)
 	}
-	s := &solve{req: req, platform: cmp.Or(req.Platform, req.Recipe.On()), large: cmp.Or(b.Large, 1<<30)}
-	s.log = &lines{out: cmp.Or[io.Writer](req.Log, io.Discard)}
-	if s.files, err = open(src, req); err != nil {
+	s := &solve{req: req, platform: cmp.Or(req.Platform, req.Recipe.On()), largeContext: cmp.Or(b.Large, 1<<30)}
+	s.log = &syncWriter{out: cmp.Or[io.Writer](req.Log, io.Discard)}
+	if s.files, err = openCheckout(src, req); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -57,60 +56,59 @@ func (b *Builder) prepare(src image.Source, req image.Request) (_ *solve, err er
 			s.close()
 		}
 	}()
-	if err = s.files.knows(req); err != nil {
+	if err = s.files.checkTarget(req); err != nil {
 		return nil, err
 	}
-	given := map[string][]byte{} // only what the recipe names
+	secrets := map[string][]byte{} // only those that the recipe names
 	for _, name := range req.Recipe.Secrets {
-		given[name] = []byte(b.Secrets[name])
+		secrets[name] = []byte(b.Secrets[name])
 	}
-	s.seen = newWatch(given)
+	s.progress = newProgress(secrets)
 	s.opt = client.SolveOpt{
-		FrontendAttrs: s.attributes(src),
-		SharedKey:     cmp.Or(req.Origin, req.Name), // whose files BuildKit compares the context with
-		Session:       []session.Attachable{b.logins(), secretsprovider.FromMap(given)},
+		FrontendAttrs: s.frontendAttrs(src),
+		SharedKey:     cmp.Or(req.Origin, req.Name), // only changes since the last context with this key are sent
+		Session:       []session.Attachable{b.authProvider(), secretsprovider.FromMap(secrets)},
 	}
 	s.opt.LocalMounts = map[string]fsutil.FS{}
-	if s.opt.LocalMounts["context"], err = s.files.context(); err != nil {
+	if s.opt.LocalMounts["context"], err = s.files.contextFS(); err != nil {
 		return nil, err
 	}
-	if s.opt.LocalMounts["dockerfile"], err = s.files.instructions(); err != nil {
+	if s.opt.LocalMounts["dockerfile"], err = s.files.dockerfileFS(); err != nil {
 		return nil, err
 	}
-	s.opt.LocalFilterOpt = s.measure
-	return s, s.begin(b.Layouts)
+	s.opt.LocalFilterOpt = s.noteLargeContext
+	return s, s.addLayouts(b.Layouts)
 }
 
 func (s *solve) close() error { return s.files.close() }
 
-// attributes are what the Dockerfile frontend is told.
-func (s *solve) attributes(src image.Source) map[string]string {
+// frontendAttrs returns the attributes for the Dockerfile frontend.
+func (s *solve) frontendAttrs(src image.Source) map[string]string {
 	recipe := s.req.Recipe
-	told := map[string]string{
+	attrs := map[string]string{
 		"filename":                    recipe.Dockerfile,
 		"platform":                    s.platform,
 		"build-arg:SOURCE_DATE_EPOCH": strconv.Itoa(epoch),
 	}
 	if recipe.BuildTarget != "" {
-		told["target"] = recipe.BuildTarget
+		attrs["target"] = recipe.BuildTarget
 	}
 	for name, value := range recipe.Args {
-		told["build-arg:"+name] = value
+		attrs["build-arg:"+name] = value
 	}
-	about := image.Annotations(s.req, src.Revision)
-	if source := about[annotationSource]; source != "" {
-		told["vcs:source"] = source
+	if source := image.Annotations(s.req, src.Revision)[annotationSource]; source != "" {
+		attrs["vcs:source"] = source
 	}
 	if src.Revision.Commit != "" {
-		told["vcs:revision"] = src.Revision.Commit
+		attrs["vcs:revision"] = src.Revision.Commit
 	}
-	return told
+	return attrs
 }
 
 const annotationSource = "org.opencontainers.image.source"
 
-// begin lets FROM begin with images from OCI layouts.
-func (s *solve) begin(layouts map[string]string) error {
+// addLayouts makes images in OCI layouts available to FROM, by name.
+func (s *solve) addLayouts(layouts map[string]string) error {
 	for name, dir := range layouts {
 		index, err := layout.ImageIndexFromPath(dir)
 		if err != nil {
@@ -118,7 +116,7 @@ func (s *solve) begin(layouts map[string]string) error {
 		}
 		manifest, err := index.IndexManifest()
 		if err != nil || len(manifest.Manifests) != 1 {
-			return fmt.Errorf("OCI layout of %s in %s: it should have one image: %w", name, dir, err)
+			return fmt.Errorf("OCI layout of %s in %s: must have one image: %w", name, dir, err)
 		}
 		store, err := contentlocal.NewStore(dir)
 		if err != nil {
@@ -134,7 +132,8 @@ func (s *solve) begin(layouts map[string]string) error {
 	return nil
 }
 
-// run asks BuildKit, and tells its progress. What BuildKit does ends with ctx.
+// run runs the solve and writes its progress to the log. When ctx ends, BuildKit
+// stops the build.
 func (s *solve) run(ctx context.Context, b *Builder) (map[string]string, error) {
 	c, err := b.connect(ctx)
 	if err != nil {
@@ -142,37 +141,37 @@ func (s *solve) run(ctx context.Context, b *Builder) (map[string]string, error) 
 	}
 	defer c.Close()
 	statuses := make(chan *client.SolveStatus)
-	told := s.seen.tell(statuses, s.log)
-	response, err := c.Build(ctx, s.opt, "release", s.build, statuses)
-	<-told
+	displayed := s.progress.display(statuses, s.log)
+	response, err := c.Build(ctx, s.opt, "release", s.solveDockerfile, statuses)
+	<-displayed
 	switch {
-	case s.wrong != nil && ctx.Err() == nil:
-		return nil, s.verdict(b, s.wrong)
+	case s.solveErr != nil && ctx.Err() == nil:
+		return nil, s.explain(b, s.solveErr)
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
-		return nil, s.verdict(b, err)
+		return nil, s.explain(b, err)
 	}
 	return response.ExporterResponse, nil
 }
 
-// build has the Dockerfile carried out, and looks at what comes out of it before
-// any of that leaves BuildKit.
-func (s *solve) build(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+// solveDockerfile builds the Dockerfile and checks the result before BuildKit pushes
+// it.
+func (s *solve) solveDockerfile(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
 	result, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: c.BuildOpts().Opts, Evaluate: true})
 	if err == nil {
-		err = s.fits(result.Metadata)
+		err = s.checkPlatform(result.Metadata)
 	}
 	if err != nil {
-		s.wrong = err // BuildKit says it again in words of its own
+		s.solveErr = err // client.Build returns an error with its text only
 	}
 	return result, err
 }
 
-// fits refuses an image that machines of the platform asked for could not run.
-// BuildKit writes that platform into any image; what the image was put on knows
-// better.
-func (s *solve) fits(metadata map[string][]byte) error {
+// checkPlatform returns an *image.BuildError for an image of another platform than
+// the requested one. BuildKit writes the requested platform into every image, so the
+// config of the base image is compared as well.
+func (s *solve) checkPlatform(metadata map[string][]byte) error {
 	want, err := platforms.Parse(s.platform)
 	if err != nil {
 		return fmt.Errorf("platform %q: %w", s.platform, err)
@@ -186,7 +185,7 @@ func (s *solve) fits(metadata map[string][]byte) error {
 			return fmt.Errorf("read the config of the image: %w", err)
 		}
 		if has := config.OS + "/" + config.Architecture; has != "/" && (config.OS != want.OS || config.Architecture != want.Architecture) {
-			return s.wrongFile("%s makes an image for %s, and one for %s is asked for: name a base image for that, without --platform in the last FROM, or set another platform", s.req.Recipe.Dockerfile, has, s.platform)
+			return s.buildErrorf("%s builds an image for %s, but %s is needed: use a base image for that platform, without --platform in the last FROM, or set another platform", s.req.Recipe.Dockerfile, has, s.platform)
 		}
 	}
 	return nil

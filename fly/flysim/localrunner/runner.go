@@ -148,7 +148,7 @@ func (r *Runner) Close() error {
 		p.kill()
 	}
 	for _, p := range running {
-		<-p.done
+		<-p.Done()
 	}
 	close(r.spawner)
 	return errors.Join(killMarked(r.marker), r.registry.Close(), r.unlock())

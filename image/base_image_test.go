@@ -22,11 +22,11 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// aBase is an index with an image that programs can be put on, of some size, and
-// the image.
-func aBase(t *testing.T, kind types.MediaType) (v1.ImageIndex, v1.Image) {
+// newBaseIndex returns an index with a base image for linux/amd64 of some size, and
+// that image.
+func newBaseIndex(t *testing.T, kind types.MediaType) (v1.ImageIndex, v1.Image) {
 	t.Helper()
-	img := layered(t, layerOf(t, map[string]string{"etc/base": strings.Repeat("base", 5000), "bin/ls": "ls"}))
+	img := imageWithLayers(t, newLayer(t, map[string]string{"etc/base": strings.Repeat("base", 5000), "bin/ls": "ls"}))
 	config, err := img.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
@@ -52,18 +52,18 @@ func firstLayer(t *testing.T, img v1.Image) string {
 	return digestOf(t, layers[0])
 }
 
-// TestABaseOfYourOwn: a program that calls others, or wants certificates, has
-// them beneath it; and none of that goes over the wire twice.
-func TestABaseOfYourOwn(t *testing.T) {
+// A program may need other programs or certificates from its base image. The base is
+// transferred at most once.
+func TestGoBuild_BaseImage(t *testing.T) {
 	for _, kind := range []types.MediaType{types.OCIManifestSchema1, types.DockerManifestSchema2} {
-		bases, shop := openShelves(t), openShelves(t)
-		index, base := aBase(t, kind)
-		from := put(t, bases.repository(t, "os"), "v1", index)
-		var said bytes.Buffer
-		src := source(t, map[string]string{"apps/api/main.go": program})
+		bases, target := newFakeRegistry(t), newFakeRegistry(t)
+		baseIndex, base := newBaseIndex(t, kind)
+		from := pushTag(t, bases.repository(t, "os"), "v1", baseIndex)
+		var out bytes.Buffer
+		src := newSource(t, map[string]string{"apps/api/main.go": program})
 		req := Request{
 			Name: "api", Recipe: release.Recipe{Go: "./apps/api", Base: from.String()},
-			Repository: shop.repository(t, "api").String(), Tag: "r1", Log: &said,
+			Repository: target.repository(t, "api").String(), Tag: "r1", Log: &out,
 		}
 		built, err := new(Go).Build(t.Context(), src, req)
 		if err != nil {
@@ -85,61 +85,62 @@ func TestABaseOfYourOwn(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(root, "etc/base")); err != nil {
 			t.Error(err)
 		}
-		if out, err := exec.Command(filepath.Join(root, c.Entrypoint[0])).Output(); err != nil || string(out) != "hello\n" {
-			t.Errorf("it says %q, %v", out, err)
+		if printed, err := exec.Command(filepath.Join(root, c.Entrypoint[0])).Output(); err != nil || string(printed) != "hello\n" {
+			t.Errorf("it prints %q, %v", printed, err)
 		}
-		there, err := remote.Index(shop.repository(t, "api").Tag("r1"))
+		index, err := remote.Index(target.repository(t, "api").Tag("r1"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		manifest, err := there.IndexManifest()
+		manifest, err := index.IndexManifest()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if about := manifest.Annotations; about[annotationBase] != from.String() || about[annotationBaseAt] != digestOf(t, base) {
-			t.Errorf("the index does not say what base it was: %v", about)
+		if got := manifest.Annotations; got[annotationBase] != from.String() || got[annotationBaseAt] != digestOf(t, base) {
+			t.Errorf("the index does not name the base image: %v", got)
 		}
-		if !strings.Contains(said.String(), digestOf(t, base)) {
-			t.Errorf("the log does not say what base it was: %s", said.String())
+		if !strings.Contains(out.String(), digestOf(t, base)) {
+			t.Errorf("the log does not name the base image: %s", out.String())
 		}
 
-		bases.forget()
-		shop.forget()
+		bases.resetCounts()
+		target.resetCounts()
 		again, err := new(Go).Build(t.Context(), src, req)
 		if err != nil || again.Image != built.Image || again.Bytes != 0 {
 			t.Errorf("again: %+v, %v; want %s", again, err, built.Image)
 		}
-		if got := bases.wasAsked("GET blobs"); got != 1 {
-			t.Errorf("of a base that is there, %d blobs were fetched; want its config", got)
+		if got := bases.requestCount("GET blobs"); got != 1 {
+			t.Errorf("%d blobs of the base image were fetched; want its config only", got)
 		}
 	}
 }
 
-// TestABaseNextToIt: nothing of it is fetched, and nothing sent.
-func TestABaseNextToIt(t *testing.T) {
-	s := openShelves(t)
-	index, base := aBase(t, types.OCIManifestSchema1)
-	from := put(t, s.repository(t, "os"), "v1", index)
-	s.forget()
+// A base image in the target registry is mounted: its layers are neither fetched nor
+// sent.
+func TestGoBuild_BaseInSameRegistry(t *testing.T) {
+	s := newFakeRegistry(t)
+	index, base := newBaseIndex(t, types.OCIManifestSchema1)
+	from := pushTag(t, s.repository(t, "os"), "v1", index)
+	s.resetCounts()
 	req := Request{Name: "api", Recipe: release.Recipe{Go: "./apps/api", Base: from.String()}, Repository: s.repository(t, "api").String(), Tag: "r1"}
-	built, err := new(Go).Build(t.Context(), source(t, map[string]string{"apps/api/main.go": program}), req)
+	built, err := new(Go).Build(t.Context(), newSource(t, map[string]string{"apps/api/main.go": program}), req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.taken != 1 || s.wasAsked("GET blobs") != 1 {
-		t.Errorf("%d layers were taken over, and %d blobs fetched; want 1 and the base's config", s.taken, s.wasAsked("GET blobs"))
+	if s.mounted != 1 || s.requestCount("GET blobs") != 1 {
+		t.Errorf("%d layers were mounted, and %d blobs fetched; want 1 and the base's config", s.mounted, s.requestCount("GET blobs"))
 	}
 	if got, want := firstLayer(t, pull(t, built.Image)), firstLayer(t, base); got != want {
 		t.Errorf("the first layer is %s, want %s", got, want)
 	}
 }
 
-// A layer is asked for by its digest, too, and comes from where it is.
-func TestALayerOfTheBase(t *testing.T) {
-	repository := openShelves(t).repository(t, "os")
-	_, base := aBase(t, types.OCIManifestSchema1)
-	from := put(t, repository, "v1", base)
-	chosen, err := new(Go).choose(t.Context(), release.Recipe{Base: from.String()}, "linux/amd64", false)
+// LayerByDigest reads a layer of the base from the base's registry.
+func TestImageOnBase_LayerByDigest(t *testing.T) {
+	repository := newFakeRegistry(t).repository(t, "os")
+	_, base := newBaseIndex(t, types.OCIManifestSchema1)
+	from := pushTag(t, repository, "v1", base)
+	chosen, err := new(Go).lookUpBase(t.Context(), release.Recipe{Base: from.String()}, "linux/amd64", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +148,7 @@ func TestALayerOfTheBase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer, err := onBase{empty.Image, chosen}.LayerByDigest(digest)
+	layer, err := imageOnBase{empty.Image, chosen}.LayerByDigest(digest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,18 +159,18 @@ func TestALayerOfTheBase(t *testing.T) {
 	content.Close()
 }
 
-// keys are a login for one registry.
-type keys struct{ host string }
+// A hostLogin is the login for one registry.
+type hostLogin struct{ host string }
 
-func (k keys) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	if r.RegistryStr() == k.host {
+func (l hostLogin) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	if r.RegistryStr() == l.host {
 		return &authn.Basic{Username: "x", Password: "secret"}, nil
 	}
 	return authn.Anonymous, nil
 }
 
-func TestBasesThatCannotBeUsed(t *testing.T) {
-	s := openShelves(t)
+func TestGoBuild_UnusableBase(t *testing.T) {
+	s := newFakeRegistry(t)
 	guarded := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, password, _ := r.BasicAuth(); password != "secret" {
 			w.Header().Set("WWW-Authenticate", `Basic realm="os"`)
@@ -179,44 +180,44 @@ func TestBasesThatCannotBeUsed(t *testing.T) {
 		s.inner.ServeHTTP(w, r)
 	}))
 	t.Cleanup(guarded.Close)
-	index, _ := aBase(t, types.OCIManifestSchema1)
-	os := s.repository(t, "os")
-	put(t, os, "v1", index)
-	put(t, os, "arm", imageFor(t, "linux/arm64"))
+	index, _ := newBaseIndex(t, types.OCIManifestSchema1)
+	repository := s.repository(t, "os")
+	pushTag(t, repository, "v1", index)
+	pushTag(t, repository, "arm", imageFor(t, "linux/arm64"))
 	host := strings.TrimPrefix(guarded.URL, "http://")
 	for name, test := range map[string]struct {
-		base    string
-		keys    authn.Keychain
-		verdict bool // on the source
-		ready   bool
-		kind    error
+		base       string
+		keychain   authn.Keychain
+		buildError bool
+		ready      bool
+		kind       error
 	}{
-		"there is none":        {os.Tag("v9").String(), nil, true, false, nil},
-		"it is for others":     {os.Tag("arm").String(), nil, true, false, nil},
-		"it is no reference":   {"a b", nil, true, false, nil},
-		"it is somebody's":     {host + "/os:v1", keys{"elsewhere"}, false, false, ErrUnauthorized},
-		"its registry is away": {"127.0.0.1:1/os:v1", nil, false, true, nil},
+		"no such tag":          {repository.Tag("v9").String(), nil, true, false, nil},
+		"other platform":       {repository.Tag("arm").String(), nil, true, false, nil},
+		"invalid reference":    {"a b", nil, true, false, nil},
+		"no login":             {host + "/os:v1", hostLogin{"elsewhere"}, false, false, ErrUnauthorized},
+		"unreachable registry": {"127.0.0.1:1/os:v1", nil, false, true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			builder := &Go{Keychain: test.keys}
-			req := shop(t)
+			builder := &Go{Keychain: test.keychain}
+			req := newRequest(t)
 			req.Name, req.Recipe.Base = "api (production)", test.base
-			_, err := builder.Build(t.Context(), source(t, map[string]string{"apps/api/main.go": program}), req)
+			_, err := builder.Build(t.Context(), newSource(t, map[string]string{"apps/api/main.go": program}), req)
 			var failed *BuildError
-			if err == nil || errors.As(err, &failed) != test.verdict || !errors.Is(err, test.kind) && test.kind != nil {
-				t.Errorf("got %v; want a verdict: %v, and %v", err, test.verdict, test.kind)
+			if err == nil || errors.As(err, &failed) != test.buildError || !errors.Is(err, test.kind) && test.kind != nil {
+				t.Errorf("got %v; want a BuildError: %v, kind %v", err, test.buildError, test.kind)
 			}
 			if !strings.Contains(err.Error(), "apps.api.base") {
 				t.Errorf("got %v; want it to name the setting", err)
 			}
 			if err := builder.Ready(t.Context(), req.Recipe); (err == nil) != test.ready {
-				t.Errorf("before anything is built: %v", err)
+				t.Errorf("Ready: %v; want ready: %v", err, test.ready)
 			}
 		})
 	}
-	builder, req := &Go{Keychain: keys{host}}, shop(t)
+	builder, req := &Go{Keychain: hostLogin{host}}, newRequest(t)
 	req.Recipe.Base = host + "/os:v1"
-	if _, err := builder.Build(t.Context(), source(t, map[string]string{"apps/api/main.go": program}), req); err != nil {
+	if _, err := builder.Build(t.Context(), newSource(t, map[string]string{"apps/api/main.go": program}), req); err != nil {
 		t.Errorf("with a login: %v", err)
 	}
 	if err := builder.Ready(t.Context(), req.Recipe); err != nil {

@@ -17,33 +17,33 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Shelves are a registry as the large ones are, and go-containerregistry's is
-// not: each repository has blobs of its own, takes those of another over when it
-// is asked to, and refuses a manifest whose blobs it does not have. It notes what
-// it is asked, and how many bytes of blobs it is sent.
-type shelves struct {
+// A fakeRegistry behaves like the large registries, unlike go-containerregistry's:
+// each repository has its own blobs, mounts those of another one on request, and
+// refuses a manifest whose blobs it lacks. It records requests and counts the bytes
+// of blobs that it receives.
+type fakeRegistry struct {
 	*httptest.Server
 	inner   http.Handler
 	noMount bool
 
-	mu    sync.Mutex
-	blobs map[string]map[v1.Hash][]byte // repository → digest → bytes
-	asked []string                      // "HEAD manifests"
-	sent  int64
-	taken int // over from another repository
+	mu       sync.Mutex
+	blobs    map[string]map[v1.Hash][]byte // repository → digest → bytes
+	requests []string                      // method and kind: "HEAD manifests"
+	received int64                         // bytes of blobs
+	mounted  int                           // blobs
 }
 
-func openShelves(t *testing.T) *shelves {
+func newFakeRegistry(t *testing.T) *fakeRegistry {
 	t.Helper()
-	s := &shelves{blobs: map[string]map[v1.Hash][]byte{}}
+	s := &fakeRegistry{blobs: map[string]map[v1.Hash][]byte{}}
 	s.inner = registry.New(registry.WithBlobHandler(s), registry.Logger(log.New(io.Discard, "", 0)))
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s
 }
 
-// repository is one of that name.
-func (s *shelves) repository(t *testing.T, path string) name.Repository {
+// repository returns the repository of a name.
+func (s *fakeRegistry) repository(t *testing.T, path string) name.Repository {
 	t.Helper()
 	r, err := name.NewRepository(strings.TrimPrefix(s.URL, "http://") + "/" + path)
 	if err != nil {
@@ -52,26 +52,27 @@ func (s *shelves) repository(t *testing.T, path string) name.Repository {
 	return r
 }
 
-// forget begins the counts anew.
-func (s *shelves) forget() {
+// resetCounts clears the requests and counters.
+func (s *fakeRegistry) resetCounts() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked, s.sent, s.taken = nil, 0, 0
+	s.requests, s.received, s.mounted = nil, 0, 0
 }
 
-// wasAsked is how often it was since then.
-func (s *shelves) wasAsked(what string) (n int) {
+// requestCount returns the number of requests, since resetCounts, that begin with a
+// prefix.
+func (s *fakeRegistry) requestCount(prefix string) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, a := range s.asked {
-		if strings.HasPrefix(a, what) {
+	for _, request := range s.requests {
+		if strings.HasPrefix(request, prefix) {
 			n++
 		}
 	}
 	return n
 }
 
-func (s *shelves) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	if len(parts) > 3 {
 		s.mu.Lock()
@@ -79,20 +80,20 @@ func (s *shelves) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if parts[len(parts)-1] == "uploads" || kind == "uploads" {
 			kind = "blobs"
 		}
-		s.asked = append(s.asked, r.Method+" "+kind)
+		s.requests = append(s.requests, r.Method+" "+kind)
 		s.mu.Unlock()
 	}
 	switch {
 	case r.Method == http.MethodPost && r.URL.Query().Get("mount") != "" && s.mount(parts[1], r):
 		w.WriteHeader(http.StatusCreated)
-	case r.Method == http.MethodPut && parts[len(parts)-2] == "manifests" && !s.complete(parts[1], r):
+	case r.Method == http.MethodPut && parts[len(parts)-2] == "manifests" && !s.hasBlobs(parts[1], r):
 		http.Error(w, `{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}`, http.StatusBadRequest)
 	default:
 		s.inner.ServeHTTP(w, r)
 	}
 }
 
-func (s *shelves) mount(to string, r *http.Request) bool {
+func (s *fakeRegistry) mount(to string, r *http.Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	digest, _ := v1.NewHash(r.URL.Query().Get("mount"))
@@ -100,13 +101,14 @@ func (s *shelves) mount(to string, r *http.Request) bool {
 	if !ok || s.noMount {
 		return false
 	}
-	s.put(to, digest, blob)
-	s.taken++
+	s.putBlob(to, digest, blob)
+	s.mounted++
 	return true
 }
 
-// complete says whether all is there that a manifest names.
-func (s *shelves) complete(repository string, r *http.Request) bool {
+// hasBlobs reports whether the repository has all blobs that the pushed manifest
+// names.
+func (s *fakeRegistry) hasBlobs(repository string, r *http.Request) bool {
 	raw, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(raw))
 	var m v1.Manifest
@@ -123,7 +125,7 @@ func (s *shelves) complete(repository string, r *http.Request) bool {
 	return true
 }
 
-func (s *shelves) put(repository string, digest v1.Hash, blob []byte) {
+func (s *fakeRegistry) putBlob(repository string, digest v1.Hash, blob []byte) {
 	if s.blobs[repository] == nil {
 		s.blobs[repository] = map[v1.Hash][]byte{}
 	}
@@ -131,7 +133,7 @@ func (s *shelves) put(repository string, digest v1.Hash, blob []byte) {
 }
 
 // Get implements registry.BlobHandler.
-func (s *shelves) Get(_ context.Context, repository string, digest v1.Hash) (io.ReadCloser, error) {
+func (s *fakeRegistry) Get(_ context.Context, repository string, digest v1.Hash) (io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	blob, ok := s.blobs[repository][digest]
@@ -142,7 +144,7 @@ func (s *shelves) Get(_ context.Context, repository string, digest v1.Hash) (io.
 }
 
 // Stat implements registry.BlobStatHandler.
-func (s *shelves) Stat(_ context.Context, repository string, digest v1.Hash) (int64, error) {
+func (s *fakeRegistry) Stat(_ context.Context, repository string, digest v1.Hash) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	blob, ok := s.blobs[repository][digest]
@@ -153,14 +155,14 @@ func (s *shelves) Stat(_ context.Context, repository string, digest v1.Hash) (in
 }
 
 // Put implements registry.BlobPutHandler.
-func (s *shelves) Put(_ context.Context, repository string, digest v1.Hash, r io.ReadCloser) error {
+func (s *fakeRegistry) Put(_ context.Context, repository string, digest v1.Hash, r io.ReadCloser) error {
 	blob, err := io.ReadAll(r)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.put(strings.TrimSuffix(repository, "/blobs"), digest, blob) // the handler's name for it in an upload
-	s.sent += int64(len(blob))
+	s.putBlob(strings.TrimSuffix(repository, "/blobs"), digest, blob) // the handler adds this suffix in uploads
+	s.received += int64(len(blob))
 	return nil
 }

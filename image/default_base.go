@@ -12,10 +12,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// base is what a static program needs around it: users with names, and a
-// directory to write to. It has no shell and no certificates; the same bytes
-// every time.
-func base(platform v1.Platform) (v1.Image, error) {
+// defaultBase returns the base image of programs whose recipe names none: users
+// with names, and a directory to write to. It has no shell and no certificates.
+// Its bytes are always the same.
+func defaultBase(platform v1.Platform) (v1.Image, error) {
 	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	config, err := img.ConfigFile()
 	if err != nil {
@@ -26,7 +26,7 @@ func base(platform v1.Platform) (v1.Image, error) {
 	if img, err = mutate.ConfigFile(img, config); err != nil {
 		return nil, err
 	}
-	files, err := system()
+	files, err := defaultBaseLayer()
 	if err != nil {
 		return nil, err
 	}
@@ -39,8 +39,8 @@ func base(platform v1.Platform) (v1.Image, error) {
 	return mutate.AppendLayers(img, layer)
 }
 
-// system is the base's one layer.
-func system() ([]byte, error) {
+// defaultBaseLayer returns the one layer of the default base, as a tar archive.
+func defaultBaseLayer() ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, f := range []struct {
