@@ -56,7 +56,7 @@ var arrows = map[string][]string{
 	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
 	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys"},
 	"internal/view":       {"release", humanize, "golang.org/x/text"}, // how wide a character is
-	"internal/cost":       {"internal/view", "release", sdkTypes},
+	"internal/cost":       {"release", sdkTypes},
 	"internal/devserver":  {anyModule},
 	"internal/overlay":    {},
 	"internal/version":    {},
