@@ -54,7 +54,7 @@ var arrows = map[string][]string{
 	"fly/flytoml":         {"fly/flytoml/tomldoc", flyGo, goToml},
 	"fly/flytoml/tomldoc": {goToml, nearest},
 	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
-	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys"},
+	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys", "github.com/prometheus/procfs"},
 	"internal/view":       {"release", humanize, "golang.org/x/text"}, // how wide a character is
 	"internal/cost":       {"release", sdkTypes},
 	"internal/devserver":  {anyModule},
