@@ -34,7 +34,7 @@ type workflow struct {
 	}
 }
 
-func TestAPushReleasesAndNothingCancelsIt(t *testing.T) {
+func TestWorkflow_PushStartsRelease(t *testing.T) {
 	b, err := os.ReadFile("../.github/workflows/release.yml")
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	os.Exit(service.Service{Name: "internal-api", Healthy: healthy, Routes: routes(os.Getenv)}.Main())
+	os.Exit(service.Service{Name: "internal-api", Healthy: healthy, Routes: newRoutes(os.Getenv)}.Main())
 }
 
 // status says which version answers, and where it runs.
@@ -28,13 +28,13 @@ type status struct {
 }
 
 // longest is how many letters of a name are greeted.
-const longest = 100
+const maxNameLength = 100
 
-func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
+func newRoutes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
 	return func(mux *http.ServeMux, _ *slog.Logger) error {
 		mux.HandleFunc("GET /v1/greeting", func(w http.ResponseWriter, r *http.Request) {
 			name := cmp.Or(r.URL.Query().Get("name"), "world")
-			if utf8.RuneCountInString(name) > longest {
+			if utf8.RuneCountInString(name) > maxNameLength {
 				service.JSON(w, http.StatusBadRequest, map[string]string{"error": "name: at most 100 letters"})
 				return
 			}

@@ -13,10 +13,10 @@ import (
 )
 
 func main() {
-	os.Exit(service.Service{Name: "public-api", Healthy: healthy, Routes: routes(os.Getenv)}.Main())
+	os.Exit(service.Service{Name: "public-api", Healthy: healthy, Routes: newRoutes(os.Getenv)}.Main())
 }
 
-func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
+func newRoutes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
 	return func(mux *http.ServeMux, log *slog.Logger) error {
 		api, err := greeting.NewClient(getenv("INTERNAL_API_URL"))
 		if err != nil {

@@ -18,18 +18,18 @@ import (
 var page string
 
 func main() {
-	os.Exit(service.Service{Name: "web-admin", Healthy: healthy, Routes: routes(os.Getenv)}.Main())
+	os.Exit(service.Service{Name: "web-admin", Healthy: healthy, Routes: newRoutes(os.Getenv)}.Main())
 }
 
-// view is what the page shows: a greeting, or why there is none.
-type view struct {
+// pageData is what the page shows: a greeting, or why there is none.
+type pageData struct {
 	Title, App, Machine, Region string
 	API                         string
 	Greeting                    greeting.Greeting
 	Error                       string
 }
 
-func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
+func newRoutes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
 	return func(mux *http.ServeMux, log *slog.Logger) error {
 		api, err := greeting.NewClient(getenv("INTERNAL_API_URL"))
 		if err != nil {
@@ -40,7 +40,7 @@ func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error
 			return err
 		}
 		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-			v := view{
+			v := pageData{
 				Title: message, API: api.URL(),
 				App: getenv("FLY_APP_NAME"), Machine: getenv("FLY_MACHINE_ID"), Region: getenv("FLY_REGION"),
 			}
@@ -50,15 +50,15 @@ func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error
 				log.Error("no greeting", "error", err.Error())
 				v.Error, status = err.Error(), http.StatusBadGateway
 			}
-			write(w, log, tmpl, status, v)
+			writePage(w, log, tmpl, status, v)
 		})
 		return nil
 	}
 }
 
-// write draws the page first and answers then, so that a page is whole or an
+// writePage draws the page first and answers then, so that a page is whole or an
 // error.
-func write(w http.ResponseWriter, log *slog.Logger, tmpl *template.Template, status int, v view) {
+func writePage(w http.ResponseWriter, log *slog.Logger, tmpl *template.Template, status int, v pageData) {
 	var b bytes.Buffer
 	if err := tmpl.Execute(&b, v); err != nil {
 		log.Error("the page can't be drawn", "error", err.Error())

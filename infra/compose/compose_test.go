@@ -17,7 +17,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-func load(t *testing.T, env ...string) *types.Project {
+func loadProject(t *testing.T, env ...string) *types.Project {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{"../../docker-compose.yml"}, cli.WithWorkingDirectory("../.."), cli.WithEnv(env))
 	if err != nil {
@@ -30,9 +30,9 @@ func load(t *testing.T, env ...string) *types.Project {
 	return project
 }
 
-func TestNothingListensToTheWorld(t *testing.T) {
+func TestPorts_PublishedOnLoopbackOnly(t *testing.T) {
 	published := 0
-	for _, service := range load(t).Services {
+	for _, service := range loadProject(t).Services {
 		for _, port := range service.Ports {
 			published++
 			if ip := net.ParseIP(port.HostIP); ip == nil || !ip.IsLoopback() {
@@ -48,8 +48,8 @@ func TestNothingListensToTheWorld(t *testing.T) {
 	}
 }
 
-func TestTheDatabaseIsReachedByTemporalAlone(t *testing.T) {
-	project := load(t)
+func TestNetworks_DatabaseOnlyForTemporal(t *testing.T) {
+	project := loadProject(t)
 	if !project.Networks["database"].Internal {
 		t.Error("the database's network leads out")
 	}
@@ -61,8 +61,8 @@ func TestTheDatabaseIsReachedByTemporalAlone(t *testing.T) {
 	}
 }
 
-func TestEverythingStartsInOrder(t *testing.T) {
-	project := load(t)
+func TestDependencies_StartOrder(t *testing.T) {
+	project := loadProject(t)
 	for name, want := range map[string]map[string]string{
 		"temporal-schema":    {"postgresql": "service_healthy"},
 		"temporal":           {"postgresql": "service_healthy", "temporal-schema": "service_completed_successfully"},
@@ -89,8 +89,8 @@ func TestEverythingStartsInOrder(t *testing.T) {
 }
 
 // What a Dockerfile runs must not reach Temporal: whoever does may approve.
-func TestBuildsReachNeitherTemporalNorTheDatabase(t *testing.T) {
-	project := load(t)
+func TestNetworks_BuildKitOnlyForWorker(t *testing.T) {
+	project := loadProject(t)
 	buildkit, worker := project.Services["buildkit"], project.Services["worker"]
 	for network := range buildkit.Networks {
 		for name, service := range project.Services {
@@ -106,19 +106,19 @@ func TestBuildsReachNeitherTemporalNorTheDatabase(t *testing.T) {
 }
 
 // The BuildKit that is run is the one whose client the worker has.
-func TestBuildKitIsAsNewAsItsClient(t *testing.T) {
+func TestBuildKit_VersionOfGoMod(t *testing.T) {
 	mod, err := os.ReadFile("../../go.mod")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, tag, _ := strings.Cut(load(t).Services["buildkit"].Image, ":")
+	_, tag, _ := strings.Cut(loadProject(t).Services["buildkit"].Image, ":")
 	if !strings.Contains(string(mod), "github.com/moby/buildkit "+strings.TrimSuffix(tag, "-rootless")+"\n") {
 		t.Errorf("BuildKit %s, and go.mod says another version", tag)
 	}
 }
 
-func TestNothingIsLostWithAContainer(t *testing.T) {
-	project := load(t)
+func TestVolumes_DataIsOnNamedVolumes(t *testing.T) {
+	project := loadProject(t)
 	for name, path := range map[string]string{"postgresql": "/var/lib/postgresql/data", "worker": "/home/release"} {
 		mounts := project.Services[name].Volumes
 		i := slices.IndexFunc(mounts, func(v types.ServiceVolumeConfig) bool { return v.Target == path })
@@ -128,8 +128,8 @@ func TestNothingIsLostWithAContainer(t *testing.T) {
 	}
 }
 
-func TestVersionsArePinnedAndFilesAreThere(t *testing.T) {
-	project := load(t)
+func TestImages_PinnedAndMountsExist(t *testing.T) {
+	project := loadProject(t)
 	for _, service := range project.Services {
 		_, tag, _ := strings.Cut(service.Image, ":")
 		if service.Build == nil && (tag == "" || tag == "latest") {
@@ -149,8 +149,8 @@ func TestVersionsArePinnedAndFilesAreThere(t *testing.T) {
 	}
 }
 
-func TestTheServerFindsItsSettings(t *testing.T) {
-	temporal := load(t).Services["temporal"]
+func TestDynamicConfig_IsMounted(t *testing.T) {
+	temporal := loadProject(t).Services["temporal"]
 	path := *temporal.Environment["DYNAMIC_CONFIG_FILE_PATH"]
 	for _, v := range temporal.Volumes {
 		if rest, ok := strings.CutPrefix(path, v.Target); ok {
@@ -167,8 +167,8 @@ func TestTheServerFindsItsSettings(t *testing.T) {
 	}
 }
 
-func TestOneTokenGoesToOneService(t *testing.T) {
-	project := load(t, "FLY_API_TOKEN=fm2_x", "TEMPORAL_DB_PASSWORD=other")
+func TestSecrets_OnlyWhereNeeded(t *testing.T) {
+	project := loadProject(t, "FLY_API_TOKEN=fm2_x", "TEMPORAL_DB_PASSWORD=other")
 	for _, service := range project.Services {
 		for key, v := range service.Environment {
 			if v != nil && strings.Contains(*v, "fm2_x") && service.Name != "worker" {
@@ -183,9 +183,9 @@ func TestOneTokenGoesToOneService(t *testing.T) {
 	}
 }
 
-// standIn puts a command into PATH that a script runs in the real one's place.
+// fakeCommand puts a command into PATH that a script runs in the real one's place.
 // What it is called with is appended to the file it returns.
-func standIn(t *testing.T, name, script string) (calls string) {
+func fakeCommand(t *testing.T, name, script string) (calls string) {
 	t.Helper()
 	dir := t.TempDir()
 	calls = filepath.Join(dir, "calls")
@@ -197,8 +197,8 @@ func standIn(t *testing.T, name, script string) (calls string) {
 	return calls
 }
 
-// run runs a script and returns what it called since the last time.
-func run(t *testing.T, calls, script string) (string, error) {
+// runScript runs a script and returns what it called since the last time.
+func runScript(t *testing.T, calls, script string) (string, error) {
 	t.Helper()
 	if err := os.RemoveAll(calls); err != nil {
 		t.Fatal(err)
@@ -214,7 +214,7 @@ func run(t *testing.T, calls, script string) (string, error) {
 
 // server is a Temporal server as far as namespace.sh can see: it remembers one
 // namespace and its search attributes.
-const server = `
+const fakeTemporal = `
 case "$*" in
 "operator namespace describe --namespace releases") test -e $state/namespace ;;
 "operator namespace create --namespace releases --retention 8760h"*) touch $state/namespace ;;
@@ -225,12 +225,12 @@ case "$*" in
 esac
 `
 
-func TestTheNamespaceIsMadeOnce(t *testing.T) {
+func TestNamespaceScript_RunsTwice(t *testing.T) {
 	t.Setenv("TEMPORAL_ADDRESS", "temporal:7233")
 	t.Setenv("TEMPORAL_NAMESPACE", "releases")
 	t.Setenv("TRIES", "1")
-	calls := standIn(t, "temporal", server)
-	said, err := run(t, calls, "scripts/namespace.sh")
+	calls := fakeCommand(t, "temporal", fakeTemporal)
+	said, err := runScript(t, calls, "scripts/namespace.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,33 +241,33 @@ func TestTheNamespaceIsMadeOnce(t *testing.T) {
 			t.Errorf("%s is not registered: no release could start", attribute)
 		}
 	}
-	said, err = run(t, calls, "scripts/namespace.sh")
+	said, err = runScript(t, calls, "scripts/namespace.sh")
 	if err != nil || strings.Contains(said, "create") {
 		t.Errorf("the second run: %v, and it made something again", err)
 	}
 }
 
-func TestAnAttributeOfAnotherTypeIsNotPassedOver(t *testing.T) {
+func TestNamespaceScript_AttributeOfOtherType(t *testing.T) {
 	t.Setenv("TEMPORAL_ADDRESS", "temporal:7233")
 	t.Setenv("TEMPORAL_NAMESPACE", "releases")
 	t.Setenv("TRIES", "1")
-	calls := standIn(t, "temporal", "touch $state/namespace; echo '  ReleasePhase  Text' >$state/attributes\n"+server)
-	if _, err := run(t, calls, "scripts/namespace.sh"); err == nil {
+	calls := fakeCommand(t, "temporal", "touch $state/namespace; echo '  ReleasePhase  Text' >$state/attributes\n"+fakeTemporal)
+	if _, err := runScript(t, calls, "scripts/namespace.sh"); err == nil {
 		t.Error("no word of it")
 	}
 }
 
-func TestAServerThatIsAwayEndsTheScript(t *testing.T) {
+func TestNamespaceScript_ServerUnreachable(t *testing.T) {
 	t.Setenv("TEMPORAL_ADDRESS", "temporal:7233")
 	t.Setenv("TRIES", "1")
-	if _, err := run(t, standIn(t, "temporal", "exit 1"), "scripts/namespace.sh"); err == nil {
+	if _, err := runScript(t, fakeCommand(t, "temporal", "exit 1"), "scripts/namespace.sh"); err == nil {
 		t.Error("it succeeded")
 	}
 }
 
-func TestTheSchemaOfBothDatabasesIsBrought(t *testing.T) {
-	calls := standIn(t, "temporal-sql-tool", "")
-	said, err := run(t, calls, "scripts/schema.sh")
+func TestSchemaScript_BothDatabases(t *testing.T) {
+	calls := fakeCommand(t, "temporal-sql-tool", "")
+	said, err := runScript(t, calls, "scripts/schema.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestTheSchemaOfBothDatabasesIsBrought(t *testing.T) {
 	if said != want {
 		t.Errorf("got\n%swant\n%s", said, want)
 	}
-	if _, err := run(t, standIn(t, "temporal-sql-tool", "exit 1"), "scripts/schema.sh"); err == nil {
+	if _, err := runScript(t, fakeCommand(t, "temporal-sql-tool", "exit 1"), "scripts/schema.sh"); err == nil {
 		t.Error("a database that is away is no error")
 	}
 }

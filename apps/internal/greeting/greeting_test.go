@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestErrorsCarryTheWordsOfInternalAPI(t *testing.T) {
+func TestGreet_ErrorHasAnswer(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Query().Get("name") {
 		case "a&b":
@@ -29,7 +29,7 @@ func TestErrorsCarryTheWordsOfInternalAPI(t *testing.T) {
 	}
 }
 
-func TestAddressesThatCannotWorkAreNamed(t *testing.T) {
+func TestNewClient_InvalidAddress(t *testing.T) {
 	for _, base := range []string{"", "internal-api:8080", "ftp://x", "http://"} {
 		if _, err := NewClient(base); err == nil || !strings.Contains(err.Error(), "INTERNAL_API_URL") {
 			t.Errorf("%q: got %v", base, err)

@@ -20,12 +20,12 @@ func JSON(w http.ResponseWriter, status int, v any) {
 	}
 }
 
-// traced logs requests with their duration: each one at level debug, and that
+// logRequests logs requests with their duration: each one at level debug, and that
 // share of them at level info. Health checks are noise and left to debug.
-func traced(next http.Handler, log *slog.Logger, share float64) http.Handler {
+func logRequests(next http.Handler, log *slog.Logger, share float64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(rec, r)
 		level := slog.LevelDebug
 		if r.URL.Path != "/health" && rand.Float64() < share {
@@ -36,16 +36,16 @@ func traced(next http.Handler, log *slog.Logger, share float64) http.Handler {
 	})
 }
 
-// recorder remembers the status that was answered.
-type recorder struct {
+// statusRecorder remembers the status that was answered.
+type statusRecorder struct {
 	http.ResponseWriter
 	status int
 }
 
-func (r *recorder) WriteHeader(status int) {
+func (r *statusRecorder) WriteHeader(status int) {
 	r.status = status
 	r.ResponseWriter.WriteHeader(status)
 }
 
 // Unwrap lets http.ResponseController reach the real writer.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

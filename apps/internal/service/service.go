@@ -22,7 +22,7 @@ import (
 
 // drain is how long requests under way may take after the order to stop. It is
 // shorter than the kill_timeout of the services' fly.toml.
-const drain = 10 * time.Second
+const drainTimeout = 10 * time.Second
 
 // A Service is one HTTP server with its routes and its own idea of health.
 type Service struct {
@@ -46,7 +46,7 @@ func (s Service) Main() int {
 // run serves until ctx ends, then lets requests under way finish. It sends its
 // address on ready, if that is not nil, once it listens.
 func (s Service) run(ctx context.Context, stdout io.Writer, getenv func(string) string, ready chan<- net.Addr) error {
-	conf, err := read(getenv)
+	conf, err := readSettings(getenv)
 	if err != nil {
 		return err
 	}
@@ -55,12 +55,12 @@ func (s Service) run(ctx context.Context, stdout io.Writer, getenv func(string) 
 
 	var draining atomic.Bool
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health", s.health(&draining, log))
+	mux.HandleFunc("GET /health", s.handleHealth(&draining, log))
 	if err := s.Routes(mux, log); err != nil {
 		return err
 	}
 	server := &http.Server{
-		Handler:           traced(mux, log, conf.traces),
+		Handler:           logRequests(mux, log, conf.traces),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -84,11 +84,11 @@ func (s Service) run(ctx context.Context, stdout io.Writer, getenv func(string) 
 	case <-ctx.Done():
 	}
 	draining.Store(true)
-	log.Info("stopping: requests under way may finish", "within", drain.String())
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	log.Info("stopping: requests under way may finish", "within", drainTimeout.String())
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := server.Shutdown(end); err != nil {
-		return fmt.Errorf("requests were cut off after %v: %w", drain, err)
+		return fmt.Errorf("requests were cut off after %v: %w", drainTimeout, err)
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -97,9 +97,9 @@ func (s Service) run(ctx context.Context, stdout io.Writer, getenv func(string) 
 	return nil
 }
 
-// health answers 200 while the service is well and stays, else 503 with the
+// handleHealth answers 200 while the service is well and stays, else 503 with the
 // reason, so that Fly's check shows it.
-func (s Service) health(draining *atomic.Bool, log *slog.Logger) http.HandlerFunc {
+func (s Service) handleHealth(draining *atomic.Bool, log *slog.Logger) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		err := s.Healthy()
 		if err == nil && draining.Load() {
@@ -121,7 +121,7 @@ type settings struct {
 	traces     float64
 }
 
-func read(getenv func(string) string) (settings, error) {
+func readSettings(getenv func(string) string) (settings, error) {
 	conf := settings{host: getenv("HOST"), port: getenv("PORT")}
 	if conf.port == "" {
 		conf.port = "8080"
