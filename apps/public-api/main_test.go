@@ -32,7 +32,7 @@ func TestRoutes_Hello(t *testing.T) {
 }
 
 func TestRoutes_HidesCause(t *testing.T) {
-	got := getHello(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "pg at fdaa::3 is away", 500) })
+	got := getHello(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "pg at fdaa::3 is unreachable", 500) })
 	if got.Code != 502 || strings.Contains(got.Body.String(), "fdaa") {
 		t.Errorf("got %d %s; want 502 without the cause", got.Code, got.Body)
 	}

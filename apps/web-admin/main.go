@@ -1,5 +1,5 @@
-// The web-admin service is a page for the people who run the others. It asks
-// internal-api on the server, so that browsers never reach it.
+// The web-admin service is a page for operators. The server calls internal-api, so that
+// browsers do not need to reach it.
 package main
 
 import (
@@ -21,7 +21,7 @@ func main() {
 	os.Exit(service.Service{Name: "web-admin", Healthy: healthy, Routes: newRoutes(os.Getenv)}.Main())
 }
 
-// pageData is what the page shows: a greeting, or why there is none.
+// pageData is the content of the page: a greeting, or the error of getting one.
 type pageData struct {
 	Title, App, Machine, Region string
 	API                         string
@@ -29,6 +29,8 @@ type pageData struct {
 	Error                       string
 }
 
+// newRoutes returns a function that adds the routes of the service to a mux. It fails
+// without INTERNAL_API_URL.
 func newRoutes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
 	return func(mux *http.ServeMux, log *slog.Logger) error {
 		api, err := greeting.NewClient(getenv("INTERNAL_API_URL"))
@@ -56,13 +58,13 @@ func newRoutes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) er
 	}
 }
 
-// writePage draws the page first and answers then, so that a page is whole or an
+// writePage renders the page before it answers: the answer is a complete page or an
 // error.
 func writePage(w http.ResponseWriter, log *slog.Logger, tmpl *template.Template, status int, v pageData) {
 	var b bytes.Buffer
 	if err := tmpl.Execute(&b, v); err != nil {
-		log.Error("the page can't be drawn", "error", err.Error())
-		http.Error(w, "the page can't be drawn", http.StatusInternalServerError)
+		log.Error("cannot render the page", "error", err.Error())
+		http.Error(w, "cannot render the page", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -71,6 +73,6 @@ func writePage(w http.ResponseWriter, log *slog.Logger, tmpl *template.Template,
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	if _, err := b.WriteTo(w); err != nil {
-		log.Debug("the browser went away", "error", err.Error())
+		log.Debug("cannot send the page", "error", err.Error())
 	}
 }

@@ -31,13 +31,13 @@ func TestRoutes_PageShowsGreeting(t *testing.T) {
 		t.Errorf("got %d %s", got.Code, page)
 	}
 	if strings.Contains(page, "<script>") {
-		t.Error("the page runs what internal-api said")
+		t.Error("the page does not escape the answer of internal-api")
 	}
 }
 
 func TestRoutes_PageShowsCause(t *testing.T) {
-	got := getPage(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "the database is away", 500) })
-	if got.Code != 502 || !strings.Contains(got.Body.String(), "the database is away") {
+	got := getPage(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "the database is unreachable", 500) })
+	if got.Code != 502 || !strings.Contains(got.Body.String(), "the database is unreachable") {
 		t.Errorf("got %d %s; want 502 and the cause", got.Code, got.Body)
 	}
 }

@@ -1,4 +1,4 @@
-// Package compose holds what docker-compose.yml mounts, and its tests.
+// Package compose has the files that docker-compose.yml mounts, and its tests.
 package compose
 
 import (
@@ -40,18 +40,18 @@ func TestPorts_PublishedOnLoopbackOnly(t *testing.T) {
 			}
 		}
 		if service.Privileged || service.NetworkMode == "host" {
-			t.Errorf("%s has the run of the host", service.Name)
+			t.Errorf("%s has privileges on the host", service.Name)
 		}
 	}
 	if published == 0 {
-		t.Error("nobody reaches Temporal at all")
+		t.Error("no port of Temporal is published")
 	}
 }
 
 func TestNetworks_DatabaseOnlyForTemporal(t *testing.T) {
 	project := loadProject(t)
 	if !project.Networks["database"].Internal {
-		t.Error("the database's network leads out")
+		t.Error("the database's network is not internal")
 	}
 	for _, service := range project.Services {
 		_, on := service.Networks["database"]
@@ -79,7 +79,7 @@ func TestDependencies_StartOrder(t *testing.T) {
 				t.Errorf("%s waits for %s: %q; want %q", name, on, got, condition)
 			}
 		}
-		// What is waited for to be healthy has to say when it is.
+		// A dependency that must be healthy needs a health check.
 		for on, dependency := range service.DependsOn {
 			if dependency.Condition == "service_healthy" && project.Services[on].HealthCheck == nil {
 				t.Errorf("%s waits for the health of %s, which has no check", name, on)
@@ -88,7 +88,7 @@ func TestDependencies_StartOrder(t *testing.T) {
 	}
 }
 
-// What a Dockerfile runs must not reach Temporal: whoever does may approve.
+// Commands of a Dockerfile must not reach Temporal: any client of it can approve.
 func TestNetworks_BuildKitOnlyForWorker(t *testing.T) {
 	project := loadProject(t)
 	buildkit, worker := project.Services["buildkit"], project.Services["worker"]
@@ -101,11 +101,11 @@ func TestNetworks_BuildKitOnlyForWorker(t *testing.T) {
 	}
 	_, port, ok := strings.Cut(*worker.Environment["BUILDKIT_HOST"], "tcp://buildkit:")
 	if !ok || !slices.Contains(buildkit.Command, "tcp://0.0.0.0:"+port) {
-		t.Errorf("the worker asks %s, and BuildKit listens by %q", *worker.Environment["BUILDKIT_HOST"], buildkit.Command)
+		t.Errorf("BUILDKIT_HOST of the worker is %s, and BuildKit listens by %q", *worker.Environment["BUILDKIT_HOST"], buildkit.Command)
 	}
 }
 
-// The BuildKit that is run is the one whose client the worker has.
+// BuildKit has the version of its client in go.mod.
 func TestBuildKit_VersionOfGoMod(t *testing.T) {
 	mod, err := os.ReadFile("../../go.mod")
 	if err != nil {
@@ -113,7 +113,7 @@ func TestBuildKit_VersionOfGoMod(t *testing.T) {
 	}
 	_, tag, _ := strings.Cut(loadProject(t).Services["buildkit"].Image, ":")
 	if !strings.Contains(string(mod), "github.com/moby/buildkit "+strings.TrimSuffix(tag, "-rootless")+"\n") {
-		t.Errorf("BuildKit %s, and go.mod says another version", tag)
+		t.Errorf("BuildKit has version %s, and go.mod another one", tag)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestImages_PinnedAndMountsExist(t *testing.T) {
 	for _, service := range project.Services {
 		_, tag, _ := strings.Cut(service.Image, ":")
 		if service.Build == nil && (tag == "" || tag == "latest") {
-			t.Errorf("%s runs %q, whatever that is today", service.Name, service.Image)
+			t.Errorf("%s runs %q, which is not a pinned version", service.Name, service.Image)
 		}
 		for _, v := range service.Volumes {
 			if v.Type != "bind" {
@@ -145,7 +145,7 @@ func TestImages_PinnedAndMountsExist(t *testing.T) {
 		}
 	}
 	if server, tools := project.Services["temporal"].Image, project.Services["temporal-schema"].Image; server[strings.Index(server, ":"):] != tools[strings.Index(tools, ":"):] {
-		t.Errorf("the schema of %s is made by %s", server, tools)
+		t.Errorf("the schema of %s is created by %s", server, tools)
 	}
 }
 
@@ -159,7 +159,7 @@ func TestDynamicConfig_IsMounted(t *testing.T) {
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatalf("the server does not start without it: %v", err)
+		t.Fatalf("the dynamic config is not mounted: %v", err)
 	}
 	var settings map[string][]struct{ Value any }
 	if err := yaml.Unmarshal(b, &settings); err != nil || len(settings) == 0 {
@@ -183,8 +183,8 @@ func TestSecrets_OnlyWhereNeeded(t *testing.T) {
 	}
 }
 
-// fakeCommand puts a command into PATH that a script runs in the real one's place.
-// What it is called with is appended to the file it returns.
+// fakeCommand puts a fake command into PATH. It appends the arguments of each call to
+// the returned file.
 func fakeCommand(t *testing.T, name, script string) (calls string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -197,7 +197,7 @@ func fakeCommand(t *testing.T, name, script string) (calls string) {
 	return calls
 }
 
-// runScript runs a script and returns what it called since the last time.
+// runScript runs a script and returns the calls of its fake command.
 func runScript(t *testing.T, calls, script string) (string, error) {
 	t.Helper()
 	if err := os.RemoveAll(calls); err != nil {
@@ -212,8 +212,8 @@ func runScript(t *testing.T, calls, script string) (string, error) {
 	return string(b), failed
 }
 
-// server is a Temporal server as far as namespace.sh can see: it remembers one
-// namespace and its search attributes.
+// fakeTemporal is a temporal command for namespace.sh: it stores one namespace and its
+// search attributes.
 const fakeTemporal = `
 case "$*" in
 "operator namespace describe --namespace releases") test -e $state/namespace ;;
@@ -230,20 +230,20 @@ func TestNamespaceScript_RunsTwice(t *testing.T) {
 	t.Setenv("TEMPORAL_NAMESPACE", "releases")
 	t.Setenv("TRIES", "1")
 	calls := fakeCommand(t, "temporal", fakeTemporal)
-	said, err := runScript(t, calls, "scripts/namespace.sh")
+	called, err := runScript(t, calls, "scripts/namespace.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, attribute := range []string{
 		release.AttrProject, release.AttrRevision, release.AttrEnvironment, release.AttrPhase, release.AttrOutcome,
 	} {
-		if !strings.Contains(said, "create --namespace releases --name "+attribute+" --type Keyword") {
+		if !strings.Contains(called, "create --namespace releases --name "+attribute+" --type Keyword") {
 			t.Errorf("%s is not registered: no release could start", attribute)
 		}
 	}
-	said, err = runScript(t, calls, "scripts/namespace.sh")
-	if err != nil || strings.Contains(said, "create") {
-		t.Errorf("the second run: %v, and it made something again", err)
+	called, err = runScript(t, calls, "scripts/namespace.sh")
+	if err != nil || strings.Contains(called, "create") {
+		t.Errorf("the second run: %v; it called %s", err, called)
 	}
 }
 
@@ -253,7 +253,7 @@ func TestNamespaceScript_AttributeOfOtherType(t *testing.T) {
 	t.Setenv("TRIES", "1")
 	calls := fakeCommand(t, "temporal", "touch $state/namespace; echo '  ReleasePhase  Text' >$state/attributes\n"+fakeTemporal)
 	if _, err := runScript(t, calls, "scripts/namespace.sh"); err == nil {
-		t.Error("no word of it")
+		t.Error("an attribute of another type is no error")
 	}
 }
 
@@ -261,13 +261,13 @@ func TestNamespaceScript_ServerUnreachable(t *testing.T) {
 	t.Setenv("TEMPORAL_ADDRESS", "temporal:7233")
 	t.Setenv("TRIES", "1")
 	if _, err := runScript(t, fakeCommand(t, "temporal", "exit 1"), "scripts/namespace.sh"); err == nil {
-		t.Error("it succeeded")
+		t.Error("an unreachable server is no error")
 	}
 }
 
 func TestSchemaScript_BothDatabases(t *testing.T) {
 	calls := fakeCommand(t, "temporal-sql-tool", "")
-	said, err := runScript(t, calls, "scripts/schema.sh")
+	called, err := runScript(t, calls, "scripts/schema.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,10 +278,10 @@ func TestSchemaScript_BothDatabases(t *testing.T) {
 --database temporal_visibility setup-schema --version 0.0
 --database temporal_visibility update-schema --schema-dir /etc/temporal/schema/postgresql/v12/visibility/versioned
 `
-	if said != want {
-		t.Errorf("got\n%swant\n%s", said, want)
+	if called != want {
+		t.Errorf("got\n%swant\n%s", called, want)
 	}
 	if _, err := runScript(t, fakeCommand(t, "temporal-sql-tool", "exit 1"), "scripts/schema.sh"); err == nil {
-		t.Error("a database that is away is no error")
+		t.Error("an unreachable database is no error")
 	}
 }

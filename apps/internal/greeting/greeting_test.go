@@ -22,10 +22,10 @@ func TestGreet_ErrorHasAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := c.Greet(t.Context(), "a&b"); err == nil || !strings.Contains(err.Error(), "no such name") {
-		t.Errorf("got %v; want internal-api's words", err)
+		t.Errorf("got %v; want the answer of internal-api", err)
 	}
 	if g, err := c.Greet(t.Context(), "x"); err == nil {
-		t.Errorf("a page that is no greeting counts as %+v", g)
+		t.Errorf("a page that is not a greeting is read as %+v", g)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// startService runs s and returns its URL and what waits for its end.
+// startService runs s and returns its URL, a function that stops it, and its result.
 func startService(t *testing.T, s Service, env map[string]string, log io.Writer) (url string, stop context.CancelFunc, ended <-chan error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -28,7 +28,7 @@ func startService(t *testing.T, s Service, env map[string]string, log io.Writer)
 	case a := <-ready:
 		return "http://" + a.String(), cancel, done
 	case err := <-done:
-		t.Fatalf("it ended before it listened: %v", err)
+		t.Fatalf("the service ended before it listened: %v", err)
 		return "", nil, nil
 	}
 }
@@ -50,9 +50,9 @@ func getURL(t *testing.T, url string) (int, string) {
 func noRoutes(*http.ServeMux, *slog.Logger) error { return nil }
 
 func TestHealth_FollowsService(t *testing.T) {
-	var sick atomic.Bool
+	var unhealthy atomic.Bool
 	url, stop, ended := startService(t, Service{Name: "x", Routes: noRoutes, Healthy: func() error {
-		if sick.Load() {
+		if unhealthy.Load() {
 			return errors.New("the pool is empty")
 		}
 		return nil
@@ -60,12 +60,12 @@ func TestHealth_FollowsService(t *testing.T) {
 
 	code, body := getURL(t, url+"/health")
 	if code != 200 || !strings.Contains(body, `"status":"ok"`) {
-		t.Errorf("well: got %d %s", code, body)
+		t.Errorf("healthy: got %d %s", code, body)
 	}
-	sick.Store(true)
+	unhealthy.Store(true)
 	code, body = getURL(t, url+"/health")
 	if code != 503 || !strings.Contains(body, "the pool is empty") {
-		t.Errorf("sick: got %d %s; want 503 and the reason", code, body)
+		t.Errorf("unhealthy: got %d %s; want 503 and the reason", code, body)
 	}
 	stop()
 	if err := <-ended; err != nil {
@@ -98,7 +98,7 @@ func TestRun_DrainsRequestsAfterStop(t *testing.T) {
 	stop()
 	select {
 	case err := <-ended:
-		t.Fatalf("it ended with a request under way: %v", err)
+		t.Fatalf("the service ended with an open request: %v", err)
 	default:
 	}
 	close(leave)
