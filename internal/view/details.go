@@ -214,37 +214,50 @@ func writeDetailsTargets(b *strings.Builder, environments []release.EnvironmentS
 		if len(e.Targets) > 0 {
 			b.WriteString("\n| App | Machine | Group | Region | State | Progress | Image |\n|---|---|---|---|---|---|---|\n")
 		}
-		more := 0
-		for _, t := range e.Targets {
-			if len(t.Machines) == 0 {
-				fmt.Fprintf(b, "| %s | – | | | | no machines | %s |\n", targetLink(t), Code(Digest(t.Image)))
+		rows += writeMachineRows(b, e.Targets, detailsMachines-rows)
+		writeDetailsResults(b, e)
+	}
+}
+
+// writeMachineRows writes a table row per machine, up to a limit, and how many are left
+// out. It returns the number of rows.
+func writeMachineRows(b *strings.Builder, targets []release.TargetStatus, limit int) (rows int) {
+	omitted := 0
+	for _, t := range targets {
+		if len(t.Machines) == 0 {
+			fmt.Fprintf(b, "| %s | – | | | | no machines | %s |\n", targetLink(t), Code(Digest(t.Image)))
+		}
+		for _, m := range t.Machines {
+			if rows == limit {
+				omitted++
+				continue
 			}
-			for _, m := range t.Machines {
-				if rows++; rows > detailsMachines {
-					more++
-					continue
-				}
-				fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n", targetLink(t), Code(machineName(m)), Markdown(m.Group), Markdown(m.Region), Markdown(m.State), Markdown(progressText(m)), Code(Digest(m.Image)))
-			}
+			rows++
+			fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n", targetLink(t), Code(machineName(m)), Markdown(m.Group), Markdown(m.Region), Markdown(m.State), Markdown(progressText(m)), Code(Digest(m.Image)))
 		}
-		if more > 0 {
-			fmt.Fprintf(b, "\n… and %d more machines\n", more)
+	}
+	if omitted > 0 {
+		fmt.Fprintf(b, "\n… and %s\n", count(omitted, "more machine"))
+	}
+	return rows
+}
+
+// writeDetailsResults writes the commands, verdicts and warnings of an environment.
+func writeDetailsResults(b *strings.Builder, e release.EnvironmentStatus) {
+	for _, c := range e.Commands {
+		fmt.Fprintf(b, "\n%s\n", Markdown(commandText(c)))
+		if len(c.Log) > 0 {
+			b.WriteString("\n" + codeBlock("", logText(c.Log)))
 		}
-		for _, c := range e.Commands {
-			fmt.Fprintf(b, "\n%s\n", Markdown(commandText(c)))
-			if len(c.Log) > 0 {
-				b.WriteString("\n" + codeBlock("", logText(c.Log)))
-			}
-		}
-		for _, v := range foldVerdicts(e.Verdicts, false) {
-			fmt.Fprintf(b, "\n%s\n", Markdown(v.line))
-		}
-		if n := len(e.Verdicts); n > 0 && !e.Verdicts[n-1].At.IsZero() {
-			fmt.Fprintf(b, "\nVerified at %s.\n", e.Verdicts[n-1].At.UTC().Format(time.DateTime+" UTC"))
-		}
-		for _, w := range e.Warnings {
-			fmt.Fprintf(b, "\n%s\n", Markdown(oneLine(w, 300)))
-		}
+	}
+	for _, v := range foldVerdicts(e.Verdicts, false) {
+		fmt.Fprintf(b, "\n%s\n", Markdown(v.line))
+	}
+	if n := len(e.Verdicts); n > 0 && !e.Verdicts[n-1].At.IsZero() {
+		fmt.Fprintf(b, "\nVerified at %s.\n", e.Verdicts[n-1].At.UTC().Format(time.DateTime+" UTC"))
+	}
+	for _, w := range e.Warnings {
+		fmt.Fprintf(b, "\n%s\n", Markdown(oneLine(w, 300)))
 	}
 }
 

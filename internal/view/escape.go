@@ -126,7 +126,7 @@ func escapeLine(text string) string {
 func hasEscapable(v reflect.Value, lines bool) bool {
 	switch v.Kind() {
 	case reflect.String:
-		return needsEscape(v.String()) || !lines && strings.ContainsAny(v.String(), "\n\t")
+		return isEscapable(v.String(), lines)
 	case reflect.Pointer:
 		return !v.IsNil() && hasEscapable(v.Elem(), lines)
 	case reflect.Slice:
@@ -152,6 +152,12 @@ func hasEscapable(v reflect.Value, lines bool) bool {
 		}
 	}
 	return false
+}
+
+// isEscapable reports whether text needs an escape, or unless lines is true, a space in
+// place of a line feed or tab.
+func isEscapable(text string, lines bool) bool {
+	return needsEscape(text) || !lines && strings.ContainsAny(text, "\n\t")
 }
 
 // A field is an exported field of a struct.

@@ -13,42 +13,33 @@ import (
 // statuses give no lines.
 func Lines(before, after release.Status) (lines []string) {
 	before, after = escapeAll(before), escapeAll(after)
-	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	if before.ID == "" && after.ID != "" {
-		add("%s", startLine(after))
+		lines = append(lines, startLine(after))
 	}
 	lines = append(lines, phaseLines(before, after, "", true)...)
 	for _, t := range after.Tests {
 		if !slices.Contains(before.Tests, t) {
-			add("%s", testLine(t))
+			lines = append(lines, testLine(t))
 		}
 	}
-	for i, b := range after.Builds {
-		if i >= len(before.Builds) {
-			add("%s", buildLine(b))
-		}
+	for _, b := range newItems(before.Builds, after.Builds) {
+		lines = append(lines, buildLine(b))
 	}
-	for i, x := range after.Scans {
-		if i >= len(before.Scans) {
-			add("%s", scanLine(x))
-		}
+	for _, s := range newItems(before.Scans, after.Scans) {
+		lines = append(lines, scanLine(s))
 	}
-	for i, g := range after.Decisions {
-		if i >= len(before.Decisions) {
-			add("%s", decisionText(g))
-		}
+	for _, g := range newItems(before.Decisions, after.Decisions) {
+		lines = append(lines, decisionText(g))
 	}
 	for _, e := range after.Environments {
-		lines = append(lines, phaseLines(before, after, e.Name, true)...)
 		was := release.EnvironmentStatus{}
 		if old := before.EnvironmentStatus(e.Name); old != nil {
 			was = *old
 		}
+		lines = append(lines, phaseLines(before, after, e.Name, true)...)
 		lines = append(lines, machineLines(was, e)...)
-		for i, c := range e.Commands {
-			if i >= len(was.Commands) {
-				add("%s", commandText(c))
-			}
+		for _, c := range newItems(was.Commands, e.Commands) {
+			lines = append(lines, commandText(c))
 		}
 		lines = append(lines, phaseLines(before, after, e.Name, false)...)
 		lines = append(lines, environmentLines(was, e)...)
@@ -57,14 +48,17 @@ func Lines(before, after release.Status) (lines []string) {
 	lines = append(lines, newWaitLines(before, after)...)
 	for _, n := range after.Notes {
 		if !slices.Contains(before.Notes, n) {
-			add("note: %s", oneLine(n, 500))
+			lines = append(lines, "note: "+oneLine(n, 500))
 		}
 	}
 	if after.Outcome != "" && before.Outcome == "" {
-		add("%s", endLine(after))
+		lines = append(lines, endLine(after))
 	}
 	return lines
 }
+
+// newItems returns the items of after that were appended since before.
+func newItems[T any](before, after []T) []T { return after[min(len(before), len(after)):] }
 
 // phaseLines returns a line for each phase of an environment that was entered between
 // the statuses. With early it returns the phases up to the rollout, else those after.

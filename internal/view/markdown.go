@@ -54,14 +54,22 @@ func markdownWord(word string, first bool) string {
 	}
 	var b strings.Builder
 	for i, r := range word {
-		begins := first && (i == 0 && r < 0x80 && !isLetter(r) || i > 0 && (r == '.' || r == ')') && isNumber(word[:i]))
-		if begins && !isDigit(r) || strings.ContainsRune(markdownSpecial, r) || links && strings.ContainsRune(":.@/", r) {
+		if first && beginsBlock(word, i, r) || strings.ContainsRune(markdownSpecial, r) || links && strings.ContainsRune(":.@/", r) {
 			fmt.Fprintf(&b, "&#%d;", r)
 			continue
 		}
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// beginsBlock reports whether r at word[i] can start a heading, a list, a quote or a fence
+// at the beginning of a line, like # or the full stop in "1.".
+func beginsBlock(word string, i int, r rune) bool {
+	if i == 0 {
+		return r < 0x80 && !isLetter(r) && !isDigit(r)
+	}
+	return (r == '.' || r == ')') && isNumber(word[:i])
 }
 
 // isPlainWord reports whether a word consists of letters, digits, hyphens and commas,

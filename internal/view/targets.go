@@ -115,31 +115,39 @@ func Drift(s release.State) (drift []string) {
 	}
 	drift = append(drift, externalChanges(s)...)
 	for i, m := range s.Machines {
-		add := func(format string, args ...any) {
-			drift = append(drift, fmt.Sprintf("machine %s (%s, %s) ", m.ID, m.Group, m.Region)+fmt.Sprintf(format, args...))
+		for _, text := range machineDrift(s, i) {
+			drift = append(drift, fmt.Sprintf("machine %s (%s, %s) %s", m.ID, m.Group, m.Region, text))
 		}
-		if m.Release == "" && revisionList(s) != "" {
-			add("was last changed by something other than a release")
+	}
+	return drift
+}
+
+// machineDrift returns the drift of machine i: its own state, and how its config differs
+// from the first machine of its group.
+func machineDrift(s release.State, i int) (drift []string) {
+	m := s.Machines[i]
+	add := func(format string, args ...any) { drift = append(drift, fmt.Sprintf(format, args...)) }
+	if m.Release == "" && revisionList(s) != "" {
+		add("was last changed by something other than a release")
+	}
+	if m.Cordoned {
+		add("is cordoned")
+	}
+	if m.Host != "" {
+		add("is on a host that is %s", m.Host)
+	}
+	if !m.Running() && m.State != "stopped" && m.State != "suspended" {
+		add("is %s", m.State)
+	}
+	for _, c := range m.Checks {
+		if m.Running() && c.Status != "passing" {
+			add("fails check %s: %s %s", c.Name, c.Status, oneLine(c.Output, 120))
 		}
-		if m.Cordoned {
-			add("is cordoned")
-		}
-		if m.Host != "" {
-			add("is on a host that is %s", m.Host)
-		}
-		if !m.Running() && m.State != "stopped" && m.State != "suspended" {
-			add("is %s", m.State)
-		}
-		for _, c := range m.Checks {
-			if m.Running() && c.Status != "passing" {
-				add("fails check %s: %s %s", c.Name, c.Status, oneLine(c.Output, 120))
-			}
-		}
-		first := slices.IndexFunc(s.Machines, func(o release.Machine) bool { return o.Group == m.Group })
-		if first < i {
-			if diff := withoutOwnFields(Difference(s.Machines[first].Config, m.Config)); len(diff) > 0 {
-				add("has a different config than %s: %s", s.Machines[first].ID, strings.Join(diff, "; "))
-			}
+	}
+	first := slices.IndexFunc(s.Machines, func(o release.Machine) bool { return o.Group == m.Group })
+	if first < i {
+		if diff := withoutOwnFields(Difference(s.Machines[first].Config, m.Config)); len(diff) > 0 {
+			add("has a different config than %s: %s", s.Machines[first].ID, strings.Join(diff, "; "))
 		}
 	}
 	return drift
