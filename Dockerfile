@@ -1,20 +1,17 @@
-# The worker: the release program with what it needs to test and build a
-# revision. There is a compiler in it on purpose. Tests run as the project's
-# release.toml says, and Go apps are compiled by the Go toolchain; git brings the
-# source. A worker that only touches Fly and leaves tests and builds to others needs
-# none of that.
+# The worker: the release program with git and the Go toolchain, which it needs to fetch,
+# test and build a revision. A worker that runs no tests and builds does not need them.
 FROM golang:1.26.8-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-# docker build --build-arg VERSION=v0.1.0 --build-arg COMMIT="$(git rev-parse HEAD)": what `release version` says.
+# docker build --build-arg VERSION=v0.1.0 --build-arg COMMIT="$(git rev-parse HEAD)": for `release version`.
 ARG VERSION COMMIT
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -o /out/release -ldflags="-s -w \
       -X github.com/microbima/release/internal/version.tag=$VERSION \
       -X github.com/microbima/release/internal/version.commit=$COMMIT" ./cmd/release
 
-# This base brings git, ssh and the Go toolchain.
+# The base has git, ssh and the Go toolchain.
 FROM golang:1.26.8-bookworm
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends dumb-init=1.2.5-2 \
@@ -22,9 +19,9 @@ RUN apt-get update \
  && useradd --create-home --uid 65532 release
 COPY --from=build /out/release /usr/local/bin/release
 USER release
-# Mirrors, modules and the build cache: keep it on a volume.
+# HOME has mirrors, modules and the build cache: mount a volume there.
 ENV HOME=/home/release GOPATH=/home/release/go
 WORKDIR /home/release
-# What tests and compilers leave behind has to be collected by somebody.
+# dumb-init reaps the orphaned processes of tests and compilers.
 ENTRYPOINT ["dumb-init", "--", "release"]
 CMD ["worker"]

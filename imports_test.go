@@ -55,7 +55,7 @@ var arrows = map[string][]string{
 	"fly/flytoml/tomldoc": {goToml, nearest},
 	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
 	"internal/view":       {"release", humanize, "golang.org/x/text"}, // how wide a character is
-	"internal/cost":       {"internal/view", "release", sdkTypes},
+	"internal/cost":       {"release", sdkTypes},
 	"internal/devserver":  {anyModule},
 	"internal/overlay":    {},
 	"internal/version":    {},

@@ -16,10 +16,10 @@ import (
 	"github.com/microbima/release/release"
 )
 
-var update = flag.Bool("update", false, "write what comes out into testdata/*.txtar")
+var update = flag.Bool("update", false, "update the expected files in testdata/*.txtar")
 
-// TestLoad walks testdata: files in, and out come either the project
-// (project.json) or every mistake (mistakes), and the warnings if any.
+// TestLoad loads each archive of testdata and compares the result with its last files:
+// project.json or mistakes, and warnings.
 func TestLoad(t *testing.T) {
 	cases, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(cases) == 0 {
@@ -31,8 +31,8 @@ func TestLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			in, want := split(archive)
-			got := load(in)
+			in, want := splitArchive(archive)
+			got := loadFiles(in)
 			if *update {
 				archive.Files = append(archive.Files[:len(archive.Files)-len(want)], got...)
 				if err := os.WriteFile(file, txtar.Format(archive), 0o666); err != nil {
@@ -40,15 +40,15 @@ func TestLoad(t *testing.T) {
 				}
 				return
 			}
-			if diff := cmp.Diff(texts(want), texts(got)); diff != "" {
+			if diff := cmp.Diff(textByName(want), textByName(got)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
 	}
 }
 
-// split takes the expected files off the end of an archive.
-func split(archive *txtar.Archive) (in fstest.MapFS, want []txtar.File) {
+// splitArchive returns the input files and the expected files of an archive.
+func splitArchive(archive *txtar.Archive) (in fstest.MapFS, want []txtar.File) {
 	in = fstest.MapFS{}
 	for _, f := range archive.Files {
 		switch f.Name {
@@ -61,12 +61,13 @@ func split(archive *txtar.Archive) (in fstest.MapFS, want []txtar.File) {
 	return in, want
 }
 
-func load(fsys fs.FS) (out []txtar.File) {
+// loadFiles returns the result of Load in the form of the expected files.
+func loadFiles(fsys fs.FS) (out []txtar.File) {
 	project, warnings, err := Load(fsys)
 	if err != nil {
 		out = append(out, txtar.File{Name: "mistakes", Data: []byte(err.Error() + "\n")})
 	} else {
-		for i := range project.Environments { // the files themselves are above in the archive
+		for i := range project.Environments { // the archive has the files themselves
 			for j := range project.Environments[i].Targets {
 				project.Environments[i].Targets[j].FlyToml = ""
 			}
@@ -83,7 +84,7 @@ func load(fsys fs.FS) (out []txtar.File) {
 	return out
 }
 
-func texts(files []txtar.File) map[string]string {
+func textByName(files []txtar.File) map[string]string {
 	m := map[string]string{}
 	for _, f := range files {
 		m[f.Name] = string(f.Data)
@@ -91,9 +92,8 @@ func texts(files []txtar.File) map[string]string {
 	return m
 }
 
-// TestOwn reads the repository that this package is in, as a release of it
-// would.
-func TestOwn(t *testing.T) {
+// TestLoad_OwnRepository loads the repository that this package is in.
+func TestLoad_OwnRepository(t *testing.T) {
 	project, warnings, err := Load(os.DirFS(".."))
 	if err != nil {
 		t.Fatal(err)
@@ -106,8 +106,8 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// FuzzLoad looks for a release.toml or fly.toml that makes Load panic, refuse
-// without saying where and why, or accept what it can't describe or plan for.
+// FuzzLoad looks for a release.toml or fly.toml that makes Load panic, fail without a
+// file and a message, or return a project without a valid plan.
 func FuzzLoad(f *testing.F) {
 	cases, _ := filepath.Glob("testdata/*.txtar")
 	for _, file := range cases {
@@ -115,7 +115,7 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		in, _ := split(archive)
+		in, _ := splitArchive(archive)
 		projectToml, flyToml := []byte{}, []byte{}
 		for name, file := range in {
 			if name == File {
@@ -134,7 +134,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		project, _, err := Load(fsys)
 		if err != nil {
-			mustSayWhere(t, err)
+			checkErrors(t, err)
 			return
 		}
 		if _, err := json.Marshal(project); err != nil {
@@ -148,7 +148,7 @@ func FuzzLoad(f *testing.F) {
 				state := release.State{Target: target.Target, FlyApp: target.FlyApp}
 				spec, err := Spec(project, target, v1, state)
 				if err != nil {
-					continue // local files that this repository does not have
+					continue // local files that do not exist here
 				}
 				if _, err := release.NewPlan(env.Name, "", []release.Spec{spec}, []release.State{state}); err != nil {
 					t.Errorf("%s: %v", target.Target, err)
@@ -158,15 +158,16 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-func mustSayWhere(t *testing.T, err error) {
+// checkErrors fails unless each mistake of err has a file and a message.
+func checkErrors(t *testing.T, err error) {
 	t.Helper()
 	problems, ok := err.(Errors)
 	if !ok || len(problems) == 0 {
-		t.Fatalf("refused without saying where: %v", err)
+		t.Fatalf("the error is not a list of mistakes: %v", err)
 	}
 	for _, e := range problems {
 		if e.File == "" || e.Msg == "" {
-			t.Errorf("refused without saying where and why: %+v", e)
+			t.Errorf("a mistake without file or message: %+v", e)
 		}
 	}
 }

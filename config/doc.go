@@ -1,8 +1,8 @@
-// Package config reads how a repository is released: release.toml at its root
-// and infra/fly/<app>/<environment>/fly.toml beside it.
+// Package config reads release.toml at the root of a repository and its
+// infra/fly/<app>/<environment>/fly.toml files.
 //
-// Load returns a release.Project, or every mistake in all of the files at once,
-// with file and line. Spec says what one target of it should run.
+// Load returns a release.Project, or the mistakes in all files at once, with file and
+// line. Spec returns what a target should run.
 package config
 
 import (
@@ -11,27 +11,27 @@ import (
 	"github.com/microbima/release/fly/flytoml"
 )
 
-// File is the file at a repository's root that makes it a project.
+// File is the name of the project file at the root of a repository.
 const File = "release.toml"
 
-// Dir holds a folder for each app, which holds one for each environment.
+// Dir is the folder of the apps. Each app has a subfolder for each environment.
 const Dir = "infra/fly"
 
-// An Error is one mistake: file:line: key: what would be right.
+// An Error is a mistake, written as file:line: key: message.
 type Error = flytoml.Problem
 
-// Errors is the error of Load: every mistake, by file and line.
+// Errors is the error that Load returns: every mistake, by file and line.
 type Errors = flytoml.Problems
 
-// Warnings are oddities that don't keep a project from being released.
+// Warnings are problems that do not prevent a release.
 type Warnings = flytoml.Warnings
 
-// validName says whether s can be the name of a project, app, environment or
-// test. Names go into URLs, git refs, image tags and workflow IDs.
+// validName reports whether s is a valid name of a project, app, environment or test.
+// Names become parts of URLs, git refs, image tags and workflow IDs.
 func validName(s string) bool {
-	return aName.MatchString(s)
+	return namePattern.MatchString(s)
 }
 
 const nameRule = "use lower-case letters, digits and dashes, at most 63"
 
-var aName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)

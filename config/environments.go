@@ -7,11 +7,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/microbima/release/fly/flytoml"
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 	"github.com/microbima/release/release"
 )
 
-// readOnly reads the environments that an app is in on purpose.
+// readOnly reads the key only: the environments of an app.
 func (l *loader) readOnly(app string, t *tomldoc.Table) {
 	if !t.Has("only") {
 		return
@@ -19,61 +20,62 @@ func (l *loader) readOnly(app string, t *tomldoc.Table) {
 	l.only[app] = t.Strings("only")
 	if v, ok := t.Any("only"); ok && len(l.only[app]) == 0 {
 		if list, is := v.([]any); is && len(list) == 0 {
-			t.Errorf("only", "empty; name the environments that %s is in, like only = [\"staging\"], or leave it out", app)
+			t.Errorf("only", "empty; list the environments of %s, like only = [\"staging\"], or remove it", app)
 		}
 	}
 }
 
-// readMachines reads how many machines of each group a first rollout makes.
+// readMachines reads how many machines of each group a first rollout creates; 0 if the
+// key is missing.
 func readMachines(t *tomldoc.Table) int {
 	n := t.Int("machines")
 	if n == nil {
 		return 0
 	}
 	if *n != 1 && *n != 2 {
-		t.Errorf("machines", "%d: must be 1 (one machine of each group and no standby, never two) or 2 (the default); it is for a first rollout, and `fly scale count` changes it later", *n)
+		t.Errorf("machines", "must be 1 (one machine of each group, no standby) or 2 (the default), got %d; it applies to a first rollout, after which `fly scale count` changes the number", *n)
 	}
 	return *n
 }
 
-// checkOnly sees that the environments of each only exist.
+// checkOnly reports names in only that are not environments.
 func (l *loader) checkOnly() {
 	for _, app := range slices.Sorted(maps.Keys(l.only)) {
 		for i, env := range l.only[app] {
 			if l.environments[env] == nil {
-				l.unknown(fmt.Sprintf("apps.%s.only[%d]", app, i), "environment", env, slices.Sorted(maps.Keys(l.environments)))
+				l.reportUnknown(fmt.Sprintf("apps.%s.only[%d]", app, i), "environment", env, slices.Sorted(maps.Keys(l.environments)))
 			}
 		}
 	}
 }
 
-// isIn reports whether an app has a fly.toml in an environment. Where that is
-// not as release.toml says it is a mistake; where release.toml says nothing, a
-// note.
-func (l *loader) isIn(app, env string) bool {
-	file, only := flyTomlOf(app, env), l.only[app]
-	there := l.exists(file)
+// checkTarget reports whether an app is a target in an environment: whether its
+// fly.toml exists. It adds a mistake if only contradicts that, and a warning if the
+// file is missing and there is no only.
+func (l *loader) checkTarget(app, env string) bool {
+	file, only := flyTomlPath(app, env), l.only[app]
+	exists := l.exists(file)
 	switch {
-	case there && only != nil && !slices.Contains(only, env):
-		l.add(file, "%s is only in %s, as only at [apps.%[1]s] of %[3]s says; remove this file or name %[4]s there", app, strings.Join(only, ", "), File, env)
+	case exists && only != nil && !slices.Contains(only, env):
+		l.add(file, "only of [apps.%s] in %s lists %s, not %s; remove this file or add %[4]s to the list", app, File, strings.Join(only, ", "), env)
 		return false
-	case !there && slices.Contains(only, env):
-		l.add(file, "there is none, and only at [apps.%s] of %s names %s", app, File, env)
-	case !there && only == nil && len(l.environmentsOf(app)) > 0:
-		l.warnings = append(l.warnings, &Error{File: file, Msg: fmt.Sprintf("there is none, so %s is not part of %s; if that is meant, write only = [%s] at [apps.%[1]s] of %[4]s",
+	case !exists && slices.Contains(only, env):
+		l.add(file, "missing, although only of [apps.%s] in %s lists %s; add this file or remove %[3]s from the list", app, File, env)
+	case !exists && only == nil && len(l.environmentsOf(app)) > 0:
+		l.warnings = append(l.warnings, &Error{File: file, Msg: fmt.Sprintf("missing, so %s is not released to %s; if that is intended, write only = [%s] at [apps.%[1]s] in %[4]s",
 			app, env, quotedList(l.environmentsOf(app)), File)})
 	}
-	return there
+	return exists
 }
 
 // environmentsOf returns the environments that have a fly.toml of an app.
-func (l *loader) environmentsOf(app string) (in []string) {
+func (l *loader) environmentsOf(app string) (environments []string) {
 	for _, env := range slices.Sorted(maps.Keys(l.environments)) {
-		if l.exists(flyTomlOf(app, env)) {
-			in = append(in, env)
+		if l.exists(flyTomlPath(app, env)) {
+			environments = append(environments, env)
 		}
 	}
-	return in
+	return environments
 }
 
 func quotedList(names []string) string {
@@ -84,26 +86,26 @@ func quotedList(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// checkTargets sees that each environment and each app has a target.
+// checkTargets reports apps and environments without a target.
 func (l *loader) checkTargets() {
 	for _, app := range slices.Sorted(maps.Keys(l.apps)) {
 		if len(l.environmentsOf(app)) == 0 {
-			l.add(path.Join(Dir, app), "%s has no fly.toml in any environment; one is %s", app, flyTomlOf(app, "<environment>"))
+			l.add(path.Join(Dir, app), "%s has no fly.toml in any environment; add %s", app, flyTomlPath(app, "<environment>"))
 		}
 	}
 	for _, env := range slices.Sorted(maps.Keys(l.environments)) {
-		has := func(app string) bool { return l.exists(flyTomlOf(app, env)) }
+		has := func(app string) bool { return l.exists(flyTomlPath(app, env)) }
 		if len(l.apps) > 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(l.apps)), has) {
-			l.doc.Errorf("environments."+env, "no app has a fly.toml for it; one is %s", flyTomlOf("<app>", env))
+			l.doc.Errorf("environments."+env, "no app has a fly.toml for it; add %s", flyTomlPath("<app>", env))
 		}
 	}
 }
 
-// newMachines returns how many machines of a group a first rollout makes, and
+// newMachines returns how many machines of a group a first rollout creates, and
 // whether the second is a standby of the first.
-func newMachines(app release.App, services, volume bool) (n int, standby bool) {
-	if volume || app.Machines == 1 {
+func newMachines(app release.App, g flytoml.Group) (n int, standby bool) {
+	if g.Mount != nil || app.Machines == 1 {
 		return 1, false
 	}
-	return 2, !services
+	return 2, !g.Services
 }

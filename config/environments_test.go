@@ -6,16 +6,16 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// One machine on purpose: a second would, for instance, run a cron job twice.
-func TestSpec_MachinesOfAFirstRollout(t *testing.T) {
-	const serves, works = "[http_service]\ninternal_port = 8080\n", ""
+// machines = 1 is for apps that must not run twice, like a cron job.
+func TestSpec_MachinesOfFirstRollout(t *testing.T) {
+	const service, worker = "[http_service]\ninternal_port = 8080\n", ""
 	for _, tc := range []struct {
 		machines        int
 		toml            string
 		want, standbies int
 	}{
-		{0, serves, 2, 0}, {2, serves, 2, 0}, {1, serves, 1, 0},
-		{0, works, 2, 1}, {2, works, 2, 1}, {1, works, 1, 0},
+		{0, service, 2, 0}, {2, service, 2, 0}, {1, service, 1, 0},
+		{0, worker, 2, 1}, {2, worker, 2, 1}, {1, worker, 1, 0},
 	} {
 		p, target := project(t, "", tc.toml)
 		for i := range p.Apps {

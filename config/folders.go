@@ -12,49 +12,50 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// readFolders finds the apps and environments that have a folder but are not
-// in release.toml: a folder is all that a new one needs.
+// readFolders adds the apps and environments that have a folder but are not in
+// release.toml: a new app or environment needs no more than a folder.
 func (l *loader) readFolders() {
 	for _, app := range l.folders(Dir) {
 		environments := 0
 		for _, env := range l.folders(path.Join(Dir, app)) {
-			if !l.exists(flyTomlOf(app, env)) {
+			if !l.exists(flyTomlPath(app, env)) {
 				continue
 			}
 			environments++
 			if l.environments[env] == nil {
-				l.folderName(path.Join(Dir, app, env), env)
+				l.checkFolderName(path.Join(Dir, app, env), env)
 				l.environments[env] = &release.Environment{Name: env}
 				l.warnings = append(l.warnings, &Error{
-					File: flyTomlOf(app, env),
-					Msg:  "release.toml has no [environments." + env + "]: no branch leads there, and nobody is asked",
+					File: flyTomlPath(app, env),
+					Msg:  "release.toml has no [environments." + env + "], so it has no branch and no gate",
 				})
 			}
 		}
 		if l.apps[app] == nil && (environments > 0 || l.exists(path.Join(Dir, app, "Dockerfile"))) {
-			l.folderName(path.Join(Dir, app), app)
+			l.checkFolderName(path.Join(Dir, app), app)
 			l.apps[app] = &release.App{Name: app}
 		}
 	}
 	if len(l.apps) == 0 {
-		l.add(Dir, "has no apps; each has a folder %s/<app>/<environment> with a fly.toml", Dir)
+		l.add(Dir, "no apps found; each app needs a folder %s/<app>/<environment> with a fly.toml", Dir)
 	}
 	if len(l.environments) == 0 {
-		l.doc.Errorf("environments", "missing; write [environments.staging] and the like")
+		l.doc.Errorf("environments", "missing; write a table like [environments.staging]")
 	}
 }
 
-func (l *loader) folderName(folder, name string) {
+// checkFolderName reports a folder whose name is not a valid name.
+func (l *loader) checkFolderName(folder, name string) {
 	if !validName(name) {
-		l.add(folder, "%.80q can't be a name; %s", name, nameRule)
+		l.add(folder, "%.80q is not a valid name; %s", name, nameRule)
 	}
 }
 
-// folders are the visible folders in dir. One that is missing has none.
+// folders returns the names of the visible folders in dir, none if dir is missing.
 func (l *loader) folders(dir string) (names []string) {
 	entries, err := fs.ReadDir(l.fsys, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.add(dir, "reading it: %v", err)
+		l.add(dir, "cannot be read: %v", err)
 	}
 	for _, e := range entries {
 		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
@@ -72,19 +73,19 @@ func (l *loader) exists(file string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-func flyTomlOf(app, env string) string { return path.Join(Dir, app, env, "fly.toml") }
+func flyTomlPath(app, env string) string { return path.Join(Dir, app, env, "fly.toml") }
 
 // readTargets reads the fly.toml of every app in every environment.
 func (l *loader) readTargets() {
 	for _, env := range slices.Sorted(maps.Keys(l.environments)) {
 		for _, app := range slices.Sorted(maps.Keys(l.apps)) {
-			t := release.TargetFile{Target: release.Target{App: app, Environment: env}, Path: flyTomlOf(app, env)}
-			if !l.isIn(app, env) {
+			t := release.TargetFile{Target: release.Target{App: app, Environment: env}, Path: flyTomlPath(app, env)}
+			if !l.checkTarget(app, env) {
 				continue
 			}
 			doc, err := fs.ReadFile(l.fsys, t.Path)
 			if err != nil {
-				l.add(t.Path, "reading it: %v", err)
+				l.add(t.Path, "cannot be read: %v", err)
 				continue
 			}
 			doc = withoutBOM(doc)
@@ -96,7 +97,7 @@ func (l *loader) readTargets() {
 				errors.As(err, &problems)
 				l.problems = append(l.problems, problems...)
 				if c != nil {
-					l.readFiles(&t, c, l.failing(c))
+					l.readFiles(&t, c, l.failFunc(c))
 				}
 				continue
 			}
@@ -106,26 +107,27 @@ func (l *loader) readTargets() {
 	}
 }
 
-// failing records a mistake at a key of a fly.toml.
-func (l *loader) failing(c *flytoml.Config) func(key, format string, args ...any) {
+// failFunc returns a function that records a mistake at a key of a fly.toml.
+func (l *loader) failFunc(c *flytoml.Config) func(key, format string, args ...any) {
 	return func(key, format string, args ...any) {
 		l.problems = append(l.problems, c.Problem(key, format, args...))
 	}
 }
 
+// readTarget fills t from its fly.toml and reports the mistakes in it.
 func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
-	fail := l.failing(c)
+	fail := l.failFunc(c)
 	t.FlyApp = c.App()
 	if !validName(t.FlyApp) {
-		fail("app", "%.80q can't be the name of a Fly app; %s", t.FlyApp, nameRule)
+		fail("app", "%.80q is not a valid name of a Fly app; %s", t.FlyApp, nameRule)
 	}
 	if other, twice := l.flyApps[t.FlyApp]; twice {
-		fail("app", "%s is the Fly app of %s already; each target has its own", t.FlyApp, other)
+		fail("app", "%s is already the Fly app of %s; each target needs its own", t.FlyApp, other)
 	}
 	l.flyApps[t.FlyApp] = t.Path
 
 	if l.readFiles(t, c, fail) {
-		for _, g := range c.Groups() { // what machine_config says is only known here
+		for _, g := range c.Groups() { // machine_config needs the local files
 			_, err := c.WithFiles(t.Files).Group(g.Name, t.FlyApp)
 			var problem *flytoml.Problem
 			if errors.As(err, &problem) {
@@ -138,11 +140,11 @@ func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
 		}
 	}
 	if app := l.apps[t.Target.App]; app.Unchecked == release.RefuseUnchecked && !hasCheck(c.WithFiles(t.Files)) && app.Probe == "" {
-		fail("", "nothing checks %s, and %s says unchecked = \"refuse\" for it: write a check here, or probe = \"/…\" under [apps.%s]", t.FlyApp, File, t.Target.App)
+		fail("", "%s has no check, and unchecked = \"refuse\" of [apps.%s] in %s requires one; write a check here, or probe = \"/…\" there", t.FlyApp, t.Target.App, File)
 	}
 	for _, g := range c.Groups() {
 		if g.Mount != nil && c.Region() == "" {
-			l.warnings = append(l.warnings, c.Problem("mounts", "nothing says in which region the volume %s is made: write primary_region = \"…\" at the top of this file before the first rollout", g.Mount.Name))
+			l.warnings = append(l.warnings, c.Problem("mounts", "the region of the volume %s is unknown; write primary_region = \"…\" at the top of this file before the first rollout", g.Mount.Name))
 		}
 	}
 	l.findDockerfile(t, c, fail)
@@ -156,8 +158,8 @@ func hasCheck(c *flytoml.Config) bool {
 	})
 }
 
-// readFiles reads the local files that a fly.toml names, and those that they
-// name in turn. It returns whether all are there.
+// readFiles reads the local files that a fly.toml names, and those that they name in
+// turn. It reports whether all of them exist.
 func (l *loader) readFiles(t *release.TargetFile, c *flytoml.Config, fail func(key, format string, args ...any)) bool {
 	t.Files = map[string][]byte{}
 	missing := map[string]bool{}
@@ -169,13 +171,13 @@ func (l *loader) readFiles(t *release.TargetFile, c *flytoml.Config, fail func(k
 			}
 			file := l.find(t, f.Name)
 			if file == "" {
-				fail(f.Key, "there is no %s beside this file or at the root of the repository", f.Name)
+				fail(f.Key, "there is no file %s in this folder or at the root of the repository", f.Name)
 				missing[f.Name] = true
 				continue
 			}
 			content, err := fs.ReadFile(l.fsys, file)
 			if err != nil {
-				fail(f.Key, "reading it: %v", err)
+				fail(f.Key, "cannot be read: %v", err)
 				missing[f.Name] = true
 				continue
 			}
@@ -188,7 +190,8 @@ func (l *loader) readFiles(t *release.TargetFile, c *flytoml.Config, fail func(k
 	return len(missing) == 0
 }
 
-// find looks for a file that fly.toml names: beside it, then from the root.
+// find returns the path of a file that fly.toml names: in its folder, else from the root
+// of the repository, else "".
 func (l *loader) find(t *release.TargetFile, name string) string {
 	for _, file := range []string{path.Join(path.Dir(t.Path), name), path.Clean(name)} {
 		if l.exists(file) {
@@ -198,7 +201,7 @@ func (l *loader) find(t *release.TargetFile, name string) string {
 	return ""
 }
 
-// ownDockerfile returns the Dockerfile of the target, else that of its app, else
+// ownDockerfile returns the Dockerfile in the target's folder, else in its app's, else
 // "".
 func (l *loader) ownDockerfile(t *release.TargetFile) string {
 	for _, file := range []string{path.Join(path.Dir(t.Path), "Dockerfile"), path.Join(Dir, t.Target.App, "Dockerfile")} {
@@ -209,16 +212,16 @@ func (l *loader) ownDockerfile(t *release.TargetFile) string {
 	return ""
 }
 
-// findDockerfile takes the target's own Dockerfile, else its app's, else the
-// one that fly.toml names, with what its [build] says of it. Who has none needs
-// another way to an image.
+// findDockerfile sets the Dockerfile of a target: ownDockerfile, else the one of [build]
+// in fly.toml. It also reads the options of [build]. A target without a Dockerfile needs
+// another source of its image.
 func (l *loader) findDockerfile(t *release.TargetFile, c *flytoml.Config, fail func(key, format string, args ...any)) {
 	build := c.Build()
 	l.checkBuildpacks(t, c, fail)
 	t.Build = release.FlyBuild{Image: build.Image, Target: build.Target, Args: build.Args}
 	if build.Ignorefile != "" {
 		if t.Build.Ignorefile = l.find(t, build.Ignorefile); t.Build.Ignorefile == "" {
-			fail("build.ignorefile", "there is no %s beside this file or at the root of the repository", build.Ignorefile)
+			fail("build.ignorefile", "there is no file %s in this folder or at the root of the repository", build.Ignorefile)
 		}
 	}
 	if t.Dockerfile = l.ownDockerfile(t); t.Dockerfile != "" {
@@ -226,12 +229,12 @@ func (l *loader) findDockerfile(t *release.TargetFile, c *flytoml.Config, fail f
 	}
 	if name := build.Dockerfile; name != "" {
 		if t.Dockerfile = l.find(t, name); t.Dockerfile == "" {
-			fail("build.dockerfile", "there is no %s beside this file or at the root of the repository", name)
+			fail("build.dockerfile", "there is no file %s in this folder or at the root of the repository", name)
 		}
 		return
 	}
 	if l.apps[t.Target.App].Go == "" && build.Image == "" && !usesBuildpacks(build) {
-		fail("", "nothing says how %s becomes an image; write go = \"…\" at [apps.%s] in %s, or add %s/%s/Dockerfile, or write image = \"…\" at [build]",
+		fail("", "%s has no source of its image; write go = \"…\" at [apps.%s] in %s, or add %s/%s/Dockerfile, or write image = \"…\" at [build]",
 			t.Target.App, t.Target.App, File, Dir, t.Target.App)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// readLeftOut reads the patterns of what a release does without.
+// readLeftOut reads the patterns of files that a release may lack.
 func (l *loader) readLeftOut(t *tomldoc.Table) {
 	l.project.LeftOut = t.Strings("left_out")
 	for _, pattern := range l.project.LeftOut {
@@ -22,9 +22,9 @@ func (l *loader) readLeftOut(t *tomldoc.Table) {
 	}
 }
 
-// CheckLeftOut returns a mistake for each file and folder of a commit that a
-// checkout does not have as it is meant: an image would be built of the pointers
-// of Git LFS, or without a submodule. A rollback builds nothing and does not ask.
+// CheckLeftOut returns a mistake for each file or folder that a checkout of the commit
+// lacks and left_out does not allow: an image would contain Git LFS pointers, or lack a
+// submodule. A rollback builds nothing and is not checked.
 func CheckLeftOut(files fs.FS, p *release.Project) (mistakes Errors, err error) {
 	partial, ok := files.(interface {
 		LeftOut() ([]release.LeftOut, error)
@@ -32,17 +32,17 @@ func CheckLeftOut(files fs.FS, p *release.Project) (mistakes Errors, err error) 
 	if !ok {
 		return nil, nil // a worktree
 	}
-	lacks, err := partial.LeftOut()
+	missing, err := partial.LeftOut()
 	if err != nil {
 		return nil, fmt.Errorf("look for files of Git LFS and submodules: %w", err)
 	}
-	for _, l := range lacks {
+	for _, l := range missing {
 		switch {
 		case l.Refused:
-			mistakes = append(mistakes, &Error{File: l.Path, Msg: "is " + l.What + ": no test and no build is run with it"})
+			mistakes = append(mistakes, &Error{File: l.Path, Msg: "is " + l.What + ": tests and builds refuse it"})
 		case !isLeftOut(p.LeftOut, l.Path):
 			mistakes = append(mistakes, &Error{File: l.Path, Msg: fmt.Sprintf(
-				"is %s, and a release has no more than that of it: commit the content itself, or write left_out = [%q] in %s if no image and no test needs it", l.What, l.Path, File)})
+				"is %s, whose content a release does not fetch; commit the content itself, or write left_out = [%q] in %s if no image and no test needs it", l.What, l.Path, File)})
 		}
 	}
 	return mistakes, nil
@@ -57,8 +57,8 @@ func isLeftOut(patterns []string, path string) bool {
 
 func usesBuildpacks(b flytoml.Build) bool { return b.Builder != "" || len(b.Buildpacks) > 0 }
 
-// checkBuildpacks names a [build] that asks for buildpacks: a mistake where
-// nothing else says how the app becomes an image.
+// checkBuildpacks reports buildpacks in [build]: as a mistake, or as a warning if the
+// image has another source.
 func (l *loader) checkBuildpacks(t *release.TargetFile, c *flytoml.Config, fail func(key, format string, args ...any)) {
 	build := c.Build()
 	if !usesBuildpacks(build) {
@@ -68,10 +68,9 @@ func (l *loader) checkBuildpacks(t *release.TargetFile, c *flytoml.Config, fail 
 	if build.Builder == "" {
 		key = "build.buildpacks"
 	}
-	const advice = "buildpacks are not supported"
 	if l.apps[t.Target.App].Go != "" || build.Image != "" || build.Dockerfile != "" || l.ownDockerfile(t) != "" {
-		l.warnings = append(l.warnings, c.Problem(key, "%s: it has no effect, because something else says how %s becomes an image", advice, t.Target.App))
+		l.warnings = append(l.warnings, c.Problem(key, "buildpacks are not supported; ignored, because the image of %s has another source", t.Target.App))
 		return
 	}
-	fail(key, "%s; write go = \"…\" at [apps.%s] in %s, or add %s/%[2]s/Dockerfile, or write image = \"…\" at [build]", advice, t.Target.App, File, Dir)
+	fail(key, "buildpacks are not supported; write go = \"…\" at [apps.%s] in %s, or add %s/%[1]s/Dockerfile, or write image = \"…\" at [build]", t.Target.App, File, Dir)
 }

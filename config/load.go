@@ -12,17 +12,16 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Load reads the project in fsys, the root of a repository. Its error is
-// Errors: everything that is wrong with all of the files. Of a repository that
-// somebody else wrote, fsys should not follow links that lead out of it: use
-// os.Root.
+// Load reads the project in fsys, the root of a repository. Its error is of type
+// Errors and has every mistake in all files. For an untrusted repository, fsys must not
+// follow links that lead out of it: use os.Root.
 func Load(fsys fs.FS) (*release.Project, Warnings, error) {
 	doc, err := fs.ReadFile(fsys, File)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, Errors{{File: File, Msg: "there is none here; a repository that is released has one at its root, with project = \"…\" and [environments.…]"}}
+		return nil, nil, Errors{{File: File, Msg: "not found; write it at the root of the repository, with project = \"…\" and [environments.…]"}}
 	}
 	if err != nil {
-		return nil, nil, Errors{{File: File, Msg: fmt.Sprintf("reading it: %v", err)}}
+		return nil, nil, Errors{{File: File, Msg: fmt.Sprintf("cannot be read: %v", err)}}
 	}
 	d, err := tomldoc.Parse(File, withoutBOM(doc))
 	if err != nil {
@@ -37,21 +36,21 @@ func Load(fsys fs.FS) (*release.Project, Warnings, error) {
 	l.checkOnly()
 	l.checkTargets()
 	l.readTargets()
-	l.order()
+	l.sortProject()
 	return l.result()
 }
 
-// loader fills in one Project.
+// A loader reads one Project.
 type loader struct {
 	fsys         fs.FS
 	doc          *tomldoc.Doc
 	project      release.Project
 	apps         map[string]*release.App
 	environments map[string]*release.Environment
-	scan         *tomldoc.Table      // [scan]; nil: there is none
-	only         map[string][]string // app → environments that it is in, as release.toml says
+	scan         *tomldoc.Table      // [scan], nil if missing
+	only         map[string][]string // app → environments, from only in release.toml
 	flyApps      map[string]string   // Fly app → fly.toml
-	problems     Errors              // outside of release.toml
+	problems     Errors              // in other files than release.toml
 	warnings     Warnings
 }
 
@@ -59,7 +58,7 @@ func (l *loader) result() (*release.Project, Warnings, error) {
 	problems, warnings := l.doc.Close()
 	problems = append(problems, l.problems...)
 	warnings = append(warnings, l.warnings...)
-	byFile := func(a, b *Error) int { // release.toml first: the others follow from it
+	byFile := func(a, b *Error) int { // release.toml first: other mistakes may follow from it
 		return cmp.Or(boolInt(b.File == File)-boolInt(a.File == File), cmp.Compare(a.File, b.File), a.Line-b.Line, cmp.Compare(a.Key, b.Key))
 	}
 	slices.SortStableFunc(problems, byFile)
@@ -80,7 +79,7 @@ func boolInt(b bool) int {
 // withoutBOM returns doc without the byte order mark that some editors write.
 func withoutBOM(doc []byte) []byte { return bytes.TrimPrefix(doc, []byte("\xEF\xBB\xBF")) }
 
-// add records a mistake that is not in a line of a file.
+// add records a mistake without a line.
 func (l *loader) add(file, format string, args ...any) {
 	l.problems = append(l.problems, &Error{File: file, Msg: fmt.Sprintf(format, args...)})
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// order puts apps behind what they need and environments behind what they come
-// after.
-func (l *loader) order() {
+// sortProject adds the apps to the project, each after the apps that it needs, and the
+// environments, each after the one named by after.
+func (l *loader) sortProject() {
 	needs := map[string][]string{}
 	for name, app := range l.apps {
 		needs[name] = l.knownNeeds(app)
@@ -33,7 +33,7 @@ func (l *loader) order() {
 			continue
 		}
 		if l.environments[env.After] == nil {
-			l.unknown(fmt.Sprintf("environments.%s.after", name), "environment", env.After, slices.Sorted(maps.Keys(l.environments)))
+			l.reportUnknown(fmt.Sprintf("environments.%s.after", name), "environment", env.After, slices.Sorted(maps.Keys(l.environments)))
 			continue
 		}
 		after[name] = []string{env.After}
@@ -48,10 +48,11 @@ func (l *loader) order() {
 	})
 }
 
+// knownNeeds returns the needs of an app that exist, and reports the others.
 func (l *loader) knownNeeds(app *release.App) (known []string) {
 	for i, need := range app.Needs {
 		if l.apps[need] == nil {
-			l.unknown(fmt.Sprintf("apps.%s.needs[%d]", app.Name, i), "app", need, slices.Sorted(maps.Keys(l.apps)))
+			l.reportUnknown(fmt.Sprintf("apps.%s.needs[%d]", app.Name, i), "app", need, slices.Sorted(maps.Keys(l.apps)))
 			continue
 		}
 		known = append(known, need)
@@ -59,7 +60,8 @@ func (l *loader) knownNeeds(app *release.App) (known []string) {
 	return known
 }
 
-func (l *loader) unknown(key, kind, name string, names []string) {
+// reportUnknown reports a name that is not in names, with the nearest of them.
+func (l *loader) reportUnknown(key, kind, name string, names []string) {
 	if near := tomldoc.Nearest(name, names); near != "" {
 		l.doc.Errorf(key, "there is no %s %q; did you mean %s?", kind, name, near)
 		return
@@ -67,19 +69,20 @@ func (l *loader) unknown(key, kind, name string, names []string) {
 	l.doc.Errorf(key, "there is no %s %q; there are: %s", kind, name, strings.Join(names, ", "))
 }
 
-// levels says how many steps each name is away from one that follows nothing.
-// Each circle is reported once, at the first of its names.
+// levels returns the level of each name: 0 if it follows no other name, else one more
+// than the highest level that it follows. A cycle is reported once, at the first of its
+// names; one of a single name with the text itself.
 func (l *loader) levels(follows map[string][]string, key, itself string) map[string]int {
 	level := map[string]int{}
 	reported := map[string]bool{}
-	var visit func(name string, way []string) int
-	visit = func(name string, way []string) int {
-		if i := slices.Index(way, name); i >= 0 {
-			circle := way[i:]
-			if !slices.ContainsFunc(circle, func(s string) bool { return reported[s] }) {
-				l.circle(circle, key, itself)
+	var visit func(name string, path []string) int
+	visit = func(name string, path []string) int {
+		if i := slices.Index(path, name); i >= 0 {
+			cycle := path[i:]
+			if !slices.ContainsFunc(cycle, func(s string) bool { return reported[s] }) {
+				l.reportCycle(cycle, key, itself)
 			}
-			for _, s := range circle {
+			for _, s := range cycle {
 				reported[s] = true
 			}
 			return 0
@@ -89,7 +92,7 @@ func (l *loader) levels(follows map[string][]string, key, itself string) map[str
 		}
 		n := 0
 		for _, other := range follows[name] {
-			n = max(n, visit(other, append(way, name))+1)
+			n = max(n, visit(other, append(path, name))+1)
 		}
 		level[name] = n
 		return n
@@ -100,10 +103,10 @@ func (l *loader) levels(follows map[string][]string, key, itself string) map[str
 	return level
 }
 
-func (l *loader) circle(names []string, key, itself string) {
+func (l *loader) reportCycle(names []string, key, itself string) {
 	if len(names) == 1 {
 		l.doc.Errorf(fmt.Sprintf(key, names[0]), "%s %s", names[0], itself)
 		return
 	}
-	l.doc.Errorf(fmt.Sprintf(key, names[0]), "goes in a circle: %s → %s", strings.Join(names, " → "), names[0])
+	l.doc.Errorf(fmt.Sprintf(key, names[0]), "cycle: %s → %s", strings.Join(names, " → "), names[0])
 }

@@ -28,9 +28,9 @@ const (
 func (l *loader) readProject(t *tomldoc.Table) {
 	p := &l.project
 	if p.Name = t.String("project"); !t.Has("project") {
-		t.Errorf("project", "missing; write project = \"…\", the name that releases go by")
+		t.Errorf("project", "missing; write project = \"…\", the name of the project")
 	} else {
-		l.name(t, "project", p.Name)
+		l.checkName(t, "project", p.Name)
 	}
 	p.Repository = t.String("repository")
 	if strings.HasPrefix(p.Repository, "-") {
@@ -38,11 +38,11 @@ func (l *loader) readProject(t *tomldoc.Table) {
 	}
 	u, err := url.Parse(p.Repository)
 	switch {
-	case err != nil && strings.Contains(p.Repository, "://"): // git@host:path is none, and good
-		t.Errorf("repository", "it is not the address of a repository")
+	case err != nil && strings.Contains(p.Repository, "://"): // git@host:path is valid and no URL
+		t.Errorf("repository", "not the address of a repository")
 	case err == nil && u.User != nil:
-		if _, secret := u.User.Password(); secret || u.Scheme != "ssh" {
-			t.Errorf("repository", "there is a user or a password in the address, which every history would keep; give it to the git of the workers")
+		if _, hasPassword := u.User.Password(); hasPassword || u.Scheme != "ssh" {
+			t.Errorf("repository", "must not contain a user or a password: workflow histories would store it; configure it in the git of the workers")
 		}
 	}
 	l.readLeftOut(t)
@@ -52,70 +52,70 @@ func (l *loader) readProject(t *tomldoc.Table) {
 	l.readScan(t)
 }
 
-// name checks a name that was written at key. A value of the wrong type was
-// reported when it was read.
-func (l *loader) name(t *tomldoc.Table, key, name string) {
+// checkName reports an invalid name at key. A value of the wrong type was already
+// reported by the reader.
+func (l *loader) checkName(t *tomldoc.Table, key, name string) {
 	if v, _ := t.Any(key); v != "" && name == "" {
 		return
 	}
 	if !validName(name) {
-		t.Errorf(key, "%.80q can't be a name; %s", name, nameRule)
+		t.Errorf(key, "%.80q is not a valid name; %s", name, nameRule)
 	}
 }
 
-// readTests reads [test], and [test.<name>] where there are several.
+// readTests reads [test], and each [test.<name>].
 func (l *loader) readTests(root *tomldoc.Table) {
 	t := root.Table("test")
 	if t == nil {
 		return
 	}
-	itself := slices.ContainsFunc(testKeys, t.Has)
-	if itself || len(t.Subtables()) == 0 {
+	hasTest := slices.ContainsFunc(testKeys, t.Has)
+	if hasTest || len(t.Subtables()) == 0 {
 		l.readTest(t, "test")
 	}
 	for _, name := range t.Subtables() {
 		switch {
-		case name == "test" && itself:
-			t.Errorf(name, "is the name of [test] itself; call it something else")
+		case name == "test" && hasTest:
+			t.Errorf(name, "is the name of [test] itself; use another name")
 			t.Table(name).Ignore()
 		case validName(name):
 			l.readTest(t.Table(name), name)
 		default:
-			t.Errorf(name, "%.80q can't be a name; %s", name, nameRule)
+			t.Errorf(name, "%.80q is not a valid name; %s", name, nameRule)
 			t.Table(name).Ignore()
 		}
 	}
 }
 
-// testKeys are what a test says of itself.
+// testKeys are the keys of a test.
 var testKeys = []string{"run", "target", "dockerfile", "timeout"}
 
-// readTest reads a test that is a command, or part of a Dockerfile.
+// readTest reads a test: a command, or a target of a Dockerfile.
 func (l *loader) readTest(t *tomldoc.Table, name string) {
 	test := release.Test{
 		Name: name, Run: t.String("run"), BuildTarget: t.String("target"), Dockerfile: t.String("dockerfile"), Timeout: release.Duration(testTimeout),
 	}
 	positive(t, "timeout", &test.Timeout)
-	run, runs := t.Any("run")
-	target, targets := t.Any("target")
+	run, hasRun := t.Any("run")
+	target, hasTarget := t.Any("target")
 	switch {
-	case runs && targets:
-		t.Errorf("target", "there is a run, too; a test is either a command or part of a Dockerfile")
-	case targets && target == "":
-		t.Errorf("target", "empty; write the name behind AS in the Dockerfile's FROM … AS …")
-	case targets:
-		l.findTestfile(t, &test)
-	case !runs || run == "":
-		t.Errorf("run", "missing; write the command that tests a checkout, or target = \"…\", the part of a Dockerfile that does")
+	case hasRun && hasTarget:
+		t.Errorf("target", "cannot be combined with run; a test is either a command or a target of a Dockerfile")
+	case hasTarget && target == "":
+		t.Errorf("target", "empty; write the name after AS in a FROM line of the Dockerfile")
+	case hasTarget:
+		l.findTestDockerfile(t, &test)
+	case !hasRun || run == "":
+		t.Errorf("run", "missing; write the command that tests a checkout, or target = \"…\", a target of a Dockerfile that runs the tests")
 	case test.Dockerfile != "":
-		t.Errorf("dockerfile", "a command has no use for it; write target = \"…\" in place of run")
+		t.Errorf("dockerfile", "has no effect with run; write target = \"…\" instead of run")
 	}
 	l.project.Tests = append(l.project.Tests, test)
 }
 
-// findTestfile finds the Dockerfile that a test is part of: that of the
-// repository, unless it names another one.
-func (l *loader) findTestfile(t *tomldoc.Table, test *release.Test) {
+// findTestDockerfile sets the Dockerfile of a test: the one that it names, else the one
+// at the root of the repository.
+func (l *loader) findTestDockerfile(t *tomldoc.Table, test *release.Test) {
 	test.Dockerfile = path.Clean(cmp.Or(test.Dockerfile, "Dockerfile"))
 	if l.exists(test.Dockerfile) {
 		return
@@ -124,7 +124,7 @@ func (l *loader) findTestfile(t *tomldoc.Table, test *release.Test) {
 		t.Errorf("dockerfile", "there is no file %s in the repository", test.Dockerfile)
 		return
 	}
-	t.Errorf("target", "there is no Dockerfile at the root of the repository; write dockerfile = \"…\", the path of the one that it is part of")
+	t.Errorf("target", "there is no Dockerfile at the root of the repository; write dockerfile = \"…\", the path of the Dockerfile")
 }
 
 // readScan reads [scan].
@@ -133,9 +133,9 @@ func (l *loader) readScan(root *tomldoc.Table) {
 	if t == nil {
 		return
 	}
-	scan := release.Scan{Run: t.String("run"), On: scanned(t), Allow: t.Strings("allow")}
+	scan := release.Scan{Run: t.String("run"), On: scanEnvironments(t), Allow: t.Strings("allow")}
 	if v, ok := t.Any("run"); ok && v == "" {
-		t.Errorf("run", "empty; write the command that looks at $IMAGE, or leave it out")
+		t.Errorf("run", "empty; write the command that scans $IMAGE, or remove it")
 	}
 	for _, pattern := range scan.Allow {
 		if !doublestar.ValidatePattern(pattern) {
@@ -145,23 +145,24 @@ func (l *loader) readScan(root *tomldoc.Table) {
 	if scan.Run != "" {
 		scan.Timeout = release.Duration(scanTimeout)
 	} else if t.Has("timeout") || t.Has("on") {
-		t.Errorf("run", "missing; write the command that looks at $IMAGE")
+		t.Errorf("run", "missing; write the command that scans $IMAGE")
 	}
 	positive(t, "timeout", &scan.Timeout)
 	l.project.Scan, l.scan = scan, t
 }
 
-// scanned reads the environments whose images are scanned: one, or a list.
-func scanned(t *tomldoc.Table) []string {
+// scanEnvironments reads the environments whose images are scanned: a name or a list.
+func scanEnvironments(t *tomldoc.Table) []string {
 	if v, ok := t.Any("on"); ok {
-		if name, one := v.(string); one {
+		if name, ok := v.(string); ok {
 			return []string{name}
 		}
 	}
 	return t.Strings("on")
 }
 
-// checkScan sees that the environments of [scan] exist: some are only folders.
+// checkScan reports names in [scan] that are not environments. It runs after
+// readFolders, which adds environments.
 func (l *loader) checkScan() {
 	for _, name := range l.project.Scan.On {
 		if l.environments[name] == nil {
@@ -177,66 +178,76 @@ func (l *loader) readApps(root *tomldoc.Table) {
 		return
 	}
 	for _, name := range t.Keys() {
-		l.name(t, name, name)
+		l.checkName(t, name, name)
 		a := t.Table(name)
 		if a == nil {
 			continue
 		}
-		app := &release.App{
-			Name: name, Go: a.String("go"), Base: a.String("base"), Needs: a.Strings("needs"), Probe: a.String("probe"),
-			Secrets: secretNames(a, "secrets"), BuildSecrets: secretNames(a, "build_secrets"), Machines: readMachines(a),
-		}
 		l.readOnly(name, a)
-		l.apps[name] = app
-		l.checkGo(a, app.Go)
-		switch {
-		case app.Base != "" && app.Go == "":
-			a.Errorf("base", "it is what the Go builder puts a program on, and there is no go here; a Dockerfile says its own FROM")
-		case len(app.BuildSecrets) > 0 && app.Go != "":
-			a.Errorf("build_secrets", "a Dockerfile mounts them, and this app is built by go = %q", app.Go)
-		}
-		switch reach := a.String("addresses"); reach {
-		case "", "public":
-		case string(release.Flycast), string(release.Nowhere):
-			app.Addresses = release.Reach(reach)
-		default:
-			a.Errorf("addresses", "%.40q is neither \"public\" (the default), \"flycast\" (private) nor \"none\": which IP addresses a first rollout asks for", reach)
-		}
-		switch app.Unchecked = a.String("unchecked"); app.Unchecked {
-		case "", "allow":
-			app.Unchecked = ""
-		case release.RefuseUnchecked:
-		default:
-			a.Errorf("unchecked", "must be one of \"allow\" (the default: it is promoted as unchecked) and \"refuse\", got %.40q: what becomes of it where nothing checks it", app.Unchecked)
-		}
-		if app.Probe != "" && app.Addresses != release.Public {
-			a.Errorf("probe", "has no effect with addresses = %q: a probe is sent to the public address; write a check in fly.toml", app.Addresses)
-		}
-		if app.Probe != "" && !strings.HasPrefix(app.Probe, "/") {
-			a.Errorf("probe", "%.80q is not a path; write what to GET, beginning with /", app.Probe)
-		}
+		l.apps[name] = l.readApp(name, a)
+	}
+}
+
+// readApp reads [apps.<name>].
+func (l *loader) readApp(name string, t *tomldoc.Table) *release.App {
+	app := &release.App{
+		Name: name, Go: t.String("go"), Base: t.String("base"), Needs: t.Strings("needs"), Probe: t.String("probe"),
+		Secrets: secretNames(t, "secrets"), BuildSecrets: secretNames(t, "build_secrets"), Machines: readMachines(t),
+	}
+	l.checkGo(t, app.Go)
+	switch {
+	case app.Base != "" && app.Go == "":
+		t.Errorf("base", "has no effect without go: it is the base image of the Go builder; a Dockerfile has its own FROM")
+	case len(app.BuildSecrets) > 0 && app.Go != "":
+		t.Errorf("build_secrets", "has no effect with go = %q: only a Dockerfile mounts build secrets", app.Go)
+	}
+	switch reach := t.String("addresses"); reach {
+	case "", "public":
+	case string(release.Flycast), string(release.Nowhere):
+		app.Addresses = release.Reach(reach)
+	default:
+		t.Errorf("addresses", "must be \"public\" (the default), \"flycast\" (private) or \"none\", got %.40q; it selects the IP addresses of a first rollout", reach)
+	}
+	switch unchecked := t.String("unchecked"); unchecked {
+	case "", "allow":
+	case release.RefuseUnchecked:
+		app.Unchecked = unchecked
+	default:
+		t.Errorf("unchecked", "must be \"allow\" (the default: promoted as unchecked) or \"refuse\", got %.40q; it applies if nothing checks the app", unchecked)
+	}
+	checkProbe(t, app)
+	return app
+}
+
+// checkProbe reports a probe that has no effect or is not a path.
+func checkProbe(t *tomldoc.Table, app *release.App) {
+	if app.Probe != "" && app.Addresses != release.Public {
+		t.Errorf("probe", "has no effect with addresses = %q: a probe is sent to the public address; write a check in fly.toml", app.Addresses)
+	}
+	if app.Probe != "" && !strings.HasPrefix(app.Probe, "/") {
+		t.Errorf("probe", "must be a path that begins with /, got %.80q", app.Probe)
 	}
 }
 
 var secretName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// secretNames reads a list of names of secrets.
+// secretNames reads a list of names of secrets and reports invalid ones.
 func secretNames(t *tomldoc.Table, key string) []string {
 	names := t.Strings(key)
 	for _, name := range names {
 		if !secretName.MatchString(name) {
-			t.Errorf(key, "%.80q can't be the name of a secret", name)
+			t.Errorf(key, "%.80q is not a valid name of a secret", name)
 		}
 	}
 	return names
 }
 
-// checkGo sees that there is a folder for the Go builder, inside the
+// checkGo reports a folder of the Go builder that is missing or outside of the
 // repository.
 func (l *loader) checkGo(t *tomldoc.Table, pkg string) {
 	if !t.Has("go") || pkg == "" {
 		if v, ok := t.Any("go"); ok && v == "" {
-			t.Errorf("go", "empty; write the folder of the main package, like \"./apps/api\", or leave it out")
+			t.Errorf("go", "empty; write the folder of the main package, like \"./apps/api\", or remove it")
 		}
 		return
 	}
@@ -258,7 +269,7 @@ func (l *loader) readEnvironments(root *tomldoc.Table) {
 		return
 	}
 	for _, name := range t.Keys() {
-		l.name(t, name, name)
+		l.checkName(t, name, name)
 		e := t.Table(name)
 		if e == nil {
 			continue
@@ -266,7 +277,7 @@ func (l *loader) readEnvironments(root *tomldoc.Table) {
 		env := &release.Environment{Name: name, Branch: e.String("branch"), After: e.String("after")}
 		l.environments[name] = env
 		if other, twice := branches[env.Branch]; twice && env.Branch != "" {
-			e.Errorf("branch", "a push to %q already releases to %s; a branch has one environment", env.Branch, other)
+			e.Errorf("branch", "a push to %q already releases to %s; each environment needs its own branch", env.Branch, other)
 		}
 		branches[env.Branch] = name
 		nonNegative(e, "bake", &env.Bake)
@@ -276,7 +287,7 @@ func (l *loader) readEnvironments(root *tomldoc.Table) {
 		case "irreversible":
 			env.Irreversible = true
 		default:
-			e.Errorf("migrations", "%.40q is neither \"reversible\" (the default: a failure rolls back) nor \"irreversible\" (once a release command ran, a failure asks a person)", migrations)
+			e.Errorf("migrations", "must be \"reversible\" (the default: a failure rolls back) or \"irreversible\" (after a release command ran, a failure holds the rollout), got %.40q", migrations)
 		}
 		env.Gate = readGate(e)
 		env.Queue = readQueue(e)
@@ -288,7 +299,7 @@ func readQueue(e *tomldoc.Table) release.Queue {
 	switch queue {
 	case "", release.QueueNewest, release.QueueEach:
 	default:
-		e.Errorf("queue", "%.40q must be \"newest\" (the default: a waiting release gives way to a newer one) or \"each\"", queue)
+		e.Errorf("queue", "must be \"newest\" (the default: a waiting release gives way to a newer one) or \"each\", got %.40q", queue)
 	}
 	return queue
 }
@@ -301,7 +312,7 @@ func readGate(e *tomldoc.Table) *release.Gate {
 	gate := &release.Gate{Approvals: approvals, Timeout: release.Duration(gateTimeout)}
 	if n := t.Int("approvals"); n != nil {
 		if gate.Approvals = *n; *n < 1 {
-			t.Errorf("approvals", "%d people would approve everything; want 1 or more, or leave out the gate", *n)
+			t.Errorf("approvals", "must be 1 or more, got %d; for no approvals, remove the gate", *n)
 		}
 	}
 	positive(t, "timeout", &gate.Timeout)
@@ -317,7 +328,7 @@ func nonNegative(t *tomldoc.Table, key string, d *release.Duration) {
 func positive(t *tomldoc.Table, key string, d *release.Duration) {
 	if v := t.Duration(key, 0); v != nil {
 		if *d = release.Duration(*v); *v == 0 {
-			t.Errorf(key, "no time at all; want more than 0s")
+			t.Errorf(key, "must be more than 0s")
 		}
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Spec says what target t of p should run, given what it runs. It is pure: the
-// same project, image and state give the same spec, byte for byte.
+// Spec returns what target t of p should run, given its state. It is pure: the same
+// project, image and state give the same spec, byte for byte.
 //
-// A group without machines gets two if something outside can reach it; one, if
-// each has a volume or release.toml says so; else one and a standby for it. The configs of new machines
-// lack what only exists later: whom a standby stands by for, and a volume's ID.
-// A machine that can't take its config, or whose host can't be reached, is to be
-// replaced; if it has a volume there, that is an error: nobody else can say
-// whether its data may be left behind.
+// A group without machines gets one if it has a volume or release.toml says machines =
+// 1, two if it has services, else one and a standby for it. The configs of new machines
+// lack the IDs that exist only later: the machine of a standby, and the volume.
+//
+// A machine that cannot take its config, or whose host is unreachable, is replaced. If
+// it has a volume on that host, Spec fails: the operator has to decide about the data.
 func Spec(p *release.Project, t release.TargetFile, image release.Image, state release.State) (release.Spec, error) {
 	none := release.Spec{}
 	c, _, err := flytoml.Parse(t.Path, []byte(t.FlyToml))
@@ -44,7 +44,7 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 		MaxUnavailable:  c.MaxUnavailable(),
 		Wait:            release.Duration(c.Wait()),
 		Canary:          env.Canary,
-		Probe:           probe(app, t.Path, c),
+		Probe:           appProbe(app, t.Path, c),
 		RefuseUnchecked: app.Unchecked == release.RefuseUnchecked,
 	}
 	for _, slow := range c.SlowChecks() {
@@ -61,19 +61,19 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 	if spec.Definition, err = c.Definition(); err != nil {
 		return none, fmt.Errorf("%s: %w", t.Target, err)
 	}
-	spec.Command, err = command(c, image, state)
+	spec.Command, err = releaseCommand(c, image, state)
 	return spec, err
 }
 
-// command is the release command, on a machine as large as the largest of the
-// default group.
-func command(c *flytoml.Config, image release.Image, state release.State) (*release.Command, error) {
+// releaseCommand returns the release command, on a machine as large as the largest one
+// of the default group, or nil if there is none.
+func releaseCommand(c *flytoml.Config, image release.Image, state release.State) (*release.Command, error) {
 	deploy := c.Deploy()
 	if len(deploy.ReleaseCommand) == 0 {
 		return nil, nil
 	}
 	var machines []json.RawMessage
-	for _, m := range state.Machines { // stopped ones too: autostop may have stopped all
+	for _, m := range state.Machines { // also stopped ones: autostop may have stopped all
 		if len(m.Config) > 0 {
 			machines = append(machines, m.Config)
 		}
@@ -84,10 +84,10 @@ func command(c *flytoml.Config, image release.Image, state release.State) (*rele
 	}, err
 }
 
-// probe returns the request that is made at the Fly app's URL: the one that
-// release.toml names, else that of fly.toml's first HTTP check, else none. A Fly
-// app without a public address has none.
-func probe(app release.App, file string, c *flytoml.Config) *release.Probe {
+// appProbe returns the request to the Fly app's URL that checks it: the probe of
+// release.toml, else the first HTTP check of fly.toml, else nil. A Fly app without a
+// public address has no probe.
+func appProbe(app release.App, file string, c *flytoml.Config) *release.Probe {
 	if app.Addresses != release.Public {
 		return nil
 	}
@@ -105,7 +105,7 @@ func probe(app release.App, file string, c *flytoml.Config) *release.Probe {
 	return &p
 }
 
-// addresses are the kinds of IP address that a first rollout asks for.
+// addresses returns the kinds of IP addresses that a first rollout allocates.
 func addresses(app release.App, c *flytoml.Config) []string {
 	public := c.Addresses()
 	switch {
@@ -117,6 +117,7 @@ func addresses(app release.App, c *flytoml.Config) []string {
 	return nil
 }
 
+// groupSpec returns what the group of that name should run.
 func groupSpec(app release.App, c *flytoml.Config, name string, image release.Image, state release.State) (release.GroupSpec, error) {
 	spec := release.GroupSpec{Name: name, Machines: map[string]json.RawMessage{}, Replace: map[string]string{}}
 	g, err := c.Group(name, string(image))
@@ -124,40 +125,40 @@ func groupSpec(app release.App, c *flytoml.Config, name string, image release.Im
 		return spec, err
 	}
 	spec.MachineChecks = g.MachineChecks
-	if spec.Volume, err = volume(g, state); err != nil {
+	if spec.Volume, err = newVolume(g, state); err != nil {
 		return spec, err
 	}
 	for _, m := range state.Machines {
 		if m.Group != g.Name {
 			continue
 		}
-		config, why, err := wanted(g, m, state)
+		config, reason, err := machineConfig(g, m, state)
 		if err != nil {
 			return spec, fmt.Errorf("machine %s: %w", m.ID, err)
 		}
-		if spec.Machines[m.ID] = config; why == "" {
+		if spec.Machines[m.ID] = config; reason == "" {
 			continue
 		}
-		spec.Replace[m.ID] = why
+		spec.Replace[m.ID] = reason
 		if spec.Machines[m.ID], err = g.Replace(m.Config); err != nil {
 			return spec, fmt.Errorf("machine %s: %w", m.ID, err)
 		}
 	}
 	if len(spec.Machines) == 0 {
 		if g.Mount != nil && c.Region() == "" {
-			return spec, fmt.Errorf("group %s needs a volume %s, and nothing says in which region it is made: write primary_region = \"…\" in its fly.toml", g.Name, g.Mount.Name)
+			return spec, fmt.Errorf("group %s needs a volume %s, whose region is unknown; write primary_region = \"…\" in fly.toml", g.Name, g.Mount.Name)
 		}
-		n, standby := newMachines(app, g.Services, g.Mount != nil)
+		n, standby := newMachines(app, g.Group)
 		for i := range n {
 			spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: g.New, Standby: standby && i > 0})
 		}
 	}
-	return spec, volumes(spec, c.Region(), state)
+	return spec, checkVolumes(spec, c.Region(), state)
 }
 
-// volume is what a new machine of g is attached to. One is made on a first
-// rollout, and where fly.toml says how large; else people make volumes.
-func volume(g *flytoml.GroupMachines, state release.State) (out *release.NewVolume, err error) {
+// newVolume returns the volume of a new machine of g, or nil if g has none. It may be
+// created on a first rollout, or if fly.toml has its initial_size; else it must exist.
+func newVolume(g *flytoml.GroupMachines, state release.State) (out *release.NewVolume, err error) {
 	if g.Volume == nil {
 		return nil, nil
 	}
@@ -168,19 +169,18 @@ func volume(g *flytoml.GroupMachines, state release.State) (out *release.NewVolu
 	return out, err
 }
 
-// wanted is the config that m should have, or why another machine has to take
-// its place.
-func wanted(g *flytoml.GroupMachines, m release.Machine, state release.State) (config json.RawMessage, why string, err error) {
-	trouble, back := "", ""
+// machineConfig returns the config that m should have, or the reason to replace it.
+func machineConfig(g *flytoml.GroupMachines, m release.Machine, state release.State) (config json.RawMessage, reason string, err error) {
+	var trouble, condition string
 	switch {
 	case m.Host != "" || len(m.Config) == 0:
-		trouble, back = "its host is "+m.Host, "is back"
+		trouble, condition = "its host is "+m.Host, "is back"
 	case m.NoRoom:
-		trouble, back = "its host has no room for another version of it", "has room"
+		trouble, condition = "its host has no room for another version of it", "has room"
 	}
 	if trouble != "" {
 		if g.Mount != nil || slices.ContainsFunc(state.Volumes, func(v release.Volume) bool { return v.Attached == m.ID }) {
-			return nil, "", fmt.Errorf("%s, and its volume is there: wait until the host %s, or destroy the machine (fly machine destroy --force %s) if its data may be lost", trouble, back, m.ID)
+			return nil, "", fmt.Errorf("%s, and its volume is on that host; wait until the host %s, or destroy the machine (fly machine destroy --force %s) if its data may be lost", trouble, condition, m.ID)
 		}
 		return nil, trouble, nil
 	}
@@ -191,9 +191,9 @@ func wanted(g *flytoml.GroupMachines, m release.Machine, state release.State) (c
 	return config, "", err
 }
 
-// volumes sees that there is a volume for each machine to be created, or that
-// one may be made.
-func volumes(spec release.GroupSpec, region string, state release.State) error {
+// checkVolumes fails if a machine to be created has no free volume, and none may be
+// created for it.
+func checkVolumes(spec release.GroupSpec, region string, state release.State) error {
 	if spec.Volume == nil || len(spec.Volume.Ask) > 0 {
 		return nil
 	}
@@ -213,7 +213,7 @@ func volumes(spec release.GroupSpec, region string, state release.State) error {
 	}
 	for _, r := range slices.Sorted(maps.Keys(need)) {
 		if r != "" && free[r] < need[r] {
-			return fmt.Errorf("group %s needs %d free volume(s) %s in %s, and there are %d: make them with `fly volumes create %s -a %s -r %s`, or say initial_size in [[mounts]] and they are made",
+			return fmt.Errorf("group %s needs %d free volume(s) %s in %s, and there are %d; create them with `fly volumes create %s -a %s -r %s`, or set initial_size in [[mounts]] to have them created",
 				spec.Name, need[r], spec.Volume.Name, r, free[r], spec.Volume.Name, state.FlyApp, r)
 		}
 	}

@@ -16,7 +16,7 @@ const (
 	v2 release.Image = "registry.fly.io/shop@sha256:2222"
 )
 
-// project is a shop of one app in staging, of which fly.toml is given.
+// project returns a project with the app api in staging, whose fly.toml is given.
 func project(t *testing.T, more, flyToml string) (*release.Project, release.TargetFile) {
 	t.Helper()
 	p, _, err := Load(fstest.MapFS{
@@ -49,8 +49,8 @@ func spec(t *testing.T, flyToml string, machines ...release.Machine) release.Spe
 	return s
 }
 
-// The first machines of a group: what serves survives the loss of one.
-func TestSpecNewMachines(t *testing.T) {
+// A first rollout creates two machines, or one and a standby, or one with a volume.
+func TestSpec_NewMachines(t *testing.T) {
 	got := spec(t, `
 [processes]
 app = "serve"
@@ -108,15 +108,15 @@ path = "/health"
 	}
 }
 
-// A probe is a request that somebody wrote down, as it was written; nobody makes
-// one up.
-func TestSpecProbe(t *testing.T) {
+// A probe is a check of fly.toml or the probe of release.toml, with its method and
+// headers; without either there is no probe.
+func TestSpec_Probe(t *testing.T) {
 	const service, file = "[http_service]\ninternal_port = 8080\n", " in infra/fly/api/staging/fly.toml"
 	for name, test := range map[string]struct {
 		toml string
 		want *release.Probe
 	}{
-		"nothing is served":            {"", nil},
+		"no service":                   {"", nil},
 		"a service without a check":    {service, nil},
 		"a TCP check":                  {"[[services]]\ninternal_port = 8080\nprotocol = \"tcp\"\n[[services.ports]]\nport = 443\nhandlers = [\"tls\", \"http\"]\n[[services.tcp_checks]]\n", nil},
 		"a check on a port of its own": {service + "[checks.metrics]\ntype = \"http\"\nport = 9090\npath = \"/metrics\"\n", nil},
@@ -151,12 +151,12 @@ func TestSpecProbe(t *testing.T) {
 		p.Apps[i].Addresses = release.Flycast
 	}
 	if s, err := Spec(p, target, v2, release.State{}); err != nil || s.Probe != nil {
-		t.Errorf("an app that the internet does not reach is probed: %v, %v", s.Probe, err)
+		t.Errorf("a private app is probed: %v, %v", s.Probe, err)
 	}
 }
 
-// What runs as wanted is not to be touched, so it has to come out the same.
-func TestSpecUnchanged(t *testing.T) {
+// A machine that runs the wanted config keeps it, so that the plan leaves it alone.
+func TestSpec_Unchanged(t *testing.T) {
 	const toml = "[http_service]\ninternal_port = 8080\n[[files]]\nguest_path = \"/etc/motd\"\nlocal_path = \"motd\"\n"
 	first := spec(t, toml).Groups[0].New[0]
 	if !strings.Contains(string(first.Config), "aGVsbG8=") {
@@ -175,9 +175,9 @@ func TestSpecUnchanged(t *testing.T) {
 	}
 }
 
-// What can't be had is said while planning, with what to do: nothing has been
-// touched then.
-func TestSpecCannot(t *testing.T) {
+// A spec that cannot be reached is an error of planning, before any change, and says
+// what to do.
+func TestSpec_MissingVolume(t *testing.T) {
 	const mounts = "[mounts]\nsource = \"data\"\ndestination = \"/data\"\n"
 	was := release.Machine{ID: "m1", Group: "app", Region: "fra", Config: json.RawMessage(`{}`)}
 	for name, tc := range map[string]struct {
@@ -190,7 +190,7 @@ func TestSpecCannot(t *testing.T) {
 			state: release.State{Machines: []release.Machine{was}, Volumes: []release.Volume{{ID: "v1", Name: "data", Region: "ams", Free: true}}},
 			want:  "needs 1 free volume(s) data in fra, and there are 0",
 		},
-		"its volume is on a host that is away": {
+		"its volume is on an unreachable host": {
 			toml:  mounts,
 			state: release.State{Machines: []release.Machine{{ID: "m1", Group: "app", Host: "unreachable"}}},
 			want:  "fly machine destroy --force m1",
@@ -203,18 +203,17 @@ func TestSpecCannot(t *testing.T) {
 	}
 }
 
-// A machine that can't take its config in place is replaced, where that loses
-// nothing.
-func TestSpecReplaces(t *testing.T) {
+// A machine that cannot take its config is replaced if no data is lost.
+func TestSpec_ReplacedMachines(t *testing.T) {
 	const mounts = "[mounts]\nsource = \"data\"\ndestination = \"/data\"\n"
 	was := release.Machine{ID: "m1", Group: "app", Region: "fra", Config: json.RawMessage(`{}`)}
 	for name, tc := range map[string]struct {
 		toml  string
 		state release.State
 	}{
-		"it gains a volume that is free":     {mounts, release.State{Machines: []release.Machine{was}, Volumes: []release.Volume{{ID: "v1", Name: "data", Region: "fra", Free: true}}}},
-		"it gains a volume that is made":     {mounts + "initial_size = \"2GB\"\n", release.State{Machines: []release.Machine{was}}},
-		"its host is away, and no volume is": {"", release.State{Machines: []release.Machine{{ID: "m1", Group: "app", Host: "unreachable"}}}},
+		"it gains a volume that is free":            {mounts, release.State{Machines: []release.Machine{was}, Volumes: []release.Volume{{ID: "v1", Name: "data", Region: "fra", Free: true}}}},
+		"it gains a volume that is made":            {mounts + "initial_size = \"2GB\"\n", release.State{Machines: []release.Machine{was}}},
+		"its host is unreachable, without a volume": {"", release.State{Machines: []release.Machine{{ID: "m1", Group: "app", Host: "unreachable"}}}},
 	} {
 		p, target := project(t, "", tc.toml)
 		s, err := Spec(p, target, v1, tc.state)
@@ -224,8 +223,8 @@ func TestSpecReplaces(t *testing.T) {
 	}
 }
 
-// An app that only others of its organization reach gets no public address.
-func TestAddresses(t *testing.T) {
+// An app with addresses = "flycast" or "none" gets no public address.
+func TestSpec_Addresses(t *testing.T) {
 	const serves = "[http_service]\ninternal_port = 8080\n"
 	for setting, want := range map[string][]string{
 		"":                      {"v6", "shared_v4"},

@@ -1,5 +1,5 @@
-// Package infra holds how this repository's own apps run, and the tests of its
-// workflow on GitHub.
+// Package infra has the Fly configuration of this repository's apps, and the tests of
+// its GitHub workflow.
 package infra
 
 import (
@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A workflow is what matters of .github/workflows/release.yml.
+// A workflow is the part of .github/workflows/release.yml that the test checks.
 type workflow struct {
 	On struct {
 		Push struct {
@@ -34,7 +34,7 @@ type workflow struct {
 	}
 }
 
-func TestAPushReleasesAndNothingCancelsIt(t *testing.T) {
+func TestWorkflow_PushStartsRelease(t *testing.T) {
 	b, err := os.ReadFile("../.github/workflows/release.yml")
 	if err != nil {
 		t.Fatal(err)
@@ -44,16 +44,16 @@ func TestAPushReleasesAndNothingCancelsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Equal(w.On.Push.Branches, []string{"staging", "production"}) {
-		t.Errorf("it runs for pushes to %v", w.On.Push.Branches)
+		t.Errorf("the workflow runs for pushes to %v", w.On.Push.Branches)
 	}
 	if w.Concurrency.CancelInProgress != false {
-		t.Error("a push cancels the job that follows an earlier release")
+		t.Error("a push cancels the job of an earlier release")
 	}
 	if !strings.Contains(w.Concurrency.Group, "github.sha") {
-		t.Error("in a group that revisions share, a waiting job is cancelled by the next push")
+		t.Error("the concurrency group is shared by revisions: the next push cancels a waiting job")
 	}
 	if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
-		t.Errorf("the job may %v", w.Permissions)
+		t.Errorf("the permissions are %v", w.Permissions)
 	}
 	pinned := regexp.MustCompile(`^[\w-]+/[\w-]+@[0-9a-f]{40}$`)
 	started := false
@@ -63,10 +63,10 @@ func TestAPushReleasesAndNothingCancelsIt(t *testing.T) {
 		}
 		for _, step := range job.Steps {
 			if step.Uses != "" && !pinned.MatchString(step.Uses) {
-				t.Errorf("%s may be another thing tomorrow", step.Uses)
+				t.Errorf("%s is not pinned to a commit", step.Uses)
 			}
 			if strings.Contains(step.Run, "${{") {
-				t.Errorf("a branch name becomes part of a script: %s", step.Run)
+				t.Errorf("an expression is expanded into a script: %s", step.Run)
 			}
 			if strings.Contains(step.Run, `start --branch "$GITHUB_REF_NAME" --wait`) {
 				started = step.Env["TEMPORAL_ADDRESS"] == "${{ secrets.TEMPORAL_ADDRESS }}"
@@ -74,6 +74,6 @@ func TestAPushReleasesAndNothingCancelsIt(t *testing.T) {
 		}
 	}
 	if !started {
-		t.Error("no step starts the release at the Temporal server of the secrets")
+		t.Error("no step starts the release with TEMPORAL_ADDRESS from the secrets")
 	}
 }

@@ -146,9 +146,9 @@ func (w *watch) statusIsShown(s release.Status) {
 	}
 	now := w.w.begun
 	w.isHarmless("the live view", view.Live(s, now, view.Style{}))
-	w.isHarmless("a report", view.Report(s, view.Cost{}, now, view.Style{}))
+	w.isHarmless("a report", view.Report(s, "", now, view.Style{}))
 	if s.Gate != nil {
-		w.isHarmless("a question", view.Question(s, now, view.Style{}))
+		w.isHarmless("a question", view.Review(s, now, view.Style{}))
 	}
 	details := view.Details(s)
 	w.isHarmless("the details", details)

@@ -248,13 +248,13 @@ func (b Baseline) recreate`),
 	wrong("white space is no difference", "internal/view/diff.go",
 		`had && has && old == now:`,
 		`had && has && strings.Join(strings.Fields(fmt.Sprint(old)), " ") == strings.Join(strings.Fields(fmt.Sprint(now)), " "):`),
-	wrong("control characters reach the screen", "internal/view/door.go",
-		`	if !isHostile(text) {
+	wrong("control characters reach the screen", "internal/view/escape.go",
+		`	if !needsEscape(text) {
 		return text
 	}
 	var b strings.Builder
 	for i, r := range text {`,
-		`	if !isHostile(text) || len(text) > 0 {
+		`	if !needsEscape(text) || len(text) > 0 {
 		return text
 	}
 	var b strings.Builder

@@ -18,7 +18,6 @@ import (
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/git"
 	"github.com/microbima/release/internal/cost"
-	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
 )
@@ -89,7 +88,7 @@ func releaseOverhead(b *testing.B, dir string) {
 	projects := street{}
 	s := newStation(b, dir, projects, busy)
 	var whole, gaps, unworked []time.Duration
-	var paid view.Cost
+	var paid cost.Cost
 	for b.Loop() {
 		project := fmt.Sprintf("shop%d", len(whole))
 		projects[project] = shop
@@ -124,7 +123,7 @@ func releaseOverhead(b *testing.B, dir string) {
 
 // sum says how long a release took, when its activities ran, and what it cost,
 // by the event times of its histories.
-func sum(histories []told) (took time.Duration, ran []span, paid view.Cost) {
+func sum(histories []told) (took time.Duration, ran []span, paid cost.Cost) {
 	for _, h := range histories {
 		paid = paid.Plus(cost.Of(h.events, time.Now()))
 		for _, e := range h.events {

@@ -523,7 +523,7 @@ func TestNoRoomForTheNewVersion(t *testing.T) {
 				rep := s.run()
 				s.mustBeClean()
 				if tc.toml != "" {
-					if rep.Outcome != release.Stopped || !strings.Contains(rep.Cause.Message, "its volume is there") || !maps.Equal(s.configs("production"), was) {
+					if rep.Outcome != release.Stopped || !strings.Contains(rep.Cause.Message, "its volume is on that host") || !maps.Equal(s.configs("production"), was) {
 						t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
 					}
 					return

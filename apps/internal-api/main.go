@@ -1,5 +1,5 @@
-// The internal-api service greets the other services and says what it is. Only
-// they reach it: its Fly app has no public address.
+// The internal-api service returns greetings and its own version to the other services.
+// Its Fly app has no public address.
 package main
 
 import (
@@ -14,10 +14,10 @@ import (
 )
 
 func main() {
-	os.Exit(service.Service{Name: "internal-api", Healthy: healthy, Routes: routes(os.Getenv)}.Main())
+	os.Exit(service.Service{Name: "internal-api", Healthy: healthy, Routes: newRoutes(os.Getenv)}.Main())
 }
 
-// status says which version answers, and where it runs.
+// status is the version of the process that answers, and its machine.
 type status struct {
 	Service string `json:"service"`
 	App     string `json:"app"`
@@ -27,15 +27,16 @@ type status struct {
 	Region  string `json:"region"`
 }
 
-// longest is how many letters of a name are greeted.
-const longest = 100
+// maxNameLength is the largest number of letters in a name.
+const maxNameLength = 100
 
-func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
+// newRoutes returns a function that adds the routes of the service to a mux.
+func newRoutes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
 	return func(mux *http.ServeMux, _ *slog.Logger) error {
 		mux.HandleFunc("GET /v1/greeting", func(w http.ResponseWriter, r *http.Request) {
 			name := cmp.Or(r.URL.Query().Get("name"), "world")
-			if utf8.RuneCountInString(name) > longest {
-				service.JSON(w, http.StatusBadRequest, map[string]string{"error": "name: at most 100 letters"})
+			if utf8.RuneCountInString(name) > maxNameLength {
+				service.JSON(w, http.StatusBadRequest, map[string]string{"error": "name: must have at most 100 letters"})
 				return
 			}
 			service.JSON(w, http.StatusOK, greeting.Greeting{

@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-func ask(t *testing.T, path string, answer any) int {
+func getJSON(t *testing.T, path string, answer any) int {
 	t.Helper()
 	env := map[string]string{"FLY_MACHINE_ID": "m1", "FLY_REGION": "fra", "FLY_MACHINE_VERSION": "01H"}
 	mux := http.NewServeMux()
-	if err := routes(func(k string) string { return env[k] })(mux, slog.New(slog.DiscardHandler)); err != nil {
+	if err := newRoutes(func(k string) string { return env[k] })(mux, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	rec := httptest.NewRecorder()
@@ -24,25 +24,25 @@ func ask(t *testing.T, path string, answer any) int {
 	return rec.Code
 }
 
-func TestGreeting(t *testing.T) {
+func TestRoutes_Greeting(t *testing.T) {
 	var got struct{ Message, Name, Machine string }
-	if code := ask(t, "/v1/greeting?name=Ada", &got); code != 200 || got.Message != message+", Ada" || got.Machine != "m1" {
+	if code := getJSON(t, "/v1/greeting?name=Ada", &got); code != 200 || got.Message != message+", Ada" || got.Machine != "m1" {
 		t.Errorf("got %d %+v", code, got)
 	}
 	var refused struct{ Error string }
-	if code := ask(t, "/v1/greeting?name="+strings.Repeat("a", 101), &refused); code != 400 || refused.Error == "" {
+	if code := getJSON(t, "/v1/greeting?name="+strings.Repeat("a", 101), &refused); code != 400 || refused.Error == "" {
 		t.Errorf("a name of 101 letters: got %d %+v", code, refused)
 	}
 }
 
-func TestStatusSaysWhichVersionRunsWhere(t *testing.T) {
+func TestRoutes_Status(t *testing.T) {
 	var got status
-	if code := ask(t, "/v1/status", &got); code != 200 || got.Version != "01H" || got.Machine != "m1" || got.Region != "fra" {
+	if code := getJSON(t, "/v1/status", &got); code != 200 || got.Version != "01H" || got.Machine != "m1" || got.Region != "fra" {
 		t.Errorf("got %d %+v", code, got)
 	}
 }
 
-func TestItIsHealthy(t *testing.T) {
+func TestHealthy(t *testing.T) {
 	if err := healthy(); err != nil {
 		t.Error(err)
 	}

@@ -1,5 +1,4 @@
 package main
 
-// message is what internal-api greets with. Changing it is the smallest change
-// that people can see.
+// message is the greeting of internal-api. It is the smallest visible change to release.
 const message = "Hello from internal-api"

@@ -1,5 +1,4 @@
-// The public-api service is the JSON API that everybody may call. It asks
-// internal-api.
+// The public-api service is a public JSON API. It calls internal-api.
 package main
 
 import (
@@ -13,10 +12,12 @@ import (
 )
 
 func main() {
-	os.Exit(service.Service{Name: "public-api", Healthy: healthy, Routes: routes(os.Getenv)}.Main())
+	os.Exit(service.Service{Name: "public-api", Healthy: healthy, Routes: newRoutes(os.Getenv)}.Main())
 }
 
-func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
+// newRoutes returns a function that adds the routes of the service to a mux. It fails
+// without INTERNAL_API_URL.
+func newRoutes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
 	return func(mux *http.ServeMux, log *slog.Logger) error {
 		api, err := greeting.NewClient(getenv("INTERNAL_API_URL"))
 		if err != nil {
@@ -28,9 +29,9 @@ func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error
 		mux.HandleFunc("GET /v1/hello", func(w http.ResponseWriter, r *http.Request) {
 			g, err := api.Greet(r.Context(), cmp.Or(r.URL.Query().Get("name"), "world"))
 			if err != nil {
-				// The cause names addresses of the private network: it is for the log.
+				// The cause has addresses of the private network: it goes to the log only.
 				log.Error("no greeting", "error", err.Error())
-				service.JSON(w, http.StatusBadGateway, map[string]string{"error": "internal-api gave no answer; try again later"})
+				service.JSON(w, http.StatusBadGateway, map[string]string{"error": "internal-api does not answer; try again later"})
 				return
 			}
 			service.JSON(w, http.StatusOK, map[string]string{"hello": g.Message, "from": message})

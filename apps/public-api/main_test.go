@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-func ask(t *testing.T, internal http.HandlerFunc) *httptest.ResponseRecorder {
+func getHello(t *testing.T, internal http.HandlerFunc) *httptest.ResponseRecorder {
 	t.Helper()
 	srv := httptest.NewServer(internal)
 	defer srv.Close()
 	mux := http.NewServeMux()
 	env := map[string]string{"INTERNAL_API_URL": srv.URL}
-	if err := routes(func(k string) string { return env[k] })(mux, slog.New(slog.DiscardHandler)); err != nil {
+	if err := newRoutes(func(k string) string { return env[k] })(mux, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	rec := httptest.NewRecorder()
@@ -22,8 +22,8 @@ func ask(t *testing.T, internal http.HandlerFunc) *httptest.ResponseRecorder {
 	return rec
 }
 
-func TestHelloComesFromInternalAPI(t *testing.T) {
-	got := ask(t, func(w http.ResponseWriter, r *http.Request) {
+func TestRoutes_Hello(t *testing.T) {
+	got := getHello(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte(`{"message":"Hi ` + r.URL.Query().Get("name") + `"}`))
 	})
 	if got.Code != 200 || !strings.Contains(got.Body.String(), "Hi Ada") || !strings.Contains(got.Body.String(), message) {
@@ -31,21 +31,21 @@ func TestHelloComesFromInternalAPI(t *testing.T) {
 	}
 }
 
-func TestTheWorldDoesNotLearnWhatIsBehind(t *testing.T) {
-	got := ask(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "pg at fdaa::3 is away", 500) })
+func TestRoutes_HidesCause(t *testing.T) {
+	got := getHello(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "pg at fdaa::3 is unreachable", 500) })
 	if got.Code != 502 || strings.Contains(got.Body.String(), "fdaa") {
 		t.Errorf("got %d %s; want 502 without the cause", got.Code, got.Body)
 	}
 }
 
-func TestItDoesNotStartWithoutInternalAPI(t *testing.T) {
-	err := routes(func(string) string { return "" })(http.NewServeMux(), slog.New(slog.DiscardHandler))
+func TestRoutes_MissingInternalAPI(t *testing.T) {
+	err := newRoutes(func(string) string { return "" })(http.NewServeMux(), slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "INTERNAL_API_URL") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestItIsHealthy(t *testing.T) {
+func TestHealthy(t *testing.T) {
 	if err := healthy(); err != nil {
 		t.Error(err)
 	}

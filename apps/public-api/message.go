@@ -1,5 +1,4 @@
 package main
 
-// message is what public-api calls itself. Changing it is the smallest change
-// that people can see.
+// message is the name of public-api. It is the smallest visible change to release.
 const message = "Microbima public API"

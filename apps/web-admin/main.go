@@ -1,5 +1,5 @@
-// The web-admin service is a page for the people who run the others. It asks
-// internal-api on the server, so that browsers never reach it.
+// The web-admin service is a page for operators. The server calls internal-api, so that
+// browsers do not need to reach it.
 package main
 
 import (
@@ -18,18 +18,20 @@ import (
 var page string
 
 func main() {
-	os.Exit(service.Service{Name: "web-admin", Healthy: healthy, Routes: routes(os.Getenv)}.Main())
+	os.Exit(service.Service{Name: "web-admin", Healthy: healthy, Routes: newRoutes(os.Getenv)}.Main())
 }
 
-// view is what the page shows: a greeting, or why there is none.
-type view struct {
+// pageData is the content of the page: a greeting, or the error of getting one.
+type pageData struct {
 	Title, App, Machine, Region string
 	API                         string
 	Greeting                    greeting.Greeting
 	Error                       string
 }
 
-func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
+// newRoutes returns a function that adds the routes of the service to a mux. It fails
+// without INTERNAL_API_URL.
+func newRoutes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error {
 	return func(mux *http.ServeMux, log *slog.Logger) error {
 		api, err := greeting.NewClient(getenv("INTERNAL_API_URL"))
 		if err != nil {
@@ -40,7 +42,7 @@ func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error
 			return err
 		}
 		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-			v := view{
+			v := pageData{
 				Title: message, API: api.URL(),
 				App: getenv("FLY_APP_NAME"), Machine: getenv("FLY_MACHINE_ID"), Region: getenv("FLY_REGION"),
 			}
@@ -50,19 +52,19 @@ func routes(getenv func(string) string) func(*http.ServeMux, *slog.Logger) error
 				log.Error("no greeting", "error", err.Error())
 				v.Error, status = err.Error(), http.StatusBadGateway
 			}
-			write(w, log, tmpl, status, v)
+			writePage(w, log, tmpl, status, v)
 		})
 		return nil
 	}
 }
 
-// write draws the page first and answers then, so that a page is whole or an
+// writePage renders the page before it answers: the answer is a complete page or an
 // error.
-func write(w http.ResponseWriter, log *slog.Logger, tmpl *template.Template, status int, v view) {
+func writePage(w http.ResponseWriter, log *slog.Logger, tmpl *template.Template, status int, v pageData) {
 	var b bytes.Buffer
 	if err := tmpl.Execute(&b, v); err != nil {
-		log.Error("the page can't be drawn", "error", err.Error())
-		http.Error(w, "the page can't be drawn", http.StatusInternalServerError)
+		log.Error("cannot render the page", "error", err.Error())
+		http.Error(w, "cannot render the page", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -71,6 +73,6 @@ func write(w http.ResponseWriter, log *slog.Logger, tmpl *template.Template, sta
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	if _, err := b.WriteTo(w); err != nil {
-		log.Debug("the browser went away", "error", err.Error())
+		log.Debug("cannot send the page", "error", err.Error())
 	}
 }

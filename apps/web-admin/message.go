@@ -1,5 +1,4 @@
 package main
 
-// message is the title of the page. Changing it is the smallest change that
-// people can see.
+// message is the title of the page. It is the smallest visible change to release.
 const message = "Microbima administration"

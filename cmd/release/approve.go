@@ -104,7 +104,7 @@ func (c decision) run(ctx context.Context) error {
 	if c.approve {
 		style := c.style(c.stderr)
 		style.Whole = c.details
-		fmt.Fprint(c.stderr, view.Question(seen.Status, c.now(), style), "\n")
+		fmt.Fprint(c.stderr, view.Review(seen.Status, c.now(), style), "\n")
 	}
 	if !c.yes {
 		yes, err := c.confirm(ctx, fmt.Sprintf("Approve plan %s for %s, as %s?", shortHash(given.Plan), seen.Gate.Environment, given.By))

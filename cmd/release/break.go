@@ -32,8 +32,7 @@ const (
 // take back what was good, too.
 const goodChange = `package main
 
-// message is what internal-api greets with. Changing it is the smallest change
-// that people can see.
+// message is the greeting of internal-api. It is the smallest visible change to release.
 const message = "Hello again from internal-api"
 `
 

@@ -124,7 +124,7 @@ func (c demo) in(ctx context.Context, src source) (err error) {
 			err = errors.Join(err, fmt.Errorf("stop the demo: %w", failed))
 		}
 	}()
-	c.say("Temporal, its Web UI, a Fly, a registry and a worker: up in %s", view.Took(time.Since(began)))
+	c.say("Temporal, its Web UI, a Fly, a registry and a worker: up in %s", view.Duration(time.Since(began)))
 	c.say("  %s", c.bench.UI)
 	for _, e := range src.project.Environments {
 		if e.Bake > 0 {

@@ -21,7 +21,7 @@ import (
 func (c status) ofEnvironment(ctx context.Context, project *release.Project, env release.Environment) error {
 	shown := view.Environment{Name: env.Name}
 	var all sync.WaitGroup
-	all.Go(func() { shown.Places = c.fly().observe(ctx, env.Targets) })
+	all.Go(func() { shown.Targets = c.fly().observe(ctx, env.Targets) })
 	if s, err := c.temporal(ctx); err != nil {
 		shown.PinUnknown, shown.Rollback.Unknown = err.Error(), err.Error()
 	} else {
@@ -33,7 +33,7 @@ func (c status) ofEnvironment(ctx context.Context, project *release.Project, env
 		return err
 	}
 	if target := shown.Rollback.Target; target != nil {
-		target.Lineage = c.takenAway(ctx, target.Revision, shown.Places)
+		target.Lineage = c.takenAway(ctx, target.Revision, shown.Targets)
 	}
 	var err error
 	if c.asJSON {
@@ -42,7 +42,7 @@ func (c status) ofEnvironment(ctx context.Context, project *release.Project, env
 		_, err = fmt.Fprint(c.stdout, view.EnvironmentText(shown, c.now(), c.style(c.stdout)))
 	}
 	unknown := shown.PinUnknown != "" || shown.Rollback.Unknown != ""
-	if unknown || slices.ContainsFunc(shown.Places, func(p view.Place) bool { return p.Unknown != "" }) {
+	if unknown || slices.ContainsFunc(shown.Targets, func(p view.TargetState) bool { return p.Unknown != "" }) {
 		return &exit{code: exitFailed} // it is said where it is shown
 	}
 	return err
@@ -61,24 +61,24 @@ func (s *server) pin(ctx context.Context, project, environment string) (pin *rel
 
 // wayBack returns what a rollback of an environment goes back to, whether its
 // images still exist, and until when history tells of it.
-func (s *server) wayBack(ctx context.Context, project *release.Project, environment string) (back view.Back) {
+func (s *server) wayBack(ctx context.Context, project *release.Project, environment string) (back view.Rollback) {
 	past, err := s.past(ctx, project, release.Rollback{Environment: environment})
 	nothing := new(activities.NoPastError)
 	switch {
 	case errors.As(err, &nothing):
-		return view.Back{Refused: nothing.Why}
+		return view.Rollback{Refused: nothing.Why}
 	case err != nil:
-		return view.Back{Unknown: err.Error()}
+		return view.Rollback{Unknown: err.Error()}
 	case past.Busy:
-		return view.Back{Busy: true}
+		return view.Rollback{Busy: true}
 	}
-	back = view.Back{Target: &release.RestoredRevision{Revision: past.Revision}, Said: past.Said, Notes: past.Notes}
+	back = view.Rollback{Target: &release.RestoredRevision{Revision: past.Revision}, Description: past.Said, Notes: past.Notes}
 	kept, err := s.retention(ctx)
 	switch {
 	case err != nil:
 		back.NoUntil = err.Error()
 	case kept > 0:
-		back.Kept, back.Until = release.Duration(kept), past.Closed.Add(kept)
+		back.Retention, back.Until = release.Duration(kept), past.Closed.Add(kept)
 	}
 	back.Images = s.env.fly().imagesThere(ctx, past.Baselines)
 	return back
@@ -101,10 +101,10 @@ const registryLimit = 10 * time.Second
 
 // imagesThere asks the registries whether they have the images of baselines, each
 // by its digest.
-func (p place) imagesThere(ctx context.Context, baselines []release.Baseline) (images []view.ImageThere) {
+func (p place) imagesThere(ctx context.Context, baselines []release.Baseline) (images []view.ImageAvailability) {
 	for _, b := range baselines {
 		for _, m := range b.State.Machines {
-			one := view.ImageThere{App: b.State.Target.App, Image: m.Image}
+			one := view.ImageAvailability{App: b.State.Target.App, Image: m.Image}
 			if !slices.Contains(images, one) {
 				images = append(images, one)
 			}
@@ -117,7 +117,7 @@ func (p place) imagesThere(ctx context.Context, baselines []release.Baseline) (i
 	for i := range images {
 		all.Go(func() {
 			there, err := registry.Exists(call, images[i].Image)
-			if images[i].There = there; err != nil {
+			if images[i].Exists = there; err != nil {
 				images[i].Unknown = err.Error()
 			}
 		})
@@ -128,7 +128,7 @@ func (p place) imagesThere(ctx context.Context, baselines []release.Baseline) (i
 
 // takenAway returns which commits a rollback takes away, as far as this clone and
 // the running machines tell.
-func (e *env) takenAway(ctx context.Context, restored release.Revision, places []view.Place) release.Lineage {
+func (e *env) takenAway(ctx context.Context, restored release.Revision, places []view.TargetState) release.Lineage {
 	var states []release.State
 	for _, p := range places {
 		states = append(states, p.State)
@@ -152,7 +152,7 @@ func (e *env) takenAway(ctx context.Context, restored release.Revision, places [
 
 // addPins adds to places the pins of their environments. Without Temporal they
 // are not known, which is said.
-func (e *env) addPins(ctx context.Context, project *release.Project, places []view.Place) {
+func (e *env) addPins(ctx context.Context, project *release.Project, places []view.TargetState) {
 	s, err := e.temporal(ctx)
 	if err != nil {
 		e.say("which environments are pinned is not known: %v", err)

@@ -24,7 +24,7 @@ type sight struct {
 	// Blind: no worker answers, so only what Temporal itself knows is here.
 	Blind bool       `json:"blind,omitempty"`
 	Page  string     `json:"page,omitempty"` // in the Temporal UI
-	Cost  *view.Cost `json:"cost,omitempty"`
+	Cost  *cost.Cost `json:"cost,omitempty"`
 }
 
 // stranded stands in for an outcome where a workflow did not end by itself.
@@ -130,7 +130,7 @@ func (s *server) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo
 	if err != nil { // it has not begun
 		return sight{Status: status}, nil
 	}
-	return sight{Status: view.Merged(status, &rollout)}, nil
+	return sight{Status: view.Merge(status, &rollout)}, nil
 }
 
 func (s *server) query(ctx context.Context, id, run string) (status release.Status, err error) {
@@ -150,8 +150,8 @@ func (s *server) query(ctx context.Context, id, run string) (status release.Stat
 }
 
 // cost adds up the histories of a release and of its rollouts.
-func (s *server) cost(ctx context.Context, seen sight) *view.Cost {
-	parts := make([]view.Cost, 1+len(seen.Environments))
+func (s *server) cost(ctx context.Context, seen sight) *cost.Cost {
+	parts := make([]cost.Cost, 1+len(seen.Environments))
 	var all sync.WaitGroup
 	all.Go(func() { parts[0] = cost.Of(s.history(ctx, seen.ID, seen.Run), s.env.now()) })
 	for i, e := range seen.Environments {

@@ -47,14 +47,14 @@ func (e *env) fly() place {
 }
 
 // observe looks at every target, in their order. What cannot be seen says why.
-func (p place) observe(ctx context.Context, targets []release.TargetFile) []view.Place {
-	places := make([]view.Place, len(targets))
+func (p place) observe(ctx context.Context, targets []release.TargetFile) []view.TargetState {
+	places := make([]view.TargetState, len(targets))
 	var all errgroup.Group
 	all.SetLimit(activities.TargetsAtOnce)
 	for i, t := range targets {
 		all.Go(func() error {
 			state, err := activities.Look(ctx, p, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
-			places[i] = view.Place{State: state, Drift: view.Drift(state)}
+			places[i] = view.TargetState{State: state, Drift: view.Drift(state)}
 			switch {
 			case errors.Is(err, fly.ErrNotFound):
 				places[i].State, places[i].Missing = release.State{Target: t.Target, FlyApp: t.FlyApp}, p.make(t.FlyApp)

@@ -85,7 +85,7 @@ func (c plan) run(ctx context.Context, revision string) error {
 		return errors.Join(c.json(planned{made, before}), refused)
 	}
 	for _, b := range before {
-		fmt.Fprint(c.stdout, view.Before(b.Environment, b.Lineage, c.style(c.stdout)))
+		fmt.Fprint(c.stdout, view.EarlierEnvironment(b.Environment, b.Lineage, c.style(c.stdout)))
 	}
 	style := c.style(c.stdout)
 	style.Whole = c.details

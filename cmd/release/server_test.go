@@ -133,7 +133,7 @@ func (w *world) rolledBack() {
 	start := w.begin("start", "--wait")
 	start.says("production waits for 1 approval")
 	w.sim.Inject(flysim.Fault{Route: "POST /v1/apps/{app}/machines/{id}", Times: 1, Effect: flysim.NeverPasses})
-	w.want(exitOK, []string{"approve", id, "--yes"}, "1 commit since ", "Log none", "env.LEVEL: warn → none", "update 2 machines of api, 1 at once")
+	w.want(exitOK, []string{"approve", id, "--yes"}, "1 commit since ", "Log none", "env.LEVEL: warn → none", "update 2 machines of api, 1 at a time")
 	start.wait().want(w.t, exitRolledBack, "production: rolling back", "rolled back: shop "+id, "Why\n", "check ")
 }
 
@@ -161,7 +161,7 @@ func (w *world) stale() {
 // takenBack: production as it was before its last release.
 func (w *world) takenBack() {
 	w.sim.SetSecrets("shop-production-api", map[string]string{"API_KEY": "secret"})
-	w.want(exitOK, []string{"status", "production"}, "back to ", " taken away\n", "not known whether it still exists: ", "closed rollouts are kept for")
+	w.want(exitOK, []string{"status", "production"}, "back to ", " taken away\n", "unknown whether it still exists: ", "closed rollouts are kept for")
 	start := w.begin("rollback", "production", "--wait")
 	start.says("production waits for 1 approval")
 	w.want(exitOK, []string{"rollback", "production"}, "attached to rollback-production")
@@ -188,9 +188,9 @@ func (w *world) held() {
 	w.sim.Inject(flysim.Fault{Route: update, Times: 1, Effect: flysim.NeverPasses})
 	w.sim.Inject(flysim.Fault{Route: update, Status: 422, Body: `{"error":"no such image any more"}`})
 	w.want(exitOK, []string{"approve", id, "--yes"})
-	start.wait().want(w.t, exitPerson, "a person is needed", "no such image any more", "release decide "+id+" keep")
+	start.wait().want(w.t, exitPerson, "held, needs a decision", "no such image any more", "release decide "+id+" keep")
 	w.want(exitUsage, []string{"decide", id, "rollback"}, `"rollback" is no choice now; there are: retry, keep, abandon`)
-	w.want(exitPerson, []string{"watch", id}, "a person is needed")
+	w.want(exitPerson, []string{"watch", id}, "held, needs a decision")
 	for n := range 2 { // the same person, the same choice: it is tried again each time
 		w.want(exitPerson, []string{"decide", id, "retry"}, "retry, by Ada", id+" is held again: the baseline could not be brought back")
 		if s := w.status(id); s.Held == nil || s.Held.Number != n+2 {

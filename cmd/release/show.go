@@ -42,6 +42,6 @@ func (c show) run(ctx context.Context, ref string) error {
 		return c.json(seen)
 	}
 	c.blindly(seen)
-	_, err = fmt.Fprint(c.stdout, view.Made(seen.shown(), c.now(), c.style(c.stdout)))
+	_, err = fmt.Fprint(c.stdout, view.BuildReport(seen.shown(), c.now(), c.style(c.stdout)))
 	return err
 }

@@ -67,7 +67,7 @@ func (c status) everywhere(ctx context.Context) error {
 	if c.asJSON {
 		err = c.json(places)
 	} else {
-		_, err = fmt.Fprint(c.stdout, view.Places(places, c.now(), c.style(c.stdout)))
+		_, err = fmt.Fprint(c.stdout, view.TargetStates(places, c.now(), c.style(c.stdout)))
 	}
 	for _, p := range places {
 		if p.Unknown != "" {

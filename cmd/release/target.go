@@ -68,7 +68,7 @@ func (c rollback) show(ctx context.Context, src source, past activities.Past) {
 	if err != nil {
 		c.say("  the plan is made by a worker; from here Fly cannot be read: %s", flySaid(err))
 		for _, b := range past.Baselines {
-			c.say("  %s", view.Aim(b.State))
+			c.say("  %s", view.BaselineText(b.State))
 		}
 		return
 	}

@@ -59,7 +59,7 @@ func (s *server) adopt(ctx context.Context, rollout *workflowpb.WorkflowExecutio
 	if err != nil {
 		return "; the report of its rollout could not be read: " + err.Error()
 	}
-	seen.Status = view.Merged(seen.Status, &report.Status)
+	seen.Status = view.Merge(seen.Status, &report.Status)
 	seen.Failed, seen.Outcome, seen.Phase, seen.Ended = "", endOfCutOff(report.Outcome), release.Done, report.Ended
 	seen.Held, seen.Gate, seen.Queue = nil, nil, ""
 	return "; " + fmt.Sprintf(did, report.Environment, report.Outcome)

@@ -90,11 +90,11 @@ func TestStatus_WorkflowTaskFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.want(exitOK, []string{"abort", id}, "aborting "+id) // its signal wakes the workflow
-	seen := w.until("stands still", "status", id)
+	seen := w.until("is blocked", "status", id)
 	if all := seen.stdout + seen.stderr; !strings.Contains(all, "TMPRL1100") || strings.Contains(all, "no worker answers") {
-		t.Errorf("status does not say why it stands still:\n%s", all)
+		t.Errorf("status does not say why it is blocked:\n%s", all)
 	}
-	w.want(exitOK, []string{"abort", id}, "stands still", "the abort takes effect then")
+	w.want(exitOK, []string{"abort", id}, "is blocked", "the abort takes effect then")
 	other.Stop()
 	w.hire()
 	start.wait().want(t, exitFailed, "stopped: shop "+id)

@@ -126,7 +126,7 @@ func (e *env) report(ctx context.Context, s *server, seen sight, asJSON, details
 	}
 	style := e.style(e.stdout)
 	style.Whole = details
-	fmt.Fprint(e.stdout, view.Report(seen.shown(), *seen.Cost, e.now(), style))
+	fmt.Fprint(e.stdout, view.Report(seen.shown(), seen.Cost.String(), e.now(), style))
 	if seen.Page != "" {
 		fmt.Fprintf(e.stdout, "\n%s\n", view.Escape(seen.Page))
 	}

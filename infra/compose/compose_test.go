@@ -1,4 +1,4 @@
-// Package compose holds what docker-compose.yml mounts, and its tests.
+// Package compose has the files that docker-compose.yml mounts, and its tests.
 package compose
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-func load(t *testing.T, env ...string) *types.Project {
+func loadProject(t *testing.T, env ...string) *types.Project {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{"../../docker-compose.yml"}, cli.WithWorkingDirectory("../.."), cli.WithEnv(env))
 	if err != nil {
@@ -30,9 +30,9 @@ func load(t *testing.T, env ...string) *types.Project {
 	return project
 }
 
-func TestNothingListensToTheWorld(t *testing.T) {
+func TestPorts_PublishedOnLoopbackOnly(t *testing.T) {
 	published := 0
-	for _, service := range load(t).Services {
+	for _, service := range loadProject(t).Services {
 		for _, port := range service.Ports {
 			published++
 			if ip := net.ParseIP(port.HostIP); ip == nil || !ip.IsLoopback() {
@@ -40,18 +40,18 @@ func TestNothingListensToTheWorld(t *testing.T) {
 			}
 		}
 		if service.Privileged || service.NetworkMode == "host" {
-			t.Errorf("%s has the run of the host", service.Name)
+			t.Errorf("%s has privileges on the host", service.Name)
 		}
 	}
 	if published == 0 {
-		t.Error("nobody reaches Temporal at all")
+		t.Error("no port of Temporal is published")
 	}
 }
 
-func TestTheDatabaseIsReachedByTemporalAlone(t *testing.T) {
-	project := load(t)
+func TestNetworks_DatabaseOnlyForTemporal(t *testing.T) {
+	project := loadProject(t)
 	if !project.Networks["database"].Internal {
-		t.Error("the database's network leads out")
+		t.Error("the database's network is not internal")
 	}
 	for _, service := range project.Services {
 		_, on := service.Networks["database"]
@@ -61,8 +61,8 @@ func TestTheDatabaseIsReachedByTemporalAlone(t *testing.T) {
 	}
 }
 
-func TestEverythingStartsInOrder(t *testing.T) {
-	project := load(t)
+func TestDependencies_StartOrder(t *testing.T) {
+	project := loadProject(t)
 	for name, want := range map[string]map[string]string{
 		"temporal-schema":    {"postgresql": "service_healthy"},
 		"temporal":           {"postgresql": "service_healthy", "temporal-schema": "service_completed_successfully"},
@@ -79,7 +79,7 @@ func TestEverythingStartsInOrder(t *testing.T) {
 				t.Errorf("%s waits for %s: %q; want %q", name, on, got, condition)
 			}
 		}
-		// What is waited for to be healthy has to say when it is.
+		// A dependency that must be healthy needs a health check.
 		for on, dependency := range service.DependsOn {
 			if dependency.Condition == "service_healthy" && project.Services[on].HealthCheck == nil {
 				t.Errorf("%s waits for the health of %s, which has no check", name, on)
@@ -88,9 +88,9 @@ func TestEverythingStartsInOrder(t *testing.T) {
 	}
 }
 
-// What a Dockerfile runs must not reach Temporal: whoever does may approve.
-func TestBuildsReachNeitherTemporalNorTheDatabase(t *testing.T) {
-	project := load(t)
+// Commands of a Dockerfile must not reach Temporal: any client of it can approve.
+func TestNetworks_BuildKitOnlyForWorker(t *testing.T) {
+	project := loadProject(t)
 	buildkit, worker := project.Services["buildkit"], project.Services["worker"]
 	for network := range buildkit.Networks {
 		for name, service := range project.Services {
@@ -101,24 +101,24 @@ func TestBuildsReachNeitherTemporalNorTheDatabase(t *testing.T) {
 	}
 	_, port, ok := strings.Cut(*worker.Environment["BUILDKIT_HOST"], "tcp://buildkit:")
 	if !ok || !slices.Contains(buildkit.Command, "tcp://0.0.0.0:"+port) {
-		t.Errorf("the worker asks %s, and BuildKit listens by %q", *worker.Environment["BUILDKIT_HOST"], buildkit.Command)
+		t.Errorf("BUILDKIT_HOST of the worker is %s, and BuildKit listens by %q", *worker.Environment["BUILDKIT_HOST"], buildkit.Command)
 	}
 }
 
-// The BuildKit that is run is the one whose client the worker has.
-func TestBuildKitIsAsNewAsItsClient(t *testing.T) {
+// BuildKit has the version of its client in go.mod.
+func TestBuildKit_VersionOfGoMod(t *testing.T) {
 	mod, err := os.ReadFile("../../go.mod")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, tag, _ := strings.Cut(load(t).Services["buildkit"].Image, ":")
+	_, tag, _ := strings.Cut(loadProject(t).Services["buildkit"].Image, ":")
 	if !strings.Contains(string(mod), "github.com/moby/buildkit "+strings.TrimSuffix(tag, "-rootless")+"\n") {
-		t.Errorf("BuildKit %s, and go.mod says another version", tag)
+		t.Errorf("BuildKit has version %s, and go.mod another one", tag)
 	}
 }
 
-func TestNothingIsLostWithAContainer(t *testing.T) {
-	project := load(t)
+func TestVolumes_DataIsOnNamedVolumes(t *testing.T) {
+	project := loadProject(t)
 	for name, path := range map[string]string{"postgresql": "/var/lib/postgresql/data", "worker": "/home/release"} {
 		mounts := project.Services[name].Volumes
 		i := slices.IndexFunc(mounts, func(v types.ServiceVolumeConfig) bool { return v.Target == path })
@@ -128,12 +128,12 @@ func TestNothingIsLostWithAContainer(t *testing.T) {
 	}
 }
 
-func TestVersionsArePinnedAndFilesAreThere(t *testing.T) {
-	project := load(t)
+func TestImages_PinnedAndMountsExist(t *testing.T) {
+	project := loadProject(t)
 	for _, service := range project.Services {
 		_, tag, _ := strings.Cut(service.Image, ":")
 		if service.Build == nil && (tag == "" || tag == "latest") {
-			t.Errorf("%s runs %q, whatever that is today", service.Name, service.Image)
+			t.Errorf("%s runs %q, which is not a pinned version", service.Name, service.Image)
 		}
 		for _, v := range service.Volumes {
 			if v.Type != "bind" {
@@ -145,12 +145,12 @@ func TestVersionsArePinnedAndFilesAreThere(t *testing.T) {
 		}
 	}
 	if server, tools := project.Services["temporal"].Image, project.Services["temporal-schema"].Image; server[strings.Index(server, ":"):] != tools[strings.Index(tools, ":"):] {
-		t.Errorf("the schema of %s is made by %s", server, tools)
+		t.Errorf("the schema of %s is created by %s", server, tools)
 	}
 }
 
-func TestTheServerFindsItsSettings(t *testing.T) {
-	temporal := load(t).Services["temporal"]
+func TestDynamicConfig_IsMounted(t *testing.T) {
+	temporal := loadProject(t).Services["temporal"]
 	path := *temporal.Environment["DYNAMIC_CONFIG_FILE_PATH"]
 	for _, v := range temporal.Volumes {
 		if rest, ok := strings.CutPrefix(path, v.Target); ok {
@@ -159,7 +159,7 @@ func TestTheServerFindsItsSettings(t *testing.T) {
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatalf("the server does not start without it: %v", err)
+		t.Fatalf("the dynamic config is not mounted: %v", err)
 	}
 	var settings map[string][]struct{ Value any }
 	if err := yaml.Unmarshal(b, &settings); err != nil || len(settings) == 0 {
@@ -167,8 +167,8 @@ func TestTheServerFindsItsSettings(t *testing.T) {
 	}
 }
 
-func TestOneTokenGoesToOneService(t *testing.T) {
-	project := load(t, "FLY_API_TOKEN=fm2_x", "TEMPORAL_DB_PASSWORD=other")
+func TestSecrets_OnlyWhereNeeded(t *testing.T) {
+	project := loadProject(t, "FLY_API_TOKEN=fm2_x", "TEMPORAL_DB_PASSWORD=other")
 	for _, service := range project.Services {
 		for key, v := range service.Environment {
 			if v != nil && strings.Contains(*v, "fm2_x") && service.Name != "worker" {
@@ -183,9 +183,9 @@ func TestOneTokenGoesToOneService(t *testing.T) {
 	}
 }
 
-// standIn puts a command into PATH that a script runs in the real one's place.
-// What it is called with is appended to the file it returns.
-func standIn(t *testing.T, name, script string) (calls string) {
+// fakeCommand puts a fake command into PATH. It appends the arguments of each call to
+// the returned file.
+func fakeCommand(t *testing.T, name, script string) (calls string) {
 	t.Helper()
 	dir := t.TempDir()
 	calls = filepath.Join(dir, "calls")
@@ -197,8 +197,8 @@ func standIn(t *testing.T, name, script string) (calls string) {
 	return calls
 }
 
-// run runs a script and returns what it called since the last time.
-func run(t *testing.T, calls, script string) (string, error) {
+// runScript runs a script and returns the calls of its fake command.
+func runScript(t *testing.T, calls, script string) (string, error) {
 	t.Helper()
 	if err := os.RemoveAll(calls); err != nil {
 		t.Fatal(err)
@@ -212,9 +212,9 @@ func run(t *testing.T, calls, script string) (string, error) {
 	return string(b), failed
 }
 
-// server is a Temporal server as far as namespace.sh can see: it remembers one
-// namespace and its search attributes.
-const server = `
+// fakeTemporal is a temporal command for namespace.sh: it stores one namespace and its
+// search attributes.
+const fakeTemporal = `
 case "$*" in
 "operator namespace describe --namespace releases") test -e $state/namespace ;;
 "operator namespace create --namespace releases --retention 8760h"*) touch $state/namespace ;;
@@ -225,49 +225,49 @@ case "$*" in
 esac
 `
 
-func TestTheNamespaceIsMadeOnce(t *testing.T) {
+func TestNamespaceScript_RunsTwice(t *testing.T) {
 	t.Setenv("TEMPORAL_ADDRESS", "temporal:7233")
 	t.Setenv("TEMPORAL_NAMESPACE", "releases")
 	t.Setenv("TRIES", "1")
-	calls := standIn(t, "temporal", server)
-	said, err := run(t, calls, "scripts/namespace.sh")
+	calls := fakeCommand(t, "temporal", fakeTemporal)
+	called, err := runScript(t, calls, "scripts/namespace.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, attribute := range []string{
 		release.AttrProject, release.AttrRevision, release.AttrEnvironment, release.AttrPhase, release.AttrOutcome,
 	} {
-		if !strings.Contains(said, "create --namespace releases --name "+attribute+" --type Keyword") {
+		if !strings.Contains(called, "create --namespace releases --name "+attribute+" --type Keyword") {
 			t.Errorf("%s is not registered: no release could start", attribute)
 		}
 	}
-	said, err = run(t, calls, "scripts/namespace.sh")
-	if err != nil || strings.Contains(said, "create") {
-		t.Errorf("the second run: %v, and it made something again", err)
+	called, err = runScript(t, calls, "scripts/namespace.sh")
+	if err != nil || strings.Contains(called, "create") {
+		t.Errorf("the second run: %v; it called %s", err, called)
 	}
 }
 
-func TestAnAttributeOfAnotherTypeIsNotPassedOver(t *testing.T) {
+func TestNamespaceScript_AttributeOfOtherType(t *testing.T) {
 	t.Setenv("TEMPORAL_ADDRESS", "temporal:7233")
 	t.Setenv("TEMPORAL_NAMESPACE", "releases")
 	t.Setenv("TRIES", "1")
-	calls := standIn(t, "temporal", "touch $state/namespace; echo '  ReleasePhase  Text' >$state/attributes\n"+server)
-	if _, err := run(t, calls, "scripts/namespace.sh"); err == nil {
-		t.Error("no word of it")
+	calls := fakeCommand(t, "temporal", "touch $state/namespace; echo '  ReleasePhase  Text' >$state/attributes\n"+fakeTemporal)
+	if _, err := runScript(t, calls, "scripts/namespace.sh"); err == nil {
+		t.Error("an attribute of another type is no error")
 	}
 }
 
-func TestAServerThatIsAwayEndsTheScript(t *testing.T) {
+func TestNamespaceScript_ServerUnreachable(t *testing.T) {
 	t.Setenv("TEMPORAL_ADDRESS", "temporal:7233")
 	t.Setenv("TRIES", "1")
-	if _, err := run(t, standIn(t, "temporal", "exit 1"), "scripts/namespace.sh"); err == nil {
-		t.Error("it succeeded")
+	if _, err := runScript(t, fakeCommand(t, "temporal", "exit 1"), "scripts/namespace.sh"); err == nil {
+		t.Error("an unreachable server is no error")
 	}
 }
 
-func TestTheSchemaOfBothDatabasesIsBrought(t *testing.T) {
-	calls := standIn(t, "temporal-sql-tool", "")
-	said, err := run(t, calls, "scripts/schema.sh")
+func TestSchemaScript_BothDatabases(t *testing.T) {
+	calls := fakeCommand(t, "temporal-sql-tool", "")
+	called, err := runScript(t, calls, "scripts/schema.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,10 +278,10 @@ func TestTheSchemaOfBothDatabasesIsBrought(t *testing.T) {
 --database temporal_visibility setup-schema --version 0.0
 --database temporal_visibility update-schema --schema-dir /etc/temporal/schema/postgresql/v12/visibility/versioned
 `
-	if said != want {
-		t.Errorf("got\n%swant\n%s", said, want)
+	if called != want {
+		t.Errorf("got\n%swant\n%s", called, want)
 	}
-	if _, err := run(t, standIn(t, "temporal-sql-tool", "exit 1"), "scripts/schema.sh"); err == nil {
-		t.Error("a database that is away is no error")
+	if _, err := runScript(t, fakeCommand(t, "temporal-sql-tool", "exit 1"), "scripts/schema.sh"); err == nil {
+		t.Error("an unreachable database is no error")
 	}
 }

@@ -1,24 +1,59 @@
-// Package cost counts what the history of a workflow costs on Temporal Cloud.
+// Package cost counts the events and actions of workflow histories, and their price on
+// Temporal Cloud.
 package cost
 
 import (
+	"fmt"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 
-	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
-// Of counts what Temporal Cloud would count as actions of one history: starts
-// (twice for a child), activities with their retries, timers, signals, updates,
-// changes of search attributes, local activities, once for each workflow task
-// that ran some, and heartbeats. Those leave no event: their number follows from
-// how long an activity took until now at the latest, and from its heartbeat
-// timeout. Queries are not counted.
-func Of(events []*historypb.HistoryEvent, now time.Time) view.Cost {
-	c := view.Cost{Events: len(events)}
+// DollarsPerMillion is the price of a million actions on Temporal Cloud, without
+// discount.
+const DollarsPerMillion = 50.0
+
+// A Cost is the number of events in the histories of a release's workflows, and of the
+// actions that Temporal Cloud would bill.
+type Cost struct {
+	Events  int `json:"events"`
+	Actions int `json:"actions"`
+	// Heartbeats are part of the actions. Histories do not record them; their number is
+	// an estimate.
+	Heartbeats int `json:"heartbeats"`
+}
+
+// Plus returns the sum of c and d.
+func (c Cost) Plus(d Cost) Cost {
+	return Cost{Events: c.Events + d.Events, Actions: c.Actions + d.Actions, Heartbeats: c.Heartbeats + d.Heartbeats}
+}
+
+// Dollars returns the price at DollarsPerMillion.
+func (c Cost) Dollars() float64 { return float64(c.Actions) * DollarsPerMillion / 1e6 }
+
+// String returns the cost on one line, or "" if c has no events.
+func (c Cost) String() string {
+	if c.Events == 0 {
+		return ""
+	}
+	noun := "actions"
+	if c.Actions == 1 {
+		noun = "action"
+	}
+	return fmt.Sprintf("%d history events; %d %s on Temporal Cloud, about %d of them heartbeats, $%.4f at $%.0f per million (queries not included)",
+		c.Events, c.Actions, noun, c.Heartbeats, c.Dollars(), DollarsPerMillion)
+}
+
+// Of counts the actions that Temporal Cloud bills for one history: starts (two for a
+// child), activities with their retries, timers, signals, updates, upserts of search
+// attributes, one for each workflow task with local activities, and heartbeats.
+// Heartbeats leave no event: Of estimates them from the time that an activity ran, up
+// to now, and its heartbeat timeout. Queries are not counted.
+func Of(events []*historypb.HistoryEvent, now time.Time) Cost {
+	c := Cost{Events: len(events)}
 	local := map[int64]bool{}
 	running := map[int64]*activity{} // by scheduled event
 	for _, e := range events {
@@ -50,7 +85,7 @@ func Of(events []*historypb.HistoryEvent, now time.Time) view.Cost {
 			enums.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
 			enums.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
 			enums.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
-			now = e.GetEventTime().AsTime() // nothing is heard of an activity after it
+			now = e.GetEventTime().AsTime() // activities send no heartbeats after it
 		}
 		if id := closedActivity(e); running[id] != nil {
 			c.Heartbeats += running[id].heartbeats(e.GetEventTime().AsTime())
@@ -64,13 +99,13 @@ func Of(events []*historypb.HistoryEvent, now time.Time) view.Cost {
 	return c
 }
 
-// An activity is one whose end was not read yet.
+// An activity is a scheduled activity without a closing event so far.
 type activity struct {
-	since   time.Time // of its last attempt; of its scheduling while none is in the history
+	since   time.Time // start of its last attempt, or its scheduling if no attempt is recorded
 	timeout time.Duration
 }
 
-// heartbeats returns how many heartbeats it sent until then.
+// heartbeats returns how many heartbeats the activity sent until a time.
 func (a *activity) heartbeats(until time.Time) int {
 	interval := release.HeartbeatInterval(a.timeout)
 	if interval <= 0 || !until.After(a.since) {

@@ -11,11 +11,10 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/microbima/release/internal/cost"
-	"github.com/microbima/release/internal/view"
 )
 
-// What Temporal Cloud counts, as its price list says.
-func TestCost(t *testing.T) {
+// Actions are counted as in the price list of Temporal Cloud.
+func TestOf_EventTypes(t *testing.T) {
 	event := func(kind enums.EventType, change ...func(*historypb.HistoryEvent)) *historypb.HistoryEvent {
 		e := &historypb.HistoryEvent{EventType: kind}
 		for _, c := range change {
@@ -57,17 +56,27 @@ func TestCost(t *testing.T) {
 		event(enums.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED, child),                // nothing
 		event(enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED, func(*historypb.HistoryEvent) {}), // nothing
 	}, time.Now())
-	if want := (view.Cost{Events: 17, Actions: 11}); got != want {
+	if want := (cost.Cost{Events: 17, Actions: 11}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	if d := (view.Cost{Actions: 1_000_000}).Dollars(); d != 50 {
+	if d := (cost.Cost{Actions: 1_000_000}).Dollars(); d != 50 {
 		t.Errorf("a million actions cost $%f", d)
 	}
 }
 
-// A bake of an hour must not cost thousands of actions, and what its heartbeats
-// cost is in the sum: a price without them is a false word.
-func TestCost_HeartbeatsOfABake(t *testing.T) {
+func TestCost_String(t *testing.T) {
+	const want = "214 history events; 61 actions on Temporal Cloud, about 0 of them heartbeats, $0.0031 at $50 per million (queries not included)"
+	if got := (cost.Cost{Events: 214, Actions: 61}).String(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := (cost.Cost{}).String(); got != "" {
+		t.Errorf("a cost without events is %q, want nothing", got)
+	}
+}
+
+// A bake of an hour must not cost thousands of actions, and the price includes its
+// heartbeats.
+func TestOf_HeartbeatsOfBake(t *testing.T) {
 	start := time.Date(2026, 3, 9, 14, 0, 0, 0, time.UTC)
 	at := func(d time.Duration, id int64, kind enums.EventType) *historypb.HistoryEvent {
 		return &historypb.HistoryEvent{EventId: id, EventType: kind, EventTime: timestamppb.New(start.Add(d))}
@@ -81,14 +90,14 @@ func TestCost_HeartbeatsOfABake(t *testing.T) {
 	started.Attributes = &historypb.HistoryEvent_ActivityTaskStartedEventAttributes{ActivityTaskStartedEventAttributes: &historypb.ActivityTaskStartedEventAttributes{ScheduledEventId: 5, Attempt: 1}}
 	completed := at(time.Hour+time.Second, 8, enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
 	completed.Attributes = &historypb.HistoryEvent_ActivityTaskCompletedEventAttributes{ActivityTaskCompletedEventAttributes: &historypb.ActivityTaskCompletedEventAttributes{ScheduledEventId: 5, StartedEventId: 7}}
-	// A bake of an hour, and beside it leases that are kept until the workflow
-	// ends, whose activity has no end in the history.
+	// A bake of an hour, and an activity that keeps leases until the workflow ends and
+	// has no closing event.
 	events := []*historypb.HistoryEvent{scheduled(5, 30*time.Second), scheduled(6, 150*time.Second), started, completed, at(time.Hour+time.Minute, 9, enums.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED)}
 	got := cost.Of(events, start.Add(48*time.Hour))
-	if want := (view.Cost{Events: 5, Actions: 1 + 150 + 30, Heartbeats: 150 + 30}); got != want {
+	if want := (cost.Cost{Events: 5, Actions: 1 + 150 + 30, Heartbeats: 150 + 30}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	if got := cost.Of(events[:3], start.Add(time.Second+10*time.Minute)); got.Heartbeats != 25+5 {
-		t.Errorf("a bake under way for 10 minutes: %d heartbeats, want 30", got.Heartbeats)
+		t.Errorf("a bake running for 10 minutes: %d heartbeats, want 30", got.Heartbeats)
 	}
 }

@@ -14,10 +14,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// registerAttributes adds the search attributes that a namespace made by an
-// older release lacks, and looks whether they are what was asked for: adding
-// one that exists with another type succeeds and changes nothing.
-func registerAttributes(ctx context.Context, conn *grpc.ClientConn, namespace string, names []string) error {
+// ensureAttributes adds the search attributes that a namespace lacks because an older
+// version created it, and checks the type of each: Temporal accepts an attribute that
+// exists with another type, and changes nothing.
+func ensureAttributes(ctx context.Context, conn *grpc.ClientConn, namespace string, names []string) error {
 	operator := operatorservice.NewOperatorServiceClient(conn)
 	known, err := attributeTypes(ctx, operator, namespace)
 	if err != nil {
@@ -36,7 +36,7 @@ func registerAttributes(ctx context.Context, conn *grpc.ClientConn, namespace st
 		if err != nil {
 			return fmt.Errorf("adding search attributes to namespace %s: %w", namespace, err)
 		}
-		if err := usable(ctx, conn, namespace, missing); err != nil {
+		if err := waitUsable(ctx, conn, namespace, missing); err != nil {
 			return fmt.Errorf("waiting for search attributes of namespace %s: %w", namespace, err)
 		}
 		if known, err = attributeTypes(ctx, operator, namespace); err != nil {
@@ -45,7 +45,7 @@ func registerAttributes(ctx context.Context, conn *grpc.ClientConn, namespace st
 	}
 	for _, name := range names {
 		if got := known[name]; got != enumspb.INDEXED_VALUE_TYPE_KEYWORD {
-			return fmt.Errorf("search attribute %s of namespace %s is of type %s, not Keyword: "+
+			return fmt.Errorf("search attribute %s of namespace %s has type %s, not Keyword: "+
 				"remove it with temporal operator search-attribute remove", name, namespace, got)
 		}
 	}
@@ -60,20 +60,20 @@ func attributeTypes(ctx context.Context, operator operatorservice.OperatorServic
 	return list.CustomAttributes, nil
 }
 
-// usable waits until workflows can have attributes that were just added: each of
-// Temporal's services notices a while after.
-func usable(ctx context.Context, conn *grpc.ClientConn, namespace string, added map[string]enumspb.IndexedValueType) error {
-	var words []string
+// waitUsable waits until workflows can use attributes that were just added: each of
+// Temporal's services reads them after a delay.
+func waitUsable(ctx context.Context, conn *grpc.ClientConn, namespace string, added map[string]enumspb.IndexedValueType) error {
+	var conditions []string
 	for name := range added {
-		words = append(words, name+" = 'any'")
+		conditions = append(conditions, name+" = 'any'")
 	}
-	request := &workflowservice.CountWorkflowExecutionsRequest{Namespace: namespace, Query: strings.Join(words, " AND ")}
+	request := &workflowservice.CountWorkflowExecutionsRequest{Namespace: namespace, Query: strings.Join(conditions, " AND ")}
 	for {
 		_, err := workflowservice.NewWorkflowServiceClient(conn).CountWorkflowExecutions(ctx, request)
 		if err != nil && status.Code(err) != codes.InvalidArgument {
 			return err
 		}
-		select { // once more when one service knows them: another may not
+		select { // also after a success: another service may not have read them yet
 		case <-time.After(refresh + refresh/2):
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -13,7 +13,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// BenchmarkStart is what `release demo` and `release dev` wait for.
+// BenchmarkStart measures the start of Temporal and its UI, as in `release demo`.
 func BenchmarkStart(b *testing.B) {
 	for name, file := range map[string]bool{"in memory": false, "in a new file": true} {
 		b.Run(name, func(b *testing.B) {
@@ -45,15 +45,15 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// BenchmarkFirstActivity is from the call that starts a workflow to the first
-// line of its first activity, once everybody has polled.
+// BenchmarkFirstActivity measures the time from the call that starts a workflow to the
+// start of its first activity, with a worker that polls already.
 func BenchmarkFirstActivity(b *testing.B) {
-	s := start(b, Options{Dir: b.TempDir(), UIOff: true})
+	s := startServer(b, Options{Dir: b.TempDir(), UIOff: true})
 	c := dial(b, s)
-	work(b, c)
+	startWorker(b, c)
 	first := func() time.Duration {
 		begin := time.Now()
-		run, err := c.ExecuteWorkflow(b.Context(), client.StartWorkflowOptions{TaskQueue: queue}, when)
+		run, err := c.ExecuteWorkflow(b.Context(), client.StartWorkflowOptions{TaskQueue: queue}, activityTime)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -74,14 +74,14 @@ func BenchmarkFirstActivity(b *testing.B) {
 	fmt.Printf("start to first activity: %.1f ms (median of %d)\n", waited[len(waited)/2].Seconds()*1000, len(waited))
 }
 
-// when returns the moment at which its activity ran.
-func when(ctx workflow.Context) (at time.Time, err error) {
+// activityTime is a workflow that returns the time at which its activity ran.
+func activityTime(ctx workflow.Context) (at time.Time, err error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 10 * time.Second})
-	err = workflow.ExecuteActivity(ctx, now).Get(ctx, &at)
+	err = workflow.ExecuteActivity(ctx, currentTime).Get(ctx, &at)
 	return at, err
 }
 
-func now(ctx context.Context) (time.Time, error) {
+func currentTime(ctx context.Context) (time.Time, error) {
 	activity.RecordHeartbeat(ctx)
 	return time.Now(), nil
 }

@@ -15,10 +15,10 @@ import (
 	"go.temporal.io/server/temporal"
 )
 
-// refresh is how often Temporal's services look what a namespace has become.
+// refresh is the interval at which Temporal's services reload namespaces.
 const refresh = 200 * time.Millisecond
 
-// clusterName is what Temporal's own development server calls its cluster.
+// clusterName is the cluster name of Temporal's own development server.
 const clusterName = "active"
 
 func serverOptions(p portNumbers, sql *config.SQL, logger log.Logger) []temporal.ServerOption {
@@ -44,7 +44,7 @@ func serverOptions(p portNumbers, sql *config.SQL, logger log.Logger) []temporal
 }
 
 func serverConfig(p portNumbers, sql *config.SQL) *config.Config {
-	// No HTTP ports: Temporal's HTTP API takes requests from any web page.
+	// No HTTP ports: Temporal's HTTP API accepts requests from any web page.
 	service := func(port int) config.Service {
 		return config.Service{RPC: config.RPC{GRPCPort: port, BindOnIP: loopback}}
 	}
@@ -92,12 +92,12 @@ func dynamicConfig() dynamicconfig.StaticClient {
 		dynamicconfig.TransferProcessorMaxPollRPS.Key():   1000,
 		dynamicconfig.TimerProcessorMaxPollRPS.Key():      1000,
 		dynamicconfig.VisibilityProcessorMaxPollRPS.Key(): 1000,
-		// Timers below a second are otherwise rounded up to one.
+		// By default, timers below a second are rounded up to one.
 		dynamicconfig.TimerProcessorMaxTimeShift.Key(): "1ms",
-		// Ten lists a second would make status pages wait in silent retries.
+		// At the default of 10 lists a second, status pages wait in silent retries.
 		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 1000,
-		// With one partition tasks are handed out in order, and no poll waits
-		// at an empty one.
+		// With one partition, tasks are handed out in order, and no poll waits at an
+		// empty partition.
 		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
 		// Tasks of equal priority are handed out in turn for each project.
@@ -105,14 +105,14 @@ func dynamicConfig() dynamicconfig.StaticClient {
 		// A laptop runs few releases at a time.
 		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():     2000,
 		dynamicconfig.EventsHostLevelCacheMaxSizeBytes.Key(): 32 << 20,
-		// How soon an attribute is usable after it was added. Reading it anew each
-		// time, the other way, makes a list of 500 workflows take seconds and one of
-		// 1,000 fail: it asks the database twice for each row.
+		// The delay until a new attribute is usable. The alternative, reading the
+		// namespace for each request, asks the database twice per row: a list of 500
+		// workflows takes seconds, one of 1,000 fails.
 		dynamicconfig.NamespaceCacheRefreshInterval.Key(): refresh,
-		// A workflow that panics goes on soon after its worker was mended, not
-		// after ten minutes.
+		// A workflow that panics is retried within 10 seconds after its worker is
+		// fixed, not after 10 minutes.
 		dynamicconfig.WorkflowTaskRetryMaxInterval.Key(): "10s",
-		// Asks a server on the internet for news.
+		// It would query a server on the internet.
 		dynamicconfig.EnableServerVersionCheck.Key(): false,
 	}
 }

@@ -25,16 +25,16 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// retention is how long closed workflows stay readable: the history of
-// releases is why one looks. Temporal's own default is a day.
+// retention is how long the history of closed workflows is kept. Temporal's default of
+// a day would lose the history of releases.
 const retention = 365 * 24 * time.Hour
 
-// An OwnedError says that another process has the file. Two servers on one
-// file would fight over each workflow.
+// An OwnedError says that another process uses the file. Two servers on one file would
+// conflict over each workflow.
 type OwnedError struct {
 	File    string
 	PID     int    // 0 if unknown
-	Address string // of its Temporal, or ""
+	Address string // of its Temporal server, or ""
 	UI      string // of its Web UI, or ""
 }
 
@@ -46,14 +46,14 @@ func (e *OwnedError) Error() string {
 	if e.Address != "" {
 		owner += ", which serves Temporal at " + e.Address
 	}
-	return fmt.Sprintf("%s is in use by %s: use that one, or stop it first", e.File, owner)
+	return fmt.Sprintf("%s is in use by %s: use that server, or stop it first", e.File, owner)
 }
 
-// A VersionError says that the file was written by another Temporal server.
-// None of them migrates SQLite, so opening it could break it.
+// A VersionError says that another version of Temporal server wrote the file. Temporal
+// does not migrate SQLite, so opening the file could damage it.
 type VersionError struct {
 	File     string
-	Wrote    string // "" if nothing says
+	Wrote    string // "" if unknown
 	Embedded string
 }
 
@@ -62,41 +62,41 @@ func (e *VersionError) Error() string {
 	if e.Wrote == "" {
 		wrote = "an unknown version of Temporal server"
 	}
-	return fmt.Sprintf("%s was written by %s, this program has %s, and there is no migration between them: "+
+	return fmt.Sprintf("%s was written by %s, this program has %s, and no migration exists between them: "+
 		"finish its releases with the program that wrote it, then move %s away",
 		e.File, wrote, e.Embedded, filepath.Dir(e.File))
 }
 
-// A LostError says that the file is empty or gone, and had a history before.
+// A LostError says that the file had a history before and is now empty or missing.
 type LostError struct{ File string }
 
 func (e *LostError) Error() string {
-	return fmt.Sprintf("%s is empty or gone, and it had the history of releases: put it back from a copy, or begin anew with `release dev --reset`", e.File)
+	return fmt.Sprintf("%s had the history of releases and is now empty or missing: restore it from a copy, or start without it by `release dev --reset`", e.File)
 }
 
-// data is Temporal's database and the right to use it.
-type data struct {
-	sql    *config.SQL
-	file   string // "" in memory
-	record string
-	lock   *flock.Flock
-	filled bool // the file had its tables before
+// A database is Temporal's database and the lock on it.
+type database struct {
+	sql        *config.SQL
+	file       string // "": in memory
+	record     string
+	fileLock   *flock.Flock
+	hasHistory bool // the file had its tables before this start
 }
 
-// A record lies next to the file and says what wrote it and who has it.
-type record struct {
-	Server  string `json:"server"` // version of Temporal server, for the next to come
+// An ownerRecord is stored next to the file: its writer's version and its owner.
+type ownerRecord struct {
+	Server  string `json:"server"` // version of Temporal server
 	PID     int    `json:"pid"`
 	Address string `json:"address,omitempty"`
 	UI      string `json:"ui,omitempty"`
-	Filled  bool   `json:"filled,omitempty"` // the file has had its tables
+	Filled  bool   `json:"filled,omitempty"` // the tables were created
 }
 
-func openData(dir string) (*data, error) {
+func openDatabase(dir string) (*database, error) {
 	if dir == "" {
-		return &data{sql: &config.SQL{
+		return &database{sql: &config.SQL{
 			PluginName:        sqliteplugin.PluginName,
-			DatabaseName:      uuid.NewString(), // servers in one process must not share it
+			DatabaseName:      uuid.NewString(), // unique: servers in one process must not share it
 			ConnectAttributes: map[string]string{"mode": "memory", "cache": "shared"},
 		}}, nil
 	}
@@ -107,46 +107,47 @@ func openData(dir string) (*data, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("directory for Temporal: %w", err)
 	}
-	d := &data{
-		file:   filepath.Join(dir, "temporal.db"),
-		record: filepath.Join(dir, "temporal.json"),
-		lock:   flock.New(filepath.Join(dir, "temporal.lock")),
+	d := &database{
+		file:     filepath.Join(dir, "temporal.db"),
+		record:   filepath.Join(dir, "temporal.json"),
+		fileLock: flock.New(filepath.Join(dir, "temporal.lock")),
 	}
 	d.sql = &config.SQL{
 		PluginName: sqliteplugin.PluginName,
-		// It becomes part of a URL, in which ?, # and % mean something.
+		// It becomes part of a URL, in which ?, # and % are special.
 		DatabaseName: (&url.URL{Path: filepath.ToSlash(d.file)}).EscapedPath(),
-		MaxConns:     1, // SQLite has one writer; more connections only collide
+		MaxConns:     1, // SQLite has one writer; further connections would conflict
 		MaxIdleConns: 1,
 		ConnectAttributes: map[string]string{
 			"mode":         "rwc",
 			"journal_mode": "wal",
-			// An approval that was acknowledged outlives a power cut.
+			// An acknowledged approval must survive a power failure.
 			"synchronous": "full",
 		},
 	}
-	if err := d.own(); err != nil {
-		d.lock.Close()
+	if err := d.acquire(); err != nil {
+		d.fileLock.Close()
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *data) own() error {
-	mine, err := d.lock.TryLock()
+// acquire locks the file and checks that this program can use it.
+func (d *database) acquire() error {
+	locked, err := d.fileLock.TryLock()
 	if err != nil {
-		return fmt.Errorf("locking %s: %w", d.lock.Path(), err)
+		return fmt.Errorf("locking %s: %w", d.fileLock.Path(), err)
 	}
 	known, err := readRecord(d.record)
-	if !mine {
+	if !locked {
 		return &OwnedError{File: d.file, PID: known.PID, Address: known.Address, UI: known.UI}
 	}
 	if err != nil {
 		return err
 	}
-	wrote, err := os.Stat(d.file)
-	empty := err != nil || wrote.Size() == 0
-	d.filled = known.Filled
+	info, err := os.Stat(d.file)
+	empty := err != nil || info.Size() == 0
+	d.hasHistory = known.Filled
 	if known.Filled && empty && d.isLogEmpty() {
 		return &LostError{File: d.file}
 	}
@@ -156,18 +157,18 @@ func (d *data) own() error {
 	return nil
 }
 
-// isLogEmpty reports whether SQLite's log has nothing either: a file that was
-// never written back has all of it there.
-func (d *data) isLogEmpty() bool {
+// isLogEmpty reports whether SQLite's write-ahead log is empty or missing. Before the
+// first checkpoint it has all data.
+func (d *database) isLogEmpty() bool {
 	log, err := os.Stat(d.file + "-wal")
 	return err != nil || log.Size() == 0
 }
 
-// prepare makes the file ready for a server: its record, its tables, its
-// namespace. It may be killed anywhere in between and repeated.
-func (d *data) prepare(address, ui, namespace string, attributes []string) error {
+// prepare writes the record, the tables and the namespace of a server. It is safe to
+// repeat after it was killed at any point.
+func (d *database) prepare(address, ui, namespace string, attributes []string) error {
 	if d.file != "" {
-		now := record{Server: headers.ServerVersion, PID: os.Getpid(), Address: address, UI: ui, Filled: d.filled}
+		now := ownerRecord{Server: headers.ServerVersion, PID: os.Getpid(), Address: address, UI: ui, Filled: d.hasHistory}
 		if err := writeRecord(d.record, now); err != nil {
 			return err
 		}
@@ -194,10 +195,10 @@ func (d *data) prepare(address, ui, namespace string, attributes []string) error
 	return nil
 }
 
-// createTables makes all tables or none: a file with some of them would never
-// work and never be mended. The one connection makes BEGIN and COMMIT meet.
-func (d *data) createTables() error {
-	db, err := d.admin()
+// createTables creates all tables or none: a file with some of them could not be used
+// or repaired. BEGIN and COMMIT use the same connection because MaxConns is 1.
+func (d *database) createTables() error {
+	db, err := d.openAdmin()
 	if err != nil {
 		return err
 	}
@@ -214,28 +215,28 @@ func (d *data) createTables() error {
 	return db.Exec("COMMIT")
 }
 
-// close writes the log back into the file and unlocks it. The connection
-// itself stays open until the process ends: Temporal's pool never closes one.
-func (d *data) close() error {
+// close writes the log back into the file and unlocks it. The connection stays open
+// until the process ends: Temporal's pool closes none.
+func (d *database) close() error {
 	if d.file == "" {
 		return nil
 	}
-	db, err := d.admin()
+	db, err := d.openAdmin()
 	if err == nil {
 		err = db.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
 	}
 	if err != nil {
 		err = fmt.Errorf("closing %s: %w", d.file, err)
 	}
-	return errors.Join(err, d.lock.Close())
+	return errors.Join(err, d.fileLock.Close())
 }
 
-func (d *data) admin() (sqlplugin.AdminDB, error) {
+func (d *database) openAdmin() (sqlplugin.AdminDB, error) {
 	return sql.NewSQLAdminDB(sqlplugin.DbKindUnknown, d.sql, resolver.NewNoopResolver(), log.NewNoopLogger(), metrics.NoopMetricsHandler)
 }
 
-// readRecord returns the zero record if there is none.
-func readRecord(file string) (r record, err error) {
+// readRecord returns the record in file, or a zero one if the file does not exist.
+func readRecord(file string) (r ownerRecord, err error) {
 	content, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
@@ -244,12 +245,12 @@ func readRecord(file string) (r record, err error) {
 		err = json.Unmarshal(content, &r)
 	}
 	if err != nil {
-		err = fmt.Errorf("reading which Temporal wrote the data: %s: %w", file, err)
+		err = fmt.Errorf("read the version of Temporal that wrote the data: %s: %w", file, err)
 	}
 	return r, err
 }
 
-func writeRecord(file string, r record) error {
+func writeRecord(file string, r ownerRecord) error {
 	content, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
 		err = os.WriteFile(file+".new", append(content, '\n'), 0o600)
@@ -258,7 +259,7 @@ func writeRecord(file string, r record) error {
 		err = os.Rename(file+".new", file)
 	}
 	if err != nil {
-		return fmt.Errorf("recording which Temporal writes the data: %w", err)
+		return fmt.Errorf("record the version of Temporal that writes the data: %w", err)
 	}
 	return nil
 }

@@ -11,28 +11,28 @@ import (
 	"go.temporal.io/server/common/headers"
 )
 
-func TestSecondOwnerIsRefused(t *testing.T) {
+func TestStart_DirectoryInUse(t *testing.T) {
 	dir := t.TempDir()
-	first := spawn(t, dir)
+	first := startProcess(t, dir)
 	_, err := Start(t.Context(), Options{Dir: dir})
 	var owned *OwnedError
 	if !errors.As(err, &owned) {
 		t.Fatalf("a second server on one file: %v", err)
 	}
 	if pid := first.cmd.Process.Pid; owned.PID != pid || !strings.Contains(err.Error(), fmt.Sprintf("process %d", pid)) {
-		t.Errorf("it should name process %d: %v", pid, err)
+		t.Errorf("the error lacks process %d: %v", pid, err)
 	}
 	if owned.Address != first.address {
-		t.Errorf("it should name %s, the server to use: %v", first.address, err)
+		t.Errorf("the error lacks %s, the address of the other server: %v", first.address, err)
 	}
 	first.kill()
-	start(t, Options{Dir: dir, UIOff: true}) // the lock dies with its owner
+	startServer(t, Options{Dir: dir, UIOff: true}) // the lock ends with its owner
 }
 
-func TestFileOfAnotherVersionIsRefused(t *testing.T) {
-	for name, test := range map[string]struct{ record, db, says string }{
+func TestStart_FileOfAnotherVersion(t *testing.T) {
+	for name, test := range map[string]struct{ record, db, want string }{
 		"older":              {`{"server": "1.29.1"}`, "x", "written by Temporal server 1.29.1"},
-		"nobody knows":       {``, "x", "unknown version"},
+		"unknown version":    {``, "x", "unknown version"},
 		"record is unusable": {`{`, "x", "temporal.json"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,8 +42,8 @@ func TestFileOfAnotherVersionIsRefused(t *testing.T) {
 				write(t, filepath.Join(dir, "temporal.json"), test.record)
 			}
 			_, err := Start(t.Context(), Options{Dir: dir})
-			if err == nil || !strings.Contains(err.Error(), test.says) {
-				t.Fatalf("want an error with %q, got: %v", test.says, err)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("want an error with %q, got: %v", test.want, err)
 			}
 			if content, _ := os.ReadFile(filepath.Join(dir, "temporal.db")); string(content) != test.db {
 				t.Error("the file was changed")
@@ -52,18 +52,18 @@ func TestFileOfAnotherVersionIsRefused(t *testing.T) {
 	}
 }
 
-// A process that dies while it makes the file leaves a record and an empty
-// file: that is a beginning, not a mistake.
-func TestBeginningThatWasCutShort(t *testing.T) {
+// A process that is killed while it creates the file leaves a record and an empty file.
+// The next start completes them.
+func TestStart_UnfinishedFile(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "temporal.json"), fmt.Sprintf(`{"server": %q}`, headers.ServerVersion))
 	write(t, filepath.Join(dir, "temporal.db"), "")
-	start(t, Options{Dir: dir, UIOff: true})
+	startServer(t, Options{Dir: dir, UIOff: true})
 }
 
-// A file that had a history and has none is not a beginning: releases under way
-// and what environments ran before would be gone without a word.
-func TestHistoryThatIsGone(t *testing.T) {
+// A file that lost its history is an error: a start without it would silently drop open
+// releases and the baselines of environments.
+func TestStart_LostHistory(t *testing.T) {
 	for name, db := range map[string]bool{"the file is empty": true, "there is no file": false} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -74,7 +74,7 @@ func TestHistoryThatIsGone(t *testing.T) {
 			_, err := Start(t.Context(), Options{Dir: dir})
 			var lost *LostError
 			if !errors.As(err, &lost) || !strings.Contains(err.Error(), "release dev --reset") {
-				t.Errorf("want a LostError that says what to do, got: %v", err)
+				t.Errorf("got %v, want a LostError with `release dev --reset`", err)
 			}
 		})
 	}

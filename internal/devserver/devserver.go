@@ -1,9 +1,8 @@
-// Package devserver is Temporal and its Web UI inside this process: for
-// `release dev`, `release demo` and tests, where nobody has set up a Temporal.
+// Package devserver runs Temporal and its Web UI inside this process, for
+// `release dev`, `release demo` and tests.
 //
-// It is one server on one SQLite file and is not made for a team; Temporal on
-// PostgreSQL and Temporal Cloud are. What it must follow, and why, is said
-// beside each setting in config.go.
+// It is one server on one SQLite file. Teams need Temporal on PostgreSQL or Temporal
+// Cloud. config.go explains each setting.
 //
 // Start reading at Start.
 package devserver
@@ -27,40 +26,39 @@ import (
 
 const (
 	loopback = "127.0.0.1"
-	// startLimit is far above the second that a start takes from a cold disk.
+	// startLimit is far above the duration of a start from a cold disk, a second.
 	startLimit = 60 * time.Second
-	// stopLimit is above the five seconds in which Temporal's services give up
-	// waiting for their callers.
+	// stopLimit is above the 5 seconds for which Temporal's services wait for their
+	// callers.
 	stopLimit = 10 * time.Second
 )
 
-// Options say where Temporal keeps its data and where it listens. The zero
-// value is a server in memory on free ports.
+// Options configure a Server. The zero value is a server in memory on free ports.
 type Options struct {
-	Dir        string       // directory of temporal.db, made if missing; "" keeps everything in memory
-	Port       int          // of Temporal; 0 is any free one
-	UIPort     int          // of the Web UI; 0 is any free one
+	Dir        string       // directory of temporal.db, created if missing; "": in memory
+	Port       int          // of Temporal; 0: any free port
+	UIPort     int          // of the Web UI; 0: any free port
 	UIOff      bool         // no Web UI: tests start faster
 	Namespace  string       // "default" if empty
 	Attributes []string     // search attributes of type Keyword that must exist once Start returns
-	Logger     *slog.Logger // gets the server's errors, and all it says if enabled for debug; nil is silence
+	Logger     *slog.Logger // receives the server's errors, or at level debug all messages; nil: no log
 }
 
-// A Server is a running Temporal.
+// A Server is a running Temporal server with its Web UI.
 type Server struct {
 	address   string
 	namespace string
 	ui        *webUI
 	temporal  temporal.Server
-	data      *data
+	db        *database
 	log       *logger
 	close     func() error
 }
 
-// Start returns when Temporal takes calls, the namespace has the attributes
-// asked for, and the Web UI answers. It fails with a *PortTakenError, an
-// *OwnedError or a *VersionError where the user can do something about it, and
-// then leaves nothing running. Everything listens on 127.0.0.1 only.
+// Start starts a server on 127.0.0.1. It returns when Temporal accepts calls, the
+// namespace has the attributes of o, and the Web UI answers. Errors that the user can
+// fix are a *PortTakenError, an *OwnedError, a *VersionError or a *LostError. After an
+// error nothing keeps running.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Namespace == "" {
 		o.Namespace = "default"
@@ -78,10 +76,10 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
-// Address is where clients and workers reach Temporal, as host:port.
+// Address returns the host:port of Temporal.
 func (s *Server) Address() string { return s.address }
 
-// UI is the URL of the Web UI without a slash at its end, or "" if it is off.
+// UI returns the URL of the Web UI without a trailing slash, or "" if it is off.
 func (s *Server) UI() string {
 	if s.ui == nil {
 		return ""
@@ -89,40 +87,39 @@ func (s *Server) UI() string {
 	return s.ui.url
 }
 
-// Namespace is the one that Options asked for.
+// Namespace returns the namespace of the Options.
 func (s *Server) Namespace() string { return s.namespace }
 
-// Close stops everything and lets the next owner have the file. Calling it
-// again returns the first answer. It takes about a second when workers are
-// connected and never much more than ten.
+// Close stops the server and unlocks the file. Calling it again returns the first
+// result. It takes about a second while workers are connected, at most about ten.
 func (s *Server) Close() error { return s.close() }
 
 func (s *Server) start(ctx context.Context, o Options) error {
 	var err error
-	if s.data, err = openData(o.Dir); err != nil {
+	if s.db, err = openDatabase(o.Dir); err != nil {
 		return err
 	}
 	ports, err := holdPorts(o)
 	if err != nil {
 		return err
 	}
-	defer ports.free()
+	defer ports.close()
 	s.address = ports.frontend.Addr().String()
-	if err := s.data.prepare(s.address, ports.uiURL(), o.Namespace, o.Attributes); err != nil {
+	if err := s.db.prepare(s.address, ports.uiURL(), o.Namespace, o.Attributes); err != nil {
 		return err
 	}
 	if err := s.startTemporal(ctx, ports); err != nil {
-		return fmt.Errorf("starting temporal at %s: %w", s.address, err)
+		return fmt.Errorf("start temporal at %s: %w", s.address, err)
 	}
-	conn, err := connect(s.address)
+	conn, err := dialServer(s.address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	if err := waitServing(ctx, conn); err != nil {
-		return fmt.Errorf("waiting for temporal at %s: %w", s.address, err)
+		return fmt.Errorf("wait for temporal at %s: %w", s.address, err)
 	}
-	if err := registerAttributes(ctx, conn, o.Namespace, o.Attributes); err != nil {
+	if err := ensureAttributes(ctx, conn, o.Namespace, o.Attributes); err != nil {
 		return err
 	}
 	if !o.UIOff {
@@ -131,11 +128,11 @@ func (s *Server) start(ctx context.Context, o Options) error {
 	return err
 }
 
-// startTemporal returns when Temporal's services have begun, which is before
-// they take calls.
+// startTemporal returns when Temporal's services have started. They may not accept
+// calls yet.
 func (s *Server) startTemporal(ctx context.Context, p *ports) error {
-	options := serverOptions(p.numbers(), s.data.sql, s.log)
-	p.freeForTemporal()
+	options := serverOptions(p.numbers(), s.db.sql, s.log)
+	p.closeForTemporal()
 	type result struct {
 		server temporal.Server
 		err    error
@@ -152,10 +149,10 @@ func (s *Server) startTemporal(ctx context.Context, p *ports) error {
 	select {
 	case r = <-done:
 	case <-ctx.Done():
-		select { // nothing interrupts a start: let it end before it is undone
+		select { // a start cannot be interrupted: wait until it ends
 		case r = <-done:
 		case <-time.After(stopLimit):
-			s.data = nil // it may still write: keep the lock
+			s.db = nil // it may still write: keep the lock
 		}
 	}
 	s.temporal = r.server
@@ -165,13 +162,14 @@ func (s *Server) startTemporal(ctx context.Context, p *ports) error {
 	return r.err
 }
 
-// newTemporal makes the server and opens its ports.
+// newTemporal creates the server and opens its ports. It returns calls of Fatal as
+// errors.
 func (s *Server) newTemporal(options []temporal.ServerOption) (server temporal.Server, err error) {
-	s.log.making.Store(true)
-	defer s.log.making.Store(false)
+	s.log.constructing.Store(true)
+	defer s.log.constructing.Store(false)
 	defer func() {
 		if p := recover(); p != nil {
-			f, ok := p.(fatal)
+			f, ok := p.(fatalError)
 			if !ok {
 				panic(p)
 			}
@@ -185,8 +183,9 @@ func (s *Server) newTemporal(options []temporal.ServerOption) (server temporal.S
 	return made, nil
 }
 
+// shutdown implements Close.
 func (s *Server) shutdown() error {
-	s.log.quiet()
+	s.log.mute()
 	if s.ui != nil {
 		s.ui.close()
 	}
@@ -196,29 +195,30 @@ func (s *Server) shutdown() error {
 		select {
 		case err := <-stopped:
 			if err != nil {
-				return fmt.Errorf("stopping temporal: %w", err)
+				return fmt.Errorf("stop temporal: %w", err)
 			}
 		case <-time.After(stopLimit):
-			// It may still write: the lock is kept until this process ends.
-			return fmt.Errorf("stopping temporal: not done after %s", stopLimit)
+			// It may still write: keep the lock until this process ends.
+			return fmt.Errorf("stop temporal: not done after %s", stopLimit)
 		}
 	}
-	if s.data == nil {
+	if s.db == nil {
 		return nil
 	}
-	return s.data.close()
+	return s.db.close()
 }
 
-// connect returns a connection that keeps trying at short intervals: gRPC's
-// own first pause is longer than a whole start.
-func connect(address string) (*grpc.ClientConn, error) {
-	pause := backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond}
+// dialServer returns a connection that retries at short intervals: gRPC's default for
+// the first retry is longer than a start of the server.
+func dialServer(address string) (*grpc.ClientConn, error) {
+	retry := backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond}
 	return grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: time.Second}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: time.Second}),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 }
 
+// waitServing waits until the health service reports the frontend as serving.
 func waitServing(ctx context.Context, conn *grpc.ClientConn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -26,26 +26,26 @@ import (
 
 const (
 	queue = "devserver-test"
-	// dirEnv makes this test binary a server on that directory: see serveForTest.
+	// dirEnv makes this test binary run a server on that directory: see runServer.
 	dirEnv = "DEVSERVER_TEST_DIR"
 )
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(dirEnv); dir != "" {
-		os.Exit(serveForTest(dir))
+		os.Exit(runServer(dir))
 	}
 	os.Exit(m.Run())
 }
 
-func TestWorkflowWithSearchAttributesRuns(t *testing.T) {
-	s := start(t, Options{UIOff: true, Attributes: []string{"ReleaseProject", "ReleasePhase"}})
+func TestStart_WorkflowWithSearchAttributes(t *testing.T) {
+	s := startServer(t, Options{UIOff: true, Attributes: []string{"ReleaseProject", "ReleasePhase"}})
 	c := dial(t, s)
-	work(t, c)
+	startWorker(t, c)
 	project := temporal.NewSearchAttributeKeyKeyword("ReleaseProject")
 	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
 		ID: "one", TaskQueue: queue,
 		TypedSearchAttributes: temporal.NewSearchAttributes(project.ValueSet("microbima")),
-	}, greet, "Fly")
+	}, greetWorkflow, "Fly")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,9 +61,9 @@ func TestWorkflowWithSearchAttributesRuns(t *testing.T) {
 	})
 }
 
-func TestTwoServersOneAfterAnother(t *testing.T) {
+func TestClose_TwiceAndRestart(t *testing.T) {
 	for range 2 {
-		s := start(t, Options{Dir: t.TempDir()})
+		s := startServer(t, Options{Dir: t.TempDir()})
 		if _, err := dial(t, s).CheckHealth(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -76,11 +76,11 @@ func TestTwoServersOneAfterAnother(t *testing.T) {
 	}
 }
 
-func TestClosedDirectoryOpensAgain(t *testing.T) {
+func TestStart_ClosedDirectory(t *testing.T) {
 	dir := t.TempDir()
-	s := start(t, Options{Dir: dir, UIOff: true})
+	s := startServer(t, Options{Dir: dir, UIOff: true})
 	c := dial(t, s)
-	if _, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "kept", TaskQueue: queue}, await); err != nil {
+	if _, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "kept", TaskQueue: queue}, waitForApproval); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -89,19 +89,19 @@ func TestClosedDirectoryOpensAgain(t *testing.T) {
 	if wal, err := os.Stat(filepath.Join(dir, "temporal.db-wal")); err == nil && wal.Size() > 0 {
 		t.Errorf("a closed server left %d bytes in its write-ahead log", wal.Size())
 	}
-	s = start(t, Options{Dir: dir, UIOff: true})
+	s = startServer(t, Options{Dir: dir, UIOff: true})
 	if _, err := dial(t, s).DescribeWorkflowExecution(t.Context(), "kept", ""); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A release waits for an approval; the machine's power goes; it still waits,
-// and the approval counts.
-func TestKilledServerLosesNothing(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "50% of it? #1") // all that a URL could trip over
-	first := spawn(t, dir)
+// A workflow that waits for an approval survives kills of the server, and so does the
+// acknowledged approval.
+func TestStart_AfterKillLosesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "50% of it? #1") // characters that are special in a URL
+	first := startProcess(t, dir)
 	c := dial(t, first)
-	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "waiting", TaskQueue: queue}, await)
+	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "waiting", TaskQueue: queue}, waitForApproval)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,26 +110,26 @@ func TestKilledServerLosesNothing(t *testing.T) {
 	}
 	first.kill()
 
-	second := spawn(t, dir)
+	second := startProcess(t, dir)
 	c = dial(t, second)
 	if err := c.SignalWorkflow(t.Context(), run.GetID(), run.GetRunID(), "approve", "ann"); err != nil {
 		t.Fatalf("signal after the restart: %v", err)
 	}
-	second.kill() // the signal was acknowledged: it must be there, too
+	second.kill() // the acknowledged signal must be stored
 
-	c = dial(t, spawn(t, dir))
-	work(t, c)
+	c = dial(t, startProcess(t, dir))
+	startWorker(t, c)
 	var by string
 	if err := c.GetWorkflow(t.Context(), run.GetID(), run.GetRunID()).Get(t.Context(), &by); err != nil || by != "ann" {
 		t.Fatalf("approved by %q, %v; want ann", by, err)
 	}
 }
 
-// A page of a team's releases is there in a moment, however often it is asked
-// for: Temporal limits how often it asks its own database.
-func TestManyWorkflowsAreListedSoon(t *testing.T) {
+// Listing 500 releases takes less than a second, also repeatedly: Temporal has a rate
+// limit for its own database.
+func TestStart_ListsManyWorkflowsQuickly(t *testing.T) {
 	const many, times, most = 500, 4, 2 * time.Second
-	s := start(t, Options{UIOff: true, Attributes: []string{"ReleaseProject", "ReleasePhase"}})
+	s := startServer(t, Options{UIOff: true, Attributes: []string{"ReleaseProject", "ReleasePhase"}})
 	c := dial(t, s)
 	var g errgroup.Group
 	g.SetLimit(8)
@@ -140,7 +140,7 @@ func TestManyWorkflowsAreListedSoon(t *testing.T) {
 					temporal.NewSearchAttributeKeyKeyword("ReleaseProject").ValueSet("shop"),
 					temporal.NewSearchAttributeKeyKeyword("ReleasePhase").ValueSet("awaiting approval"),
 				),
-			}, await)
+			}, waitForApproval)
 			return err
 		})
 	}
@@ -164,10 +164,10 @@ func TestManyWorkflowsAreListedSoon(t *testing.T) {
 	}
 }
 
-func TestAttributesAreAddedToAnOldNamespace(t *testing.T) {
+func TestStart_AddsAttributesToOldNamespace(t *testing.T) {
 	dir := t.TempDir()
 	for _, names := range [][]string{{"ReleaseProject"}, {"ReleaseProject", "ReleaseOutcome"}, {"ReleaseProject", "ReleaseOutcome"}} {
-		s := start(t, Options{Dir: dir, UIOff: true, Attributes: names})
+		s := startServer(t, Options{Dir: dir, UIOff: true, Attributes: names})
 		c := dial(t, s)
 		var attributes []temporal.SearchAttributeUpdate
 		for _, name := range names {
@@ -175,7 +175,7 @@ func TestAttributesAreAddedToAnOldNamespace(t *testing.T) {
 		}
 		_, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
 			TaskQueue: queue, TypedSearchAttributes: temporal.NewSearchAttributes(attributes...),
-		}, await)
+		}, waitForApproval)
 		if err != nil {
 			t.Fatalf("starting with %v: %v", names, err)
 		}
@@ -185,8 +185,8 @@ func TestAttributesAreAddedToAnOldNamespace(t *testing.T) {
 	}
 }
 
-func TestClosedReleasesStayForAYear(t *testing.T) {
-	s := start(t, Options{UIOff: true, Namespace: "releases"})
+func TestStart_RetentionIsAYear(t *testing.T) {
+	s := startServer(t, Options{UIOff: true, Namespace: "releases"})
 	ns, err := dial(t, s).WorkflowService().DescribeNamespace(t.Context(), &workflowservice.DescribeNamespaceRequest{Namespace: "releases"})
 	if err != nil {
 		t.Fatal(err)
@@ -196,12 +196,12 @@ func TestClosedReleasesStayForAYear(t *testing.T) {
 	}
 }
 
-func TestHealthyServerSaysNothing(t *testing.T) {
-	var said strings.Builder
-	s := start(t, Options{Logger: slog.New(slog.NewTextHandler(&said, nil))})
+func TestStart_HealthyServerLogsNothing(t *testing.T) {
+	var logged strings.Builder
+	s := startServer(t, Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	c := dial(t, s)
-	work(t, c)
-	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: queue}, greet, "Fly")
+	startWorker(t, c)
+	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: queue}, greetWorkflow, "Fly")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,16 +211,16 @@ func TestHealthyServerSaysNothing(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if said.Len() > 0 {
-		t.Errorf("it said:\n%s", said.String())
+	if logged.Len() > 0 {
+		t.Errorf("it logged:\n%s", logged.String())
 	}
 }
 
-func TestNothingListensBeyondLoopback(t *testing.T) {
+func TestStart_ListensOnLoopbackOnly(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("TestNothingListensBeyondLoopback needs /proc/net/tcp")
 	}
-	start(t, Options{Dir: t.TempDir()})
+	startServer(t, Options{Dir: t.TempDir()})
 	own := map[string]bool{}
 	fds, _ := filepath.Glob("/proc/self/fd/*")
 	for _, fd := range fds {
@@ -228,7 +228,7 @@ func TestNothingListensBeyondLoopback(t *testing.T) {
 		own[strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]")] = true
 	}
 	seen := 0
-	for inode, address := range listening("/proc/self/net", 0) {
+	for inode, address := range listeningSockets("/proc/self/net", 0) {
 		if !own[inode] {
 			continue
 		}
@@ -242,34 +242,34 @@ func TestNothingListensBeyondLoopback(t *testing.T) {
 	}
 }
 
-func TestStartCanBeCancelled(t *testing.T) {
+func TestStart_CancelledContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	dir := t.TempDir()
 	if _, err := Start(ctx, Options{Dir: dir}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("a cancelled start: %v", err)
 	}
-	start(t, Options{Dir: dir, UIOff: true}) // and it left nothing in the way
+	startServer(t, Options{Dir: dir, UIOff: true}) // the cancelled start left no lock
 }
 
-// await is a release that waits for an approval.
-func await(ctx workflow.Context) (by string, err error) {
+// waitForApproval is a workflow that waits for an approval.
+func waitForApproval(ctx workflow.Context) (by string, err error) {
 	workflow.GetSignalChannel(ctx, "approve").Receive(ctx, &by)
 	return by, nil
 }
 
-func greet(ctx workflow.Context, name string) (out string, err error) {
+func greetWorkflow(ctx workflow.Context, name string) (out string, err error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 10 * time.Second})
-	err = workflow.ExecuteActivity(ctx, hello, name).Get(ctx, &out)
+	err = workflow.ExecuteActivity(ctx, greetActivity, name).Get(ctx, &out)
 	return out, err
 }
 
-func hello(ctx context.Context, name string) (string, error) {
+func greetActivity(ctx context.Context, name string) (string, error) {
 	activity.RecordHeartbeat(ctx)
 	return "hello " + name, nil
 }
 
-func start(t testing.TB, o Options) *Server {
+func startServer(t testing.TB, o Options) *Server {
 	t.Helper()
 	s, err := Start(t.Context(), o)
 	if err != nil {
@@ -283,12 +283,12 @@ func start(t testing.TB, o Options) *Server {
 	return s
 }
 
-type addressed interface {
+type temporalServer interface {
 	Address() string
 	Namespace() string
 }
 
-func dial(t testing.TB, s addressed) client.Client {
+func dial(t testing.TB, s temporalServer) client.Client {
 	t.Helper()
 	c, err := client.Dial(client.Options{
 		HostPort: s.Address(), Namespace: s.Namespace(), Logger: slog.New(slog.DiscardHandler),
@@ -300,14 +300,14 @@ func dial(t testing.TB, s addressed) client.Client {
 	return c
 }
 
-func work(t testing.TB, c client.Client) {
+func startWorker(t testing.TB, c client.Client) {
 	t.Helper()
 	w := worker.New(c, queue, worker.Options{})
-	w.RegisterWorkflow(await)
-	w.RegisterWorkflow(greet)
-	w.RegisterActivity(hello)
-	w.RegisterWorkflow(when)
-	w.RegisterActivity(now)
+	w.RegisterWorkflow(waitForApproval)
+	w.RegisterWorkflow(greetWorkflow)
+	w.RegisterActivity(greetActivity)
+	w.RegisterWorkflow(activityTime)
+	w.RegisterActivity(currentTime)
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -318,35 +318,35 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not so after 20 s: %s", what)
+			t.Fatalf("not true after 20 s: %s", what)
 		}
 	}
 }
 
-// A process is a server of its own, so that it can be killed.
-type process struct {
+// A serverProcess is a server in a separate process, which can be killed.
+type serverProcess struct {
 	address string
 	cmd     *exec.Cmd
 }
 
-func (p *process) Address() string   { return p.address }
-func (p *process) Namespace() string { return "default" }
+func (p *serverProcess) Address() string   { return p.address }
+func (p *serverProcess) Namespace() string { return "default" }
 
-func (p *process) kill() {
+func (p *serverProcess) kill() {
 	p.cmd.Process.Kill()
 	p.cmd.Wait()
 }
 
-func spawn(t *testing.T, dir string) *process {
+func startProcess(t *testing.T, dir string) *serverProcess {
 	t.Helper()
-	p := &process{cmd: exec.Command(os.Args[0])}
+	p := &serverProcess{cmd: exec.Command(os.Args[0])}
 	p.cmd.Env = append(os.Environ(), dirEnv+"="+dir)
 	p.cmd.Stderr = os.Stderr
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.cmd.StdinPipe(); err != nil { // its end ends the process, should we die
+	if _, err := p.cmd.StdinPipe(); err != nil { // the process ends when this pipe closes
 		t.Fatal(err)
 	}
 	if err := p.cmd.Start(); err != nil {
@@ -361,7 +361,7 @@ func spawn(t *testing.T, dir string) *process {
 	return p
 }
 
-func serveForTest(dir string) int {
+func runServer(dir string) int {
 	s, err := Start(context.Background(), Options{Dir: dir, UIOff: true})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -12,12 +12,11 @@ import (
 	"syscall"
 )
 
-// A PortTakenError says that somebody else listens on a port that was asked
-// for.
+// A PortTakenError says that another process listens on a requested port.
 type PortTakenError struct {
 	Port   int
 	For    string // Temporal, the Temporal Web UI
-	Holder string // process 4711 (name), or "" where that can't be seen
+	Holder string // process 4711 (name), or "" if unknown
 }
 
 func (e *PortTakenError) Error() string {
@@ -25,18 +24,18 @@ func (e *PortTakenError) Error() string {
 	if e.Holder != "" {
 		by = " by " + e.Holder
 	}
-	return fmt.Sprintf("port %d for %s is taken%s: stop what listens there, or choose another port", e.Port, e.For, by)
+	return fmt.Sprintf("port %d for %s is in use%s: stop the process that listens there, or choose another port", e.Port, e.For, by)
 }
 
-// ports are listeners. They are held from the first look until the moment
-// Temporal opens its own: it dereferences nil when a port of it is taken.
+// ports are listeners that reserve ports until Temporal opens them: Temporal
+// dereferences nil if one of its ports is in use.
 type ports struct {
 	frontend net.Listener
 	internal []net.Listener // history, matching, worker
-	ui       net.Listener   // nil if there is none
+	ui       net.Listener   // nil if the Web UI is off
 }
 
-// portNumbers are what Temporal's configuration wants to know.
+// portNumbers are the ports for Temporal's configuration.
 type portNumbers struct {
 	frontend, history, matching, worker int
 }
@@ -44,19 +43,19 @@ type portNumbers struct {
 func holdPorts(o Options) (*ports, error) {
 	p := new(ports)
 	var err error
-	if p.frontend, err = listen(o.Port, "Temporal"); err != nil {
+	if p.frontend, err = listenOn(o.Port, "Temporal"); err != nil {
 		return nil, err
 	}
 	if !o.UIOff {
-		if p.ui, err = listen(o.UIPort, "the Temporal Web UI"); err != nil {
-			p.free()
+		if p.ui, err = listenOn(o.UIPort, "the Temporal Web UI"); err != nil {
+			p.close()
 			return nil, err
 		}
 	}
 	for range 3 {
-		l, err := listen(0, "Temporal")
+		l, err := listenOn(0, "Temporal")
 		if err != nil {
-			p.free()
+			p.close()
 			return nil, err
 		}
 		p.internal = append(p.internal, l)
@@ -80,51 +79,50 @@ func (p *ports) uiURL() string {
 	return "http://" + p.ui.Addr().String()
 }
 
-// takeUI hands the UI's listener over; free no longer closes it.
+// takeUI returns the UI's listener, which close no longer closes.
 func (p *ports) takeUI() net.Listener {
 	l := p.ui
 	p.ui = nil
 	return l
 }
 
-func (p *ports) freeForTemporal() {
+func (p *ports) closeForTemporal() {
 	p.frontend.Close()
 	for _, l := range p.internal {
 		l.Close()
 	}
 }
 
-func (p *ports) free() {
-	p.freeForTemporal()
+func (p *ports) close() {
+	p.closeForTemporal()
 	if p.ui != nil {
 		p.ui.Close()
 	}
 }
 
-// Listen opens a port on loopback, or any free one for 0. It fails with a
-// *PortTakenError that says purpose and by whom.
-func Listen(port int, purpose string) (net.Listener, error) { return listen(port, purpose) }
+// Listen opens a port on loopback, or any free port if port is 0. If the port is in use
+// it fails with a *PortTakenError with the purpose and the other process.
+func Listen(port int, purpose string) (net.Listener, error) { return listenOn(port, purpose) }
 
 func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
 
-func listen(port int, purpose string) (net.Listener, error) {
+func listenOn(port int, purpose string) (net.Listener, error) {
 	if port == 0 {
-		return listenAnywhere()
+		return listenFree()
 	}
 	l, err := net.Listen("tcp4", hostPort(port))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, &PortTakenError{Port: port, For: purpose, Holder: holder(port)}
+		return nil, &PortTakenError{Port: port, For: purpose, Holder: portHolder(port)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listening on port %d for %s: %w", port, purpose, err)
+		return nil, fmt.Errorf("listen on port %d for %s: %w", port, purpose, err)
 	}
 	return l, nil
 }
 
-// listenAnywhere stays below the ports from which systems serve outgoing
-// connections, so that none of those gets a port in the moment between our
-// closing it and Temporal's opening it.
-func listenAnywhere() (net.Listener, error) {
+// listenFree opens a free port below the range of outgoing connections, so that no
+// connection takes the port between closing it here and opening it in Temporal.
+func listenFree() (net.Listener, error) {
 	for range 100 {
 		if l, err := net.Listen("tcp4", hostPort(20000+rand.IntN(10000))); err == nil {
 			return l, nil
@@ -132,14 +130,14 @@ func listenAnywhere() (net.Listener, error) {
 	}
 	l, err := net.Listen("tcp4", hostPort(0))
 	if err != nil {
-		return nil, fmt.Errorf("looking for a free port on %s: %w", loopback, err)
+		return nil, fmt.Errorf("find a free port on %s: %w", loopback, err)
 	}
 	return l, nil
 }
 
-// holder names the process that listens on port, where /proc tells.
-func holder(port int) string {
-	for inode := range listening("/proc/net", port) {
+// portHolder returns the process that listens on port, or "" if /proc does not show it.
+func portHolder(port int) string {
+	for inode := range listeningSockets("/proc/net", port) {
 		fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 		for _, fd := range fds {
 			if to, _ := os.Readlink(fd); to == "socket:["+inode+"]" {
@@ -152,10 +150,10 @@ func holder(port int) string {
 	return ""
 }
 
-// listening returns the socket inodes in net's tables that listen on port, or
-// on any port if that is 0, each with its address in the table's hex.
-func listening(net string, port int) map[string]string {
-	found := make(map[string]string)
+// listeningSockets returns the sockets that listen on port, or on any port if it is 0,
+// from the tables in a folder like /proc/net: their addresses in hex, by inode.
+func listeningSockets(net string, port int) map[string]string {
+	addresses := make(map[string]string)
 	for _, table := range []string{"tcp", "tcp6"} {
 		content, _ := os.ReadFile(filepath.Join(net, table))
 		for line := range strings.Lines(string(content)) {
@@ -167,9 +165,9 @@ func listening(net string, port int) map[string]string {
 			address, hex, _ := strings.Cut(f[local], ":")
 			n, err := strconv.ParseUint(hex, 16, 16)
 			if err == nil && (port == 0 || int(n) == port) {
-				found[f[inode]] = address
+				addresses[f[inode]] = address
 			}
 		}
 	}
-	return found
+	return addresses
 }

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-func TestTakenPortIsNamed(t *testing.T) {
-	taken, err := listenAnywhere()
+func TestStart_TakenPort(t *testing.T) {
+	taken, err := listenFree()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,21 +28,21 @@ func TestTakenPortIsNamed(t *testing.T) {
 			_, err := Start(t.Context(), test.options)
 			var e *PortTakenError
 			if !errors.As(err, &e) || e.Port != port || e.For != test.purpose {
-				t.Fatalf("port %d is taken, but: %v", port, err)
+				t.Fatalf("port %d is in use, got: %v", port, err)
 			}
 			if runtime.GOOS != "linux" {
-				t.Skip("who holds a port is only known on Linux")
+				t.Skip("the owner of a port is known on Linux only")
 			}
 			if want := fmt.Sprintf("process %d (", os.Getpid()); !strings.Contains(err.Error(), want) {
-				t.Errorf("it should say who holds it, %s…: %v", want, err)
+				t.Errorf("the error lacks the owner, %s…: %v", want, err)
 			}
 		})
 	}
 }
 
-// Between our look and Temporal's there is a moment. What takes the port in it
-// must not make the process crash.
-func TestPortTakenAtTheLastMoment(t *testing.T) {
+// Another process may take a port between its reservation and Temporal's bind. That
+// must not crash this process.
+func TestStartTemporal_PortTakenBeforeBind(t *testing.T) {
 	for name, port := range map[string]func(*ports) int{
 		"frontend": func(p *ports) int { return portOf(p.frontend) },
 		"history":  func(p *ports) int { return portOf(p.internal[0]) },
@@ -53,32 +53,32 @@ func TestPortTakenAtTheLastMoment(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.freeForTemporal()
-			thief, err := listen(port(p), "the thief")
+			p.closeForTemporal()
+			other, err := listenOn(port(p), "another process")
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer thief.Close()
-			if err := startOn(t, p); err == nil || !strings.Contains(err.Error(), "address already in use") {
-				t.Errorf("want an error that says so, got: %v", err)
+			defer other.Close()
+			if err := startTemporalOn(t, p); err == nil || !strings.Contains(err.Error(), "address already in use") {
+				t.Errorf("got %v, want an error that the address is in use", err)
 			}
 		})
 	}
 }
 
-// startOn is Start from the moment at which its ports are let go.
-func startOn(t *testing.T, p *ports) error {
+// startTemporalOn runs the part of Start after its ports were reserved.
+func startTemporalOn(t *testing.T, p *ports) error {
 	t.Helper()
 	ctx, fail := context.WithCancelCause(t.Context())
 	defer fail(nil)
-	d, err := openData("")
+	d, err := openDatabase("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := d.prepare("", "", "default", nil); err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{data: d, log: newLogger(nil, fail)}
+	s := &Server{db: d, log: newLogger(nil, fail)}
 	if err := s.startTemporal(ctx, p); err != nil {
 		s.shutdown()
 		return err

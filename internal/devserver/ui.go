@@ -24,16 +24,16 @@ import (
 	"google.golang.org/grpc"
 )
 
-// A webUI is Temporal's own Web UI. It is put together here from its parts:
-// its own server would open a second port that any web page can reach by DNS
-// rebinding, and end the process when something goes wrong.
+// A webUI is Temporal's own Web UI, assembled from its packages. Its own server would
+// open a second port, which any web page can reach by DNS rebinding, and would exit the
+// process on errors.
 type webUI struct {
 	url  string
 	http *http.Server
 	conn *grpc.ClientConn
 }
 
-// serveUI serves on l from now on and closes it in the end.
+// serveUI serves the Web UI on l in the background. It takes ownership of l.
 func serveUI(l net.Listener, temporal, namespace string) (*webUI, error) {
 	provider, err := config.NewConfigProviderWithRefresh(uiConfig(temporal, namespace))
 	if err != nil {
@@ -51,16 +51,16 @@ func serveUI(l net.Listener, temporal, namespace string) (*webUI, error) {
 		url:  "http://" + l.Addr().String(),
 		conn: conn,
 		http: &http.Server{
-			Handler:           guard(portOf(l), pages),
+			Handler:           guardRequests(portOf(l), pages),
 			ReadHeaderTimeout: 10 * time.Second,
-			ErrorLog:          log.New(io.Discard, "", 0), // of browsers that went away
+			ErrorLog:          log.New(io.Discard, "", 0), // errors of closed connections
 		},
 	}
 	go u.http.Serve(l) //nolint:errcheck // ends with ErrServerClosed
 	return u, nil
 }
 
-// close lets answers under way end, but not for long: browsers hold polls open.
+// close waits 200 ms for open requests, no longer: browsers keep polls open.
 func (u *webUI) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
@@ -70,8 +70,8 @@ func (u *webUI) close() {
 	u.conn.Close()
 }
 
-// uiConfig hides what would leave a release without its way back. What people
-// need stays: signals and updates approve, cancel aborts.
+// uiConfig disables the actions that would end a release without a rollback. Signals and
+// updates, which approve, and cancel, which aborts, stay enabled.
 func uiConfig(temporal, namespace string) *config.Config {
 	return &config.Config{
 		TemporalGRPCAddress:       temporal,
@@ -116,30 +116,30 @@ func uiRoutes(provider *config.ConfigProviderWithRefresh, conn *grpc.ClientConn)
 	return e, nil
 }
 
-// guard refuses requests that name another host: a page whose own name was
-// rebound to 127.0.0.1 would otherwise count as this UI and could approve. It
-// also refuses what the UI only hides.
-func guard(port int, next http.Handler) http.Handler {
+// guardRequests refuses requests with another host name: a web page whose name was
+// rebound to 127.0.0.1 could approve otherwise. It also refuses the calls whose buttons
+// uiConfig hides.
+func guardRequests(port int, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case !ownHost(r.Host, port):
+		case !isOwnHost(r.Host, port):
 			http.Error(w, fmt.Sprintf("this is the Temporal Web UI of release dev: open http://%s", hostPort(port)), http.StatusForbidden)
-		case skipsTheWayBack(r):
-			http.Error(w, "terminate and reset leave machines between two versions: use Cancel, which rolls back", http.StatusForbidden)
+		case isDisabledCall(r):
+			http.Error(w, "terminate and reset leave machines on two versions: use Cancel, which rolls back", http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, r)
 		}
 	})
 }
 
-func ownHost(host string, port int) bool {
+func isOwnHost(host string, port int) bool {
 	name, ok := strings.CutSuffix(host, fmt.Sprintf(":%d", port))
 	return ok && (name == loopback || strings.EqualFold(name, "localhost") || name == "[::1]")
 }
 
-// skipsTheWayBack recognises the calls of Temporal's HTTP API that end or
-// rewind a workflow without its knowledge.
-func skipsTheWayBack(r *http.Request) bool {
+// isDisabledCall reports whether r is a call of Temporal's HTTP API that ends or resets
+// a workflow without a rollback.
+func isDisabledCall(r *http.Request) bool {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return false
 	}

@@ -13,8 +13,8 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
-func TestWebUIAnswers(t *testing.T) {
-	s := start(t, Options{Namespace: "releases"})
+func TestWebUI_Answers(t *testing.T) {
+	s := startServer(t, Options{Namespace: "releases"})
 	if status, body := get(t, http.DefaultClient, s.UI()+"/", ""); status != http.StatusOK || !strings.Contains(body, "<html") {
 		t.Fatalf("GET / answered %d: %.200s", status, body)
 	}
@@ -38,8 +38,8 @@ func TestWebUIAnswers(t *testing.T) {
 	}
 }
 
-func TestForeignHostIsRefused(t *testing.T) {
-	s := start(t, Options{})
+func TestWebUI_ForeignHost(t *testing.T) {
+	s := startServer(t, Options{})
 	port := s.UI()[strings.LastIndex(s.UI(), ":")+1:]
 	for host, want := range map[string]int{
 		"127.0.0.1:" + port:    http.StatusOK,
@@ -58,12 +58,12 @@ func TestForeignHostIsRefused(t *testing.T) {
 	}
 }
 
-// What the UI's dialogs do when a person approves, and what a web page of
-// somebody else tries.
-func TestApprovalFromTheWebUI(t *testing.T) {
-	s := start(t, Options{})
+// The requests of the UI's approval dialog succeed; the same requests from another web
+// page fail.
+func TestWebUI_Approval(t *testing.T) {
+	s := startServer(t, Options{})
 	c := dial(t, s)
-	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "release/shop/1", TaskQueue: queue}, await)
+	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "release/shop/1", TaskQueue: queue}, waitForApproval)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,11 +76,11 @@ func TestApprovalFromTheWebUI(t *testing.T) {
 	if got, body := post(t, http.DefaultClient, workflow+"/signal/approve", signal, nil); got < 400 {
 		t.Errorf("a signal without the UI's cookie answered %d: %s", got, body)
 	}
-	foreign := map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "http://evil.example", "X-CSRF-Token": token(t, jar, s.UI())}
+	foreign := map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "http://evil.example", "X-CSRF-Token": csrfToken(t, jar, s.UI())}
 	if got, body := post(t, browser, workflow+"/signal/approve", signal, foreign); got < 400 {
 		t.Errorf("a signal from another site answered %d: %s", got, body)
 	}
-	own := map[string]string{"X-CSRF-Token": token(t, jar, s.UI())}
+	own := map[string]string{"X-CSRF-Token": csrfToken(t, jar, s.UI())}
 	for _, call := range []string{"/terminate", "/reset"} {
 		if got, body := post(t, browser, workflow+call, `{}`, own); got != http.StatusForbidden {
 			t.Errorf("POST %s answered %d: %s", call, got, body)
@@ -89,14 +89,14 @@ func TestApprovalFromTheWebUI(t *testing.T) {
 	if got, body := post(t, browser, workflow+"/signal/approve", signal, own); got != http.StatusOK {
 		t.Fatalf("the signal answered %d: %s", got, body)
 	}
-	work(t, c)
+	startWorker(t, c)
 	var by string
 	if err := run.Get(t.Context(), &by); err != nil || by != "ann" {
 		t.Errorf("approved by %q, %v; want ann", by, err)
 	}
 }
 
-func token(t *testing.T, jar http.CookieJar, site string) string {
+func csrfToken(t *testing.T, jar http.CookieJar, site string) string {
 	t.Helper()
 	u, err := url.Parse(site)
 	if err != nil {

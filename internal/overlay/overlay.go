@@ -1,7 +1,7 @@
-// Package overlay changes source files for one build, and leaves the files
-// alone: for tests that need this program as it will be, or as it must not be.
+// Package overlay changes source files for one build, without changing the files on
+// disk. Tests use it to build a later version of this program, or a faulty one.
 //
-// It writes what the -overlay option of the go command takes.
+// It writes the file for the -overlay option of the go command.
 package overlay
 
 import (
@@ -12,18 +12,18 @@ import (
 	"strings"
 )
 
-// A Change replaces Old, which must stand in File exactly once, by New.
+// A Change replaces Old, which must occur in File exactly once, by New.
 type Change struct {
-	File     string // from the root of the module, with slashes
+	File     string // path from the root of the module, with slashes
 	Old, New string
 }
 
-// Write writes the changed files of the module at root into dir, and returns
-// the file for -overlay. Changes of one file are made one after another. It
-// fails when a text to be replaced isn't there, or more than once: the source
-// has moved on, and the test that changes it must follow.
+// Write writes the changed files of the module at root into dir, and returns the path
+// of the file for -overlay. Changes of the same file are applied in order. Write fails
+// if an old text does not occur exactly once: then the source has changed, and the test
+// has to be adapted.
 func Write(dir, root string, changes ...Change) (path string, err error) {
-	// The go command knows files by the names without symbolic links.
+	// The go command uses names without symbolic links.
 	if root, err = filepath.Abs(root); err == nil {
 		root, err = filepath.EvalSymlinks(root)
 	}
@@ -33,7 +33,7 @@ func Write(dir, root string, changes ...Change) (path string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("overlay: %w", err)
 	}
-	texts := map[string]string{} // by file, changed so far
+	texts := map[string]string{} // with the changes so far, by file
 	for _, c := range changes {
 		file := filepath.Join(root, filepath.FromSlash(c.File))
 		text, ok := texts[file]
@@ -45,7 +45,7 @@ func Write(dir, root string, changes ...Change) (path string, err error) {
 			text = string(doc)
 		}
 		if n := strings.Count(text, c.Old); c.Old == "" || n != 1 {
-			return "", fmt.Errorf("overlay: %s has the text to replace %d times, want once; change the test with the source:\n%s", c.File, n, c.Old)
+			return "", fmt.Errorf("overlay: %s has the text to replace %d times, want once; adapt the test to the source:\n%s", c.File, n, c.Old)
 		}
 		texts[file] = strings.Replace(text, c.Old, c.New, 1)
 	}

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// A program is built as changed, and its file stays as it is.
-func TestBuildWithChanges(t *testing.T) {
-	root := module(t)
+// The build has the changes, and the file on disk has not.
+func TestWrite_BuildWithChanges(t *testing.T) {
+	root := writeModule(t)
 	file, err := Write(t.TempDir(), root,
 		Change{"words/words.go", `"hello"`, `"good" + evening`},
 		Change{"words/words.go", "package words", "package words\n\nconst evening = \" evening\""},
@@ -23,33 +23,33 @@ func TestBuildWithChanges(t *testing.T) {
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	if got := strings.TrimSpace(string(out)); err != nil || got != "good evening, good evening" {
-		t.Errorf("the changed program said %q, %v", got, err)
+		t.Errorf("the changed program printed %q, %v", got, err)
 	}
 	if doc, err := os.ReadFile(filepath.Join(root, "words", "words.go")); err != nil || !strings.Contains(string(doc), `"hello"`) {
-		t.Errorf("the file itself was changed: %s, %v", doc, err)
+		t.Errorf("the file on disk was changed: %s, %v", doc, err)
 	}
 }
 
-// A change that no longer fits the source is an error, not a build without it.
-func TestChangesThatDoNotFit(t *testing.T) {
+// A change that does not fit the source is an error.
+func TestWrite_ChangeDoesNotFit(t *testing.T) {
 	for name, test := range map[string]struct {
 		change Change
-		says   string
+		want   string
 	}{
-		"the text is gone":   {Change{"main.go", "print(good)", "x"}, "main.go has the text to replace 0 times"},
-		"the text is twice":  {Change{"main.go", "main", "x"}, "main.go has the text to replace 2 times"},
-		"nothing to replace": {Change{"main.go", "", "x"}, "main.go has the text to replace"},
-		"the file is gone":   {Change{"other.go", "a", "b"}, "other.go"},
+		"the text is missing":   {Change{"main.go", "print(good)", "x"}, "main.go has the text to replace 0 times"},
+		"the text occurs twice": {Change{"main.go", "main", "x"}, "main.go has the text to replace 2 times"},
+		"nothing to replace":    {Change{"main.go", "", "x"}, "main.go has the text to replace"},
+		"the file is missing":   {Change{"other.go", "a", "b"}, "other.go"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := Write(t.TempDir(), module(t), test.change); err == nil || !strings.Contains(err.Error(), test.says) {
-				t.Errorf("said %v, want %q", err, test.says)
+			if _, err := Write(t.TempDir(), writeModule(t), test.change); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
 	}
 }
 
-func module(t *testing.T) string {
+func writeModule(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range map[string]string{

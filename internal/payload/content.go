@@ -6,16 +6,16 @@ import (
 	"encoding/json"
 )
 
-// maxBase64 is how often a string may be encoded in base64 to be recognized.
+// maxBase64 is the number of nested base64 encodings that decodeString decodes.
 const maxBase64 = 3
 
-// stringContent returns what a JSON string stands for, and its kind: '0' for a
-// plain string, '1' for one in base64, '2' for base64 in base64, and so on. The
-// same file is a plain string in fly.toml and in base64 in a machine's config.
+// decodeString returns the content of a JSON string and its kind: '0' for a plain
+// string, '1' for one in base64, '2' for base64 in base64, and so on. The same file is
+// a plain string in fly.toml and in base64 in a machine's config.
 //
-// stringOf(kind, content) is that JSON string, byte for byte. A string of which
-// that would not be so has the kind of JSON, and itself as its content.
-func stringContent(literal []byte) (kind byte, content []byte) {
+// encodeString(kind, content) returns the same literal, byte for byte. A string for
+// which it would not has the kind jsonKind and the literal as its content.
+func decodeString(literal []byte) (kind byte, content []byte) {
 	var text string
 	if json.Unmarshal(literal, &text) != nil {
 		return jsonKind, literal
@@ -28,14 +28,15 @@ func stringContent(literal []byte) (kind byte, content []byte) {
 		}
 		kind, content = kind+1, decoded
 	}
-	if again, ok := stringOf(kind, content); !ok || !bytes.Equal(again, literal) {
+	if again, ok := encodeString(kind, content); !ok || !bytes.Equal(again, literal) {
 		return jsonKind, literal
 	}
 	return kind, content
 }
 
-// stringOf returns the JSON string of a kind with that content.
-func stringOf(kind byte, content []byte) (literal []byte, ok bool) {
+// encodeString returns the JSON string with a kind and a content. ok is false for an
+// unknown kind.
+func encodeString(kind byte, content []byte) (literal []byte, ok bool) {
 	if kind < '0' || kind > '0'+maxBase64 {
 		return nil, false
 	}

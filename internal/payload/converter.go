@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	// Max is how large a value may be, in bytes as it is stored, to be given to
-	// Temporal on purpose. Temporal's own limit is twice that: the rest is for
-	// what is not known when a plan is made.
+	// Max is the largest stored size of a value, in bytes, that activities return.
+	// Temporal's limit is twice that: the rest is a reserve for parts that are unknown
+	// when a plan is made.
 	Max = 1 << 20
-	// MaxJSON is how large, in bytes, the JSON of a value may be. A task of a
-	// workflow writes and reads it, and Temporal lets that take a second.
+	// MaxJSON is the largest size of a value as JSON, in bytes. A workflow task encodes
+	// and decodes it, and has to end within a second.
 	MaxJSON = 16 << 20
-	// Limit is how large a value Temporal stores.
+	// Limit is the largest size of a value that Temporal stores.
 	Limit = 2 << 20
-	// encodeFrom is the length, in bytes, from which a value is encoded. Up to
-	// there it is plain JSON, which people can read in the Temporal UI.
+	// encodeFrom is the length, in bytes, from which a value is encoded. A shorter
+	// value is plain JSON, readable in the Temporal UI.
 	encodeFrom = 64 << 10
 
 	encodingKey    = converter.MetadataEncoding
@@ -27,22 +27,22 @@ const (
 	sharedEncoding = "json/shared"
 )
 
-// NewConverter returns the data converter of every client and worker of this
-// program. It writes JSON; large values are shared and compressed (see the
-// package comment). It also reads values that were written without it.
+// NewConverter returns the data converter for all clients and workers of this program.
+// It encodes values as JSON, and large ones as the package comment says. It also decodes
+// values that were encoded without it.
 func NewConverter() converter.DataConverter { return shared }
 
 var shared = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(),
-	// The last one encodes first.
-	large{converter.NewZlibCodec(converter.ZlibCodecOptions{})}, large{sharing{}})
+	// The last codec encodes first.
+	largeOnly{converter.NewZlibCodec(converter.ZlibCodecOptions{})}, largeOnly{shareCodec{}})
 
-// A Measure is how large a value is.
+// A Measure is the size of a value.
 type Measure struct {
-	JSON   int // bytes of its JSON, in which everything is written out
-	Stored int // bytes as Temporal stores and counts it
+	JSON   int // bytes of its JSON
+	Stored int // bytes that Temporal stores and counts
 }
 
-// MeasureOf returns how large v is as an input or a result.
+// MeasureOf returns the size of v as an input or a result.
 func MeasureOf(v any) (Measure, error) {
 	p, err := converter.GetDefaultDataConverter().ToPayload(v)
 	if err != nil {
@@ -59,8 +59,8 @@ func storedSize(p *commonpb.Payload) int {
 	return proto.Size(&commonpb.Payloads{Payloads: []*commonpb.Payload{p}})
 }
 
-// Encode returns v as it is stored, for callers that pass it on to Temporal, and
-// its size. A converter of this package leaves it as it is.
+// Encode returns the stored form of v, which callers can pass to Temporal, and its size.
+// The converter of this package does not encode it again.
 func Encode(v any) (converter.RawValue, int, error) {
 	p, err := shared.ToPayload(v)
 	if err != nil {
@@ -69,12 +69,12 @@ func Encode(v any) (converter.RawValue, int, error) {
 	return converter.NewRawValue(p), storedSize(p), nil
 }
 
-// large applies a codec to large payloads of JSON and leaves the others as they
-// are: small ones, and those that are encoded already.
-type large struct{ converter.PayloadCodec }
+// largeOnly applies a codec to large payloads of JSON. Small and already encoded payloads
+// stay unchanged.
+type largeOnly struct{ converter.PayloadCodec }
 
 // Encode implements converter.PayloadCodec.
-func (c large) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+func (c largeOnly) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	out := make([]*commonpb.Payload, len(payloads))
 	for i, p := range payloads {
 		encoding := string(p.GetMetadata()[encodingKey])
@@ -90,17 +90,17 @@ func (c large) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 	return out, nil
 }
 
-// sharing is a codec that stores equal JSON values once.
-type sharing struct{}
+// shareCodec is a codec that stores equal JSON values once.
+type shareCodec struct{}
 
 // Encode implements converter.PayloadCodec.
-func (sharing) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+func (shareCodec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	out := make([]*commonpb.Payload, len(payloads))
 	for i, p := range payloads {
 		if out[i] = p; string(p.GetMetadata()[encodingKey]) != jsonEncoding {
 			continue
 		}
-		data, err := share(p.GetData())
+		data, err := shareValues(p.GetData())
 		if err != nil {
 			return nil, err
 		}
@@ -112,13 +112,13 @@ func (sharing) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 }
 
 // Decode implements converter.PayloadCodec.
-func (sharing) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+func (shareCodec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	out := make([]*commonpb.Payload, len(payloads))
 	for i, p := range payloads {
 		if out[i] = p; string(p.GetMetadata()[encodingKey]) != sharedEncoding {
 			continue
 		}
-		data, err := expand(p.GetData())
+		data, err := expandValues(p.GetData())
 		if err != nil {
 			return nil, err
 		}

@@ -15,10 +15,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// documents draws JSON documents in which values repeat.
-func documents() *rapid.Generator[json.RawMessage] {
+// documentGenerator generates JSON documents with repeated values.
+func documentGenerator() *rapid.Generator[json.RawMessage] {
 	return rapid.Custom(func(t *rapid.T) json.RawMessage {
-		words := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) any {
+		values := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) any {
 			text := rapid.SampledFrom([]string{"", "a", `"@`, `\`, "@", strings.Repeat("x", shareFrom), strings.Repeat(`\"`, shareFrom), strings.Repeat("é@{", 400), "<" + strings.Repeat("\n\x00", shareFrom), strings.Repeat("QUJD", shareFrom)}).Draw(t, "text")
 			for range rapid.IntRange(0, 4).Draw(t, "times in base64") {
 				text = base64.StdEncoding.EncodeToString([]byte(text))
@@ -32,7 +32,7 @@ func documents() *rapid.Generator[json.RawMessage] {
 		value = func(depth int) any {
 			n := rapid.IntRange(0, 4).Draw(t, "kind")
 			if depth == 0 || n == 0 {
-				return rapid.SampledFrom(words).Draw(t, "value")
+				return rapid.SampledFrom(values).Draw(t, "value")
 			}
 			var list []any
 			for range n {
@@ -51,25 +51,25 @@ func documents() *rapid.Generator[json.RawMessage] {
 	})
 }
 
-// No byte of a value is lost, whatever repeats in it.
+// Sharing and expanding returns the same bytes.
 func TestShare_RoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		doc := documents().Draw(t, "document")
-		stored, err := share(doc)
+		doc := documentGenerator().Draw(t, "document")
+		stored, err := shareValues(doc)
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := expand(stored)
+		back, err := expandValues(stored)
 		if err != nil || !bytes.Equal(back, doc) {
 			t.Fatalf("%v\n%s\nbecame\n%s\nstored as\n%s", err, doc, back, stored)
 		}
 	})
 }
 
-// A stored value that is damaged is refused and is no other value.
+// A damaged stored value is an error, never another value.
 func TestExpand_Damaged(t *testing.T) {
 	value := `"-` + strings.Repeat("x", shareFrom) + `"`
-	stored, err := share([]byte("[" + value + "," + value + "]"))
+	stored, err := shareValues([]byte("[" + value + "," + value + "]"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,22 +88,22 @@ func TestExpand_Damaged(t *testing.T) {
 		"a negative length":       []byte("s " + strings.Repeat("0", 64) + " -1\nx\n\n[]"),
 		"empty":                   {},
 	} {
-		if doc, err := expand(damaged); err == nil {
-			t.Errorf("%s: is read as %s", name, doc)
+		if doc, err := expandValues(damaged); err == nil {
+			t.Errorf("%s: expanded to %s", name, doc)
 		}
 	}
 }
 
 func TestShare_NotJSON(t *testing.T) {
 	for _, doc := range []string{`{`, `}`, `"`, `"\`, `[1`, `@`, strings.Repeat("[", maxDepth+1)} {
-		if stored, err := share([]byte(doc)); err == nil {
+		if stored, err := shareValues([]byte(doc)); err == nil {
 			t.Errorf("%.20q is stored as %.100q", doc, stored)
 		}
 	}
 }
 
-// incompressible returns n random bytes as a machine config carries them.
-func incompressible(n int) string {
+// randomBase64 returns n random bytes in base64, as in a machine config.
+func randomBase64(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b)
 	return base64.StdEncoding.EncodeToString(b)
@@ -115,8 +115,8 @@ type step struct {
 }
 
 // A file of 50 kB in the configs of 18 machines is stored once, not 36 times.
-func TestConverter_EqualFilesAreStoredOnce(t *testing.T) {
-	file := incompressible(50_000)
+func TestConverter_EqualFiles(t *testing.T) {
+	file := randomBase64(50_000)
 	var steps []step
 	for i := range 18 {
 		config := func(image string) json.RawMessage {
@@ -133,7 +133,7 @@ func TestConverter_EqualFilesAreStoredOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, err := NewConverter().ToPayload(converter.NewRawValue(p)); err != nil || again != p {
-		t.Errorf("a value that is encoded already is encoded again: %v", err)
+		t.Errorf("an encoded value is encoded again: %v", err)
 	}
 	var back []step
 	if err := NewConverter().FromPayload(p, &back); err != nil {
@@ -148,7 +148,7 @@ func TestConverter_EqualFilesAreStoredOnce(t *testing.T) {
 
 // A file that is text in fly.toml and base64 in a config is stored once.
 func TestConverter_TextAndBase64(t *testing.T) {
-	for name, text := range map[string]string{"base64 itself": incompressible(50_000), "lines": incompressible(25_000) + "\n<&>\"\\\n" + incompressible(25_000)} {
+	for name, text := range map[string]string{"base64 itself": randomBase64(50_000), "lines": randomBase64(25_000) + "\n<&>\"\\\n" + randomBase64(25_000)} {
 		encoded := base64.StdEncoding.EncodeToString([]byte(text))
 		size, err := MeasureOf([]string{text, encoded, encoded, text, base64.StdEncoding.EncodeToString([]byte(encoded))})
 		if err != nil || size.Stored > 52_000 {
@@ -157,8 +157,8 @@ func TestConverter_TextAndBase64(t *testing.T) {
 	}
 }
 
-// Values up to 64 kB are plain JSON, and what was written without this package
-// is read.
+// Values up to 64 kB are plain JSON, and values that were encoded without this package
+// are decoded.
 func TestConverter_SmallAndForeignValues(t *testing.T) {
 	small, err := NewConverter().ToPayload([]string{"a", "b"})
 	if err != nil || string(small.GetData()) != `["a","b"]` {
@@ -181,11 +181,11 @@ func TestConverter_SmallAndForeignValues(t *testing.T) {
 	}
 }
 
-// BenchmarkConverter writes and reads the plan of a thousand machines with
-// configs of 2 kB.
+// BenchmarkConverter encodes and decodes the plan of 1,000 machines with configs of
+// 2 kB.
 func BenchmarkConverter(b *testing.B) {
 	var steps []step
-	file := incompressible(1500)
+	file := randomBase64(1500)
 	for i := range 1000 {
 		config := func(image string) json.RawMessage {
 			return fmt.Appendf(nil, `{"image":%q,"files":[{"guest_path":"/f","raw_value":%q}]}`, image, file)
@@ -206,7 +206,7 @@ func BenchmarkConverter(b *testing.B) {
 	}
 }
 
-// Reading and writing stay linear in the size of a value.
+// Sharing and expanding take linear time.
 func TestShare_ManyValues(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a second")
@@ -214,11 +214,11 @@ func TestShare_ManyValues(t *testing.T) {
 	value := `{"a":"` + strings.Repeat("y", 3*shareFrom) + `"}`
 	doc := []byte("[" + strings.Repeat(value+",", 20_000) + "0]")
 	begun := time.Now()
-	stored, err := share(doc)
+	stored, err := shareValues(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := expand(stored)
+	back, err := expandValues(stored)
 	if err != nil || !bytes.Equal(back, doc) {
 		t.Fatal("not the same", err)
 	}

@@ -5,55 +5,52 @@ import (
 	"errors"
 )
 
-// maxDepth limits how deep a document may be nested: Go's own decoder stops at
-// 10,000.
+// maxDepth limits the nesting of a document, as Go's own decoder does.
 const maxDepth = 10_000
 
 var errNotJSON = errors.New("not a JSON document")
 
-// A scanner finds the large values of a JSON document. It checks only what it
-// needs: strings end, brackets match.
+// A scanner finds the large values of a JSON document. It checks only that strings end
+// and brackets match.
 type scanner struct {
 	doc   []byte
 	at    int
-	known map[string]node // kind and content of the strings that were met, by literal
+	known map[string]jsonValue // kind and content of scanned strings, by literal
 }
 
-// stringNode returns the node of the string doc[from:to].
-func (s *scanner) stringNode(from, to int) node {
-	n, ok := s.known[string(s.doc[from:to])]
+// stringValue returns the value of the string doc[from:to].
+func (s *scanner) stringValue(from, to int) jsonValue {
+	v, ok := s.known[string(s.doc[from:to])]
 	if !ok {
-		n.kind, n.content = stringContent(s.doc[from:to])
+		v.kind, v.content = decodeString(s.doc[from:to])
 		if s.known == nil {
-			s.known = map[string]node{}
+			s.known = map[string]jsonValue{}
 		}
-		s.known[string(s.doc[from:to])] = n
+		s.known[string(s.doc[from:to])] = v
 	}
-	n.from, n.to = from, to
-	return n
+	v.from, v.to = from, to
+	return v
 }
 
-// scan returns the nodes of the whole document.
-func (s *scanner) scan() ([]node, error) {
-	var open [][]node // nodes found inside each open object or array
-	var from []int    // where each of them began
-	nodes := []node{}
-	add := func(n node) {
-		if n.to-n.from >= shareFrom {
-			nodes = append(nodes, n)
-		} else {
-			nodes = append(nodes, n.inside...)
-		}
-	}
+// A frame is an open object or array.
+type frame struct {
+	start  int         // index of its bracket
+	before []jsonValue // values found before it
+}
+
+// scan returns the values of the document that have shareFrom bytes or more.
+func (s *scanner) scan() ([]jsonValue, error) {
+	var open []frame
+	values := []jsonValue{}
 	for s.at < len(s.doc) {
 		switch c := s.doc[s.at]; c {
 		case '"':
-			end := endOfString(s.doc, s.at)
+			end := stringEnd(s.doc, s.at)
 			if end > len(s.doc) {
 				return nil, errNotJSON
 			}
 			if end-s.at >= shareFrom {
-				add(s.stringNode(s.at, end))
+				values = append(values, s.stringValue(s.at, end))
 			}
 			s.at = end
 			continue
@@ -61,17 +58,15 @@ func (s *scanner) scan() ([]node, error) {
 			if len(open) == maxDepth {
 				return nil, errNotJSON
 			}
-			open, from = append(open, nodes), append(from, s.at)
-			nodes = nil
+			open = append(open, frame{start: s.at, before: values})
+			values = nil
 		case '}', ']':
 			last := len(open) - 1
 			if last < 0 {
 				return nil, errNotJSON
 			}
-			n := node{from: from[last], to: s.at + 1, kind: jsonKind, inside: nodes}
-			n.content = s.doc[n.from:n.to]
-			nodes, open, from = open[last], open[:last], from[:last]
-			add(n)
+			values = s.closeFrame(open[last], values)
+			open = open[:last]
 		case reference:
 			return nil, errNotJSON
 		}
@@ -80,12 +75,22 @@ func (s *scanner) scan() ([]node, error) {
 	if len(open) > 0 {
 		return nil, errNotJSON
 	}
-	return nodes, nil
+	return values, nil
 }
 
-// endOfString returns the index after the string that begins at text[at], or
-// one beyond the end of text if it does not end.
-func endOfString(text []byte, at int) int {
+// closeFrame returns the values up to the closing bracket of f: f itself if it is large,
+// else the values nested in it.
+func (s *scanner) closeFrame(f frame, nested []jsonValue) []jsonValue {
+	end := s.at + 1
+	if end-f.start < shareFrom {
+		return append(f.before, nested...)
+	}
+	return append(f.before, jsonValue{from: f.start, to: end, kind: jsonKind, content: s.doc[f.start:end], nested: nested})
+}
+
+// stringEnd returns the index after the string that begins at text[at], or len(text)+1
+// if the string does not end.
+func stringEnd(text []byte, at int) int {
 	for i := at + 1; ; {
 		next := bytes.IndexAny(text[i:], `"\`)
 		if next < 0 {

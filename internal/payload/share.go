@@ -13,11 +13,11 @@ const (
 	// shareFrom is the length, in bytes, from which a JSON value that occurs
 	// twice is stored once. A reference is 66 bytes long.
 	shareFrom = 512
-	// maxExpanded limits what a stored value expands to. No value of this
-	// program comes near it.
+	// maxExpanded limits the size of an expanded value. Values of this program are far
+	// smaller.
 	maxExpanded = 512 << 20
-	// reference starts a reference: the kind of the value and its hash follow.
-	// No JSON document has this byte outside a string.
+	// reference is the first byte of a reference, before the kind and the hash of a
+	// value. JSON has this byte only in strings.
 	reference       = '@'
 	referenceLength = 2 + 2*sha256.Size
 	// jsonKind is the kind of a value that is stored as JSON. The kinds '0' to
@@ -25,35 +25,35 @@ const (
 	jsonKind = 'j'
 )
 
-// A node is a JSON value of shareFrom bytes or more, and those inside it.
-type node struct {
+// A jsonValue is a JSON value of shareFrom bytes or more, with the nested ones.
+type jsonValue struct {
 	from, to int
-	kind     byte   // jsonKind, or that of a string
-	content  []byte // what equal values have in common
-	inside   []node
+	kind     byte   // jsonKind, or the kind of a string
+	content  []byte // equal for equal values
+	nested   []jsonValue
 }
 
-// key tells contents apart: the same bytes are something else as a string.
-func (n node) key() string {
-	if n.kind == jsonKind {
-		return "j" + string(n.content)
+// key returns the content with a prefix that distinguishes strings from other values.
+func (v jsonValue) key() string {
+	if v.kind == jsonKind {
+		return "j" + string(v.content)
 	}
-	return "s" + string(n.content)
+	return "s" + string(v.content)
 }
 
-// share returns doc, a JSON document, in the stored form: the values that occur
-// more than once and strings in base64, which are larger than their bytes, each as a line "kind hash length" and its bytes, then an empty
-// line, then doc with references in their place. A value may refer to those
-// before it.
-func share(doc []byte) ([]byte, error) {
+// shareValues returns the stored form of doc, a JSON document: a table, an empty line,
+// and doc with references to the table. The table has the values that occur more than
+// once, and strings in base64, which are longer than their bytes. Each is a line "kind
+// hash length" and the value, which may refer to values before it.
+func shareValues(doc []byte) ([]byte, error) {
 	s := scanner{doc: doc}
-	nodes, err := s.scan()
+	values, err := s.scan()
 	if err != nil {
 		return nil, err
 	}
 	w := sharer{doc: doc, count: map[string]int{}, stored: map[string]string{}}
-	w.countAll(nodes)
-	body := w.text(0, len(doc), nodes)
+	w.countAll(values)
+	body := w.replaceShared(0, len(doc), values)
 	w.table.WriteByte('\n')
 	return append(w.table.Bytes(), body...), nil
 }
@@ -66,74 +66,74 @@ type sharer struct {
 	table  bytes.Buffer
 }
 
-// countAll counts how often each value occurs. What is inside a value counts at
-// the first occurrence only: the others will be references.
-func (w *sharer) countAll(nodes []node) {
-	for _, n := range nodes {
-		key := n.key()
+// countAll counts the occurrences of each value. Nested values count only at the first
+// occurrence of the outer one: the others become references.
+func (w *sharer) countAll(values []jsonValue) {
+	for _, v := range values {
+		key := v.key()
 		w.count[key]++
 		if w.count[key] == 1 {
-			w.countAll(n.inside)
+			w.countAll(v.nested)
 		}
 	}
 }
 
-// text returns doc[from:to] with references in place of the nodes that occur
-// more than once, and adds those to the table.
-func (w *sharer) text(from, to int, nodes []node) []byte {
+// replaceShared returns doc[from:to] with references to the values that are stored in
+// the table, and adds those values to it.
+func (w *sharer) replaceShared(from, to int, values []jsonValue) []byte {
 	var out []byte
-	for _, n := range nodes {
-		out = append(out, w.doc[from:n.from]...)
-		from = n.to
-		key := n.key()
-		if w.count[key] < 2 && (n.kind == jsonKind || n.kind == '0') {
-			out = append(out, w.text(n.from, n.to, n.inside)...)
+	for _, v := range values {
+		out = append(out, w.doc[from:v.from]...)
+		from = v.to
+		key := v.key()
+		if w.count[key] < 2 && (v.kind == jsonKind || v.kind == '0') {
+			out = append(out, w.replaceShared(v.from, v.to, v.nested)...)
 			continue
 		}
 		hash, ok := w.stored[key]
 		if !ok {
-			hash = hashOf(n.content)
+			hash = contentHash(v.content)
 			w.stored[key] = hash
-			value := n.content
-			if n.kind == jsonKind {
-				value = w.text(n.from, n.to, n.inside)
+			stored := v.content
+			if v.kind == jsonKind {
+				stored = w.replaceShared(v.from, v.to, v.nested)
 			}
-			fmt.Fprintf(&w.table, "%c %s %d\n%s", key[0], hash, len(value), value)
+			fmt.Fprintf(&w.table, "%c %s %d\n%s", key[0], hash, len(stored), stored)
 		}
-		out = append(append(out, reference, n.kind), hash...)
+		out = append(append(out, reference, v.kind), hash...)
 	}
 	return append(out, w.doc[from:to]...)
 }
 
-func hashOf(content []byte) string {
+func contentHash(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
 }
 
-var errStored = errors.New("a stored value is damaged")
+var errDamaged = errors.New("a stored value is damaged")
 
-// A table is the values that references name, by "j" or "s" and their hash.
+// A table holds the values of references, by "j" or "s" and the hash.
 type table map[string][]byte
 
-// expand returns the document that share was given. It fails where a reference
-// names no value, or a value is not what its hash says.
-func expand(stored []byte) ([]byte, error) {
+// expandValues returns the document of a stored form. It fails if a reference has no
+// value, or if the hash of a value is wrong.
+func expandValues(stored []byte) ([]byte, error) {
 	values := table{}
 	for {
 		line, rest, ok := bytes.Cut(stored, []byte("\n"))
 		if !ok {
-			return nil, fmt.Errorf("%w: it ends in its table", errStored)
+			return nil, fmt.Errorf("%w: it ends in its table", errDamaged)
 		}
 		if len(line) == 0 {
 			return values.replaceReferences(rest)
 		}
 		fields := bytes.Split(line, []byte(" "))
 		if len(fields) != 3 {
-			return nil, fmt.Errorf("%w: its table has the line %.80q", errStored, line)
+			return nil, fmt.Errorf("%w: its table has the line %.80q", errDamaged, line)
 		}
 		n, err := strconv.Atoi(string(fields[2]))
 		if err != nil || n < 0 || n > len(rest) {
-			return nil, fmt.Errorf("%w: its table has the length %.80q", errStored, fields[2])
+			return nil, fmt.Errorf("%w: its table has the length %.80q", errDamaged, fields[2])
 		}
 		value := rest[:n]
 		if string(fields[0]) == string(jsonKind) {
@@ -141,10 +141,11 @@ func expand(stored []byte) ([]byte, error) {
 				return nil, err
 			}
 		}
-		if hashOf(value) != string(fields[1]) {
-			return nil, fmt.Errorf("%w: a value does not have the hash %.80q", errStored, fields[1])
+		if contentHash(value) != string(fields[1]) {
+			return nil, fmt.Errorf("%w: a value does not have the hash %.80q", errDamaged, fields[1])
 		}
-		values[string(fields[0])+string(fields[1])], stored = value, rest[n:]
+		values[string(fields[0])+string(fields[1])] = value
+		stored = rest[n:]
 	}
 }
 
@@ -152,39 +153,39 @@ func expand(stored []byte) ([]byte, error) {
 func (t table) replaceReferences(text []byte) ([]byte, error) {
 	out := make([]byte, 0, len(text))
 	for {
-		i := nextReference(text)
+		i := findReference(text)
 		if i < 0 {
 			return append(out, text...), nil
 		}
 		if i+referenceLength > len(text) {
-			return nil, fmt.Errorf("%w: it ends in a reference", errStored)
+			return nil, fmt.Errorf("%w: it ends in a reference", errDamaged)
 		}
 		kind, hash := text[i+1], string(text[i+2:i+referenceLength])
 		value, ok := t[string(kind)+hash]
 		if kind != jsonKind {
 			if value, ok = t["s"+hash]; ok {
-				value, ok = stringOf(kind, value)
+				value, ok = encodeString(kind, value)
 			}
 		}
 		if !ok {
-			return nil, fmt.Errorf("%w: it refers to %.80q, which it does not have", errStored, text[i+1:i+referenceLength])
+			return nil, fmt.Errorf("%w: it has no value for the reference %.80q", errDamaged, text[i+1:i+referenceLength])
 		}
 		if len(out)+i+len(value) > maxExpanded {
-			return nil, fmt.Errorf("%w: it expands to more than %d MB", errStored, maxExpanded>>20)
+			return nil, fmt.Errorf("%w: it expands to more than %d MB", errDamaged, maxExpanded>>20)
 		}
 		out = append(append(out, text[:i]...), value...)
 		text = text[i+referenceLength:]
 	}
 }
 
-// nextReference returns the index of the first reference in text, or -1.
-func nextReference(text []byte) int {
+// findReference returns the index of the first reference in text, or -1.
+func findReference(text []byte) int {
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
 		case reference:
 			return i
 		case '"':
-			i = endOfString(text, i) - 1
+			i = stringEnd(text, i) - 1
 		}
 	}
 	return -1

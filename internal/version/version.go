@@ -1,4 +1,4 @@
-// Package version tells which version of release a program is.
+// Package version returns the version of the running program.
 package version
 
 import (
@@ -8,13 +8,13 @@ import (
 	"runtime/debug"
 )
 
-// Set by the linker where a build has no version control at hand:
+// Set by the linker in builds without version control:
 //
 //	go build -ldflags "-X github.com/microbima/release/internal/version.tag=v0.1.0
 //	    -X github.com/microbima/release/internal/version.commit=$(git rev-parse HEAD)"
 var tag, commit string
 
-// Info is the version of a program, and what it was built from and for.
+// Info is the version of a program, its source and its platform.
 type Info struct {
 	Version  string `json:"version"` // a tag, a pseudo-version of Go, or "devel"
 	Commit   string `json:"commit,omitempty"`
@@ -24,15 +24,15 @@ type Info struct {
 	Platform string `json:"platform"` // linux/amd64
 }
 
-// Read returns the version of the running program: tag and commit as set by the
-// linker, else the module version and the commit that the go command recorded.
+// Read returns the version of the running program: tag and commit from the linker, else
+// the module version and the commit that the go command recorded.
 func Read() Info {
 	build, _ := debug.ReadBuildInfo() // nil without modules
-	return infoOf(build, tag, commit)
+	return newInfo(build, tag, commit)
 }
 
-// infoOf returns what build, and the linker's tag and commit, say.
-func infoOf(build *debug.BuildInfo, tag, commit string) Info {
+// newInfo returns the version from a build's information and the linker's values.
+func newInfo(build *debug.BuildInfo, tag, commit string) Info {
 	info := Info{Version: tag, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if build != nil {
 		if v := build.Main.Version; v != "(devel)" {
@@ -54,7 +54,7 @@ func infoOf(build *debug.BuildInfo, tag, commit string) Info {
 }
 
 // Short returns the first 12 digits of the commit, or the version if the commit is
-// not known.
+// unknown.
 func (i Info) Short() string {
 	if i.Commit == "" {
 		return i.Version

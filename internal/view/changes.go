@@ -9,58 +9,59 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// whoNames is how many machines are named where a difference is of some only.
-const whoNames = 3
+// maxMachineNames is how many machines a change lists by name.
+const maxMachineNames = 3
 
-// A kind is one difference, and the machines that it is of.
-type kind struct {
+// A sharedChange holds the lines of a difference and the machines that have it.
+type sharedChange struct {
 	lines    []string
 	machines []string
 }
 
-// configChanges are, a line each, the differences in config of one target's
-// steps: of a machine that is updated from what it has; of one that is created
-// from the machine that it succeeds, else all that it gets. Equal differences are
-// said once, with the machines that they are of where there are others.
+// configChanges returns a line per config field that the steps of a target change.
+// An updated machine is compared with its own config, a created one with the
+// machine that it succeeds; without a predecessor, its whole config is listed.
+// Machines with equal differences share the lines.
 func configChanges(p release.Plan, target release.Target, whole bool) (lines []string) {
-	steps := stepsOf(p, target)
-	var kinds []kind
+	steps := targetSteps(p, target)
+	var changes []sharedChange
 	for _, s := range steps {
 		if s.Verb == release.Run {
 			lines = append(lines, commandChanges(s, steps, whole)...)
 			continue
 		}
-		said := stepChanges(s, steps, whole)
-		if len(said) == 0 {
+		changed := stepChanges(s, steps, whole)
+		if len(changed) == 0 {
 			continue
 		}
-		i := slices.IndexFunc(kinds, func(k kind) bool { return slices.Equal(k.lines, said) })
+		i := slices.IndexFunc(changes, func(c sharedChange) bool { return slices.Equal(c.lines, changed) })
 		if i < 0 {
-			kinds, i = append(kinds, kind{lines: said}), len(kinds)
+			i = len(changes)
+			changes = append(changes, sharedChange{lines: changed})
 		}
-		kinds[i].machines = append(kinds[i].machines, cleanLine(s.Machine))
+		changes[i].machines = append(changes[i].machines, escapeLine(s.Machine))
 	}
-	for _, k := range kinds {
-		if len(kinds) == 1 {
-			return append(lines, k.lines...)
+	for _, c := range changes {
+		if len(changes) == 1 {
+			return append(lines, c.lines...)
 		}
-		lines = append(lines, named(k.machines, whole)+":")
-		for _, line := range k.lines {
+		lines = append(lines, joinMachines(c.machines, whole)+":")
+		for _, line := range c.lines {
 			lines = append(lines, "  "+line)
 		}
 	}
 	return lines
 }
 
-// named is a list of machines of which the first are named.
-func named(machines []string, whole bool) string {
-	if n := len(machines); n > whoNames+1 && !whole {
-		return fmt.Sprintf("%s and %d more", strings.Join(machines[:whoNames], ", "), n-whoNames)
+// joinMachines lists machines by name; of a long list, unless whole, only the first.
+func joinMachines(machines []string, whole bool) string {
+	if n := len(machines); n > maxMachineNames+1 && !whole {
+		return fmt.Sprintf("%s and %d more", strings.Join(machines[:maxMachineNames], ", "), n-maxMachineNames)
 	}
 	return strings.Join(machines, ", ")
 }
 
-func stepsOf(p release.Plan, target release.Target) (steps []release.Step) {
+func targetSteps(p release.Plan, target release.Target) (steps []release.Step) {
 	for _, s := range p.Steps() {
 		if s.Target == target {
 			steps = append(steps, s)
@@ -69,12 +70,12 @@ func stepsOf(p release.Plan, target release.Target) (steps []release.Step) {
 	return steps
 }
 
-// stepChanges are what one step changes besides the image.
+// stepChanges returns the lines of what a step changes besides the image.
 func stepChanges(s release.Step, all []release.Step, whole bool) (lines []string) {
 	switch s.Verb {
 	case release.Update:
 		if lines = difference(s.Before, s.After, whole); len(lines) == 0 {
-			lines = []string{sameBut(s)}
+			lines = []string{unchangedReason(s)}
 		}
 	case release.Create:
 		lines = createChanges(s, all, whole)
@@ -82,47 +83,46 @@ func stepChanges(s release.Step, all []release.Step, whole bool) (lines []string
 		return nil
 	}
 	for i, check := range s.MachineChecks {
-		lines = append(lines, fmt.Sprintf("machine check %d, on a machine beside it:", i+1))
-		lines = append(lines, besides(s.After, check, whole)...)
+		lines = append(lines, fmt.Sprintf("machine check %d, on a temporary machine:", i+1))
+		lines = append(lines, differingFields(s.After, check, whole)...)
 	}
 	return lines
 }
 
-// createChanges are what a machine that is created has, compared with the one
-// that it succeeds.
+// createChanges compares a created machine with its predecessor, or lists its config.
 func createChanges(s release.Step, all []release.Step, whole bool) (lines []string) {
-	if old, ok := succeeded(s, all); ok {
+	if old, ok := predecessorStep(s, all); ok {
 		if lines = difference(old.Before, s.After, whole); len(lines) == 0 {
 			s.Before, s.From = old.Before, old.From
-			lines = []string{sameBut(s)}
+			lines = []string{unchangedReason(s)}
 		}
 	} else {
 		lines = newFields(s.After, whole)
 	}
 	if s.Volume != nil {
-		lines = append(lines, "takes a volume "+shown(s.Volume.Name, whole)+madeWith(s.Volume.Ask, whole))
+		lines = append(lines, "attaches volume "+formatValue(s.Volume.Name, whole)+volumeRequest(s.Volume.Ask, whole))
 	}
 	if s.StandbyFor != "" {
-		lines = append(lines, "stands by for "+cleanLine(s.StandbyFor))
+		lines = append(lines, "is a standby for "+escapeLine(s.StandbyFor))
 	}
 	return lines
 }
 
-// madeWith says what a volume is asked for with where none is free.
-func madeWith(ask json.RawMessage, whole bool) string {
-	words := difference(nil, ask, whole)
-	for i := range words {
-		words[i] = strings.TrimSuffix(words[i], " is new")
+// volumeRequest returns the request for a new volume as text, or "" if none may be made.
+func volumeRequest(ask json.RawMessage, whole bool) string {
+	parts := difference(nil, ask, whole)
+	for i := range parts {
+		parts[i] = strings.TrimSuffix(parts[i], " is new")
 	}
-	if len(words) == 0 {
+	if len(parts) == 0 {
 		return ""
 	}
-	return "; where none is free one is made: " + strings.Join(words, ", ")
+	return "; if none is free, creates one with " + strings.Join(parts, ", ")
 }
 
-// succeeded is the step that removes the machine in whose place s creates one: it
-// has the config that the machine had.
-func succeeded(s release.Step, all []release.Step) (release.Step, bool) {
+// predecessorStep returns the step that removes the machine that s succeeds. Its
+// Before is that machine's config.
+func predecessorStep(s release.Step, all []release.Step) (release.Step, bool) {
 	i := slices.IndexFunc(all, func(o release.Step) bool {
 		return s.Succeeds != "" && o.Machine == s.Succeeds && o.Target == s.Target && len(o.Before) > 0
 	})
@@ -132,10 +132,10 @@ func succeeded(s release.Step, all []release.Step) (release.Step, bool) {
 	return all[i], true
 }
 
-// commandChanges say what a release command is, and in what its machine differs
-// from those of its app.
+// commandChanges returns a release command, and how the config of its machine
+// differs from the app's.
 func commandChanges(s release.Step, all []release.Step, whole bool) []string {
-	line := "release command: " + shown(s.Command, whole)
+	line := "release command: " + formatValue(s.Command, whole)
 	var app json.RawMessage
 	for _, o := range all {
 		if o.Verb != release.Run && len(o.After) > 0 {
@@ -143,16 +143,16 @@ func commandChanges(s release.Step, all []release.Step, whole bool) []string {
 			break
 		}
 	}
-	more := besides(app, s.After, whole)
+	more := differingFields(app, s.After, whole)
 	if len(more) > 0 {
-		line += "; its machine has, unlike those of the app:"
+		line += "; its machine differs from the app's:"
 	}
 	return append([]string{line}, more...)
 }
 
-// besides are the lines of what a machine that runs one command has and those of
-// its app have not.
-func besides(app, config json.RawMessage, whole bool) (lines []string) {
+// differingFields returns the fields in which the machine of a command differs from
+// the app's. Fields that only the app has are left out unless whole is true.
+func differingFields(app, config json.RawMessage, whole bool) (lines []string) {
 	for _, line := range difference(app, config, whole) {
 		if whole || !strings.HasSuffix(line, " is removed") {
 			lines = append(lines, "  "+line)
@@ -161,18 +161,18 @@ func besides(app, config json.RawMessage, whole bool) (lines []string) {
 	return lines
 }
 
-// sameBut says why a machine is changed whose config stays as it is.
-func sameBut(s release.Step) string {
+// unchangedReason returns why a step changes a machine whose config stays the same.
+func unchangedReason(s release.Step) string {
 	switch {
 	case s.From.Digest() != s.To.Digest():
-		return "config: no difference but the image"
-	case imageIn(s.Before) != imageIn(s.After):
-		return "config: the same image, named by its digest"
+		return "config: only the image differs"
+	case configImage(s.Before) != configImage(s.After):
+		return "config: the same image, now referenced by digest"
 	}
-	return "config: no difference; it takes its secrets anew"
+	return "config: no difference; the update applies new secrets"
 }
 
-func imageIn(config json.RawMessage) string {
+func configImage(config json.RawMessage) string {
 	var c struct{ Image string }
 	if json.Unmarshal(config, &c) != nil {
 		return ""
@@ -180,11 +180,11 @@ func imageIn(config json.RawMessage) string {
 	return c.Image
 }
 
-// imageChanges says from which digests the target comes to which.
+// imageChanges returns a line per distinct change of image: "old → new".
 func imageChanges(p release.Plan, target release.Target) (lines []string) {
-	steps := stepsOf(p, target)
+	steps := targetSteps(p, target)
 	for _, s := range steps {
-		if old, ok := succeeded(s, steps); ok && s.Verb == release.Create {
+		if old, ok := predecessorStep(s, steps); ok && s.Verb == release.Create {
 			s.From = old.From
 		}
 		if s.To == "" || s.From == s.To || s.Verb == release.Run {
@@ -194,7 +194,7 @@ func imageChanges(p release.Plan, target release.Target) (lines []string) {
 		if s.From == "" {
 			line = Digest(s.To) + " (new machine)"
 		}
-		if line = cleanLine(line); !slices.Contains(lines, line) {
+		if line = escapeLine(line); !slices.Contains(lines, line) {
 			lines = append(lines, line)
 		}
 	}

@@ -44,8 +44,8 @@ func TestDifference_WholeValues(t *testing.T) {
 	}
 }
 
-// drawnValue is a text as configs have them, and as nobody should write them.
-func drawnValue(r *rand.Rand) any {
+// randomValue returns a value of a config, ordinary or hostile.
+func randomValue(r *rand.Rand) any {
 	pieces := []string{"info", "a b", " ", "  ", "\t", "\n", "\x1b[8m", "\u202e", "\u200b", "é", "漢", "1", "true", "\"", "\\", " → ", " is new", strings.Repeat("x", 30), "https://x/?a=b"}
 	switch r.IntN(8) {
 	case 0:
@@ -60,45 +60,45 @@ func drawnValue(r *rand.Rand) any {
 	return b.String()
 }
 
-func drawnConfig(r *rand.Rand) map[string]any {
+func randomConfig(r *rand.Rand) map[string]any {
 	env := map[string]any{}
 	for _, name := range []string{"A", "B", "C.D", "E F", "LONG"} {
 		if r.IntN(3) > 0 {
-			env[name] = drawnValue(r)
+			env[name] = randomValue(r)
 		}
 	}
 	config := map[string]any{"env": env, "guest": map[string]any{"memory_mb": 256 * (1 + r.IntN(3))}, "metadata": map[string]any{"fly_process_group": "app"}}
 	if r.IntN(2) == 0 {
-		config["services"] = []any{map[string]any{"internal_port": 8080 + r.IntN(2), "autostop": drawnValue(r)}}
+		config["services"] = []any{map[string]any{"internal_port": 8080 + r.IntN(2), "autostop": randomValue(r)}}
 	}
 	return config
 }
 
-// leaves are the values of a document, by the JSON of their path.
-func leaves(v any, path string, found map[string]string) map[string]string {
+// leaves adds the values of a document to values, by path, as JSON.
+func leaves(v any, path string, values map[string]string) map[string]string {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, value := range v {
-			leaves(value, path+"/"+key, found)
+			leaves(value, path+"/"+key, values)
 		}
 	case []any:
 		for i, value := range v {
-			leaves(value, fmt.Sprint(path, "/", i), found)
+			leaves(value, fmt.Sprint(path, "/", i), values)
 		}
 	default:
 		doc, _ := json.Marshal(v)
-		found[path] = string(doc)
+		values[path] = string(doc)
 	}
-	return found
+	return values
 }
 
-// TestDifference_EveryChange: two configs that differ in a value have a line for
-// it, equal ones have none, and no two different pairs have the same lines.
+// TestDifference_EveryChange: each value that differs has a line, equal values have
+// none, and different pairs of configs have different lines.
 func TestDifference_EveryChange(t *testing.T) {
-	said := map[string]string{}
+	pairs := map[string]string{}
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		before, after := drawnConfig(r), drawnConfig(r)
+		before, after := randomConfig(r), randomConfig(r)
 		was, will := leaves(before, "", map[string]string{}), leaves(after, "", map[string]string{})
 		changed := 0
 		all := maps.Clone(was)
@@ -120,16 +120,16 @@ func TestDifference_EveryChange(t *testing.T) {
 		}
 		short := !slices.ContainsFunc(pair, func(v string) bool { return len(v) > 50 })
 		if text := strings.Join(lines, "\n"); short && text != "" {
-			if other, known := said[text]; known && other != fmt.Sprint(pair) {
-				t.Fatalf("seed %d: two differences are said alike:\n%s\n%s\n%v", seed, text, other, pair)
+			if other, known := pairs[text]; known && other != fmt.Sprint(pair) {
+				t.Fatalf("seed %d: two differences have the same text:\n%s\n%s\n%v", seed, text, other, pair)
 			}
-			said[text] = fmt.Sprint(pair)
+			pairs[text] = fmt.Sprint(pair)
 		}
 	}
 }
 
-// successor is a plan that creates a machine in place of e1.
-func successor(before, after string) release.Plan {
+// successorPlan is a plan that creates a machine in place of e1.
+func successorPlan(before, after string) release.Plan {
 	p := plan()
 	create := step(release.Create, api, "app-0a1b2c3d-000e1", "", newAPI)
 	create.After, create.Succeeds = []byte(after), "e1"
@@ -144,21 +144,21 @@ func successor(before, after string) release.Plan {
 	return p
 }
 
-// TestPlan_CreatedMachines: one that takes another's place is compared with it;
-// one of a first rollout lists its config.
+// TestPlan_CreatedMachines: a successor is compared with the machine that it replaces;
+// a machine of a first rollout lists its config.
 func TestPlan_CreatedMachines(t *testing.T) {
-	p := successor(`{"env":{"LEVEL":"info","SAME":"1"}}`, `{"env":{"LEVEL":"debug","SAME":"1"}}`)
+	p := successorPlan(`{"env":{"LEVEL":"info","SAME":"1"}}`, `{"env":{"LEVEL":"debug","SAME":"1"}}`)
 	got := view.Plan(p, view.Style{})
 	for _, want := range []string{"env.LEVEL: info → debug", "image: sha256:111111111111 → sha256:222222222222"} {
 		if !strings.Contains(got, want) {
-			t.Errorf("a green machine does not say %q:\n%s", want, got)
+			t.Errorf("a green machine lacks %q:\n%s", want, got)
 		}
 	}
 	if strings.Contains(got, "SAME") {
-		t.Errorf("what stays is listed:\n%s", got)
+		t.Errorf("an unchanged value is listed:\n%s", got)
 	}
-	if got := view.Plan(successor(`{"env":{"A":"1"}}`, `{"env":{"A":"1"}}`), view.Style{}); !strings.Contains(got, "config: no difference but the image") {
-		t.Errorf("a green machine whose config stays:\n%s", got)
+	if got := view.Plan(successorPlan(`{"env":{"A":"1"}}`, `{"env":{"A":"1"}}`), view.Style{}); !strings.Contains(got, "config: only the image differs") {
+		t.Errorf("a green machine with an unchanged config:\n%s", got)
 	}
 	p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
 	if got := view.Plan(p, view.Style{}); !strings.Contains(got, `env is new: LEVEL=debug, SAME="1"`) {
@@ -169,34 +169,33 @@ func TestPlan_CreatedMachines(t *testing.T) {
 	}
 }
 
-// TestPlan_FirstMachines: no two configs of a first machine are shown alike.
+// TestPlan_FirstMachines: different configs of a first machine have different texts.
 func TestPlan_FirstMachines(t *testing.T) {
-	shown := map[string]string{}
+	configs := map[string]string{}
 	for seed := range uint64(2000) {
-		config, _ := json.Marshal(drawnConfig(rand.New(rand.NewPCG(seed, 2))))
+		config, _ := json.Marshal(randomConfig(rand.New(rand.NewPCG(seed, 2))))
 		if slices.ContainsFunc(slices.Collect(maps.Values(leaves(decode(config), "", map[string]string{}))), func(v string) bool { return len(v) > 50 }) {
 			continue // only its beginning is shown
 		}
-		p := successor("{}", string(config))
+		p := successorPlan("{}", string(config))
 		p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
 		for _, width := range []int{0, 30} {
 			text := view.Plan(p, view.Style{Width: width})
-			if other, known := shown[text]; known && other != string(config) {
-				t.Fatalf("seed %d: two configs are shown alike:\n%s\n%s\n%s", seed, text, other, config)
+			if other, known := configs[text]; known && other != string(config) {
+				t.Fatalf("seed %d: two configs have the same text:\n%s\n%s\n%s", seed, text, other, config)
 			}
-			shown[text] = string(config)
+			configs[text] = string(config)
 		}
 	}
 }
 
-// TestPlan_FoldedSpaces: where a line is folded, one space and two are not shown
-// alike.
-func TestPlan_FoldedSpaces(t *testing.T) {
+// TestPlan_WrappedSpaces: in a wrapped line, one space and two have different texts.
+func TestPlan_WrappedSpaces(t *testing.T) {
 	for n := range 60 {
 		var texts []string
 		for _, space := range []string{" ", "  ", "   "} {
 			config, _ := json.Marshal(map[string]any{"env": map[string]string{"A": strings.Repeat("x", n) + space + "y", "B": "z"}})
-			p := successor("{}", string(config))
+			p := successorPlan("{}", string(config))
 			p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
 			texts = append(texts, view.Plan(p, view.Style{Width: 40}))
 		}
@@ -211,7 +210,7 @@ func decode(doc []byte) (v any) {
 	return v
 }
 
-// fleet is a release of n like apps that waits for approval.
+// fleet is a release of n equal apps that waits for approval.
 func fleet(n int) release.Status {
 	s := status()
 	p := release.Plan{Environment: "production", Revision: revision().Commit, Hash: s.Plan.Hash, Lineage: s.Plan.Lineage}
@@ -234,12 +233,12 @@ func fleet(n int) release.Status {
 	return s
 }
 
-// TestQuestion_TwentyLikeApps: what is approved fits a screen or two, and nothing
-// is lost that differs.
-func TestQuestion_TwentyLikeApps(t *testing.T) {
+// TestReview_TwentyEqualApps: the review is at most 40 lines long and has every app
+// with its digest.
+func TestReview_TwentyEqualApps(t *testing.T) {
 	s := fleet(20)
 	for _, width := range []int{0, 80} {
-		got := view.Question(s, at(200), view.Style{Width: width})
+		got := view.Review(s, at(200), view.Style{Width: width})
 		if n := strings.Count(got, "\n"); n > 40 {
 			t.Errorf("%d lines, want 40 at most:\n%s", n, got)
 		}
@@ -254,18 +253,18 @@ func TestQuestion_TwentyLikeApps(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "question_20", view.Question(s, at(200), view.Style{Width: 80}))
-	golden(t, "report_20", view.Report(s, view.Cost{}, at(200), view.Style{Width: 80}))
-	if got := view.Report(s, view.Cost{}, at(200), view.Style{}); strings.Count(got, "\n") > 40 {
+	golden(t, "review_20", view.Review(s, at(200), view.Style{Width: 80}))
+	golden(t, "report_20", view.Report(s, "", at(200), view.Style{Width: 80}))
+	if got := view.Report(s, "", at(200), view.Style{}); strings.Count(got, "\n") > 40 {
 		t.Errorf("the report has %d lines", strings.Count(got, "\n"))
 	}
-	if got := view.Report(s, view.Cost{}, at(200), view.Style{Whole: true}); strings.Count(got, "https://") != 20 || !strings.Contains(got, "s19") {
-		t.Errorf("with all details the report lacks some:\n%s", got)
+	if got := view.Report(s, "", at(200), view.Style{Whole: true}); strings.Count(got, "https://") != 20 || !strings.Contains(got, "s19") {
+		t.Errorf("the report with all details is incomplete:\n%s", got)
 	}
 }
 
-// TestPlan_FoldingHidesNothing: an app among like ones whose plan differs in
-// anything is shown by itself.
+// TestPlan_FoldingHidesNothing: an app whose plan differs from the others' in any part
+// is shown by itself.
 func TestPlan_FoldingHidesNothing(t *testing.T) {
 	for name, change := range map[string]func(*release.TargetPlan, *release.Step){
 		"a value": func(_ *release.TargetPlan, s *release.Step) {
@@ -273,7 +272,7 @@ func TestPlan_FoldingHidesNothing(t *testing.T) {
 		},
 		"a note":      func(t *release.TargetPlan, _ *release.Step) { t.Notes = nil },
 		"a strategy":  func(t *release.TargetPlan, _ *release.Step) { t.Strategy = release.Immediate },
-		"another app": func(t *release.TargetPlan, _ *release.Step) { t.FlyApp = "somebody-elses" },
+		"another app": func(t *release.TargetPlan, _ *release.Step) { t.FlyApp = "another-app" },
 		"an address":  func(t *release.TargetPlan, _ *release.Step) { t.Addresses = []string{"v6"} },
 		"the verb":    func(_ *release.TargetPlan, s *release.Step) { s.Verb = release.Create },
 		"machine check": func(_ *release.TargetPlan, s *release.Step) {
@@ -289,9 +288,9 @@ func TestPlan_FoldingHidesNothing(t *testing.T) {
 	}
 }
 
-// TestLive_AskedAlwaysVisible: at any height a person may work with, the block is
-// lower than the screen, no wider, and has what they are asked.
-func TestLive_AskedAlwaysVisible(t *testing.T) {
+// TestLive_DecisionAlwaysVisible: at any usual height the live view fits the screen and
+// shows the decision that it waits for.
+func TestLive_DecisionAlwaysVisible(t *testing.T) {
 	s := held()
 	s.Revision.Subject = strings.Repeat("漢字", 60)
 	for i := range 20 {
@@ -302,10 +301,10 @@ func TestLive_AskedAlwaysVisible(t *testing.T) {
 		s.Environments[1].Targets = append(s.Environments[1].Targets, target)
 	}
 	s.Held.Why = "the baseline could not be brought back: " + strings.Repeat("machine e2 has no room; ", 8) + "END"
-	waits := fleet(20)
-	waits.Notes = s.Notes
+	gated := fleet(20)
+	gated.Notes = s.Notes
 	for height := 12; height <= 60; height++ {
-		for name, status := range map[string]release.Status{"held": s, "gate": waits} {
+		for name, status := range map[string]release.Status{"held": s, "gate": gated} {
 			got := view.Live(status, at(200), view.Style{Width: 80, Height: height})
 			if n := strings.Count(got, "\n"); n > height-1 {
 				t.Errorf("%s: %d lines on a screen of %d", name, n, height)
@@ -323,7 +322,7 @@ func TestLive_AskedAlwaysVisible(t *testing.T) {
 			}
 			want := []string{"release approve 4f2d1c0b9a8e", "release reject 4f2d1c0b9a8e", "waits for 2 approvals of plan 0123456789ab"}
 			if name == "held" {
-				want = []string{"release decide 4f2d1c0b9a8e retry", "release decide 4f2d1c0b9a8e keep", "release decide 4f2d1c0b9a8e abandon", "a person is needed", "END"}
+				want = []string{"release decide 4f2d1c0b9a8e retry", "release decide 4f2d1c0b9a8e keep", "release decide 4f2d1c0b9a8e abandon", "held, needs a decision", "END"}
 			}
 			for _, w := range want {
 				if !strings.Contains(got, w) {
@@ -334,8 +333,8 @@ func TestLive_AskedAlwaysVisible(t *testing.T) {
 	}
 }
 
-// TestRows: on a screen that has become narrower, what was drawn takes more rows.
-func TestRows(t *testing.T) {
+// On a screen that became narrower, drawn lines take more rows.
+func TestStyleRows_NarrowerScreen(t *testing.T) {
 	lines := []string{"", strings.Repeat("x", 80), strings.Repeat("x", 81), "\x1b[1m" + strings.Repeat("漢", 20) + "\x1b[0m"}
 	for width, want := range map[int]int{0: 4, 80: 5, 40: 1 + 2 + 3 + 1, 39: 1 + 3 + 3 + 2} {
 		if got := (view.Style{Width: width}).Rows(lines); got != want {
@@ -344,15 +343,15 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// TestQuestion_AgeOfVerdicts: a gate shows when what is shown was verified, and
-// that what was not changed was not verified.
-func TestQuestion_AgeOfVerdicts(t *testing.T) {
+// TestReview_AgeOfVerdicts: a review shows the age of verdicts, and that an unchanged
+// environment was not verified.
+func TestReview_AgeOfVerdicts(t *testing.T) {
 	s := status()
-	if got := view.Question(s, at(41).Add(26*time.Hour), view.Style{}); !strings.Contains(got, "In staging: promoted, verified 26h00m ago") {
+	if got := view.Review(s, at(41).Add(26*time.Hour), view.Style{}); !strings.Contains(got, "In staging: promoted, verified 26h00m ago") {
 		t.Errorf("no age:\n%s", got)
 	}
 	s.Environments[0].Outcome, s.Environments[0].Verdicts = release.Unchanged, nil
-	if got := view.Question(s, at(41), view.Style{}); !strings.Contains(got, "In staging: unchanged; this release verified nothing there") {
+	if got := view.Review(s, at(41), view.Style{}); !strings.Contains(got, "In staging: unchanged; this release verified nothing there") {
 		t.Errorf("unchanged:\n%s", got)
 	}
 	if got := view.Details(status()); !strings.Contains(got, "Verified at 2026-03-09 14:00:41 UTC") {

@@ -8,108 +8,107 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// An Environment is what runs in an environment, and what a rollback of it goes
-// back to.
+// An Environment holds the state of an environment and the target of a rollback.
 type Environment struct {
-	Name   string  `json:"name"`
-	Places []Place `json:"places"`
-	// Pin keeps releases from changing it; PinUnknown says why that is not known.
+	Name    string        `json:"name"`
+	Targets []TargetState `json:"places"`
+	// Pin keeps releases from changing it. PinUnknown is the error of reading it.
 	Pin        *release.Pin `json:"pin,omitempty"`
 	PinUnknown string       `json:"pin_unknown,omitempty"`
-	Rollback   Back         `json:"rollback"`
+	Rollback   Rollback     `json:"rollback"`
 }
 
-// A Back is what a rollback goes back to. One of Refused, Unknown and Busy says
-// why there is no Target.
-type Back struct {
-	Target  *release.RestoredRevision `json:"target,omitempty"`
-	Said    string                    `json:"said,omitempty"` // which time that was
-	Notes   []string                  `json:"notes,omitempty"`
-	Images  []ImageThere              `json:"images,omitempty"`
-	Until   time.Time                 `json:"until,omitzero"` // when history may be deleted that tells of it
-	Kept    release.Duration          `json:"kept,omitempty"` // how long history keeps a closed rollout
-	NoUntil string                    `json:"until_unknown,omitempty"`
-	Refused string                    `json:"refused,omitempty"`
-	Unknown string                    `json:"unknown,omitempty"`
-	Busy    bool                      `json:"busy,omitempty"` // a rollout is open: it is certain once that has ended
+// A Rollback describes the revision that a rollback restores. Without a Target, one of
+// Refused, Unknown and Busy is the reason.
+type Rollback struct {
+	Target      *release.RestoredRevision `json:"target,omitempty"`
+	Description string                    `json:"said,omitempty"` // when that revision ran
+	Notes       []string                  `json:"notes,omitempty"`
+	Images      []ImageAvailability       `json:"images,omitempty"`
+	Until       time.Time                 `json:"until,omitzero"`          // when the history that records it may be deleted; zero: never
+	Retention   release.Duration          `json:"kept,omitempty"`          // of closed rollouts
+	NoUntil     string                    `json:"until_unknown,omitempty"` // why Until is unknown
+	Refused     string                    `json:"refused,omitempty"`
+	Unknown     string                    `json:"unknown,omitempty"`
+	Busy        bool                      `json:"busy,omitempty"` // a rollout is open; the target is known after it
 }
 
-// An ImageThere is an image that a rollback needs, and whether its registry has
-// it by its digest.
-type ImageThere struct {
+// An ImageAvailability says whether the registry still has an image that a rollback
+// needs, by its digest.
+type ImageAvailability struct {
 	App     string        `json:"app"`
 	Image   release.Image `json:"image"`
-	There   bool          `json:"there"`
-	Unknown string        `json:"unknown,omitempty"` // why that is not known
+	Exists  bool          `json:"there"`
+	Unknown string        `json:"unknown,omitempty"` // the error of asking the registry
 }
 
-// EnvironmentText shows what runs in an environment, its pin, and what a rollback
-// goes back to.
+// EnvironmentText shows the targets of an environment, its pin, and what a rollback
+// restores.
 func EnvironmentText(e Environment, now time.Time, style Style) string {
-	e = clean(e)
+	e = escapeAll(e)
 	var b strings.Builder
 	b.WriteString(style.paint(bold, e.Name) + "\n")
 	b.WriteString(pinText(e.Name, e.Pin, style))
 	if e.PinUnknown != "" {
-		b.WriteString(style.wrap("  "+style.paint(yellow, "?")+" ", "whether it is pinned is not known: "+e.PinUnknown))
+		b.WriteString(style.wrap("  "+style.paint(yellow, "?")+" ", "unknown whether it is pinned: "+e.PinUnknown))
 	}
-	for _, p := range e.Places {
-		p.write(&b, now, style)
+	for _, t := range e.Targets {
+		t.write(&b, now, style)
 	}
 	b.WriteString("\n" + style.paint(bold, "release rollback "+e.Name) + "\n")
-	for _, line := range e.Rollback.lines() {
+	for _, line := range e.Rollback.textLines() {
 		b.WriteString(style.wrap("  ", line))
 	}
 	return b.String()
 }
 
-// pinText shows that an environment is pinned, by whom, and how to unpin it.
+// pinText shows who pinned an environment, and how to unpin it.
 func pinText(environment string, pin *release.Pin, style Style) string {
 	if pin == nil {
 		return ""
 	}
 	return style.wrap("  "+style.paint(yellow, "!")+" ", pin.String()) +
-		style.wrap("    ", fmt.Sprintf("release unpin %s --reason … lets releases change it again", environment))
+		style.wrap("    ", fmt.Sprintf("To let releases change it again: release unpin %s --reason …", environment))
 }
 
-func (b Back) lines() (lines []string) {
+func (r Rollback) textLines() (lines []string) {
 	switch {
-	case b.Refused != "":
-		return []string{"refused: " + b.Refused}
-	case b.Unknown != "":
-		return []string{"not known: " + b.Unknown}
-	case b.Busy:
-		return []string{"not certain yet: a rollout is open; it is known once that has ended"}
-	case b.Target == nil:
+	case r.Refused != "":
+		return []string{"refused: " + r.Refused}
+	case r.Unknown != "":
+		return []string{"unknown: " + r.Unknown}
+	case r.Busy:
+		return []string{"unknown until the open rollout has ended"}
+	case r.Target == nil:
 		return nil
 	}
-	summary := b.Target.Summary()
+	summary := r.Target.Summary()
 	if summary == "" {
-		summary = "a revision that the machines do not name"
+		summary = "an unknown revision: the machines name none"
 	}
-	lines = append(lines, "back to "+summary, b.Said)
-	lines = append(lines, b.Notes...)
-	for _, i := range b.Images {
-		lines = append(lines, i.line())
+	lines = append(lines, "back to "+summary, r.Description)
+	lines = append(lines, r.Notes...)
+	for _, i := range r.Images {
+		lines = append(lines, i.text())
 	}
 	switch {
-	case b.NoUntil != "":
-		lines = append(lines, "until when history tells of it is not known: "+b.NoUntil)
-	case b.Until.IsZero():
-		lines = append(lines, "history tells of it without a limit")
+	case r.NoUntil != "":
+		lines = append(lines, "unknown how long the history records it: "+r.NoUntil)
+	case r.Until.IsZero():
+		lines = append(lines, "recorded in the history without a time limit")
 	default:
-		lines = append(lines, fmt.Sprintf("history tells of it until %s (closed rollouts are kept for %s)", b.Until.UTC().Format("2006-01-02 15:04 UTC"), Took(time.Duration(b.Kept))))
+		lines = append(lines, fmt.Sprintf("recorded in the history until %s (closed rollouts are kept for %s)", r.Until.UTC().Format("2006-01-02 15:04 UTC"), Duration(time.Duration(r.Retention))))
 	}
 	return lines
 }
 
-func (i ImageThere) line() string {
+func (i ImageAvailability) text() string {
 	line := "image of " + i.App + " " + Digest(i.Image) + ": "
 	switch {
 	case i.Unknown != "":
-		return line + "not known whether it still exists: " + i.Unknown
-	case i.There:
+		return line + "unknown whether it still exists: " + i.Unknown
+	case i.Exists:
 		return line + "exists"
 	}
-	return line + "its registry does not have it any more: a machine that has to be made again cannot start"
+	return line + "missing from its registry: a machine that has to be created again cannot start"
 }

@@ -18,14 +18,14 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// hostile is what a commit, a check or a person may say to make a terminal or a
-// reader see something else.
+// hostile is text of a commit, a check or a user that makes a terminal or a reader see
+// something else.
 const hostile = "a\x1b[8m\x1b[2J\x1b]0;t\x07\r\u009b31m\u202eevil\u2066\u200b\ufeff\u00ad\U000e0041\xff" +
 	"\n  = api: nothing to change\nb"
 
-// fill makes every string of v hostile, and sees to it that there is one of
-// everything.
-func fill(v reflect.Value, depth int) {
+// fillHostile sets every string of v to hostile, and every other field to a value that
+// is not zero.
+func fillHostile(v reflect.Value, depth int) {
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString(hostile)
@@ -38,7 +38,7 @@ func fill(v reflect.Value, depth int) {
 	case reflect.Pointer:
 		if depth < 8 {
 			v.Set(reflect.New(v.Type().Elem()))
-			fill(v.Elem(), depth+1)
+			fillHostile(v.Elem(), depth+1)
 		}
 	case reflect.Slice:
 		if v.Type() == reflect.TypeFor[json.RawMessage]() {
@@ -48,13 +48,13 @@ func fill(v reflect.Value, depth int) {
 		}
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		for i := range 2 {
-			fill(v.Index(i), depth+1)
+			fillHostile(v.Index(i), depth+1)
 		}
 	case reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
 		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-		fill(key, depth+1)
-		fill(value, depth+1)
+		fillHostile(key, depth+1)
+		fillHostile(value, depth+1)
 		v.SetMapIndex(key, value)
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[time.Time]() {
@@ -63,20 +63,20 @@ func fill(v reflect.Value, depth int) {
 		}
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {
-				fill(v.Field(i), depth+1)
+				fillHostile(v.Field(i), depth+1)
 			}
 		}
 	}
 }
 
 func filled[T any]() (v T) {
-	fill(reflect.ValueOf(&v).Elem(), 0)
+	fillHostile(reflect.ValueOf(&v).Elem(), 0)
 	return v
 }
 
-// hostileStatus is a status in which every string is hostile; running, waiting,
-// held, over.
-func hostileStatus() []release.Status {
+// hostileStatuses returns statuses in which every string is hostile: held, rolled back
+// and building.
+func hostileStatuses() []release.Status {
 	s := filled[release.Status]()
 	s.ID, s.Held.Choices, s.Outcome = "release/x/"+hostile, []release.Choice{release.Retry}, ""
 	s.Gate.Plan, s.Plan.Hash = hostile, hostile
@@ -95,21 +95,20 @@ func hostileStatus() []release.Status {
 	return []release.Status{s, over, building}
 }
 
-// views are all that this package draws, with text that is hostile wherever it
-// comes from.
-func views(t *testing.T) map[string]string {
+// renderAll returns the output of every view with hostile text in all arguments.
+func renderAll(t *testing.T) map[string]string {
 	all := map[string]string{}
-	for i, s := range hostileStatus() {
+	for i, s := range hostileStatuses() {
 		for name, style := range map[string]view.Style{"plain": {}, "screen": {Width: 80, Height: 24, Colour: true}, "whole": {Whole: true}} {
 			key := fmt.Sprint(i, " ", name, " ")
 			all[key+"live"] = view.Live(s, at(100), style)
-			all[key+"report"] = view.Report(s, view.Cost{Events: 1}, at(100), style)
-			all[key+"made"] = view.Made(s, at(100), style)
+			all[key+"report"] = view.Report(s, "1 history event", at(100), style)
+			all[key+"build report"] = view.BuildReport(s, at(100), style)
 			all[key+"plan"] = view.Plan(*s.Plan, style)
-			all[key+"question"] = view.Question(s, at(100), style)
-			places := []view.Place{filled[view.Place](), filled[view.Place]()}
-			places[1].Unknown, places[1].Drift = "", view.Drift(places[1].State)
-			all[key+"places"] = view.Places(places, at(100), style)
+			all[key+"review"] = view.Review(s, at(100), style)
+			targets := []view.TargetState{filled[view.TargetState](), filled[view.TargetState]()}
+			targets[1].Unknown, targets[1].Drift = "", view.Drift(targets[1].State)
+			all[key+"targets"] = view.TargetStates(targets, at(100), style)
 			all[key+"list"] = view.List([]view.Entry{filled[view.Entry]()}, at(100), style)
 		}
 		all[fmt.Sprint(i, " gate")] = view.Gate(s, "http://x/"+hostile)
@@ -123,24 +122,24 @@ func views(t *testing.T) map[string]string {
 	return all
 }
 
-var ourHues = regexp.MustCompile("\x1b\\[(0|1|2|31|32|33)m")
+var ourColours = regexp.MustCompile("\x1b\\[(0|1|2|31|32|33)m")
 
-// TestViews_HostileText: nothing that others wrote acts on a terminal, is unseen,
-// or makes a line of its own, in any view.
+// TestViews_HostileText: in no view does foreign text act on a terminal, is invisible,
+// or starts a line.
 func TestViews_HostileText(t *testing.T) {
-	for name, text := range views(t) {
+	for name, text := range renderAll(t) {
 		if strings.Contains(name, "screen") {
-			text = ourHues.ReplaceAllString(text, "")
+			text = ourColours.ReplaceAllString(text, "")
 		}
 		for _, r := range text {
 			if r != '\n' && (unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) || r == '\ufffd') {
-				t.Errorf("%s: %q is sent as it is", name, r)
+				t.Errorf("%s: %q is not escaped", name, r)
 				break
 			}
 		}
 		for line := range strings.Lines(text) {
 			if strings.HasPrefix(line, "  = api: nothing to change") {
-				t.Errorf("%s: text of others made the line %q", name, line)
+				t.Errorf("%s: foreign text made the line %q", name, line)
 			}
 		}
 	}
@@ -165,18 +164,18 @@ func TestEscape(t *testing.T) {
 	doc := []byte("{\"a\":\"\u009b\u202e\U000e0041\"}\n")
 	var got struct{ A string }
 	if out := view.EscapeJSON(doc); strings.ContainsRune(string(out), '\u009b') || json.Unmarshal(out, &got) != nil || got.A != "\u009b\u202e\U000e0041" {
-		t.Errorf("JSON: %q, which says %q", view.EscapeJSON(doc), got.A)
+		t.Errorf("JSON: %q, which decodes to %q", view.EscapeJSON(doc), got.A)
 	}
 }
 
-// render is what the Temporal UI's server makes of Markdown.
-func render(text string) string {
+// renderHTML renders Markdown as the server of the Temporal UI does.
+func renderHTML(text string) string {
 	p := parser.NewWithExtensions(parser.CommonExtensions | parser.AutoHeadingIDs)
 	return string(markdown.Render(p.Parse([]byte(text)), html.NewRenderer(html.RendererOptions{Flags: html.CommonFlags | html.HrefTargetBlank})))
 }
 
-// TestMarkdown_TextStaysText: nothing of a commit, a person or Fly becomes a link,
-// an image, a heading, HTML, or ends the block that it stands in.
+// TestMarkdown_TextStaysText: no text of a commit, a user or Fly becomes a link, an
+// image, a heading or HTML, or ends the block that it is in.
 func TestMarkdown_TextStaysText(t *testing.T) {
 	for _, text := range []string{
 		"[click](https://evil.example)", "![x](https://evil.example/x.png)", "https://evil.example/a?b=c", "<https://evil.example>", "www.evil.example", "me@evil.example",
@@ -185,8 +184,8 @@ func TestMarkdown_TextStaysText(t *testing.T) {
 		"fix: a\n# heading\n\n[x](https://evil.example)", `C:\dir\`,
 	} {
 		for _, frame := range []string{"- %s\n", "**Why:** %s\n", "| a |\n|---|\n| %s |\n", "%s"} {
-			got := render(fmt.Sprintf(frame, view.Markdown(text)))
-			bare := render(fmt.Sprintf(frame, "word"))
+			got := renderHTML(fmt.Sprintf(frame, view.Markdown(text)))
+			bare := renderHTML(fmt.Sprintf(frame, "word"))
 			for _, tag := range []string{"<a", "<img", "<h1", "<h2", "<script", "<em", "<del", "<hr", "<pre", "<ul", "<ol", "<blockquote", "<dl", "<table", "<td", "<strong", "math", "<p"} {
 				if strings.Count(got, tag) != strings.Count(bare, tag) {
 					t.Errorf("%q in %q becomes %s", text, frame, got)
@@ -194,12 +193,12 @@ func TestMarkdown_TextStaysText(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range hostileStatus() {
+	for _, s := range hostileStatuses() {
 		s.Plan = nil
 		s.Revision.Subject, s.By, s.Notes = "[a](https://evil.example) <b> ```", "# [me](x)", []string{"```\n# x"}
 		s.Cause.Message, s.Held.Why, s.Queue = "https://evil.example", "![x](y)", "<img src=x>"
 		s.Environments[0].Commands = []release.CommandResult{{Log: []string{"```", "# heading", "[x](https://evil.example)", "````"}}}
-		got := render(view.Details(s))
+		got := renderHTML(view.Details(s))
 		for _, bad := range []string{"<img", `<a href="https://evil`, "<h1", "<b>"} {
 			if strings.Contains(got, bad) {
 				t.Errorf("the details have %s:\n%s", bad, got)

@@ -12,7 +12,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "update the golden files")
 
 // golden compares got with testdata/<name>.golden.
 func golden(t *testing.T, name, got string) {
@@ -28,7 +28,7 @@ func golden(t *testing.T, name, got string) {
 		t.Fatalf("%v; run this test with -update to write it", err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s\nrun this test with -update if this is better", path, diff)
+		t.Errorf("%s (-want +got):\n%s\nrun this test with -update if the change is intended", path, diff)
 	}
 }
 
@@ -141,10 +141,11 @@ func status() release.Status {
 	}
 }
 
-// held is a rollback that cannot go on.
+// held is a release whose rollback failed and is held.
 func held() release.Status {
 	s := status()
-	s.Phase, s.Since, s.Gate = release.HeldPhase, at(140), nil
+	s.Phase, s.Since = release.HeldPhase, at(140)
+	s.Gate = nil
 	s.Environments[1] = production()
 	s.Environments[1].Targets[0].Machines[1].Progress = release.Failed
 	s.Held = &release.Held{
@@ -156,11 +157,12 @@ func held() release.Status {
 	return s
 }
 
-// rolledBack is a release that is over.
+// rolledBack is a release that has ended as rolled back.
 func rolledBack() release.Status {
 	s := status()
 	code := 3
-	s.Phase, s.Since, s.Ended, s.Outcome, s.Gate = release.Done, at(150), at(150), release.RolledBack, nil
+	s.Phase, s.Outcome, s.Gate = release.Done, release.RolledBack, nil
+	s.Since, s.Ended = at(150), at(150)
 	s.Environments[1] = production()
 	e := &s.Environments[1]
 	e.Outcome = release.RolledBack
@@ -169,7 +171,8 @@ func rolledBack() release.Status {
 	for i := range e.Targets {
 		for j := range e.Targets[i].Machines {
 			m := &e.Targets[i].Machines[j]
-			m.Progress, m.Verb, m.State, m.Image, m.Until = release.Ready, release.Update, "started", oldAPI, at(149)
+			m.Verb, m.Progress, m.Until = release.Update, release.Ready, at(149)
+			m.State, m.Image = "started", oldAPI
 		}
 	}
 	s.Spans[len(s.Spans)-1].To = at(90)
@@ -180,6 +183,6 @@ func rolledBack() release.Status {
 		Target: api, Machine: "e2", Name: "two", Group: "app", Reason: "never passed its check", Check: "servicecheck-00-http-8080",
 		Output: "connect: connection refused", ExitCode: &code, Log: []string{"listening on :8080", "panic: no database"},
 	}}}
-	s.Notes = []string{"machine e9 (nine) of web-admin/production is nobody's plan's: it was left alone"}
+	s.Notes = []string{"machine e9 (nine) of web-admin/production is not in the plan: it was left alone"}
 	return s
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// lineageLines says how a plan's revision relates to what its environment runs,
-// where a person should know, and which environments it did not go through.
+// lineageLines returns warnings about the revision of a plan: how it relates to
+// the running one, unless it is a descendant, and which environments it skipped.
 func lineageLines(p release.Plan) (lines []string) {
-	if said := p.Lineage.String(); said != "" {
-		lines = append(lines, "this revision "+said)
+	if text := p.Lineage.String(); text != "" {
+		lines = append(lines, "this revision "+text)
 	}
 	for _, s := range p.Skipped {
 		lines = append(lines, fmt.Sprintf("not verified in %s, which was skipped by %s: %s", s.Environment, s.By, s.Reason))
@@ -19,21 +19,21 @@ func lineageLines(p release.Plan) (lines []string) {
 	return lines
 }
 
-// Before says what a release does to an environment that it goes through first,
-// or "" if that runs the revision already.
-func Before(environment string, l release.Lineage, style Style) string {
-	environment, l = clean(environment), clean(l)
+// EarlierEnvironment shows what a release changes in an environment before the
+// requested one. It returns "" if that environment runs the revision already.
+func EarlierEnvironment(environment string, l release.Lineage, style Style) string {
+	environment, l = escapeAll(environment), escapeAll(l)
 	if l.Relation == release.Same {
 		return ""
 	}
 	var b strings.Builder
 	b.WriteString(style.paint(bold, fmt.Sprintf("The release changes %s first", environment)) + "\n")
-	if said := l.String(); said != "" {
-		b.WriteString(style.wrap("  "+style.paint(yellow, "!")+" ", "this revision "+said))
+	if text := l.String(); text != "" {
+		b.WriteString(style.wrap("  "+style.paint(yellow, "!")+" ", "this revision "+text))
 	}
 	writeCommits(&b, l, style)
 	if l.Relation != release.Forward {
-		fmt.Fprintf(&b, "`release start --skip-env %s --reason …` leaves it out\n", environment)
+		fmt.Fprintf(&b, "To skip %s: release start --skip-env %[1]s --reason …\n", environment)
 	}
 	return b.String() + "\n"
 }

@@ -8,68 +8,62 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Lines is what a log says of the way from one status to the next: a line for
-// each phase entered, test, build and machine done, decision given. Equal
-// statuses say nothing.
+// Lines returns the log lines of a change of status: a line for each phase that was
+// entered, each test, build and machine that finished, and each decision. Equal
+// statuses give no lines.
 func Lines(before, after release.Status) (lines []string) {
-	before, after = clean(before), clean(after)
-	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	before, after = escapeAll(before), escapeAll(after)
 	if before.ID == "" && after.ID != "" {
-		say("%s", begun(after))
+		lines = append(lines, startLine(after))
 	}
 	lines = append(lines, phaseLines(before, after, "", true)...)
 	for _, t := range after.Tests {
 		if !slices.Contains(before.Tests, t) {
-			say("%s", tested(t))
+			lines = append(lines, testLine(t))
 		}
 	}
-	for i, b := range after.Builds {
-		if i >= len(before.Builds) {
-			say("%s", built(b))
-		}
+	for _, b := range newItems(before.Builds, after.Builds) {
+		lines = append(lines, buildLine(b))
 	}
-	for i, x := range after.Scans {
-		if i >= len(before.Scans) {
-			say("%s", scanned(x))
-		}
+	for _, s := range newItems(before.Scans, after.Scans) {
+		lines = append(lines, scanLine(s))
 	}
-	for i, g := range after.Decisions {
-		if i >= len(before.Decisions) {
-			say("%s", decision(g))
-		}
+	for _, g := range newItems(before.Decisions, after.Decisions) {
+		lines = append(lines, decisionText(g))
 	}
 	for _, e := range after.Environments {
-		lines = append(lines, phaseLines(before, after, e.Name, true)...)
 		was := release.EnvironmentStatus{}
 		if old := before.EnvironmentStatus(e.Name); old != nil {
 			was = *old
 		}
+		lines = append(lines, phaseLines(before, after, e.Name, true)...)
 		lines = append(lines, machineLines(was, e)...)
-		for i, c := range e.Commands {
-			if i >= len(was.Commands) {
-				say("%s", command(c))
-			}
+		for _, c := range newItems(was.Commands, e.Commands) {
+			lines = append(lines, commandText(c))
 		}
 		lines = append(lines, phaseLines(before, after, e.Name, false)...)
-		lines = append(lines, endLines(was, e)...)
+		lines = append(lines, environmentLines(was, e)...)
 	}
-	lines = append(lines, waitLines(before, after)...)
-	lines = append(lines, newWaits(before, after)...)
+	lines = append(lines, gateAndHeldLines(before, after)...)
+	lines = append(lines, newWaitLines(before, after)...)
 	for _, n := range after.Notes {
 		if !slices.Contains(before.Notes, n) {
-			say("note: %s", oneLine(n, 500))
+			lines = append(lines, "note: "+oneLine(n, 500))
 		}
 	}
 	if after.Outcome != "" && before.Outcome == "" {
-		say("%s", end(after))
+		lines = append(lines, endLine(after))
 	}
 	return lines
 }
 
-// phaseLines are the phases of an environment entered since, also those that
-// are over already: the ones until machines change, or those after.
+// newItems returns the items of after that were appended since before.
+func newItems[T any](before, after []T) []T { return after[min(len(before), len(after)):] }
+
+// phaseLines returns a line for each phase of an environment that was entered between
+// the statuses. With early it returns the phases up to the rollout, else those after.
 func phaseLines(before, after release.Status, environment string, early bool) (lines []string) {
-	times := func(s release.Status, p release.Phase) (n int) {
+	spans := func(s release.Status, p release.Phase) (n int) {
 		for _, span := range s.Spans {
 			if span.Phase == p && span.Environment == environment {
 				n++
@@ -77,24 +71,24 @@ func phaseLines(before, after release.Status, environment string, early bool) (l
 		}
 		return n
 	}
-	said := map[release.Phase]int{}
+	seen := map[release.Phase]int{}
 	for _, span := range after.Spans {
 		p := span.Phase
 		late := slices.Contains([]release.Phase{release.Verifying, release.Baking, release.CleaningUp, release.RollingBack, release.HeldPhase}, p)
 		if span.Environment != environment || early == late || p == release.Done {
 			continue
 		}
-		if said[p]++; said[p] > times(before, p) {
-			lines = append(lines, phase(p, environment))
+		if seen[p]++; seen[p] > spans(before, p) {
+			lines = append(lines, phaseText(p, environment))
 		}
 	}
 	return lines
 }
 
-func begun(s release.Status) string {
+func startLine(s release.Status) string {
 	line := fmt.Sprintf("release %s of %s", Ref(s.ID), s.Project)
-	if what := about(s, 100); what != "" {
-		line += ": " + what
+	if subject := subjectText(s, 100); subject != "" {
+		line += ": " + subject
 	}
 	if s.By != "" {
 		line += " (by " + s.By + ")"
@@ -102,7 +96,7 @@ func begun(s release.Status) string {
 	return line
 }
 
-func end(s release.Status) string {
+func endLine(s release.Status) string {
 	line := string(s.Outcome)
 	if s.Cause != nil {
 		line += ": " + oneLine(s.Cause.Message, 500)
@@ -110,100 +104,100 @@ func end(s release.Status) string {
 	return line
 }
 
-func tested(t release.TestResult) string {
+func testLine(t release.TestResult) string {
 	if t.Passed {
-		return fmt.Sprintf("test %s passed in %s", t.Name, Took(time.Duration(t.Took)))
+		return fmt.Sprintf("test %s passed in %s", t.Name, Duration(time.Duration(t.Took)))
 	}
-	return fmt.Sprintf("test %s failed after %s: exit code %d", t.Name, Took(time.Duration(t.Took)), t.ExitCode)
+	return fmt.Sprintf("test %s failed after %s: exit code %d", t.Name, Duration(time.Duration(t.Took)), t.ExitCode)
 }
 
-func built(b release.BuildResult) string {
+func buildLine(b release.BuildResult) string {
 	if b.Image == "" {
-		return fmt.Sprintf("build of %s failed after %s", b.App, Took(time.Duration(b.Took)))
+		return fmt.Sprintf("build of %s failed after %s", b.App, Duration(time.Duration(b.Took)))
 	}
 	if b.Found {
 		return fmt.Sprintf("found %s, built before: %s", b.App, Digest(b.Image))
 	}
-	return fmt.Sprintf("built %s in %s: %s", b.App, Took(time.Duration(b.Took)), Digest(b.Image))
+	return fmt.Sprintf("built %s in %s: %s", b.App, Duration(time.Duration(b.Took)), Digest(b.Image))
 }
 
-func scanned(s release.ScanResult) string {
+func scanLine(s release.ScanResult) string {
 	if s.Passed {
-		return fmt.Sprintf("scan of %s passed in %s", s.Name, Took(time.Duration(s.Took)))
+		return fmt.Sprintf("scan of %s passed in %s", s.Name, Duration(time.Duration(s.Took)))
 	}
-	return fmt.Sprintf("scan of %s failed after %s: exit code %d", s.Name, Took(time.Duration(s.Took)), s.ExitCode)
+	return fmt.Sprintf("scan of %s failed after %s: exit code %d", s.Name, Duration(time.Duration(s.Took)), s.ExitCode)
 }
 
 func machineLines(before, after release.EnvironmentStatus) (lines []string) {
 	for _, t := range after.Targets {
 		i := slices.IndexFunc(before.Targets, func(o release.TargetStatus) bool { return o.Target == t.Target })
 		for _, m := range t.Machines {
-			if i >= 0 && slices.ContainsFunc(before.Targets[i].Machines, func(o release.MachineStatus) bool { return same(o, m) }) {
+			if i >= 0 && slices.ContainsFunc(before.Targets[i].Machines, func(o release.MachineStatus) bool { return sameProgress(o, m) }) {
 				continue
 			}
 			if line := machineLine(m); line != "" {
-				lines = append(lines, fmt.Sprintf("%s: machine %s (%s) %s", t.Target, machineName(m), where(m), line))
+				lines = append(lines, fmt.Sprintf("%s: machine %s (%s) %s", t.Target, machineName(m), machineLocation(m), line))
 			}
 		}
 	}
 	return lines
 }
 
-// endLines are what verifying an environment found, and how its part ended.
-func endLines(before, after release.EnvironmentStatus) (lines []string) {
+// environmentLines returns the new verdicts of an environment, and its outcome if new.
+func environmentLines(before, after release.EnvironmentStatus) (lines []string) {
 	for _, v := range after.Verdicts {
 		if !slices.ContainsFunc(before.Verdicts, func(o release.Verdict) bool { return o.Target == v.Target && o.Health == v.Health }) {
-			lines = append(lines, verdict(v))
+			lines = append(lines, verdictText(v))
 		}
 	}
 	if after.Outcome != "" && before.Outcome == "" {
-		lines = append(lines, after.Name+": "+outcome(after))
+		lines = append(lines, after.Name+": "+outcomeText(after))
 	}
 	return lines
 }
 
-// same says whether nothing worth a line happened to a machine.
-func same(a, b release.MachineStatus) bool {
+// sameProgress reports whether a and b are one machine with the same progress.
+func sameProgress(a, b release.MachineStatus) bool {
 	return (a.ID == b.ID || a.Name == b.Name) && a.Verb == b.Verb && a.Progress == b.Progress
 }
 
 func machineLine(m release.MachineStatus) string {
 	switch m.Progress {
 	case release.Doing:
-		return progress(m)
+		return progressText(m)
 	case release.Ready:
-		line := progress(m)
+		line := progressText(m)
 		if !m.Until.IsZero() && !m.Since.IsZero() {
-			line += " in " + Took(m.Until.Sub(m.Since))
+			line += " in " + Duration(m.Until.Sub(m.Since))
 		}
 		if m.Verb == release.Create || m.Verb == release.Update {
 			line += ", runs " + Digest(m.Image)
 		}
 		return line
 	case release.Failed:
-		return progress(m)
+		return progressText(m)
 	}
 	return ""
 }
 
-func waitLines(before, after release.Status) (lines []string) {
-	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+func gateAndHeldLines(before, after release.Status) (lines []string) {
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	if after.Queue != "" && after.Queue != before.Queue {
-		say("waiting: %s", after.Queue)
+		add("waiting: %s", after.Queue)
 	}
 	if g := after.Gate; g != nil && (before.Gate == nil || before.Gate.Plan != g.Plan) {
-		say("%s waits for %s of plan %s: release approve %s", g.Environment, count(g.Approvals, "approval"), short(g.Plan), Ref(after.ID))
+		add("%s waits for %s of plan %s: release approve %s", g.Environment, count(g.Approvals, "approval"), shortHash(g.Plan), Ref(after.ID))
 		for _, why := range g.Because {
-			say("it is asked about: %s", oneLine(why, 500))
+			add("reason for the gate: %s", oneLine(why, 500))
 		}
 	}
 	if h := after.Held; h != nil && (before.Held == nil || before.Held.Why != h.Why) {
-		say("held, a person is needed: %s", oneLine(h.Why, 500))
+		add("held, needs a decision: %s", oneLine(h.Why, 500))
 		for _, m := range h.Machines {
-			say("held: %s", oneLine(m, 300))
+			add("held: %s", oneLine(m, 300))
 		}
 		for _, c := range h.Choices {
-			say("held: release decide %s %s: %s", Ref(after.ID), c, meaning(c))
+			add("held: release decide %s %s: %s", Ref(after.ID), c, choiceText(c))
 		}
 	}
 	return lines

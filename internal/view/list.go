@@ -7,7 +7,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// An Entry is one release in a list.
+// An Entry is a release in a list.
 type Entry struct {
 	ID          string    `json:"id"` // workflow ID
 	Run         string    `json:"run"`
@@ -20,21 +20,21 @@ type Entry struct {
 	Outcome     string    `json:"outcome,omitempty"`
 	Started     time.Time `json:"started"`
 	Ended       time.Time `json:"ended,omitzero"`
-	// CutOff: it was ended from outside, without a report.
+	// CutOff is true for a workflow that was ended from outside, without a report.
 	CutOff bool `json:"cut_off,omitempty"`
 }
 
-// List is a line per release, as they are given.
+// List returns a line per release, in the given order.
 func List(entries []Entry, now time.Time, style Style) string {
 	if len(entries) == 0 {
 		return "no releases\n"
 	}
 	var rows [][]cell
-	for _, e := range clean(entries) {
-		sign, h := ended(release.Outcome(e.Outcome))
+	for _, e := range escapeAll(entries) {
+		sign, h := outcomeMark(release.Outcome(e.Outcome))
 		word := e.Outcome
 		if word == "" {
-			word = phase(release.Phase(e.Phase), e.Environment)
+			word = phaseText(release.Phase(e.Phase), e.Environment)
 			if !e.Ended.IsZero() {
 				sign, h, word = "✗", red, "stranded"
 			}
@@ -43,7 +43,7 @@ func List(entries []Entry, now time.Time, style Style) string {
 		if end.IsZero() {
 			end = now
 		}
-		rows = append(rows, []cell{{sign, h}, {Ref(e.ID), bold}, {word, h}, {style.day(e.Started), noHue}, {Took(end.Sub(e.Started)), dim}, {e.By, noHue}, {oneLine(e.Subject, 60), noHue}})
+		rows = append(rows, []cell{{sign, h}, {Ref(e.ID), bold}, {word, h}, {style.day(e.Started), noColour}, {Duration(end.Sub(e.Started)), dim}, {e.By, noColour}, {oneLine(e.Subject, 60), noColour}})
 	}
 	return strings.Join(style.table("", rows), "\n") + "\n"
 }

@@ -10,84 +10,86 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A row is a line of the live block.
-type row struct {
-	text string
-	keep keep
+// A screenRow is a line of the live view.
+type screenRow struct {
+	text     string
+	priority rowPriority
 }
 
-// keep is how long a row stays where the screen is too low for all of them.
-type keep int
+// A rowPriority decides which rows are left out on a screen that is too low.
+type rowPriority int
 
 const (
-	ifRoom keep = iota // the first to go
-	ifAny              // goes when all of those are gone
-	always             // what a person is asked
+	optional rowPriority = iota // left out first
+	useful                      // left out next
+	required                    // the decision that is waited for
 )
 
-// Live is the block that a terminal shows of a release under way: the time
-// spent in each phase, and a line per target and machine.
+// Live returns the lines that a terminal shows of a running release: the time spent in
+// each phase, and a line per target and machine.
 func Live(s release.Status, now time.Time, style Style) string {
-	l := live{Status: clean(s), now: now, style: style}
-	l.head()
-	l.phases("", nil)
-	l.work()
+	l := liveView{Status: escapeAll(s), now: now, style: style}
+	l.addHeader()
+	l.addPhases("", nil)
+	l.addJobs()
 	for i := range l.Environments {
 		e := &l.Environments[i]
-		l.phases(e.Name, e)
+		l.addPhases(e.Name, e)
 		if e.Name == l.Environment && l.Outcome == "" {
-			l.targets(e)
+			l.addTargets(e)
 		}
 	}
-	l.rows = append(l.rows, needs(l.Status, style, now)...)
-	return l.fit()
+	l.rows = append(l.rows, waitingRows(l.Status, style, now)...)
+	return l.fitScreen()
 }
 
-type live struct {
+type liveView struct {
 	release.Status
 	now   time.Time
 	style Style
-	rows  []row
+	rows  []screenRow
 }
 
-func (l *live) add(text string, keep keep) { l.rows = append(l.rows, row{text, keep}) }
+func (l *liveView) addRow(text string, priority rowPriority) {
+	l.rows = append(l.rows, screenRow{text, priority})
+}
 
-func (l *live) head() {
+func (l *liveView) addHeader() {
 	end := l.now
 	if !l.Ended.IsZero() {
 		end = l.Ended
 	}
-	cells := []cell{{l.Project + " ", noHue}, {Ref(l.ID), bold}}
-	if what := about(l.Status, 60); what != "" {
-		cells = append(cells, cell{" " + what, noHue})
+	cells := []cell{{l.Project + " ", noColour}, {Ref(l.ID), bold}}
+	if subject := subjectText(l.Status, 60); subject != "" {
+		cells = append(cells, cell{" " + subject, noColour})
 	}
 	if l.By != "" {
 		cells = append(cells, cell{" · by " + l.By, dim})
 	}
 	if !l.Started.IsZero() {
-		cells = append(cells, cell{" · " + Took(end.Sub(l.Started)), dim})
+		cells = append(cells, cell{" · " + Duration(end.Sub(l.Started)), dim})
 	}
-	l.add(l.style.line(cells...), always)
+	l.addRow(l.style.line(cells...), required)
 }
 
-// phases is one line: the time spent in each phase of one environment, or of
-// what comes before all of them.
-func (l *live) phases(environment string, e *release.EnvironmentStatus) {
+// addPhases adds a line with the time spent in each phase of an environment, or with
+// e == nil, in the phases before the first environment.
+func (l *liveView) addPhases(environment string, e *release.EnvironmentStatus) {
 	var parts []string
 	open, failed := false, false
 	for _, s := range l.Spans {
 		if s.Environment != environment || s.Phase == release.Done {
 			continue
 		}
-		parts = append(parts, string(s.Phase)+" "+Took(s.Took(l.now)))
+		parts = append(parts, string(s.Phase)+" "+Duration(s.Took(l.now)))
 		open = open || s.To.IsZero()
 	}
 	sign := cell{"✓", green}
 	switch {
 	case e != nil && e.Outcome != "":
-		mark, hue := ended(e.Outcome)
+		mark, hue := outcomeMark(e.Outcome)
 		sign = cell{mark, hue}
-		parts = append(parts, outcome(*e))
+		parts = append(parts, outcomeText(*e))
 	case open && l.Outcome == "":
 		sign = cell{"▸", yellow}
 		failed = l.Held != nil
@@ -104,75 +106,75 @@ func (l *live) phases(environment string, e *release.EnvironmentStatus) {
 	if e != nil {
 		text = " " + e.Name + strings.TrimRight(": "+strings.Join(parts, ", "), ": ")
 	}
-	l.add(l.style.line(sign, cell{text, noHue}), ifAny)
+	l.addRow(l.style.line(sign, cell{text, noColour}), useful)
 }
 
-// work is what tests and builds have come to, while they are the work.
-func (l *live) work() {
+// addJobs adds the tests, builds and scans: while they run, or if the release failed.
+func (l *liveView) addJobs() {
 	if l.Phase != release.Building && l.Cause == nil {
 		return
 	}
 	var rows [][]cell
 	for _, j := range l.Jobs {
-		rows = append(rows, []cell{mark(release.Doing), {j.Name, noHue}, {"", noHue}, {Took(l.now.Sub(j.Since)), dim}})
+		rows = append(rows, []cell{progressMark(release.Doing), {j.Name, noColour}, {"", noColour}, {Duration(l.now.Sub(j.Since)), dim}})
 	}
 	for _, t := range l.Tests {
 		p, word := release.Ready, "passed"
 		if !t.Passed {
 			p, word = release.Failed, fmt.Sprintf("exit code %d", t.ExitCode)
 		}
-		rows = append(rows, []cell{mark(p), {"test " + t.Name, noHue}, {word, noHue}, {Took(time.Duration(t.Took)), dim}})
+		rows = append(rows, []cell{progressMark(p), {"test " + t.Name, noColour}, {word, noColour}, {Duration(time.Duration(t.Took)), dim}})
 	}
 	for _, b := range l.Builds {
 		p := release.Ready
 		if b.Image == "" {
 			p = release.Failed
 		}
-		rows = append(rows, []cell{mark(p), {"build " + b.App, noHue}, {Digest(b.Image), noHue}, {Took(time.Duration(b.Took)), dim}})
+		rows = append(rows, []cell{progressMark(p), {"build " + b.App, noColour}, {Digest(b.Image), noColour}, {Duration(time.Duration(b.Took)), dim}})
 	}
 	for _, s := range l.Scans {
 		p, word := release.Ready, "passed"
 		if !s.Passed {
 			p, word = release.Failed, fmt.Sprintf("exit code %d", s.ExitCode)
 		}
-		rows = append(rows, []cell{mark(p), {"scan " + s.Name, noHue}, {word, noHue}, {Took(time.Duration(s.Took)), dim}})
+		rows = append(rows, []cell{progressMark(p), {"scan " + s.Name, noColour}, {word, noColour}, {Duration(time.Duration(s.Took)), dim}})
 	}
 	for _, line := range l.style.table("    ", rows) {
-		l.add(line, ifRoom)
+		l.addRow(line, optional)
 	}
 }
 
-func (l *live) targets(e *release.EnvironmentStatus) {
+func (l *liveView) addTargets(e *release.EnvironmentStatus) {
 	var rows [][]cell
 	for _, t := range e.Targets {
-		rows = append(rows, []cell{targetMark(t), {t.Target.App, noHue}, {targetWord(t), dim}})
+		rows = append(rows, []cell{targetMark(t), {t.Target.App, noColour}, {targetSummary(t), dim}})
 	}
 	lines := l.style.table("    ", rows)
 	var machines [][]cell
 	for _, t := range e.Targets {
 		for _, m := range t.Machines {
 			if t.Changed {
-				machines = append(machines, l.machine(m))
+				machines = append(machines, l.machineCells(m))
 			}
 		}
 	}
 	machineLines := l.style.table("      ", machines)
 	for i, t := range e.Targets {
-		l.add(lines[i], ifAny)
+		l.addRow(lines[i], useful)
 		for _, m := range t.Machines {
 			if t.Changed {
-				keep := ifRoom
+				priority := optional
 				if m.Progress == release.Doing || m.Progress == release.Failed {
-					keep = ifAny
+					priority = useful
 				}
-				l.add(machineLines[0], keep)
+				l.addRow(machineLines[0], priority)
 				machineLines = machineLines[1:]
 			}
 		}
 	}
 }
 
-func (l *live) machine(m release.MachineStatus) []cell {
+func (l *liveView) machineCells(m release.MachineStatus) []cell {
 	took := ""
 	if !m.Since.IsZero() {
 		end := m.Until
@@ -180,10 +182,10 @@ func (l *live) machine(m release.MachineStatus) []cell {
 			end = l.now
 		}
 		if m.Progress != release.Waiting && m.Progress != release.Still {
-			took = Took(end.Sub(m.Since))
+			took = Duration(end.Sub(m.Since))
 		}
 	}
-	return []cell{mark(m.Progress), {machineName(m), noHue}, {where(m), dim}, {progress(m), noHue}, {cmp.Or(m.State, "–"), noHue}, {Digest(m.Image), dim}, {took, dim}}
+	return []cell{progressMark(m.Progress), {machineName(m), noColour}, {machineLocation(m), dim}, {progressText(m), noColour}, {cmp.Or(m.State, "–"), noColour}, {Digest(m.Image), dim}, {took, dim}}
 }
 
 func targetMark(t release.TargetStatus) cell {
@@ -191,17 +193,17 @@ func targetMark(t release.TargetStatus) cell {
 	for _, m := range t.Machines {
 		switch {
 		case m.Progress == release.Failed:
-			return mark(release.Failed)
+			return progressMark(release.Failed)
 		case m.Progress == release.Doing, all == release.Ready && m.Progress == release.Waiting, all == release.Waiting && m.Progress == release.Ready:
 			all = release.Doing
 		case all == release.Still:
 			all = m.Progress
 		}
 	}
-	return mark(all)
+	return progressMark(all)
 }
 
-func targetWord(t release.TargetStatus) string {
+func targetSummary(t release.TargetStatus) string {
 	if !t.Changed {
 		return "nothing to change, " + count(len(t.Machines), "machine")
 	}
@@ -214,34 +216,33 @@ func targetWord(t release.TargetStatus) string {
 	return fmt.Sprintf("%d of %s", ready, count(len(t.Machines), "machine"))
 }
 
-// fit leaves out rows that the screen has no room for: from the bottom, and what a
-// person is asked never, unless that alone is too high. The block leaves the
-// screen's last row to the cursor: a block as high as the screen would move it up
-// at each drawing.
-func (l *live) fit() string {
+// fitScreen returns the rows that fit on the screen. It leaves out optional and useful
+// rows from the bottom, and required ones only if those alone do not fit. The last
+// row of the screen stays free for the cursor: with it, each redraw would scroll.
+func (l *liveView) fitScreen() string {
 	room := l.style.Height - 1
 	if l.style.Height <= 0 {
 		room = len(l.rows)
 	}
 	room = max(1, room)
-	left := 0
-	for _, keep := range []keep{ifRoom, ifAny} {
-		for i := len(l.rows) - 1; i >= 0 && len(l.rows)+min(left, 1) > room; i-- {
-			if l.rows[i].keep == keep {
+	omitted := 0
+	for _, priority := range []rowPriority{optional, useful} {
+		for i := len(l.rows) - 1; i >= 0 && len(l.rows)+min(omitted, 1) > room; i-- {
+			if l.rows[i].priority == priority {
 				l.rows = append(l.rows[:i], l.rows[i+1:]...)
-				left++
+				omitted++
 			}
 		}
 	}
-	if left > 0 && len(l.rows) < room {
-		words := l.style.line(cell{fmt.Sprintf("    … and %s for which this terminal is too low", count(left, "line")), dim})
-		at := len(l.rows) // above what a person is asked
-		for at > 1 && l.rows[at-1].keep == always {
+	if omitted > 0 && len(l.rows) < room {
+		text := l.style.line(cell{fmt.Sprintf("    … %s left out: the terminal is too low", count(omitted, "line")), dim})
+		at := len(l.rows) // above the required rows
+		for at > 1 && l.rows[at-1].priority == required {
 			at--
 		}
-		l.rows = slices.Insert(l.rows, at, row{words, always})
+		l.rows = slices.Insert(l.rows, at, screenRow{text, required})
 	}
-	if len(l.rows) > room { // the last are the commands to type
+	if len(l.rows) > room { // the last rows are the commands to type
 		l.rows = l.rows[len(l.rows)-room:]
 	}
 	var b strings.Builder

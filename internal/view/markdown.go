@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Markdown returns text as Markdown that shows it as it is, on one line: nothing
-// of it becomes a link, an image, a heading, HTML, mathematics, or the end of what
-// it stands in.
+// Markdown returns Markdown that shows text literally, on one line: no part of it
+// becomes a link, an image, a heading, HTML or mathematics, or ends the block that it
+// is in.
 func Markdown(text string) string {
 	words := strings.Fields(Escape(text))
 	for i, word := range words {
@@ -17,11 +17,11 @@ func Markdown(text string) string {
 	return strings.Join(words, " ")
 }
 
-// summaryBytes is how long a summary may be: Temporal takes 400 bytes.
+// summaryBytes limits a summary: Temporal accepts 400 bytes.
 const summaryBytes = 380
 
-// Summary is text as the one line of Markdown that Temporal shows beside a
-// workflow, an activity or a timer. What is too long for it is left out, by words.
+// Summary returns text as the line of Markdown that Temporal shows beside a workflow,
+// an activity or a timer. Text that is too long is cut between words.
 func Summary(text string) string {
 	var b strings.Builder
 	for i, word := range strings.Fields(Escape(text)) {
@@ -37,25 +37,24 @@ func Summary(text string) string {
 	return b.String()
 }
 
-// marks are the characters that mean something within a line of Markdown. They
-// are written as entities, which no reader of Markdown looks into.
-const marks = "\\`*_[]{}<>&|~$^"
+// markdownSpecial lists the characters with a meaning within a line of Markdown. They
+// are written as HTML entities.
+const markdownSpecial = "\\`*_[]{}<>&|~$^"
 
-// linked is what readers of Markdown make a link of by themselves.
-var linked = regexp.MustCompile(`(?i)[a-z]:/|www\.|mailto:|xmpp:|@`)
+// autoLinked matches text that Markdown renderers turn into a link.
+var autoLinked = regexp.MustCompile(`(?i)[a-z]:/|www\.|mailto:|xmpp:|@`)
 
 func markdownWord(word string, first bool) string {
-	if isHarmless(word) { // most are, and details have thousands
+	if isPlainWord(word) { // the fast path: details have thousands of words
 		return word
 	}
-	links := strings.ContainsAny(word, ":.@") && linked.MatchString(word)
+	links := strings.ContainsAny(word, ":.@") && autoLinked.MatchString(word)
 	if links && !strings.ContainsAny(word, "`|\\") {
 		return "`" + word + "`"
 	}
 	var b strings.Builder
 	for i, r := range word {
-		begins := first && (i == 0 && r < 0x80 && !isLetter(r) || i > 0 && (r == '.' || r == ')') && isNumber(word[:i]))
-		if begins && !isDigit(r) || strings.ContainsRune(marks, r) || links && strings.ContainsRune(":.@/", r) {
+		if first && beginsBlock(word, i, r) || strings.ContainsRune(markdownSpecial, r) || links && strings.ContainsRune(":.@/", r) {
 			fmt.Fprintf(&b, "&#%d;", r)
 			continue
 		}
@@ -64,9 +63,18 @@ func markdownWord(word string, first bool) string {
 	return b.String()
 }
 
-// isHarmless reports whether a word is of letters, digits, hyphens and commas, and
-// begins with a letter or digit: no reader of Markdown makes anything of it.
-func isHarmless(word string) bool {
+// beginsBlock reports whether r at word[i] can start a heading, a list, a quote or a fence
+// at the beginning of a line, like # or the full stop in "1.".
+func beginsBlock(word string, i int, r rune) bool {
+	if i == 0 {
+		return r < 0x80 && !isLetter(r) && !isDigit(r)
+	}
+	return (r == '.' || r == ')') && isNumber(word[:i])
+}
+
+// isPlainWord reports whether a word consists of letters, digits, hyphens and commas,
+// and begins with a letter or digit. Such a word means nothing in Markdown.
+func isPlainWord(word string) bool {
 	for i := range len(word) {
 		if r := rune(word[i]); !isLetter(r) && !isDigit(r) && (i == 0 || r != '-' && r != ',') {
 			return false
@@ -83,9 +91,10 @@ func isNumber(text string) bool {
 	return text != "" && !strings.ContainsFunc(text, func(r rune) bool { return !isDigit(r) })
 }
 
-// Code is text on one line in Markdown's type of code, where it can be, or "–".
+// Code returns text as a Markdown code span, or like Markdown if a code span cannot
+// hold it. For "" it returns "–".
 func Code(text string) string {
-	text = cleanLine(text)
+	text = escapeLine(text)
 	switch {
 	case text == "":
 		return "–"
@@ -95,8 +104,8 @@ func Code(text string) string {
 	return "`" + text + "`"
 }
 
-// fenced is text as a block of code, in a fence that no line of it ends.
-func fenced(language, text string) string {
+// codeBlock returns text as a block of code, with a fence longer than any in text.
+func codeBlock(language, text string) string {
 	fence := "```"
 	for strings.Contains(text, fence) {
 		fence += "`"
@@ -104,5 +113,5 @@ func fenced(language, text string) string {
 	return fence + language + "\n" + strings.TrimRight(text, "\n") + "\n" + fence + "\n"
 }
 
-// address is a URL that may be the target of a link.
-var address = regexp.MustCompile(`^https?://[A-Za-z0-9.:-]+/?$`)
+// linkTarget matches a URL that is safe to link: a host, without path or query.
+var linkTarget = regexp.MustCompile(`^https?://[A-Za-z0-9.:-]+/?$`)

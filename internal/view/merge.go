@@ -7,11 +7,11 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Merged is a release's status with what the rollout under way knows better:
-// its environment's targets and machines, its phase and the time spent in
-// each, and why it is held. Without a rollout of its own it is the status
-// itself: while it waits for the lock, the rollout there is another release's.
-func Merged(s release.Status, rollout *release.Status) release.Status {
+// Merge returns a release's status with the newer facts of its open rollout: the
+// targets and machines of the environment, the phase and its spans, and why it is
+// held. It returns s unchanged if the rollout is nil or belongs to another release, as
+// it does while s waits for the lock.
+func Merge(s release.Status, rollout *release.Status) release.Status {
 	if rollout == nil || rollout.Release != s.ID || s.Outcome != "" {
 		return s
 	}
@@ -35,7 +35,7 @@ func Merged(s release.Status, rollout *release.Status) release.Status {
 	if rollout.Phase != "" && rollout.Phase != release.Done {
 		s.Phase, s.Since = rollout.Phase, rollout.Since
 	}
-	s.Spans = mergedSpans(s.Spans, rollout.Spans, environment)
+	s.Spans = mergeSpans(s.Spans, rollout.Spans, environment)
 	if rollout.Held != nil {
 		s.Held = rollout.Held
 	}
@@ -50,8 +50,8 @@ func Merged(s release.Status, rollout *release.Status) release.Status {
 	return s
 }
 
-// mergedSpans replaces the release's one span of a rollout by the rollout's own.
-func mergedSpans(ours, theirs []release.Span, environment string) []release.Span {
+// mergeSpans replaces the release's single span of a rollout by the rollout's spans.
+func mergeSpans(ours, theirs []release.Span, environment string) []release.Span {
 	if len(theirs) == 0 {
 		return ours
 	}

@@ -10,12 +10,11 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Plan is a plan as people read it: what becomes of each target, in which
-// fields its config differs, and the waves in their order. Targets that change
-// alike are said once; style.Whole asks for each by itself, and for long values in
-// full.
+// Plan shows a plan: what changes in each target, the config fields that differ, and
+// the waves in order. Targets with equal changes are shown together; style.Whole shows
+// each target separately, and long values in full.
 func Plan(p release.Plan, style Style) string {
-	p = clean(p)
+	p = escapeAll(p)
 	var b strings.Builder
 	title := "Plan for " + p.Environment
 	if p.Hash != "" {
@@ -29,19 +28,18 @@ func Plan(p release.Plan, style Style) string {
 		part.write(&b, style)
 	}
 	if p.Empty() {
-		b.WriteString("\nNothing to change: all of it runs already.\n")
+		b.WriteString("\nNothing to change: everything runs already as planned.\n")
 		return b.String()
 	}
 	b.WriteString("\n" + style.paint(bold, "In this order") + "\n")
-	for i, line := range order(p, style.Whole) {
+	for i, line := range waveLines(p, style.Whole) {
 		b.WriteString(style.wrap(fmt.Sprintf("  %d. ", i+1), line))
 	}
 	return b.String()
 }
 
-// probe is the request that is made of a target, and what has to be changed for
-// another one.
-func probe(t release.TargetPlan) string {
+// probeText returns the request of a probe, and the setting that changes it.
+func probeText(t release.TargetPlan) string {
 	line := t.Probe.At(t.URL)
 	if len(t.Probe.Headers) > 0 {
 		line += " with " + strings.Join(slices.Sorted(maps.Keys(t.Probe.Headers)), ", ")
@@ -52,26 +50,25 @@ func probe(t release.TargetPlan) string {
 	return line
 }
 
-// A part is what becomes of some targets, the same for each but for their
-// digests.
-type part struct {
+// A planPart describes targets whose changes are equal except for the digests.
+type planPart struct {
 	apps    []string
 	changed bool
-	head    string   // after the names
-	fly     string   // their Fly apps, with {app} for the name
-	images  []string // of each app, its lines joined
+	head    string   // text after the names
+	flyApps string   // the Fly app, with {app} for the app's name
+	images  []string // per app, as one line
 	lines   []string
-	probe   string // with {url} for where each is served, and {app}
-	url     string // of the first
+	probe   string // with {url} for the target's URL, and {app}
+	url     string // of the first target
 	notes   []string
 }
 
-// planParts are what becomes of the targets of a plan. Those of which exactly the
-// same is said are one part, unless each is asked for.
-func planParts(p release.Plan, each bool) (parts []part) {
+// planParts returns the changes of a plan's targets. Targets with equal texts share a
+// part, unless each is true.
+func planParts(p release.Plan, each bool) (parts []planPart) {
 	for _, t := range p.Targets {
 		next := targetPart(p, t, each)
-		i := slices.IndexFunc(parts, func(o part) bool { return !each && o.sameAs(next) })
+		i := slices.IndexFunc(parts, func(o planPart) bool { return !each && o.isSame(next) })
 		if i < 0 {
 			parts = append(parts, next)
 			continue
@@ -82,12 +79,12 @@ func planParts(p release.Plan, each bool) (parts []part) {
 	return parts
 }
 
-func (a part) sameAs(b part) bool {
-	return a.changed == b.changed && a.head == b.head && a.fly == b.fly && a.probe == b.probe && slices.Equal(a.lines, b.lines) && slices.Equal(a.notes, b.notes)
+func (a planPart) isSame(b planPart) bool {
+	return a.changed == b.changed && a.head == b.head && a.flyApps == b.flyApps && a.probe == b.probe && slices.Equal(a.lines, b.lines) && slices.Equal(a.notes, b.notes)
 }
 
-func targetPart(p release.Plan, t release.TargetPlan, whole bool) part {
-	next := part{apps: []string{t.Target.App}, changed: t.Changed}
+func targetPart(p release.Plan, t release.TargetPlan, whole bool) planPart {
+	next := planPart{apps: []string{t.Target.App}, changed: t.Changed}
 	if !t.Changed {
 		next.head = ": nothing to change, " + count(len(t.Seen), "machine")
 		return next
@@ -95,25 +92,25 @@ func targetPart(p release.Plan, t release.TargetPlan, whole bool) part {
 	if t.Strategy != "" {
 		next.head = ", " + string(t.Strategy)
 	}
-	next.fly = strings.Replace(t.FlyApp, t.Target.App, "{app}", 1)
+	next.flyApps = strings.Replace(t.FlyApp, t.Target.App, "{app}", 1)
 	next.images = []string{strings.Join(imageChanges(p, t.Target), "; ")}
 	next.lines = configChanges(p, t.Target, whole)
 	if len(t.Addresses) > 0 {
-		next.lines = append(next.lines, fmt.Sprintf("IP addresses: %s (it has none yet)", strings.Join(t.Addresses, ", ")))
+		next.lines = append(next.lines, fmt.Sprintf("allocates IP addresses: %s", strings.Join(t.Addresses, ", ")))
 	}
 	if t.Probe != nil {
 		next.url = t.URL
-		next.probe = strings.NewReplacer(t.Probe.URL(t.URL), "{url}"+t.Probe.Path, "/"+t.Target.App+"/", "/{app}/", "[apps."+t.Target.App+"]", "[apps.{app}]").Replace(probe(t))
+		next.probe = strings.NewReplacer(t.Probe.URL(t.URL), "{url}"+t.Probe.Path, "/"+t.Target.App+"/", "/{app}/", "[apps."+t.Target.App+"]", "[apps.{app}]").Replace(probeText(t))
 	}
 	next.notes = slices.Concat(t.Notes, t.Warnings)
 	return next
 }
 
-func (a part) write(b *strings.Builder, style Style) {
+func (a planPart) write(b *strings.Builder, style Style) {
 	names, each := strings.Join(a.apps, ", "), ""
 	if n := len(a.apps); n > 1 {
 		each = fmt.Sprintf(" (the same for %d apps)", n)
-		if len(a.distinctImages()) > 1 { // beside which each is named
+		if len(a.distinctImages()) > 1 { // writeImages names each app
 			names, each = fmt.Sprintf("%d apps", n), " (the same for each)"
 		}
 	}
@@ -125,8 +122,8 @@ func (a part) write(b *strings.Builder, style Style) {
 		return
 	}
 	line := style.paint(bold, names) + a.head + each
-	if a.fly != "" {
-		fly := a.fly
+	if a.flyApps != "" {
+		fly := a.flyApps
 		if len(a.apps) == 1 {
 			fly = strings.Replace(fly, "{app}", a.apps[0], 1)
 		}
@@ -150,14 +147,13 @@ func (a part) write(b *strings.Builder, style Style) {
 	}
 }
 
-func (a part) distinctImages() []string {
+func (a planPart) distinctImages() []string {
 	return slices.Compact(slices.Sorted(slices.Values(a.images)))
 }
 
-// writeImages writes the digests: once where they are the same for every app,
-// else the new ones beside each app's name, as many in a line as there is room
-// for.
-func (a part) writeImages(b *strings.Builder, style Style) {
+// writeImages writes the change of image: once if it is equal for every app, else each
+// app with its new digest, as many in a line as fit.
+func (a planPart) writeImages(b *strings.Builder, style Style) {
 	if distinct := a.distinctImages(); len(distinct) < 2 {
 		if text := strings.Join(distinct, ""); text != "" {
 			b.WriteString(style.wrap("      ", "image: "+text))
@@ -169,24 +165,24 @@ func (a part) writeImages(b *strings.Builder, style Style) {
 	for i, app := range a.apps {
 		_, now, found := strings.Cut(a.images[i], " → ")
 		if !found || strings.Contains(now, ";") {
-			now = cmp.Or(a.images[i], "(as it is)")
+			now = cmp.Or(a.images[i], "(unchanged)")
 		}
 		cells = append(cells, app+" "+strings.ReplaceAll(now, "sha256:", ""))
-		wide = max(wide, columns(cells[i]))
+		wide = max(wide, textWidth(cells[i]))
 	}
-	b.WriteString("      new image, by its sha256:\n")
+	b.WriteString("      new images (sha256):\n")
 	per := max(1, (style.width()-8)/(wide+2))
 	for row := range slices.Chunk(cells, per) {
 		line := "       "
 		for _, c := range row {
-			line += " " + c + strings.Repeat(" ", wide-columns(c)+1)
+			line += " " + c + strings.Repeat(" ", wide-textWidth(c)+1)
 		}
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 }
 
-// touched counts the machines that a plan changes.
-func touched(p release.Plan) string {
+// machineTotals returns how many machines a plan changes and how many exist.
+func machineTotals(p release.Plan) string {
 	seen := map[string]bool{}
 	total := 0
 	for _, s := range p.Steps() {
@@ -197,5 +193,5 @@ func touched(p release.Plan) string {
 	for _, t := range p.Targets {
 		total += len(t.Seen)
 	}
-	return fmt.Sprintf("%s changed or created; %s there now", count(len(seen), "machine"), count(total, "machine"))
+	return fmt.Sprintf("%s changed or created; %s exist now", count(len(seen), "machine"), count(total, "machine"))
 }

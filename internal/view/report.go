@@ -9,68 +9,42 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// DollarsPerMillion is what Temporal Cloud takes for a million actions before
-// any discount.
-const DollarsPerMillion = 50.0
-
-// A Cost is what a release was for Temporal: events in the histories of all its
-// workflows, and what Temporal Cloud would count as actions.
-type Cost struct {
-	Events  int `json:"events"`
-	Actions int `json:"actions"`
-	// Heartbeats are part of the actions. They are reckoned, not recorded.
-	Heartbeats int `json:"heartbeats"`
-}
-
-// Plus returns the sum of c and d.
-func (c Cost) Plus(d Cost) Cost {
-	return Cost{Events: c.Events + d.Events, Actions: c.Actions + d.Actions, Heartbeats: c.Heartbeats + d.Heartbeats}
-}
-
-// Dollars is the price at DollarsPerMillion.
-func (c Cost) Dollars() float64 { return float64(c.Actions) * DollarsPerMillion / 1e6 }
-
-func (c Cost) String() string {
-	return fmt.Sprintf("%d history events; %s on Temporal Cloud, about %d of them heartbeats, $%.4f at $%.0f per million (queries besides)",
-		c.Events, count(c.Actions, "action"), c.Heartbeats, c.Dollars(), DollarsPerMillion)
-}
-
-// Report is how a release ended, or where it is: the cause with its evidence,
-// what runs where, the time each phase took, who decided what, what it cost.
-// A cost without events is left out.
-func Report(s release.Status, cost Cost, now time.Time, style Style) string {
-	s = clean(s)
+// Report shows the outcome or the phase of a release: the cause with its evidence, the
+// targets of each environment, the time of each phase, the decisions, and the cost
+// unless that is "".
+func Report(s release.Status, cost string, now time.Time, style Style) string {
+	s = escapeAll(s)
 	r := report{Status: s, now: now, style: style}
-	r.head()
-	r.cause()
+	r.writeHeader()
+	r.writeCause()
 	for _, e := range s.Environments {
-		r.environment(e)
+		r.writeEnvironment(e)
 	}
-	r.tests()
-	r.spans()
-	r.decisions()
-	waits := s
-	waits.Decisions, waits.Notes = nil, nil // said elsewhere
-	for i, row := range needs(waits, style, now) {
+	r.writeTests()
+	r.writeSpans()
+	r.writeDecisions()
+	waiting := s
+	waiting.Decisions, waiting.Notes = nil, nil // written elsewhere
+	for i, row := range waitingRows(waiting, style, now) {
 		if i == 0 {
-			r.say("")
+			r.writeLine("")
 		}
-		r.say(row.text)
+		r.writeLine(row.text)
 	}
 	for i, n := range s.Notes {
 		if i == 0 {
-			r.title("Notes")
+			r.writeTitle("Notes")
 		}
-		r.say("  " + oneLine(n, 500))
+		r.writeLine("  " + oneLine(n, 500))
 	}
-	if cost.Events > 0 {
-		r.title("Cost")
-		r.say("  " + cost.String())
+	if cost != "" {
+		r.writeTitle("Cost")
+		r.writeLine("  " + cost)
 	}
 	if style.Whole || !slices.ContainsFunc(s.Environments, isFolded) {
 		return r.String()
 	}
-	r.say("\n" + style.paint(dim, fmt.Sprintf("Each target and machine by itself: release status %s --details", Ref(s.ID))))
+	r.writeLine("\n" + style.paint(dim, fmt.Sprintf("To show each target and machine: release status %s --details", Ref(s.ID))))
 	return r.String()
 }
 
@@ -81,22 +55,22 @@ type report struct {
 	style Style
 }
 
-func (r *report) say(line string) { r.write(line + "\n") }
+func (r *report) writeLine(line string) { r.write(line + "\n") }
 
 func (r *report) write(text string) { r.WriteString(text) }
 
-func (r *report) title(text string) { r.say("\n" + r.style.paint(bold, text)) }
+func (r *report) writeTitle(text string) { r.writeLine("\n" + r.style.paint(bold, text)) }
 
-func (r *report) head() {
-	word, h := string(r.Outcome), bold
+func (r *report) writeHeader() {
+	title, h := string(r.Outcome), bold
 	if r.Outcome == "" {
-		word = phase(r.Phase, r.Environment)
+		title = phaseText(r.Phase, r.Environment)
 	} else {
-		_, h = ended(r.Outcome)
+		_, h = outcomeMark(r.Outcome)
 	}
-	line := r.style.paint(h, word) + ": " + r.Project + " " + Ref(r.ID)
-	if what := about(r.Status, 100); what != "" {
-		line += " " + what
+	line := r.style.paint(h, title) + ": " + r.Project + " " + Ref(r.ID)
+	if subject := subjectText(r.Status, 100); subject != "" {
+		line += " " + subject
 	}
 	if r.By != "" {
 		line += ", by " + r.By
@@ -105,113 +79,113 @@ func (r *report) head() {
 		if end.IsZero() {
 			end = r.now
 		}
-		line += ", " + Took(end.Sub(r.Started))
+		line += ", " + Duration(end.Sub(r.Started))
 	}
-	r.say(line)
+	r.writeLine(line)
 }
 
-// cause says why, and shows the evidence.
-func (r *report) cause() {
+// writeCause writes the cause, the failures and the output of what failed.
+func (r *report) writeCause() {
 	if r.Cause == nil {
 		return
 	}
-	r.title("Why")
-	r.say("  " + indented(r.Cause.Message))
+	r.writeTitle("Why")
+	r.writeLine("  " + indentLines(r.Cause.Message))
 	for _, f := range r.Cause.Failures {
-		r.failure(f)
+		r.writeFailure(f)
 	}
 	for _, t := range r.Tests {
 		if !t.Passed {
-			r.evidence(fmt.Sprintf("test %s, exit code %d", t.Name, t.ExitCode), t.Tail, t.Log)
+			r.writeOutput(fmt.Sprintf("test %s, exit code %d", t.Name, t.ExitCode), t.Tail, t.Log)
 		}
 	}
 	for _, b := range r.Builds {
 		if b.Image == "" {
-			r.evidence("build of "+b.App, b.Tail, b.Log)
+			r.writeOutput("build of "+b.App, b.Tail, b.Log)
 		}
 	}
 	for _, s := range r.Scans {
 		if !s.Passed {
-			r.evidence(fmt.Sprintf("scan of %s, exit code %d", s.Name, s.ExitCode), s.Tail, s.Log)
+			r.writeOutput(fmt.Sprintf("scan of %s, exit code %d", s.Name, s.ExitCode), s.Tail, s.Log)
 		}
 	}
 }
 
-func (r *report) failure(f release.Failure) {
-	who := f.Target.String()
+func (r *report) writeFailure(f release.Failure) {
+	subject := f.Target.String()
 	if f.Machine != "" {
-		who = fmt.Sprintf("machine %s of %s", f.Machine, f.Target)
+		subject = fmt.Sprintf("machine %s of %s", f.Machine, f.Target)
 		if f.Group != "" {
-			who += " (" + f.Group + ")"
+			subject += " (" + f.Group + ")"
 		}
 	}
 	if !strings.Contains(r.Cause.Message, f.Reason) || f.Machine == "" || !strings.Contains(r.Cause.Message, f.Machine) {
-		r.say("  " + r.style.paint(red, who) + ": " + f.Reason)
+		r.writeLine("  " + r.style.paint(red, subject) + ": " + f.Reason)
 	}
 	rows := [][]cell{}
 	if f.Check != "" {
-		rows = append(rows, []cell{{"check", dim}, {f.Check, noHue}})
+		rows = append(rows, []cell{{"check", dim}, {f.Check, noColour}})
 	}
 	if f.Output != "" {
-		rows = append(rows, []cell{{"output", dim}, {oneLine(f.Output, 500), noHue}})
+		rows = append(rows, []cell{{"output", dim}, {oneLine(f.Output, 500), noColour}})
 	}
 	if f.ExitCode != nil {
-		rows = append(rows, []cell{{"exit code", dim}, {fmt.Sprint(*f.ExitCode), noHue}})
+		rows = append(rows, []cell{{"exit code", dim}, {fmt.Sprint(*f.ExitCode), noColour}})
 	}
 	for i, line := range f.Log {
 		label := ""
 		if i == 0 {
-			label = "its log"
+			label = "log"
 		}
-		rows = append(rows, []cell{{label, dim}, {line, noHue}})
+		rows = append(rows, []cell{{label, dim}, {line, noColour}})
 	}
 	style := r.style
-	style.Width = 0 // evidence is not cut
+	style.Width = 0 // evidence is not truncated
 	for _, line := range style.table("    ", rows) {
-		r.say(line)
+		r.writeLine(line)
 	}
 }
 
-// evidence is the end of a test's or a build's output, and where the whole is.
-func (r *report) evidence(what, tail, log string) {
-	r.say("  " + r.style.paint(red, what))
+// writeOutput writes the end of an output, and the command that shows all of it.
+func (r *report) writeOutput(title, tail, log string) {
+	r.writeLine("  " + r.style.paint(red, title))
 	lines := strings.Split(strings.TrimRight(tail, "\n"), "\n")
 	for _, line := range lines[max(0, len(lines)-20):] {
-		r.say(strings.TrimRight("    "+line, " "))
+		r.writeLine(strings.TrimRight("    "+line, " "))
 	}
 	if log != "" {
-		r.say("    the whole of it: release logs " + Ref(r.ID))
+		r.writeLine("    full output: release logs " + Ref(r.ID))
 	}
 }
 
-func (r *report) environment(e release.EnvironmentStatus) {
+func (r *report) writeEnvironment(e release.EnvironmentStatus) {
 	if len(e.Targets) == 0 && e.Outcome == "" {
 		return
 	}
 	title := e.Name
 	if e.Outcome != "" {
-		title += ": " + outcome(e)
+		title += ": " + outcomeText(e)
 	}
-	r.title(title)
-	if said := e.Lineage.String(); said != "" {
-		r.write(r.style.wrap("  ", "this revision "+said))
+	r.writeTitle(title)
+	if text := e.Lineage.String(); text != "" {
+		r.write(r.style.wrap("  ", "this revision "+text))
 	}
-	if said := e.Lineage.TakenAway(); said != "" {
-		r.write(r.style.wrap("  ", said))
+	if text := e.Lineage.TakenAway(); text != "" {
+		r.write(r.style.wrap("  ", text))
 	}
-	each, alike := e.Targets, []likeTargets(nil)
+	single, groups := e.Targets, []targetGroup(nil)
 	if !r.style.Whole {
-		each, alike = likes(e.Targets)
+		single, groups = groupTargets(e.Targets)
 	}
-	r.targets(each)
-	for _, l := range alike {
-		sign := mark(l.progress)
-		r.write(r.style.wrap("  "+r.style.paint(sign.hue, sign.text)+" ", l.String()))
+	r.writeTargets(single)
+	for _, g := range groups {
+		sign := progressMark(g.progress)
+		r.write(r.style.wrap("  "+r.style.paint(sign.colour, sign.text)+" ", g.String()))
 	}
 	for _, c := range e.Commands {
-		r.command(c)
+		r.writeCommand(c)
 	}
-	for _, v := range folded(e.Verdicts, r.style.Whole) {
+	for _, v := range foldVerdicts(e.Verdicts, r.style.Whole) {
 		line := r.style.paint(dim, "verified "+v.line)
 		if v.health == release.Unchecked {
 			line = r.style.paint(yellow, "not verified: "+v.line)
@@ -223,65 +197,65 @@ func (r *report) environment(e release.EnvironmentStatus) {
 	}
 }
 
-// targets are rows of targets, each with its machines.
-func (r *report) targets(targets []release.TargetStatus) {
+// writeTargets writes a row per target, each followed by rows of its machines.
+func (r *report) writeTargets(targets []release.TargetStatus) {
 	var rows [][]cell
 	for _, t := range targets {
-		rows = append(rows, []cell{{t.Target.App, noHue}, {t.FlyApp, dim}, {t.URL, noHue}, {reportWord(t), dim}})
+		rows = append(rows, []cell{{t.Target.App, noColour}, {t.FlyApp, dim}, {t.URL, noColour}, {reportSummary(t), dim}})
 	}
 	lines := r.style.table("  ", rows)
 	rows = nil
 	var counts []int // rows of machines of each target
 	for _, t := range targets {
-		machines, more, alike := t.Machines, 0, cell{}
-		if state, ok := machinesAlike(t); ok && len(machines) > machinesShown && !r.style.Whole {
-			machines, more = machines[:machinesShown], len(machines)-machinesShown
-			alike = mark(state.Progress)
+		machines, more, sign := t.Machines, 0, cell{}
+		if state, ok := uniformMachine(t); ok && len(machines) > foldMachines && !r.style.Whole {
+			machines, more = machines[:foldMachines], len(machines)-foldMachines
+			sign = progressMark(state.Progress)
 		}
 		for _, m := range machines {
-			rows = append(rows, []cell{mark(m.Progress), {machineName(m), noHue}, {where(m), dim}, {m.State, noHue}, {Digest(m.Image), noHue}, {progress(m), dim}})
+			rows = append(rows, []cell{progressMark(m.Progress), {machineName(m), noColour}, {machineLocation(m), dim}, {m.State, noColour}, {Digest(m.Image), noColour}, {progressText(m), dim}})
 		}
 		if more > 0 {
-			rows = append(rows, []cell{alike, {fmt.Sprintf("and %d more like these", more), noHue}})
+			rows = append(rows, []cell{sign, {fmt.Sprintf("and %d more like these", more), noColour}})
 		}
 		counts = append(counts, len(machines)+min(more, 1))
 	}
 	machines := r.style.table("    ", rows)
 	for i := range targets {
-		r.say(lines[i])
+		r.writeLine(lines[i])
 		for _, line := range machines[:counts[i]] {
-			r.say(line)
+			r.writeLine(line)
 		}
 		machines = machines[counts[i]:]
 	}
 }
 
-// reportWord says how much of a target is done.
-func reportWord(t release.TargetStatus) string {
-	word := "nothing to change"
+// reportSummary returns how many machines of a target are done, and its Fly release.
+func reportSummary(t release.TargetStatus) string {
+	text := "nothing to change"
 	if t.Changed {
-		word = targetWord(t)
+		text = targetSummary(t)
 	}
 	if t.FlyRelease > 0 {
-		word += fmt.Sprintf(", Fly release v%d", t.FlyRelease)
+		text += fmt.Sprintf(", Fly release v%d", t.FlyRelease)
 	}
-	return word
+	return text
 }
 
-// command says how a release command ended, with its last lines.
-func (r *report) command(c release.CommandResult) {
+// writeCommand writes the result of a release command and its last lines of output.
+func (r *report) writeCommand(c release.CommandResult) {
 	h := dim
 	if c.ExitCode != 0 {
 		h = red
 	}
-	r.say("  " + r.style.paint(h, command(c)))
+	r.writeLine("  " + r.style.paint(h, commandText(c)))
 	for _, line := range c.Log {
-		r.say(strings.TrimRight("    "+line, " "))
+		r.writeLine(strings.TrimRight("    "+line, " "))
 	}
 }
 
-// spans is a line per environment: the time spent in each phase.
-func (r *report) spans() {
+// writeSpans writes a line per environment: the time spent in each phase.
+func (r *report) writeSpans() {
 	var environments []string
 	times := map[string][]string{}
 	for _, s := range r.Spans {
@@ -291,31 +265,31 @@ func (r *report) spans() {
 		if !slices.Contains(environments, s.Environment) {
 			environments = append(environments, s.Environment)
 		}
-		times[s.Environment] = append(times[s.Environment], string(s.Phase)+" "+Took(s.Took(r.now)))
+		times[s.Environment] = append(times[s.Environment], string(s.Phase)+" "+Duration(s.Took(r.now)))
 	}
 	if len(environments) == 0 {
 		return
 	}
-	r.title("Time")
+	r.writeTitle("Time")
 	for _, e := range environments {
 		line := "  " + strings.Join(times[e], ", ")
 		if e != "" {
 			line = "  " + e + ": " + strings.Join(times[e], ", ")
 		}
-		r.say(line)
+		r.writeLine(line)
 	}
 }
 
-func (r *report) decisions() {
+func (r *report) writeDecisions() {
 	for i, g := range r.Decisions {
 		if i == 0 {
-			r.title("Decisions")
+			r.writeTitle("Decisions")
 		}
-		r.say("  " + r.style.clock(g.At) + " " + decision(g) + ", by " + g.Door)
+		r.writeLine("  " + r.style.clock(g.At) + " " + decisionText(g) + ", by " + g.Door)
 	}
 }
 
-// indented keeps the further lines of text under its first.
-func indented(text string) string {
+// indentLines indents all lines of text after the first.
+func indentLines(text string) string {
 	return strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ")
 }

@@ -7,54 +7,54 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Style is what the reader's screen can do.
+// A Style describes the screen of the reader.
 type Style struct {
 	Colour bool
-	Width  int            // columns; 0 is as many as it takes
-	Height int            // rows that Live may take; 0 is as many as it takes
+	Width  int            // columns; 0: no limit
+	Height int            // rows that Live may take; 0: no limit
 	Zone   *time.Location // of times of day; nil is UTC
-	Whole  bool           // each app and machine by itself, and long values in full
+	Whole  bool           // show each app and machine separately, and long values in full
 }
 
-type hue string
+type colour string
 
 const (
-	noHue  hue = ""
-	bold   hue = "\x1b[1m"
-	dim    hue = "\x1b[2m"
-	red    hue = "\x1b[31m"
-	green  hue = "\x1b[32m"
-	yellow hue = "\x1b[33m"
+	noColour colour = ""
+	bold     colour = "\x1b[1m"
+	dim      colour = "\x1b[2m"
+	red      colour = "\x1b[31m"
+	green    colour = "\x1b[32m"
+	yellow   colour = "\x1b[33m"
 
-	hueEnd = "\x1b[0m"
+	colourReset = "\x1b[0m"
 )
 
-func (s Style) paint(h hue, text string) string {
-	if !s.Colour || h == noHue || text == "" {
+func (s Style) paint(h colour, text string) string {
+	if !s.Colour || h == noColour || text == "" {
 		return text
 	}
-	return string(h) + text + hueEnd
+	return string(h) + text + colourReset
 }
 
 func (s Style) clock(t time.Time) string {
-	return s.in(t).Format(time.TimeOnly)
+	return s.local(t).Format(time.TimeOnly)
 }
 
 func (s Style) day(t time.Time) string {
-	return s.in(t).Format("2006-01-02 15:04")
+	return s.local(t).Format("2006-01-02 15:04")
 }
 
-func (s Style) in(t time.Time) time.Time {
+func (s Style) local(t time.Time) time.Time {
 	if s.Zone == nil {
 		return t.UTC()
 	}
 	return t.In(s.Zone)
 }
 
-// A cell is a piece of a line.
+// A cell is a part of a line.
 type cell struct {
-	text string
-	hue  hue
+	text   string
+	colour colour
 }
 
 // table aligns rows in columns two spaces apart. Every line begins with indent.
@@ -65,7 +65,7 @@ func (s Style) table(indent string, rows [][]cell) []string {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], columns(c.text))
+			widths[i] = max(widths[i], textWidth(c.text))
 		}
 	}
 	lines := make([]string, len(rows))
@@ -75,14 +75,14 @@ func (s Style) table(indent string, rows [][]cell) []string {
 			if j > 0 {
 				padded = append(padded, cell{text: "  "})
 			}
-			padded = append(padded, c, cell{text: strings.Repeat(" ", widths[j]-columns(c.text))})
+			padded = append(padded, c, cell{text: strings.Repeat(" ", widths[j]-textWidth(c.text))})
 		}
 		lines[i] = s.line(padded...)
 	}
 	return lines
 }
 
-// line joins cells to one line, cut to the screen's width.
+// line joins cells to one line, truncated to the screen's width.
 func (s Style) line(cells ...cell) string {
 	end := len(cells)
 	for end > 0 && strings.TrimSpace(cells[end-1].text) == "" {
@@ -95,23 +95,23 @@ func (s Style) line(cells ...cell) string {
 			c.text = strings.TrimRight(c.text, " ")
 		}
 		if s.Width > 0 {
-			width := columns(c.text)
+			width := textWidth(c.text)
 			if width > room {
-				b.WriteString(s.paint(c.hue, cut(c.text, max(1, room))))
+				b.WriteString(s.paint(c.colour, truncate(c.text, max(1, room))))
 				break
 			}
 			if room -= width; room == 0 {
-				b.WriteString(s.paint(c.hue, c.text))
+				b.WriteString(s.paint(c.colour, c.text))
 				break
 			}
 		}
-		b.WriteString(s.paint(c.hue, c.text))
+		b.WriteString(s.paint(c.colour, c.text))
 	}
 	return b.String()
 }
 
-// mark is one sign for how far something is, and its hue.
-func mark(p release.Progress) cell {
+// progressMark is one sign for how far something is, and its hue.
+func progressMark(p release.Progress) cell {
 	switch p {
 	case release.Ready:
 		return cell{"✓", green}
@@ -125,8 +125,8 @@ func mark(p release.Progress) cell {
 	return cell{"·", dim}
 }
 
-// ended is an outcome with its sign.
-func ended(o release.Outcome) (sign string, h hue) {
+// outcomeMark returns the sign of an outcome and its colour.
+func outcomeMark(o release.Outcome) (sign string, h colour) {
 	switch o {
 	case release.Promoted, release.Unchanged, release.Restored:
 		return "✓", green

@@ -12,7 +12,8 @@ import (
 
 func rollingOut() release.Status {
 	s := status()
-	s.Phase, s.Since, s.Gate, s.Rollout = release.RollingOut, at(100), nil, "rollout/microbima/production"
+	s.Phase, s.Since = release.RollingOut, at(100)
+	s.Gate, s.Rollout = nil, "rollout/microbima/production"
 	s.Spans[len(s.Spans)-1].To = at(100)
 	s.Spans = append(s.Spans, release.Span{Phase: release.RollingOut, Environment: "production", From: at(100)})
 	s.Environments[1] = production()
@@ -23,8 +24,10 @@ func rollingOut() release.Status {
 func TestLive(t *testing.T) {
 	golden(t, "live_rolling_out", view.Live(rollingOut(), at(106), view.Style{Width: 100}))
 	building := status()
-	building.Phase, building.Spans, building.Builds = release.Building, building.Spans[:3], building.Builds[:1]
-	building.Tests, building.Spans[2].To, building.Gate, building.Decisions = nil, time.Time{}, nil, nil
+	building.Phase, building.Gate = release.Building, nil
+	building.Spans, building.Spans[2].To = building.Spans[:3], time.Time{}
+	building.Builds, building.Tests = building.Builds[:1], nil
+	building.Decisions = nil
 	building.Environments = []release.EnvironmentStatus{{Name: "staging"}, {Name: "production"}}
 	building.Jobs = []release.Job{{Name: "test unit", Since: at(1)}, {Name: "build web-admin", Since: at(1)}}
 	golden(t, "live_building", view.Live(building, at(9), view.Style{Width: 100}))
@@ -34,9 +37,9 @@ func TestLive(t *testing.T) {
 	golden(t, "live_nothing_yet", view.Live(release.Status{ID: "release/p/4f2d", Project: "p", Phase: release.Loading, Started: at(0), Spans: []release.Span{{Phase: release.Loading, From: at(0)}}}, at(1), view.Style{}))
 }
 
-// A block higher than the screen can't be drawn in place: the cursor would not
-// find its beginning.
-func TestLiveFitsTheScreen(t *testing.T) {
+// A view higher than the screen cannot be redrawn: the cursor cannot move back to its
+// first line.
+func TestLive_FitsScreen(t *testing.T) {
 	for height := 3; height < 12; height++ {
 		got := view.Live(rollingOut(), at(106), view.Style{Width: 40, Height: height})
 		if n := strings.Count(got, "\n"); n >= height {
@@ -48,11 +51,11 @@ func TestLiveFitsTheScreen(t *testing.T) {
 			}
 		}
 	}
-	if got := view.Live(held(), at(150), view.Style{Height: 15}); !strings.Contains(got, "abandon") || !strings.Contains(got, "too low") {
-		t.Errorf("what a person may decide was left out:\n%s", got)
+	if got := view.Live(held(), at(150), view.Style{Height: 15}); !strings.Contains(got, "abandon") || !strings.Contains(got, "left out: the terminal is too low") {
+		t.Errorf("the choices were left out:\n%s", got)
 	}
 	if got := view.Live(rollingOut(), at(106), view.Style{Height: 10}); !strings.Contains(got, "e2") {
-		t.Errorf("the machine that is being updated was left out:\n%s", got)
+		t.Errorf("the updating machine was left out:\n%s", got)
 	}
 }
 
@@ -68,14 +71,16 @@ func TestLines(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	golden(t, "report_rolled_back", view.Report(rolledBack(), view.Cost{Events: 214, Actions: 61}, at(200), view.Style{}))
-	golden(t, "report_gate", view.Report(status(), view.Cost{}, at(75), view.Style{}))
+	golden(t, "report_rolled_back", view.Report(rolledBack(), "214 history events", at(200), view.Style{}))
+	golden(t, "report_gate", view.Report(status(), "", at(75), view.Style{}))
 	s := status()
-	s.Phase, s.Outcome, s.Ended, s.Gate, s.Environments = release.Done, release.Stopped, at(9), nil, nil
+	s.Phase, s.Outcome = release.Done, release.Stopped
+	s.Ended = at(9)
+	s.Gate, s.Environments = nil, nil
 	s.Cause = &release.Cause{Message: "test unit failed: exit code 1"}
 	s.Tests[0] = release.TestResult{Name: "unit", ExitCode: 1, Took: release.Duration(time.Second), Log: "logs/x", Tail: "--- FAIL: TestGreeting\n\nFAIL\n"}
 	s.Builds[1] = release.BuildResult{App: "web-admin", Tail: "main.go:3: undefined: x\n"}
-	golden(t, "report_test_failed", view.Report(s, view.Cost{}, at(75), view.Style{}))
+	golden(t, "report_test_failed", view.Report(s, "", at(75), view.Style{}))
 }
 
 func TestPlan(t *testing.T) {
@@ -83,18 +88,18 @@ func TestPlan(t *testing.T) {
 	golden(t, "plan_empty", view.Plan(release.Plan{Environment: "staging", Targets: plan().Targets[2:]}, view.Style{}))
 }
 
-func TestQuestion(t *testing.T) {
+func TestReview(t *testing.T) {
 	s := status()
-	golden(t, "question", view.Question(s, at(200), view.Style{}))
+	golden(t, "review", view.Review(s, at(200), view.Style{}))
 	s.Plan.Lineage = release.Lineage{Relation: release.Forward}
-	golden(t, "question_first", view.Question(s, at(200), view.Style{}))
+	golden(t, "review_first", view.Review(s, at(200), view.Style{}))
 	s.Plan.Lineage = release.Lineage{Relation: release.UnknownRelation, Why: "git could not be reached: connection refused"}
-	golden(t, "question_elsewhere", view.Question(s, at(200), view.Style{Whole: true}))
+	golden(t, "review_unknown_lineage", view.Review(s, at(200), view.Style{Whole: true}))
 	golden(t, "gate", view.Gate(status(), "http://127.0.0.1:8233/x"))
 }
 
-// The rollout knows its machines before the release does.
-func TestMerged(t *testing.T) {
+// The status of a rollout is newer than its release's.
+func TestMerge(t *testing.T) {
 	s := rollingOut()
 	s.Environments[1].Targets = nil
 	e := production()
@@ -103,7 +108,7 @@ func TestMerged(t *testing.T) {
 		Environments: []release.EnvironmentStatus{e}, Held: held().Held,
 		Spans: []release.Span{{Phase: release.RollingOut, From: at(100), To: at(120)}, {Phase: release.Verifying, From: at(120)}},
 	}
-	got := view.Merged(s, &rollout)
+	got := view.Merge(s, &rollout)
 	if got.Phase != release.Verifying || len(got.Environments[1].Targets) != 2 || got.Held == nil || got.ID != s.ID {
 		t.Errorf("merged: %+v", got)
 	}
@@ -124,16 +129,16 @@ func TestMerged(t *testing.T) {
 	}
 	foreign := rollout
 	foreign.Release = "release/microbima/another"
-	if got := view.Merged(s, &foreign); got.Phase != release.RollingOut || len(got.Environments[1].Targets) != 0 || got.Held != nil {
+	if got := view.Merge(s, &foreign); got.Phase != release.RollingOut || len(got.Environments[1].Targets) != 0 || got.Held != nil {
 		t.Errorf("another release's rollout is shown as this one's: %+v", got)
 	}
 	ended := rollout
 	ended.Phase = release.Done
-	if got := view.Merged(s, &ended); got.Phase != release.RollingOut {
-		t.Errorf("the rollout is over, the release is not: it is %q", got.Phase)
+	if got := view.Merge(s, &ended); got.Phase != release.RollingOut {
+		t.Errorf("the rollout has ended, the release has not: it is %q", got.Phase)
 	}
-	if over := rolledBack(); view.Merged(over, &rollout).Phase != release.Done {
-		t.Error("a rollout's status revived a release that is over")
+	if over := rolledBack(); view.Merge(over, &rollout).Phase != release.Done {
+		t.Error("a rollout's status reopened a release that has ended")
 	}
 }
 
@@ -145,29 +150,30 @@ func TestList(t *testing.T) {
 	}, at(75), view.Style{}))
 }
 
-func TestPlaces(t *testing.T) {
+func TestTargetStates(t *testing.T) {
 	config := func(level string) []byte { return []byte(`{"image":"x","env":{"LOG_LEVEL":"` + level + `"}}`) }
 	m := func(id string, image release.Image, level string) release.Machine {
 		return release.Machine{ID: id, Group: "app", Region: "ams", State: "started", Image: image, Config: config(level), Release: "release/microbima/4f2d1c0b9a8e", Revision: revision().Commit, Updated: at(0)}
 	}
 	drifted := []release.Machine{m("e1", newAPI, "info"), m("e2", oldAPI, "debug"), m("e3", newAPI, "info")}
 	drifted[2].Checks = []release.Check{{Name: "http", Status: "critical", Output: "connection refused"}}
-	drifted[2].Release, drifted[2].Revision, drifted[2].Cordoned = "", "", true
-	places := []view.Place{
+	drifted[2].Release, drifted[2].Revision = "", ""
+	drifted[2].Cordoned = true
+	targets := []view.TargetState{
 		{State: release.State{Target: api, FlyApp: "microbima-production-internal-api", URL: "https://api.fly.dev", Machines: []release.Machine{m("e1", newAPI, "info"), m("e2", newAPI, "info")}}},
 		{State: release.State{Target: web, FlyApp: "microbima-production-web-admin", Machines: drifted, Foreign: []string{"e9 (console)"}}},
 		{State: release.State{Target: release.Target{App: "public-api", Environment: "production"}, FlyApp: "microbima-production-public-api"}},
 		{State: release.State{Target: release.Target{App: "public-api", Environment: "staging"}}, Unknown: "Fly refuses the token"},
 	}
-	for i := range places {
-		places[i].Drift = view.Drift(places[i].State)
+	for i := range targets {
+		targets[i].Drift = view.Drift(targets[i].State)
 	}
-	golden(t, "places", view.Places(places, at(3600), view.Style{}))
+	golden(t, "targets", view.TargetStates(targets, at(3600), view.Style{}))
 }
 
-// TestDriftAfterFlyctl: machines that flyctl has changed still name the release
-// before it. That is said, and what its blue-green deploys leave is no difference.
-func TestDriftAfterFlyctl(t *testing.T) {
+// Machines that flyctl changed still name the release before: Drift reports the change.
+// The marks of flyctl's blue-green deploys are no drift.
+func TestDrift_ChangedByFlyctl(t *testing.T) {
 	m := func(id, client string) release.Machine {
 		config := `{"metadata":{"fly_flyctl_bluegreen_launch_id":"` + id + `","fly_bluegreen_deployment_tag":"` + id + `"}}`
 		return release.Machine{ID: id, Group: "app", State: "started", Image: newAPI, Config: []byte(config), Release: "release/microbima/4f2d1c0b9a8e", Client: client}
@@ -187,24 +193,24 @@ func TestDriftAfterFlyctl(t *testing.T) {
 	}
 }
 
-func TestTook(t *testing.T) {
+func TestDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		-time.Second: "0.0s", 340 * time.Millisecond: "0.3s", 9949 * time.Millisecond: "9.9s", 9950 * time.Millisecond: "9.9s", 59999 * time.Millisecond: "59s",
 		185 * time.Second: "3m05s", 62 * time.Minute: "1h02m", 72 * time.Hour: "3 days",
 	} {
-		if got := view.Took(d); got != want {
+		if got := view.Duration(d); got != want {
 			t.Errorf("%s is written %s, want %s", d, got, want)
 		}
 	}
 }
 
-// A machine whose config stays as it is is updated all the same for one of three
-// reasons, and people are told which.
-func TestPlanSaysWhyNothingDiffers(t *testing.T) {
+// A machine with an unchanged config is updated for one of three reasons, and the plan
+// shows which.
+func TestPlan_UpdateWithoutDifference(t *testing.T) {
 	for want, change := range map[string]func(*release.Step){
-		"no difference but the image":           func(s *release.Step) {},
-		"the same image, named by its digest":   func(s *release.Step) { s.From = s.To },
-		"no difference; it takes its secrets a": func(s *release.Step) { s.From, s.Before = s.To, s.After },
+		"only the image differs":                        func(s *release.Step) {},
+		"the same image, now referenced by digest":      func(s *release.Step) { s.From = s.To },
+		"no difference; the update applies new secrets": func(s *release.Step) { s.From, s.Before = s.To, s.After },
 	} {
 		p := plan()
 		s := step(release.Update, api, "e1", oldAPI, newAPI)
@@ -212,7 +218,7 @@ func TestPlanSaysWhyNothingDiffers(t *testing.T) {
 		change(&s)
 		p.Waves = []release.Wave{{Title: "update", Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{s}}}}}
 		if got := view.Plan(p, view.Style{}); !strings.Contains(got, want) {
-			t.Errorf("it does not say %q:\n%s", want, got)
+			t.Errorf("missing %q:\n%s", want, got)
 		}
 	}
 }

@@ -7,8 +7,7 @@ import (
 	"golang.org/x/text/width"
 )
 
-// defaultWidth is how wide text is that nothing limits and that is wrapped all
-// the same: lists of names.
+// defaultWidth is the width at which lists of names are wrapped if the style has none.
 const defaultWidth = 100
 
 func (s Style) width() int {
@@ -18,15 +17,15 @@ func (s Style) width() int {
 	return defaultWidth
 }
 
-// columns is how many columns of a terminal text takes.
-func columns(text string) (n int) {
+// textWidth returns how many columns of a terminal text takes.
+func textWidth(text string) (n int) {
 	for _, r := range text {
-		n += runeColumns(r)
+		n += runeWidth(r)
 	}
 	return n
 }
 
-func runeColumns(r rune) int {
+func runeWidth(r rune) int {
 	if r < 0x80 {
 		return 1
 	}
@@ -40,40 +39,40 @@ func runeColumns(r rune) int {
 	return 1
 }
 
-// Rows returns how many rows of a screen lines take that were drawn on it.
+// Rows returns how many rows of a screen the lines take once they are drawn.
 func (s Style) Rows(lines []string) (n int) {
 	for _, line := range lines {
 		n++
 		if s.Width > 0 {
-			n += max(0, columns(unpainted(line))-1) / s.Width
+			n += max(0, textWidth(stripColour(line))-1) / s.Width
 		}
 	}
 	return n
 }
 
-// fitting is how many bytes of text fit into some columns.
-func fitting(text string, room int) int {
+// fittingBytes returns how many bytes of text fit into room columns.
+func fittingBytes(text string, room int) int {
 	for i, r := range text {
-		if room -= runeColumns(r); room < 0 {
+		if room -= runeWidth(r); room < 0 {
 			return i
 		}
 	}
 	return len(text)
 }
 
-// wrap writes text after first, in lines of at most the style's width. Further
-// lines begin below the text and never at the left, where lines of their own do.
-// A word longer than a line is left whole, and so are two spaces: every end of a
-// line stands for one.
+// wrap returns first and text, in lines of at most the style's width. Further lines are
+// indented to the start of text, by 4 at least, so that they look like no new line. A
+// word longer than a line is not split, nor are two spaces: a line break stands for
+// exactly one.
 func (s Style) wrap(first, text string) string {
-	start := columns(unpainted(first))
+	start := textWidth(stripColour(first))
 	indent := max(4, start)
 	var b strings.Builder
 	b.WriteString(first)
 	at := start
 	words := strings.Split(text, " ")
 	for i, word := range words {
-		wide := columns(unpainted(word))
+		wide := textWidth(stripColour(word))
 		switch {
 		case i == 0:
 		case at+1+wide > s.width() && word != "" && words[i-1] != "":
@@ -89,7 +88,7 @@ func (s Style) wrap(first, text string) string {
 	return b.String() + "\n"
 }
 
-// fold is wrap on a terminal; what is read by programs keeps its lines.
+// fold is wrap on a terminal. Elsewhere, where programs read it, text stays on one line.
 func (s Style) fold(first, text string) string {
 	if s.Width <= 0 {
 		return first + text + "\n"
@@ -97,10 +96,10 @@ func (s Style) fold(first, text string) string {
 	return s.wrap(first, text)
 }
 
-// unpainted is text without the codes of its hues.
-func unpainted(text string) string {
+// stripColour returns text without the codes of its colours.
+func stripColour(text string) string {
 	if !strings.Contains(text, "\x1b") {
 		return text
 	}
-	return strings.NewReplacer(string(bold), "", string(dim), "", string(red), "", string(green), "", string(yellow), "", hueEnd, "").Replace(text)
+	return strings.NewReplacer(string(bold), "", string(dim), "", string(red), "", string(green), "", string(yellow), "", colourReset, "").Replace(text)
 }

@@ -1,5 +1,4 @@
-// Package greeting asks internal-api, for the services that stand in front of
-// it.
+// Package greeting is a client of internal-api.
 package greeting
 
 import (
@@ -14,7 +13,7 @@ import (
 	"time"
 )
 
-// A Greeting is what internal-api says, and which machine said it.
+// A Greeting is an answer of internal-api, with the machine that sent it.
 type Greeting struct {
 	Message string `json:"message"`
 	Name    string `json:"name"`
@@ -22,30 +21,30 @@ type Greeting struct {
 	Region  string `json:"region,omitempty"`
 }
 
-// A Client asks one internal-api.
+// A Client calls one internal-api.
 type Client struct {
 	base *url.URL
 	http *http.Client
 }
 
-// NewClient returns a client of the internal-api at base, which is
-// INTERNAL_API_URL. It sends nothing yet.
+// NewClient returns a client of the internal-api at base, the value of INTERNAL_API_URL.
+// It sends no request.
 func NewClient(base string) (*Client, error) {
 	if base == "" {
-		return nil, errors.New("INTERNAL_API_URL is missing; it should be http://HOST:PORT of internal-api")
+		return nil, errors.New("INTERNAL_API_URL is missing; must be http://HOST:PORT of internal-api")
 	}
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("INTERNAL_API_URL is %q; it should be http://HOST:PORT of internal-api", base)
+		return nil, fmt.Errorf("INTERNAL_API_URL is %q; must be http://HOST:PORT of internal-api", base)
 	}
 	return &Client{base: u, http: &http.Client{Timeout: 3 * time.Second}}, nil
 }
 
-// URL is where the client asks, for people.
+// URL returns the address of internal-api, without a password.
 func (c *Client) URL() string { return c.base.Redacted() }
 
-// Greet asks for a greeting of name. Any answer but 200 is an error that
-// carries internal-api's own words.
+// Greet returns a greeting of name. If the status is not 200, the error has the body of
+// the answer.
 func (c *Client) Greet(ctx context.Context, name string) (Greeting, error) {
 	u := c.base.JoinPath("v1", "greeting")
 	u.RawQuery = url.Values{"name": {name}}.Encode()
@@ -55,19 +54,19 @@ func (c *Client) Greet(ctx context.Context, name string) (Greeting, error) {
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return Greeting{}, fmt.Errorf("ask internal-api: %w", err)
+		return Greeting{}, fmt.Errorf("call internal-api: %w", err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<16))
 	if err != nil {
-		return Greeting{}, fmt.Errorf("ask internal-api: %w", err)
+		return Greeting{}, fmt.Errorf("call internal-api: %w", err)
 	}
 	if res.StatusCode != http.StatusOK {
-		return Greeting{}, fmt.Errorf("ask internal-api: %s: %s", res.Status, strings.TrimSpace(string(body)))
+		return Greeting{}, fmt.Errorf("call internal-api: %s: %s", res.Status, strings.TrimSpace(string(body)))
 	}
 	var g Greeting
 	if err := json.Unmarshal(body, &g); err != nil {
-		return Greeting{}, fmt.Errorf("ask internal-api: the answer is no greeting: %w", err)
+		return Greeting{}, fmt.Errorf("call internal-api: the answer is not a greeting: %w", err)
 	}
 	return g, nil
 }

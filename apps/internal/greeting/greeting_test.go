@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestErrorsCarryTheWordsOfInternalAPI(t *testing.T) {
+func TestGreet_ErrorHasAnswer(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Query().Get("name") {
 		case "a&b":
@@ -22,14 +22,14 @@ func TestErrorsCarryTheWordsOfInternalAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := c.Greet(t.Context(), "a&b"); err == nil || !strings.Contains(err.Error(), "no such name") {
-		t.Errorf("got %v; want internal-api's words", err)
+		t.Errorf("got %v; want the answer of internal-api", err)
 	}
 	if g, err := c.Greet(t.Context(), "x"); err == nil {
-		t.Errorf("a page that is no greeting counts as %+v", g)
+		t.Errorf("a page that is not a greeting is read as %+v", g)
 	}
 }
 
-func TestAddressesThatCannotWorkAreNamed(t *testing.T) {
+func TestNewClient_InvalidAddress(t *testing.T) {
 	for _, base := range []string{"", "internal-api:8080", "ftp://x", "http://"} {
 		if _, err := NewClient(base); err == nil || !strings.Contains(err.Error(), "INTERNAL_API_URL") {
 			t.Errorf("%q: got %v", base, err)

@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// JSON answers with v and that status. What the service serves changes with
-// each release, so nothing may keep it.
+// JSON answers with v as JSON and a status. Answers change with each release, so they
+// must not be cached.
 func JSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(v); err != nil {
-		// The client went away: there is nobody left to tell.
+		// The client has disconnected.
 		return
 	}
 }
 
-// traced logs requests with their duration: each one at level debug, and that
-// share of them at level info. Health checks are noise and left to debug.
-func traced(next http.Handler, log *slog.Logger, share float64) http.Handler {
+// logRequests logs each request with its duration: a share of them at level info, the
+// rest and all health checks at level debug.
+func logRequests(next http.Handler, log *slog.Logger, share float64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(rec, r)
 		level := slog.LevelDebug
 		if r.URL.Path != "/health" && rand.Float64() < share {
@@ -36,16 +36,16 @@ func traced(next http.Handler, log *slog.Logger, share float64) http.Handler {
 	})
 }
 
-// recorder remembers the status that was answered.
-type recorder struct {
+// statusRecorder records the status of an answer.
+type statusRecorder struct {
 	http.ResponseWriter
 	status int
 }
 
-func (r *recorder) WriteHeader(status int) {
+func (r *statusRecorder) WriteHeader(status int) {
 	r.status = status
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap lets http.ResponseController reach the real writer.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+// Unwrap returns the wrapped writer, for http.ResponseController.
+func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -1,7 +1,6 @@
-// Package service is what the three reference services have in common: an HTTP
-// server that says how it is, logs as structured lines and ends without
-// dropping a request. It needs the standard library only, so that the services
-// compile in a second.
+// Package service is the HTTP server of the three reference services: it has a health
+// check, structured logs and a graceful shutdown. It uses only the standard library, so
+// that the services compile in a second.
 package service
 
 import (
@@ -20,14 +19,14 @@ import (
 	"time"
 )
 
-// drain is how long requests under way may take after the order to stop. It is
-// shorter than the kill_timeout of the services' fly.toml.
-const drain = 10 * time.Second
+// drainTimeout is how long open requests may take after SIGTERM. It is shorter than
+// kill_timeout in the fly.toml files.
+const drainTimeout = 10 * time.Second
 
-// A Service is one HTTP server with its routes and its own idea of health.
+// A Service is an HTTP server with its routes and its health check.
 type Service struct {
 	Name    string
-	Healthy func() error // asked by each GET /health; an error answers 503
+	Healthy func() error // called by each GET /health; an error answers 503
 	Routes  func(mux *http.ServeMux, log *slog.Logger) error
 }
 
@@ -43,10 +42,10 @@ func (s Service) Main() int {
 	return 0
 }
 
-// run serves until ctx ends, then lets requests under way finish. It sends its
-// address on ready, if that is not nil, once it listens.
+// run serves until ctx ends, then waits for open requests. When it listens, it sends its
+// address on ready unless that is nil.
 func (s Service) run(ctx context.Context, stdout io.Writer, getenv func(string) string, ready chan<- net.Addr) error {
-	conf, err := read(getenv)
+	conf, err := readSettings(getenv)
 	if err != nil {
 		return err
 	}
@@ -55,12 +54,12 @@ func (s Service) run(ctx context.Context, stdout io.Writer, getenv func(string) 
 
 	var draining atomic.Bool
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health", s.health(&draining, log))
+	mux.HandleFunc("GET /health", s.handleHealth(&draining, log))
 	if err := s.Routes(mux, log); err != nil {
 		return err
 	}
 	server := &http.Server{
-		Handler:           traced(mux, log, conf.traces),
+		Handler:           logRequests(mux, log, conf.traces),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -69,7 +68,7 @@ func (s Service) run(ctx context.Context, stdout io.Writer, getenv func(string) 
 	}
 	listener, err := net.Listen("tcp", net.JoinHostPort(conf.host, conf.port))
 	if err != nil {
-		return fmt.Errorf("listen on port %s: %w; PORT chooses another", conf.port, err)
+		return fmt.Errorf("listen on port %s: %w; set PORT to use another port", conf.port, err)
 	}
 	log.Info("listening", "address", listener.Addr().String())
 	if ready != nil {
@@ -84,11 +83,11 @@ func (s Service) run(ctx context.Context, stdout io.Writer, getenv func(string) 
 	case <-ctx.Done():
 	}
 	draining.Store(true)
-	log.Info("stopping: requests under way may finish", "within", drain.String())
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	log.Info("stopping, waiting for open requests", "within", drainTimeout.String())
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := server.Shutdown(end); err != nil {
-		return fmt.Errorf("requests were cut off after %v: %w", drain, err)
+		return fmt.Errorf("open requests were closed after %v: %w", drainTimeout, err)
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -97,9 +96,9 @@ func (s Service) run(ctx context.Context, stdout io.Writer, getenv func(string) 
 	return nil
 }
 
-// health answers 200 while the service is well and stays, else 503 with the
-// reason, so that Fly's check shows it.
-func (s Service) health(draining *atomic.Bool, log *slog.Logger) http.HandlerFunc {
+// handleHealth answers 200 while the service is healthy and not stopping, else 503 with
+// the reason, which Fly shows with its check.
+func (s Service) handleHealth(draining *atomic.Bool, log *slog.Logger) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		err := s.Healthy()
 		if err == nil && draining.Load() {
@@ -114,30 +113,31 @@ func (s Service) health(draining *atomic.Bool, log *slog.Logger) http.HandlerFun
 	}
 }
 
-// settings are what the environment says.
+// settings are the values of environment variables.
 type settings struct {
 	host, port string
 	level      slog.Level
 	traces     float64
 }
 
-func read(getenv func(string) string) (settings, error) {
+// readSettings reads the settings, and fails on an invalid one.
+func readSettings(getenv func(string) string) (settings, error) {
 	conf := settings{host: getenv("HOST"), port: getenv("PORT")}
 	if conf.port == "" {
 		conf.port = "8080"
 	}
 	if _, err := strconv.ParseUint(conf.port, 10, 16); err != nil {
-		return conf, fmt.Errorf("PORT is %q; it should be a number up to 65535", conf.port)
+		return conf, fmt.Errorf("PORT is %q; must be a number up to 65535", conf.port)
 	}
 	if v := getenv("LOG_LEVEL"); v != "" {
 		if err := conf.level.UnmarshalText([]byte(v)); err != nil {
-			return conf, fmt.Errorf("LOG_LEVEL is %q; it should be debug, info, warn or error", v)
+			return conf, fmt.Errorf("LOG_LEVEL is %q; must be debug, info, warn or error", v)
 		}
 	}
 	if v := getenv("SENTRY_TRACES_SAMPLE_RATE"); v != "" {
 		rate, err := strconv.ParseFloat(v, 64)
 		if err != nil || !(rate >= 0 && rate <= 1) {
-			return conf, fmt.Errorf("SENTRY_TRACES_SAMPLE_RATE is %q; it should be a number from 0 to 1", v)
+			return conf, fmt.Errorf("SENTRY_TRACES_SAMPLE_RATE is %q; must be a number from 0 to 1", v)
 		}
 		conf.traces = rate
 	}

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// start runs s and returns its URL and what waits for its end.
-func start(t *testing.T, s Service, env map[string]string, log io.Writer) (url string, stop context.CancelFunc, ended <-chan error) {
+// startService runs s and returns its URL, a function that stops it, and its result.
+func startService(t *testing.T, s Service, env map[string]string, log io.Writer) (url string, stop context.CancelFunc, ended <-chan error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -28,12 +28,12 @@ func start(t *testing.T, s Service, env map[string]string, log io.Writer) (url s
 	case a := <-ready:
 		return "http://" + a.String(), cancel, done
 	case err := <-done:
-		t.Fatalf("it ended before it listened: %v", err)
+		t.Fatalf("the service ended before it listened: %v", err)
 		return "", nil, nil
 	}
 }
 
-func get(t *testing.T, url string) (int, string) {
+func getURL(t *testing.T, url string) (int, string) {
 	t.Helper()
 	res, err := http.Get(url)
 	if err != nil {
@@ -47,25 +47,25 @@ func get(t *testing.T, url string) (int, string) {
 	return res.StatusCode, string(b)
 }
 
-func none(*http.ServeMux, *slog.Logger) error { return nil }
+func noRoutes(*http.ServeMux, *slog.Logger) error { return nil }
 
-func TestHealthFollowsTheService(t *testing.T) {
-	var sick atomic.Bool
-	url, stop, ended := start(t, Service{Name: "x", Routes: none, Healthy: func() error {
-		if sick.Load() {
+func TestHealth_FollowsService(t *testing.T) {
+	var unhealthy atomic.Bool
+	url, stop, ended := startService(t, Service{Name: "x", Routes: noRoutes, Healthy: func() error {
+		if unhealthy.Load() {
 			return errors.New("the pool is empty")
 		}
 		return nil
 	}}, nil, io.Discard)
 
-	code, body := get(t, url+"/health")
+	code, body := getURL(t, url+"/health")
 	if code != 200 || !strings.Contains(body, `"status":"ok"`) {
-		t.Errorf("well: got %d %s", code, body)
+		t.Errorf("healthy: got %d %s", code, body)
 	}
-	sick.Store(true)
-	code, body = get(t, url+"/health")
+	unhealthy.Store(true)
+	code, body = getURL(t, url+"/health")
 	if code != 503 || !strings.Contains(body, "the pool is empty") {
-		t.Errorf("sick: got %d %s; want 503 and the reason", code, body)
+		t.Errorf("unhealthy: got %d %s; want 503 and the reason", code, body)
 	}
 	stop()
 	if err := <-ended; err != nil {
@@ -73,9 +73,9 @@ func TestHealthFollowsTheService(t *testing.T) {
 	}
 }
 
-func TestRequestsUnderWayFinishAfterTheOrderToStop(t *testing.T) {
+func TestRun_DrainsRequestsAfterStop(t *testing.T) {
 	entered, leave := make(chan bool), make(chan bool)
-	url, stop, ended := start(t, Service{Name: "x", Healthy: func() error { return nil }, Routes: func(mux *http.ServeMux, _ *slog.Logger) error {
+	url, stop, ended := startService(t, Service{Name: "x", Healthy: func() error { return nil }, Routes: func(mux *http.ServeMux, _ *slog.Logger) error {
 		mux.HandleFunc("GET /slow", func(w http.ResponseWriter, _ *http.Request) {
 			entered <- true
 			<-leave
@@ -98,7 +98,7 @@ func TestRequestsUnderWayFinishAfterTheOrderToStop(t *testing.T) {
 	stop()
 	select {
 	case err := <-ended:
-		t.Fatalf("it ended with a request under way: %v", err)
+		t.Fatalf("the service ended with an open request: %v", err)
 	default:
 	}
 	close(leave)
@@ -110,12 +110,12 @@ func TestRequestsUnderWayFinishAfterTheOrderToStop(t *testing.T) {
 	}
 }
 
-func TestLogsAreJSONAndHonourTheLevel(t *testing.T) {
+func TestRun_LogsJSONAtLevel(t *testing.T) {
 	for level, want := range map[string]bool{"debug": true, "": false, "warn": false} {
 		var log bytes.Buffer
-		url, stop, ended := start(t, Service{Name: "x", Routes: none, Healthy: func() error { return nil }},
+		url, stop, ended := startService(t, Service{Name: "x", Routes: noRoutes, Healthy: func() error { return nil }},
 			map[string]string{"LOG_LEVEL": level, "FLY_REGION": "fra"}, &log)
-		get(t, url+"/health")
+		getURL(t, url+"/health")
 		stop()
 		if err := <-ended; err != nil {
 			t.Fatal(err)
@@ -132,11 +132,11 @@ func TestLogsAreJSONAndHonourTheLevel(t *testing.T) {
 	}
 }
 
-func TestWrongSettingsStopItAtOnce(t *testing.T) {
+func TestRun_InvalidSettings(t *testing.T) {
 	for _, env := range []map[string]string{
 		{"PORT": "http"}, {"LOG_LEVEL": "loud"}, {"SENTRY_TRACES_SAMPLE_RATE": "10"}, {"SENTRY_TRACES_SAMPLE_RATE": "NaN"},
 	} {
-		err := Service{Name: "x", Routes: none}.run(t.Context(), io.Discard, func(k string) string { return env[k] }, nil)
+		err := Service{Name: "x", Routes: noRoutes}.run(t.Context(), io.Discard, func(k string) string { return env[k] }, nil)
 		for k, v := range env {
 			if err == nil || !strings.Contains(err.Error(), k) || !strings.Contains(err.Error(), v) {
 				t.Errorf("%s=%s: got %v; want an error that names both", k, v, err)

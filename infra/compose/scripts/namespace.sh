@@ -1,25 +1,25 @@
 #!/bin/sh
-# Creates the namespace and registers the search attributes of a release. Safe to
-# run at any time: what is there already stays.
+# Creates the namespace and registers the search attributes of releases. It is safe to
+# run again: what exists stays unchanged.
 #
-# TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE are read by the temporal command too.
-# RETENTION is how long releases that have ended are remembered.
+# The temporal command also reads TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE. RETENTION is
+# how long the history of closed releases is kept.
 set -eu
 
-: "${TEMPORAL_ADDRESS:?should be host:port of the Temporal server}"
+: "${TEMPORAL_ADDRESS:?must be host:port of the Temporal server}"
 : "${TEMPORAL_NAMESPACE:=default}"
 : "${RETENTION:=8760h}"
 : "${TRIES:=30}"
 export TEMPORAL_ADDRESS TEMPORAL_NAMESPACE
 
-# again COMMAND...: until it succeeds. A namespace is known to every part of the
-# server only some seconds after it was created.
-again() {
+# retry COMMAND...: runs the command until it succeeds, TRIES times at most. A new
+# namespace is usable only after some seconds.
+retry() {
 	tries=$TRIES
 	until "$@"; do
 		tries=$((tries - 1))
 		if [ "$tries" -le 0 ]; then
-			echo "given up: $*" >&2
+			echo "failed after $TRIES tries: $*" >&2
 			exit 1
 		fi
 		sleep 1
@@ -31,20 +31,20 @@ attributes() {
 }
 
 if ! temporal operator namespace describe --namespace "$TEMPORAL_NAMESPACE" >/dev/null 2>&1; then
-	again temporal operator namespace create --namespace "$TEMPORAL_NAMESPACE" --retention "$RETENTION" \
+	retry temporal operator namespace create --namespace "$TEMPORAL_NAMESPACE" --retention "$RETENTION" \
 		--description "Releases"
 fi
-again attributes >/dev/null
+retry attributes >/dev/null
 
 for name in ReleaseProject ReleaseRevision ReleaseEnvironment ReleasePhase ReleaseOutcome; do
 	if attributes | grep -Eq "^ *$name +Keyword *\$"; then
 		continue
 	fi
-	# An attribute of this name and another type would be left alone without a
-	# word, and then no release could start.
+	# Temporal would ignore the type of an existing attribute, and then no release could
+	# start.
 	if attributes | grep -Eq "^ *$name +"; then
-		echo "search attribute $name has another type than Keyword: use another namespace" >&2
+		echo "search attribute $name has another type than Keyword; use another namespace" >&2
 		exit 1
 	fi
-	again temporal operator search-attribute create --namespace "$TEMPORAL_NAMESPACE" --name "$name" --type Keyword
+	retry temporal operator search-attribute create --namespace "$TEMPORAL_NAMESPACE" --name "$name" --type Keyword
 done

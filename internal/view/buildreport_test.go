@@ -9,8 +9,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// made is a release whose images were built, found, scanned and refused.
-func made() release.Status {
+// withBuilds is a release with a built, a reused and a failed image, and with scans.
+func withBuilds() release.Status {
 	s := status()
 	s.Revision.Time = at(-3600)
 	s.Environments[0].Copied = 593
@@ -36,21 +36,22 @@ func made() release.Status {
 	return s
 }
 
-func TestMade(t *testing.T) {
-	golden(t, "made", view.Made(made(), at(90), view.Style{}))
+func TestBuildReport(t *testing.T) {
+	golden(t, "build_report", view.BuildReport(withBuilds(), at(90), view.Style{}))
 }
 
-// What a scanner found is in the report, with its words.
-func TestAScanThatFailedIsEvidence(t *testing.T) {
-	s := made()
-	s.Phase, s.Gate, s.Outcome, s.Ended = release.Done, nil, release.Stopped, at(70)
+// The report has the output of a failed scan.
+func TestReport_FailedScan(t *testing.T) {
+	s := withBuilds()
+	s.Phase, s.Outcome = release.Done, release.Stopped
+	s.Gate, s.Ended = nil, at(70)
 	s.Cause = &release.Cause{Message: "scan of web-admin/staging: exit code 1"}
-	golden(t, "report_scan_failed", view.Report(s, view.Cost{}, at(71), view.Style{}))
+	golden(t, "report_scan_failed", view.Report(s, "", at(71), view.Style{}))
 }
 
-func TestLinesTellOfScansAndOfImagesThatWereThere(t *testing.T) {
-	before := made()
-	after := made()
+func TestLines_ScansAndReusedImages(t *testing.T) {
+	before := withBuilds()
+	after := withBuilds()
 	before.Builds, before.Scans = before.Builds[:1], nil
 	golden(t, "lines_images", strings.Join(view.Lines(before, after), "\n")+"\n")
 }
