@@ -376,6 +376,15 @@ var (
 )
 
 // The checks of Seeds bite: this program with one thing wrong in it is caught.
+// The text that each mutant replaces is in its file, once.
+func TestMutantTexts(t *testing.T) {
+	for _, m := range mutants {
+		if _, err := overlay.Write(t.TempDir(), "..", m.changes...); err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
+	}
+}
+
 func TestMutants(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program once for each mutant")
