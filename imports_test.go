@@ -54,14 +54,17 @@ var arrows = map[string][]string{
 	"fly/flytoml":         {"fly/flytoml/tomldoc", flyGo, goToml},
 	"fly/flytoml/tomldoc": {goToml, nearest},
 	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
-	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys"},
+	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys", "github.com/prometheus/procfs"},
 	"internal/view":       {"release", humanize, "golang.org/x/text"}, // how wide a character is
-	"internal/cost":       {"internal/view", "release", sdkTypes},
+	"internal/cost":       {"release", sdkTypes},
 	"internal/devserver":  {anyModule},
 	"internal/overlay":    {},
 	"internal/version":    {},
 	"internal/payload":    {sdk, sdkTypes, "google.golang.org/protobuf"},
-	"cmd/release":         {anything},
+	"client":              {"release", "activities", "internal/view", "internal/cost", "internal/payload", sdk, sdkTypes},
+	"internal/cli":        {"release", "client", "worker", "activities", "config", "fly", "image", "image/buildkit", "git", "internal/view", "internal/version", anyModule},
+	"internal/localstack": {"release", "client", "worker", "fly", "fly/flysim", "fly/flysim/laptop", "git", "image/buildkit", "internal/cli", "internal/devserver", "internal/view", "github.com/spf13/cobra"},
+	"cmd/release":         {"image", "internal/cli", "internal/localstack", "golang.org/x/term"},
 	"apps/...":            {"apps/..."},
 	"infra/...":           {}, // tests only
 }
@@ -69,12 +72,14 @@ var arrows = map[string][]string{
 // onlyFor are the only importers of what is heavy or make-believe: their lines
 // above may not let anybody else near it.
 var onlyFor = map[string][]string{
-	server:               {"internal/devserver"},
-	webUI:                {"internal/devserver"},
-	"internal/devserver": {"cmd/release"},
-	"image/buildkit":     {"cmd/release"},
-	"fly/flysim":         {"cmd/release", "fly/flysim/laptop", "sim"},
-	"fly/flysim/laptop":  {"cmd/release"},
+	server:                {"internal/devserver"},
+	webUI:                 {"internal/devserver"},
+	"internal/devserver":  {"internal/localstack"},
+	"internal/localstack": {"cmd/release"},
+	"internal/cli":        {"cmd/release", "internal/localstack"},
+	"image/buildkit":      {"internal/cli", "internal/localstack"},
+	"fly/flysim":          {"internal/localstack", "fly/flysim/laptop", "sim"},
+	"fly/flysim/laptop":   {"internal/localstack"},
 }
 
 // A listed package is what go list says of one: its imports are those of the
@@ -103,7 +108,11 @@ func TestImportRulesBite(t *testing.T) {
 		"a workflow calls Fly's library":        {"workflows", flyGo + "/flaps"},
 		"a name that only begins like another":  {"workflows", "go.temporal.io/sdkish"},
 		"the server reaches activities":         {"activities", server + "/temporal"},
-		"a second importer of the server":       {"cmd/release", server + "/temporal"},
+		"a second importer of the server":       {"internal/localstack", server + "/temporal"},
+		"a command starts its own Temporal":     {"internal/cli", "internal/devserver"},
+		"a command simulates Fly":               {"internal/cli", "fly/flysim"},
+		"the client learns of commands":         {"client", "internal/cli"},
+		"the client learns of flags":            {"client", "github.com/spf13/cobra"},
 		"a second importer of the Web UI":       {"image/buildkit", webUI + "/server"},
 		"the simulation reaches production":     {"activities", "fly/flysim"},
 		"the laptop simulation reaches fly":     {"fly", "fly/flysim/laptop"},

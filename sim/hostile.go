@@ -146,7 +146,7 @@ func (w *watch) statusIsShown(s release.Status) {
 	}
 	now := w.w.begun
 	w.isHarmless("the live view", view.Live(s, now, view.Style{}))
-	w.isHarmless("a report", view.Report(s, view.Cost{}, now, view.Style{}))
+	w.isHarmless("a report", view.Report(s, release.Cost{}, now, view.Style{}))
 	if s.Gate != nil {
 		w.isHarmless("a question", view.Question(s, now, view.Style{}))
 	}

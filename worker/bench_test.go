@@ -89,7 +89,7 @@ func releaseOverhead(b *testing.B, dir string) {
 	projects := street{}
 	s := newStation(b, dir, projects, busy)
 	var whole, gaps, unworked []time.Duration
-	var paid view.Cost
+	var paid release.Cost
 	for b.Loop() {
 		project := fmt.Sprintf("shop%d", len(whole))
 		projects[project] = shop
@@ -119,12 +119,12 @@ func releaseOverhead(b *testing.B, dir string) {
 	half := len(whole) / 2
 	fmt.Printf("a release of three apps to two environments took %.0f ms, %.0f ms of it beyond its own work by its histories, %.0f ms by the worker's clock (%s, medians of %d)\n",
 		ms(whole[half]), ms(gaps[half]), ms(unworked[half]), b.Name(), len(whole))
-	fmt.Printf("it has %s\n", paid)
+	fmt.Printf("it has %s\n", view.CostText(paid))
 }
 
 // sum says how long a release took, when its activities ran, and what it cost,
 // by the event times of its histories.
-func sum(histories []told) (took time.Duration, ran []span, paid view.Cost) {
+func sum(histories []told) (took time.Duration, ran []span, paid release.Cost) {
 	for _, h := range histories {
 		paid = paid.Plus(cost.Of(h.events, time.Now()))
 		for _, e := range h.events {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/microbima/release/internal/cli"
 )
 
 // loopback asserts that the release dev that runs, and the machines that it
@@ -25,8 +27,8 @@ func loopback(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Logf("loopback is skipped: it needs /proc")
 		return
 	}
-	var dev devFile
-	doc, err := os.ReadFile(filepath.Join(ts.Getenv("WORK"), ".home", "state", "release", devFileName))
+	var dev cli.DevFile
+	doc, err := os.ReadFile(filepath.Join(ts.Getenv("WORK"), ".home", "state", "release", cli.DevFileName))
 	ts.Check(err)
 	ts.Check(json.Unmarshal(doc, &dev))
 	sockets := map[string]bool{}

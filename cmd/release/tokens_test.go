@@ -26,6 +26,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/microbima/release/internal/cli"
 	"github.com/microbima/release/worker"
 )
 
@@ -49,9 +50,9 @@ func nowhere(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: nowhere VARIABLE...")
 	}
 	work := ts.Getenv("WORK")
-	announced := filepath.Join(work, ".home", "state", "release", devFileName)
+	announced := filepath.Join(work, ".home", "state", "release", cli.DevFileName)
 	if doc, err := os.ReadFile(announced); err == nil {
-		var dev devFile
+		var dev cli.DevFile
 		ts.Check(json.Unmarshal(doc, &dev))
 		ts.Setenv("DEV_TOKEN", dev.Token)
 		info, err := os.Stat(announced)

@@ -7,7 +7,6 @@ import (
 	"go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 
-	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
@@ -17,8 +16,8 @@ import (
 // that ran some, and heartbeats. Those leave no event: their number follows from
 // how long an activity took until now at the latest, and from its heartbeat
 // timeout. Queries are not counted.
-func Of(events []*historypb.HistoryEvent, now time.Time) view.Cost {
-	c := view.Cost{Events: len(events)}
+func Of(events []*historypb.HistoryEvent, now time.Time) release.Cost {
+	c := release.Cost{Events: len(events)}
 	local := map[int64]bool{}
 	running := map[int64]*activity{} // by scheduled event
 	for _, e := range events {

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/microbima/release/internal/cost"
-	"github.com/microbima/release/internal/view"
+	"github.com/microbima/release/release"
 )
 
 // What Temporal Cloud counts, as its price list says.
@@ -57,10 +57,10 @@ func TestCost(t *testing.T) {
 		event(enums.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED, child),                // nothing
 		event(enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED, func(*historypb.HistoryEvent) {}), // nothing
 	}, time.Now())
-	if want := (view.Cost{Events: 17, Actions: 11}); got != want {
+	if want := (release.Cost{Events: 17, Actions: 11}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	if d := (view.Cost{Actions: 1_000_000}).Dollars(); d != 50 {
+	if d := (release.Cost{Actions: 1_000_000}).Dollars(); d != 50 {
 		t.Errorf("a million actions cost $%f", d)
 	}
 }
@@ -85,7 +85,7 @@ func TestCost_HeartbeatsOfABake(t *testing.T) {
 	// ends, whose activity has no end in the history.
 	events := []*historypb.HistoryEvent{scheduled(5, 30*time.Second), scheduled(6, 150*time.Second), started, completed, at(time.Hour+time.Minute, 9, enums.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED)}
 	got := cost.Of(events, start.Add(48*time.Hour))
-	if want := (view.Cost{Events: 5, Actions: 1 + 150 + 30, Heartbeats: 150 + 30}); got != want {
+	if want := (release.Cost{Events: 5, Actions: 1 + 150 + 30, Heartbeats: 150 + 30}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	if got := cost.Of(events[:3], start.Add(time.Second+10*time.Minute)); got.Heartbeats != 25+5 {

@@ -255,11 +255,11 @@ func TestQuestion_TwentyLikeApps(t *testing.T) {
 		}
 	}
 	golden(t, "question_20", view.Question(s, at(200), view.Style{Width: 80}))
-	golden(t, "report_20", view.Report(s, view.Cost{}, at(200), view.Style{Width: 80}))
-	if got := view.Report(s, view.Cost{}, at(200), view.Style{}); strings.Count(got, "\n") > 40 {
+	golden(t, "report_20", view.Report(s, release.Cost{}, at(200), view.Style{Width: 80}))
+	if got := view.Report(s, release.Cost{}, at(200), view.Style{}); strings.Count(got, "\n") > 40 {
 		t.Errorf("the report has %d lines", strings.Count(got, "\n"))
 	}
-	if got := view.Report(s, view.Cost{}, at(200), view.Style{Whole: true}); strings.Count(got, "https://") != 20 || !strings.Contains(got, "s19") {
+	if got := view.Report(s, release.Cost{}, at(200), view.Style{Whole: true}); strings.Count(got, "https://") != 20 || !strings.Contains(got, "s19") {
 		t.Errorf("with all details the report lacks some:\n%s", got)
 	}
 }
@@ -323,7 +323,7 @@ func TestLive_AskedAlwaysVisible(t *testing.T) {
 			}
 			want := []string{"release approve 4f2d1c0b9a8e", "release reject 4f2d1c0b9a8e", "waits for 2 approvals of plan 0123456789ab"}
 			if name == "held" {
-				want = []string{"release decide 4f2d1c0b9a8e retry", "release decide 4f2d1c0b9a8e keep", "release decide 4f2d1c0b9a8e abandon", "a person is needed", "END"}
+				want = []string{"release resolve 4f2d1c0b9a8e retry", "release resolve 4f2d1c0b9a8e keep", "release resolve 4f2d1c0b9a8e abandon", "a person is needed", "END"}
 			}
 			for _, w := range want {
 				if !strings.Contains(got, w) {

@@ -103,14 +103,14 @@ func views(t *testing.T) map[string]string {
 		for name, style := range map[string]view.Style{"plain": {}, "screen": {Width: 80, Height: 24, Colour: true}, "whole": {Whole: true}} {
 			key := fmt.Sprint(i, " ", name, " ")
 			all[key+"live"] = view.Live(s, at(100), style)
-			all[key+"report"] = view.Report(s, view.Cost{Events: 1}, at(100), style)
+			all[key+"report"] = view.Report(s, release.Cost{Events: 1}, at(100), style)
 			all[key+"made"] = view.Made(s, at(100), style)
 			all[key+"plan"] = view.Plan(*s.Plan, style)
 			all[key+"question"] = view.Question(s, at(100), style)
 			places := []view.Place{filled[view.Place](), filled[view.Place]()}
 			places[1].Unknown, places[1].Drift = "", view.Drift(places[1].State)
 			all[key+"places"] = view.Places(places, at(100), style)
-			all[key+"list"] = view.List([]view.Entry{filled[view.Entry]()}, at(100), style)
+			all[key+"list"] = view.List([]release.Entry{filled[release.Entry]()}, at(100), style)
 		}
 		all[fmt.Sprint(i, " gate")] = view.Gate(s, "http://x/"+hostile)
 		all[fmt.Sprint(i, " lines")] = strings.Join(view.Lines(release.Status{}, s), "\n")

@@ -203,7 +203,7 @@ func waitLines(before, after release.Status) (lines []string) {
 			say("held: %s", oneLine(m, 300))
 		}
 		for _, c := range h.Choices {
-			say("held: release decide %s %s: %s", Ref(after.ID), c, meaning(c))
+			say("held: release resolve %s %s: %s", Ref(after.ID), c, meaning(c))
 		}
 	}
 	return lines

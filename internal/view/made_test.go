@@ -45,7 +45,7 @@ func TestAScanThatFailedIsEvidence(t *testing.T) {
 	s := made()
 	s.Phase, s.Gate, s.Outcome, s.Ended = release.Done, nil, release.Stopped, at(70)
 	s.Cause = &release.Cause{Message: "scan of web-admin/staging: exit code 1"}
-	golden(t, "report_scan_failed", view.Report(s, view.Cost{}, at(71), view.Style{}))
+	golden(t, "report_scan_failed", view.Report(s, release.Cost{}, at(71), view.Style{}))
 }
 
 func TestLinesTellOfScansAndOfImagesThatWereThere(t *testing.T) {

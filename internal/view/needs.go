@@ -50,7 +50,7 @@ func needs(s release.Status, style Style, now time.Time) (rows []row) {
 			say(ifRoom, noHue, 4, "%s", oneLine(m, 200))
 		}
 		for _, c := range h.Choices {
-			say(always, noHue, 4, "release decide %s %s   %s", Ref(s.ID), fmt.Sprintf("%-8s", c), meaning(c))
+			say(always, noHue, 4, "release resolve %s %s   %s", Ref(s.ID), fmt.Sprintf("%-8s", c), meaning(c))
 		}
 	}
 	return rows

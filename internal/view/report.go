@@ -9,36 +9,16 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// DollarsPerMillion is what Temporal Cloud takes for a million actions before
-// any discount.
-const DollarsPerMillion = 50.0
-
-// A Cost is what a release was for Temporal: events in the histories of all its
-// workflows, and what Temporal Cloud would count as actions.
-type Cost struct {
-	Events  int `json:"events"`
-	Actions int `json:"actions"`
-	// Heartbeats are part of the actions. They are reckoned, not recorded.
-	Heartbeats int `json:"heartbeats"`
-}
-
-// Plus returns the sum of c and d.
-func (c Cost) Plus(d Cost) Cost {
-	return Cost{Events: c.Events + d.Events, Actions: c.Actions + d.Actions, Heartbeats: c.Heartbeats + d.Heartbeats}
-}
-
-// Dollars is the price at DollarsPerMillion.
-func (c Cost) Dollars() float64 { return float64(c.Actions) * DollarsPerMillion / 1e6 }
-
-func (c Cost) String() string {
+// CostText returns what a release costs, in one line.
+func CostText(c release.Cost) string {
 	return fmt.Sprintf("%d history events; %s on Temporal Cloud, about %d of them heartbeats, $%.4f at $%.0f per million (queries besides)",
-		c.Events, count(c.Actions, "action"), c.Heartbeats, c.Dollars(), DollarsPerMillion)
+		c.Events, count(c.Actions, "action"), c.Heartbeats, c.Dollars(), release.DollarsPerMillion)
 }
 
 // Report is how a release ended, or where it is: the cause with its evidence,
 // what runs where, the time each phase took, who decided what, what it cost.
 // A cost without events is left out.
-func Report(s release.Status, cost Cost, now time.Time, style Style) string {
+func Report(s release.Status, cost release.Cost, now time.Time, style Style) string {
 	s = clean(s)
 	r := report{Status: s, now: now, style: style}
 	r.head()
@@ -65,7 +45,7 @@ func Report(s release.Status, cost Cost, now time.Time, style Style) string {
 	}
 	if cost.Events > 0 {
 		r.title("Cost")
-		r.say("  " + cost.String())
+		r.say("  " + CostText(cost))
 	}
 	if style.Whole || !slices.ContainsFunc(s.Environments, isFolded) {
 		return r.String()

@@ -68,14 +68,14 @@ func TestLines(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	golden(t, "report_rolled_back", view.Report(rolledBack(), view.Cost{Events: 214, Actions: 61}, at(200), view.Style{}))
-	golden(t, "report_gate", view.Report(status(), view.Cost{}, at(75), view.Style{}))
+	golden(t, "report_rolled_back", view.Report(rolledBack(), release.Cost{Events: 214, Actions: 61}, at(200), view.Style{}))
+	golden(t, "report_gate", view.Report(status(), release.Cost{}, at(75), view.Style{}))
 	s := status()
 	s.Phase, s.Outcome, s.Ended, s.Gate, s.Environments = release.Done, release.Stopped, at(9), nil, nil
 	s.Cause = &release.Cause{Message: "test unit failed: exit code 1"}
 	s.Tests[0] = release.TestResult{Name: "unit", ExitCode: 1, Took: release.Duration(time.Second), Log: "logs/x", Tail: "--- FAIL: TestGreeting\n\nFAIL\n"}
 	s.Builds[1] = release.BuildResult{App: "web-admin", Tail: "main.go:3: undefined: x\n"}
-	golden(t, "report_test_failed", view.Report(s, view.Cost{}, at(75), view.Style{}))
+	golden(t, "report_test_failed", view.Report(s, release.Cost{}, at(75), view.Style{}))
 }
 
 func TestPlan(t *testing.T) {
@@ -138,7 +138,7 @@ func TestMerged(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	golden(t, "list", view.List([]view.Entry{
+	golden(t, "list", view.List([]release.Entry{
 		{ID: "release/microbima/4f2d1c0b9a8e", Subject: "Greet people by their name", By: "ada", Environment: "production", Phase: string(release.Awaiting), Started: at(0)},
 		{ID: "release/microbima/rollback-production", By: "bob", Outcome: string(release.RolledBack), Started: at(-4000), Ended: at(-3900)},
 		{ID: "release/microbima/aaaa", By: "bob", Phase: string(release.HeldPhase), Started: at(-9000), Ended: at(-8000)},
