@@ -112,6 +112,24 @@ func innermost(err error) error {
 	return err
 }
 
+// Wrap returns an error of the SDK as an *Error, or the error of ctx if that has ended.
+func (c *Client) Wrap(ctx context.Context, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return &Error{Op: op, Kind: kindOf(err), Address: c.address, Namespace: c.namespace, Err: err}
+}
+
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return &Error{Op: "connect", Kind: Unreachable, Address: c.address, Namespace: c.namespace, Err: err}
+}
+
 // Close ends the connection.
 func (c *Client) Close() { c.temporal.Close() }
 
@@ -157,6 +175,9 @@ func (c *Client) PageURL(id, run string) string {
 	}
 	return page
 }
+
+// retryInterval is the delay before a server that does not answer is tried again.
+const retryInterval = time.Second
 
 // sleep returns after d, or when ctx ends.
 func sleep(ctx context.Context, d time.Duration) {

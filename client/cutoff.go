@@ -14,11 +14,6 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// isCutOff reports whether a workflow was ended from outside, without a report.
-func isCutOff(status enums.WorkflowExecutionStatus) bool {
-	return status == enums.WORKFLOW_EXECUTION_STATUS_TERMINATED || status == enums.WORKFLOW_EXECUTION_STATUS_TIMED_OUT
-}
-
 // addRolloutOfCutOff adds to s, a release that was cut off, how its last rollout
 // ended: that gets a cancellation and ends by itself.
 func (c *Client) addRolloutOfCutOff(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, s *Snapshot) {

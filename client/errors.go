@@ -91,24 +91,7 @@ func (e *AmbiguousError) Error() string {
 	return fmt.Sprintf("%q is ambiguous; it may be any of:\n  %s", e.Ref, strings.Join(e.IDs, "\n  "))
 }
 
-// Wrap returns an error of the SDK as an *Error, or the error of ctx if that has ended.
-func (c *Client) Wrap(ctx context.Context, op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return &Error{Op: op, Kind: kindOf(err), Address: c.address, Namespace: c.namespace, Err: err}
-}
-
-func (c *Client) unreachable(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return &Error{Op: "connect", Kind: Unreachable, Address: c.address, Namespace: c.namespace, Err: err}
-}
-
+// kindOf returns what an error of the SDK means.
 func kindOf(err error) Kind {
 	var unavailable *serviceerror.Unavailable
 	var namespace *serviceerror.NamespaceNotFound

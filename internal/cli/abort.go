@@ -23,22 +23,22 @@ func newAbort(w *World) *cobra.Command {
 	c := abortCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "abort ID",
-		Short: "Stop a release; what it has begun is rolled back",
-		Long: `Abort orders a release to stop. Before the first change it is stopped; after it,
-the environment is rolled back to its baseline, which takes as long as it takes.
-Aborting twice is aborting once. Who aborted it, and why, is recorded.
+		Short: "Stop a release, and roll back what it has changed",
+		Long: `Abort orders a release to stop. Before its first change the release stops; after
+it, the environment is rolled back to its baseline, which may take minutes.
+Aborting twice has the same effect as once. Your name and the reason are recorded.
 
-It returns as soon as the order is given. With --wait it follows the release to
-its end, and the exit code says how it ended: 1 stopped, 3 rolled back.`,
+Abort returns as soon as the order is given. With --wait it follows the release to
+its end, and exits with 1 (stopped) or 3 (rolled back).`,
 		Example: `  release abort 4f2d1c0b9a8e
   release abort 4f2d1c0b9a8e --reason "wrong branch" --wait`,
 		Args: WantArgs(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
 	}
-	cmd.Flags().StringVar(&c.reason, "reason", "", "why, in a `SENTENCE`")
-	cmd.Flags().StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
+	cmd.Flags().StringVar(&c.reason, "reason", "", "the reason, as a `SENTENCE`")
+	cmd.Flags().StringVar(&c.by, "by", "", "your `NAME` (default: git's user.name)")
 	cmd.Flags().BoolVar(&c.wait, "wait", false, "follow the release until it is over")
-	cmd.Flags().BoolVar(&c.asJSON, "json", false, "with --wait: write how it ended as JSON")
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "with --wait: write the report as JSON")
 	cmd.ValidArgsFunction = completeReleases(w)
 	return cmd
 }

@@ -25,15 +25,14 @@ func newCheck(w *World) *cobra.Command {
 	c := checkCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "check [REVISION]",
-		Short: "Say everything that is wrong with the files",
-		Long: `Check reads release.toml and every fly.toml as they are at a revision (HEAD,
-unless another is named), as start does, and says everything that is wrong with
-them at once, with file and line. With --worktree it reads the files as they lie
-in the worktree, committed or not; so it does where there is no commit yet.
+		Short: "Report every mistake in the configuration files",
+		Long: `Check reads release.toml and every fly.toml at a revision (default: HEAD), as start
+does, and reports all mistakes at once, with file and line. With --worktree it reads
+the files in the worktree, committed or not; it also does so if there is no commit
+yet.
 
-It asks neither Fly nor Temporal. What start refuses of the files, check refuses.
-What is doubtful is a warning, on standard error; the exit code is 1 where there
-is a mistake.`,
+It connects to neither Fly nor Temporal. It refuses the same files as start.
+Warnings go to standard error; a mistake is exit code 1.`,
 		Example: `  release check
   release check --worktree
   release check --json`,
@@ -57,7 +56,7 @@ type problem struct {
 
 func (c checkCommand) run(ctx context.Context, revision string) error {
 	if c.worktree && revision != "" {
-		return Usage("--worktree reads the files as they lie here: leave out the revision")
+		return Usage("--worktree reads the files in the worktree: leave out the revision")
 	}
 	files, where, err := c.files(ctx, revision)
 	if err != nil {

@@ -48,7 +48,7 @@ func followTo(ctx context.Context, w *World, c *client.Client, id, run, environm
 	}
 	return f.finish(ctx, asJSON, func(s client.Snapshot) int {
 		if !s.IsOver() && f.until(s) {
-			w.Say("%s is done; the release goes on to %s", environment, s.Environments[len(s.Environments)-1].Name)
+			w.Say("%s is done; the release continues to %s", environment, s.Environments[len(s.Environments)-1].Name)
 			return codeOfOutcome(s.EnvironmentStatus(environment).Outcome)
 		}
 		return CodeOf(s)

@@ -51,9 +51,9 @@ func (l launch) start(ctx context.Context, w *World, c *client.Client) (client.S
 	}
 	switch started.Extended {
 	case client.ByUpdate:
-		w.Say("it is under way already, and goes on to %s now", l.request.To)
+		w.Say("it is under way already, and continues to %s now", l.request.To)
 	case client.BySignal:
-		w.Say("no worker answers: the signal %s was sent, and %s goes on to %s once there is one", release.ExtendSignal, view.Ref(started.ID), l.request.To)
+		w.Say("no worker answers: the signal %s was sent, and %s continues to %s once there is one", release.ExtendSignal, view.Ref(started.ID), l.request.To)
 	}
 	switch {
 	case started.Attached:

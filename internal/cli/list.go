@@ -20,17 +20,17 @@ func newList(w *World) *cobra.Command {
 	c := listCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "Releases, newest first",
-		Long: `List shows releases, newest first: those of the project here, or with --all
-(and outside of any project) those of all projects.`,
+		Short: "List releases, newest first",
+		Long: `List shows releases, newest first: those of the project in the current directory.
+With --all, or outside of a project, it shows those of all projects.`,
 		Example: `  release list
   release list --all -n 100
   release list --json | jq -r '.[] | select(.outcome == null) | .id'`,
 		Args: WantArgs(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
 	}
-	cmd.Flags().BoolVar(&c.all, "all", false, "of all projects")
-	cmd.Flags().IntVarP(&c.limit, "number", "n", 20, "at most this `NUMBER`")
+	cmd.Flags().BoolVar(&c.all, "all", false, "list the releases of all projects")
+	cmd.Flags().IntVarP(&c.limit, "number", "n", 20, "list at most `NUMBER` releases")
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write them as JSON")
 	return cmd
 }

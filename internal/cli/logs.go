@@ -20,25 +20,24 @@ func newLogs(w *World) *cobra.Command {
 	c := logsCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "logs ID [test|build|scan] [NAME]",
-		Short: "What tests, builds and scans print",
-		Long: `Logs writes what the tests, builds and scans of a release printed: of all of
-them, or of one kind only, or of the one with that name. What runs is followed
-until it ends.
+		Short: "Print the output of tests, builds and scans",
+		Long: `Logs prints the output of the tests, builds and scans of a release: of all of them,
+of one kind, or of the one with that name. Output that grows is followed until it
+ends.
 
-Control characters in it are written out, so that none acts on a terminal; --raw
-writes it byte for byte.
+Control characters are escaped, so that none acts on the terminal; --raw prints the
+output byte for byte.
 
-Where the worker ran on this machine the whole of it is there; elsewhere its
-end, as the release recorded it. Of what runs elsewhere there is news every few
-seconds.`,
+If the worker ran on this machine, the whole output is there; else its end, as the
+release recorded it. Output of a worker elsewhere is updated every few seconds.`,
 		Example: `  release logs 4f2d1c0b9a8e test
   release logs 4f2d1c0b9a8e build web-admin --now`,
 		Args: WantArgs(1, 3, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args) },
 	}
-	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write what there is now as JSON")
-	cmd.Flags().BoolVar(&c.now, "now", false, "write what there is now, and follow nothing")
-	cmd.Flags().BoolVar(&c.raw, "raw", false, "write the output byte for byte, control characters too")
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write the output so far as JSON")
+	cmd.Flags().BoolVar(&c.now, "now", false, "print the output so far, and follow nothing")
+	cmd.Flags().BoolVar(&c.raw, "raw", false, "print the output byte for byte, control characters too")
 	cmd.ValidArgsFunction = completeReleases(w, outputKinds...)
 	return cmd
 }
@@ -47,7 +46,7 @@ func (c logsCommand) run(ctx context.Context, args []string) error {
 	args = append(args, "", "")
 	ref, kind, name := args[0], args[1], args[2]
 	if kind != "" && !slices.Contains(outputKinds, kind) {
-		return Usage("%q: there are logs of %s", kind, strings.Join(outputKinds, ", "))
+		return Usage("%q must be one of %s", kind, strings.Join(outputKinds, ", "))
 	}
 	temporal, s, err := getRelease(ctx, c.World, ref)
 	if err != nil {

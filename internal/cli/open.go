@@ -19,16 +19,16 @@ func newOpen(w *World) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "open ID",
 		Short: "Open a release in the Temporal UI",
-		Long: `Open prints where the Temporal UI shows a release, and opens it in a browser.
-TEMPORAL_UI_ADDRESS says where the UI is. Without it, it is that of release dev or
-of Temporal Cloud; beside a Temporal at port 7233 of this machine, as that of
-docker-compose.yml is, port 8233.`,
+		Long: `Open prints the address of a release in the Temporal UI, and opens it in a browser.
+TEMPORAL_UI_ADDRESS is the address of the UI. Without it, release uses the UI of
+release dev or of Temporal Cloud, or port 8233 of this machine if Temporal is at port
+7233 of it, as with docker-compose.yml.`,
 		Example: `  release open 4f2d1c0b9a8e
   release open 4f2d1c0b9a8e --print`,
 		Args: WantArgs(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
 	}
-	cmd.Flags().BoolVar(&c.print, "print", false, "print it only")
+	cmd.Flags().BoolVar(&c.print, "print", false, "print the address only")
 	cmd.ValidArgsFunction = completeReleases(w)
 	return cmd
 }

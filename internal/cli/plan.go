@@ -30,17 +30,17 @@ func newPlan(w *World) *cobra.Command {
 	c := planCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "plan [REVISION] --to ENVIRONMENT",
-		Short: "Show what a release would change; change nothing",
-		Long: `Plan compares what an environment runs with what a revision (HEAD, unless
-another is named) asks for, and shows the steps between. It reads Fly and the
-files at the revision, and changes nothing. What start would refuse is said after
-the plan, and ends it with exit code 1.
+		Short: "Show what a release would change",
+		Long: `Plan compares what an environment runs with what a revision (default: HEAD) asks
+for, and shows the steps between. It reads Fly and the files at the revision, and
+changes nothing. If start would refuse the plan, plan prints the reason and exits
+with 1.
 
-A release to ENVIRONMENT goes through those before it: for each of them that
-would change, the commits that come and go are listed first.
+A release to ENVIRONMENT goes through the environments before it. For each of them
+that would change, plan first lists the commits that are added and removed.
 
-An image that no release has built yet is shown as "to be built": the release
-itself plans again, with its digest, and asks for approval of that plan only.`,
+An image that no release has built yet is shown as "to be built". The release plans
+again with its digest, and asks for approval of that plan.`,
 		Example: `  release plan --to staging
   release plan --to staging --app web-admin
   release plan v1.4 --to production --json`,
@@ -50,7 +50,7 @@ itself plans again, with its digest, and asks for approval of that plan only.`,
 		},
 	}
 	cmd.Flags().StringVar(&c.to, "to", "", "the `ENVIRONMENT` to plan for")
-	cmd.Flags().StringSliceVar(&c.apps, "app", nil, "only this `APP`; may be given again")
+	cmd.Flags().StringSliceVar(&c.apps, "app", nil, "plan only this `APP`; may be repeated")
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write the plan as JSON")
 	cmd.Flags().BoolVar(&c.details, "details", false, "show each app, machine and value by itself, in full")
 	completeFlag(cmd, "to", completeEnvironments(w))

@@ -48,8 +48,8 @@ Not every choice applies each time; status lists those that do.`,
 		},
 		ValidArgsFunction: completeReleases(w, string(release.Retry), string(release.GoBack), string(release.Keep), string(release.Abandon)),
 	}
-	cmd.Flags().StringVar(&c.reason, "reason", "", "why, in a `SENTENCE`")
-	cmd.Flags().StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
+	cmd.Flags().StringVar(&c.reason, "reason", "", "the reason, as a `SENTENCE`")
+	cmd.Flags().StringVar(&c.by, "by", "", "your `NAME` (default: git's user.name)")
 	return cmd
 }
 

@@ -32,19 +32,19 @@ func newApprove(w *World) *cobra.Command {
 	c := reviewCommand{World: w, approve: true}
 	cmd := &cobra.Command{
 		Use:   "approve ID",
-		Short: "Look at a plan, and let it be carried out",
-		Long: `Approve shows what a release waits to do: the commits since the revision that
-runs there, the images' digests, the difference in config of each target, how
-many machines in which order, and what verifying the environment before said.
-Then it asks.
+		Short: "Show a plan, and approve it",
+		Long: `Approve shows the plan that a release waits with: the commits since the running
+revision, the digests of the images, the config differences of each target, how many
+machines change and in which order, and the result of verifying the environment
+before. Then it asks.
 
-What is the same for several apps or machines is shown once, and of a long value
-the part around its first difference; --details shows each by itself, in full.
+Differences that several apps or machines share are shown once, and of a long value
+only the part around the first difference. --details shows each in full.
 
-An approval is of exactly this plan. If what Fly runs changes in between, the
-release plans again and asks again; approve says so, with exit code 5. Without a
-terminal, --yes is needed; --plan then makes sure that it is the plan that was
-looked at.`,
+An approval is of exactly this plan. If the running machines change before it is
+executed, the release plans again and asks again; approve says so and exits with 5.
+Without a terminal, --yes is needed; --plan makes sure that the plan is the one you
+have seen.`,
 		Example: `  release approve 4f2d1c0b9a8e
   release approve 4f2d1c0b9a8e --yes --plan 0123456789ab --by "Ada"`,
 		Args: WantArgs(1, 1, "ID"),
@@ -60,14 +60,14 @@ func newReject(w *World) *cobra.Command {
 	c := reviewCommand{World: w, yes: true}
 	cmd := &cobra.Command{
 		Use:   "reject ID --reason SENTENCE",
-		Short: "Say no to a plan: the release stops",
-		Long: `Reject says no to the plan that a release waits with. The release stops;
-nothing is changed in the environment it asked for.`,
+		Short: "Reject a plan: the release stops",
+		Long: `Reject rejects the plan that a release waits with. The release stops, and nothing
+changes in that environment.`,
 		Example: `  release reject 4f2d1c0b9a8e --reason "not on a Friday"`,
 		Args:    WantArgs(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.TrimSpace(c.reason) == "" {
-				return Usage("--reason is missing: whoever started the release will want to know")
+				return Usage("--reason is missing: it is recorded, and shown with the release")
 			}
 			c.ref = args[0]
 			return c.run(cmd.Context())
@@ -79,9 +79,9 @@ nothing is changed in the environment it asked for.`,
 
 func (c *reviewCommand) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&c.reason, "reason", "", "why, in a `SENTENCE`")
-	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
-	f.StringVar(&c.planned, "plan", "", "decide only on the plan with this `HASH` (8 or more of its digits)")
+	f.StringVar(&c.reason, "reason", "", "the reason, as a `SENTENCE`")
+	f.StringVar(&c.by, "by", "", "your `NAME` (default: git's user.name)")
+	f.StringVar(&c.planned, "plan", "", "fail unless this is the `HASH` of the plan (8 or more digits)")
 	f.BoolVar(&c.asJSON, "json", false, "write the decision as JSON")
 	cmd.ValidArgsFunction = completeReleases(c.World)
 }

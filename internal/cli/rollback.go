@@ -28,23 +28,21 @@ func newRollback(w *World) *cobra.Command {
 	c := rollbackCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "rollback ENVIRONMENT",
-		Short: "Bring an environment back to what it ran before",
-		Long: `Rollback brings every machine of an environment back to what it ran before the
-newest release there, or to what a release left there (--to): image and config,
-exactly as recorded then. A second rollback goes one release further back.
+		Short: "Restore what an environment ran before",
+		Long: `Rollback restores every machine of an environment to what it ran before the newest
+release there, or to the state that a release left there (--to): image and config,
+exactly as recorded. A second rollback goes one release further back.
 
-It is a release of its own: planned, asked for at the environment's gate,
-verified, and taken back itself if it fails. It ends as "restored". --emergency
-passes the gate and needs a --reason, which is recorded; the plan is shown
-before it starts.
+It is a release of its own: planned, approved at the environment's gate, verified,
+and rolled back itself if it fails. Its outcome is "restored". --emergency passes the
+gate and needs a --reason, which is recorded; the plan is shown before it starts.
 
-The environment is pinned then: releases leave it alone until release unpin.
-What a rollback would bring back, release status ENVIRONMENT says.
+Afterwards the environment is pinned: releases do not change it until release unpin.
+release status ENVIRONMENT shows what a rollback would restore.
 
-Where nothing ran before, or where that is not known, the rollback is refused
-before anything changes. Of the files in the repository it needs only names and
-the gate: where those at HEAD are wrong, it uses the newest commit before it
-whose files are right.`,
+If nothing ran before, or no history of it is left, the rollback is refused before
+anything changes. It needs only names and the gate from the repository: if the files
+at HEAD are wrong, it uses the newest commit before it whose files are valid.`,
 		Example: `  release rollback production
   release rollback production --to 4f2d1c0b9a8e
   release rollback production --emergency --reason "checkout is down" --wait`,
@@ -52,14 +50,14 @@ whose files are right.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.to, "to", "", "the `RELEASE` whose end to go back to")
-	f.BoolVar(&c.emergency, "emergency", false, "pass the gate")
-	f.StringVar(&c.reason, "reason", "", "why, in a `SENTENCE`")
+	f.StringVar(&c.to, "to", "", "restore the state that this `RELEASE` left")
+	f.BoolVar(&c.emergency, "emergency", false, "pass the gate; needs --reason")
+	f.StringVar(&c.reason, "reason", "", "the reason, as a `SENTENCE`")
 	f.StringVar(&c.repo, "repo", "", "where workers fetch release.toml: a `URL` or an absolute path")
-	f.StringVar(&c.moved, "moved-repository", "", "the project is at another repository now than its earlier releases were: why, in a `SENTENCE`")
-	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
-	f.BoolVar(&c.wait, "wait", false, "follow it until it is over; the exit code says how it ended")
-	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait how it ended, as JSON")
+	f.StringVar(&c.moved, "moved-repository", "", "confirm that the project has moved to another repository: the reason, as a `SENTENCE`")
+	f.StringVar(&c.by, "by", "", "your `NAME` (default: git's user.name)")
+	f.BoolVar(&c.wait, "wait", false, "follow the rollback until it is over; the exit code is its outcome")
+	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait the report, as JSON")
 	cmd.ValidArgsFunction = completeEnvironments(w)
 	completeFlag(cmd, "to", completeReleases(w))
 	return cmd

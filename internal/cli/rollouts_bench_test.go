@@ -39,7 +39,7 @@ var rolloutCommands = []rolloutCommand{
 	{name: "bluegreen, 20 machines", strategy: "bluegreen", machines: 20, flyctl: 27600 * time.Millisecond, traffic: 5800 * time.Millisecond, goal: 25 * time.Second},
 }
 
-// BenchmarkRolloutCommands is how long people wait for `release start --wait`: whole
+// BenchmarkRolloutCommands measures `release start --wait`: whole
 // processes from keyboard to exit, in real time, against a simulated Fly that
 // takes as long as the stub that flyctl was measured on and enforces no limits.
 func BenchmarkRolloutCommands(b *testing.B) {
@@ -65,7 +65,7 @@ func buildProgram(b *testing.B) string {
 }
 
 func (c rolloutCommand) measure(b *testing.B, program string) {
-	w := newWorld(b)
+	w := newFixture(b)
 	w.acts.Poll, w.acts.Git = 0, w.acts.Git.(clone).Mirror // as a worker for the real Fly has them
 	w.write("release.toml", "project = \"shop\"\n[apps.api]\ngo = \"./api\"\n[environments.production]\n")
 	w.write("infra/fly/api/production/fly.toml", c.flyToml())
@@ -73,7 +73,7 @@ func (c rolloutCommand) measure(b *testing.B, program string) {
 		b.Fatal(err)
 	}
 	w.commit("Measure " + c.name)
-	w.put(c.machines)
+	w.putMachines(c.machines)
 	w.sim.Latency = flysim.Latency{
 		API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second, Check: time.Second, Stop: time.Second,
 		Destroy: 500 * time.Millisecond, Command: time.Second,
@@ -87,16 +87,16 @@ func (c rolloutCommand) measure(b *testing.B, program string) {
 	if err != nil {
 		b.Fatalf("release start: %v\n%s", err, out)
 	}
-	said := fmt.Sprintf("%s: %.1f s, flyctl %.1f s (%.2f of it)", c.name, took.Seconds(), c.flyctl.Seconds(), took.Seconds()/c.flyctl.Seconds())
+	line := fmt.Sprintf("%s: %.1f s, flyctl %.1f s (%.2f of it)", c.name, took.Seconds(), c.flyctl.Seconds(), took.Seconds()/c.flyctl.Seconds())
 	if c.goal > 0 {
-		said += fmt.Sprintf(", goal %.1f s", c.goal.Seconds())
+		line += fmt.Sprintf(", goal %.1f s", c.goal.Seconds())
 	}
 	if c.traffic > 0 {
-		shown := w.lastAt("POST /v1/apps/{app}/machines/{id}/uncordon").Sub(begin)
-		said += fmt.Sprintf("; traffic on green after %.1f s, flyctl %.1f s (%.2f of it)", shown.Seconds(), c.traffic.Seconds(), shown.Seconds()/c.traffic.Seconds())
+		shown := w.lastRequestTo("POST /v1/apps/{app}/machines/{id}/uncordon").Sub(begin)
+		line += fmt.Sprintf("; traffic on green after %.1f s, flyctl %.1f s (%.2f of it)", shown.Seconds(), c.traffic.Seconds(), shown.Seconds()/c.traffic.Seconds())
 	}
-	fmt.Println(said)
-	w.dismiss()
+	fmt.Println(line)
+	w.stopWorker()
 }
 
 func (c rolloutCommand) flyToml() string {
@@ -119,8 +119,8 @@ grace_period = "1s"
 `, c.strategy, command)
 }
 
-// put has n machines run the config of the commit, with another image.
-func (w *world) put(n int) {
+// putMachines creates n machines with the config of the commit and another image.
+func (w *fixture) putMachines(n int) {
 	w.t.Helper()
 	project, _, err := config.Load(os.DirFS(w.dir))
 	if err != nil {
@@ -137,8 +137,8 @@ func (w *world) put(n int) {
 	}
 }
 
-// lastAt is when Fly answered the last request of that route.
-func (w *world) lastAt(route string) (at time.Time) {
+// lastRequestTo returns when Fly answered the last request of that route.
+func (w *fixture) lastRequestTo(route string) (at time.Time) {
 	for _, r := range slices.Backward(w.sim.Requests()) {
 		if r.Route == route {
 			return r.At

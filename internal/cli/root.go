@@ -13,54 +13,47 @@ import (
 )
 
 const manual = `release takes one git revision of a repository with several apps through its
-environments on Fly.io: test, build, staging, verification, a person's
-approval, production. When a step fails it brings the environment back exactly
-as it was.
+environments on Fly.io: test, build, staging, verification, approval, production.
+If a step fails it restores the environment exactly.
 
-The process is a Temporal workflow. It survives the death of this program, of
-its workers and of Temporal itself; a terminal that watches is only a window.
+The process is a Temporal workflow. It survives the death of this program, of its
+workers and of Temporal itself. Closing a terminal that watches it stops nothing.
 
 FILES
   release.toml                               apps, environments, gates, tests
-  infra/fly/<app>/<environment>/fly.toml     what Fly runs, as flyctl knows it
-  "release check" says everything that is wrong with them.
+  infra/fly/<app>/<environment>/fly.toml     what Fly runs, as for flyctl
+  "release check" reports every mistake in them.
 
 NAMES OF RELEASES
-  Where a command takes ID: the first digits of the revision; HEAD, a branch or
-  a tag; rollback-ENVIRONMENT for a rollback; the start of anything that
-  "release list" shows; or a full workflow ID.
+  ID is the first digits of the revision; HEAD, a branch or a tag;
+  rollback-ENVIRONMENT for a rollback; the beginning of an ID in "release list"; or
+  a full workflow ID.
 
 CONNECTIONS
-  Temporal   TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY and the
-             others, or a profile in Temporal's own configuration file. Without
-             them it is the Temporal that "release dev" runs.
-             TEMPORAL_UI_ADDRESS: its Web UI, for links to it.
-  Fly        FLY_API_TOKEN or FLY_ACCESS_TOKEN, as flyctl reads them. Without
-             them it is the Fly that "release dev" runs.
+  Temporal   TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY and so on, or
+             a profile in Temporal's own configuration file; else the Temporal of
+             "release dev".
+             TEMPORAL_UI_ADDRESS: its Web UI, for links.
+  Fly        FLY_API_TOKEN or FLY_ACCESS_TOKEN, as for flyctl; else the Fly of
+             "release dev".
   State      RELEASE_STATE_DIR, else $XDG_STATE_HOME/release, else
              ~/.local/state/release.
 
 EXIT CODES
   0  promoted, unchanged, restored         3  rolled back
-  1  stopped before the first change,      4  detached; the release goes on
+  1  stopped before the first change,      4  detached; the release continues
      or another error                      5  a person is needed: held, kept
   2  wrong usage; also an option that         as it is, or stranded
      is given and empty                    6  superseded by a newer revision
 
-Results go to standard output, words for people to standard error.`
+Results go to standard output, messages to standard error.`
 
-const examples = `  release check                            # are the files right?
+const examples = `  release check                            # are the files valid?
   release start --to staging --wait        # release HEAD to staging
-  release start                            # all the way to the last environment
-  release approve 4f2d1c0b9a8e             # look at the plan, then let it go on
+  release start                            # release HEAD to the last environment
+  release approve 4f2d1c0b9a8e             # show the plan, and approve it
   release status                           # what runs where
-  release rollback production              # as it was before the last release`
-
-// A NewCommand makes a command.
-type NewCommand = func(*World) *cobra.Command
-
-// LocalCommands are the commands that need the local stack. Slim builds have none.
-type LocalCommands struct{ Dev, Demo NewCommand }
+  release rollback production              # restore what ran before`
 
 // Run is the program. It returns the exit code.
 func Run(ctx context.Context, w *World, local LocalCommands) int {

@@ -13,8 +13,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A screen is as much of a terminal as the live view uses: lines that wrap and
-// scroll, and the cursor that goes up and erases what is below it.
+// A screen is the part of a terminal that the live view uses: lines that wrap and
+// scroll, and a cursor that moves up and erases below.
 type screen struct {
 	width, height int
 	rows          [][]rune
@@ -86,8 +86,8 @@ func (s *screen) String() string {
 	return b.String()
 }
 
-// TestWatch_LiveViewOnAScreen: the block stays in its place on a screen of 24
-// rows, whatever it shows; what a person is asked is on it.
+// On a screen of 24 rows the block stays in place however much it has to show, and
+// the choices are on it.
 func TestWatch_LiveViewOnAScreen(t *testing.T) {
 	now := time.Date(2026, 3, 9, 14, 0, 0, 0, time.UTC)
 	status := release.Status{

@@ -18,17 +18,16 @@ func newShow(w *World) *cobra.Command {
 	c := showCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "show ID",
-		Short: "What a release is made of",
-		Long: `Show writes what a release is made of: the commit, how its tests went, each
-image with its digest, what it was built from and by whom (its provenance, as
-the builder attested it in the registry), what the scanner said, and where it
-runs.`,
+		Short: "Show the commit, tests and images of a release",
+		Long: `Show prints the commit of a release, the results of its tests, and for each image the
+digest, the sources and the builder (its provenance, as attested in the registry), the
+result of the scan, and where it runs.`,
 		Example: `  release show 4f2d1c0b9a8e
   release show 4f2d1c0b9a8e --json | jq -r '.builds[].provenance.materials[].uri'`,
 		Args: WantArgs(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
 	}
-	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write all that is known of it as JSON")
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write the whole status as JSON")
 	cmd.ValidArgsFunction = completeReleases(w)
 	return cmd
 }

@@ -32,30 +32,30 @@ func newStart(w *World) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start [REVISION]",
 		Short: "Release a revision",
-		Long: `Start releases a revision (HEAD, unless another is named) along the path to
-an environment: to the last one, unless --to or --branch says otherwise.
+		Long: `Start releases a revision (default: HEAD) along the path to an environment: the last
+one, or that of --to or --branch.
 
-What is released is the commit, never the worktree. Its release.toml and
-fly.toml files are checked here before anything is started. Workers fetch the
-commit from the repository that release.toml names; else from this clone, with
-release dev; else from its remote called origin.
+What is released is the commit, never the worktree. Its release.toml and fly.toml
+files are checked here before anything starts. Workers fetch the commit from the
+repository that release.toml names; else from this clone, with release dev; else from
+its remote called origin.
 
-An image given by --image is taken as it is: by the digest that its reference
-has when the release builds, in every environment, whatever becomes of its tag.
+An image given by --image is not built. Every environment gets the digest that its
+reference has when the release begins, even if its tag moves.
 
-Starting the same revision again, while it is under way, attaches to the release
-that runs. For an environment further on it extends that release; for one before,
---wait follows it until that environment is done.
+Starting a revision whose release is under way attaches to that release. For a later
+environment on the path it extends it; for an earlier one, --wait follows it until
+that environment is done.
 
-An environment never moves backwards: a revision that is older than what runs
-there ends as superseded (exit code 6). One that takes commits away which run
-there needs an approval, gate or not, unless --allow-diverged says otherwise for
-environments without a gate.
+An environment never moves backwards: a revision older than the running one ends as
+superseded (exit code 6). A revision that removes commits which run there needs an
+approval, even without a gate; --allow-diverged removes that need where there is no
+gate.
 
---skip-env leaves out an environment on the path, as for a hotfix that must not
-replace what is tested there. It needs a --reason. The environments after it then
-ask for an approval, and say that the revision is not verified.`,
-		Example: `  release start                                    # HEAD, all the way
+--skip-env leaves out an environment on the path, for example for a hotfix that must
+not replace what is tested there. It needs a --reason. The environments after it ask
+for an approval, which says that the revision is not verified.`,
+		Example: `  release start                                    # HEAD, to the last environment
   release start v1.4 --to staging --wait
   release start --branch "$GITHUB_REF_NAME" --wait # in CI
   release start --app web-admin --app public-api
@@ -67,19 +67,19 @@ ask for an approval, and say that the revision is not verified.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.to, "to", "", "the `ENVIRONMENT` to go to; those before it come first")
-	f.StringVar(&c.branch, "branch", "", "go to the environment that this `BRANCH` releases to, as release.toml says")
-	f.StringSliceVar(&c.apps, "app", nil, "only this `APP`; may be given again")
-	f.StringToStringVar(&c.images, "image", nil, "take the image of an app as it is, instead of building one: `APP=REF`; may be given again")
+	f.StringVar(&c.to, "to", "", "release to this `ENVIRONMENT`, and to those before it")
+	f.StringVar(&c.branch, "branch", "", "release to the environment of this `BRANCH` in release.toml")
+	f.StringSliceVar(&c.apps, "app", nil, "release only this `APP`; may be repeated")
+	f.StringToStringVar(&c.images, "image", nil, "use this image of an app instead of building one: `APP=REF`; may be repeated")
 	f.Lookup("image").DefValue = "" // pflag would write []
-	f.StringSliceVar(&c.skip, "skip-env", nil, "leave out this `ENVIRONMENT` on the path; may be given again; needs --reason")
-	f.StringVar(&c.reason, "reason", "", "why an environment is skipped, in a `SENTENCE`")
-	f.BoolVar(&c.allowDiverged, "allow-diverged", false, "do not ask, in an environment without a gate, before a revision replaces one that it does not descend from")
+	f.StringSliceVar(&c.skip, "skip-env", nil, "leave out this `ENVIRONMENT` on the path; may be repeated; needs --reason")
+	f.StringVar(&c.reason, "reason", "", "why an environment is skipped, as a `SENTENCE`")
+	f.BoolVar(&c.allowDiverged, "allow-diverged", false, "in an environment without a gate, replace a revision that this one does not descend from without approval")
 	f.StringVar(&c.repo, "repo", "", "where workers fetch the revision: a `URL` or an absolute path")
-	f.StringVar(&c.moved, "moved-repository", "", "the project is at another repository now than its earlier releases were: why, in a `SENTENCE`")
-	f.StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
-	f.BoolVar(&c.wait, "wait", false, "follow the release until it is over; the exit code says how it ended")
-	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait how it ended, as JSON")
+	f.StringVar(&c.moved, "moved-repository", "", "confirm that the project has moved to another repository: the reason, as a `SENTENCE`")
+	f.StringVar(&c.by, "by", "", "your `NAME` (default: git's user.name)")
+	f.BoolVar(&c.wait, "wait", false, "follow the release until it is over; the exit code is its outcome")
+	f.BoolVar(&c.asJSON, "json", false, "write what was started, or with --wait the report, as JSON")
 	completeFlag(cmd, "to", completeEnvironments(w))
 	completeFlag(cmd, "app", completeApps(w))
 	completeFlag(cmd, "skip-env", completeEnvironments(w))

@@ -24,17 +24,16 @@ func newStatus(w *World) *cobra.Command {
 	c := statusCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "status [ENVIRONMENT | ID]",
-		Short: "What runs where; or where a release is",
-		Long: `Status without an ID says what runs where, as Fly itself says it: for each app
-and environment the revision, since when, by which release, and in what machines
-differ from each other; and which environments are pinned after a rollback.
+		Short: "Show what runs where, or the state of a release",
+		Long: `Status without an argument shows what runs where, read from Fly: for each app and
+environment the revision, since when, by which release, and how machines differ from
+each other; and which environments are pinned after a rollback.
 
-With the name of an environment it also says what release rollback would bring
-back there, whether the images of that still exist by their digests, and until
-when history tells of it.
+With the name of an environment it also shows what release rollback would restore,
+whether its images still exist by their digests, and how long its history is kept.
 
-With an ID it says where that release is: phase, targets, machines, the time
-each phase took, decisions, what it waits for, and what it cost.`,
+With an ID it shows that release: phase, targets, machines, the time of each phase,
+decisions, what it waits for, and its cost.`,
 		Example: `  release status
   release status production
   release status 4f2d1c0b9a8e
@@ -53,7 +52,7 @@ each phase took, decisions, what it waits for, and what it cost.`,
 		},
 	}
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "write it as JSON")
-	cmd.Flags().BoolVar(&c.details, "details", false, "with an ID: show each target and machine by itself")
+	cmd.Flags().BoolVar(&c.details, "details", false, "with an ID: show each target and machine separately")
 	cmd.ValidArgsFunction = completeReleases(w)
 	return cmd
 }

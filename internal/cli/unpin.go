@@ -20,16 +20,16 @@ func newUnpin(w *World) *cobra.Command {
 	c := unpinCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "unpin ENVIRONMENT --reason SENTENCE",
-		Short: "Let releases change an environment again that was rolled back",
-		Long: `Unpin takes away the pin that a rollback leaves on an environment. While an
-environment is pinned, releases end there as stopped, so that the next push does
-not bring back what was rolled back. The reason is recorded.`,
+		Short: "Let releases change an environment again after a rollback",
+		Long: `Unpin removes the pin that a rollback leaves on an environment. While an environment
+is pinned, releases to it end as stopped, so that the next push does not restore what
+was rolled back. The reason is recorded.`,
 		Example: `  release unpin production --reason "4f2d1c0 fixes the checkout"`,
 		Args:    WantArgs(1, 1, "ENVIRONMENT"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
 	}
-	cmd.Flags().StringVar(&c.reason, "reason", "", "why, in a `SENTENCE`")
-	cmd.Flags().StringVar(&c.by, "by", "", "your `NAME`; git's user.name, unless given")
+	cmd.Flags().StringVar(&c.reason, "reason", "", "the reason, as a `SENTENCE`")
+	cmd.Flags().StringVar(&c.by, "by", "", "your `NAME` (default: git's user.name)")
 	cmd.ValidArgsFunction = completeEnvironments(w)
 	return cmd
 }

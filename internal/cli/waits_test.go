@@ -12,23 +12,23 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// until runs a command again and again until it says word.
-func (w *world) until(word string, args ...string) result {
+// runUntil repeats a command until its output contains text.
+func (w *fixture) runUntil(text string, args ...string) result {
 	w.t.Helper()
 	var r result
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-		if r = w.run(args...); strings.Contains(r.stdout+r.stderr, word) {
+		if r = w.run(args...); strings.Contains(r.stdout+r.stderr, text) {
 			return r
 		}
 	}
-	w.t.Fatalf("%v never says %q: %v", args, word, r)
+	w.t.Fatalf("%v never prints %q: %v", args, text, r)
 	return r
 }
 
-// A person has to see what a release waits for: the last error, the attempt and
-// the next try, in status, in --json and in what is being watched.
+// The last error, the attempt and the next try of an activity are in status, in
+// --json and in the output of watch.
 func TestStatus_ActivityIsRetried(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	w.want(ExitOK, []string{"start", "--to", "staging", "--wait"}, "promoted")
 	at := fly.Client{FlapsURL: w.acts.Fly.(*fly.Client).FlapsURL, APIURL: w.acts.Fly.(*fly.Client).APIURL, Token: "x", Unlimited: true}
 	machine := w.sim.Machines("shop-staging-api")[0].ID
@@ -38,12 +38,12 @@ func TestStatus_ActivityIsRetried(t *testing.T) {
 	}
 	w.write("infra/fly/api/staging/fly.toml", flyToml("staging", "warn"))
 	id := w.commit("Log warnings")
-	start := w.begin("start", "--to", "staging", "--wait")
-	start.says("waiting: ")
-	seen := w.until("waiting: ", "status", id)
+	start := w.startCommand("start", "--to", "staging", "--wait")
+	start.waitFor("waiting: ")
+	shown := w.runUntil("waiting: ", "status", id)
 	for _, want := range []string{"machine " + machine, "flyctl deploy of Bob", "(attempt "} {
-		if !strings.Contains(seen.stdout, want) {
-			t.Errorf("status does not say %q:\n%s", want, seen.stdout)
+		if !strings.Contains(shown.stdout, want) {
+			t.Errorf("status does not print %q:\n%s", want, shown.stdout)
 		}
 	}
 	waits := w.status(id).Waits
@@ -56,17 +56,17 @@ func TestStatus_ActivityIsRetried(t *testing.T) {
 	r := start.wait()
 	r.want(t, ExitOK, "promoted", "flyctl deploy of Bob")
 	if n := strings.Count(r.stderr, "waiting: "); n > 3 {
-		t.Errorf("the same wait is told %d times:\n%s", n, r.stderr)
+		t.Errorf("the same wait is printed %d times:\n%s", n, r.stderr)
 	}
 	if strings.Contains(r.stdout, "waiting: ") {
 		t.Errorf("a release that is over waits for something:\n%s", r.stdout)
 	}
 }
 
-// A folder that the worker does not have is of another machine: trying again for
-// five minutes would not bring it here.
+// A folder that the worker does not have is of another machine: retries would not
+// help.
 func TestStart_RepositoryIsNotOnTheWorker(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	begun := time.Now()
 	w.want(ExitFailed, []string{"start", "--to", "staging", "--wait", "--repo", "/nowhere/shop"}, "stopped", "fetch /nowhere/shop: this worker has no such folder", "repository = ", "--repo URL")
 	if took := time.Since(begun); took > 20*time.Second {
@@ -74,14 +74,14 @@ func TestStart_RepositoryIsNotOnTheWorker(t *testing.T) {
 	}
 }
 
-// A workflow that no worker can go on with is not "without a worker", and what is
-// ordered meanwhile is told to wait.
+// A workflow whose task fails is not "without a worker", and orders to it say that
+// they wait.
 func TestStatus_WorkflowTaskFails(t *testing.T) {
-	w := newWorld(t)
-	start := w.begin("start", "--wait")
-	start.says("production waits for 1 approval")
+	w := newFixture(t)
+	start := w.startCommand("start", "--wait")
+	start.waitFor("production waits for 1 approval")
 	id := w.git("rev-parse", "HEAD")[:12]
-	w.dismiss()
+	w.stopWorker()
 	other := sdkworker.New(w.client, release.TaskQueue, sdkworker.Options{})
 	other.RegisterWorkflowWithOptions(func(ctx workflow.Context, _ release.Request) error {
 		return workflow.Sleep(ctx, time.Hour)
@@ -90,12 +90,12 @@ func TestStatus_WorkflowTaskFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.want(ExitOK, []string{"abort", id}, "aborting "+id) // its signal wakes the workflow
-	seen := w.until("stands still", "status", id)
-	if all := seen.stdout + seen.stderr; !strings.Contains(all, "TMPRL1100") || strings.Contains(all, "no worker answers") {
+	shown := w.runUntil("stands still", "status", id)
+	if all := shown.stdout + shown.stderr; !strings.Contains(all, "TMPRL1100") || strings.Contains(all, "no worker answers") {
 		t.Errorf("status does not say why it stands still:\n%s", all)
 	}
 	w.want(ExitOK, []string{"abort", id}, "stands still", "the abort takes effect then")
 	other.Stop()
-	w.hire()
+	w.startWorker()
 	start.wait().want(t, ExitFailed, "stopped: shop "+id)
 }

@@ -16,12 +16,12 @@ func newWatch(w *World) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch ID",
 		Short: "Follow a release until it is over",
-		Long: `Watch follows a release until it is over: on a terminal as a block that
-updates in place, elsewhere as a line for everything that happens.
+		Long: `Watch follows a release until it is over. On a terminal it updates a block in place;
+elsewhere it prints a line for each change.
 
-It waits on the workflow's history and asks only when there is news. Ctrl-C
-detaches: the release goes on. When the release is held, watch says what a
-person may decide, and ends with exit code 5.`,
+It follows the workflow's history, and queries the workflow only when there are new
+events. Ctrl-C detaches: the release continues. If the release is held, watch prints
+the choices and exits with 5.`,
 		Example: `  release watch 4f2d1c0b9a8e
   release watch HEAD
   release watch 4f2d --json > report.json`,

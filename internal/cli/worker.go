@@ -34,24 +34,25 @@ func newWorker(w *World) *cobra.Command {
 	c := workerCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "worker",
-		Short: "Do the work of releases, for a Temporal and a Fly that run elsewhere",
-		Long: `Worker does what releases ask for: it keeps their process going, runs tests,
-builds images, changes machines. Any number of them may run. One that dies loses
-nothing; another goes on with its work.
+		Short: "Run a worker for a Temporal and a Fly elsewhere",
+		Long: `Worker runs the workflows of releases, runs tests, builds images and changes machines.
+Any number of workers may run. If one dies nothing is lost: another continues its
+work.
 
-It needs a Temporal (TEMPORAL_ADDRESS and the others), git, and a Fly token that
-opens every Fly app of the projects: FLY_API_TOKEN, as "fly tokens create org"
-prints it. Where it builds it needs a Go toolchain in PATH, or a BuildKit for
-Dockerfiles: --buildkit, else BUILDKIT_HOST, else a Docker Engine's, where there
-is one.
+A worker needs a Temporal (TEMPORAL_ADDRESS and so on), git, and a Fly token for every
+Fly app of the projects: FLY_API_TOKEN, from "fly tokens create org". To build, it
+needs a Go toolchain in PATH, or a BuildKit for Dockerfiles: that of --buildkit, of
+BUILDKIT_HOST, or of a Docker Engine.
 
-Images go to Fly's registry with that token; to and from others with the logins
-of Docker's settings. A Dockerfile may mount secrets: those of this worker's
-environment that --build-secret names, and that release.toml asks for.
+Images are pushed to Fly's registry with that token, and to others with the logins of
+Docker's settings. A Dockerfile may mount secrets: variables of this worker that
+--build-secret names and release.toml asks for.
 
-A worker that may touch production need not be one that runs a repository's
-tests: --only release is the process and everything that touches Fly,
---only release-build is checkouts, tests and builds, and pushes images.`,
+The worker that changes production need not run a repository's tests: --only release
+runs the workflows and everything that calls Fly, --only release-build runs checkouts,
+tests and builds, and pushes images.
+
+A worker needs no local stack: the slim build (go build -tags slim) is enough.`,
 		Example: `  release worker
   release worker --only release
   release worker --only release-build --builds 4 --registry registry.example.com/shop
@@ -60,19 +61,19 @@ tests: --only release is the process and everything that touches Fly,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.only, "only", "", "work on this task `QUEUE` only: release or release-build")
+	f.StringVar(&c.only, "only", "", "serve only this task `QUEUE`: release or release-build")
 	f.IntVar(&c.builds, "builds", 2, "run `N` tests and builds at a time")
-	f.StringVar(&c.registry, "registry", "", "push images to this `HOST` or HOST/PATH; Fly's own registry, unless given")
-	f.StringVar(&c.buildkit, "buildkit", "", "`ADDRESS` of BuildKit, as unix:///run/buildkit/buildkitd.sock")
-	f.StringVar(&c.cache, "build-cache", string(buildkit.CacheMax), "how much of a build to `KEEP` in the registry for the next: max, min or off")
-	f.StringSliceVar(&c.secrets, "build-secret", nil, "let Dockerfiles mount what the environment has under this `NAME`; may be given again")
+	f.StringVar(&c.registry, "registry", "", "push images to this `HOST` or HOST/PATH (default: Fly's own)")
+	f.StringVar(&c.buildkit, "buildkit", "", "`ADDRESS` of BuildKit, such as unix:///run/buildkit/buildkitd.sock")
+	f.StringVar(&c.cache, "build-cache", string(buildkit.CacheMax), "how much of a build to `KEEP` in the registry for the next one: max, min or off")
+	f.StringSliceVar(&c.secrets, "build-secret", nil, "let Dockerfiles mount the environment variable of this `NAME`; may be repeated")
 	return cmd
 }
 
 func (c workerCommand) run(ctx context.Context) error {
 	queues := []string{release.TaskQueue, release.BuildQueue}
 	if c.only != "" && !slices.Contains(queues, c.only) {
-		return Usage("--only %q: there are: %s", c.only, strings.Join(queues, ", "))
+		return Usage("--only %q must be one of %s", c.only, strings.Join(queues, ", "))
 	}
 	if c.builds < 1 {
 		return Usage("--builds must be 1 or more, got %d", c.builds)

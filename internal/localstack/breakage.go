@@ -3,7 +3,6 @@ package localstack
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/cli"
 	"github.com/microbima/release/release"
 )
 
@@ -107,86 +106,39 @@ func healthy() error { return pool.Ping() }
 
 func breakageNames() []string { return slices.Sorted(maps.Keys(breakages)) }
 
-// commitBreakage clones the repository to dir, and commits there what is bad in an
-// environment.
-func (d *demo) commitBreakage(ctx context.Context, env release.Environment, dir string) error {
-	i := slices.IndexFunc(env.Targets, func(t release.TargetFile) bool { return t.Target.App == brokenApp })
+// commit clones the repository of src to dir, and commits there what is bad in an
+// environment. It runs git with env.
+func (b breakage) commit(ctx context.Context, env cli.Environ, src cli.Source, environment release.Environment, dir string) error {
+	i := slices.IndexFunc(environment.Targets, func(t release.TargetFile) bool { return t.Target.App == brokenApp })
 	if i < 0 {
-		return fmt.Errorf("--break changes %s, and %s has no app %s: use it on this program's own repository", brokenFile, d.src.Repo.Dir, brokenApp)
+		return fmt.Errorf("--break changes %s, and %s has no app %s: use it on this program's own repository", brokenFile, src.Repo.Dir, brokenApp)
 	}
 	for _, args := range [][]string{
-		{"clone", "--quiet", "--template=", "--no-checkout", "--", d.src.Repo.Dir, dir},
-		{"-C", dir, "checkout", "--quiet", "--detach", d.src.Revision.Commit},
+		{"clone", "--quiet", "--template=", "--no-checkout", "--", src.Repo.Dir, dir},
+		{"-C", dir, "checkout", "--quiet", "--detach", src.Revision.Commit},
 	} {
-		if err := d.runGit(ctx, args...); err != nil {
+		if err := runGit(ctx, env, args...); err != nil {
 			return err
 		}
 	}
-	b := breakages[d.breakage]
 	for name, text := range map[string]string{
-		brokenFile: strings.ReplaceAll(b.health, "PRODUCTION", env.Targets[i].FlyApp), changedFile: validChange,
+		brokenFile: strings.ReplaceAll(b.health, "PRODUCTION", environment.Targets[i].FlyApp), changedFile: validChange,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("--break: %w", err)
 		}
 	}
-	return d.runGit(ctx, "-C", dir, "commit", "--quiet", "--no-verify", "--no-gpg-sign", "-m", b.subject, "--", brokenFile, changedFile)
+	return runGit(ctx, env, "-C", dir, "commit", "--quiet", "--no-verify", "--no-gpg-sign", "-m", b.subject, "--", brokenFile, changedFile)
 }
 
 // runGit runs git with an identity of its own, without hooks.
-func (d *demo) runGit(ctx context.Context, args ...string) error {
+func runGit(ctx context.Context, env cli.Environ, args ...string) error {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "core.hooksPath=" + os.DevNull, "-c", "advice.detachedHead=false"}, args...)...)
-	cmd.Env = append(withoutSettings(d.Env),
+	cmd.Env = append(withoutSettings(env),
 		"GIT_AUTHOR_NAME=Release Demo", "GIT_AUTHOR_EMAIL=demo@release.invalid",
 		"GIT_COMMITTER_NAME=Release Demo", "GIT_COMMITTER_EMAIL=demo@release.invalid")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
-	return nil
-}
-
-// readMachines returns every machine of an environment, as Fly shows it now.
-func (d *demo) readMachines(ctx context.Context, env release.Environment) (map[string]fly.Machine, error) {
-	all := map[string]fly.Machine{}
-	for _, t := range env.Targets {
-		machines, err := d.stack.fly.Machines(ctx, t.FlyApp)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range machines {
-			all[t.FlyApp+" "+m.ID] = m
-		}
-	}
-	return all, nil
-}
-
-// compareMachines returns an error unless the environment is as it was: the same
-// machines, each with the same config, byte for byte, the same image, and serving as
-// before.
-func (d *demo) compareMachines(env release.Environment, before, after map[string]fly.Machine) error {
-	var differences []string
-	for name, was := range before {
-		is, ok := after[name]
-		switch {
-		case !ok:
-			differences = append(differences, name+" is gone")
-		case !bytes.Equal(was.Config, is.Config):
-			differences = append(differences, name+" has another config")
-		case was.ImageRef.Digest != is.ImageRef.Digest:
-			differences = append(differences, name+" runs another image")
-		case was.State != is.State || was.Cordoned != is.Cordoned:
-			differences = append(differences, fmt.Sprintf("%s is %s", name, is.State))
-		}
-	}
-	for name := range after {
-		if _, ok := before[name]; !ok {
-			differences = append(differences, name+" is new")
-		}
-	}
-	if len(differences) > 0 {
-		slices.Sort(differences)
-		return errors.New(env.Name + " is not as it was before the bad revision: " + strings.Join(differences, "; "))
-	}
-	d.Say("\n%s is as it was before the bad revision: %d machines of %d apps, looked up on Fly; each one's config is the same, byte for byte.", env.Name, len(after), len(env.Targets))
 	return nil
 }

@@ -39,17 +39,18 @@ func NewDemo(w *cli.World) *cobra.Command {
 	c := demoCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "See one whole release, with everything it needs in this process",
+		Short: "Show one whole release, everything in one process",
 		Long: `Demo releases HEAD of this repository to staging and production: its tests, its
 images, every machine as a process of this computer, verified, approved, baked.
-Temporal with its Web UI, a simulated Fly, an image registry and a worker run in
-this one process. Nothing is left of it at the end.
+Temporal with its Web UI, a simulated Fly, an image registry and a worker run in this
+one process. At the end everything is removed.
 
-At a terminal it shows the plan for production and asks. Without one, or with
---yes, it approves by itself. --hold leaves the decision to another terminal, or
-to the Temporal UI, and says how.
+At a terminal it shows the plan for production and asks. Without one, or with --yes,
+it approves the plan itself. --hold leaves the review to another terminal or to the
+Temporal UI, and prints how.
 
---break then makes a second revision that is bad in production, and releases it:
+With --break it then commits a second revision that is bad in production, and releases
+that:
 
   check   its health check never passes
   crash   its process ends at start
@@ -57,8 +58,9 @@ to the Temporal UI, and says how.
   test    its tests fail
   build   it does not compile
 
-Production must be as it was then, byte for byte, which the demo looks up at the
-end. The exit code is 3 (rolled back) or 1 (stopped before any change).`,
+At the end the demo reads every machine of production, and compares it with its state
+before, byte for byte. The exit code is 3 (rolled back) or 1 (stopped before any
+change).`,
 		Example: `  release demo
   release demo --yes
   release demo --break sour
@@ -68,8 +70,8 @@ end. The exit code is 3 (rolled back) or 1 (stopped before any change).`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&c.yes, "yes", false, "do not ask: the demo approves")
-	f.BoolVar(&c.hold, "hold", false, "leave the decision to another terminal or to the Temporal UI")
-	f.StringVar(&c.breakage, "break", "", "then release a revision that is bad in this `WAY`: "+strings.Join(breakageNames(), ", "))
+	f.BoolVar(&c.hold, "hold", false, "leave the review to another terminal or to the Temporal UI")
+	f.StringVar(&c.breakage, "break", "", "also release a revision that is bad in this `WAY`: "+strings.Join(breakageNames(), ", "))
 	f.StringVarP(&c.dir, "directory", "C", "", "release the repository in this `DIRECTORY`")
 	return cmd
 }
@@ -79,7 +81,7 @@ func (c demoCommand) run(ctx context.Context) (err error) {
 		return cli.Usage("--yes approves and --hold leaves it to others: use one")
 	}
 	if _, ok := breakages[c.breakage]; !ok && c.breakage != "" {
-		return cli.Usage("--break %q: there are: %s", c.breakage, strings.Join(breakageNames(), ", "))
+		return cli.Usage("--break %q must be one of %s", c.breakage, strings.Join(breakageNames(), ", "))
 	}
 	if !filepath.IsAbs(c.dir) {
 		c.dir = filepath.Join(c.World.Dir, c.dir)
@@ -172,23 +174,28 @@ func (d *demo) releaseBoth(ctx context.Context) (client.Snapshot, error) {
 	}
 	environments := d.src.Project.Environments
 	last := environments[len(environments)-1]
-	before, err := d.readMachines(ctx, last)
+	before, err := readMachines(ctx, d.stack.fly, last)
 	if err != nil {
 		return s, err
 	}
 	dir := filepath.Join(d.state, "clone")
-	if err := d.commitBreakage(ctx, last, dir); err != nil {
+	b := breakages[d.breakage]
+	if err := b.commit(ctx, d.Env, d.src, last, dir); err != nil {
 		return s, err
 	}
-	d.Say("\nNow a revision that is bad in %s: %s.", last.Name, breakages[d.breakage].description)
+	d.Say("\nNow a revision that is bad in %s: %s.", last.Name, b.description)
 	if s, err = d.release(ctx, dir); err != nil {
 		return s, err
 	}
-	after, err := d.readMachines(ctx, last)
+	after, err := readMachines(ctx, d.stack.fly, last)
 	if err != nil {
 		return s, err
 	}
-	return s, d.compareMachines(last, before, after)
+	if err := compareMachines(last, before, after); err != nil {
+		return s, err
+	}
+	d.Say("\n%s is as it was before the bad revision: %d machines of %d apps, looked up on Fly; each one's config is the same, byte for byte.", last.Name, len(after), len(last.Targets))
+	return s, nil
 }
 
 // release releases HEAD of the repository in dir, and returns how that ended.

@@ -29,23 +29,22 @@ func NewDev(w *cli.World) *cobra.Command {
 	c := devCommand{World: w}
 	cmd := &cobra.Command{
 		Use:   "dev",
-		Short: "Run Temporal, a Fly and a worker on this machine, and keep their state",
-		Long: `Dev runs what releases need, on this machine and for its user alone: Temporal
-with its Web UI, a simulated Fly whose machines are processes of this computer,
-an image registry and a worker. In another terminal, release start and all the
-others use them without any setting.
+		Short: "Run Temporal, a simulated Fly and a worker on this machine",
+		Long: `Dev runs what releases need, on this machine and for this user alone: Temporal with
+its Web UI, a simulated Fly whose machines are processes of this computer, an image
+registry and a worker. In another terminal, all other commands use them without any
+setting.
 
 State is kept in RELEASE_STATE_DIR, else $XDG_STATE_HOME/release, else
-~/.local/state/release. Stopped in whatever way and started again, it goes on
-where it was: a release under way finishes, one that waits for an approval still
-waits for it.
+~/.local/state/release. After a restart, even after a crash, dev continues: a release
+under way finishes, and one that waits for an approval still waits.
 
-In the worktree of a repository with a release.toml it makes the Fly apps and
-secrets that its files name. Of other repositories the Fly apps are made when a
-release asks for them.
+In the worktree of a repository with a release.toml, dev creates the Fly apps and
+secrets that its files name. Fly apps of other repositories are created when a release
+asks for them.
 
-flyctl works with it, too: release dev --env prints the variables that point it
-there, with a folder of its own for its settings.`,
+flyctl works with it, too: release dev --env prints the variables that point flyctl
+there, with a settings folder of its own.`,
 		Example: `  release dev
   release dev --temporal-port 7300 --ui-port 8300
   (eval "$(release dev --env)" && flyctl status -a shop-staging-api)
@@ -58,9 +57,9 @@ there, with a folder of its own for its settings.`,
 	f.IntVar(&c.ports.ui, "ui-port", 8233, "`PORT` of its Web UI; 0 is any free one")
 	f.IntVar(&c.ports.fly, "fly-port", 4280, "`PORT` of the simulated Fly; 0 is any free one")
 	f.IntVar(&c.ports.registry, "registry-port", 5005, "`PORT` of the image registry; 0 is any free one")
-	f.BoolVar(&c.reset, "reset", false, "begin anew: remove all state first, after asking")
+	f.BoolVar(&c.reset, "reset", false, "remove all state first, after asking")
 	f.BoolVar(&c.yes, "yes", false, "with --reset: do not ask")
-	f.BoolVar(&c.printEnv, "env", false, "print what points flyctl at the one that runs, for a shell to eval, and end")
+	f.BoolVar(&c.printEnv, "env", false, "print the variables that point flyctl at the running dev, for eval, and exit")
 	return cmd
 }
 

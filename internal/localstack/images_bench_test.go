@@ -17,11 +17,10 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// BenchmarkImages is what images cost a release that finds the caches warm: one
-// in which none of three apps has changed, until it says so, and one in which a
-// line of one app has, to staging and to production. Everything is real but Fly:
-// Temporal, git, the builder, the registry, machines that are processes.
-// Dockerfiles take part where BUILDKIT_HOST says who builds them.
+// BenchmarkImages measures images of releases with warm caches: a release in which
+// none of three apps has changed, and one in which a line of one app has, to staging
+// and production. Only Fly is simulated: Temporal, git, the builder, the registry and
+// the machines' processes are real. Dockerfiles need BUILDKIT_HOST.
 func BenchmarkImages(b *testing.B) {
 	for _, builder := range []string{"go", "Dockerfile"} {
 		b.Run(builder, func(b *testing.B) {
@@ -37,7 +36,7 @@ func BenchmarkImages(b *testing.B) {
 				unchanged = append(unchanged, s.release("words only", release.Unchanged))
 				s.edit("web", i)
 				line = append(line, s.release("one line of web", release.Promoted))
-				s.onlyWeb()
+				s.checkOnlyWeb()
 			}
 			for b.Loop() {
 				releases()
@@ -51,13 +50,13 @@ func BenchmarkImages(b *testing.B) {
 	}
 }
 
-// A price is what a release took: time since its files were read, and bytes.
+// A price is the time of a release since its files were read, and its bytes.
 type price struct {
 	took, building time.Duration
 	pushed, copied int64
 }
 
-// median is the price in the middle of several.
+// median formats the median of costs.
 func median(costs []price) string {
 	slices.SortFunc(costs, func(a, b price) int { return int(a.took - b.took) })
 	c := costs[len(costs)/2]
@@ -65,7 +64,7 @@ func median(costs []price) string {
 		c.took.Seconds(), c.building.Seconds(), c.pushed, c.copied, len(costs))
 }
 
-// A fixture is a repository of three apps and all that releases it.
+// A fixture is a repository of three apps, and a stack that releases it.
 type fixture struct {
 	b       *testing.B
 	builder string
@@ -120,8 +119,8 @@ func (s *fixture) write(name, text string) {
 	}
 }
 
-// edit changes a line of an app. Its Dockerfile takes a program that is there: a
-// Go toolchain in an image is no part of what is measured.
+// edit changes a line of an app. Its Dockerfile copies a compiled program: a Go
+// toolchain in an image is not measured.
 func (s *fixture) edit(app, line string) {
 	s.b.Helper()
 	s.write(app+"/main.go", fmt.Sprintf(`package localstack
@@ -156,18 +155,18 @@ func (s *fixture) git(args ...string) {
 	}
 }
 
-// release releases what lies there, all the way.
+// release commits all files and releases them to production.
 func (s *fixture) release(subject string, want release.Outcome) price {
 	s.b.Helper()
 	s.git("add", ".")
 	s.git("commit", "-q", "-m", subject)
 	ctx, cancel := context.WithTimeout(s.b.Context(), 2*time.Minute)
 	defer cancel()
-	var said bytes.Buffer
-	code := cli.Run(ctx, s.world([]string{"start", "--wait", "--json"}, &said), cli.LocalCommands{})
+	var out bytes.Buffer
+	code := cli.Run(ctx, s.world([]string{"start", "--wait", "--json"}, &out), cli.LocalCommands{})
 	s.last = release.Report{}
-	if err := json.Unmarshal(said.Bytes(), &s.last); err != nil || s.last.Outcome != want {
-		s.b.Fatalf("exit code %d, %v, %s; want %s\n%s", code, err, s.last.Outcome, want, said.Bytes())
+	if err := json.Unmarshal(out.Bytes(), &s.last); err != nil || s.last.Outcome != want {
+		s.b.Fatalf("exit code %d, %v, %s; want %s\n%s", code, err, s.last.Outcome, want, out.Bytes())
 	}
 	var c price
 	for _, span := range s.last.Spans {
@@ -189,9 +188,9 @@ func (s *fixture) release(subject string, want release.Outcome) price {
 	return c
 }
 
-// onlyWeb fails unless web's machines were changed, nobody else's, and each image
-// was made once.
-func (s *fixture) onlyWeb() {
+// checkOnlyWeb fails unless only the machines of web were changed, and each image was
+// built once.
+func (s *fixture) checkOnlyWeb() {
 	s.b.Helper()
 	for _, e := range s.last.Environments {
 		for _, t := range e.Targets {

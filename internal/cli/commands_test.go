@@ -13,39 +13,39 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// TestReleases plays what people do, one after another, with one project: the
-// real commands, workflows and activities, a real Temporal, a simulated Fly.
-func TestReleases(t *testing.T) {
-	w := newWorld(t)
+// TestCommands_ReleasesOfOneProject releases one project again and again: the real
+// commands, workflows and activities, a real Temporal, a simulated Fly.
+func TestCommands_ReleasesOfOneProject(t *testing.T) {
+	w := newFixture(t)
 	w.want(ExitOK, []string{"list"}, "no releases")
 	w.want(ExitOK, []string{"status"}, "staging", "api: no machines in shop-staging-api")
 	w.want(ExitOK, []string{"plan", "--to", "staging"}, "create", "to be built")
 	w.want(ExitFailed, []string{"watch", "4f2d"}, `no release "4f2d"`)
 
-	first := w.firstRelease()
-	w.looking(first)
-	w.rejected()
-	w.aborted()
-	w.withoutWorker()
-	w.rolledBack()
-	w.takenBack()
-	w.stale()
-	w.drawn()
-	w.held()
-	w.stranded()
-	w.cutOff()
+	first := w.promoteFirst()
+	w.checkReads(first)
+	w.reject()
+	w.abort()
+	w.approveWithoutWorker()
+	w.failInProduction()
+	w.rollBack()
+	w.approveStalePlan()
+	w.startOnTerminal()
+	w.resolveHeld()
+	w.abandonHeld()
+	w.terminateRelease()
 }
 
-// firstRelease goes all the way, with one approval at a terminal.
-func (w *world) firstRelease() string {
+// promoteFirst releases to production, with one approval at a terminal.
+func (w *fixture) promoteFirst() string {
 	t := w.t
 	id := w.git("rev-parse", "HEAD")[:12]
 	r := w.want(ExitOK, []string{"start", "--by", "Bob"}, "started: "+id+" Sell things to staging, then production", "release watch "+id)
 	if strings.TrimSpace(r.stdout) != id {
 		t.Errorf("scripts get %q, want the release's name", r.stdout)
 	}
-	watch := w.begin("watch", id)
-	watch.says("production waits for 1 approval")
+	watch := w.startCommand("watch", id)
+	watch.waitFor("production waits for 1 approval")
 
 	w.want(ExitOK, []string{"start"}, "attached to "+id)
 	w.want(ExitOK, []string{"start", "--to", "staging"}, id) // it takes staging with it
@@ -59,11 +59,11 @@ func (w *world) firstRelease() string {
 	atTerminal := func(answer string) func(*World) {
 		return func(e *World) { e.Terminal.CanAsk, e.Stdin = true, strings.NewReader(answer) }
 	}
-	w.beginWith(atTerminal("\n"), "approve", id).wait().want(t, ExitFailed, "Approve plan ", "for production, as Ada? [y/N]", "not approved")
+	w.startCommandIn(atTerminal("\n"), "approve", id).wait().want(t, ExitFailed, "Approve plan ", "for production, as Ada? [y/N]", "not approved")
 	answer, say := io.Pipe()
-	late := w.beginWith(func(e *World) { e.Terminal.CanAsk, e.Stdin = true, answer }, "approve", id)
-	late.says("[y/N]")
-	w.beginWith(atTerminal("y\n"), "approve", "HEAD").wait().want(t, ExitOK,
+	late := w.startCommandIn(func(e *World) { e.Terminal.CanAsk, e.Stdin = true, answer }, "approve", id)
+	late.waitFor("[y/N]")
+	w.startCommandIn(atTerminal("y\n"), "approve", "HEAD").wait().want(t, ExitOK,
 		"No release of this program runs there yet", "create 2 machines of api", "LEVEL=info", "In staging: promoted, verified ", "api/staging: healthy", "approved by Ada: plan ")
 	fmt.Fprintln(say, "n")
 	late.wait().want(t, ExitOK, "none was given; approved by Ada meanwhile")
@@ -73,8 +73,8 @@ func (w *world) firstRelease() string {
 	return id
 }
 
-// looking shows what is there.
-func (w *world) looking(id string) {
+// checkReads checks the commands that only read.
+func (w *fixture) checkReads(id string) {
 	w.want(ExitOK, []string{"status"}, "staging\n  ✓ api "+id, "production\n  ✓ api "+id, "2 machines, by release/shop/"+id)
 	w.want(ExitOK, []string{"list"}, "✓  "+id+"  promoted", "Bob", "Sell things")
 	w.want(ExitOK, []string{"list", "--all", "--json"}, `"outcome": "promoted"`)
@@ -89,60 +89,60 @@ func (w *world) looking(id string) {
 	w.want(ExitOK, []string{"start", "--wait"}, "unchanged: shop "+id)
 }
 
-// rejected is stopped: nothing changes.
-func (w *world) rejected() {
-	id := w.change("debug")
+// reject: the release is stopped, and nothing changes.
+func (w *fixture) reject() {
+	id := w.commitLevel("debug")
 	w.want(ExitOK, []string{"plan", "--to", "production"}, "env.LEVEL: info → debug", "to be built")
-	start := w.begin("start", "--wait", "--json")
-	start.says("production waits for 1 approval")
+	start := w.startCommand("start", "--wait", "--json")
+	start.waitFor("production waits for 1 approval")
 	w.want(ExitOK, []string{"reject", id, "--reason", "not on a Friday"}, "rejected by Ada")
 	start.wait().want(w.t, ExitFailed, `"outcome": "stopped"`, "not on a Friday")
 }
 
-// aborted before its first change in production is stopped as well.
-func (w *world) aborted() {
-	id := w.change("trace")
-	detached := w.begin("start", "--wait")
-	detached.says("production waits for 1 approval")
+// abort: before the first change in production the release is stopped.
+func (w *fixture) abort() {
+	id := w.commitLevel("trace")
+	detached := w.startCommand("start", "--wait")
+	detached.waitFor("production waits for 1 approval")
 	detached.interrupt()
 	detached.wait().want(w.t, ExitDetached, "detached: the release continues; `release watch "+id)
 	w.want(ExitFailed, []string{"abort", id, "--wait"}, "aborting "+id, "stopped: shop "+id)
 	w.want(ExitFailed, []string{"abort", id}, "is over already: stopped")
 }
 
-// withoutWorker a decision is left as a signal.
-func (w *world) withoutWorker() {
-	id := w.change("warn")
-	start := w.begin("start", "--wait")
-	start.says("production waits for 1 approval")
+// approveWithoutWorker: the approval is left as a signal.
+func (w *fixture) approveWithoutWorker() {
+	id := w.commitLevel("warn")
+	start := w.startCommand("start", "--wait")
+	start.waitFor("production waits for 1 approval")
 	plan := w.status(id).Plan
 	if plan == nil {
 		w.t.Fatal("no plan to approve")
 	}
-	w.dismiss()
+	w.stopWorker()
 	w.want(ExitOK, []string{"status", id}, "no worker answers", "awaiting approval")
 	w.want(ExitFailed, []string{"approve", id, "--yes"}, "no worker answers")
 	w.want(ExitOK, []string{"approve", id, "--yes", "--plan", plan.Short(), "--by", "Bob"}, "was left as the signal approve")
-	w.hire()
+	w.startWorker()
 	start.wait().want(w.t, ExitOK, "approved by Bob", "promoted: shop "+id)
 }
 
-// rolledBack: a version whose machines never get healthy.
-func (w *world) rolledBack() {
-	id := w.change("none")
-	start := w.begin("start", "--wait")
-	start.says("production waits for 1 approval")
+// failInProduction: the machines of a version never pass their checks.
+func (w *fixture) failInProduction() {
+	id := w.commitLevel("none")
+	start := w.startCommand("start", "--wait")
+	start.waitFor("production waits for 1 approval")
 	w.sim.Inject(flysim.Fault{Route: "POST /v1/apps/{app}/machines/{id}", Times: 1, Effect: flysim.NeverPasses})
 	w.want(ExitOK, []string{"approve", id, "--yes"}, "1 commit since ", "Log none", "env.LEVEL: warn → none", "update 2 machines of api, 1 at once")
 	start.wait().want(w.t, ExitRolledBack, "production: rolling back", "rolled back: shop "+id, "Why\n", "check ")
 }
 
-// stale: somebody changes a machine while the plan is looked at. approve says that
-// it did not count for anything, and which plan is asked about now.
-func (w *world) stale() {
-	id := w.change("stale")
-	start := w.begin("start", "--wait")
-	start.says("production waits for 1 approval")
+// approveStalePlan: a machine changes while the plan waits. approve says that the plan
+// was not executed, and which plan waits now.
+func (w *fixture) approveStalePlan() {
+	id := w.commitLevel("stale")
+	start := w.startCommand("start", "--wait")
+	start.waitFor("production waits for 1 approval")
 	before := w.status(id).Plan.Short()
 	at := fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: w.sim.Transport()}}
 	m := w.sim.Machines("shop-production-api")[0]
@@ -158,12 +158,12 @@ func (w *world) stale() {
 	start.wait().want(w.t, ExitOK, "promoted: shop "+id)
 }
 
-// takenBack: production as it was before its last release.
-func (w *world) takenBack() {
+// rollBack restores what production ran before its last release.
+func (w *fixture) rollBack() {
 	w.sim.SetSecrets("shop-production-api", map[string]string{"API_KEY": "secret"})
 	w.want(ExitOK, []string{"status", "production"}, "back to ", " taken away\n", "not known whether it still exists: ", "closed rollouts are kept for")
-	start := w.begin("rollback", "production", "--wait")
-	start.says("production waits for 1 approval")
+	start := w.startCommand("rollback", "production", "--wait")
+	start.waitFor("production waits for 1 approval")
 	w.want(ExitOK, []string{"rollback", "production"}, "attached to rollback-production")
 	w.want(ExitFailed, []string{"rollback", "production", "--to", w.git("rev-parse", "HEAD")}, "no history tells what")
 	w.want(ExitOK, []string{"approve", "rollback-production", "--yes"}, "approved by Ada")
@@ -179,11 +179,11 @@ func (w *world) takenBack() {
 	w.want(ExitOK, []string{"unpin", "production", "--reason", "the next release mends it"})
 }
 
-// held: the way back is refused until somebody says to leave it.
-func (w *world) held() {
-	id := w.change("odd")
-	start := w.begin("start", "--wait")
-	start.says("production waits for 1 approval")
+// resolveHeld: the rollback fails until the operator keeps the machines.
+func (w *fixture) resolveHeld() {
+	id := w.commitLevel("odd")
+	start := w.startCommand("start", "--wait")
+	start.waitFor("production waits for 1 approval")
 	const update = "POST /v1/apps/{app}/machines/{id}"
 	w.sim.Inject(flysim.Fault{Route: update, Times: 1, Effect: flysim.NeverPasses})
 	w.sim.Inject(flysim.Fault{Route: update, Status: 422, Body: `{"error":"no such image any more"}`})
@@ -202,11 +202,11 @@ func (w *world) held() {
 	w.want(ExitPerson, []string{"watch", id}, "kept: shop "+id)
 }
 
-// stranded: given up while neither new nor back.
-func (w *world) stranded() {
-	id := w.change("lost")
-	start := w.begin("start", "--wait", "--by", "Bob")
-	start.says("production waits for 1 approval")
+// abandonHeld: the rollout is abandoned between plan and baseline.
+func (w *fixture) abandonHeld() {
+	id := w.commitLevel("lost")
+	start := w.startCommand("start", "--wait", "--by", "Bob")
+	start.waitFor("production waits for 1 approval")
 	const update = "POST /v1/apps/{app}/machines/{id}"
 	w.sim.Inject(flysim.Fault{Route: update, Times: 1, Effect: flysim.NeverPasses})
 	w.sim.Inject(flysim.Fault{Route: update, Status: 422, Body: `{"error":"no such image any more"}`})
@@ -219,12 +219,12 @@ func (w *world) stranded() {
 	w.want(ExitOK, []string{"status", id, "--json"}, `"failed": "`)
 }
 
-// cutOff: the release is terminated while its rollout is in the middle. The rollout
-// goes on by itself and rolls back: that is told, not that nobody knows.
-func (w *world) cutOff() {
-	id := w.change("cut")
-	start := w.begin("start", "--wait")
-	start.says("production waits for 1 approval")
+// terminateRelease: the release is terminated while its rollout changes machines. The
+// rollout rolls back by itself, and the commands show that outcome.
+func (w *fixture) terminateRelease() {
+	id := w.commitLevel("cut")
+	start := w.startCommand("start", "--wait")
+	start.waitFor("production waits for 1 approval")
 	const app, update = "shop-production-api", "POST /v1/apps/{app}/machines/{id}"
 	before := w.sim.Machines(app)
 	calm := w.sim.Inject(flysim.Fault{Route: update, App: app, Machine: before[1].ID, Status: 503})
@@ -243,22 +243,22 @@ func (w *world) cutOff() {
 	w.want(ExitRolledBack, []string{"watch", id}, "rolled back: shop "+id, why)
 	w.want(ExitOK, []string{"status", id}, "rolled back: shop "+id, "production: rolled back", why)
 	w.want(ExitOK, []string{"show", id}, "rolled back: shop "+id)
-	w.lists(`↩  ` + id + ` +rolled back`)
+	w.waitForList(`↩  ` + id + ` +rolled back`)
 
-	id = w.change("early") // and one that had changed nothing there
-	start = w.begin("start", "--wait")
-	start.says("production waits for 1 approval")
+	id = w.commitLevel("early") // and one that had changed nothing there
+	start = w.startCommand("start", "--wait")
+	start.waitFor("production waits for 1 approval")
 	if err := w.client.TerminateWorkflow(w.t.Context(), "release/shop/"+id, "", "by mistake"); err != nil {
 		w.t.Fatal(err)
 	}
 	start.wait()
 	w.want(ExitFailed, []string{"watch", id}, "stopped: shop "+id, "was terminated by release@ada: by mistake; before that its rollout of staging had ended: promoted")
-	w.lists(`✗  ` + id + ` +stopped`)
+	w.waitForList(`✗  ` + id + ` +stopped`)
 }
 
-// lists waits until the list of releases, which Temporal shows a moment late, has a
-// line that matches.
-func (w *world) lists(line string) {
+// waitForList waits until release list, which is a moment behind, has a line that
+// matches.
+func (w *fixture) waitForList(line string) {
 	w.t.Helper()
 	var r result
 	for range 100 {
@@ -267,17 +267,17 @@ func (w *world) lists(line string) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	w.t.Errorf("nothing of %q in %v", line, r)
+	w.t.Errorf("missing %q in %v", line, r)
 }
 
-// drawn: on a terminal the block updates in place.
-func (w *world) drawn() {
-	id := w.change("drawn")
+// startOnTerminal: on a terminal the block updates in place.
+func (w *fixture) startOnTerminal() {
+	id := w.commitLevel("drawn")
 	terminal := func(e *World) {
 		e.Terminal.Stderr, e.Terminal.Size = true, func(io.Writer) (int, int) { return 90, 30 }
 		e.Env = append(e.Env, "TERM=xterm")
 	}
-	start := w.beginWith(terminal, "start", "--to", "staging", "--wait")
+	start := w.startCommandIn(terminal, "start", "--to", "staging", "--wait")
 	r := start.wait()
 	r.want(w.t, ExitOK, "\x1b[", "A\x1b[J", "\x1b[32m✓\x1b[0m staging: ", "promoted: shop "+id)
 	if strings.Contains(r.stdout, "\x1b") {

@@ -6,6 +6,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// A NewCommand makes a command.
+type NewCommand = func(*World) *cobra.Command
+
+// LocalCommands are the commands that need the local stack. Slim builds have none.
+type LocalCommands struct{ Dev, Demo NewCommand }
+
 // orUnavailable returns command, or stand-in if this build has none.
 func orUnavailable(command, standIn NewCommand) NewCommand {
 	if command == nil {

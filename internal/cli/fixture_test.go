@@ -31,9 +31,9 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// A world is a person's clone, a Temporal, a worker and a Fly. The commands run
-// in this process, with all that they touch as an argument.
-type world struct {
+// A fixture is a clone, a Temporal, a worker and a simulated Fly. The commands run in
+// this process.
+type fixture struct {
 	t       testing.TB
 	dir     string // the clone
 	environ Environ
@@ -43,7 +43,7 @@ type world struct {
 	worker  *worker.Worker
 }
 
-func newWorld(t testing.TB) *world {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	state := t.TempDir()
 	server, err := devserver.Start(t.Context(), devserver.Options{UIOff: true, Attributes: client.SearchAttributes()})
@@ -51,7 +51,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	w := &world{t: t, dir: t.TempDir(), sim: &flysim.Sim{}}
+	w := &fixture{t: t, dir: t.TempDir(), sim: &flysim.Sim{}}
 	t.Cleanup(w.sim.Close)
 	flyURL := httptest.NewServer(w.sim)
 	t.Cleanup(flyURL.Close)
@@ -80,14 +80,13 @@ func newWorld(t testing.TB) *world {
 		Git: clone{&git.Mirror{Dir: filepath.Join(state, "git")}}, Go: recipe{}, Registry: "registry.fly.io", Logs: state,
 		Edge: &http.Client{Transport: edge{w.sim}}, Poll: 20 * time.Millisecond, Environ: os.Environ(),
 	}
-	w.hire()
-	t.Cleanup(func() { w.dismiss() })
-	w.clone()
+	w.startWorker()
+	t.Cleanup(func() { w.stopWorker() })
+	w.createRepository()
 	return w
 }
 
-// hire starts a worker, dismiss stops it.
-func (w *world) hire() {
+func (w *fixture) startWorker() {
 	w.t.Helper()
 	w.worker = worker.New(w.client, w.acts, worker.Options{})
 	if err := w.worker.Start(); err != nil {
@@ -95,15 +94,16 @@ func (w *world) hire() {
 	}
 }
 
-func (w *world) dismiss() {
+func (w *fixture) stopWorker() {
 	if w.worker != nil {
 		w.worker.Stop()
 		w.worker = nil
 	}
 }
 
-// clone makes a repository of one app in two environments, and their Fly apps.
-func (w *world) clone() {
+// createRepository creates a repository of one app in two environments, and its Fly
+// apps.
+func (w *fixture) createRepository() {
 	w.write("release.toml", `project = "shop"
 [test]
 run = "echo looks good"
@@ -144,7 +144,7 @@ grace_period = "1s"
 `, environment, level)
 }
 
-func (w *world) write(name, text string) {
+func (w *fixture) write(name, text string) {
 	w.t.Helper()
 	path := filepath.Join(w.dir, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -155,7 +155,7 @@ func (w *world) write(name, text string) {
 	}
 }
 
-func (w *world) git(args ...string) string {
+func (w *fixture) git(args ...string) string {
 	w.t.Helper()
 	cmd := exec.Command("git", args...)
 	cmd.Dir = w.dir
@@ -166,29 +166,29 @@ func (w *world) git(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// commit returns the short revision.
-func (w *world) commit(subject string) string {
+// commit commits all files, and returns the short revision.
+func (w *fixture) commit(subject string) string {
 	w.t.Helper()
 	w.git("add", ".")
 	w.git("commit", "-q", "-m", subject)
 	return w.git("rev-parse", "HEAD")[:12]
 }
 
-// change commits another config of production.
-func (w *world) change(level string) string {
+// commitLevel commits another config of production.
+func (w *fixture) commitLevel(level string) string {
 	w.t.Helper()
 	w.write("infra/fly/api/production/fly.toml", flyToml("production", level))
 	return w.commit("Log " + level)
 }
 
-func (w *world) world(args []string, stdout, stderr io.Writer) *World {
+func (w *fixture) world(args []string, stdout, stderr io.Writer) *World {
 	return &World{
 		Args: args, Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr, Env: w.environ, Dir: w.dir,
 		Now: time.Now, WorkerTimeout: 700 * time.Millisecond,
 	}
 }
 
-// A result is how a command ended.
+// A result is the exit code and the output of a command.
 type result struct {
 	code           int
 	stdout, stderr string
@@ -199,10 +199,10 @@ func (r result) String() string {
 }
 
 // run runs a command to its end.
-func (w *world) run(args ...string) result { return w.begin(args...).wait() }
+func (w *fixture) run(args ...string) result { return w.startCommand(args...).wait() }
 
-// want runs a command that must end with code and have said each of words.
-func (w *world) want(code int, args []string, words ...string) result {
+// want runs a command that must exit with code and print each of words.
+func (w *fixture) want(code int, args []string, words ...string) result {
 	w.t.Helper()
 	r := w.run(args...)
 	r.want(w.t, code, words...)
@@ -216,7 +216,7 @@ func (r result) want(t testing.TB, code int, words ...string) {
 	}
 	for _, word := range words {
 		if !strings.Contains(r.stdout+r.stderr, word) {
-			t.Errorf("nothing of %q in %v", word, r)
+			t.Errorf("missing %q in %v", word, r)
 		}
 	}
 }
@@ -229,11 +229,11 @@ type running struct {
 	ended          chan int
 }
 
-func (w *world) begin(args ...string) *running {
-	return w.beginWith(func(*World) {}, args...)
+func (w *fixture) startCommand(args ...string) *running {
+	return w.startCommandIn(func(*World) {}, args...)
 }
 
-func (w *world) beginWith(change func(*World), args ...string) *running {
+func (w *fixture) startCommandIn(change func(*World), args ...string) *running {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	r := &running{w.t, new(buffer), new(buffer), cancel, make(chan int, 1)}
 	e := w.world(args, r.stdout, r.stderr)
@@ -248,13 +248,13 @@ func (r *running) wait() result {
 	case code := <-r.ended:
 		return result{code, r.stdout.String(), r.stderr.String()}
 	case <-time.After(time.Minute):
-		r.t.Errorf("it does not end\n%s%s", r.stdout, r.stderr)
+		r.t.Errorf("the command does not end\n%s%s", r.stdout, r.stderr)
 		return result{code: -1}
 	}
 }
 
-// says waits until the command has said text.
-func (r *running) says(text string) {
+// waitFor waits until the command has printed text to stderr.
+func (r *running) waitFor(text string) {
 	r.t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		if strings.Contains(r.stderr.String(), text) {
@@ -266,15 +266,15 @@ func (r *running) says(text string) {
 			if strings.Contains(r.stderr.String(), text) {
 				return
 			}
-			r.t.Fatalf("it ended with code %d and never said %q:\n%s%s", code, text, r.stdout, r.stderr)
+			r.t.Fatalf("it ended with code %d and never printed %q:\n%s%s", code, text, r.stdout, r.stderr)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	r.t.Fatalf("it never said %q:\n%s%s", text, r.stdout, r.stderr)
+	r.t.Fatalf("it never printed %q:\n%s%s", text, r.stdout, r.stderr)
 }
 
-// status is what status --json says.
-func (w *world) status(id string) (s client.Snapshot) {
+// status returns the output of status --json.
+func (w *fixture) status(id string) (s client.Snapshot) {
 	w.t.Helper()
 	r := w.want(ExitOK, []string{"status", id, "--json"})
 	if err := json.Unmarshal([]byte(r.stdout), &s); err != nil {
@@ -301,8 +301,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// A recipe "builds" an image by knowing its digest: images are tested where
-// they are made.
+// A recipe is a builder that only makes up a digest.
 type recipe struct{}
 
 func (recipe) Build(_ context.Context, src image.Source, req image.Request) (image.Built, error) {
@@ -312,7 +311,7 @@ func (recipe) Build(_ context.Context, src image.Source, req image.Request) (ima
 
 func (recipe) Ready(context.Context, release.Recipe) error { return nil }
 
-// edge answers as Fly's proxy would: 200 while a machine passes.
+// edge is Fly's proxy: it answers 200 while a machine passes its checks.
 type edge struct{ sim *flysim.Sim }
 
 func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -326,7 +325,7 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil
 }
 
-// clone reads all of a commit, the folders of sources too.
+// clone is a mirror that reads all files of a commit, sources too.
 type clone struct{ *git.Mirror }
 
 func (c clone) Files(ctx context.Context, url, commit string) (fs.FS, error) {
