@@ -54,7 +54,6 @@ var arrows = map[string][]string{
 	"fly/flytoml":         {"fly/flytoml/tomldoc", flyGo, goToml},
 	"fly/flytoml/tomldoc": {goToml, nearest},
 	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
-	"fly/flysim/laptop":   {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys", "github.com/prometheus/procfs"},
 	"internal/view":       {"release", humanize, "golang.org/x/text"}, // how wide a character is
 	"internal/cost":       {"release", sdkTypes},
 	"internal/devserver":  {anyModule},
@@ -63,10 +62,12 @@ var arrows = map[string][]string{
 	"internal/payload":    {sdk, sdkTypes, "google.golang.org/protobuf"},
 	"client":              {"release", "activities", "internal/view", "internal/cost", "internal/payload", sdk, sdkTypes},
 	"internal/cli":        {"release", "client", "worker", "activities", "config", "fly", "image", "image/buildkit", "git", "internal/view", "internal/version", anyModule},
-	"internal/localstack": {"release", "client", "worker", "fly", "fly/flysim", "fly/flysim/laptop", "git", "image/buildkit", "internal/cli", "internal/devserver", "internal/view", "github.com/spf13/cobra"},
+	"internal/localstack": {"release", "client", "worker", "fly", "fly/flysim", "fly/flysim/localrunner", "git", "image/buildkit", "internal/cli", "internal/devserver", "internal/view", "github.com/spf13/cobra"},
 	"cmd/release":         {"image", "internal/cli", "internal/localstack", "golang.org/x/term"},
 	"apps/...":            {"apps/..."},
 	"infra/...":           {}, // tests only
+
+	"fly/flysim/localrunner": {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys", "github.com/prometheus/procfs"},
 }
 
 // onlyFor are the only importers of what is heavy or make-believe: their lines
@@ -78,8 +79,9 @@ var onlyFor = map[string][]string{
 	"internal/localstack": {"cmd/release"},
 	"internal/cli":        {"cmd/release", "internal/localstack"},
 	"image/buildkit":      {"internal/cli", "internal/localstack"},
-	"fly/flysim":          {"internal/localstack", "fly/flysim/laptop", "sim"},
-	"fly/flysim/laptop":   {"internal/localstack"},
+	"fly/flysim":          {"internal/localstack", "fly/flysim/localrunner", "sim"},
+
+	"fly/flysim/localrunner": {"internal/localstack"},
 }
 
 // A listed package is what go list says of one: its imports are those of the
@@ -115,7 +117,7 @@ func TestImportRulesBite(t *testing.T) {
 		"the client learns of flags":            {"client", "github.com/spf13/cobra"},
 		"a second importer of the Web UI":       {"image/buildkit", webUI + "/server"},
 		"the simulation reaches production":     {"activities", "fly/flysim"},
-		"the laptop simulation reaches fly":     {"fly", "fly/flysim/laptop"},
+		"the local runner reaches fly":          {"fly", "fly/flysim/localrunner"},
 		"drawing asks Fly":                      {"internal/view", "fly"},
 		"a worker that brings its own Temporal": {"worker", "internal/devserver"},
 		"the dev server learns of releases":     {"internal/devserver", "release"},

@@ -126,7 +126,7 @@ func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
 
 	if l.readFiles(t, c, fail) {
 		for _, g := range c.Groups() { // what machine_config says is only known here
-			_, err := c.WithFiles(t.Files).Create(g.Name, t.FlyApp)
+			_, err := c.WithFiles(t.Files).Group(g.Name, t.FlyApp)
 			var problem *flytoml.Problem
 			if errors.As(err, &problem) {
 				l.problems = append(l.problems, problem)
@@ -151,8 +151,8 @@ func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
 // hasCheck reports whether a group of c has a health check.
 func hasCheck(c *flytoml.Config) bool {
 	return slices.ContainsFunc(c.Groups(), func(g flytoml.Group) bool {
-		config, err := c.Create(g.Name, "image")
-		return err == nil && release.ChecksIn(config) > 0
+		group, err := c.Group(g.Name, "image")
+		return err == nil && release.ChecksIn(group.New) > 0
 	})
 }
 

@@ -51,7 +51,7 @@ func Spec(p *release.Project, t release.TargetFile, image release.Image, state r
 		spec.Warnings = append(spec.Warnings, "wait_timeout of [deploy] is short: "+slow)
 	}
 	for _, g := range c.Groups() {
-		group, err := groupSpec(app, c, g, image, state)
+		group, err := groupSpec(app, c, g.Name, image, state)
 		if err != nil {
 			return none, fmt.Errorf("%s: %w", t.Target, err)
 		}
@@ -117,23 +117,21 @@ func addresses(app release.App, c *flytoml.Config) []string {
 	return nil
 }
 
-func groupSpec(app release.App, c *flytoml.Config, g flytoml.Group, image release.Image, state release.State) (release.GroupSpec, error) {
-	spec := release.GroupSpec{Name: g.Name, Machines: map[string]json.RawMessage{}, Replace: map[string]string{}}
-	fresh, err := c.Create(g.Name, string(image))
+func groupSpec(app release.App, c *flytoml.Config, name string, image release.Image, state release.State) (release.GroupSpec, error) {
+	spec := release.GroupSpec{Name: name, Machines: map[string]json.RawMessage{}, Replace: map[string]string{}}
+	g, err := c.Group(name, string(image))
 	if err != nil {
 		return spec, err
 	}
-	if spec.Volume, err = volume(c, g, image, state); err != nil {
-		return spec, err
-	}
-	if spec.MachineChecks, err = c.MachineChecks(g.Name, fresh, ""); err != nil {
+	spec.MachineChecks = g.MachineChecks
+	if spec.Volume, err = volume(g, state); err != nil {
 		return spec, err
 	}
 	for _, m := range state.Machines {
 		if m.Group != g.Name {
 			continue
 		}
-		config, why, err := wanted(c, g, m, image, state)
+		config, why, err := wanted(g, m, state)
 		if err != nil {
 			return spec, fmt.Errorf("machine %s: %w", m.ID, err)
 		}
@@ -141,7 +139,7 @@ func groupSpec(app release.App, c *flytoml.Config, g flytoml.Group, image releas
 			continue
 		}
 		spec.Replace[m.ID] = why
-		if spec.Machines[m.ID], err = c.Replace(m.Config, g.Name, string(image)); err != nil {
+		if spec.Machines[m.ID], err = g.Replace(m.Config); err != nil {
 			return spec, fmt.Errorf("machine %s: %w", m.ID, err)
 		}
 	}
@@ -151,7 +149,7 @@ func groupSpec(app release.App, c *flytoml.Config, g flytoml.Group, image releas
 		}
 		n, standby := newMachines(app, g.Services, g.Mount != nil)
 		for i := range n {
-			spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: fresh, Standby: standby && i > 0})
+			spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: g.New, Standby: standby && i > 0})
 		}
 	}
 	return spec, volumes(spec, c.Region(), state)
@@ -159,21 +157,20 @@ func groupSpec(app release.App, c *flytoml.Config, g flytoml.Group, image releas
 
 // volume is what a new machine of g is attached to. One is made on a first
 // rollout, and where fly.toml says how large; else people make volumes.
-func volume(c *flytoml.Config, g flytoml.Group, image release.Image, state release.State) (*release.NewVolume, error) {
-	v, err := c.Volume(g.Name, string(image))
-	if v == nil || err != nil {
-		return nil, err
+func volume(g *flytoml.GroupMachines, state release.State) (out *release.NewVolume, err error) {
+	if g.Volume == nil {
+		return nil, nil
 	}
-	out := &release.NewVolume{Name: v.Name}
+	out = &release.NewVolume{Name: g.Volume.Name}
 	if len(state.Machines) == 0 || g.Mount.InitialSizeGB > 0 {
-		out.Ask, err = json.Marshal(v)
+		out.Ask, err = json.Marshal(g.Volume)
 	}
 	return out, err
 }
 
 // wanted is the config that m should have, or why another machine has to take
 // its place.
-func wanted(c *flytoml.Config, g flytoml.Group, m release.Machine, image release.Image, state release.State) (config json.RawMessage, why string, err error) {
+func wanted(g *flytoml.GroupMachines, m release.Machine, state release.State) (config json.RawMessage, why string, err error) {
 	trouble, back := "", ""
 	switch {
 	case m.Host != "" || len(m.Config) == 0:
@@ -187,7 +184,7 @@ func wanted(c *flytoml.Config, g flytoml.Group, m release.Machine, image release
 		}
 		return nil, trouble, nil
 	}
-	config, err = c.Update(m.Config, g.Name, string(image))
+	config, err = g.Update(m.Config)
 	if errors.Is(err, flytoml.ErrReplace) {
 		return nil, err.Error(), nil
 	}

@@ -12,12 +12,12 @@ type Address struct {
 	IP        string    `json:"ip"`
 	Region    string    `json:"region"`
 	Service   string    `json:"service_name"`
-	Shared    bool      `json:"shared"` // with other apps: Fly tells them apart by what HTTP says
+	Shared    bool      `json:"shared"` // with other apps: Fly routes by HTTP host
 	CreatedAt time.Time `json:"created_at,omitzero"`
 }
 
-// Kind is the word by which such an address is asked for: v4, v6, shared_v4 or
-// private_v6; "" if it is no address.
+// Kind returns the type of the address, as in AssignAddress: v4, v6, shared_v4
+// or private_v6; "" if IP is not an address.
 func (a Address) Kind() string {
 	ip, err := netip.ParseAddr(a.IP)
 	switch {
@@ -33,7 +33,7 @@ func (a Address) Kind() string {
 	return "v6"
 }
 
-// IsPublic reports whether the internet reaches the address.
+// IsPublic reports whether the address is reachable from the internet.
 func (a Address) IsPublic() bool {
 	kind := a.Kind()
 	return kind != "" && kind != "private_v6"
@@ -44,34 +44,35 @@ func (c *Client) Addresses(ctx context.Context, app string) ([]Address, error) {
 	var out struct {
 		IPs []Address `json:"ips"`
 	}
-	err := c.do(ctx, onAddresses("list the addresses of "+app, http.MethodGet, app), &out)
+	err := c.do(ctx, addressesCall("list the addresses of "+app, http.MethodGet, app), &out)
 	return out.IPs, err
 }
 
-// AssignAddress gets app an address of that kind: v4 (costs money), v6,
-// shared_v4, private_v6. Asked twice, it gets two: after ErrUnknownOutcome look
-// for one of that kind first. ErrInvalid: there is no such kind.
+// AssignAddress assigns app an address of the given type: v4 (costs money), v6,
+// shared_v4 or private_v6. A second call assigns a second address: after
+// ErrUnknownOutcome look for one of that type first. ErrInvalid: there is no
+// such type.
 func (c *Client) AssignAddress(ctx context.Context, app, kind string) (Address, error) {
-	req := onAddresses("get "+app+" an address of type "+kind, http.MethodPost, app)
-	req.body = encode(map[string]string{"type": kind})
+	req := addressesCall("assign "+app+" an address of type "+kind, http.MethodPost, app)
+	req.body = encodeJSON(map[string]string{"type": kind})
 	var ip Address
 	if err := c.do(ctx, req, &ip); err != nil {
 		return Address{}, err
 	}
 	if ip.IP == "" {
-		return Address{}, lacks(req, "ip")
+		return Address{}, missingField(req, "ip")
 	}
 	return ip, nil
 }
 
-// ReleaseAddress gives an address back. ErrNotFound: app has none such, perhaps
-// since an earlier call.
+// ReleaseAddress releases an address of app. ErrNotFound: app does not have it,
+// perhaps because of an earlier call.
 func (c *Client) ReleaseAddress(ctx context.Context, app, ip string) error {
-	req := onAddresses("give back "+ip+" of "+app, http.MethodDelete, app)
+	req := addressesCall("release address "+ip+" of "+app, http.MethodDelete, app)
 	req.path = append(req.path, ip)
 	return c.do(ctx, req, nil)
 }
 
-func onAddresses(op, method, app string) call {
+func addressesCall(op, method, app string) call {
 	return call{op: op, action: "addresses " + method, app: app, method: method, path: []string{"apps", app, "ip_assignments"}}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-func TestKindsOfAddresses(t *testing.T) {
+func TestAddress_Kind(t *testing.T) {
 	for want, ips := range map[string][]fly.Address{
 		"v4":         {{IP: "137.66.0.9"}},
 		"shared_v4":  {{IP: "66.241.124.1", Shared: true}},
@@ -16,7 +16,7 @@ func TestKindsOfAddresses(t *testing.T) {
 	} {
 		for _, ip := range ips {
 			if got := ip.Kind(); got != want {
-				t.Errorf("%q is of kind %q, want %q", ip.IP, got, want)
+				t.Errorf("kind of %q is %q, want %q", ip.IP, got, want)
 			}
 		}
 	}

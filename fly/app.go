@@ -15,23 +15,24 @@ type App struct {
 	ID           string
 	Name         string
 	Status       string // pending before the first deploy; deployed, suspended
-	URL          string // where it is served: https://<app>.fly.dev
+	URL          string // https://<app>.fly.dev
 	Hostname     string
-	Organization string // its slug
-	// Definition is the fly.toml of its current Fly release, as JSON: what flyctl
-	// config show prints. Nil if there is none, or the token may not see it.
+	Organization string // slug
+	// Definition is the fly.toml of the current Fly release, as JSON; flyctl
+	// config show prints it. Nil if there is none, or if the token may not read
+	// it.
 	Definition json.RawMessage
 }
 
-// A Secret is an app secret, as far as Fly shows it.
+// A Secret is the visible part of an app secret: Fly never returns its value.
 type Secret struct {
 	Name      string    `json:"name"`
-	Digest    string    `json:"digest"` // another one with each value
+	Digest    string    `json:"digest"` // changes with the value
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	UpdatedAt time.Time `json:"updated_at,omitzero"`
 }
 
-// A LogLine is one line that a machine printed, or Fly about it.
+// A LogLine is one line of a machine's output or of Fly's messages about it.
 type LogLine struct {
 	At       time.Time `json:"timestamp,omitzero"`
 	Message  string    `json:"message"`
@@ -40,8 +41,8 @@ type LogLine struct {
 	Region   string    `json:"region"`
 }
 
-// App looks an app up. ErrNotFound: there is none; ErrUnauthorized: it is
-// somebody else's.
+// App returns the Fly app of that name. ErrNotFound: it does not exist.
+// ErrUnauthorized: the token has no access to it.
 func (c *Client) App(ctx context.Context, app string) (App, error) {
 	var in struct {
 		ID           string `json:"id"`
@@ -61,24 +62,24 @@ func (c *Client) App(ctx context.Context, app string) (App, error) {
 		} `json:"app"`
 	}
 	op := "look up app " + app
-	asked := make(chan error, 1)
+	queried := make(chan error, 1)
 	go func() {
-		asked <- c.graphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl config { definition } } }`, map[string]any{"name": app}, &q)
+		queried <- c.queryGraphQL(ctx, op, `query($name: String!) { app(name: $name) { hostname appUrl config { definition } } }`, map[string]any{"name": app}, &q)
 	}()
 	err := c.do(ctx, call{op: op, action: "app", app: app, method: http.MethodGet, path: []string{"apps", app}}, &in)
-	described := <-asked
+	queryErr := <-queried
 	if err != nil {
 		return App{}, err
 	}
-	if described != nil && !errors.Is(described, ErrUnauthorized) { // a token for machines alone will do
-		return App{}, described
+	if queryErr != nil && !errors.Is(queryErr, ErrUnauthorized) { // a token that covers only machines is enough
+		return App{}, queryErr
 	}
 	out := App{ID: in.ID, Name: cmp.Or(in.Name, app), Status: in.Status, Organization: in.Organization.Slug}
 	out.Hostname = app + ".fly.dev"
 	if q.App != nil {
 		out.Hostname = cmp.Or(q.App.Hostname, out.Hostname)
 		out.URL = q.App.AppURL
-		if d := present(q.App.Config.Definition); string(d) != "{}" {
+		if d := nullToNil(q.App.Config.Definition); string(d) != "{}" {
 			out.Definition = d
 		}
 	}
@@ -86,7 +87,7 @@ func (c *Client) App(ctx context.Context, app string) (App, error) {
 	return out, nil
 }
 
-// Secrets lists the names of the app's secrets.
+// Secrets lists the secrets of app, without their values.
 func (c *Client) Secrets(ctx context.Context, app string) ([]Secret, error) {
 	var out struct {
 		Secrets []Secret `json:"secrets"`
@@ -95,19 +96,19 @@ func (c *Client) Secrets(ctx context.Context, app string) ([]Secret, error) {
 	return out.Secrets, err
 }
 
-// noSecret is the name of a secret that no app has.
-const noSecret = "RELEASE_READS_THE_VERSION_OF_SECRETS"
+// missingSecretName is the name of a secret that no app has.
+const missingSecretName = "RELEASE_READS_THE_VERSION_OF_SECRETS"
 
-// SecretsVersion is the version of the app's secrets, for MinSecretsVersion: a
-// machine that is made to see it sees every secret set before. Fly tells it only
-// when it is asked to change something, so it is asked to delete a secret that
-// does not exist, as flyctl does. That changes no secret, and may be asked
-// twice; the version may be another one afterwards, never a smaller one.
-// 0: there never were secrets. ErrUnauthorized: the token may not change them.
+// SecretsVersion returns the version of the app's secrets, for
+// MinSecretsVersion: a machine created with it has every secret set before. Fly
+// returns the version only in response to a change, so, like flyctl, this
+// deletes a secret that does not exist. That changes no secret and may be
+// repeated; the version may grow by it, but never shrinks. 0: the app never had
+// secrets. ErrUnauthorized: the token may not change secrets.
 func (c *Client) SecretsVersion(ctx context.Context, app string) (uint64, error) {
-	req := call{op: "read the version of the secrets of " + app, action: "secrets version", app: app,
+	req := call{op: "read the secrets version of " + app, action: "secrets version", app: app,
 		method: http.MethodPost, read: true, path: []string{"apps", app, "secrets"}}
-	req.body = encode(map[string]any{"values": map[string]any{noSecret: nil}})
+	req.body = encodeJSON(map[string]any{"values": map[string]any{missingSecretName: nil}})
 	var out struct {
 		Version uint64 `json:"version"`
 	}
@@ -115,14 +116,14 @@ func (c *Client) SecretsVersion(ctx context.Context, app string) (uint64, error)
 	return out.Version, err
 }
 
-// Logs returns the newest lines of a machine's log, newest last.
+// Logs returns the newest lines of a machine's log, oldest first.
 func (c *Client) Logs(ctx context.Context, app, machine string) ([]LogLine, error) {
 	var out struct {
 		Data []struct {
 			Attributes LogLine `json:"attributes"`
 		} `json:"data"`
 	}
-	req := call{op: "read the log of machine " + machine, method: http.MethodGet, api: true, unbooked: true,
+	req := call{op: "read the log of machine " + machine, method: http.MethodGet, api: true, unlimited: true,
 		path: []string{"api", "v1", "apps", app, "logs"}, query: url.Values{"instance": {machine}}}
 	if err := c.do(ctx, req, &out); err != nil {
 		return nil, err
@@ -134,9 +135,10 @@ func (c *Client) Logs(ctx context.Context, app, machine string) ([]LogLine, erro
 	return lines, nil
 }
 
-// graphQL asks one question. An answer with errors is an Error without a
-// status, of kind ErrUnauthorized or ErrNotFound where Fly's code says so.
-func (c *Client) graphQL(ctx context.Context, op, query string, variables map[string]any, out any) error {
+// queryGraphQL sends one query and decodes its data into out. A response with
+// errors becomes an Error without HTTP status, of kind ErrUnauthorized or
+// ErrNotFound if Fly's code says so.
+func (c *Client) queryGraphQL(ctx context.Context, op, query string, variables map[string]any, out any) error {
 	answer := struct {
 		Data   any `json:"data"`
 		Errors []struct {
@@ -146,8 +148,8 @@ func (c *Client) graphQL(ctx context.Context, op, query string, variables map[st
 			} `json:"extensions"`
 		} `json:"errors"`
 	}{Data: out}
-	req := call{op: op, method: http.MethodPost, api: true, read: true, unbooked: true, path: []string{"graphql"}}
-	req.body = encode(map[string]any{"query": query, "variables": variables})
+	req := call{op: op, method: http.MethodPost, api: true, read: true, unlimited: true, path: []string{"graphql"}}
+	req.body = encodeJSON(map[string]any{"query": query, "variables": variables})
 	if err := c.do(ctx, req, &answer); err != nil {
 		return err
 	}
@@ -155,7 +157,7 @@ func (c *Client) graphQL(ctx context.Context, op, query string, variables map[st
 		return nil
 	}
 	first := answer.Errors[0]
-	fail := &Error{Op: op, Code: first.Extensions.Code, Message: c.without(first.Message), kind: ErrInvalid}
+	fail := &Error{Op: op, Code: first.Extensions.Code, Message: c.redactTokens(first.Message), kind: ErrInvalid}
 	switch first.Extensions.Code {
 	case "UNAUTHORIZED", "FORBIDDEN":
 		fail.Status = http.StatusForbidden

@@ -12,35 +12,35 @@ import (
 	"github.com/superfly/fly-go/tokens"
 )
 
-// Where Fly is, unless a Client says otherwise.
+// Addresses of Fly's APIs and registry, used where a Client sets none.
 const (
 	DefaultFlapsURL = "https://api.machines.dev"
 	DefaultAPIURL   = "https://api.fly.io"
 	DefaultRegistry = "registry.fly.io"
 )
 
-// A Client talks to one Fly with one token. Its fields may be set before first
-// use; it is safe for concurrent use.
+// A Client sends requests to Fly's APIs with one token. Its exported fields may
+// be set before the first call. It is safe for concurrent use.
 type Client struct {
 	FlapsURL string       // the Machines API; "" is DefaultFlapsURL
 	APIURL   string       // GraphQL and logs; "" is DefaultAPIURL
 	UIEXURL  string       // Fly releases; "" is DefaultAPIURL
-	Token    string       // as fly tokens create prints it, or several with commas
-	HTTP     *http.Client // nil is one of its own. Redirects are never followed
-	// Unlimited switches off the limiter that keeps Fly's published limits once
+	Token    string       // as printed by fly tokens create; several are separated by commas
+	HTTP     *http.Client // nil: a client of its own. Redirects are never followed
+	// Unlimited disables the limiter, which keeps Fly's published limits after
 	// Fly has answered 429.
 	Unlimited bool
 
 	once   sync.Once
-	err    error // of setting up
+	err    error // error of initialize
 	tokens *tokens.Tokens
-	flaps  *flaps.Client // makes requests; never sends them, for it re-sends by itself
+	flaps  *flaps.Client // builds requests; does not send them, because it would retry
 	http   *http.Client
 	limits limits
-	lists  lists
+	lists  sharedLists
 }
 
-// FromEnv makes a client from the variables that flyctl reads:
+// FromEnv returns a client configured by the env vars that flyctl reads:
 // FLY_FLAPS_BASE_URL, FLY_API_BASE_URL, FLY_UIEX_BASE_URL, FLY_ACCESS_TOKEN,
 // FLY_API_TOKEN.
 func FromEnv(getenv func(string) string) *Client {
@@ -52,53 +52,53 @@ func FromEnv(getenv func(string) string) *Client {
 	}
 }
 
-// Registry is the host of Fly's image registry: FLY_REGISTRY_HOST or
-// DefaultRegistry. It takes the user name "x" and RegistryPassword.
+// Registry returns the host of Fly's image registry: FLY_REGISTRY_HOST or
+// DefaultRegistry. Log in with user name "x" and RegistryPassword.
 func Registry(getenv func(string) string) string {
 	return cmp.Or(getenv("FLY_REGISTRY_HOST"), DefaultRegistry)
 }
 
-// RegistryPassword is what Fly's registry takes for token: its macaroons, if
-// it has any, without the word before them.
+// RegistryPassword returns the password for Fly's registry: the macaroons of
+// token if it has any, without their "FlyV1" prefix, else token.
 func RegistryPassword(token string) string {
 	return tokens.Parse(token).Docker()
 }
 
-// Tokens are the parts of a token, each of which opens something by itself: its
-// macaroons, and users' tokens.
+// Tokens splits a token into the macaroons and user tokens that it consists of.
+// Each of them grants access by itself.
 func Tokens(token string) []string {
 	t := tokens.Parse(token)
 	return append(t.GetMacaroonTokens(), t.GetUserTokens()...)
 }
 
-// begin sets up what the fields imply.
-func (c *Client) begin() error {
+// initialize sets the unexported fields from the exported ones, once.
+func (c *Client) initialize() error {
 	c.once.Do(func() {
 		c.tokens = tokens.Parse(c.Token)
 		c.flaps, c.err = flaps.NewWithOptions(context.Background(), flaps.NewClientOpts{Tokens: c.tokens})
-		c.http = ownHTTP(c.HTTP)
+		c.http = newHTTPClient(c.HTTP)
 	})
 	return c.err
 }
 
-// ownHTTP is a client that sends a request once: it follows no redirect, and
-// has no transport that tries again.
-func ownHTTP(given *http.Client) *http.Client {
+// newHTTPClient returns a copy of given, or a client of our own, that sends a
+// request once: it neither follows redirects nor retries.
+func newHTTPClient(given *http.Client) *http.Client {
 	own := &http.Client{}
 	if given != nil {
 		*own = *given
 	} else if t, ok := http.DefaultTransport.(*http.Transport); ok {
 		t = t.Clone()
 		t.MaxIdleConnsPerHost = 64
-		t.ResponseHeaderTimeout = 2 * time.Minute // the longest answer is a wait of one
+		t.ResponseHeaderTimeout = 2 * time.Minute // the slowest response is that of a wait, one minute
 		own.Transport = t
 	}
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return own
 }
 
-// without removes the token from text that came from elsewhere.
-func (c *Client) without(text string) string {
+// redactTokens replaces every token of the client in text from elsewhere.
+func (c *Client) redactTokens(text string) string {
 	for _, t := range append(c.tokens.GetMacaroonTokens(), c.tokens.GetUserTokens()...) {
 		if t != "" {
 			text = strings.ReplaceAll(text, t, "[token]")

@@ -22,18 +22,19 @@ import (
 
 const secretToken = "marker-token-4711"
 
-// clientOf is a client of a server that answers each request with h.
-func clientOf(t *testing.T, h http.HandlerFunc) *fly.Client {
+// newTestClient returns a client of a test server with handler h.
+func newTestClient(t *testing.T, h http.HandlerFunc) *fly.Client {
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	return &fly.Client{FlapsURL: srv.URL, APIURL: srv.URL, UIEXURL: srv.URL, Token: secretToken}
 }
 
-// TestOneRequest: whatever is answered, a change is sent once.
-func TestOneRequest(t *testing.T) {
+// TestClient_SendsEachChangeOnce: whatever the status, the client sends a
+// change once.
+func TestClient_SendsEachChangeOnce(t *testing.T) {
 	for _, status := range []int{200, 301, 307, 308, 400, 401, 404, 408, 409, 412, 422, 429, 500, 502, 503, 504} {
 		var n atomic.Int32
-		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 			n.Add(1)
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(status)
@@ -41,14 +42,14 @@ func TestOneRequest(t *testing.T) {
 		})
 		_, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{}`)})
 		if n.Load() != 1 {
-			t.Errorf("a create answered with %d was sent %d times", status, n.Load())
+			t.Errorf("after status %d a create was sent %d times", status, n.Load())
 		}
 		if (err == nil) != (status == 200) {
 			t.Errorf("%d: error %v", status, err)
 		}
 		unknown := status == 408 || status >= 500
 		if got := errors.Is(err, fly.ErrUnknownOutcome); got != unknown {
-			t.Errorf("after %d the outcome is unknown: %v, want %v", status, got, unknown)
+			t.Errorf("after status %d ErrUnknownOutcome is %v, want %v", status, got, unknown)
 		}
 		_, err = c.Machine(t.Context(), "shop", "m1")
 		if errors.Is(err, fly.ErrUnknownOutcome) {
@@ -57,30 +58,31 @@ func TestOneRequest(t *testing.T) {
 	}
 }
 
-func TestLostConnection(t *testing.T) {
+func TestClient_LostConnection(t *testing.T) {
 	var n atomic.Int32
-	c := clientOf(t, func(http.ResponseWriter, *http.Request) {
+	c := newTestClient(t, func(http.ResponseWriter, *http.Request) {
 		n.Add(1)
 		panic(http.ErrAbortHandler)
 	})
 	_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-	is(t, err, fly.ErrUnknownOutcome)
-	is(t, err, fly.ErrUnavailable)
+	wantError(t, err, fly.ErrUnknownOutcome)
+	wantError(t, err, fly.ErrUnavailable)
 	if n.Load() != 1 {
-		t.Errorf("it was sent %d times", n.Load())
+		t.Errorf("sent %d times, want once", n.Load())
 	}
 
 	nobody := &fly.Client{FlapsURL: "http://127.0.0.1:1", Token: secretToken}
 	_, err = nobody.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-	is(t, err, fly.ErrUnavailable)
+	wantError(t, err, fly.ErrUnavailable)
 	if errors.Is(err, fly.ErrUnknownOutcome) {
-		t.Errorf("nothing was sent, and yet: %v", err)
+		t.Errorf("nothing was sent, but the outcome is unknown: %v", err)
 	}
 }
 
-// TestTokenIsNowhere: not in an error, whoever repeats it.
-func TestTokenIsNowhere(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+// TestClient_ErrorsDoNotContainToken: also if the server repeats the token in
+// its message.
+func TestClient_ErrorsDoNotContainToken(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		fmt.Fprintf(w, `{"error":"bad token %s"}`, r.Header.Get("Authorization"))
 	})
@@ -103,18 +105,18 @@ func TestTokenIsNowhere(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	is(t, calls["flaps"](), fly.ErrUnauthorized)
+	wantError(t, calls["flaps"](), fly.ErrUnauthorized)
 }
 
-// TestAuthorization: each API gets the tokens that it takes.
-func TestAuthorization(t *testing.T) {
+// TestClient_AuthorizationPerAPI: each API gets the tokens that it accepts.
+func TestClient_AuthorizationPerAPI(t *testing.T) {
 	for _, test := range []struct{ token, flaps, graphQL, uiex string }{
 		{"user1", "Bearer user1", "Bearer user1", "Bearer user1"},
 		{"FlyV1 fm2_a,fm2_b", "FlyV1 fm2_a,fm2_b", "FlyV1 fm2_a,fm2_b", "Bearer fm2_a,fm2_b"},
 		{"fm2_a,user1", "FlyV1 fm2_a", "FlyV1 fm2_a,user1", "Bearer fm2_a,user1"},
 	} {
 		got := map[string]string{}
-		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 			got[r.URL.Path] = r.Header.Get("Authorization")
 			fmt.Fprint(w, `{"data":{}}`)
 		})
@@ -139,38 +141,39 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
-// TestMalformedAnswers: whatever comes back, an error that says so.
-func TestMalformedAnswers(t *testing.T) {
+// TestClient_MalformedResponse: a body that can't be decoded is ErrMalformed.
+func TestClient_MalformedResponse(t *testing.T) {
 	endless := bytes.Repeat([]byte(" "), 17<<20)
 	for name, body := range map[string][]byte{
 		"empty": nil, "not JSON": []byte("<html>gateway</html>"), "cut off": []byte(`{"id":"m1","conf`), "another type": []byte(`["x"]`), "endless": endless,
 	} {
-		c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
+		c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
 		want := fly.ErrMalformed
 		if name == "endless" {
 			want = fly.ErrTooLong
 		}
 		_, err := c.Machine(t.Context(), "shop", "m1")
-		is(t, err, want)
+		wantError(t, err, want)
 		_, err = c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-		is(t, err, fly.ErrUnknownOutcome)
+		wantError(t, err, fly.ErrUnknownOutcome)
 		if err != nil && len(err.Error()) > 4096 {
 			t.Errorf("%s: an error of %d bytes", name, len(err.Error()))
 		}
 	}
-	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20))
 	})
 	if _, err := c.Machine(t.Context(), "shop", "m1"); err == nil || len(err.Error()) > 4096 {
-		t.Error("an error as long as the answer")
+		t.Error("the error is as long as the response")
 	}
 }
 
-// TestAnswersThatLackWhatCounts: a lease without a nonce can't be kept, a volume
-// without an ID can't be mounted. It was made all the same, maybe.
-func TestAnswersThatLackWhatCounts(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) })
+// TestClient_ResponseWithoutRequiredField: a lease without a nonce can't be
+// kept, a volume without an ID can't be mounted. Fly may have created it
+// nevertheless.
+func TestClient_ResponseWithoutRequiredField(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) })
 	for name, ask := range map[string]func() error{
 		"lease":   func() error { _, err := c.TakeLease(t.Context(), "shop", "m1", "x", time.Minute); return err },
 		"volume":  func() error { _, err := c.CreateVolume(t.Context(), "shop", fly.NewVolume{Name: "data"}); return err },
@@ -186,21 +189,21 @@ func TestAnswersThatLackWhatCounts(t *testing.T) {
 		}
 	}
 	_, err := c.ReadLease(t.Context(), "shop", "m1")
-	is(t, err, fly.ErrMalformed)
+	wantError(t, err, fly.ErrMalformed)
 	if errors.Is(err, fly.ErrUnknownOutcome) {
 		t.Errorf("a read has no outcome, but: %v", err)
 	}
 }
 
-func TestErrorWords(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+func TestError_FieldsFromResponse(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("fly-request-id", "01REQ")
 		w.Header().Set("Retry-After", "7")
 		w.WriteHeader(http.StatusTooManyRequests)
-		fmt.Fprint(w, `{"error":"old words","message":"slow down","status":"rate_limited"}`)
+		fmt.Fprint(w, `{"error":"old message","message":"slow down","status":"rate_limited"}`)
 	})
 	_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-	is(t, err, fly.ErrRateLimited)
+	wantError(t, err, fly.ErrRateLimited)
 	var e *fly.Error
 	if !errors.As(err, &e) || e.RetryAfter != 7*time.Second || e.Code != "rate_limited" || e.RequestID != "01REQ" {
 		t.Errorf("got %+v", e)
@@ -210,12 +213,13 @@ func TestErrorWords(t *testing.T) {
 	}
 }
 
-// TestNoRoom: whatever status it comes with, it says that nothing was changed.
-func TestNoRoom(t *testing.T) {
+// TestError_NoCapacity: whatever its status, the error means that nothing was
+// changed.
+func TestError_NoCapacity(t *testing.T) {
 	for _, test := range []struct {
-		status        int
-		body          string
-		room, unknown bool
+		status               int
+		body                 string
+		hasCapacity, unknown bool
 	}{
 		{500, `{"error":"failed to update VM 148e: unknown: could not reserve resource for machine: insufficient memory available to fulfill request"}`, false, false},
 		{422, `{"error":"deploys to this host are temporarily disabled, please try again"}`, false, false},
@@ -224,33 +228,33 @@ func TestNoRoom(t *testing.T) {
 		{404, `{"error":"none","status":"insufficient_capacity"}`, false, false},
 		{422, `{"error":"invalid config.guest"}`, true, false},
 		{503, "deploys to this host are temporarily disabled", false, false},
-		{503, `{"error":"no words we know","status":"insufficient_capacity"}`, false, false},
+		{503, `{"error":"an unknown message","status":"insufficient_capacity"}`, false, false},
 		{503, strings.Repeat("x", 4<<10) + "could not reserve resource for machine", false, false},
 		{500, `{"error":"could not reserve a table"}`, true, true},
 		{503, `{"error":"no healthy upstream"}`, true, true},
 	} {
-		c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(test.status)
 			fmt.Fprint(w, test.body)
 		})
 		_, err := c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(`{}`)})
-		if got := errors.Is(err, fly.ErrNoCapacity); got == test.room {
-			t.Errorf("%.80v: no room is said: %v", err, got)
+		if got := errors.Is(err, fly.ErrNoCapacity); got == test.hasCapacity {
+			t.Errorf("%.80v: is ErrNoCapacity: %t", err, got)
 		}
 		for _, other := range []error{fly.ErrInvalid, fly.ErrPrecondition, fly.ErrNotFound, fly.ErrUnavailable} {
-			if !test.room && errors.Is(err, other) {
-				t.Errorf("%.80v: no room is said, and it is %v, too", err, other)
+			if !test.hasCapacity && errors.Is(err, other) {
+				t.Errorf("%.80v: is ErrNoCapacity and also %v", err, other)
 			}
 		}
 		if got := errors.Is(err, fly.ErrUnknownOutcome); got != test.unknown {
-			t.Errorf("%.80v: its outcome is unknown: %v", err, got)
+			t.Errorf("%.80v: is ErrUnknownOutcome: %t", err, got)
 		}
 	}
 }
 
-// A change that was sent is seen through when its caller gives up, for a while:
-// who looks next must not find it half done.
-func TestAChangeIsSeenThrough(t *testing.T) {
+// A change that was sent may finish after its caller has cancelled, for a few
+// seconds: otherwise a later read could find it half done.
+func TestClient_ChangeOutlivesCancelledCaller(t *testing.T) {
 	for name, tc := range map[string]struct {
 		takes time.Duration
 		known bool
@@ -273,14 +277,14 @@ func TestAChangeIsSeenThrough(t *testing.T) {
 					t.Errorf("after %s: %v", time.Since(begun), err)
 				}
 				if !tc.known {
-					is(t, err, context.Canceled)
-					is(t, err, fly.ErrUnknownOutcome)
+					wantError(t, err, context.Canceled)
+					wantError(t, err, fly.ErrUnknownOutcome)
 				}
 				if took := time.Since(begun); took > 8*time.Second {
-					t.Errorf("it took %s after its caller had given up", took)
+					t.Errorf("took %s after its caller had cancelled", took)
 				}
 				if _, err := c.Machine(ctx, "shop", "m1"); !errors.Is(err, context.Canceled) {
-					t.Errorf("a read goes on: %v", err)
+					t.Errorf("a read with a cancelled context: %v", err)
 				}
 			})
 		})
@@ -291,10 +295,10 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestBadNames(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+func TestClient_InvalidNames(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.EscapedPath(), "/v1/apps/") || slices.Contains(strings.Split(r.URL.EscapedPath(), "/"), "..") {
-			t.Errorf("it asked for %s", r.URL.EscapedPath())
+			t.Errorf("requested %s", r.URL.EscapedPath())
 		}
 		fmt.Fprint(w, `{}`)
 	})
@@ -305,12 +309,12 @@ func TestBadNames(t *testing.T) {
 		}
 	}
 	_, err := (&fly.Client{FlapsURL: "not an address"}).Machines(t.Context(), "shop")
-	is(t, err, fly.ErrInvalid)
+	wantError(t, err, fly.ErrInvalid)
 }
 
-// TestLimits: creates are not paced before Fly refuses one. From then on none is
-// refused, and they take no longer than the limit asks for.
-func TestLimits(t *testing.T) {
+// TestLimits_Creates: creates are not limited before Fly refuses one. From then
+// on none is refused, and they take no longer than the limit requires.
+func TestLimits_Creates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := &flysim.Sim{Limits: true}
 		defer sim.Close()
@@ -334,9 +338,9 @@ func TestLimits(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		_, err := c.Create(ctx, "shop", fly.Create{Config: json.RawMessage(`{"image":"x"}`)})
-		is(t, err, fly.ErrRateLimited)
+		wantError(t, err, fly.ErrRateLimited)
 		if errors.Is(err, fly.ErrUnknownOutcome) {
-			t.Errorf("nothing was sent, and yet: %v", err)
+			t.Errorf("nothing was sent, but the outcome is unknown: %v", err)
 		}
 	})
 }
@@ -350,11 +354,11 @@ func TestFromEnv(t *testing.T) {
 	}
 	env["FLY_ACCESS_TOKEN"], env["FLY_REGISTRY_HOST"] = "first", "localhost:5000"
 	if c := fly.FromEnv(getenv); c.Token != "first" || fly.Registry(getenv) != "localhost:5000" {
-		t.Error("FLY_ACCESS_TOKEN comes first")
+		t.Error("FLY_ACCESS_TOKEN does not take precedence")
 	}
 }
 
-func TestExits(t *testing.T) {
+func TestMachine_LastExitAndCrash(t *testing.T) {
 	exit := func(code, restarts int, requested bool) fly.Event {
 		return fly.Event{Type: "exit", Timestamp: 5, Request: &fly.EventRequest{RestartCount: restarts, ExitEvent: &fly.ExitEvent{ExitCode: code, RequestedStop: requested}}}
 	}
@@ -365,16 +369,16 @@ func TestExits(t *testing.T) {
 		last, crash int // -1: none
 		launched    bool
 	}{
-		"never ran":                     {nil, -1, -1, false},
-		"ended":                         {[]fly.Event{exit(3, 0, false), of("start"), of("launch")}, 3, 3, true},
-		"ended, then destroyed":         {[]fly.Event{of("destroy"), exit(0, 0, false), of("start"), of("launch")}, 0, -1, true},
-		"crashed and runs again":        {[]fly.Event{of("start"), exit(1, 1, false), of("start"), of("update")}, -1, 1, true},
-		"the version before crashed":    {[]fly.Event{of("start"), of("update"), exit(1, 1, false), of("start")}, -1, -1, true},
-		"updated, not started yet":      {[]fly.Event{of("update"), exit(1, 1, false)}, -1, -1, false},
-		"stopped by somebody":           {[]fly.Event{exit(143, 0, true), of("stop"), of("start"), of("launch")}, 143, -1, true},
-		"told in the older way":         {[]fly.Event{old, of("start")}, 9, 9, true},
-		"an exit that says nothing":     {[]fly.Event{of("exit"), of("start")}, -1, -1, true},
-		"crashed, then stopped by hand": {[]fly.Event{exit(0, 1, true), of("start"), exit(2, 1, false), of("launch")}, 0, 2, true},
+		"never ran":                        {nil, -1, -1, false},
+		"ended":                            {[]fly.Event{exit(3, 0, false), of("start"), of("launch")}, 3, 3, true},
+		"ended, then destroyed":            {[]fly.Event{of("destroy"), exit(0, 0, false), of("start"), of("launch")}, 0, -1, true},
+		"crashed and runs again":           {[]fly.Event{of("start"), exit(1, 1, false), of("start"), of("update")}, -1, 1, true},
+		"the version before crashed":       {[]fly.Event{of("start"), of("update"), exit(1, 1, false), of("start")}, -1, -1, true},
+		"updated, not started yet":         {[]fly.Event{of("update"), exit(1, 1, false)}, -1, -1, false},
+		"stopped on request":               {[]fly.Event{exit(143, 0, true), of("stop"), of("start"), of("launch")}, 143, -1, true},
+		"an event in the older form":       {[]fly.Event{old, of("start")}, 9, 9, true},
+		"an exit without details":          {[]fly.Event{of("exit"), of("start")}, -1, -1, true},
+		"crashed, then stopped on request": {[]fly.Event{exit(0, 1, true), of("start"), exit(2, 1, false), of("launch")}, 0, 2, true},
 	} {
 		code := func(x fly.Exit, ok bool) int {
 			if !ok {
@@ -398,29 +402,29 @@ func TestExits(t *testing.T) {
 	}
 }
 
-// TestVersionTime: the pairs are those of Fly's documentation.
-func TestVersionTime(t *testing.T) {
+// TestMachine_VersionTime uses the examples of Fly's documentation.
+func TestMachine_VersionTime(t *testing.T) {
 	for version, want := range map[string]string{
 		"01HEPA330HZ37A78TK080NAK1M": "2023-11-08T01:52:30Z",
 		"01G3SHPT434MNW8TS4ENX11RQY": "2022-05-23T22:48:21Z",
 		"01g3shpt434mnw8ts4enx11rqy": "2022-05-23T22:48:21Z",
 	} {
 		if got := (fly.Machine{InstanceID: version}).VersionTime().UTC().Truncate(time.Second).Format(time.RFC3339); got != want {
-			t.Errorf("version %s was made at %s, want %s", version, got, want)
+			t.Errorf("time of version %s is %s, want %s", version, got, want)
 		}
 	}
 	for _, version := range []string{"", "v1", "01HEPA330HZ37A78TK080NAK1M7", "81HEPA330HZ37A78TK080NAK1M", "01HEPA330HZ37A78TK080NAK1U"} {
 		if got := (fly.Machine{InstanceID: version}).VersionTime(); !got.IsZero() {
-			t.Errorf("version %q was made at %s", version, got)
+			t.Errorf("time of version %q is %s", version, got)
 		}
 	}
 }
 
-// TestMachine_Null: Fly sends null for what does not apply, and null is absent.
-func TestMachine_Null(t *testing.T) {
+// TestMachine_NullIsAbsent: Fly sends null for a config that does not apply.
+func TestMachine_NullIsAbsent(t *testing.T) {
 	const away = `{"id":"m1","name":null,"instance_id":null,"image_ref":null,"config": null ,"incomplete_config":{"metadata":{"a":"b"}},"events":null,"checks":null,"updated_at":null,"host_status":"unreachable"}`
 	const here = `{"id":"m2","config":{"metadata":{"a":"c"}},"incomplete_config":null,"host_status":"ok"}`
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method + " " + r.URL.Path {
 		case "GET /v1/apps/shop/machines":
 			fmt.Fprint(w, "["+away+","+here+"]")
@@ -445,20 +449,22 @@ func TestMachine_Null(t *testing.T) {
 	}
 }
 
-// TestOlderVersion: versions are ULIDs and sort by time, in either case of letters.
+// TestOlderVersion: versions are ULIDs and sort by time, in upper or lower
+// case.
 func TestOlderVersion(t *testing.T) {
 	const first, second = "01G3SHPT434MNW8TS4ENX11RQY", "01hepa330hz37a78tk080nak1m"
 	if !fly.OlderVersion(first, second) || fly.OlderVersion(second, first) || fly.OlderVersion(first, first) {
-		t.Error("versions do not sort by time")
+		t.Error("versions are not sorted by time")
 	}
 	if fly.OlderVersion("", second) || fly.OlderVersion(first, "v2") {
-		t.Error("what is no version is older than one")
+		t.Error("an invalid version is older than a valid one")
 	}
 }
 
-// TestFakeChecks: entries that Fly makes up for old clients are not seen.
-func TestFakeChecks(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+// TestMachine_CompatibilityChecksLeftOut: checks that Fly invents for old
+// clients are dropped.
+func TestMachine_CompatibilityChecksLeftOut(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"id":"m1","checks":[{"name":"bg_deployments_compat_1","status":"critical"},{"name":"servicecheck-00-http-8080","status":"passing"}]}`)
 	})
 	m, err := c.Machine(t.Context(), "shop", "m1")

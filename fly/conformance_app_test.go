@@ -12,20 +12,19 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// conformanceOfApps is what conformance is for machines, for all that an app has
-// beside them.
-var conformanceOfApps = map[string]func(*testing.T, fixture){
-	"a lease is known again by what it was taken for": func(t *testing.T, f fixture) {
+// appConformance has the tests of everything about an app except its machines.
+var appConformance = map[string]func(*testing.T, fixture){
+	"a lease is recognized by its description": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{SkipLaunch: true})
 		f.wait(t, m.ID, "stopped", m.InstanceID)
 		_, err := f.ReadLease(t.Context(), f.app, m.ID)
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 		taken, err := f.TakeLease(t.Context(), f.app, m.ID, "rollout 7", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, err = f.TakeLease(t.Context(), f.app, m.ID, "rollout 7", time.Minute)
-		is(t, err, fly.ErrConflict)
+		wantError(t, err, fly.ErrConflict)
 		if _, err := f.Lease(t.Context(), f.app, m.ID, taken.Nonce, 2*time.Minute); err != nil {
 			t.Error("refresh:", err)
 		}
@@ -37,7 +36,7 @@ var conformanceOfApps = map[string]func(*testing.T, fixture){
 			t.Error(err)
 		}
 		_, err = f.ReadLease(t.Context(), f.app, m.ID)
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 	},
 	"the version of the secrets is read without a change of them": func(t *testing.T, f fixture) {
 		before, err := f.Secrets(t.Context(), f.app)
@@ -59,40 +58,40 @@ var conformanceOfApps = map[string]func(*testing.T, fixture){
 		m := f.create(t, fly.Create{MinSecretsVersion: last})
 		f.wait(t, m.ID, "started", m.InstanceID)
 	},
-	"a volume is free until a machine has it, and again after": func(t *testing.T, f fixture) {
-		made := f.volume(t, fly.NewVolume{
+	"a volume is free except while a machine mounts it": func(t *testing.T, f fixture) {
+		created := f.volume(t, fly.NewVolume{
 			Name: "data", Region: "fra", SizeGB: 1, Retention: ptr(7), Snapshots: ptr(false),
 			Guest: json.RawMessage(`{"cpu_kind":"shared","cpus":1,"memory_mb":256}`), Image: f.image,
 		})
-		if made.Name != "data" || made.Region != "fra" || made.SizeGB != 1 || !made.Encrypted || !f.listed(t, made.ID).Free() {
-			t.Errorf("made %+v, listed %+v", made, f.listed(t, made.ID))
+		if created.Name != "data" || created.Region != "fra" || created.SizeGB != 1 || !created.Encrypted || !f.listed(t, created.ID).Free() {
+			t.Errorf("created %+v, listed %+v", created, f.listed(t, created.ID))
 		}
-		config := bytes.Replace(f.config("one"), []byte("{"), []byte(`{"mounts":[{"volume":"`+made.ID+`","path":"/data"}],`), 1)
+		config := bytes.Replace(f.config("one"), []byte("{"), []byte(`{"mounts":[{"volume":"`+created.ID+`","path":"/data"}],`), 1)
 		m, err := f.Create(t.Context(), f.app, fly.Create{Region: "fra", Config: config})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { f.destroy(t, m) })
 		f.wait(t, m.ID, "started", m.InstanceID)
-		if v := f.listed(t, made.ID); v.Free() || v.AttachedMachine != m.ID {
+		if v := f.listed(t, created.ID); v.Free() || v.AttachedMachine != m.ID {
 			t.Errorf("while %s mounts it: %+v", m.ID, v)
 		}
-		is(t, f.DestroyVolume(t.Context(), f.app, made.ID), fly.ErrPrecondition)
+		wantError(t, f.DestroyVolume(t.Context(), f.app, created.ID), fly.ErrPrecondition)
 		f.destroy(t, m)
 		if err := f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "destroyed", Version: m.InstanceID, Timeout: time.Minute}); err != nil && !errors.Is(err, fly.ErrNotFound) {
 			t.Error(err)
 		}
-		if v := f.listed(t, made.ID); !v.Free() {
-			t.Errorf("once %s is gone: %+v", m.ID, v)
+		if v := f.listed(t, created.ID); !v.Free() {
+			t.Errorf("after %s was destroyed: %+v", m.ID, v)
 		}
-		if err := f.DestroyVolume(t.Context(), f.app, made.ID); err != nil {
+		if err := f.DestroyVolume(t.Context(), f.app, created.ID); err != nil {
 			t.Error(err)
 		}
 	},
 	"an unknown volume is not found": func(t *testing.T, f fixture) {
-		is(t, f.DestroyVolume(t.Context(), f.app, "vol_000000000000000a"), fly.ErrNotFound)
+		wantError(t, f.DestroyVolume(t.Context(), f.app, "vol_000000000000000a"), fly.ErrNotFound)
 	},
-	"addresses are got, listed and given back": func(t *testing.T, f fixture) {
+	"addresses are assigned, listed and released": func(t *testing.T, f fixture) {
 		for _, kind := range []string{"v6", "shared_v4", "private_v6"} { // a v4 costs money
 			ip, err := f.AssignAddress(t.Context(), f.app, kind)
 			if err != nil {
@@ -112,24 +111,24 @@ var conformanceOfApps = map[string]func(*testing.T, fixture){
 				return out
 			}
 			if got := kinds(); !slices.Equal(got, []string{kind}) || ip.Kind() != kind {
-				t.Errorf("asked for %s, got %+v of kind %q, listed as %q", kind, ip, ip.Kind(), got)
+				t.Errorf("requested %s, got %+v of kind %q, listed as %q", kind, ip, ip.Kind(), got)
 			}
 			if err := f.ReleaseAddress(t.Context(), f.app, ip.IP); err != nil {
 				t.Error(err)
 			}
 			if got := kinds(); got != nil {
-				t.Errorf("%s was given back and is still listed as %q", ip.IP, got)
+				t.Errorf("%s was released and is still listed as %q", ip.IP, got)
 			}
-			is(t, f.ReleaseAddress(t.Context(), f.app, ip.IP), fly.ErrNotFound)
+			wantError(t, f.ReleaseAddress(t.Context(), f.app, ip.IP), fly.ErrNotFound)
 		}
 		_, err := f.AssignAddress(t.Context(), f.app, "v5")
-		is(t, err, fly.ErrInvalid)
+		wantError(t, err, fly.ErrInvalid)
 	},
 }
 
 func ptr[T any](v T) *T { return &v }
 
-// volume makes a volume that is gone when the test ends.
+// volume creates a volume and destroys it when the test ends.
 func (f fixture) volume(t *testing.T, in fly.NewVolume) fly.Volume {
 	t.Helper()
 	v, err := f.CreateVolume(t.Context(), f.app, in)
@@ -146,7 +145,7 @@ func (f fixture) volume(t *testing.T, in fly.NewVolume) fly.Volume {
 	return v
 }
 
-// listed is what the list says of a volume.
+// listed returns a volume as the list of volumes has it.
 func (f fixture) listed(t *testing.T, id string) fly.Volume {
 	t.Helper()
 	all, err := f.Volumes(t.Context(), f.app)

@@ -15,9 +15,9 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// TestConformance asks the same of the simulator, always, and of Fly, when
-// there is a token. A test that passes on one and fails on the other is a bug
-// in flysim.
+// TestConformance runs the same tests against flysim, always, and against Fly,
+// if there is a token. A test that passes on one and fails on the other is a
+// bug in flysim.
 func TestConformance(t *testing.T) {
 	t.Run("flysim", func(t *testing.T) {
 		sim := new(flysim.Sim)
@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 		sim.SetSecrets("shop", map[string]string{"GREETING": "hello"})
 		srv := httptest.NewServer(sim)
 		t.Cleanup(srv.Close)
-		conform(t, fixture{
+		runConformance(t, fixture{
 			Client: &fly.Client{FlapsURL: srv.URL, APIURL: srv.URL, UIEXURL: srv.URL, Unlimited: true},
 			app:    "shop", image: "registry.fly.io/shop:1",
 		})
@@ -36,7 +36,7 @@ func TestConformance(t *testing.T) {
 		if token == "" || app == "" || image == "" {
 			t.Skip("needs FLY_TEST_TOKEN, FLY_TEST_APP and FLY_TEST_IMAGE (a server on port 8080)")
 		}
-		conform(t, fixture{Client: &fly.Client{Token: token}, app: app, image: image})
+		runConformance(t, fixture{Client: &fly.Client{Token: token}, app: app, image: image})
 	})
 }
 
@@ -45,15 +45,15 @@ type fixture struct {
 	app, image string
 }
 
-// config is a machine config with spaces, an order of keys, characters and a
-// field that no encoder would choose.
+// config returns a machine config with white space, key order, characters and a
+// field that no encoder would produce.
 func (f fixture) config(env string) json.RawMessage {
 	return json.RawMessage(`{ "image":"` + f.image + `", "env": {"WHO":"` + env + ` <&>", "A":"1"},
  "guest":{"cpu_kind":"shared","cpus":1,"memory_mb":256}, "metadata":{"fly_process_group":"app"}, "x_unheard_of": 1.50,
  "services":[{"internal_port":8080,"protocol":"tcp","ports":[{"port":80,"handlers":["http"]}]}] }`)
 }
 
-// create makes a machine that is gone when the test ends.
+// create creates a machine and destroys it when the test ends.
 func (f fixture) create(t *testing.T, in fly.Create) fly.Machine {
 	t.Helper()
 	in.Config = f.config("one")
@@ -65,7 +65,7 @@ func (f fixture) create(t *testing.T, in fly.Create) fly.Machine {
 	return m
 }
 
-// destroy sees to it that a machine goes, also when the test has ended.
+// destroy destroys a machine, also after the test has ended.
 func (f fixture) destroy(t *testing.T, m fly.Machine) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
@@ -91,29 +91,29 @@ func (f fixture) read(t *testing.T, id string) fly.Machine {
 	return m
 }
 
-func is(t *testing.T, err, kind error) {
+func wantError(t *testing.T, err, kind error) {
 	t.Helper()
 	if !errors.Is(err, kind) {
 		t.Errorf("got error %v, want: %v", err, kind)
 	}
 }
 
-func conform(t *testing.T, f fixture) {
-	for _, tests := range []map[string]func(*testing.T, fixture){conformance, conformanceOfApps} {
+func runConformance(t *testing.T, f fixture) {
+	for _, tests := range []map[string]func(*testing.T, fixture){machineConformance, appConformance} {
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) { test(t, f) })
 		}
 	}
 }
 
-var conformance = map[string]func(*testing.T, fixture){
+var machineConformance = map[string]func(*testing.T, fixture){
 	"an update of an unknown machine is not found": func(t *testing.T, f fixture) {
 		_, err := f.Update(t.Context(), f.app, "0000000000000a", fly.Update{Config: f.config("x")})
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 	},
 	"an unknown app is not found": func(t *testing.T, f fixture) {
-		_, err := f.App(t.Context(), f.app+"-that-nobody-has")
-		is(t, err, fly.ErrNotFound)
+		_, err := f.App(t.Context(), f.app+"-that-does-not-exist")
+		wantError(t, err, fly.ErrNotFound)
 	},
 	"a config comes back byte for byte": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
@@ -131,7 +131,7 @@ var conformance = map[string]func(*testing.T, fixture){
 			}
 		}
 	},
-	"an update makes another version and starts it": func(t *testing.T, f fixture) {
+	"an update creates a new version and starts it": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
 		f.wait(t, m.ID, "started", m.InstanceID)
 		u, err := f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("two"), CurrentVersion: m.InstanceID})
@@ -142,19 +142,19 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Errorf("updated %s %s to %s %s", m.ID, m.InstanceID, u.ID, u.InstanceID)
 		}
 		if d := m.VersionTime().Sub(m.CreatedAt); d.Abs() > 30*time.Second || u.VersionTime().Before(m.VersionTime()) {
-			t.Errorf("created at %s, its versions made at %s and %s", m.CreatedAt, m.VersionTime(), u.VersionTime())
+			t.Errorf("created at %s, its versions at %s and %s", m.CreatedAt, m.VersionTime(), u.VersionTime())
 		}
 		f.wait(t, m.ID, "started", u.InstanceID)
-		is(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "started", Version: m.InstanceID, Timeout: time.Second}), fly.ErrInvalid)
+		wantError(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "started", Version: m.InstanceID, Timeout: time.Second}), fly.ErrInvalid)
 	},
-	"a machine that somebody else changed is not overwritten": func(t *testing.T, f fixture) {
+	"a machine changed by someone else is not overwritten": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
 		f.wait(t, m.ID, "started", m.InstanceID)
 		if _, err := f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("theirs")}); err != nil {
 			t.Fatal(err)
 		}
 		_, err := f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("ours"), CurrentVersion: m.InstanceID})
-		is(t, err, fly.ErrPrecondition)
+		wantError(t, err, fly.ErrPrecondition)
 		if errors.Is(err, fly.ErrUnknownOutcome) {
 			t.Errorf("%v: the outcome is known", err)
 		}
@@ -162,7 +162,7 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Errorf("it was overwritten: %s", got)
 		}
 	},
-	"a leased machine is changed by nobody else": func(t *testing.T, f fixture) {
+	"a leased machine is changed only with its nonce": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
 		f.wait(t, m.ID, "started", m.InstanceID)
 		l, err := f.Lease(t.Context(), f.app, m.ID, "", time.Minute)
@@ -173,16 +173,16 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Errorf("lease %+v", l)
 		}
 		_, err = f.Lease(t.Context(), f.app, m.ID, "", time.Minute)
-		is(t, err, fly.ErrConflict)
+		wantError(t, err, fly.ErrConflict)
 		_, err = f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("theirs")})
-		is(t, err, fly.ErrConflict)
-		is(t, f.Stop(t.Context(), f.app, m.ID, "another"), fly.ErrConflict)
-		is(t, f.Cordon(t.Context(), f.app, m.ID, ""), fly.ErrConflict)
+		wantError(t, err, fly.ErrConflict)
+		wantError(t, f.Stop(t.Context(), f.app, m.ID, "another"), fly.ErrConflict)
+		wantError(t, f.Cordon(t.Context(), f.app, m.ID, ""), fly.ErrConflict)
 		if _, err = f.Lease(t.Context(), f.app, m.ID, l.Nonce, time.Minute); err != nil {
 			t.Error("refresh:", err)
 		}
-		if err := f.SetMetadata(t.Context(), f.app, m.ID, "who", "anybody"); err != nil {
-			t.Error("metadata need no lease:", err)
+		if err := f.SetMetadata(t.Context(), f.app, m.ID, "team", "red"); err != nil {
+			t.Error("metadata needs no lease:", err)
 		}
 		if _, err = f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("ours"), Nonce: l.Nonce}); err != nil {
 			t.Error(err)
@@ -191,11 +191,11 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Error(err)
 		}
 		_, err = f.Lease(t.Context(), f.app, m.ID, l.Nonce, time.Minute)
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 	},
-	"a create with a lease has its nonce": func(t *testing.T, f fixture) {
+	"a create with a lease returns its nonce": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{LeaseTTL: 60})
-		is(t, f.Cordon(t.Context(), f.app, m.ID, ""), fly.ErrConflict)
+		wantError(t, f.Cordon(t.Context(), f.app, m.ID, ""), fly.ErrConflict)
 		if err := f.Cordon(t.Context(), f.app, m.ID, m.Nonce); err != nil {
 			t.Error(err)
 		}
@@ -212,7 +212,7 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Errorf("it is %s with %s", got.State, got.Config)
 		}
 	},
-	"a stopped machine updated without it is started": func(t *testing.T, f fixture) {
+	"a stopped machine updated without skip_launch is started": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{SkipLaunch: true})
 		f.wait(t, m.ID, "stopped", m.InstanceID)
 		u, err := f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("two")})
@@ -240,7 +240,7 @@ var conformance = map[string]func(*testing.T, fixture){
 		m := f.create(t, fly.Create{SkipServiceRegistration: true})
 		f.wait(t, m.ID, "started", "")
 		if !f.read(t, m.ID).Cordoned {
-			t.Error("skip_service_registration is to make it cordoned from birth")
+			t.Error("skip_service_registration did not create it cordoned")
 		}
 		for _, want := range []bool{false, false, true} {
 			change := f.Uncordon
@@ -255,7 +255,7 @@ var conformance = map[string]func(*testing.T, fixture){
 			}
 		}
 	},
-	"a destroyed machine is gone": func(t *testing.T, f fixture) {
+	"a destroyed machine is not listed": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
 		f.wait(t, m.ID, "started", "")
 		if err := f.Destroy(t.Context(), f.app, m.ID, ""); err != nil {
@@ -273,18 +273,18 @@ var conformance = map[string]func(*testing.T, fixture){
 		all, err = f.AllMachines(t.Context(), f.app)
 		i := slices.IndexFunc(all, func(one fly.Machine) bool { return one.ID == m.ID })
 		if err != nil || i < 0 || all[i].State != "destroyed" && all[i].State != "destroying" {
-			t.Errorf("it is not among the destroyed ones: %+v, %v", all, err)
+			t.Errorf("missing in the list with destroyed ones: %+v, %v", all, err)
 		}
 		_, err = f.Update(t.Context(), f.app, m.ID, fly.Update{Config: f.config("two")})
-		is(t, err, fly.ErrNotFound)
+		wantError(t, err, fly.ErrNotFound)
 	},
-	"a wait ends in 408 when it takes too long, and in 400 for a state that is none": func(t *testing.T, f fixture) {
+	"a wait ends in 408 after its timeout, and in 400 for an unknown state": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{SkipLaunch: true})
 		f.wait(t, m.ID, "stopped", "")
-		is(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "suspended", Timeout: time.Second}), fly.ErrTimeout)
-		is(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "happy", Timeout: time.Second}), fly.ErrInvalid)
+		wantError(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "suspended", Timeout: time.Second}), fly.ErrTimeout)
+		wantError(t, f.Wait(t.Context(), f.app, m.ID, fly.Wait{State: "happy", Timeout: time.Second}), fly.ErrInvalid)
 	},
-	"metadata are set without another version": func(t *testing.T, f fixture) {
+	"metadata is set without a new version": func(t *testing.T, f fixture) {
 		m := f.create(t, fly.Create{})
 		f.wait(t, m.ID, "started", "")
 		if err := f.SetMetadata(t.Context(), f.app, m.ID, "colour", "blue"); err != nil {
@@ -295,9 +295,9 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Errorf("metadata %v, version %s", got.Metadata(), got.InstanceID)
 		}
 	},
-	"a config that is none is refused": func(t *testing.T, f fixture) {
+	"an invalid config is refused": func(t *testing.T, f fixture) {
 		_, err := f.Create(t.Context(), f.app, fly.Create{Config: json.RawMessage(`{"image":7}`)})
-		is(t, err, fly.ErrInvalid)
+		wantError(t, err, fly.ErrInvalid)
 		if errors.Is(err, fly.ErrUnknownOutcome) {
 			t.Errorf("%v: the outcome is known", err)
 		}
@@ -317,7 +317,7 @@ var conformance = map[string]func(*testing.T, fixture){
 			t.Errorf("releases %+v, %v; want %s first and complete", all, err, r.ID)
 		}
 	},
-	"an app says where it is served": func(t *testing.T, f fixture) {
+	"an app has its URL": func(t *testing.T, f fixture) {
 		a, err := f.App(t.Context(), f.app)
 		if err != nil || a.URL != "https://"+f.app+".fly.dev" || a.Name != f.app || a.Organization == "" {
 			t.Errorf("app %+v, %v", a, err)

@@ -1,10 +1,10 @@
-// Package fly is a client of Fly.io: the part of its Machines API, its release
-// records and its logs that a release needs.
+// Package fly is a client of Fly.io: of the parts of its Machines API, release
+// records and logs that a release needs.
 //
-// It does not retry, log or trace. It sends one request and says what
-// happened; whoever is durable decides what to do about it. Start reading at
-// Client (client.go); what can go wrong is in errors.go.
+// It does not retry, log or trace. Each method sends one request and returns
+// its result or an Error; the caller decides what to do about it. Start reading
+// at Client (client.go); the kinds of errors are in errors.go.
 //
-// Machine configs are opaque JSON all the way through: what this program has
-// never heard of comes back as it was.
+// Machine configs are opaque JSON: fields unknown to this program are returned
+// unchanged.
 package fly

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// UnrequestedExit returns an exit of this version of m that nobody asked for:
-// the newest whose exit code is not 0, else the newest. False: there is none. An
-// exit counts from the first start of this version on, or from the last start
-// that somebody asked for. One before that start is of the version before: Fly
-// may tell of it after the update. Events of other kinds, a move to another host
-// among them, are no exits.
+// UnrequestedExit returns an exit of this version of m that nobody requested:
+// the newest with an exit code other than 0, else the newest. It returns false
+// if there is none. Exits count from the first start of this version, or from
+// the last start that a user requested. An earlier exit belongs to the version
+// before: Fly may report it after the update. Other events, such as a move to
+// another host, are not exits.
 func (m Machine) UnrequestedExit() (exit Exit, found bool) {
-	events, whole := m.eventsOfVersion()
+	events, whole := m.versionEvents()
 	first := slices.IndexFunc(events, func(e Event) bool { return e.Type == "start" && e.Source == "user" })
 	for i := len(events) - 1; i >= 0 && first < 0; i-- {
 		if events[i].Type == "start" {
@@ -24,30 +24,30 @@ func (m Machine) UnrequestedExit() (exit Exit, found bool) {
 		return Exit{}, false // never started
 	}
 	if first < 0 {
-		first = len(events) // Fly no longer tells of the start
+		first = len(events) // Fly has dropped the start event
 	}
 	for _, e := range events[:first] {
-		x, ok := e.exit()
+		x, ok := e.parseExit()
 		if e.Type != "exit" || !ok || x.Requested {
 			continue
 		}
-		if !found || !exit.failed() && x.failed() {
+		if !found || !exit.isFailure() && x.isFailure() {
 			exit, found = x, true
 		}
 	}
 	return exit, found
 }
 
-// Crashed reports whether m is stopped because its process ended with an error: Fly
-// starts it no more, and nobody has stopped it.
+// Crashed reports whether m is stopped because its process failed: Fly does not
+// start it again, and nobody stopped it.
 func (m Machine) Crashed() bool {
 	last, ended := m.LastExit()
-	return ended && m.State == "stopped" && !last.Requested && last.failed()
+	return ended && m.State == "stopped" && !last.Requested && last.isFailure()
 }
 
-// eventsOfVersion returns the events since this version of m was made, newest
-// first, and whether they are all there: Fly keeps only the newest.
-func (m Machine) eventsOfVersion() (events []Event, whole bool) {
+// versionEvents returns the events since this version of m was created, newest
+// first, and whether they are complete: Fly keeps only the newest.
+func (m Machine) versionEvents() (events []Event, whole bool) {
 	made := m.VersionTime()
 	for i, e := range m.Events {
 		if e.Type == "launch" || e.Type == "update" {
@@ -62,11 +62,11 @@ func (m Machine) eventsOfVersion() (events []Event, whole bool) {
 	return m.Events, made.IsZero()
 }
 
-// failed reports whether x is an exit that no restart policy takes for success.
-func (x Exit) failed() bool { return x.Code != 0 || x.OOM }
+// isFailure reports whether x counts as a failure for every restart policy.
+func (x Exit) isFailure() bool { return x.Code != 0 || x.OOM }
 
-// UnmarshalJSON decodes an exit. Fly has written exited_at as RFC 3339 and as
-// milliseconds since 1970.
+// UnmarshalJSON decodes an exit event. Fly has sent exited_at as RFC 3339 and
+// as milliseconds since 1970.
 func (x *ExitEvent) UnmarshalJSON(doc []byte) error {
 	type plain ExitEvent
 	in := struct {

@@ -13,9 +13,8 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// FuzzAnswers has Fly answer anything to everything: no answer makes the client
-// panic, repeat the token, or say more than a person reads. Whatever it makes of
-// an answer to a change is done, not done or unknown.
+// FuzzAnswers sends arbitrary responses to every call: none makes the client
+// panic, repeat the token, or return a very long error.
 func FuzzAnswers(f *testing.F) {
 	const token = "fm2_c2VjcmV0c2VjcmV0c2VjcmV0"
 	machine := `{"id":"m1","name":"one","state":"started","region":"fra","instance_id":"01HZZZZZZZZZZZZZZZZZZZZZZZ","config":{"image":"a"},"checks":[{"name":"x","status":"passing"}],"events":[{"type":"exit","timestamp":1,"request":{"exit_event":{"exit_code":3}}}]}`
@@ -36,7 +35,7 @@ func FuzzAnswers(f *testing.F) {
 		c := &fly.Client{Token: token, Unlimited: true, HTTP: &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: status, Header: http.Header{"Retry-After": {after}}, Body: io.NopCloser(bytes.NewReader(body))}, nil
 		})}}
-		for name, ask := range questions(c) {
+		for name, ask := range allCalls(c) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			err := ask(ctx)
 			if ctx.Err() != nil {
@@ -53,19 +52,19 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// questions are everything that the client asks.
-func questions(c *fly.Client) map[string]func(context.Context) error {
+// allCalls returns every call of the client.
+func allCalls(c *fly.Client) map[string]func(context.Context) error {
 	config := json.RawMessage(`{"image":"a"}`)
 	return map[string]func(context.Context) error{
 		"app":             func(ctx context.Context) error { _, err := c.App(ctx, "shop"); return err },
 		"secrets":         func(ctx context.Context) error { _, err := c.Secrets(ctx, "shop"); return err },
 		"secrets version": func(ctx context.Context) error { _, err := c.SecretsVersion(ctx, "shop"); return err },
 		"logs":            func(ctx context.Context) error { _, err := c.Logs(ctx, "shop", "m1"); return err },
-		"machines":        func(ctx context.Context) error { return seen(c.Machines(ctx, "shop")) },
-		"all machines":    func(ctx context.Context) error { return seen(c.AllMachines(ctx, "shop")) },
+		"machines":        func(ctx context.Context) error { return readAll(c.Machines(ctx, "shop")) },
+		"all machines":    func(ctx context.Context) error { return readAll(c.AllMachines(ctx, "shop")) },
 		"machine": func(ctx context.Context) error {
 			m, err := c.Machine(ctx, "shop", "m1")
-			return seen([]fly.Machine{m}, err)
+			return readAll([]fly.Machine{m}, err)
 		},
 		"create": func(ctx context.Context) error {
 			_, err := c.Create(ctx, "shop", fly.Create{Config: config})
@@ -101,8 +100,8 @@ func questions(c *fly.Client) map[string]func(context.Context) error {
 	}
 }
 
-// seen reads of machines all that is read of them.
-func seen(machines []fly.Machine, err error) error {
+// readAll calls the methods of the machines in a response.
+func readAll(machines []fly.Machine, err error) error {
 	for _, m := range machines {
 		m.Metadata()
 		m.LastExit()
@@ -113,23 +112,23 @@ func seen(machines []fly.Machine, err error) error {
 	return err
 }
 
-// An answer without end is given up, in bounded memory.
-func TestAnAnswerWithoutEnd(t *testing.T) {
+// An endless response is given up in bounded memory.
+func TestClient_EndlessResponse(t *testing.T) {
 	read := int64(0)
 	c := &fly.Client{Unlimited: true, HTTP: &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(&endless{&read})}, nil
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(&endlessReader{&read})}, nil
 	})}}
 	_, err := c.Machines(t.Context(), "shop")
-	is(t, err, fly.ErrTooLong)
+	wantError(t, err, fly.ErrTooLong)
 	if read > 32<<20 {
 		t.Errorf("%d MB were read", read>>20)
 	}
 }
 
-// endless is a list of spaces.
-type endless struct{ read *int64 }
+// endlessReader reads as spaces without end.
+type endlessReader struct{ read *int64 }
 
-func (e *endless) Read(p []byte) (int, error) {
+func (e *endlessReader) Read(p []byte) (int, error) {
 	for i := range p {
 		p[i] = ' '
 	}

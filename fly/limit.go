@@ -8,13 +8,13 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Fly's published limits: one request a second per action and machine (per app,
-// where it is not about one machine) with a burst of 3. Reading one machine is
-// the exception, 5 a second with a burst of 10: lists and waits are not.
+// Fly's published limits: one request per second per action and machine (per
+// app, for actions not on one machine) with a burst of 3. The exception is
+// reading one machine, 5 per second with a burst of 10; it does not include
+// lists and waits.
 //
-// Fly does not enforce all of them everywhere, so nothing is paced before Fly has
-// refused a request with 429: then requests of that action on that app are, for
-// pacedFor.
+// Fly does not enforce all of them everywhere. So requests of an action on an
+// app are paced only after Fly has refused one with 429, and for pacedFor.
 const (
 	perSecond, burst          = 1, 3
 	getsPerSecond, getsAtOnce = 5, 10
@@ -22,10 +22,11 @@ const (
 	pacedFor                  = 10 * time.Minute
 )
 
-// limits keeps the limits that Fly enforces. It remembers only what was busy lately.
+// limits keeps the limits that Fly enforces. It drops entries that were not
+// used lately.
 type limits struct {
 	mu    sync.Mutex
-	paced map[pacedKey]time.Time // until when
+	paced map[pacedKey]time.Time // → end of pacing
 	seen  map[limitKey]*limit
 }
 
@@ -36,25 +37,25 @@ type limitKey struct{ app, machine, action string }
 
 type limit struct {
 	*rate.Limiter
-	used time.Time
-	held time.Time // no request before: Fly's Retry-After
+	lastUsed  time.Time
+	notBefore time.Time // from Fly's Retry-After
 }
 
-// wait blocks until a request of that kind is within the limits: not at all while
-// Fly has not refused one of its app and action.
+// wait blocks until a request of that kind is within the limits. It returns at
+// once while Fly has not refused one of its app and action.
 func (l *limits) wait(ctx context.Context, key limitKey) error {
-	limiter, held := l.limiter(key)
+	limiter, held := l.limiterFor(key)
 	if limiter == nil {
 		return nil
 	}
-	if err := sleep(ctx, time.Until(held)); err != nil {
+	if err := sleepContext(ctx, time.Until(held)); err != nil {
 		return err
 	}
 	return limiter.Wait(ctx)
 }
 
-// sleep waits for d, or fails when ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
+// sleepContext waits for d. It returns an error if ctx ends first.
+func sleepContext(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
 	}
@@ -68,21 +69,22 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// limiter returns the limiter for key, nil while it is not paced, and the time
-// before which Fly wants no request.
-func (l *limits) limiter(key limitKey) (*rate.Limiter, time.Time) {
+// limiterFor returns the limiter for key, nil while it is not paced, and the
+// time before which no request may be sent.
+func (l *limits) limiterFor(key limitKey) (*rate.Limiter, time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !time.Now().Before(l.paced[pacedKey{key.app, key.action}]) {
 		return nil, time.Time{}
 	}
-	found := l.find(key)
-	return found.Limiter, found.held
+	found := l.findLimit(key)
+	return found.Limiter, found.notBefore
 }
 
-// refuse paces the action of key on its app from now on: Fly has refused a request
-// with 429, and asked for a pause of after. What Fly counts of key is used up.
-func (l *limits) refuse(key limitKey, after time.Duration) {
+// startPacing paces the action of key on its app from now on, after Fly has
+// refused a request with 429 and Retry-After after. It uses up the burst of
+// key.
+func (l *limits) startPacing(key limitKey, after time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -90,20 +92,20 @@ func (l *limits) refuse(key limitKey, after time.Duration) {
 		l.paced = map[pacedKey]time.Time{}
 	}
 	l.paced[pacedKey{key.app, key.action}] = now.Add(pacedFor)
-	found := l.find(key)
+	found := l.findLimit(key)
 	found.AllowN(now, int(found.TokensAt(now)))
-	if held := now.Add(after); held.After(found.held) {
-		found.held = held
+	if held := now.Add(after); held.After(found.notBefore) {
+		found.notBefore = held
 	}
 }
 
-// find returns what is remembered of key, made if there is nothing yet. The lock
+// findLimit returns the entry of key, and creates it if necessary. The lock
 // must be held.
-func (l *limits) find(key limitKey) *limit {
+func (l *limits) findLimit(key limitKey) *limit {
 	now := time.Now()
 	if len(l.seen) > 4096 {
 		for k, old := range l.seen {
-			if now.Sub(old.used) > time.Minute {
+			if now.Sub(old.lastUsed) > time.Minute {
 				delete(l.seen, k)
 			}
 		}
@@ -119,6 +121,6 @@ func (l *limits) find(key limitKey) *limit {
 		}
 		l.seen[key] = found
 	}
-	found.used = now
+	found.lastUsed = now
 	return found
 }

@@ -18,11 +18,10 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// answers is a Fly that answers whatever it is asked with what the function
-// says.
-type answers func(*http.Request) string
+// fixedResponse is a RoundTripper that returns the function's result as the body.
+type fixedResponse func(*http.Request) string
 
-func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
+func (a fixedResponse) RoundTrip(r *http.Request) (*http.Response, error) {
 	body := a(r)
 	if err := r.Context().Err(); err != nil {
 		return nil, err
@@ -30,21 +29,23 @@ func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
-// refusing is a Fly that answers the first request with 429, the rest with body.
-func refusing(body func(*http.Request) string) http.RoundTripper {
+// refuseFirst returns a RoundTripper that answers the first request with 429, the
+// rest with body.
+func refuseFirst(body func(*http.Request) string) http.RoundTripper {
 	var asked atomic.Int32
 	return roundTrip(func(r *http.Request) (*http.Response, error) {
 		if asked.Add(1) == 1 {
 			return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}")), Request: r}, nil
 		}
-		return answers(body).RoundTrip(r)
+		return fixedResponse(body).RoundTrip(r)
 	})
 }
 
-// TestLimits_FirstRefusal: nothing is paced before Fly answers 429. From then on
-// requests of that action on that app are: machines are read 5 times a second,
-// everything else is done once a second. A machine that was not refused has its
-// burst, other actions and other apps are not paced, and it ends after a while.
+// TestLimits_FirstRefusal: nothing is paced before Fly answers 429. From then
+// on requests of that action on that app are: 5 reads of machines per second,
+// everything else once per second. A machine that was not refused has its
+// burst, other actions and other apps are not paced, and pacing ends after a
+// while.
 func TestLimits_FirstRefusal(t *testing.T) {
 	type ask func(context.Context, *fly.Client, int) error
 	get := func(ctx context.Context, c *fly.Client, _ int) error {
@@ -61,7 +62,7 @@ func TestLimits_FirstRefusal(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		first, then ask
-		want        time.Duration // for 13 more
+		want        time.Duration // duration of 13 more
 	}{
 		"get":   {get, get, 2600 * time.Millisecond},
 		"list":  {list, list, 13 * time.Second},
@@ -80,7 +81,7 @@ func TestLimits_FirstRefusal(t *testing.T) {
 				}
 				return "{}"
 			}
-			c := &fly.Client{HTTP: &http.Client{Transport: answers(body)}}
+			c := &fly.Client{HTTP: &http.Client{Transport: fixedResponse(body)}}
 			begun := time.Now()
 			for i := range 30 {
 				if err := test.first(t.Context(), c, i); err != nil {
@@ -88,10 +89,10 @@ func TestLimits_FirstRefusal(t *testing.T) {
 				}
 			}
 			if took := time.Since(begun); took != 0 {
-				t.Errorf("%s: Fly has refused nothing, and 30 took %s", name, took)
+				t.Errorf("%s: 30 requests took %s, and Fly has refused none", name, took)
 			}
-			c = &fly.Client{HTTP: &http.Client{Transport: refusing(body)}}
-			is(t, test.first(t.Context(), c, 0), fly.ErrRateLimited)
+			c = &fly.Client{HTTP: &http.Client{Transport: refuseFirst(body)}}
+			wantError(t, test.first(t.Context(), c, 0), fly.ErrRateLimited)
 			begun = time.Now()
 			for i := range 13 {
 				if err := test.then(t.Context(), c, i); err != nil {
@@ -105,7 +106,8 @@ func TestLimits_FirstRefusal(t *testing.T) {
 	}
 }
 
-// TestLimits_RetryAfter: the next request of that kind waits for as long as Fly asked.
+// TestLimits_RetryAfter: the next request of that kind waits for as long as Fly
+// asked.
 func TestLimits_RetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := &flysim.Sim{}
@@ -115,26 +117,26 @@ func TestLimits_RetryAfter(t *testing.T) {
 		c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}}
 		begun := time.Now()
 		_, err := c.Machines(t.Context(), "shop")
-		is(t, err, fly.ErrRateLimited)
+		wantError(t, err, fly.ErrRateLimited)
 		if _, err = c.Machines(t.Context(), "shop"); err != nil || time.Since(begun) != 7*time.Second {
 			t.Errorf("after %s: %v", time.Since(begun), err)
 		}
 	})
 }
 
-// TestListsAreAskedTogether: those who wait for the limiter share an answer, and
-// it is never older than their question.
-func TestListsAreAskedTogether(t *testing.T) {
+// TestMachines_WaitingCallersShareOneRequest: callers that wait for the limiter
+// share a response, which is never older than their call.
+func TestMachines_WaitingCallersShareOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent atomic.Int32
-		c := &fly.Client{HTTP: &http.Client{Transport: refusing(func(*http.Request) string {
+		c := &fly.Client{HTTP: &http.Client{Transport: refuseFirst(func(*http.Request) string {
 			sent.Add(1)
 			at := time.Now().Format(time.RFC3339Nano)
 			time.Sleep(100 * time.Millisecond)
 			return `[{"id":"m1","created_at":"` + at + `"}]`
 		})}}
 		_, err := c.Machines(t.Context(), "shop")
-		is(t, err, fly.ErrRateLimited)
+		wantError(t, err, fly.ErrRateLimited)
 		begun := time.Now()
 		var all sync.WaitGroup
 		for i := range 100 {
@@ -146,25 +148,26 @@ func TestListsAreAskedTogether(t *testing.T) {
 				case err != nil || len(got) != 1:
 					t.Error(got, err)
 				case got[0].CreatedAt.Before(asked):
-					t.Errorf("asked at %s, and told what was at %s", asked.Sub(begun), got[0].CreatedAt.Sub(begun))
+					t.Errorf("called at %s, got the state of %s", asked.Sub(begun), got[0].CreatedAt.Sub(begun))
 				case time.Since(asked) > 1100*time.Millisecond:
-					t.Errorf("asked at %s, answered after %s", asked.Sub(begun), time.Since(asked))
+					t.Errorf("called at %s, returned after %s", asked.Sub(begun), time.Since(asked))
 				}
 			})
 		}
 		all.Wait()
-		if n := sent.Load(); n > 7 { // a burst of 3 and one a second, for three seconds
-			t.Errorf("%d lists were asked for", n)
+		if n := sent.Load(); n > 7 { // a burst of 3 and one per second, for three seconds
+			t.Errorf("%d lists were requested", n)
 		}
 	})
 }
 
-// TestWhoeverLeavesAListLeavesIt to the others; the last one ends it.
-func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
+// TestMachines_CancelledCallerDoesNotCancelOthers: only the last caller cancels
+// the request.
+func TestMachines_CancelledCallerDoesNotCancelOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended error
 		hangs := false
-		c := &fly.Client{HTTP: &http.Client{Transport: refusing(func(r *http.Request) string {
+		c := &fly.Client{HTTP: &http.Client{Transport: refuseFirst(func(r *http.Request) string {
 			if hangs {
 				<-r.Context().Done()
 				ended = r.Context().Err()
@@ -172,7 +175,7 @@ func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 			return `[]`
 		})}}
 		_, err := c.Machines(t.Context(), "shop")
-		is(t, err, fly.ErrRateLimited)
+		wantError(t, err, fly.ErrRateLimited)
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		var first, second error
@@ -183,10 +186,10 @@ func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 			_, second = c.Machines(t.Context(), "shop")
 		})
 		both.Wait()
-		is(t, first, context.DeadlineExceeded)
-		is(t, first, fly.ErrRateLimited)
+		wantError(t, first, context.DeadlineExceeded)
+		wantError(t, first, fly.ErrRateLimited)
 		if second != nil {
-			t.Errorf("who stayed got %v", second)
+			t.Errorf("the remaining caller got %v", second)
 		}
 
 		time.Sleep(10 * time.Second)
@@ -194,20 +197,20 @@ func TestWhoeverLeavesAListLeavesIt(t *testing.T) {
 		short, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err = c.Machines(short, "shop")
-		if is(t, err, context.DeadlineExceeded); errors.Is(err, fly.ErrRateLimited) {
-			t.Errorf("it was sent, and yet: %v", err)
+		if wantError(t, err, context.DeadlineExceeded); errors.Is(err, fly.ErrRateLimited) {
+			t.Errorf("was sent, but is ErrRateLimited: %v", err)
 		}
 		synctest.Wait()
 		if !errors.Is(ended, context.Canceled) {
-			t.Errorf("nobody asks any more, and the request goes on: %v", ended)
+			t.Errorf("no caller is left, but the request was not cancelled: %v", ended)
 		}
 	})
 }
 
-// TestRollingIsNotSlowed: 60 machines that are leased, updated, watched and given
-// back, one at a time, take as long with the limiter as without it, and never
-// meet Fly's own limits.
-func TestRollingIsNotSlowed(t *testing.T) {
+// TestLimits_RollingUpdateNotSlowed: to lease, update, watch and release 60
+// machines one at a time takes as long with the limiter as without it, and
+// never exceeds Fly's limits.
+func TestLimits_RollingUpdateNotSlowed(t *testing.T) {
 	took := map[bool]time.Duration{}
 	for _, limited := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -221,7 +224,7 @@ func TestRollingIsNotSlowed(t *testing.T) {
 			}
 			c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}, Unlimited: !limited}
 			begun := time.Now()
-			roll(t, c, ids)
+			updateAll(t, c, ids)
 			took[limited] = time.Since(begun)
 		})
 	}
@@ -230,8 +233,8 @@ func TestRollingIsNotSlowed(t *testing.T) {
 	}
 }
 
-// roll changes machines one at a time, as a rollout does.
-func roll(t *testing.T, c *fly.Client, ids []string) {
+// updateAll updates machines one at a time, as a rollout does.
+func updateAll(t *testing.T, c *fly.Client, ids []string) {
 	ctx := t.Context()
 	must := func(err error) {
 		if err != nil {
@@ -260,7 +263,7 @@ func roll(t *testing.T, c *fly.Client, ids []string) {
 		for range 5 {
 			_, err := c.Machine(ctx, "shop", id)
 			must(err)
-			time.Sleep(170 * time.Millisecond) // and 30 ms for the answer
+			time.Sleep(170 * time.Millisecond) // the response takes another 30 ms
 		}
 	}
 	for _, id := range ids {

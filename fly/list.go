@@ -7,34 +7,34 @@ import (
 	"sync"
 )
 
-// lists lets those who wait for the limiter with the same question ask it once.
-// Who comes after it was sent asks anew: no answer is older than its question.
-// So looking for 20 machines by name at the same moment costs a few lists and a
-// second at most, and not 17 seconds.
-type lists struct {
+// sharedLists combines list requests that wait for the limiter at the same
+// time. A caller after the request was sent starts a new one, so no response is
+// older than its call. 20 concurrent lookups by name cost a few lists and a
+// second instead of 17 seconds.
+type sharedLists struct {
 	mu   sync.Mutex
-	next map[string]*list // not sent yet, by Op
+	next map[string]*sharedList // op → not sent yet
 }
 
-// A list is one question, and everybody who asks it.
-type list struct {
-	asking int
-	cancel context.CancelFunc // of the request; called when nobody asks any more
+// A sharedList is one request and its callers.
+type sharedList struct {
+	callers int
+	cancel  context.CancelFunc // cancels the request; called when no caller is left
 
-	done     chan struct{} // closed once there is an answer
+	done     chan struct{} // closed once there is a result
 	machines []Machine
 	err      error
 }
 
-// list asks for a list of machines, and sorts it by ID.
-func (c *Client) list(ctx context.Context, req call) ([]Machine, error) {
-	l := c.lists.join(ctx, req.op, func(ctx context.Context, l *list) {
-		req.sending = func() { c.lists.seal(req.op, l) }
+// listMachines requests a list of machines and sorts it by ID.
+func (c *Client) listMachines(ctx context.Context, req call) ([]Machine, error) {
+	l := c.lists.join(ctx, req.op, func(ctx context.Context, l *sharedList) {
+		req.onSend = func() { c.lists.markSent(req.op, l) }
 		if l.err = c.do(ctx, req, &l.machines); l.err != nil {
 			l.machines = nil
 		}
 		for i, m := range l.machines {
-			l.machines[i] = asRead(m)
+			l.machines[i] = normalizeMachine(m)
 		}
 		slices.SortFunc(l.machines, func(a, b Machine) int { return cmp.Compare(a.ID, b.ID) })
 	})
@@ -50,33 +50,33 @@ func (c *Client) list(ctx context.Context, req call) ([]Machine, error) {
 	}
 }
 
-// join adds one who asks to those who wait with that question, and has it asked
-// if there is nobody yet.
-func (s *lists) join(ctx context.Context, op string, ask func(context.Context, *list)) *list {
+// join adds a caller to the request that waits with that op, and starts one if
+// there is none.
+func (s *sharedLists) join(ctx context.Context, op string, ask func(context.Context, *sharedList)) *sharedList {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.next[op]; l != nil {
-		l.asking++
+		l.callers++
 		return l
 	}
-	l := &list{asking: 1, done: make(chan struct{})}
-	// The one who came first may leave before the others.
+	l := &sharedList{callers: 1, done: make(chan struct{})}
+	// The first caller may cancel before the others.
 	ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if s.next == nil {
-		s.next = map[string]*list{}
+		s.next = map[string]*sharedList{}
 	}
 	s.next[op] = l
 	go func() {
 		defer l.cancel()
 		defer close(l.done)
-		defer s.seal(op, l) // whatever kept it from being sent
+		defer s.markSent(op, l) // also if it was not sent
 		ask(ctx, l)
 	}()
 	return l
 }
 
-// seal: l is sent, and no question for those who come from now on.
-func (s *lists) seal(op string, l *list) {
+// markSent records that l is sent: later callers do not join it.
+func (s *sharedLists) markSent(op string, l *sharedList) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.next[op] == l {
@@ -84,12 +84,12 @@ func (s *lists) seal(op string, l *list) {
 	}
 }
 
-// leave takes one away from those who ask, and says whether l was not sent yet.
-func (s *lists) leave(op string, l *list) (unsent bool) {
+// leave removes a caller from l, and returns whether l was not sent yet.
+func (s *sharedLists) leave(op string, l *sharedList) (unsent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	unsent = s.next[op] == l
-	if l.asking--; l.asking == 0 {
+	if l.callers--; l.callers == 0 {
 		if unsent {
 			delete(s.next, op)
 		}

@@ -15,11 +15,11 @@ type Machine struct {
 	Name       string          `json:"name"`
 	State      string          `json:"state"` // started, stopped, replacing, …
 	Region     string          `json:"region"`
-	InstanceID string          `json:"instance_id"` // its version: a ULID, another one after each update
+	InstanceID string          `json:"instance_id"` // version: a ULID that changes with each update
 	ImageRef   ImageRef        `json:"image_ref"`
 	Config     json.RawMessage `json:"config,omitempty"`
-	// IncompleteConfig stands in for Config when HostStatus is not "ok". It
-	// can't be used to make the machine again.
+	// IncompleteConfig replaces Config when HostStatus is not "ok". No machine
+	// can be created from it.
 	IncompleteConfig json.RawMessage `json:"incomplete_config,omitempty"`
 	Cordoned         bool            `json:"cordoned,omitempty"`
 	Checks           []Check         `json:"checks,omitempty"` // none before the first result
@@ -28,18 +28,18 @@ type Machine struct {
 	PrivateIP        string          `json:"private_ip,omitempty"`
 	CreatedAt        time.Time       `json:"created_at,omitzero"`
 	UpdatedAt        time.Time       `json:"updated_at,omitzero"`
-	Nonce            string          `json:"nonce,omitempty"` // of the lease that a create with a lease TTL took
+	Nonce            string          `json:"nonce,omitempty"` // of the lease that a create with LeaseTTL took
 }
 
-// present returns doc, or nil if it is the JSON null.
-func present(doc json.RawMessage) json.RawMessage {
+// nullToNil returns doc, or nil if it is the JSON null.
+func nullToNil(doc json.RawMessage) json.RawMessage {
 	if string(bytes.TrimSpace(doc)) == "null" {
 		return nil
 	}
 	return doc
 }
 
-// An ImageRef is the image a machine runs, taken apart by Fly.
+// An ImageRef is a parsed reference to the image of a machine.
 type ImageRef struct {
 	Registry   string            `json:"registry,omitempty"`
 	Repository string            `json:"repository,omitempty"`
@@ -48,7 +48,7 @@ type ImageRef struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 }
 
-// String is the reference in one piece: registry/repository:tag@digest.
+// String returns the whole reference: registry/repository:tag@digest.
 func (r ImageRef) String() string {
 	s := r.Repository
 	if r.Registry != "" {
@@ -71,32 +71,32 @@ type Check struct {
 	UpdatedAt time.Time `json:"updated_at,omitzero"` // of the last change of Status
 }
 
-// An Event is something that happened to a machine.
+// An Event is an event in the life of a machine.
 type Event struct {
 	ID        string        `json:"id,omitempty"`
 	Type      string        `json:"type"`   // launch, start, update, exit, stop, …
-	Status    string        `json:"status"` // the state it led to
+	Status    string        `json:"status"` // the resulting state
 	Source    string        `json:"source,omitempty"`
 	Timestamp int64         `json:"timestamp"` // milliseconds since 1970
 	Request   *EventRequest `json:"request,omitempty"`
 }
 
-// At is when the event happened.
+// At returns the time of the event.
 func (e Event) At() time.Time { return time.UnixMilli(e.Timestamp) }
 
-// An EventRequest is what an event carries: for an exit, how it ended.
+// An EventRequest has the details of an event: for an exit, how it ended.
 type EventRequest struct {
 	ExitEvent    *ExitEvent    `json:"exit_event,omitempty"`
 	MonitorEvent *MonitorEvent `json:"MonitorEvent,omitempty"`
 	RestartCount int           `json:"restart_count,omitempty"`
 }
 
-// A MonitorEvent is the older wrapping of an ExitEvent.
+// A MonitorEvent is the older form of an ExitEvent.
 type MonitorEvent struct {
 	ExitEvent *ExitEvent `json:"exit_event,omitempty"`
 }
 
-// An ExitEvent is how a machine's main process ended, in Fly's words.
+// An ExitEvent says how a machine's main process ended, as Fly sends it.
 type ExitEvent struct {
 	ExitCode      int       `json:"exit_code"`
 	GuestExitCode int       `json:"guest_exit_code"`
@@ -108,19 +108,19 @@ type ExitEvent struct {
 	ExitedAt      time.Time `json:"exited_at,omitzero"`
 }
 
-// An Exit is how and when a machine's main process ended.
+// An Exit says how and when a machine's main process ended.
 type Exit struct {
 	Code         int
 	OOM          bool // out of memory
-	Requested    bool // somebody asked for it
-	Restarting   bool // Fly starts it again
+	Requested    bool // by a stop
+	Restarting   bool // Fly restarts the process
 	RestartCount int
 	At           time.Time
 }
 
-// Metadata is the config's metadata: the group a machine belongs to, the
-// release that made it, whatever else people put there. It is read from the
-// incomplete config where there is no other, and may be nil.
+// Metadata returns the config's metadata, for example the process group of the
+// machine and the release that created it. Without a config it reads the
+// incomplete one. It may be nil.
 func (m Machine) Metadata() map[string]string {
 	doc := m.Config
 	if len(doc) == 0 {
@@ -135,22 +135,22 @@ func (m Machine) Metadata() map[string]string {
 	return c.Metadata
 }
 
-// IsOlder reports whether m was read before version was made: versions are ULIDs,
-// which sort by time. It is false where either of them is no ULID.
+// IsOlder reports whether m was read before version was created: versions are
+// ULIDs, which sort by time. It is false if either is not a ULID.
 func (m Machine) IsOlder(version string) bool { return OlderVersion(m.InstanceID, version) }
 
-// OlderVersion reports whether a machine's version a was made before b. It is
-// false where either of them is no ULID.
+// OlderVersion reports whether version a of a machine was created before b. It
+// is false if either is not a ULID.
 func OlderVersion(a, b string) bool {
 	older, err := ulid.ParseStrict(a)
 	newer, otherErr := ulid.ParseStrict(b)
 	return err == nil && otherErr == nil && older.Compare(newer) < 0
 }
 
-// VersionTime is when this version of m was made, by Fly's clock: the first 48
-// bits of its InstanceID, a ULID, are milliseconds since 1970. Secrets that were
-// updated later are staged: m does not have them. Zero if the InstanceID is no
-// ULID.
+// VersionTime returns when this version of m was created, by Fly's clock: the
+// first 48 bits of InstanceID, a ULID, are milliseconds since 1970. Secrets
+// updated later are staged: m does not have them. It is zero if InstanceID is
+// not a ULID.
 func (m Machine) VersionTime() time.Time {
 	id, err := ulid.ParseStrict(m.InstanceID)
 	if err != nil {
@@ -159,13 +159,13 @@ func (m Machine) VersionTime() time.Time {
 	return ulid.Time(id.Time())
 }
 
-// LastExit says how m ended, if it has not been started again since: its
-// newest exit, newer than its newest start, launch and update.
+// LastExit returns how m ended if it has not been started since: the newest
+// exit, if it is newer than the newest start, launch and update.
 func (m Machine) LastExit() (Exit, bool) {
 	for _, e := range m.Events {
 		switch e.Type {
 		case "exit":
-			return e.exit()
+			return e.parseExit()
 		case "start", "launch", "update":
 			return Exit{}, false
 		}
@@ -173,13 +173,13 @@ func (m Machine) LastExit() (Exit, bool) {
 	return Exit{}, false
 }
 
-// LastCrash is the newest exit of this version of m that nobody asked for and
-// whose code is not 0, also when Fly has started it again since.
+// LastCrash returns the newest unrequested exit of this version of m with a
+// code other than 0, even if Fly has restarted the process since.
 func (m Machine) LastCrash() (Exit, bool) {
 	for _, e := range m.Events {
 		switch e.Type {
 		case "exit":
-			if x, ok := e.exit(); ok && !x.Requested && (x.Code != 0 || x.OOM) {
+			if x, ok := e.parseExit(); ok && !x.Requested && (x.Code != 0 || x.OOM) {
 				return x, true
 			}
 		case "launch", "update":
@@ -189,9 +189,9 @@ func (m Machine) LastCrash() (Exit, bool) {
 	return Exit{}, false
 }
 
-// Launched says whether this version of m has ever been started, whatever has
-// become of it: whether a start or an exit is newer than its newest launch and
-// update, and no older than the version.
+// Launched reports whether this version of m was ever started, even if it has
+// ended since: whether a start or an exit is newer than the newest launch and
+// update, and not older than the version.
 func (m Machine) Launched() bool {
 	for _, e := range m.Events {
 		switch e.Type {
@@ -204,7 +204,7 @@ func (m Machine) Launched() bool {
 	return false
 }
 
-func (e Event) exit() (Exit, bool) {
+func (e Event) parseExit() (Exit, bool) {
 	r := e.Request
 	if r == nil {
 		return Exit{}, false
@@ -223,11 +223,12 @@ func (e Event) exit() (Exit, bool) {
 	return Exit{Code: x.ExitCode, OOM: x.OOMKilled, Requested: x.RequestedStop, Restarting: x.Restarting, RestartCount: r.RestartCount, At: at}, true
 }
 
-// asRead returns m as it is meant, of one that Fly has sent. Fly sends both config
-// and incomplete_config with every machine, and null for the one that does not
-// apply: null is absent. The checks that Fly makes up for old clients are left out.
-func asRead(m Machine) Machine {
-	m.Config, m.IncompleteConfig = present(m.Config), present(m.IncompleteConfig)
+// normalizeMachine returns a received machine without nulls and fake checks.
+// Fly sends both config and incomplete_config with every machine, and null for
+// the one that does not apply. It adds checks for old clients, which are
+// dropped.
+func normalizeMachine(m Machine) Machine {
+	m.Config, m.IncompleteConfig = nullToNil(m.Config), nullToNil(m.IncompleteConfig)
 	var checks []Check
 	for _, c := range m.Checks {
 		if !strings.HasPrefix(c.Name, "bg_deployments_compat") {

@@ -11,28 +11,30 @@ import (
 	"time"
 )
 
-// A Create is a machine to be made.
+// A Create is the request for a new machine.
 type Create struct {
 	Name   string          `json:"name,omitempty"` // "" lets Fly choose
 	Region string          `json:"region,omitempty"`
 	Config json.RawMessage `json:"-"`
 	// SkipLaunch leaves it stopped.
 	SkipLaunch bool `json:"skip_launch,omitempty"`
-	// SkipServiceRegistration makes it cordoned from birth: checked, but
-	// without traffic until it is uncordoned.
+	// SkipServiceRegistration creates it cordoned: checked, but without traffic
+	// until Uncordon.
 	SkipServiceRegistration bool `json:"skip_service_registration,omitempty"`
-	// MinSecretsVersion is the version of the app's secrets that it must see.
+	// MinSecretsVersion is the version of the app's secrets that it must have.
 	MinSecretsVersion uint64 `json:"min_secrets_version,omitempty"`
-	// LeaseTTL in seconds, if not 0, leases it at once: the nonce is in the answer.
+	// LeaseTTL in seconds, if not 0, leases the machine at once: the response
+	// has the nonce.
 	LeaseTTL int `json:"lease_ttl,omitempty"`
 }
 
-// An Update is another version of a machine. Region and name can't change.
+// An Update is the request for another version of a machine. Region and name
+// can't change.
 type Update struct {
-	Config json.RawMessage `json:"-"` // the whole: there are no partial updates
+	Config json.RawMessage `json:"-"` // complete: there are no partial updates
 	Region string          `json:"region,omitempty"`
-	// CurrentVersion, if set, is the InstanceID that the machine must have: if
-	// it has another, nothing is changed and the error is ErrPrecondition.
+	// CurrentVersion, if set, is the expected InstanceID: if the machine has
+	// another, nothing is changed and the error is ErrPrecondition.
 	CurrentVersion string `json:"current_version,omitempty"`
 	// SkipLaunch leaves it stopped; without it a stopped machine is started.
 	SkipLaunch        bool   `json:"skip_launch,omitempty"`
@@ -40,54 +42,54 @@ type Update struct {
 	Nonce             string `json:"-"` // of the lease on it
 }
 
-// A Wait is a state to wait for.
+// A Wait describes a state to wait for.
 type Wait struct {
 	State   string        // started (also ""), stopped, suspended, destroyed, settled
-	Version string        // the InstanceID meant; "" is whichever there is
-	Timeout time.Duration // Fly allows 1s to 60s; others are brought into it
+	Version string        // an InstanceID; "": any
+	Timeout time.Duration // limited to Fly's range, 1s to 60s
 }
 
 // Machines lists the machines of app, sorted by ID, without destroyed ones.
 func (c *Client) Machines(ctx context.Context, app string) ([]Machine, error) {
-	all, err := c.list(ctx, onMachines("list machines of "+app, "list", http.MethodGet, app))
+	all, err := c.listMachines(ctx, machinesCall("list machines of "+app, "list", http.MethodGet, app))
 	return slices.DeleteFunc(all, func(m Machine) bool { return m.State == "destroyed" }), err
 }
 
-// AllMachines lists the machines of app, sorted by ID, with the destroyed ones
-// that Fly still remembers: how long it does is not known.
+// AllMachines lists the machines of app, sorted by ID, including destroyed
+// ones, which Fly keeps for an unknown time.
 func (c *Client) AllMachines(ctx context.Context, app string) ([]Machine, error) {
-	req := onMachines("list machines of "+app+" with destroyed ones", "list", http.MethodGet, app)
+	req := machinesCall("list machines of "+app+" with destroyed ones", "list", http.MethodGet, app)
 	req.query = url.Values{"include_deleted": {"true"}}
-	return c.list(ctx, req)
+	return c.listMachines(ctx, req)
 }
 
-// Machine reads one machine. A destroyed one stays readable for a while.
+// Machine returns one machine. A destroyed one stays readable for a while.
 func (c *Client) Machine(ctx context.Context, app, id string) (Machine, error) {
 	var m Machine
-	err := c.do(ctx, onMachine("read machine "+id, getMachine, http.MethodGet, app, id), &m)
-	return asRead(m), err
+	err := c.do(ctx, machineCall("read machine "+id, getMachine, http.MethodGet, app, id), &m)
+	return normalizeMachine(m), err
 }
 
-// Create makes a machine. Fly knows no idempotency key: after
+// Create creates a machine. The API has no idempotency key: after
 // ErrUnknownOutcome look for one of that name before trying again.
 func (c *Client) Create(ctx context.Context, app string, in Create) (Machine, error) {
 	var m Machine
-	req := onMachines("create machine "+in.Name+" in "+app, "create", http.MethodPost, app)
-	err := c.doConfig(ctx, req, in, in.Config, &m)
-	return asRead(m), err
+	req := machinesCall("create machine "+in.Name+" in "+app, "create", http.MethodPost, app)
+	err := c.sendConfig(ctx, req, in, in.Config, &m)
+	return normalizeMachine(m), err
 }
 
-// Update gives machine id another config, and reboots it.
+// Update replaces the config of a machine, and reboots it.
 func (c *Client) Update(ctx context.Context, app, id string, in Update) (Machine, error) {
 	var m Machine
-	req := onMachine("update machine "+id, "update", http.MethodPost, app, id)
+	req := machineCall("update machine "+id, "update", http.MethodPost, app, id)
 	req.nonce = in.Nonce
-	err := c.doConfig(ctx, req, in, in.Config, &m)
-	return asRead(m), err
+	err := c.sendConfig(ctx, req, in, in.Config, &m)
+	return normalizeMachine(m), err
 }
 
-func (c *Client) doConfig(ctx context.Context, req call, in any, config json.RawMessage, out any) error {
-	body, err := withConfig(encode(in), config)
+func (c *Client) sendConfig(ctx context.Context, req call, in any, config json.RawMessage, out any) error {
+	body, err := appendConfig(encodeJSON(in), config)
 	if err != nil {
 		return &Error{Op: req.op, mutation: true, unsent: true, kind: ErrInvalid, cause: err}
 	}
@@ -95,44 +97,44 @@ func (c *Client) doConfig(ctx context.Context, req call, in any, config json.Raw
 	return c.do(ctx, req, out)
 }
 
-// Start starts a stopped machine with the config it has. It does not wait.
+// Start starts a stopped machine with its current config. It does not wait.
 func (c *Client) Start(ctx context.Context, app, id, nonce string) error {
-	return c.verb(ctx, app, id, "start", nonce, nil)
+	return c.postVerb(ctx, app, id, "start", nonce, nil)
 }
 
 // Stop stops a machine with its own kill signal and timeout. It does not wait.
 func (c *Client) Stop(ctx context.Context, app, id, nonce string) error {
-	return c.verb(ctx, app, id, "stop", nonce, encode(map[string]string{"id": id}))
+	return c.postVerb(ctx, app, id, "stop", nonce, encodeJSON(map[string]string{"id": id}))
 }
 
-// Cordon takes a machine out of traffic. It may be called twice.
+// Cordon takes a machine out of service: no traffic. It may be called twice.
 func (c *Client) Cordon(ctx context.Context, app, id, nonce string) error {
-	return c.verb(ctx, app, id, "cordon", nonce, nil)
+	return c.postVerb(ctx, app, id, "cordon", nonce, nil)
 }
 
-// Uncordon puts a machine into traffic. It may be called twice.
+// Uncordon puts a machine back into service. It may be called twice.
 func (c *Client) Uncordon(ctx context.Context, app, id, nonce string) error {
-	return c.verb(ctx, app, id, "uncordon", nonce, nil)
+	return c.postVerb(ctx, app, id, "uncordon", nonce, nil)
 }
 
 // Destroy kills a machine and removes it. It does not wait.
 func (c *Client) Destroy(ctx context.Context, app, id, nonce string) error {
-	req := onMachine("destroy machine "+id, "destroy", http.MethodDelete, app, id)
-	req.query = url.Values{"force": {"true"}, "kill": {"true"}} // the docs' word and flyctl's
+	req := machineCall("destroy machine "+id, "destroy", http.MethodDelete, app, id)
+	req.query = url.Values{"force": {"true"}, "kill": {"true"}} // named by the docs and by flyctl
 	req.nonce = nonce
 	return c.do(ctx, req, nil)
 }
 
-// Wait returns nil once the machine is in the state, ErrTimeout when that took
-// longer than Fly waits, ErrInvalid when it can't get there any more, and
-// ErrNotFound when it is gone.
+// Wait returns nil once the machine is in the state, ErrTimeout when Fly's
+// timeout elapsed, ErrInvalid when the machine can't reach the state any more,
+// and ErrNotFound when it is gone.
 func (c *Client) Wait(ctx context.Context, app, id string, w Wait) error {
 	state := cmp.Or(w.State, "started")
 	seconds := min(max(int(w.Timeout.Round(time.Second)/time.Second), 1), 60)
-	req := onMachine("wait for machine "+id+" to be "+state, "wait", http.MethodGet, app, id, "wait")
+	req := machineCall("wait for machine "+id+" to be "+state, "wait", http.MethodGet, app, id, "wait")
 	req.query = url.Values{"state": {state}, "timeout": {strconv.Itoa(seconds)}}
 	if w.Version != "" {
-		// flyctl says version, the docs say instance_id.
+		// flyctl sends version, the docs instance_id.
 		req.query.Set("version", w.Version)
 		req.query.Set("instance_id", w.Version)
 	}
@@ -142,24 +144,24 @@ func (c *Client) Wait(ctx context.Context, app, id string, w Wait) error {
 // SetMetadata sets one key of a machine's metadata, without a reboot and
 // without a lease.
 func (c *Client) SetMetadata(ctx context.Context, app, id, key, value string) error {
-	req := onMachine("set metadata "+key+" of machine "+id, "metadata", http.MethodPost, app, id, "metadata", key)
-	req.body = encode(map[string]string{"value": value})
+	req := machineCall("set metadata "+key+" of machine "+id, "metadata", http.MethodPost, app, id, "metadata", key)
+	req.body = encodeJSON(map[string]string{"value": value})
 	return c.do(ctx, req, nil)
 }
 
-func (c *Client) verb(ctx context.Context, app, id, verb, nonce string, body []byte) error {
-	req := onMachine(verb+" machine "+id, verb, http.MethodPost, app, id, verb)
+func (c *Client) postVerb(ctx context.Context, app, id, verb, nonce string, body []byte) error {
+	req := machineCall(verb+" machine "+id, verb, http.MethodPost, app, id, verb)
 	req.nonce, req.body = nonce, body
 	return c.do(ctx, req, nil)
 }
 
-// onMachine is a call below one machine of app.
-func onMachine(op, action, method, app, id string, more ...string) call {
+// machineCall returns a call on one machine of app.
+func machineCall(op, action, method, app, id string, more ...string) call {
 	path := append([]string{"apps", app, "machines", id}, more...)
 	return call{op: op, action: action, app: app, machine: id, method: method, path: path}
 }
 
-// onMachines is a call that all machines of app share.
-func onMachines(op, action, method, app string) call {
+// machinesCall returns a call on the machines of app.
+func machinesCall(op, action, method, app string) call {
 	return call{op: op, action: action, app: app, method: method, path: []string{"apps", app, "machines"}}
 }

@@ -10,27 +10,27 @@ import (
 	"strings"
 )
 
-// A Process is one that runs in a machine.
+// A Process is a process in a machine.
 type Process struct {
 	PID           int      `json:"pid"`
 	Command       string   `json:"command"`
 	ListenSockets []Socket `json:"listen_sockets"`
 }
 
-// A Socket is where a process listens.
+// A Socket is a listening socket of a process.
 type Socket struct {
 	Proto   string `json:"proto"`   // tcp, tcp6, udp, …
 	Address string `json:"address"` // 0.0.0.0:8080, [::]:8080
 }
 
-// Processes lists what runs in a started machine.
+// Processes lists the processes of a started machine.
 func (c *Client) Processes(ctx context.Context, app, id string) (out []Process, err error) {
 	err = c.do(ctx, call{op: "list the processes of machine " + id, action: "ps", app: app, machine: id, method: http.MethodGet, path: []string{"apps", app, "machines", id, "ps"}}, &out)
 	return out, err
 }
 
-// Listens reports whether Fly's proxy reaches TCP port of the machine: whether a
-// process listens there, and not on loopback only.
+// Listens reports whether Fly's proxy can reach the TCP port: whether a process
+// listens on it, and not on loopback only.
 func Listens(processes []Process, port int) bool {
 	return slices.ContainsFunc(processes, func(p Process) bool {
 		return slices.ContainsFunc(p.ListenSockets, func(s Socket) bool {

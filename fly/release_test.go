@@ -12,11 +12,11 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// TestWhatFlyIsToldOfARelease: the same as by flyctl, or flyctl releases and
-// flyctl config show would tell something else.
-func TestWhatFlyIsToldOfARelease(t *testing.T) {
+// TestCreateRelease_SameRequestsAsFlyctl: otherwise flyctl releases and flyctl
+// config show would print something else.
+func TestCreateRelease_SameRequestsAsFlyctl(t *testing.T) {
 	var told []string
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		told = append(told, r.Method+" "+r.URL.Path+" "+string(b))
 		w.WriteHeader(http.StatusCreated)
@@ -36,14 +36,14 @@ func TestWhatFlyIsToldOfARelease(t *testing.T) {
 		`PATCH /api/v1/releases/r1 {"metadata":{"post_deployment_info":{"error":"it was <bad>","flyctl_version":"release"}},"status":"failed"}`,
 	}
 	if !slices.Equal(told, want) {
-		t.Errorf("Fly is told\n%q, want\n%q", told, want)
+		t.Errorf("sent\n%q, want\n%q", told, want)
 	}
 	_, err = c.CreateRelease(t.Context(), fly.NewRelease{App: "shop", Definition: json.RawMessage(`{`)})
-	is(t, err, fly.ErrInvalid)
+	wantError(t, err, fly.ErrInvalid)
 }
 
-func TestReleasesAreListedNewestFirst(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+func TestReleases_NewestFirst(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"releases":[{"id":"r8","version":8},{"id":"r10","version":10},{"id":"r9","version":9}]}`)
 	})
 	all, err := c.Releases(t.Context(), "shop")

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Bounds of what is read of an answer.
+// Limits for what is read of a response.
 const (
 	maxAnswer  = 16 << 20
 	maxMessage = 2 << 10
@@ -24,54 +24,64 @@ const (
 
 const nonceHeader = "fly-machine-lease-nonce"
 
-// A call is one request: what is asked of whom.
+// A call describes one request.
 type call struct {
-	op       string // for people: "update machine 3d8d…"
-	action   string // for the limiter
-	app      string
-	machine  string
-	method   string
-	path     []string // below the API's root, escaped one by one
-	query    url.Values
-	body     []byte
-	nonce    string
-	read     bool   // changes nothing, though it may be a POST
-	uiex     bool   // below /api/v1 of the release records
-	api      bool   // below the root of the GraphQL and logs API
-	unbooked bool   // the limiter does not count it
-	sending  func() // called once it waits for nothing but the answer; may be nil
+	op        string // for messages: "update machine 3d8d…"
+	action    string // for the limiter
+	app       string
+	machine   string
+	method    string
+	path      []string // below the API's root; elements are escaped
+	query     url.Values
+	body      []byte
+	nonce     string
+	read      bool   // changes nothing, although it may be a POST
+	uiex      bool   // below /api/v1 of the release records API
+	api       bool   // below the root of the GraphQL and logs API
+	unlimited bool   // not subject to the limiter
+	onSend    func() // called right before the request is sent; may be nil
 }
 
-func (in call) changes() bool { return !in.read && in.method != http.MethodGet }
+func (in call) isMutation() bool { return !in.read && in.method != http.MethodGet }
 
-// do sends the request, once, and decodes the answer into out.
+// do sends the request once and decodes the response into out.
 func (c *Client) do(ctx context.Context, in call, out any) error {
-	fail := &Error{Op: in.op, mutation: in.changes(), unsent: true}
-	req, err := c.request(ctx, in)
+	fail := &Error{Op: in.op, mutation: in.isMutation(), unsent: true}
+	req, err := c.newRequest(ctx, in)
 	if err != nil {
 		fail.cause, fail.kind = err, ErrInvalid
 		return fail
 	}
-	key, isLimited := limitKey{in.app, in.machine, cmp.Or(in.action, in.method)}, !c.Unlimited && !in.unbooked
+	key, isLimited := limitKey{in.app, in.machine, cmp.Or(in.action, in.method)}, !c.Unlimited && !in.unlimited
 	if isLimited {
 		if err := c.limits.wait(ctx, key); err != nil {
-			return limited(ctx, fail, err)
+			return limitError(ctx, fail, err)
 		}
 	}
-	if in.sending != nil {
-		in.sending()
+	if in.onSend != nil {
+		in.onSend()
 	}
-	if in.changes() {
-		through, end := seenThrough(ctx)
+	if in.isMutation() {
+		through, end := mutationContext(ctx)
 		defer end()
 		req = req.WithContext(through)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		fail.cause, fail.unsent = c.hush(err), neverSent(err)
+		fail.cause, fail.unsent = c.redactError(err), isDialError(err)
 		return fail
 	}
 	defer resp.Body.Close()
+	err = c.readResponse(resp, out, fail)
+	if isLimited && errors.Is(err, ErrRateLimited) {
+		c.limits.startPacing(key, fail.RetryAfter)
+	}
+	return err
+}
+
+// readResponse decodes a successful response into out, unless that is nil. Else
+// it returns fail with what the response says.
+func (c *Client) readResponse(resp *http.Response, out any, fail *Error) error {
 	fail.unsent = false
 	fail.RequestID = resp.Header.Get("fly-request-id")
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -81,16 +91,13 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		fail.Status = resp.StatusCode
-		fail.RetryAfter = retryAfter(resp.Header.Get("Retry-After"))
-		c.words(body, fail)
-		if isLimited && errors.Is(fail, ErrRateLimited) {
-			c.limits.refuse(key, fail.RetryAfter)
-		}
+		fail.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"))
+		c.readErrorBody(body, fail)
 		return fail
 	}
 	if err != nil {
 		fail.cause, fail.kind = err, ErrMalformed
-		if tooLong && !in.changes() {
+		if tooLong && !fail.mutation {
 			fail.kind = ErrTooLong
 		}
 		return fail
@@ -99,35 +106,37 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 		return nil
 	}
 	if err := json.Unmarshal(body, out); err != nil {
-		fail.cause = fmt.Errorf("its answer of %d bytes is not what was expected: %w", len(body), err)
+		fail.cause = fmt.Errorf("decode the response of %d bytes: %w", len(body), err)
 		fail.kind = ErrMalformed
 		return fail
 	}
 	return nil
 }
 
-// farewell is how long a change that was sent is still waited for once its caller
-// has given up: less than Temporal waits for a heartbeat of whoever called.
-const farewell = 7 * time.Second
+// cancelGrace is how long a change that was sent may continue after its caller
+// has cancelled: less than Temporal's heartbeat timeout of the calling
+// activity.
+const cancelGrace = 7 * time.Second
 
-// seenThrough is ctx for a request that changes something. Cut off in the middle,
-// nobody would know whether the change was made, or is made a moment later,
-// behind the back of who looks then.
-func seenThrough(ctx context.Context) (context.Context, func()) {
+// mutationContext returns a context for a request that changes something. It
+// outlives ctx by cancelGrace: if the request were cut off, the change could
+// still be made after the caller has read the state.
+func mutationContext(ctx context.Context) (context.Context, func()) {
 	through, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	late := time.AfterFunc(time.Hour, func() { end(ctx.Err()) })
 	late.Stop()
-	stop := context.AfterFunc(ctx, func() { late.Reset(farewell) })
+	stop := context.AfterFunc(ctx, func() { late.Reset(cancelGrace) })
 	return through, func() { stop(); late.Stop(); end(nil) }
 }
 
-// lacks is the error of a success that does not say what it is all about.
-func lacks(in call, what string) error {
-	return &Error{Op: in.op, mutation: in.changes(), kind: ErrMalformed, cause: fmt.Errorf("its answer has no %s", what)}
+// missingField returns the error for a success without a required field.
+func missingField(in call, field string) error {
+	return &Error{Op: in.op, mutation: in.isMutation(), kind: ErrMalformed, cause: fmt.Errorf("the response has no %s", field)}
 }
 
-// limited is the error for a request that the limiter could not let through.
-func limited(ctx context.Context, fail *Error, err error) error {
+// limitError returns the error for a request that the limiter did not let
+// through.
+func limitError(ctx context.Context, fail *Error, err error) error {
 	fail.cause, fail.kind = err, ErrRateLimited
 	if ctx.Err() != nil {
 		fail.cause = ctx.Err()
@@ -135,15 +144,15 @@ func limited(ctx context.Context, fail *Error, err error) error {
 	return fail
 }
 
-// request makes the request as fly-go would: with its headers and the token
-// in the form that the API wants. Where it goes is ours.
-func (c *Client) request(ctx context.Context, in call) (*http.Request, error) {
-	if err := c.begin(); err != nil {
+// newRequest returns the request as fly-go would send it, with its headers and
+// the token in the form that the API expects, but with our own URL.
+func (c *Client) newRequest(ctx context.Context, in call) (*http.Request, error) {
+	if err := c.initialize(); err != nil {
 		return nil, err
 	}
 	for _, p := range in.path {
 		if p == "" || p == "." || p == ".." {
-			return nil, fmt.Errorf("%q is no name", p)
+			return nil, fmt.Errorf("%q is not a valid name", p)
 		}
 	}
 	req, err := c.flaps.NewRequest(ctx, in.method, "/", nil, nil)
@@ -158,9 +167,9 @@ func (c *Client) request(ctx context.Context, in call) (*http.Request, error) {
 		base, prefix = cmp.Or(c.APIURL, DefaultAPIURL), ""
 		req.Header.Set("Authorization", c.tokens.GraphQLHeader())
 	}
-	req.URL, err = url.Parse(strings.TrimRight(base, "/") + prefix + "/" + strings.Join(escaped(in.path), "/"))
+	req.URL, err = url.Parse(strings.TrimRight(base, "/") + prefix + "/" + strings.Join(escapePath(in.path), "/"))
 	if err != nil || req.URL.Host == "" {
-		return nil, fmt.Errorf("%q is no address of an API: it should be like %s", base, DefaultFlapsURL)
+		return nil, fmt.Errorf("%q is not the URL of an API; use one like %s", base, DefaultFlapsURL)
 	}
 	req.URL.RawQuery = in.query.Encode()
 	req.Host = ""
@@ -171,8 +180,8 @@ func (c *Client) request(ctx context.Context, in call) (*http.Request, error) {
 	}
 	if in.body != nil {
 		req.Header.Set("Content-Type", "application/json")
-		// With GetBody the transport can use another connection when it could
-		// not write a single byte to the first. It never does after one.
+		// GetBody lets the transport use another connection when it could not
+		// write a single byte to the first. It does not retry after that.
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in.body)), nil }
 		req.Body, _ = req.GetBody()
 		req.ContentLength = int64(len(in.body))
@@ -180,7 +189,7 @@ func (c *Client) request(ctx context.Context, in call) (*http.Request, error) {
 	return req, nil
 }
 
-func escaped(path []string) []string {
+func escapePath(path []string) []string {
 	out := make([]string, len(path))
 	for i, p := range path {
 		out[i] = url.PathEscape(p)
@@ -188,43 +197,43 @@ func escaped(path []string) []string {
 	return out
 }
 
-// words takes Fly's error apart into fail: its status word and its message, or
-// whatever it said instead of them.
-func (c *Client) words(body []byte, fail *Error) {
+// readErrorBody sets code and message of fail from Fly's error response, or the
+// message to its text.
+func (c *Client) readErrorBody(body []byte, fail *Error) {
 	var e struct{ Error, Message, Status string }
 	message := strings.TrimSpace(string(body))
 	if json.Unmarshal(body, &e) == nil && cmp.Or(e.Message, e.Error) != "" {
 		message = cmp.Or(e.Message, e.Error)
 	}
-	if in := strings.ToLower(string(body)); e.Status == "insufficient_capacity" || slices.ContainsFunc(noRoom, func(said string) bool { return strings.Contains(in, said) }) {
+	if in := strings.ToLower(string(body)); e.Status == "insufficient_capacity" || slices.ContainsFunc(capacityMessages, func(message string) bool { return strings.Contains(in, message) }) {
 		fail.kind = ErrNoCapacity
 	}
 	if len(message) > maxMessage {
 		message = message[:maxMessage] + "…"
 	}
-	fail.Code, fail.Message = e.Status, c.without(strings.ToValidUTF8(message, "?"))
+	fail.Code, fail.Message = e.Status, c.redactTokens(strings.ToValidUTF8(message, "?"))
 }
 
-// noRoom are the words, in lower case, by which Fly says that a host has no room
-// where no status word tells. It says so before it changes anything, with
-// any status: flyctl goes by the words, too.
-var noRoom = []string{"could not reserve resource", "deploys to this host are temporarily disabled"}
+// capacityMessages are the messages, in lower case, by which Fly reports
+// without a status code that a host has no capacity. They come with any HTTP
+// status and before any change. flyctl compares the text as well.
+var capacityMessages = []string{"could not reserve resource", "deploys to this host are temporarily disabled"}
 
-// hush keeps what an error of the HTTP client says about the cause, and drops
-// the method and address around it.
-func (c *Client) hush(err error) error {
+// redactError returns the cause of an error of the HTTP client, without method,
+// address and token.
+func (c *Client) redactError(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	if s := err.Error(); c.without(s) != s {
-		return errors.New(c.without(s))
+	if s := err.Error(); c.redactTokens(s) != s {
+		return errors.New(c.redactTokens(s))
 	}
 	return err
 }
 
-// retryAfter reads the header in either of its forms; 0 if there is none.
-func retryAfter(h string) time.Duration {
+// parseRetryAfter parses the header in either of its forms; 0 if there is none.
+func parseRetryAfter(h string) time.Duration {
 	if s, err := strconv.ParseFloat(h, 64); err == nil && s >= 0 && s < 1e6 {
 		return time.Duration(s * float64(time.Second))
 	}
@@ -234,20 +243,20 @@ func retryAfter(h string) time.Duration {
 	return 0
 }
 
-// encode is JSON without HTML escapes.
-func encode(v any) []byte {
+// encodeJSON returns v as JSON without HTML escapes.
+func encodeJSON(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // only our own types come here, and those marshal
+		panic(err) // only our own types are encoded here, and they can't fail
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// withConfig puts a machine config into an encoded object, byte for byte: the
-// encoder would respell it.
-func withConfig(object []byte, config json.RawMessage) ([]byte, error) {
+// appendConfig adds a machine config to an encoded object unchanged: the
+// encoder would reformat it.
+func appendConfig(object []byte, config json.RawMessage) ([]byte, error) {
 	if !json.Valid(config) {
 		return nil, errors.New("the machine config is not JSON")
 	}

@@ -101,6 +101,9 @@ var mutants = []mutant{
 		`	a.appear(ctx, mustAppear, find)
 	return after, err`,
 		`	return after, err`),
+	wrong("a machine that a terminated rollout made counts as one that serves", "activities/remains.go",
+		`	return release.SetApart(before.Plan, before.Baselines, before.States, states), nil`,
+		`	return states, nil`),
 	wrong("a takeover that could not lease leaves the leases of the rollout before", "workflows/baseline.go",
 		`own.Nonce != "" && `,
 		``),

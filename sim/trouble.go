@@ -291,7 +291,7 @@ var kinds = []kind{
 	{name: "image can't be pulled", weight: 2, draw: onRequest([]string{"create", "update"}), begin: effect(flysim.ImageGone)},
 
 	fate("never passes", flysim.NeverPasses, 5, 0),
-	fate("sours", flysim.Sours, 5, 100*time.Second),
+	fate("sours", flysim.TurnsCritical, 5, 100*time.Second),
 	fate("crashes", flysim.Crashes, 5, 40*time.Second),
 	{name: "crashes once", weight: 3, lasts: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
@@ -330,7 +330,7 @@ var kinds = []kind{
 		a, _, _ := w.app(t.App)
 		for _, m := range w.watch.machines(t.App) {
 			if m.State == "started" && !a.Still {
-				w.fly.Sour(t.App, m.ID, cmp.Or(w.output(), "it was sick before"))
+				w.fly.FailChecks(t.App, m.ID, cmp.Or(w.output(), "it was sick before"))
 			}
 		}
 	}},
@@ -340,7 +340,7 @@ var kinds = []kind{
 	}, begin: func(w *world, t Trouble) {
 		w.at(t, func() {
 			if m, ok := w.machine(t); ok {
-				w.fly.Sour(t.App, m.ID, cmp.Or(w.output(), "out of memory"))
+				w.fly.FailChecks(t.App, m.ID, cmp.Or(w.output(), "out of memory"))
 				time.AfterFunc(time.Duration(t.For), func() { w.fly.Heal(t.App, m.ID) })
 			}
 		})

@@ -14,7 +14,7 @@ import (
 // look cannot be in a verdict.
 func (w *watch) mustHaveRun(r *rolloutRun, app string, now []fly.Machine) {
 	a, _, _ := w.w.app(app)
-	lives, ran := w.w.fly.Lives(app), map[string]bool{}
+	lives, ran := w.w.fly.VersionHistories(app), map[string]bool{}
 	for _, m := range now {
 		life := lives[m.ID]
 		if !w.isNew(r, app, m) {
@@ -90,7 +90,7 @@ func (w *watch) verdictsAreTrue(report release.Report) {
 // neverRan says whether a group that serves has machines, and none of them has
 // passed with the version that it has.
 func (w *watch) neverRan(a App, app string, machines []fly.Machine) bool {
-	lives := w.w.fly.Lives(app)
+	lives := w.w.fly.VersionHistories(app)
 	return slices.ContainsFunc(a.Groups, func(g Group) bool {
 		passed, any := false, false
 		for _, m := range machines {

@@ -277,7 +277,7 @@ func (w *world) place(environment int, flyAppName string, g Group, config json.R
 		}
 		w.fly.Put(flyAppName, m)
 		if s.Sick && m.State == "started" {
-			w.fly.Sour(flyAppName, id, "it was sick before")
+			w.fly.FailChecks(flyAppName, id, "it was sick before")
 		}
 	}
 	return nil

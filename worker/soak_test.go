@@ -22,7 +22,7 @@ import (
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly/flysim"
-	"github.com/microbima/release/fly/flysim/laptop"
+	"github.com/microbima/release/fly/flysim/localrunner"
 	"github.com/microbima/release/git"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/release"
@@ -100,7 +100,7 @@ func newSoak(ctx context.Context, t *testing.T) *soak {
 	t.Helper()
 	w := newWorld(t)
 	machines := t.TempDir()
-	l, err := laptop.Open(machines, laptop.Options{})
+	l, err := localrunner.Open(machines, localrunner.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

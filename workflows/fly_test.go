@@ -272,7 +272,7 @@ func TestCanaryBakes(t *testing.T) {
 		s := second(t, repo{strategy: "canary", env: `canary = "2m"`}, repo{strategy: "canary", env: `canary = "2m"`})
 		was := s.configs("production")
 		before := s.changes(update)
-		s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.Sours, For: time.Minute})
+		s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.TurnsCritical, For: time.Minute})
 		rep := s.run()
 		if rep.Outcome != release.RolledBack || !strings.Contains(rep.Cause.Message, "while baking") {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
@@ -454,7 +454,7 @@ func TestMachinesThatGainAVolume(t *testing.T) {
 				s := second(t, repo{}, repo{toml: mounted, only: "web"})
 				was := s.configs("production")
 				if fails {
-					s.sim.Inject(flysim.Fault{Route: create, App: theWeb, Times: 1, Skip: 1, Effect: flysim.Sours, For: 2 * time.Minute})
+					s.sim.Inject(flysim.Fault{Route: create, App: theWeb, Times: 1, Skip: 1, Effect: flysim.TurnsCritical, For: 2 * time.Minute})
 				}
 				rep := s.run()
 				if fails {
@@ -548,7 +548,7 @@ func TestNoRoomForTheNewVersion(t *testing.T) {
 func TestBlueGreenGoesBackWithinSeconds(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := second(t, repo{strategy: "bluegreen"}, repo{strategy: "bluegreen"})
-		s.sim.Inject(flysim.Fault{Route: create, App: theWeb, Times: 1, Effect: flysim.Sours, For: 90 * time.Second})
+		s.sim.Inject(flysim.Fault{Route: create, App: theWeb, Times: 1, Effect: flysim.TurnsCritical, For: 90 * time.Second})
 		from := len(s.sim.Requests())
 		if rep := s.run(); rep.Outcome != release.RolledBack {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
@@ -702,7 +702,7 @@ func TestGroupsComeAndGo(t *testing.T) {
 				s := second(t, before, after)
 				was := s.configs("production")
 				if fails {
-					s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.Sours, For: 2 * time.Minute})
+					s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.TurnsCritical, For: 2 * time.Minute})
 				}
 				rep := s.run()
 				if fails {

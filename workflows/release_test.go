@@ -85,7 +85,7 @@ func TestRelease(t *testing.T) {
 		},
 		"bluegreen, and it sours while baking": {
 			repo:    repo{strategy: "bluegreen"},
-			faults:  []flysim.Fault{{Route: create, App: web, Times: 1, Effect: flysim.Sours, For: 90 * time.Second}},
+			faults:  []flysim.Fault{{Route: create, App: web, Times: 1, Effect: flysim.TurnsCritical, For: 90 * time.Second}},
 			outcome: release.RolledBack, cause: "while baking", runs: "v1",
 		},
 		"Fly is down for a moment": {
@@ -137,7 +137,7 @@ func TestRelease(t *testing.T) {
 			outcome: release.RolledBack, cause: "put another version in its place", runs: "v1",
 		},
 		"it sours while baking": {
-			faults:  []flysim.Fault{{Route: update, App: api, Times: 1, Effect: flysim.Sours, For: 2 * time.Minute}},
+			faults:  []flysim.Fault{{Route: update, App: api, Times: 1, Effect: flysim.TurnsCritical, For: 2 * time.Minute}},
 			outcome: release.RolledBack, cause: "while baking", runs: "v1",
 		},
 		"nobody answers": {
@@ -484,7 +484,7 @@ func TestNothingIsRemovedThatServesWhileTheOldCannot(t *testing.T) {
 		s.runs("v1")
 		s.req.Revision = revision("v2")
 		const web, uncordon = "shop-production-web", "POST /v1/apps/{app}/machines/{id}/uncordon"
-		s.sim.Inject(flysim.Fault{Route: create, App: web, Times: 1, Effect: flysim.Sours, For: 90 * time.Second})
+		s.sim.Inject(flysim.Fault{Route: create, App: web, Times: 1, Effect: flysim.TurnsCritical, For: 90 * time.Second})
 		s.when(release.Baking, "production", func() {
 			s.sim.Inject(flysim.Fault{Route: uncordon, App: web, Status: 422})
 		})

@@ -319,7 +319,7 @@ func TestUnchecked_Refused(t *testing.T) {
 func TestUnchecked_NobodyListens(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := second(t, repo{bare: true}, repo{bare: true})
-		s.behave(flysim.Behaviour{Deaf: true}, always)
+		s.behave(flysim.Behaviour{NoListener: true}, always)
 		rep := s.run()
 		v := verdictOf(t, rep, "web")
 		if rep.Outcome != release.Promoted || v.Health != release.Unchecked || !strings.Contains(fmt.Sprint(v.Notes), "not listening on internal_port 8080") {
@@ -335,7 +335,7 @@ func TestUnchecked_NobodyListensAndFlyIsAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				s := second(t, repo{bare: true}, repo{bare: true})
-				s.behave(flysim.Behaviour{Deaf: true}, always)
+				s.behave(flysim.Behaviour{NoListener: true}, always)
 				fault.Route, fault.Status, fault.Skip = "GET /v1/apps/{app}/machines/{id}/ps", 503, 1
 				s.sim.Inject(fault)
 				rep := s.run()

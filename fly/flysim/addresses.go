@@ -18,29 +18,30 @@ type ipAddress struct {
 	Kind      string    `json:"type,omitempty"`
 }
 
-func (s *Sim) listIPs(c *call) (any, error) {
+func (s *Sim) listAddresses(c *call) (any, error) {
 	return map[string]any{"ips": append([]ipAddress{}, c.app.IPs...)}, nil
 }
 
-func (s *Sim) assignIP(c *call) (any, error) {
+func (s *Sim) createAddress(c *call) (any, error) {
 	var in struct {
 		Type   string `json:"type"`
 		Region string `json:"region"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
-	return s.newIP(c.app, in.Type, in.Region)
+	return s.assignAddress(c.app, in.Type, in.Region)
 }
 
-// isPublic reports whether an app has an address that the internet reaches.
+// isPublic reports whether an app has an address reachable from the internet.
 func (s *Sim) isPublic(name string) bool {
-	a := s.world.Apps[name]
+	a := s.state.Apps[name]
 	return a != nil && slices.ContainsFunc(a.IPs, func(ip ipAddress) bool { return ip.Kind != "private_v6" })
 }
 
-// newIP gives an app an address. It has one shared one at most.
-func (s *Sim) newIP(a *app, kind, region string) (any, error) {
+// assignAddress adds an address of the given kind to an app. An app has at most
+// one shared address: a second call returns the first.
+func (s *Sim) assignAddress(a *app, kind, region string) (any, error) {
 	ip := ipAddress{Region: region, CreatedAt: s.now(), Kind: kind}
 	switch kind {
 	case "shared_v4":
@@ -49,45 +50,45 @@ func (s *Sim) newIP(a *app, kind, region string) (any, error) {
 		}
 		ip.IP, ip.Shared = "66.241.124.1", true
 	case "v4":
-		ip.IP = "137.66." + s.octet() + "." + s.octet()
+		ip.IP = "137.66." + s.newOctet() + "." + s.newOctet()
 	case "private_v6":
 		ip.IP = "fdaa:0:1:0:1::" + s.newID("v6", 4)
 	case "v6":
 		ip.IP = "2a09:8280:1::" + s.newID("v6", 4)
 	default:
-		return nil, refuse(http.StatusBadRequest, "invalid type %q of address", kind)
+		return nil, newAPIError(http.StatusBadRequest, "invalid type %q of address", kind)
 	}
 	a.IPs = append(a.IPs, ip)
-	s.dirty = true
+	s.unsaved = true
 	return ip, nil
 }
 
-func (s *Sim) dropIP(c *call) (any, error) {
-	if !s.removeIP(c.app, c.r.PathValue("ip")) {
-		return nil, refuse(http.StatusNotFound, "address not found")
+func (s *Sim) deleteAddress(c *call) (any, error) {
+	if !s.removeAddress(c.app, c.r.PathValue("ip")) {
+		return nil, newAPIError(http.StatusNotFound, "address not found")
 	}
-	return done(), nil
+	return okReply(), nil
 }
 
-// removeIP says whether there was such an address.
-func (s *Sim) removeIP(a *app, address string) bool {
+// removeAddress removes an address and reports whether the app had it.
+func (s *Sim) removeAddress(a *app, address string) bool {
 	n := len(a.IPs)
 	a.IPs = slices.DeleteFunc(a.IPs, func(ip ipAddress) bool { return ip.IP == address })
-	s.dirty = s.dirty || len(a.IPs) < n
+	s.unsaved = s.unsaved || len(a.IPs) < n
 	return len(a.IPs) < n
 }
 
-func (s *Sim) octet() string {
-	s.world.Seq++
-	return strconv.FormatUint(1+s.world.Seq%250, 10)
+func (s *Sim) newOctet() string {
+	s.state.Seq++
+	return strconv.FormatUint(1+s.state.Seq%250, 10)
 }
 
-// regionList are some of Fly's regions: code, name and continent.
+// regionList has some of Fly's regions: code, name and continent.
 var regionList = [][3]string{{"ams", "Amsterdam", "europe"}, {"cdg", "Paris", "europe"}, {"fra", "Frankfurt", "europe"},
 	{"iad", "Ashburn", "north_america"}, {"lhr", "London", "europe"}, {"nrt", "Tokyo", "asia_pacific"}, {"ord", "Chicago", "north_america"},
 	{"sin", "Singapore", "asia_pacific"}, {"sjc", "San Jose", "north_america"}, {"syd", "Sydney", "asia_pacific"}}
 
-func (s *Sim) regions(*call) (any, error) {
+func (s *Sim) listRegions(*call) (any, error) {
 	list := []any{}
 	for _, r := range regionList {
 		list = append(list, map[string]any{"code": r[0], "name": r[1], "geo_region": r[2], "gateway_available": true, "requires_paid_plan": false})
@@ -95,12 +96,12 @@ func (s *Sim) regions(*call) (any, error) {
 	return map[string]any{"Regions": list, "Nearest": "fra"}, nil
 }
 
-func (s *Sim) placements(c *call) (any, error) {
+func (s *Sim) listPlacements(c *call) (any, error) {
 	var in struct {
 		Region string `json:"region"`
 		Count  int    `json:"count"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
 	n := cmp.Or(in.Count, 100)

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// newApp makes an app; the lock must be held.
+// newApp adds an app. The lock must be held.
 func (s *Sim) newApp(name, org string) *app {
-	a := &app{ID: s.newID("app", 12), Number: len(s.world.Apps) + 1, Name: name, Org: cmp.Or(org, "personal"), Status: "pending",
+	a := &app{ID: s.newID("app", 12), Number: len(s.state.Apps) + 1, Name: name, Org: cmp.Or(org, "personal"), Status: "pending",
 		CreatedAt: s.now(), Machines: map[string]*machine{}, Secrets: map[string]secret{}}
-	s.world.Apps[name] = a
-	s.dirty = true
+	s.state.Apps[name] = a
+	s.unsaved = true
 	return a
 }
 
-func (a *app) flaps() any {
+func (a *app) apiView() any {
 	live := 0
 	for _, m := range a.Machines {
 		if m.View.State != "destroyed" {
@@ -35,9 +35,9 @@ func (a *app) flaps() any {
 
 func (s *Sim) listApps(c *call) (any, error) {
 	list := []any{}
-	for _, name := range slices.Sorted(maps.Keys(s.world.Apps)) {
-		if a := s.world.Apps[name]; c.query("org_slug") == "" || c.query("org_slug") == a.Org {
-			list = append(list, a.flaps())
+	for _, name := range slices.Sorted(maps.Keys(s.state.Apps)) {
+		if a := s.state.Apps[name]; c.queryParam("org_slug") == "" || c.queryParam("org_slug") == a.Org {
+			list = append(list, a.apiView())
 		}
 	}
 	return map[string]any{"apps": list, "total_apps": len(list)}, nil
@@ -48,57 +48,58 @@ func (s *Sim) createApp(c *call) (any, error) {
 		Name string `json:"name"`
 		Org  string `json:"org_slug"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
 	if in.Name == "" {
-		return nil, refuse(http.StatusUnprocessableEntity, "name can't be blank")
+		return nil, newAPIError(http.StatusUnprocessableEntity, "name can't be blank")
 	}
-	if s.world.Apps[in.Name] != nil {
-		return nil, &refusal{status: http.StatusUnprocessableEntity, code: "name_taken", text: "Name has already been taken"}
+	if s.state.Apps[in.Name] != nil {
+		return nil, &apiError{status: http.StatusUnprocessableEntity, code: "name_taken", text: "Name has already been taken"}
 	}
 	c.status = http.StatusCreated
-	return s.newApp(in.Name, in.Org).flaps(), nil
+	return s.newApp(in.Name, in.Org).apiView(), nil
 }
 
-func (s *Sim) getApp(c *call) (any, error) { return c.app.flaps(), nil }
+func (s *Sim) getApp(c *call) (any, error) { return c.app.apiView(), nil }
 
 func (s *Sim) deleteApp(c *call) (any, error) {
 	s.removeApp(c.app)
 	c.status = http.StatusAccepted
-	return done(), nil
+	return okReply(), nil
 }
 
 func (s *Sim) removeApp(a *app) {
-	for _, m := range a.sorted() {
+	for _, m := range a.sortedMachines() {
 		if m.View.State != "destroyed" {
-			s.destroy(m)
+			s.beginDestroy(m)
 		}
 	}
-	delete(s.world.Apps, a.Name)
-	s.dirty = true
+	delete(s.state.Apps, a.Name)
+	s.unsaved = true
 }
 
-// A shownSecret is what Fly shows of a secret.
-type shownSecret struct {
+// A secretView is a secret as the API returns it.
+type secretView struct {
 	Name      string    `json:"name"`
 	Digest    string    `json:"digest"`
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-func (a *app) shownSecrets() []shownSecret {
-	out := []shownSecret{}
+func (a *app) secretViews() []secretView {
+	out := []secretView{}
 	for _, name := range slices.Sorted(maps.Keys(a.Secrets)) {
 		v := a.Secrets[name]
 		sum := sha256.Sum256([]byte(v.Value))
-		out = append(out, shownSecret{name, hex.EncodeToString(sum[:8]), v.CreatedAt, v.UpdatedAt})
+		out = append(out, secretView{name, hex.EncodeToString(sum[:8]), v.CreatedAt, v.UpdatedAt})
 	}
 	return out
 }
 
-// setSecrets changes secrets; nil deletes. Machines see it at their next update.
-// Deleting what is not there changes nothing: flyctl asks for the version so.
+// setSecrets sets or, for nil, deletes secrets. Machines get them with their
+// next update. Deleting a missing secret changes nothing: flyctl reads the
+// version that way.
 func (s *Sim) setSecrets(a *app, values map[string]*string) {
 	changed := false
 	for name, v := range values {
@@ -117,39 +118,39 @@ func (s *Sim) setSecrets(a *app, values map[string]*string) {
 	}
 	if changed {
 		a.SecretsVersion++
-		s.dirty = true
+		s.unsaved = true
 	}
 }
 
 func (s *Sim) listSecrets(c *call) (any, error) {
-	return map[string]any{"secrets": c.app.shownSecrets()}, nil
+	return map[string]any{"secrets": c.app.secretViews()}, nil
 }
 
 func (s *Sim) getSecret(c *call) (any, error) {
-	for _, v := range c.app.shownSecrets() {
+	for _, v := range c.app.secretViews() {
 		if v.Name == c.r.PathValue("name") {
 			return v, nil
 		}
 	}
-	return nil, refuse(http.StatusNotFound, "secret not found")
+	return nil, newAPIError(http.StatusNotFound, "secret not found")
 }
 
 func (s *Sim) changeSecrets(c *call) (any, error) {
 	var in struct {
 		Values map[string]*string `json:"values"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
 	s.setSecrets(c.app, in.Values)
-	return map[string]any{"secrets": c.app.shownSecrets(), "version": c.app.SecretsVersion}, nil
+	return map[string]any{"secrets": c.app.secretViews(), "version": c.app.SecretsVersion}, nil
 }
 
 func (s *Sim) changeSecret(c *call) (any, error) {
 	var in struct {
 		Value *string `json:"value"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
 	if c.r.Method == http.MethodDelete {

@@ -15,74 +15,74 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// Fly's defaults where a check does not say.
+// Fly's defaults for fields that a check does not set.
 const (
 	defaultInterval = 15 * time.Second
 	defaultTimeout  = 5 * time.Second
-	checkOutput     = 1 << 10 // bytes of an answer that are shown
+	checkOutput     = 1 << 10 // bytes of a response that are kept as output
 )
 
-// check begins to check m. It has no results before the first is in.
-func (s *Sim) check(m *machine) {
+// startChecks starts the checks of m. It has no results until the first is in.
+func (s *Sim) startChecks(m *machine) {
 	specs := m.config().checks()
 	if len(specs) == 0 {
 		return
 	}
 	if m.proc == nil {
-		s.pretend(m, specs)
+		s.simulateChecks(m, specs)
 		return
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
-	m.checking = cancel
-	life, proc := m.life, m.proc
-	if m.Behaves.SourAfter > 0 {
-		s.after(m, m.Behaves.SourAfter, func() { m.Behaves.NeverHealthy = m.Behaves.SourAfter > 0 })
+	m.cancelChecks = cancel
+	life, proc := m.generation, m.proc
+	if m.Behaviour.CriticalAfter > 0 {
+		s.schedule(m, m.Behaviour.CriticalAfter, func() { m.Behaviour.NeverHealthy = m.Behaviour.CriticalAfter > 0 })
 	}
 	for _, k := range specs {
-		s.spawn(func() { s.checkLoop(ctx, m, life, proc, k) })
+		s.startGoroutine(func() { s.repeatCheck(ctx, m, life, proc, k) })
 	}
 }
 
-// uncheck ends m's checks and forgets their results.
-func (s *Sim) uncheck(m *machine) {
-	if m.checking != nil {
-		m.checking()
-		m.checking = nil
+// stopChecks stops the checks of m and deletes their results.
+func (s *Sim) stopChecks(m *machine) {
+	if m.cancelChecks != nil {
+		m.cancelChecks()
+		m.cancelChecks = nil
 	}
 	m.View.Checks = nil
-	s.touch(m)
+	s.markChanged(m)
 }
 
-// pretend makes the results of a make-believe machine.
-func (s *Sim) pretend(m *machine, specs []checkSpec) {
-	b := m.Behaves
+// simulateChecks schedules check results of a machine that has no process.
+func (s *Sim) simulateChecks(m *machine, specs []checkSpec) {
+	b := m.Behaviour
 	set := func(status, output string) {
 		for _, k := range specs {
-			s.result(m, k.name, status, output)
+			s.recordCheck(m, k.name, status, output)
 		}
 	}
-	bad := b.failure()
-	s.after(m, s.Latency.Check, func() {
+	bad := b.failedOutput()
+	s.schedule(m, s.Latency.Check, func() {
 		if b.NeverHealthy {
 			set("critical", bad)
 			return
 		}
 		set("passing", "200 OK")
 	})
-	if b.SourAfter > 0 {
-		s.after(m, b.SourAfter, func() {
-			if m.Behaves.SourAfter > 0 { // nobody has healed it
+	if b.CriticalAfter > 0 {
+		s.schedule(m, b.CriticalAfter, func() {
+			if m.Behaviour.CriticalAfter > 0 { // not reset by Heal
 				set("critical", bad)
 			}
 		})
 	}
 }
 
-// failure is what a check that fails for b says.
-func (b Behaviour) failure() string { return cmp.Or(b.CheckOutput, "connect: connection refused") }
+// failedOutput returns the output of a failing check.
+func (b Behaviour) failedOutput() string { return cmp.Or(b.CheckOutput, "connect: connection refused") }
 
-// result records one result of a check.
-func (s *Sim) result(m *machine, name, status, output string) {
+// recordCheck stores one result of a check.
+func (s *Sim) recordCheck(m *machine, name, status, output string) {
 	i := slices.IndexFunc(m.View.Checks, func(c fly.Check) bool { return c.Name == name })
 	var old fly.Check
 	if i >= 0 {
@@ -99,12 +99,13 @@ func (s *Sim) result(m *machine, name, status, output string) {
 	checks = append(checks, now)
 	slices.SortFunc(checks, func(a, b fly.Check) int { return cmp.Compare(a.Name, b.Name) })
 	m.View.Checks = checks
-	s.pass(m)
-	s.touch(m)
+	s.recordPass(m)
+	s.markChanged(m)
 }
 
-// passing says whether every check that steers the proxy passes.
-func passing(m *machine, c config) bool {
+// serviceChecksPass reports whether every service check passes: Fly's proxy
+// goes by them.
+func serviceChecksPass(m *machine, c config) bool {
 	for _, k := range c.checks() {
 		if k.service && !slices.ContainsFunc(m.View.Checks, func(c fly.Check) bool { return c.Name == k.name && c.Status == "passing" }) {
 			return false
@@ -113,33 +114,32 @@ func passing(m *machine, c config) bool {
 	return true
 }
 
-// checkLoop asks a process again and again until the machine does something
-// else.
-func (s *Sim) checkLoop(ctx context.Context, m *machine, life int, proc Process, k checkSpec) {
+// repeatCheck runs check k of a process until ctx ends.
+func (s *Sim) repeatCheck(ctx context.Context, m *machine, life int, proc Process, k checkSpec) {
 	interval := time.Duration(cmp.Or(k.Interval, duration(defaultInterval)))
 	wait := time.Duration(k.Grace)
 	if s.CheckEvery > 0 {
 		interval, wait = min(interval, s.CheckEvery), min(wait, s.CheckEvery)
 	}
 	for s.sleep(ctx, wait) {
-		status, output := k.ask(ctx, proc)
+		status, output := k.run(ctx, proc)
 		if ctx.Err() != nil {
 			return
 		}
-		s.locked(func() {
-			if m.Behaves.NeverHealthy {
-				status, output = "critical", m.Behaves.failure()
+		s.withLock(func() {
+			if m.Behaviour.NeverHealthy {
+				status, output = "critical", m.Behaviour.failedOutput()
 			}
-			if m.life == life {
-				s.result(m, k.name, status, output)
+			if m.generation == life {
+				s.recordCheck(m, k.name, status, output)
 			}
 		})
 		wait = max(interval, time.Millisecond)
 	}
 }
 
-// ask makes one real request or connection.
-func (k checkSpec) ask(ctx context.Context, proc Process) (status, output string) {
+// run makes one real request or connection.
+func (k checkSpec) run(ctx context.Context, proc Process) (status, output string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(cmp.Or(k.Timeout, duration(defaultTimeout))))
 	defer cancel()
 	addr := proc.Addr(k.Port)
@@ -165,7 +165,7 @@ func (k checkSpec) ask(ctx context.Context, proc Process) (status, output string
 			req.Host = h.Values[0]
 		}
 	}
-	resp, err := k.client().Do(req)
+	resp, err := k.httpClient().Do(req)
 	if err != nil {
 		return "critical", err.Error()
 	}
@@ -178,8 +178,9 @@ func (k checkSpec) ask(ctx context.Context, proc Process) (status, output string
 	return "passing", output
 }
 
-// client makes a connection of its own for each request and follows nothing.
-func (k checkSpec) client() *http.Client {
+// httpClient returns a client that makes a new connection for each request and
+// follows no redirect.
+func (k checkSpec) httpClient() *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: k.Insecure}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

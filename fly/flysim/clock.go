@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// realClock is the time of the process or, inside a testing/synctest bubble,
-// of the bubble.
+// realClock is the time of the process or, inside a testing/synctest bubble, of
+// the bubble.
 type realClock struct{}
 
 func (realClock) Now() time.Time { return time.Now() }
@@ -22,8 +22,7 @@ func (s *Sim) clock() Clock {
 
 func (s *Sim) now() time.Time { return s.clock().Now().UTC() }
 
-// sleep waits for d and says whether it did: false when the request or the
-// Sim ended first.
+// sleep waits for d. It returns false if the request or the Sim ended first.
 func (s *Sim) sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -40,14 +39,14 @@ func (s *Sim) sleep(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
-// after calls f, with the lock held, once d has passed, unless m has been told
-// to do something else by then. Without a delay it is called before the lock
-// is released, so that a Sim without latencies has settled when it answers.
-func (s *Sim) after(m *machine, d time.Duration, f func()) {
-	life := m.life
+// schedule calls f after d, with the lock held, unless m gets another order
+// first. Without a delay, f is called before the lock is released, so that
+// without latencies the state is final when the response is sent.
+func (s *Sim) schedule(m *machine, d time.Duration, f func()) {
+	life := m.generation
 	if d <= 0 {
-		s.soon = append(s.soon, func() {
-			if m.life == life {
+		s.beforeUnlock = append(s.beforeUnlock, func() {
+			if m.generation == life {
 				f()
 			}
 		})
@@ -55,9 +54,9 @@ func (s *Sim) after(m *machine, d time.Duration, f func()) {
 	}
 	timers, key := s.timers, new(int)
 	timers[key] = s.clock().AfterFunc(d, func() {
-		s.locked(func() {
+		s.withLock(func() {
 			delete(timers, key)
-			if m.life == life && !s.closed {
+			if m.generation == life && !s.closed {
 				f()
 			}
 		})

@@ -14,7 +14,7 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// config is what a Fly must understand of a machine config.
+// config is the part of a machine config that flysim interprets.
 type config struct {
 	Image       string               `json:"image"`
 	Env         map[string]string    `json:"env"`
@@ -63,7 +63,7 @@ type checkSpec struct {
 	} `json:"headers"`
 
 	name    string
-	service bool // steers the proxy
+	service bool // its result decides whether the proxy routes to the machine
 }
 
 // A duration is "10s", or a number of nanoseconds.
@@ -86,25 +86,26 @@ func (d *duration) UnmarshalJSON(b []byte) error {
 }
 
 func (m *machine) config() config {
-	if m.read.of != m.Config {
-		m.read.of, m.read.config = m.Config, config{}
-		_ = json.Unmarshal([]byte(m.Config), &m.read.config) // it was decoded when it was accepted
+	if m.parsed.of != m.Config {
+		m.parsed.of, m.parsed.config = m.Config, config{}
+		_ = json.Unmarshal([]byte(m.Config), &m.parsed.config) // was validated when it was accepted
 	}
-	return m.read.config
+	return m.parsed.config
 }
 
-func (c config) group() string {
+func (c config) processGroup() string {
 	return cmp.Or(c.Metadata["fly_process_group"], c.Metadata["process_group"])
 }
 
-// runsOnce says whether a machine of that config is a command, not a service.
+// runsOnce reports whether a machine with that config runs a command rather
+// than a service.
 func (c config) runsOnce() bool {
-	return slices.Contains([]string{"fly_app_release_command", "fly_app_test_machine_command"}, c.group()) ||
+	return slices.Contains([]string{"fly_app_release_command", "fly_app_test_machine_command"}, c.processGroup()) ||
 		c.Env["RELEASE_COMMAND"] != "" || c.Env["FLY_TEST_COMMAND"] != ""
 }
 
-// checks lists what is to be checked: services' in order, then those at the
-// top by name.
+// checks returns the checks of the services in order, then the top-level checks
+// sorted by name.
 func (c config) checks() []checkSpec {
 	var out []checkSpec
 	for _, s := range c.Services {
@@ -125,8 +126,8 @@ func (c config) checks() []checkSpec {
 	return out
 }
 
-// port is the internal port that the app's URL leads to; 0 if there is none.
-func (c config) port() int {
+// urlPort returns the internal port behind the app's URL; 0 if there is none.
+func (c config) urlPort() int {
 	for _, s := range c.Services {
 		for _, p := range s.Ports {
 			if slices.Contains(p.Handlers, "http") {
@@ -140,8 +141,9 @@ func (c config) port() int {
 	return 0
 }
 
-// restarts says whether a machine that ended by itself is started again.
-func (c config) restarts(code, times int) bool {
+// restartsAfter reports whether a machine that exited with code, after that
+// many restarts, is started again.
+func (c config) restartsAfter(code, times int) bool {
 	switch c.Restart.Policy {
 	case "no":
 		return false
@@ -151,9 +153,9 @@ func (c config) restarts(code, times int) bool {
 	return code != 0 && times < cmp.Or(c.Restart.MaxRetries, 10)
 }
 
-// imageRef takes an image reference apart, and looks its digest up.
-func (s *Sim) imageRef(ref string) (fly.ImageRef, bool) {
-	digest, ok := s.digest(ref)
+// resolveImage parses an image reference and looks up its digest.
+func (s *Sim) resolveImage(ref string) (fly.ImageRef, bool) {
+	digest, ok := s.imageDigest(ref)
 	var r fly.ImageRef
 	name, _, _ := strings.Cut(ref, "@")
 	r.Digest = digest
@@ -170,7 +172,7 @@ func (s *Sim) imageRef(ref string) (fly.ImageRef, bool) {
 	return r, ok
 }
 
-func (s *Sim) digest(ref string) (string, bool) {
+func (s *Sim) imageDigest(ref string) (string, bool) {
 	if s.Images != nil {
 		return s.Images(ref)
 	}

@@ -1,10 +1,10 @@
-// Package flysim is a Fly that fits on one machine: an http.Handler that
-// speaks the Machines API, the release records and the GraphQL that flyctl and
-// fly-go use, has a clock, latencies and Fly's limits, and can be told to fail.
+// Package flysim simulates Fly: an http.Handler that implements the Machines
+// API, the release records and the GraphQL that flyctl and fly-go use, with a
+// clock, latencies, Fly's rate limits and injected faults.
 //
-// Without a Runner its machines are make-believe. With one, a started machine
-// is a real process, its checks are real requests, and its app has a real URL.
+// Without a Runner its machines have no process. With one, a started machine is
+// a real process, its checks are real requests, and its app has a real URL.
 //
-// Start reading at Sim. What it may be told to suffer is in fault.go. It is
-// held to the real API by the conformance test in package fly.
+// Start reading at Sim. The faults are in fault.go. The conformance test in
+// package fly compares it with the real API.
 package flysim

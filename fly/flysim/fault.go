@@ -8,81 +8,81 @@ import (
 	"time"
 )
 
-// A Fault makes matching requests go wrong. The hard one to survive is After:
-// the change is made and the answer is lost.
+// A Fault makes matching requests fail. The hardest to handle is After: the
+// change is made and the response is lost.
 type Fault struct {
 	Route   string // as in Request.Route: "POST /v1/apps/{app}/machines/{id}"; "" is any
 	App     string // "" is any; of a Fly release, the app it is of
 	Machine string // "" is any
-	Skip    int    // matching requests that go well first
-	Times   int    // how many go wrong then; 0 is every one
+	Skip    int    // matching requests that succeed first
+	Times   int    // how many fail then; 0: all
 
-	Delay  time.Duration // before anything else happens; with After, before the answer
-	Status int           // answer with it instead; 0 answers normally
-	Code   string        // Fly's status word in that answer
-	Body   string        // that answer's body; "" is Fly's usual form
-	Header http.Header   // more headers of that answer, e.g. Retry-After
-	Drop   bool          // close the connection without an answer
-	After  bool          // go wrong after the change was made rather than before
+	Delay  time.Duration // before the request is processed; with After, before the response
+	Status int           // status of the response; 0: the normal response
+	Code   string        // Fly's status code in that response
+	Body   string        // body of that response; "": Fly's usual form
+	Header http.Header   // more headers of that response, e.g. Retry-After
+	Drop   bool          // close the connection without a response
+	After  bool          // fail after the change was made, rather than before
 
-	// Effect is something that the platform does; For and Exit are its details.
+	// Effect is a failure of the platform; For and Exit are its parameters.
 	Effect Effect
 	For    time.Duration
 	Exit   int
-	Exits  int    // Crashes: how often; 0 is each time
-	Output string // what the failing checks and the log of that version say; "" is Fly's usual
+	Exits  int    // Crashes: how often; 0: each time
+	Output string // output of the failing checks and log line of that version; "": Fly's usual
 
 	hits int
 }
 
-// An Effect is trouble with a machine that no status shows. It begins with the
-// request that the Fault matches.
+// An Effect is a failure of a machine rather than of a request. It begins with
+// the request that the Fault matches.
 type Effect string
 
 const (
-	// NeverPasses: the version that this create or update makes never passes
-	// its checks.
+	// NeverPasses: the checks of the created or updated version never pass.
 	NeverPasses Effect = "never passes"
-	// Sours: it passes, and turns critical For after it started.
-	Sours Effect = "sours"
-	// Crashes: it ends with code Exit, For after it started: Exits times, or
-	// each time.
+	// TurnsCritical: the checks pass, and turn critical For after the start.
+	TurnsCritical Effect = "sours"
+	// Crashes: the process exits with code Exit, For after the start: Exits
+	// times, or each time.
 	Crashes Effect = "crashes"
-	// NeverStarts: it stays in a transient state.
+	// NeverStarts: the machine stays in a transient state.
 	NeverStarts Effect = "never starts"
-	// Reverts: Fly puts the version before it back and says started.
+	// Reverts: Fly restores the previous version and reports it as started.
 	Reverts Effect = "reverts"
-	// LeaseLost: the machine's lease is gone before the request is looked at.
+	// LeaseLost: the machine's lease is deleted before the request is
+	// processed.
 	LeaseLost Effect = "lease lost"
-	// LeaseStolen: somebody else holds it, for For.
+	// LeaseStolen: another owner holds the lease, for For.
 	LeaseStolen Effect = "lease stolen"
-	// Unreachable: the machine's host can't be reached, for For or, without
-	// it, until Recover.
+	// Unreachable: the machine's host is unreachable, for For or, without it,
+	// until Recover.
 	Unreachable Effect = "host unreachable"
-	// NoCapacity: no host has room; nothing is changed.
+	// NoCapacity: no host has capacity; nothing is changed.
 	NoCapacity Effect = "no capacity"
-	// HostClosed: the machine's host takes no changes for now; nothing is
+	// HostClosed: the machine's host accepts no changes for now; nothing is
 	// changed.
 	HostClosed Effect = "host closed"
-	// ImageGone: the image of this create or update can't be pulled; nothing
-	// is changed.
+	// ImageGone: the image of this create or update can't be pulled; nothing is
+	// changed.
 	ImageGone Effect = "image gone"
 	// NotYet: a created machine is not found, for For or, without it, by the
-	// first to ask for it.
+	// first read.
 	NotYet Effect = "not found just after create"
-	// Stale: a read of one machine, or of the list, shows the version before of
-	// each machine that was given another in the last seconds.
+	// Stale: a read of one machine or of the list returns the previous version
+	// of each machine that was updated in the last seconds.
 	Stale Effect = "stale read"
 )
 
-// LostAnswer is a Fault: the change is made, and the client hears a 504.
+// LostAnswer returns a Fault with which the change is made and the client gets
+// a 504.
 func LostAnswer(route string, times int) Fault {
 	return Fault{Route: route, Times: times, Status: http.StatusGatewayTimeout, After: true}
 }
 
-// Inject adds f. Of the faults that match a request, the one that was added
-// first and is not used up is suffered. end removes f; an effect that has begun
-// stays.
+// Inject adds f. If several faults match a request, the first added that is not
+// used up applies. end removes f; an effect that has begun stays.
 func (s *Sim) Inject(f Fault) (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,15 +94,15 @@ func (s *Sim) Inject(f Fault) (end func()) {
 	}
 }
 
-// ClearFaults ends all trouble that is to come. Effects that have begun stay.
+// ClearFaults removes all faults. Effects that have begun stay.
 func (s *Sim) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
 }
 
-// fault is the one that this request suffers, or nil.
-func (s *Sim) fault(pattern, app, machine string) *Fault {
+// matchFault returns the fault that applies to this request, or nil.
+func (s *Sim) matchFault(pattern, app, machine string) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.faults {
@@ -121,37 +121,37 @@ func (s *Sim) fault(pattern, app, machine string) *Fault {
 	return nil
 }
 
-// suffer does to a request what can be done outside of the machine. It says
-// whether there is still an answer to give.
-func (s *Sim) suffer(ctx context.Context, w http.ResponseWriter, c *call, f *Fault) bool {
-	if !s.sleep(ctx, f.Delay) || f.Drop {
-		if !f.After {
-			s.log(c, 0)
+// applyFault delays, drops or answers a request as f says. It returns whether
+// the normal response is still to be sent.
+func (s *Sim) applyFault(ctx context.Context, w http.ResponseWriter, c *call, fault *Fault) bool {
+	if !s.sleep(ctx, fault.Delay) || fault.Drop {
+		if !fault.After {
+			s.recordRequest(c, 0)
 		}
 		panic(http.ErrAbortHandler) // net/http's way to close a connection
 	}
-	if f.Status == 0 {
+	if fault.Status == 0 {
 		return true
 	}
-	if !f.After {
-		s.log(c, f.Status)
+	if !fault.After {
+		s.recordRequest(c, fault.Status)
 	}
-	for k, v := range f.Header {
+	for k, v := range fault.Header {
 		w.Header()[http.CanonicalHeaderKey(k)] = v
 	}
-	body := []byte(f.Body)
-	if f.Body == "" {
-		code := f.Code
+	body := []byte(fault.Body)
+	if fault.Body == "" {
+		code := fault.Code
 		if code == "" {
 			code = "unknown"
 		}
-		body = errorBody("a fault that flysim was told to have", code)
+		body = errorBody("fault injected into flysim", code)
 	}
-	answer(w, f.Status, body)
+	writeAnswer(w, fault.Status, body)
 	return false
 }
 
-// effect is the one that this call brings, or "".
+// effect returns the effect of the call's fault, or "".
 func (c *call) effect() Effect {
 	if c.fault == nil {
 		return ""
@@ -159,8 +159,9 @@ func (c *call) effect() Effect {
 	return c.fault.Effect
 }
 
-// leaseFault is what happens to a machine just before a call reaches it.
-func (s *Sim) leaseFault(c *call) {
+// applyMachineEffect applies effects that precede the call: on the lease and on
+// the host.
+func (s *Sim) applyMachineEffect(c *call) {
 	m := c.machine
 	switch c.effect() {
 	case LeaseLost:
@@ -172,9 +173,9 @@ func (s *Sim) leaseFault(c *call) {
 		}
 		m.Lease = &lease{Nonce: s.newID("nonce", 12), Owner: "somebody-else@example.com", Expires: s.now().Add(ttl)}
 	case Unreachable:
-		s.setHost(m, "unreachable")
+		s.setHostStatus(m, "unreachable")
 		if c.fault.For > 0 {
-			s.later = append(s.later, func() { s.recoverAfter(m, c.fault.For) })
+			s.afterUnlock = append(s.afterUnlock, func() { s.recoverAfter(m, c.fault.For) })
 		}
 	}
 }
@@ -184,42 +185,45 @@ func (s *Sim) recoverAfter(m *machine, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	timers[key] = s.clock().AfterFunc(d, func() {
-		s.locked(func() {
+		s.withLock(func() {
 			delete(timers, key)
-			s.setHost(m, "ok")
+			s.setHostStatus(m, "ok")
 		})
 	})
 }
 
-// setHost says how m's host is, for m and for the volumes it holds.
-func (s *Sim) setHost(m *machine, status string) {
-	m.Untold = m.Untold && status != "ok"
+// setHostStatus sets the host status of m and of the volumes attached to it.
+func (s *Sim) setHostStatus(m *machine, status string) {
+	m.ConfigHidden = m.ConfigHidden && status != "ok"
 	m.View.HostStatus = status
 	for _, v := range m.app.Volumes {
 		if v.Machine != nil && *v.Machine == m.View.ID {
 			v.HostStatus = status
 		}
 	}
-	s.touch(m)
+	s.markChanged(m)
 }
 
-// Lose makes the host of a machine unreachable until Recover. What runs there
-// goes on running.
+// Lose makes the host of a machine unreachable until Recover. The machine
+// continues to run.
 func (s *Sim) Lose(app, id string) {
-	s.onMachine(app, id, func(m *machine) { s.setHost(m, "unreachable") })
+	s.withMachine(app, id, func(m *machine) { s.setHostStatus(m, "unreachable") })
 }
 
-// LoseConfig makes the host of a machine unreachable like Lose. Until Recover, Fly
-// tells of its config not even a part: config and incomplete_config are null.
+// LoseConfig makes the host of a machine unreachable like Lose. Until Recover,
+// config and incomplete_config are both null.
 func (s *Sim) LoseConfig(app, id string) {
-	s.onMachine(app, id, func(m *machine) { m.Untold = true; s.setHost(m, "unreachable") })
+	s.withMachine(app, id, func(m *machine) { m.ConfigHidden = true; s.setHostStatus(m, "unreachable") })
 }
 
-// Recover brings the host of a machine back.
-func (s *Sim) Recover(app, id string) { s.onMachine(app, id, func(m *machine) { s.setHost(m, "ok") }) }
+// Recover makes the host of a machine reachable again.
+func (s *Sim) Recover(app, id string) {
+	s.withMachine(app, id, func(m *machine) { s.setHostStatus(m, "ok") })
+}
 
-// spoil gives the version that a call made the fate that its Fault has for it.
-func (s *Sim) spoil(c *call, m *machine) {
+// applyVersionEffect sets the behaviour that the call's fault has for the new
+// version.
+func (s *Sim) applyVersionEffect(c *call, m *machine) {
 	if c.fault == nil {
 		return
 	}
@@ -231,8 +235,8 @@ func (s *Sim) spoil(c *call, m *machine) {
 	switch f.Effect {
 	case NeverPasses:
 		b.NeverHealthy = true
-	case Sours:
-		b.SourAfter = max(f.For, 1)
+	case TurnsCritical:
+		b.CriticalAfter = max(f.For, 1)
 	case Crashes:
 		b.CrashExit, b.RunsFor, b.Exits = &f.Exit, f.For, f.Exits
 	case NeverStarts:
@@ -246,11 +250,11 @@ func (s *Sim) spoil(c *call, m *machine) {
 	default:
 		return
 	}
-	m.Behaves, m.Odd = b, true
+	m.Behaviour, m.HasFault = b, true
 }
 
-// hidden says whether a read must not find m yet.
-func (s *Sim) hidden(m *machine) bool {
+// isHidden reports whether a read must not find m yet. It counts the read.
+func (s *Sim) isHidden(m *machine) bool {
 	if m.hiddenReads > 0 {
 		m.hiddenReads--
 		return true
@@ -258,20 +262,20 @@ func (s *Sim) hidden(m *machine) bool {
 	return s.now().Before(m.hiddenUntil)
 }
 
-// staleFor is how long after a change a stale read may still show the version
-// before.
+// staleFor is how long after a change a stale read may return the previous
+// version.
 const staleFor = 10 * time.Second
 
-// staleList returns the list of a call that suffers Stale.
-func (s *Sim) staleList(c *call) []json.RawMessage {
+// staleMachines returns the list for a call with the effect Stale.
+func (s *Sim) staleMachines(c *call) []json.RawMessage {
 	list := []json.RawMessage{}
-	for _, m := range c.app.sorted() {
+	for _, m := range c.app.sortedMachines() {
 		switch {
-		case m.View.State == "destroyed" || s.hidden(m) || !matches(m.config().Metadata, c.r.URL.Query()):
-		case s.now().Before(m.formerUntil):
-			list = append(list, encodeMachine(m.former))
+		case m.View.State == "destroyed" || s.isHidden(m) || !matchesMetadata(m.config().Metadata, c.r.URL.Query()):
+		case s.now().Before(m.staleUntil):
+			list = append(list, encodeMachine(m.previous))
 		default:
-			list = append(list, m.show())
+			list = append(list, m.apiJSON())
 		}
 	}
 	return list

@@ -17,8 +17,7 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// A cli is somebody at a terminal with the real flyctl, for whom a Sim is all
-// of Fly.
+// A cli runs the real flyctl against a Sim.
 type cli struct {
 	binary, url, home string
 	sim               *flysim.Sim
@@ -36,17 +35,17 @@ func newCLI(t *testing.T, sim *flysim.Sim) cli {
 	return cli{binary, srv.URL, t.TempDir(), sim}
 }
 
-// flysimulated is a Fly that takes a moment for everything, as flyctl expects.
-func flysimulated() *flysim.Sim {
+// newSlowSim returns a Sim with small latencies, as flyctl expects them.
+func newSlowSim() *flysim.Sim {
 	const moment = 50 * time.Millisecond
 	return &flysim.Sim{Latency: flysim.Latency{Boot: moment, Check: moment, Stop: moment, Destroy: moment, Command: moment}}
 }
 
-// try runs one command and gives its exit code and all that it printed. The
-// command has no other settings than these, and nothing beyond this machine to
-// talk to: what takes a proxy gets one that is not there. (It starts no agent
-// either: flysim does not know the WireGuard that one would ask for.)
-func (c cli) try(t *testing.T, args ...string) (int, string) {
+// tryCommand runs one command and returns its exit code and output. The command has no
+// settings but these and no access beyond this machine: traffic that uses a
+// proxy gets one that does not exist. (flyctl starts no agent either: flysim
+// does not implement WireGuard.)
+func (c cli) tryCommand(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), c.binary, args...)
 	cmd.Dir = c.home
@@ -64,20 +63,20 @@ func (c cli) try(t *testing.T, args ...string) (int, string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// run is try of what must succeed.
-func (c cli) run(t *testing.T, args ...string) string {
+// runCommand calls tryCommand and fails the test if the command fails.
+func (c cli) runCommand(t *testing.T, args ...string) string {
 	t.Helper()
-	code, out := c.try(t, args...)
+	code, out := c.tryCommand(t, args...)
 	if code != 0 {
 		t.Fatalf("flyctl %s: exit %d\n%s", strings.Join(args, " "), code, out)
 	}
 	return out
 }
 
-// read is the JSON that a command prints.
-func (c cli) read(t *testing.T, args ...string) any {
+// readJSON returns the JSON output of a command.
+func (c cli) readJSON(t *testing.T, args ...string) any {
 	t.Helper()
-	out := c.run(t, append(args, "--json")...)
+	out := c.runCommand(t, append(args, "--json")...)
 	var v any
 	if err := json.NewDecoder(bytes.NewReader([]byte(out[max(0, strings.IndexAny(out, "[{")):]))).Decode(&v); err != nil {
 		t.Fatalf("flyctl %s: %v in %s", strings.Join(args, " "), err, out)
@@ -85,20 +84,20 @@ func (c cli) read(t *testing.T, args ...string) any {
 	return v
 }
 
-// app makes a Fly app with that fly.toml.
-func (c cli) app(t *testing.T, toml string) {
+// createApp creates a Fly app with that fly.toml.
+func (c cli) createApp(t *testing.T, toml string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(c.home, "fly.toml"), []byte("app = \"shop\"\nprimary_region = \"fra\"\n"+toml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.run(t, "apps", "create", "shop", "--org", "personal")
+	c.runCommand(t, "apps", "create", "shop", "--org", "personal")
 }
 
 func deployOf(image string, more ...string) []string {
 	return append([]string{"deploy", "--image", "registry.fly.io/shop:" + image, "--smoke-checks=false", "--dns-checks=false"}, more...)
 }
 
-// machines are the shop's, each as "group state tag", sorted.
+// machines returns the machines of the shop as "group state tag", sorted.
 func (c cli) machines() (out []string) {
 	for _, m := range c.sim.Machines("shop") {
 		out = append(out, fmt.Sprintf("%s %s %s", m.Metadata()["fly_process_group"], m.State, m.ImageRef.Tag))
@@ -114,7 +113,8 @@ func (c cli) ids() (ids []string) {
 	return ids
 }
 
-// releases are the shop's Fly releases, each as "version status", oldest first.
+// releases returns the Fly releases of the shop as "version status", oldest
+// first.
 func (c cli) releases() (out []string) {
 	for _, r := range c.sim.Releases("shop") {
 		out = append(out, fmt.Sprintf("%d %s", r.Version, r.Status))
@@ -122,7 +122,7 @@ func (c cli) releases() (out []string) {
 	return out
 }
 
-func expect(t *testing.T, what string, got, want []string) {
+func wantStrings(t *testing.T, what string, got, want []string) {
 	t.Helper()
 	if !slices.Equal(got, want) {
 		t.Errorf("%s: %q, want %q", what, got, want)
@@ -134,14 +134,14 @@ const (
 	twoToml = "[deploy]\n  release_command = \"migrate up\"\n[processes]\n  web = \"serve\"\n  worker = \"work\"\n"
 )
 
-// TestFlyctlDeploys: the real flyctl makes an app's machines, brings them to
-// another image by each strategy, and Fly says so afterwards.
-func TestFlyctlDeploys(t *testing.T) {
+// TestFlyctl_Deploy: the real flyctl creates machines and updates them by each
+// strategy, and flysim reports the result.
+func TestFlyctl_Deploy(t *testing.T) {
 	groups := strings.Replace(webToml, "[http_service]\n", "[http_service]\n  processes = [\"web\"]\n", 1)
 	for name, test := range map[string]struct {
 		toml   string
-		runs   string // what runs after the first deploy
-		remade bool   // by other machines
+		runs   string // the running machines after the first deploy
+		remade bool   // replaced by other machines
 	}{
 		"rolling":               {toml: webToml},
 		"canary":                {toml: webToml},
@@ -153,21 +153,21 @@ func TestFlyctlDeploys(t *testing.T) {
 		"immediate with groups": {toml: twoToml + groups},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newCLI(t, flysimulated())
+			c := newCLI(t, newSlowSim())
 			strategy, _, grouped := strings.Cut(name, " ")
 			running := func(tag string) []string {
-				if grouped { // the second worker stands by
+				if grouped { // the second worker is a standby
 					return []string{"web started " + tag, "web started " + tag, "worker started " + tag, "worker stopped " + tag}
 				}
 				return []string{"app started " + tag, "app started " + tag}
 			}
-			c.app(t, test.toml)
-			c.run(t, deployOf("1", "--strategy", strategy)...)
+			c.createApp(t, test.toml)
+			c.runCommand(t, deployOf("1", "--strategy", strategy)...)
 			before := c.ids()
 			eventually(t, "first deploy", c.machines, running("1"))
-			c.run(t, deployOf("2", "--strategy", strategy)...)
+			c.runCommand(t, deployOf("2", "--strategy", strategy)...)
 			eventually(t, "second deploy", c.machines, running("2"))
-			expect(t, "releases", c.releases(), []string{"1 complete", "2 complete"})
+			wantStrings(t, "releases", c.releases(), []string{"1 complete", "2 complete"})
 			if after := c.ids(); slices.Equal(before, after) == test.remade {
 				t.Errorf("machines %s became %s", before, after)
 			}
@@ -186,16 +186,16 @@ func TestFlyctlDeploys(t *testing.T) {
 	}
 }
 
-// eventually waits for what a deploy without waiting leaves under way.
+// eventually waits for the asynchronous part of a deploy.
 func eventually(t *testing.T, what string, get func() []string, want []string) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); !slices.Equal(get(), want) && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
-	expect(t, what, get(), want)
+	wantStrings(t, what, get(), want)
 }
 
-// commands counts the machines that were made for release commands.
+// commands counts the machines created for release commands.
 func commands(sim *flysim.Sim) (n int) {
 	for _, r := range sim.Requests() {
 		if r.Route == "POST /v1/apps/{app}/machines" && bytes.Contains(r.Body, []byte(`"fly_process_group":"fly_app_release_command"`)) {
@@ -205,10 +205,10 @@ func commands(sim *flysim.Sim) (n int) {
 	return n
 }
 
-// TestFlyctlReleaseCommandFails: nothing is deployed after a release command
-// that failed.
-func TestFlyctlReleaseCommandFails(t *testing.T) {
-	sim := flysimulated()
+// TestFlyctl_ReleaseCommandFails: after a failed release command nothing is
+// deployed.
+func TestFlyctl_ReleaseCommandFails(t *testing.T) {
+	sim := newSlowSim()
 	one := 1
 	sim.Behave = func(_ string, config json.RawMessage) flysim.Behaviour {
 		if bytes.Contains(config, []byte("RELEASE_COMMAND")) && bytes.Contains(config, []byte("shop:2")) {
@@ -217,78 +217,78 @@ func TestFlyctlReleaseCommandFails(t *testing.T) {
 		return flysim.Behaviour{}
 	}
 	c := newCLI(t, sim)
-	c.app(t, "[deploy]\n  release_command = \"migrate up\"\n"+webToml)
-	c.run(t, deployOf("1")...)
-	code, out := c.try(t, deployOf("2")...)
+	c.createApp(t, "[deploy]\n  release_command = \"migrate up\"\n"+webToml)
+	c.runCommand(t, deployOf("1")...)
+	code, out := c.tryCommand(t, deployOf("2")...)
 	if code != 1 || !strings.Contains(out, "exited with non-zero status of 1") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	expect(t, "machines", c.machines(), []string{"app started 1", "app started 1"})
-	expect(t, "releases", c.releases(), []string{"1 complete", "2 failed"})
+	wantStrings(t, "machines", c.machines(), []string{"app started 1", "app started 1"})
+	wantStrings(t, "releases", c.releases(), []string{"1 complete", "2 failed"})
 }
 
-// TestFlyctlMounts: a machine keeps its volume, strategies that would need a
-// second one fail and change nothing, and scaling takes a free one.
-func TestFlyctlMounts(t *testing.T) {
-	c := newCLI(t, flysimulated())
-	c.app(t, "[mounts]\n  source = \"data\"\n  destination = \"/data\"\n"+webToml)
-	c.run(t, deployOf("1")...)
-	c.run(t, deployOf("2", "--strategy", "rolling")...)
+// TestFlyctl_Mounts: a machine keeps its volume, strategies that would need a
+// second volume fail and change nothing, and scaling uses a free volume.
+func TestFlyctl_Mounts(t *testing.T) {
+	c := newCLI(t, newSlowSim())
+	c.createApp(t, "[mounts]\n  source = \"data\"\n  destination = \"/data\"\n"+webToml)
+	c.runCommand(t, deployOf("1")...)
+	c.runCommand(t, deployOf("2", "--strategy", "rolling")...)
 	for strategy, says := range map[string]string{"bluegreen": "is attached to machine", "canary": "not supported when using mounted volumes"} {
-		if code, out := c.try(t, deployOf("3", "--strategy", strategy)...); code != 1 || !strings.Contains(out, says) {
+		if code, out := c.tryCommand(t, deployOf("3", "--strategy", strategy)...); code != 1 || !strings.Contains(out, says) {
 			t.Errorf("%s: exit %d\n%s", strategy, code, out)
 		}
-		expect(t, strategy, c.machines(), []string{"app started 2"})
+		wantStrings(t, strategy, c.machines(), []string{"app started 2"})
 	}
-	c.run(t, deployOf("4", "--strategy", "immediate")...)
-	expect(t, "releases", c.releases(), []string{"1 complete", "2 complete", "3 failed", "4 complete"})
+	c.runCommand(t, deployOf("4", "--strategy", "immediate")...)
+	wantStrings(t, "releases", c.releases(), []string{"1 complete", "2 complete", "3 failed", "4 complete"})
 
-	c.run(t, "volumes", "create", "data", "--region", "fra", "--size", "2", "--yes")
-	c.run(t, "scale", "count", "2", "--yes")
-	volumes := c.read(t, "volumes", "list")
-	attached := []any{at(volumes, 0, "attached_machine_id"), at(volumes, 1, "attached_machine_id")}
+	c.runCommand(t, "volumes", "create", "data", "--region", "fra", "--size", "2", "--yes")
+	c.runCommand(t, "scale", "count", "2", "--yes")
+	volumes := c.readJSON(t, "volumes", "list")
+	attached := []any{valueAt(volumes, 0, "attached_machine_id"), valueAt(volumes, 1, "attached_machine_id")}
 	if ids := c.ids(); len(ids) != 2 || !slices.Contains(attached, any(ids[0])) || !slices.Contains(attached, any(ids[1])) {
 		t.Errorf("machines %s, volumes attached to %v", ids, attached)
 	}
 }
 
-// TestFlyctlScalesAndLooks: what flyctl says of an app is what Fly has.
-func TestFlyctlScalesAndLooks(t *testing.T) {
-	c := newCLI(t, flysimulated())
-	c.app(t, webToml)
-	c.run(t, deployOf("1")...)
-	c.run(t, "scale", "count", "3", "--yes")
+// TestFlyctl_ScaleAndStatus: flyctl reports the state that flysim has.
+func TestFlyctl_ScaleAndStatus(t *testing.T) {
+	c := newCLI(t, newSlowSim())
+	c.createApp(t, webToml)
+	c.runCommand(t, deployOf("1")...)
+	c.runCommand(t, "scale", "count", "3", "--yes")
 	eventually(t, "scaled up", c.machines, []string{"app started 1", "app started 1", "app started 1"})
 	for what, got := range map[string]any{
-		"status":       len(at(c.read(t, "status"), "Machines").([]any)),
-		"machine list": len(c.read(t, "machine", "list").([]any)),
-		"scale show":   int(at(c.read(t, "scale", "show"), 0, "Count").(float64)),
+		"status":       len(valueAt(c.readJSON(t, "status"), "Machines").([]any)),
+		"machine list": len(c.readJSON(t, "machine", "list").([]any)),
+		"scale show":   int(valueAt(c.readJSON(t, "scale", "show"), 0, "Count").(float64)),
 	} {
 		if got != 3 {
 			t.Errorf("%s: %v machines", what, got)
 		}
 	}
-	if r := c.read(t, "releases"); at(r, 0, "Status") != "complete" || at(r, 0, "ImageRef") != "registry.fly.io/shop:1" {
+	if r := c.readJSON(t, "releases"); valueAt(r, 0, "Status") != "complete" || valueAt(r, 0, "ImageRef") != "registry.fly.io/shop:1" {
 		t.Errorf("releases %v", r)
 	}
-	if ips := c.read(t, "ips", "list"); len(ips.([]any)) != 2 {
-		t.Errorf("addresses %v", ips) // of a first deploy: v6 and shared v4
+	if ips := c.readJSON(t, "ips", "list"); len(ips.([]any)) != 2 {
+		t.Errorf("addresses %v", ips) // created by the first deploy: v6 and shared v4
 	}
-	if out := c.run(t, "config", "show"); !strings.Contains(out, `"path": "/health"`) {
+	if out := c.runCommand(t, "config", "show"); !strings.Contains(out, `"path": "/health"`) {
 		t.Errorf("config %s", out)
 	}
-	c.run(t, "scale", "count", "2", "--yes")
+	c.runCommand(t, "scale", "count", "2", "--yes")
 	eventually(t, "scaled down", c.machines, []string{"app started 1", "app started 1"})
-	expect(t, "no release is needed to scale", c.releases(), []string{"1 complete"})
-	c.run(t, "apps", "destroy", "shop", "--yes")
-	if code, out := c.try(t, "status", "--app", "shop"); code != 1 || !strings.Contains(out, "Could not find App") {
+	wantStrings(t, "no release is needed to scale", c.releases(), []string{"1 complete"})
+	c.runCommand(t, "apps", "destroy", "shop", "--yes")
+	if code, out := c.tryCommand(t, "status", "--app", "shop"); code != 1 || !strings.Contains(out, "Could not find App") {
 		t.Errorf("destroyed: exit %d\n%s", code, out)
 	}
 }
 
-// TestFlyctlSecrets: staged secrets come with the next deploy, others at once,
-// with a Fly release.
-func TestFlyctlSecrets(t *testing.T) {
+// TestFlyctl_Secrets: staged secrets are set by the next deploy, others at
+// once, with a Fly release.
+func TestFlyctl_Secrets(t *testing.T) {
 	runner := &servers{}
 	c := newCLI(t, &flysim.Sim{Runner: runner, CheckEvery: 50 * time.Millisecond})
 	known := func() (out []string) {
@@ -298,60 +298,60 @@ func TestFlyctlSecrets(t *testing.T) {
 		return out
 	}
 	status := func() (out []string) {
-		for _, s := range c.read(t, "secrets", "list").([]any) {
-			out = append(out, fmt.Sprint(at(s, "name"), " ", at(s, "status")))
+		for _, s := range c.readJSON(t, "secrets", "list").([]any) {
+			out = append(out, fmt.Sprint(valueAt(s, "name"), " ", valueAt(s, "status")))
 		}
 		return out
 	}
-	c.app(t, webToml)
-	c.run(t, deployOf("1")...)
-	c.run(t, "secrets", "set", "A=1", "B=2", "--stage")
-	expect(t, "staged", status(), []string{"A Staged", "B Staged"})
-	expect(t, "staged, to machines", known(), []string{"map[]", "map[]"})
-	c.run(t, deployOf("2")...)
-	expect(t, "deployed", status(), []string{"A Deployed", "B Deployed"})
-	expect(t, "deployed, to machines", known(), []string{"map[A:1 B:2]", "map[A:1 B:2]"})
-	c.run(t, "secrets", "unset", "A", "--stage")
-	c.run(t, "secrets", "deploy", "--dns-checks=false")
-	expect(t, "unset", status(), []string{"B Deployed"})
-	expect(t, "unset, to machines", known(), []string{"map[B:2]", "map[B:2]"})
-	expect(t, "releases", c.releases(), []string{"1 complete", "2 complete", "3 complete"})
-	expect(t, "machines", c.machines(), []string{"app started 2", "app started 2"})
+	c.createApp(t, webToml)
+	c.runCommand(t, deployOf("1")...)
+	c.runCommand(t, "secrets", "set", "A=1", "B=2", "--stage")
+	wantStrings(t, "staged", status(), []string{"A Staged", "B Staged"})
+	wantStrings(t, "staged, to machines", known(), []string{"map[]", "map[]"})
+	c.runCommand(t, deployOf("2")...)
+	wantStrings(t, "deployed", status(), []string{"A Deployed", "B Deployed"})
+	wantStrings(t, "deployed, to machines", known(), []string{"map[A:1 B:2]", "map[A:1 B:2]"})
+	c.runCommand(t, "secrets", "unset", "A", "--stage")
+	c.runCommand(t, "secrets", "deploy", "--dns-checks=false")
+	wantStrings(t, "unset", status(), []string{"B Deployed"})
+	wantStrings(t, "unset, to machines", known(), []string{"map[B:2]", "map[B:2]"})
+	wantStrings(t, "releases", c.releases(), []string{"1 complete", "2 complete", "3 complete"})
+	wantStrings(t, "machines", c.machines(), []string{"app started 2", "app started 2"})
 }
 
-// TestFlyctlMachines: one machine is stopped, started, taken out of service,
-// leased by somebody else and removed.
-func TestFlyctlMachines(t *testing.T) {
-	c := newCLI(t, flysimulated())
-	c.app(t, webToml)
-	c.run(t, deployOf("1", "--ha=false")...)
+// TestFlyctl_Machines: a machine is stopped, started, cordoned, leased by
+// another owner and destroyed.
+func TestFlyctl_Machines(t *testing.T) {
+	c := newCLI(t, newSlowSim())
+	c.createApp(t, webToml)
+	c.runCommand(t, deployOf("1", "--ha=false")...)
 	id := c.ids()[0]
 	now := func() fly.Machine { return c.sim.Machines("shop")[0] }
-	c.run(t, "machine", "stop", id, "--wait-timeout", "10s")
+	c.runCommand(t, "machine", "stop", id, "--wait-timeout", "10s")
 	if s := now().State; s != "stopped" {
 		t.Errorf("stopped, and it is %s", s)
 	}
-	c.run(t, "machine", "start", id)
+	c.runCommand(t, "machine", "start", id)
 	eventually(t, "started", c.machines, []string{"app started 1"})
-	c.run(t, "machine", "cordon", id)
+	c.runCommand(t, "machine", "cordon", id)
 	if !now().Cordoned {
 		t.Error("not cordoned")
 	}
-	c.run(t, "machine", "uncordon", id)
+	c.runCommand(t, "machine", "uncordon", id)
 	if now().Cordoned {
 		t.Error("still cordoned")
 	}
-	if code, lease := ask(t, c.sim, "POST", "/v1/apps/shop/machines/"+id+"/lease?ttl=60", ""); code != 201 {
+	if code, lease := request(t, c.sim, "POST", "/v1/apps/shop/machines/"+id+"/lease?ttl=60", ""); code != 201 {
 		t.Fatal(code, lease)
 	}
-	if out := c.run(t, "machine", "leases", "view", id); !strings.Contains(out, c.sim.Leases("shop")[id].Nonce) {
+	if out := c.runCommand(t, "machine", "leases", "view", id); !strings.Contains(out, c.sim.Leases("shop")[id].Nonce) {
 		t.Errorf("leases %s", out)
 	}
-	c.run(t, "machine", "leases", "clear", id)
-	c.run(t, "machine", "run", "registry.fly.io/shop:7", "--app", "shop", "--name", "console")
-	if out := c.run(t, "status"); !strings.Contains(out, "aren't part of Fly Launch") {
+	c.runCommand(t, "machine", "leases", "clear", id)
+	c.runCommand(t, "machine", "run", "registry.fly.io/shop:7", "--app", "shop", "--name", "console")
+	if out := c.runCommand(t, "status"); !strings.Contains(out, "aren't part of Fly Launch") {
 		t.Errorf("status %s", out)
 	}
-	c.run(t, "machine", "destroy", id, "--force")
+	c.runCommand(t, "machine", "destroy", id, "--force")
 	eventually(t, "destroyed", c.machines, []string{" started 7"})
 }

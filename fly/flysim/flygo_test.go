@@ -12,8 +12,8 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// TestFlyGo: Fly's own client, which flyctl is made with, finds what it asks
-// for.
+// TestFlyGo: flysim implements every call of Fly's own client, which flyctl
+// uses.
 func TestFlyGo(t *testing.T) {
 	sim := new(flysim.Sim)
 	t.Cleanup(sim.Close)
@@ -48,7 +48,7 @@ func TestFlyGo(t *testing.T) {
 	check("wait", c.Wait(ctx, "shop", m.ID, flaps.WithWaitStates("started"), flaps.WithWaitVersion(m.InstanceID)))
 	fresh, err := c.Get(ctx, "shop", m.ID)
 	check("get", err)
-	_, err = fresh.MostRecentStartTimeAfterLaunch() // what flyctl's smoke check asks
+	_, err = fresh.MostRecentStartTimeAfterLaunch() // used by flyctl's smoke check
 	check("uptime", err)
 	ttl := 13
 	_, err = c.RefreshLease(ctx, "shop", m.ID, &ttl, m.LeaseNonce)
@@ -90,7 +90,7 @@ func TestFlyGo(t *testing.T) {
 		t.Errorf("app %+v", full)
 	}
 	if _, err := g.GetApp(ctx, "none"); err == nil {
-		t.Error("an app that nobody made was found")
+		t.Error("an app that does not exist was found")
 	}
 	releases, err := g.GetAppReleasesMachines(ctx, "shop", "", 25)
 	check("GraphQL releases", err)

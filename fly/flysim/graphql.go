@@ -9,68 +9,68 @@ import (
 	"strings"
 )
 
-// graphQL answers the questions that flyctl and fly-go ask: what they ask for,
-// under the names they want it by. Fields that Fly may have and flysim does not
-// know are null; whole questions that it does not know are refused.
+// graphQL answers the queries and mutations of flyctl and fly-go: the requested
+// fields under the requested names. A field unknown to flysim is null; an
+// unknown root field is an error.
 func (s *Sim) graphQL(c *call) (any, error) {
 	var in struct {
 		Query     string         `json:"query"`
 		Operation string         `json:"operationName"`
 		Variables map[string]any `json:"variables"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
-	fields, mutation, err := readQuestion(in.Query, in.Operation, in.Variables)
+	fields, mutation, err := parseOperation(in.Query, in.Operation, in.Variables)
 	if err != nil {
 		return graphQLError("parse error, "+err.Error(), "PARSE_ERROR"), nil
 	}
-	kind, known := "Query", s.questions()
+	kind, known := "Query", s.queryFields()
 	if mutation {
-		kind, known = "Mutation", s.mutations()
+		kind, known = "Mutation", s.mutationFields()
 	}
 	data := map[string]any{}
 	for _, f := range fields {
 		answer, ok := known[f.name]
 		if !ok {
-			return graphQLError(fmt.Sprintf("flysim does not know the field '%s' of type '%s'", f.name, kind), "undefinedField"), nil
+			return graphQLError(fmt.Sprintf("flysim does not implement the field '%s' of type '%s'", f.name, kind), "undefinedField"), nil
 		}
 		v, err := answer(f.args)
 		if err != nil {
-			r := err.(*refusal) // no other error comes from a root field
+			r := err.(*apiError) // no other error comes from a root field
 			return graphQLError(r.text, r.code), nil
 		}
-		data[f.as] = f.pick(v)
+		data[f.alias] = f.resolve(v)
 	}
 	return map[string]any{"data": data}, nil
 }
 
-// An asked is a root field of GraphQL. Its error is a refusal whose code is
-// GraphQL's.
-type asked func(args map[string]any) (any, error)
+// A rootField resolves a root field of GraphQL. Its error is an apiError whose
+// code is GraphQL's.
+type rootField func(args map[string]any) (any, error)
 
-func (s *Sim) questions() map[string]asked {
+func (s *Sim) queryFields() map[string]rootField {
 	user := func(map[string]any) (any, error) {
 		return map[string]any{"__typename": "User", "id": "user-1", "email": "you@example.com", "name": "you", "enablePaidHobby": false}, nil
 	}
-	return map[string]asked{
+	return map[string]rootField{
 		"__typename": func(map[string]any) (any, error) { return "Query", nil },
 		"app": func(args map[string]any) (any, error) {
-			if a := s.world.Apps[text(args, "name")]; a != nil {
+			if a := s.state.Apps[stringArg(args, "name")]; a != nil {
 				return s.graphQLApp(a), nil
 			}
-			return nil, notFound("Could not find App \"%s\"", text(args, "name"))
+			return nil, graphQLNotFound("Could not find App \"%s\"", stringArg(args, "name"))
 		},
 		"apps":             s.graphQLApps,
-		"appNameAvailable": func(args map[string]any) (any, error) { return s.world.Apps[text(args, "name")] == nil, nil },
+		"appNameAvailable": func(args map[string]any) (any, error) { return s.state.Apps[stringArg(args, "name")] == nil, nil },
 		"machine":          s.graphQLMachine,
 		"volume":           s.graphQLVolume,
 		"organization": func(args map[string]any) (any, error) {
-			return orgGraphQL(cmp.Or(text(args, "slug"), text(args, "name"), strings.TrimPrefix(text(args, "id"), "org-"), "personal")), nil
+			return orgGraphQL(cmp.Or(stringArg(args, "slug"), stringArg(args, "name"), strings.TrimPrefix(stringArg(args, "id"), "org-"), "personal")), nil
 		},
 		"organizations": func(map[string]any) (any, error) {
 			orgs := []any{}
-			for _, slug := range s.orgs() {
+			for _, slug := range s.orgSlugs() {
 				orgs = append(orgs, orgGraphQL(slug))
 			}
 			return connection(orgs), nil
@@ -80,18 +80,19 @@ func (s *Sim) questions() map[string]asked {
 		"platform":      func(map[string]any) (any, error) { return platformGraphQL(), nil },
 		"nearestRegion": func(map[string]any) (any, error) { return platformGraphQL()["regions"].([]any)[2], nil },
 		"canPerformBluegreenDeployment": func(args map[string]any) (any, error) {
-			return s.world.Apps[text(args, "name")] != nil, nil
+			return s.state.Apps[stringArg(args, "name")] != nil, nil
 		},
-		// Fly knows newer versions of its own images only.
+		// Fly has newer versions of its own images only.
 		"latestImageDetails": func(args map[string]any) (any, error) {
-			return nil, notFound("Unknown repository for image %s", text(args, "image"))
+			return nil, graphQLNotFound("Unknown repository for image %s", stringArg(args, "image"))
 		},
 	}
 }
 
-// mutations are what can still be changed with GraphQL.
-func (s *Sim) mutations() map[string]asked {
-	return map[string]asked{
+// mutationFields returns the mutations that flyctl and fly-go still make by
+// GraphQL.
+func (s *Sim) mutationFields() map[string]rootField {
+	return map[string]rootField{
 		"deleteApp": func(args map[string]any) (any, error) {
 			a, err := s.appByID(args)
 			if err == nil {
@@ -105,7 +106,7 @@ func (s *Sim) mutations() map[string]asked {
 			if err != nil {
 				return nil, err
 			}
-			ip, err := s.newIP(a, text(args, "type"), text(args, "region"))
+			ip, err := s.assignAddress(a, stringArg(args, "type"), stringArg(args, "region"))
 			if err != nil {
 				return nil, err
 			}
@@ -116,22 +117,22 @@ func (s *Sim) mutations() map[string]asked {
 			if err != nil {
 				return nil, err
 			}
-			if !s.removeIP(a, cmp.Or(text(args, "ip"), text(args, "ipAddressId"))) {
-				return nil, notFound("Could not find IPAddress")
+			if !s.removeAddress(a, cmp.Or(stringArg(args, "ip"), stringArg(args, "ipAddressId"))) {
+				return nil, graphQLNotFound("Could not find IPAddress")
 			}
 			return map[string]any{"clientMutationId": "", "app": s.graphQLApp(a)}, nil
 		},
 	}
 }
 
-// appByID finds the app that a mutation means: by its ID or its name.
+// appByID returns the app of a mutation, by ID or name.
 func (s *Sim) appByID(args map[string]any) (*app, error) {
-	for _, a := range s.world.Apps {
-		if id := text(args, "appId"); a.ID == id || a.Name == id {
+	for _, a := range s.state.Apps {
+		if id := stringArg(args, "appId"); a.ID == id || a.Name == id {
 			return a, nil
 		}
 	}
-	return nil, notFound("Could not find App")
+	return nil, graphQLNotFound("Could not find App")
 }
 
 func (ip ipAddress) graphQL() map[string]any {
@@ -140,38 +141,38 @@ func (ip ipAddress) graphQL() map[string]any {
 
 func (s *Sim) graphQLApps(args map[string]any) (any, error) {
 	nodes := []any{}
-	if text(args, "role") != "" {
-		return connection(nodes), nil // of databases, builders, …: there are none here
+	if stringArg(args, "role") != "" {
+		return connection(nodes), nil // databases, builders, …: flysim has none
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.world.Apps)) {
-		if org := strings.TrimPrefix(text(args, "organizationId"), "org-"); org == "" || org == s.world.Apps[name].Org {
-			nodes = append(nodes, s.graphQLApp(s.world.Apps[name]))
+	for _, name := range slices.Sorted(maps.Keys(s.state.Apps)) {
+		if org := strings.TrimPrefix(stringArg(args, "organizationId"), "org-"); org == "" || org == s.state.Apps[name].Org {
+			nodes = append(nodes, s.graphQLApp(s.state.Apps[name]))
 		}
 	}
 	return connection(nodes), nil
 }
 
 func (s *Sim) graphQLMachine(args map[string]any) (any, error) {
-	for _, a := range s.world.Apps {
-		if m := a.Machines[text(args, "machineId")]; m != nil {
+	for _, a := range s.state.Apps {
+		if m := a.Machines[stringArg(args, "machineId")]; m != nil {
 			return s.machineGraphQL(m), nil
 		}
 	}
-	return nil, notFound("Could not find Machine")
+	return nil, graphQLNotFound("Could not find Machine")
 }
 
 func (s *Sim) graphQLVolume(args map[string]any) (any, error) {
-	for _, a := range s.world.Apps {
-		if v := a.volume(text(args, "id")); v != nil {
+	for _, a := range s.state.Apps {
+		if v := a.volumeByID(stringArg(args, "id")); v != nil {
 			return map[string]any{"id": v.ID, "name": v.Name, "app": map[string]any{"id": a.ID, "name": a.Name}}, nil
 		}
 	}
-	return nil, notFound("Could not find Volume")
+	return nil, graphQLNotFound("Could not find Volume")
 }
 
-// graphQLApp is all that can be asked of an app.
+// graphQLApp returns all fields of an app.
 func (s *Sim) graphQLApp(a *app) map[string]any {
-	url := s.url(a.Name)
+	url := s.appURL(a.Name)
 	_, host, _ := strings.Cut(url, "://")
 	view := map[string]any{
 		"__typename": "App", "id": a.ID, "internalNumericId": a.Number, "name": a.Name, "hostname": host, "appUrl": url, "status": a.Status,
@@ -183,13 +184,13 @@ func (s *Sim) graphQLApp(a *app) map[string]any {
 	}
 	list := resolver(func(args map[string]any) any {
 		nodes := []any{}
-		for _, r := range a.newest(max(number(args, "first"), 0)) {
+		for _, r := range a.newestReleases(max(intArg(args, "first"), 0)) {
 			nodes = append(nodes, releaseGraphQL(r))
 		}
 		return connection(nodes)
 	})
 	view["releases"], view["releasesUnprocessed"] = list, list
-	if r := a.newest(1); len(r) > 0 {
+	if r := a.newestReleases(1); len(r) > 0 {
 		view["currentRelease"], view["currentReleaseUnprocessed"] = releaseGraphQL(r[0]), releaseGraphQL(r[0])
 		view["config"] = map[string]any{"definition": r[0].definition()}
 	}
@@ -200,7 +201,7 @@ func (s *Sim) graphQLApp(a *app) map[string]any {
 // partsGraphQL adds an app's secrets and addresses.
 func (a *app) partsGraphQL(view map[string]any) {
 	secrets := []any{}
-	for _, v := range a.shownSecrets() {
+	for _, v := range a.secretViews() {
 		secrets = append(secrets, map[string]any{"name": v.Name, "digest": v.Digest, "createdAt": v.CreatedAt})
 	}
 	view["secrets"] = secrets
@@ -217,7 +218,7 @@ func (a *app) partsGraphQL(view map[string]any) {
 
 func (s *Sim) machinesGraphQL(a *app) any {
 	nodes := []any{}
-	for _, m := range a.sorted() {
+	for _, m := range a.sortedMachines() {
 		if m.View.State != "destroyed" {
 			nodes = append(nodes, s.machineGraphQL(m))
 		}
@@ -232,11 +233,11 @@ func (s *Sim) machineGraphQL(m *machine) map[string]any {
 		"host": map[string]any{"id": "host"}, "ips": connection(nil), "egressIpAddresses": connection(nil)}
 }
 
-// imageGraphQL looks an image up: null when there is none.
+// imageGraphQL resolves an image: null if it does not exist.
 func (s *Sim) imageGraphQL() any {
 	return resolver(func(args map[string]any) any {
-		ref := text(args, "ref")
-		digest, ok := s.digest(ref)
+		ref := stringArg(args, "ref")
+		digest, ok := s.imageDigest(ref)
 		if !ok || ref == "" {
 			return nil
 		}
@@ -269,7 +270,7 @@ func platformGraphQL() map[string]any {
 	return map[string]any{"requestRegion": "fra", "regions": regions, "vmSizes": []any{}}
 }
 
-// connection is GraphQL's form of a list, all of it on one page.
+// connection returns a GraphQL list as a single page.
 func connection(nodes []any) map[string]any {
 	if nodes == nil {
 		nodes = []any{}
@@ -277,8 +278,8 @@ func connection(nodes []any) map[string]any {
 	return map[string]any{"nodes": nodes, "totalCount": len(nodes), "pageInfo": map[string]any{"hasNextPage": false, "endCursor": ""}}
 }
 
-// text is an argument, also one inside of an input.
-func text(args map[string]any, name string) string {
+// stringArg returns an argument, also from inside an input object.
+func stringArg(args map[string]any, name string) string {
 	if in, ok := args["input"].(map[string]any); ok {
 		args = in
 	}
@@ -286,8 +287,8 @@ func text(args map[string]any, name string) string {
 	return v
 }
 
-// number is an argument that is one; 0 when it is none.
-func number(args map[string]any, name string) int {
+// intArg returns a number argument; 0 if it is not a number.
+func intArg(args map[string]any, name string) int {
 	switch n := args[name].(type) {
 	case int64:
 		return int(n)
@@ -297,8 +298,8 @@ func number(args map[string]any, name string) int {
 	return 0
 }
 
-func notFound(format string, args ...any) error {
-	return &refusal{code: "NOT_FOUND", text: fmt.Sprintf(format, args...)}
+func graphQLNotFound(format string, args ...any) error {
+	return &apiError{code: "NOT_FOUND", text: fmt.Sprintf(format, args...)}
 }
 
 func graphQLError(text, code string) any {

@@ -10,19 +10,19 @@ import (
 	"slices"
 )
 
-// Save writes everything that is kept of a Sim to a file, in one step: whoever
-// reads it finds all of it or what was there before.
+// Save writes the state of a Sim to a file, atomically: a reader finds the
+// complete old or new content.
 func (s *Sim) Save(path string) error {
 	if err := s.Open(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.write(path)
+	return s.writeState(path)
 }
 
-// Load reads what Save wrote into a Sim that has not been used yet, and starts
-// what ran. A file that is not there is an error.
+// Load reads a file of Save into a Sim that has not been used yet, and starts
+// the machines that ran. A missing file is an error.
 func (s *Sim) Load(path string) error {
 	if err := s.Open(); err != nil {
 		return err
@@ -31,20 +31,20 @@ func (s *Sim) Load(path string) error {
 		return fmt.Errorf("flysim: load: %w", err)
 	}
 	s.mu.Lock()
-	err := s.read(path)
-	s.settle()
+	err := s.readState(path)
+	s.settleAndUnlock()
 	return err
 }
 
-func (s *Sim) journal() error {
+func (s *Sim) saveJournal() error {
 	if s.Journal == "" || s.closed {
 		return nil
 	}
-	return s.write(s.Journal)
+	return s.writeState(s.Journal)
 }
 
-func (s *Sim) write(path string) error {
-	doc, err := json.Marshal(&s.world)
+func (s *Sim) writeState(path string) error {
+	doc, err := json.Marshal(&s.state)
 	if err != nil {
 		return fmt.Errorf("flysim: save: %w", err)
 	}
@@ -63,8 +63,8 @@ func (s *Sim) write(path string) error {
 	return nil
 }
 
-// read takes over what a journal says, and resumes every machine.
-func (s *Sim) read(path string) error {
+// readState replaces the state by that of a journal, and resumes every machine.
+func (s *Sim) readState(path string) error {
 	doc, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -72,14 +72,14 @@ func (s *Sim) read(path string) error {
 	if err != nil {
 		return fmt.Errorf("flysim: load: %w", err)
 	}
-	var w world
+	var w journalState
 	if err := json.Unmarshal(doc, &w); err != nil {
 		return fmt.Errorf("flysim: load %s: not a journal of flysim: %w; remove it to start anew", path, err)
 	}
 	if w.Apps == nil {
 		w.Apps = map[string]*app{}
 	}
-	s.world = w
+	s.state = w
 	for _, a := range w.Apps {
 		if a.Machines == nil {
 			a.Machines = map[string]*machine{}
@@ -87,32 +87,33 @@ func (s *Sim) read(path string) error {
 		if a.Secrets == nil {
 			a.Secrets = map[string]secret{}
 		}
-		for _, m := range a.sorted() {
+		for _, m := range a.sortedMachines() {
 			m.app, m.changed = a, make(chan struct{})
-			s.resume(m)
+			s.resumeMachine(m)
 		}
 	}
 	return nil
 }
 
-// resume goes on where a machine was when the journal was written.
-func (s *Sim) resume(m *machine) {
+// resumeMachine continues the transition that m was in when the journal was
+// written.
+func (s *Sim) resumeMachine(m *machine) {
 	state := m.View.State
 	switch {
-	case state == "replacing" && m.Down:
-		s.after(m, 0, func() { s.setState(m, "stopped") })
+	case state == "replacing" && m.NotLaunched:
+		s.schedule(m, 0, func() { s.setState(m, "stopped") })
 	case state == "started" && s.Runner == nil:
-		s.after(m, 0, func() { s.runs(m) })
+		s.schedule(m, 0, func() { s.scheduleRun(m) })
 	case slices.Contains([]string{"started", "starting", "restarting", "replacing"}, state):
 		m.View.Checks = nil
-		s.after(m, 0, func() { s.launch(m, "starting") })
+		s.schedule(m, 0, func() { s.launchMachine(m, "starting") })
 	case state == "suspending":
-		s.after(m, s.Latency.Stop, func() { s.setState(m, "suspended") })
+		s.schedule(m, s.Latency.Stop, func() { s.setState(m, "suspended") })
 	case state == "stopping":
-		s.after(m, s.Latency.Stop, func() { s.stopped(m, 0) })
+		s.schedule(m, s.Latency.Stop, func() { s.finishStop(m, 0) })
 	case state == "destroying":
-		s.after(m, s.Latency.Destroy, func() { s.destroyed(m) })
+		s.schedule(m, s.Latency.Destroy, func() { s.finishDestroy(m) })
 	case state == "created":
-		s.after(m, 0, func() { s.setState(m, "stopped") })
+		s.schedule(m, 0, func() { s.setState(m, "stopped") })
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A lease keeps others from changing a machine until it expires.
+// A lease prevents others from changing a machine until it expires.
 type lease struct {
 	Nonce       string    `json:"nonce"`
 	Owner       string    `json:"owner"`
@@ -16,19 +16,19 @@ type lease struct {
 	Expires     time.Time `json:"expires"`
 }
 
-// held is the lease on m that has not expired, or nil.
-func (m *machine) held(now time.Time) *lease {
+// activeLease returns the lease on m if it has not expired, else nil.
+func (m *machine) activeLease(now time.Time) *lease {
 	if m.Lease == nil || !now.Before(m.Lease.Expires) {
 		return nil
 	}
 	return m.Lease
 }
 
-func (s *Sim) newLease(m *machine, _ *call, ttl time.Duration) *lease {
+func (s *Sim) newLease(m *machine, ttl time.Duration) *lease {
 	return &lease{Nonce: s.newID("nonce", 12), Owner: "you@example.com", Version: m.View.InstanceID, Expires: s.now().Add(ttl)}
 }
 
-func (l *lease) answer() any {
+func (l *lease) apiView() any {
 	return map[string]any{"status": "success", "data": map[string]any{
 		"nonce": l.Nonce, "expires_at": l.Expires.Unix(), "owner": l.Owner, "description": l.Description, "version": l.Version,
 	}}
@@ -39,55 +39,55 @@ func (s *Sim) takeLease(c *call) (any, error) {
 		TTL         int    `json:"ttl"`
 		Description string `json:"description"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
-	if t := c.query("ttl"); t != "" {
+	if t := c.queryParam("ttl"); t != "" {
 		n, err := strconv.Atoi(t)
 		if err != nil || n < 0 {
-			return nil, refuse(http.StatusBadRequest, "invalid ttl %q", t)
+			return nil, newAPIError(http.StatusBadRequest, "invalid ttl %q", t)
 		}
 		in.TTL = n
 	}
 	m := c.machine
-	s.leaseFault(c)
+	s.applyMachineEffect(c)
 	ttl := time.Duration(cmp.Or(in.TTL, 30)) * time.Second
 	nonce := c.r.Header.Get(nonceHeader)
-	held := m.held(s.now())
+	held := m.activeLease(s.now())
 	switch {
 	case held == nil && nonce != "":
-		return nil, refuse(http.StatusNotFound, "lease not found")
+		return nil, newAPIError(http.StatusNotFound, "lease not found")
 	case held == nil:
-		m.Lease = s.newLease(m, c, ttl)
+		m.Lease = s.newLease(m, ttl)
 		m.Lease.Description = in.Description
 		c.status = http.StatusCreated
 	case held.Nonce != nonce:
-		return nil, refuse(http.StatusConflict, "machine ID %s lease currently held by %s, expires at %s", m.View.ID, held.Owner, held.Expires.Format(time.RFC3339))
+		return nil, newAPIError(http.StatusConflict, "machine ID %s lease currently held by %s, expires at %s", m.View.ID, held.Owner, held.Expires.Format(time.RFC3339))
 	default:
 		m.Lease.Expires = s.now().Add(ttl)
 		m.Lease.Version = m.View.InstanceID
 	}
-	s.dirty = true
-	return m.Lease.answer(), nil
+	s.unsaved = true
+	return m.Lease.apiView(), nil
 }
 
-func (s *Sim) showLease(c *call) (any, error) {
-	l := c.machine.held(s.now())
+func (s *Sim) getLease(c *call) (any, error) {
+	l := c.machine.activeLease(s.now())
 	if l == nil {
-		return nil, refuse(http.StatusNotFound, "lease not found")
+		return nil, newAPIError(http.StatusNotFound, "lease not found")
 	}
-	return l.answer(), nil
+	return l.apiView(), nil
 }
 
-func (s *Sim) dropLease(c *call) (any, error) {
-	l := c.machine.held(s.now())
+func (s *Sim) deleteLease(c *call) (any, error) {
+	l := c.machine.activeLease(s.now())
 	if l == nil {
-		return nil, refuse(http.StatusNotFound, "lease not found")
+		return nil, newAPIError(http.StatusNotFound, "lease not found")
 	}
 	if l.Nonce != c.r.Header.Get(nonceHeader) {
-		return nil, refuse(http.StatusConflict, "machine ID %s lease currently held by %s, expires at %s", c.machine.View.ID, l.Owner, l.Expires.Format(time.RFC3339))
+		return nil, newAPIError(http.StatusConflict, "machine ID %s lease currently held by %s, expires at %s", c.machine.View.ID, l.Owner, l.Expires.Format(time.RFC3339))
 	}
 	c.machine.Lease = nil
-	s.dirty = true
-	return map[string]any{"status": "success", "data": done()}, nil
+	s.unsaved = true
+	return map[string]any{"status": "success", "data": okReply()}, nil
 }

@@ -8,23 +8,23 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// A line is one that a machine printed, or that Fly says of it.
-type line struct {
+// A logEntry is a line of a machine's output or of Fly's messages about it.
+type logEntry struct {
 	fly.LogLine
-	Number uint64 `json:"number"` // later ones have higher numbers
+	Number uint64 `json:"number"` // increases with every line
 }
 
-// logs shows what machines printed, oldest first: all that is kept, or what
-// came after next_token was given.
-func (s *Sim) logs(c *call) (any, error) {
-	seen, _ := strconv.ParseUint(c.query("next_token"), 10, 64)
-	var lines []line
-	for _, m := range c.app.sorted() {
-		if want := c.query("instance"); want != "" && want != m.View.ID {
+// listLogs returns log lines, oldest first: all that are kept, or those after
+// next_token.
+func (s *Sim) listLogs(c *call) (any, error) {
+	seen, _ := strconv.ParseUint(c.queryParam("next_token"), 10, 64)
+	var lines []logEntry
+	for _, m := range c.app.sortedMachines() {
+		if want := c.queryParam("instance"); want != "" && want != m.View.ID {
 			continue
 		}
 		if m.proc != nil {
-			s.readLog(m, m.proc)
+			s.collectLog(m, m.proc)
 		}
 		for _, l := range m.Lines {
 			if l.Number > seen {
@@ -32,7 +32,7 @@ func (s *Sim) logs(c *call) (any, error) {
 			}
 		}
 	}
-	slices.SortFunc(lines, func(a, b line) int { return cmp.Compare(a.Number, b.Number) })
+	slices.SortFunc(lines, func(a, b logEntry) int { return cmp.Compare(a.Number, b.Number) })
 	data := []any{}
 	for _, l := range lines {
 		seen = l.Number
@@ -41,32 +41,32 @@ func (s *Sim) logs(c *call) (any, error) {
 	return map[string]any{"data": data, "meta": map[string]any{"next_token": strconv.FormatUint(seen, 10)}}, nil
 }
 
-// readLog keeps what proc has printed since it was read last.
-func (s *Sim) readLog(m *machine, proc Process) {
-	if m.printer != proc {
-		m.printer, m.printed = proc, nil
+// collectLog appends the lines that proc has printed since the last call.
+func (s *Sim) collectLog(m *machine, proc Process) {
+	if m.logSource != proc {
+		m.logSource, m.logSeen = proc, nil
 	}
 	now := proc.Log()
-	known := min(len(m.printed), len(now))
-	for !slices.Equal(m.printed[len(m.printed)-known:], now[:known]) {
+	known := min(len(m.logSeen), len(now))
+	for !slices.Equal(m.logSeen[len(m.logSeen)-known:], now[:known]) {
 		known--
 	}
-	m.printed = now
+	m.logSeen = now
 	for _, text := range now[known:] {
-		s.logLine(m, text)
+		s.appendLog(m, text)
 	}
 }
 
-// keepLog reads the log of a process that has ended.
-func (s *Sim) keepLog(m *machine, proc Process) {
-	s.readLog(m, proc)
-	s.dirty = true
+// collectFinalLog collects the log of a process that has ended.
+func (s *Sim) collectFinalLog(m *machine, proc Process) {
+	s.collectLog(m, proc)
+	s.unsaved = true
 }
 
-// logLine adds to what is kept of m's log.
-func (s *Sim) logLine(m *machine, text string) {
+// appendLog adds a line to m's log and drops the oldest ones.
+func (s *Sim) appendLog(m *machine, text string) {
 	const kept = 200
-	s.world.Seq++
-	m.Lines = append(m.Lines, line{fly.LogLine{At: s.now(), Message: text, Level: "info", Instance: m.View.ID, Region: m.View.Region}, s.world.Seq})
+	s.state.Seq++
+	m.Lines = append(m.Lines, logEntry{fly.LogLine{At: s.now(), Message: text, Level: "info", Instance: m.View.ID, Region: m.View.Region}, s.state.Seq})
 	m.Lines = m.Lines[max(0, len(m.Lines)-kept):]
 }

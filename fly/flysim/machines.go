@@ -13,8 +13,8 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// launchInput is the body of a create or an update.
-type launchInput struct {
+// machineInput is the body of a create or an update.
+type machineInput struct {
 	Config                  json.RawMessage `json:"config"`
 	Region                  string          `json:"region"`
 	Name                    string          `json:"name"`
@@ -25,113 +25,114 @@ type launchInput struct {
 	CurrentVersion          string          `json:"current_version"`
 }
 
-// launchBody reads and judges the body of a create or an update.
-func (s *Sim) launchBody(c *call) (in launchInput, ref fly.ImageRef, err error) {
-	if err := c.decode(&in); err != nil {
+// decodeMachineInput decodes and validates the body of a create or an update.
+func (s *Sim) decodeMachineInput(c *call) (in machineInput, ref fly.ImageRef, err error) {
+	if err := c.decodeBody(&in); err != nil {
 		return in, ref, err
 	}
 	var parsed config
 	if len(in.Config) == 0 || json.Unmarshal(in.Config, &parsed) != nil {
-		return in, ref, refuse(http.StatusBadRequest, "invalid config: it is missing or not what a machine config looks like")
+		return in, ref, newAPIError(http.StatusBadRequest, "invalid config: it is missing or not a machine config")
 	}
 	if parsed.Image == "" {
-		return in, ref, refuse(http.StatusBadRequest, "invalid config.image: missing")
+		return in, ref, newAPIError(http.StatusBadRequest, "invalid config.image: missing")
 	}
 	if in.MinSecretsVersion > c.app.SecretsVersion {
-		return in, ref, refuse(http.StatusPreconditionFailed, "secrets version %d is not there yet", in.MinSecretsVersion)
+		return in, ref, newAPIError(http.StatusPreconditionFailed, "secrets version %d does not exist yet", in.MinSecretsVersion)
 	}
 	switch c.effect() {
 	case NoCapacity:
-		return in, ref, &refusal{status: http.StatusInternalServerError, code: "insufficient_capacity",
+		return in, ref, &apiError{status: http.StatusInternalServerError, code: "insufficient_capacity",
 			text: "could not reserve resource for machine: insufficient resources available to fulfill request"}
 	case HostClosed:
-		return in, ref, &refusal{status: http.StatusPreconditionFailed, code: "failed_precondition",
+		return in, ref, &apiError{status: http.StatusPreconditionFailed, code: "failed_precondition",
 			text: "deploys to this host are temporarily disabled"}
 	}
-	ref, ok := s.imageRef(parsed.Image)
+	ref, ok := s.resolveImage(parsed.Image)
 	if !ok || c.effect() == ImageGone {
-		return in, ref, refuse(http.StatusUnprocessableEntity, "image %s: manifest unknown", parsed.Image)
+		return in, ref, newAPIError(http.StatusUnprocessableEntity, "image %s: manifest unknown", parsed.Image)
 	}
 	return in, ref, nil
 }
 
 func (s *Sim) createMachine(c *call) (any, error) {
-	in, ref, err := s.launchBody(c)
+	in, ref, err := s.decodeMachineInput(c)
 	if err != nil {
 		return nil, err
 	}
 	for _, other := range c.app.Machines {
 		if in.Name != "" && other.View.Name == in.Name && other.View.State != "destroyed" {
-			return nil, &refusal{status: http.StatusUnprocessableEntity, code: "name_taken", text: "machine name " + in.Name + " is taken"}
+			return nil, &apiError{status: http.StatusUnprocessableEntity, code: "name_taken", text: "machine name " + in.Name + " is taken"}
 		}
 	}
 	m := s.newMachine(c.app, fly.Machine{Name: in.Name, Region: in.Region, State: "created", ImageRef: ref,
-		Cordoned: in.SkipServiceRegistration, Config: c.app.mounted(in.Config)})
-	if err := s.attach(c.app, m); err != nil {
+		Cordoned: in.SkipServiceRegistration, Config: c.app.describeMounts(in.Config)})
+	if err := s.attachVolumes(c.app, m); err != nil {
 		return nil, err
 	}
 	c.app.Machines[m.View.ID] = m
-	s.event(m, "launch", "created", "user", nil)
+	s.addEvent(m, "launch", "created", "user", nil)
 	s.setState(m, "created")
-	s.spoil(c, m)
-	v := m.view()
+	s.applyVersionEffect(c, m)
+	v := m.apiView()
 	if in.LeaseTTL > 0 {
-		m.Lease = s.newLease(m, c, time.Duration(in.LeaseTTL)*time.Second)
+		m.Lease = s.newLease(m, time.Duration(in.LeaseTTL)*time.Second)
 		v.Nonce = m.Lease.Nonce
 	}
 	if in.SkipLaunch {
-		s.after(m, 0, func() { s.setState(m, "stopped") })
+		s.schedule(m, 0, func() { s.setState(m, "stopped") })
 	} else {
-		s.after(m, 0, func() { s.launch(m, "starting") })
+		s.schedule(m, 0, func() { s.launchMachine(m, "starting") })
 	}
 	return v, nil
 }
 
-// newMachine fills in what v leaves open.
+// newMachine returns a machine with defaults for the fields that v leaves
+// empty.
 func (s *Sim) newMachine(a *app, v fly.Machine) *machine {
 	v.ID = cmp.Or(v.ID, s.newID("machine", 14))
 	v.Name = cmp.Or(v.Name, "machine-"+v.ID[:min(6, len(v.ID))])
 	v.Region = cmp.Or(v.Region, "fra")
 	v.State = cmp.Or(v.State, "started")
-	v.InstanceID = cmp.Or(v.InstanceID, s.ulid())
+	v.InstanceID = cmp.Or(v.InstanceID, s.newVersionID())
 	v.HostStatus = cmp.Or(v.HostStatus, "ok")
 	v.PrivateIP = cmp.Or(v.PrivateIP, "fdaa:0:1:a7b:1:"+s.newID("ip", 4)+":"+s.newID("ip", 4)+":2")
 	if v.CreatedAt.IsZero() {
 		v.CreatedAt = s.now()
 	}
 	v.UpdatedAt = s.now()
-	m := &machine{View: v, Config: string(v.Config), Life: Life{Version: v.InstanceID}, app: a, changed: make(chan struct{}), Secrets: a.secretValues()}
+	m := &machine{View: v, Config: string(v.Config), History: VersionHistory{Version: v.InstanceID}, app: a, changed: make(chan struct{}), Secrets: a.secretValues()}
 	m.View.Config = nil
 	return m
 }
 
 func (s *Sim) updateMachine(c *call) (any, error) {
 	m := c.machine
-	in, ref, err := s.launchBody(c)
+	in, ref, err := s.decodeMachineInput(c)
 	if err != nil {
 		return nil, err
 	}
 	if in.CurrentVersion != "" && in.CurrentVersion != m.View.InstanceID {
-		return nil, &refusal{status: http.StatusPreconditionFailed, code: "failed_precondition",
+		return nil, &apiError{status: http.StatusPreconditionFailed, code: "failed_precondition",
 			text: "current_version " + in.CurrentVersion + " is not the machine's version " + m.View.InstanceID}
 	}
 	if in.Region != "" && in.Region != m.View.Region {
-		return nil, refuse(http.StatusBadRequest, "a machine can't move to another region")
+		return nil, newAPIError(http.StatusBadRequest, "a machine can't move to another region")
 	}
 	if m.View.State == "destroying" {
-		return nil, refuse(http.StatusPreconditionFailed, "machine is being destroyed")
+		return nil, newAPIError(http.StatusPreconditionFailed, "machine is being destroyed")
 	}
-	if !sameVolumes(m.config(), in.Config) {
-		return nil, refuse(http.StatusBadRequest, "invalid config.mounts: a machine can't get another volume")
+	if !keepsVolumes(m.config(), in.Config) {
+		return nil, newAPIError(http.StatusBadRequest, "invalid config.mounts: a machine can't get another volume")
 	}
 	before, beforeRef, down := m.Config, m.View.ImageRef, in.SkipLaunch
-	s.replace(m, string(c.app.mounted(in.Config)), ref, down)
-	s.spoil(c, m)
+	s.replaceVersion(m, string(c.app.describeMounts(in.Config)), ref, down)
+	s.applyVersionEffect(c, m)
 	if c.effect() == Reverts {
-		s.soon = append(s.soon, func() {
-			s.version(m, before, beforeRef)
+		s.beforeUnlock = append(s.beforeUnlock, func() {
+			s.setVersion(m, before, beforeRef)
 			if !down {
-				s.launch(m, "replacing")
+				s.launchMachine(m, "replacing")
 			}
 		})
 	}
@@ -140,13 +141,13 @@ func (s *Sim) updateMachine(c *call) (any, error) {
 
 func (s *Sim) listMachines(c *call) (any, error) {
 	if c.effect() == Stale {
-		return s.staleList(c), nil
+		return s.staleMachines(c), nil
 	}
 	out := []*machine{}
 	q := c.r.URL.Query()
 	deleted := q.Get("include_deleted") == "true"
-	for _, m := range c.app.sorted() {
-		if m.View.State == "destroyed" && !deleted || s.hidden(m) {
+	for _, m := range c.app.sortedMachines() {
+		if m.View.State == "destroyed" && !deleted || s.isHidden(m) {
 			continue
 		}
 		if r := q.Get("region"); r != "" && r != m.View.Region {
@@ -155,15 +156,16 @@ func (s *Sim) listMachines(c *call) (any, error) {
 		if st := q.Get("state"); st != "" && st != m.View.State {
 			continue
 		}
-		if matches(m.config().Metadata, q) {
+		if matchesMetadata(m.config().Metadata, q) {
 			out = append(out, m)
 		}
 	}
 	return out, nil
 }
 
-// matches says whether metadata has what metadata.{key} parameters ask for.
-func matches(metadata map[string]string, q map[string][]string) bool {
+// matchesMetadata reports whether metadata has the values of the metadata.{key}
+// parameters.
+func matchesMetadata(metadata map[string]string, q map[string][]string) bool {
 	for k, v := range q {
 		if key, ok := strings.CutPrefix(k, "metadata."); ok && metadata[key] != v[0] {
 			return false
@@ -172,7 +174,7 @@ func matches(metadata map[string]string, q map[string][]string) bool {
 	return true
 }
 
-func (a *app) sorted() []*machine {
+func (a *app) sortedMachines() []*machine {
 	out := make([]*machine, 0, len(a.Machines))
 	for _, id := range slices.Sorted(maps.Keys(a.Machines)) {
 		out = append(out, a.Machines[id])
@@ -181,22 +183,22 @@ func (a *app) sorted() []*machine {
 }
 
 func (s *Sim) getMachine(c *call) (any, error) {
-	if c.effect() == Stale && s.now().Before(c.machine.formerUntil) {
-		return c.machine.former, nil
+	if c.effect() == Stale && s.now().Before(c.machine.staleUntil) {
+		return c.machine.previous, nil
 	}
 	return c.machine, nil
 }
 
 func (s *Sim) destroyMachine(c *call) (any, error) {
 	m := c.machine
-	force := c.query("force") == "true" || c.query("kill") == "true"
+	force := c.queryParam("force") == "true" || c.queryParam("kill") == "true"
 	if !force && !slices.Contains([]string{"stopped", "suspended", "created", "failed"}, m.View.State) {
-		return nil, refuse(http.StatusPreconditionFailed, "machine is %s: stop it first, or use force", m.View.State)
+		return nil, newAPIError(http.StatusPreconditionFailed, "machine is %s: stop it first, or use force", m.View.State)
 	}
 	if m.View.State != "destroying" {
-		s.destroy(m)
+		s.beginDestroy(m)
 	}
-	return done(), nil
+	return okReply(), nil
 }
 
 func (s *Sim) startMachine(c *call) (any, error) {
@@ -205,11 +207,11 @@ func (s *Sim) startMachine(c *call) (any, error) {
 	switch before {
 	case "started", "starting", "restarting", "replacing":
 	case "destroying", "stopping", "suspending":
-		return nil, refuse(http.StatusPreconditionFailed, "unable to start machine from current state: '%s'", before)
+		return nil, newAPIError(http.StatusPreconditionFailed, "unable to start machine from current state: '%s'", before)
 	default:
 		m.Restarts = 0
-		s.event(m, "start", "starting", "user", nil)
-		s.launch(m, "starting")
+		s.addEvent(m, "start", "starting", "user", nil)
+		s.launchMachine(m, "starting")
 	}
 	return map[string]any{"previous_state": before, "migrated": false, "new_host": ""}, nil
 }
@@ -219,7 +221,7 @@ func (s *Sim) stopMachine(c *call) (any, error) {
 		Signal  string   `json:"signal"`
 		Timeout duration `json:"timeout"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
 	m := c.machine
@@ -228,55 +230,56 @@ func (s *Sim) stopMachine(c *call) (any, error) {
 	case "suspended":
 		s.setState(m, "stopped")
 	default:
-		s.event(m, "stop", "stopping", "user", nil)
-		s.stop(m, "stopping", in.Signal, time.Duration(in.Timeout), func(code int) { s.stopped(m, code) })
+		s.addEvent(m, "stop", "stopping", "user", nil)
+		s.beginStop(m, "stopping", in.Signal, time.Duration(in.Timeout), func(code int) { s.finishStop(m, code) })
 	}
-	return done(), nil
+	return okReply(), nil
 }
 
 func (s *Sim) suspendMachine(c *call) (any, error) {
 	if c.machine.View.State == "started" {
-		s.suspend(c.machine, "user")
+		s.beginSuspend(c.machine, "user")
 	}
-	return done(), nil
+	return okReply(), nil
 }
 
-// suspend keeps m's memory aside, as far as anybody can tell from outside.
-func (s *Sim) suspend(m *machine, source string) {
-	s.event(m, "suspend", "suspending", source, nil)
-	s.stop(m, "suspending", "", 0, func(int) { s.setState(m, "suspended") })
+// beginSuspend suspends m. flysim keeps no memory: only the state differs from
+// stopped.
+func (s *Sim) beginSuspend(m *machine, source string) {
+	s.addEvent(m, "suspend", "suspending", source, nil)
+	s.beginStop(m, "suspending", "", 0, func(int) { s.setState(m, "suspended") })
 }
 
 func (s *Sim) restartMachine(c *call) (any, error) {
 	m := c.machine
-	timeout, _ := strconv.Atoi(c.query("timeout"))
+	timeout, _ := strconv.Atoi(c.queryParam("timeout"))
 	if m.View.State == "destroying" {
-		return nil, refuse(http.StatusPreconditionFailed, "machine is being destroyed")
+		return nil, newAPIError(http.StatusPreconditionFailed, "machine is being destroyed")
 	}
-	s.event(m, "restart", "restarting", "user", nil)
+	s.addEvent(m, "restart", "restarting", "user", nil)
 	m.Restarts = 0
-	s.stop(m, "restarting", c.query("signal"), time.Duration(timeout)*time.Second, func(int) { s.launch(m, "restarting") })
-	return done(), nil
+	s.beginStop(m, "restarting", c.queryParam("signal"), time.Duration(timeout)*time.Second, func(int) { s.launchMachine(m, "restarting") })
+	return okReply(), nil
 }
 
 func (s *Sim) signalMachine(c *call) (any, error) {
 	m := c.machine
 	if m.View.State != "started" {
-		return nil, refuse(http.StatusPreconditionFailed, "machine is not started")
+		return nil, newAPIError(http.StatusPreconditionFailed, "machine is not started")
 	}
-	s.halt(m, 0, "SIGKILL", time.Second, func(int) { s.exited(m, 137) })
-	return done(), nil
+	s.endProcess(m, 0, "SIGKILL", time.Second, func(int) { s.handleExit(m, 137) })
+	return okReply(), nil
 }
 
 func (s *Sim) cordonMachine(c *call) (any, error) {
 	m := c.machine
 	m.View.Cordoned = strings.HasSuffix(c.route.pattern, "/cordon")
-	s.touch(m)
-	return done(), nil
+	s.markChanged(m)
+	return okReply(), nil
 }
 
 func (s *Sim) execMachine(*call) (any, error) {
 	return map[string]any{"exit_code": 0, "stdout": "", "stderr": ""}, nil
 }
 
-func done() any { return map[string]bool{"ok": true} }
+func okReply() any { return map[string]bool{"ok": true} }

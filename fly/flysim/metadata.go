@@ -13,13 +13,12 @@ func (s *Sim) getMetadata(c *call) (any, error) {
 	return out, nil
 }
 
-// setMetadata rewrites the config: the one place where its bytes change
-// without an update.
+// setMetadata changes the config without an update, as nothing else does.
 func (s *Sim) setMetadata(c *call) (any, error) {
 	var in struct {
 		Value string `json:"value"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
 	var doc, metadata map[string]json.RawMessage
@@ -32,10 +31,10 @@ func (s *Sim) setMetadata(c *call) (any, error) {
 	if c.r.Method == http.MethodDelete {
 		delete(metadata, key)
 	} else {
-		metadata[key] = encode(in.Value)
+		metadata[key] = encodeJSON(in.Value)
 	}
-	doc["metadata"] = encode(metadata)
-	c.machine.Config = string(encode(doc))
-	s.touch(c.machine)
+	doc["metadata"] = encodeJSON(metadata)
+	c.machine.Config = string(encodeJSON(doc))
+	s.markChanged(c.machine)
 	return nil, nil
 }

@@ -8,25 +8,25 @@ import (
 
 // startProcess has the Runner start m.
 func (s *Sim) startProcess(m *machine) {
-	life := m.life
+	life := m.generation
 	c := m.config()
 	in := Instance{App: m.app.Name, ID: m.View.ID, Name: m.View.Name, Region: m.View.Region, InstanceID: m.View.InstanceID,
-		Group: c.group(), Config: []byte(m.Config), Secrets: m.Secrets, Cordoned: m.View.Cordoned}
-	s.spawn(func() {
+		Group: c.processGroup(), Config: []byte(m.Config), Secrets: m.Secrets, Cordoned: m.View.Cordoned}
+	s.startGoroutine(func() {
 		proc, err := s.Runner.Start(s.ctx, in)
 		unwanted := false
-		s.locked(func() {
+		s.withLock(func() {
 			switch {
-			case s.closed || m.life != life:
+			case s.closed || m.generation != life:
 				unwanted = err == nil
 			case err != nil:
-				s.logLine(m, err.Error())
-				s.event(m, "launch", "failed", "flyd", nil)
+				s.appendLog(m, err.Error())
+				s.addEvent(m, "launch", "failed", "flyd", nil)
 				s.setState(m, "failed")
 			default:
 				m.proc = proc
-				s.started(m)
-				s.spawn(func() { s.await(m, proc) })
+				s.finishStart(m)
+				s.startGoroutine(func() { s.watchProcess(m, proc) })
 			}
 		})
 		if unwanted {
@@ -35,25 +35,25 @@ func (s *Sim) startProcess(m *machine) {
 	})
 }
 
-// await sees a process end.
-func (s *Sim) await(m *machine, proc Process) {
+// watchProcess waits for a process to end.
+func (s *Sim) watchProcess(m *machine, proc Process) {
 	select {
 	case <-proc.Done():
 	case <-s.ctx.Done():
-		return // Close stops it
+		return // Close stops the process
 	}
-	s.locked(func() {
+	s.withLock(func() {
 		if m.proc == proc && !s.closed {
-			s.keepLog(m, proc)
-			s.exited(m, proc.ExitCode())
+			s.collectFinalLog(m, proc)
+			s.handleExit(m, proc.ExitCode())
 		}
 	})
 }
 
-// stopProcess has m's process stopped; then is called with its exit code when
-// it has ended, unless m has been told to do something else by then.
+// stopProcess stops m's process and calls then with its exit code when it has
+// ended, unless m gets another order first.
 func (s *Sim) stopProcess(m *machine, signal string, timeout time.Duration, then func(code int)) {
-	proc, life := m.proc, m.life
+	proc, life := m.proc, m.generation
 	m.proc = nil
 	c := m.config()
 	if signal == "" {
@@ -65,26 +65,26 @@ func (s *Sim) stopProcess(m *machine, signal string, timeout time.Duration, then
 	if timeout <= 0 {
 		timeout = 5 * time.Second // Fly's default
 	}
-	s.spawn(func() {
+	s.startGoroutine(func() {
 		err := proc.Stop(context.WithoutCancel(s.ctx), signal, timeout)
 		code := 0
 		if err == nil {
 			code = proc.ExitCode()
 		}
-		s.locked(func() {
-			s.keepLog(m, proc)
+		s.withLock(func() {
+			s.collectFinalLog(m, proc)
 			if err != nil {
-				s.logLine(m, "stopping it: "+err.Error())
+				s.appendLog(m, "flysim: "+err.Error())
 			}
-			if m.life == life && !s.closed {
+			if m.generation == life && !s.closed {
 				then(code)
 			}
 		})
 	})
 }
 
-// route tells the Runner who may have traffic, if that has changed.
-func (s *Sim) route(name string) {
+// updateRoute calls Runner.Route if the backends of the app have changed.
+func (s *Sim) updateRoute(name string) {
 	if s.Runner == nil {
 		return
 	}
@@ -92,25 +92,25 @@ func (s *Sim) route(name string) {
 	defer s.routeMu.Unlock()
 	s.mu.Lock()
 	backends := s.backends(name)
-	same := slices.Equal(backends, s.routed[name])
-	s.routed[name] = backends
+	same := slices.Equal(backends, s.lastRoutes[name])
+	s.lastRoutes[name] = backends
 	s.mu.Unlock()
 	if !same {
 		s.Runner.Route(name, slices.Clone(backends))
 	}
 }
 
-// backends are the started, uncordoned machines of an app with a service, all
-// of whose service checks pass.
+// backends returns the machines of an app that may get traffic: started,
+// uncordoned, with a service and all service checks passing.
 func (s *Sim) backends(name string) []Backend {
 	var out []Backend
-	if s.closed || s.world.Apps[name] == nil {
+	if s.closed || s.state.Apps[name] == nil {
 		return nil
 	}
-	for _, m := range s.world.Apps[name].sorted() {
+	for _, m := range s.state.Apps[name].sortedMachines() {
 		c := m.config()
-		if m.View.State == "started" && !m.View.Cordoned && m.proc != nil && c.port() != 0 && passing(m, c) {
-			out = append(out, Backend{Machine: m.View.ID, Process: m.proc, Port: c.port()})
+		if m.View.State == "started" && !m.View.Cordoned && m.proc != nil && c.urlPort() != 0 && serviceChecksPass(m, c) {
+			out = append(out, Backend{Machine: m.View.ID, Process: m.proc, Port: c.urlPort()})
 		}
 	}
 	return out

@@ -1,37 +1,37 @@
 package flysim
 
-// Idle has Fly's proxy see no traffic for a machine: a started one whose
-// services have autostop is stopped or suspended, as they say, whatever
-// min_machines_running says. Others stay as they are.
+// Idle simulates that Fly's proxy sees no traffic for a machine: if it is
+// started and its services have autostop, it is stopped or suspended, whatever
+// min_machines_running is.
 func (s *Sim) Idle(app, id string) {
-	s.onMachine(app, id, func(m *machine) {
+	s.withMachine(app, id, func(m *machine) {
 		if m.View.State != "started" {
 			return
 		}
 		switch m.config().autostop() {
 		case "stop":
-			s.event(m, "stop", "stopping", "proxy", nil)
-			s.stop(m, "stopping", "", 0, func(code int) { s.stopped(m, code) })
+			s.addEvent(m, "stop", "stopping", "proxy", nil)
+			s.beginStop(m, "stopping", "", 0, func(code int) { s.finishStop(m, code) })
 		case "suspend":
-			s.suspend(m, "proxy")
+			s.beginSuspend(m, "proxy")
 		}
 	})
 }
 
-// Wake has Fly's proxy want a machine for a request: a stopped or suspended
-// one that is not cordoned is started, unless its services have no autostart.
+// Wake simulates a request for a machine: a stopped or suspended one that is
+// not cordoned is started, unless its services have no autostart.
 func (s *Sim) Wake(app, id string) {
-	s.onMachine(app, id, func(m *machine) {
+	s.withMachine(app, id, func(m *machine) {
 		down := m.View.State == "stopped" || m.View.State == "suspended"
 		if down && !m.View.Cordoned && m.config().autostart() {
-			s.event(m, "start", "starting", "proxy", nil)
-			s.launch(m, "starting")
+			s.addEvent(m, "start", "starting", "proxy", nil)
+			s.launchMachine(m, "starting")
 		}
 	})
 }
 
-// autostop is what the proxy does to an idle machine of that config: "stop",
-// "suspend" or nothing.
+// autostop returns what the proxy does with an idle machine of that config:
+// "stop", "suspend" or "".
 func (c config) autostop() string {
 	for _, s := range c.Services {
 		switch s.Autostop {
@@ -44,8 +44,8 @@ func (c config) autostop() string {
 	return ""
 }
 
-// autostart says whether the proxy starts machines of that config. Fly's
-// default is that it does.
+// autostart reports whether the proxy starts machines of that config, which is
+// Fly's default.
 func (c config) autostart() bool {
 	for _, s := range c.Services {
 		if s.Autostart == nil || *s.Autostart {

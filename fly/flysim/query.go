@@ -8,57 +8,57 @@ import (
 	"github.com/vektah/gqlparser/v2/parser"
 )
 
-// A selection is a field that a GraphQL question asks for.
+// A selection is a field that a GraphQL operation requests.
 type selection struct {
-	as     string // the name it has in the answer
+	alias  string // its name in the response
 	name   string
-	args   map[string]any // variables filled in
-	fields []selection    // none of a scalar
-	on     []string       // the types that the object must have, all of them
+	args   map[string]any // with the values of variables
+	fields []selection    // empty for a scalar
+	types  []string       // the type conditions, all of which the object must meet
 }
 
-// A resolver answers a field that has arguments.
+// A resolver resolves a field that has arguments.
 type resolver func(args map[string]any) any
 
-// pick gives what is asked of v, which is a scalar, an object, a list or a
-// resolver. What an object does not have is null.
-func (f selection) pick(v any) any {
+// resolve returns the requested part of v, which is a scalar, an object, a list
+// or a resolver. A field that an object does not have is null.
+func (f selection) resolve(v any) any {
 	if r, ok := v.(resolver); ok {
 		v = r(f.args)
 	}
 	switch v := v.(type) {
 	case map[string]any:
 		if len(f.fields) == 0 || v == nil {
-			return v // a JSON scalar, or nothing
+			return v // a JSON scalar, or null
 		}
-		return pickAll(f.fields, v)
+		return resolveFields(f.fields, v)
 	case []any:
 		out := make([]any, len(v))
 		for i, one := range v {
-			out[i] = f.pick(one)
+			out[i] = f.resolve(one)
 		}
 		return out
 	}
 	return v
 }
 
-func pickAll(fields []selection, from map[string]any) map[string]any {
+func resolveFields(fields []selection, from map[string]any) map[string]any {
 	kind, typed := from["__typename"]
 	out := map[string]any{}
-	for _, f := range merged(slices.DeleteFunc(slices.Clone(fields), func(f selection) bool {
-		return typed && slices.ContainsFunc(f.on, func(on string) bool { return on != kind })
+	for _, f := range mergeSelections(slices.DeleteFunc(slices.Clone(fields), func(f selection) bool {
+		return typed && slices.ContainsFunc(f.types, func(on string) bool { return on != kind })
 	})) {
-		out[f.as] = f.pick(from[f.name])
+		out[f.alias] = f.resolve(from[f.name])
 	}
 	return out
 }
 
-// merged puts together what is asked twice under one name, each time perhaps
-// for other fields: fragments do.
-func merged(fields []selection) []selection {
+// mergeSelections merges fields with the same response name, which fragments
+// may request several times with different subfields.
+func mergeSelections(fields []selection) []selection {
 	var out []selection
 	for _, f := range fields {
-		i := slices.IndexFunc(out, func(o selection) bool { return o.as == f.as })
+		i := slices.IndexFunc(out, func(o selection) bool { return o.alias == f.alias })
 		if i < 0 {
 			out = append(out, f)
 			continue
@@ -68,16 +68,16 @@ func merged(fields []selection) []selection {
 	return out
 }
 
-// A question is one operation of a GraphQL document, and what it may refer to.
-// No types are looked at: what flysim does not know of is for it to say.
-type question struct {
+// An operation is one operation of a GraphQL document, with its fragments and
+// variables. It is not validated against a schema.
+type operation struct {
 	fragments ast.FragmentDefinitionList
 	variables map[string]any
 }
 
-// readQuestion gives the fields that the operation of that name asks for, ""
-// being the only one, and whether it is a mutation.
-func readQuestion(text, name string, variables map[string]any) (fields []selection, mutation bool, err error) {
+// parseOperation returns the fields of the named operation and whether it is a
+// mutation. "" names the only one.
+func parseOperation(text, name string, variables map[string]any) (fields []selection, mutation bool, err error) {
 	doc, err := parser.ParseQuery(&ast.Source{Input: text})
 	if err != nil {
 		return nil, false, err
@@ -86,7 +86,7 @@ func readQuestion(text, name string, variables map[string]any) (fields []selecti
 	if op == nil {
 		return nil, false, fmt.Errorf("no operation %q", name)
 	}
-	q := question{fragments: doc.Fragments, variables: map[string]any{}}
+	q := operation{fragments: doc.Fragments, variables: map[string]any{}}
 	for _, v := range op.VariableDefinitions {
 		value, given := variables[v.Variable]
 		if !given {
@@ -96,18 +96,18 @@ func readQuestion(text, name string, variables map[string]any) (fields []selecti
 		}
 		q.variables[v.Variable] = value
 	}
-	fields, err = q.selections(op.SelectionSet, nil, 0)
-	return merged(fields), op.Operation == ast.Mutation, err
+	fields, err = q.expandSet(op.SelectionSet, nil, 0)
+	return mergeSelections(fields), op.Operation == ast.Mutation, err
 }
 
-// selections are the fields of set, with those of its fragments in their place.
-func (q question) selections(set ast.SelectionSet, on []string, depth int) (fields []selection, err error) {
-	const deepest = 50 // a fragment may use itself
+// expandSet returns the fields of set, with fragments replaced by their fields.
+func (q operation) expandSet(set ast.SelectionSet, on []string, depth int) (fields []selection, err error) {
+	const deepest = 50 // a fragment may refer to itself
 	if depth > deepest {
 		return nil, fmt.Errorf("fragments too deep")
 	}
 	for _, part := range set {
-		more, err := q.selection(part, on, depth+1)
+		more, err := q.expandPart(part, on, depth+1)
 		if err != nil {
 			return nil, err
 		}
@@ -116,59 +116,59 @@ func (q question) selections(set ast.SelectionSet, on []string, depth int) (fiel
 	return fields, nil
 }
 
-func (q question) selection(part ast.Selection, on []string, depth int) ([]selection, error) {
+func (q operation) expandPart(part ast.Selection, on []string, depth int) ([]selection, error) {
 	switch part := part.(type) {
 	case *ast.Field:
-		f, wanted, err := q.field(part, depth)
+		f, wanted, err := q.parseField(part, depth)
 		if err != nil || !wanted {
 			return nil, err
 		}
-		f.on = on
+		f.types = on
 		return []selection{f}, nil
 	case *ast.InlineFragment:
-		if wanted, err := q.wanted(part.Directives); err != nil || !wanted {
+		if wanted, err := q.isIncluded(part.Directives); err != nil || !wanted {
 			return nil, err
 		}
-		return q.selections(part.SelectionSet, narrowed(on, part.TypeCondition), depth)
+		return q.expandSet(part.SelectionSet, withTypeCondition(on, part.TypeCondition), depth)
 	case *ast.FragmentSpread:
 		fragment := q.fragments.ForName(part.Name)
 		if fragment == nil {
 			return nil, fmt.Errorf("no fragment %q", part.Name)
 		}
-		if wanted, err := q.wanted(part.Directives); err != nil || !wanted {
+		if wanted, err := q.isIncluded(part.Directives); err != nil || !wanted {
 			return nil, err
 		}
-		return q.selections(fragment.SelectionSet, narrowed(on, fragment.TypeCondition), depth)
+		return q.expandSet(fragment.SelectionSet, withTypeCondition(on, fragment.TypeCondition), depth)
 	}
 	return nil, fmt.Errorf("unexpected %T", part)
 }
 
-// field also says whether its directives leave f in.
-func (q question) field(f *ast.Field, depth int) (s selection, wanted bool, err error) {
-	if wanted, err = q.wanted(f.Directives); err != nil || !wanted {
+// parseField also returns whether the directives include f.
+func (q operation) parseField(f *ast.Field, depth int) (s selection, wanted bool, err error) {
+	if wanted, err = q.isIncluded(f.Directives); err != nil || !wanted {
 		return s, false, err
 	}
-	s = selection{as: f.Alias, name: f.Name} // without an alias the parser gives the name
-	if s.args, err = q.values(f.Arguments); err != nil {
+	s = selection{alias: f.Alias, name: f.Name} // without an alias the parser returns the name
+	if s.args, err = q.argValues(f.Arguments); err != nil {
 		return s, false, err
 	}
-	s.fields, err = q.selections(f.SelectionSet, nil, depth)
+	s.fields, err = q.expandSet(f.SelectionSet, nil, depth)
 	return s, true, err
 }
 
-// narrowed adds a type, if one is named, to those that an object must have.
-func narrowed(on []string, kind string) []string {
+// withTypeCondition appends a type condition unless it is empty.
+func withTypeCondition(on []string, kind string) []string {
 	if kind == "" {
 		return on
 	}
 	return append(slices.Clone(on), kind)
 }
 
-// wanted says whether @include and @skip leave a field or a fragment in.
-func (q question) wanted(directives ast.DirectiveList) (bool, error) {
+// isIncluded evaluates @include and @skip.
+func (q operation) isIncluded(directives ast.DirectiveList) (bool, error) {
 	wanted := true
 	for _, d := range directives {
-		args, err := q.values(d.Arguments)
+		args, err := q.argValues(d.Arguments)
 		if err != nil {
 			return false, err
 		}
@@ -178,9 +178,9 @@ func (q question) wanted(directives ast.DirectiveList) (bool, error) {
 	return wanted, nil
 }
 
-// values fills variables in. Whole numbers are int64 where they were written in
-// the question, float64 where they came as variables.
-func (q question) values(args ast.ArgumentList) (map[string]any, error) {
+// argValues returns the arguments with the values of variables. Whole numbers
+// are int64 if they are literals, float64 if they come from variables.
+func (q operation) argValues(args ast.ArgumentList) (map[string]any, error) {
 	out := map[string]any{}
 	for _, a := range args {
 		v, err := a.Value.Value(q.variables)

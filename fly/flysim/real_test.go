@@ -18,12 +18,12 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// servers is a Runner whose processes are HTTP servers in this process.
+// servers is a flysim.Runner whose processes are HTTP servers in this process.
 type servers struct {
 	mu     sync.Mutex
-	routes []int // number of backends, each time it was told
+	routes []int // number of backends at each call of Route
 	procs  map[string]*server
-	refuse atomic.Bool // no image can be pulled
+	refuse atomic.Bool // Start fails
 }
 
 type server struct {
@@ -33,8 +33,8 @@ type server struct {
 	once     sync.Once
 	code     int
 	status   atomic.Int32 // of /health
-	routed   func() int   // how many backends there are
-	inRoutes int          // when it was told to stop
+	routed   func() int   // number of backends of the last call of Route
+	inRoutes int          // number of backends when Stop was called
 }
 
 func (r *servers) Start(_ context.Context, in flysim.Instance) (flysim.Process, error) {
@@ -99,7 +99,7 @@ func (p *server) exit(code int) {
 	})
 }
 
-// until waits for a machine to be as wanted, for as long as the test may run.
+// until polls the first machine until ok returns true.
 func until(t *testing.T, sim *flysim.Sim, what string, ok func(fly.Machine) bool) fly.Machine {
 	t.Helper()
 	for t.Context().Err() == nil {
@@ -112,7 +112,7 @@ func until(t *testing.T, sim *flysim.Sim, what string, ok func(fly.Machine) bool
 	return fly.Machine{}
 }
 
-func TestRealProcesses(t *testing.T) {
+func TestRunner_RealProcesses(t *testing.T) {
 	const config = `{"image":"shop:1","restart":{"policy":"on-failure","max_retries":1},"services":[{"internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],
 		"checks":[{"type":"http","method":"get","path":"/health","interval":"1h","grace_period":"1h","headers":[{"name":"X-From","values":["fly"]}]}]}]}`
 	runner := &servers{}
@@ -122,35 +122,35 @@ func TestRealProcesses(t *testing.T) {
 	sim.SetSecrets("shop", map[string]string{"KEY": "secret-value"})
 	sim.Put("shop", fly.Machine{ID: "m1", Config: json.RawMessage(config)})
 	c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}, Unlimited: true}
-	passing := func(m fly.Machine) bool { return m.State == "started" && status(m) == "passing" }
+	passing := func(m fly.Machine) bool { return m.State == "started" && checkStatus(m) == "passing" }
 
 	m := until(t, sim, "passing", passing)
 	if got := m.Checks[0].Output; got != "200 OK GET of fly" {
 		t.Errorf("output %q", got)
 	}
-	for runner.last() != 1 { // told a moment after it can be seen
+	for runner.last() != 1 { // Route is called a moment after the state is visible
 		time.Sleep(time.Millisecond)
 	}
 	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "https://shop.fly.dev" {
-		t.Errorf("without an address it is served at %s, %v", a.URL, err)
+		t.Errorf("the URL without an address is %s, %v", a.URL, err)
 	}
 	sim.SetAddresses("shop", "private_v6")
 	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "https://shop.fly.dev" {
-		t.Errorf("with a private address only it is served at %s, %v", a.URL, err)
+		t.Errorf("the URL with only a private address is %s, %v", a.URL, err)
 	}
 	sim.SetAddresses("shop", "shared_v4")
 	if a, err := c.App(t.Context(), "shop"); err != nil || a.URL != "http://shop.localhost:1" {
-		t.Errorf("served at %s, %v", a.URL, err)
+		t.Errorf("the URL is %s, %v", a.URL, err)
 	}
 
-	_, first := ask(t, sim, "GET", "/api/v1/apps/shop/logs?next_token=", "")
-	_, second := ask(t, sim, "GET", "/api/v1/apps/shop/logs?next_token="+at(first, "meta", "next_token").(string), "")
-	if n, again := len(at(first, "data").([]any)), at(second, "data").([]any); n != 2 || len(again) != 0 {
+	_, first := request(t, sim, "GET", "/api/v1/apps/shop/logs?next_token=", "")
+	_, second := request(t, sim, "GET", "/api/v1/apps/shop/logs?next_token="+valueAt(first, "meta", "next_token").(string), "")
+	if n, again := len(valueAt(first, "data").([]any)), valueAt(second, "data").([]any); n != 2 || len(again) != 0 {
 		t.Errorf("%d lines, then these again: %v", n, again)
 	}
 
 	runner.proc("m1").status.Store(500)
-	m = until(t, sim, "critical", func(m fly.Machine) bool { return status(m) == "critical" })
+	m = until(t, sim, "critical", func(m fly.Machine) bool { return checkStatus(m) == "critical" })
 	if !strings.HasPrefix(m.Checks[0].Output, "500 Internal Server Error") {
 		t.Errorf("output %q", m.Checks[0].Output)
 	}
@@ -161,10 +161,10 @@ func TestRealProcesses(t *testing.T) {
 	until(t, sim, "passing again", passing)
 
 	if err := c.Cordon(t.Context(), "shop", "m1", ""); err != nil || runner.last() != 0 {
-		t.Errorf("cordoned, and still routed: %d %v", runner.last(), err)
+		t.Errorf("cordoned, but routed: %d %v", runner.last(), err)
 	}
 	if err := c.Uncordon(t.Context(), "shop", "m1", ""); err != nil || runner.last() != 1 {
-		t.Errorf("uncordoned, and not routed: %d %v", runner.last(), err)
+		t.Errorf("uncordoned, but not routed: %d %v", runner.last(), err)
 	}
 
 	old := runner.proc("m1")
@@ -173,7 +173,7 @@ func TestRealProcesses(t *testing.T) {
 	}
 	until(t, sim, "updated", passing)
 	if old.inRoutes != 0 {
-		t.Error("it was stopped while it had traffic")
+		t.Error("stopped while it had traffic")
 	}
 	if runner.proc("m1") == old {
 		t.Error("the process is the old one")
@@ -187,7 +187,7 @@ func TestRealProcesses(t *testing.T) {
 		t.Errorf("exit %+v %v", x, ok)
 	}
 	lines, err := c.Logs(t.Context(), "shop", "m1")
-	if err != nil || len(lines) != 6 || lines[5].Message != "secret-value" { // two lines of each of three processes
+	if err != nil || len(lines) != 6 || lines[5].Message != "secret-value" { // two lines each of three processes
 		t.Errorf("log %+v, %v", lines, err)
 	}
 
@@ -198,7 +198,7 @@ func TestRealProcesses(t *testing.T) {
 	until(t, sim, "failed", func(m fly.Machine) bool { return m.State == "failed" })
 	err = c.Wait(t.Context(), "shop", "m1", fly.Wait{Timeout: time.Minute})
 	if !errors.Is(err, fly.ErrInvalid) {
-		t.Errorf("waiting for a machine that can't start: %v", err)
+		t.Errorf("wait for a machine that can't start: %v", err)
 	}
 	runner.refuse.Store(false)
 	if err := c.Start(t.Context(), "shop", "m1", ""); err != nil {

@@ -11,14 +11,14 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// A flyRelease is a Fly release, and what Fly keeps of it besides.
+// A flyRelease is a Fly release with the fields that the API does not return.
 type flyRelease struct {
 	fly.FlyRelease
 	Definition json.RawMessage `json:"definition,omitempty"` // fly.toml as JSON
 	Metadata   json.RawMessage `json:"metadata,omitempty"`   // of the last change of status
 }
 
-// definition is the fly.toml that r was made with, null if there was none.
+// definition returns the fly.toml of r, nil if it has none.
 func (r *flyRelease) definition() any {
 	if len(r.Definition) == 0 || string(r.Definition) == "{}" {
 		return nil
@@ -33,12 +33,12 @@ func (s *Sim) createRelease(c *call) (any, error) {
 		Image      string          `json:"image"`
 		Strategy   string          `json:"strategy"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
-	a := s.world.Apps[in.App]
+	a := s.state.Apps[in.App]
 	if a == nil {
-		return nil, refuse(http.StatusNotFound, "app not found")
+		return nil, newAPIError(http.StatusNotFound, "app not found")
 	}
 	version := 1
 	if n := len(a.Releases); n > 0 {
@@ -47,7 +47,7 @@ func (s *Sim) createRelease(c *call) (any, error) {
 	r := &flyRelease{Definition: in.Definition, FlyRelease: fly.FlyRelease{ID: s.newID("release", 22), Version: version, Status: "pending",
 		Strategy: in.Strategy, ImageRef: in.Image, User: "you@example.com", InProgress: true, CreatedAt: s.now()}}
 	a.Releases = append(a.Releases, r)
-	s.dirty = true
+	s.unsaved = true
 	c.status = http.StatusCreated
 	return map[string]any{"release": r.FlyRelease}, nil
 }
@@ -57,13 +57,13 @@ func (s *Sim) updateRelease(c *call) (any, error) {
 		Status   string          `json:"status"`
 		Metadata json.RawMessage `json:"metadata"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
 	if !slices.Contains([]string{"pending", "running", "complete", "failed", "interrupted"}, in.Status) {
-		return nil, refuse(http.StatusUnprocessableEntity, "invalid status %q", in.Status)
+		return nil, newAPIError(http.StatusUnprocessableEntity, "invalid status %q", in.Status)
 	}
-	for _, a := range s.world.Apps {
+	for _, a := range s.state.Apps {
 		for _, r := range a.Releases {
 			if r.ID == c.r.PathValue("release") {
 				r.Status, r.Metadata = in.Status, in.Metadata
@@ -72,27 +72,27 @@ func (s *Sim) updateRelease(c *call) (any, error) {
 				if r.Stable && a.Status == "pending" {
 					a.Status = "deployed"
 				}
-				s.dirty = true
+				s.unsaved = true
 				return r.FlyRelease, nil
 			}
 		}
 	}
-	return nil, refuse(http.StatusNotFound, "release not found")
+	return nil, newAPIError(http.StatusNotFound, "release not found")
 }
 
-// releasedApp is the app that a call about a Fly release is about, or "".
+// releasedApp returns the app of a call about a Fly release, or "".
 func (s *Sim) releasedApp(c *call) string {
 	var in struct {
 		App string `json:"app_name"`
 	}
 	id := c.r.PathValue("release")
 	if id == "" {
-		_ = json.Unmarshal(c.body, &in) // whoever answers the call says what is wrong with it
+		_ = json.Unmarshal(c.body, &in) // the handler reports the error
 		return in.App
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, a := range s.world.Apps {
+	for name, a := range s.state.Apps {
 		if slices.ContainsFunc(a.Releases, func(r *flyRelease) bool { return r.ID == id }) {
 			return name
 		}
@@ -100,42 +100,42 @@ func (s *Sim) releasedApp(c *call) string {
 	return ""
 }
 
-// newest lists up to n releases, the newest first.
-func (a *app) newest(n int) []*flyRelease {
+// newestReleases returns up to n releases, newest first; 0: all.
+func (a *app) newestReleases(n int) []*flyRelease {
 	out := append([]*flyRelease{}, a.Releases...)
 	slices.Reverse(out)
 	return out[:min(len(out), cmp.Or(n, len(out)))]
 }
 
 func (s *Sim) listReleases(c *call) (any, error) {
-	limit, _ := strconv.Atoi(c.query("limit"))
+	limit, _ := strconv.Atoi(c.queryParam("limit"))
 	out := []fly.FlyRelease{}
-	for _, r := range c.app.newest(max(limit, 0)) {
+	for _, r := range c.app.newestReleases(max(limit, 0)) {
 		out = append(out, r.FlyRelease)
 	}
 	return map[string]any{"releases": out}, nil
 }
 
-func (s *Sim) currentRelease(c *call) (any, error) {
-	if r := c.app.newest(1); len(r) > 0 {
+func (s *Sim) getCurrentRelease(c *call) (any, error) {
+	if r := c.app.newestReleases(1); len(r) > 0 {
 		return r[0].FlyRelease, nil
 	}
-	return nil, refuse(http.StatusNotFound, "no release yet")
+	return nil, newAPIError(http.StatusNotFound, "app has no release")
 }
 
-func (s *Sim) currentReleases(*call) (any, error) {
+func (s *Sim) listCurrentReleases(*call) (any, error) {
 	out := map[string]time.Time{}
-	for name, a := range s.world.Apps {
-		if r := a.newest(1); len(r) > 0 {
+	for name, a := range s.state.Apps {
+		if r := a.newestReleases(1); len(r) > 0 {
 			out[name] = r[0].CreatedAt
 		}
 	}
 	return out, nil
 }
 
-func (s *Sim) build(*call) (any, error) {
-	s.world.Seq++
-	return map[string]any{"id": s.world.Seq, "status": "ok", "wallclock_time_ms": 1}, nil
+func (s *Sim) recordBuild(*call) (any, error) {
+	s.state.Seq++
+	return map[string]any{"id": s.state.Seq, "status": "ok", "wallclock_time_ms": 1}, nil
 }
 
 func orgView(slug string) any {
@@ -143,22 +143,22 @@ func orgView(slug string) any {
 		"personal": slug == "personal", "billing_status": "CURRENT", "billable": true, "provisions_beta_extensions": false, "remote_builder_image": ""}
 }
 
-func (s *Sim) organization(c *call) (any, error) {
+func (s *Sim) getOrganization(c *call) (any, error) {
 	return map[string]any{"organization": orgView(c.r.PathValue("org"))}, nil
 }
 
-func (s *Sim) organizations(*call) (any, error) {
+func (s *Sim) listOrganizations(*call) (any, error) {
 	list := []any{}
-	for _, slug := range s.orgs() {
+	for _, slug := range s.orgSlugs() {
 		list = append(list, orgView(slug))
 	}
 	return map[string]any{"organizations": list}, nil
 }
 
-// orgs are the organizations that have an app, and the personal one.
-func (s *Sim) orgs() []string {
+// orgSlugs returns the organizations that have an app, and the personal one.
+func (s *Sim) orgSlugs() []string {
 	slugs := []string{"personal"}
-	for _, a := range s.world.Apps {
+	for _, a := range s.state.Apps {
 		if !slices.Contains(slugs, a.Org) {
 			slugs = append(slugs, a.Org)
 		}

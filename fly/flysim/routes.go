@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// routes are all the calls that a Sim answers.
+// routes returns all routes of a Sim.
 func routes() []route {
 	const (
 		app     = "/v1/apps/{app}"
@@ -15,23 +15,23 @@ func routes() []route {
 	)
 	return []route{
 		{"GET " + app + "/machines", (*Sim).listMachines, 0},
-		{"POST " + app + "/machines", (*Sim).createMachine, slow},
-		{"GET " + machine, (*Sim).getMachine, gone},
-		{"POST " + machine, (*Sim).updateMachine, leased | slow},
-		{"DELETE " + machine, (*Sim).destroyMachine, leased},
-		{"GET " + machine + "/wait", (*Sim).waitMachine, unlocked | gone},
-		{"POST " + machine + "/start", (*Sim).startMachine, leased},
-		{"POST " + machine + "/stop", (*Sim).stopMachine, leased},
-		{"POST " + machine + "/suspend", (*Sim).suspendMachine, leased},
-		{"POST " + machine + "/restart", (*Sim).restartMachine, leased},
+		{"POST " + app + "/machines", (*Sim).createMachine, slowChange},
+		{"GET " + machine, (*Sim).getMachine, allowsDestroyed},
+		{"POST " + machine, (*Sim).updateMachine, needsLease | slowChange},
+		{"DELETE " + machine, (*Sim).destroyMachine, needsLease},
+		{"GET " + machine + "/wait", (*Sim).waitMachine, locksItself | allowsDestroyed},
+		{"POST " + machine + "/start", (*Sim).startMachine, needsLease},
+		{"POST " + machine + "/stop", (*Sim).stopMachine, needsLease},
+		{"POST " + machine + "/suspend", (*Sim).suspendMachine, needsLease},
+		{"POST " + machine + "/restart", (*Sim).restartMachine, needsLease},
 		{"POST " + machine + "/signal", (*Sim).signalMachine, 0},
 		{"POST " + machine + "/exec", (*Sim).execMachine, 0},
-		{"GET " + machine + "/ps", (*Sim).psMachine, unlocked},
-		{"POST " + machine + "/cordon", (*Sim).cordonMachine, leased},
-		{"POST " + machine + "/uncordon", (*Sim).cordonMachine, leased},
-		{"GET " + machine + "/lease", (*Sim).showLease, 0},
+		{"GET " + machine + "/ps", (*Sim).psMachine, locksItself},
+		{"POST " + machine + "/cordon", (*Sim).cordonMachine, needsLease},
+		{"POST " + machine + "/uncordon", (*Sim).cordonMachine, needsLease},
+		{"GET " + machine + "/lease", (*Sim).getLease, 0},
 		{"POST " + machine + "/lease", (*Sim).takeLease, 0},
-		{"DELETE " + machine + "/lease", (*Sim).dropLease, 0},
+		{"DELETE " + machine + "/lease", (*Sim).deleteLease, 0},
 		{"GET " + machine + "/metadata", (*Sim).getMetadata, 0},
 		{"POST " + machine + "/metadata/{key}", (*Sim).setMetadata, 0},
 		{"DELETE " + machine + "/metadata/{key}", (*Sim).setMetadata, 0},
@@ -51,46 +51,46 @@ func routes() []route {
 		{"PUT " + volume, (*Sim).changeVolume, 0},
 		{"PUT " + volume + "/extend", (*Sim).changeVolume, 0},
 		{"DELETE " + volume, (*Sim).deleteVolume, 0},
-		{"GET " + volume + "/snapshots", (*Sim).noSnapshots, 0},
-		{"GET " + app + "/ip_assignments", (*Sim).listIPs, 0},
-		{"POST " + app + "/ip_assignments", (*Sim).assignIP, 0},
-		{"DELETE " + app + "/ip_assignments/{ip}", (*Sim).dropIP, 0},
-		{"GET /v1/platform/regions", (*Sim).regions, 0},
-		{"POST /v1/platform/placements", (*Sim).placements, silent},
+		{"GET " + volume + "/snapshots", (*Sim).listSnapshots, 0},
+		{"GET " + app + "/ip_assignments", (*Sim).listAddresses, 0},
+		{"POST " + app + "/ip_assignments", (*Sim).createAddress, 0},
+		{"DELETE " + app + "/ip_assignments/{ip}", (*Sim).deleteAddress, 0},
+		{"GET /v1/platform/regions", (*Sim).listRegions, 0},
+		{"POST /v1/platform/placements", (*Sim).listPlacements, unrecorded},
 
 		{"POST " + ui + "/releases", (*Sim).createRelease, 0},
 		{"PATCH " + ui + "/releases/{release}", (*Sim).updateRelease, 0},
-		{"GET " + ui + "/releases/all_current", (*Sim).currentReleases, 0},
+		{"GET " + ui + "/releases/all_current", (*Sim).listCurrentReleases, 0},
 		{"GET " + ui + "/apps/{app}/releases", (*Sim).listReleases, 0},
-		{"GET " + ui + "/apps/{app}/releases/current", (*Sim).currentRelease, 0},
-		{"GET " + ui + "/apps/{app}/logs", (*Sim).logs, 0},
-		{"POST " + ui + "/builds", (*Sim).build, silent},
-		{"POST " + ui + "/builds/finish", (*Sim).build, silent},
-		{"GET " + ui + "/organizations", (*Sim).organizations, 0},
-		{"GET " + ui + "/organizations/{org}", (*Sim).organization, 0},
-		{"POST /graphql", (*Sim).graphQL, silent},
+		{"GET " + ui + "/apps/{app}/releases/current", (*Sim).getCurrentRelease, 0},
+		{"GET " + ui + "/apps/{app}/logs", (*Sim).listLogs, 0},
+		{"POST " + ui + "/builds", (*Sim).recordBuild, unrecorded},
+		{"POST " + ui + "/builds/finish", (*Sim).recordBuild, unrecorded},
+		{"GET " + ui + "/organizations", (*Sim).listOrganizations, 0},
+		{"GET " + ui + "/organizations/{org}", (*Sim).getOrganization, 0},
+		{"POST /graphql", (*Sim).graphQL, unrecorded},
 	}
 }
 
-// mux is that of all Sims: whom a request is for comes with its answer.
+// mux is shared by all Sims: a simResponse tells which Sim the request is for.
 var mux = sync.OnceValue(func() *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, rt := range routes() {
 		mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) {
-			to := w.(addressed)
-			to.sim.count(to.ResponseWriter, rt.pattern)
-			to.sim.serve(to.ResponseWriter, r, rt)
+			to := w.(simResponse)
+			to.sim.countRequest(to.ResponseWriter, rt.pattern)
+			to.sim.serveRoute(to.ResponseWriter, r, rt)
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		w.(addressed).sim.count(w, "/")
-		answer(w, http.StatusNotFound, errorBody("flysim does not know "+r.Method+" "+r.URL.Path, "unknown"))
+		w.(simResponse).sim.countRequest(w, "/")
+		writeAnswer(w, http.StatusNotFound, errorBody("flysim does not implement "+r.Method+" "+r.URL.Path, "unknown"))
 	})
 	return mux
 })
 
-// addressed is an answer, and the Sim that is to give it.
-type addressed struct {
+// A simResponse is a ResponseWriter with the Sim that serves the request.
+type simResponse struct {
 	http.ResponseWriter
 	sim *Sim
 }

@@ -20,7 +20,7 @@ import (
 
 const nonceHeader = "Fly-Machine-Lease-Nonce"
 
-// A Request is a call that the Sim answered, or refused.
+// A Request is a call that the Sim answered, also with an error.
 type Request struct {
 	At      time.Time
 	Route   string // "POST /v1/apps/{app}/machines/{id}"
@@ -42,57 +42,57 @@ type route struct {
 type flag int
 
 const (
-	leased   flag = 1 << iota // refused without the nonce of the machine's lease
-	slow                      // takes Latency.Change more
-	unlocked                  // takes the lock by itself
-	gone                      // may be asked of a destroyed machine
-	silent                    // not in Requests, though it is no GET
+	needsLease      flag = 1 << iota // requires the nonce of the machine's lease
+	slowChange                       // takes Latency.Change in addition
+	locksItself                      // locks the Sim itself
+	allowsDestroyed                  // works for a destroyed machine
+	unrecorded                       // not in Requests, although not a GET
 )
 
-// A call is one request being answered.
+// A call is one request in progress.
 type call struct {
 	ctx     context.Context
 	r       *http.Request
 	route   route
-	name    string // of the app that the path, or the Fly release, is of
+	name    string // the app of the path or of the Fly release
 	app     *app
 	machine *machine
 	body    []byte
 	fault   *Fault
-	status  int // of a success; 0 is 200
+	status  int // status of a success; 0: 200
 }
 
-// A refusal is an error with Fly's status and words.
-type refusal struct {
+// An apiError is an error with Fly's status, code and message.
+type apiError struct {
 	status int
 	code   string
 	text   string
 }
 
-func (r *refusal) Error() string { return r.text }
+func (r *apiError) Error() string { return r.text }
 
-func refuse(status int, format string, args ...any) error {
-	return &refusal{status: status, code: "unknown", text: fmt.Sprintf(format, args...)}
+func newAPIError(status int, format string, args ...any) error {
+	return &apiError{status: status, code: "unknown", text: fmt.Sprintf(format, args...)}
 }
 
-// ServeHTTP answers the Machines API, the release records, the logs and the
+// ServeHTTP serves the Machines API, the release records, the logs and the
 // GraphQL API, all at one address.
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.Open(); err != nil {
-		answer(w, http.StatusInternalServerError, errorBody(err.Error(), "unknown"))
+		writeAnswer(w, http.StatusInternalServerError, errorBody(err.Error(), "unknown"))
 		return
 	}
-	if s.Token != "" && !s.authorized(r) {
+	if s.Token != "" && !s.isAuthorized(r) {
 		_, pattern := mux().Handler(r)
-		s.count(w, pattern)
-		answer(w, http.StatusUnauthorized, errorBody("unauthorized", "unauthorized"))
+		s.countRequest(w, pattern)
+		writeAnswer(w, http.StatusUnauthorized, errorBody("unauthorized", "unauthorized"))
 		return
 	}
-	mux().ServeHTTP(addressed{w, s}, r)
+	mux().ServeHTTP(simResponse{w, s}, r)
 }
 
-// count numbers a request, and its answer.
-func (s *Sim) count(w http.ResponseWriter, pattern string) {
+// countRequest counts a request and sets its request ID.
+func (s *Sim) countRequest(w http.ResponseWriter, pattern string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts[pattern]++
@@ -100,13 +100,13 @@ func (s *Sim) count(w http.ResponseWriter, pattern string) {
 	w.Header().Set("Fly-Request-Id", "sim-"+strconv.Itoa(s.counts[""]))
 }
 
-func (s *Sim) authorized(r *http.Request) bool {
+func (s *Sim) isAuthorized(r *http.Request) bool {
 	_, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	return given == s.Token || r.Header.Get("Authorization") == s.Token
 }
 
-// serve answers one request to a route.
-func (s *Sim) serve(w http.ResponseWriter, r *http.Request, rt route) {
+// serveRoute serves one request.
+func (s *Sim) serveRoute(w http.ResponseWriter, r *http.Request, rt route) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
@@ -114,41 +114,41 @@ func (s *Sim) serve(w http.ResponseWriter, r *http.Request, rt route) {
 	c := &call{ctx: ctx, r: r, route: rt, body: body}
 	if err != nil || !utf8.Valid(body) {
 		c.body = nil
-		s.log(c, http.StatusBadRequest)
-		answer(w, http.StatusBadRequest, errorBody("unable to read the request body", "unknown"))
+		s.recordRequest(c, http.StatusBadRequest)
+		writeAnswer(w, http.StatusBadRequest, errorBody("unable to read the request body", "unknown"))
 		return
 	}
 	c.name = r.PathValue("app")
 	if c.name == "" {
 		c.name = s.releasedApp(c)
 	}
-	c.fault = s.fault(rt.pattern, c.name, r.PathValue("id"))
+	c.fault = s.matchFault(rt.pattern, c.name, r.PathValue("id"))
 	f := c.fault
-	if f != nil && !f.After && !s.suffer(ctx, w, c, f) {
+	if f != nil && !f.After && !s.applyFault(ctx, w, c, f) {
 		return
 	}
 	d := s.Latency.API
-	if rt.flags&slow != 0 {
+	if rt.flags&slowChange != 0 {
 		d += s.Latency.Change
 	}
 	if !s.sleep(ctx, d) {
-		panic(http.ErrAbortHandler) // the client or the Sim is gone; nothing was done
+		panic(http.ErrAbortHandler) // the client is gone or the Sim is closed; nothing was changed
 	}
-	status, reply := s.handle(c)
-	s.log(c, status)
-	if f != nil && f.After && !s.suffer(ctx, w, c, f) {
+	status, reply := s.handleCall(c)
+	s.recordRequest(c, status)
+	if f != nil && f.After && !s.applyFault(ctx, w, c, f) {
 		return
 	}
-	answer(w, status, reply)
+	writeAnswer(w, status, reply)
 }
 
-// handle does what was asked and encodes the answer.
-func (s *Sim) handle(c *call) (status int, reply []byte) {
-	if c.route.flags&unlocked != 0 {
+// handleCall executes a call and encodes the response.
+func (s *Sim) handleCall(c *call) (status int, reply []byte) {
+	if c.route.flags&locksItself != 0 {
 		return encodeAnswer(c.route.answer(s, c))
 	}
 	s.mu.Lock()
-	out, err := s.admit(c)
+	out, err := s.admitCall(c)
 	if err == nil {
 		out, err = c.route.answer(s, c)
 	}
@@ -156,53 +156,55 @@ func (s *Sim) handle(c *call) (status int, reply []byte) {
 	if err == nil && c.status != 0 {
 		status = c.status
 	}
-	s.settle()
+	s.settleAndUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.journalErr != nil {
-		return http.StatusInternalServerError, errorBody("flysim cannot keep its journal: "+s.journalErr.Error(), "unknown")
+		return http.StatusInternalServerError, errorBody("flysim can't write its journal: "+s.journalErr.Error(), "unknown")
 	}
 	return status, reply
 }
 
-// admit finds the app and machine of a call and keeps limits and leases.
-func (s *Sim) admit(c *call) (any, error) {
+// admitCall looks up the app and machine of a call and enforces limits and
+// leases.
+func (s *Sim) admitCall(c *call) (any, error) {
 	name, id := c.r.PathValue("app"), c.r.PathValue("id")
-	if s.Limits && !s.within(c) {
-		return nil, &refusal{status: http.StatusTooManyRequests, code: "rate_limited", text: "rate limit exceeded"}
+	if s.Limits && !s.isWithinLimits(c) {
+		return nil, &apiError{status: http.StatusTooManyRequests, code: "rate_limited", text: "rate limit exceeded"}
 	}
 	if name == "" {
 		return nil, nil
 	}
-	if c.app = s.world.Apps[name]; c.app == nil {
-		return nil, refuse(http.StatusNotFound, "app not found")
+	if c.app = s.state.Apps[name]; c.app == nil {
+		return nil, newAPIError(http.StatusNotFound, "app not found")
 	}
 	if id == "" {
 		return nil, nil
 	}
 	c.machine = c.app.Machines[id]
 	m := c.machine
-	if m == nil || m.View.State == "destroyed" && c.route.flags&gone == 0 || s.hidden(m) {
-		return nil, refuse(http.StatusNotFound, "machine not found")
+	if m == nil || m.View.State == "destroyed" && c.route.flags&allowsDestroyed == 0 || s.isHidden(m) {
+		return nil, newAPIError(http.StatusNotFound, "machine not found")
 	}
-	if c.route.flags&leased == 0 {
+	if c.route.flags&needsLease == 0 {
 		return nil, nil
 	}
-	s.leaseFault(c)
-	if l := m.held(s.now()); l != nil && l.Nonce != c.r.Header.Get(nonceHeader) {
-		return nil, refuse(http.StatusConflict, "machine ID %s lease currently held by %s, expires at %s", id, l.Owner, l.Expires.Format(time.RFC3339))
+	s.applyMachineEffect(c)
+	if l := m.activeLease(s.now()); l != nil && l.Nonce != c.r.Header.Get(nonceHeader) {
+		return nil, newAPIError(http.StatusConflict, "machine ID %s lease currently held by %s, expires at %s", id, l.Owner, l.Expires.Format(time.RFC3339))
 	}
-	if m.View.HostStatus != "ok" && c.r.Method != http.MethodDelete { // flyctl destroys what it can't reach
-		return nil, &refusal{status: http.StatusRequestTimeout, code: "deadline_exceeded", text: "timed out: the machine's host is unreachable"}
+	if m.View.HostStatus != "ok" && c.r.Method != http.MethodDelete { // Fly destroys machines on unreachable hosts
+		return nil, &apiError{status: http.StatusRequestTimeout, code: "deadline_exceeded", text: "timed out: the machine's host is unreachable"}
 	}
 	return nil, nil
 }
 
-// limiter is a token bucket of one action on one machine.
+// limiter is the token bucket for one action on one machine.
 type limiter = rate.Limiter
 
-// within books a Machines API call with Fly's limits.
-func (s *Sim) within(c *call) bool {
+// isWithinLimits counts a Machines API call and reports whether it is within
+// Fly's limits.
+func (s *Sim) isWithinLimits(c *call) bool {
 	if !strings.Contains(c.route.pattern, "/v1/apps/{app}/machines") {
 		return true
 	}
@@ -218,22 +220,22 @@ func (s *Sim) within(c *call) bool {
 	return l.AllowN(s.now(), 1)
 }
 
-// decode reads the request's body; an empty one is no error.
-func (c *call) decode(into any) error {
+// decodeBody decodes the request's body; an empty one is not an error.
+func (c *call) decodeBody(into any) error {
 	if len(c.body) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(c.body, into); err != nil {
-		return refuse(http.StatusBadRequest, "invalid request body: %v", err)
+		return newAPIError(http.StatusBadRequest, "invalid request body: %v", err)
 	}
 	return nil
 }
 
-func (c *call) query(name string) string { return c.r.URL.Query().Get(name) }
+func (c *call) queryParam(name string) string { return c.r.URL.Query().Get(name) }
 
-// log remembers a call that may have changed something.
-func (s *Sim) log(c *call, status int) {
-	if c.r.Method == http.MethodGet || c.route.flags&silent != 0 {
+// recordRequest records a call that may have changed something.
+func (s *Sim) recordRequest(c *call, status int) {
+	if c.r.Method == http.MethodGet || c.route.flags&unrecorded != 0 {
 		return
 	}
 	const kept = 100_000
@@ -246,15 +248,16 @@ func (s *Sim) log(c *call, status int) {
 	}
 }
 
-// Requests are the calls that were meant to change something, in the order
-// they were answered. Only the newest are kept.
+// Requests returns the calls that could change something, in the order of their
+// responses. Only the newest are kept.
 func (s *Sim) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// Counts says how often each route was called, reads included; "" is all.
+// Counts returns the number of calls of each route, including reads; "" is the
+// total.
 func (s *Sim) Counts() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -263,9 +266,9 @@ func (s *Sim) Counts() map[string]int {
 
 func encodeAnswer(out any, err error) (int, []byte) {
 	if err != nil {
-		r, ok := err.(*refusal)
+		r, ok := err.(*apiError)
 		if !ok {
-			r = &refusal{status: http.StatusInternalServerError, code: "unknown", text: err.Error()}
+			r = &apiError{status: http.StatusInternalServerError, code: "unknown", text: err.Error()}
 		}
 		return r.status, errorBody(r.text, r.code)
 	}
@@ -275,20 +278,20 @@ func encodeAnswer(out any, err error) (int, []byte) {
 	case fly.Machine:
 		return http.StatusOK, encodeMachine(out)
 	case *machine:
-		return http.StatusOK, out.show()
+		return http.StatusOK, out.apiJSON()
 	case []*machine:
 		list := make([]json.RawMessage, len(out))
 		for i, m := range out {
-			list[i] = m.show()
+			list[i] = m.apiJSON()
 		}
 		return http.StatusOK, encodeList(list)
 	case []json.RawMessage:
 		return http.StatusOK, encodeList(out)
 	}
-	return http.StatusOK, encode(out)
+	return http.StatusOK, encodeJSON(out)
 }
 
-// encodeList returns a JSON array of documents, each byte for byte.
+// encodeList returns a JSON array of documents, each unchanged.
 func encodeList(list []json.RawMessage) []byte {
 	out := []byte{'['}
 	for i, doc := range list {
@@ -301,10 +304,10 @@ func encodeList(list []json.RawMessage) []byte {
 }
 
 func errorBody(text, code string) []byte {
-	return encode(map[string]string{"error": text, "status": code})
+	return encodeJSON(map[string]string{"error": text, "status": code})
 }
 
-func answer(w http.ResponseWriter, status int, body []byte) {
+func writeAnswer(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)

@@ -10,31 +10,31 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// Open reads the journal, if there is one, and starts what ran when it was
-// written. The first request does it too; calling it says what went wrong.
+// Open reads the journal, if it exists, and starts the machines that ran when
+// it was written. The first request calls it as well; call it to get its error.
 func (s *Sim) Open() error {
 	s.once.Do(func() {
 		s.mu.Lock()
 		s.ctx, s.cancel = context.WithCancel(context.Background())
-		s.world.Apps = map[string]*app{}
-		s.touched, s.counts, s.limiters = map[string]bool{}, map[string]int{}, map[string]*limiter{}
-		s.timers, s.routed = map[*int]Timer{}, map[string][]Backend{}
+		s.state.Apps = map[string]*app{}
+		s.changedApps, s.counts, s.limiters = map[string]bool{}, map[string]int{}, map[string]*limiter{}
+		s.timers, s.lastRoutes = map[*int]Timer{}, map[string][]Backend{}
 		if s.Journal != "" {
-			s.openErr = s.read(s.Journal)
+			s.openErr = s.readState(s.Journal)
 		}
-		s.settle()
+		s.settleAndUnlock()
 	})
 	return s.openErr
 }
 
-// Close stops everything that runs: processes, checks, timers, waits. The
-// journal keeps what ran, so that another Sim can go on.
+// Close stops all processes, checks, timers and waits. The journal keeps the
+// machines, so that another Sim can continue.
 func (s *Sim) Close() {
 	_ = s.Open()
 	s.mu.Lock()
 	s.closed = true
 	var procs []Process
-	for _, a := range s.world.Apps {
+	for _, a := range s.state.Apps {
 		for _, m := range a.Machines {
 			if m.proc != nil {
 				procs = append(procs, m.proc)
@@ -47,74 +47,74 @@ func (s *Sim) Close() {
 	s.mu.Unlock()
 	s.cancel()
 	for _, p := range procs {
-		s.running.Go(func() { _ = p.Stop(context.Background(), "SIGTERM", 2*time.Second) })
+		s.goroutines.Go(func() { _ = p.Stop(context.Background(), "SIGTERM", 2*time.Second) })
 	}
-	s.running.Wait()
+	s.goroutines.Wait()
 }
 
-// CreateApp makes an app without machines; org "" is personal. An app that is
-// there already stays as it is.
+// CreateApp creates an app without machines; org "" is personal. An existing
+// app is left unchanged.
 func (s *Sim) CreateApp(name, org string) {
-	s.setup(func() {
-		if s.world.Apps[name] == nil {
+	s.withState(func() {
+		if s.state.Apps[name] == nil {
 			s.newApp(name, org)
 		}
 	})
 }
 
-// Put makes machines as they are described, in an app that is made if there
-// is none. What a description leaves open is filled in: it is started, passes
-// its checks, and has an ID. One with the ID of another replaces it.
+// Put adds machines to an app, which is created if necessary. Defaults for
+// empty fields: the machine is started, its checks pass, and it gets an ID. A
+// machine with an existing ID replaces the other.
 func (s *Sim) Put(appName string, machines ...fly.Machine) {
-	s.setup(func() {
-		a := s.world.Apps[appName]
+	s.withState(func() {
+		a := s.state.Apps[appName]
 		if a == nil {
 			a = s.newApp(appName, "")
 		}
 		a.Status = "deployed"
 		for _, v := range machines {
-			s.put(a, v)
+			s.putMachine(a, v)
 		}
 	})
 }
 
-func (s *Sim) put(a *app, v fly.Machine) {
+func (s *Sim) putMachine(a *app, v fly.Machine) {
 	if len(v.Config) == 0 {
 		v.Config = json.RawMessage(`{}`)
 	}
 	m := s.newMachine(a, v)
 	if old := a.Machines[m.View.ID]; old != nil {
-		old.life++
+		old.generation++
 	}
 	a.Machines[m.View.ID] = m
 	c := m.config()
 	if m.View.ImageRef.Repository == "" && c.Image != "" {
-		m.View.ImageRef, _ = s.imageRef(c.Image)
+		m.View.ImageRef, _ = s.resolveImage(c.Image)
 	}
-	_ = s.attach(a, m) // a description may name volumes that nobody made
+	_ = s.attachVolumes(a, m) // v may name volumes that do not exist
 	if len(m.View.Events) == 0 {
-		s.event(m, "launch", "created", "user", nil)
+		s.addEvent(m, "launch", "created", "user", nil)
 		if m.View.State == "started" {
-			s.event(m, "start", "started", "flyd", nil)
+			s.addEvent(m, "start", "started", "flyd", nil)
 		}
 	}
-	s.touch(m)
+	s.markChanged(m)
 	if s.Runner != nil && m.View.State == "started" {
-		s.after(m, 0, func() { s.launch(m, "starting") })
+		s.schedule(m, 0, func() { s.launchMachine(m, "starting") })
 		return
 	}
 	if m.View.State == "started" && m.View.Checks == nil {
 		for _, k := range c.checks() {
-			s.result(m, k.name, "passing", "200 OK")
+			s.recordCheck(m, k.name, "passing", "200 OK")
 		}
 	}
 }
 
-// SetSecrets sets secrets of an app, which is made if there is none. Machines
-// see them at their next update.
+// SetSecrets sets secrets of an app, which is created if necessary. Machines
+// get them with their next update.
 func (s *Sim) SetSecrets(appName string, values map[string]string) {
-	s.setup(func() {
-		a := s.world.Apps[appName]
+	s.withState(func() {
+		a := s.state.Apps[appName]
 		if a == nil {
 			a = s.newApp(appName, "")
 		}
@@ -126,56 +126,57 @@ func (s *Sim) SetSecrets(appName string, values map[string]string) {
 	})
 }
 
-// Sour makes a machine's checks critical from now on, until its next update.
-func (s *Sim) Sour(appName, id, output string) {
-	s.onMachine(appName, id, func(m *machine) {
-		m.Behaves, m.Odd = Behaviour{NeverHealthy: true, CheckOutput: output}, true
+// FailChecks makes a machine's checks critical until its next update.
+func (s *Sim) FailChecks(appName, id, output string) {
+	s.withMachine(appName, id, func(m *machine) {
+		m.Behaviour, m.HasFault = Behaviour{NeverHealthy: true, CheckOutput: output}, true
 		for _, k := range m.config().checks() {
-			s.result(m, k.name, "critical", output)
+			s.recordCheck(m, k.name, "critical", output)
 		}
 	})
 }
 
-// Heal ends what is wrong with a machine, whichever fault it has, and what would
-// be later: it starts, its process does not end, its checks pass from now on.
+// Heal ends the effects of faults on a machine, present and scheduled: it
+// starts, its process does not end, its checks pass from now on.
 func (s *Sim) Heal(appName, id string) {
-	s.onMachine(appName, id, func(m *machine) {
-		ill := m.Behaves
-		m.Behaves, m.Odd = Behaviour{}, true
-		if ill.NeverStarts && transient(m.View.State) {
-			s.launch(m, m.View.State)
+	s.withMachine(appName, id, func(m *machine) {
+		ill := m.Behaviour
+		m.Behaviour, m.HasFault = Behaviour{}, true
+		if ill.NeverStarts && isTransient(m.View.State) {
+			s.launchMachine(m, m.View.State)
 			return
 		}
 		for _, k := range m.config().checks() {
-			s.result(m, k.name, "passing", "200 OK")
+			s.recordCheck(m, k.name, "passing", "200 OK")
 		}
 	})
 }
 
-// onMachine calls f with the lock held, if there is such a machine.
-func (s *Sim) onMachine(appName, id string, f func(*machine)) {
-	s.setup(func() {
-		if a := s.world.Apps[appName]; a != nil && a.Machines[id] != nil {
+// withMachine calls f with the lock held if the machine exists.
+func (s *Sim) withMachine(appName, id string, f func(*machine)) {
+	s.withState(func() {
+		if a := s.state.Apps[appName]; a != nil && a.Machines[id] != nil {
 			f(a.Machines[id])
 		}
 	})
 }
 
-func (s *Sim) setup(f func()) {
+func (s *Sim) withState(f func()) {
 	if s.Open() != nil {
 		return
 	}
-	s.locked(f)
+	s.withLock(f)
 }
 
-// Machines are the machines of an app, sorted by ID, without destroyed ones.
+// Machines returns the machines of an app, sorted by ID, without destroyed
+// ones.
 func (s *Sim) Machines(appName string) []fly.Machine {
 	var out []fly.Machine
-	s.setup(func() {
-		if a := s.world.Apps[appName]; a != nil {
-			for _, m := range a.sorted() {
+	s.withState(func() {
+		if a := s.state.Apps[appName]; a != nil {
+			for _, m := range a.sortedMachines() {
 				if m.View.State != "destroyed" {
-					v := m.view()
+					v := m.apiView()
 					v.Checks, v.Events = slices.Clone(v.Checks), slices.Clone(v.Events)
 					out = append(out, v)
 				}
@@ -185,11 +186,11 @@ func (s *Sim) Machines(appName string) []fly.Machine {
 	return out
 }
 
-// Releases are the Fly releases of an app, oldest first.
+// Releases returns the Fly releases of an app, oldest first.
 func (s *Sim) Releases(appName string) []fly.FlyRelease {
 	var out []fly.FlyRelease
-	s.setup(func() {
-		if a := s.world.Apps[appName]; a != nil {
+	s.withState(func() {
+		if a := s.state.Apps[appName]; a != nil {
 			for _, r := range a.Releases {
 				out = append(out, r.FlyRelease)
 			}
@@ -198,13 +199,13 @@ func (s *Sim) Releases(appName string) []fly.FlyRelease {
 	return out
 }
 
-// Leases are the leases of an app that have not expired, by machine ID.
+// Leases returns the unexpired leases of an app, by machine ID.
 func (s *Sim) Leases(appName string) map[string]fly.Lease {
 	out := map[string]fly.Lease{}
-	s.setup(func() {
-		if a := s.world.Apps[appName]; a != nil {
+	s.withState(func() {
+		if a := s.state.Apps[appName]; a != nil {
 			for id, m := range a.Machines {
-				if l := m.held(s.now()); l != nil {
+				if l := m.activeLease(s.now()); l != nil {
 					out[id] = fly.Lease{Nonce: l.Nonce, Owner: l.Owner, Description: l.Description, Version: l.Version, Expires: l.Expires}
 				}
 			}
@@ -213,25 +214,25 @@ func (s *Sim) Leases(appName string) map[string]fly.Lease {
 	return out
 }
 
-// SetAddresses gives an app, which is made if there is none, an address of each
+// SetAddresses gives an app, which is created if necessary, an address of each
 // kind: v4, v6, shared_v4, private_v6.
 func (s *Sim) SetAddresses(appName string, kinds ...string) {
-	s.setup(func() {
-		a := s.world.Apps[appName]
+	s.withState(func() {
+		a := s.state.Apps[appName]
 		if a == nil {
 			a = s.newApp(appName, "")
 		}
 		for _, kind := range kinds {
-			_, _ = s.newIP(a, kind, "") // of a kind that there is
+			_, _ = s.assignAddress(a, kind, "") // fails only for an unknown kind
 		}
 	})
 }
 
-// url returns where an app is served. Fly tells a name also of an app without a
-// public address: it does not resolve. The name of an app that has neither an address
-// nor a machine yet is the one that it will have.
-func (s *Sim) url(name string) string {
-	a := s.world.Apps[name]
+// appURL returns the URL of an app. Fly returns one also for an app without a
+// public address, where the name does not resolve. A new app, without addresses
+// and machines, gets the URL that it will have.
+func (s *Sim) appURL(name string) string {
+	a := s.state.Apps[name]
 	isNew := a != nil && len(a.IPs) == 0 && len(a.Machines) == 0
 	if s.Runner != nil && (s.isPublic(name) || isNew) {
 		if u := s.Runner.URL(name); u != "" {
@@ -241,26 +242,26 @@ func (s *Sim) url(name string) string {
 	return "https://" + name + ".fly.dev"
 }
 
-// incomplete is what is still known of a config while a host can't be reached:
-// not all of it, so that nobody makes a machine from it.
-func incomplete(config []byte) []byte {
+// incompleteConfig returns the part of a config that Fly returns while the host
+// is unreachable. It lacks fields, so that no machine is created from it.
+func incompleteConfig(config []byte) []byte {
 	var doc map[string]json.RawMessage
 	if json.Unmarshal(config, &doc) != nil {
 		return config
 	}
 	delete(doc, "env")
 	delete(doc, "files")
-	return encode(doc)
+	return encodeJSON(doc)
 }
 
-// encodeMachine returns a machine's JSON with its config byte for byte: the encoder
-// would respell it. As at Fly it has both config and incomplete_config, and the
-// one that does not apply is null.
+// encodeMachine returns a machine's JSON with its config unchanged, which the
+// encoder would reformat. As in Fly's API it has both config and
+// incomplete_config, and the one that does not apply is null.
 func encodeMachine(v fly.Machine) []byte {
 	whole, part := v.Config, v.IncompleteConfig
 	v.Config, v.IncompleteConfig = nil, nil
 	type plain fly.Machine
-	out := encode(struct {
+	out := encodeJSON(struct {
 		plain
 		Version string `json:"version"`
 	}{plain(v), v.InstanceID})
@@ -276,17 +277,17 @@ func orNull(doc json.RawMessage) []byte {
 	return doc
 }
 
-func encode(v any) []byte {
+func encodeJSON(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // only our own types come here, and those marshal
+		panic(err) // only our own types are encoded here, and they can't fail
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// transient says whether a machine in that state is on its way to run.
-func transient(state string) bool {
+// isTransient reports whether a machine in that state is about to run.
+func isTransient(state string) bool {
 	return slices.Contains([]string{"creating", "starting", "restarting", "replacing", "updating"}, state)
 }

@@ -6,90 +6,92 @@ import (
 	"time"
 )
 
-// A Sim is a Fly. The zero value is an empty one, ready for use; its fields
-// may be set before the first use. It is safe for concurrent use.
+// A Sim simulates Fly. The zero value is ready for use and has no apps. Its
+// exported fields may be set before the first use. It is safe for concurrent
+// use.
 type Sim struct {
-	// Clock is the time it lives in; nil is the real one, which inside a
-	// testing/synctest bubble is the bubble's.
+	// Clock provides the time; nil is the real clock, which inside a
+	// testing/synctest bubble is that of the bubble.
 	Clock Clock
-	// Latency says how long things take. Zero: no time at all.
+	// Latency has the simulated durations. The zero value takes no time.
 	Latency Latency
-	// Limits refuses requests beyond Fly's published limits with 429.
+	// Limits enforces Fly's published rate limits: requests beyond them get a
+	// 429.
 	Limits bool
-	// Runner runs started machines for real. nil: machines are make-believe,
-	// started after Latency.Boot and passing after Latency.Check.
+	// Runner runs started machines. With nil they have no process: they are
+	// started after Latency.Boot and pass their checks after Latency.Check.
 	Runner Runner
-	// Behave says how a make-believe machine with that config behaves. nil,
-	// and the zero Behaviour, is a good one.
+	// Behave returns the behaviour of a machine that has no process. nil, and
+	// the zero Behaviour: the machine works.
 	Behave func(app string, config json.RawMessage) Behaviour
-	// Images says which digest an image reference has, and whether there is
-	// such an image. nil: every image exists.
+	// Images returns the digest of an image reference, and whether the image
+	// exists. nil: every image exists.
 	Images func(ref string) (digest string, ok bool)
-	// Token, if set, is the only one accepted; others are answered with 401.
+	// Token, if set, is the only accepted token; others get a 401.
 	Token string
-	// CheckEvery, if set, is the longest interval and grace period of a real
-	// check, so that a laptop need not wait as long as a platform may.
+	// CheckEvery, if set, is the maximum of the interval and grace period of a
+	// real check, to shorten the wait in local use.
 	CheckEvery time.Duration
-	// Journal, if set, is the file in which everything is kept: it is read
-	// before first use, if it exists, and written after each change.
+	// Journal, if set, is the file with the state: it is read before first use,
+	// if it exists, and written after each change.
 	Journal string
 
-	core
+	internals
 }
 
-// A Clock tells the time and calls back. Functions that it calls run in their
+// A Clock returns the time and schedules functions, each of which runs in its
 // own goroutine.
 type Clock interface {
 	Now() time.Time
 	AfterFunc(d time.Duration, f func()) Timer
 }
 
-// A Timer is a call that may still be called off.
+// A Timer is a scheduled call that can be cancelled.
 type Timer interface{ Stop() bool }
 
-// Latency says how long a Fly takes. Measured with flyctl's transcripts in
-// mind: API 30ms, Change 400ms, Boot 2s, Check 1s, Stop 1s, Destroy 500ms.
+// Latency has the durations of a Fly's operations. flyctl's transcripts suggest
+// API 30ms, Change 400ms, Boot 2s, Check 1s, Stop 1s, Destroy 500ms.
 type Latency struct {
 	API     time.Duration // any call
-	Change  time.Duration // more, for a create or an update
-	Boot    time.Duration // from the answer until started
+	Change  time.Duration // in addition, for a create or an update
+	Boot    time.Duration // from the response until started
 	Check   time.Duration // from started until the first result of a check
 	Stop    time.Duration
 	Destroy time.Duration
-	Command time.Duration // how long a make-believe release command runs
+	Command time.Duration // how long a release command without a process runs
 	Restart time.Duration // between a crash and the next start; 0: 100ms, doubling up to 10s
 }
 
-// A Behaviour is how a make-believe machine behaves.
+// A Behaviour says how a machine without a process behaves.
 type Behaviour struct {
-	NeverStarts  bool          // stays in "starting"
-	NeverHealthy bool          // its checks never pass
-	CrashExit    *int          // its process ends with this code once started
-	RunsFor      time.Duration // how long before it does
-	Exits        int           // how often it does before it stays; 0: each time
-	SourAfter    time.Duration // its checks turn critical this long after it started; 0: never
-	BootTakes    time.Duration // instead of Latency.Boot, if set
-	Deaf         bool          // listens nowhere
-	CheckOutput  string        // what a failing check says
-	Log          []string      // what it prints when it starts
+	NeverStarts   bool          // stays in "starting"
+	NeverHealthy  bool          // its checks never pass
+	CrashExit     *int          // its process exits with this code after RunsFor
+	RunsFor       time.Duration // from the start until the exit
+	Exits         int           // how often it exits before it stays up; 0: each time
+	CriticalAfter time.Duration // its checks turn critical this long after the start; 0: never
+	BootTakes     time.Duration // instead of Latency.Boot, if set
+	NoListener    bool          // listens on no port
+	CheckOutput   string        // output of a failing check
+	Log           []string      // lines printed at the start
 }
 
-// A Runner runs started machines for real. Its methods are called without
-// the Sim's lock held, and must not wait for the Sim.
+// A Runner runs started machines. Its methods are called without the Sim's lock
+// held, and must not wait for the Sim.
 type Runner interface {
-	// Start runs m until it ends or is stopped. ctx bounds the start only.
-	// An error means that it could not be started at all: no such image, no
-	// such program.
+	// Start starts m, which runs until it ends or is stopped. ctx only limits
+	// the start. An error means that m can't be started, for example because
+	// its image or its program does not exist.
 	Start(ctx context.Context, m Instance) (Process, error)
-	// Route is told whenever the set of started, uncordoned, passing machines
-	// of an app changes: all of them, sorted by ID. A machine is out of the
-	// set before it is stopped.
+	// Route is called with all backends of an app, sorted by machine ID,
+	// whenever they change: the started, uncordoned machines whose checks pass.
+	// A machine is removed before it is stopped.
 	Route(app string, backends []Backend)
-	// URL is where the app is served; "" if nowhere.
+	// URL returns the URL of the app; "" if it has none.
 	URL(app string) string
 }
 
-// An Instance is one version of a machine, about to run.
+// An Instance is one version of a machine, to be started.
 type Instance struct {
 	App, ID, Name, Region string
 	InstanceID            string            // the version
@@ -99,24 +101,26 @@ type Instance struct {
 	Cordoned              bool
 }
 
-// A Process is a machine that runs.
+// A Process is a running machine.
 type Process interface {
-	// Addr is the host:port where the machine's internal port is reachable.
+	// Addr returns the host:port at which the machine's internal port is
+	// reachable.
 	Addr(port int) string
-	// Listens reports whether it is the machine itself that listens there.
+	// Listens reports whether the machine itself listens on the port.
 	Listens(port int) bool
-	// Stop asks it to end with signal ("SIGINT", "" is the usual one), kills
-	// it after timeout, and returns when it has ended.
+	// Stop sends signal ("SIGINT"; "" is the default), kills the process after
+	// timeout, and returns when it has ended.
 	Stop(ctx context.Context, signal string, timeout time.Duration) error
-	// Done is closed when it has ended; ExitCode is known from then on.
+	// Done is closed when the process has ended; ExitCode is valid from then
+	// on.
 	Done() <-chan struct{}
 	ExitCode() int
-	// Log is its last lines, oldest first.
+	// Log returns the last lines of the output, oldest first.
 	Log() []string
 }
 
-// A Backend is a machine that may be sent traffic, and the internal port of
-// its service.
+// A Backend is a machine that may get traffic, and the internal port of its
+// service.
 type Backend struct {
 	Machine string
 	Process Process

@@ -22,13 +22,13 @@ const (
 	second      = `{"image":"shop:2","services":[{"internal_port":8080,"ports":[{"port":80,"handlers":["http"]}],"checks":[{"type":"http","path":"/health"}]}]}`
 )
 
-// usual are the latencies that flyctl was measured with.
-var usual = flysim.Latency{API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second,
+// flyLatencies has the latencies that were measured with flyctl.
+var flyLatencies = flysim.Latency{API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second,
 	Check: time.Second, Stop: time.Second, Destroy: 500 * time.Millisecond}
 
-// bubble runs f with a Sim and a client in virtual time. The bubble fails the
-// test if a goroutine is left after Close.
-func bubble(t *testing.T, sim *flysim.Sim, f func(t *testing.T, c *fly.Client)) {
+// inBubble runs f with a Sim and a client in virtual time. The test fails if a
+// goroutine is left after Close.
+func inBubble(t *testing.T, sim *flysim.Sim, f func(t *testing.T, c *fly.Client)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		defer sim.Close()
@@ -37,12 +37,12 @@ func bubble(t *testing.T, sim *flysim.Sim, f func(t *testing.T, c *fly.Client)) 
 	})
 }
 
-func update(t *testing.T, c *fly.Client) (fly.Machine, error) {
+func updateMachine(t *testing.T, c *fly.Client) (fly.Machine, error) {
 	t.Helper()
 	return c.Update(t.Context(), "shop", "m1", fly.Update{Config: json.RawMessage(second)})
 }
 
-func read(t *testing.T, c *fly.Client) fly.Machine {
+func readMachine(t *testing.T, c *fly.Client) fly.Machine {
 	t.Helper()
 	m, err := c.Machine(t.Context(), "shop", "m1")
 	if err != nil {
@@ -51,17 +51,17 @@ func read(t *testing.T, c *fly.Client) fly.Machine {
 	return m
 }
 
-func status(m fly.Machine) string {
+func checkStatus(m fly.Machine) string {
 	if len(m.Checks) == 0 {
 		return "none"
 	}
 	return m.Checks[0].Status
 }
 
-func TestAnUpdateTakesItsTime(t *testing.T) {
-	bubble(t, &flysim.Sim{Latency: usual}, func(t *testing.T, c *fly.Client) {
+func TestUpdate_Latencies(t *testing.T) {
+	inBubble(t, &flysim.Sim{Latency: flyLatencies}, func(t *testing.T, c *fly.Client) {
 		begin := time.Now()
-		m, err := update(t, c)
+		m, err := updateMachine(t, c)
 		if err != nil || time.Since(begin) != 430*time.Millisecond || m.State != "replacing" {
 			t.Fatalf("%s %v after %s", m.State, err, time.Since(begin))
 		}
@@ -71,67 +71,67 @@ func TestAnUpdateTakesItsTime(t *testing.T) {
 		if took := time.Since(begin); took != 2430*time.Millisecond {
 			t.Errorf("started after %s", took)
 		}
-		if got := status(read(t, c)); got != "none" {
+		if got := checkStatus(readMachine(t, c)); got != "none" {
 			t.Errorf("its check is %s before there is a result", got)
 		}
 		time.Sleep(time.Second)
-		if m := read(t, c); status(m) != "passing" || m.Checks[0].Name != "servicecheck-00-http-8080" {
+		if m := readMachine(t, c); checkStatus(m) != "passing" || m.Checks[0].Name != "servicecheck-00-http-8080" {
 			t.Errorf("checks %+v", m.Checks)
 		}
 		err = c.Wait(t.Context(), "shop", "m1", fly.Wait{State: "stopped", Timeout: 7 * time.Second})
 		if !errors.Is(err, fly.ErrTimeout) {
-			t.Errorf("waiting for what does not come: %v", err)
+			t.Errorf("wait for a state that is not reached: %v", err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		before := time.Now()
 		err = c.Wait(ctx, "shop", "m1", fly.Wait{State: "stopped", Timeout: time.Minute})
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(before) != time.Second {
-			t.Errorf("a wait that nobody waits for: %v after %s", err, time.Since(before))
+			t.Errorf("wait with a cancelled context: %v after %s", err, time.Since(before))
 		}
 	})
 }
 
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
-		fault  flysim.Fault
-		kind   error // of the update's error
-		state  string
-		check  string
-		image  string
-		crash  bool
-		differ bool // another version than the update's answer says
+		fault   flysim.Fault
+		kind    error // kind of the update's error
+		state   string
+		check   string
+		image   string
+		crash   bool
+		isOther bool // the version differs from that in the update's response
 	}{
-		"none":                         {fault: flysim.Fault{Route: "none"}, state: "started", check: "passing", image: "2"},
-		"the answer is lost":           {fault: flysim.LostAnswer(updateRoute, 1), kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "2"},
-		"refused before":               {fault: flysim.Fault{Route: updateRoute, Status: 503}, kind: fly.ErrUnavailable, state: "started", check: "passing", image: "1"},
-		"connection dropped after":     {fault: flysim.Fault{Route: updateRoute, Drop: true, After: true}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "2"},
-		"connection dropped before":    {fault: flysim.Fault{Route: updateRoute, Drop: true}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "1"},
-		"never passes":                 {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NeverPasses}, state: "started", check: "critical", image: "2"},
-		"passes, then sours":           {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Sours, For: 5 * time.Second}, state: "started", check: "critical", image: "2"},
-		"never starts":                 {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NeverStarts}, state: "replacing", check: "none", image: "2"},
-		"crashes until Fly gives up":   {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Crashes, Exit: 3}, state: "stopped", check: "none", image: "2", crash: true},
-		"the old version is put back":  {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Reverts}, state: "started", check: "passing", image: "1", differ: true},
-		"its host is unreachable":      {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Unreachable, For: time.Second}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "1"},
-		"no room":                      {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NoCapacity}, kind: fly.ErrNoCapacity, state: "started", check: "passing", image: "1"},
-		"the lease is somebody else's": {fault: flysim.Fault{Route: updateRoute, Effect: flysim.LeaseStolen}, kind: fly.ErrConflict, state: "started", check: "passing", image: "1"},
+		"none":                               {fault: flysim.Fault{Route: "none"}, state: "started", check: "passing", image: "2"},
+		"the response is lost":               {fault: flysim.LostAnswer(updateRoute, 1), kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "2"},
+		"refused before":                     {fault: flysim.Fault{Route: updateRoute, Status: 503}, kind: fly.ErrUnavailable, state: "started", check: "passing", image: "1"},
+		"connection dropped after":           {fault: flysim.Fault{Route: updateRoute, Drop: true, After: true}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "2"},
+		"connection dropped before":          {fault: flysim.Fault{Route: updateRoute, Drop: true}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "1"},
+		"never passes":                       {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NeverPasses}, state: "started", check: "critical", image: "2"},
+		"passes, then turns critical":        {fault: flysim.Fault{Route: updateRoute, Effect: flysim.TurnsCritical, For: 5 * time.Second}, state: "started", check: "critical", image: "2"},
+		"never starts":                       {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NeverStarts}, state: "replacing", check: "none", image: "2"},
+		"crashes until Fly stops restarting": {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Crashes, Exit: 3}, state: "stopped", check: "none", image: "2", crash: true},
+		"the old version is restored":        {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Reverts}, state: "started", check: "passing", image: "1", isOther: true},
+		"its host is unreachable":            {fault: flysim.Fault{Route: updateRoute, Effect: flysim.Unreachable, For: time.Second}, kind: fly.ErrUnknownOutcome, state: "started", check: "passing", image: "1"},
+		"no capacity":                        {fault: flysim.Fault{Route: updateRoute, Effect: flysim.NoCapacity}, kind: fly.ErrNoCapacity, state: "started", check: "passing", image: "1"},
+		"the lease has another owner":        {fault: flysim.Fault{Route: updateRoute, Effect: flysim.LeaseStolen}, kind: fly.ErrConflict, state: "started", check: "passing", image: "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sim := &flysim.Sim{Latency: usual}
-			bubble(t, sim, func(t *testing.T, c *fly.Client) {
+			sim := &flysim.Sim{Latency: flyLatencies}
+			inBubble(t, sim, func(t *testing.T, c *fly.Client) {
 				test.fault.Times = 1
 				sim.Inject(test.fault)
-				u, err := update(t, c)
+				u, err := updateMachine(t, c)
 				if !errors.Is(err, test.kind) {
 					t.Errorf("error %v, want: %v", err, test.kind)
 				}
 				time.Sleep(5 * time.Minute)
-				m := read(t, c)
-				if m.State != test.state || status(m) != test.check || m.ImageRef.Tag != test.image || !strings.Contains(string(m.Config), "shop:"+test.image) {
-					t.Errorf("%s, check %s, image %s; want %s, %s, %s", m.State, status(m), m.ImageRef.Tag, test.state, test.check, test.image)
+				m := readMachine(t, c)
+				if m.State != test.state || checkStatus(m) != test.check || m.ImageRef.Tag != test.image || !strings.Contains(string(m.Config), "shop:"+test.image) {
+					t.Errorf("%s, check %s, image %s; want %s, %s, %s", m.State, checkStatus(m), m.ImageRef.Tag, test.state, test.check, test.image)
 				}
-				if err == nil && (m.InstanceID != u.InstanceID) != test.differ {
-					t.Errorf("version %s, the answer said %s", m.InstanceID, u.InstanceID)
+				if err == nil && (m.InstanceID != u.InstanceID) != test.isOther {
+					t.Errorf("version %s, the response had %s", m.InstanceID, u.InstanceID)
 				}
 				x, crashed := m.LastCrash()
 				if crashed != test.crash || crashed && (x.Code != 3 || x.RestartCount != 10) {
@@ -145,9 +145,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func TestCreatedButNotFoundYet(t *testing.T) {
+func TestFaults_MachineNotFoundAfterCreate(t *testing.T) {
 	sim := &flysim.Sim{}
-	bubble(t, sim, func(t *testing.T, c *fly.Client) {
+	inBubble(t, sim, func(t *testing.T, c *fly.Client) {
 		sim.Inject(flysim.Fault{Route: createRoute, Times: 1, Effect: flysim.NotYet})
 		m, err := c.Create(t.Context(), "shop", fly.Create{Name: "new", Config: json.RawMessage(checked)})
 		if err != nil {
@@ -165,9 +165,9 @@ func TestCreatedButNotFoundYet(t *testing.T) {
 	})
 }
 
-func TestLeaseExpires(t *testing.T) {
+func TestLease_Expires(t *testing.T) {
 	sim := &flysim.Sim{}
-	bubble(t, sim, func(t *testing.T, c *fly.Client) {
+	inBubble(t, sim, func(t *testing.T, c *fly.Client) {
 		l, err := c.Lease(t.Context(), "shop", "m1", "", 10*time.Second)
 		if err != nil {
 			t.Fatal(err)
@@ -177,26 +177,26 @@ func TestLeaseExpires(t *testing.T) {
 			t.Error("refresh:", err)
 		}
 		time.Sleep(9 * time.Second)
-		if _, err := update(t, c); !errors.Is(err, fly.ErrConflict) {
+		if _, err := updateMachine(t, c); !errors.Is(err, fly.ErrConflict) {
 			t.Errorf("a refreshed lease does not hold: %v", err)
 		}
 		time.Sleep(time.Second)
-		if _, err := update(t, c); err != nil || len(sim.Leases("shop")) != 0 {
+		if _, err := updateMachine(t, c); err != nil || len(sim.Leases("shop")) != 0 {
 			t.Errorf("after it expired: %v, %v", err, sim.Leases("shop"))
 		}
 	})
 }
 
-func TestReleaseCommandMachine(t *testing.T) {
+func TestReleaseCommand_ExitAndDestroy(t *testing.T) {
 	for name, code := range map[string]int{"succeeds": 0, "fails": 7} {
 		t.Run(name, func(t *testing.T) {
-			sim := &flysim.Sim{Latency: usual}
+			sim := &flysim.Sim{Latency: flyLatencies}
 			if code != 0 {
 				sim.Behave = func(_ string, config json.RawMessage) flysim.Behaviour {
 					return flysim.Behaviour{CrashExit: &code, Log: []string{"no such table"}}
 				}
 			}
-			bubble(t, sim, func(t *testing.T, c *fly.Client) {
+			inBubble(t, sim, func(t *testing.T, c *fly.Client) {
 				m, err := c.Create(t.Context(), "shop", fly.Create{SkipLaunch: true, Config: json.RawMessage(
 					`{"image":"shop:1","auto_destroy":true,"restart":{"policy":"no"},"metadata":{"fly_process_group":"fly_app_release_command"}}`)})
 				if err != nil {
@@ -221,9 +221,9 @@ func TestReleaseCommandMachine(t *testing.T) {
 	}
 }
 
-// TestJournal: what was answered is there after a kill, byte for byte, and
-// what ran runs again.
-func TestJournal(t *testing.T) {
+// TestJournal_KeepsState: acknowledged changes survive a kill, configs byte for
+// byte, and machines run again.
+func TestJournal_KeepsState(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fly.json")
 	config := json.RawMessage(`{ "image" : "shop:1", "env":{"A":"<&>"} , "checks":{"up":{"type":"tcp","port":1}}}`)
 	var before []fly.Machine
@@ -248,7 +248,7 @@ func TestJournal(t *testing.T) {
 	}
 	before = first.Machines("shop")
 
-	again := &flysim.Sim{Journal: file} // the first one never learns that it was killed
+	again := &flysim.Sim{Journal: file} // the first one is not closed, as after a kill
 	t.Cleanup(again.Close)
 	after := again.Machines("shop")
 	if len(after) != 2 || len(before) != 2 {
@@ -270,9 +270,9 @@ func TestJournal(t *testing.T) {
 	}
 }
 
-// What is under way when a Sim is killed goes on in the next: a command ends,
-// and what a fault made of a machine stays so.
-func TestJournalKeepsWhatIsUnderWay(t *testing.T) {
+// A killed Sim's transitions continue in the next: a command ends, and the
+// effect of a fault stays.
+func TestJournal_ResumesTransitions(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fly.json")
 	first := &flysim.Sim{Journal: file, Latency: flysim.Latency{Command: time.Hour}}
 	t.Cleanup(first.Close)
@@ -295,7 +295,7 @@ func TestJournalKeepsWhatIsUnderWay(t *testing.T) {
 		switch m.ID {
 		case command.ID:
 			if exit, ended := m.LastExit(); !ended || exit.Code != 0 {
-				t.Errorf("the command is %s, %+v", m.State, exit)
+				t.Errorf("the command is %s, exit %+v", m.State, exit)
 			}
 		case sick.ID:
 			if len(m.Checks) != 1 || m.Checks[0].Status != "critical" {
@@ -305,18 +305,18 @@ func TestJournalKeepsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestBadJournalIsSaid(t *testing.T) {
+func TestJournal_WriteErrorIsReported(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "none", "fly.json")
 	sim := &flysim.Sim{Journal: file}
 	t.Cleanup(sim.Close)
 	sim.CreateApp("shop", "")
 	c := &fly.Client{HTTP: &http.Client{Transport: sim.Transport()}}
 	if _, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(checked)}); !errors.Is(err, fly.ErrUnknownOutcome) {
-		t.Errorf("a change that can't be kept was answered with %v", err)
+		t.Errorf("a change without a journal returned %v", err)
 	}
 }
 
-func TestToken(t *testing.T) {
+func TestToken_Authorization(t *testing.T) {
 	sim := &flysim.Sim{Token: "fm2_right"}
 	t.Cleanup(sim.Close)
 	sim.CreateApp("shop", "")

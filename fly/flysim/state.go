@@ -14,35 +14,35 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// core is what a Sim is made of inside.
-type core struct {
-	once    sync.Once
-	openErr error
-	ctx     context.Context // ends on Close
-	cancel  context.CancelFunc
-	running sync.WaitGroup // goroutines
+// internals has the unexported fields of a Sim.
+type internals struct {
+	once       sync.Once
+	openErr    error
+	ctx        context.Context // cancelled by Close
+	cancel     context.CancelFunc
+	goroutines sync.WaitGroup // waited for by Close
 
-	mu         sync.Mutex
-	world      world
-	closed     bool
-	dirty      bool            // the journal is behind
-	journalErr error           // of the last attempt to write it
-	touched    map[string]bool // apps whose backends may have changed
-	soon       []func()        // to be called with the lock held, before it is released
-	later      []func()        // to be called once it is released: everything that waits for a Runner
-	timers     map[*int]Timer
-	faults     []*Fault
-	requests   []Request
-	counts     map[string]int
-	limiters   map[string]*limiter
+	mu           sync.Mutex
+	state        journalState
+	closed       bool
+	unsaved      bool            // the state has changed since the journal was written
+	journalErr   error           // of the last write
+	changedApps  map[string]bool // apps whose backends may have changed
+	beforeUnlock []func()        // called with the lock held, before it is released
+	afterUnlock  []func()        // called after the lock is released: everything that waits for a Runner
+	timers       map[*int]Timer
+	faults       []*Fault
+	requests     []Request
+	counts       map[string]int
+	limiters     map[string]*limiter
 
-	routeMu sync.Mutex // held while Runner.Route is called; taken before mu
-	routed  map[string][]Backend
+	routeMu    sync.Mutex // held while Runner.Route is called; locked before mu
+	lastRoutes map[string][]Backend
 }
 
-// world is everything that the journal keeps.
-type world struct {
-	Seq  uint64          `json:"seq"` // every name that is made up comes from it
+// journalState is the state that the journal stores.
+type journalState struct {
+	Seq  uint64          `json:"seq"` // counter from which every ID is derived
 	Apps map[string]*app `json:"apps"`
 }
 
@@ -67,89 +67,91 @@ type secret struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// A machine is what Fly shows of one, and what it keeps to itself.
+// A machine is a Fly machine with the internal fields of flysim.
 type machine struct {
-	View     fly.Machine       `json:"view"`   // without its config
-	Config   string            `json:"config"` // exactly as it was sent
-	Former   []string          `json:"former,omitempty"`
-	Secrets  map[string]string `json:"secrets,omitempty"`
-	Lease    *lease            `json:"lease,omitempty"`
-	Restarts int               `json:"restarts,omitempty"`
-	Down     bool              `json:"down,omitempty"` // this version was not to be launched
-	Lines    []line            `json:"lines,omitempty"`
-	Untold   bool              `json:"untold,omitempty"` // while its host can't be reached nothing is told of its config
-	Behaves  Behaviour         `json:"behaves,omitzero"`
-	Odd      bool              `json:"odd,omitempty"` // Behaves comes from a Fault, not from Behave
-	Life     Life              `json:"life,omitzero"`
+	View           fly.Machine       `json:"view"`   // without config
+	Config         string            `json:"config"` // exactly as it was sent
+	FormerVersions []string          `json:"former,omitempty"`
+	Secrets        map[string]string `json:"secrets,omitempty"`
+	Lease          *lease            `json:"lease,omitempty"`
+	Restarts       int               `json:"restarts,omitempty"`
+	NotLaunched    bool              `json:"down,omitempty"` // the current version was created with skip_launch
+	Lines          []logEntry        `json:"lines,omitempty"`
+	ConfigHidden   bool              `json:"untold,omitempty"` // incomplete_config is null while the host is unreachable
+	Behaviour      Behaviour         `json:"behaves,omitzero"`
+	HasFault       bool              `json:"odd,omitempty"` // Behaviour was set by a Fault or a method, not by Behave
+	History        VersionHistory    `json:"life,omitzero"`
 
-	life        int // another number after each order: what was planned before is void
-	app         *app
-	proc        Process
-	printer     Process  // whose log was read last
-	printed     []string // what it said then
-	checking    context.CancelFunc
-	changed     chan struct{} // closed at each change
-	hiddenUntil time.Time
-	hiddenReads int
-	shown       []byte      // how reads show it; nil once something changed
-	former      fly.Machine // the version before, as reads showed it last
-	formerUntil time.Time   // stale reads show it until then
-	read        struct {    // Config, as far as it is understood
+	generation   int // changes with each order, which cancels what was scheduled before
+	app          *app
+	proc         Process
+	logSource    Process  // the process whose log was read last
+	logSeen      []string // its log at that time
+	cancelChecks context.CancelFunc
+	changed      chan struct{} // closed at each change
+	hiddenUntil  time.Time
+	hiddenReads  int
+	cachedJSON   []byte      // response of reads; nil after a change
+	previous     fly.Machine // the version before, as reads returned it last
+	staleUntil   time.Time   // stale reads return previous until then
+	parsed       struct {    // cache of the decoded Config
 		of     string
 		config config
 	}
 }
 
-// locked runs f with the lock held and settles what follows from it.
-func (s *Sim) locked(f func()) {
+// withLock runs f with the lock held, then settleAndUnlock.
+func (s *Sim) withLock(f func()) {
 	s.mu.Lock()
 	f()
-	s.settle()
+	s.settleAndUnlock()
 }
 
-// settle makes the transitions that take no time, keeps the journal, releases
-// the lock, tells the Runner who may have traffic, and only then gives it work:
-// a machine is out of the routes before it is stopped.
-func (s *Sim) settle() {
-	for len(s.soon) > 0 {
-		f := s.soon[0]
-		s.soon = s.soon[1:]
+// settleAndUnlock makes the transitions that take no time, writes the journal,
+// releases the lock, reports changed backends to the Runner, and only then
+// starts or stops processes: a machine leaves the routes before it is stopped.
+func (s *Sim) settleAndUnlock() {
+	for len(s.beforeUnlock) > 0 {
+		f := s.beforeUnlock[0]
+		s.beforeUnlock = s.beforeUnlock[1:]
 		f()
 	}
-	if s.dirty {
-		s.dirty = false
-		s.journalErr = s.journal()
+	if s.unsaved {
+		s.unsaved = false
+		s.journalErr = s.saveJournal()
 	}
-	later, touched := s.later, s.touched
-	s.later, s.touched = nil, map[string]bool{}
+	later, touched := s.afterUnlock, s.changedApps
+	s.afterUnlock, s.changedApps = nil, map[string]bool{}
 	s.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(touched)) {
-		s.route(name)
+		s.updateRoute(name)
 	}
 	for _, f := range later {
 		f()
 	}
 }
 
-// spawn runs f in a goroutine that Close waits for. The lock must be held.
-func (s *Sim) spawn(f func()) {
+// startGoroutine runs f in a goroutine once the lock is released. Close waits
+// for it. The lock must be held.
+func (s *Sim) startGoroutine(f func()) {
 	if s.closed {
 		return
 	}
-	s.running.Add(1)
-	s.later = append(s.later, func() {
+	s.goroutines.Add(1)
+	s.afterUnlock = append(s.afterUnlock, func() {
 		go func() {
-			defer s.running.Done()
+			defer s.goroutines.Done()
 			f()
 		}()
 	})
 }
 
-// touch says that m changed: waiters look again, and the journal is written.
-func (s *Sim) touch(m *machine) {
-	s.dirty = true
-	s.touched[m.app.Name] = true
-	m.shown = nil
+// markChanged records a change of m: it wakes waiters, and the journal will be
+// written.
+func (s *Sim) markChanged(m *machine) {
+	s.unsaved = true
+	s.changedApps[m.app.Name] = true
+	m.cachedJSON = nil
 	close(m.changed)
 	m.changed = make(chan struct{})
 }
@@ -157,61 +159,62 @@ func (s *Sim) touch(m *machine) {
 func (s *Sim) setState(m *machine, state string) {
 	m.View.State = state
 	m.View.UpdatedAt = s.now()
-	s.touch(m)
+	s.markChanged(m)
 }
 
 const keptEvents = 40
 
-func (s *Sim) event(m *machine, kind, status, source string, req *fly.EventRequest) {
-	e := fly.Event{ID: s.ulid(), Type: kind, Status: status, Source: source, Timestamp: s.now().UnixMilli(), Request: req}
+func (s *Sim) addEvent(m *machine, kind, status, source string, req *fly.EventRequest) {
+	e := fly.Event{ID: s.newVersionID(), Type: kind, Status: status, Source: source, Timestamp: s.now().UnixMilli(), Request: req}
 	events := append([]fly.Event{e}, m.View.Events...)
 	m.View.Events = events[:min(len(events), keptEvents)]
-	m.shown = nil
+	m.cachedJSON = nil
 }
 
-// view is m as Fly shows it.
-func (m *machine) view() fly.Machine {
+// apiView returns m as the API returns it.
+func (m *machine) apiView() fly.Machine {
 	v := m.View
-	v.CreatedAt, v.UpdatedAt = v.CreatedAt.Truncate(time.Second), v.UpdatedAt.Truncate(time.Second) // as Fly says them
+	v.CreatedAt, v.UpdatedAt = v.CreatedAt.Truncate(time.Second), v.UpdatedAt.Truncate(time.Second) // the API returns whole seconds
 	v.Config, v.IncompleteConfig = []byte(m.Config), nil
 	if v.HostStatus != "ok" {
-		v.Config, v.IncompleteConfig = nil, incomplete(v.Config)
-		if m.Untold {
+		v.Config, v.IncompleteConfig = nil, incompleteConfig(v.Config)
+		if m.ConfigHidden {
 			v.IncompleteConfig = nil
 		}
 	}
 	return v
 }
 
-// show is m's JSON, as Fly shows it. Nobody changes it.
-func (m *machine) show() []byte {
-	if m.shown == nil {
-		m.shown = encodeMachine(m.view())
+// apiJSON returns m as the API returns it, encoded. It must not be modified.
+func (m *machine) apiJSON() []byte {
+	if m.cachedJSON == nil {
+		m.cachedJSON = encodeMachine(m.apiView())
 	}
-	return m.shown
+	return m.cachedJSON
 }
 
-// newID makes up a name nobody has: hexadecimal digits from a counter, so that
-// the same calls give the same names.
+// newID returns a new ID of hexadecimal digits. It is derived from a counter,
+// so that the same calls give the same IDs.
 func (s *Sim) newID(kind string, digits int) string {
-	s.world.Seq++
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, s.world.Seq))
+	s.state.Seq++
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, s.state.Seq))
 	return hex.EncodeToString(sum[:])[:digits]
 }
 
-// ulid makes up a version: 26 characters that sort by time.
-func (s *Sim) ulid() string {
+// newVersionID returns a ULID: 26 characters that sort by time.
+func (s *Sim) newVersionID() string {
 	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 	var b strings.Builder
 	ms := uint64(s.now().UnixMilli())
 	for shift := 45; shift >= 0; shift -= 5 {
 		b.WriteByte(alphabet[ms>>shift&31])
 	}
-	s.world.Seq++
-	sum := sha256.Sum256(fmt.Appendf(nil, "ulid %d", s.world.Seq))
-	// The counter comes first, so that versions of one millisecond sort too.
+	s.state.Seq++
+	sum := sha256.Sum256(fmt.Appendf(nil, "ulid %d", s.state.Seq))
+	// The counter comes first, so that versions of one millisecond are sorted
+	// as well.
 	for shift := 15; shift >= 0; shift -= 5 {
-		b.WriteByte(alphabet[s.world.Seq>>shift&31])
+		b.WriteByte(alphabet[s.state.Seq>>shift&31])
 	}
 	for _, x := range sum[:12] {
 		b.WriteByte(alphabet[x&31])

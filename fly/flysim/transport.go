@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// Transport carries requests to the Sim without a socket, so that a client and
-// it can live in one testing/synctest bubble. What happens to the host in a
+// Transport returns a RoundTripper that calls the Sim without a socket, so that
+// it can share a testing/synctest bubble with its client. The host of a
 // request's URL does not matter.
 func (s *Sim) Transport() http.RoundTripper { return inMemory{s} }
 
@@ -31,7 +31,7 @@ func (t inMemory) RoundTrip(req *http.Request) (resp *http.Response, err error) 
 		case p != nil:
 			panic(p)
 		case req.Context().Err() != nil:
-			resp, err = nil, req.Context().Err() // the answer is lost
+			resp, err = nil, req.Context().Err() // the response is lost
 		}
 	}()
 	t.s.ServeHTTP(w, req)
@@ -45,7 +45,7 @@ func (t inMemory) RoundTrip(req *http.Request) (resp *http.Response, err error) 
 	}, nil
 }
 
-// recorder is a ResponseWriter that keeps the answer.
+// recorder is a ResponseWriter that keeps the response.
 type recorder struct {
 	header http.Header
 	status int

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A volume is a disk of an app. Nothing is ever written to it.
+// A volume is a volume of an app. Nothing is written to it.
 type volume struct {
 	ID         string    `json:"id"`
 	Name       string    `json:"name"`
@@ -25,7 +25,7 @@ type volume struct {
 	AutoBackup bool      `json:"auto_backup_enabled"`
 }
 
-func (a *app) volume(id string) *volume {
+func (a *app) volumeByID(id string) *volume {
 	i := slices.IndexFunc(a.Volumes, func(v *volume) bool { return v.ID == id })
 	if i < 0 {
 		return nil
@@ -33,18 +33,19 @@ func (a *app) volume(id string) *volume {
 	return a.Volumes[i]
 }
 
-// attach takes the volumes that m mounts: all of them or, with an error, none.
-func (s *Sim) attach(a *app, m *machine) error {
+// attachVolumes attaches the volumes that m mounts: all of them or, with an
+// error, none.
+func (s *Sim) attachVolumes(a *app, m *machine) error {
 	var taken []*volume
-	for _, id := range m.config().volumes() {
-		v := a.volume(id)
+	for _, id := range m.config().volumeIDs() {
+		v := a.volumeByID(id)
 		switch {
 		case v == nil:
-			return refuse(http.StatusNotFound, "volume %s not found", id)
+			return newAPIError(http.StatusNotFound, "volume %s not found", id)
 		case v.Machine != nil && *v.Machine != m.View.ID:
-			return refuse(http.StatusPreconditionFailed, "volume %s is attached to machine %s", v.ID, *v.Machine)
+			return newAPIError(http.StatusPreconditionFailed, "volume %s is attached to machine %s", v.ID, *v.Machine)
 		case v.Region != m.View.Region:
-			return refuse(http.StatusPreconditionFailed, "volume %s is in region %s, not in %s", v.ID, v.Region, m.View.Region)
+			return newAPIError(http.StatusPreconditionFailed, "volume %s is in region %s, not in %s", v.ID, v.Region, m.View.Region)
 		}
 		taken = append(taken, v)
 	}
@@ -55,9 +56,10 @@ func (s *Sim) attach(a *app, m *machine) error {
 	return nil
 }
 
-// mounted is a config as Fly shows it: with what it knows of the volumes that it
-// mounts. A config without any stays as it is, byte for byte.
-func (a *app) mounted(doc json.RawMessage) json.RawMessage {
+// describeMounts returns a config with the name, size and encryption of its
+// volumes, as the API returns it. A config without volumes is returned
+// unchanged.
+func (a *app) describeMounts(doc json.RawMessage) json.RawMessage {
 	var top map[string]json.RawMessage
 	var mounts []map[string]any
 	if json.Unmarshal(doc, &top) != nil || json.Unmarshal(top["mounts"], &mounts) != nil {
@@ -66,7 +68,7 @@ func (a *app) mounted(doc json.RawMessage) json.RawMessage {
 	known := false
 	for _, m := range mounts {
 		id, _ := m["volume"].(string)
-		if v := a.volume(id); v != nil {
+		if v := a.volumeByID(id); v != nil {
 			m["name"], m["size_gb"], m["encrypted"] = v.Name, v.SizeGB, v.Encrypted
 			known = true
 		}
@@ -74,12 +76,13 @@ func (a *app) mounted(doc json.RawMessage) json.RawMessage {
 	if !known {
 		return doc
 	}
-	top["mounts"] = encode(mounts)
-	return encode(top)
+	top["mounts"] = encodeJSON(mounts)
+	return encodeJSON(top)
 }
 
-// volumes are the IDs of the volumes that a machine of that config mounts.
-func (c config) volumes() []string {
+// volumeIDs returns the IDs of the volumes that a machine of that config
+// mounts.
+func (c config) volumeIDs() []string {
 	var ids []string
 	for _, m := range c.Mounts {
 		if m.Volume != "" {
@@ -89,11 +92,11 @@ func (c config) volumes() []string {
 	return ids
 }
 
-// sameVolumes says whether an update leaves a machine the volumes it has.
-func sameVolumes(before config, after json.RawMessage) bool {
+// keepsVolumes reports whether an update mounts the same volumes as before.
+func keepsVolumes(before config, after json.RawMessage) bool {
 	var c config
-	_ = json.Unmarshal(after, &c) // it was decoded when it was accepted
-	x, y := before.volumes(), c.volumes()
+	_ = json.Unmarshal(after, &c) // was validated when it was accepted
+	x, y := before.volumeIDs(), c.volumeIDs()
 	slices.Sort(x)
 	slices.Sort(y)
 	return slices.Equal(x, y)
@@ -105,26 +108,26 @@ func (s *Sim) listVolumes(c *call) (any, error) {
 
 func (s *Sim) createVolume(c *call) (any, error) {
 	in := volume{Encrypted: true, Retention: 5, AutoBackup: true}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
 	if in.Name == "" {
-		return nil, refuse(http.StatusUnprocessableEntity, "name can't be blank")
+		return nil, newAPIError(http.StatusUnprocessableEntity, "name can't be blank")
 	}
 	v := &in
 	v.ID, v.State, v.HostStatus, v.CreatedAt = "vol_"+s.newID("volume", 16), "created", "ok", s.now()
 	v.Machine, v.Alloc = nil, nil
 	v.SizeGB, v.Region, v.Zone = cmp.Or(v.SizeGB, 3), cmp.Or(v.Region, "fra"), s.newID("zone", 4)
 	c.app.Volumes = append(c.app.Volumes, v)
-	s.dirty = true
+	s.unsaved = true
 	return v, nil
 }
 
 func (s *Sim) findVolume(c *call) (*volume, error) {
-	if v := c.app.volume(c.r.PathValue("volume")); v != nil {
+	if v := c.app.volumeByID(c.r.PathValue("volume")); v != nil {
 		return v, nil
 	}
-	return nil, refuse(http.StatusNotFound, "volume not found")
+	return nil, newAPIError(http.StatusNotFound, "volume not found")
 }
 
 func (s *Sim) getVolume(c *call) (any, error) {
@@ -142,13 +145,13 @@ func (s *Sim) changeVolume(c *call) (any, error) {
 		Retention  *int  `json:"snapshot_retention"`
 		AutoBackup *bool `json:"auto_backup_enabled"`
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decodeBody(&in); err != nil {
 		return nil, err
 	}
-	s.dirty = true
+	s.unsaved = true
 	if in.SizeGB != nil {
 		if *in.SizeGB < v.SizeGB {
-			return nil, refuse(http.StatusUnprocessableEntity, "a volume can't shrink")
+			return nil, newAPIError(http.StatusUnprocessableEntity, "a volume can't shrink")
 		}
 		v.SizeGB = *in.SizeGB
 		return map[string]any{"volume": v, "needs_restart": v.Machine != nil}, nil
@@ -168,15 +171,15 @@ func (s *Sim) deleteVolume(c *call) (any, error) {
 		return nil, err
 	}
 	if v.Machine != nil {
-		return nil, refuse(http.StatusPreconditionFailed, "volume is attached to machine %s", *v.Machine)
+		return nil, newAPIError(http.StatusPreconditionFailed, "volume is attached to machine %s", *v.Machine)
 	}
 	c.app.Volumes = slices.DeleteFunc(c.app.Volumes, func(x *volume) bool { return x == v })
-	s.dirty = true
+	s.unsaved = true
 	v.State = "destroying"
 	return v, nil
 }
 
-func (s *Sim) noSnapshots(c *call) (any, error) {
+func (s *Sim) listSnapshots(c *call) (any, error) {
 	_, err := s.findVolume(c)
 	return []any{}, err
 }

@@ -1,5 +1,7 @@
 package flytoml
 
+import "github.com/microbima/release/fly/flytoml/tomldoc"
+
 func (r *reader) readBuild() {
 	t := r.root.Table("build")
 	if t == nil {
@@ -21,7 +23,7 @@ func (r *reader) readBuild() {
 		}
 	}
 	if t.Has("compose") {
-		t.Errorf("compose", "a compose file as a machine's containers is not supported; say them in machine_config")
+		t.Errorf("compose", "a compose file as a machine's containers is not supported; write them in machine_config")
 		t.Table("compose").Ignore()
 	}
 	if s := t.Table("settings"); s != nil {
@@ -33,13 +35,18 @@ func (r *reader) readBuild() {
 	if l := t.Int("compression_level"); l != nil && (*l < 0 || *l > 9) {
 		t.Errorf("compression_level", "%d is out of range; use 0 to 9", *l)
 	}
-	ways := 0
-	for _, said := range []bool{b.Image != "", b.Dockerfile != "" || b.Target != "", b.Builder != "" || len(b.Buildpacks) > 0, t.String("builtin") != ""} {
-		if said {
-			ways++
+	warnImageSources(t, b)
+}
+
+// warnImageSources warns about a [build] with more than one source of an image.
+func warnImageSources(t *tomldoc.Table, b *Build) {
+	sources := 0
+	for _, isSet := range []bool{b.Image != "", b.Dockerfile != "" || b.Target != "", b.Builder != "" || len(b.Buildpacks) > 0, t.String("builtin") != ""} {
+		if isSet {
+			sources++
 		}
 	}
-	if ways > 1 {
-		t.Warnf("", "says more than one way to come by an image; only the first of image, dockerfile and builder counts")
+	if sources > 1 {
+		t.Warnf("", "has more than one source of an image; only the first of image, dockerfile and builder applies")
 	}
 }

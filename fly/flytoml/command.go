@@ -12,14 +12,15 @@ import (
 // command.
 const ReleaseGroup = fly.MachineProcessGroupFlyAppReleaseCommand
 
-// reserved begins the names of process groups that belong to no [processes].
-const reserved = "fly_app_"
+// reservedPrefix begins the names of Fly's own process groups, which
+// [processes] must not contain.
+const reservedPrefix = "fly_app_"
 
-// ReleaseCommand is the config of the machine that runs the release command:
-// created stopped, started once, gone when done. It is nil if there is no
-// command. The machine is as large as [deploy.release_command_vm] says, else
-// as the one with the most memory of the default group's machines, started or
-// not, whose configs are given.
+// ReleaseCommand returns the config of the machine that runs the release
+// command; nil if there is none. The machine is to be created stopped and
+// started once; it destroys itself. Its size is [deploy.release_command_vm],
+// else that of the machine of the default group with the most memory. machines
+// has the configs of the existing ones, started or not.
 func (c *Config) ReleaseCommand(image string, machines []json.RawMessage) (json.RawMessage, error) {
 	if len(c.deploy.ReleaseCommand) == 0 {
 		return nil, nil
@@ -53,7 +54,7 @@ func (c *Config) ReleaseCommand(image string, machines []json.RawMessage) (json.
 		return nil, err
 	}
 	config["guest"] = guest
-	return encode(config)
+	return encodeCanonical(config)
 }
 
 func (c *Config) releaseGuest(machines []json.RawMessage) (guest object, err error) {
@@ -62,7 +63,7 @@ func (c *Config) releaseGuest(machines []json.RawMessage) (guest object, err err
 	}
 	most := 0.0
 	for _, doc := range machines {
-		config, err := decode(doc)
+		config, err := decodeObject(doc)
 		if err != nil {
 			return nil, fmt.Errorf("reading the config of a machine: %w", err)
 		}

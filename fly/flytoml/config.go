@@ -10,19 +10,19 @@ import (
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
-// A Problem is one mistake, at file:line: key.
+// A Problem is one mistake at a file, line and key.
 type Problem = tomldoc.Problem
 
-// Problems is the error of Parse: every mistake of the file, in its order.
+// Problems is the error of Parse: every mistake in the file, in order of lines.
 type Problems = tomldoc.Problems
 
-// Warnings are oddities that don't keep a file from being used.
+// Warnings are problems that don't prevent the file from being used.
 type Warnings = tomldoc.Problems
 
 // DefaultGroup is the process group of a file without [processes].
 const DefaultGroup = "app"
 
-// A Config is a fly.toml that has been read and found good.
+// A Config is a valid fly.toml.
 type Config struct {
 	file          string
 	doc           *tomldoc.Doc
@@ -49,26 +49,26 @@ type Config struct {
 	cmd, entrypoint, exec []string // [experimental]
 
 	machineConfig    string // JSON, or the name of a file with it
-	machineConfigKey string // where it is said
-	container        string // which of its containers runs our image
-	local            map[string][]byte
+	machineConfigKey string // key of the setting
+	container        string // the container that runs our image
+	localContent     map[string][]byte
 	localFiles       []LocalFile
 }
 
-// Deploy is the [deploy] section, defaults filled in.
+// Deploy is the [deploy] section with its defaults.
 type Deploy struct {
 	Strategy       string
-	MaxUnavailable float64       // below 1 a share of a group's running machines, else a number
-	Wait           time.Duration // for one machine to be started and healthy
-	ReleaseCommand []string      // split as a shell would; nil if there is none
+	MaxUnavailable float64       // below 1 a share of a group's running machines, else a number of machines
+	Wait           time.Duration // until one machine is started and healthy
+	ReleaseCommand []string      // split into words; nil if there is none
 	ReleaseTimeout time.Duration
 	releaseVM      *fly.MachineGuest
 }
 
-// Build is the [build] section: how flyctl would come by an image.
+// Build is the [build] section: how flyctl gets an image.
 type Build struct {
 	Image      string
-	Dockerfile string // as written: relative to the fly.toml, or to where flyctl is run
+	Dockerfile string // as written: relative to fly.toml, or to the working directory of flyctl
 	Ignorefile string
 	Target     string
 	Args       map[string]string
@@ -76,24 +76,17 @@ type Build struct {
 	Buildpacks []string
 }
 
-// A Group is a process group: machines that run one command.
-type Group struct {
-	Name     string
-	Services bool   // something outside can reach it
-	Mount    *Mount // nil: no volume
-}
-
 // A Mount is a volume that each machine of a group has.
 type Mount struct {
 	fly.MachineMount
-	InitialSizeGB int   // of a volume that is still to be made, as the file says; see Config.Volume for the default
+	InitialSizeGB int   // size of a new volume, as in the file; 0: the default of GroupMachines.Volume
 	Retention     int   // days a snapshot is kept; 0: Fly's default
 	Snapshots     *bool // daily ones; nil: Fly's default
 	processes     []string
 }
 
-// A LocalFile is a file beside fly.toml whose content goes into machine
-// configs. Key says where it is named.
+// A LocalFile is a file beside fly.toml whose content becomes part of machine
+// configs. Key is the setting that names it.
 type LocalFile struct {
 	Name string
 	Key  string
@@ -117,7 +110,7 @@ type check struct {
 }
 
 type metrics struct {
-	*fly.MachineMetrics // nil: a section that says nothing
+	*fly.MachineMetrics // nil: an empty section
 	processes           []string
 }
 
@@ -131,44 +124,33 @@ type vm struct {
 	processes []string
 }
 
-// App is the name of the Fly app.
+// App returns the name of the Fly app.
 func (c *Config) App() string { return c.app }
 
-// Region is where new machines go; "" leaves it to Fly.
+// Region returns the region of new machines; "" leaves it to Fly.
 func (c *Config) Region() string { return c.region }
 
-// Strategy is rolling, canary, bluegreen or immediate; rolling if the file
-// doesn't say.
+// Strategy returns rolling, canary, bluegreen or immediate; the default is
+// rolling.
 func (c *Config) Strategy() string { return c.deploy.Strategy }
 
-// MaxUnavailable is how many machines of a group may be down at once: below 1
-// a share of the running ones, else a number. flyctl's default, 0.33.
+// MaxUnavailable returns how many machines of a group may be down at once:
+// below 1 a share of the running ones, else a number. The default is flyctl's,
+// 0.33.
 func (c *Config) MaxUnavailable() float64 { return c.deploy.MaxUnavailable }
 
-// Wait is how long one machine may take to be started and healthy.
+// Wait returns how long one machine may take until it is started and healthy.
 func (c *Config) Wait() time.Duration { return c.deploy.Wait }
 
-// Deploy is the whole [deploy] section.
+// Deploy returns the whole [deploy] section.
 func (c *Config) Deploy() Deploy { return c.deploy }
 
-// Build is the [build] section.
+// Build returns the [build] section.
 func (c *Config) Build() Build { return c.build }
 
-// Groups are the process groups, by name.
-func (c *Config) Groups() []Group {
-	groups := make([]Group, len(c.groups))
-	for i, name := range c.groups {
-		groups[i] = Group{Name: name, Services: len(c.servicesOf(name)) > 0}
-		if mounts := c.mountsOf(name); len(mounts) > 0 {
-			groups[i].Mount = &mounts[0]
-		}
-	}
-	return groups
-}
-
-// LocalFiles are the files whose content is needed before a machine config can
-// be made, each once. Give it with WithFiles, and ask again: a machine_config
-// in a file of its own may name more.
+// LocalFiles returns the files whose content Group needs, each once. Pass the
+// content to WithFiles and call LocalFiles again: a machine_config in a file
+// may name more.
 func (c *Config) LocalFiles() (files []LocalFile) {
 	add := func(f LocalFile) {
 		if !slices.ContainsFunc(files, func(have LocalFile) bool { return have.Name == f.Name }) {
@@ -184,21 +166,21 @@ func (c *Config) LocalFiles() (files []LocalFile) {
 	return files
 }
 
-// WithFiles returns c with the content of local files, by the name that
-// fly.toml calls them.
+// WithFiles returns a copy of c with the content of local files, by their names
+// in fly.toml.
 func (c *Config) WithFiles(content map[string][]byte) *Config {
 	with := *c
-	with.local = content
+	with.localContent = content
 	return &with
 }
 
-// Problem is one more mistake at a key of this file, for who knows more of it
-// than the file says: whether another file exists, say.
+// Problem returns a mistake at a key of this file, for a caller that finds one
+// which Parse can't: a file that does not exist, for example.
 func (c *Config) Problem(key, format string, args ...any) *Problem {
 	return &Problem{File: c.file, Line: c.doc.Line(key), Key: key, Msg: fmt.Sprintf(format, args...)}
 }
 
-// defaultGroup is whom a section without processes is for.
+// defaultGroup returns the group of a section without processes.
 func (c *Config) defaultGroup() string {
 	if slices.Contains(c.groups, DefaultGroup) {
 		return DefaultGroup
@@ -206,7 +188,7 @@ func (c *Config) defaultGroup() string {
 	return c.groups[0]
 }
 
-func (c *Config) applies(group string, processes []string) bool {
+func (c *Config) appliesTo(group string, processes []string) bool {
 	if len(processes) == 0 {
 		return group == c.defaultGroup()
 	}
@@ -215,7 +197,7 @@ func (c *Config) applies(group string, processes []string) bool {
 
 func (c *Config) servicesOf(group string) (services []fly.MachineService) {
 	for _, s := range c.services {
-		if c.applies(group, s.processes) {
+		if c.appliesTo(group, s.processes) {
 			services = append(services, s.MachineService)
 		}
 	}
@@ -224,7 +206,7 @@ func (c *Config) servicesOf(group string) (services []fly.MachineService) {
 
 func (c *Config) mountsOf(group string) (mounts []Mount) {
 	for _, m := range c.mounts {
-		if c.applies(group, m.processes) {
+		if c.appliesTo(group, m.processes) {
 			mounts = append(mounts, m)
 		}
 	}

@@ -10,67 +10,68 @@ import (
 	fly "github.com/superfly/fly-go"
 )
 
-// mergeMachineConfig lays machine_config over a machine's config and marks the
-// container that runs our image.
+// mergeMachineConfig merges machine_config into a machine's config and marks
+// the container that runs our image.
 func (c *Config) mergeMachineConfig(config object) error {
 	if c.machineConfig == "" {
 		return nil
 	}
 	doc, ok := c.machineConfigDoc()
 	if !ok {
-		return c.unknown(c.machineConfig)
+		return c.missingContent(c.machineConfig)
 	}
-	said, err := decodeMachineConfig(doc)
+	machineConfig, err := decodeMachineConfig(doc)
 	if err != nil {
 		return c.Problem(c.machineConfigKey, "%v", err)
 	}
-	if err := c.fillFiles(said); err != nil {
+	if err := c.fillContainerFiles(machineConfig); err != nil {
 		return err
 	}
-	merge(config, said)
+	mergeObject(config, machineConfig)
 	return c.selectContainer(config)
 }
 
-// machineConfigDoc is what machine_config says, there or in a file of its own.
+// machineConfigDoc returns the JSON of machine_config, inline or from its file.
 func (c *Config) machineConfigDoc() (doc []byte, ok bool) {
 	if strings.HasPrefix(c.machineConfig, "{") {
 		return []byte(c.machineConfig), true
 	}
-	doc, ok = c.local[c.machineConfig]
+	doc, ok = c.localContent[c.machineConfig]
 	return doc, ok
 }
 
-// decodeMachineConfig sees that doc is a machine config at all. What it says
-// that is unknown here is kept.
+// decodeMachineConfig validates that doc is a machine config. It keeps unknown
+// fields.
 func decodeMachineConfig(doc []byte) (object, error) {
 	if err := json.Unmarshal(doc, new(fly.MachineConfig)); err != nil {
 		return nil, fmt.Errorf("not a machine config in JSON: %w", err)
 	}
-	return decode(doc)
+	return decodeObject(doc)
 }
 
-// containerFiles are the local files that machine_config names.
+// containerFiles returns the local files that machine_config names.
 func (c *Config) containerFiles() (names []string) {
 	doc, _ := c.machineConfigDoc()
 	config, err := decodeMachineConfig(doc)
 	if err != nil {
-		return nil // said when it is needed
+		return nil // reported by mergeMachineConfig
 	}
 	for _, f := range filesOfContainers(config) {
-		if name := localPath(f); name != "" && !slices.Contains(names, name) {
+		if name := containerFileName(f); name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// fillFiles puts the content of local files into the containers that name them.
-func (c *Config) fillFiles(config object) error {
+// fillContainerFiles sets the content of local files in the containers that
+// name them.
+func (c *Config) fillContainerFiles(config object) error {
 	for _, f := range filesOfContainers(config) {
-		if name := localPath(f); name != "" {
-			content, ok := c.local[name]
+		if name := containerFileName(f); name != "" {
+			content, ok := c.localContent[name]
 			if !ok {
-				return c.unknown(name)
+				return c.missingContent(name)
 			}
 			f["raw_value"] = base64.StdEncoding.EncodeToString(content)
 		}
@@ -79,13 +80,13 @@ func (c *Config) fillFiles(config object) error {
 	return nil
 }
 
-func (c *Config) unknown(name string) error {
-	return fmt.Errorf("%s: the content of %s is not known here", c.file, name)
+func (c *Config) missingContent(name string) error {
+	return fmt.Errorf("%s: the content of %s is missing: pass it to WithFiles", c.file, name)
 }
 
-// localPath is the file whose content a file of a container is to have, unless
-// it has some already.
-func localPath(f object) string {
+// containerFileName returns the local file whose content belongs into a
+// container's file; "" if the file has another content.
+func containerFileName(f object) string {
 	if f["raw_value"] != nil || f["secret_name"] != nil {
 		return ""
 	}
@@ -94,14 +95,14 @@ func localPath(f object) string {
 }
 
 func filesOfContainers(config object) (files []object) {
-	for _, container := range objects(config["containers"]) {
-		files = append(files, objects(container["files"])...)
+	for _, container := range objectList(config["containers"]) {
+		files = append(files, objectList(container["files"])...)
 	}
 	return files
 }
 
-// objects are the objects in a list.
-func objects(v any) (out []object) {
+// objectList returns the objects in a list.
+func objectList(v any) (out []object) {
 	list, _ := v.([]any)
 	for _, v := range list {
 		if o, ok := v.(object); ok {
@@ -144,17 +145,17 @@ func (c *Config) selectContainer(config object) error {
 	return nil
 }
 
-// pinContainers puts our image where machine_config says ".".
-func pinContainers(config object, image string) {
+// setContainerImages replaces "." in machine_config by our image.
+func setContainerImages(config object, image string) {
 	pin := func(o object, key string) {
 		if o[key] == "." {
 			o[key] = image
 		}
 	}
-	for _, container := range objects(config["containers"]) {
+	for _, container := range objectList(config["containers"]) {
 		pin(container, "image")
 	}
-	for _, file := range append(objects(config["files"]), filesOfContainers(config)...) {
+	for _, file := range append(objectList(config["files"]), filesOfContainers(config)...) {
 		pin(file, "image_config")
 	}
 }

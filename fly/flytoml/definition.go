@@ -5,112 +5,113 @@ import (
 	"time"
 )
 
-// Definition is the file as JSON in the form that flyctl sends with a Fly
-// release ("definition" in the body of POST /api/v1/releases) and reads back
-// for who has lost the file: today's names instead of old ones, durations
-// spelled out, what is empty left out. It is canonical.
+// Definition returns the file as canonical JSON in the form that flyctl sends
+// with a Fly release ("definition" in the body of POST /api/v1/releases). A
+// user who has lost the file gets it back from there: old names are replaced by
+// current ones, durations are written out, empty settings are left out.
 func (c *Config) Definition() (json.RawMessage, error) {
-	said, _ := definition(today(c.doc.Root().Values()))
-	return encode(said)
+	out, _ := definitionShape(useCurrentNames(c.doc.Root().Values()))
+	return encodeCanonical(out)
 }
 
-// definition is the shape of a whole file. A zero, "" or false is a setting of
-// its own where it is kept, and none where it only counts when said.
-var definition = fields{
-	"app":                said,
-	"primary_region":     said,
-	"kill_signal":        kept,
-	"kill_timeout":       lasting(time.Second),
-	"swap_size_mb":       kept,
-	"console_command":    said,
-	"host_dedication_id": said,
-	"machine_config":     said,
-	"container":          said,
-	"experimental":       notEmpty(experimental.shape()),
-	"build":              notEmpty(build.shape()),
+// definitionShape is the shape of a whole file. notNil keeps a 0, "" or false,
+// which is a setting of its own there; nonZero drops it.
+var definitionShape = fields{
+	"app":                nonZero,
+	"primary_region":     nonZero,
+	"kill_signal":        notNil,
+	"kill_timeout":       durationText(time.Second),
+	"swap_size_mb":       notNil,
+	"console_command":    nonZero,
+	"host_dedication_id": nonZero,
+	"machine_config":     nonZero,
+	"container":          nonZero,
+	"experimental":       nonEmptyTable(experimental.shape()),
+	"build":              nonEmptyTable(build.shape()),
 	"deploy":             deploy.shape(),
-	"env":                merged,
-	"processes":          commands,
-	"mounts":             list(mount.shape()),
+	"env":                mergedTables,
+	"processes":          processCommands,
+	"mounts":             listOf(mount.shape()),
 	"http_service":       httpService.with(anyService).shape(),
-	"services":           list(notEmpty(portService.with(anyService).shape())),
-	"checks":             named(topCheck.with(httpCheck(time.Millisecond)).shape()),
-	"machine_checks":     list(machineCheck.shape()),
-	"files":              list(fields{"guest_path": said, "local_path": said, "secret_name": said, "raw_value": said, "processes": said}.shape()),
-	"statics":            list(fields{"guest_path": said, "url_prefix": said, "index_document": said, "tigris_bucket": otherwise("", kept)}.shape()),
-	"restart":            list(fields{"policy": said, "retries": said, "processes": said}.shape()),
-	"metrics":            list(fields{"port": said, "path": said, "https": said, "processes": said}.shape()),
-	"vm":                 list(size.shape()),
+	"services":           listOf(nonEmptyTable(portService.with(anyService).shape())),
+	"checks":             namedTables(topCheck.with(httpCheck(time.Millisecond)).shape()),
+	"machine_checks":     listOf(machineCheck.shape()),
+	"files":              listOf(fields{"guest_path": nonZero, "local_path": nonZero, "secret_name": nonZero, "raw_value": nonZero, "processes": nonZero}.shape()),
+	"statics":            listOf(fields{"guest_path": nonZero, "url_prefix": nonZero, "index_document": nonZero, "tigris_bucket": withDefault("", notNil)}.shape()),
+	"restart":            listOf(fields{"policy": nonZero, "retries": nonZero, "processes": nonZero}.shape()),
+	"metrics":            listOf(fields{"port": nonZero, "path": nonZero, "https": nonZero, "processes": nonZero}.shape()),
+	"vm":                 listOf(size.shape()),
 }.shape()
 
 var (
 	experimental = fields{
-		"cmd": words, "entrypoint": words, "exec": words, "machine_config": said,
-		"auto_rollback": said, "enable_consul": said, "enable_etcd": said, "lazy_load_images": said,
-		"attached": otherwise(object{}, fields{"secrets": otherwise(object{}, fields{"export": said}.shape())}.shape()),
+		"cmd": stringOrStrings, "entrypoint": stringOrStrings, "exec": stringOrStrings, "machine_config": nonZero,
+		"auto_rollback": nonZero, "enable_consul": nonZero, "enable_etcd": nonZero, "lazy_load_images": nonZero,
+		"attached": withDefault(object{}, fields{"secrets": withDefault(object{}, fields{"export": nonZero}.shape())}.shape()),
 	}
 	build = fields{
-		"image": said, "dockerfile": said, "ignorefile": said, "build-target": said, "args": said,
-		"builder": said, "buildpacks": said, "builtin": said, "settings": said,
-		"compose": fields{"file": said}.shape(), "compression": said, "compression_level": kept,
+		"image": nonZero, "dockerfile": nonZero, "ignorefile": nonZero, "build-target": nonZero, "args": nonZero,
+		"builder": nonZero, "buildpacks": nonZero, "builtin": nonZero, "settings": nonZero,
+		"compose": fields{"file": nonZero}.shape(), "compression": nonZero, "compression_level": notNil,
 	}
 	deploy = fields{
-		"strategy": said, "max_unavailable": kept, "wait_timeout": lasting(time.Nanosecond), "seed_command": said,
-		"release_command": said, "release_command_timeout": lasting(time.Nanosecond), "release_command_vm": size.shape(),
+		"strategy": nonZero, "max_unavailable": notNil, "wait_timeout": durationText(time.Nanosecond), "seed_command": nonZero,
+		"release_command": nonZero, "release_command_timeout": durationText(time.Nanosecond), "release_command_vm": size.shape(),
 	}
 	mount = fields{
-		"source": said, "destination": said, "processes": said, "initial_size": printed,
-		"snapshot_retention": kept, "scheduled_snapshots": kept,
-		"auto_extend_size_threshold": said, "auto_extend_size_increment": said, "auto_extend_size_limit": said,
+		"source": nonZero, "destination": nonZero, "processes": nonZero, "initial_size": sizeText,
+		"snapshot_retention": notNil, "scheduled_snapshots": notNil,
+		"auto_extend_size_threshold": nonZero, "auto_extend_size_increment": nonZero, "auto_extend_size_limit": nonZero,
 	}
 	size = fields{
-		"size": said, "memory": printed, "memory_mb": said, "max_memory_mb": said, "cpus": said, "cpu_kind": said,
-		"gpus": said, "gpu_kind": said, "host_dedication_id": said, "persist_rootfs": persisted, "kernel_args": said, "processes": said,
+		"size": nonZero, "memory": sizeText, "memory_mb": nonZero, "max_memory_mb": nonZero, "cpus": nonZero, "cpu_kind": nonZero,
+		"gpus": nonZero, "gpu_kind": nonZero, "host_dedication_id": nonZero, "persist_rootfs": persistRootfs, "kernel_args": nonZero, "processes": nonZero,
 	}
 	anyService = fields{
-		"internal_port": portNumbered(said), "processes": said, "concurrency": concurrency,
-		"auto_stop_machines": autostop, "auto_start_machines": kept, "min_machines_running": kept,
-		"machine_checks": list(machineCheck.shape()),
+		"internal_port": portShape(nonZero), "processes": nonZero, "concurrency": concurrency,
+		"auto_stop_machines": autostop, "auto_start_machines": notNil, "min_machines_running": notNil,
+		"machine_checks": listOf(machineCheck.shape()),
 	}
 	httpService = fields{
-		"force_https": said, "tls_options": tlsOptions.shape(), "http_options": httpOptions.shape(),
-		"checks": list(httpCheck(time.Nanosecond).shape()), // the one place where a bare number isn't milliseconds
+		"force_https": nonZero, "tls_options": tlsOptions.shape(), "http_options": httpOptions.shape(),
+		"checks": listOf(httpCheck(time.Nanosecond).shape()), // the only place where a bare number isn't milliseconds
 	}
 	portService = fields{
-		"protocol": said, "ports": list(servicePort.shape()),
-		"tcp_checks": list(times(time.Millisecond).shape()), "http_checks": list(httpCheck(time.Millisecond).shape()),
+		"protocol": nonZero, "ports": listOf(servicePort.shape()),
+		"tcp_checks": listOf(times(time.Millisecond).shape()), "http_checks": listOf(httpCheck(time.Millisecond).shape()),
 	}
 	servicePort = fields{
-		"port": portNumbered(kept), "start_port": kept, "end_port": kept, "handlers": said, "force_https": said,
-		"tls_options": tlsOptions.shape(), "http_options": httpOptions.shape(), "proxy_proto_options": fields{"version": said}.shape(),
+		"port": portShape(notNil), "start_port": notNil, "end_port": notNil, "handlers": nonZero, "force_https": nonZero,
+		"tls_options": tlsOptions.shape(), "http_options": httpOptions.shape(), "proxy_proto_options": fields{"version": nonZero}.shape(),
 	}
-	tlsOptions  = fields{"alpn": said, "versions": said, "default_self_signed": kept}
+	tlsOptions  = fields{"alpn": nonZero, "versions": nonZero, "default_self_signed": notNil}
 	httpOptions = fields{
-		"compress": kept, "h2_backend": kept, "idle_timeout": kept, "headers_read_timeout": kept,
-		"response": fields{"headers": said, "pristine": kept}.shape(),
-		"replay_cache": list(fields{
-			"path_prefix": otherwise("", kept), "ttl_seconds": otherwise(0, kept), "type": otherwise("", kept), "name": otherwise("", kept),
-			"allow_bypass": said,
+		"compress": notNil, "h2_backend": notNil, "idle_timeout": notNil, "headers_read_timeout": notNil,
+		"response": fields{"headers": nonZero, "pristine": notNil}.shape(),
+		"replay_cache": listOf(fields{
+			"path_prefix": withDefault("", notNil), "ttl_seconds": withDefault(0, notNil), "type": withDefault("", notNil), "name": withDefault("", notNil),
+			"allow_bypass": nonZero,
 		}.shape()),
 	}
-	topCheck     = fields{"port": kept, "type": kept, "processes": said}
+	topCheck     = fields{"port": notNil, "type": notNil, "processes": nonZero}
 	machineCheck = fields{
-		"command": said, "image": said, "entrypoint": said, "kill_signal": kept, "kill_timeout": lasting(time.Nanosecond),
+		"command": nonZero, "image": nonZero, "entrypoint": nonZero, "kill_signal": notNil, "kill_timeout": durationText(time.Nanosecond),
 	}
 )
 
 func times(unit time.Duration) fields {
-	return fields{"interval": lasting(unit), "timeout": lasting(unit), "grace_period": lasting(unit)}
+	return fields{"interval": durationText(unit), "timeout": durationText(unit), "grace_period": durationText(unit)}
 }
 
 func httpCheck(unit time.Duration) fields {
 	return times(unit).with(fields{
-		"method": kept, "path": kept, "protocol": kept, "tls_skip_verify": kept, "tls_server_name": kept, "headers": headerTexts,
+		"method": notNil, "path": notNil, "protocol": notNil, "tls_skip_verify": notNil, "tls_server_name": notNil, "headers": headerTexts,
 	})
 }
 
-// today is root with today's names for settings that have older ones.
-func today(root object) object {
+// useCurrentNames returns root with the current names of settings that have
+// older ones.
+func useCurrentNames(root object) object {
 	out := object{}
 	for key, v := range root {
 		out[key] = v
@@ -120,7 +121,7 @@ func today(root object) object {
 	} {
 		var all []any
 		for _, name := range old {
-			all = append(all, tables(root[name])...)
+			all = append(all, tableList(root[name])...)
 		}
 		out[key] = all
 	}
@@ -132,13 +133,13 @@ func today(root object) object {
 		}
 	}
 	if _, ok := root["metrics"]; !ok && len(legacy) > 0 {
-		out["metrics"] = append(tables(out["metrics"]), legacy)
+		out["metrics"] = append(tableList(out["metrics"]), legacy)
 	}
 	if v, ok := experimental["kill_timeout"]; ok && root["kill_timeout"] == nil {
 		out["kill_timeout"] = v
 	}
 	if b, ok := root["build"].(object); ok && b["build_target"] != nil && b["build-target"] == nil {
-		b = clone(b)
+		b = cloneObject(b)
 		b["build-target"] = b["build_target"]
 		out["build"] = b
 	}

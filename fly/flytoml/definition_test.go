@@ -5,14 +5,14 @@ import (
 	"testing"
 )
 
-// A file in the words of years ago is sent in today's, or whoever gets it back
-// from Fly has lost settings.
-func TestDefinitionToday(t *testing.T) {
+// A file with old names is sent with current ones. Otherwise a user who gets it
+// back from Fly would lose settings.
+func TestDefinition_OldNames(t *testing.T) {
 	doc, err := os.ReadFile("testdata/invalid/legacy/fly.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := parse(t, string(doc)).Definition()
+	got, err := mustParse(t, string(doc)).Definition()
 	if err != nil {
 		t.Fatal(err)
 	}

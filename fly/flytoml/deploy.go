@@ -8,14 +8,14 @@ import (
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
-// flyctl's defaults of [deploy].
+// flyctl's defaults for [deploy].
 const (
 	defaultMaxUnavailable = 0.33
 	defaultWait           = 5 * time.Minute
 )
 
-// unlimited is how long a release command may take that has no limit to flyctl.
-const unlimited = 24 * time.Hour
+// noReleaseTimeout replaces a timeout of 0, which is none in flyctl.
+const noReleaseTimeout = 24 * time.Hour
 
 func (r *reader) readDeploy() {
 	d := &r.c.deploy
@@ -37,39 +37,39 @@ func (r *reader) readDeploy() {
 			t.Warnf("max_unavailable", "has no effect with strategy %s", d.Strategy)
 		}
 	}
-	d.Wait = r.deployTime(t, "wait_timeout", d.Wait)
+	d.Wait = r.readDeployTime(t, "wait_timeout", d.Wait)
 	r.warnSlowChecks(t)
-	d.ReleaseCommand = r.command(t, "release_command")
-	if v, _ := t.Any("release_command"); blank(v) {
-		t.Errorf("release_command", "says no command, for which flyctl runs what the image runs; write one, or remove it")
+	d.ReleaseCommand = r.readCommand(t, "release_command")
+	if v, _ := t.Any("release_command"); isBlankCommand(v) {
+		t.Errorf("release_command", "is empty, so flyctl would run the image's own command; write a command, or remove the setting")
 	}
 	if v, _ := t.Any("release_command_timeout"); v == "0s" || v == "0" {
-		d.ReleaseTimeout = unlimited
-		t.Warnf("release_command_timeout", "%s is no limit to flyctl; a release gives it %s", v, unlimited)
+		d.ReleaseTimeout = noReleaseTimeout
+		t.Warnf("release_command_timeout", "%s means no limit to flyctl; a release limits it to %s", v, noReleaseTimeout)
 	} else {
-		d.ReleaseTimeout = r.deployTime(t, "release_command_timeout", d.ReleaseTimeout)
+		d.ReleaseTimeout = r.readDeployTime(t, "release_command_timeout", d.ReleaseTimeout)
 	}
 	if v := t.Table("release_command_vm"); v != nil {
-		d.releaseVM = r.guest(v)
-		if m, _ := v.Any("memory"); m != nil && !isText(m) {
+		d.releaseVM = r.readGuest(v)
+		if m, _ := v.Any("memory"); m != nil && !isString(m) {
 			v.Errorf("memory", "want a string with a unit, like \"%vmb\"; flyctl takes a bare number in [[vm]] only", m)
 		}
 		if v.Has("processes") {
 			v.Warnf("processes", "has no effect; the release command has a machine of its own")
 		}
 	}
-	r.command(t, "seed_command")
+	r.readCommand(t, "seed_command")
 }
 
-// warnSlowChecks warns of checks that have no result within wait_timeout.
+// warnSlowChecks warns about checks that have no result within wait_timeout.
 func (r *reader) warnSlowChecks(t *tomldoc.Table) {
 	for _, slow := range r.c.SlowChecks() {
 		t.Warnf("wait_timeout", "%s", slow)
 	}
 }
 
-// blank says whether v is a command line without a word.
-func blank(v any) bool {
+// isBlankCommand reports whether v is a command line without words.
+func isBlankCommand(v any) bool {
 	s, _ := v.(string)
 	words, err := splitWords(s)
 	return s != "" && err == nil && len(words) == 0
@@ -82,15 +82,15 @@ func (r *reader) checkStrategy(t *tomldoc.Table, s string) {
 	case !slices.Contains(known, s):
 		t.Errorf("strategy", "%q is not a strategy; use %s", s, strings.Join(known, ", "))
 	case (s == "canary" || s == "bluegreen") && len(r.c.mounts) > 0:
-		t.Errorf("strategy", "%s makes a machine beside another, and a volume has only one; use rolling with [mounts]", s)
+		t.Errorf("strategy", "%s creates a second machine, and a volume attaches to only one; use rolling with [mounts]", s)
 	case s == "bluegreen" && !checks:
 		t.Errorf("strategy", "bluegreen needs a check to know when green is good; add [[http_service.checks]] or another")
 	}
 }
 
-// deployTime reads a time of [deploy], where flyctl takes a bare number for
-// nanoseconds. Few mean that: what is less than a second of them is refused.
-func (r *reader) deployTime(t *tomldoc.Table, key string, otherwise time.Duration) time.Duration {
+// readDeployTime reads a time of [deploy]. flyctl takes a bare number as
+// nanoseconds, which is rarely meant: less than a second of them is an error.
+func (r *reader) readDeployTime(t *tomldoc.Table, key string, otherwise time.Duration) time.Duration {
 	v, _ := t.Any(key)
 	d := t.Duration(key, time.Nanosecond)
 	switch _, text := v.(string); {
@@ -99,9 +99,9 @@ func (r *reader) deployTime(t *tomldoc.Table, key string, otherwise time.Duratio
 	case !text && key == "release_command_timeout" && len(r.c.deploy.ReleaseCommand) == 0:
 		t.Warnf(key, "has no effect without release_command, and would mean %s; write it with a unit", d)
 	case !text && *d < time.Second:
-		t.Errorf(key, "%v of what? write it with a unit: \"%vs\"", v, v)
+		t.Errorf(key, "needs a unit, like \"%vs\"; got %[1]v", v)
 	case !text:
-		t.Warnf(key, "%v means %s here, in nanoseconds; better write it with a unit: \"%s\"", v, d, d)
+		t.Warnf(key, "%v is in nanoseconds and means %s; write it with a unit: \"%s\"", v, d, d)
 	case *d < time.Second:
 		t.Errorf(key, "%s is too short; use a second or more", *d)
 	}

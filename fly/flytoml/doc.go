@@ -1,13 +1,16 @@
-// Package flytoml turns a fly.toml into what flyctl would ask of Fly for it, or
-// into everything that is wrong with it.
+// Package flytoml converts a fly.toml into the machine configs that flyctl would
+// post for it, or reports every mistake in it.
 //
-// Parse reads and judges a file. Config.Create, Update and Replace make machine
-// configs; ReleaseCommand and MachineChecks those of machines that run one
-// command; Volume and Addresses say what has to be there before; Definition is
-// the file as a Fly release keeps it. Update works on the JSON that a machine
-// has: it replaces what fly.toml says and leaves the rest alone, known to this
-// program or not.
+// Parse reads and validates a file. Config.Group returns everything about one
+// process group: the config of a new machine, its volume, the machines that
+// test it, and the configs that existing machines get by Update or Replace.
+// Config.ReleaseCommand returns the config of the machine that runs the release
+// command, Config.Addresses the IP addresses to request, Config.Definition the
+// file in the form that a Fly release stores.
 //
-// What flyctl does was recorded from the real one (testdata/golden). Where it
-// swallows a mistake, this package reports it.
+// Update works on the JSON of the existing machine: it replaces the fields that
+// fly.toml sets and keeps all others, including those unknown to this package.
+//
+// The expected results were recorded from the real flyctl (testdata/golden).
+// Where flyctl ignores a mistake, this package reports it.
 package flytoml

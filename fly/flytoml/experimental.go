@@ -12,17 +12,17 @@ func (r *reader) readExperimental() {
 	if t == nil {
 		return
 	}
-	r.c.cmd = stringOrList(t, "cmd")
-	r.c.entrypoint = stringOrList(t, "entrypoint")
-	r.c.exec = stringOrList(t, "exec")
-	if timeout := duration(t, "kill_timeout", time.Second); timeout != nil && !r.root.Has("kill_timeout") {
+	r.c.cmd = readStringOrList(t, "cmd")
+	r.c.entrypoint = readStringOrList(t, "entrypoint")
+	r.c.exec = readStringOrList(t, "exec")
+	if timeout := readDuration(t, "kill_timeout", time.Second); timeout != nil && !r.root.Has("kill_timeout") {
 		if r.c.stop == nil {
 			r.c.stop = new(fly.StopConfig)
 		}
 		r.c.stop.Timeout = timeout
 	}
 	if port, path := t.Int("metrics_port"), t.String("metrics_path"); t.Has("metrics_port") || t.Has("metrics_path") {
-		r.legacyMetrics = &fly.MachineMetrics{Port: value(port), Path: path}
+		r.legacyMetrics = &fly.MachineMetrics{Port: deref(port), Path: path}
 	}
 	r.c.machineConfig = t.String("machine_config")
 	for _, key := range []string{"auto_rollback", "enable_consul", "enable_etcd", "lazy_load_images"} {
@@ -32,8 +32,8 @@ func (r *reader) readExperimental() {
 	if t.Has("container") {
 		t.Errorf("container", "flyctl reads it at the top of the file only, before the first section; move it there")
 	}
-	for _, key := range []string{"allowed_public_ports", "private_network"} { // flyctl launch once wrote these
-		noEffect(t, key)
+	for _, key := range []string{"allowed_public_ports", "private_network"} { // written by old versions of flyctl launch
+		warnNoEffect(t, key)
 	}
 }
 
@@ -56,12 +56,12 @@ func (r *reader) readMachineConfig() {
 			r.doc.Errorf(key, "%v", err)
 		}
 	case strings.HasSuffix(s, ".json"):
-		r.local(key, s)
+		r.addLocalFile(key, s)
 	default:
 		r.doc.Errorf(key, "%.40q is neither JSON nor the name of a .json file", s)
 	}
 }
 
-func (r *reader) local(key, name string) {
+func (r *reader) addLocalFile(key, name string) {
 	r.c.localFiles = append(r.c.localFiles, LocalFile{Name: name, Key: key})
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// seeds are the fly.toml of all cases.
+// seeds returns the fly.toml of all cases.
 func seeds(f *testing.F) (docs [][]byte) {
 	for _, pattern := range []string{"testdata/invalid/*/fly.toml", "testdata/golden/*/*/fly.toml"} {
 		files, err := filepath.Glob(pattern)
@@ -27,8 +27,8 @@ func seeds(f *testing.F) (docs [][]byte) {
 	return docs
 }
 
-// FuzzParse looks for a file that panics, is refused without a word, or makes
-// a machine that the next rollout would change at once.
+// FuzzParse finds files that panic, are refused without a message, or give a
+// machine that the next rollout would change.
 func FuzzParse(f *testing.F) {
 	for _, doc := range seeds(f) {
 		f.Add(doc)
@@ -37,7 +37,7 @@ func FuzzParse(f *testing.F) {
 		c, _, err := Parse("fly.toml", doc)
 		if err != nil {
 			if err.Error() == "" {
-				t.Error("refused without a word")
+				t.Error("refused without a message")
 			}
 			return
 		}
@@ -47,29 +47,30 @@ func FuzzParse(f *testing.F) {
 		}
 		c.Addresses()
 		for _, g := range c.Groups() {
-			config, err := c.Create(g.Name, firstImage)
+			config, err := c.createConfig(g.Name, firstImage)
 			if err != nil {
-				continue // a local file that isn't there, or what machine_config says
+				continue // a missing local file, or an invalid machine_config
 			}
-			if v, err := c.Volume(g.Name, firstImage); err != nil || (v == nil) != (g.Mount == nil) {
-				t.Errorf("volume %v, %v", v, err)
+			machines, err := c.Group(g.Name, firstImage)
+			if err != nil || (machines.Volume == nil) != (g.Mount == nil) {
+				t.Fatalf("group %+v, %v", machines, err)
 			}
-			if _, err := c.MachineChecks(g.Name, config, "fdaa::2"); err != nil {
+			if _, err := c.machineCheckConfigs(g.Name, config, "fdaa::2"); err != nil {
 				t.Error(err)
 			}
-			again, err := c.Update(config, g.Name, firstImage)
+			again, err := c.updateConfig(config, g.Name, firstImage)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if string(again) != string(config) {
-				t.Errorf("a new machine would be changed at once:\n%s\n%s", config, again)
+				t.Errorf("the next update would change a new machine:\n%s\n%s", config, again)
 			}
 		}
 	})
 }
 
-// FuzzUpdate looks for a machine whose config panics, or that one rollout after
-// the other would change.
+// FuzzUpdate finds machine configs that panic, or that two rollouts in a row
+// change.
 func FuzzUpdate(f *testing.F) {
 	docs := seeds(f)
 	for i, config := range []string{
@@ -89,14 +90,14 @@ func FuzzUpdate(f *testing.F) {
 		group := c.MachineGroup(existing)
 		running := []json.RawMessage{existing}
 		if _, err := c.ReleaseCommand(secondImage, running); err == nil {
-			_, _ = c.MachineChecks(group, existing, "fdaa::2")
+			_, _ = c.machineCheckConfigs(group, existing, "fdaa::2")
 		}
-		for _, make := range []func(json.RawMessage, string, string) (json.RawMessage, error){c.Update, c.Replace} {
+		for _, make := range []func(json.RawMessage, string, string) (json.RawMessage, error){c.updateConfig, c.replaceConfig} {
 			config, err := make(existing, group, secondImage)
 			if err != nil {
 				continue
 			}
-			again, err := c.Update(config, group, secondImage)
+			again, err := c.updateConfig(config, group, secondImage)
 			if errors.Is(err, ErrVolume) || errors.Is(err, ErrReplace) {
 				continue // a new machine has no volume yet
 			}

@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// firstRollout is what is posted for an app without machines.
+// firstRollout returns the posts for an app without machines.
 func firstRollout(t *testing.T, c *Config, f flags) (posts []post) {
 	made := 0
-	volumes := map[string][]string{} // made first, of every group; a machine takes the first of its name
+	volumes := map[string][]string{} // volumes of all groups are created first; a machine takes the first of its name
 	for _, g := range c.Groups() {
 		if g.Mount != nil {
 			volumes[g.Mount.Name] = append(volumes[g.Mount.Name], placeholder("volume", made))
@@ -30,7 +30,7 @@ func firstRollout(t *testing.T, c *Config, f flags) (posts []post) {
 			continue
 		}
 		create := func() post {
-			doc, err := c.Create(g.Name, firstImage)
+			doc, err := c.createConfig(g.Name, firstImage)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,23 +59,23 @@ func firstRollout(t *testing.T, c *Config, f flags) (posts []post) {
 	return posts
 }
 
-// withVolume is a new machine's config once its volume is known.
+// withVolume returns a new machine's config with the ID of its volume.
 func withVolume(config json.RawMessage) json.RawMessage {
 	return json.RawMessage(strings.Replace(string(config), `"mounts":[{`, `"mounts":[{"volume":"`+placeholder("volume", 0)+`",`, 1))
 }
 
-// reported is what the API says of a machine: as it was created, the volume
-// described.
-func reported(created, wanted map[string]any) map[string]any {
-	machine := clone(created)
+// reportedConfig returns the machine as the API returns it: as created, with the
+// description of its volume.
+func reportedConfig(created, wanted map[string]any) map[string]any {
+	machine := cloneObject(created)
 	if mounts, ok := wanted["mounts"]; ok {
 		machine["mounts"] = mounts
 	}
 	return machine
 }
 
-// unstamp takes out what is set when a config is applied, not before.
-func unstamp(posts []post) {
+// removeStamps removes the metadata that is set when a config is applied.
+func removeStamps(posts []post) {
 	for _, p := range posts {
 		metadata := p.Config["metadata"].(map[string]any)
 		for _, key := range []string{"fly_flyctl_version", "fly_release_id", "fly_release_version", "fly_bluegreen_deployment_tag", "fly_flyctl_bluegreen_launch_id"} {
@@ -84,7 +84,7 @@ func unstamp(posts []post) {
 	}
 }
 
-func group(p post) string {
+func groupOf(p post) string {
 	return p.Config["metadata"].(map[string]any)["fly_process_group"].(string)
 }
 

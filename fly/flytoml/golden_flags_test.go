@@ -15,9 +15,9 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// flags are what a case was recorded with on flyctl's command line. A release
-// has only its files, so each flag is read as what it would be there, or as
-// what it leaves out of a rollout.
+// flags are the flyctl flags that a case was recorded with. A release has no
+// flags, so each is translated to its equivalent in fly.toml, or to the part of
+// a rollout that it leaves out.
 type flags struct {
 	single    bool   // --ha=false: no second machine
 	unmade    bool   // --update-only: no machine for a group that has none
@@ -31,12 +31,12 @@ type flags struct {
 	locals    []any
 	literals  []any
 	secrets   []any
-	size      map[string]string // --vm-*, of machines to be made, if the file says none
-	volume    int64             // GB, if the file says none
+	size      map[string]string // --vm-*: size of new machines if the file has none
+	volume    int64             // GB, if the file has no size
 }
 
-// elsewhere are flags that change how flyctl waits, builds or talks, and
-// nothing of what it asks for.
+// elsewhere has the flags that change how flyctl waits, builds or connects, but
+// not its requests.
 var elsewhere = strings.Fields(`--build-arg --build-secret --build-target --compression --compression-level --debug --deploy-retries
 	--depot --detach --dns-checks --dockerfile --ignorefile --image-label --immediate-max-concurrent --json --label --lease-timeout
 	--local-only --max-concurrent --no-cache --now --push --release-command-timeout --remote-only --signal -s --smoke-checks --verbose
@@ -82,7 +82,7 @@ func (f *flags) set(name, value string) error {
 	case "--flycast":
 		f.reachable = "private"
 	case "--no-public-ips":
-		f.reachable = cmp.Or(f.reachable, "none") // --flycast comes before it
+		f.reachable = cmp.Or(f.reachable, "none") // --flycast takes precedence
 	case "--process-groups":
 		f.groups = append(f.groups, strings.Split(value, ",")...)
 	case "--regions", "--only-regions":
@@ -117,20 +117,20 @@ func (f *flags) set(name, value string) error {
 		f.size["--vm-cpu-kind"] = value
 	default:
 		if !slices.Contains(elsewhere, name) {
-			return fmt.Errorf("flag %s is not known here: say what it would be in a fly.toml", name)
+			return fmt.Errorf("flag %s is unknown: add its equivalent in fly.toml to flags.set", name)
 		}
 	}
 	return nil
 }
 
-// skips says whether a machine is left as it is.
+// skips reports whether the flags exclude a machine.
 func (f flags) skips(p post) bool {
-	return len(f.groups) > 0 && !slices.Contains(f.groups, group(p)) ||
+	return len(f.groups) > 0 && !slices.Contains(f.groups, groupOf(p)) ||
 		len(f.in) > 0 && !slices.Contains(f.in, p.Region) || slices.Contains(f.notIn, p.Region)
 }
 
-// vm is the size that the flags say as a [[vm]] without processes; nil if they
-// say none.
+// vm returns the size flags as a [[vm]] without processes; nil if there are
+// none.
 func (f flags) vm(t *testing.T) map[string]any {
 	if len(f.size) == 0 {
 		return nil
@@ -158,9 +158,9 @@ func (f flags) vm(t *testing.T) map[string]any {
 	return vm
 }
 
-// resized is a machine that runs a check, which has the size that the flags
-// say.
-func (f flags) resized(t *testing.T, config json.RawMessage) json.RawMessage {
+// withSize returns the config of a machine that runs a check, with the size of
+// the flags.
+func (f flags) withSize(t *testing.T, config json.RawMessage) json.RawMessage {
 	vm := f.vm(t)
 	if vm == nil {
 		return config
@@ -176,33 +176,33 @@ func (f flags) resized(t *testing.T, config json.RawMessage) json.RawMessage {
 	var machine map[string]any
 	unmarshal(t, config, &machine)
 	guest := *sized.guestOf(DefaultGroup)
-	if host, _ := child(machine, "guest")["host_dedication_id"].(string); host != "" {
+	if host, _ := childObject(machine, "guest")["host_dedication_id"].(string); host != "" {
 		guest.HostDedicationID = host
 	}
 	machine["guest"] = guest
 	return mustJSON(t, machine)
 }
 
-// sent is the file as it goes into the Fly release.
-func (f flags) sent(t *testing.T, doc []byte) []byte { return f.apply(t, doc, false, false) }
+// sentFile returns the file as it goes into the Fly release.
+func (f flags) sentFile(t *testing.T, doc []byte) []byte { return f.applyTo(t, doc, false, false) }
 
-// updated is the file as it counts for machines that are there.
-func (f flags) updated(t *testing.T, doc []byte) []byte { return f.apply(t, doc, true, false) }
+// updatedFile returns the file as it applies to existing machines.
+func (f flags) updatedFile(t *testing.T, doc []byte) []byte { return f.applyTo(t, doc, true, false) }
 
-// created is the file as it counts for new machines.
-func (f flags) created(t *testing.T, doc []byte) []byte { return f.apply(t, doc, true, true) }
+// createdFile returns the file as it applies to new machines.
+func (f flags) createdFile(t *testing.T, doc []byte) []byte { return f.applyTo(t, doc, true, true) }
 
-func (f flags) apply(t *testing.T, doc []byte, files, sizes bool) []byte {
+func (f flags) applyTo(t *testing.T, doc []byte, files, sizes bool) []byte {
 	root := map[string]any{}
 	if err := toml.Unmarshal(doc, &root); err != nil {
 		t.Fatal(err)
 	}
 	root["app"] = "shop" // -a shop
 	if len(f.env) > 0 {
-		root["env"] = append(tables(root["env"]), f.env)
+		root["env"] = append(tableList(root["env"]), f.env)
 	}
 	if len(f.deploy) > 0 {
-		maps.Copy(child(root, "deploy"), f.deploy)
+		maps.Copy(childObject(root, "deploy"), f.deploy)
 	}
 	if f.region != "" {
 		root["primary_region"] = f.region
@@ -212,10 +212,10 @@ func (f flags) apply(t *testing.T, doc []byte, files, sizes bool) []byte {
 		root["files"] = append(had, more...)
 	}
 	if vm := f.vm(t); sizes && vm != nil {
-		f.sized(root, vm)
+		f.addSize(root, vm)
 	}
 	if sizes && f.volume > 0 {
-		for _, m := range append(tables(root["mounts"]), tables(root["mount"])...) {
+		for _, m := range append(tableList(root["mounts"]), tableList(root["mount"])...) {
 			if m := m.(map[string]any); m["initial_size"] == nil {
 				m["initial_size"] = f.volume
 			}
@@ -228,14 +228,13 @@ func (f flags) apply(t *testing.T, doc []byte, files, sizes bool) []byte {
 	return out
 }
 
-// sized gives a file the size that the flags say, where it says none: to
-// machines, and to that of the release command unless there is one to take it
-// from.
-func (f flags) sized(root, vm map[string]any) {
+// addSize adds the size flags to a file that has no sizes: for machines, and for
+// the release command unless it takes the size from a machine.
+func (f flags) addSize(root, vm map[string]any) {
 	if root["host_dedication_id"] != nil {
 		delete(vm, "host_dedication_id")
 	}
-	root["vm"] = append(tables(root["vm"]), vm) // the first without processes counts
+	root["vm"] = append(tableList(root["vm"]), vm) // the first one without processes applies
 	deploy, _ := root["deploy"].(map[string]any)
 	if release := maps.Clone(vm); deploy["release_command"] != nil && deploy["release_command_vm"] == nil {
 		if delete(release, "host_dedication_id"); len(release) > 0 {

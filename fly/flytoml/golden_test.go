@@ -13,24 +13,24 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// Images of the recorded runs.
+// Images in the recorded runs.
 const (
 	firstImage  = "registry.fly.io/shop@sha256:" + "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	secondImage = "registry.fly.io/shop@sha256:" + "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 )
 
-// different is what we want to be other than flyctl's in every case, and why.
+// different lists the intended differences from flyctl.
 var different = []struct{ what, why string }{
 	{"metadata fly_release_id, fly_release_version, fly_flyctl_version",
-		"set when a machine is changed for another reason; a release's number alone changes no machine"},
-	{"metadata fly_canary, the machines that have it and those that test them", "the canary is one of the machines, none beside them"},
-	{"host_dedication_id of a volume", "always said; flyctl forgets it where there is no [[vm]], and the machine could not have the volume"},
-	{"metadata fly_bluegreen_deployment_tag, fly_flyctl_bluegreen_launch_id", "set when a green machine is made"},
-	{"containers of machine_config", "replaced; flyctl leaves in the n-th what the n-th had before, and its files' image_config \".\" as it is"},
+		"set when a machine changes for another reason; a new release number alone changes no machine"},
+	{"metadata fly_canary, the machines that have it and those that test them", "the canary is one of the machines, not an additional one"},
+	{"host_dedication_id of a volume", "always set; flyctl omits it without [[vm]], and the machine could not mount the volume"},
+	{"metadata fly_bluegreen_deployment_tag, fly_flyctl_bluegreen_launch_id", "set when a green machine is created"},
+	{"containers of machine_config", "replaced; flyctl keeps old fields of the n-th container, and image_config \".\" of its files"},
 }
 
-// TestGolden compares what a first and a second rollout ask of Fly with what
-// the real flyctl asked.
+// TestGolden compares the requests of a first and a second rollout with the
+// recorded requests of the real flyctl.
 func TestGolden(t *testing.T) {
 	roots := []string{os.Getenv("FLY_GOLDEN")}
 	if roots[0] == "" {
@@ -44,7 +44,7 @@ func TestGolden(t *testing.T) {
 		for _, file := range files {
 			dir := filepath.Dir(file)
 			t.Run(filepath.Base(dir), func(t *testing.T) {
-				g := golden(t, dir)
+				g := readGolden(t, dir)
 				show := func(what, diff string) {
 					if diff != "" {
 						t.Errorf("%s differs from flyctl's (-flyctl +ours):\n%s", what, diff)
@@ -64,15 +64,15 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// A goldenCase is one recorded fly.toml, read by us.
+// A goldenCase is one recorded fly.toml, parsed by this package.
 type goldenCase struct {
 	dir     string
 	sent    *Config // as it goes into the Fly release
 	created *Config // for machines made in the first rollout
-	updated *Config // for those that are there
+	updated *Config // for existing machines
 	flags   flags
-	first   []post // the machines that are there when they are updated
-	given   bool   // they didn't come of this file, but of before.json
+	first   []post // the machines before the update
+	given   bool   // first is from before.json rather than from this file
 }
 
 // post is a body of POST /machines and POST /machines/<id>.
@@ -82,15 +82,15 @@ type post struct {
 	SkipLaunch bool           `json:"skip_launch,omitempty"`
 }
 
-func golden(t *testing.T, dir string) *goldenCase {
+func readGolden(t *testing.T, dir string) *goldenCase {
 	g := &goldenCase{dir: dir, flags: readFlags(t, dir)}
 	parse := func(doc []byte) *Config {
 		c, _, err := Parse("fly.toml", doc)
 		var problems Problems
 		errors.As(err, &problems)
 		for _, p := range problems {
-			if p.Key != "deploy.wait_timeout" { // there is a flag for it on every command line
-				t.Fatalf("flyctl took this file, and we don't:\n%v", err)
+			if p.Key != "deploy.wait_timeout" { // every command line has a flag for it
+				t.Fatalf("flyctl accepted this file, and we don't:\n%v", err)
 			}
 		}
 		content := map[string][]byte{}
@@ -108,9 +108,9 @@ func golden(t *testing.T, dir string) *goldenCase {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.sent = parse(g.flags.sent(t, doc))
-	g.created = parse(g.flags.created(t, doc))
-	g.updated = parse(g.flags.updated(t, doc))
+	g.sent = parse(g.flags.sentFile(t, doc))
+	g.created = parse(g.flags.createdFile(t, doc))
+	g.updated = parse(g.flags.updatedFile(t, doc))
 	before := filepath.Join(dir, "before.json")
 	if _, err := os.Stat(before); err == nil {
 		g.given = true
@@ -118,7 +118,7 @@ func golden(t *testing.T, dir string) *goldenCase {
 		g.first = slices.DeleteFunc(g.first, func(p post) bool { return p.Config == nil }) // volumes
 	} else {
 		readJSON(t, filepath.Join(dir, "machines.json"), &g.first)
-		unstamp(g.first)
+		removeStamps(g.first)
 	}
 	return g
 }
@@ -127,7 +127,7 @@ func (g *goldenCase) firstDiff(t *testing.T) string {
 	return cmp.Diff(g.first, firstRollout(t, g.created, g.flags), cmpopts.EquateEmpty())
 }
 
-// updateDiff compares what becomes of machines that are there.
+// updateDiff compares the updates of existing machines.
 func (g *goldenCase) updateDiff(t *testing.T) string {
 	var updates []struct {
 		Path string `json:"path"`
@@ -143,17 +143,17 @@ func (g *goldenCase) updateDiff(t *testing.T) string {
 			continue
 		}
 		if metadata["fly_bluegreen_deployment_tag"] != nil {
-			id = placeholder("machine", greens) // whose place it takes
+			id = placeholder("machine", greens) // the machine that it replaces
 			greens++
 		}
-		unstamp([]post{p})
+		removeStamps([]post{p})
 		want = append(want, p)
-		configs, err := g.second(t, p, id)
+		configs, err := g.secondPosts(t, p, id)
 		if err != nil {
 			return err.Error()
 		}
 		for i, config := range configs {
-			ours := post{Region: p.Region} // both come of the machine, not of the file
+			ours := post{Region: p.Region} // both come from the machine, not from the file
 			ours.SkipLaunch = p.SkipLaunch && i == 0
 			unmarshal(t, config, &ours.Config)
 			got = append(got, ours)
@@ -163,10 +163,10 @@ func (g *goldenCase) updateDiff(t *testing.T) string {
 	return cmp.Diff(want, got, bytewise)
 }
 
-// second is what we post where flyctl posts p: to machine id, or for a new one.
-// The machines that test an updated one come with it, not where flyctl posts
-// them.
-func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage, error) {
+// secondPosts returns our posts in place of flyctl's post p, to machine id or for a
+// new one. The machines that test an updated one come right after it, unlike
+// flyctl's.
+func (g *goldenCase) secondPosts(t *testing.T, p post, id string) ([]json.RawMessage, error) {
 	var running []json.RawMessage
 	existing := map[string]map[string]any{}
 	for i, p := range g.first {
@@ -176,33 +176,33 @@ func (g *goldenCase) second(t *testing.T, p post, id string) ([]json.RawMessage,
 		}
 	}
 	switch {
-	case group(p) == CheckGroup:
+	case groupOf(p) == CheckGroup:
 		return nil, nil
-	case group(p) == ReleaseGroup && len(running) == 0:
+	case groupOf(p) == ReleaseGroup && len(running) == 0:
 		doc, err := g.created.ReleaseCommand(secondImage, nil)
 		return []json.RawMessage{doc}, err
-	case group(p) == ReleaseGroup:
+	case groupOf(p) == ReleaseGroup:
 		doc, err := g.updated.ReleaseCommand(secondImage, running)
 		return []json.RawMessage{doc}, err
 	case id == "machines" && len(running) == 0:
-		doc, err := g.created.Create(group(p), secondImage)
+		doc, err := g.created.createConfig(groupOf(p), secondImage)
 		return []json.RawMessage{doc}, err
 	case id == "machines":
-		doc, err := g.updated.Replace(running[0], group(p), secondImage)
+		doc, err := g.updated.replaceConfig(running[0], groupOf(p), secondImage)
 		return []json.RawMessage{withVolume(doc)}, err
 	}
-	doc, err := g.updated.Update(mustJSON(t, reported(existing[id], p.Config)), group(p), secondImage)
-	if err != nil || p.SkipLaunch || g.updated.Strategy() == "immediate" { // which tests nothing
+	doc, err := g.updated.updateConfig(mustJSON(t, reportedConfig(existing[id], p.Config)), groupOf(p), secondImage)
+	if err != nil || p.SkipLaunch || g.updated.Strategy() == "immediate" { // immediate tests nothing
 		return []json.RawMessage{doc}, err
 	}
-	checks, err := g.updated.MachineChecks(group(p), doc, strings.Replace(id, "machine", "private_ip", 1))
+	checks, err := g.updated.machineCheckConfigs(groupOf(p), doc, strings.Replace(id, "machine", "private_ip", 1))
 	for i := range checks {
-		checks[i] = g.flags.resized(t, checks[i])
+		checks[i] = g.flags.withSize(t, checks[i])
 	}
 	return append([]json.RawMessage{doc}, checks...), err
 }
 
-// testsCanary says whether p is a machine that tests one made beside the first.
+// testsCanary reports whether p is a machine that tests an additional canary.
 func (g *goldenCase) testsCanary(p post) bool {
 	env, _ := p.Config["env"].(map[string]any)
 	ip, _ := env["FLY_TEST_MACHINE_IP"].(string)
@@ -211,10 +211,10 @@ func (g *goldenCase) testsCanary(p post) bool {
 			return false
 		}
 	}
-	return group(p) == CheckGroup
+	return groupOf(p) == CheckGroup
 }
 
-// call is one of those that change something, apart from machines.
+// call is a recorded request that changes something other than machines.
 type call struct {
 	Method string         `json:"method"`
 	Path   string         `json:"path"`
@@ -226,8 +226,8 @@ func (g *goldenCase) calls(t *testing.T) (calls []call) {
 	return calls
 }
 
-// definitionDiff compares what is sent with the Fly release. The app's name was
-// given on the command line.
+// definitionDiff compares the definition in the Fly release. The app's name was
+// a flag.
 func (g *goldenCase) definitionDiff(t *testing.T) string {
 	doc, err := g.sent.Definition()
 	if err != nil {
@@ -241,17 +241,17 @@ func (g *goldenCase) definitionDiff(t *testing.T) string {
 			return cmp.Diff(call.Body["definition"], ours)
 		}
 	}
-	return "no Fly release was made"
+	return "no Fly release was created"
 }
 
-// callsDiff compares what is made for a first rollout besides machines.
+// callsDiff compares the addresses and volumes of a first rollout.
 func (g *goldenCase) callsDiff(t *testing.T) string {
 	want, got := []call{}, []call{}
 	for _, c := range g.calls(t) {
 		if strings.HasSuffix(c.Path, "/ip_assignments") || strings.HasSuffix(c.Path, "/volumes") {
 			for key, v := range c.Body {
 				if v == nil {
-					delete(c.Body, key) // nothing is said
+					delete(c.Body, key) // null: not set
 				}
 			}
 			want = append(want, c)
@@ -263,15 +263,15 @@ func (g *goldenCase) callsDiff(t *testing.T) string {
 		}})
 	}
 	for _, group := range g.created.Groups() {
-		v, err := g.created.Volume(group.Name, firstImage)
+		machines, err := g.created.Group(group.Name, firstImage)
 		if err != nil {
 			return err.Error()
 		}
-		if v != nil {
+		if machines.Volume != nil {
 			c := call{Method: "POST", Path: "/v1/apps/{app}/volumes"}
-			unmarshal(t, mustJSON(t, v), &c.Body)
+			unmarshal(t, mustJSON(t, machines.Volume), &c.Body)
 			if g.updated.guestOf(group.Name) == nil {
-				delete(child(c.Body, "compute"), "host_dedication_id")
+				delete(childObject(c.Body, "compute"), "host_dedication_id")
 			}
 			got = append(got, c)
 		}

@@ -10,20 +10,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write what comes out into testdata/invalid/*/want.txt")
+var update = flag.Bool("update", false, "write the results to testdata/invalid/*/want.txt")
 
-// harmless are files of testdata/invalid that are taken all the same, with a
-// warning.
+// harmless are the files of testdata/invalid that are accepted with a warning.
 var harmless = map[string]bool{
 	"max-unavailable-nonrolling": true, // a setting without effect
-	"legacy":                     true, // what flyctl once wrote itself
+	"legacy":                     true, // written by old versions of flyctl
 	"oddities":                   true,
 	"odd-names":                  true,
 	"warned":                     true,
 }
 
-// TestInvalid walks files that flyctl refuses, trips over or swallows, and
-// compares every mistake found in them.
+// TestInvalid parses files that flyctl refuses, crashes on or accepts silently,
+// and compares every problem found in them.
 func TestInvalid(t *testing.T) {
 	files, err := filepath.Glob("testdata/invalid/*/fly.toml")
 	if err != nil || len(files) == 0 {
@@ -46,7 +45,7 @@ func TestInvalid(t *testing.T) {
 				got += "warning: " + w.Error() + "\n"
 			}
 			if err == nil {
-				got += missing(config, dir)
+				got += missingFiles(config, dir)
 			}
 			wantFile := filepath.Join(dir, "want.txt")
 			if *update {
@@ -62,15 +61,15 @@ func TestInvalid(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if onlyWarned := !strings.Contains("\n"+got, "\nfly.toml"); onlyWarned != harmless[name] {
-				t.Errorf("taken is %t, want %t", onlyWarned, harmless[name])
+				t.Errorf("accepted is %t, want %t", onlyWarned, harmless[name])
 			}
 		})
 	}
 }
 
-// missing names local files that aren't beside fly.toml, as whoever reads a
-// repository would.
-func missing(c *Config, dir string) (problems string) {
+// missingFiles reports local files that don't exist beside fly.toml, as a caller
+// would.
+func missingFiles(c *Config, dir string) (problems string) {
 	for _, f := range c.LocalFiles() {
 		if _, err := os.Stat(filepath.Join(dir, f.Name)); err != nil {
 			problems += c.Problem(f.Key, "there is no %s", f.Name).Error() + "\n"

@@ -10,7 +10,7 @@ import (
 	fly "github.com/superfly/fly-go"
 )
 
-// Metadata and env vars that flyctl sets on every machine of a deploy.
+// Metadata and env vars that flyctl sets on every machine.
 const (
 	platformVersion = fly.MachineConfigMetadataKeyFlyPlatformVersion
 	processGroup    = fly.MachineConfigMetadataKeyFlyProcessGroup
@@ -19,21 +19,22 @@ const (
 	envStandbyFor   = "FLY_STANDBY_FOR"
 )
 
-// Create is the config of a new machine of group. A group with a mount still
-// lacks the volume's ID; a standby, whom it stands by for.
-func (c *Config) Create(group, image string) (json.RawMessage, error) {
-	config, err := c.wanted(object{}, group, image)
+// createConfig returns the config of a new machine of group: see
+// GroupMachines.New.
+func (c *Config) createConfig(group, image string) (json.RawMessage, error) {
+	config, err := c.wantedConfig(object{}, group, image)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.placeGuest(config, group); err != nil {
+	if err := c.setNewGuest(config, group); err != nil {
 		return nil, err
 	}
-	return encode(config)
+	return encodeCanonical(config)
 }
 
-// placeGuest gives a new machine a size, if nothing says one, and its host.
-func (c *Config) placeGuest(config object, group string) error {
+// setNewGuest sets the default size of a new machine if it has none, and its
+// dedicated host.
+func (c *Config) setNewGuest(config object, group string) error {
 	if _, ok := config["guest"].(object); !ok {
 		preset := *fly.MachinePresets[fly.DefaultVMSize]
 		guest, err := toObject(preset)
@@ -43,46 +44,46 @@ func (c *Config) placeGuest(config object, group string) error {
 		config["guest"] = guest
 	}
 	if host := c.hostOf(group); host != "" {
-		child(config, "guest")["host_dedication_id"] = host
+		childObject(config, "guest")["host_dedication_id"] = host
 	}
 	return nil
 }
 
-// wanted is base with everything replaced that fly.toml says, but for what
-// depends on volumes.
-func (c *Config) wanted(base object, group, image string) (object, error) {
+// wantedConfig returns base with every field replaced that fly.toml sets,
+// except for those that depend on volumes.
+func (c *Config) wantedConfig(base object, group, image string) (object, error) {
 	if !slices.Contains(c.groups, group) {
 		return nil, fmt.Errorf("%s: there is no process group %q", c.file, group)
 	}
-	managed, err := c.managed(group)
+	managed, err := c.managedFields(group)
 	if err != nil {
 		return nil, err
 	}
-	config := clone(base)
+	config := cloneObject(base)
 	if err := c.mergeMachineConfig(config); err != nil {
 		return nil, err
 	}
 	for _, key := range []string{"metrics", "services", "checks", "env", "statics", "mounts", "stop_config", "files", "restart"} {
-		replace(config, managed, key)
+		replaceKey(config, managed, key)
 	}
-	init := child(config, "init")
+	init := childObject(config, "init")
 	for _, key := range []string{"cmd", "entrypoint", "exec", "swap_size_mb"} {
-		replace(init, managed["init"].(object), key)
+		replaceKey(init, managed["init"].(object), key)
 	}
-	metadata := child(config, "metadata")
+	metadata := childObject(config, "metadata")
 	metadata[platformVersion] = fly.MachineFlyPlatformVersion2
 	metadata[processGroup] = group
 	if guest, ok := managed["guest"]; ok {
 		config["guest"] = guest
 	}
 	config["image"] = image
-	pinContainers(config, image)
+	setContainerImages(config, image)
 	return config, nil
 }
 
-// managed are the fields of a machine config that fly.toml says, in fly-go's
-// form: what it leaves out when empty, Fly is not told.
-func (c *Config) managed(group string) (object, error) {
+// managedFields returns the fields of a machine config that fly.toml sets, as
+// fly-go encodes them: without empty ones.
+func (c *Config) managedFields(group string) (object, error) {
 	files, err := c.machineFiles()
 	if err != nil {
 		return nil, err
@@ -103,14 +104,14 @@ func (c *Config) managed(group string) (object, error) {
 	for _, mount := range c.mountsOf(group) {
 		m.Mounts = append(m.Mounts, mount.MachineMount)
 	}
-	for _, x := range c.metrics { // the first counts
-		if c.applies(group, x.processes) {
+	for _, x := range c.metrics { // the first applies
+		if c.appliesTo(group, x.processes) {
 			m.Metrics = x.MachineMetrics
 			break
 		}
 	}
-	for _, x := range c.restarts { // the last counts
-		if c.applies(group, x.processes) {
+	for _, x := range c.restarts { // the last applies
+		if c.appliesTo(group, x.processes) {
 			m.Restart = &x.MachineRestart
 		}
 	}
@@ -126,8 +127,8 @@ func (c *Config) envOf(group string) map[string]string {
 	return env
 }
 
-// guestOf is the size of a group's machines: of the last [[vm]] that names it,
-// else of the first one for all, else nil.
+// guestOf returns the size of a group's machines: of the last [[vm]] that names
+// the group, else of the first one for all groups, else nil.
 func (c *Config) guestOf(group string) *fly.MachineGuest {
 	var guest *fly.MachineGuest
 	for i, vm := range c.vms {
@@ -151,9 +152,9 @@ func (c *Config) machineFiles() ([]*fly.File, error) {
 	for _, f := range c.files {
 		m := f.File
 		if f.local != "" {
-			content, ok := c.local[f.local]
+			content, ok := c.localContent[f.local]
 			if !ok {
-				return nil, c.unknown(f.local)
+				return nil, c.missingContent(f.local)
 			}
 			encoded := base64.StdEncoding.EncodeToString(content)
 			m.RawValue = &encoded

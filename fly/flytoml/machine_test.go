@@ -14,7 +14,7 @@ LOG_LEVEL = "info"
 internal_port = 8080
 `
 
-func parse(t *testing.T, doc string) *Config {
+func mustParse(t *testing.T, doc string) *Config {
 	t.Helper()
 	c, _, err := Parse("fly.toml", []byte(doc))
 	if err != nil {
@@ -23,34 +23,34 @@ func parse(t *testing.T, doc string) *Config {
 	return c
 }
 
-func updated(t *testing.T, doc, existing string) object {
+func mustUpdate(t *testing.T, doc, existing string) object {
 	t.Helper()
-	config, err := parse(t, doc).Update(json.RawMessage(existing), "app", secondImage)
+	config, err := mustParse(t, doc).updateConfig(json.RawMessage(existing), "app", secondImage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := decode(config)
+	o, err := decodeObject(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return o
 }
 
-func TestUpdateNonsense(t *testing.T) {
+func TestUpdate_InvalidConfig(t *testing.T) {
 	for _, doc := range []string{``, `[]`, `7`, `{`} {
-		if _, err := parse(t, web).Update(json.RawMessage(doc), "app", secondImage); err == nil {
-			t.Errorf("%q is taken for a machine config", doc)
+		if _, err := mustParse(t, web).updateConfig(json.RawMessage(doc), "app", secondImage); err == nil {
+			t.Errorf("%q is accepted as a machine config", doc)
 		}
 	}
-	if _, err := parse(t, web).Update(json.RawMessage(`{"metadata":7,"init":[],"guest":"x","mounts":{}}`), "app", secondImage); err != nil {
+	if _, err := mustParse(t, web).updateConfig(json.RawMessage(`{"metadata":7,"init":[],"guest":"x","mounts":{}}`), "app", secondImage); err != nil {
 		t.Errorf("odd types of fields: %v", err)
 	}
-	if _, err := parse(t, web).Create("worker", firstImage); err == nil {
-		t.Error("a machine is made for a group that isn't there")
+	if _, err := mustParse(t, web).createConfig("worker", firstImage); err == nil {
+		t.Error("a machine is created for a group that doesn't exist")
 	}
 }
 
-func TestReleaseCommandSize(t *testing.T) {
+func TestReleaseCommand_GuestSize(t *testing.T) {
 	running := []json.RawMessage{
 		[]byte(`{"metadata":{"fly_process_group":"app"},"guest":{"memory_mb":512,"cpus":1}}`),
 		[]byte(`{"metadata":{"fly_process_group":"app"},"guest":{"memory_mb":2048,"cpus":1}}`),
@@ -60,17 +60,17 @@ func TestReleaseCommandSize(t *testing.T) {
 		"": "2048",
 		"[deploy.release_command_vm]\nsize = \"performance-1x\"\nmemory = \"4gb\"\n": "4096",
 	} {
-		c := parse(t, web+"[deploy]\nrelease_command = \"migrate\"\n"+doc)
+		c := mustParse(t, web+"[deploy]\nrelease_command = \"migrate\"\n"+doc)
 		config, err := c.ReleaseCommand(secondImage, running)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, _ := decode(config)
+		o, _ := decodeObject(config)
 		if got := o["guest"].(object)["memory_mb"]; got != json.Number(want) {
 			t.Errorf("the release command gets %v MB, want %s", got, want)
 		}
 	}
-	if config, err := parse(t, web).ReleaseCommand(secondImage, nil); config != nil || err != nil {
+	if config, err := mustParse(t, web).ReleaseCommand(secondImage, nil); config != nil || err != nil {
 		t.Errorf("without a command: %s, %v", config, err)
 	}
 }

@@ -15,39 +15,38 @@ import (
 // CheckGroup is the process group of the machines that run machine checks.
 const CheckGroup = fly.MachineProcessGroupFlyAppTestMachineCommand
 
-// A testCommand is one of machine_checks: what is run on a machine of its own
-// to see whether another is good.
+// A testCommand is a machine_checks section: a command that runs on a machine
+// of its own to test another.
 type testCommand struct {
 	image      string
 	command    []string
 	entrypoint []string
 	stop       fly.StopConfig
-	processes  []string // none: every group
+	processes  []string // empty: every group
 }
 
-// MachineChecks are the configs of the machines that test a machine of group
-// once it runs the new version: one for each machine_checks section that is
-// for the group, in the order of http_service, services and the top of the
-// file. tested is the config that the machine has by then, privateIP its
-// address, which a check finds in FLY_TEST_MACHINE_IP.
+// machineCheckConfigs returns the configs of the machines that test a machine
+// of group once it runs the new version: one for each machine_checks section of
+// the group, in the order of http_service, services and the top of the file.
+// tested is the config of the tested machine, privateIP its address, which the
+// command gets in FLY_TEST_MACHINE_IP.
 //
 // Each is to be created and started in the region of the tested machine. It
 // runs its command once and destroys itself. The exit code is in its newest
-// event of type exit: any but 0 says that the tested machine is bad, and the
-// rollout has failed. Nothing in the file limits how long it may take: flyctl
-// gives it the wait timeout (Config.Wait) to start and as long again to be
-// gone. kill_signal and kill_timeout only say how it is stopped by who lost
-// patience.
+// event of type exit: any but 0 means that the tested machine is bad, and the
+// rollout has failed. The file has no timeout for it: flyctl allows the wait
+// timeout (Config.Wait) for the start and the same again for the end.
+// kill_signal and kill_timeout only apply to a stop after that.
 //
 // flyctl tests machines that it updates and canaries, not those that it
 // creates.
-func (c *Config) MachineChecks(group string, tested json.RawMessage, privateIP string) ([]json.RawMessage, error) {
+func (c *Config) machineCheckConfigs(group string, tested json.RawMessage, privateIP string) ([]json.RawMessage, error) {
 	var configs []json.RawMessage
 	for _, check := range c.machineChecks {
 		if len(check.processes) > 0 && !slices.Contains(check.processes, group) {
 			continue
 		}
-		config, err := c.machineCheck(check, tested, privateIP)
+		config, err := c.machineCheckConfig(check, tested, privateIP)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +55,7 @@ func (c *Config) MachineChecks(group string, tested json.RawMessage, privateIP s
 	return configs, nil
 }
 
-func (c *Config) machineCheck(check testCommand, tested json.RawMessage, privateIP string) (json.RawMessage, error) {
+func (c *Config) machineCheckConfig(check testCommand, tested json.RawMessage, privateIP string) (json.RawMessage, error) {
 	var machine struct {
 		Image string            `json:"image"`
 		Env   map[string]string `json:"env"`
@@ -88,9 +87,9 @@ func (c *Config) machineCheck(check testCommand, tested json.RawMessage, private
 	guest := *fly.MachinePresets[fly.DefaultVMSize]
 	guest.HostDedicationID = c.host
 	m.Guest = &guest
-	if m.Image == "" { // ours, and it is stopped as we say
+	if m.Image == "" { // our image: our stop settings apply
 		m.Image = machine.Image
-		m.StopConfig = c.stopOf(check)
+		m.StopConfig = c.stopConfigOf(check)
 	}
 	if m.Init.Entrypoint == nil {
 		m.Init.Entrypoint = machine.Init.Entrypoint
@@ -102,10 +101,10 @@ func (c *Config) machineCheck(check testCommand, tested json.RawMessage, private
 	if err != nil {
 		return nil, err
 	}
-	return encode(config)
+	return encodeCanonical(config)
 }
 
-func (c *Config) stopOf(check testCommand) *fly.StopConfig {
+func (c *Config) stopConfigOf(check testCommand) *fly.StopConfig {
 	stop := check.stop
 	if c.stop != nil && stop.Signal == nil {
 		stop.Signal = c.stop.Signal
@@ -122,7 +121,7 @@ func (r *reader) readMachineChecks(section *tomldoc.Table, processes []string) (
 			image:      t.String("image"),
 			command:    t.Strings("command"),
 			entrypoint: t.Strings("entrypoint"),
-			stop:       fly.StopConfig{Signal: t.StringPtr("kill_signal"), Timeout: duration(t, "kill_timeout", time.Nanosecond)},
+			stop:       fly.StopConfig{Signal: t.StringPtr("kill_signal"), Timeout: readDuration(t, "kill_timeout", time.Nanosecond)},
 			processes:  processes,
 		}
 		if v, ok := t.Any("command"); len(check.command) == 0 && (!ok || isList(v)) {

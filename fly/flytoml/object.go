@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 )
 
-// An object is a JSON object whose numbers are as they were written.
+// An object is a JSON object that keeps numbers as they were written.
 type object = map[string]any
 
-func decode(doc []byte) (object, error) {
+func decodeObject(doc []byte) (object, error) {
 	var o object
 	d := json.NewDecoder(bytes.NewReader(doc))
 	d.UseNumber()
@@ -21,8 +21,8 @@ func decode(doc []byte) (object, error) {
 	return o, nil
 }
 
-// encode writes the canonical form: keys sorted, no white space.
-func encode(v any) (json.RawMessage, error) {
+// encodeCanonical returns canonical JSON: keys sorted, no white space.
+func encodeCanonical(v any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -37,38 +37,39 @@ func toObject(v any) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decode(doc)
+	return decodeObject(doc)
 }
 
-// same compares what was decoded. Neither may hold anything but JSON.
-func same(a, b object) bool {
-	x, errX := encode(a)
-	y, errY := encode(b)
+// equalJSON compares decoded objects, which must contain nothing but JSON
+// values.
+func equalJSON(a, b object) bool {
+	x, errX := encodeCanonical(a)
+	y, errY := encodeCanonical(b)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
-func clone(o object) object { return cloneAny(o).(object) }
+func cloneObject(o object) object { return cloneValue(o).(object) }
 
-func cloneAny(v any) any {
+func cloneValue(v any) any {
 	switch v := v.(type) {
 	case object:
 		out := make(object, len(v))
 		for key, value := range v {
-			out[key] = cloneAny(value)
+			out[key] = cloneValue(value)
 		}
 		return out
 	case []any:
 		out := make([]any, len(v))
 		for i, value := range v {
-			out[i] = cloneAny(value)
+			out[i] = cloneValue(value)
 		}
 		return out
 	}
 	return v
 }
 
-// replace makes dst's key what src has, or absent.
-func replace(dst, src object, key string) {
+// replaceKey sets dst's key to the value in src, or deletes it.
+func replaceKey(dst, src object, key string) {
 	if v, ok := src[key]; ok {
 		dst[key] = v
 	} else {
@@ -76,8 +77,8 @@ func replace(dst, src object, key string) {
 	}
 }
 
-// child is the object at key, made if there is none.
-func child(o object, key string) object {
+// childObject returns the object at key, and creates it if necessary.
+func childObject(o object, key string) object {
 	c, ok := o[key].(object)
 	if !ok {
 		c = object{}
@@ -86,15 +87,15 @@ func child(o object, key string) object {
 	return c
 }
 
-// merge lays src over dst: objects key by key, anything else whole.
-func merge(dst, src object) {
+// mergeObject merges src into dst: objects key by key, other values whole.
+func mergeObject(dst, src object) {
 	for key, v := range src {
 		if s, ok := v.(object); ok {
 			if d, ok := dst[key].(object); ok {
-				merge(d, s)
+				mergeObject(d, s)
 				continue
 			}
 		}
-		dst[key] = cloneAny(v)
+		dst[key] = cloneValue(v)
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
-// Parse reads the fly.toml called path. Its error is Problems: everything that
-// is wrong, not the first thing only. The Config of a file that is TOML and
-// wrong is good for nothing but LocalFiles, which may be wrong as well.
+// Parse parses and validates the fly.toml at path. Its error is Problems, with
+// every mistake. If the file is TOML, Parse also returns a Config with the
+// error, of which only LocalFiles may be used; its files may be wrong as well.
 func Parse(path string, doc []byte) (*Config, Warnings, error) {
 	d, err := tomldoc.Parse(path, doc)
 	if err != nil {
@@ -24,7 +24,7 @@ func Parse(path string, doc []byte) (*Config, Warnings, error) {
 		return nil, nil, problems
 	}
 	r := &reader{doc: d, root: d.Root(), c: &Config{file: path, doc: d}}
-	r.read()
+	r.readAll()
 	problems, warnings := d.Close()
 	if len(problems) > 0 {
 		return r.c, warnings, problems
@@ -32,22 +32,22 @@ func Parse(path string, doc []byte) (*Config, Warnings, error) {
 	return r.c, warnings, nil
 }
 
-// regionCode is how Fly names regions.
+// regionCode matches the names of regions.
 var regionCode = regexp.MustCompile(`^[a-z]{3}$`)
 
-// reader fills in one Config. Sections are read in the order in which they
-// need each other: groups first, because most sections name some.
+// reader reads the sections into one Config, in order of their dependencies:
+// groups first, because most sections refer to them.
 type reader struct {
 	doc  *tomldoc.Doc
 	root *tomldoc.Table
 	c    *Config
-	// explicit says that there is a [processes] with something in it.
+	// explicit is true if there is a non-empty [processes].
 	explicit bool
 	// legacyMetrics is [experimental] metrics_port and metrics_path.
 	legacyMetrics *fly.MachineMetrics
 }
 
-func (r *reader) read() {
+func (r *reader) readAll() {
 	c, root := r.c, r.root
 	if c.app = root.String("app"); c.app == "" {
 		if v, ok := root.Any("app"); !ok || v == "" {
@@ -59,8 +59,8 @@ func (r *reader) read() {
 		root.Warnf("primary_region", "%.40q is not the code of a region; Fly's are like \"ams\"", c.region)
 	}
 	c.host = root.String("host_dedication_id")
-	c.swap = nonNegative(root, "swap_size_mb")
-	r.command(root, "console_command")
+	c.swap = readNonNegative(root, "swap_size_mb")
+	r.readCommand(root, "console_command")
 	r.readProcesses()
 	r.readEnv()
 	r.readStop()
@@ -75,7 +75,7 @@ func (r *reader) read() {
 	r.readStatics()
 	r.readMetrics()
 	r.readRestarts()
-	r.readDeploy() // last: which strategies are possible depends on the rest
+	r.readDeploy() // last, because the possible strategies depend on the rest
 }
 
 func (r *reader) readProcesses() {
@@ -85,15 +85,15 @@ func (r *reader) readProcesses() {
 		switch {
 		case name == "":
 			t.Errorf(at, "a process group needs a name")
-		case strings.HasPrefix(name, reserved):
-			t.Errorf(at, "%q can't be the name of a process group; names that begin with %s are Fly's own", name, reserved)
+		case strings.HasPrefix(name, reservedPrefix):
+			t.Errorf(at, "%q can't be the name of a process group; names that begin with %s are Fly's own", name, reservedPrefix)
 		}
 		if !slices.Contains(c.groups, name) {
 			c.groups = append(c.groups, name)
 		}
-		cmd := r.command(t, key)
+		cmd := r.readCommand(t, key)
 		if v, ok := t.Any(key); ok && v != "" {
-			c.commands[name] = append([]string{}, cmd...) // a comment is a command too: that of the image
+			c.commands[name] = append([]string{}, cmd...) // a command of only a comment is empty: that of the image
 		}
 	}
 	if v, _ := r.root.Any("processes"); isTable(v) {
@@ -102,13 +102,13 @@ func (r *reader) readProcesses() {
 			add(t, name, name, name)
 		}
 	} else {
-		for _, t := range r.root.Tables("processes") { // how it was once written, often empty
+		for _, t := range r.root.Tables("processes") { // old form, often empty
 			switch {
 			case t.Has("name"):
 				add(t, "command", t.String("name"), "name")
 			case !t.Empty():
 				t.Know("command")
-				t.Errorf("name", "missing; nobody runs a command without a name")
+				t.Errorf("name", "missing; a command needs the name of its process group")
 			}
 		}
 	}
@@ -118,8 +118,8 @@ func (r *reader) readProcesses() {
 	slices.Sort(c.groups)
 }
 
-// command reads a shell-like command line.
-func (r *reader) command(t *tomldoc.Table, key string) []string {
+// readCommand reads a command line and splits it like a shell.
+func (r *reader) readCommand(t *tomldoc.Table, key string) []string {
 	words, err := splitWords(t.String(key))
 	if err != nil {
 		t.Errorf(key, "%v", err)
@@ -127,9 +127,9 @@ func (r *reader) command(t *tomldoc.Table, key string) []string {
 	return words
 }
 
-// processes reads which groups a section is for. explicit is false when it
+// readProcessNames reads the groups that a section applies to; none if it
 // doesn't say.
-func (r *reader) processes(t *tomldoc.Table) []string {
+func (r *reader) readProcessNames(t *tomldoc.Table) []string {
 	names := t.Strings("processes")
 	for i, name := range names {
 		if slices.Contains(r.c.groups, name) {
@@ -167,17 +167,17 @@ func (r *reader) warnEnv(t *tomldoc.Table, name string) {
 	case name == envRegion && r.c.region != "":
 		t.Warnf(name, "has no effect; primary_region comes before it")
 	case secret && name != "AWS_ACCESS_KEY_ID" && name != "TIGRIS_ACCESS_KEY_ID":
-		t.Warnf(name, "may be a secret, and everybody who reads this file sees it; if it is one: fly secrets set -a %s %s=…", r.c.app, name)
+		t.Warnf(name, "may be a secret, which every reader of this file sees; if it is one: fly secrets set -a %s %s=…", r.c.app, name)
 	}
 }
 
-// maxStop is the longest kill_timeout that Fly honours.
+// maxStop is Fly's maximum for kill_timeout.
 const maxStop = 5 * time.Minute
 
 func (r *reader) readStop() {
 	signal := r.root.StringPtr("kill_signal")
 	r.checkSignal(r.root, signal)
-	timeout := duration(r.root, "kill_timeout", time.Second)
+	timeout := readDuration(r.root, "kill_timeout", time.Second)
 	if timeout != nil && timeout.Duration > maxStop {
 		r.root.Warnf("kill_timeout", "%s is more than the %s that Fly waits", timeout, maxStop)
 	}
@@ -193,16 +193,16 @@ func (r *reader) checkSignal(t *tomldoc.Table, signal *string) {
 	}
 }
 
-// noEffect is for settings that flyctl once wrote, and now ignores.
-func noEffect(t *tomldoc.Table, key string) {
+// warnNoEffect warns about settings that flyctl once wrote and now ignores.
+func warnNoEffect(t *tomldoc.Table, key string) {
 	if t.Has(key) {
 		t.Warnf(key, "has no effect any more; remove it")
 	}
 }
 
-// duration reads a length of time, a bare number as so many units. Where
-// flyctl reads units it also takes "" for nothing.
-func duration(t *tomldoc.Table, key string, unit time.Duration) *fly.Duration {
+// readDuration reads a duration; a bare number counts units. Where flyctl reads
+// units it accepts "" as not set.
+func readDuration(t *tomldoc.Table, key string, unit time.Duration) *fly.Duration {
 	if v, _ := t.Any(key); v == "" && unit > time.Nanosecond {
 		return nil
 	}
@@ -213,16 +213,16 @@ func duration(t *tomldoc.Table, key string, unit time.Duration) *fly.Duration {
 	return &fly.Duration{Duration: *d}
 }
 
-func nonNegative(t *tomldoc.Table, key string) *int {
+func readNonNegative(t *tomldoc.Table, key string) *int {
 	n := t.Int(key)
 	if n != nil && *n < 0 {
-		t.Errorf(key, "%d is less than nothing; want 0 or more", *n)
+		t.Errorf(key, "must be 0 or more, got %d", *n)
 		return nil
 	}
 	return n
 }
 
-func stringOrList(t *tomldoc.Table, key string) []string {
+func readStringOrList(t *tomldoc.Table, key string) []string {
 	if v, _ := t.Any(key); v != nil {
 		if s, ok := v.(string); ok {
 			return []string{s}
@@ -242,12 +242,12 @@ func isList(v any) bool {
 	return ok
 }
 
-func isText(v any) bool {
+func isString(v any) bool {
 	_, ok := v.(string)
 	return ok
 }
 
-func value[T any](p *T) (v T) {
+func deref[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
 	}

@@ -9,21 +9,20 @@ import (
 	fly "github.com/superfly/fly-go"
 )
 
-// A Probe is the request of an HTTP check, as it can be made at the Fly app's
-// URL.
+// A Probe is the request of an HTTP check, as sent to the Fly app's URL.
 type Probe struct {
 	Method  string // "" is GET
 	Path    string
 	Headers map[string][]string
-	Plain   bool   // the Fly app takes no TLS
-	Key     string // where the check is written: http_service.checks
+	Plain   bool   // the Fly app has no TLS port
+	Key     string // the setting with the check: http_service.checks
 }
 
-// Probe returns the request of the first HTTP check whose port the Fly app's URL
-// leads to. False: the file has none, so that nothing says what should answer.
+// Probe returns the request of the first HTTP check on the port behind the Fly
+// app's URL, and whether there is one.
 func (c *Config) Probe() (Probe, bool) {
 	for _, s := range c.services {
-		web, tls := s.web()
+		web, tls := s.webHandlers()
 		if !web {
 			continue
 		}
@@ -32,8 +31,8 @@ func (c *Config) Probe() (Probe, bool) {
 			if s.path == "http_service" {
 				key = "http_service.checks"
 			}
-			if value(check.Type) == http {
-				return probeOf(key, check.HTTPMethod, check.HTTPPath, check.HTTPHeaders, !tls), true
+			if deref(check.Type) == http {
+				return newProbe(key, check.HTTPMethod, check.HTTPPath, check.HTTPHeaders, !tls), true
 			}
 		}
 		for _, check := range c.checks {
@@ -41,16 +40,17 @@ func (c *Config) Probe() (Probe, bool) {
 			if check.Port != nil {
 				port = *check.Port
 			}
-			if value(check.Type) == http && port == s.InternalPort {
-				return probeOf("checks."+check.name, check.HTTPMethod, check.HTTPPath, check.HTTPHeaders, !tls), true
+			if deref(check.Type) == http && port == s.InternalPort {
+				return newProbe("checks."+check.name, check.HTTPMethod, check.HTTPPath, check.HTTPHeaders, !tls), true
 			}
 		}
 	}
 	return Probe{}, false
 }
 
-// web reports whether browsers reach the service, and whether by TLS.
-func (s service) web() (web, tls bool) {
+// webHandlers reports whether the service is reachable by HTTP, and whether by
+// TLS.
+func (s service) webHandlers() (web, tls bool) {
 	for _, p := range s.Ports {
 		web = web || slices.Contains(p.Handlers, "http")
 		tls = tls || slices.Contains(p.Handlers, "http") && slices.Contains(p.Handlers, "tls")
@@ -58,8 +58,8 @@ func (s service) web() (web, tls bool) {
 	return web, tls
 }
 
-func probeOf(key string, method, at *string, headers []fly.MachineHTTPHeader, plain bool) Probe {
-	p := Probe{Method: value(method), Path: value(at), Plain: plain, Key: key}
+func newProbe(key string, method, at *string, headers []fly.MachineHTTPHeader, plain bool) Probe {
+	p := Probe{Method: deref(method), Path: deref(at), Plain: plain, Key: key}
 	if !path.IsAbs(p.Path) {
 		p.Path = "/" + p.Path
 	}
@@ -72,12 +72,13 @@ func probeOf(key string, method, at *string, headers []fly.MachineHTTPHeader, pl
 	return p
 }
 
-// SlowChecks says of each check whose grace period is longer than wait_timeout,
-// a sentence each, that a machine is given up before Fly counts its result.
+// SlowChecks returns one sentence for each check whose grace period is longer
+// than wait_timeout: a rollout gives the machine up before Fly counts its
+// result.
 func (c *Config) SlowChecks() (slow []string) {
 	add := func(key string, grace *fly.Duration) {
 		if grace != nil && grace.Duration > c.deploy.Wait {
-			slow = append(slow, fmt.Sprintf("%s is shorter than grace_period %s of %s: a machine that takes that long to start is taken for broken",
+			slow = append(slow, fmt.Sprintf("%s is shorter than grace_period %s of %s: a machine that takes that long to start counts as failed",
 				c.deploy.Wait, time.Duration(grace.Duration), key))
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	fly "github.com/superfly/fly-go"
+
+	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
 func (r *reader) readFiles() {
@@ -15,40 +17,46 @@ func (r *reader) readFiles() {
 		if !path.IsAbs(f.GuestPath) {
 			t.Errorf("guest_path", "want the absolute path of the file in the machine")
 		}
-		secret, raw := t.String("secret_name"), t.String("raw_value")
-		ways := 0
-		for _, way := range []string{f.local, secret, raw} {
-			if way != "" {
-				ways++
-			}
-		}
-		switch {
-		case f.local != "":
-			r.local(t.Key("local_path"), f.local)
-		case secret != "":
-			f.SecretName = &secret
-		case raw != "":
-			encoded := base64.StdEncoding.EncodeToString([]byte(raw))
-			f.RawValue = &encoded
-			if _, err := base64.StdEncoding.DecodeString(raw); err == nil && len(raw) >= 12 {
-				t.Warnf("raw_value", "looks like base64; flyctl puts it in the file as it stands, whatever Fly's reference says")
-			}
-		case t.Has("local_path") || t.Has("secret_name") || t.Has("raw_value"):
-			t.Warnf("", "has no content, which Fly takes for no file; remove the section")
-		default:
-			t.Errorf("", "has no content; write local_path, secret_name or raw_value")
-		}
-		if ways > 1 {
-			t.Warnf("", "has more than one content; the first of local_path, secret_name and raw_value counts")
-		}
-		if len(r.processes(t)) > 0 {
+		r.readFileContent(t, &f)
+		if len(r.readProcessNames(t)) > 0 {
 			t.Warnf("processes", "has no effect; every process group gets every file")
 		}
 		r.c.files = append(r.c.files, f)
 	}
 }
 
-// maxStatics is how many [[statics]] Fly serves for an app.
+// readFileContent reads the content of a file: local_path, secret_name or
+// raw_value.
+func (r *reader) readFileContent(t *tomldoc.Table, f *file) {
+	secret, raw := t.String("secret_name"), t.String("raw_value")
+	sources := 0
+	for _, source := range []string{f.local, secret, raw} {
+		if source != "" {
+			sources++
+		}
+	}
+	switch {
+	case f.local != "":
+		r.addLocalFile(t.Key("local_path"), f.local)
+	case secret != "":
+		f.SecretName = &secret
+	case raw != "":
+		encoded := base64.StdEncoding.EncodeToString([]byte(raw))
+		f.RawValue = &encoded
+		if _, err := base64.StdEncoding.DecodeString(raw); err == nil && len(raw) >= 12 {
+			t.Warnf("raw_value", "looks like base64; flyctl does not decode it, contrary to Fly's reference")
+		}
+	case t.Has("local_path") || t.Has("secret_name") || t.Has("raw_value"):
+		t.Warnf("", "has no content, so Fly creates no file; remove the section")
+	default:
+		t.Errorf("", "has no content; write local_path, secret_name or raw_value")
+	}
+	if sources > 1 {
+		t.Warnf("", "has more than one content; the first of local_path, secret_name and raw_value counts")
+	}
+}
+
+// maxStatics is the number of [[statics]] that Fly serves for an app.
 const maxStatics = 10
 
 func (r *reader) readStatics() {
@@ -79,11 +87,11 @@ func (r *reader) readStatics() {
 
 func (r *reader) readMetrics() {
 	for _, t := range slices.Concat(r.root.Tables("metric"), r.root.Tables("metrics")) {
-		m := metrics{processes: r.processes(t), MachineMetrics: &fly.MachineMetrics{
-			Port: value(portNumber(t, "port", false)), Path: t.String("path"), Https: value(t.Bool("https")),
+		m := metrics{processes: r.readProcessNames(t), MachineMetrics: &fly.MachineMetrics{
+			Port: deref(readPort(t, "port", false)), Path: t.String("path"), Https: deref(t.Bool("https")),
 		}}
 		if !t.Has("port") {
-			t.Warnf("port", "missing; write the port on which the app says its metrics")
+			t.Warnf("port", "missing; write the port on which the app serves its metrics")
 		}
 		if !t.Has("port") && !t.Has("path") && !t.Has("https") {
 			m.MachineMetrics = nil
@@ -108,8 +116,8 @@ func (r *reader) readRestarts() {
 			t.Errorf("policy", "%.40q is not a policy; use always, on-failure or never", fmt.Sprint(v))
 		}
 		r.c.restarts = append(r.c.restarts, restart{
-			MachineRestart: fly.MachineRestart{Policy: policy, MaxRetries: value(nonNegative(t, "retries"))},
-			processes:      r.processes(t),
+			MachineRestart: fly.MachineRestart{Policy: policy, MaxRetries: deref(readNonNegative(t, "retries"))},
+			processes:      r.readProcessNames(t),
 		})
 	}
 }

@@ -12,45 +12,45 @@ import (
 	"github.com/microbima/release/fly/flytoml/tomldoc"
 )
 
-// readServices reads http_service, then services: the order in which they
-// stand in a machine config.
+// readServices reads http_service, then services, which is their order in a
+// machine config.
 func (r *reader) readServices() {
 	if t := r.root.Table("http_service"); t != nil {
-		r.c.services = append(r.c.services, r.httpService(t))
+		r.c.services = append(r.c.services, r.readHTTPService(t))
 	}
 	for _, t := range r.root.Tables("services") {
 		if t.Empty() {
 			t.Warnf("", "is empty; remove it")
 			continue
 		}
-		r.c.services = append(r.c.services, r.service(t))
+		r.c.services = append(r.c.services, r.readService(t))
 	}
 	r.c.machineChecks = append(r.c.machineChecks, r.readMachineChecks(r.root, nil)...)
 }
 
-// httpService is a tcp service on 80 and 443.
-func (r *reader) httpService(t *tomldoc.Table) service {
-	s := r.commonService(t)
+// readHTTPService reads http_service: a tcp service on 80 and 443.
+func (r *reader) readHTTPService(t *tomldoc.Table) service {
+	s := r.readCommonService(t)
 	s.Protocol = "tcp"
 	if t.Has("concurrency") {
-		s.Concurrency = r.limits(t.Table("concurrency"))
+		s.Concurrency = r.readLimits(t.Table("concurrency"))
 	}
 	http, https := 80, 443
-	options := r.httpOptions(t)
+	options := r.readHTTPOptions(t)
 	s.Ports = []fly.MachinePort{
-		{Port: &http, Handlers: []string{"http"}, ForceHTTPS: value(t.Bool("force_https")), HTTPOptions: options},
-		{Port: &https, Handlers: []string{"http", "tls"}, HTTPOptions: options, TLSOptions: r.tlsOptions(t)},
+		{Port: &http, Handlers: []string{"http"}, ForceHTTPS: deref(t.Bool("force_https")), HTTPOptions: options},
+		{Port: &https, Handlers: []string{"http", "tls"}, HTTPOptions: options, TLSOptions: r.readTLSOptions(t)},
 	}
 	for _, c := range t.List("checks") {
-		// A bare number is nanoseconds here, and milliseconds everywhere else.
-		s.Checks = append(s.Checks, r.httpCheck(c, time.Nanosecond))
+		// A bare number is nanoseconds here and milliseconds everywhere else.
+		s.Checks = append(s.Checks, r.readHTTPCheck(c, time.Nanosecond))
 	}
 	return s
 }
 
-func (r *reader) service(t *tomldoc.Table) service {
-	s := r.commonService(t)
-	s.Concurrency = r.concurrency(t)
+func (r *reader) readService(t *tomldoc.Table) service {
+	s := r.readCommonService(t)
+	s.Concurrency = r.readConcurrency(t)
 	s.Protocol = t.String("protocol")
 	switch {
 	case !t.Has("protocol"):
@@ -59,46 +59,46 @@ func (r *reader) service(t *tomldoc.Table) service {
 		t.Errorf("protocol", "%q is not a protocol; use tcp or udp", s.Protocol)
 	}
 	for _, p := range t.Tables("ports") {
-		s.Ports = append(s.Ports, r.port(p))
+		s.Ports = append(s.Ports, r.readServicePort(p))
 	}
 	if len(s.Ports) == 0 {
 		t.Warnf("ports", "missing; nothing outside reaches this service without [[services.ports]]")
 	}
 	for _, c := range t.Tables("tcp_checks") {
-		s.Checks = append(s.Checks, r.tcpCheck(c))
+		s.Checks = append(s.Checks, r.readTCPCheck(c))
 	}
 	for _, c := range t.Tables("http_checks") {
-		s.Checks = append(s.Checks, r.httpCheck(c, time.Millisecond))
+		s.Checks = append(s.Checks, r.readHTTPCheck(c, time.Millisecond))
 	}
-	noEffect(t, "script_checks")
+	warnNoEffect(t, "script_checks")
 	r.warnAddress(t, s)
 	return s
 }
 
-func (r *reader) commonService(t *tomldoc.Table) service {
+func (r *reader) readCommonService(t *tomldoc.Table) service {
 	s := service{path: t.Path()}
-	s.InternalPort = r.internalPort(t)
-	s.Autostop = r.autostop(t)
+	s.InternalPort = r.readInternalPort(t)
+	s.Autostop = r.readAutostop(t)
 	s.Autostart = t.Bool("auto_start_machines")
-	s.MinMachinesRunning = nonNegative(t, "min_machines_running")
-	s.processes = r.processes(t)
+	s.MinMachinesRunning = readNonNegative(t, "min_machines_running")
+	s.processes = r.readProcessNames(t)
 	if len(s.processes) == 0 && r.explicit {
-		t.Errorf("processes", "missing; say which of the process groups answer here: %s", strings.Join(r.c.groups, ", "))
+		t.Errorf("processes", "missing; write the process groups that serve it: %s", strings.Join(r.c.groups, ", "))
 	}
 	r.c.machineChecks = append(r.c.machineChecks, r.readMachineChecks(t, s.processes)...)
 	return s
 }
 
-func (r *reader) internalPort(t *tomldoc.Table) int {
+func (r *reader) readInternalPort(t *tomldoc.Table) int {
 	if !t.Has("internal_port") {
 		t.Errorf("internal_port", "missing; write the port that the app listens on")
 		return 0
 	}
-	return value(portNumber(t, "internal_port", t.Path() != "http_service"))
+	return deref(readPort(t, "internal_port", t.Path() != "http_service"))
 }
 
-// portNumber reads a port; old files have some as strings.
-func portNumber(t *tomldoc.Table, key string, text bool) *int {
+// readPort reads a port; old files have strings, accepted if text is set.
+func readPort(t *tomldoc.Table, key string, text bool) *int {
 	v, ok := t.Any(key)
 	if !ok {
 		return nil
@@ -121,7 +121,7 @@ func portNumber(t *tomldoc.Table, key string, text bool) *int {
 	return n
 }
 
-func (r *reader) autostop(t *tomldoc.Table) *fly.MachineAutostop {
+func (r *reader) readAutostop(t *tomldoc.Table) *fly.MachineAutostop {
 	const key = "auto_stop_machines"
 	v, ok := t.Any(key)
 	if !ok {
@@ -142,12 +142,12 @@ func (r *reader) autostop(t *tomldoc.Table) *fly.MachineAutostop {
 	return nil
 }
 
-func (r *reader) concurrency(t *tomldoc.Table) *fly.MachineServiceConcurrency {
+func (r *reader) readConcurrency(t *tomldoc.Table) *fly.MachineServiceConcurrency {
 	v, ok := t.Any("concurrency")
 	if !ok {
 		return nil
 	}
-	if s, ok := v.(string); ok { // "20,25", how it was once written
+	if s, ok := v.(string); ok { // "20,25": old form
 		soft, hard, _ := strings.Cut(s, ",")
 		low, err := strconv.Atoi(soft)
 		high, err2 := strconv.Atoi(hard)
@@ -157,17 +157,17 @@ func (r *reader) concurrency(t *tomldoc.Table) *fly.MachineServiceConcurrency {
 		}
 		return &fly.MachineServiceConcurrency{Type: "requests", SoftLimit: low, HardLimit: high}
 	}
-	return r.limits(t.Table("concurrency"))
+	return r.readLimits(t.Table("concurrency"))
 }
 
-func (r *reader) limits(c *tomldoc.Table) *fly.MachineServiceConcurrency {
+func (r *reader) readLimits(c *tomldoc.Table) *fly.MachineServiceConcurrency {
 	if c == nil {
 		return nil
 	}
 	out := &fly.MachineServiceConcurrency{
 		Type:      c.String("type"),
-		SoftLimit: value(nonNegative(c, "soft_limit")),
-		HardLimit: value(nonNegative(c, "hard_limit")),
+		SoftLimit: deref(readNonNegative(c, "soft_limit")),
+		HardLimit: deref(readNonNegative(c, "hard_limit")),
 	}
 	if out.Type != "" && out.Type != "connections" && out.Type != "requests" {
 		c.Warnf("type", "Fly's reference doesn't have %q, only connections and requests", out.Type)
@@ -178,15 +178,15 @@ func (r *reader) limits(c *tomldoc.Table) *fly.MachineServiceConcurrency {
 	return out
 }
 
-func (r *reader) port(t *tomldoc.Table) fly.MachinePort {
+func (r *reader) readServicePort(t *tomldoc.Table) fly.MachinePort {
 	p := fly.MachinePort{
-		Port:        portNumber(t, "port", true),
-		StartPort:   portNumber(t, "start_port", false),
-		EndPort:     portNumber(t, "end_port", false),
+		Port:        readPort(t, "port", true),
+		StartPort:   readPort(t, "start_port", false),
+		EndPort:     readPort(t, "end_port", false),
 		Handlers:    t.Strings("handlers"),
-		ForceHTTPS:  value(t.Bool("force_https")),
-		TLSOptions:  r.tlsOptions(t),
-		HTTPOptions: r.httpOptions(t),
+		ForceHTTPS:  deref(t.Bool("force_https")),
+		TLSOptions:  r.readTLSOptions(t),
+		HTTPOptions: r.readHTTPOptions(t),
 	}
 	if o := t.Table("proxy_proto_options"); o != nil {
 		p.ProxyProtoOptions = &fly.ProxyProtoOptions{Version: o.String("version")}
@@ -205,7 +205,7 @@ func (r *reader) port(t *tomldoc.Table) fly.MachinePort {
 	return p
 }
 
-func (r *reader) tlsOptions(t *tomldoc.Table) *fly.TLSOptions {
+func (r *reader) readTLSOptions(t *tomldoc.Table) *fly.TLSOptions {
 	o := t.Table("tls_options")
 	if o == nil {
 		return nil
@@ -213,7 +213,7 @@ func (r *reader) tlsOptions(t *tomldoc.Table) *fly.TLSOptions {
 	return &fly.TLSOptions{ALPN: o.Strings("alpn"), Versions: o.Strings("versions"), DefaultSelfSigned: o.Bool("default_self_signed")}
 }
 
-func (r *reader) httpOptions(t *tomldoc.Table) *fly.HTTPOptions {
+func (r *reader) readHTTPOptions(t *tomldoc.Table) *fly.HTTPOptions {
 	o := t.Table("http_options")
 	if o == nil {
 		return nil
@@ -221,8 +221,8 @@ func (r *reader) httpOptions(t *tomldoc.Table) *fly.HTTPOptions {
 	out := &fly.HTTPOptions{
 		Compress:           o.Bool("compress"),
 		H2Backend:          o.Bool("h2_backend"),
-		IdleTimeout:        seconds(o, "idle_timeout"),
-		HeadersReadTimeout: seconds(o, "headers_read_timeout"),
+		IdleTimeout:        readSeconds(o, "idle_timeout"),
+		HeadersReadTimeout: readSeconds(o, "headers_read_timeout"),
 	}
 	if response := o.Table("response"); response != nil {
 		out.Response = &fly.HTTPResponseOptions{Pristine: response.Bool("pristine")}
@@ -235,15 +235,15 @@ func (r *reader) httpOptions(t *tomldoc.Table) *fly.HTTPOptions {
 	}
 	for _, c := range o.List("replay_cache") {
 		out.ReplayCache = append(out.ReplayCache, fly.ReplayCache{
-			PathPrefix: c.String("path_prefix"), TTLSeconds: value(c.Int("ttl_seconds")),
-			Type: c.String("type"), Name: c.String("name"), AllowBypass: value(c.Bool("allow_bypass")),
+			PathPrefix: c.String("path_prefix"), TTLSeconds: deref(c.Int("ttl_seconds")),
+			Type: c.String("type"), Name: c.String("name"), AllowBypass: deref(c.Bool("allow_bypass")),
 		})
 	}
 	return out
 }
 
-func seconds(t *tomldoc.Table, key string) *uint32 {
-	n := nonNegative(t, key)
+func readSeconds(t *tomldoc.Table, key string) *uint32 {
+	n := readNonNegative(t, key)
 	if n == nil {
 		return nil
 	}
@@ -251,9 +251,9 @@ func seconds(t *tomldoc.Table, key string) *uint32 {
 	return &s
 }
 
-// headers reads what a check sends. old ones may be a list with name and value,
-// and values may be numbers.
-func headers(t *tomldoc.Table, old bool) (out []fly.MachineHTTPHeader) {
+// readHeaders reads the headers of a check. With old, they may be a list with
+// name and value, and values may be numbers.
+func readHeaders(t *tomldoc.Table, old bool) (out []fly.MachineHTTPHeader) {
 	all := map[string]string{}
 	switch v, ok := t.Any("headers"); {
 	case !ok:
@@ -264,7 +264,7 @@ func headers(t *tomldoc.Table, old bool) (out []fly.MachineHTTPHeader) {
 		}
 		for _, name := range h.Keys() {
 			if old {
-				all[name] = text(h, name)
+				all[name] = readText(h, name)
 			} else {
 				all[name] = h.String(name)
 			}
@@ -274,7 +274,7 @@ func headers(t *tomldoc.Table, old bool) (out []fly.MachineHTTPHeader) {
 			if !h.Has("name") {
 				h.Errorf("name", "missing; write the header's name")
 			}
-			all[text(h, "name")] = text(h, "value")
+			all[readText(h, "name")] = readText(h, "value")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {

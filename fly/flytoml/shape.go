@@ -9,12 +9,11 @@ import (
 	"time"
 )
 
-// A shape brings a value of a file that was found good into the form of a
-// definition. v is nil where the file says nothing; a value that isn't ok is
-// left out.
+// A shape converts a value of a valid file to its form in a definition. v is
+// nil if the file does not have it; if ok is false, the definition does not.
 type shape func(v any) (out any, ok bool)
 
-// fields are the keys of a table that a definition knows, and their shapes.
+// fields has the shapes of the keys of a table.
 type fields map[string]shape
 
 func (f fields) with(more fields) fields {
@@ -36,9 +35,9 @@ func (f fields) shape() shape {
 	}
 }
 
-func kept(v any) (any, bool) { return v, v != nil }
+func notNil(v any) (any, bool) { return v, v != nil }
 
-func said(v any) (any, bool) {
+func nonZero(v any) (any, bool) {
 	r := reflect.ValueOf(v)
 	switch {
 	case v == nil || r.IsZero():
@@ -49,31 +48,31 @@ func said(v any) (any, bool) {
 	return v, true
 }
 
-// printed is a size, with or without a unit, as text.
-func printed(v any) (any, bool) {
+// sizeText is a size, with or without a unit, as text.
+func sizeText(v any) (any, bool) {
 	if v == nil {
 		return nil, false
 	}
-	return said(fmt.Sprint(v))
+	return nonZero(fmt.Sprint(v))
 }
 
-func persisted(v any) (any, bool) {
+func persistRootfs(v any) (any, bool) {
 	if v == "none" {
 		return nil, false
 	}
-	return said(v)
+	return nonZero(v)
 }
 
-// words is a list of strings, or a single one.
-func words(v any) (any, bool) {
+// stringOrStrings is a list of strings, or a single one.
+func stringOrStrings(v any) (any, bool) {
 	if s, ok := v.(string); ok {
 		return []string{s}, true
 	}
-	return said(v)
+	return nonZero(v)
 }
 
-// lasting is a duration: a string with a unit, or a number of units.
-func lasting(unit time.Duration) shape {
+// durationText is a duration: a string with a unit, or a number of units.
+func durationText(unit time.Duration) shape {
 	return func(v any) (any, bool) {
 		var d time.Duration
 		switch v := v.(type) {
@@ -93,17 +92,17 @@ func lasting(unit time.Duration) shape {
 	}
 }
 
-// otherwise stands in for what the file doesn't say.
-func otherwise(v any, s shape) shape {
-	return func(said any) (any, bool) {
-		if said == nil {
-			said = v
+// withDefault replaces a missing value by v.
+func withDefault(v any, s shape) shape {
+	return func(given any) (any, bool) {
+		if given == nil {
+			given = v
 		}
-		return s(said)
+		return s(given)
 	}
 }
 
-func notEmpty(s shape) shape {
+func nonEmptyTable(s shape) shape {
 	return func(v any) (any, bool) {
 		if t, _ := v.(object); len(t) == 0 {
 			return nil, false
@@ -112,10 +111,10 @@ func notEmpty(s shape) shape {
 	}
 }
 
-func list(s shape) shape {
+func listOf(s shape) shape {
 	return func(v any) (any, bool) {
 		var out []any
-		for _, v := range tables(v) {
+		for _, v := range tableList(v) {
 			if v, ok := s(v); ok {
 				out = append(out, v)
 			}
@@ -124,8 +123,8 @@ func list(s shape) shape {
 	}
 }
 
-// tables is a list of tables, or a single one.
-func tables(v any) []any {
+// tableList returns a list of tables, or a single table as a list.
+func tableList(v any) []any {
 	if t, ok := v.(object); ok {
 		return []any{t}
 	}
@@ -133,10 +132,10 @@ func tables(v any) []any {
 	return all
 }
 
-// merged is a table of texts, or a list of such tables.
-func merged(v any) (any, bool) {
+// mergedTables is a table of texts, or a list of such tables.
+func mergedTables(v any) (any, bool) {
 	out := object{}
-	for _, v := range tables(v) {
+	for _, v := range tableList(v) {
 		t, _ := v.(object)
 		for name, v := range t {
 			out[name] = fmt.Sprint(v)
@@ -145,12 +144,12 @@ func merged(v any) (any, bool) {
 	return out, len(out) > 0
 }
 
-// named is a table of tables by name, or a list of tables that have one.
-func named(s shape) shape {
+// namedTables is a table of tables by name, or a list of tables with a name.
+func namedTables(s shape) shape {
 	return func(v any) (any, bool) {
 		all, ok := v.(object)
 		if !ok {
-			all = byName(v, func(t object) any { return t })
+			all = tablesByName(v, func(t object) any { return t })
 		}
 		out := object{}
 		for name, v := range all {
@@ -160,41 +159,41 @@ func named(s shape) shape {
 	}
 }
 
-// commands is [processes]: a table, or a list with name and command.
-func commands(v any) (any, bool) {
+// processCommands is [processes]: a table, or a list with name and command.
+func processCommands(v any) (any, bool) {
 	if _, ok := v.(object); ok {
-		return merged(v)
+		return mergedTables(v)
 	}
-	return said(byName(v, func(t object) any { return plain(t["command"]) }))
+	return nonZero(tablesByName(v, func(t object) any { return textOf(t["command"]) }))
 }
 
 // headerTexts is a table of headers, or a list with name and value.
 func headerTexts(v any) (any, bool) {
 	if _, ok := v.(object); ok {
-		return merged(v)
+		return mergedTables(v)
 	}
-	return said(byName(v, func(t object) any { return plain(t["value"]) }))
+	return nonZero(tablesByName(v, func(t object) any { return textOf(t["value"]) }))
 }
 
-func byName(v any, of func(object) any) object {
+func tablesByName(v any, of func(object) any) object {
 	out := object{}
-	for _, v := range tables(v) {
+	for _, v := range tableList(v) {
 		if t, ok := v.(object); ok && t["name"] != nil {
-			out[plain(t["name"])] = of(t)
+			out[textOf(t["name"])] = of(t)
 		}
 	}
 	return out
 }
 
-func plain(v any) string {
+func textOf(v any) string {
 	if v == nil {
 		return ""
 	}
 	return fmt.Sprint(v)
 }
 
-// portNumbered is a port; old files have some as strings.
-func portNumbered(s shape) shape {
+// portShape is a port; old files have strings.
+func portShape(s shape) shape {
 	return func(v any) (any, bool) {
 		if text, ok := v.(string); ok {
 			n, err := strconv.Atoi(text)
@@ -208,13 +207,13 @@ func portNumbered(s shape) shape {
 }
 
 func concurrency(v any) (any, bool) {
-	if s, ok := v.(string); ok { // "20,25", how it was once written
+	if s, ok := v.(string); ok { // "20,25": old form
 		soft, hard, _ := strings.Cut(s, ",")
 		low, _ := strconv.Atoi(soft)
 		high, _ := strconv.Atoi(hard)
 		v = object{"type": "requests", "soft_limit": low, "hard_limit": high}
 	}
-	return fields{"type": said, "soft_limit": said, "hard_limit": said}.shape()(v)
+	return fields{"type": nonZero, "soft_limit": nonZero, "hard_limit": nonZero}.shape()(v)
 }
 
 func autostop(v any) (any, bool) {
@@ -224,5 +223,5 @@ func autostop(v any) (any, bool) {
 	case false, "off":
 		return false, true
 	}
-	return kept(v)
+	return notNil(v)
 }

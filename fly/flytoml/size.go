@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// Units of sizes without a unit: memory is counted in binary megabytes,
-// volumes in decimal gigabytes.
+// Bases of sizes: memory is counted in binary megabytes, volumes in decimal
+// gigabytes.
 const (
 	memoryBase, memoryUnit = 1024, 1 << 20
 	volumeBase, volumeUnit = 1000, 1_000_000_000
 )
 
-// parseSize reads "512", "512mb", "1.5 GiB" as a whole number of units,
-// rounded down.
+// parseSize parses "512", "512mb" or "1.5 GiB" and returns a whole number of
+// units, rounded down.
 func parseSize(s string, base, unit float64) (int, error) {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n < 0 || n > math.MaxInt32 {

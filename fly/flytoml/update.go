@@ -9,24 +9,19 @@ import (
 	"strings"
 )
 
-// ErrReplace is in the error of Update when what fly.toml says can't be given
-// to the existing machine, only to a new one in its place: see Replace.
+// ErrReplace is wrapped by the error of GroupMachines.Update if the existing
+// machine can't take the config that fly.toml asks for. A new machine in its
+// place can: see GroupMachines.Replace.
 var ErrReplace = errors.New("the machine would have to be replaced")
 
-// ErrVolume is in the error of Update and Replace when what fly.toml says would
-// part a machine from its volume. Only a person knows whether the data may be
-// left behind; flyctl refuses too.
+// ErrVolume is wrapped by the error of GroupMachines.Update and Replace if the
+// config that fly.toml asks for would separate a machine from its volume. The
+// operator has to decide whether its data may be lost; flyctl refuses too.
 var ErrVolume = errors.New("its volume would be left behind")
 
-// Update is the config wanted of a machine that exists: its own, with the
-// fields replaced that fly.toml says. It keeps volumes, standbys, schedule,
-// DNS, metadata of others, the guest where there is no [[vm]], and every field
-// that is unknown here. What already is as wanted comes back unchanged.
-//
-// The error is ErrReplace for a machine that gains a mount or has to move to
-// another dedicated host, ErrVolume for one that would lose its volume.
-func (c *Config) Update(existing json.RawMessage, group, image string) (json.RawMessage, error) {
-	old, config, err := c.updated(existing, group, image)
+// updateConfig implements GroupMachines.Update.
+func (c *Config) updateConfig(existing json.RawMessage, group, image string) (json.RawMessage, error) {
+	old, config, err := c.mergeExisting(existing, group, image)
 	if err != nil {
 		return nil, err
 	}
@@ -35,9 +30,9 @@ func (c *Config) Update(existing json.RawMessage, group, image string) (json.Raw
 	elsewhere := host != "" && guest["host_dedication_id"] != host
 	if elsewhere && len(had) > 0 {
 		return nil, fmt.Errorf("%w: it has volume %s, and is not on dedicated host %s; fork the volume to there: fly volume fork --host-dedication-id %s",
-			ErrVolume, volumeOf(had), host, host)
+			ErrVolume, volumeLabel(had), host, host)
 	}
-	if config["mounts"], err = keepVolume(old, config); err != nil {
+	if config["mounts"], err = wantedMounts(old, config); err != nil {
 		return nil, err
 	}
 	if config["mounts"] == nil {
@@ -46,71 +41,69 @@ func (c *Config) Update(existing json.RawMessage, group, image string) (json.Raw
 	if elsewhere {
 		return nil, fmt.Errorf("%w: it is not on dedicated host %s", ErrReplace, host)
 	}
-	if wasStandby(old, config) {
-		return encode(old)
+	if differsOnlyByStandby(old, config) {
+		return encodeCanonical(old)
 	}
-	return encode(config)
+	return encodeCanonical(config)
 }
 
-// Replace is the config of a new machine that takes the place of an existing
-// one, which is lost or can't be updated: all that Update would keep, and a
-// mount that still lacks its volume's ID. Of a machine on an unreachable host
-// existing may be what Fly still knows, or nothing at all.
-func (c *Config) Replace(existing json.RawMessage, group, image string) (json.RawMessage, error) {
+// replaceConfig implements GroupMachines.Replace.
+func (c *Config) replaceConfig(existing json.RawMessage, group, image string) (json.RawMessage, error) {
 	if len(existing) == 0 {
-		return c.Create(group, image)
+		return c.createConfig(group, image)
 	}
-	old, config, err := c.updated(existing, group, image)
+	old, config, err := c.mergeExisting(existing, group, image)
 	if err != nil {
 		return nil, err
 	}
 	if had := mountsIn(old); len(had) > 0 {
-		return nil, fmt.Errorf("%w: it has volume %v", ErrVolume, volumeOf(had))
+		return nil, fmt.Errorf("%w: it has volume %v", ErrVolume, volumeLabel(had))
 	}
-	if err := c.placeGuest(config, group); err != nil {
+	if err := c.setNewGuest(config, group); err != nil {
 		return nil, err
 	}
-	return encode(config)
+	return encodeCanonical(config)
 }
 
-// MachineGroup is the process group that a machine with that config belongs to:
-// the one that it says, be it in the file or not, else the default group. Only
-// machines with platform metadata belong to any.
+// MachineGroup returns the process group of a machine with that config: the one
+// in its metadata, which may be missing in the file, else the default group.
+// Only machines with platform metadata belong to a group.
 func (c *Config) MachineGroup(config json.RawMessage) string {
-	var said struct {
+	var machine struct {
 		Metadata map[string]any `json:"metadata"`
 	}
-	if err := json.Unmarshal(config, &said); err != nil {
+	if err := json.Unmarshal(config, &machine); err != nil {
 		return c.defaultGroup()
 	}
-	if group, _ := said.Metadata[processGroup].(string); group != "" {
+	if group, _ := machine.Metadata[processGroup].(string); group != "" {
 		return group
 	}
-	if group, _ := said.Metadata["process_group"].(string); slices.Contains(c.groups, group) { // of years ago
+	if group, _ := machine.Metadata["process_group"].(string); slices.Contains(c.groups, group) { // old name
 		return group
 	}
 	return c.defaultGroup()
 }
 
-// updated is an existing config, and the one wanted instead but for what
-// depends on volumes and hosts.
-func (c *Config) updated(existing json.RawMessage, group, image string) (old, config object, err error) {
-	if old, err = decode(existing); err != nil {
+// mergeExisting returns an existing config decoded, and the wanted one except
+// for what depends on volumes and hosts.
+func (c *Config) mergeExisting(existing json.RawMessage, group, image string) (old, config object, err error) {
+	if old, err = decodeObject(existing); err != nil {
 		return nil, nil, fmt.Errorf("reading the config of a machine: %w", err)
 	}
-	if config, err = c.wanted(old, group, image); err != nil {
+	if config, err = c.wantedConfig(old, group, image); err != nil {
 		return nil, nil, err
 	}
 	if services, _ := config["services"].([]any); len(services) > 0 {
-		delete(config, "standbys") // what is reachable isn't held back
+		delete(config, "standbys") // a machine with services is not a standby
 	}
 	return old, config, nil
 }
 
-// wasStandby says whether config differs from old only by the env var that
-// tells a standby whom it stands by for. It is set at creation and dropped
-// with the next change, as flyctl does, but is no reason for one.
-func wasStandby(old, config object) bool {
+// differsOnlyByStandby reports whether config differs from old only by the env
+// var that names the machine a standby stands by for. flyctl sets it at
+// creation and drops it with the next change, but the difference alone is no
+// reason for a change.
+func differsOnlyByStandby(old, config object) bool {
 	oldEnv, _ := old["env"].(object)
 	who, ok := oldEnv[envStandbyFor]
 	if !ok || old["standbys"] == nil || config["standbys"] == nil {
@@ -121,12 +114,12 @@ func wasStandby(old, config object) bool {
 	env[envStandbyFor] = who
 	with := maps.Clone(config)
 	with["env"] = env
-	return same(with, old)
+	return equalJSON(with, old)
 }
 
-// keepVolume is the mounts wanted of a machine whose volume can't be changed:
-// only where it is mounted, and how it grows.
-func keepVolume(old, config object) (any, error) {
+// wantedMounts returns the mounts of an updated machine. Its volume can't
+// change, only the path and how it grows.
+func wantedMounts(old, config object) (any, error) {
 	had, want := mountsIn(old), mountsIn(config)
 	if len(had) == 0 && len(want) == 0 {
 		return old["mounts"], nil
@@ -136,20 +129,20 @@ func keepVolume(old, config object) (any, error) {
 	}
 	if len(want) == 0 {
 		return nil, fmt.Errorf("%w: it has volume %v, and fly.toml has no [[mounts]] for it; "+
-			"write the section again, or, if the data may go, destroy the machine: fly machine destroy --force", ErrVolume, volumeOf(had))
+			"write the section again, or, if the data may go, destroy the machine: fly machine destroy --force", ErrVolume, volumeLabel(had))
 	}
 	was, _ := had[0].(object)
 	now, _ := want[0].(object)
 	if was["name"] != nil && was["name"] != "" && was["name"] != now["name"] {
 		return nil, fmt.Errorf("%w: it has volume %v, and fly.toml says source = %q; "+
-			"write the old name again, or, if the data may go, destroy the machine: fly machine destroy --force", ErrVolume, volumeOf(had), now["name"])
+			"write the old name again, or, if the data may go, destroy the machine: fly machine destroy --force", ErrVolume, volumeLabel(had), now["name"])
 	}
 	keep := maps.Clone(was)
 	if was["name"] != nil && was["name"] != "" && was["path"] != now["path"] {
 		keep = object{"name": now["name"], "path": now["path"], "volume": was["volume"]}
 	}
 	for _, key := range []string{"extend_threshold_percent", "add_size_gb", "size_gb_limit"} {
-		replace(keep, now, key)
+		replaceKey(keep, now, key)
 	}
 	return append([]any{keep}, want[1:]...), nil
 }
@@ -159,10 +152,10 @@ func mountsIn(config object) []any {
 	return mounts
 }
 
-// volumeOf names the volume of mounts for people.
-func volumeOf(mounts []any) string {
+// volumeLabel returns the ID and name of the first volume, for messages.
+func volumeLabel(mounts []any) string {
 	m, _ := mounts[0].(object)
-	id, name := plain(m["volume"]), plain(m["name"])
+	id, name := textOf(m["volume"]), textOf(m["name"])
 	if name == "" {
 		return id
 	}

@@ -14,7 +14,7 @@ import (
 func (r *reader) readVMs() {
 	sized := map[string]bool{} // "": every group that isn't named
 	for _, t := range slices.Concat(r.root.Tables("compute"), r.root.Tables("computes"), r.root.Tables("vm")) {
-		v := vm{processes: r.processes(t), MachineGuest: *r.guest(t)}
+		v := vm{processes: r.readProcessNames(t), MachineGuest: *r.readGuest(t)}
 		for _, name := range v.processes {
 			if sized[name] {
 				t.Warnf("processes", "process group %s has another size above; this one counts", name)
@@ -31,8 +31,8 @@ func (r *reader) readVMs() {
 	}
 }
 
-// guest reads a size of machine: a preset, then memory, then explicit numbers.
-func (r *reader) guest(t *tomldoc.Table) *fly.MachineGuest {
+// readGuest reads a machine size: a preset, then memory, then explicit numbers.
+func (r *reader) readGuest(t *tomldoc.Table) *fly.MachineGuest {
 	size, gpu := t.String("size"), t.String("gpu_kind")
 	if size == "" {
 		if size = fly.DefaultVMSize; gpu != "" {
@@ -50,34 +50,19 @@ func (r *reader) guest(t *tomldoc.Table) *fly.MachineGuest {
 		t.Errorf("size", "%s", msg)
 	}
 	g.HostDedicationID = r.c.host
-	if s := text(t, "memory"); s != "" {
-		mb, err := parseSize(s, memoryBase, memoryUnit)
-		switch {
-		case err != nil:
-			t.Errorf("memory", "%v", err)
-		case mb == 0:
-			t.Errorf("memory", "a machine needs some; write it like \"512mb\"")
-		default:
-			g.MemoryMB = mb
-		}
-	}
-	mb := nonNegative(t, "memory_mb")
-	if t.Has("memory") && mb != nil && *mb != g.MemoryMB {
-		t.Warnf("memory_mb", "%d contradicts memory = %q; memory_mb counts: machines get %[1]d MB", *mb, text(t, "memory"))
-	}
-	override(&g.MemoryMB, mb)
-	override(&g.MaxMemoryMB, nonNegative(t, "max_memory_mb"))
-	override(&g.CPUs, nonNegative(t, "cpus"))
-	override(&g.GPUs, nonNegative(t, "gpus"))
-	override(&g.GPUKind, &gpu)
-	override(&g.CPUKind, t.StringPtr("cpu_kind"))
+	readMemory(t, g)
+	overrideIfSet(&g.MaxMemoryMB, readNonNegative(t, "max_memory_mb"))
+	overrideIfSet(&g.CPUs, readNonNegative(t, "cpus"))
+	overrideIfSet(&g.GPUs, readNonNegative(t, "gpus"))
+	overrideIfSet(&g.GPUKind, &gpu)
+	overrideIfSet(&g.CPUKind, t.StringPtr("cpu_kind"))
 	if host := t.StringPtr("host_dedication_id"); host != nil {
 		if r.c.host != "" && *host != "" && *host != r.c.host {
-			t.Errorf("host_dedication_id", "%q here, and %q at the top of the file; say one", *host, r.c.host)
+			t.Errorf("host_dedication_id", "%q here, and %q at the top of the file; keep one of them", *host, r.c.host)
 		}
-		override(&g.HostDedicationID, host)
+		overrideIfSet(&g.HostDedicationID, host)
 	}
-	r.persistRootfs(t, g)
+	r.readPersistRootfs(t, g)
 	if k := g.CPUKind; k != "" && k != "shared" && k != "performance" {
 		t.Errorf("cpu_kind", "%q is not a kind of CPU; use shared or performance", k)
 	}
@@ -89,19 +74,39 @@ func (r *reader) guest(t *tomldoc.Table) *fly.MachineGuest {
 	return g
 }
 
-func (r *reader) persistRootfs(t *tomldoc.Table, g *fly.MachineGuest) {
+// readMemory reads memory, then memory_mb, which takes precedence.
+func readMemory(t *tomldoc.Table, g *fly.MachineGuest) {
+	if s := readText(t, "memory"); s != "" {
+		mb, err := parseSize(s, memoryBase, memoryUnit)
+		switch {
+		case err != nil:
+			t.Errorf("memory", "%v", err)
+		case mb == 0:
+			t.Errorf("memory", "a machine needs some; write it like \"512mb\"")
+		default:
+			g.MemoryMB = mb
+		}
+	}
+	mb := readNonNegative(t, "memory_mb")
+	if t.Has("memory") && mb != nil && *mb != g.MemoryMB {
+		t.Warnf("memory_mb", "%d contradicts memory = %q; memory_mb counts: machines get %[1]d MB", *mb, readText(t, "memory"))
+	}
+	overrideIfSet(&g.MemoryMB, mb)
+}
+
+func (r *reader) readPersistRootfs(t *tomldoc.Table, g *fly.MachineGuest) {
 	switch s := t.String("persist_rootfs"); s {
 	case "never", "restart", "always":
 		//lint:ignore SA1019 flyctl sends it here
 		g.PersistRootfs = fly.MachinePersistRootfs(s)
 	case "", "none":
 	default:
-		t.Errorf("persist_rootfs", "%q is not a word for it; use never, restart or always", s)
+		t.Errorf("persist_rootfs", "must be never, restart or always, got %q", s)
 	}
 }
 
-// override takes a value that says something.
-func override[T comparable](dst *T, v *T) {
+// overrideIfSet sets dst to v unless v is nil or zero.
+func overrideIfSet[T comparable](dst *T, v *T) {
 	if v != nil && *v != *new(T) {
 		*dst = *v
 	}

@@ -39,7 +39,7 @@ func TestReadDevFile_KilledDevIsIgnored(t *testing.T) {
 		t.Errorf("TEMPORAL_ADDRESS is not obeyed: %q, %v", o.Temporal.HostPort, err)
 	}
 	if p := findPlatform(&explicit); p.FlapsURL != "" {
-		t.Error("with another Temporal, the laptop's Fly is used")
+		t.Error("with another Temporal, the Fly of release dev is used")
 	}
 	explicit.Env = append(e.Env, "FLY_API_TOKEN=real")
 	if p := findPlatform(&explicit); p.FlapsURL != "" || p.Token != "real" {

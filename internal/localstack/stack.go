@@ -21,7 +21,7 @@ import (
 	"github.com/microbima/release/client"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/fly/flysim"
-	"github.com/microbima/release/fly/flysim/laptop"
+	"github.com/microbima/release/fly/flysim/localrunner"
 	"github.com/microbima/release/git"
 	"github.com/microbima/release/image/buildkit"
 	"github.com/microbima/release/internal/cli"
@@ -46,7 +46,7 @@ type localStack struct {
 	cli.DevFile
 	fly     *fly.Client
 	sim     *flysim.Sim
-	laptop  *laptop.Laptop
+	runner  *localrunner.Runner
 	mirror  *trackedMirror
 	fatal   chan error     // receives why the worker cannot continue
 	closers []func() error // in the order in which things were started
@@ -121,7 +121,7 @@ func (s *localStack) startFly(o options) error {
 		}
 		return nil
 	})
-	registry := laptop.Options{}
+	registry := localrunner.Options{}
 	if o.registry != 0 {
 		registry.Registry = net.JoinHostPort("127.0.0.1", strconv.Itoa(o.registry))
 		probe, err := devserver.Listen(o.registry, "the image registry")
@@ -130,13 +130,13 @@ func (s *localStack) startFly(o options) error {
 		}
 		probe.Close()
 	}
-	if s.laptop, err = laptop.Open(filepath.Join(o.dir, "machines"), registry); err != nil {
+	if s.runner, err = localrunner.Open(filepath.Join(o.dir, "machines"), registry); err != nil {
 		return err
 	}
-	s.onClose(s.laptop.Close)
+	s.onClose(s.runner.Close)
 	s.Token = rand.Text()
 	s.sim = &flysim.Sim{
-		Runner: s.laptop, Images: s.laptop.Image, Token: s.Token,
+		Runner: s.runner, Images: s.runner.Image, Token: s.Token,
 		CheckEvery: checkInterval, Journal: filepath.Join(o.dir, "flysim.json"),
 	}
 	if err := s.sim.Open(); err != nil {
@@ -146,7 +146,7 @@ func (s *localStack) startFly(o options) error {
 	server := &http.Server{Handler: s.sim, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 	go func() { _ = server.Serve(listener) }() // ends with Close, with that error only
 	s.onClose(server.Close)
-	s.Fly, s.Registry = "http://"+listener.Addr().String(), s.laptop.Registry()
+	s.Fly, s.Registry = "http://"+listener.Addr().String(), s.runner.Registry()
 	s.fly = &fly.Client{FlapsURL: s.Fly, APIURL: s.Fly, UIEXURL: s.Fly, Token: s.Token, Unlimited: true}
 	return nil
 }

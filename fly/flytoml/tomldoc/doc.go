@@ -1,10 +1,11 @@
-// Package tomldoc reads a TOML document key by key and collects everything
-// that is wrong with it, each mistake with its line.
+// Package tomldoc reads a TOML document key by key and collects every mistake
+// in it, each with its line.
 //
-// A decoder into structs stops at the first wrong type and says little of what
-// would be right. Here the reader of a section asks for each key it knows with
-// the type it wants; what nobody asked for is a mistake too. Begin with Parse,
-// read through Doc.Root, end with Doc.Close.
+// A decoder into structs stops at the first wrong type, and its message does
+// not say what would be right. With this package the reader of a section asks
+// for each key that it knows, with its type; keys that were not asked for are
+// mistakes as well. Call Parse, read from Doc.Root, and call Doc.Close at the
+// end.
 package tomldoc
 
 import (
@@ -19,13 +20,13 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// A Problem is one thing wrong in one file, in the form that editors and CI
-// know how to click on.
+// A Problem is one mistake in a file. Its text has the file:line form that
+// editors and CI link.
 type Problem struct {
 	File string
-	Line int    // 0 when what is meant is not there
-	Key  string // dotted, as one would write it; "" for the file itself
-	Msg  string // what is wrong, and what would be right
+	Line int    // 0 if the setting is missing
+	Key  string // dotted, as in the file; "" for the file itself
+	Msg  string // the mistake, and what would be right
 }
 
 func (p *Problem) Error() string {
@@ -39,7 +40,7 @@ func (p *Problem) Error() string {
 	return s + ": " + p.Msg
 }
 
-// Problems is everything that is wrong, one a line.
+// Problems has all mistakes; its text has one per line.
 type Problems []*Problem
 
 func (ps Problems) Error() string {
@@ -50,29 +51,29 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Sort orders by file, then line, then key.
+// Sort sorts by file, then line, then key.
 func (ps Problems) Sort() {
 	slices.SortStableFunc(ps, func(a, b *Problem) int {
 		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, strings.Compare(a.Key, b.Key))
 	})
 }
 
-// A Doc is one file under examination.
+// A Doc is a document that is being read.
 type Doc struct {
 	file     string
-	at       map[string]int
+	lines    map[string]int
 	root     *Table
 	tables   []*Table
 	problems Problems
 	warnings Problems
 }
 
-// maxSize keeps the decoder, which calls itself for each bracket, from running
-// out of stack.
+// maxSize limits the recursion of the decoder, which calls itself for each
+// bracket.
 const maxSize = 256 << 10
 
-// Parse reads a document. One that is not TOML yields a single Problem, where
-// the parser gave up: what follows a broken line can only be guessed.
+// Parse parses a document. If it is not TOML, the error has a single Problem,
+// because what follows an invalid line can only be guessed.
 func Parse(file string, doc []byte) (*Doc, error) {
 	if len(doc) > maxSize {
 		return nil, Problems{{File: file, Msg: fmt.Sprintf("has %d bytes; a file that people write has less than %d", len(doc), maxSize)}}
@@ -84,19 +85,19 @@ func Parse(file string, doc []byte) (*Doc, error) {
 		if errors.As(err, &at) {
 			p.Line, _ = at.Position()
 		} else {
-			p.Line = lineOf(doc, err)
+			p.Line = findErrorLine(doc, err)
 		}
 		return nil, Problems{p}
 	}
-	d := &Doc{file: file, at: positions(doc)}
-	d.root = d.table("", values)
+	d := &Doc{file: file, lines: keyLines(doc)}
+	d.root = d.newTable("", values)
 	return d, nil
 }
 
-// lineOf finds where the decoder gave up when its error doesn't say so, which
-// is when a key is defined twice. It reads from the top, so the first lines
-// that yield the same error end with the one that is meant.
-func lineOf(doc []byte, err error) int {
+// findErrorLine returns the line of a decoder error without a position, as of a
+// key that is defined twice. The shortest prefix of the document with the same
+// error ends at that line.
+func findErrorLine(doc []byte, err error) int {
 	lines := bytes.SplitAfter(doc, []byte("\n"))
 	n := sort.Search(len(lines)-1, func(i int) bool {
 		again := toml.Unmarshal(bytes.Join(lines[:i+1], nil), &map[string]any{})
@@ -105,14 +106,14 @@ func lineOf(doc []byte, err error) int {
 	return n + 1
 }
 
-// Root is the document's top table.
+// Root returns the top table of the document.
 func (d *Doc) Root() *Table { return d.root }
 
-// Line is where key is written, or where the nearest table around it begins; 0
-// when there is neither.
+// Line returns the line of key, else that of the nearest table around it, else
+// 0.
 func (d *Doc) Line(key string) int {
 	for key != "" {
-		if line := d.at[key]; line > 0 {
+		if line := d.lines[key]; line > 0 {
 			return line
 		}
 		key = key[:max(0, strings.LastIndexAny(key, ".["))]
@@ -122,30 +123,30 @@ func (d *Doc) Line(key string) int {
 
 // Errorf records a mistake at key.
 func (d *Doc) Errorf(key, format string, args ...any) {
-	d.problems = append(d.problems, d.problem(key, format, args))
+	d.problems = append(d.problems, d.newProblem(key, format, args))
 }
 
-// Warnf records what is odd but does no harm.
+// Warnf records a warning at key.
 func (d *Doc) Warnf(key, format string, args ...any) {
-	d.warnings = append(d.warnings, d.problem(key, format, args))
+	d.warnings = append(d.warnings, d.newProblem(key, format, args))
 }
 
-// Close adds every key that was never asked for, and returns all that was
-// found, in the order of the file.
+// Close records a mistake for every key that was not asked for, and returns all
+// problems and warnings, sorted by line.
 func (d *Doc) Close() (problems, warnings Problems) {
 	for _, t := range d.tables {
-		t.unknown()
+		t.reportUnknown()
 	}
 	d.problems.Sort()
 	d.warnings.Sort()
 	return d.problems, d.warnings
 }
 
-func (d *Doc) problem(key, format string, args []any) *Problem {
+func (d *Doc) newProblem(key, format string, args []any) *Problem {
 	return &Problem{File: d.file, Line: d.Line(key), Key: key, Msg: fmt.Sprintf(format, args...)}
 }
 
-func (d *Doc) table(path string, values map[string]any) *Table {
+func (d *Doc) newTable(path string, values map[string]any) *Table {
 	t := &Table{doc: d, path: path, values: values}
 	d.tables = append(d.tables, t)
 	return t

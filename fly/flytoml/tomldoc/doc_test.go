@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Every way to write a key has to lead to its line, or people look in vain.
-func TestLine(t *testing.T) {
+// Every way to write a key must lead to its line.
+func TestDoc_Line(t *testing.T) {
 	d, err := Parse("x.toml", []byte(`a = 1
 b.c = 2
 "d.e" = 3
@@ -54,13 +54,13 @@ func TestNearest(t *testing.T) {
 	}
 }
 
-func TestDeepNesting(t *testing.T) {
+func TestParse_SizeAndNestingLimits(t *testing.T) {
 	for _, open := range []string{"[", "{a="} {
 		if _, err := Parse("x.toml", []byte("a = "+strings.Repeat(open, maxSize/len(open)-10))); err == nil {
-			t.Error("brackets that are never closed are taken")
+			t.Error("unclosed brackets are accepted")
 		}
 	}
 	if _, err := Parse("x.toml", make([]byte, maxSize+1)); err == nil {
-		t.Error("a huge file is taken")
+		t.Error("a huge file is accepted")
 	}
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// positions maps every key of a document, dotted, to its line. Elements of
+// keyLines returns the line of every key of a document, dotted. Elements of
 // arrays are numbered from 0: services[0].ports[1].port.
-func positions(doc []byte) map[string]int {
-	w := &walker{at: map[string]int{}, count: map[string]int{}}
+func keyLines(doc []byte) map[string]int {
+	w := &lineWalker{lines: map[string]int{}, count: map[string]int{}}
 	for i, c := range doc {
 		if c == '\n' {
 			w.breaks = append(w.breaks, i)
@@ -25,37 +25,37 @@ func positions(doc []byte) map[string]int {
 	for p.NextExpression() {
 		switch e := p.Expression(); e.Kind {
 		case unstable.Table, unstable.ArrayTable:
-			table = w.header(e)
+			table = w.enterHeader(e)
 		case unstable.KeyValue:
-			w.pair(table, e)
+			w.addPair(table, e)
 		}
 	}
-	return w.at
+	return w.lines
 }
 
-type walker struct {
-	at     map[string]int
-	count  map[string]int // elements of each array of tables so far
-	breaks []int          // offsets of the line breaks
+type lineWalker struct {
+	lines  map[string]int
+	count  map[string]int // elements so far of each array of tables
+	breaks []int          // offsets of line breaks
 }
 
-func (w *walker) line(n *unstable.Node) int {
+func (w *lineWalker) lineAt(n *unstable.Node) int {
 	return sort.SearchInts(w.breaks, int(n.Raw.Offset)) + 1
 }
 
-func (w *walker) mark(path string, line int) {
-	if w.at[path] == 0 {
-		w.at[path] = line
+func (w *lineWalker) setLine(path string, line int) {
+	if w.lines[path] == 0 {
+		w.lines[path] = line
 	}
 }
 
-// header enters [a.b] or [[a.b]]. A name on the way that is an array of tables
-// means its last element.
-func (w *walker) header(e *unstable.Node) string {
+// enterHeader enters [a.b] or [[a.b]] and returns its path. An array of tables
+// on the way stands for its last element.
+func (w *lineWalker) enterHeader(e *unstable.Node) string {
 	path := ""
 	for it := e.Key(); it.Next(); {
-		path = join(path, string(it.Node().Data))
-		w.mark(path, w.line(it.Node()))
+		path = joinKey(path, string(it.Node().Data))
+		w.setLine(path, w.lineAt(it.Node()))
 		switch n := w.count[path]; {
 		case it.IsLast() && e.Kind == unstable.ArrayTable:
 			w.count[path]++
@@ -63,44 +63,44 @@ func (w *walker) header(e *unstable.Node) string {
 		case n > 0:
 			path = fmt.Sprintf("%s[%d]", path, n-1)
 		}
-		w.mark(path, w.line(it.Node()))
+		w.setLine(path, w.lineAt(it.Node()))
 	}
 	return path
 }
 
-func (w *walker) pair(path string, e *unstable.Node) {
+func (w *lineWalker) addPair(path string, e *unstable.Node) {
 	line := 0
 	for it := e.Key(); it.Next(); {
-		path = join(path, string(it.Node().Data))
-		line = w.line(it.Node())
-		w.mark(path, line)
+		path = joinKey(path, string(it.Node().Data))
+		line = w.lineAt(it.Node())
+		w.setLine(path, line)
 	}
-	w.value(path, e.Value(), line)
+	w.addValue(path, e.Value(), line)
 }
 
-func (w *walker) value(path string, v *unstable.Node, line int) {
+func (w *lineWalker) addValue(path string, v *unstable.Node, line int) {
 	switch v.Kind {
 	case unstable.InlineTable:
 		for it := v.Children(); it.Next(); {
-			w.pair(path, it.Node())
+			w.addPair(path, it.Node())
 		}
 	case unstable.Array:
 		i := 0
 		for it := v.Children(); it.Next(); i++ {
 			n := it.Node()
 			if n.Raw.Length > 0 {
-				line = w.line(n)
+				line = w.lineAt(n)
 			}
 			element := fmt.Sprintf("%s[%d]", path, i)
-			w.mark(element, line)
-			w.value(element, n, line)
+			w.setLine(element, line)
+			w.addValue(element, n, line)
 		}
 	}
 }
 
-// join appends a key to a dotted path, quoted if TOML would want that.
-func join(path, key string) string {
-	if key == "" || bytes.ContainsFunc([]byte(key), notBare) {
+// joinKey appends a key to a dotted path, quoted if TOML requires it.
+func joinKey(path, key string) string {
+	if key == "" || bytes.ContainsFunc([]byte(key), needsQuotes) {
 		key = strconv.Quote(key)
 	}
 	if path == "" {
@@ -109,6 +109,6 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-func notBare(r rune) bool {
+func needsQuotes(r rune) bool {
 	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", r)
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A Table is one table of a document. Asking for a key says that it is known.
-// A key of the wrong type is recorded as a mistake and then read as missing.
+// A Table is one table of a document. Asking for a key marks it as known. A key
+// of the wrong type is recorded as a mistake and then treated as missing.
 type Table struct {
 	doc    *Doc
 	path   string
@@ -20,50 +20,54 @@ type Table struct {
 	closed bool
 }
 
-// Path is the table's dotted name; "" for the root.
+// Path returns the table's dotted name; "" for the root.
 func (t *Table) Path() string { return t.path }
 
-// Key is the dotted name of a key of this table.
-func (t *Table) Key(key string) string { return join(t.path, key) }
+// Key returns the dotted name of a key of this table.
+func (t *Table) Key(key string) string { return joinKey(t.path, key) }
 
-// Empty says whether nothing is in this table.
+// Empty reports whether the table has no keys.
 func (t *Table) Empty() bool { return len(t.values) == 0 }
 
-// Has says whether key is there, of whatever type.
+// Has reports whether the table has key, of any type.
 func (t *Table) Has(key string) bool {
 	_, ok := t.Any(key)
 	return ok
 }
 
-// Keys are the names in this table, sorted. They all count as known.
+// Keys returns the names in this table, sorted, and marks them all as known.
 func (t *Table) Keys() []string {
 	keys := slices.Sorted(maps.Keys(t.values))
 	t.known = append(t.known, keys...)
 	return keys
 }
 
-// Any returns key's value as the decoder made it.
+// Any returns the decoded value of key.
 func (t *Table) Any(key string) (any, bool) {
 	t.Know(key)
 	v, ok := t.values[key]
 	return v, ok
 }
 
-// Values is the whole table as the decoder made it, known keys or not. It is
-// not to be changed.
+// Values returns the decoded table, including unknown keys. It must not be
+// modified.
 func (t *Table) Values() map[string]any { return t.values }
 
-// Know says that these keys are known without reading them.
+// Know marks keys as known without reading them.
 func (t *Table) Know(keys ...string) { t.known = append(t.known, keys...) }
 
-// Errorf records a mistake at one of this table's keys, or with key == "" at
-// the table itself.
-func (t *Table) Errorf(key, format string, args ...any) { t.doc.Errorf(t.name(key), format, args...) }
+// Errorf records a mistake at a key of this table, or at the table itself if
+// key is "".
+func (t *Table) Errorf(key, format string, args ...any) {
+	t.doc.Errorf(t.problemKey(key), format, args...)
+}
 
-// Warnf is Errorf for what does no harm.
-func (t *Table) Warnf(key, format string, args ...any) { t.doc.Warnf(t.name(key), format, args...) }
+// Warnf records a warning in the same way.
+func (t *Table) Warnf(key, format string, args ...any) {
+	t.doc.Warnf(t.problemKey(key), format, args...)
+}
 
-func (t *Table) name(key string) string {
+func (t *Table) problemKey(key string) string {
 	if key == "" {
 		return t.path
 	}
@@ -72,15 +76,15 @@ func (t *Table) name(key string) string {
 
 // String returns a string, "" if missing.
 func (t *Table) String(key string) string {
-	s, _ := get[string](t, key, "a string")
+	s, _ := getTyped[string](t, key, "a string")
 	return s
 }
 
 // StringPtr returns a string, nil if missing.
-func (t *Table) StringPtr(key string) *string { return ptr(get[string](t, key, "a string")) }
+func (t *Table) StringPtr(key string) *string { return pointer(getTyped[string](t, key, "a string")) }
 
 // Bool returns a boolean, nil if missing.
-func (t *Table) Bool(key string) *bool { return ptr(get[bool](t, key, "true or false")) }
+func (t *Table) Bool(key string) *bool { return pointer(getTyped[bool](t, key, "true or false")) }
 
 // Int returns a whole number that fits an int32, nil if missing.
 func (t *Table) Int(key string) *int {
@@ -91,7 +95,7 @@ func (t *Table) Int(key string) *int {
 	n, whole := wholeNumber(v)
 	switch {
 	case !whole:
-		t.mistyped(key, v, "a whole number")
+		t.reportType(key, v, "a whole number")
 		return nil
 	case n > math.MaxInt32 || n < math.MinInt32:
 		t.Errorf(key, "%d is too large a number", n)
@@ -116,13 +120,13 @@ func (t *Table) Float(key string) *float64 {
 			return &n
 		}
 	}
-	t.mistyped(key, v, "a number")
+	t.reportType(key, v, "a number")
 	return nil
 }
 
 // Strings returns a list of strings, nil if missing.
 func (t *Table) Strings(key string) []string {
-	list, ok := get[[]any](t, key, "a list of strings")
+	list, ok := getTyped[[]any](t, key, "a list of strings")
 	if !ok {
 		return nil
 	}
@@ -130,7 +134,7 @@ func (t *Table) Strings(key string) []string {
 	for i, v := range list {
 		s, ok := v.(string)
 		if !ok {
-			t.doc.Errorf(fmt.Sprintf("%s[%d]", t.Key(key), i), "want a string, have %s", kind(v))
+			t.doc.Errorf(fmt.Sprintf("%s[%d]", t.Key(key), i), "want a string, have %s", describeValue(v))
 			continue
 		}
 		out = append(out, s)
@@ -138,9 +142,9 @@ func (t *Table) Strings(key string) []string {
 	return out
 }
 
-// Duration returns a length of time, nil if missing: a string with a unit, or
-// a bare number of units. With unit 0 a bare number is a mistake, and so is
-// less than nothing in any case.
+// Duration returns a duration, nil if missing: a string with a unit, or a bare
+// number that counts units. With unit 0 a bare number is a mistake; a negative
+// duration always is.
 func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 	v, ok := t.Any(key)
 	if !ok {
@@ -158,10 +162,10 @@ func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 		n, whole := wholeNumber(v)
 		switch {
 		case !whole:
-			t.mistyped(key, v, "a duration like \"30s\"")
+			t.reportType(key, v, "a duration like \"30s\"")
 			return nil
 		case unit == 0:
-			t.Errorf(key, "%d of what? write it with a unit: \"%ds\"", n, n)
+			t.Errorf(key, "needs a unit, like \"%ds\"; got %[1]d", n)
 			return nil
 		}
 		d = time.Duration(n) * unit
@@ -170,11 +174,11 @@ func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 			return nil
 		}
 	default:
-		t.mistyped(key, v, "a duration like \"30s\"")
+		t.reportType(key, v, "a duration like \"30s\"")
 		return nil
 	}
 	if d < 0 {
-		t.Errorf(key, "%s is less than nothing; want 0s or more", d)
+		t.Errorf(key, "must be 0s or more, got %s", d)
 		return nil
 	}
 	return &d
@@ -182,43 +186,42 @@ func (t *Table) Duration(key string, unit time.Duration) *time.Duration {
 
 // Table returns a table, nil if missing.
 func (t *Table) Table(key string) *Table {
-	values, ok := get[map[string]any](t, key, "a table")
+	values, ok := getTyped[map[string]any](t, key, "a table")
 	if !ok {
 		return nil
 	}
-	return t.doc.table(t.Key(key), values)
+	return t.doc.newTable(t.Key(key), values)
 }
 
-// Tables returns a list of tables, [[key]]; a single [key] is a list of one.
+// Tables returns a list of tables, [[key]]; for a single [key], a list of one.
 func (t *Table) Tables(key string) []*Table {
 	v, ok := t.Any(key)
 	if !ok {
 		return nil
 	}
 	if values, ok := v.(map[string]any); ok {
-		return []*Table{t.doc.table(t.Key(key), values)}
+		return []*Table{t.doc.newTable(t.Key(key), values)}
 	}
 	list, ok := v.([]any)
 	if !ok {
-		t.mistyped(key, v, "a table, or a list of them")
+		t.reportType(key, v, "a table, or a list of them")
 		return nil
 	}
 	var tables []*Table
 	for i, v := range list {
 		path := fmt.Sprintf("%s[%d]", t.Key(key), i)
 		if values, ok := v.(map[string]any); ok {
-			tables = append(tables, t.doc.table(path, values))
+			tables = append(tables, t.doc.newTable(path, values))
 		} else {
-			t.doc.Errorf(path, "want a table, have %s", kind(v))
+			t.doc.Errorf(path, "want a table, have %s", describeValue(v))
 		}
 	}
 	return tables
 }
 
-// List returns a list of tables as Tables does, where a single [key] is a
-// mistake.
+// List returns a list of tables like Tables, but a single [key] is a mistake.
 func (t *Table) List(key string) []*Table {
-	if v, _ := t.Any(key); kind(v) == "a table" {
+	if v, _ := t.Any(key); describeValue(v) == "a table" {
 		t.Errorf(key, "want a list of tables, have one; write [[%s]]", unnumbered.ReplaceAllString(t.Key(key), ""))
 		t.Table(key).Ignore()
 		return nil
@@ -226,11 +229,11 @@ func (t *Table) List(key string) []*Table {
 	return t.Tables(key)
 }
 
-// unnumbered takes the numbers out of a dotted name, as headers are written.
+// unnumbered matches the indexes in a dotted name, which headers don't have.
 var unnumbered = regexp.MustCompile(`\[\d+\]`)
 
-// Subtables are the names in this table whose values are tables, sorted. They
-// count as known.
+// Subtables returns the names in this table whose values are tables, sorted,
+// and marks them as known.
 func (t *Table) Subtables() (names []string) {
 	for _, key := range slices.Sorted(maps.Keys(t.values)) {
 		if _, ok := t.values[key].(map[string]any); ok {
@@ -241,11 +244,10 @@ func (t *Table) Subtables() (names []string) {
 	return names
 }
 
-// Ignore says that nothing more will be read of this table, and that what is
-// left in it is nobody's mistake.
+// Ignore excludes the table from the check for unknown keys.
 func (t *Table) Ignore() { t.closed = true }
 
-func (t *Table) unknown() {
+func (t *Table) reportUnknown() {
 	if t.closed {
 		return
 	}
@@ -263,7 +265,7 @@ func (t *Table) unknown() {
 	}
 }
 
-// wholeNumber takes 8080.0 for 8080.
+// wholeNumber returns v as an integer; 8080.0 counts as one.
 func wholeNumber(v any) (n int64, ok bool) {
 	if f, ok := v.(float64); ok && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
 		return int64(f), true
@@ -272,30 +274,30 @@ func wholeNumber(v any) (n int64, ok bool) {
 	return n, ok
 }
 
-func (t *Table) mistyped(key string, v any, want string) {
-	t.Errorf(key, "want %s, have %s", want, kind(v))
+func (t *Table) reportType(key string, v any, want string) {
+	t.Errorf(key, "want %s, have %s", want, describeValue(v))
 }
 
-func get[T any](t *Table, key, want string) (T, bool) {
+func getTyped[T any](t *Table, key, want string) (T, bool) {
 	v, ok := t.Any(key)
 	if !ok {
 		return *new(T), false
 	}
 	typed, ok := v.(T)
 	if !ok {
-		t.mistyped(key, v, want)
+		t.reportType(key, v, want)
 	}
 	return typed, ok
 }
 
-func ptr[T any](v T, ok bool) *T {
+func pointer[T any](v T, ok bool) *T {
 	if !ok {
 		return nil
 	}
 	return &v
 }
 
-func kind(v any) string {
+func describeValue(v any) string {
 	switch v := v.(type) {
 	case string:
 		return fmt.Sprintf("the string %.40q", v)

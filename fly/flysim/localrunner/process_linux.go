@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"errors"
@@ -14,25 +14,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func ownGroup() *syscall.SysProcAttr {
+func newProcessGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 }
 
-// wait returns when the process has ended and the rest of its group was killed.
-// The group is killed while the leader is still a zombie and so keeps its ID.
-func (p *process) wait() {
+// waitGroup returns when the process has ended and the rest of its group was
+// killed. It kills the group while the leader is a zombie and so keeps its ID.
+func (p *process) waitGroup() {
 	pid := p.cmd.Process.Pid
 	for errors.Is(unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_ = unix.Kill(-pid, unix.SIGKILL) // most often it was alone
-	_ = p.cmd.Wait()                  // how it ended is in ProcessState
+	_ = unix.Kill(-pid, unix.SIGKILL) // the group may be empty
+	_ = p.cmd.Wait()                  // the result is in ProcessState
 	p.reaped = true
 }
 
-// birth is the boot and the clock tick at which a process was started.
-func birth(pid int) (string, error) {
+// processStart returns the boot ID and the clock tick at which a process was
+// started.
+func processStart(pid int) (string, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", err
@@ -41,7 +42,8 @@ func birth(pid int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// The second field is the program's name in parentheses, and may hold any.
+	// The second field is the program's name in parentheses, which may contain
+	// any character.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if len(fields) < 20 {
 		return "", fmt.Errorf("/proc/%d/stat: %q has no start time", pid, stat)
@@ -49,17 +51,17 @@ func birth(pid int) (string, error) {
 	return strings.TrimSpace(string(boot)) + "/" + fields[19], nil
 }
 
-// listensAt reports whether a process of p's group listens at a port, on any
+// listensAt reports whether a process of p's group listens on a port, on any
 // address.
 func (p *process) listensAt(port int) bool {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
 		return false
 	}
-	sockets := map[string]bool{} // as file descriptors name them
+	sockets := map[string]bool{} // named as in file descriptors
 	//lint:ignore SA1019 slow where there are very many sockets, and rarely called
 	for _, list := range []func() (procfs.NetTCP, error){fs.NetTCP, fs.NetTCP6} {
-		lines, _ := list() // a system without IPv6 has no such list
+		lines, _ := list() // does not exist on a system without IPv6
 		for _, line := range lines {
 			if line.St == listening && line.LocalPort == uint64(port) {
 				sockets[fmt.Sprintf("socket:[%d]", line.Inode)] = true
@@ -77,17 +79,17 @@ func (p *process) listensAt(port int) bool {
 		if group, err := unix.Getpgid(one.PID); err != nil || group != p.cmd.Process.Pid {
 			return false
 		}
-		open, _ := one.FileDescriptorTargets() // none of a process that is gone
+		open, _ := one.FileDescriptorTargets() // fails for a process that has ended
 		return slices.ContainsFunc(open, func(name string) bool { return sockets[name] })
 	})
 }
 
-// listening is the state of a TCP socket that listens, as /proc/net/tcp has it.
+// listening is the state of a listening TCP socket in /proc/net/tcp.
 const listening = 0x0a
 
-// marked are the processes, but for this one, with marker in their environment.
-// Children inherit it, also those that left their group.
-func marked(marker string) []int {
+// markedPIDs returns the processes, except this one, with marker in their
+// environment. Children inherit it, also those that left the group.
+func markedPIDs(marker string) []int {
 	var pids []int
 	paths, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
@@ -96,7 +98,7 @@ func marked(marker string) []int {
 	for _, path := range paths {
 		env, err := os.ReadFile(path)
 		if err != nil {
-			continue // another user's, or gone
+			continue // of another user, or ended
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err == nil && pid != os.Getpid() && slices.Contains(strings.Split(string(env), "\x00"), marker) {

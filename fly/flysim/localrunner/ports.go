@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"encoding/json"
@@ -14,24 +14,25 @@ import (
 	"sync"
 )
 
-// Ports are taken from below those that systems give to outgoing connections,
-// so that one which is free now is not taken by chance a moment later.
+// Ports are below the usual range of outgoing connections, so that a free port
+// is not taken by one a moment later.
 const (
 	firstPort = 20000
 	lastPort  = 29999
 )
 
-// ports hands out loopback ports, and remembers those of what has a URL.
-type ports struct {
-	path string // of the file in which they are remembered
+// A portBook assigns loopback ports, and stores those of apps and of the
+// registry.
+type portBook struct {
+	path string // the file with the stored ports
 
 	mu    sync.Mutex
 	named map[string]int
-	taken map[int]bool // all that are handed out or remembered
+	taken map[int]bool // all assigned or stored ports
 }
 
-func openPorts(path string) (*ports, error) {
-	p := &ports{path: path, named: map[string]int{}, taken: map[int]bool{}}
+func openPorts(path string) (*portBook, error) {
+	p := &portBook{path: path, named: map[string]int{}, taken: map[int]bool{}}
 	doc, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
@@ -48,32 +49,32 @@ func openPorts(path string) (*ports, error) {
 	return p, nil
 }
 
-// names are those whose ports are remembered.
-func (p *ports) names() []string {
+// names returns the names whose ports are stored.
+func (p *portBook) names() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Sorted(maps.Keys(p.named))
 }
 
-// listen opens the port that name had before or, if somebody else has that one
-// now, another, which is remembered from now on.
-func (p *ports) listen(name string) (net.Listener, error) {
+// listen listens on the stored port of name or, if that is in use, on a new
+// one, which is stored.
+func (p *portBook) listen(name string) (net.Listener, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if port, ok := p.named[name]; ok {
-		if l, err := net.Listen("tcp4", loopback(port)); err == nil {
+		if l, err := net.Listen("tcp4", loopbackAddr(port)); err == nil {
 			return l, nil
 		}
 		delete(p.taken, port)
 	}
-	l, port, err := p.open()
+	l, port, err := p.listenFree()
 	if err != nil {
 		return nil, err
 	}
 	p.named[name], p.taken[port] = port, true
 	doc, err := json.Marshal(p.named)
 	if err == nil {
-		err = writeFile(p.path, doc)
+		err = writeFileAtomic(p.path, doc)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("remember port %d of %s: %w", port, name, err), l.Close())
@@ -81,12 +82,12 @@ func (p *ports) listen(name string) (net.Listener, error) {
 	return l, nil
 }
 
-// lease is a port for a process to listen on. It is nobody else's until it is
-// given back.
-func (p *ports) lease() (int, error) {
+// reserve returns a port for a process to listen on. It is not assigned again
+// until release.
+func (p *portBook) reserve() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l, port, err := p.open()
+	l, port, err := p.listenFree()
 	if err != nil {
 		return 0, err
 	}
@@ -94,15 +95,15 @@ func (p *ports) lease() (int, error) {
 	return port, l.Close()
 }
 
-func (p *ports) giveBack(port int) {
+func (p *portBook) release(port int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.taken, port)
 }
 
-// open listens on a free port, beginning anywhere, as other programs may look
-// for theirs at this moment.
-func (p *ports) open() (net.Listener, int, error) {
+// listenFree listens on a free port. It starts at a random one, because other
+// programs may search at the same time.
+func (p *portBook) listenFree() (net.Listener, int, error) {
 	const n = lastPort - firstPort + 1
 	start := rand.IntN(n)
 	var last error
@@ -111,7 +112,7 @@ func (p *ports) open() (net.Listener, int, error) {
 		if p.taken[port] {
 			continue
 		}
-		l, err := net.Listen("tcp4", loopback(port))
+		l, err := net.Listen("tcp4", loopbackAddr(port))
 		if err == nil {
 			return l, port, nil
 		}
@@ -120,4 +121,4 @@ func (p *ports) open() (net.Listener, int, error) {
 	return nil, 0, fmt.Errorf("no port between %d and %d is free: %w", firstPort, lastPort, last)
 }
 
-func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+func loopbackAddr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"encoding/json"
@@ -18,10 +18,10 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// defaultPath is what Linux images that set no PATH are run with.
+// defaultPath is the PATH of Linux images that set none.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// A machineConfig is what running a machine needs of its config.
+// A machineConfig is the part of a machine config that is needed to run it.
 type machineConfig struct {
 	Image string            `json:"image"`
 	Env   map[string]string `json:"env"`
@@ -39,31 +39,31 @@ type machineConfig struct {
 	Containers []json.RawMessage `json:"containers"`
 }
 
-// A launch is everything that decides how a machine's process is started.
+// A launch has everything that determines how a machine's process is started.
 type launch struct {
 	machine flysim.Instance
 	config  machineConfig
 	image   *image
 	port    int
 	scratch string // an empty folder for this start
-	marker  string // NAME=value by which every descendant can be recognised
-	// url is the address of another app.
+	marker  string // NAME=value in the environment of the process and all its descendants
+	// url returns the URL of another app.
 	url func(app string) string
 }
 
-// command is the process to start, ready but for where its output goes.
-func (l launch) command() (*exec.Cmd, error) {
-	env := l.env()
-	words := l.words()
+// buildCommand returns the command to start, without its output.
+func (l launch) buildCommand() (*exec.Cmd, error) {
+	env := l.environment()
+	words := l.commandLine()
 	if len(words) == 0 {
-		return nil, fmt.Errorf("image %s has neither entrypoint nor cmd, and the machine's config has no init: say what to run in [processes] or in the Dockerfile", l.config.Image)
+		return nil, fmt.Errorf("image %s has neither entrypoint nor cmd, and the machine's config has no init: set a command in [processes] or in the Dockerfile", l.config.Image)
 	}
-	path, err := l.image.executable(words[0], env["PATH"])
+	path, err := l.image.findExecutable(words[0], env["PATH"])
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", l.config.Image, err)
 	}
 	for i, word := range words {
-		if here, ok := l.image.at(word); ok {
+		if here, ok := l.image.localPath(word); ok {
 			words[i] = here
 		}
 	}
@@ -74,9 +74,9 @@ func (l launch) command() (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// words is the command line: exec stands for all of it, entrypoint and cmd each
-// for their own part of the image's.
-func (l launch) words() []string {
+// commandLine returns the words of the command: exec replaces all of the
+// image's command, entrypoint and cmd their part of it.
+func (l launch) commandLine() []string {
 	if len(l.config.Init.Exec) > 0 {
 		return slices.Clone(l.config.Init.Exec)
 	}
@@ -90,23 +90,23 @@ func (l launch) words() []string {
 	return slices.Concat(entrypoint, cmd)
 }
 
-// env is the whole environment: of this program's own, which may hold tokens,
-// nothing. Later ones win: the image's, the machine's, secrets, Fly's, and what
-// only a laptop needs.
-func (l launch) env() map[string]string {
+// environment returns the complete environment. It takes nothing from this
+// program's own, which may contain tokens. Later sources win: the image, the
+// machine's config, secrets, Fly, and settings that only a local process needs.
+func (l launch) environment() map[string]string {
 	env := map[string]string{"PATH": defaultPath}
 	for _, pair := range l.image.config.Env {
 		name, value, _ := strings.Cut(pair, "=")
-		env[name] = l.image.relocate(value)
+		env[name] = l.image.replacePaths(value)
 	}
 	env["HOME"], env["TMPDIR"] = l.scratch, l.scratch
 	for name, value := range l.config.Env {
-		env[name] = reroute(value, l.url)
+		env[name] = replacePrivateURLs(value, l.url)
 	}
 	for name, value := range l.machine.Secrets {
-		env[name] = reroute(value, l.url)
+		env[name] = replacePrivateURLs(value, l.url)
 	}
-	maps.Copy(env, l.fly())
+	maps.Copy(env, l.flyVars())
 	env["PORT"] = strconv.Itoa(l.port)
 	switch env["HOST"] {
 	case "", "0.0.0.0", "::", "[::]":
@@ -115,8 +115,8 @@ func (l launch) env() map[string]string {
 	return env
 }
 
-// fly is what Fly tells every machine about itself.
-func (l launch) fly() map[string]string {
+// flyVars returns the env vars that Fly sets on every machine.
+func (l launch) flyVars() map[string]string {
 	m := l.machine
 	env := map[string]string{
 		"FLY_APP_NAME":        m.App,
@@ -134,29 +134,30 @@ func (l launch) fly() map[string]string {
 	return env
 }
 
-// missing says, for the machine's log, what its config asks for in vain.
-func (c machineConfig) missing() []string {
+// unsupportedLines returns a line for the machine's log about each part of the
+// config that has no effect here.
+func (c machineConfig) unsupportedLines() []string {
 	var lines []string
-	for what, there := range map[string]bool{
+	for part, isSet := range map[string]bool{
 		"[mounts]":                 len(c.Mounts) > 0,
 		"[[files]]":                len(c.Files) > 0,
 		"processes and containers": len(c.Processes)+len(c.Containers) > 0,
 	} {
-		if there {
-			lines = append(lines, "flysim: "+what+" of the machine's config are not there on a laptop")
+		if isSet {
+			lines = append(lines, "flysim: "+part+" of the machine's config have no effect in a local run")
 		}
 	}
 	slices.Sort(lines)
 	return lines
 }
 
-// privateURL is the address of an app on Fly's private network: the app is the
-// last label, before it may stand a region, a machine or a group.
+// privateURL matches the address of an app on Fly's private network: the app is
+// the last label; a region, a machine or a group may precede it.
 var privateURL = regexp.MustCompile(`http://(?:[a-z0-9-]+\.)*([a-z0-9][a-z0-9-]*)\.(?:internal|flycast)(?::[0-9]+)?($|[^A-Za-z0-9.:_-])`)
 
-// reroute replaces the addresses of apps on the private network, which a laptop
-// does not have, by those of their edges.
-func reroute(value string, url func(app string) string) string {
+// replacePrivateURLs replaces addresses of apps on the private network, which
+// does not exist locally, by the URLs of their proxies.
+func replacePrivateURLs(value string, url func(app string) string) string {
 	return privateURL.ReplaceAllStringFunc(value, func(found string) string {
 		parts := privateURL.FindStringSubmatch(found)
 		edge := url(parts[1])
@@ -167,21 +168,21 @@ func reroute(value string, url func(app string) string) string {
 	})
 }
 
-// relocate replaces paths of the image, in a value such as PATH's, by where they
-// lie on this machine.
-func (i *image) relocate(value string) string {
+// replacePaths replaces paths of the image, in a value such as PATH, by their
+// location on this computer.
+func (i *image) replacePaths(value string) string {
 	parts := strings.Split(value, ":")
 	for n, part := range parts {
-		if here, ok := i.at(part); ok {
+		if here, ok := i.localPath(part); ok {
 			parts[n] = here
 		}
 	}
 	return strings.Join(parts, ":")
 }
 
-// executable finds the program that word means to the image: never one of the
-// laptop's own.
-func (i *image) executable(word, path string) (string, error) {
+// findExecutable returns the program that word names in the image: never one of
+// this computer's own.
+func (i *image) findExecutable(word, path string) (string, error) {
 	var candidates []string
 	switch {
 	case strings.HasPrefix(word, "/"):
@@ -195,7 +196,7 @@ func (i *image) executable(word, path string) (string, error) {
 		}
 	}
 	for _, candidate := range candidates {
-		here, ok := i.at(candidate)
+		here, ok := i.localPath(candidate)
 		if !ok {
 			continue
 		}
@@ -214,9 +215,9 @@ func (i *image) executable(word, path string) (string, error) {
 	return "", fmt.Errorf("it has no program %s in its PATH", word)
 }
 
-// refusal says in words for people why the system would not start a program
-// that is there.
-func refusal(ref, program string, err error) error {
+// explainStartError returns err with the reason why the operating system did
+// not start an existing program.
+func explainStartError(ref, program string, err error) error {
 	here := runtime.GOOS + "/" + runtime.GOARCH
 	switch {
 	case errors.Is(err, syscall.ENOEXEC):

@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"archive/tar"
@@ -14,27 +14,27 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Names by which a layer takes away what lower layers brought.
+// Names by which a layer deletes files of lower layers.
 const (
 	whiteout = ".wh."
 	opaque   = ".wh..wh..opq"
 )
 
-// applyLayer puts a layer over what root holds already. It is read twice: what
-// it takes away is of lower layers only, wherever in the layer that is said.
+// applyLayer extracts a layer over the content of root. It reads the layer
+// twice: whiteouts apply to lower layers only, wherever in the layer they are.
 func applyLayer(root *os.Root, layer v1.Layer) error {
-	if err := eachEntry(layer, func(h *tar.Header, _ io.Reader) error { return takeAway(root, h) }); err != nil {
+	if err := forEachEntry(layer, func(h *tar.Header, _ io.Reader) error { return applyWhiteout(root, h) }); err != nil {
 		return err
 	}
-	return eachEntry(layer, func(h *tar.Header, content io.Reader) error {
-		if err := put(root, h, content); err != nil {
+	return forEachEntry(layer, func(h *tar.Header, content io.Reader) error {
+		if err := extractEntry(root, h, content); err != nil {
 			return fmt.Errorf("%s: %w", h.Name, err)
 		}
 		return nil
 	})
 }
 
-func eachEntry(layer v1.Layer, f func(*tar.Header, io.Reader) error) (err error) {
+func forEachEntry(layer v1.Layer, f func(*tar.Header, io.Reader) error) (err error) {
 	content, err := layer.Uncompressed()
 	if err != nil {
 		return err
@@ -53,13 +53,13 @@ func eachEntry(layer v1.Layer, f func(*tar.Header, io.Reader) error) (err error)
 			return err
 		}
 	}
-	// The digest is compared when the last byte has been read.
+	// The digest is verified when the last byte has been read.
 	_, err = io.Copy(io.Discard, content)
 	return err
 }
 
-func takeAway(root *os.Root, h *tar.Header) error {
-	name, err := local(h.Name)
+func applyWhiteout(root *os.Root, h *tar.Header) error {
+	name, err := pathInImage(h.Name)
 	if err != nil {
 		return err
 	}
@@ -69,20 +69,20 @@ func takeAway(root *os.Root, h *tar.Header) error {
 	case base == opaque:
 		return emptyDir(root, dir)
 	case strings.HasPrefix(base, whiteout):
-		gone, err := local(path.Join(dir, strings.TrimPrefix(base, whiteout)))
+		gone, err := pathInImage(path.Join(dir, strings.TrimPrefix(base, whiteout)))
 		if err != nil || gone == dir {
 			return fmt.Errorf("%s takes away nothing that a layer can hold", h.Name)
 		}
-		return gentle(root.RemoveAll(gone))
+		return ignoreNotExist(root.RemoveAll(gone))
 	}
 	return nil
 }
 
-// emptyDir removes everything in dir.
+// emptyDir removes the content of dir.
 func emptyDir(root *os.Root, dir string) error {
 	f, err := root.Open(dir)
 	if err != nil {
-		return gentle(err)
+		return ignoreNotExist(err)
 	}
 	defer f.Close()
 	entries, err := f.ReadDir(-1)
@@ -97,16 +97,16 @@ func emptyDir(root *os.Root, dir string) error {
 	return nil
 }
 
-// gentle forgives that something to be removed was not there.
-func gentle(err error) error {
+// ignoreNotExist returns nil if err says that a file does not exist.
+func ignoreNotExist(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-func put(root *os.Root, h *tar.Header, content io.Reader) error {
-	name, err := local(h.Name)
+func extractEntry(root *os.Root, h *tar.Header, content io.Reader) error {
+	name, err := pathInImage(h.Name)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func put(root *os.Root, h *tar.Header, content io.Reader) error {
 	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	if err := makeRoom(root, name, h.Typeflag == tar.TypeDir); err != nil {
+	if err := removeExisting(root, name, h.Typeflag == tar.TypeDir); err != nil {
 		return err
 	}
 	switch h.Typeflag {
@@ -124,31 +124,33 @@ func put(root *os.Root, h *tar.Header, content io.Reader) error {
 		if err := root.MkdirAll(name, 0o755); err != nil {
 			return err
 		}
-		// Its owner must be able to remove it again, whatever the image says.
+		// The owner must be able to remove it again, whatever its mode in the
+		// image.
 		return root.Chmod(name, h.FileInfo().Mode().Perm()|0o700)
 	case tar.TypeReg:
-		return putFile(root, name, h, content)
+		return extractFile(root, name, h, content)
 	case tar.TypeSymlink:
-		target, err := contained(root, name, h.Linkname)
+		target, err := containedTarget(root, name, h.Linkname)
 		if err != nil {
 			return err
 		}
 		return root.Symlink(target, name)
 	case tar.TypeLink:
-		target, err := local(h.Linkname)
+		target, err := pathInImage(h.Linkname)
 		if err != nil {
 			return err
 		}
 		return root.Link(target, name)
 	}
-	return nil // devices and pipes: only root makes them, and no server needs them
+	return nil // devices and pipes: only root can create them, and no server needs them
 }
 
-// makeRoom removes what is at name, unless it is a folder that becomes one.
-func makeRoom(root *os.Root, name string, dir bool) error {
+// removeExisting removes the file at name, unless it is a directory that stays
+// one.
+func removeExisting(root *os.Root, name string, dir bool) error {
 	info, err := root.Lstat(name)
 	if err != nil {
-		return gentle(err)
+		return ignoreNotExist(err)
 	}
 	if dir && info.IsDir() {
 		return nil
@@ -156,8 +158,8 @@ func makeRoom(root *os.Root, name string, dir bool) error {
 	return root.RemoveAll(name)
 }
 
-func putFile(root *os.Root, name string, h *tar.Header, content io.Reader) error {
-	// Without set-user-ID and its like: Perm leaves them out.
+func extractFile(root *os.Root, name string, h *tar.Header, content io.Reader) error {
+	// Perm has no set-user-ID bit and the like.
 	mode := h.FileInfo().Mode().Perm() | 0o600
 	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
@@ -167,9 +169,10 @@ func putFile(root *os.Root, name string, h *tar.Header, content io.Reader) error
 	return errors.Join(err, f.Chmod(mode), f.Close())
 }
 
-// local is a path of an image as a path below its root. Absolute ones are, as
-// some builders write them; one that climbs out is refused, not bent.
-func local(name string) (string, error) {
+// pathInImage returns a path of an image relative to its root, without a
+// leading slash, which some builders write. A path that leaves the root is an
+// error.
+func pathInImage(name string) (string, error) {
 	clean := path.Clean(strings.TrimLeft(name, "/"))
 	if !filepath.IsLocal(clean) {
 		return "", fmt.Errorf("path %q leaves the image", name)
@@ -177,10 +180,10 @@ func local(name string) (string, error) {
 	return clean, nil
 }
 
-// contained is the target of a symbolic link at name such that following it
-// ends where it would with the image's root as /: absolute targets become
-// relative, and .. does not climb above the root.
-func contained(root *os.Root, name, target string) (string, error) {
+// containedTarget returns the target for a symbolic link at name so that it
+// resolves as if the image's root were /: absolute targets become relative, and
+// .. does not leave the root.
+func containedTarget(root *os.Root, name, target string) (string, error) {
 	top, err := filepath.EvalSymlinks(root.Name())
 	if err != nil {
 		return "", err

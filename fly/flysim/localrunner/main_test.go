@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"archive/tar"
@@ -31,12 +31,12 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// The images of these tests hold the test binary itself: run as a machine's
-// program it is a small server.
+// The images of these tests contain the test binary: as a machine's program it
+// is a small server.
 func TestMain(m *testing.M) {
-	switch os.Getenv("LAPTOP_TEST_ROLE") {
+	switch os.Getenv("LOCALRUNNER_TEST_ROLE") {
 	case "server":
-		serve()
+		runServer()
 	case "owner":
 		ownUntilKilled()
 	default:
@@ -44,11 +44,11 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serve is the program in the images. What it does is said by requests and by
-// env vars: CHILD_PORT makes it start another of itself there, DAEMON puts that
-// one in a session of its own, STUBBORN makes it deaf to signals, ANY_PORT has it
-// listen anywhere but at PORT.
-func serve() {
+// runServer is the program in the images. Requests and env vars control it:
+// CHILD_PORT starts a child that listens there, DAEMON puts the child into its
+// own session, STUBBORN ignores signals, ANY_PORT listens on a port other than
+// PORT.
+func runServer() {
 	if code, err := strconv.Atoi(os.Getenv("EXIT")); err == nil {
 		fmt.Println("about to end")
 		fmt.Fprintln(os.Stderr, "with", code)
@@ -83,7 +83,7 @@ func serve() {
 		for s := range signals {
 			fmt.Println("got", s)
 			if os.Getenv("STUBBORN") == "" {
-				close(release) // what is held now ends while the server shuts down
+				close(release) // open requests end while the server shuts down
 				_ = server.Shutdown(context.Background())
 				os.Exit(0)
 			}
@@ -93,23 +93,24 @@ func serve() {
 	if os.Getenv("ANY_PORT") != "" {
 		port = "0"
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), port))
+	listener, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), port))
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(98)
 	}
 	fmt.Println("listening")
-	_ = server.Serve(l)
-	select {} // Shutdown decides when to end
+	_ = server.Serve(listener)
+	select {} // the signal handler exits
 }
 
-// ownUntilKilled is a program with a Laptop, for tests of its sudden death.
+// ownUntilKilled opens a Runner and starts a machine, for tests that kill the
+// owner.
 func ownUntilKilled() {
-	l, err := Open(os.Args[1], Options{})
+	runner, err := Open(os.Args[1], Options{})
 	if err != nil {
 		panic(err)
 	}
-	p, err := l.Start(context.Background(), flysim.Instance{App: "shop", ID: "m1", Config: json.RawMessage(os.Args[2])})
+	p, err := runner.Start(context.Background(), flysim.Instance{App: "shop", ID: "m1", Config: json.RawMessage(os.Args[2])})
 	if err != nil {
 		panic(err)
 	}
@@ -117,21 +118,21 @@ func ownUntilKilled() {
 	select {}
 }
 
-func open(t *testing.T, dir string) *Laptop {
+func openRunner(t *testing.T, dir string) *Runner {
 	t.Helper()
-	l, err := Open(dir, Options{})
+	runner, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
+		if err := runner.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return l
+	return runner
 }
 
-// An entry is a file of an image; one without content is what Type says.
+// An entry is a file of an image; Type is that of its tar header.
 type entry struct {
 	Name, Content, Link string
 	Type                byte
@@ -144,13 +145,13 @@ func layerOf(t *testing.T, entries ...entry) v1.Layer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(archive)), nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l
+	return layer
 }
 
 func archiveOf(entries ...entry) ([]byte, error) {
@@ -175,8 +176,8 @@ func archiveOf(entries ...entry) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// thisBinary is the running test binary as an image's program. It is large, so
-// its digest is computed once and it isn't compressed, as other layers are.
+// thisBinary returns a layer with the running test binary as /app/server. It is
+// large: its digest is computed once, and it is not compressed.
 var thisBinary = sync.OnceValues(func() (v1.Layer, error) {
 	path, err := os.Executable()
 	if err != nil {
@@ -190,7 +191,7 @@ var thisBinary = sync.OnceValues(func() (v1.Layer, error) {
 	return static.NewLayer(archive, types.OCIUncompressedLayer), err
 })
 
-// imageOf is an image for this machine.
+// imageOf returns an image for this platform.
 func imageOf(t *testing.T, config v1.Config, layers ...v1.Layer) v1.Image {
 	t.Helper()
 	i, err := mutate.AppendLayers(empty.Image, layers...)
@@ -217,15 +218,15 @@ func serverImage(t *testing.T) v1.Image {
 	}
 	return imageOf(t, v1.Config{
 		Entrypoint: []string{"/app/server"},
-		Env:        []string{"LAPTOP_TEST_ROLE=server", "PATH=/app:/usr/bin", "DATA=/app/data", "HOME=/root"},
+		Env:        []string{"LOCALRUNNER_TEST_ROLE=server", "PATH=/app:/usr/bin", "DATA=/app/data", "HOME=/root"},
 		WorkingDir: "/app",
 	}, program)
 }
 
-// push returns the reference, with digest, under which image is in the registry.
-func push(t *testing.T, l *Laptop, repository string, image v1.Image) string {
+// pushImage pushes image and returns its reference with digest.
+func pushImage(t *testing.T, runner *Runner, repository string, image v1.Image) string {
 	t.Helper()
-	ref, err := name.NewTag(l.Registry()+"/"+repository+":latest", name.Insecure)
+	ref, err := name.NewTag(runner.Registry()+"/"+repository+":latest", name.Insecure)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,9 +240,9 @@ func push(t *testing.T, l *Laptop, repository string, image v1.Image) string {
 	return ref.Context().Digest(digest.String()).String()
 }
 
-func pushServer(t *testing.T, l *Laptop) string {
+func pushServer(t *testing.T, runner *Runner) string {
 	t.Helper()
-	return push(t, l, "shop", serverImage(t))
+	return pushImage(t, runner, "shop", serverImage(t))
 }
 
 func configOf(t *testing.T, image string, env map[string]string) json.RawMessage {
@@ -253,19 +254,19 @@ func configOf(t *testing.T, image string, env map[string]string) json.RawMessage
 	return doc
 }
 
-// start runs a machine and waits until it listens.
-func start(t *testing.T, l *Laptop, id, image string, env map[string]string) flysim.Process {
+// startAndWait starts a machine and waits until it listens.
+func startAndWait(t *testing.T, runner *Runner, id, image string, env map[string]string) flysim.Process {
 	t.Helper()
-	p, err := l.Start(t.Context(), flysim.Instance{App: "shop", ID: id, Region: "ord", InstanceID: "01V", Group: "web",
+	p, err := runner.Start(t.Context(), flysim.Instance{App: "shop", ID: id, Region: "ord", InstanceID: "01V", Group: "web",
 		Config: configOf(t, image, env), Secrets: map[string]string{"TOKEN": "s3cret"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, func() bool { return listens(p.Addr(8080)) })
+	waitUntil(t, func() bool { return isListening(p.Addr(8080)) })
 	return p
 }
 
-func listens(addr string) bool {
+func isListening(addr string) bool {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return false
@@ -274,8 +275,8 @@ func listens(addr string) bool {
 	return true
 }
 
-// until waits for what nothing tells.
-func until(t *testing.T, ok func() bool) {
+// waitUntil polls ok until it returns true.
+func waitUntil(t *testing.T, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -284,8 +285,8 @@ func until(t *testing.T, ok func() bool) {
 	}
 }
 
-// ended is closed when nobody is at the other end of a connection to addr.
-func ended(t *testing.T, addr string) <-chan struct{} {
+// connectionEnd returns a channel that is closed when the server at addr has ended.
+func connectionEnd(t *testing.T, addr string) <-chan struct{} {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -300,7 +301,7 @@ func ended(t *testing.T, addr string) <-chan struct{} {
 	return done
 }
 
-func await(t *testing.T, what string, done <-chan struct{}) {
+func awaitDone(t *testing.T, what string, done <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-done:
@@ -309,7 +310,7 @@ func await(t *testing.T, what string, done <-chan struct{}) {
 	}
 }
 
-func get(t *testing.T, url string) (int, string) {
+func httpGet(t *testing.T, url string) (int, string) {
 	t.Helper()
 	r, err := http.Get(url)
 	if err != nil {

@@ -1,18 +1,18 @@
-package laptop
+package localrunner
 
 import (
 	"os"
 	"path/filepath"
 )
 
-// writeFile replaces path with data at once: whoever reads it, also after a
-// crash, finds the old content or the new one.
-func writeFile(path string, data []byte) error {
+// writeFileAtomic replaces the content of path: a reader finds the complete old
+// or new content, also after a crash.
+func writeFileAtomic(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // gone already when all went well
+	defer os.Remove(f.Name()) // renamed already on success
 	if _, err := f.Write(data); err != nil {
 		f.Close()
 		return err
@@ -27,7 +27,7 @@ func writeFile(path string, data []byte) error {
 	return os.Rename(f.Name(), path)
 }
 
-// removeLeftovers takes away what a writer that was killed left half done.
+// removeLeftovers removes temporary files of a process that was killed.
 func removeLeftovers(patterns ...string) error {
 	for _, pattern := range patterns {
 		paths, err := filepath.Glob(pattern)

@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"bytes"
@@ -20,18 +20,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// maxManifest is more than any manifest needs; registries commonly refuse
-// larger ones.
+// maxManifest is larger than any manifest; registries commonly refuse larger
+// ones.
 const maxManifest = 4 << 20
 
-// A diskRegistry is an OCI registry in a folder. The protocol and the blobs are
-// go-containerregistry's, which keeps manifests in memory only; here each is
-// saved before its push is acknowledged, and put back when the folder is opened.
+// A diskRegistry is an OCI registry in a folder. go-containerregistry
+// implements the protocol and the blobs, but keeps manifests in memory only:
+// here each manifest is saved before its push is acknowledged, and restored
+// when the folder is opened.
 type diskRegistry struct {
 	inner http.Handler
 	dir   string
 
-	mu   sync.Mutex                   // manifests change one at a time, so that disk and memory agree
+	mu   sync.Mutex                   // serializes changes of manifests, so that disk and memory agree
 	refs map[string]map[string]string // repository → tag or digest → digest
 }
 
@@ -40,10 +41,10 @@ type savedManifest struct {
 	Repository string `json:"repository"`
 	Reference  string `json:"reference"` // tag or digest
 	MediaType  string `json:"media_type"`
-	Manifest   []byte `json:"manifest"` // its exact bytes: the digest is over them
+	Manifest   []byte `json:"manifest"` // exact bytes, because the digest covers them
 }
 
-// openRegistry returns the registry in dir with everything ever pushed to it.
+// openRegistry returns the registry in dir with everything pushed earlier.
 func openRegistry(dir string) (*diskRegistry, error) {
 	blobs := filepath.Join(dir, "blobs")
 	r := &diskRegistry{dir: filepath.Join(dir, "manifests"), refs: map[string]map[string]string{}}
@@ -60,75 +61,77 @@ func openRegistry(dir string) (*diskRegistry, error) {
 		registry.WithReferrersSupport(true),
 		registry.Logger(log.New(io.Discard, "", 0)),
 	)
-	return r, r.restore()
+	return r, r.restoreManifests()
 }
 
 func (r *diskRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	// A web page whose host name leads to loopback must not reach the images.
-	if !loopbackHost(req.Host) {
-		refuse(w, http.StatusForbidden, "DENIED", "this registry answers on loopback addresses only, not as "+req.Host)
+	// DNS rebinding: a web page must not reach the images by a host name that
+	// resolves to loopback.
+	if !isLoopbackHost(req.Host) {
+		writeRegistryError(w, http.StatusForbidden, "DENIED", "this registry answers on loopback addresses only, not as "+req.Host)
 		return
 	}
 	repository, reference, ok := manifestPath(req.URL.Path)
 	switch {
 	case ok && req.Method == http.MethodPut:
-		r.put(w, req, repository, reference)
+		r.putManifest(w, req, repository, reference)
 	case ok && req.Method == http.MethodDelete:
-		r.remove(w, req, repository, reference)
+		r.deleteManifest(w, req, repository, reference)
 	default:
 		r.inner.ServeHTTP(w, req)
 	}
 }
 
-func (r *diskRegistry) put(w http.ResponseWriter, req *http.Request, repository, reference string) {
+func (r *diskRegistry) putManifest(w http.ResponseWriter, req *http.Request, repository, reference string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxManifest))
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "MANIFEST_INVALID", "read manifest: "+err.Error())
+		writeRegistryError(w, http.StatusBadRequest, "MANIFEST_INVALID", "read manifest: "+err.Error())
 		return
 	}
 	digest := digestOf(body)
 	if isDigest(reference) && reference != digest {
-		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", fmt.Sprintf("pushed as %s, but its digest is %s", reference, digest))
+		writeRegistryError(w, http.StatusBadRequest, "DIGEST_INVALID", fmt.Sprintf("pushed as %s, but its digest is %s", reference, digest))
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := savedManifest{Repository: repository, Reference: reference, MediaType: req.Header.Get("Content-Type"), Manifest: body}
-	a, err := r.replay(m)
+	a, err := r.putInner(m)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "NAME_INVALID", err.Error())
+		writeRegistryError(w, http.StatusBadRequest, "NAME_INVALID", err.Error())
 		return
 	}
 	if a.code == http.StatusCreated {
-		if err := r.save(m, digest); err != nil {
-			refuse(w, http.StatusInternalServerError, "UNKNOWN", "keep manifest on disk: "+err.Error())
+		if err := r.saveManifest(m, digest); err != nil {
+			writeRegistryError(w, http.StatusInternalServerError, "UNKNOWN", "keep manifest on disk: "+err.Error())
 			return
 		}
 	}
 	a.copyTo(w)
 }
 
-// save keeps m under its digest and, if it was pushed as a tag, under the tag.
-func (r *diskRegistry) save(m savedManifest, digest string) error {
+// saveManifest stores m under its digest and, if it was pushed as a tag, under
+// the tag.
+func (r *diskRegistry) saveManifest(m savedManifest, digest string) error {
 	for _, reference := range []string{digest, m.Reference} {
 		m.Reference = reference
 		doc, err := json.Marshal(m)
 		if err != nil {
 			return err
 		}
-		if err := writeFile(r.file(m.Repository, reference), doc); err != nil {
+		if err := writeFileAtomic(r.manifestFile(m.Repository, reference), doc); err != nil {
 			return err
 		}
-		r.remember(m.Repository, reference, digest)
+		r.setDigest(m.Repository, reference, digest)
 	}
 	return nil
 }
 
-// remove deletes a tag, or a digest with every tag that names it.
-func (r *diskRegistry) remove(w http.ResponseWriter, req *http.Request, repository, reference string) {
+// deleteManifest deletes a tag, or a digest with every tag of it.
+func (r *diskRegistry) deleteManifest(w http.ResponseWriter, req *http.Request, repository, reference string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := newAnswer()
+	a := newBufferedResponse()
 	r.inner.ServeHTTP(a, req)
 	refs := r.refs[repository]
 	for other, digest := range maps.Clone(refs) {
@@ -136,10 +139,10 @@ func (r *diskRegistry) remove(w http.ResponseWriter, req *http.Request, reposito
 			continue
 		}
 		if other != reference {
-			r.forget(repository, other)
+			r.deleteInner(repository, other)
 		}
-		if err := os.Remove(r.file(repository, other)); err != nil && !os.IsNotExist(err) {
-			refuse(w, http.StatusInternalServerError, "UNKNOWN", "remove manifest from disk: "+err.Error())
+		if err := os.Remove(r.manifestFile(repository, other)); err != nil && !os.IsNotExist(err) {
+			writeRegistryError(w, http.StatusInternalServerError, "UNKNOWN", "remove manifest from disk: "+err.Error())
 			return
 		}
 		delete(refs, other)
@@ -147,16 +150,17 @@ func (r *diskRegistry) remove(w http.ResponseWriter, req *http.Request, reposito
 	a.copyTo(w)
 }
 
-func (r *diskRegistry) forget(repository, reference string) {
+func (r *diskRegistry) deleteInner(repository, reference string) {
 	req, err := http.NewRequest(http.MethodDelete, "/v2/"+repository+"/manifests/"+reference, nil)
 	if err == nil {
-		r.inner.ServeHTTP(newAnswer(), req)
+		r.inner.ServeHTTP(newBufferedResponse(), req)
 	}
 }
 
-// restore puts saved manifests back: indexes last, since they are refused while
-// what they name is missing, and as often as one of them still finds its place.
-func (r *diskRegistry) restore() error {
+// restoreManifests pushes the saved manifests into the inner registry. An index
+// is refused as long as its parts are missing, so this repeats until nothing
+// more is accepted.
+func (r *diskRegistry) restoreManifests() error {
 	paths, err := filepath.Glob(filepath.Join(r.dir, "*.json"))
 	if err != nil {
 		return err
@@ -176,7 +180,7 @@ func (r *diskRegistry) restore() error {
 	for len(waiting) > 0 {
 		var refused []savedManifest
 		for _, m := range waiting {
-			a, err := r.replay(m)
+			a, err := r.putInner(m)
 			if err != nil {
 				return fmt.Errorf("restore manifest %s of %s: %w", m.Reference, m.Repository, err)
 			}
@@ -184,10 +188,10 @@ func (r *diskRegistry) restore() error {
 				refused = append(refused, m)
 				continue
 			}
-			r.remember(m.Repository, m.Reference, digestOf(m.Manifest))
+			r.setDigest(m.Repository, m.Reference, digestOf(m.Manifest))
 		}
 		if len(refused) == len(waiting) {
-			// Only an index whose parts were deleted is left. It could not be
+			// Only indexes whose parts were deleted are left. They could not be
 			// pulled before either.
 			return nil
 		}
@@ -196,7 +200,7 @@ func (r *diskRegistry) restore() error {
 	return nil
 }
 
-func (r *diskRegistry) replay(m savedManifest) (*answer, error) {
+func (r *diskRegistry) putInner(m savedManifest) (*bufferedResponse, error) {
 	req, err := http.NewRequest(http.MethodPut, "/v2/"+m.Repository+"/manifests/"+m.Reference, bytes.NewReader(m.Manifest))
 	if err != nil {
 		return nil, err
@@ -205,26 +209,26 @@ func (r *diskRegistry) replay(m savedManifest) (*answer, error) {
 		m.MediaType = string(types.OCIManifestSchema1)
 	}
 	req.Header.Set("Content-Type", m.MediaType)
-	a := newAnswer()
+	a := newBufferedResponse()
 	r.inner.ServeHTTP(a, req)
 	return a, nil
 }
 
-func (r *diskRegistry) remember(repository, reference, digest string) {
+func (r *diskRegistry) setDigest(repository, reference, digest string) {
 	if r.refs[repository] == nil {
 		r.refs[repository] = map[string]string{}
 	}
 	r.refs[repository][reference] = digest
 }
 
-// file is where a manifest is kept. Names of repositories have slashes and
-// whatever else a client may send, so they are no file names.
-func (r *diskRegistry) file(repository, reference string) string {
+// manifestFile returns the file of a manifest. Its name is a hash, because
+// repository names contain slashes and arbitrary characters.
+func (r *diskRegistry) manifestFile(repository, reference string) string {
 	sum := sha256.Sum256([]byte(repository + "\x00" + reference))
 	return filepath.Join(r.dir, hex.EncodeToString(sum[:])+".json")
 }
 
-// manifestPath takes /v2/REPOSITORY/manifests/REFERENCE apart.
+// manifestPath parses /v2/REPOSITORY/manifests/REFERENCE.
 func manifestPath(path string) (repository, reference string, ok bool) {
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok {
@@ -245,7 +249,7 @@ func digestOf(b []byte) string {
 
 func isDigest(reference string) bool { return strings.Contains(reference, ":") }
 
-func loopbackHost(hostport string) bool {
+func isLoopbackHost(hostport string) bool {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
 		host = strings.Trim(hostport, "[]")
@@ -253,31 +257,34 @@ func loopbackHost(hostport string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
-// refuse answers as the distribution protocol has it, so that clients show why.
-func refuse(w http.ResponseWriter, status int, code, message string) {
+// writeRegistryError writes an error of the distribution protocol, which
+// clients show.
+func writeRegistryError(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	doc, err := json.Marshal(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
 	if err == nil {
-		_, _ = w.Write(doc) // a client that has gone needs no answer
+		_, _ = w.Write(doc) // fails if the client is gone
 	}
 }
 
-// An answer is a response that is held back until it is known to be true.
-type answer struct {
+// A bufferedResponse holds a response back until the manifest is stored.
+type bufferedResponse struct {
 	header http.Header
 	code   int
 	body   bytes.Buffer
 }
 
-func newAnswer() *answer { return &answer{header: http.Header{}, code: http.StatusOK} }
+func newBufferedResponse() *bufferedResponse {
+	return &bufferedResponse{header: http.Header{}, code: http.StatusOK}
+}
 
-func (a *answer) Header() http.Header         { return a.header }
-func (a *answer) WriteHeader(code int)        { a.code = code }
-func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+func (a *bufferedResponse) Header() http.Header         { return a.header }
+func (a *bufferedResponse) WriteHeader(code int)        { a.code = code }
+func (a *bufferedResponse) Write(b []byte) (int, error) { return a.body.Write(b) }
 
-func (a *answer) copyTo(w http.ResponseWriter) {
+func (a *bufferedResponse) copyTo(w http.ResponseWriter) {
 	maps.Copy(w.Header(), a.header)
 	w.WriteHeader(a.code)
-	_, _ = w.Write(a.body.Bytes()) // a client that has gone needs no answer
+	_, _ = w.Write(a.body.Bytes()) // fails if the client is gone
 }

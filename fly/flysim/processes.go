@@ -9,27 +9,27 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// psMachine lists what runs in a machine, and where it listens. A make-believe
-// machine listens where its services are, unless it is Deaf; a process is
-// asked.
+// psMachine lists the processes of a machine and the ports that they listen on.
+// A machine without a process listens on its services' ports unless it has
+// NoListener.
 func (s *Sim) psMachine(c *call) (any, error) {
 	var m *machine
 	var proc Process
 	var ports []int
 	var err error
-	s.locked(func() {
-		if _, err = s.admit(c); err != nil {
+	s.withLock(func() {
+		if _, err = s.admitCall(c); err != nil {
 			return
 		}
 		m = c.machine
 		if m.View.State != "started" {
-			err = refuse(http.StatusPreconditionFailed, "machine is not started")
+			err = newAPIError(http.StatusPreconditionFailed, "machine is not started")
 			return
 		}
 		proc = m.proc
 		for _, v := range m.config().Services {
 			tcp := cmp.Or(v.Protocol, "tcp") == "tcp"
-			if tcp && !slices.Contains(ports, v.InternalPort) && (proc != nil || !m.Behaves.Deaf) {
+			if tcp && !slices.Contains(ports, v.InternalPort) && (proc != nil || !m.Behaviour.NoListener) {
 				ports = append(ports, v.InternalPort)
 			}
 		}

@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"io"
@@ -15,13 +15,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-func TestWhatWasPushedSurvives(t *testing.T) {
+func TestRegistry_SurvivesRestart(t *testing.T) {
 	dir := t.TempDir()
-	l, err := Open(dir, Options{})
+	runner, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr, url := l.Registry(), l.URL("shop")
+	addr, url := runner.Registry(), runner.URL("shop")
 	part, err := random.Image(64, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -38,81 +38,81 @@ func TestWhatWasPushedSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := push(t, l, "shop", first) // its tag moves to the next one
-	second := pushServer(t, l)
+	old := pushImage(t, runner, "shop", first) // its tag moves to the next image
+	second := pushServer(t, runner)
 	gone, err := random.Image(64, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	deleted := push(t, l, "gone", gone)
+	deleted := pushImage(t, runner, "gone", gone)
 	ref, err := name.NewDigest(deleted, name.Insecure)
 	if err != nil {
 		t.Fatal(err)
 	}
 	deleteImage(t, ref)
-	if err := l.Close(); err != nil {
+	if err := runner.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// What a push that was killed leaves behind.
+	// A leftover of a push that was killed.
 	leftover := filepath.Join(dir, "registry", "blobs", "upload-1")
 	if err := os.WriteFile(leftover, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
-	l = open(t, dir)
-	if status, _ := get(t, url); status != http.StatusServiceUnavailable {
-		t.Errorf("before its machines run, %s answers %d", url, status)
+	runner = openRunner(t, dir)
+	if status, _ := httpGet(t, url); status != http.StatusServiceUnavailable {
+		t.Errorf("before its machines run, the status of %s is %d", url, status)
 	}
-	if l.Registry() != addr || l.URL("shop") != url {
-		t.Errorf("now at %s and %s, before at %s and %s", l.Registry(), l.URL("shop"), addr, url)
+	if runner.Registry() != addr || runner.URL("shop") != url {
+		t.Errorf("addresses are %s and %s, were %s and %s", runner.Registry(), runner.URL("shop"), addr, url)
 	}
 	for _, ref := range []string{all.String(), old, second, addr + "/shop:latest"} {
-		if _, ok := l.Image(ref); !ok {
-			t.Errorf("%s is gone", ref)
+		if _, ok := runner.Image(ref); !ok {
+			t.Errorf("%s does not exist any more", ref)
 		}
 	}
-	if digest, _ := l.Image("registry.fly.io/shop:latest"); !strings.HasSuffix(second, digest) {
+	if digest, _ := runner.Image("registry.fly.io/shop:latest"); !strings.HasSuffix(second, digest) {
 		t.Errorf("the tag names %s, want that of %s", digest, second)
 	}
 	for _, ref := range []string{deleted, addr + "/gone:latest"} {
-		if _, ok := l.Image(ref); ok {
-			t.Errorf("%s is back", ref)
+		if _, ok := runner.Image(ref); ok {
+			t.Errorf("%s was deleted and exists again", ref)
 		}
 	}
 	if _, err := os.Stat(leftover); err == nil {
-		t.Error("half an upload is still there")
+		t.Error("an incomplete upload still exists")
 	}
-	start(t, l, "m1", second, nil)
+	startAndWait(t, runner, "m1", second, nil)
 }
 
-func TestAPushThatCanNotBeKeptIsRefused(t *testing.T) {
+func TestRegistry_PushFailsWithoutDisk(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir)
-	if err := os.RemoveAll(filepath.Join(dir, "registry", "manifests")); err != nil { // no disk: no manifest
+	runner := openRunner(t, dir)
+	if err := os.RemoveAll(filepath.Join(dir, "registry", "manifests")); err != nil { // no manifest can be written
 		t.Fatal(err)
 	}
 	image, err := random.Image(64, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ref, err := name.NewTag(l.Registry()+"/shop:v1", name.Insecure)
+	ref, err := name.NewTag(runner.Registry()+"/shop:v1", name.Insecure)
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = remote.Write(ref, image, remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
 	if err == nil || !strings.Contains(err.Error(), "keep manifest on disk") {
-		t.Errorf("the push says %v", err)
+		t.Errorf("error of the push: %v", err)
 	}
 }
 
-func TestTheRegistryRefuses(t *testing.T) {
-	l := open(t, t.TempDir())
+func TestRegistry_RefusedRequests(t *testing.T) {
+	runner := openRunner(t, t.TempDir())
 	for _, c := range []struct{ method, path, host, body, says string }{
 		{"GET", "/v2/", "evil.example:5000", "", "loopback"},
 		{"PUT", "/v2/shop/manifests/sha256:" + strings.Repeat("0", 64), "", "{}", "its digest is sha256:44136fa"},
 		{"PUT", "/v2/shop/manifests/v1", "", strings.Repeat("x", maxManifest+1), "too large"},
 	} {
-		req, err := http.NewRequest(c.method, "http://"+l.Registry()+c.path, strings.NewReader(c.body))
+		req, err := http.NewRequest(c.method, "http://"+runner.Registry()+c.path, strings.NewReader(c.body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestTheRegistryRefuses(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if resp.StatusCode < 400 || !strings.Contains(string(body), c.says) {
-			t.Errorf("%s %s: %s %s, want it to say %q", c.method, c.path, resp.Status, body, c.says)
+			t.Errorf("%s %s: %s %s, want %q", c.method, c.path, resp.Status, body, c.says)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package laptop
+package localrunner
 
 import (
 	"context"
@@ -18,27 +18,27 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// images are the unpacked images in a folder, one subfolder per digest.
-type images struct {
+// An imageStore has the unpacked images in a folder, one subfolder per digest.
+type imageStore struct {
 	dir       string
-	registry  string // host:port of the one registry there is
+	registry  string // host:port of the only registry
 	transport http.RoundTripper
 
-	mu sync.Mutex // one image is unpacked at a time
+	mu sync.Mutex // serializes unpacking
 }
 
-// An image is unpacked and ready to run.
+// An image is unpacked and can be run.
 type image struct {
 	digest string
-	root   string // folder with its files, without symbolic links in its own path
+	root   string // folder with its files; its own path has no symbolic links
 	config v1.Config
 }
 
-// unpack returns the image that ref names, fetched and unpacked if it has not
-// been before. The registry is asked each time, so that an image which is gone
-// is gone, although its files may still lie here.
-func (s *images) unpack(ctx context.Context, ref string) (*image, error) {
-	remoteImage, err := s.find(ctx, ref)
+// unpack returns the image of ref, and pulls and unpacks it if necessary. It
+// asks the registry each time, so that a deleted image is not run from files
+// that are still here.
+func (s *imageStore) unpack(ctx context.Context, ref string) (*image, error) {
+	remoteImage, err := s.pullImage(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (s *images) unpack(ctx context.Context, ref string) (*image, error) {
 	defer s.mu.Unlock()
 	dir := filepath.Join(s.dir, digest.Hex)
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		if err := s.fetch(remoteImage, dir); err != nil {
+		if err := s.unpackTo(remoteImage, dir); err != nil {
 			return nil, fmt.Errorf("unpack image %s: %w", ref, err)
 		}
 	} else if err != nil {
@@ -64,9 +64,9 @@ func (s *images) unpack(ctx context.Context, ref string) (*image, error) {
 	return i, json.Unmarshal(doc, &i.config)
 }
 
-// digest is what ref names in the registry, and whether it names anything.
-func (s *images) digest(ctx context.Context, ref string) (string, bool) {
-	r, err := s.parse(ref)
+// digest returns the digest of ref in the registry, and whether it exists.
+func (s *imageStore) digest(ctx context.Context, ref string) (string, bool) {
+	r, err := s.parseRef(ref)
 	if err != nil {
 		return "", false
 	}
@@ -77,9 +77,9 @@ func (s *images) digest(ctx context.Context, ref string) (string, bool) {
 	return d.Digest.String(), true
 }
 
-// parse reads ref, whatever registry it names, as one of this registry: Fly's
-// names stay valid in configs that were made for Fly.
-func (s *images) parse(ref string) (name.Reference, error) {
+// parseRef parses ref and replaces its registry by this one: references to
+// Fly's registry in existing configs stay valid.
+func (s *imageStore) parseRef(ref string) (name.Reference, error) {
 	r, err := name.ParseReference(ref, name.WithDefaultRegistry("registry.fly.io"))
 	if err != nil {
 		return nil, fmt.Errorf("image %q: %w", ref, err)
@@ -94,11 +94,11 @@ func (s *images) parse(ref string) (name.Reference, error) {
 	return repository.Tag(r.Identifier()), nil
 }
 
-func (s *images) find(ctx context.Context, ref string) (v1.Image, error) {
+func (s *imageStore) pullImage(ctx context.Context, ref string) (v1.Image, error) {
 	if ref == "" {
 		return nil, errors.New("the machine's config names no image")
 	}
-	r, err := s.parse(ref)
+	r, err := s.parseRef(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -126,15 +126,15 @@ func (s *images) find(ctx context.Context, ref string) (v1.Image, error) {
 	return i, nil
 }
 
-// runsOn says whether an image was built for a platform. One that says for none
-// is tried.
+// runsOn reports whether an image was built for a platform. An image that names
+// no platform is tried.
 func runsOn(config *v1.ConfigFile, here v1.Platform) bool {
 	return (config.OS == "" || config.OS == here.OS) &&
 		(config.Architecture == "" || config.Architecture == here.Architecture)
 }
 
-// fetch unpacks i into dir. Until all of it is there, dir is not.
-func (s *images) fetch(i v1.Image, dir string) error {
+// unpackTo unpacks i into dir. dir does not exist until it is complete.
+func (s *imageStore) unpackTo(i v1.Image, dir string) error {
 	config, err := i.ConfigFile()
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (s *images) fetch(i v1.Image, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp) // gone already when all went well
+	defer os.RemoveAll(tmp) // renamed already on success
 	path := filepath.Join(tmp, "root")
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (s *images) fetch(i v1.Image, dir string) error {
 			return fmt.Errorf("layer %d: %w", n+1, err)
 		}
 	}
-	if dir, err := local(config.Config.WorkingDir); err != nil {
+	if dir, err := pathInImage(config.Config.WorkingDir); err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	} else if err := root.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -171,20 +171,20 @@ func (s *images) fetch(i v1.Image, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(tmp, "config.json"), doc); err != nil {
+	if err := writeFileAtomic(filepath.Join(tmp, "config.json"), doc); err != nil {
 		return err
 	}
 	return os.Rename(tmp, dir)
 }
 
-// at is where path of the image lies on this machine, if the image has it. The
-// image's own root is no such path: "/" in a command or an env var rarely means
-// the files.
-func (i *image) at(path string) (string, bool) {
+// localPath returns the location of an image's path on this computer, if the
+// image has it. It does not convert "/", which rarely means the image's files
+// in a command or an env var.
+func (i *image) localPath(path string) (string, bool) {
 	if !strings.HasPrefix(path, "/") || filepath.Clean(path) == "/" {
 		return "", false
 	}
-	here := filepath.Join(i.root, path) // Join cleans, so .. stays inside
+	here := filepath.Join(i.root, path) // Join cleans the path, so that .. stays inside
 	real, err := filepath.EvalSymlinks(here)
 	if err != nil || !strings.HasPrefix(real, i.root+string(filepath.Separator)) {
 		return "", false
@@ -192,7 +192,7 @@ func (i *image) at(path string) (string, bool) {
 	return here, true
 }
 
-// workingDir is the folder of this machine in which the image's command runs.
+// workingDir returns the local folder in which the image's command runs.
 func (i *image) workingDir() string {
 	return filepath.Join(i.root, filepath.Clean("/"+i.config.WorkingDir))
 }
