@@ -123,7 +123,7 @@ func (s *fixture) write(name, text string) {
 // toolchain in an image is not measured.
 func (s *fixture) edit(app, line string) {
 	s.b.Helper()
-	s.write(app+"/main.go", fmt.Sprintf(`package localstack
+	s.write(app+"/main.go", fmt.Sprintf(`package main
 
 import (
 	"fmt"
