@@ -7,7 +7,8 @@ RUN go mod download
 COPY . .
 # docker build --build-arg VERSION=v0.1.0 --build-arg COMMIT="$(git rev-parse HEAD)": for `release version`.
 ARG VERSION COMMIT
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -o /out/release -ldflags="-s -w \
+# Slim: a worker needs no Temporal, Web UI or simulated Fly of its own.
+RUN CGO_ENABLED=0 go build -tags slim -trimpath -buildvcs=false -o /out/release -ldflags="-s -w \
       -X github.com/microbima/release/internal/version.tag=$VERSION \
       -X github.com/microbima/release/internal/version.commit=$COMMIT" ./cmd/release
 

@@ -60,7 +60,10 @@ var arrows = map[string][]string{
 	"internal/overlay":    {},
 	"internal/version":    {},
 	"internal/payload":    {sdk, sdkTypes, "google.golang.org/protobuf"},
-	"cmd/release":         {anything},
+	"client":              {"release", "activities", "internal/view", "internal/cost", "internal/payload", sdk, sdkTypes},
+	"internal/cli":        {"release", "client", "worker", "activities", "config", "fly", "image", "image/buildkit", "git", "internal/view", "internal/version", anyModule},
+	"internal/localstack": {"release", "client", "worker", "fly", "fly/flysim", "fly/flysim/localrunner", "git", "image/buildkit", "internal/cli", "internal/devserver", "internal/view", "github.com/spf13/cobra"},
+	"cmd/release":         {"image", "internal/cli", "internal/localstack", "golang.org/x/term"},
 	"apps/...":            {"apps/..."},
 	"infra/...":           {}, // tests only
 
@@ -70,13 +73,15 @@ var arrows = map[string][]string{
 // onlyFor are the only importers of what is heavy or make-believe: their lines
 // above may not let anybody else near it.
 var onlyFor = map[string][]string{
-	server:               {"internal/devserver"},
-	webUI:                {"internal/devserver"},
-	"internal/devserver": {"cmd/release"},
-	"image/buildkit":     {"cmd/release"},
-	"fly/flysim":         {"cmd/release", "fly/flysim/localrunner", "sim"},
+	server:                {"internal/devserver"},
+	webUI:                 {"internal/devserver"},
+	"internal/devserver":  {"internal/localstack"},
+	"internal/localstack": {"cmd/release"},
+	"internal/cli":        {"cmd/release", "internal/localstack"},
+	"image/buildkit":      {"internal/cli", "internal/localstack"},
+	"fly/flysim":          {"internal/localstack", "fly/flysim/localrunner", "sim"},
 
-	"fly/flysim/localrunner": {"cmd/release"},
+	"fly/flysim/localrunner": {"internal/localstack"},
 }
 
 // A listed package is what go list says of one: its imports are those of the
@@ -105,7 +110,11 @@ func TestImportRulesBite(t *testing.T) {
 		"a workflow calls Fly's library":        {"workflows", flyGo + "/flaps"},
 		"a name that only begins like another":  {"workflows", "go.temporal.io/sdkish"},
 		"the server reaches activities":         {"activities", server + "/temporal"},
-		"a second importer of the server":       {"cmd/release", server + "/temporal"},
+		"a second importer of the server":       {"internal/localstack", server + "/temporal"},
+		"a command starts its own Temporal":     {"internal/cli", "internal/devserver"},
+		"a command simulates Fly":               {"internal/cli", "fly/flysim"},
+		"the client learns of commands":         {"client", "internal/cli"},
+		"the client learns of flags":            {"client", "github.com/spf13/cobra"},
 		"a second importer of the Web UI":       {"image/buildkit", webUI + "/server"},
 		"the simulation reaches production":     {"activities", "fly/flysim"},
 		"the local runner reaches fly":          {"fly", "fly/flysim/localrunner"},

@@ -10,11 +10,12 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/microbima/release/internal/cli"
 )
 
-// loopback asserts that the release dev that runs, and the machines that it
-// has started, listen where this computer alone reaches them. At least so many
-// listeners must be there, or something was not looked at: loopback 9.
+// loopback asserts that the running release dev and its machines listen on loopback
+// only, with at least that many listeners: loopback 9.
 func loopback(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: loopback MINIMUM")
@@ -25,12 +26,12 @@ func loopback(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Logf("loopback is skipped: it needs /proc")
 		return
 	}
-	var dev devFile
-	doc, err := os.ReadFile(filepath.Join(ts.Getenv("WORK"), ".home", "state", "release", devFileName))
+	var dev cli.DevFile
+	doc, err := os.ReadFile(filepath.Join(ts.Getenv("WORK"), ".home", "state", "release", cli.DevFileName))
 	ts.Check(err)
 	ts.Check(json.Unmarshal(doc, &dev))
 	sockets := map[string]bool{}
-	for _, pid := range family(dev.PID) {
+	for _, pid := range descendants(dev.PID) {
 		fds, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/fd/*")
 		for _, fd := range fds {
 			to, _ := os.Readlink(fd)
@@ -43,7 +44,7 @@ func loopback(ts *testscript.TestScript, neg bool, args []string) {
 		for line := range strings.Lines(string(doc)) {
 			field := strings.Fields(line)
 			if len(field) < 10 || field[3] != "0A" || !sockets["socket:["+field[9]+"]"] {
-				continue // not a listener, or somebody else's
+				continue // not a listener, or of another process
 			}
 			found++
 			if address, _, _ := strings.Cut(field[1], ":"); address != "0100007F" && address != "00000000000000000000000001000000" {
@@ -56,8 +57,8 @@ func loopback(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// family is a process with all that descend from it.
-func family(pid int) []int {
+// descendants returns a process and all its descendants.
+func descendants(pid int) []int {
 	parents := map[int]int{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {

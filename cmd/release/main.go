@@ -1,7 +1,8 @@
 // Release takes a git revision through the environments of its repository on
-// Fly.io, and brings an environment back exactly as it was when a step fails.
+// Fly.io, and restores an environment exactly as it was when a step fails.
 //
-// Start reading at root.go; then one file per command.
+// The commands are in internal/cli; release dev and release demo in
+// internal/localstack. The build tag slim leaves those two out.
 package main
 
 import (
@@ -19,41 +20,41 @@ import (
 	"golang.org/x/term"
 
 	"github.com/microbima/release/image"
+	"github.com/microbima/release/internal/cli"
 )
 
 func main() { os.Exit(program()) }
 
-// program is the whole process: it takes the world from the operating system,
-// and nothing below it does.
+// program is the whole process. It takes the world from the operating system; nothing
+// below it does.
 func program() int {
 	if image.IsCompilerProcess() {
 		return image.RunCompiler(os.Stdin, os.Stdout)
 	}
-	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup: it outlives its terminal
-		ends = append(ends, syscall.SIGHUP)
+		signals = append(signals, syscall.SIGHUP)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
-	// Who asks twice does not want to wait for the end of what is in hand.
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	dir, err := os.Getwd()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "release: the current directory:", err)
-		return exitFailed
+		return cli.ExitFailed
 	}
-	return run(ctx, &env{
-		args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		environ: os.Environ(), self: self(), dir: dir, now: time.Now,
-		outTerminal: term.IsTerminal(int(os.Stdout.Fd())),
-		errTerminal: term.IsTerminal(int(os.Stderr.Fd())),
-		asks:        term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
-		size:        size,
-	})
+	return cli.Run(ctx, &cli.World{
+		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Env: os.Environ(), Self: commandName(), Dir: dir, Now: time.Now,
+		Terminal: cli.Terminal{
+			Stdout: isTerminal(os.Stdout), Stderr: isTerminal(os.Stderr),
+			CanAsk: isTerminal(os.Stdin) && isTerminal(os.Stderr), Size: terminalSize,
+		},
+	}, localCommands)
 }
 
-// self is what to type in another terminal to call this program.
-func self() string {
+// commandName returns what to type in another terminal to call this program.
+func commandName() string {
 	path, err := os.Executable()
 	if err != nil {
 		return "release"
@@ -61,20 +62,22 @@ func self() string {
 	if strings.Contains(path, string(filepath.Separator)+"go-build") {
 		return "go run ./cmd/release"
 	}
-	known, err := exec.LookPath("release")
+	installed, err := exec.LookPath("release")
 	if err != nil {
 		return path
 	}
-	here, err1 := os.Stat(path)
-	there, err2 := os.Stat(known)
-	if err1 == nil && err2 == nil && os.SameFile(here, there) {
+	this, err1 := os.Stat(path)
+	other, err2 := os.Stat(installed)
+	if err1 == nil && err2 == nil && os.SameFile(this, other) {
 		return "release"
 	}
 	return path
 }
 
-// size is that of the terminal behind w, or zero.
-func size(w io.Writer) (width, height int) {
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// terminalSize returns the size of the terminal behind w, or zero.
+func terminalSize(w io.Writer) (width, height int) {
 	file, ok := w.(*os.File)
 	if !ok {
 		return 0, 0

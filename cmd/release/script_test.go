@@ -29,18 +29,18 @@ func TestMain(m *testing.M) {
 	if image.IsCompilerProcess() {
 		os.Exit(program())
 	}
-	// Stories mostly wait: for processes, checks, a bake. The command line may
-	// say otherwise.
+	// Stories mostly wait: for processes, checks, a bake. The command line may set
+	// another number.
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){"release": func() { os.Exit(program()) }})
 }
 
-// TestScript plays the stories in testdata/script: the whole program as a
-// process of its own, as a person or a script runs it.
+// TestScript runs the stories in testdata/script, each with the whole program as a
+// process of its own.
 func TestScript(t *testing.T) {
-	caches := toolchain(t)
+	caches := goEnvironment(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -69,11 +69,11 @@ func TestScript(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(home, "gitconfig"), []byte("[user]\n\tname = Ada\n\temail = ada@example.com\n[init]\n\tdefaultBranch = main\n"), 0o644)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "until": until, "shop": shop, "gone": gone, "told": told, "loopback": loopback, "nowhere": nowhere, "terminate": terminate},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "until": until, "shop": shop, "gone": gone, "capture": capture, "loopback": loopback, "absent": absent, "terminate": terminate},
 	})
 }
 
-// exits runs a program that must end with an exit code: exits 2 release start.
+// exits runs a program that must exit with a code: exits 2 release start.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE program [arg...]")
@@ -93,28 +93,28 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// toolchain is what keeps builds in stories warm: their HOME is empty. Nothing
-// is fetched for them.
-func toolchain(t *testing.T) map[string]string {
+// goEnvironment returns the variables that give stories, whose HOME is empty, the
+// caches of the go command. Nothing is fetched for them.
+func goEnvironment(t *testing.T) map[string]string {
 	out, err := exec.Command("go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOPATH").Output()
 	if err != nil {
 		t.Fatalf("go env: %v", err)
 	}
-	known := map[string]string{"GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": ""}
-	if err := json.Unmarshal(out, &known); err != nil {
+	environment := map[string]string{"GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": ""}
+	if err := json.Unmarshal(out, &environment); err != nil {
 		t.Fatal(err)
 	}
 	// Built as images are: on a cold machine the stories, side by side, would
 	// each compile the standard library for themselves.
 	warm := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", t.TempDir(), "./apps/...")
 	warm.Dir, warm.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := warm.CombinedOutput(); err != nil {
-		t.Fatalf("build the apps: %v\n%s", err, said)
+	if out, err := warm.CombinedOutput(); err != nil {
+		t.Fatalf("build the apps: %v\n%s", err, out)
 	}
-	return known
+	return environment
 }
 
-// until runs a program again and again until it says what a pattern wants:
+// until repeats a program until its output matches a pattern:
 // until 'awaiting approval' release status 4f2d.
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
@@ -123,12 +123,12 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(400 * time.Millisecond) {
-		_ = ts.Exec(args[1], args[2:]...) // what it says is what counts
+		_ = ts.Exec(args[1], args[2:]...) // only the output counts
 		if pattern.MatchString(ts.ReadFile("stdout") + ts.ReadFile("stderr")) {
 			return
 		}
 	}
-	ts.Fatalf("%v never says %q:\n%s%s", args[1:], args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	ts.Fatalf("%v never prints %q:\n%s%s", args[1:], args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 }
 
 // terminate ends a workflow of the release dev that runs, as the command line of
@@ -145,7 +145,7 @@ func terminate(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(c.TerminateWorkflow(context.Background(), args[0], "", "by hand"))
 }
 
-// gone asserts that nothing matches a pattern of file names: gone $TMPDIR/x-*.
+// gone asserts that no file matches a pattern: gone $TMPDIR/x-*.
 func gone(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: gone PATTERN")
@@ -157,9 +157,8 @@ func gone(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// shop makes a clone of what people release here: the three services of this
-// repository and their files, in a module without dependencies. The times of
-// production are shorter.
+// shop creates a repository of the three services of this one and their files, in a
+// module without dependencies. The times of production are shorter.
 func shop(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: shop FOLDER")

@@ -26,12 +26,13 @@ import (
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/microbima/release/internal/cli"
 	"github.com/microbima/release/worker"
 )
 
-// told runs a program that must end with an exit code, and keeps what it prints
-// in a file for nowhere to look at: told 0 release list --json.
-func told(ts *testscript.TestScript, neg bool, args []string) {
+// capture is exits, and appends the output to a file that absent searches:
+// capture 0 release list --json.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
 	exits(ts, neg, args)
 	file, err := os.OpenFile(ts.MkAbs(filepath.Join(ts.Getenv("WORK"), "printed")), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	ts.Check(err)
@@ -40,18 +41,17 @@ func told(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(file.Close())
 }
 
-// nowhere asserts that the values of some variables, and the token of the
-// release dev that runs, are in no file below the story's folder and in no
-// history: nowhere TOKEN KEY. Only dev.json may hold its token, and only
-// its user may read that.
-func nowhere(ts *testscript.TestScript, neg bool, args []string) {
+// absent asserts that the values of some variables, and the token of the running
+// release dev, are in no file below the story's folder and in no history:
+// absent TOKEN KEY. Only dev.json may hold its token, readable by its user alone.
+func absent(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: nowhere VARIABLE...")
+		ts.Fatalf("usage: absent VARIABLE...")
 	}
 	work := ts.Getenv("WORK")
-	announced := filepath.Join(work, ".home", "state", "release", devFileName)
+	announced := filepath.Join(work, ".home", "state", "release", cli.DevFileName)
 	if doc, err := os.ReadFile(announced); err == nil {
-		var dev devFile
+		var dev cli.DevFile
 		ts.Check(json.Unmarshal(doc, &dev))
 		ts.Setenv("DEV_TOKEN", dev.Token)
 		info, err := os.Stat(announced)
@@ -67,15 +67,15 @@ func nowhere(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s is %q, which may be anywhere by chance", name, secrets[name])
 		}
 	}
-	found, err := search(work, announced, secrets)
+	found, err := findSecrets(work, announced, secrets)
 	ts.Check(err)
 	if len(found) > 0 {
 		ts.Fatalf("tokens were written down:\n%s", strings.Join(found, "\n"))
 	}
 }
 
-// search names the files below dir, but for one, that hold a secret.
-func search(dir, except string, secrets map[string]string) (found []string, err error) {
+// findSecrets returns the files below dir, except one, that contain a secret.
+func findSecrets(dir, except string, secrets map[string]string) (found []string, err error) {
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || path == except {
 			return err
@@ -85,7 +85,7 @@ func search(dir, except string, secrets map[string]string) (found []string, err 
 			return err
 		}
 		for name, secret := range secrets {
-			if holds(content, secret) {
+			if containsSecret(content, secret) {
 				found = append(found, fmt.Sprintf("%s is in %s", name, path))
 			}
 		}
@@ -94,11 +94,11 @@ func search(dir, except string, secrets map[string]string) (found []string, err 
 	return found, err
 }
 
-// holds says whether content has the secret, as it is, in base64, or within
-// what is compressed.
-func holds(content []byte, secret string) bool {
-	for _, spelling := range spellings(secret) {
-		if bytes.Contains(content, []byte(spelling)) {
+// containsSecret reports whether content contains the secret, plain, in base64, or
+// compressed.
+func containsSecret(content []byte, secret string) bool {
+	for _, encoding := range encodings(secret) {
+		if bytes.Contains(content, []byte(encoding)) {
 			return true
 		}
 	}
@@ -116,12 +116,12 @@ func holds(content []byte, secret string) bool {
 		return false // it only looked like it
 	}
 	plain, _ := io.ReadAll(inner) // whatever could be read counts
-	return holds(plain, secret)
+	return containsSecret(plain, secret)
 }
 
-// spellings are the secret and the parts of its base64 that are the same
-// whatever surrounds it, for each of the three places where it may begin.
-func spellings(secret string) []string {
+// encodings returns the secret, and the parts of its base64 that do not depend on the
+// bytes around it, for each of the three offsets.
+func encodings(secret string) []string {
 	all := []string{secret}
 	for shift := range 3 {
 		text := base64.RawStdEncoding.EncodeToString([]byte("\x00\x00"[:min(shift, 2)] + secret))
@@ -133,7 +133,7 @@ func spellings(secret string) []string {
 }
 
 // writeHistories writes every history of a Temporal as text, with the values
-// in it as they were before they were compressed.
+// decompressed.
 func writeHistories(address, path string) error {
 	c, err := client.Dial(client.Options{HostPort: address, DataConverter: worker.DataConverter()})
 	if err != nil {
@@ -184,8 +184,8 @@ func writeEvent(to *bytes.Buffer, event *history.HistoryEvent) error {
 	})
 }
 
-// A search that finds nothing anywhere would let every story pass.
-func TestTokensAreFoundInEverySpelling(t *testing.T) {
+// A search that finds nothing would let every story pass.
+func TestFindSecrets_EveryEncoding(t *testing.T) {
 	const secret = "fo1_planted-4711-in-the-environment"
 	squeezed := func(with func(io.Writer) io.WriteCloser) string {
 		var b bytes.Buffer
@@ -217,7 +217,7 @@ func TestTokensAreFoundInEverySpelling(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "harmless"), []byte(secret[:len(secret)-1]), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	found, err := search(dir, filepath.Join(dir, "plain"), map[string]string{"TOKEN": secret})
+	found, err := findSecrets(dir, filepath.Join(dir, "plain"), map[string]string{"TOKEN": secret})
 	if err != nil || len(found) != len(files)-1 {
 		t.Errorf("found in %d files of %d: %s (%v)", len(found), len(files)-1, strings.Join(found, "\n"), err)
 	}

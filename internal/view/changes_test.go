@@ -322,7 +322,7 @@ func TestLive_DecisionAlwaysVisible(t *testing.T) {
 			}
 			want := []string{"release approve 4f2d1c0b9a8e", "release reject 4f2d1c0b9a8e", "waits for 2 approvals of plan 0123456789ab"}
 			if name == "held" {
-				want = []string{"release decide 4f2d1c0b9a8e retry", "release decide 4f2d1c0b9a8e keep", "release decide 4f2d1c0b9a8e abandon", "held, needs a decision", "END"}
+				want = []string{"release resolve 4f2d1c0b9a8e retry", "release resolve 4f2d1c0b9a8e keep", "release resolve 4f2d1c0b9a8e abandon", "held, needs a decision", "END"}
 			}
 			for _, w := range want {
 				if !strings.Contains(got, w) {

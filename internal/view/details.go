@@ -176,7 +176,7 @@ func writeDetailsHeld(b *strings.Builder, id string, h release.Held) {
 	for _, c := range h.Choices {
 		fmt.Fprintf(b, "- %s: %s\n", Code(string(c)), choiceText(c))
 	}
-	fmt.Fprintf(b, "\nIn a terminal: %s. Here: send this workflow the signal or update `%s` with a choice and your name in `by`:\n\n", Code(fmt.Sprintf("release decide %s %s", Ref(id), firstChoice(h))), release.AnswerSignal)
+	fmt.Fprintf(b, "\nIn a terminal: %s. Here: send this workflow the signal or update `%s` with a choice and your name in `by`:\n\n", Code(fmt.Sprintf("release resolve %s %s", Ref(id), firstChoice(h))), release.AnswerSignal)
 	b.WriteString(codeBlock("json", fmt.Sprintf("{\n  \"choice\": \"%s\",\n  \"by\": \"\",\n  \"reason\": \"\",\n  \"hold\": %d\n}", firstChoice(h), h.Number)))
 }
 

@@ -109,7 +109,7 @@ func renderAll(t *testing.T) map[string]string {
 			targets := []view.TargetState{filled[view.TargetState](), filled[view.TargetState]()}
 			targets[1].Unknown, targets[1].Drift = "", view.Drift(targets[1].State)
 			all[key+"targets"] = view.TargetStates(targets, at(100), style)
-			all[key+"list"] = view.List([]view.Entry{filled[view.Entry]()}, at(100), style)
+			all[key+"list"] = view.List([]release.Entry{filled[release.Entry]()}, at(100), style)
 		}
 		all[fmt.Sprint(i, " gate")] = view.Gate(s, "http://x/"+hostile)
 		all[fmt.Sprint(i, " lines")] = strings.Join(view.Lines(release.Status{}, s), "\n")

@@ -197,7 +197,7 @@ func gateAndHeldLines(before, after release.Status) (lines []string) {
 			add("held: %s", oneLine(m, 300))
 		}
 		for _, c := range h.Choices {
-			add("held: release decide %s %s: %s", Ref(after.ID), c, choiceText(c))
+			add("held: release resolve %s %s: %s", Ref(after.ID), c, choiceText(c))
 		}
 	}
 	return lines

@@ -7,25 +7,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// An Entry is a release in a list.
-type Entry struct {
-	ID          string    `json:"id"` // workflow ID
-	Run         string    `json:"run"`
-	Project     string    `json:"project"`
-	Revision    string    `json:"revision,omitempty"` // short
-	Subject     string    `json:"subject,omitempty"`
-	By          string    `json:"by,omitempty"`
-	Environment string    `json:"environment,omitempty"`
-	Phase       string    `json:"phase,omitempty"`
-	Outcome     string    `json:"outcome,omitempty"`
-	Started     time.Time `json:"started"`
-	Ended       time.Time `json:"ended,omitzero"`
-	// CutOff is true for a workflow that was ended from outside, without a report.
-	CutOff bool `json:"cut_off,omitempty"`
-}
-
 // List returns a line per release, in the given order.
-func List(entries []Entry, now time.Time, style Style) string {
+func List(entries []release.Entry, now time.Time, style Style) string {
 	if len(entries) == 0 {
 		return "no releases\n"
 	}

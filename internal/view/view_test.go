@@ -143,7 +143,7 @@ func TestMerge(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	golden(t, "list", view.List([]view.Entry{
+	golden(t, "list", view.List([]release.Entry{
 		{ID: "release/microbima/4f2d1c0b9a8e", Subject: "Greet people by their name", By: "ada", Environment: "production", Phase: string(release.Awaiting), Started: at(0)},
 		{ID: "release/microbima/rollback-production", By: "bob", Outcome: string(release.RolledBack), Started: at(-4000), Ended: at(-3900)},
 		{ID: "release/microbima/aaaa", By: "bob", Phase: string(release.HeldPhase), Started: at(-9000), Ended: at(-8000)},

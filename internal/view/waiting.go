@@ -50,7 +50,7 @@ func waitingRows(s release.Status, style Style, now time.Time) (rows []screenRow
 			add(optional, noColour, 4, "%s", oneLine(m, 200))
 		}
 		for _, c := range h.Choices {
-			add(required, noColour, 4, "release decide %s %s   %s", Ref(s.ID), fmt.Sprintf("%-8s", c), choiceText(c))
+			add(required, noColour, 4, "release resolve %s %s   %s", Ref(s.ID), fmt.Sprintf("%-8s", c), choiceText(c))
 		}
 	}
 	return rows

@@ -1,0 +1,144 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/microbima/release/internal/view"
+	"github.com/microbima/release/release"
+)
+
+// Describe returns the newest run of a workflow.
+func (c *Client) Describe(ctx context.Context, id string) (Execution, error) {
+	described, err := c.temporal.DescribeWorkflowExecution(ctx, id, "")
+	if err != nil {
+		return Execution{}, c.Wrap(ctx, "read "+id, err)
+	}
+	info := described.WorkflowExecutionInfo
+	return Execution{ID: id, Run: info.Execution.RunId, Closed: info.CloseTime != nil}, nil
+}
+
+// Get returns where a release or a rollout is; run "" is its newest run. If the
+// workflow has ended it is the report, else the answer of a worker.
+func (c *Client) Get(ctx context.Context, id, run string) (Snapshot, error) {
+	described, err := c.temporal.DescribeWorkflowExecution(ctx, id, run)
+	if err != nil {
+		return Snapshot{}, c.Wrap(ctx, "read "+id, err)
+	}
+	info := described.WorkflowExecutionInfo
+	run = info.Execution.RunId
+	var s Snapshot
+	switch info.Status {
+	case enums.WORKFLOW_EXECUTION_STATUS_RUNNING, enums.WORKFLOW_EXECUTION_STATUS_PAUSED:
+		var waiting Snapshot
+		c.addWaits(ctx, &waiting, described)
+		s, err = c.ask(ctx, info, waiting.TaskFailure != nil)
+		s.Waits, s.TaskFailure = waiting.Waits, waiting.TaskFailure
+	case enums.WORKFLOW_EXECUTION_STATUS_COMPLETED:
+		var report release.Report
+		err = c.Wrap(ctx, "read the report of "+id, c.temporal.GetWorkflow(ctx, id, run).Get(ctx, &report))
+		s.Status = report.Status
+	default:
+		s, err = c.ask(ctx, info, false)
+		s.Failed = failureOf(c.temporal.GetWorkflow(ctx, id, run).Get(ctx, nil), info.Status)
+		if s.Cause == nil {
+			s.Cause = &release.Cause{Message: s.Failed}
+		}
+		if isCutOff(info.Status) && info.GetType().GetName() == release.ReleaseWorkflow {
+			c.addRolloutOfCutOff(ctx, info, &s)
+		}
+	}
+	s.Page = c.PageURL(id, run)
+	return s, err
+}
+
+// failureOf returns why a workflow ended that did not complete.
+func failureOf(err error, status enums.WorkflowExecutionStatus) string {
+	var failed *temporal.ApplicationError
+	if errors.As(err, &failed) {
+		return failed.Message()
+	}
+	switch status {
+	case enums.WORKFLOW_EXECUTION_STATUS_TERMINATED:
+		return "it was terminated: nothing was brought back"
+	case enums.WORKFLOW_EXECUTION_STATUS_CANCELED:
+		return "it was cancelled before it began"
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return "it ended as " + status.String()
+}
+
+// ask queries the workflow and its rollout under way. If no worker answers, or the
+// workflow's task fails so that none can, it returns what the server has.
+func (c *Client) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, taskFails bool) (Snapshot, error) {
+	id, run := info.Execution.WorkflowId, info.Execution.RunId
+	status, err := c.query(ctx, id, run)
+	if isWithoutWorker(ctx, err) || err != nil && taskFails && ctx.Err() == nil {
+		return partialSnapshot(info), nil
+	}
+	if err != nil {
+		return Snapshot{}, c.Wrap(ctx, "query "+id, err)
+	}
+	if status.Rollout == "" || status.Outcome != "" {
+		return Snapshot{Status: status}, nil
+	}
+	rollout, err := c.query(ctx, status.Rollout, "")
+	if err != nil { // it has not begun
+		return Snapshot{Status: status}, nil
+	}
+	return Snapshot{Status: view.Merge(status, &rollout)}, nil
+}
+
+// partialSnapshot returns what the server itself has of a workflow.
+func partialSnapshot(info *workflowpb.WorkflowExecutionInfo) Snapshot {
+	e, request := entryOf(info), requestOf(info)
+	if request.Rollback != nil {
+		request.Revision = restoredRevision(info, request).Revision
+	}
+	return Snapshot{Partial: true, Status: release.Status{
+		ID: e.ID, Run: e.Run, Project: e.Project, Revision: request.Revision, By: request.By,
+		Phase: release.Phase(e.Phase), Environment: e.Environment, Started: e.Started, Ended: e.Ended,
+	}}
+}
+
+func (c *Client) query(ctx context.Context, id, run string) (status release.Status, err error) {
+	call, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
+	answer, err := c.temporal.QueryWorkflow(call, id, run, release.StatusQuery)
+	if err != nil {
+		return status, err
+	}
+	if err := answer.Get(&status); err != nil {
+		return status, err
+	}
+	if mismatch := release.Mismatch(status.Protocol, "worker"); mismatch != "" {
+		c.warn(mismatch)
+	}
+	return status, nil
+}
+
+// pollInterval is how often WaitFor reads a release.
+const pollInterval = 500 * time.Millisecond
+
+// WaitFor reads a release until done holds or the limit has passed, and returns the
+// last Snapshot. While no worker answers, done is not asked.
+func (c *Client) WaitFor(ctx context.Context, limit time.Duration, id, run string, done func(Snapshot) bool) (Snapshot, error) {
+	end := time.Now().Add(limit)
+	for {
+		s, err := c.Get(ctx, id, run)
+		if err != nil || !s.Partial && done(s) || time.Now().After(end) {
+			return s, err
+		}
+		sleep(ctx, pollInterval)
+		if ctx.Err() != nil {
+			return s, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"go.temporal.io/api/workflowservice/v1"
+
+	"github.com/microbima/release/release"
+)
+
+// List returns releases, newest first: at most limit of them, of one project unless
+// that is "".
+func (c *Client) List(ctx context.Context, project string, limit int) ([]release.Entry, error) {
+	query := fmt.Sprintf("WorkflowType = '%s'", release.ReleaseWorkflow)
+	if project != "" {
+		query += fmt.Sprintf(" AND %s = '%s'", release.AttrProject, strings.ReplaceAll(project, "'", ""))
+	}
+	entries, err := c.entries(ctx, query, limit)
+	for i := range entries {
+		if entries[i].CutOff {
+			c.correctOutcome(ctx, &entries[i])
+		}
+	}
+	return entries, err
+}
+
+// entries returns the workflows that match a query, newest first, at most limit.
+func (c *Client) entries(ctx context.Context, query string, limit int) ([]release.Entry, error) {
+	var entries []release.Entry
+	request := &workflowservice.ListWorkflowExecutionsRequest{Namespace: c.namespace, Query: query, PageSize: int32(min(limit, 1000))}
+	for {
+		call, cancel := context.WithTimeout(ctx, 2*DialTimeout)
+		page, err := c.temporal.ListWorkflow(call, request)
+		cancel()
+		if err != nil {
+			return nil, c.Wrap(ctx, "list releases", err)
+		}
+		for _, info := range page.Executions {
+			if entries = append(entries, entryOf(info)); len(entries) == limit {
+				return entries, nil
+			}
+		}
+		if request.NextPageToken = page.NextPageToken; len(request.NextPageToken) == 0 {
+			return entries, nil
+		}
+	}
+}

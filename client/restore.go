@@ -1,0 +1,77 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.temporal.io/api/workflowservice/v1"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/release"
+)
+
+// A RestoreTarget is what a rollback of an environment goes back to.
+type RestoreTarget struct {
+	Baselines   []release.Baseline
+	Revision    release.Revision // that most of its machines run; its commit is "" if they do not say
+	Origin      release.Origin   // the rollout that recorded it
+	Description string           // which time that was, in a phrase
+	Notes       []string
+	Closed      time.Time // when that rollout closed
+	// Busy: a rollout is open, so the target is certain only once that has closed.
+	Busy bool
+}
+
+// A NothingToRestoreError means that a rollback would be refused.
+type NothingToRestoreError struct{ Reason string }
+
+func (e *NothingToRestoreError) Error() string { return e.Reason }
+
+// RestoreTarget returns what a rollback goes back to, from the histories of earlier
+// rollouts. The error is a *NothingToRestoreError if there is nothing, or no history
+// of it.
+func (c *Client) RestoreTarget(ctx context.Context, project *release.Project, back release.Rollback) (RestoreTarget, error) {
+	env, err := project.Environment(back.Environment)
+	if err != nil {
+		return RestoreTarget{}, err
+	}
+	in := activities.BaselineInput{Project: project.Name, Rollback: back}
+	for _, t := range env.Targets {
+		in.Places = append(in.Places, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
+	}
+	call, cancel := context.WithTimeout(ctx, 4*DialTimeout)
+	defer cancel()
+	past, err := activities.FindPast(call, c.temporal, in)
+	var nothing *activities.NoPastError
+	switch {
+	case errors.As(err, &nothing):
+		err = &NothingToRestoreError{Reason: nothing.Why}
+	case err != nil:
+		err = c.Wrap(ctx, "read what "+back.Environment+" ran before", err)
+	}
+	return RestoreTarget{
+		Baselines: past.Baselines, Revision: past.Revision, Origin: past.Origin, Description: past.Said,
+		Notes: past.Notes, Closed: past.Closed, Busy: past.Busy,
+	}, err
+}
+
+// Pin returns the pin of an environment, or nil if it is not pinned.
+func (c *Client) Pin(ctx context.Context, project, environment string) (*release.Pin, error) {
+	call, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	pin, err := activities.FindPin(call, c.temporal, activities.StandingInput{Project: project, Environment: environment})
+	return pin, c.Wrap(ctx, "read the pin of "+environment, err)
+}
+
+// Retention returns how long Temporal keeps the histories of closed workflows; 0 is
+// without a limit.
+func (c *Client) Retention(ctx context.Context) (time.Duration, error) {
+	call, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	d, err := c.temporal.WorkflowService().DescribeNamespace(call, &workflowservice.DescribeNamespaceRequest{Namespace: c.namespace})
+	if err != nil {
+		return 0, c.Wrap(ctx, "read the retention of namespace "+c.namespace, err)
+	}
+	return d.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration(), nil
+}

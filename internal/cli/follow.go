@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/microbima/release/client"
+	"github.com/microbima/release/internal/view"
+)
+
+// redrawInterval is how often the clocks on a terminal are updated. That reads
+// nothing.
+const redrawInterval = 200 * time.Millisecond
+
+// A follower shows a release until it is over or held.
+type follower struct {
+	*World
+	client  *client.Client
+	id, run string
+	style   view.Style
+	last    client.Snapshot
+	changes <-chan client.Change
+	drawn   []string // lines of the block on the terminal
+	partial bool     // and that was said
+	// until, if set, ends the watching early.
+	until func(client.Snapshot) bool
+}
+
+func newFollower(w *World, c *client.Client, id, run string) *follower {
+	return &follower{World: w, client: c, id: id, run: run, style: w.Style(w.Stderr)}
+}
+
+// follow shows a release until it is over or held, and reports. The error is an exit
+// with the code of that end.
+func follow(ctx context.Context, w *World, c *client.Client, id, run string, asJSON bool) error {
+	return newFollower(w, c, id, run).finish(ctx, asJSON, CodeOf)
+}
+
+// followTo is follow until an environment of the release's path is done, if the
+// release goes further. The exit code is then about that environment.
+func followTo(ctx context.Context, w *World, c *client.Client, id, run, environment string, asJSON bool) error {
+	f := newFollower(w, c, id, run)
+	f.until = func(s client.Snapshot) bool {
+		e := s.EnvironmentStatus(environment)
+		return e != nil && e.Outcome != "" && e != &s.Environments[len(s.Environments)-1]
+	}
+	return f.finish(ctx, asJSON, func(s client.Snapshot) int {
+		if !s.IsOver() && f.until(s) {
+			w.Say("%s is done; the release continues to %s", environment, s.Environments[len(s.Environments)-1].Name)
+			return codeOfOutcome(s.EnvironmentStatus(environment).Outcome)
+		}
+		return CodeOf(s)
+	})
+}
+
+// finish watches the release and reports. It exits with the code of the last
+// Snapshot.
+func (f *follower) finish(ctx context.Context, asJSON bool, code func(client.Snapshot) int) error {
+	err := f.watch(ctx)
+	if ctx.Err() != nil {
+		f.Say("detached: the release continues; `release watch %[1]s` follows it again, `release abort %[1]s` stops it", view.Ref(f.id))
+		return ExitWith(ExitDetached)
+	}
+	if err != nil {
+		return err
+	}
+	if err := printReport(ctx, f.World, f.client, f.last, asJSON, false); err != nil {
+		return err
+	}
+	return ExitWith(code(f.last))
+}
+
+// watch shows what happens until the release is over or held, or until says so. It
+// may be called again, and continues.
+func (f *follower) watch(ctx context.Context) (err error) {
+	f.drawn = nil
+	if f.changes == nil {
+		if f.changes, err = f.client.Watch(ctx, f.id, f.run); err != nil {
+			return err
+		}
+	}
+	tick := time.NewTicker(redrawInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case change, open := <-f.changes:
+			if !open {
+				return ctx.Err()
+			}
+			if f.show(change); f.isEnough() {
+				return nil
+			}
+		case <-tick.C:
+			f.draw()
+		}
+	}
+}
+
+// isEnough reports whether there is nothing more to wait for.
+func (f *follower) isEnough() bool {
+	return f.last.IsOver() || f.last.Held != nil || f.until != nil && f.until(f.last)
+}
+
+func (f *follower) show(change client.Change) {
+	switch {
+	case change.Unreachable != nil:
+		f.clear()
+		f.Say("%v\nwaiting for it to come back", explain(change.Unreachable))
+	case change.Reachable:
+		f.clear()
+		f.Say("Temporal answers again")
+	case change.Snapshot.Partial:
+		f.showPartial(change.Snapshot)
+	default:
+		f.partial = false
+		f.print(change.Snapshot)
+		isFirst := f.last.ID == ""
+		f.last = change.Snapshot
+		if !isFirst || !f.last.IsOver() {
+			f.draw()
+		}
+	}
+}
+
+// showPartial says that no worker answers. The last whole Snapshot stays.
+func (f *follower) showPartial(s client.Snapshot) {
+	if !f.partial {
+		f.clear()
+		sayIfPartial(f.World, s)
+		f.partial = true
+	}
+	if f.last.ID == "" {
+		f.last = s
+	}
+}
+
+// print prints a line for each change, where there is no terminal to draw on.
+func (f *follower) print(s client.Snapshot) {
+	if f.Terminal.Stderr || f.last.ID == "" && s.IsOver() {
+		return // drawn; or all of it is in the report
+	}
+	before := f.last.Status
+	if before.Started.IsZero() || f.last.Partial {
+		before.ID = ""
+	}
+	for _, line := range view.Lines(before, s.Displayed()) {
+		f.Say("%s %s", f.Now().Format(time.TimeOnly), line)
+	}
+}
+
+// draw replaces the block on the terminal.
+func (f *follower) draw() {
+	if !f.Terminal.Stderr || f.last.ID == "" || f.last.Partial {
+		return
+	}
+	f.clear()
+	f.style = f.Style(f.Stderr) // its size may have changed
+	block := view.Live(f.last.Displayed(), f.Now(), f.style)
+	fmt.Fprint(f.Stderr, block)
+	f.drawn = strings.Split(strings.TrimSuffix(block, "\n"), "\n")
+}
+
+// clear removes the block from the terminal. On one that has become narrower its
+// lines take more rows.
+func (f *follower) clear() {
+	if len(f.drawn) == 0 {
+		return
+	}
+	style := f.Style(f.Stderr)
+	rows := style.Rows(f.drawn)
+	if style.Height > 0 {
+		rows = min(rows, style.Height-1)
+	}
+	fmt.Fprintf(f.Stderr, "\x1b[%dA\x1b[J", max(1, rows))
+	f.drawn = nil
+}

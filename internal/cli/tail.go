@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/microbima/release/client"
+	"github.com/microbima/release/internal/view"
+)
+
+const (
+	// tailInterval is how often running outputs are read.
+	tailInterval = 500 * time.Millisecond
+	// overlapBytes of what was printed are searched for in what was recorded at the
+	// end.
+	overlapBytes = 200
+)
+
+// A tail prints outputs while they grow.
+type tail struct {
+	outputPrinter
+	reader  outputReader
+	printed map[string]int64  // bytes of each
+	recent  map[string]string // the last of those
+	closed  map[string]bool   // its end was printed
+	current string            // whose lines were printed last
+}
+
+func newTail(p outputPrinter, r outputReader) *tail {
+	return &tail{outputPrinter: p, reader: r, printed: map[string]int64{}, recent: map[string]string{}, closed: map[string]bool{}}
+}
+
+// follow prints what has ended, and what runs until nothing does any more.
+func (t *tail) follow(ctx context.Context, s client.Snapshot) error {
+	tick := time.NewTicker(tailInterval)
+	defer tick.Stop()
+	for {
+		for _, o := range t.reader.running(ctx, s) {
+			t.printNew(o)
+		}
+		for _, o := range t.reader.ended(s) {
+			t.printEnd(o)
+		}
+		if !t.reader.hasMore(s) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+		next, err := t.reader.client.Get(ctx, s.ID, s.Run)
+		if ctx.Err() != nil {
+			t.Say("detached: the release continues; `release watch %s` follows it", view.Ref(s.ID))
+			return ExitWith(ExitDetached)
+		}
+		if err != nil {
+			return err
+		}
+		if !next.Partial { // while no worker answers, the last Snapshot stays
+			s = next
+		}
+	}
+}
+
+// printNew prints what is new of o, in whole lines: other outputs are printed too.
+func (t *tail) printNew(o output) {
+	printed := t.printed[o.key()]
+	if lost := o.size - int64(len(o.Text)) - printed; lost > 0 {
+		t.switchTo(o)
+		t.Say("… %d bytes are with the worker that runs it", lost)
+		printed += lost
+	}
+	text := o.Text[min(int64(len(o.Text)), max(0, int64(len(o.Text))-(o.size-printed))):]
+	if end := strings.LastIndexByte(text, '\n'); o.Running {
+		text = text[:end+1]
+	}
+	if text != "" {
+		t.switchTo(o)
+		t.print(text)
+		t.recent[o.key()] = text[max(0, len(text)-overlapBytes):]
+	}
+	t.printed[o.key()] = printed + int64(len(text))
+}
+
+// printEnd prints the rest of an output that has ended, and how it ended.
+func (t *tail) printEnd(o output) {
+	if t.closed[o.key()] {
+		return
+	}
+	t.closed[o.key()] = true
+	if recent := t.recent[o.key()]; !o.Whole && recent != "" {
+		// The end was recorded, of an output whose length is not known.
+		if _, rest, ok := strings.Cut(o.Text, recent); ok {
+			o.Text = rest
+		}
+		t.printed[o.key()], o.size = 0, int64(len(o.Text))
+	}
+	t.printNew(o)
+	t.sayState(o)
+	t.current = ""
+}
+
+// switchTo says whose lines follow, if the lines before were of another output.
+func (t *tail) switchTo(o output) {
+	if t.current != o.key() {
+		t.current = o.key()
+		t.Say("== %s", o.key())
+	}
+}

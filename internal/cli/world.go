@@ -1,0 +1,113 @@
+// Package cli holds the commands of the release program: flags and text. What they
+// do with releases is in package client.
+//
+// Start reading at root.go; then one file per command.
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/microbima/release/internal/view"
+)
+
+// A World is all that a command may touch besides files and the network.
+type World struct {
+	Args           []string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer // for scripts; for people
+	Env            Environ
+	Self           string // the command that calls this program again; "" is release
+	Dir            string // the current directory
+	Now            func() time.Time
+	Terminal       Terminal
+	WorkerTimeout  time.Duration // 0 is the client's default
+}
+
+// A Terminal tells which streams are a terminal.
+type Terminal struct {
+	Stdout, Stderr bool
+	CanAsk         bool                                // there is a person to ask
+	Size           func(io.Writer) (width, height int) // nil: not known
+}
+
+// An Environ is a list of environment variables, as os.Environ returns it. It
+// implements the interface of Temporal's envconfig.
+type Environ []string
+
+// Get returns the value of a variable, or "".
+func (e Environ) Get(key string) string {
+	value, _ := e.LookupEnv(key)
+	return value
+}
+
+// LookupEnv returns the value of a variable; the last of two wins.
+func (e Environ) LookupEnv(key string) (value string, found bool) {
+	for _, entry := range e {
+		if rest, ok := strings.CutPrefix(entry, key+"="); ok {
+			value, found = rest, true
+		}
+	}
+	return value, found
+}
+
+// Environ returns all variables.
+func (e Environ) Environ() []string { return e }
+
+// Say prints a line for people. Text that is not of this program is escaped.
+func (w *World) Say(format string, args ...any) {
+	fmt.Fprintln(w.Stderr, view.Escape(fmt.Sprintf(format, args...)))
+}
+
+// Warn prints a warning for people.
+func (w *World) Warn(format string, args ...any) { w.Say("warning: "+format, args...) }
+
+// Style returns how text for a stream is drawn.
+func (w *World) Style(stream io.Writer) view.Style {
+	isTerminal := stream == w.Stdout && w.Terminal.Stdout || stream == w.Stderr && w.Terminal.Stderr
+	s := view.Style{Zone: time.Local}
+	if !isTerminal {
+		return s
+	}
+	s.Colour = w.Env.Get("NO_COLOR") == "" && w.Env.Get("TERM") != "dumb"
+	if w.Terminal.Size != nil {
+		s.Width, s.Height = w.Terminal.Size(stream)
+	}
+	return s
+}
+
+// PrintJSON prints a value for scripts.
+func (w *World) PrintJSON(v any) error {
+	var doc bytes.Buffer
+	enc := json.NewEncoder(&doc)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Stdout.Write(view.EscapeJSON(doc.Bytes()))
+	return err
+}
+
+// Confirm asks a question. Only y and yes mean yes.
+func (w *World) Confirm(ctx context.Context, question string) (bool, error) {
+	fmt.Fprintf(w.Stderr, "%s [y/N] ", view.Escape(question))
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(w.Stdin).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case a := <-answer:
+		return a == "y" || a == "yes", nil
+	case <-ctx.Done():
+		w.Say("")
+		return false, ctx.Err()
+	}
+}
