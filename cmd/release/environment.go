@@ -52,7 +52,7 @@ func (c status) ofEnvironment(ctx context.Context, project *release.Project, env
 func (s *server) pin(ctx context.Context, project, environment string) (pin *release.Pin, unknown string) {
 	call, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
-	pin, err := activities.FindPin(call, s, activities.StandingInput{Project: project, Environment: environment})
+	pin, err := activities.FindPin(call, s, activities.EnvironmentRef{Project: project, Environment: environment})
 	if err != nil {
 		return nil, s.said(ctx, "read the pin of "+environment, err).Error()
 	}
@@ -63,7 +63,7 @@ func (s *server) pin(ctx context.Context, project, environment string) (pin *rel
 // images still exist, and until when history tells of it.
 func (s *server) wayBack(ctx context.Context, project *release.Project, environment string) (back view.Back) {
 	past, err := s.past(ctx, project, release.Rollback{Environment: environment})
-	nothing := new(activities.NoPastError)
+	nothing := new(activities.NoPastStateError)
 	switch {
 	case errors.As(err, &nothing):
 		return view.Back{Refused: nothing.Why}
@@ -72,7 +72,7 @@ func (s *server) wayBack(ctx context.Context, project *release.Project, environm
 	case past.Busy:
 		return view.Back{Busy: true}
 	}
-	back = view.Back{Target: &release.RestoredRevision{Revision: past.Revision}, Said: past.Said, Notes: past.Notes}
+	back = view.Back{Target: &release.RestoredRevision{Revision: past.Revision}, Said: past.Text, Notes: past.Notes}
 	kept, err := s.retention(ctx)
 	switch {
 	case err != nil:

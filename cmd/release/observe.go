@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
@@ -50,10 +50,10 @@ func (e *env) fly() place {
 func (p place) observe(ctx context.Context, targets []release.TargetFile) []view.Place {
 	places := make([]view.Place, len(targets))
 	var all errgroup.Group
-	all.SetLimit(activities.TargetsAtOnce)
+	all.SetLimit(driver.ConcurrentTargets)
 	for i, t := range targets {
 		all.Go(func() error {
-			state, err := activities.Look(ctx, p, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
+			state, err := driver.ObserveTarget(ctx, p, driver.TargetRef{Target: t.Target, FlyApp: t.FlyApp})
 			places[i] = view.Place{State: state, Drift: view.Drift(state)}
 			switch {
 			case errors.Is(err, fly.ErrNotFound):

@@ -12,6 +12,7 @@ import (
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/config"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -178,7 +179,7 @@ func (c plan) make(ctx context.Context, src source, environment release.Environm
 	if len(missing) > 0 {
 		c.say("no image of %s is known for %s: shown as %q", src.revision.Short(), strings.Join(missing, ", "), unbuilt)
 	}
-	if err := activities.Unread(states); err != nil {
+	if err := driver.CheckRead(states); err != nil {
 		return made, nil, err
 	}
 	c.warnOfNeeds(ctx, src.project, environment, specs)

@@ -110,7 +110,7 @@ func (c rollback) run(ctx context.Context, environment string) error {
 
 // takenAway returns the commits that a rollback to past takes away from running, as
 // far as the clone has them.
-func (s source) takenAway(ctx context.Context, past activities.Past, running []string) release.Lineage {
+func (s source) takenAway(ctx context.Context, past activities.PastState, running []string) release.Lineage {
 	if past.Revision.Commit == "" || len(running) == 0 {
 		return release.Lineage{}
 	}

@@ -10,26 +10,27 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
 
 // past returns what a rollback of an environment goes back to, as the histories
-// in Temporal tell it. The error is an *activities.NoPastError where there is
+// in Temporal tell it. The error is an *activities.NoPastStateError where there is
 // nothing to go back to.
-func (s *server) past(ctx context.Context, project *release.Project, back release.Rollback) (activities.Past, error) {
+func (s *server) past(ctx context.Context, project *release.Project, back release.Rollback) (activities.PastState, error) {
 	env, err := project.Environment(back.Environment)
 	if err != nil {
-		return activities.Past{}, usage("%v", err)
+		return activities.PastState{}, usage("%v", err)
 	}
 	in := activities.BaselineInput{Project: project.Name, Rollback: back}
 	for _, t := range env.Targets {
-		in.Places = append(in.Places, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
+		in.Targets = append(in.Targets, activities.TargetRef{Target: t.Target, FlyApp: t.FlyApp})
 	}
 	call, cancel := context.WithTimeout(ctx, 4*dialLimit)
 	defer cancel()
-	past, err := activities.FindPast(call, s, in)
-	if nothing := new(activities.NoPastError); err != nil && !errors.As(err, &nothing) {
+	past, err := activities.FindPastState(call, s, in)
+	if nothing := new(activities.NoPastStateError); err != nil && !errors.As(err, &nothing) {
 		err = s.said(ctx, "read what "+back.Environment+" ran before", err)
 	}
 	return past, err
@@ -37,13 +38,13 @@ func (s *server) past(ctx context.Context, project *release.Project, back releas
 
 // preview returns the plan that leads from the running machines to past, as far
 // as Fly can be read from here.
-func (p place) preview(ctx context.Context, environment string, past activities.Past) (release.Plan, error) {
+func (p place) preview(ctx context.Context, environment string, past activities.PastState) (release.Plan, error) {
 	states := make([]release.State, len(past.Baselines))
 	looks, all := errgroup.WithContext(ctx)
-	looks.SetLimit(activities.TargetsAtOnce)
+	looks.SetLimit(driver.ConcurrentTargets)
 	for i, b := range past.Baselines {
 		looks.Go(func() (err error) {
-			states[i], err = activities.Look(all, p, activities.Place{Target: b.State.Target, FlyApp: b.State.FlyApp})
+			states[i], err = driver.ObserveTarget(all, p, driver.TargetRef{Target: b.State.Target, FlyApp: b.State.FlyApp})
 			return err
 		})
 	}
@@ -57,7 +58,7 @@ func (p place) preview(ctx context.Context, environment string, past activities.
 
 // show writes what a rollback will do: the State that it goes back to, and the
 // plan.
-func (c rollback) show(ctx context.Context, src source, past activities.Past) {
+func (c rollback) show(ctx context.Context, src source, past activities.PastState) {
 	c.say("%s", aim(c.environment, past))
 	for _, note := range past.Notes {
 		c.say("  %s", note)
@@ -82,10 +83,10 @@ func (c rollback) show(ctx context.Context, src source, past activities.Past) {
 const previewLimit = 3 * time.Second
 
 // aim is what a rollback goes back to, in a line.
-func aim(environment string, past activities.Past) string {
+func aim(environment string, past activities.PastState) string {
 	line := environment + " goes back to"
 	if past.Revision.Commit != "" {
 		line += " " + subject(past.Revision) + ":"
 	}
-	return strings.TrimSpace(line + " " + past.Said)
+	return strings.TrimSpace(line + " " + past.Text)
 }

@@ -93,7 +93,7 @@ func (s *server) cutOff(ctx context.Context, of *commonpb.WorkflowExecution) str
 	last := s.GetWorkflowHistory(ctx, of.GetWorkflowId(), of.GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT)
 	if last.HasNext() {
 		if event, err := last.Next(); err == nil {
-			if said := activities.EndOf(of.GetWorkflowId(), event); said != "" {
+			if said := activities.DescribeEnd(of.GetWorkflowId(), event); said != "" {
 				return said
 			}
 		}
