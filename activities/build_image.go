@@ -31,7 +31,7 @@ func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.Bui
 		in.Name, in.Recipe = in.App.Name, release.Recipe{Go: in.App.Go, Platform: in.Platform}
 	}
 	result := release.BuildResult{App: in.Name, From: in.Recipe.String()}
-	captured, err := a.captureOutput(ctx, "build-"+in.Name, func(out *output) error {
+	captured, err := logFolder{a.Logs, &a.pruned}.capture(ctx, "build-"+in.Name, func(out *output) error {
 		b := imageBuild{a, in, out}
 		built, found, err := b.run(ctx)
 		result.Found = found
@@ -79,7 +79,7 @@ func (b imageBuild) run(ctx context.Context) (built image.Built, found bool, err
 			return built, false, err
 		}
 	}
-	builder, err := b.builder(b.Recipe)
+	builder, err := builders{b.Go, b.Docker}.choose(b.Recipe)
 	if err != nil {
 		return built, false, err
 	}

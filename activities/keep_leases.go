@@ -20,9 +20,9 @@ func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
 	if unix := int64(0); activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &unix) == nil {
 		last = unix
 	}
-	driving := a.withAttempt(ctx, nil)
-	return classify(ctx, a.driver().KeepLeases(driving, driver.Keeping{
-		Holder: in.Holder, Machines: in.Machines, Last: time.Unix(last, 0), IsOver: a.isOver,
+	return classify(ctx, a.driver().KeepLeases(withAttempt(ctx, a.temporal, nil), driver.Keeping{
+		Holder: in.Holder, Machines: in.Machines, Last: time.Unix(last, 0),
+		IsOver: func(ctx context.Context) bool { return isOver(ctx, a.temporal) },
 		Begin: func(last time.Time) (end func()) {
 			activity.RecordHeartbeat(ctx, last.Unix())
 			return heartbeatWith(ctx, func() []any { return []any{last.Unix()} })
@@ -32,13 +32,13 @@ func (a *Activities) KeepLeases(ctx context.Context, in LeaseInput) error {
 
 // isOver reports whether ctx ended because Temporal does not know this attempt any
 // more, and its workflow has ended. Otherwise another attempt continues.
-func (a *Activities) isOver(ctx context.Context) bool {
+func isOver(ctx context.Context, temporal func(context.Context) Temporal) bool {
 	if unknown := new(serviceerror.NotFound); !errors.As(context.Cause(ctx), &unknown) {
 		return false
 	}
 	run := activity.GetInfo(ctx).WorkflowExecution
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	d, err := a.temporal(ctx).DescribeWorkflow(ctx, run.ID, run.RunID)
+	d, err := temporal(ctx).DescribeWorkflow(ctx, run.ID, run.RunID)
 	return err == nil && d.WorkflowExecutionMetadata.WorkflowCloseTime != nil
 }

@@ -42,9 +42,9 @@ type captured struct {
 	tail string
 }
 
-// captureOutput runs fn, stores its output and reports progress in heartbeats.
-func (a *Activities) captureOutput(ctx context.Context, name string, fn func(out *output) error) (captured, error) {
-	out, err := logFolder{a.Logs, &a.pruned}.create(ctx, name)
+// capture runs fn, stores its output and reports progress in heartbeats.
+func (f logFolder) capture(ctx context.Context, name string, fn func(out *output) error) (captured, error) {
+	out, err := f.create(ctx, name)
 	if err != nil {
 		return captured{}, err
 	}

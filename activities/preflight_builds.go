@@ -30,7 +30,7 @@ func (a *Activities) PreflightBuilds(ctx context.Context, in BuilderInput) error
 	}
 	for _, b := range in.Builds {
 		if b.Recipe.Image == "" {
-			add("app "+b.Name, a.checkBuilder(ctx, b.Recipe))
+			add("app "+b.Name, builders{a.Go, a.Docker}.check(ctx, b.Recipe))
 			continue
 		}
 		err := checkImage(ctx, a.Images, b.Recipe)
@@ -41,7 +41,7 @@ func (a *Activities) PreflightBuilds(ctx context.Context, in BuilderInput) error
 	}
 	for _, t := range in.Tests {
 		if t.BuildTarget != "" {
-			add("test "+t.Name, a.checkBuilder(ctx, t.Recipe()))
+			add("test "+t.Name, builders{a.Go, a.Docker}.check(ctx, t.Recipe()))
 		}
 	}
 	if ctx.Err() != nil {
@@ -53,9 +53,15 @@ func (a *Activities) PreflightBuilds(ctx context.Context, in BuilderInput) error
 	return nil
 }
 
-// checkBuilder returns why that recipe cannot be built here, or nil.
-func (a *Activities) checkBuilder(ctx context.Context, recipe release.Recipe) error {
-	builder, err := a.builder(recipe)
+// builders are those of this worker; nil is none.
+type builders struct {
+	forGo  Builder
+	docker Docker
+}
+
+// check returns why that recipe cannot be built here, or nil.
+func (b builders) check(ctx context.Context, recipe release.Recipe) error {
+	builder, err := b.choose(recipe)
 	if err != nil {
 		return err
 	}
@@ -71,15 +77,15 @@ func checkImage(ctx context.Context, images Images, recipe release.Recipe) error
 	return err
 }
 
-// builder returns the builder for that recipe.
-func (a *Activities) builder(recipe release.Recipe) (Builder, error) {
+// choose returns the builder for that recipe.
+func (b builders) choose(recipe release.Recipe) (Builder, error) {
 	switch {
-	case recipe.Go != "" && a.Go != nil:
-		return a.Go, nil
+	case recipe.Go != "" && b.forGo != nil:
+		return b.forGo, nil
 	case recipe.Go != "":
 		return nil, errors.New("this worker does not build Go programs")
-	case a.Docker != nil:
-		return a.Docker, nil
+	case b.docker != nil:
+		return b.docker, nil
 	}
 	return nil, fmt.Errorf("this worker has no BuildKit for %s: start it with --buildkit ADDRESS or BUILDKIT_HOST, or on a machine with a Docker Engine; or say go = \"./…\" for the app in release.toml", recipe.Dockerfile)
 }

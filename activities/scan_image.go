@@ -25,7 +25,7 @@ type ScanInput struct {
 // result as details, if the scanner's exit code is not 0.
 func (a *Activities) ScanImage(ctx context.Context, in ScanInput) (release.ScanResult, error) {
 	result := release.ScanResult{Name: in.Name, Image: in.Image}
-	captured, err := a.captureOutput(ctx, "scan-"+in.Name, func(out *output) error {
+	captured, err := logFolder{a.Logs, &a.pruned}.capture(ctx, "scan-"+in.Name, func(out *output) error {
 		return a.Git.Checkout(ctx, in.Repository, in.Revision.Commit, func(dir string) (err error) {
 			layout, err := saveImage(ctx, a.Images, in.Image)
 			if err != nil {

@@ -24,10 +24,10 @@ type TestInput struct {
 // fails or takes too long.
 func (a *Activities) RunTest(ctx context.Context, in TestInput) (release.TestResult, error) {
 	result := release.TestResult{Name: in.Test.Name}
-	captured, err := a.captureOutput(ctx, "test-"+in.Test.Name, func(out *output) error {
+	captured, err := logFolder{a.Logs, &a.pruned}.capture(ctx, "test-"+in.Test.Name, func(out *output) error {
 		return a.Git.Checkout(ctx, in.Repository, in.Revision.Commit, func(dir string) (err error) {
 			if in.Test.BuildTarget != "" {
-				return a.testInDocker(ctx, in, dir, out)
+				return builders{a.Go, a.Docker}.test(ctx, in, dir, out)
 			}
 			result.ExitCode, err = commandRunner{a.Logs, a.Environ}.run(ctx, dir, shellCommand{
 				title: "test " + in.Test.Name, run: in.Test.Run, timeout: time.Duration(in.Test.Timeout),
@@ -45,15 +45,15 @@ func (a *Activities) RunTest(ctx context.Context, in TestInput) (release.TestRes
 	return result, classify(ctx, err)
 }
 
-// testInDocker builds the target of a Dockerfile that is the test.
-func (a *Activities) testInDocker(ctx context.Context, in TestInput, dir string, out io.Writer) error {
+// test builds the target of a Dockerfile that is the test.
+func (b builders) test(ctx context.Context, in TestInput, dir string, out io.Writer) error {
 	recipe := in.Test.Recipe()
-	if _, err := a.builder(recipe); err != nil {
+	if _, err := b.choose(recipe); err != nil {
 		return err
 	}
 	within, cancel := context.WithTimeout(ctx, time.Duration(in.Test.Timeout))
 	defer cancel()
-	err := a.Docker.Test(within, image.Source{Dir: dir, Revision: in.Revision}, image.Request{Name: in.Test.Name, Recipe: recipe, Log: out})
+	err := b.docker.Test(within, image.Source{Dir: dir, Revision: in.Revision}, image.Request{Name: in.Test.Name, Recipe: recipe, Log: out})
 	var failed *image.BuildError
 	switch {
 	case within.Err() != nil && ctx.Err() == nil:

@@ -7,7 +7,8 @@ import (
 	"fmt"
 )
 
-// UnreadError is a rollout whose end can't be read, or is of no use any more.
+// An UnreadError is a rollout without a report whose history cannot be read, or is of
+// no use any more.
 type UnreadError struct {
 	Rollout, Run, Why string
 	Since             *Since // that has changed the environment since
@@ -17,9 +18,9 @@ func (e *UnreadError) Error() string {
 	return fmt.Sprintf("%s (run %s): %s", e.Rollout, e.Run, e.Why)
 }
 
-// unreportedBefore returns the newest closed rollout with that ID, other than
-// the run self, if it changed something and ended without a report; else nil. left
-// is what those without a report since then left on Fly. A caller that follows a
+// unreportedBefore returns the newest closed rollout with that ID, other than the run
+// self, if it changed something and ended without a report; else nil. left is what the
+// runs without a report since then left on Fly. A caller that follows a
 // run without a report gets that run, or the one that it followed itself, even if
 // it changed nothing.
 func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string) (before *Unreported, left []CloseInput, err error) {
@@ -55,6 +56,12 @@ func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string)
 		}
 		left = append(left, u.Close)
 	}
+	return followedRun(ctx, c, id, follows, left)
+}
+
+// followedRun returns the run follows if it changed something, else the run that it
+// followed itself. left has what runs that changed nothing left on Fly.
+func followedRun(ctx context.Context, c Temporal, id, follows string, left []CloseInput) (*Unreported, []CloseInput, error) {
 	for follows != "" {
 		u, err := readUnreported(ctx, c, id, follows)
 		if err != nil || u.Begun || u.Follows == "" {

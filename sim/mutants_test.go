@@ -33,14 +33,14 @@ func wrong(name, file, old, new string) mutant {
 var mutants = []mutant{
 	wrong("an update skips the compare-and-set", "fly/driver/apply.go",
 		`		if s.Version != "" && m.InstanceID != s.Version {
-			return release.Machine{}, r.changedByOther(m)
+			return release.Machine{}, versionConflict(s, m)
 		}
 		m, err = r.changeUnderLease(`,
 		`		m, err = r.changeUnderLease(`),
 	wrong("a create is sent again blindly", "fly/driver/create.go",
 		`	find := func(ctx context.Context) (fly.Machine, error) { return findByName(ctx, r.Fly, s.FlyApp, s.Machine) }`,
 		`	find := func(ctx context.Context) (fly.Machine, error) { return fly.Machine{}, fly.ErrNotFound }`),
-	wrong("its own update is not recognised", "fly/driver/describe.go",
+	wrong("its own update is not recognized", "fly/driver/describe.go",
 		`	return release.SameConfig(m.Config, want) && release.SameStamps(m.Config, want) &&`,
 		`	return m.State == "nowhere" && release.SameStamps(m.Config, want) &&`),
 	wrong("an update that was not sent counts as done", "fly/driver/apply.go",
@@ -72,7 +72,7 @@ var mutants = []mutant{
 		`	case held.Description != "":
 		return l.fly.Lease(`),
 	wrong("a look that fails counts as healthy", "fly/driver/verify.go",
-		`		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
+		`		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
 		return v`,
 		`		v.Health = release.Healthy
 		return v`),

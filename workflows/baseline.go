@@ -56,7 +56,9 @@ func (r *roller) unread(start activities.Start) string {
 // take are not.
 func (r *roller) closeBefore(ctx workflow.Context, in activities.CloseInput) {
 	in.Machines = slices.DeleteFunc(slices.Clone(in.Machines), func(m activities.Leased) bool {
-		return slices.ContainsFunc(r.leases.machines, func(own activities.Leased) bool { return own.Nonce != "" && own.Machine == m.Machine && own.FlyApp == m.FlyApp })
+		return slices.ContainsFunc(r.leases.machines, func(own activities.Leased) bool {
+			return own.Nonce != "" && own.Machine == m.Machine && own.FlyApp == m.FlyApp
+		})
 	})
 	if err := workflow.ExecuteActivity(calling(ctx, "Clean up what the rollout before left on Fly"), act.CloseRollout, in).Get(ctx, nil); err != nil {
 		r.note("not all that the rollout before left on Fly could be removed (leases, Fly releases, machines of commands): %s", plain(err))

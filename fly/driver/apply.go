@@ -101,7 +101,7 @@ func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, e
 	}
 	if !done {
 		if s.Version != "" && m.InstanceID != s.Version {
-			return release.Machine{}, r.changedByOther(m)
+			return release.Machine{}, versionConflict(s, m)
 		}
 		m, err = r.changeUnderLease(ctx, m, func(nonce string) (fly.Machine, error) {
 			return r.Fly.Update(ctx, s.FlyApp, m.ID, fly.Update{
@@ -122,10 +122,10 @@ func launches(m fly.Machine, updated bool) bool {
 	return Describe(m).Launches() || updated && m.Launched()
 }
 
-// changedByOther returns the conflict of a machine that is not at the version that
-// the plan was made for.
-func (r *stepRun) changedByOther(m fly.Machine) error {
-	return conflict(r.Step, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, r.Step.Version)
+// versionConflict returns the error of a machine that is not at the version that the
+// plan was made for.
+func versionConflict(s release.Step, m fly.Machine) error {
+	return conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
 }
 
 // wake starts a machine that Fly's proxy has stopped, as the proxy would for a
@@ -216,7 +216,7 @@ func (r *stepRun) destroy(ctx context.Context) error {
 		return err
 	}
 	if r.Step.Version != "" && m.InstanceID != r.Step.Version {
-		return r.changedByOther(m)
+		return versionConflict(r.Step, m)
 	}
 	if seen := Describe(m); seen.Running() && seen.Host == "" { // Fly destroys a machine on an unreachable host, but cannot stop it
 		if _, err := r.stop(ctx, m); err != nil {

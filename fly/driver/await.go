@@ -19,7 +19,7 @@ const defaultWait = 5 * time.Minute
 // over.
 func (r *stepRun) await(ctx context.Context, w awaited) (release.Machine, error) {
 	// An attempt after a crash begins to count anew: waiting twice as long is better
-	// than failing a machine that was never looked at.
+	// than failing a machine that was never read.
 	begun := time.Now()
 	if err := r.awaitStart(ctx, w); err != nil {
 		return release.Machine{}, err
@@ -64,18 +64,18 @@ func (r *stepRun) judge(ctx context.Context, w awaited, m fly.Machine, begun tim
 			return false, err
 		}
 	}
-	if limit := r.waitLimit(); time.Since(begun) > limit {
+	if limit := waitLimit(r.Step); time.Since(begun) > limit {
 		return false, r.addEvidence(ctx, w, m, w.timeoutFailure(m, limit))
 	}
 	return false, nil
 }
 
-// waitLimit returns how long the machine of the step is waited for.
-func (r *stepRun) waitLimit() time.Duration {
-	if r.Step.Wait <= 0 {
+// waitLimit returns how long the machine of a step is waited for.
+func waitLimit(s release.Step) time.Duration {
+	if s.Wait <= 0 {
 		return defaultWait
 	}
-	return time.Duration(r.Step.Wait)
+	return time.Duration(s.Wait)
 }
 
 // startWait is how long Fly is asked to report that a machine is started before the
@@ -89,7 +89,7 @@ func (r *stepRun) awaitStart(ctx context.Context, w awaited) error {
 	if !w.runs || r.Step.Unchecked || release.NeverRestarts(w.want) {
 		return nil // a machine that ends may have ended before the wait begins
 	}
-	err := r.Fly.Wait(ctx, r.Step.FlyApp, w.id, fly.Wait{State: "started", Version: w.version, Timeout: min(r.waitLimit(), startWait)})
+	err := r.Fly.Wait(ctx, r.Step.FlyApp, w.id, fly.Wait{State: "started", Version: w.version, Timeout: min(waitLimit(r.Step), startWait)})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

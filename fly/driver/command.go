@@ -29,7 +29,7 @@ func (r *stepRun) runReleaseCommand(ctx context.Context) (Result, error) {
 	if r.Retries > 0 {
 		c.name = fmt.Sprintf("%s-%d", c.name, r.Retries+1)
 	}
-	c.config = r.oneOffConfig(s.After, c.name)
+	c.config = oneOffConfig(r.Stamp, s.After, c.name)
 	m, exit, err := c.run(ctx)
 	if err != nil {
 		return Result{}, err
@@ -48,7 +48,7 @@ func (r *stepRun) runMachineChecks(ctx context.Context, changed fly.Machine) err
 			stepRun: r, title: fmt.Sprintf("machine check %d", i+1), limit: time.Duration(r.Step.Wait),
 			name: fmt.Sprintf("check-%s-%s-%d", changed.ID, version, i+1),
 		}
-		c.config = r.oneOffConfig(setEnv(config, "FLY_TEST_MACHINE_IP", changed.PrivateIP), c.name)
+		c.config = oneOffConfig(r.Stamp, setEnv(config, "FLY_TEST_MACHINE_IP", changed.PrivateIP), c.name)
 		m, _, err := c.run(ctx)
 		if err != nil {
 			return err
@@ -62,9 +62,9 @@ func (r *stepRun) runMachineChecks(ctx context.Context, changed fly.Machine) err
 
 // oneOffConfig returns the config of a machine that runs one command and stays to be
 // read.
-func (r *stepRun) oneOffConfig(config json.RawMessage, name string) json.RawMessage {
+func oneOffConfig(stamp map[string]string, config json.RawMessage, name string) json.RawMessage {
 	config = editObject(config, "", func(top map[string]json.RawMessage) { top["auto_destroy"] = json.RawMessage("false") })
-	return addMetadata(config, stampWithName(r.Stamp, name))
+	return addMetadata(config, stampWithName(stamp, name))
 }
 
 // run runs c to its end. It continues with the machine that an earlier attempt made,

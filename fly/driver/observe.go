@@ -150,7 +150,7 @@ func CheckRead(states []release.State) error {
 	var all []string
 	for _, s := range states {
 		for _, m := range s.Unread {
-			all = append(all, fmt.Sprintf("machine %s (%s) of %s: its host is %s and Fly tells neither its config nor its group, so that nobody can say what becomes of it: wait until the host is back, or destroy the machine (fly machine destroy --force %s)", m.ID, m.Name, s.Target, m.Host, m.ID))
+			all = append(all, fmt.Sprintf("machine %s (%s) of %s: its host is %s and Fly returns neither its config nor its group, so it cannot be planned for: wait until the host is back, or destroy the machine (fly machine destroy --force %s)", m.ID, m.Name, s.Target, m.Host, m.ID))
 		}
 	}
 	if len(all) == 0 {

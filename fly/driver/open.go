@@ -28,12 +28,6 @@ type Opened struct {
 	Notes     []string // what Fly did not let this token do, or does not have
 }
 
-// A targetOpener opens a rollout of one target.
-type targetOpener interface {
-	ReleaseAPI
-	AddressAPI
-}
-
 // OpenTarget prepares the rollout of a target at Fly: it makes a Fly release that is
 // running, reads the version of the secrets, and assigns the IP addresses that a first
 // rollout needs. It is safe to call again. What Fly refuses is a note, not an error:

@@ -34,7 +34,7 @@ func rereadStale(ctx context.Context, r MachineReader, s *release.State, written
 		case err != nil:
 			return err
 		case m.IsOlder(version):
-			return fmt.Errorf("read machine %s of %s: it is told to be at version %s, and was at %s later", id, s.Target, m.InstanceID, version)
+			return fmt.Errorf("read machine %s of %s: Fly returned version %s, and it had version %s later", id, s.Target, m.InstanceID, version)
 		}
 		s.Machines = slices.DeleteFunc(s.Machines, func(m release.Machine) bool { return m.ID == id })
 		if m.State != "destroyed" {

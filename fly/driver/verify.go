@@ -111,7 +111,7 @@ func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdic
 	v := release.Verdict{Target: e.Goal.Target, Health: release.Unknown, Machines: len(e.Goal.Machines), At: time.Now()}
 	now := release.State{Target: e.Goal.Target, FlyApp: e.Goal.FlyApp, URL: e.Goal.URL}
 	if err := observeAgain(ctx, d.Fly, e.Goal, &now); err != nil {
-		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
+		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
 		return v, now
 	}
 	if v.Failures = e.Goal.Missing(now, e.Back); len(v.Failures) > 0 {

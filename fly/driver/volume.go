@@ -32,10 +32,10 @@ func (r *stepRun) chooseVolume(ctx context.Context, config json.RawMessage) (jso
 		}
 	}
 	if named != "" {
-		return nil, r.volumeFailure(fmt.Sprintf("needs its volume %s (%s), and that is gone or in use", named, s.Volume.Name))
+		return nil, volumeFailure(s, fmt.Sprintf("needs its volume %s (%s), and that is gone or in use", named, s.Volume.Name))
 	}
 	if len(s.Volume.Ask) == 0 {
-		return nil, r.volumeFailure(fmt.Sprintf(
+		return nil, volumeFailure(s, fmt.Sprintf(
 			"needs a free volume %s in %s, and there is none: make one with `fly volumes create %s -a %s -r %s`", s.Volume.Name, s.Region, s.Volume.Name, s.FlyApp, s.Region))
 	}
 	var ask fly.NewVolume
@@ -47,8 +47,8 @@ func (r *stepRun) chooseVolume(ctx context.Context, config json.RawMessage) (jso
 	return setVolume(config, created.ID), err
 }
 
-func (r *stepRun) volumeFailure(reason string) error {
-	return failure(release.KindFailure, release.Failure{Target: r.Step.Target, Name: r.Step.Machine, Group: r.Step.Group, Reason: reason})
+func volumeFailure(s release.Step, reason string) error {
+	return failure(release.KindFailure, release.Failure{Target: s.Target, Name: s.Machine, Group: s.Group, Reason: reason})
 }
 
 // volumeOf returns the ID of the volume that a config mounts, or "".
