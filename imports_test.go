@@ -42,15 +42,16 @@ var arrows = map[string][]string{
 	".":                   {}, // tests only
 	"release":             {},
 	"workflows":           {"release", "activities", "internal/view", sdk, sdkTypes},
-	"activities":          {"release", "fly", "config", "image", "git", "internal/payload", sdk, sdkTypes, parallel},
+	"activities":          {"release", "fly", "fly/driver", "config", "image", "git", "internal/payload", sdk, sdkTypes, parallel},
 	"worker":              {"release", "workflows", "activities", "internal/payload", sdk, sdkTypes},
-	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", "internal/view", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
-	"sim/proof":           {},                                                                                                                                           // runs commands
+	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/driver", "fly/flysim", "image", "internal/view", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
+	"sim/proof":           {},                                                                                                                                                         // runs commands
 	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
 	"git":                 {"release", flock, nearest, parallel},
 	"image":               {"release", ggcr, "github.com/google/ko", parallel, "github.com/bmatcuk/doublestar/v4"},
 	"image/buildkit":      {"release", "image", anyModule},
 	"fly":                 {flyGo, limiter, parallel, "github.com/oklog/ulid/v2"},
+	"fly/driver":          {"release", "fly", parallel},
 	"fly/flytoml":         {"fly/flytoml/tomldoc", flyGo, goToml},
 	"fly/flytoml/tomldoc": {goToml, nearest},
 	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
@@ -61,7 +62,7 @@ var arrows = map[string][]string{
 	"internal/version":    {},
 	"internal/payload":    {sdk, sdkTypes, "google.golang.org/protobuf"},
 	"client":              {"release", "activities", "internal/view", "internal/cost", "internal/payload", sdk, sdkTypes},
-	"internal/cli":        {"release", "client", "worker", "activities", "config", "fly", "image", "image/buildkit", "git", "internal/view", "internal/version", anyModule},
+	"internal/cli":        {"release", "client", "worker", "activities", "config", "fly", "fly/driver", "image", "image/buildkit", "git", "internal/view", "internal/version", anyModule},
 	"internal/localstack": {"release", "client", "worker", "fly", "fly/flysim", "fly/flysim/localrunner", "git", "image/buildkit", "internal/cli", "internal/devserver", "internal/view", "github.com/spf13/cobra"},
 	"cmd/release":         {"image", "internal/cli", "internal/localstack", "golang.org/x/term"},
 	"apps/...":            {"apps/..."},
@@ -107,6 +108,9 @@ func TestImportRulesBite(t *testing.T) {
 		"the vocabulary learns of Fly":          {"release", "fly"},
 		"the vocabulary learns of Temporal":     {"release", sdk + "/workflow"},
 		"a workflow calls Fly itself":           {"workflows", "fly"},
+		"a workflow changes machines itself":    {"workflows", "fly/driver"},
+		"the driver learns of Temporal":         {"fly/driver", sdk + "/activity"},
+		"the driver learns of activities":       {"fly/driver", "activities"},
 		"a workflow calls Fly's library":        {"workflows", flyGo + "/flaps"},
 		"a name that only begins like another":  {"workflows", "go.temporal.io/sdkish"},
 		"the server reaches activities":         {"activities", server + "/temporal"},

@@ -1,12 +1,8 @@
 package activities
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"io/fs"
-	"math"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -15,83 +11,58 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/microbima/release/fly"
-	"github.com/microbima/release/git"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/release"
 )
 
-// Fly is what activities need of Fly. *fly.Client has it.
-type Fly interface {
-	App(ctx context.Context, app string) (fly.App, error)
-	Secrets(ctx context.Context, app string) ([]fly.Secret, error)
-	Logs(ctx context.Context, app, machine string) ([]fly.LogLine, error)
-	Machines(ctx context.Context, app string) ([]fly.Machine, error)
-	AllMachines(ctx context.Context, app string) ([]fly.Machine, error) // destroyed ones, too
-	Machine(ctx context.Context, app, id string) (fly.Machine, error)
-	Processes(ctx context.Context, app, id string) ([]fly.Process, error)
-	Create(ctx context.Context, app string, in fly.Create) (fly.Machine, error)
-	Update(ctx context.Context, app, id string, in fly.Update) (fly.Machine, error)
-	Start(ctx context.Context, app, id, nonce string) error
-	Stop(ctx context.Context, app, id, nonce string) error
-	Cordon(ctx context.Context, app, id, nonce string) error
-	Uncordon(ctx context.Context, app, id, nonce string) error
-	Destroy(ctx context.Context, app, id, nonce string) error
-	Wait(ctx context.Context, app, id string, w fly.Wait) error
-	TakeLease(ctx context.Context, app, id, description string, ttl time.Duration) (fly.Lease, error)
-	Lease(ctx context.Context, app, id, nonce string, ttl time.Duration) (fly.Lease, error)
-	ReadLease(ctx context.Context, app, id string) (fly.Lease, error)
-	ReleaseLease(ctx context.Context, app, id, nonce string) error
-	Volumes(ctx context.Context, app string) ([]fly.Volume, error)
-	CreateVolume(ctx context.Context, app string, in fly.NewVolume) (fly.Volume, error)
-	Addresses(ctx context.Context, app string) ([]fly.Address, error)
-	AssignAddress(ctx context.Context, app, kind string) (fly.Address, error)
-	ReleaseAddress(ctx context.Context, app, ip string) error
-	SecretsVersion(ctx context.Context, app string) (uint64, error)
-	CreateRelease(ctx context.Context, in fly.NewRelease) (fly.FlyRelease, error)
-	UpdateRelease(ctx context.Context, id, status, errText string) error
-	Releases(ctx context.Context, app string) ([]fly.FlyRelease, error)
-}
-
-// Git is what activities need of git. *git.Mirror has it.
+// Git is what activities need of git. *git.Mirror implements it.
 type Git interface {
-	// Files is the tree of commit, read-only.
+	// Files returns the tree of commit, read-only.
 	Files(ctx context.Context, url, commit string) (fs.FS, error)
-	// Identity tells the repository from others.
+	// Identity returns what distinguishes the repository from others.
 	Identity(ctx context.Context, url, commit string) (release.Repository, error)
 	// Checkout calls fn with a folder that holds exactly that commit, and
-	// removes it after.
+	// removes it afterwards.
 	Checkout(ctx context.Context, url, commit string, fn func(dir string) error) error
-	// Lineage is how commit relates to the running commits, by ancestry.
+	// Lineage returns how commit relates to the running commits, by ancestry.
 	Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error)
 }
 
-// ClientVersion is what machines say of the client that changed them, where
-// flyctl writes its version.
+// ClientVersion is what the metadata of a machine has for the client that changed it,
+// where flyctl writes its version.
 const ClientVersion = fly.ClientVersion
+
+// Types of the driver that are parts of inputs and results.
+type (
+	TargetRef   = driver.TargetRef
+	Expectation = driver.Expectation
+	Leased      = driver.Leased
+	Written     = driver.Written
+	FlyRelease  = driver.FlyRelease
+)
 
 // A Builder turns a checkout into a pushed image with a digest.
 type Builder interface {
-	// Ready says why nothing can be built of that recipe here, or nil.
+	// Ready returns why that recipe cannot be built here, or nil.
 	Ready(ctx context.Context, recipe release.Recipe) error
-	// Build fails with an *image.BuildError where trying again would end the
-	// same way.
+	// Build fails with an *image.BuildError if a retry would fail in the same way.
 	Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error)
 }
 
-// A Docker builder makes images of Dockerfiles, and runs the tests in them.
-// *buildkit.Builder is one.
+// A Docker builder builds Dockerfiles, and runs the tests in them. *buildkit.Builder
+// is one.
 type Docker interface {
 	Builder
-	// Test carries out the part of the Dockerfile that the recipe ends with, and
-	// pushes nothing. It fails as Build does.
+	// Test builds the Dockerfile up to the target of the recipe, and pushes nothing.
+	// It fails as Build does.
 	Test(ctx context.Context, src image.Source, req image.Request) error
 }
 
-// Temporal is what activities ask of Temporal itself: about other workflows.
-// client.Client has it.
+// Temporal is what activities need of Temporal itself: reading other workflows.
+// client.Client implements it.
 type Temporal interface {
 	DescribeWorkflow(ctx context.Context, id, run string) (*client.WorkflowExecutionDescription, error)
 	GetWorkflow(ctx context.Context, id, run string) client.WorkflowRun
@@ -99,19 +70,35 @@ type Temporal interface {
 	GetWorkflowHistory(ctx context.Context, id, run string, isLongPoll bool, filter enumspb.HistoryEventFilterType) client.HistoryEventIterator
 }
 
+// Images is what activities need of registries. *image.Registry implements it.
+type Images interface {
+	// Keep tags an image so that the registry does not delete it.
+	Keep(ctx context.Context, ref release.Image) error
+	// Pin returns the image for one platform that a registry has under a reference.
+	Pin(ctx context.Context, ref, platform string) (release.Image, error)
+	// Find returns what was pushed under a tag for that revision and recipe.
+	Find(ctx context.Context, repository, tag string, revision release.Revision, recipe release.Recipe) (image.Built, error)
+	// Copy copies an image into another repository, under the same digest.
+	Copy(ctx context.Context, from release.Image, repository string) (image.Built, error)
+	// Save writes an image into an empty folder, as an OCI layout.
+	Save(ctx context.Context, ref release.Image, dir string) error
+	// Secrets returns the files in an image that hold secrets.
+	Secrets(ctx context.Context, ref release.Image, tokens, allow []string) ([]string, error)
+}
+
 // Activities holds what the activities share. Wiring is an assignment.
 type Activities struct {
-	Fly      Fly
-	Temporal Temporal // nil: the one that the worker works for
+	Fly      driver.API
+	Temporal Temporal // nil: the client of the worker
 	Git      Git
-	Go       Builder      // for apps that say go = "…"; nil: this worker has none
+	Go       Builder      // for apps with go = "…"; nil: this worker has none
 	Docker   Docker       // for Dockerfiles; nil: this worker has none
-	Images   Images       // what registries are asked; nil: nothing is found, copied or kept
+	Images   Images       // reads and writes registries; nil: nothing is found, copied or kept
 	Registry string       // where images are pushed: registry.fly.io
-	Insecure bool         // the registry speaks plain HTTP: a laptop's
-	Logs     string       // folder where the output of tests and builds is kept; "": only its end is
-	Edge     *http.Client // for probes; nil is one with a timeout of 10s
-	// Poll is how often a machine is looked at while it is waited for; 0 is 1s.
+	Insecure bool         // the registry speaks plain HTTP: that of release dev
+	Logs     string       // folder for the output of tests and builds; "": only its end is kept
+	Edge     *http.Client // sends probes; nil is one that reaches public addresses only
+	// Poll is how often a machine is read while it is waited for; 0 is 1s.
 	Poll time.Duration
 	// Tokens are values that no image may hold: Fly's, for instance.
 	Tokens []string
@@ -119,9 +106,12 @@ type Activities struct {
 	// "NAME=value". Never a token: see testEnviron.
 	Environ []string
 
-	pace    pace
-	keepers keepers
-	pruned  atomic.Int64 // when logs were pruned last, in Unix seconds
+	memory driver.Memory
+	pruned atomic.Int64 // when logs were pruned last, in Unix seconds
+}
+
+func (a *Activities) driver() *driver.Driver {
+	return &driver.Driver{Fly: a.Fly, Edge: a.Edge, Poll: a.Poll, Memory: &a.memory}
 }
 
 func (a *Activities) temporal(ctx context.Context) Temporal {
@@ -129,60 +119,4 @@ func (a *Activities) temporal(ctx context.Context) Temporal {
 		return a.Temporal
 	}
 	return activity.GetClient(ctx)
-}
-
-func (a *Activities) poll() time.Duration { return cmp.Or(a.Poll, time.Second) }
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// refused is an error that time will not cure.
-func refused(kind string, err error, details ...any) error {
-	return temporal.NewNonRetryableApplicationError(err.Error(), kind, err, details...)
-}
-
-// classify tells Temporal which answers of Fly and git time will not cure. The rest
-// is tried again, later and later: after looking, because every activity looks
-// first. How much later is said here and not by the retry policy, which is also
-// about workers that died: what they had in hand must begin again at once,
-// however often it was tried before.
-func classify(ctx context.Context, err error) error {
-	var app *temporal.ApplicationError
-	switch {
-	case err == nil, errors.As(err, &app):
-		return err
-	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound), errors.Is(err, fly.ErrUnauthorized),
-		errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository), isVerdict(err):
-		return refused(release.KindRefused, err)
-	case errors.Is(err, fly.ErrTooLong):
-		return tooLarge(fmt.Errorf("%w: the machines of one Fly app, with their configs, are more than this program reads; make the files in the configs smaller, or split the app", err))
-	}
-	if ctx.Err() != nil {
-		return err // whoever ended it says what follows
-	}
-	later := later(activity.GetInfo(ctx))
-	var answer *fly.Error
-	if errors.As(err, &answer) && answer.RetryAfter > 0 {
-		later = answer.RetryAfter
-	}
-	return temporal.NewApplicationErrorWithOptions(err.Error(), "", temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: later})
-}
-
-// later is how long after this attempt the next may be made. Of tests and builds
-// there are ten, in some five minutes.
-func later(attempt activity.Info) time.Duration {
-	first, growth, most := time.Second, 1.5, 15*time.Second
-	if attempt.TaskQueue == release.BuildQueue {
-		first, growth, most = 2*time.Second, 2, time.Minute
-	}
-	return time.Duration(min(float64(first)*math.Pow(growth, float64(attempt.Attempt-1)), float64(most)))
 }

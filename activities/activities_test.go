@@ -2,7 +2,6 @@ package activities_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -23,7 +22,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A checkout is a folder that stands for the one that git would make.
+// A checkout is a folder in place of one that git makes.
 type checkout string
 
 func (c checkout) Files(context.Context, string, string) (fs.FS, error) {
@@ -43,7 +42,7 @@ func run[T any](t *testing.T, a *activities.Activities, activity, in any) (out T
 	return runIn[T](t.Context(), t, a, activity, in)
 }
 
-// runIn is run for a release that ends with ctx.
+// runIn is run for a worker that ends with ctx.
 func runIn[T any](ctx context.Context, t *testing.T, a *activities.Activities, activity, in any) (out T, err error) {
 	t.Helper()
 	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
@@ -57,7 +56,7 @@ func runIn[T any](ctx context.Context, t *testing.T, a *activities.Activities, a
 	return out, err
 }
 
-// kind is the word by which Temporal knows that time will not cure err.
+// kind returns the type of a non-retryable application error, or "".
 func kind(err error) string {
 	var app *temporal.ApplicationError
 	if errors.As(err, &app) && app.NonRetryable() {
@@ -66,7 +65,7 @@ func kind(err error) string {
 	return ""
 }
 
-func TestATestSeesNoTokensAndItsOutputIsKept(t *testing.T) {
+func TestRunTest_SeesNoTokensAndKeepsOutput(t *testing.T) {
 	a := &activities.Activities{Git: checkout(t.TempDir()), Logs: t.TempDir(), Environ: []string{
 		"PATH=" + os.Getenv("PATH"), "FLY_API_TOKEN=planted", "TEMPORAL_API_KEY=planted", "AWS_SECRET_ACCESS_KEY=planted", "HOME=/somebody",
 	}}
@@ -85,7 +84,7 @@ func TestATestSeesNoTokensAndItsOutputIsKept(t *testing.T) {
 	}
 }
 
-func TestATestThatFails(t *testing.T) {
+func TestRunTest_Fails(t *testing.T) {
 	for name, tc := range map[string]struct {
 		run     string
 		timeout time.Duration
@@ -105,7 +104,7 @@ func TestATestThatFails(t *testing.T) {
 }
 
 // Without a folder for logs the end of the output is still there.
-func TestOutputWithoutALogFolder(t *testing.T) {
+func TestRunTest_NoLogFolder(t *testing.T) {
 	a := &activities.Activities{Git: checkout(t.TempDir()), Environ: os.Environ()}
 	result, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "unit", Run: "echo all is well", Timeout: release.Duration(time.Minute)}})
 	if err != nil || result.Tail != "all is well\n" || result.Log != "" {
@@ -113,9 +112,9 @@ func TestOutputWithoutALogFolder(t *testing.T) {
 	}
 }
 
-// Names come from files and from whoever starts a workflow. No log is written
-// where they lead.
-func TestLogsStayInTheirFolder(t *testing.T) {
+// Names come from files and from the caller of a workflow. No log is written outside of
+// the log folder.
+func TestRunTest_LogsStayInTheirFolder(t *testing.T) {
 	state := t.TempDir()
 	a := &activities.Activities{Git: checkout(t.TempDir()), Logs: filepath.Join(state, "logs-of-a-worker"), Environ: os.Environ()}
 	for _, name := range []string{"/../../../../../../escaped", "/../../../../../escaped", "/../../../../../../../" + t.TempDir() + "/escaped"} {
@@ -130,9 +129,9 @@ func TestLogsStayInTheirFolder(t *testing.T) {
 	}
 }
 
-// What a test has started must not outlive it: a server that stays has the next
-// test's port, and one that was aborted might go on to spend money.
-func TestNothingOfATestStays(t *testing.T) {
+// A process that a test started must not outlive it: a server would keep the next
+// test's port, and an aborted test might continue to cost money.
+func TestRunTest_LeavesNoProcess(t *testing.T) {
 	const background = "sleep 600 & echo $! >pid; sleep 600 >/dev/null 2>&1 & echo $! >>pid; "
 	for name, tc := range map[string]struct {
 		run     string
@@ -166,7 +165,7 @@ func TestNothingOfATestStays(t *testing.T) {
 	}
 }
 
-// waitFor is the words in a file, once there are that many.
+// waitFor returns the words in a file, once there are that many.
 func waitFor(t *testing.T, path string, many int) []string {
 	for range 200 {
 		if doc, _ := os.ReadFile(path); len(strings.Fields(string(doc))) >= many {
@@ -178,8 +177,7 @@ func waitFor(t *testing.T, path string, many int) []string {
 	return nil
 }
 
-// ends says whether a process is gone within seconds. One that nobody has
-// collected yet is a zombie.
+// ends reports whether a process is gone within seconds. A zombie is gone.
 func ends(pid string) bool {
 	for range 60 {
 		state, err := exec.Command("ps", "-o", "stat=", "-p", pid).Output()
@@ -191,8 +189,8 @@ func ends(pid string) bool {
 	return false
 }
 
-// Everything that is missing is said at once, and with what to do.
-func TestPreflightNamesAllThatIsMissing(t *testing.T) {
+// Everything that is missing is reported at once, with what to do.
+func TestPreflight_NamesEverythingMissing(t *testing.T) {
 	sim := new(flysim.Sim)
 	t.Cleanup(sim.Close)
 	sim.CreateApp("has-none", "")
@@ -235,18 +233,6 @@ func client(sim *flysim.Sim, token string) *fly.Client {
 
 func target(app, flyApp string) release.TargetFile {
 	return release.TargetFile{Target: release.Target{App: app, Environment: "staging"}, FlyApp: flyApp}
-}
-
-// TestSeenSaysWhoChangedAMachineLast: flyctl leaves a release's name on what it
-// changes, and its own version beside it.
-func TestSeenSaysWhoChangedAMachineLast(t *testing.T) {
-	for client, want := range map[string]string{activities.ClientVersion: "", "0.4.1": "0.4.1"} {
-		config := `{"metadata":{"release_id":"release/shop/1","fly_flyctl_version":"` + client + `"}}`
-		m := activities.Seen(fly.Machine{ID: "m1", Config: json.RawMessage(config)})
-		if m.Client != want || m.Release != "release/shop/1" {
-			t.Errorf("%s: client %q, release %q", client, m.Client, m.Release)
-		}
-	}
 }
 
 // Identity implements activities.Git.

@@ -1,10 +1,9 @@
-// Package activities does the work: every call that leaves the process.
+// Package activities is the boundary between workflows and the outside world: one file
+// for each activity, with its input, its heartbeat and the classification of its
+// errors. Machines are changed by package fly/driver.
 //
-// An activity is written to be run twice. Each one looks before it leaps, so a
-// retry after a lost answer finds the change already made and goes on from
-// there. Nothing here loops over failures: classify says which of them time
-// will not cure, and Temporal retries the rest.
-//
-// Start reading at ApplyStep (apply.go): it is the only code that changes a
-// machine.
+// Every activity may run twice: it reads first, so that a retry after a lost answer
+// finds the change that was made and continues from there. No activity retries its
+// failures itself: classify decides which of them a retry does not cure, and Temporal
+// retries the others.
 package activities

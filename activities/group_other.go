@@ -4,8 +4,7 @@ package activities
 
 import "os/exec"
 
-// ownGroup is for systems with process groups; elsewhere only cmd itself is
-// ended.
-func ownGroup(*exec.Cmd) {}
+// setGroup does nothing: on this system only cmd itself is ended.
+func setGroup(*exec.Cmd) {}
 
-func endGroup(*exec.Cmd) error { return nil }
+func killGroup(*exec.Cmd) error { return nil }

@@ -14,17 +14,18 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// beat sends heartbeats until the returned function is called. Without them
+// heartbeat sends heartbeats until the returned function is called. Without them
 // neither an abort nor the death of a worker would be noticed in time. Most
 // activities end before the first one is due.
-func beat(ctx context.Context) (stop func()) {
-	return beatWith(ctx, func() []any { return nil })
+func heartbeat(ctx context.Context) (stop func()) {
+	return heartbeatWith(ctx, func() []any { return nil })
 }
 
-// beatWith is beat with details, which are read for each heartbeat. It goes on when
-// ctx ends: a change that was sent is still seen through, and the command of a
-// release that is aborted is stopped. Until then the attempt is not given up.
-func beatWith(ctx context.Context, details func() []any) (stop func()) {
+// heartbeatWith is heartbeat with details, which are read for each heartbeat. It
+// continues when ctx ends, so that the attempt is not given up before it returns: a
+// change that was sent is still confirmed, and the command of an aborted release is
+// stopped.
+func heartbeatWith(ctx context.Context, details func() []any) (stop func()) {
 	ctx = context.WithoutCancel(ctx)
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -48,13 +49,13 @@ func beatWith(ctx context.Context, details func() []any) (stop func()) {
 func heartbeatInterval(ctx context.Context) time.Duration {
 	timeout := activity.GetInfo(ctx).HeartbeatTimeout
 	if timeout <= 0 {
-		timeout = time.Hour // nobody misses a heartbeat
+		timeout = time.Hour // no heartbeat is required
 	}
 	return release.HeartbeatInterval(timeout)
 }
 
-// A waiter reports in heartbeats what an activity waits for.
-type waiter struct {
+// A waitReporter reports in heartbeats what an activity waits for.
+type waitReporter struct {
 	every time.Duration
 
 	mu       sync.Mutex
@@ -63,25 +64,17 @@ type waiter struct {
 	sent     time.Time
 }
 
-type waiterKey struct{}
-
-// beatWaiting is beat for an activity that waits: the returned context is for
-// reportWaiting.
-func beatWaiting(ctx context.Context) (context.Context, func()) {
-	w := &waiter{every: heartbeatInterval(ctx), reasons: map[string]string{}, sent: time.Now()}
-	stop := beatWith(ctx, func() []any { return []any{w.report()} })
-	return context.WithValue(ctx, waiterKey{}, w), stop
+// newWaitReporter sends heartbeats with the reasons that are set, until the returned
+// function is called.
+func newWaitReporter(ctx context.Context) (*waitReporter, func()) {
+	w := &waitReporter{every: heartbeatInterval(ctx), reasons: map[string]string{}, sent: time.Now()}
+	return w, heartbeatWith(ctx, func() []any { return []any{w.report()} })
 }
 
-// reportWaiting reports why the activity of ctx waits for the thing of that
-// name; "" says that it no longer does. A new reason is sent with the next
-// heartbeat, or at once when the last one is older than half an interval. It
-// does nothing without beatWaiting. Safe for concurrent use.
-func reportWaiting(ctx context.Context, name, reason string) {
-	w, ok := ctx.Value(waiterKey{}).(*waiter)
-	if !ok {
-		return
-	}
+// set records why the activity of ctx waits for the thing of that name; "" ends the
+// wait. A new reason is sent with the next heartbeat, or at once if the last one is
+// older than half an interval. Safe for concurrent use.
+func (w *waitReporter) set(ctx context.Context, name, reason string) {
 	w.mu.Lock()
 	if w.reasons[name] = reason; reason == "" {
 		delete(w.reasons, name)
@@ -94,7 +87,7 @@ func reportWaiting(ctx context.Context, name, reason string) {
 }
 
 // report returns the details of the next heartbeat.
-func (w *waiter) report() release.Heartbeat {
+func (w *waitReporter) report() release.Heartbeat {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reported, w.sent = w.text(), time.Now()
@@ -113,7 +106,7 @@ func cutText(text string, n int) string {
 const maxReasons = 3
 
 // text returns the reasons in one line. w.mu is held.
-func (w *waiter) text() string {
+func (w *waitReporter) text() string {
 	names := slices.Sorted(maps.Keys(w.reasons))
 	var parts []string
 	for _, name := range names[:min(maxReasons, len(names))] {

@@ -86,7 +86,7 @@ func TestHeartbeatInterval(t *testing.T) {
 // for is read from its heartbeats.
 func TestVerify_ReportsWhatItWaitsFor(t *testing.T) {
 	a := &activities.Activities{Fly: &fly.Client{FlapsURL: "http://127.0.0.1:1", Token: "x", Unlimited: true}, Poll: 100 * time.Millisecond}
-	said := heartbeats(t, a, 4*time.Second, 3*time.Second, a.Verify, activities.VerifyInput{Aims: []activities.Aim{{Goal: release.State{
+	said := heartbeats(t, a, 4*time.Second, 3*time.Second, a.Verify, activities.VerifyInput{Expectations: []activities.Expectation{{Goal: release.State{
 		Target: release.Target{App: "api", Environment: "staging"}, FlyApp: "shop-api", Machines: []release.Machine{{ID: "m1"}},
 	}}}})
 	if len(said) == 0 || !strings.Contains(said[0], "shop-api") || !strings.Contains(said[0], "connection refused") {
@@ -108,7 +108,7 @@ func TestVerify_ReportsWhatATargetLacks(t *testing.T) {
 	a := &activities.Activities{Fly: &fly.Client{FlapsURL: server.URL, APIURL: server.URL, UIEXURL: server.URL, Token: "x", Unlimited: true}, Poll: 100 * time.Millisecond}
 	said := heartbeats(t, a, 4*time.Second, 3*time.Second, a.Verify, activities.VerifyInput{
 		Within: release.Duration(time.Minute),
-		Aims: []activities.Aim{{Goal: release.State{
+		Expectations: []activities.Expectation{{Goal: release.State{
 			Target: release.Target{App: "api", Environment: "staging"}, FlyApp: "shop-api", Machines: []release.Machine{{ID: "m1", State: "started"}},
 		}}},
 	})

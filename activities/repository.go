@@ -10,34 +10,34 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// bind returns the repository that in.Source is, if the project is bound to it
+// checkRepository returns the repository of in.Source, if the project is bound to it
 // or to none yet. It fails with KindRefused if the project is bound to another
-// repository, unless a person said that it moved.
-func (a *Activities) bind(ctx context.Context, project string, in LoadInput) (release.Repository, error) {
-	own, err := a.Git.Identity(ctx, in.Repository, in.Revision.Commit)
+// repository, unless an operator said that it moved.
+func checkRepository(ctx context.Context, g Git, c Temporal, project string, in LoadInput) (release.Repository, error) {
+	own, err := g.Identity(ctx, in.Repository, in.Revision.Commit)
 	if err != nil {
 		return own, classify(ctx, err)
 	}
-	bound, err := a.boundTo(ctx, project)
+	bound, err := boundRepository(ctx, c, project)
 	if err != nil {
 		return own, classify(ctx, err)
 	}
 	if bound == nil || bound.Same(own) || in.Moved != "" {
 		return own, nil
 	}
-	return own, refused(release.KindRefused, fmt.Errorf(
+	return own, permanent(release.KindRefused, fmt.Errorf(
 		"project %q is that of the repository %s, as its releases say; this is %s: give it another name in release.toml, or, if the repository moved, say so with --moved-repository REASON",
 		project, bound, own))
 }
 
-// boundTo returns the repository of the newest release of a project that has
+// boundRepository returns the repository of the newest release of a project that has
 // recorded one, or nil.
-func (a *Activities) boundTo(ctx context.Context, project string) (*release.Repository, error) {
+func boundRepository(ctx context.Context, c Temporal, project string) (*release.Repository, error) {
 	in := &workflowservice.ListWorkflowExecutionsRequest{
 		Query: fmt.Sprintf("WorkflowType = '%s' AND %s = '%s'", release.ReleaseWorkflow, release.AttrProject, strings.ReplaceAll(project, "'", "")), PageSize: 100,
 	}
 	for {
-		page, err := a.temporal(ctx).ListWorkflow(ctx, in)
+		page, err := c.ListWorkflow(ctx, in)
 		if err != nil {
 			return nil, err
 		}

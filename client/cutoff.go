@@ -85,7 +85,7 @@ func (c *Client) describeEnd(ctx context.Context, of *commonpb.WorkflowExecution
 	last := c.temporal.GetWorkflowHistory(ctx, of.GetWorkflowId(), of.GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT)
 	if last.HasNext() {
 		if event, err := last.Next(); err == nil {
-			if sentence := activities.EndOf(of.GetWorkflowId(), event); sentence != "" {
+			if sentence := activities.DescribeEnd(of.GetWorkflowId(), event); sentence != "" {
 				return sentence
 			}
 		}

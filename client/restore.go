@@ -38,12 +38,12 @@ func (c *Client) RestoreTarget(ctx context.Context, project *release.Project, ba
 	}
 	in := activities.BaselineInput{Project: project.Name, Rollback: back}
 	for _, t := range env.Targets {
-		in.Places = append(in.Places, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
+		in.Targets = append(in.Targets, activities.TargetRef{Target: t.Target, FlyApp: t.FlyApp})
 	}
 	call, cancel := context.WithTimeout(ctx, 4*DialTimeout)
 	defer cancel()
-	past, err := activities.FindPast(call, c.temporal, in)
-	var nothing *activities.NoPastError
+	past, err := activities.FindPastState(call, c.temporal, in)
+	var nothing *activities.NoPastStateError
 	switch {
 	case errors.As(err, &nothing):
 		err = &NothingToRestoreError{Reason: nothing.Why}
@@ -51,7 +51,7 @@ func (c *Client) RestoreTarget(ctx context.Context, project *release.Project, ba
 		err = c.Wrap(ctx, "read what "+back.Environment+" ran before", err)
 	}
 	return RestoreTarget{
-		Baselines: past.Baselines, Revision: past.Revision, Origin: past.Origin, Description: past.Said,
+		Baselines: past.Baselines, Revision: past.Revision, Origin: past.Origin, Description: past.Text,
 		Notes: past.Notes, Closed: past.Closed, Busy: past.Busy,
 	}, err
 }
@@ -60,7 +60,7 @@ func (c *Client) RestoreTarget(ctx context.Context, project *release.Project, ba
 func (c *Client) Pin(ctx context.Context, project, environment string) (*release.Pin, error) {
 	call, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
-	pin, err := activities.FindPin(call, c.temporal, activities.StandingInput{Project: project, Environment: environment})
+	pin, err := activities.FindPin(call, c.temporal, activities.EnvironmentRef{Project: project, Environment: environment})
 	return pin, c.Wrap(ctx, "read the pin of "+environment, err)
 }
 

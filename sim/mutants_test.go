@@ -31,56 +31,54 @@ func wrong(name, file, old, new string) mutant {
 // mutants are mistakes that somebody could make. Each breaks a guarantee, and
 // each has to be caught by Seeds.
 var mutants = []mutant{
-	wrong("an update skips the compare-and-set", "activities/apply.go",
+	wrong("an update skips the compare-and-set", "fly/driver/apply.go",
 		`		if s.Version != "" && m.InstanceID != s.Version {
-			return release.Machine{}, conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
+			return release.Machine{}, versionConflict(s, m)
 		}
-		m, err = a.change(`,
-		`		m, err = a.change(`),
-	wrong("a create is sent again blindly", "activities/apply.go",
-		`	find := func(ctx context.Context) (fly.Machine, error) { return a.byName(ctx, s.FlyApp, s.Machine) }`,
+		m, err = r.changeUnderLease(`,
+		`		m, err = r.changeUnderLease(`),
+	wrong("a create is sent again blindly", "fly/driver/create.go",
+		`	find := func(ctx context.Context) (fly.Machine, error) { return findByName(ctx, r.Fly, s.FlyApp, s.Machine) }`,
 		`	find := func(ctx context.Context) (fly.Machine, error) { return fly.Machine{}, fly.ErrNotFound }`),
-	wrong("its own update is not recognised", "activities/apply.go",
+	wrong("its own update is not recognized", "fly/driver/describe.go",
 		`	return release.SameConfig(m.Config, want) && release.SameStamps(m.Config, want) &&`,
 		`	return m.State == "nowhere" && release.SameStamps(m.Config, want) &&`),
-	wrong("an update that was not sent counts as done", "activities/apply.go",
+	wrong("an update that was not sent counts as done", "fly/driver/apply.go",
 		`	if !done {
 		if s.Version`,
 		`	if s.Exact && !done {
 		if s.Version`),
-	wrong("an answer that was lost is a refusal", "activities/activities.go",
-		`	case errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound),`,
-		`	case errors.Is(err, fly.ErrUnknownOutcome), errors.Is(err, fly.ErrInvalid), errors.Is(err, fly.ErrNotFound),`),
-	wrong("a machine that the proxy stopped is waited for", "activities/await.go",
-		`			if w.fellAsleep(m) {`,
-		`			if false {`),
-	wrong("started is good enough", "activities/await.go",
-		`	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && Seen(m).Healthy()`,
+	wrong("an answer that was lost is a refusal", "fly/driver/errors.go",
+		`	return errors.As(err, &final) || errors.Is(err, fly.ErrTooLong) ||`,
+		`	return errors.As(err, &final) || errors.Is(err, fly.ErrTooLong) || errors.Is(err, fly.ErrUnknownOutcome) ||`),
+	wrong("a machine that the proxy stopped is waited for", "fly/driver/await.go",
+		`	if w.isAsleep(m) {`,
+		`	if false {`),
+	wrong("started is good enough", "fly/driver/awaited.go",
+		`	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && seen.Healthy()`,
 		`	return m.State == "started"`),
-	wrong("each attempt runs the release command", "activities/once.go",
-		`	if in.Again > 0 {`,
-		`	if attempt := activity.GetInfo(ctx).Attempt; attempt > 1 {
+	wrong("each attempt runs the release command", "fly/driver/command.go",
+		`	if r.Retries > 0 {`,
+		`	if attempt := attemptOf(ctx).Number; attempt > 1 {
 		c.name = fmt.Sprintf("%s-%d", c.name, attempt)
 	}
-	if in.Again > 0 {`),
-	wrong("a worker that comes back late stops the command", "activities/once.go",
-		`	if m.ID != "" && aborted(ctx) {`,
-		`	if m.ID != "" {`),
-	wrong("the lease of somebody else is taken over", "activities/leases.go",
-		`	case held.Description == holder:
-		return a.Fly.Lease(ctx, m.FlyApp, m.Machine, held.Nonce, ttl)
-	}`,
-		`	default:
-		return a.Fly.Lease(ctx, m.FlyApp, m.Machine, held.Nonce, ttl)
-	}`),
-	wrong("a look that fails counts as healthy", "activities/verify.go",
-		`		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
+	if r.Retries > 0 {`),
+	wrong("a worker that comes back late stops the command", "fly/driver/command.go",
+		`m.ID != "" && a.Aborted(ctx) {`,
+		`m.ID != "" {`),
+	wrong("the lease of somebody else is taken over", "fly/driver/leases.go",
+		`	case held.Description == l.holder:
+		return l.fly.Lease(`,
+		`	case held.Description != "":
+		return l.fly.Lease(`),
+	wrong("a look that fails counts as healthy", "fly/driver/verify.go",
+		`		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
 		return v`,
 		`		v.Health = release.Healthy
 		return v`),
-	wrong("nobody looks for as long as it bakes", "activities/verify.go",
-		`	during, within := time.Duration(in.For), time.Duration(in.Within)`,
-		`	during, within := time.Duration(0), time.Duration(in.Within)`),
+	wrong("nobody looks for as long as it bakes", "fly/driver/verdict.go",
+		`	t := &verdictTracker{during: in.For, within: in.Within}`,
+		`	t := &verdictTracker{within: in.Within}`),
 	wrong("unknown is healthy", "workflows/roller.go",
 		`		if !has(verdicts, release.Unknown) {
 			return nil
@@ -97,11 +95,11 @@ var mutants = []mutant{
 	wrong("a plan that no longer fits is carried out", "workflows/rollout.go",
 		`	if why := in.Plan.Stale(start.States); why != "" {`,
 		`	if why := in.Plan.Stale(start.States); why == "never" {`),
-	wrong("the way back does not wait for a machine that was just made", "activities/apply.go",
-		`	a.appear(ctx, mustAppear, find)
+	wrong("the way back does not wait for a machine that was just made", "fly/driver/create.go",
+		`	r.waitForCreated(ctx, createdWait, find)
 	return after, err`,
 		`	return after, err`),
-	wrong("a machine that a terminated rollout made counts as one that serves", "activities/remains.go",
+	wrong("a machine that a terminated rollout made counts as one that serves", "activities/plan_rollout.go",
 		`	return release.SetApart(before.Plan, before.Baselines, before.States, states), nil`,
 		`	return states, nil`),
 	wrong("a cordoned machine that ran is not started for a look", "release/verdict.go",
@@ -217,11 +215,11 @@ func (b Baseline) recreate`),
 		`	if unproved && len(notes) == 0 {
 		return Unchecked, notes, idle
 	}`),
-	wrong("a baseline without machines is one to go back to", "activities/past.go",
+	wrong("a baseline without machines is one to go back to", "activities/find_baseline.go",
 		`		case len(b.State.Machines) == 0:
-			with`,
+			empty`,
 		`		case len(b.State.Machines) < 0:
-			with`),
+			empty`),
 	wrong("a rollout that was terminated has changed nothing", "workflows/releaser.go",
 		`		if keepsPlace = isUnreported(err); keepsPlace {`,
 		`		if keepsPlace = isUnreported(err) && err == nil; keepsPlace {`),
@@ -238,10 +236,10 @@ func (b Baseline) recreate`),
 		return nil
 	}
 	return`),
-	wrong("a second rollback goes forward", "activities/past.go",
+	wrong("a second rollback goes forward", "activities/past_search.go",
 		`		s.until = report.Restores
 		return nil, nil`,
-		`		past.Baselines, past.Said = report.Before, "as it was before"`),
+		`		past.Baselines, past.Text = report.Before, "as it was before"`),
 	wrong("values are cut before they are compared", "internal/view/diff.go",
 		`had && has && old == now:`,
 		`had && has && fmt.Sprintf("%.80v", old) == fmt.Sprintf("%.80v", now):`),
@@ -265,15 +263,15 @@ func (b Baseline) recreate`),
 				goal.Machines[i].State = ""
 			}
 		}
-		aim := activities.Aim`,
-		`		aim := activities.Aim`),
+		expected := activities.Expectation`,
+		`		expected := activities.Expectation`),
 	wrong("what is taken out of service has to be well", "workflows/roller.go",
 		`|| s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy`,
 		`|| s.Verb != ""`),
-	wrong("the leases of a rollout that has ended keep the next one out", "activities/takeover.go",
-		`	if !ours || !a.isClosed(ctx, run) {`,
-		`	if !ours || a.isClosed(ctx, run) {`),
-	wrong("a rollback goes back to before an older rollout", "activities/past.go",
+	wrong("the leases of a rollout that has ended keep the next one out", "fly/driver/leases.go",
+		`	return ours && attemptOf(ctx).RunEnded(ctx, run)`,
+		`	return ours && !attemptOf(ctx).RunEnded(ctx, run)`),
+	wrong("a rollback goes back to before an older rollout", "activities/find_baseline.go",
 		`	for _, run := range runs {
 		past, err := s.visit(ctx, run)`,
 		`	for _, run := range runs[min(1, len(runs)/2):] {
@@ -289,9 +287,9 @@ func (b Baseline) recreate`),
 		`	if m.Exit == nil || want.Exit != nil || m.Rests() || ChecksIn(m.Config) == 0 && m.State == "started" {`),
 	wrong("a probe that failed before has to be answered to go back", "workflows/roller.go",
 		`		if b.WasWell() {
-			aim.Probe = b.Probe
+			expected.Probe = b.Probe
 		}`,
-		`		aim.Probe = b.Probe`),
+		`		expected.Probe = b.Probe`),
 	wrong("nobody keeps which versions were written", "workflows/written.go",
 		`	case step.Verb == release.Run, after.ID == "", after.Version == "" && err == nil:`,
 		`	case step.Verb != "":`),
@@ -301,7 +299,7 @@ func (b Baseline) recreate`),
 	wrong("what a terminated rollout started for a look goes on", "activities/wake.go",
 		`	in.Woken = append(in.Woken, wake)`,
 		`	in.Woken = append(in.Woken, wake)[:0]`),
-	wrong("what a terminated release left is not looked at", "activities/remains.go",
+	wrong("what a terminated release left is not looked at", "activities/read_remains.go",
 		`	return Remains{Unsettled: before != nil, Left: left}, classify(ctx, err)`,
 		`	return Remains{Unsettled: before != nil && len(left) < 0, Left: left[:0]}, classify(ctx, err)`),
 	wrong("a person decides without the lock", "workflows/release.go",
@@ -357,7 +355,7 @@ func (b Baseline) recreate`),
 		`		source.Revision = restored
 `,
 		``),
-	wrong("what was found unchanged does not count", "activities/lineage.go",
+	wrong("what was found unchanged does not count", "activities/runs.go",
 		`	return o == release.Promoted || o == release.Restored || o == release.Unchanged`,
 		`	return o == release.Promoted || o == release.Restored`),
 	wrong("nobody looks under the lock which revision an environment is at", "workflows/order.go",
@@ -375,7 +373,6 @@ var (
 	failedCase     = regexp.MustCompile(`(?m)^ *--- FAIL: TestCases/(\S+)`)
 )
 
-// The checks of Seeds bite: this program with one thing wrong in it is caught.
 // The text that each mutant replaces is in its file, once.
 func TestMutantTexts(t *testing.T) {
 	for _, m := range mutants {
@@ -385,6 +382,7 @@ func TestMutantTexts(t *testing.T) {
 	}
 }
 
+// The checks of Seeds bite: this program with one thing wrong in it is caught.
 func TestMutants(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program once for each mutant")

@@ -10,8 +10,8 @@ import (
 
 	"go.temporal.io/sdk/temporal"
 
-	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/release"
 )
 
@@ -189,7 +189,7 @@ func (w *watch) left(environment string) bool {
 func (w *watch) mustBeWell(r *rolloutRun, app string, m fly.Machine) {
 	before := r.before[app]
 	i := slices.IndexFunc(before, func(b fly.Machine) bool { return b.ID == m.ID })
-	hasCrashed := func(b fly.Machine) bool { return b.ID == m.ID && activities.Seen(b).Crashed }
+	hasCrashed := func(b fly.Machine) bool { return b.ID == m.ID && driver.Describe(b).Crashed }
 	crashed := slices.ContainsFunc(before, hasCrashed)
 	just := w.seen(r, app)
 	recent := m.UpdatedAt.After(just) || slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.UpdatedAt.After(just) })

@@ -19,6 +19,7 @@ import (
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/release"
 )
 
@@ -293,7 +294,7 @@ func (w *watch) mustSleep(r *rolloutRun) {
 		}
 		for _, now := range w.machines(app) {
 			i := slices.IndexFunc(before, func(m fly.Machine) bool { return m.ID == now.ID })
-			if i >= 0 && before[i].State == "stopped" && !activities.Seen(before[i]).Crashed && runs(now) {
+			if i >= 0 && before[i].State == "stopped" && !driver.Describe(before[i]).Crashed && runs(now) {
 				w.w.violate("%s was kept, and machine %s of %s, which was stopped, is left %s", r.id, now.ID, app, now.State)
 			}
 		}

@@ -480,9 +480,9 @@ func (b *back) unreadable() {
 // the rollouts of that name were about.
 func (b *back) foreignApp() {
 	b.promote("v2")
-	past, err := activities.FindPast(b.ctx, b.c, activities.BaselineInput{
+	past, err := activities.FindPastState(b.ctx, b.c, activities.BaselineInput{
 		Project: b.project, Rollback: release.Rollback{Environment: "production"},
-		Places: []activities.Place{{Target: release.Target{App: "api", Environment: "production"}, FlyApp: "somebody-elses"}},
+		Targets: []activities.TargetRef{{Target: release.Target{App: "api", Environment: "production"}, FlyApp: "somebody-elses"}},
 	})
 	if err == nil || !strings.Contains(err.Error(), b.app) || len(past.Baselines) > 0 {
 		b.wrong("FindPast returns %d baselines of %s, %v", len(past.Baselines), b.app, err)

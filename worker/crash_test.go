@@ -12,7 +12,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
-	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
 )
@@ -220,7 +220,7 @@ func (w *world) intact(project string) error {
 			for _, m := range machines {
 				got, want := m.ImageRef.Digest, digestOf(app, commitOf("v2"))
 				wrongIf(got != want, "machine %s of %s runs %s, want %s", m.ID, place, got, want)
-				wrongIf(!activities.Seen(m).Healthy() || m.Cordoned, "machine %s of %s is not well: %s %v", m.ID, place, m.State, m.Checks)
+				wrongIf(!driver.Describe(m).Healthy() || m.Cordoned, "machine %s of %s is not well: %s %v", m.ID, place, m.State, m.Checks)
 				n := updated[place+" "+m.ID]
 				wrongIf(n != updates, "machine %s of %s was updated %d times, want %d", m.ID, place, n, updates)
 			}

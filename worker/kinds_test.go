@@ -8,7 +8,7 @@ import (
 
 	"go.temporal.io/api/common/v1"
 
-	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
@@ -161,7 +161,7 @@ func (w *wrongs) promoted(place string, was, is kept, digest string, inPlace boo
 	w.unless(len(live) == 2, "%s has %d machines, want 2", place, len(live))
 	for _, m := range live {
 		w.unless(m.View.ImageRef.Digest == digest, "%s: machine %s runs %s, want %s", place, m.View.ID, m.View.ImageRef.Digest, digest)
-		w.unless(activities.Seen(m.View).Healthy() && !m.View.Cordoned, "%s: machine %s is not well: %s %v", place, m.View.ID, m.View.State, m.View.Checks)
+		w.unless(driver.Describe(m.View).Healthy() && !m.View.Cordoned, "%s: machine %s is not well: %s %v", place, m.View.ID, m.View.State, m.View.Checks)
 		if old, ok := was.Machines[m.View.ID]; ok && inPlace {
 			n := len(m.Former) - len(old.Former)
 			w.unless(n == 1, "%s: machine %s was changed %d times", place, m.View.ID, n)
@@ -186,7 +186,7 @@ func (w *wrongs) same(place string, was, is kept, andBack bool) {
 		w.unless(m.Config == old.Config && m.View.ImageRef.Digest == old.View.ImageRef.Digest, "%s: machine %s has\n%s, had\n%s", place, m.View.ID, m.Config, old.Config)
 		w.unless(m.View.State == old.View.State && m.View.Cordoned == old.View.Cordoned && m.View.Name == old.View.Name,
 			"%s: machine %s (%s) is %s, cordoned %t; was %s, cordoned %t", place, m.View.ID, m.View.Name, m.View.State, m.View.Cordoned, old.View.State, old.View.Cordoned)
-		w.unless(activities.Seen(m.View).Healthy(), "%s: machine %s is not well: %s %v", place, m.View.ID, m.View.State, m.View.Checks)
+		w.unless(driver.Describe(m.View).Healthy(), "%s: machine %s is not well: %s %v", place, m.View.ID, m.View.State, m.View.Checks)
 		n := len(m.Former) - len(old.Former)
 		w.unless(n == 0 || n == 2 && andBack, "%s: machine %s was changed %d times", place, m.View.ID, n)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/internal/devserver"
@@ -179,7 +180,7 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	status := http.StatusServiceUnavailable
 	for _, m := range machines {
-		if activities.Seen(m).Healthy() && !m.Cordoned {
+		if driver.Describe(m).Healthy() && !m.Cordoned {
 			status = http.StatusOK
 		}
 	}

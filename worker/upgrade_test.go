@@ -18,7 +18,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
-	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/internal/overlay"
 	"github.com/microbima/release/release"
@@ -215,7 +215,7 @@ func (u *upgrade) promoted(run client.WorkflowRun, version string, want way) {
 	for _, app := range (shop{}).names() {
 		place := flyApp(u.project, "production", app)
 		for _, m := range u.sim.Machines(place) {
-			if got, want := m.ImageRef.Digest, digestOf(app, commitOf(version)); got != want || !activities.Seen(m).Healthy() {
+			if got, want := m.ImageRef.Digest, digestOf(app, commitOf(version)); got != want || !driver.Describe(m).Healthy() {
 				u.t.Errorf("machine %s of %s runs %s in state %s, want %s, well", m.ID, place, got, m.State, want)
 			}
 		}

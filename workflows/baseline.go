@@ -13,7 +13,7 @@ import (
 // history, and whether the rollout before this one has ended without a report.
 func (r *roller) recordBaseline(ctx workflow.Context) (start activities.Start, err error) {
 	err = workflow.ExecuteActivity(calling(ctx, "Record the baseline of "+r.in.Plan.Environment), act.RecordBaseline,
-		activities.StartInput{Places: r.probedPlaces(), Follows: r.in.Follows}).Get(ctx, &start)
+		activities.StartInput{Targets: r.probedRefs(), Follows: r.in.Follows}).Get(ctx, &start)
 	start.States = r.in.Plan.Remembered(start.States)
 	return start, err
 }

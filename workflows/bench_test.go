@@ -15,9 +15,9 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 
-	"github.com/microbima/release/activities"
 	"github.com/microbima/release/config"
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
 	"github.com/microbima/release/workflows"
@@ -150,7 +150,7 @@ func (s *scenario) planner(machines int, strategy, maxDown string) func() releas
 	for i := range machines {
 		s.sim.Put(target.FlyApp, fly.Machine{ID: fmt.Sprintf("%014x", i+1), Name: fmt.Sprint("m", i), Region: "ams", Config: fresh.Groups[0].New[0].Config})
 	}
-	state, err := activities.Look(s.t.Context(), s.act.Fly, activities.Place{Target: target.Target, FlyApp: target.FlyApp})
+	state, err := driver.ObserveTarget(s.t.Context(), s.act.Fly, driver.TargetRef{Target: target.Target, FlyApp: target.FlyApp})
 	if err != nil {
 		s.t.Fatal(err)
 	}

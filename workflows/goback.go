@@ -13,14 +13,14 @@ import (
 
 // findBaseline finds what the rollback goes back to. While another rollout of
 // the environment is open that is not certain, so it waits.
-func (r *releaser) findBaseline(ctx workflow.Context, project release.Project, env release.Environment) (activities.Past, error) {
+func (r *releaser) findBaseline(ctx workflow.Context, project release.Project, env release.Environment) (activities.PastState, error) {
 	in := activities.BaselineInput{Project: r.req.Project, Rollback: *r.req.Rollback}
 	for _, t := range env.Targets {
-		in.Places = append(in.Places, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
+		in.Targets = append(in.Targets, activities.TargetRef{Target: t.Target, FlyApp: t.FlyApp})
 	}
 	for tries := 0; ; tries++ {
 		r.enter(ctx, release.Planning, env.Name)
-		var past activities.Past
+		var past activities.PastState
 		if err := workflow.ExecuteActivity(calling(ctx, "Find what "+env.Name+" ran before"), act.FindBaseline, in).Get(ctx, &past); err != nil {
 			return past, err
 		}
@@ -36,13 +36,13 @@ func (r *releaser) findBaseline(ctx workflow.Context, project release.Project, e
 
 // aimAt says everywhere that the release is about the revision that is restored:
 // status, search attributes, memo and notes.
-func (r *releaser) aimAt(ctx workflow.Context, env release.Environment, past activities.Past) {
+func (r *releaser) aimAt(ctx workflow.Context, env release.Environment, past activities.PastState) {
 	r.status.Revision, r.status.Restores, r.head = past.Revision, &past.Origin, past.Head
 	said := "back to"
 	if past.Revision.Commit != "" {
 		said += " " + strings.TrimSpace(past.Revision.Short()+" "+past.Revision.Subject) + ":"
 	}
-	r.noteOnce(said + " " + env.Name + " " + past.Said)
+	r.noteOnce(said + " " + env.Name + " " + past.Text)
 	for _, note := range past.Notes {
 		r.noteOnce(note)
 	}
@@ -64,7 +64,7 @@ func (r *releaser) noteOnce(note string) {
 	}
 }
 
-func (r *releaser) planRestore(ctx workflow.Context, env release.Environment, past activities.Past) (release.Plan, error) {
+func (r *releaser) planRestore(ctx workflow.Context, env release.Environment, past activities.PastState) (release.Plan, error) {
 	var back activities.Restoration
 	err := workflow.ExecuteActivity(calling(ctx, "Plan the rollback of "+env.Name), act.PlanRestore, activities.RestoreInput{
 		Environment: env.Name, Baselines: past.Baselines,
@@ -90,7 +90,7 @@ func (r *releaser) compareBack(ctx workflow.Context, env release.Environment, re
 		source.Revision = restored
 		var descent activities.Descent
 		err := workflow.ExecuteActivity(r.briefly(ctx, "Compare "+restored.Short()+" with what "+env.Name+" runs"), act.Lineage, activities.LineageInput{
-			Source: source, StandingInput: r.standingInput(env), Running: running,
+			Source: source, EnvironmentRef: r.standingInput(env), Running: running,
 		}).Get(ctx, &descent)
 		if err != nil && ctx.Err() != nil {
 			return lineage, err

@@ -63,7 +63,7 @@ func (r *roller) whatIsWhat(ctx workflow.Context) []string {
 	defer done()
 	short := budget(ctx, release.TaskQueue, "what is what?", time.Minute, 2*time.Minute)
 	var now []release.State
-	if err := workflow.ExecuteActivity(short, act.Observe, activities.ObserveInput{Places: r.places(), Written: r.versions()}).Get(ctx, &now); err != nil {
+	if err := workflow.ExecuteActivity(short, act.Observe, activities.ObserveInput{Targets: r.targetRefs(), Written: r.versions()}).Get(ctx, &now); err != nil {
 		return []string{"unknown: Fly could not be read: " + plain(err)}
 	}
 	now = r.in.Plan.Remembered(now)

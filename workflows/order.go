@@ -25,15 +25,15 @@ func (e *supersededError) Error() string {
 	return fmt.Sprintf("%s, which is newer, %s %s", e.newer.Label(), does, e.environment)
 }
 
-func (r *releaser) standingInput(env release.Environment) activities.StandingInput {
-	return activities.StandingInput{Project: r.req.Project, Environment: env.Name}
+func (r *releaser) standingInput(env release.Environment) activities.EnvironmentRef {
+	return activities.EnvironmentRef{Project: r.req.Project, Environment: env.Name}
 }
 
 // compare adds to the plan how its revision relates to what the environment runs.
 func (r *releaser) compare(ctx workflow.Context, env release.Environment, plan release.Plan) (release.Plan, error) {
 	var descent activities.Descent
 	err := workflow.ExecuteActivity(reading(ctx, "Compare "+r.req.Revision.Short()+" with what "+env.Name+" runs"), act.Lineage, activities.LineageInput{
-		Source: r.source(), StandingInput: r.standingInput(env), Running: plan.Lineage.Running,
+		Source: r.source(), EnvironmentRef: r.standingInput(env), Running: plan.Lineage.Running,
 	}).Get(ctx, &descent)
 	if err != nil {
 		return plan, err
@@ -57,7 +57,7 @@ func (r *releaser) skippedBefore(env release.Environment) []release.Skipped {
 func (r *releaser) standing(ctx workflow.Context, env release.Environment, plan release.Plan) (standing activities.Standing, err error) {
 	back := r.req.Rollback
 	err = workflow.ExecuteActivity(calling(ctx, "Read pin and gate of "+env.Name), act.Standing, activities.GateInput{
-		StandingInput: r.standingInput(env), Gate: env.Gate, Lineage: plan.Lineage, Skipped: plan.Skipped,
+		EnvironmentRef: r.standingInput(env), Gate: env.Gate, Lineage: plan.Lineage, Skipped: plan.Skipped,
 		AllowDiverged: r.req.AllowDiverged, Rollback: back != nil, Emergency: back != nil && back.Emergency, Follows: r.follows(env),
 	}).Get(ctx, &standing)
 	if err == nil && back == nil && standing.Pin != nil {
@@ -98,7 +98,7 @@ func (r *roller) mayChange(ctx workflow.Context) error {
 
 // permit reads what binds the rollout, under the lock.
 func (r *roller) permit(ctx workflow.Context) (permit activities.Permit, err error) {
-	err = workflow.ExecuteActivity(calling(ctx, "Read pin and revision of "+r.in.Plan.Environment), act.MayChange, activities.StandingInput{
+	err = workflow.ExecuteActivity(calling(ctx, "Read pin and revision of "+r.in.Plan.Environment), act.MayChange, activities.EnvironmentRef{
 		Project: r.in.Project, Environment: r.in.Plan.Environment,
 	}).Get(ctx, &permit)
 	return permit, err

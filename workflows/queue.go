@@ -51,13 +51,13 @@ func (r *releaser) queue(ctx workflow.Context, env release.Environment, id strin
 	if r.line.turn {
 		return r.overtaken(ctx, env)
 	}
-	if holding.Said == "" && tries == 0 {
+	if holding.Text == "" && tries == 0 {
 		return nil
 	}
-	if holding.Said == "" { // another was faster, or nobody knows why it is refused
+	if holding.Text == "" { // another was faster, or nobody knows why it is refused
 		return workflow.Sleep(ctx, time.Second<<min(tries, 4))
 	}
-	r.status.Queue = holding.Said
+	r.status.Queue = holding.Text
 	r.show(ctx)
 	if holding.Release != "" {
 		tickets := append([]release.Ticket{r.ticket(env)}, r.line.behind...)

@@ -119,7 +119,7 @@ func TestRollout_HostOfAnUntouchedMachineReturns(t *testing.T) {
 		away := s.sim.Machines(theWeb)[0].ID
 		s.sim.LoseConfig(theWeb, away)
 		rep := s.run()
-		if rep.Outcome != release.Stopped || !strings.Contains(rep.Cause.Message, away) || !strings.Contains(rep.Cause.Message, "tells neither its config nor its group") {
+		if rep.Outcome != release.Stopped || !strings.Contains(rep.Cause.Message, away) || !strings.Contains(rep.Cause.Message, "returns neither its config nor its group") {
 			t.Fatalf("nothing is known of a machine, and yet: %s %+v", rep.Outcome, rep.Cause)
 		}
 		if n := len(s.sim.Machines(theWeb)); n != 2 {

@@ -56,26 +56,27 @@ func (r *roller) enter(ctx workflow.Context, p release.Phase) {
 	r.chronicle.enter(ctx, p, r.in.Plan.Environment)
 }
 
-func (r *roller) places() (places []activities.Place) {
+// targetRefs returns the targets of the plan.
+func (r *roller) targetRefs() (refs []activities.TargetRef) {
 	for _, t := range r.in.Plan.Targets {
-		places = append(places, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
+		refs = append(refs, activities.TargetRef{Target: t.Target, FlyApp: t.FlyApp})
 	}
-	return places
+	return refs
 }
 
-// probedPlaces are the places of r, with the probes: what failed before the first
-// change does not count against a rollback.
-func (r *roller) probedPlaces() []activities.Place {
-	places := r.places()
+// probedRefs returns the targets of the plan with their probes: a probe that failed
+// before the first change does not count against a rollback.
+func (r *roller) probedRefs() []activities.TargetRef {
+	refs := r.targetRefs()
 	for i, t := range r.in.Plan.Targets {
-		places[i].Probe = t.Probe
+		refs[i].Probe = t.Probe
 	}
-	return places
+	return refs
 }
 
 func (r *roller) observe(ctx workflow.Context) (states []release.State, err error) {
 	err = workflow.ExecuteActivity(calling(ctx, "what does "+r.in.Plan.Environment+" run?"), act.Observe,
-		activities.ObserveInput{Places: r.places(), Written: r.versions()}).Get(ctx, &states)
+		activities.ObserveInput{Targets: r.targetRefs(), Written: r.versions()}).Get(ctx, &states)
 	return r.in.Plan.Remembered(states), err
 }
 
@@ -87,10 +88,10 @@ func (r *roller) success() release.Outcome {
 	return release.Promoted
 }
 
-// aims are what every target should be once plan is carried out. A machine that
+// expectations returns what every target should be once plan is carried out. A machine that
 // was not well before, and that plan does not touch or only takes out of service,
 // need not be well after it.
-func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
+func (r *roller) expectations(plan release.Plan) (all []activities.Expectation) {
 	touched, unchecked := map[string]bool{}, map[string]bool{}
 	for _, s := range plan.Steps() {
 		touched[s.Machine] = touched[s.Machine] || s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy
@@ -112,13 +113,13 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 		}
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
-				aims = append(aims, activities.Aim{
+				all = append(all, activities.Expectation{
 					Goal: goal, Probe: r.probe(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.ranOf(plan, goal), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
 				})
 			}
 		}
 	}
-	return aims
+	return all
 }
 
 // probe returns the probe of a target, or nil while plan, a part of the rollout's,
@@ -149,7 +150,7 @@ func (r *roller) bake(ctx workflow.Context) error {
 func (r *roller) look(ctx workflow.Context, phase release.Phase, plan release.Plan, in activities.VerifyInput) error {
 	for {
 		r.enter(ctx, phase)
-		in.Aims = r.aims(plan)
+		in.Expectations = r.expectations(plan)
 		var verdicts []release.Verdict
 		err := r.awake(ctx, plan, func() (err error) {
 			verdicts, err = r.verdicts(ctx, in)
@@ -299,11 +300,11 @@ func (r *roller) asBefore() (in activities.VerifyInput) {
 				goal.Machines[i].State = ""
 			}
 		}
-		aim := activities.Aim{Goal: goal.AtLeast(r.written[goal.FlyApp]), Before: true, Back: true}
+		expected := activities.Expectation{Goal: goal.AtLeast(r.written[goal.FlyApp]), Before: true, Back: true}
 		if b.WasWell() {
-			aim.Probe = b.Probe
+			expected.Probe = b.Probe
 		}
-		in.Aims, in.Within = append(in.Aims, aim), max(in.Within, b.Wait, release.Duration(proxyLearns))
+		in.Expectations, in.Within = append(in.Expectations, expected), max(in.Within, b.Wait, release.Duration(proxyLearns))
 	}
 	return in
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/release"
@@ -231,7 +232,7 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	app, _, _ := strings.Cut(req.URL.Host, ".")
 	status := http.StatusServiceUnavailable
 	for _, m := range e.sim.Machines(app) {
-		if (activities.Seen(m)).Healthy() && !m.Cordoned {
+		if (driver.Describe(m)).Healthy() && !m.Cordoned {
 			status = http.StatusOK
 		}
 	}
@@ -383,7 +384,7 @@ func (s *scenario) mustRun(environment, version string) {
 			if got, want := m.ImageRef.Digest, digestOf(app, version); got != want {
 				s.t.Errorf("machine %s of %s/%s runs %s, want %s (%s)", m.ID, app, environment, got, want, version)
 			}
-			if !activities.Seen(m).Healthy() || m.Cordoned {
+			if !driver.Describe(m).Healthy() || m.Cordoned {
 				s.t.Errorf("machine %s of %s/%s is not well: %s %v", m.ID, app, environment, m.State, m.Checks)
 			}
 		}

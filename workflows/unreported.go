@@ -64,11 +64,11 @@ func (r *releaser) awaitReport(ctx workflow.Context, env release.Environment, ch
 		case end.Canceled:
 			return report, temporal.NewCanceledError()
 		case end.Kind == release.KindStranded:
-			return report, temporal.NewNonRetryableApplicationError(end.Said, end.Kind, nil)
+			return report, temporal.NewNonRetryableApplicationError(end.Error, end.Kind, nil)
 		default:
 			return report, temporal.NewNonRetryableApplicationError(fmt.Sprintf(
 				"the rollout of %s ended without a report while this release was closed: %s; what it left is settled by the next release, or by: release rollback %[1]s",
-				env.Name, end.Said), release.KindStranded, nil)
+				env.Name, end.Error), release.KindStranded, nil)
 		}
 	}
 }

@@ -121,7 +121,7 @@ func (r *roller) putBack(ctx workflow.Context, steps []release.Step) {
 func (r *roller) stepInput(step release.Step) activities.StepInput {
 	step.Before = nil // whoever changes a machine looks at it first
 	return activities.StepInput{
-		Step: step, Stamp: r.stamp(step), Holder: r.holder(), Nonce: r.nonce(step), Secrets: r.opened.Secrets[step.FlyApp], Again: r.again,
+		Step: step, Stamp: r.stamp(step), Holder: r.holder(), Nonce: r.nonce(step), Secrets: r.opened.Secrets[step.FlyApp], Retries: r.again,
 		ID: r.written[step.FlyApp][step.Machine].ID,
 	}
 }

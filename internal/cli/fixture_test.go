@@ -23,6 +23,7 @@ import (
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/client"
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/git"
 	"github.com/microbima/release/image"
@@ -318,7 +319,7 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	app, _, _ := strings.Cut(req.URL.Host, ".")
 	status := http.StatusServiceUnavailable
 	for _, m := range e.sim.Machines(app) {
-		if activities.Seen(m).Healthy() && !m.Cordoned {
+		if driver.Describe(m).Healthy() && !m.Cordoned {
 			status = http.StatusOK
 		}
 	}

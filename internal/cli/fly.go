@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
@@ -75,10 +75,10 @@ func (k keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
 func (p Platform) observe(ctx context.Context, targets []release.TargetFile) []view.TargetState {
 	observed := make([]view.TargetState, len(targets))
 	var all errgroup.Group
-	all.SetLimit(activities.TargetsAtOnce)
+	all.SetLimit(driver.ConcurrentTargets)
 	for i, t := range targets {
 		all.Go(func() error {
-			state, err := activities.Look(ctx, p, activities.Place{Target: t.Target, FlyApp: t.FlyApp})
+			state, err := driver.ObserveTarget(ctx, p, driver.TargetRef{Target: t.Target, FlyApp: t.FlyApp})
 			observed[i] = view.TargetState{State: state, Drift: view.Drift(state)}
 			switch {
 			case errors.Is(err, fly.ErrNotFound):
@@ -113,10 +113,10 @@ func explainFly(err error) string {
 func (p Platform) planRestore(ctx context.Context, environment string, baselines []release.Baseline) (release.Plan, error) {
 	states := make([]release.State, len(baselines))
 	all, ctx := errgroup.WithContext(ctx)
-	all.SetLimit(activities.TargetsAtOnce)
+	all.SetLimit(driver.ConcurrentTargets)
 	for i, b := range baselines {
 		all.Go(func() (err error) {
-			states[i], err = activities.Look(ctx, p, activities.Place{Target: b.State.Target, FlyApp: b.State.FlyApp})
+			states[i], err = driver.ObserveTarget(ctx, p, driver.TargetRef{Target: b.State.Target, FlyApp: b.State.FlyApp})
 			return err
 		})
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/release"
 )
@@ -51,7 +51,7 @@ func TestObserve_ManyTargets(t *testing.T) {
 	p := Platform{Client: &fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", Unlimited: true, HTTP: &http.Client{Transport: b}}}
 	var targets []release.TargetFile
 	var baselines []release.Baseline
-	for i := range 3 * activities.TargetsAtOnce {
+	for i := range 3 * driver.ConcurrentTargets {
 		target := release.Target{App: fmt.Sprint("app", i), Environment: "staging"}
 		sim.CreateApp(target.App, "")
 		targets = append(targets, release.TargetFile{Target: target, FlyApp: target.App})
@@ -65,7 +65,7 @@ func TestObserve_ManyTargets(t *testing.T) {
 	if _, err := p.planRestore(t.Context(), "staging", baselines); err != nil {
 		t.Fatal(err)
 	}
-	if b.most > activities.TargetsAtOnce || b.most < activities.TargetsAtOnce/2 {
-		t.Errorf("%d Fly apps were asked about at once, want at most %d", b.most, activities.TargetsAtOnce)
+	if b.most > driver.ConcurrentTargets || b.most < driver.ConcurrentTargets/2 {
+		t.Errorf("%d Fly apps were asked about at once, want at most %d", b.most, driver.ConcurrentTargets)
 	}
 }

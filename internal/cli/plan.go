@@ -12,6 +12,7 @@ import (
 
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/config"
+	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -129,7 +130,7 @@ func (p planner) plan(ctx context.Context, path []release.Environment) (plan rel
 	if err != nil {
 		return plan, nil, err
 	}
-	if err := activities.Unread(states); err != nil {
+	if err := driver.CheckRead(states); err != nil {
 		return plan, nil, err
 	}
 	p.addWarningsOfNeeds(ctx, environment, specs)

@@ -1,0 +1,36 @@
+package activities
+
+import (
+	"context"
+
+	"github.com/microbima/release/fly/driver"
+	"github.com/microbima/release/release"
+)
+
+// StepInput is one step and the facts that it needs.
+type StepInput struct {
+	Step    release.Step      `json:"step"`
+	Stamp   map[string]string `json:"stamp,omitempty"`   // metadata that names the release
+	Holder  string            `json:"holder,omitempty"`  // description of the rollout's leases
+	Nonce   string            `json:"nonce,omitempty"`   // of the lease on the machine; "": it has none
+	Secrets uint64            `json:"secrets,omitempty"` // version of the secrets that the machine must see
+	Retries int               `json:"retries,omitempty"` // how often an operator chose to retry the step
+	ID      string            `json:"id,omitempty"`      // of the machine that the step names by its planned name, once it exists
+}
+
+// A StepResult is the machine as the step left it, without its config, and how a
+// release command ended.
+type StepResult struct {
+	release.Machine
+	Ran *release.CommandResult `json:"ran,omitempty"`
+}
+
+// ApplyStep carries out one step on one machine, as driver.Apply does. It fails with
+// KindConflict, KindFailure, KindNoRoom or KindRefused.
+func (a *Activities) ApplyStep(ctx context.Context, in StepInput) (StepResult, error) {
+	ctx, stop := a.beginWaiting(ctx)
+	defer stop()
+	result, err := a.driver().Apply(ctx, driver.Change(in))
+	result.Machine.Config = nil
+	return StepResult{result.Machine, result.Command}, classify(ctx, err)
+}

@@ -1,0 +1,117 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/release"
+)
+
+// BuildInput is one image of one commit, and where it goes.
+type BuildInput struct {
+	Source
+	Name       string         `json:"name"` // of the build
+	Recipe     release.Recipe `json:"recipe"`
+	Repository string         `json:"registry"` // in the registry, without its host: microbima-staging-internal-api
+	Scan       release.Scan   `json:"scan,omitzero"`
+	// App and Platform are what an older workflow has in place of Name and Recipe.
+	App      *release.App `json:"app,omitempty"`
+	Platform string       `json:"platform,omitempty"`
+}
+
+// BuildImage builds an image from an exact checkout and pushes it. An image that an
+// earlier attempt pushed for the commit and the recipe is used instead; else the same
+// commit gives the same digest. No layer of it holds a secret. It fails with KindBuild,
+// and the result as details, if the source does not build.
+func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.BuildResult, error) {
+	if in.App != nil {
+		in.Name, in.Recipe = in.App.Name, release.Recipe{Go: in.App.Go, Platform: in.Platform}
+	}
+	result := release.BuildResult{App: in.Name, From: in.Recipe.String()}
+	captured, err := logFolder{a.Logs, &a.pruned}.capture(ctx, "build-"+in.Name, func(out *output) error {
+		b := imageBuild{a, in, out}
+		built, found, err := b.run(ctx)
+		result.Found = found
+		if err == nil {
+			err = b.checkSecrets(ctx, built.Image)
+		}
+		if err == nil {
+			result.Image, result.Bytes, result.Notes, result.Provenance = built.Image, built.Bytes, built.Notes, built.Provenance
+		}
+		return err
+	})
+	result.Log, result.Took, result.Tail = captured.log, captured.took, captured.tail
+	var failed *image.BuildError
+	if errors.As(err, &failed) {
+		result.Tail = lastBytes(result.Tail+"\n"+failed.Error(), tailBytes)
+		return result, permanent(release.KindBuild, fmt.Errorf("app %s does not build: %s", in.Name, failed.Reason), result)
+	}
+	return result, classify(ctx, err)
+}
+
+// An imageBuild is one build, with its output.
+type imageBuild struct {
+	*Activities
+	BuildInput
+	out *output
+}
+
+// run returns the image. With found, an earlier attempt has built it.
+func (b imageBuild) run(ctx context.Context) (built image.Built, found bool, err error) {
+	if b.Recipe.Image != "" {
+		built, err = b.pin(ctx)
+		return built, false, err
+	}
+	req := image.Request{
+		Name: b.Name, Recipe: b.Recipe, Repository: b.Registry + "/" + b.BuildInput.Repository, Tag: image.Tag(b.Revision, b.Recipe),
+		Origin: b.Source.Repository, Log: b.out, Insecure: b.Insecure,
+	}
+	if b.Images != nil {
+		built, err = b.Images.Find(ctx, req.Repository, req.Tag, b.Revision, b.Recipe)
+		if err == nil {
+			fmt.Fprintf(b.out, "%s is there already, built from %s: nothing to build\n", built.Image, b.Revision.Short())
+			return built, true, nil
+		}
+		if !errors.Is(err, image.ErrNotFound) {
+			return built, false, err
+		}
+	}
+	builder, err := builders{b.Go, b.Docker}.choose(b.Recipe)
+	if err != nil {
+		return built, false, err
+	}
+	err = b.Git.Checkout(ctx, b.Source.Repository, b.Revision.Commit, func(dir string) (err error) {
+		built, err = builder.Build(ctx, image.Source{Dir: dir, Revision: b.Revision}, req)
+		return err
+	})
+	return built, false, err
+}
+
+// pin returns an image that exists, by its digest: its tag may move.
+func (b imageBuild) pin(ctx context.Context) (image.Built, error) {
+	pinned := release.Image(b.Recipe.Image)
+	if b.Images != nil {
+		var err error
+		if pinned, err = b.Images.Pin(ctx, b.Recipe.Image, b.Recipe.On()); err != nil {
+			return image.Built{}, err
+		}
+	}
+	fmt.Fprintf(b.out, "%s is %s\n", b.Recipe.Image, pinned)
+	return image.Built{Image: pinned}, nil
+}
+
+// checkSecrets fails if a layer of the image holds a secret.
+func (b imageBuild) checkSecrets(ctx context.Context, ref release.Image) error {
+	if b.Images == nil {
+		return nil
+	}
+	found, err := b.Images.Secrets(ctx, ref, b.Tokens, b.Scan.Allow)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	return &image.BuildError{Name: b.Name, Reason: "there are secrets in its image: " + strings.Join(found, "; ") +
+		"; keep them out with .dockerignore, or say allow = [\"path\"] at [scan] in release.toml if they are meant to be there", Output: strings.Join(found, "\n")}
+}

@@ -1,0 +1,34 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+)
+
+// A Holding is who holds the lock of an environment.
+type Holding struct {
+	Text    string `json:"said,omitempty"`    // the holder, and since when; "": the lock is free
+	Release string `json:"release,omitempty"` // workflow ID of the release that holds it
+}
+
+// Holder returns who holds the lock of an environment: the open workflow with the ID
+// of its rollout.
+func (a *Activities) Holder(ctx context.Context, rollout string) (Holding, error) {
+	defer heartbeat(ctx)()
+	d, err := a.temporal(ctx).DescribeWorkflow(ctx, rollout, "")
+	if err != nil {
+		return Holding{}, classify(ctx, err)
+	}
+	if d.WorkflowExecutionMetadata.WorkflowCloseTime != nil {
+		return Holding{}, nil
+	}
+	summary, err := d.GetStaticSummary()
+	if err != nil || summary == "" {
+		summary = rollout
+	}
+	holding := Holding{Text: fmt.Sprintf("%s, since %s", summary, d.WorkflowStartTime.UTC().Format("15:04:05 UTC"))}
+	if parent := d.ParentWorkflowExecution; parent != nil {
+		holding.Release = parent.ID
+	}
+	return holding, nil
+}

@@ -1,0 +1,71 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/microbima/release/config"
+	"github.com/microbima/release/release"
+)
+
+// A Source is a commit and where it is fetched from.
+type Source struct {
+	Repository string           `json:"repository"`
+	Revision   release.Revision `json:"revision"`
+}
+
+// LoadInput is a commit, and the protocol of the program that started the release.
+type LoadInput struct {
+	Source
+	Protocol int    `json:"protocol"`
+	Rollback bool   `json:"rollback,omitempty"` // nothing is built
+	Moved    string `json:"moved,omitempty"`    // why the project is at another repository now
+}
+
+// LoadProject reads release.toml and the fly.toml files at the revision. It fails
+//   - with KindConfig and every mistake in them at once;
+//   - with KindConfig and the files that no image can be built of (Git LFS pointers,
+//     submodules), unless it is for a rollback;
+//   - with KindTooLarge if Temporal could not hold them;
+//   - with KindConfig if worker and caller speak different protocols. This is checked
+//     here and not in the workflow, whose worker may be upgraded while it is open;
+//   - with KindRefused if the project belongs to another repository.
+func (a *Activities) LoadProject(ctx context.Context, in LoadInput) (release.Project, error) {
+	defer heartbeat(ctx)()
+	if why := release.Mismatch(in.Protocol, "program that asked"); why != "" {
+		return release.Project{}, permanent(release.KindConfig, errors.New("worker: "+why))
+	}
+	files, err := a.Git.Files(ctx, in.Repository, in.Revision.Commit)
+	if err != nil {
+		return release.Project{}, classify(ctx, err)
+	}
+	project, _, err := config.Load(files)
+	if err != nil {
+		return release.Project{}, permanent(release.KindConfig, err)
+	}
+	if !in.Rollback {
+		if err := checkLeftOut(ctx, files, project, in.Revision); err != nil {
+			return release.Project{}, err
+		}
+	}
+	if err := checkProjectSize(project); err != nil {
+		return release.Project{}, err
+	}
+	project.Bound, err = checkRepository(ctx, a.Git, a.temporal(ctx), project.Name, in)
+	return *project, err
+}
+
+// checkLeftOut returns an error of KindConfig that names the files of which a checkout
+// of the revision has only a pointer.
+func checkLeftOut(ctx context.Context, files fs.FS, project *release.Project, revision release.Revision) error {
+	mistakes, err := config.CheckLeftOut(files, project)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	if len(mistakes) > 0 {
+		return permanent(release.KindConfig, fmt.Errorf("nothing can be built of %s:\n%w", revision.Short(), mistakes))
+	}
+	return nil
+}

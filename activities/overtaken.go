@@ -1,0 +1,41 @@
+package activities
+
+import (
+	"context"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/microbima/release/release"
+)
+
+// OvertakenInput is a revision that waits for an environment, and the revisions
+// that wait behind it.
+type OvertakenInput struct {
+	Source
+	Others []release.Revision `json:"others"`
+}
+
+// Overtaken returns the first of the others that descends from the revision, or
+// nil. In a repository that cannot be read, none does.
+func (a *Activities) Overtaken(ctx context.Context, in OvertakenInput) (*release.Revision, error) {
+	defer heartbeat(ctx)()
+	for _, other := range in.Others {
+		if other.Commit == in.Revision.Commit {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, lineageLimit)
+		lineage, err := a.Git.Lineage(limited, in.Repository, in.Revision.Commit, []string{other.Commit})
+		cancel()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil {
+			activity.GetLogger(ctx).Warn("lineage of a waiting release not known", "revision", other.Commit, "error", err)
+			continue
+		}
+		if lineage.Relation == release.Backward {
+			return &other, nil
+		}
+	}
+	return nil, nil
+}

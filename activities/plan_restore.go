@@ -1,0 +1,104 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/microbima/release/release"
+)
+
+// RestoreInput names the state to restore.
+type RestoreInput struct {
+	Environment string             `json:"environment"`
+	Baselines   []release.Baseline `json:"baselines"`
+	// Goals, if set, are the goals of the plan that is rolled back: machines that it
+	// created are removed. Machines that match neither goal nor baseline are left
+	// alone, for somebody else has changed them, unless Overwrite is set.
+	Goals     []release.State `json:"goals,omitempty"`
+	Overwrite bool            `json:"overwrite,omitempty"`
+	// Found is what the rollout found, where that was neither its goal nor the
+	// baseline: a rollout before it had ended without a report.
+	Found []release.State `json:"found,omitempty"`
+	// Written are versions that machines were given: what is older is stale.
+	Written Written `json:"written,omitempty"`
+}
+
+// A Restoration is the plan of a restore, and what differs from the baseline now.
+// States are without configs: the plan has those that it needs.
+type Restoration struct {
+	Plan        release.Plan    `json:"plan"`
+	States      []release.State `json:"states"`
+	Differences []string        `json:"differences,omitempty"`
+	Recreated   []string        `json:"recreated,omitempty"`
+	// Others is how many machines are left alone because somebody else changed
+	// them.
+	Others int `json:"others,omitempty"`
+}
+
+// PlanRestore observes the targets of baselines and plans their restore. An empty plan
+// means that the baselines are what runs. Without goals, which is when an operator asks
+// for it, it fails with KindRefused if a machine cannot be created again, and with
+// KindTooLarge if Temporal could not hold it. It changes nothing.
+func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restoration, error) {
+	ctx, stop := a.begin(ctx)
+	defer stop()
+	var targets []TargetRef
+	for _, b := range in.Baselines {
+		targets = append(targets, TargetRef{Target: b.State.Target, FlyApp: b.State.FlyApp})
+	}
+	states, err := a.driver().Observe(ctx, targets, in.Written)
+	if err != nil {
+		return Restoration{}, classify(ctx, err)
+	}
+	for i, b := range in.Baselines {
+		states[i] = states[i].Recalled(b.State.Machines)
+	}
+	if lost := release.Lost(in.Baselines, states); len(lost) > 0 && in.Goals == nil {
+		return Restoration{}, permanent(release.KindRefused, fmt.Errorf("what ran then can't be brought back: %s", strings.Join(lost, "; ")))
+	}
+	others := 0
+	plan := release.Restore(in.Environment, in.Baselines, states, in.mayRestore(&others), release.Made(in.Goals))
+	if in.Goals == nil {
+		if err := checkPlanSize(plan, states); err != nil {
+			return Restoration{}, err
+		}
+	}
+	return Restoration{
+		Plan:        plan.WithContent(),
+		Others:      others,
+		States:      withoutConfigs(states),
+		Differences: release.Differences(in.Baselines, states),
+		Recreated:   release.Recreated(in.Baselines, states),
+	}, nil
+}
+
+// mayRestore returns whether a machine may be restored, or nil if all may. It counts
+// the others: somebody else has changed them.
+func (in RestoreInput) mayRestore(others *int) func(release.Target, release.Machine) bool {
+	if in.Goals == nil || in.Overwrite {
+		return nil
+	}
+	planned := release.Ours(in.Goals, release.States(in.Baselines))
+	found := release.Ours(in.Found, nil)
+	return func(t release.Target, m release.Machine) bool {
+		if planned(t, m) || found(t, m) {
+			return true
+		}
+		*others++
+		return false
+	}
+}
+
+// withoutConfigs returns states without the configs of their machines.
+func withoutConfigs(states []release.State) []release.State {
+	bare := slices.Clone(states)
+	for i := range bare {
+		bare[i].Machines = slices.Clone(bare[i].Machines)
+		for j := range bare[i].Machines {
+			bare[i].Machines[j].Config = nil
+		}
+	}
+	return bare
+}

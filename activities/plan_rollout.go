@@ -1,0 +1,130 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/microbima/release/config"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
+	"github.com/microbima/release/release"
+)
+
+// PlanInput is what a plan is made of: the files at a revision and the images built
+// from it. Apps without an image are not planned for.
+type PlanInput struct {
+	Project     release.Project  `json:"project"`
+	Environment string           `json:"environment"`
+	Revision    release.Revision `json:"revision"`
+	Images      release.Images   `json:"images"`
+	// NoRoom are machines, by ID, whose hosts were found to have no room for
+	// another version of them.
+	NoRoom []string `json:"no_room,omitempty"`
+	// Unverified is, by app, why its image was not verified by the environment before.
+	Unverified map[string]string `json:"unverified,omitempty"`
+}
+
+// PlanRollout observes an environment and plans the rollout of a revision. It fails
+// with KindConfig if the files do not allow it, and with KindTooLarge if Temporal could
+// not hold the rollout or its rollback. It changes nothing.
+func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Plan, error) {
+	ctx, stop := a.begin(ctx)
+	defer stop()
+	env, err := in.Project.Environment(in.Environment)
+	if err != nil {
+		return release.Plan{}, permanent(release.KindConfig, err)
+	}
+	var targets []TargetRef
+	var files []release.TargetFile
+	for _, t := range env.Targets {
+		if _, ok := in.Images[t.Target.App]; ok {
+			targets, files = append(targets, TargetRef{Target: t.Target, FlyApp: t.FlyApp}), append(files, t)
+		}
+	}
+	states, err := a.driver().Observe(ctx, targets, nil)
+	if err != nil {
+		return release.Plan{}, classify(ctx, err)
+	}
+	if err := driver.CheckRead(states); err != nil {
+		return release.Plan{}, permanent(release.KindConfig, err)
+	}
+	if states, err = setApart(ctx, a.temporal(ctx), in, states); err != nil {
+		return release.Plan{}, classify(ctx, err)
+	}
+	specs, err := in.specs(files, states)
+	if err != nil {
+		return release.Plan{}, permanent(release.KindConfig, err)
+	}
+	if err := warnOfNeeds(ctx, a.Fly, in.Project, env, specs); err != nil {
+		return release.Plan{}, classify(ctx, err)
+	}
+	plan, err := release.NewPlan(in.Environment, in.Revision.Commit, specs, states)
+	if err != nil {
+		return release.Plan{}, permanent(release.KindConfig, err)
+	}
+	if err := CheckPlan(plan, states); err != nil {
+		return release.Plan{}, err
+	}
+	return plan.WithContent(), nil
+}
+
+// specs returns what each target should run, and marks the machines in states whose
+// hosts have no room.
+func (in PlanInput) specs(files []release.TargetFile, states []release.State) (specs []release.Spec, err error) {
+	for i, t := range files {
+		for j, m := range states[i].Machines {
+			states[i].Machines[j].NoRoom = slices.Contains(in.NoRoom, m.ID)
+		}
+		spec, err := config.Spec(&in.Project, t, in.Images[t.Target.App], states[i])
+		if err != nil {
+			return nil, err
+		}
+		spec.Unverified = in.Unverified[t.Target.App]
+		specs = append(specs, spec)
+	}
+	return specs, nil
+}
+
+// setApart returns states with the machines in Left that a rollout without a report
+// created and that serve nothing.
+func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.State) ([]release.State, error) {
+	before, _, err := unreportedBefore(ctx, c, release.RolloutID(in.Project.Name, in.Environment), "", "")
+	if unread := new(UnreadError); errors.As(err, &unread) || err == nil && before == nil {
+		return states, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return release.SetApart(before.Plan, before.Baselines, before.States, states), nil
+}
+
+// warnOfNeeds adds to each spec a warning for every app that it needs, that is not
+// rolled out with it, and that has no machines in the environment. There is no warning
+// of an app that the worker's token may not read.
+func warnOfNeeds(ctx context.Context, f driver.MachineLister, p release.Project, env release.Environment, specs []release.Spec) error {
+	hasMachines := map[string]bool{} // by app
+	for _, need := range p.NeedsBeside(env, specs) {
+		app := need.Target.Target.App
+		if _, ok := hasMachines[app]; !ok {
+			machines, err := driver.ListMachines(ctx, f, need.Target.FlyApp)
+			if err != nil && !errors.Is(err, fly.ErrNotFound) && !errors.Is(err, fly.ErrUnauthorized) {
+				return err
+			}
+			hasMachines[app] = len(machines) > 0 || errors.Is(err, fly.ErrUnauthorized)
+		}
+		if !hasMachines[app] {
+			specs[need.Spec].Warnings = append(specs[need.Spec].Warnings, need.Warning())
+		}
+	}
+	return nil
+}
+
+// CheckPlan returns why a plan that was made from states is refused: a target of it
+// must not go unchecked, or Temporal could not hold the rollout or its rollback.
+func CheckPlan(plan release.Plan, states []release.State) error {
+	if err := plan.CheckRefused(); err != nil {
+		return permanent(release.KindConfig, err)
+	}
+	return checkPlanSize(plan, states)
+}

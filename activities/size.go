@@ -1,0 +1,141 @@
+package activities
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/microbima/release/internal/payload"
+	"github.com/microbima/release/release"
+)
+
+const (
+	// MaxSteps is how many steps a rollout may have, with its rollback.
+	// Temporal ends a workflow with 51,200 events, wherever it stands. A step is
+	// at most 6 of them; the rest is for retries that an operator chooses.
+	MaxSteps = 7500
+	// maxStepBytes is how large the configs of all steps may be together, with
+	// those of the rollback. Temporal ends a workflow whose history has 50 MB.
+	maxStepBytes = 30 << 20
+)
+
+// checkPlanSize fails with KindTooLarge if a rollout of plan could not be carried out
+// or rolled back: the plan, the rollback, or the baseline that the report records
+// is larger than Temporal stores as one value, or their steps are more than it keeps
+// of one workflow. It is called before anything is changed.
+//
+// The rollback is measured at its largest: every step of the plan was carried out, and
+// all of them are rolled back.
+func checkPlanSize(plan release.Plan, states []release.State) error {
+	goal, baselines := plan.Goal(states), plan.Baselines(states)
+	for i, g := range goal { // a created machine has an ID by then
+		for j, m := range g.Machines {
+			goal[i].Machines[j].ID = cmp.Or(m.ID, m.Name)
+		}
+	}
+	back := release.Restore(plan.Environment, baselines, goal, nil, release.Made(plan.Goal(states)))
+	if err := checkSteps(plan, back); err != nil {
+		return err
+	}
+	outline := plan.Outline()
+	for _, part := range []struct {
+		name  string
+		value any
+	}{
+		{"the plan", release.RolloutRequest{Plan: plan}},
+		{"its baseline", RestoreInput{Baselines: baselines, Goals: plan.Goal(states)}},
+		{"the plan of its rollback", Restoration{Plan: back, States: withoutConfigs(goal)}},
+		{"its report", release.Report{Status: release.Status{Plan: &outline}, Before: baselines, After: plan.Baselines(goal)}},
+	} {
+		size, err := payload.MeasureOf(part.value)
+		why := ""
+		switch {
+		case err != nil:
+			return err
+		case size.Stored > payload.Max:
+			why = fmt.Sprintf("takes %s of storage, and the limit is %s (equal configs and files are stored once)", megabytes(size.Stored), megabytes(payload.Max))
+		case size.JSON > payload.MaxJSON:
+			why = fmt.Sprintf("is %s when everything in it is written out, and the limit is %s", megabytes(size.JSON), megabytes(payload.MaxJSON))
+		default:
+			continue
+		}
+		return tooLarge(fmt.Errorf("a rollout of %s is too large: %s %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --app",
+			plan.Environment, part.name, why, largestConfigs(plan)))
+	}
+	return nil
+}
+
+// checkSteps fails with KindTooLarge if the steps of plan and of its rollback are
+// more than one workflow can hold. The last steps of a plan are not counted with
+// the rollback: after them there is none.
+func checkSteps(plan, back release.Plan) error {
+	first, last, restore := len(plan.First().Steps()), len(plan.Last().Steps()), len(back.Steps())
+	if n := max(first+last, first+restore); n > MaxSteps {
+		return tooLarge(fmt.Errorf("a rollout of %s is too large: it takes %d steps on machines, its rollback %d, and the limit is %d together; release fewer apps at once with --app",
+			plan.Environment, first+last, restore, MaxSteps))
+	}
+	size := 0
+	for _, s := range slices.Concat(plan.Steps(), back.Steps()) {
+		size += len(s.After)
+		for _, check := range s.MachineChecks {
+			size += len(check)
+		}
+	}
+	if size > maxStepBytes {
+		return tooLarge(fmt.Errorf("a rollout of %s is too large: the configs of its steps and of its rollback's are %s, and the limit is %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --app",
+			plan.Environment, megabytes(size), megabytes(maxStepBytes), largestConfigs(plan)))
+	}
+	return nil
+}
+
+// checkProjectSize fails with KindTooLarge if the files of a project are more than
+// Temporal stores as one value.
+func checkProjectSize(p *release.Project) error {
+	measured, err := payload.MeasureOf(p)
+	if err != nil || measured.Stored <= payload.Max {
+		return err
+	}
+	type file struct {
+		name string
+		size int
+	}
+	var files []file
+	for _, env := range p.Environments {
+		for _, t := range env.Targets {
+			files = append(files, file{t.Path, len(t.FlyToml)})
+			for name, content := range t.Files {
+				files = append(files, file{name + " of " + t.Path, len(content)})
+			}
+		}
+	}
+	slices.SortFunc(files, func(a, b file) int { return cmp.Or(b.size-a.size, cmp.Compare(a.name, b.name)) })
+	var largest []string
+	for _, f := range files[:min(3, len(files))] {
+		largest = append(largest, fmt.Sprintf("%s (%d kB)", f.name, f.size>>10))
+	}
+	return tooLarge(fmt.Errorf("the files of the project are too large: release.toml, all fly.toml and the files that they name take %s of storage, and the limit is %s; the largest: %s; make them smaller or put them into the image",
+		megabytes(measured.Stored), megabytes(payload.Max), strings.Join(largest, ", ")))
+}
+
+// largestConfigs returns the targets with the largest configs, largest first.
+func largestConfigs(plan release.Plan) string {
+	largest := map[release.Target]int{}
+	for _, s := range plan.Steps() {
+		largest[s.Target] = max(largest[s.Target], len(s.Before), len(s.After))
+	}
+	targets := make([]release.Target, 0, len(largest))
+	for t := range largest {
+		targets = append(targets, t)
+	}
+	slices.SortFunc(targets, func(a, b release.Target) int {
+		return cmp.Or(largest[b]-largest[a], cmp.Compare(a.String(), b.String()))
+	})
+	var names []string
+	for _, t := range targets[:min(3, len(targets))] {
+		names = append(names, fmt.Sprintf("%s (%d kB a machine)", t, largest[t]>>10))
+	}
+	return strings.Join(names, ", ")
+}
+
+func megabytes(n int) string { return fmt.Sprintf("%.1f MB", float64(n)/(1<<20)) }

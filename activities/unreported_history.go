@@ -1,0 +1,181 @@
+package activities
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/serviceerror"
+
+	"github.com/microbima/release/release"
+)
+
+// readUnreported reads from the history of a run how far it came, what it started from
+// and what it left at Fly. The error is an UnreadError if the history does not have
+// that.
+func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported, error) {
+	r := historyReader{Unreported: Unreported{Run: run}, id: id, scheduled: map[int64]*historypb.ActivityTaskScheduledEventAttributes{}}
+	events := c.GetWorkflowHistory(ctx, id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		e, err := events.Next()
+		if missing := new(serviceerror.NotFound); errors.As(err, &missing) {
+			return r.Unreported, &UnreadError{Rollout: id, Run: run, Why: "its history is no longer kept"}
+		}
+		if err != nil {
+			return r.Unreported, err
+		}
+		if why := r.add(e); why != "" {
+			return r.Unreported, &UnreadError{Rollout: id, Run: run, Why: why}
+		}
+	}
+	return r.result(), nil
+}
+
+// A historyReader collects what the events of a rollout's history tell of it.
+type historyReader struct {
+	Unreported
+	id        string // workflow ID
+	request   release.RolloutRequest
+	start     Start
+	scheduled map[int64]*historypb.ActivityTaskScheduledEventAttributes // by event ID
+	opening   OpenInput                                                 // of an OpenRollout that has not completed
+}
+
+// add takes in one event. It returns why the event cannot be decoded, or "".
+func (r *historyReader) add(e *historypb.HistoryEvent) (why string) {
+	var err error
+	switch attr := e.GetAttributes().(type) {
+	case *historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes:
+		req := &r.request
+		if err := decode(attr.WorkflowExecutionStartedEventAttributes.GetInput(), req); err != nil {
+			return "its request could not be read: " + err.Error()
+		}
+		r.Release, r.Plan, r.Restores, r.Follows, r.Head = req.Release, req.Plan, req.Restores, req.Follows, req.Head
+		r.Close = CloseInput{Release: req.Release, Status: "interrupted", Since: e.GetEventTime().AsTime()}
+	case *historypb.HistoryEvent_ActivityTaskScheduledEventAttributes:
+		r.scheduled[e.GetEventId()] = attr.ActivityTaskScheduledEventAttributes
+		err = r.addScheduled(attr.ActivityTaskScheduledEventAttributes)
+	case *historypb.HistoryEvent_ActivityTaskCompletedEventAttributes:
+		err = r.addCompleted(attr.ActivityTaskCompletedEventAttributes)
+	default:
+		r.Why = cmp.Or(DescribeEnd(r.id, e), r.Why)
+	}
+	if err != nil {
+		return "its history could not be understood: " + err.Error()
+	}
+	return ""
+}
+
+// addScheduled records what an activity that was scheduled may have done at Fly.
+func (r *historyReader) addScheduled(a *historypb.ActivityTaskScheduledEventAttributes) error {
+	switch a.GetActivityType().GetName() {
+	case "TakeLeases":
+		var in LeaseInput
+		err := decode(a.GetInput(), &in)
+		r.Close.Holder, r.Close.Machines = in.Holder, in.Machines
+		return err
+	case "OpenRollout":
+		return decode(a.GetInput(), &r.opening)
+	case "ApplyStep":
+		var in StepInput
+		err := decode(a.GetInput(), &in)
+		r.Begun = true
+		r.RanCommand = r.RanCommand || in.Step.Verb == release.Run
+		if runs := in.Step.Verb == release.Run || len(in.Step.MachineChecks) > 0; runs && !slices.Contains(r.Close.Commands, in.Step.FlyApp) {
+			r.Close.Commands = append(r.Close.Commands, in.Step.FlyApp)
+		}
+		return err
+	case "Wake":
+		var in StepInput
+		err := decode(a.GetInput(), &in)
+		r.Begun = true
+		if in.Step.Idle { // a machine that should run may have run before
+			r.Close.addWoken(in)
+		}
+		return err
+	}
+	return nil
+}
+
+// addCompleted records the result of an activity.
+func (r *historyReader) addCompleted(done *historypb.ActivityTaskCompletedEventAttributes) error {
+	scheduled := r.scheduled[done.GetScheduledEventId()]
+	switch scheduled.GetActivityType().GetName() {
+	case "RecordBaseline":
+		return decode(done.GetResult(), &r.start)
+	case "OpenRollout":
+		r.opening = OpenInput{}
+		return decode(done.GetResult(), &r.Opened)
+	case "TakeLeases":
+		return decode(done.GetResult(), &r.Close.Machines)
+	case "Wake":
+		return r.addWake(scheduled, done)
+	case "ApplyStep":
+		return r.addStep(scheduled)
+	}
+	return nil
+}
+
+// addWake records whether a Wake started its machine.
+func (r *historyReader) addWake(scheduled *historypb.ActivityTaskScheduledEventAttributes, done *historypb.ActivityTaskCompletedEventAttributes) error {
+	var in StepInput
+	var woken Woken
+	if err := errors.Join(decode(scheduled.GetInput(), &in), decode(done.GetResult(), &woken)); err != nil {
+		return err
+	}
+	if woken.Started {
+		r.Close.addWoken(in)
+	} else {
+		r.Close.removeWoken(in)
+	}
+	return nil
+}
+
+// addStep records that a woken machine was stopped.
+func (r *historyReader) addStep(scheduled *historypb.ActivityTaskScheduledEventAttributes) error {
+	if len(r.Close.Woken) == 0 {
+		return nil
+	}
+	var in StepInput
+	if err := decode(scheduled.GetInput(), &in); err != nil {
+		return err
+	}
+	if in.Step.Verb == release.Stop || in.Step.Verb == release.Destroy {
+		r.Close.removeWoken(in)
+	}
+	return nil
+}
+
+// result returns what was collected, once all events were added.
+func (r *historyReader) result() Unreported {
+	u := r.Unreported
+	u.States = r.request.Plan.Remembered(r.start.States)
+	u.Baselines = r.request.Plan.Baselines(u.States)
+	if before := r.start.Before; before != nil && r.request.TakeOver {
+		u = u.takenOverFrom(*before)
+	} else if before != nil {
+		u.Baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), u.Baselines)
+	}
+	u.Why = cmp.Or(u.Why, r.id+" ended without a report")
+	u.Close.Releases, u.Close.Error = u.Opened.Releases, u.Why
+	for _, t := range r.opening.Targets { // OpenRollout was given up
+		if u.Close.Begun == nil {
+			u.Close.Begun = map[string]release.Image{}
+		}
+		u.Close.Begun[t.FlyApp] = t.Image
+	}
+	return u
+}
+
+// takenOverFrom returns u, a rollout that took over before: what that one left is still
+// to be settled.
+func (u Unreported) takenOverFrom(before Unreported) Unreported {
+	before.Run, before.Follows, before.Why = u.Run, u.Follows, cmp.Or(u.Why, before.Why)
+	before.Begun = true
+	before.Close.Holder, before.Close.Machines = u.Close.Holder, u.Close.Machines
+	before.Close.Woken = append(before.Close.Woken, u.Close.Woken...)
+	return before
+}

@@ -1,0 +1,188 @@
+package driver_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/release"
+)
+
+const app, id = "shop", "00f74e4b8c6c7f"
+
+func newSim(t *testing.T) *flysim.Sim {
+	t.Helper()
+	sim := new(flysim.Sim)
+	t.Cleanup(sim.Close)
+	sim.CreateApp(app, "")
+	return sim
+}
+
+func client(sim *flysim.Sim) *fly.Client {
+	return &fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", Unlimited: true, HTTP: &http.Client{Transport: sim.Transport()}}
+}
+
+func newDriver(sim *flysim.Sim) *driver.Driver {
+	return &driver.Driver{Fly: client(sim), Poll: 20 * time.Millisecond, Memory: new(driver.Memory)}
+}
+
+// kindOf returns the kind of a driver.Error, or "".
+func kindOf(err error) string {
+	var final *driver.Error
+	if errors.As(err, &final) {
+		return final.Kind
+	}
+	return ""
+}
+
+func configWith(level, autostop string) json.RawMessage {
+	return json.RawMessage(`{"image":"registry.fly.io/shop:1","env":{"LEVEL":"` + level + `"},"services":[{"internal_port":80,"autostop":"` + autostop + `"}]}`)
+}
+
+// An update leaves a machine started or stopped as it found it. An attempt after one
+// whose answer was lost finds a state that may have changed since, and must not take
+// it for the state that the first attempt found.
+func TestApply_UpdateKeepsFoundState(t *testing.T) {
+	ends := func(sim *flysim.Sim) error { return client(sim).Stop(t.Context(), app, id, "") }
+	rests := func(sim *flysim.Sim) error { sim.Idle(app, id); return nil }
+	for name, test := range map[string]struct {
+		found     string
+		autostop  string
+		meanwhile func(*flysim.Sim) error
+		kind      string
+	}{
+		"a stopped machine stays stopped":                       {"stopped", "off", ends, ""},
+		"a machine that somebody stopped fails":                 {"started", "off", ends, release.KindFailure},
+		"a machine that the proxy stopped is started":           {"started", "stop", rests, ""},
+		"a machine that the proxy leaves alone is not affected": {"started", "off", rests, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sim := newSim(t)
+			sim.Put(app, fly.Machine{ID: id, State: test.found, Config: configWith("1", test.autostop)})
+			d := newDriver(sim)
+			c := driver.Change{Step: release.Step{Verb: release.Update, FlyApp: app, Machine: id, After: configWith("2", test.autostop), Wait: release.Duration(time.Second)}}
+			for range 2 {
+				if after, err := d.Apply(t.Context(), c); err != nil || after.Machine.State != test.found {
+					t.Fatalf("the machine is %s: %v", after.Machine.State, err)
+				}
+			}
+			if err := test.meanwhile(sim); err != nil {
+				t.Fatal(err)
+			}
+			after, err := d.Apply(t.Context(), c)
+			if kindOf(err) != test.kind || err != nil && test.kind == "" || err == nil && after.Machine.State != test.found {
+				t.Errorf("the next attempt leaves the machine %s: %v", after.Machine.State, err)
+			}
+		})
+	}
+}
+
+// A machine at another version than the plan was made for is never overwritten.
+func TestApply_UpdateOfChangedMachine(t *testing.T) {
+	sim := newSim(t)
+	sim.Put(app, fly.Machine{ID: id, State: "started", Config: configWith("1", "off")})
+	step := release.Step{Verb: release.Update, FlyApp: app, Machine: id, Version: "01AN4Z07BY79KA1307SR9X4MV3", After: configWith("2", "off"), Wait: release.Duration(time.Second)}
+	_, err := newDriver(sim).Apply(t.Context(), driver.Change{Step: step})
+	if kindOf(err) != release.KindConflict || !strings.Contains(err.Error(), "was changed by somebody else") {
+		t.Errorf("got %v, want a conflict", err)
+	}
+	if config := string(sim.Machines(app)[0].Config); !strings.Contains(config, `"1"`) {
+		t.Errorf("the machine was overwritten: %s", config)
+	}
+}
+
+// A create is sent once: the attempt after one whose answer was lost recognizes the
+// machine.
+func TestApply_CreateAgain(t *testing.T) {
+	sim := newSim(t)
+	d := newDriver(sim)
+	c := driver.Change{Stamp: map[string]string{"release_id": "release/shop/1"}, Step: release.Step{
+		Verb: release.Create, FlyApp: app, Machine: "shop-app-1", Region: "ams", After: configWith("1", "off"), Wait: release.Duration(time.Second),
+	}}
+	first, err := d.Apply(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := d.Apply(driver.WithAttempt(t.Context(), driver.Attempt{Number: 2}), c)
+	if err != nil || again.Machine.ID != first.Machine.ID || len(sim.Machines(app)) != 1 {
+		t.Errorf("%d machines; the second attempt returns %s, want %s: %v", len(sim.Machines(app)), again.Machine.ID, first.Machine.ID, err)
+	}
+}
+
+// A step that Fly refuses for good fails with an error that a retry does not cure.
+func TestApply_MachineIsGone(t *testing.T) {
+	d := newDriver(newSim(t))
+	for verb, kind := range map[release.Verb]string{release.Stop: release.KindConflict, release.Cordon: release.KindConflict, release.Destroy: ""} {
+		_, err := d.Apply(t.Context(), driver.Change{Step: release.Step{Verb: verb, FlyApp: app, Machine: id}})
+		if kindOf(err) != kind || kind == "" && err != nil {
+			t.Errorf("%s: got %v, want kind %q", verb, err, kind)
+		}
+	}
+}
+
+// flyctl leaves a release's metadata on the machines that it changes, and adds its own
+// version.
+func TestDescribe_ClientThatChangedMachine(t *testing.T) {
+	for by, want := range map[string]string{fly.ClientVersion: "", "0.4.1": "0.4.1"} {
+		config := `{"metadata":{"release_id":"release/shop/1","fly_flyctl_version":"` + by + `"}}`
+		m := driver.Describe(fly.Machine{ID: "m1", Config: json.RawMessage(config)})
+		if m.Client != want || m.Release != "release/shop/1" {
+			t.Errorf("%s: client %q, release %q", by, m.Client, m.Release)
+		}
+	}
+}
+
+// Either all machines are leased or none: half of the leases would only keep others
+// waiting.
+func TestTakeLeases_OneIsHeld(t *testing.T) {
+	sim := newSim(t)
+	var machines []driver.Leased
+	for _, id := range []string{"00000000000001", "00000000000002"} {
+		sim.Put(app, fly.Machine{ID: id, State: "started", Config: configWith("1", "off")})
+		machines = append(machines, driver.Leased{FlyApp: app, Machine: id})
+	}
+	d, f := newDriver(sim), client(sim)
+	other, err := f.TakeLease(t.Context(), app, machines[1].Machine, "flyctl deploy", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held, err := d.TakeLeases(t.Context(), "release r, run 2", machines); err == nil || held != nil || !strings.Contains(err.Error(), "flyctl deploy") {
+		t.Errorf("got %v: %v, want an error that names the holder", held, err)
+	}
+	if _, err := f.ReadLease(t.Context(), app, machines[0].Machine); !errors.Is(err, fly.ErrNotFound) {
+		t.Errorf("the lease of the other machine was kept: %v", err)
+	}
+	if err := f.ReleaseLease(t.Context(), app, machines[1].Machine, other.Nonce); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second attempt takes over the leases of the first
+		if held, err := d.TakeLeases(t.Context(), "release r, run 2", machines); err != nil || len(held) != 2 {
+			t.Errorf("got %v: %v", held, err)
+		}
+	}
+}
+
+// The leases of a run of the same rollout are replaced once that run has ended.
+func TestTakeLeases_RunHasEnded(t *testing.T) {
+	sim := newSim(t)
+	sim.Put(app, fly.Machine{ID: id, State: "started", Config: configWith("1", "off")})
+	d, machines := newDriver(sim), []driver.Leased{{FlyApp: app, Machine: id}}
+	if _, err := d.TakeLeases(t.Context(), release.Holder("r", "run1"), machines); err != nil {
+		t.Fatal(err)
+	}
+	for _, ended := range [][]string{nil, {"run1"}} {
+		ctx := driver.WithAttempt(t.Context(), driver.Attempt{RunEnded: func(_ context.Context, run string) bool { return slices.Contains(ended, run) }})
+		if held, err := d.TakeLeases(ctx, release.Holder("r", "run2"), machines); (err == nil) != (len(ended) > 0) {
+			t.Errorf("with %v ended: %v, %v", ended, held, err)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package driver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// How long waitForCreated waits for a machine that a create may have made, and for
+// one that it has made.
+const (
+	maybeCreatedWait = 2 * time.Second
+	createdWait      = 5 * time.Second
+)
+
+// A finder looks for a machine by its name. fly.ErrNotFound: there is none.
+type finder func(ctx context.Context) (fly.Machine, error)
+
+// create makes a machine under the name that the plan chose, once: a machine of that
+// name with that config is the one that an earlier attempt made.
+func (r *stepRun) create(ctx context.Context) (release.Machine, error) {
+	s := r.Step
+	want, err := r.configToCreate(ctx)
+	if err != nil {
+		return release.Machine{}, err
+	}
+	find := func(ctx context.Context) (fly.Machine, error) { return findByName(ctx, r.Fly, s.FlyApp, s.Machine) }
+	m, err := fly.Machine{}, fly.ErrNotFound
+	if attemptOf(ctx).Number > 1 || r.Retries > 0 { // a first attempt needs not look: the plan found none of that name
+		m, err = r.findCreated(ctx, find)
+	}
+	if err == nil {
+		want = setVolume(want, volumeOf(m.Config))
+	}
+	if errors.Is(err, fly.ErrNotFound) {
+		if want, err = r.chooseVolume(ctx, want); err != nil {
+			return release.Machine{}, err
+		}
+		m, err = r.sendCreate(ctx, want, find)
+	}
+	if errors.Is(err, fly.ErrNameTaken) {
+		if m, err = r.findCreated(ctx, find); errors.Is(err, fly.ErrNotFound) {
+			err = fmt.Errorf("create %s of %s: its name was taken a moment ago, and is free now", s.Machine, s.Target)
+		}
+		want = setVolume(want, volumeOf(m.Config))
+	}
+	if err != nil {
+		return release.Machine{}, capacityError(ctx, s, err, time.Duration(s.Wait), release.KindFailure)
+	}
+	if !isOn(m, s, want) {
+		return release.Machine{}, conflict(s, "exists already, with another config")
+	}
+	after, err := r.confirm(ctx, awaited{step: s, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle}, m)
+	r.waitForCreated(ctx, createdWait, find)
+	return after, err
+}
+
+// configToCreate returns the config of the machine to create, without its volume.
+func (r *stepRun) configToCreate(ctx context.Context) (json.RawMessage, error) {
+	s, want := r.Step, r.Step.After
+	if s.StandbyFor != "" {
+		primary, err := findByName(ctx, r.Fly, s.FlyApp, s.StandbyFor)
+		if err != nil {
+			return nil, err
+		}
+		want = setStandby(want, primary.ID)
+	}
+	if s.Exact {
+		return want, nil
+	}
+	return addMetadata(want, stampWithName(r.Stamp, s.Machine)), nil
+}
+
+// stampWithName returns stamp with the name that a release gave a machine.
+func stampWithName(stamp map[string]string, name string) map[string]string {
+	stamp = maps.Clone(stamp)
+	if stamp == nil {
+		stamp = map[string]string{}
+	}
+	stamp[release.MetaMachine] = name
+	return stamp
+}
+
+// sendCreate asks Fly for the machine. If the answer was lost, it waits until Fly may
+// show the machine.
+func (r *stepRun) sendCreate(ctx context.Context, want json.RawMessage, find finder) (fly.Machine, error) {
+	s := r.Step
+	m, err := retryLimited(ctx, func() (fly.Machine, error) {
+		return r.Fly.Create(ctx, s.FlyApp, fly.Create{
+			Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.Idle, SkipServiceRegistration: s.Hidden, MinSecretsVersion: r.Secrets,
+		})
+	})
+	if errors.Is(err, fly.ErrUnknownOutcome) {
+		r.waitForCreated(ctx, maybeCreatedWait, find)
+	}
+	return m, err
+}
+
+// findCreated looks for the machine that the step would create, and waits until Fly
+// shows all of it. One that is being destroyed has to be gone first: ErrNotFound.
+func (r *stepRun) findCreated(ctx context.Context, find finder) (fly.Machine, error) {
+	m, err := r.findRepeatedly(ctx, find)
+	if err == nil && m.State == "destroying" {
+		if err = r.waitUntil(ctx, m.ID, func(m fly.Machine) bool { return m.State == "destroyed" }); err == nil {
+			err = fly.ErrNotFound
+		}
+	}
+	if err != nil {
+		return m, err
+	}
+	return r.waitReadable(ctx, m)
+}
+
+// findRepeatedly looks for a machine. An attempt after the first looks several times
+// before it believes that there is none: a create whose answer was lost may not be
+// visible yet.
+func (r *stepRun) findRepeatedly(ctx context.Context, find finder) (fly.Machine, error) {
+	looks := 1
+	if attemptOf(ctx).Number > 1 {
+		looks = 4
+	}
+	for {
+		m, err := find(ctx)
+		if looks--; !errors.Is(err, fly.ErrNotFound) || looks == 0 {
+			return m, err
+		}
+		if err := sleep(ctx, r.poll()); err != nil {
+			return fly.Machine{}, err
+		}
+	}
+}
+
+// waitForCreated waits, for at most limit, until Fly lists a machine that was created
+// or may have been. It does so only if ctx has ended: then no attempt follows, but a
+// rollback that must see the machine.
+func (r *stepRun) waitForCreated(ctx context.Context, limit time.Duration, find finder) {
+	if ctx.Err() == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	for ctx.Err() == nil {
+		if _, err := find(ctx); err == nil || sleep(ctx, r.poll()/4) != nil {
+			return
+		}
+	}
+}

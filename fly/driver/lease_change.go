@@ -1,0 +1,46 @@
+package driver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/microbima/release/fly"
+)
+
+// changeUnderLease makes one change of m under the rollout's lease on it. If there
+// is none, because the rollout created the machine or lost its leases, it takes one
+// for the change, so that no other change comes between. A machine that changed since
+// it was read is a conflict: the next attempt finds out whether an earlier one of ours
+// changed it.
+func (r *stepRun) changeUnderLease(ctx context.Context, m fly.Machine, change func(nonce string) (fly.Machine, error)) (fly.Machine, error) {
+	send := func(nonce string) (fly.Machine, error) {
+		return retryLimited(ctx, func() (fly.Machine, error) { return change(nonce) })
+	}
+	l := leases{r.Fly, r.Holder}
+	if r.Nonce != "" {
+		after, err := send(r.Nonce)
+		if !errors.Is(err, fly.ErrConflict) {
+			return after, err
+		}
+		held, readErr := r.Fly.ReadLease(ctx, r.Step.FlyApp, m.ID)
+		switch {
+		case readErr == nil && held.Description == r.Holder:
+			return send(held.Nonce) // it expired and was taken again meanwhile
+		case readErr == nil:
+			return fly.Machine{}, conflict(r.Step, "is leased by %s: is a flyctl deploy under way?", formatHolder(held))
+		case !errors.Is(readErr, fly.ErrNotFound):
+			return fly.Machine{}, readErr
+		}
+	}
+	own := Leased{Target: r.Step.Target, FlyApp: r.Step.FlyApp, Machine: m.ID}
+	lease, err := l.take(ctx, own, changeTTL)
+	if err != nil {
+		return fly.Machine{}, err
+	}
+	own.Nonce = lease.Nonce
+	after, err := send(own.Nonce)
+	if failed := l.release(ctx, []Leased{own}); failed != nil {
+		attemptOf(ctx).Log.Warn("lease not released", "target", r.Step.Target.String(), "machine", m.ID, "error", failed)
+	}
+	return after, err
+}

@@ -1,0 +1,160 @@
+package driver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// A TargetRef names a target and its Fly app. It is recorded in histories.
+type TargetRef struct {
+	Target release.Target `json:"target"`
+	FlyApp string         `json:"fly_app"`
+	// Probe, if set, is sent as well: State.Sick is why it failed.
+	Probe *release.Probe `json:"probe,omitempty"`
+}
+
+// ConcurrentTargets is how many targets are observed concurrently. Fly's limits are
+// per Fly app, and the client keeps them.
+const ConcurrentTargets = 50
+
+// Observe returns what each target runs, in their order. What is older than the
+// written versions is stale and is read again. It changes nothing.
+func (d *Driver) Observe(ctx context.Context, refs []TargetRef, written Written) ([]release.State, error) {
+	states := make([]release.State, len(refs))
+	g, all := errgroup.WithContext(ctx)
+	g.SetLimit(ConcurrentTargets)
+	for i, ref := range refs {
+		g.Go(func() (err error) {
+			if states[i], err = ObserveTarget(all, d.Fly, ref); err == nil {
+				err = rereadStale(all, d.Fly, &states[i], written[ref.FlyApp])
+			}
+			if err == nil && ref.Probe != nil {
+				states[i].Sick = d.probeBefore(all, *ref.Probe, states[i])
+			}
+			return err
+		})
+	}
+	return states, g.Wait()
+}
+
+// ObserveTarget returns what one target runs: its machines sorted by ID, without
+// those of release commands and consoles; its volumes, addresses and secrets, as far
+// as the token may read them. With an error it returns what was read so far.
+func ObserveTarget(ctx context.Context, f TargetReader, ref TargetRef) (release.State, error) {
+	s := release.State{Target: ref.Target, FlyApp: ref.FlyApp, Machines: []release.Machine{}}
+	g, all := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		app, err := RetryRead(all, func() (fly.App, error) { return f.App(all, ref.FlyApp) })
+		s.URL, s.Definition = app.URL, app.Definition
+		return err
+	})
+	g.Go(func() error { return readMachines(all, f, &s) })
+	g.Go(func() error { return readVolumes(all, f, &s) })
+	g.Go(func() error { return readAddresses(all, f, &s) })
+	g.Go(func() error { return readSecrets(all, f, &s) })
+	err := g.Wait()
+	slices.SortFunc(s.Volumes, func(a, b release.Volume) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(s.Secrets, func(a, b release.Secret) int { return cmp.Compare(a.Name, b.Name) })
+	slices.Sort(s.Addresses)
+	return s, err
+}
+
+func readVolumes(ctx context.Context, f TargetReader, s *release.State) error {
+	have, err := RetryRead(ctx, func() ([]fly.Volume, error) { return f.Volumes(ctx, s.FlyApp) })
+	for _, v := range have {
+		s.Volumes = append(s.Volumes, release.Volume{ID: v.ID, Name: v.Name, Region: v.Region, Attached: v.AttachedMachine, Free: v.Free()})
+	}
+	return ignoreUnauthorized(err)
+}
+
+func readAddresses(ctx context.Context, f TargetReader, s *release.State) error {
+	have, err := RetryRead(ctx, func() ([]fly.Address, error) { return f.Addresses(ctx, s.FlyApp) })
+	for _, ip := range have {
+		s.Addresses = append(s.Addresses, ip.IP)
+	}
+	s.Private = err == nil && !slices.ContainsFunc(have, fly.Address.IsPublic)
+	return ignoreUnauthorized(err)
+}
+
+func readSecrets(ctx context.Context, f TargetReader, s *release.State) error {
+	have, err := RetryRead(ctx, func() ([]fly.Secret, error) { return f.Secrets(ctx, s.FlyApp) })
+	for _, x := range have {
+		s.Secrets = append(s.Secrets, release.Secret{Name: x.Name, Updated: x.UpdatedAt})
+	}
+	return ignoreUnauthorized(err)
+}
+
+// ignoreUnauthorized returns err, or nil if Fly does not let this token read
+// something that a release can do without.
+func ignoreUnauthorized(err error) error {
+	if errors.Is(err, fly.ErrUnauthorized) {
+		return nil
+	}
+	return err
+}
+
+// ListMachines returns the machines of a Fly app as ObserveTarget does.
+func ListMachines(ctx context.Context, l MachineLister, app string) ([]release.Machine, error) {
+	s := release.State{FlyApp: app}
+	err := readMachines(ctx, l, &s)
+	return s.Machines, err
+}
+
+// readMachines fills in the machines of s only.
+func readMachines(ctx context.Context, l MachineLister, s *release.State) error {
+	machines, err := RetryRead(ctx, func() ([]fly.Machine, error) { return l.Machines(ctx, s.FlyApp) })
+	for _, m := range machines {
+		addMachine(s, m)
+	}
+	sortMachines(s)
+	return err
+}
+
+func sortMachines(s *release.State) {
+	slices.SortFunc(s.Machines, func(a, b release.Machine) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// addMachine adds m to the list of s that it belongs to.
+func addMachine(s *release.State, m fly.Machine) {
+	switch meta := release.Metadata(configOf(m)); {
+	case len(meta) == 0 && m.HostStatus != "ok" && len(m.Config) == 0:
+		s.Unread = append(s.Unread, describe(m, meta))
+	case meta["fly_platform_version"] != "v2":
+		s.Foreign = append(s.Foreign, m.ID)
+	case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
+		s.Commands = append(s.Commands, fmt.Sprintf("machine %s (%s) is %s", m.ID, meta["fly_process_group"], m.State))
+	case m.State == "destroying":
+		// It will be gone, whatever is planned for it.
+	default:
+		s.Machines = append(s.Machines, describe(m, meta))
+	}
+}
+
+// serves reports whether a machine of s may get traffic.
+func serves(s release.State) bool {
+	return slices.ContainsFunc(s.Machines, func(m release.Machine) bool { return m.State == "started" && !m.Cordoned })
+}
+
+// CheckRead returns an error that names the machines of which neither config nor group
+// could be read, or nil.
+func CheckRead(states []release.State) error {
+	var all []string
+	for _, s := range states {
+		for _, m := range s.Unread {
+			all = append(all, fmt.Sprintf("machine %s (%s) of %s: its host is %s and Fly returns neither its config nor its group, so it cannot be planned for: wait until the host is back, or destroy the machine (fly machine destroy --force %s)", m.ID, m.Name, s.Target, m.Host, m.ID))
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(all, "; "))
+}

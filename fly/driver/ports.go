@@ -1,0 +1,76 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// A processReader reads the processes of a machine.
+type processReader interface {
+	Processes(ctx context.Context, app, id string) ([]fly.Process, error)
+}
+
+// A portCheck finds out whether processes listen at the ports of a target to which
+// Fly's proxy sends traffic.
+type portCheck struct {
+	confirmed map[release.Listener]bool // a process listens there, or Fly does not tell
+	patience  time.Duration             // how long a process may take to listen
+	notes     []string                  // ports at which no process listens
+	unread    []string                  // ports for which Fly could not be asked
+	isOver    bool                      // patience has run out: Fly is not asked again
+}
+
+func newPortCheck(t *verdictTracker) *portCheck {
+	return &portCheck{confirmed: map[release.Listener]bool{}, patience: min(max(t.during, t.within), 30*time.Second)}
+}
+
+// check asks Fly at which ports the machines of a healthy or unchecked target listen,
+// until a process listens at each port of a TCP service that has no health check. It
+// reports whether another observation may change that. A port at which no process
+// listens makes v unchecked: Fly's proxy can send no traffic there. A port that Fly
+// does not tell of is not asked about again; one that cannot be read is a note of v.
+func (c *portCheck) check(ctx context.Context, f processReader, e Expectation, now release.State, v *release.Verdict, elapsed time.Duration) (again bool) {
+	if e.Back || len(e.Changed) == 0 || v.Health != release.Healthy && v.Health != release.Unchecked {
+		return false
+	}
+	if !c.isOver {
+		c.notes, c.unread = nil, nil
+		for _, l := range e.Goal.Listeners(now) {
+			if !c.confirmed[l] {
+				c.ask(ctx, f, e.Goal.FlyApp, l)
+			}
+		}
+		c.isOver = elapsed >= c.patience
+	}
+	if len(c.notes) > 0 {
+		v.Health = release.Unchecked
+	}
+	v.Notes = append(append(v.Notes, c.notes...), c.unread...)
+	return len(c.notes)+len(c.unread) > 0 && !c.isOver
+}
+
+// ask reads whether a process listens at one port.
+func (c *portCheck) ask(ctx context.Context, f processReader, app string, l release.Listener) {
+	processes, err := RetryRead(ctx, func() ([]fly.Process, error) { return f.Processes(ctx, app, l.Machine) })
+	switch {
+	case err != nil && IsPermanent(err), err == nil && fly.Listens(processes, l.Port):
+		c.confirmed[l] = true
+	case err != nil:
+		c.unread = append(c.unread, fmt.Sprintf("group %s: whether machine %s listens on internal_port %d could not be read: %s", l.Group, l.Machine, l.Port, err))
+	default:
+		c.notes = append(c.notes, notListening(l, processes))
+	}
+}
+
+// notListening returns the note on a port at which no process listens.
+func notListening(l release.Listener, processes []fly.Process) string {
+	where := "nowhere"
+	if ports := fly.TCPPorts(processes); len(ports) > 0 {
+		where = fmt.Sprint(ports)
+	}
+	return fmt.Sprintf("group %s: machine %s is not listening on internal_port %d, so that nothing reaches it (it listens on TCP ports: %s)", l.Group, l.Machine, l.Port, where)
+}

@@ -1,0 +1,97 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/microbima/release/fly"
+)
+
+const (
+	// readLimit is how long one failed read is retried before the attempt fails
+	// with it: then the caller retries the operation, and shows why.
+	readLimit = 20 * time.Second
+	// limitedFor is how long one change is sent again while Fly limits it.
+	limitedFor = time.Minute
+	// staleFor is how long a reading that is older than a version that was written
+	// is not believed.
+	staleFor = 15 * time.Second
+)
+
+// sleep waits for d, or until ctx ends. Then it returns the cause.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// RetryRead returns what read returns. It retries with backoff, for at most 20 s,
+// while Fly limits reads, is unavailable or sends an answer that is not understood:
+// the other reads of an operation need not be repeated because of one.
+func RetryRead[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	begun := time.Now()
+	defer reportWaiting(ctx, "read", "")
+	for backoff := 100 * time.Millisecond; ; backoff = min(2*backoff, 2*time.Second) {
+		got, err := read()
+		wait := max(backoff, retryAfter(err))
+		if err == nil || !isRetryable(err) || ctx.Err() != nil || time.Since(begun)+wait > readLimit || isFlyAway(ctx, err) {
+			return got, err
+		}
+		reportWaiting(ctx, "read", "read from Fly again: "+err.Error())
+		if sleep(ctx, wait) != nil {
+			return got, err
+		}
+	}
+}
+
+// isFlyAway reports whether Fly was unavailable for a whole attempt already and
+// still is: then it is asked only as often as the caller retries.
+func isFlyAway(ctx context.Context, err error) bool {
+	return attemptOf(ctx).Number > 1 && !errors.Is(err, fly.ErrRateLimited)
+}
+
+// retryLimited sends a change, and sends it again while Fly refuses it with 429:
+// nothing was changed then, and the client keeps Fly's limits from now on.
+func retryLimited[T any](ctx context.Context, send func() (T, error)) (T, error) {
+	begun := time.Now()
+	for backoff := 250 * time.Millisecond; ; backoff = min(2*backoff, 2*time.Second) {
+		got, err := send()
+		wait := max(backoff, retryAfter(err))
+		if !errors.Is(err, fly.ErrRateLimited) || ctx.Err() != nil || time.Since(begun)+wait > limitedFor {
+			return got, err
+		}
+		if sleep(ctx, wait) != nil {
+			return got, err
+		}
+	}
+}
+
+// retryAfter returns how long Fly asked to wait, or 0.
+func retryAfter(err error) time.Duration {
+	var answer *fly.Error
+	if errors.As(err, &answer) {
+		return answer.RetryAfter
+	}
+	return 0
+}
+
+// readMachine reads one machine. A reading older than version, which the machine
+// was given, is stale: it is read again, and believed after staleFor.
+func readMachine(ctx context.Context, r MachineReader, app, id, version string) (fly.Machine, error) {
+	begun := time.Now()
+	for backoff := 100 * time.Millisecond; ; backoff = min(2*backoff, 2*time.Second) {
+		m, err := RetryRead(ctx, func() (fly.Machine, error) { return r.Machine(ctx, app, id) })
+		if err != nil || !m.IsOlder(version) || time.Since(begun) > staleFor {
+			return m, err
+		}
+		if err := sleep(ctx, backoff); err != nil {
+			return m, err
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package driver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// Written are the versions that machines were given, by Fly app and machine ID; "" of
+// a machine that may have been changed to a version that is not known.
+type Written map[string]map[string]string
+
+// rereadStale reads the machines again that are or may be stale in s: those that the
+// list does not have, or has at an older version than they were given, or whose
+// version is not known. It fails if Fly returns nothing newer.
+func rereadStale(ctx context.Context, r MachineReader, s *release.State, written map[string]string) error {
+	for _, id := range slices.Sorted(maps.Keys(written)) {
+		have, isListed := s.Machine(id)
+		isUnread := slices.ContainsFunc(s.Unread, func(m release.Machine) bool { return m.ID == id })
+		if isUnread || isListed && written[id] != "" && !fly.OlderVersion(have.Version, written[id]) {
+			continue
+		}
+		version := cmp.Or(written[id], have.Version)
+		m, err := readMachine(ctx, r, s.FlyApp, id, version)
+		switch {
+		case errors.Is(err, fly.ErrNotFound):
+			m.State = "destroyed"
+		case err != nil:
+			return err
+		case m.IsOlder(version):
+			return fmt.Errorf("read machine %s of %s: Fly returned version %s, and it had version %s later", id, s.Target, m.InstanceID, version)
+		}
+		s.Machines = slices.DeleteFunc(s.Machines, func(m release.Machine) bool { return m.ID == id })
+		if m.State != "destroyed" {
+			addMachine(s, m)
+		}
+	}
+	sortMachines(s)
+	return nil
+}
+
+// A machineObserver lists and reads machines.
+type machineObserver interface {
+	MachineLister
+	MachineReader
+}
+
+// observeAgain fills in the machines of now, of which goal is known: what is older
+// than the versions in goal is stale, and of machines whose host cannot be reached
+// goal has the rest.
+func observeAgain(ctx context.Context, f machineObserver, goal release.State, now *release.State) error {
+	if err := readMachines(ctx, f, now); err != nil {
+		return err
+	}
+	written := map[string]string{}
+	for _, m := range goal.Machines {
+		if m.ID != "" && m.Version != "" {
+			written[m.ID] = m.Version
+		}
+	}
+	err := rereadStale(ctx, f, now, written)
+	*now = now.Recalled(goal.Machines)
+	return err
+}

@@ -1,0 +1,185 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/microbima/release/release"
+)
+
+// An Expectation is what a target should be, and how that is found out. It is recorded
+// in histories.
+type Expectation struct {
+	Goal  release.State  `json:"goal"`
+	Probe *release.Probe `json:"probe,omitempty"`
+	// Changed are the groups that the plan changes; Ran, those of which a machine
+	// ran the new version and passed, though it may have been stopped since.
+	Changed []string `json:"changed,omitempty"`
+	Ran     []string `json:"ran,omitempty"`
+	// Back: the goal is a baseline. What is restored may be as unhealthy as it was.
+	Back bool `json:"back,omitempty"`
+	// RefuseUnchecked: a target that nothing checks counts as unhealthy.
+	RefuseUnchecked bool `json:"refuse_unchecked,omitempty"`
+	// Before: the goal is the baseline, with its versions. A machine that is still at
+	// that version is as it was, also while its host cannot be reached.
+	Before bool `json:"before,omitempty"`
+}
+
+// A Verification is what should be so, and for how long.
+type Verification struct {
+	Expectations []Expectation
+	For          time.Duration // 0: until the verdicts are certain
+	// Within is how long a target may take to become as expected: a target that is
+	// unhealthy before may still become healthy, as Fly's proxy learns of its machines.
+	Within time.Duration
+}
+
+// Verify observes every target, machine by machine and from outside, until its verdict
+// is certain: healthy, unchecked if nothing checks it, unhealthy, or unknown if it
+// could not be read. A target whose verdict is certain is observed until all are: no
+// verdict is older than the last. It returns one verdict per target, and ends at the
+// first unhealthy one. It changes nothing.
+func (d *Driver) Verify(ctx context.Context, in Verification) ([]release.Verdict, error) {
+	verdicts := make([]release.Verdict, len(in.Expectations))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	all := newQuorum(len(in.Expectations))
+	for i, e := range in.Expectations {
+		wg.Go(func() {
+			verdicts[i] = e.refuseUnchecked(d.verify(ctx, e, in, all))
+			if verdicts[i].Health == release.Unhealthy {
+				cancel() // one is enough for the rollback to begin
+			}
+		})
+	}
+	wg.Wait()
+	for _, v := range verdicts {
+		if v.Health == release.Unhealthy {
+			return verdicts, nil
+		}
+	}
+	return verdicts, context.Cause(ctx)
+}
+
+// verify observes one target until its verdict is certain, and those of all are.
+func (d *Driver) verify(ctx context.Context, e Expectation, in Verification, all *quorum) release.Verdict {
+	tracker := newVerdictTracker(e, in)
+	ports := newPortCheck(tracker)
+	begun, wasCertain := time.Now(), false
+	for {
+		v, now := d.observeOnce(ctx, e)
+		elapsed := time.Since(begun)
+		isWaiting := ports.check(ctx, d.Fly, e, now, &v, elapsed)
+		reportWaiting(ctx, e.Goal.Target.String(), formatFailures(v))
+		state := tracker.add(v.Health, isWaiting, elapsed)
+		isCertain := state == certain
+		isUnanimous := all.vote(wasCertain, isCertain)
+		wasCertain = isCertain
+		switch {
+		case state == failed:
+			return d.addLogs(ctx, e, v)
+		case isUnanimous && isCertain:
+			return v
+		case state == timedOut:
+			all.vote(false, true) // the others need not wait for it
+			v.Health = release.Unknown
+			return v
+		}
+		var reached chan struct{} // nil: the verdict is not certain yet
+		if isCertain {
+			reached = all.reached
+		}
+		select {
+		case <-time.After(tracker.interval(d.poll())):
+		case <-reached:
+			return v
+		case <-ctx.Done():
+			v.Health = release.Unknown
+			return v
+		}
+	}
+}
+
+// observeOnce returns the verdict of one observation, and the state that it saw. A
+// target that cannot be read is unknown, never unhealthy.
+func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdict, release.State) {
+	v := release.Verdict{Target: e.Goal.Target, Health: release.Unknown, Machines: len(e.Goal.Machines), At: time.Now()}
+	now := release.State{Target: e.Goal.Target, FlyApp: e.Goal.FlyApp, URL: e.Goal.URL}
+	if err := observeAgain(ctx, d.Fly, e.Goal, &now); err != nil {
+		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
+		return v, now
+	}
+	if v.Failures = e.Goal.Missing(now, e.Back); len(v.Failures) > 0 {
+		v.Health = release.Unhealthy
+		return v, now
+	}
+	if v.Failures = e.unreadable(now); len(v.Failures) > 0 {
+		return v, now
+	}
+	proof := release.Proof{Ran: e.Ran, Probe: e.Probe != nil, Back: e.Back}
+	if e.Probe != nil && now.URL != "" && serves(now) {
+		var health release.Health
+		v.Probed = e.Probe.At(now.URL)
+		if health, v.Failures = d.sendProbe(ctx, v.Target, *e.Probe, now.URL); health != release.Healthy {
+			v.Health = health
+			return v, now
+		}
+		proof.Answered = true
+	}
+	v.Health, v.Notes, v.Idle = e.Goal.Judge(now, proof)
+	return v, now
+}
+
+// unreadable returns the machines of now that cannot be judged because of their host.
+func (e Expectation) unreadable(now release.State) []release.Failure {
+	return slices.DeleteFunc(e.Goal.Unseen(now), func(f release.Failure) bool {
+		have, _ := now.Machine(f.Machine)
+		was, ok := e.Goal.Machine(f.Machine)
+		return e.Before && ok && have.IsAsBefore(was)
+	})
+}
+
+// refuseUnchecked returns v as unhealthy if it is unchecked and the project does not
+// let such a target be promoted.
+func (e Expectation) refuseUnchecked(v release.Verdict) release.Verdict {
+	if v.Health == release.Unchecked && e.RefuseUnchecked && len(e.Changed) > 0 {
+		v.Health = release.Unhealthy
+		v.Failures = []release.Failure{{
+			Target: v.Target, Reason: `is unchecked, and release.toml says unchecked = "refuse": ` + strings.Join(v.Notes, "; "),
+		}}
+	}
+	return v
+}
+
+// formatFailures returns the first failure of v and how many more there are, or "".
+func formatFailures(v release.Verdict) string {
+	switch n := len(v.Failures); n {
+	case 0:
+		return ""
+	case 1:
+		return v.Failures[0].Error()
+	default:
+		return fmt.Sprintf("%s (and %d more of %s)", v.Failures[0].Error(), n-1, v.Target)
+	}
+}
+
+// maxLogs is of how many failed machines of a target the logs are read: those of a
+// thousand would be more than Temporal stores.
+const maxLogs = 8
+
+// addLogs adds the last log lines of the first machines that failed.
+func (d *Driver) addLogs(ctx context.Context, e Expectation, v release.Verdict) release.Verdict {
+	read := 0
+	for i, f := range v.Failures {
+		if f.Machine != "" && read < maxLogs {
+			v.Failures[i].Log = lastLogLines(ctx, d.Fly, e.Goal.FlyApp, f.Machine)
+			read++
+		}
+	}
+	return v
+}
