@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
@@ -34,6 +35,7 @@ type ledger struct {
 	runs    []*ledgerRun
 	orphans bool // rollouts do not say to which release they belong
 	closed  bool // nothing is noted any more
+	started []activity.Info
 }
 
 type ledgerRun struct {
@@ -76,6 +78,35 @@ func (w *ledgerWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.E
 		r.ended, r.result, r.err = workflow.Now(ctx), result, err
 	}
 	return result, err
+}
+
+// InterceptActivity implements interceptor.WorkerInterceptor.
+func (l *ledger) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &ledgerActivity{ledger: l}
+	in.Next = next
+	return in
+}
+
+type ledgerActivity struct {
+	interceptor.ActivityInboundInterceptorBase
+	*ledger
+}
+
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor.
+func (a *ledgerActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	a.mu.Lock()
+	a.started = append(a.started, activity.GetInfo(ctx))
+	a.mu.Unlock()
+	return a.Next.ExecuteActivity(ctx, in)
+}
+
+// startedActivities returns each attempt of an activity that was started, without
+// the clock of the test. The test environment has a listener for them, whose caller
+// is blocked for good if an activity is started while the workflow ends.
+func (l *ledger) startedActivities() []activity.Info {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(l.started), func(info activity.Info) bool { return info.ActivityType.Name == "clock" })
 }
 
 // endPins ends the pins that a scenario leaves, once its release is over, and

@@ -1,13 +1,9 @@
 package workflows_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
-
-	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/converter"
 
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/release"
@@ -48,25 +44,15 @@ func TestRollback_NoBuildQueue(t *testing.T) {
 		s := newScenario(t, repo{})
 		s.runs("v1")
 		s.req.Rollback = &release.Rollback{Environment: "staging", Emergency: true, Reason: "it is broken"}
-		var queues []string
-		s.env.SetOnActivityStartedListener(s.noteQueues(&queues))
 		s.run()
-		if len(queues) == 0 {
+		started := s.ledger.startedActivities()
+		if len(started) == 0 {
 			t.Fatal("no activity was started")
 		}
-		for _, q := range queues {
-			if q == release.BuildQueue {
-				t.Errorf("an activity of a rollback is on the queue %s", q)
+		for _, info := range started {
+			if info.TaskQueue == release.BuildQueue {
+				t.Errorf("activity %s of a rollback is on the queue %s", info.ActivityType.Name, info.TaskQueue)
 			}
 		}
 	})
-}
-
-// noteQueues notes on which queue each activity is.
-func (s *scenario) noteQueues(queues *[]string) func(*activity.Info, context.Context, converter.EncodedValues) {
-	return func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
-		if info.ActivityType.Name != "clock" {
-			*queues = append(*queues, info.TaskQueue)
-		}
-	}
 }
