@@ -39,43 +39,41 @@ const (
 // name stands for a package of ours, or for a module of others with all that is
 // in it. "x/..." stands for x and all below it that has no line of its own.
 var arrows = map[string][]string{
-	".":                   {}, // tests only
-	"release":             {},
-	"workflows":           {"release", "activities", "internal/view", sdk, sdkTypes},
-	"activities":          {"release", "fly", "config", "image", "git", "internal/payload", sdk, sdkTypes, parallel},
-	"worker":              {"release", "workflows", "activities", "internal/payload", sdk, sdkTypes},
-	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", "internal/view", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
-	"sim/proof":           {},                                                                                                                                           // runs commands
-	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
-	"git":                 {"release", flock, nearest, parallel},
-	"image":               {"release", ggcr, "github.com/google/ko", parallel, "github.com/bmatcuk/doublestar/v4"},
-	"image/buildkit":      {"release", "image", anyModule},
-	"fly":                 {flyGo, limiter, parallel, "github.com/oklog/ulid/v2"},
-	"fly/flytoml":         {"fly/flytoml/tomldoc", flyGo, goToml},
-	"fly/flytoml/tomldoc": {goToml, nearest},
-	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
-	"internal/view":       {"release", humanize, "golang.org/x/text"}, // how wide a character is
-	"internal/cost":       {"release", sdkTypes},
-	"internal/devserver":  {anyModule},
-	"internal/overlay":    {},
-	"internal/version":    {},
-	"internal/payload":    {sdk, sdkTypes, "google.golang.org/protobuf"},
-	"cmd/release":         {anything},
-	"apps/...":            {"apps/..."},
-	"infra/...":           {}, // tests only
-
+	".":                      {}, // tests only
+	"release":                {},
+	"workflows":              {"release", "activities", "internal/view", sdk, sdkTypes},
+	"activities":             {"release", "fly", "config", "image", "git", "internal/payload", sdk, sdkTypes, parallel},
+	"worker":                 {"release", "workflows", "activities", "internal/payload", sdk, sdkTypes},
+	"sim":                    {"release", "workflows", "activities", "config", "fly", "fly/flysim", "image", "internal/view", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
+	"sim/proof":              {},                                                                                                                                           // runs commands
+	"config":                 {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
+	"git":                    {"release", flock, nearest, parallel},
+	"image":                  {"release", ggcr, "github.com/google/ko", parallel, "github.com/bmatcuk/doublestar/v4"},
+	"image/buildkit":         {"release", "image", anyModule},
+	"fly":                    {flyGo, limiter, parallel, "github.com/oklog/ulid/v2"},
+	"fly/flytoml":            {"fly/flytoml/tomldoc", flyGo, goToml},
+	"fly/flytoml/tomldoc":    {goToml, nearest},
+	"fly/flysim":             {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
 	"fly/flysim/localrunner": {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys", "github.com/prometheus/procfs"},
+	"internal/view":          {"release", humanize, "golang.org/x/text"}, // how wide a character is
+	"internal/cost":          {"release", sdkTypes},
+	"internal/devserver":     {anyModule},
+	"internal/overlay":       {},
+	"internal/version":       {},
+	"internal/payload":       {sdk, sdkTypes, "google.golang.org/protobuf"},
+	"cmd/release":            {anything},
+	"apps/...":               {"apps/..."},
+	"infra/...":              {}, // tests only
 }
 
 // onlyFor are the only importers of what is heavy or make-believe: their lines
 // above may not let anybody else near it.
 var onlyFor = map[string][]string{
-	server:               {"internal/devserver"},
-	webUI:                {"internal/devserver"},
-	"internal/devserver": {"cmd/release"},
-	"image/buildkit":     {"cmd/release"},
-	"fly/flysim":         {"cmd/release", "fly/flysim/localrunner", "sim"},
-
+	server:                   {"internal/devserver"},
+	webUI:                    {"internal/devserver"},
+	"internal/devserver":     {"cmd/release"},
+	"image/buildkit":         {"cmd/release"},
+	"fly/flysim":             {"cmd/release", "fly/flysim/localrunner", "sim"},
 	"fly/flysim/localrunner": {"cmd/release"},
 }
 

@@ -23,9 +23,10 @@ type waiting struct {
 	runs    bool   // it should be started and healthy; else only on its config
 }
 
-// await watches a machine until it is what it should be. Verify looks again at all
-// of them before they are called good. It fails with the evidence when the machine crashes, when Fly or somebody else
-// puts another version in its place, or when the step's time is over.
+// await polls a machine until it has the wanted config and, where it should run, is
+// started and healthy. One good read is enough: Verify reads every machine again before
+// the rollout is promoted. await returns a KindFailure with the evidence when the
+// machine crashes, has another version, or is not ready within the step's timeout.
 func (a *Activities) await(ctx context.Context, w waiting) (release.Machine, error) {
 	// An attempt that goes on after a crash counts anew: waiting twice as long
 	// is better than calling a machine bad that was never looked at.

@@ -11,17 +11,18 @@ import (
 
 // portWatch remembers at which ports of a target a process listens.
 type portWatch struct {
-	settled  map[release.Listener]bool // a process listens there, or Fly does not say
+	settled  map[release.Listener]bool // ports with a listener, or that Fly refuses to report
 	patience time.Duration             // how long a process may take to listen
-	notes    []string                  // of the ports where none listens
-	unread   []string                  // of the ports of which Fly could not be asked
-	over     bool                      // patience has run out: Fly is not asked again
+	notes    []string                  // one for each port without a listener
+	unread   []string                  // one for each port whose state could not be read
+	over     bool                      // patience has run out: no further reads
 }
 
-// listen asks Fly where the machines of a good target listen, until a process
-// listens at each port of a TCP service that has no check. It returns true while that is worth
-// another look. Afterwards v is unchecked: Fly's proxy can send no traffic there.
-// Where Fly does not say, it is not asked again; where it can't be read, v says so.
+// listen reads on which ports the machines of a healthy target listen, and reports
+// whether to read again: a port of a TCP service without a check has no listener yet, or
+// could not be read. A port without a listener makes v unchecked, because Fly's proxy
+// cannot send traffic there. A port that could not be read is a note of v. If Fly refuses
+// the request for good, the port is not read again.
 func (a *Activities) listen(ctx context.Context, aim Aim, now release.State, v *release.Verdict, w *portWatch, past time.Duration) (wait bool) {
 	if aim.Back || len(aim.Changed) == 0 || v.Health != release.Healthy && v.Health != release.Unchecked {
 		return false

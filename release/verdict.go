@@ -207,9 +207,9 @@ func (p Plan) ChangedGroups(t Target) (groups []string) {
 // Sleepers returns a step for each group that serves, that p changes, and of
 // which no machine has run what it leads to: it starts one for a look. goals are
 // p's, and resumed the machines, by ID, that a rollout which p resumes has changed.
-// A machine that Fly's proxy would not start for a request is left alone, unless it
-// ran before. So is one that has crashed since a rollout that p resumes: a start
-// would hide that.
+// It starts no machine that Fly's proxy would not start for a request, except one that
+// ran before; and none that has crashed since the start of a rollout that p resumes,
+// because a start would hide the crash.
 func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, string) bool) (steps []Step) {
 	touched := p.touched()
 	if p.IsRestore() {

@@ -375,8 +375,7 @@ var (
 	failedCase     = regexp.MustCompile(`(?m)^ *--- FAIL: TestCases/(\S+)`)
 )
 
-// The checks of Seeds bite: this program with one thing wrong in it is caught.
-// The text that each mutant replaces is in its file, once.
+// The text that a mutant replaces occurs exactly once in its file.
 func TestMutantTexts(t *testing.T) {
 	for _, m := range mutants {
 		if _, err := overlay.Write(t.TempDir(), "..", m.changes...); err != nil {
@@ -385,6 +384,7 @@ func TestMutantTexts(t *testing.T) {
 	}
 }
 
+// The checks of Seeds bite: this program with one thing wrong in it is caught.
 func TestMutants(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program once for each mutant")

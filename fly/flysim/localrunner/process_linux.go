@@ -51,8 +51,7 @@ func processStart(pid int) (string, error) {
 	return strings.TrimSpace(string(boot)) + "/" + fields[19], nil
 }
 
-// listensAt reports whether a process of p's group listens on a port, on any
-// address.
+// listensAt reports whether a process of p's machine listens on a port, on any address.
 func (p *process) listensAt(port int) bool {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
@@ -76,12 +75,31 @@ func (p *process) listensAt(port int) bool {
 		return false
 	}
 	return slices.ContainsFunc(all, func(one procfs.Proc) bool {
-		if group, err := unix.Getpgid(one.PID); err != nil || group != p.cmd.Process.Pid {
+		if !p.hasDescendant(one) {
 			return false
 		}
 		open, _ := one.FileDescriptorTargets() // fails for a process that has ended
 		return slices.ContainsFunc(open, func(name string) bool { return sockets[name] })
 	})
+}
+
+// hasDescendant reports whether one is p, or was started by it: it is in p's group, or it
+// left the group and has the env vars that identify p's machine.
+func (p *process) hasDescendant(one procfs.Proc) bool {
+	if group, err := unix.Getpgid(one.PID); err == nil && group == p.cmd.Process.Pid {
+		return true
+	}
+	env, err := one.Environ() // fails for another user's process, and for one that has ended
+	if err != nil {
+		return false
+	}
+	for _, entry := range p.cmd.Env {
+		isIdentity := strings.HasPrefix(entry, markerName+"=") || strings.HasPrefix(entry, "FLY_MACHINE_ID=")
+		if isIdentity && !slices.Contains(env, entry) {
+			return false
+		}
+	}
+	return true
 }
 
 // listening is the state of a listening TCP socket in /proc/net/tcp.

@@ -377,7 +377,12 @@ func TestListens_OtherProgramOnPort(t *testing.T) {
 	if !p.Listens(8080) {
 		t.Error("Listens is false for a port that it listens on")
 	}
-	deaf, err := runner.Start(t.Context(), flysim.Instance{App: "shop", ID: "m2", Config: configOf(t, pushServer(t, runner), map[string]string{"ANY_PORT": "1"})})
+	image := pushServer(t, runner)
+	detached := startAndWait(t, runner, "m2", image, map[string]string{"ANY_PORT": "1", "CHILD_PORT": "PORT", "DAEMON": "1"})
+	if !detached.Listens(8080) {
+		t.Error("Listens is false for a port on which a detached child listens")
+	}
+	deaf, err := runner.Start(t.Context(), flysim.Instance{App: "shop", ID: "m3", Config: configOf(t, image, map[string]string{"ANY_PORT": "1"})})
 	if err != nil {
 		t.Fatal(err)
 	}
