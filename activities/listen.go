@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/microbima/release/fly"
@@ -52,11 +53,12 @@ func (a *Activities) listen(ctx context.Context, aim Aim, now release.State, v *
 	return len(w.notes)+len(w.unread) > 0 && !w.over
 }
 
-// notListening says that nothing listens where Fly's proxy sends traffic to.
+// notListening returns the note of a port without a listener, with the ports that have
+// one.
 func notListening(l release.Listener, processes []fly.Process) string {
-	where := "nowhere"
+	listens := "listens on no TCP port"
 	if ports := fly.TCPPorts(processes); len(ports) > 0 {
-		where = fmt.Sprint(ports)
+		listens = "listens on TCP ports " + strings.Trim(fmt.Sprint(ports), "[]")
 	}
-	return fmt.Sprintf("group %s: machine %s is not listening on internal_port %d, so that nothing reaches it (it listens on TCP ports: %s)", l.Group, l.Machine, l.Port, where)
+	return fmt.Sprintf("group %s: machine %s is not listening on internal_port %d, so that nothing reaches it (it %s)", l.Group, l.Machine, l.Port, listens)
 }

@@ -30,6 +30,8 @@ type Aim struct {
 	// ran the new version and passed, though it may have been stopped since.
 	Changed []string `json:"changed,omitempty"`
 	Ran     []string `json:"ran,omitempty"`
+	// Removed are the IDs of machines that the plan destroys: they run the old version.
+	Removed []string `json:"removed,omitempty"`
 	// Back: the goal is a baseline. What comes back may be as it was.
 	Back bool `json:"back,omitempty"`
 	// RefuseUnchecked: a target that nothing checks counts as unhealthy.
@@ -206,7 +208,7 @@ func (a *Activities) look(ctx context.Context, aim Aim) (release.Verdict, releas
 	if v.Failures = aim.unseen(now); len(v.Failures) > 0 {
 		return v, now
 	}
-	proof := release.Proof{Ran: aim.Ran, Probe: aim.Probe != nil, Back: aim.Back}
+	proof := release.Proof{Ran: aim.Ran, Probe: aim.Probe != nil, Back: aim.Back, Removed: aim.Removed}
 	if aim.Probe != nil && now.URL != "" && serves(now) {
 		var health release.Health
 		v.Probed = aim.Probe.At(now.URL)

@@ -104,6 +104,12 @@ var mutants = []mutant{
 	wrong("a machine that a terminated rollout made counts as one that serves", "activities/remains.go",
 		`	return release.SetApart(before.Plan, before.Baselines, before.States, states), nil`,
 		`	return states, nil`),
+	wrong("a machine of the old version is started for a look at the new one", "release/verdict.go",
+		`		if s.Verb != Create && s.Verb != Update {
+			continue
+		}
+		if all`,
+		`		if all`),
 	wrong("a cordoned machine that ran is not started for a look", "release/verdict.go",
 		`(!m.Cordoned || m.Running())`,
 		`!m.Cordoned`),

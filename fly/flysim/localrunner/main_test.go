@@ -45,9 +45,9 @@ func TestMain(m *testing.M) {
 }
 
 // runServer is the program in the images. Requests and env vars control it:
-// CHILD_PORT starts a child that listens there (PORT: on the same port), DAEMON
-// puts the child into its own session, STUBBORN ignores signals, ANY_PORT listens on a port other than
-// PORT.
+// CHILD_PORT starts a child that listens there (PORT: on the same port), DAEMON puts the
+// child into its own session, STUBBORN ignores signals, ANY_PORT listens on a port other
+// than PORT.
 func runServer() {
 	if code, err := strconv.Atoi(os.Getenv("EXIT")); err == nil {
 		fmt.Println("about to end")
