@@ -158,7 +158,8 @@ func (w waiting) ended(m fly.Machine, exit release.Exit) bool {
 	if Seen(m).Ended() {
 		return false // its work is done, or it is late
 	}
-	return !w.in.Step.Exact || exit.Restarts > 1 || m.State == "stopped" || m.State == "failed"
+	again := exit.Restarts > 1 && exit.IsRecent(time.Now())
+	return !w.in.Step.Exact || again || m.State == "stopped" || m.State == "failed"
 }
 
 // waitSetting names what has to be changed for a machine to be given more time.

@@ -32,6 +32,8 @@ type Aim struct {
 	Ran     []string `json:"ran,omitempty"`
 	// Removed are the IDs of machines that the plan destroys: they run the old version.
 	Removed []string `json:"removed,omitempty"`
+	// Resumed are the IDs of machines that a rollout without a report launched.
+	Resumed []string `json:"resumed,omitempty"`
 	// Back: the goal is a baseline. What comes back may be as it was.
 	Back bool `json:"back,omitempty"`
 	// RefuseUnchecked: a target that nothing checks counts as unhealthy.
@@ -201,7 +203,7 @@ func (a *Activities) look(ctx context.Context, aim Aim) (release.Verdict, releas
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be looked at: " + err.Error()}}
 		return v, now
 	}
-	if v.Failures = aim.Goal.Missing(now, aim.Back); len(v.Failures) > 0 {
+	if v.Failures = aim.Goal.Missing(now, release.ExitRule{Back: aim.Back, Resumed: aim.Resumed, At: time.Now()}); len(v.Failures) > 0 {
 		v.Health = release.Unhealthy
 		return v, now
 	}

@@ -204,9 +204,9 @@ func (b Baseline) recreate`),
 	wrong("a stale read is believed", "fly/machine.go",
 		`{ return OlderVersion(m.InstanceID, version) }`,
 		`{ return m.InstanceID == "never" && OlderVersion(m.InstanceID, version) }`),
-	wrong("exits that nobody asked for do not count", "release/goal.go",
-		`	if m.Exit == nil || want.Exit != nil || m.Rests() {`,
-		`	if m.Exit == nil || want.Exit != nil || m.Rests() || m.State == "started" {`),
+	wrong("exits that nobody asked for do not count", "release/exit.go",
+		`	if m.Exit == nil || m.Rests() {`,
+		`	if m.Exit == nil || m.Rests() || m.State == "started" {`),
 	wrong("nobody starts what sleeps for a look", "release/verdict.go",
 		`			if i < 0 {
 				continue
@@ -290,9 +290,9 @@ func (b Baseline) recreate`),
 	wrong("what nothing checks is healthy", "release/verdict.go",
 		`		return Unchecked, append([]string{"nothing checks it"}, notes...)`,
 		`		return Healthy, append([]string{"nothing checks it"}, notes...)`),
-	wrong("exits of what has no check do not count", "release/goal.go",
-		`	if m.Exit == nil || want.Exit != nil || m.Rests() {`,
-		`	if m.Exit == nil || want.Exit != nil || m.Rests() || ChecksIn(m.Config) == 0 && m.State == "started" {`),
+	wrong("exits of what has no check do not count", "release/exit.go",
+		`	if m.Exit == nil || m.Rests() {`,
+		`	if m.Exit == nil || m.Rests() || ChecksIn(m.Config) == 0 && m.State == "started" {`),
 	wrong("a probe that failed before has to be answered to go back", "workflows/roller.go",
 		`		if b.WasWell() {
 			aim.Probe = b.Probe
@@ -341,11 +341,11 @@ func (b Baseline) recreate`),
 		`m.State == "failed" || m.Crashed }`,
 		`m.State == "failed" }`),
 	wrong("exits from before a rollout is resumed do not count", "workflows/roller.go",
-		`			if resumed[m.ID] { // its exits count, also those before this rollout
-				goal.Machines[i].Exit = nil
-			}
-`,
+		`, Resumed: slices.Sorted(maps.Keys(resumed))`,
 		``),
+	wrong("what once ended again and again never comes back", "release/exit.go",
+		`return at.Sub(x.At) < crashLoop }`,
+		`return true }`),
 	wrong("an older release is asked about for ever", "workflows/rollout.go",
 		`	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
 		return r.superseded(ctx)
