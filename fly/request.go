@@ -79,8 +79,8 @@ func (c *Client) do(ctx context.Context, in call, out any) error {
 	return err
 }
 
-// readResponse decodes a successful response into out, unless that is nil. Else
-// it returns fail with what the response says.
+// readResponse decodes the body of a successful response into out, unless out is nil.
+// For any other response it returns fail, with the status, code and message added.
 func (c *Client) readResponse(resp *http.Response, out any, fail *Error) error {
 	fail.unsent = false
 	fail.RequestID = resp.Header.Get("fly-request-id")

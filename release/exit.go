@@ -3,6 +3,7 @@ package release
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -30,6 +31,42 @@ func (x Exit) String() string {
 		return "its process ended, and Fly started it again"
 	}
 	return "its process ended"
+}
+
+// crashLoop is within what time of its last exit a running process counts as one
+// that ends again and again. Fly starts it again after seconds.
+const crashLoop = 2 * time.Minute
+
+// IsRecent reports whether x was within the last two minutes at that time: whether
+// a process that runs again may still be in a crash loop.
+func (x Exit) IsRecent(at time.Time) bool { return at.Sub(x.At) < crashLoop }
+
+// An ExitRule says which exits that nobody asked for count against a machine.
+type ExitRule struct {
+	// Back: the goal is a baseline. What comes back may end once, as it may have before.
+	Back bool
+	// Resumed are the IDs of machines that a rollout without a report launched: all
+	// their exits count, but not those long before they were read.
+	Resumed []string
+	// At is when the machines were read.
+	At time.Time
+}
+
+// counts reports whether m, which should be like want, has an exit that counts. One
+// that want has, too, does not, unless m is resumed. An exit with code 0 counts,
+// unless the machine's restart policy lets it end.
+func (r ExitRule) counts(m, want Machine) bool {
+	if m.Exit == nil || m.Rests() {
+		return false
+	}
+	runsAgain := m.State == "started" && !m.Exit.IsRecent(r.At)
+	switch {
+	case want.Exit != nil:
+		return !r.Back && slices.Contains(r.Resumed, m.ID) && !runsAgain
+	case r.Back:
+		return m.State != "started" || m.Exit.Restarts > 1 && !runsAgain
+	}
+	return true
 }
 
 // Ended reports whether the process of m has ended with exit code 0 and its

@@ -127,9 +127,8 @@ func (s Step) created() Machine {
 // means: every machine runs the image and the config it should, its checks pass,
 // and its process has not ended since its launch without being asked to; or it
 // can't be judged, which Unseen says. Machines that were not healthy to begin with
-// (State "") only need their config. With back, goal is a baseline: a process that
-// ended once while it came back, and runs, is as good as it was.
-func (goal State) Missing(now State, back bool) (failures []Failure) {
+// (State "") only need their config. rule says which exits count.
+func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 	is, planned := now.index(), goal.index()
 	for _, want := range goal.Machines {
 		have, ok := is.counterpart(want)
@@ -149,7 +148,7 @@ func (goal State) Missing(now State, back bool) (failures []Failure) {
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
 		case want.State == "" || want.State == "started" && have.Ended() && !Serves(have.Config):
 			// It need not be well, or its work is done.
-		case have.crashedSince(want, back):
+		case rule.counts(have, want):
 			fail(have.Exit.String())
 			failures[len(failures)-1].ExitCode = &have.Exit.Code
 		case want.State == "started" && have.Rests():
@@ -173,16 +172,6 @@ func (goal State) Missing(now State, back bool) (failures []Failure) {
 		}
 	}
 	return failures
-}
-
-// crashedSince reports whether the process of m ended without being asked to, and
-// that counts: want, what m should be, has no such exit of the same version. An
-// exit with code 0 counts, too, unless its restart policy lets it end.
-func (m Machine) crashedSince(want Machine, back bool) bool {
-	if m.Exit == nil || want.Exit != nil || m.Rests() {
-		return false
-	}
-	return !back || m.State != "started" || m.Exit.Restarts > 1
 }
 
 // changedBy says which client changed a machine from want, where it left its

@@ -88,3 +88,21 @@ func TestSleepers_Idle(t *testing.T) {
 		}
 	}
 }
+
+// A machine that the plan destroys runs the old version. It is no proof that the new one
+// is well, and a rollout that only leaves such machines running is unchecked.
+func TestJudge_RemovedMachineRuns(t *testing.T) {
+	config := json.RawMessage(`{"services":[{"ports":[{"port":443}],"checks":[{"type":"http"}]}],"metadata":{"fly_process_group":"app"}}`)
+	old := release.Machine{ID: "old", Group: "app", State: "started", Cordoned: true, Config: config, Checks: []release.Check{{Name: "http", Status: "passing"}}}
+	fresh := release.Machine{ID: "new", Group: "app", State: "stopped", Config: config}
+	s := release.State{Machines: []release.Machine{old, fresh}}
+	if h, notes, _ := s.Judge(s, release.Proof{Removed: []string{"old"}}); h != release.Unchecked {
+		t.Errorf("with the new machine stopped: %s %q, want unchecked", h, notes)
+	}
+	if h, notes, _ := s.Judge(s, release.Proof{Removed: []string{"old", "new"}}); h != release.Unchecked {
+		t.Errorf("with every machine to be removed: %s %q, want unchecked", h, notes)
+	}
+	if h, notes, _ := s.Judge(s, release.Proof{}); h != release.Healthy {
+		t.Errorf("with no machine to be removed: %s %q, want healthy", h, notes)
+	}
+}

@@ -15,6 +15,9 @@ type Proof struct {
 	Probe, Answered bool
 	// Back: the goal is a baseline. Its machines ran before.
 	Back bool
+	// Removed are the IDs of machines that the plan destroys. They run the old version
+	// and prove nothing of the new one.
+	Removed []string
 }
 
 // Judge returns whether what runs now proves that goal, of which nothing is
@@ -22,6 +25,7 @@ type Proof struct {
 // or a group that serves has never run. The notes say which group lacks what; idle
 // are the groups of which no machine was seen to run.
 func (goal State) Judge(now State, p Proof) (h Health, notes, idle []string) {
+	goal.Machines = slices.DeleteFunc(slices.Clone(goal.Machines), func(m Machine) bool { return slices.Contains(p.Removed, m.ID) })
 	if len(goal.Machines) == 0 {
 		return Unchecked, []string{"nothing runs: it has no machines"}, nil
 	}
@@ -166,16 +170,29 @@ func unheardPorts(config json.RawMessage) (ports []int) {
 	return ports
 }
 
-// touched are the machines, by ID or planned name, that p changes.
-func (p Plan) touched() map[Target]map[string]bool {
+// updated returns the machines, by ID or planned name, to which p gives another version.
+func (p Plan) updated() map[Target]map[string]bool {
 	all := map[Target]map[string]bool{}
 	for _, s := range p.Steps() {
+		if s.Verb != Create && s.Verb != Update {
+			continue
+		}
 		if all[s.Target] == nil {
 			all[s.Target] = map[string]bool{}
 		}
 		all[s.Target][s.Machine] = true
 	}
 	return all
+}
+
+// Removed returns the IDs of the machines of a target that p destroys.
+func (p Plan) Removed(t Target) (ids []string) {
+	for _, s := range p.Steps() {
+		if s.Target == t && s.Verb == Destroy {
+			ids = append(ids, s.Machine)
+		}
+	}
+	return ids
 }
 
 // StepsOf returns how many steps p has on machines of a target.
@@ -207,11 +224,11 @@ func (p Plan) ChangedGroups(t Target) (groups []string) {
 // Sleepers returns a step for each group that serves, that p changes, and of
 // which no machine has run what it leads to: it starts one for a look. goals are
 // p's, and resumed the machines, by ID, that a rollout which p resumes has changed.
-// A machine that Fly's proxy would not start for a request is left alone, unless it
-// ran before. So is one that has crashed since a rollout that p resumes: a start
-// would hide that.
+// It starts no machine that Fly's proxy would not start for a request, except one that
+// ran before; and none that has crashed since the start of a rollout that p resumes,
+// because a start would hide the crash.
 func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, string) bool) (steps []Step) {
-	touched := p.touched()
+	updated := p.updated()
 	if p.IsRestore() {
 		return nil // what it leads to ran before
 	}
@@ -222,7 +239,7 @@ func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, 
 				continue
 			}
 			i := slices.IndexFunc(goal.Machines, func(m Machine) bool {
-				isNew := slices.Contains(changed, g) && (touched[t.Target][m.ID] || touched[t.Target][m.Name]) || resumed[m.ID]
+				isNew := slices.Contains(changed, g) && (updated[t.Target][m.ID] || updated[t.Target][m.Name]) || resumed[m.ID]
 				return isNew && !m.Exit.failed() && m.Group == g && (!m.Cordoned || m.Running()) && m.Host == "" && autostarts(m.Config) && standsBy(m.Config) == ""
 			})
 			if i < 0 {

@@ -95,7 +95,7 @@ func (w *watch) planIsShown(plan release.Plan) {
 			continue
 		}
 		seen := notes[i].seen(version)
-		for whole, text := range texts { // of what is new altogether, the beginning of a long value will do at first
+		for whole, text := range texts { // the short form may cut a long value that is new as a whole
 			if !strings.Contains(text, seen) && (whole == 1 || w.isCompared(s)) {
 				w.w.violate("%s changes NOTE to %q, and the plan that is shown does not have %q:\n%s", s, notes[i].value(version), seen, text)
 				return
@@ -104,9 +104,13 @@ func (w *watch) planIsShown(plan release.Plan) {
 	}
 }
 
-// isCompared says whether what a step gives a machine can be compared with what
-// that machine, or the one that it succeeds, has: Fly tells all of its config.
+// isCompared reports whether the config of a step must be compared with that of its
+// machine, or of the machine that it succeeds. Fly does not return the config of a machine
+// on an unreachable host, and such a host may have come back since the plan was made.
 func (w *watch) isCompared(s release.Step) bool {
+	if w.w.hasTrouble("host unreachable") || w.w.hasTrouble("host unreachable at a change") || w.w.hasTrouble("host comes back") {
+		return false
+	}
 	return slices.ContainsFunc(w.machines(s.FlyApp), func(m fly.Machine) bool {
 		return (m.ID == s.Machine || m.ID == s.Succeeds) && m.HostStatus != "unreachable"
 	})

@@ -102,6 +102,12 @@ var mutants = []mutant{
 	wrong("a machine that a terminated rollout made counts as one that serves", "activities/plan_rollout.go",
 		`	return release.SetApart(before.Plan, before.Baselines, before.States, states), nil`,
 		`	return states, nil`),
+	wrong("a machine of the old version is started for a look at the new one", "release/verdict.go",
+		`		if s.Verb != Create && s.Verb != Update {
+			continue
+		}
+		if all`,
+		`		if all`),
 	wrong("a cordoned machine that ran is not started for a look", "release/verdict.go",
 		`(!m.Cordoned || m.Running())`,
 		`!m.Cordoned`),
@@ -196,9 +202,9 @@ func (b Baseline) recreate`),
 	wrong("a stale read is believed", "fly/machine.go",
 		`{ return OlderVersion(m.InstanceID, version) }`,
 		`{ return m.InstanceID == "never" && OlderVersion(m.InstanceID, version) }`),
-	wrong("exits that nobody asked for do not count", "release/goal.go",
-		`	if m.Exit == nil || want.Exit != nil || m.Rests() {`,
-		`	if m.Exit == nil || want.Exit != nil || m.Rests() || m.State == "started" {`),
+	wrong("exits that nobody asked for do not count", "release/exit.go",
+		`	if m.Exit == nil || m.Rests() {`,
+		`	if m.Exit == nil || m.Rests() || m.State == "started" {`),
 	wrong("nobody starts what sleeps for a look", "release/verdict.go",
 		`			if i < 0 {
 				continue
@@ -282,9 +288,9 @@ func (b Baseline) recreate`),
 	wrong("what nothing checks is healthy", "release/verdict.go",
 		`		return Unchecked, append([]string{"nothing checks it"}, notes...)`,
 		`		return Healthy, append([]string{"nothing checks it"}, notes...)`),
-	wrong("exits of what has no check do not count", "release/goal.go",
-		`	if m.Exit == nil || want.Exit != nil || m.Rests() {`,
-		`	if m.Exit == nil || want.Exit != nil || m.Rests() || ChecksIn(m.Config) == 0 && m.State == "started" {`),
+	wrong("exits of what has no check do not count", "release/exit.go",
+		`	if m.Exit == nil || m.Rests() {`,
+		`	if m.Exit == nil || m.Rests() || ChecksIn(m.Config) == 0 && m.State == "started" {`),
 	wrong("a probe that failed before has to be answered to go back", "workflows/roller.go",
 		`		if b.WasWell() {
 			expected.Probe = b.Probe
@@ -333,11 +339,11 @@ func (b Baseline) recreate`),
 		`m.State == "failed" || m.Crashed }`,
 		`m.State == "failed" }`),
 	wrong("exits from before a rollout is resumed do not count", "workflows/roller.go",
-		`			if resumed[m.ID] { // its exits count, also those before this rollout
-				goal.Machines[i].Exit = nil
-			}
-`,
+		`, Resumed: slices.Sorted(maps.Keys(resumed))`,
 		``),
+	wrong("what once ended again and again never comes back", "release/exit.go",
+		`return at.Sub(x.At) < crashLoop }`,
+		`return true }`),
 	wrong("an older release is asked about for ever", "workflows/rollout.go",
 		`	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
 		return r.superseded(ctx)
@@ -373,7 +379,7 @@ var (
 	failedCase     = regexp.MustCompile(`(?m)^ *--- FAIL: TestCases/(\S+)`)
 )
 
-// The text that each mutant replaces is in its file, once.
+// The text that a mutant replaces occurs exactly once in its file.
 func TestMutantTexts(t *testing.T) {
 	for _, m := range mutants {
 		if _, err := overlay.Write(t.TempDir(), "..", m.changes...); err != nil {

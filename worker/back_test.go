@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/microbima/release/activities"
@@ -361,17 +361,18 @@ func (b *back) terminatedTwice() {
 	b.mustRun("v1")
 }
 
-// terminateBoth leaves a mixed environment with which nobody is busy.
+// terminateBoth leaves a mixed environment with which nobody is busy. A release that
+// learned of the end of its rollout in time has started another, to take over.
 func (b *back) terminateBoth() {
 	b.terminates()
 	b.must(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
-	for b.ctx.Err() == nil {
-		list, err := b.c.ListWorkflow(b.ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: "WorkflowId = '" + b.rollout() + "' AND ExecutionStatus = 'Terminated'"})
+	for quiet := 0; quiet < 20 && b.ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		d, err := b.c.DescribeWorkflowExecution(b.ctx, b.rollout(), "")
 		b.must(err)
-		if len(list.GetExecutions()) > 0 {
-			return
+		if quiet++; d.GetWorkflowExecutionInfo().GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
+			b.must(b.c.TerminateWorkflow(b.ctx, b.rollout(), "", "by hand"))
+			quiet = 0
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }
 

@@ -192,7 +192,8 @@ func (s *siege) lengths(ctx context.Context) map[string]int64 {
 }
 
 // goesOn waits until something has happened that had not before the server was
-// killed.
+// killed: a workflow that was open has more events, or has closed. Where none was
+// open there is nothing to wait for but the server.
 func (s *siege) goesOn(ctx context.Context, begun time.Time, before map[string]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -200,8 +201,15 @@ func (s *siege) goesOn(ctx context.Context, begun time.Time, before map[string]i
 		if err := s.serves(ctx); err != nil {
 			return err
 		}
-		for run, n := range s.lengths(ctx) {
-			if n > before[run] {
+		if len(before) == 0 {
+			return nil
+		}
+		for run, n := range before {
+			d, err := s.c.DescribeWorkflowExecution(ctx, "", run)
+			if err != nil {
+				return err
+			}
+			if info := d.WorkflowExecutionInfo; info.HistoryLength > n || info.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
 				return nil
 			}
 		}

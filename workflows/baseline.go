@@ -51,9 +51,9 @@ func (r *roller) unread(start activities.Start) string {
 	return "what ran before is not known: " + start.Unread
 }
 
-// closeBefore cleans up what a rollout that ended without a report left on Fly.
-// Leases that this rollout has taken over are left out; those that it could not
-// take are not.
+// closeBefore removes the leases, Fly releases and command machines of a rollout that
+// ended without a report. It keeps the leases that this rollout has taken over, and only
+// those.
 func (r *roller) closeBefore(ctx workflow.Context, in activities.CloseInput) {
 	in.Machines = slices.DeleteFunc(slices.Clone(in.Machines), func(m activities.Leased) bool {
 		return slices.ContainsFunc(r.leases.machines, func(own activities.Leased) bool {

@@ -100,9 +100,9 @@ func (a *ledgerActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	return a.Next.ExecuteActivity(ctx, in)
 }
 
-// startedActivities returns each attempt of an activity that was started, without
-// the clock of the test. The test environment has a listener for them, whose caller
-// is blocked for good if an activity is started while the workflow ends.
+// startedActivities returns the started attempts of activities, except the test's clock.
+// It replaces SetOnActivityStartedListener, which blocks its caller forever if an activity
+// starts while the workflow ends.
 func (l *ledger) startedActivities() []activity.Info {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -101,9 +101,6 @@ func (r *roller) expectations(plan release.Plan) (all []activities.Expectation) 
 	maps.Copy(touched, resumed)
 	for _, goal := range r.goal(plan) {
 		for i, m := range goal.Machines {
-			if resumed[m.ID] { // its exits count, also those before this rollout
-				goal.Machines[i].Exit = nil
-			}
 			if resumed[m.ID] && m.Running() {
 				goal.Machines[i].State = "started"
 			}
@@ -114,7 +111,7 @@ func (r *roller) expectations(plan release.Plan) (all []activities.Expectation) 
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
 				all = append(all, activities.Expectation{
-					Goal: goal, Probe: r.probe(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.ranOf(plan, goal), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
+					Goal: goal, Probe: r.probe(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.ranOf(plan, goal), Removed: r.in.Plan.Removed(t.Target), Resumed: slices.Sorted(maps.Keys(resumed)), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
 				})
 			}
 		}

@@ -328,8 +328,8 @@ func TestUnchecked_NobodyListens(t *testing.T) {
 	})
 }
 
-// Fly can't be asked now and then where a machine listens. What it said before, and
-// says again, counts.
+// A failed read of the process list is not a listener: the port is read again, and a
+// port that stays unreadable is noted.
 func TestUnchecked_NobodyListensAndFlyIsAway(t *testing.T) {
 	for name, fault := range map[string]flysim.Fault{"for a moment": {Times: 3}, "all the time": {}} {
 		t.Run(name, func(t *testing.T) {

@@ -13,10 +13,10 @@ import (
 // defaultWait is how long a step without a time of its own is waited for.
 const defaultWait = 5 * time.Minute
 
-// await reads a machine until it is as it should be. (Verify reads all machines again
-// before they are called healthy.) It fails with the evidence if the machine crashes,
-// if Fly or somebody else puts another version in its place, or if the step's time is
-// over.
+// await polls a machine until it has the wanted config and, where it should run, is
+// started and healthy. One good read is enough: Verify reads every machine again before
+// the rollout is promoted. await returns a KindFailure with the evidence when the
+// machine crashes, has another version, or is not ready within the step's timeout.
 func (r *stepRun) await(ctx context.Context, w awaited) (release.Machine, error) {
 	// An attempt after a crash begins to count anew: waiting twice as long is better
 	// than failing a machine that was never read.

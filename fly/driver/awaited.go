@@ -61,7 +61,8 @@ func (w awaited) isFailedExit(m fly.Machine, exit release.Exit) bool {
 	if Describe(m).Ended() {
 		return false // its work is done, or it is late
 	}
-	return !w.step.Exact || exit.Restarts > 1 || m.State == "stopped" || m.State == "failed"
+	again := exit.Restarts > 1 && exit.IsRecent(time.Now())
+	return !w.step.Exact || again || m.State == "stopped" || m.State == "failed"
 }
 
 // waitSetting names the setting that gives a machine more time.

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/microbima/release/fly"
@@ -66,11 +67,12 @@ func (c *portCheck) ask(ctx context.Context, f processReader, app string, l rele
 	}
 }
 
-// notListening returns the note on a port at which no process listens.
+// notListening returns the note of a port without a listener, with the ports that have
+// one.
 func notListening(l release.Listener, processes []fly.Process) string {
-	where := "nowhere"
+	listens := "listens on no TCP port"
 	if ports := fly.TCPPorts(processes); len(ports) > 0 {
-		where = fmt.Sprint(ports)
+		listens = "listens on TCP ports " + strings.Trim(fmt.Sprint(ports), "[]")
 	}
-	return fmt.Sprintf("group %s: machine %s is not listening on internal_port %d, so that nothing reaches it (it listens on TCP ports: %s)", l.Group, l.Machine, l.Port, where)
+	return fmt.Sprintf("group %s: machine %s is not listening on internal_port %d, so that nothing reaches it (it %s)", l.Group, l.Machine, l.Port, listens)
 }

@@ -20,6 +20,10 @@ type Expectation struct {
 	// ran the new version and passed, though it may have been stopped since.
 	Changed []string `json:"changed,omitempty"`
 	Ran     []string `json:"ran,omitempty"`
+	// Removed are the IDs of machines that the plan destroys: they run the old version.
+	Removed []string `json:"removed,omitempty"`
+	// Resumed are the IDs of machines that a rollout without a report launched.
+	Resumed []string `json:"resumed,omitempty"`
 	// Back: the goal is a baseline. What is restored may be as unhealthy as it was.
 	Back bool `json:"back,omitempty"`
 	// RefuseUnchecked: a target that nothing checks counts as unhealthy.
@@ -114,14 +118,14 @@ func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdic
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
 		return v, now
 	}
-	if v.Failures = e.Goal.Missing(now, e.Back); len(v.Failures) > 0 {
+	if v.Failures = e.Goal.Missing(now, release.ExitRule{Back: e.Back, Resumed: e.Resumed, At: time.Now()}); len(v.Failures) > 0 {
 		v.Health = release.Unhealthy
 		return v, now
 	}
 	if v.Failures = e.unreadable(now); len(v.Failures) > 0 {
 		return v, now
 	}
-	proof := release.Proof{Ran: e.Ran, Probe: e.Probe != nil, Back: e.Back}
+	proof := release.Proof{Ran: e.Ran, Probe: e.Probe != nil, Back: e.Back, Removed: e.Removed}
 	if e.Probe != nil && now.URL != "" && serves(now) {
 		var health release.Health
 		v.Probed = e.Probe.At(now.URL)

@@ -37,11 +37,12 @@ func (s *Sim) psMachine(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if proc != nil {
+		ports = proc.ListeningPorts(ports)
+	}
 	sockets := []fly.Socket{}
 	for _, port := range ports {
-		if proc == nil || proc.Listens(port) {
-			sockets = append(sockets, fly.Socket{Proto: "tcp6", Address: "[::]:" + strconv.Itoa(port)})
-		}
+		sockets = append(sockets, fly.Socket{Proto: "tcp6", Address: "[::]:" + strconv.Itoa(port)})
 	}
 	return []fly.Process{{PID: 300, Command: "app", ListenSockets: sockets}}, nil
 }

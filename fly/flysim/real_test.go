@@ -79,11 +79,11 @@ func (r *servers) proc(id string) *server {
 
 func (r *servers) URL(app string) string { return "http://" + app + ".localhost:1" }
 
-func (p *server) Addr(int) string       { return p.Listener.Addr().String() }
-func (p *server) Listens(int) bool      { return true }
-func (p *server) Done() <-chan struct{} { return p.done }
-func (p *server) ExitCode() int         { return p.code }
-func (p *server) Log() []string         { return []string{"hello", p.instance.Secrets["KEY"]} }
+func (p *server) Addr(int) string                     { return p.Listener.Addr().String() }
+func (p *server) ListeningPorts(internal []int) []int { return internal }
+func (p *server) Done() <-chan struct{}               { return p.done }
+func (p *server) ExitCode() int                       { return p.code }
+func (p *server) Log() []string                       { return []string{"hello", p.instance.Secrets["KEY"]} }
 
 func (p *server) Stop(context.Context, string, time.Duration) error {
 	p.inRoutes = p.routed()

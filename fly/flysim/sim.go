@@ -106,8 +106,9 @@ type Process interface {
 	// Addr returns the host:port at which the machine's internal port is
 	// reachable.
 	Addr(port int) string
-	// Listens reports whether the machine itself listens on the port.
-	Listens(port int) bool
+	// ListeningPorts returns the TCP ports on which the machine itself listens: those
+	// of its internal ports, and the others where the system tells them.
+	ListeningPorts(internal []int) []int
 	// Stop sends signal ("SIGINT"; "" is the default), kills the process after
 	// timeout, and returns when it has ended.
 	Stop(ctx context.Context, signal string, timeout time.Duration) error

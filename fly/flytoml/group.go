@@ -37,7 +37,7 @@ type GroupMachines struct {
 	// a machine in another region needs one there.
 	//
 	// flyctl creates volumes only in the first deploy of an app, one for each
-	// group. After that the operator has to create them (FLY.md §15).
+	// group. After that the operator has to create them.
 	Volume *Volume
 	// MachineChecks are the configs of the machines that test a machine of the
 	// group, one for each machine_checks section that applies to it. The

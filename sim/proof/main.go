@@ -91,7 +91,7 @@ pushes, and Fly's latencies scaled down. What may grow is said in ARCHITECTURE.m
 was wrong, never a panic, and no more memory than a bound.`,
 			[]command{
 				fuzz("FuzzParse", "fly/flytoml"), fuzz("FuzzUpdate", "fly/flytoml"), fuzz("FuzzLoad", "config"), fuzz("FuzzAnswers", "fly"), fuzz("FuzzDecisions", "workflows"),
-				{line: "go test ./fly -run AnAnswerWithoutEnd -v", passed: true},
+				{line: "go test ./fly -run EndlessResponse -v", passed: true},
 			}},
 		{"security", "Tokens and hostile repositories", `A marker token is planted and looked for in all that is written: Temporal's database, histories, logs, errors and
 output. And what a repository brings (paths with .., symlinks, submodules, hooks, ext:: remotes, names like

@@ -134,7 +134,7 @@ func TestAppProxy_RetriesOnlySafeRequests(t *testing.T) {
 type addrProcess struct{ addr string }
 
 func (a addrProcess) Addr(int) string                                 { return a.addr }
-func (a addrProcess) Listens(int) bool                                { return true }
+func (a addrProcess) ListeningPorts(internal []int) []int             { return internal }
 func (addrProcess) Done() <-chan struct{}                             { return nil }
 func (addrProcess) ExitCode() int                                     { return 0 }
 func (addrProcess) Log() []string                                     { return nil }

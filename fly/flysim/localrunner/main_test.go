@@ -45,9 +45,9 @@ func TestMain(m *testing.M) {
 }
 
 // runServer is the program in the images. Requests and env vars control it:
-// CHILD_PORT starts a child that listens there, DAEMON puts the child into its
-// own session, STUBBORN ignores signals, ANY_PORT listens on a port other than
-// PORT.
+// CHILD_PORT starts a child that listens there (PORT: on the same port), DAEMON puts the
+// child into its own session, STUBBORN ignores signals, ANY_PORT listens on a port other
+// than PORT.
 func runServer() {
 	if code, err := strconv.Atoi(os.Getenv("EXIT")); err == nil {
 		fmt.Println("about to end")
@@ -55,8 +55,11 @@ func runServer() {
 		os.Exit(code)
 	}
 	if port := os.Getenv("CHILD_PORT"); port != "" {
+		if port == "PORT" {
+			port = os.Getenv("PORT")
+		}
 		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), "CHILD_PORT=", "PORT="+port)
+		child.Env = append(os.Environ(), "CHILD_PORT=", "ANY_PORT=", "PORT="+port)
 		child.SysProcAttr = &syscall.SysProcAttr{Setsid: os.Getenv("DAEMON") != ""}
 		if err := child.Start(); err != nil {
 			panic(err)

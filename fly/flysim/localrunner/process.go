@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,11 +96,20 @@ func (p *process) watchProcess(finished func(*process)) {
 
 // Addr returns the address of the process, the same for every internal port:
 // the process has one port, PORT.
-func (p *process) Addr(int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
+func (p *process) Addr(int) string { return loopbackAddr(p.port) }
 
-// Listens reports whether the process itself listens on its port, rather than
-// another program that took the unused port.
-func (p *process) Listens(int) bool { return p.listensAt(p.port) }
+// ListeningPorts returns the TCP ports on which the process or a descendant listens, and
+// never those of another program. PORT stands for all internal ports.
+func (p *process) ListeningPorts(internal []int) (ports []int) {
+	for _, port := range p.ownPorts() {
+		if port == p.port {
+			ports = append(ports, internal...)
+		} else {
+			ports = append(ports, port)
+		}
+	}
+	return ports
+}
 
 // Done is closed when the process and the rest of its group have ended.
 func (p *process) Done() <-chan struct{} { return p.done }

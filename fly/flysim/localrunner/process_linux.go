@@ -51,37 +51,57 @@ func processStart(pid int) (string, error) {
 	return strings.TrimSpace(string(boot)) + "/" + fields[19], nil
 }
 
-// listensAt reports whether a process of p's group listens on a port, on any
-// address.
-func (p *process) listensAt(port int) bool {
+// ownPorts returns the TCP ports on which p and its descendants listen, on any address.
+func (p *process) ownPorts() (ports []int) {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
-		return false
+		return nil
 	}
-	sockets := map[string]bool{} // named as in file descriptors
+	bySocket := map[string]int{} // by the name that file descriptors have
 	//lint:ignore SA1019 slow where there are very many sockets, and rarely called
 	for _, list := range []func() (procfs.NetTCP, error){fs.NetTCP, fs.NetTCP6} {
 		lines, _ := list() // does not exist on a system without IPv6
 		for _, line := range lines {
-			if line.St == listening && line.LocalPort == uint64(port) {
-				sockets[fmt.Sprintf("socket:[%d]", line.Inode)] = true
+			if line.St == listening {
+				bySocket[fmt.Sprintf("socket:[%d]", line.Inode)] = int(line.LocalPort)
 			}
 		}
 	}
-	if len(sockets) == 0 {
-		return false
-	}
 	all, err := fs.AllProcs()
+	if err != nil {
+		return nil
+	}
+	for _, one := range all {
+		if !p.hasDescendant(one) {
+			continue
+		}
+		open, _ := one.FileDescriptorTargets() // fails for a process that has ended
+		for _, name := range open {
+			if port, ok := bySocket[name]; ok && !slices.Contains(ports, port) {
+				ports = append(ports, port)
+			}
+		}
+	}
+	return ports
+}
+
+// hasDescendant reports whether one is p, or was started by it: it is in p's group, or it
+// left the group and has the env vars that identify p's machine.
+func (p *process) hasDescendant(one procfs.Proc) bool {
+	if group, err := unix.Getpgid(one.PID); err == nil && group == p.cmd.Process.Pid {
+		return true
+	}
+	env, err := one.Environ() // fails for another user's process, and for one that has ended
 	if err != nil {
 		return false
 	}
-	return slices.ContainsFunc(all, func(one procfs.Proc) bool {
-		if group, err := unix.Getpgid(one.PID); err != nil || group != p.cmd.Process.Pid {
+	for _, entry := range p.cmd.Env {
+		isIdentity := strings.HasPrefix(entry, markerName+"=") || strings.HasPrefix(entry, "FLY_MACHINE_ID=")
+		if isIdentity && !slices.Contains(env, entry) {
 			return false
 		}
-		open, _ := one.FileDescriptorTargets() // fails for a process that has ended
-		return slices.ContainsFunc(open, func(name string) bool { return sockets[name] })
-	})
+	}
+	return true
 }
 
 // listening is the state of a listening TCP socket in /proc/net/tcp.

@@ -17,7 +17,7 @@ var errSystem = fmt.Errorf("machines can't run as processes on %s: use Linux or 
 type process struct{}
 
 func (*process) Addr(int) string                                   { return "" }
-func (*process) Listens(int) bool                                  { return false }
+func (*process) ListeningPorts([]int) []int                        { return nil }
 func (*process) Done() <-chan struct{}                             { return nil }
 func (*process) ExitCode() int                                     { return 0 }
 func (*process) Log() []string                                     { return nil }

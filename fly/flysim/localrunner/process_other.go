@@ -31,15 +31,15 @@ func processStart(pid int) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// listensAt reports whether any process listens on a port: the owner of a
-// socket can't be read here.
-func (p *process) listensAt(port int) bool {
-	conn, err := net.DialTimeout("tcp", loopbackAddr(port), time.Second)
+// ownPorts returns PORT if any process listens on it: the owner of a port can't be read
+// here.
+func (p *process) ownPorts() []int {
+	conn, err := net.DialTimeout("tcp", loopbackAddr(p.port), time.Second)
 	if err != nil {
-		return false
+		return nil
 	}
 	_ = conn.Close()
-	return true
+	return []int{p.port}
 }
 
 // markedPIDs returns nothing: the environment of other processes can't be read

@@ -367,17 +367,22 @@ func TestProcessLog_Bounded(t *testing.T) {
 }
 
 // A program listens on a port other than PORT, and another program listens on
-// PORT: Listens must not count it.
-func TestListens_OtherProgramOnPort(t *testing.T) {
+// PORT: it is not a port of the machine.
+func TestListeningPorts_OtherProgramOnPort(t *testing.T) {
 	if !canSeeEnvironments() {
 		t.Skip("needs Linux: other systems don't tell which process owns a port")
 	}
 	runner := openRunner(t, t.TempDir())
 	p := startAndWait(t, runner, "m1", pushServer(t, runner), nil)
-	if !p.Listens(8080) {
-		t.Error("Listens is false for a port that it listens on")
+	if got := p.ListeningPorts([]int{8080, 8081}); !slices.Equal(got, []int{8080, 8081}) {
+		t.Errorf("a program that listens on PORT listens on %v", got)
 	}
-	deaf, err := runner.Start(t.Context(), flysim.Instance{App: "shop", ID: "m2", Config: configOf(t, pushServer(t, runner), map[string]string{"ANY_PORT": "1"})})
+	image := pushServer(t, runner)
+	detached := startAndWait(t, runner, "m2", image, map[string]string{"ANY_PORT": "1", "CHILD_PORT": "PORT", "DAEMON": "1"})
+	if got := detached.ListeningPorts([]int{8080}); len(got) != 2 || !slices.Contains(got, 8080) {
+		t.Errorf("a program with a detached child listens on %v, want two ports, and 8080 of them", got)
+	}
+	deaf, err := runner.Start(t.Context(), flysim.Instance{App: "shop", ID: "m3", Config: configOf(t, image, map[string]string{"ANY_PORT": "1"})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -386,7 +391,8 @@ func TestListens_OtherProgramOnPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if deaf.Listens(8080) {
-		t.Error("Listens is true although this test listens on the port")
+	waitUntil(t, func() bool { return len(deaf.ListeningPorts([]int{8080})) > 0 })
+	if got := deaf.ListeningPorts([]int{8080}); len(got) != 1 || slices.Contains(got, 8080) {
+		t.Errorf("a program that listens on another port listens on %v", got)
 	}
 }

@@ -30,6 +30,9 @@ type Options struct {
 	Registry string
 }
 
+// markerName is the env var that marks the processes of a Runner.
+const markerName = "FLYSIM_RUNNER"
+
 // A Runner runs Fly machines as processes of this computer. It implements
 // flysim.Runner and is safe for concurrent use.
 type Runner struct {
@@ -174,7 +177,7 @@ func (r *Runner) claimFolder(dir string) error {
 		return errors.New("in use by another process: end it, or use another folder")
 	}
 	r.lock = lock
-	r.marker = "FLYSIM_RUNNER=" + r.dir
+	r.marker = markerName + "=" + r.dir
 	for _, d := range []string{"images", "logs", "processes", "scratch"} {
 		if err := os.MkdirAll(r.path(d), 0o700); err != nil {
 			return err
