@@ -41,9 +41,11 @@ func (l loss) String() string {
 	return fmt.Sprintf("%s (%s): attempt %d of activity %s", l.id, l.phase, l.attempt, l.activity)
 }
 
+// An execution is one run of a workflow.
+type execution struct{ id, run string }
+
 // open describes the workflows that are under way: releases and their rollouts.
 func (s *siege) open(ctx context.Context) (all []*workflowservice.DescribeWorkflowExecutionResponse) {
-	type execution struct{ id, run string }
 	var under []execution
 	s.mu.Lock()
 	for _, run := range s.running {
@@ -183,10 +185,11 @@ func (l loss) in(events []*historypb.HistoryEvent) (time.Time, error) {
 }
 
 // lengths are how many events each open workflow has.
-func (s *siege) lengths(ctx context.Context) map[string]int64 {
-	n := map[string]int64{}
+func (s *siege) lengths(ctx context.Context) map[execution]int64 {
+	n := map[execution]int64{}
 	for _, d := range s.open(ctx) {
-		n[d.WorkflowExecutionInfo.Execution.RunId] = d.WorkflowExecutionInfo.HistoryLength
+		is := d.WorkflowExecutionInfo.Execution
+		n[execution{is.WorkflowId, is.RunId}] = d.WorkflowExecutionInfo.HistoryLength
 	}
 	return n
 }
@@ -194,7 +197,7 @@ func (s *siege) lengths(ctx context.Context) map[string]int64 {
 // goesOn waits until something has happened that had not before the server was
 // killed: a workflow that was open has more events, or has closed. Where none was
 // open there is nothing to wait for but the server.
-func (s *siege) goesOn(ctx context.Context, begun time.Time, before map[string]int64) error {
+func (s *siege) goesOn(ctx context.Context, begun time.Time, before map[execution]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err := s.until(ctx, func(ctx context.Context) error {
@@ -204,8 +207,8 @@ func (s *siege) goesOn(ctx context.Context, begun time.Time, before map[string]i
 		if len(before) == 0 {
 			return nil
 		}
-		for run, n := range before {
-			d, err := s.c.DescribeWorkflowExecution(ctx, "", run)
+		for was, n := range before {
+			d, err := s.c.DescribeWorkflowExecution(ctx, was.id, was.run)
 			if err != nil {
 				return err
 			}
