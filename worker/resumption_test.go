@@ -25,14 +25,7 @@ type loss struct {
 	activity string // ID; "": a workflow task
 	attempt  int32
 	killed   time.Time
-	// heartbeat is after how long without one Temporal believes that the worker
-	// is dead.
-	heartbeat time.Duration
 }
-
-// limit is how soon after a worker was started again the loss begins again: a
-// heartbeat is missed, then the activity is tried again.
-func (l loss) limit() time.Duration { return l.heartbeat + 5*time.Second }
 
 func (l loss) String() string {
 	if l.activity == "" {
@@ -72,7 +65,7 @@ func (s *siege) losses(ctx context.Context) (lost []loss) {
 	killed := time.Now()
 	for _, d := range s.open(ctx) {
 		is := d.WorkflowExecutionInfo.Execution
-		l := loss{id: is.WorkflowId, run: is.RunId, phase: phaseOf(d.WorkflowExecutionInfo), killed: killed, heartbeat: 10 * time.Second}
+		l := loss{id: is.WorkflowId, run: is.RunId, phase: phaseOf(d.WorkflowExecutionInfo), killed: killed}
 		var mine []loss
 		for _, a := range d.PendingActivities {
 			// Leases last for minutes: refreshing them may wait for as long, and
@@ -80,7 +73,6 @@ func (s *siege) losses(ctx context.Context) (lost []loss) {
 			if a.State == enums.PENDING_ACTIVITY_STATE_STARTED && a.ActivityType.GetName() != "KeepLeases" {
 				one := l
 				one.activity, one.attempt = a.ActivityId, a.Attempt
-				one.heartbeat = a.ActivityOptions.GetHeartbeatTimeout().AsDuration()
 				mine = append(mine, one)
 			}
 		}
@@ -118,11 +110,7 @@ func (s *siege) resume(ctx context.Context, begun time.Time, lost []loss) {
 			if err != nil {
 				return false
 			}
-			took := max(0, at.Sub(begun))
-			s.resumes(l.phase, took)
-			if took > l.limit() {
-				s.judged("", fmt.Errorf("it took %.1f s after the start of a worker until %s began again, more than %s", took.Seconds(), l, l.limit()))
-			}
+			s.resumes(l.phase, max(0, at.Sub(begun)))
 			return true
 		})
 		if time.Now().After(end) {

@@ -114,7 +114,7 @@ func TestUpgrade(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			u := &upgrade{t: t, ctx: ctx, world: w, project: "shop-" + name, next: next, wrong: wrong}
 			u.begin()
