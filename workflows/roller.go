@@ -110,7 +110,7 @@ func (r *roller) aims(plan release.Plan) (aims []activities.Aim) {
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
 				aims = append(aims, activities.Aim{
-					Goal: goal, Probe: r.probe(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.ranOf(plan, goal), Removed: r.in.Plan.Removed(t.Target), Resumed: slices.Sorted(maps.Keys(resumed)), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
+					Goal: goal, Probe: r.probe(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.ranOf(plan, goal), Removed: r.in.Plan.Removed(t.Target), Resumed: workflow.DeterministicKeys(resumed), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
 				})
 			}
 		}
