@@ -111,7 +111,7 @@ func (r *roller) expectations(plan release.Plan) (all []activities.Expectation) 
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
 				all = append(all, activities.Expectation{
-					Goal: goal, Probe: r.probe(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.ranOf(plan, goal), Removed: r.in.Plan.Removed(t.Target), Resumed: slices.Sorted(maps.Keys(resumed)), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
+					Goal: goal, Probe: r.probe(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.ranOf(plan, goal), Removed: r.in.Plan.Removed(t.Target), Resumed: workflow.DeterministicKeys(resumed), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
 				})
 			}
 		}
