@@ -203,7 +203,7 @@ func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce in
 			create = append(create, green)
 		}
 		if !exists || have.Cordoned {
-			show = append(show, spec.bare(Uncordon, green.Machine, g.Name))
+			show = append(show, spec.bare(Uncordon, cmpOr(have.ID, green.Machine), g.Name))
 		}
 		if !m.Cordoned && m.Host == "" {
 			hide = append(hide, spec.step(Cordon, m))
@@ -215,7 +215,7 @@ func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce in
 	}
 	for _, m := range state.Machines {
 		stays := !slices.ContainsFunc(blues, func(x Machine) bool { return x.ID == m.ID })
-		shown := slices.ContainsFunc(show, func(s Step) bool { return s.Machine == m.Name })
+		shown := slices.ContainsFunc(show, func(s Step) bool { return s.Machine == m.ID })
 		if m.Group == g.Name && stays && !shown && m.Created && m.Cordoned && spec.Strategy == BlueGreen && spec.isCurrent(g, m, state) {
 			show = append(show, spec.bare(Uncordon, m.ID, g.Name))
 		}

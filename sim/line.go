@@ -105,6 +105,7 @@ func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
 	seen := l.watch.asks(req, at)
 	resp, err := l.next.RoundTrip(req)
 	if err != nil {
+		l.watch.unanswered(seen)
 		return nil, err
 	}
 	l.watch.answered(seen, resp.StatusCode)

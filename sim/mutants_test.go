@@ -341,6 +341,13 @@ func (b Baseline) recreate`),
 	wrong("exits from before a rollout is resumed do not count", "workflows/roller.go",
 		`, Resumed: workflow.DeterministicKeys(resumed)`,
 		``),
+	mutant{"a machine of a resumed bluegreen loses its lease", []overlay.Change{
+		{File: "release/strategy.go", Old: `cmpOr(have.ID, green.Machine), g.Name`, New: `green.Machine, g.Name`},
+		{File: "fly/driver/lease_change.go", Old: `	if isKept(lease) {
+		return after, err
+	}
+`, New: ``},
+	}},
 	wrong("what once ended again and again never comes back", "release/exit.go",
 		`return at.Sub(x.At) < crashLoop }`,
 		`return true }`),

@@ -249,6 +249,15 @@ func (w *watch) answered(s seen, status int) {
 	}
 }
 
+// unanswered notes a request whose answer was lost: Fly may have carried it out.
+func (w *watch) unanswered(s seen) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s.configs && s.run != nil {
+		s.run.changed = time.Now()
+	}
+}
+
 // mustBeTheFirst: a release command runs once.
 func (w *watch) mustBeTheFirst(app string, r *rolloutRun) {
 	if w.w.crowd.wasAsked(r.id) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/microbima/release/fly"
@@ -185,4 +186,27 @@ func TestTakeLeases_RunHasEnded(t *testing.T) {
 			t.Errorf("with %v ended: %v, %v", ended, held, err)
 		}
 	}
+}
+
+// A change of a machine on which the rollout keeps a lease uses that lease, and does not
+// end it, although the step does not have its nonce.
+func TestApply_KeptLeaseStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := new(flysim.Sim)
+		defer sim.Close()
+		sim.Put(app, fly.Machine{ID: id, State: "started", Config: configWith("1", "off")})
+		d := newDriver(sim)
+		if _, err := d.TakeLeases(t.Context(), holder, []driver.Leased{{FlyApp: app, Machine: id}}); err != nil {
+			t.Fatal(err)
+		}
+		step := release.Step{Verb: release.Cordon, FlyApp: app, Machine: id}
+		if _, err := d.Apply(t.Context(), driver.Change{Step: step, Holder: holder}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		lease, err := d.Fly.ReadLease(t.Context(), app, id)
+		if err != nil || lease.Description != holder {
+			t.Errorf("a minute after the change the lease is %+v, %v", lease, err)
+		}
+	})
 }

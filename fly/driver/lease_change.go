@@ -3,13 +3,15 @@ package driver
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/microbima/release/fly"
 )
 
 // changeUnderLease makes one change of m under the rollout's lease on it. If there
 // is none, because the rollout created the machine or lost its leases, it takes one
-// for the change, so that no other change comes between. A machine that changed since
+// for the change, so that no other change comes between. A lease that the rollout keeps
+// on the machine is used and stays. A machine that changed since
 // it was read is a conflict: the next attempt finds out whether an earlier one of ours
 // changed it.
 func (r *stepRun) changeUnderLease(ctx context.Context, m fly.Machine, change func(nonce string) (fly.Machine, error)) (fly.Machine, error) {
@@ -39,8 +41,15 @@ func (r *stepRun) changeUnderLease(ctx context.Context, m fly.Machine, change fu
 	}
 	own.Nonce = lease.Nonce
 	after, err := send(own.Nonce)
+	if isKept(lease) {
+		return after, err
+	}
 	if failed := l.release(ctx, []Leased{own}); failed != nil {
 		attemptOf(ctx).Log.Warn("lease not released", "target", r.Step.Target.String(), "machine", m.ID, "error", failed)
 	}
 	return after, err
 }
+
+// isKept reports whether KeepLeases keeps a lease: it outlives one change, and Fly's
+// clock may differ by five seconds.
+func isKept(l fly.Lease) bool { return time.Until(l.Expires) > changeTTL+5*time.Second }

@@ -81,7 +81,8 @@ func withNonce(machines []Leased) (held []Leased) {
 	return held
 }
 
-// take takes the lease on m, or takes over the one that the holder has.
+// take takes the lease on m, or takes over the one that the holder has. It never
+// shortens that one.
 func (l leases) take(ctx context.Context, m Leased, ttl time.Duration) (fly.Lease, error) {
 	lease, err := retryLimited(ctx, func() (fly.Lease, error) { return l.fly.TakeLease(ctx, m.FlyApp, m.Machine, l.holder, ttl) })
 	if !errors.Is(err, fly.ErrConflict) {
@@ -91,6 +92,8 @@ func (l leases) take(ctx context.Context, m Leased, ttl time.Duration) (fly.Leas
 	switch {
 	case readErr != nil:
 		return fly.Lease{}, fmt.Errorf("machine %s of %s is leased by somebody else: %w", m.Machine, m.Target, err)
+	case held.Description == l.holder && time.Until(held.Expires) > ttl:
+		return held, nil
 	case held.Description == l.holder:
 		return l.fly.Lease(ctx, m.FlyApp, m.Machine, held.Nonce, ttl)
 	case l.isLeftOver(ctx, held):
