@@ -343,6 +343,9 @@ func (b Baseline) recreate`),
 		``),
 	mutant{"a machine of a resumed bluegreen loses its lease", []overlay.Change{
 		{File: "release/strategy.go", Old: `cmpOr(have.ID, green.Machine), g.Name`, New: `green.Machine, g.Name`},
+		{File: "release/strategy.go", Old: `return s.Machine == m.ID })
+		if m.Group`, New: `return s.Machine == m.Name })
+		if m.Group`},
 		{File: "fly/driver/lease_change.go", Old: `	if isKept(lease) {
 		return after, err
 	}
