@@ -1,4 +1,4 @@
-// Package git runs the parts of git that a release needs, through the git binary:
+// Package git runs the parts of git that workers and commands need, through the git binary:
 // Repo reads a user's worktree, and Mirror gives workers exact checkouts of any
 // revision.
 //

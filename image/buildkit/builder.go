@@ -28,6 +28,9 @@ type Builder struct {
 	Keychain authn.Keychain // logins for registries; nil for Docker's settings
 	// Secrets are the values that Dockerfiles may mount, by name. A build gets only
 	// those that its recipe names.
+	// The operator of the worker allows these, and the repository names those that it
+	// needs: otherwise everyone who may change a Dockerfile could read the environment
+	// of a worker.
 	Secrets map[string]string
 	Cache   Cache // the steps that are cached in the registry
 	// Layouts are base images by their names in FROM, as folders with OCI layouts of

@@ -21,7 +21,8 @@ import (
 )
 
 // A checkout gives a build the files of a revision, and no file outside the checkout
-// that a link leads to.
+// that a link leads to. The context is the root of the repository, wherever the
+// Dockerfile is, as with flyctl when it is run there.
 type checkout struct {
 	root          *os.Root
 	dockerfile    []byte

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -78,6 +79,9 @@ func (c workerCommand) run(ctx context.Context) error {
 	if c.builds < 1 {
 		return Usage("--builds must be 1 or more, got %d", c.builds)
 	}
+	if err := checkWorkerSystem(runtime.GOOS); err != nil {
+		return err
+	}
 	platform := findPlatform(c.World)
 	if platform.Token == "" {
 		return errors.New("no Fly token: set FLY_API_TOKEN to one that opens every Fly app of the projects; `fly tokens create org` makes one")
@@ -104,6 +108,16 @@ func (c workerCommand) run(ctx context.Context) error {
 		queues = []string{c.only}
 	}
 	return c.work(ctx, temporal, platform, options, queues)
+}
+
+// checkWorkerSystem returns an error for an operating system on which workers do not
+// run: Windows has no process groups, so processes of cancelled tests and builds would
+// stay.
+func checkWorkerSystem(system string) error {
+	if system != "windows" {
+		return nil
+	}
+	return fmt.Errorf("workers do not run on %s, which has no process groups: run the worker on Linux or macOS; all other commands work here", system)
 }
 
 // work runs the worker until ctx ends or it cannot continue.

@@ -1,9 +1,9 @@
-// Command proof writes PROOF.md from real runs: it carries out what each section
+// Command proof writes docs/verification.md from real runs: it carries out what each section
 // says, at full size, and puts down what that printed. It needs git and, for
 // PostgreSQL, Debian's package of it; it takes the better part of an hour on two
 // cores. What failed says so in the page, and is the command's exit code.
 //
-//	go run ./sim/proof              # writes PROOF.md
+//	go run ./sim/proof              # writes docs/verification.md
 //	go run ./sim/proof -only kills  # runs one section again, and puts it in its place
 package main
 
@@ -22,8 +22,11 @@ import (
 	"time"
 )
 
+// report is the page that this command writes, from the root of the repository.
+const report = "docs/verification.md"
+
 func main() {
-	only := flag.String("only", "", "the one section to run: the others stay as they are in PROOF.md")
+	only := flag.String("only", "", "the one section to run: the others stay as they are in "+report)
 	base := flag.Uint64("base", uint64(time.Now().Unix()), "the first seed, and the seed of the kills")
 	flag.Parse()
 	if err := write(*only, *base); err != nil {
@@ -56,7 +59,7 @@ func sections(base uint64) []section {
 	return []section{
 		{"seeds", "Ten thousand simulations", `Whole releases of generated projects meet generated trouble, in virtual time and in one process: the real
 workflows, activities, client and planner; Fly, the workers, the people and the clock are drawn from the
-seed. Each case is held to every guarantee of [ARCHITECTURE.md](ARCHITECTURE.md#guarantees) while it
+seed. Each case is held to every guarantee of [ARCHITECTURE.md](../ARCHITECTURE.md#guarantees) while it
 happens, and after it: the report is true, nothing is left on Fly, the environment can be released to
 again, and a second release of the same revision finds nothing to do. A seed always goes the same way; one
 that fails is shrunk to a few lines and kept in ` + "`sim/testdata/cases`" + `. The columns say how the first release of
@@ -83,7 +86,7 @@ recorded is replayed: one for each ending, strategy and workflow.`,
 server, each a process of its own.`,
 			[]command{test("go test ./worker -run 'TestLoad$' -v -gates 1000 -rollouts 50 -timeout 25m"), test("go test ./worker -run ThousandMachines -v")}},
 		{"soak", "Soak", `An hour's worth of releases, one after the other, through one worker: with real checkouts, tests, builds and
-pushes, and Fly's latencies scaled down. What may grow is said in ARCHITECTURE.md.`,
+pushes, and Fly's latencies scaled down. What may grow is listed in [operating.md](operating.md#where-things-are-kept).`,
 			[]command{test("go test ./worker -run Soak -v -releases 100 -timeout 25m")}},
 		{"speed", "Speed", `One rollout in virtual time, within Fly's published limits, against the least that its strategy allows.`,
 			[]command{test("go test -run '^$' -bench Rollout ./workflows")}},
@@ -98,12 +101,12 @@ output. And what a repository brings (paths with .., symlinks, submodules, hooks
 options) stays in its checkout.`,
 			[]command{
 				{line: "go test ./cmd/release -run 'TestScript/^(tokens|hostile|dev)$' -v", passed: true},
-				{line: "go test ./image ./activities ./git -run 'HidesWorker|NothingOfATestStays|CodeOutsideCheckout|OutOfRepository' -v", passed: true},
+				{line: "go test ./image ./activities ./git -run 'HidesWorker|LeavesNoProcess|CodeOutsideCheckout|OutOfRepository' -v", passed: true},
 			}},
 	}
 }
 
-const preface = `# Proof
+const preface = `# Verification
 
 Nothing is lost, whatever dies: what that claim rests on. This page was written by a command, from the
 runs that it tells of; each section says how to run it alone. Figures of time are those of that machine
@@ -112,9 +115,9 @@ on that day.
     go run ./sim/proof
 `
 
-// write runs the sections, or one, and writes PROOF.md after each.
+// write runs the sections, or one, and writes the report after each.
 func write(only string, base uint64) error {
-	page, err := os.ReadFile("PROOF.md")
+	page, err := os.ReadFile(report)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -154,7 +157,7 @@ func assemble(written map[string]string, base uint64) error {
 	for _, s := range sections(base) {
 		page += written[s.title]
 	}
-	return os.WriteFile("PROOF.md", []byte(page), 0o644)
+	return os.WriteFile(report, []byte(page), 0o644)
 }
 
 // run is the section as it stands in the page. An error is of what failed, and

@@ -1,0 +1,51 @@
+package release_test
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/microbima/release/release"
+)
+
+// Two machines run version 1 and should run version 2, one at a time. NewPlan returns
+// the steps; a target that runs its spec already has none.
+func ExampleNewPlan() {
+	target := release.Target{App: "web", Environment: "production"}
+	before, after := release.Image("registry.fly.io/shop-web@sha256:1"), release.Image("registry.fly.io/shop-web@sha256:2")
+	machineConfig := func(image release.Image) json.RawMessage {
+		return json.RawMessage(fmt.Sprintf(`{"image":%q}`, image))
+	}
+	state := release.State{Target: target, FlyApp: "shop-web", Machines: []release.Machine{
+		{ID: "e1", Group: "app", State: "started", Version: "01A", Image: before, Config: machineConfig(before)},
+		{ID: "e2", Group: "app", State: "started", Version: "01B", Image: before, Config: machineConfig(before)},
+	}}
+	spec := release.Spec{
+		Target: target, FlyApp: "shop-web", Image: after, Strategy: release.Rolling, MaxUnavailable: 1,
+		Groups: []release.GroupSpec{{Name: "app", Machines: map[string]json.RawMessage{
+			"e1": machineConfig(after), "e2": machineConfig(after),
+		}}},
+	}
+
+	plan, err := release.NewPlan("production", "4f2d1c0b9a8e", []release.Spec{spec}, []release.State{state})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, wave := range plan.Waves {
+		for _, lane := range wave.Lanes {
+			fmt.Println("at most", lane.AtOnce, "at a time:")
+			for _, step := range lane.Steps {
+				fmt.Println(" ", step)
+			}
+		}
+	}
+
+	// Carried out, the plan leaves nothing to do.
+	again, err := release.NewPlan("production", "4f2d1c0b9a8e", []release.Spec{spec}, plan.Goal([]release.State{state}))
+	fmt.Println("empty:", again.Empty(), err)
+	// Output:
+	// at most 1 at a time:
+	//   update e1 of web/production
+	//   update e2 of web/production
+	// empty: true <nil>
+}
