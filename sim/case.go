@@ -51,16 +51,16 @@ type App struct {
 // A Group is a process group, with the machines that run before the first
 // release.
 type Group struct {
-	Name     string  `json:"name"`
-	Service  bool    `json:"service,omitempty"` // can be reached from outside, and is checked there
-	Checks   int     `json:"checks,omitempty"`  // besides
-	Volume   bool    `json:"volume,omitempty"`  // each machine has one
-	Standby  bool    `json:"standby,omitempty"` // the last machine stands by for the first
-	Machines []State `json:"machines"`
+	Name     string           `json:"name"`
+	Service  bool             `json:"service,omitempty"` // can be reached from outside, and is checked there
+	Checks   int              `json:"checks,omitempty"`  // besides
+	Volume   bool             `json:"volume,omitempty"`  // each machine has one
+	Standby  bool             `json:"standby,omitempty"` // the last machine stands by for the first
+	Machines []InitialMachine `json:"machines"`
 }
 
 // A State is how a machine is found.
-type State struct {
+type InitialMachine struct {
 	State    string `json:"state"` // started, stopped
 	Cordoned bool   `json:"cordoned,omitempty"`
 	Sick     bool   `json:"sick,omitempty"`    // its checks fail
@@ -101,19 +101,19 @@ type Decision struct {
 }
 
 // valid says whether d is an approval that has to count when it comes in time.
-func (d Decision) valid() bool {
+func (d Decision) isValid() bool {
 	return !d.Early && !d.Reject && strings.TrimSpace(d.By) != "" && d.Plan == "" && d.Raw == ""
 }
 
 const project = "shop"
 
-func flyApp(env, app string) string { return project + "-" + env + "-" + app }
+func flyAppOf(env, app string) string { return project + "-" + env + "-" + app }
 
 // app is the app of a Fly app.
-func (c Case) app(flyAppName string) (App, Environment, bool) {
+func (c Case) findApp(flyAppName string) (App, Environment, bool) {
 	for _, e := range c.Environments {
 		for _, a := range c.Apps {
-			if flyApp(e.Name, a.Name) == flyAppName {
+			if flyAppOf(e.Name, a.Name) == flyAppName {
 				return a, e, true
 			}
 		}
@@ -121,7 +121,7 @@ func (c Case) app(flyAppName string) (App, Environment, bool) {
 	return App{}, Environment{}, false
 }
 
-func (a App) group(name string) (Group, bool) {
+func (a App) findGroup(name string) (Group, bool) {
 	for _, g := range a.Groups {
 		if g.Name == name {
 			return g, true
@@ -131,7 +131,7 @@ func (a App) group(name string) (Group, bool) {
 }
 
 // at is the version of a that a revision has: its own, where the app changes.
-func (a App) at(version string) string {
+func (a App) contentVersion(version string) string {
 	if a.Still {
 		return "v1"
 	}
@@ -139,23 +139,23 @@ func (a App) at(version string) string {
 }
 
 // digest is that of an app's image at a revision.
-func (a App) digest(version string) string {
-	return fmt.Sprintf("sha256:%064x", fmt.Sprintf("%.10s-%.8s", a.Name, a.at(version)))
+func (a App) imageDigest(version string) string {
+	return fmt.Sprintf("sha256:%064x", fmt.Sprintf("%.10s-%.8s", a.Name, a.contentVersion(version)))
 }
 
 // versions are the revisions that there are, oldest first.
 var versions = []string{"v1", "v2", "v3", "v4"}
 
 // commit is the revision of a version.
-func commit(version string) string { return strings.Repeat(fmt.Sprintf("%x", version), 40)[:40] }
+func commitOf(version string) string { return strings.Repeat(fmt.Sprintf("%x", version), 40)[:40] }
 
-func revision(version string) release.Revision {
-	return release.Revision{Commit: commit(version), Tree: commit(version), Subject: "version " + version}
+func plainRevision(version string) release.Revision {
+	return release.Revision{Commit: commitOf(version), Tree: commitOf(version), Subject: "version " + version}
 }
 
 func versionOf(commitHash string) string {
 	for _, v := range versions {
-		if commit(v) == commitHash {
+		if commitOf(v) == commitHash {
 			return v
 		}
 	}
@@ -163,13 +163,13 @@ func versionOf(commitHash string) string {
 }
 
 // releaseToml is the project's release.toml.
-func (c Case) releaseToml() string {
+func (c Case) formatReleaseTOML() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "project = %q\n", project)
 	for _, a := range c.Apps {
 		fmt.Fprintf(&b, "[apps.%s]\ngo = \"./%s\"\n", a.Name, a.Name)
 		if len(a.Needs) > 0 {
-			fmt.Fprintf(&b, "needs = [%s]\n", quotedList(a.Needs))
+			fmt.Fprintf(&b, "needs = [%s]\n", quoteList(a.Needs))
 		}
 		if a.Secret {
 			fmt.Fprintln(&b, `secrets = ["KEY"]`)
@@ -199,7 +199,7 @@ func (c Case) releaseToml() string {
 const gateTimeout = Duration(6 * time.Hour)
 
 // flyToml is an app's fly.toml at a revision.
-func (c Case) flyToml(a App, env Environment, version string) string {
+func (c Case) formatFlyTOML(a App, env Environment, version string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `app = %q
 primary_region = "ams"
@@ -207,11 +207,11 @@ primary_region = "ams"
 strategy = %q
 max_unavailable = %s
 wait_timeout = %q
-`, flyApp(env.Name, a.Name), a.Strategy, a.MaxDown, waitTimeout)
+`, flyAppOf(env.Name, a.Name), a.Strategy, a.MaxDown, waitTimeout)
 	if a.Command {
-		fmt.Fprintf(&b, "release_command = \"migrate %s\"\nrelease_command_timeout = \"2m\"\n", a.at(version))
+		fmt.Fprintf(&b, "release_command = \"migrate %s\"\nrelease_command_timeout = \"2m\"\n", a.contentVersion(version))
 	}
-	fmt.Fprintf(&b, "[env]\nLEVEL = %q\n%s", a.at(version), c.note(a, version))
+	fmt.Fprintf(&b, "[env]\nLEVEL = %q\n%s", a.contentVersion(version), c.formatNote(a, version))
 	if len(a.Groups) > 1 || a.Groups[0].Name != "app" {
 		fmt.Fprintln(&b, "[processes]")
 		for _, g := range a.Groups {
@@ -238,7 +238,7 @@ wait_timeout = %q
 
 const waitTimeout = Duration(time.Minute)
 
-func quotedList(names []string) string {
+func quoteList(names []string) string {
 	var all []string
 	for _, n := range names {
 		all = append(all, fmt.Sprintf("%q", n))

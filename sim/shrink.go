@@ -11,7 +11,7 @@ import (
 func Shrink(c Case, wrong func(Case) bool, tries int) Case {
 	for smaller := true; smaller; {
 		smaller = false
-		for _, cut := range cuts(c) {
+		for _, cut := range listCuts(c) {
 			if tries--; tries < 0 {
 				return c
 			}
@@ -25,21 +25,21 @@ func Shrink(c Case, wrong func(Case) bool, tries int) Case {
 }
 
 // cuts are the cases that are one thing smaller than c, the largest cuts first.
-func cuts(c Case) (all []Case) {
+func listCuts(c Case) (all []Case) {
 	try := func(change func(*Case) bool) {
 		next := c.clone()
 		if change(&next) {
 			all = append(all, next)
 		}
 	}
-	fewer(c, try)
-	plainerApps(c, try)
-	plainer(c, try)
+	tryRemovals(c, try)
+	trySimplerApps(c, try)
+	trySimplerRest(c, try)
 	return all
 }
 
 // fewer tries c without one of its parts.
-func fewer(c Case, try func(func(*Case) bool)) {
+func tryRemovals(c Case, try func(func(*Case) bool)) {
 	for i := range c.Apps {
 		try(func(n *Case) bool { return n.dropApp(i) })
 	}
@@ -61,7 +61,7 @@ func fewer(c Case, try func(func(*Case) bool)) {
 }
 
 // plainerApps tries c with fewer machines, and with apps that need less.
-func plainerApps(c Case, try func(func(*Case) bool)) {
+func trySimplerApps(c Case, try func(func(*Case) bool)) {
 	for i, a := range c.Apps {
 		for j, g := range a.Groups {
 			try(func(n *Case) bool {
@@ -77,10 +77,10 @@ func plainerApps(c Case, try func(func(*Case) bool)) {
 					return true
 				})
 			}
-			for k, s := range g.Machines {
+			for k, initial := range g.Machines {
 				try(func(n *Case) bool {
-					n.Apps[i].Groups[j].Machines[k] = State{State: "started"}
-					return s != State{State: "started"}
+					n.Apps[i].Groups[j].Machines[k] = InitialMachine{State: "started"}
+					return initial != InitialMachine{State: "started"}
 				})
 			}
 			try(func(n *Case) bool { n.Apps[i].Groups[j].Checks = 0; return g.Checks > 0 && g.Service })
@@ -98,7 +98,7 @@ func plainerApps(c Case, try func(func(*Case) bool)) {
 }
 
 // plainer tries c with less of everything else.
-func plainer(c Case, try func(func(*Case) bool)) {
+func trySimplerRest(c Case, try func(func(*Case) bool)) {
 	for i, e := range c.Environments {
 		try(func(n *Case) bool { n.Environments[i].Bake = 0; return e.Bake > 0 })
 		try(func(n *Case) bool { n.Environments[i].Canary = 0; return e.Canary > 0 })
@@ -148,8 +148,8 @@ func (c Case) clone() (out Case) {
 	return out
 }
 
-var particulars = regexp.MustCompile(`[0-9a-f]{8,}|\d[\dhms.]*|after .*$`)
+var violationDetails = regexp.MustCompile(`[0-9a-f]{8,}|\d[\dhms.]*|after .*$`)
 
 // Sort is a violation without its particulars: which guarantee, and how it was
 // broken.
-func Sort(violation string) string { return particulars.ReplaceAllString(violation, "#") }
+func ViolationKind(violation string) string { return violationDetails.ReplaceAllString(violation, "#") }

@@ -45,9 +45,9 @@ func (a *tally) add(c sim.Case, r sim.Result) {
 	defer a.mu.Unlock()
 	a.seeds++
 	a.releases += r.Releases
-	a.helds += r.Helds
+	a.helds += r.Holds
 	a.requests += int64(r.Requests)
-	a.virtual += int64(r.Took)
+	a.virtual += int64(r.Elapsed)
 	a.violations += len(r.Violations)
 	for _, v := range r.Violations {
 		a.wrong = append(a.wrong, fmt.Sprintf("seed %d: %s", c.Seed, v))
@@ -66,9 +66,9 @@ func (a *tally) add(c sim.Case, r sim.Result) {
 		if a.kinds[k] == nil {
 			a.kinds[k] = map[string]int{}
 		}
-		a.kinds[k][r.First]++
+		a.kinds[k][r.FirstOutcome]++
 		a.kinds[k][""]++
-		if r.Helds > 0 {
+		if r.Holds > 0 {
 			a.kinds[k]["held"]++
 		}
 	}
@@ -156,10 +156,10 @@ func show(t *testing.T, c sim.Case, r sim.Result) {
 	t.Helper()
 	is := map[string]bool{}
 	for _, v := range r.Violations {
-		is[sim.Sort(v)] = true
+		is[sim.ViolationKind(v)] = true
 	}
 	shrunk := sim.Shrink(c, func(c sim.Case) bool {
-		return slices.ContainsFunc(sim.Run(t, c).Violations, func(v string) bool { return is[sim.Sort(v)] })
+		return slices.ContainsFunc(sim.Run(t, c).Violations, func(v string) bool { return is[sim.ViolationKind(v)] })
 	}, *small)
 	r = sim.Run(t, shrunk)
 	doc, err := json.MarshalIndent(shrunk, "", "\t")
@@ -177,7 +177,7 @@ func show(t *testing.T, c sim.Case, r sim.Result) {
 		t.Fatal(err)
 	}
 	t.Errorf("shrunk:\n%s\n%s\n%s\nagain: go test ./sim -run Cases -v -case %s\nto keep it, copy that file to sim/testdata/cases and say why in it",
-		shrunk, strings.Join(r.Story, "\n"), strings.Join(r.Violations, "\n"), f.Name())
+		shrunk, strings.Join(r.Timeline, "\n"), strings.Join(r.Violations, "\n"), f.Name())
 }
 
 // What went wrong once, or was thought of by somebody, stays right.
@@ -202,10 +202,10 @@ func TestCases(t *testing.T) {
 			}
 			r := sim.Run(t, c)
 			if *file != "" {
-				fmt.Printf("%s\n%s\n", c, strings.Join(r.Story, "\n"))
+				fmt.Printf("%s\n%s\n", c, strings.Join(r.Timeline, "\n"))
 			}
 			if r.Invalid != nil || len(r.Violations) > 0 {
-				t.Errorf("%s\n%s\n%s\n%v%s", c.Why, c, strings.Join(r.Story, "\n"), r.Invalid, strings.Join(r.Violations, "\n"))
+				t.Errorf("%s\n%s\n%s\n%v%s", c.Why, c, strings.Join(r.Timeline, "\n"), r.Invalid, strings.Join(r.Violations, "\n"))
 			}
 		})
 	}
@@ -217,9 +217,9 @@ func TestTheSameSeedGoesTheSameWay(t *testing.T) {
 		c := sim.Draw(seed)
 		a, b := sim.Run(t, c), sim.Run(t, c)
 		// What is told of the same nanosecond is told in any order.
-		one, other := slices.Sorted(slices.Values(a.Story)), slices.Sorted(slices.Values(b.Story))
+		one, other := slices.Sorted(slices.Values(a.Timeline)), slices.Sorted(slices.Values(b.Timeline))
 		if !slices.Equal(one, other) || a.Requests != b.Requests {
-			t.Errorf("seed %d, %d and %d requests:\n%s\n\n%s", seed, a.Requests, b.Requests, strings.Join(a.Story, "\n"), strings.Join(b.Story, "\n"))
+			t.Errorf("seed %d, %d and %d requests:\n%s\n\n%s", seed, a.Requests, b.Requests, strings.Join(a.Timeline, "\n"), strings.Join(b.Timeline, "\n"))
 		}
 	}
 }

@@ -13,13 +13,13 @@ import (
 const sickBefore = "sick before the release"
 
 // behaves returns how a machine of that config behaves by itself.
-func (w *world) behaves(app string, config json.RawMessage) (b flysim.Behaviour) {
-	if output := w.output(); output != "" {
+func (s *simulation) behaviourOf(app string, config json.RawMessage) (b flysim.Behaviour) {
+	if output := s.hostileOutput(); output != "" {
 		b.Log = []string{output}
 	}
-	a, _, _ := w.app(app)
+	a, _, _ := s.findApp(app)
 	old := !a.Still && bytes.Contains(config, []byte(`"LEVEL":"v1"`))
-	b.NeverHealthy = old && slices.ContainsFunc(w.Troubles, func(t Trouble) bool { return t.Kind == sickBefore && t.App == app })
-	b.CheckOutput = w.output()
+	b.NeverHealthy = old && slices.ContainsFunc(s.Troubles, func(t Trouble) bool { return t.Kind == sickBefore && t.App == app })
+	b.CheckOutput = s.hostileOutput()
 	return b
 }

@@ -19,16 +19,16 @@ import (
 // A line is the way of a request to Fly and of the answer back. Each takes its
 // own time, drawn from the seed and from what the request is: so no two things
 // happen in the same nanosecond, and what follows goes the same way each time.
-type line struct {
+type network struct {
 	seed uint64
 	next http.RoundTripper
 
-	watch *watch
-	mu    sync.Mutex
-	asked map[string]uint64
-	out   []outage
-	stale map[string]*staleness
-	fresh map[string]time.Time // see known
+	checker        *checker
+	mu             sync.Mutex
+	requestCounts  map[string]uint64
+	outages        []outage
+	staleLists     map[string]*staleList
+	freshListTimes map[string]time.Time // see known
 }
 
 // An outage is a time in which requests don't get through.
@@ -39,19 +39,19 @@ type outage struct {
 }
 
 // staleness is an old answer that a list will be given times more.
-type staleness struct {
+type staleList struct {
 	answer []byte
 	times  int
 }
 
-func newLine(seed uint64, next http.RoundTripper) *line {
-	return &line{seed: seed, next: next, asked: map[string]uint64{}, stale: map[string]*staleness{}, fresh: map[string]time.Time{}}
+func newLine(seed uint64, next http.RoundTripper) *network {
+	return &network{seed: seed, next: next, requestCounts: map[string]uint64{}, staleLists: map[string]*staleList{}, freshListTimes: map[string]time.Time{}}
 }
 
-var errDead = errors.New("the process that asks has died")
+var errProcessKilled = errors.New("the process that asks has died")
 
 // latency is how long this request takes to arrive, and its answer to return.
-func (l *line) latency(req *http.Request, at *attempt) (there, back time.Duration) {
+func (n *network) drawLatency(req *http.Request, at *attempt) (there, back time.Duration) {
 	name := at.String() + req.Method + req.URL.Path
 	if req.GetBody != nil { // some questions are told apart by nothing else
 		if body, err := req.GetBody(); err == nil {
@@ -59,7 +59,7 @@ func (l *line) latency(req *http.Request, at *attempt) (there, back time.Duratio
 			name += string(said)
 		}
 	}
-	drawn := l.draw(name)
+	drawn := n.drawHash(name)
 	around := func(b []byte, about time.Duration) time.Duration {
 		return about/2 + time.Duration(binary.BigEndian.Uint64(b)%uint64(about))
 	}
@@ -67,77 +67,77 @@ func (l *line) latency(req *http.Request, at *attempt) (there, back time.Duratio
 }
 
 // draw is what the seed has for the next of those who ask by that name.
-func (l *line) draw(name string) [sha256.Size]byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.asked[name]++
-	return sha256.Sum256(fmt.Appendf(nil, "%d %d %s", l.seed, l.asked[name], name))
+func (n *network) drawHash(name string) [sha256.Size]byte {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.requestCounts[name]++
+	return sha256.Sum256(fmt.Appendf(nil, "%d %d %s", n.seed, n.requestCounts[name], name))
 }
 
 // patient waits two minutes for an answer, as an http.Client may be told to, which
 // would spend a goroutine and more on each request.
-type patient struct{ http.RoundTripper }
+type timeoutTransport struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper. Answers are whole before they come.
-func (p patient) RoundTrip(req *http.Request) (*http.Response, error) {
+func (p timeoutTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, end := context.WithTimeout(req.Context(), 2*time.Minute)
 	defer end()
 	return p.RoundTripper.RoundTrip(req.WithContext(ctx))
 }
 
 // RoundTrip implements http.RoundTripper.
-func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
+func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	at := attemptOf(req.Context())
-	there, back := l.latency(req, at)
-	if err := wait(req.Context(), there); err != nil {
+	there, back := n.drawLatency(req, at)
+	if err := sleep(req.Context(), there); err != nil {
 		return nil, err
 	}
-	if at.isDead() {
-		return nil, errDead
+	if at.isKilled() {
+		return nil, errProcessKilled
 	}
-	if o, ok := l.outage(req); ok {
+	if o, ok := n.findOutage(req); ok {
 		if o.status == 0 {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
 		}
-		return plainAnswer(req, o.status, `{"error":"Fly is away"}`), nil
+		return newResponse(req, o.status, `{"error":"Fly is away"}`), nil
 	}
-	seen := l.watch.asks(req, at)
-	resp, err := l.next.RoundTrip(req)
+	seen := n.checker.checkRequest(req, at)
+	resp, err := n.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
-	l.watch.answered(seen, resp.StatusCode)
-	app, isList := listOf(req)
+	n.checker.recordResponse(seen, resp.StatusCode)
+	app, isList := listedApp(req)
 	if isList && at != nil && at.name == "PlanRestore" {
-		l.watch.plansBack(app)
+		n.checker.recordRestorePlanning(app)
 	}
-	if resp, err = l.staled(req, resp); err != nil {
+	if resp, err = n.replaceByStaleList(req, resp); err != nil {
 		return nil, err
 	}
-	if err := wait(req.Context(), back); err != nil {
+	if err := sleep(req.Context(), back); err != nil {
 		return nil, err
 	}
-	if at.isDead() {
-		return nil, errDead
+	if at.isKilled() {
+		return nil, errProcessKilled
 	}
 	if isList && resp.StatusCode == http.StatusOK {
-		l.watch.looks(app, at)
+		n.checker.recordVerifyRead(app, at)
 	}
 	return resp, nil
 }
 
 // listOf is the app whose machines a request asks for, if it is one.
-func listOf(req *http.Request) (app string, isList bool) {
+func listedApp(req *http.Request) (app string, isList bool) {
 	app, isList = strings.CutSuffix(strings.TrimPrefix(req.URL.Path, "/v1/apps/"), "/machines")
 	return app, isList && req.Method == http.MethodGet
 }
 
-func (l *line) outage(req *http.Request) (outage, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (n *network) findOutage(req *http.Request) (outage, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	now := time.Now()
-	for _, o := range l.out {
+	for _, o := range n.outages {
 		if now.Before(o.until) && (o.app == "" || strings.Contains(req.URL.Path, "/"+o.app)) {
 			return o, true
 		}
@@ -145,37 +145,37 @@ func (l *line) outage(req *http.Request) (outage, bool) {
 	return outage{}, false
 }
 
-func (l *line) goesAway(o outage) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.out = append(l.out, o)
+func (n *network) addOutage(o outage) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.outages = append(n.outages, o)
 }
 
 // repeat answers the next lists of an app, times of them, as the one before.
-func (l *line) repeat(app string, times int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if s := l.stale[app]; s != nil {
+func (n *network) repeatList(app string, times int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s := n.staleLists[app]; s != nil {
 		s.times += times
 	} else {
-		l.stale[app] = &staleness{times: times}
+		n.staleLists[app] = &staleList{times: times}
 	}
 }
 
 // staled is resp, or an older answer to the same question.
-func (l *line) staled(req *http.Request, resp *http.Response) (*http.Response, error) {
-	app, isList := listOf(req)
+func (n *network) replaceByStaleList(req *http.Request, resp *http.Response) (*http.Response, error) {
+	app, isList := listedApp(req)
 	if !isList || resp.StatusCode != http.StatusOK {
 		return resp, nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := l.stale[app]
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.staleLists[app]
 	if s != nil && s.times > 0 && s.answer != nil {
 		s.times--
-		return plainAnswer(req, http.StatusOK, string(s.answer)), nil
+		return newResponse(req, http.StatusOK, string(s.answer)), nil
 	}
-	l.fresh[app] = time.Now()
+	n.freshListTimes[app] = time.Now()
 	if s == nil {
 		return resp, nil
 	}
@@ -189,29 +189,29 @@ func (l *line) staled(req *http.Request, resp *http.Response) (*http.Response, e
 }
 
 // known is how old the newest list is that anybody was given of each app.
-func (l *line) known() map[string]time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return maps.Clone(l.fresh)
+func (n *network) copyFreshListTimes() map[string]time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return maps.Clone(n.freshListTimes)
 }
 
 // remember keeps the lists of an app, to be repeated later.
-func (l *line) remember(app string) { l.repeat(app, 0) }
+func (n *network) recordLists(app string) { n.repeatList(app, 0) }
 
-func (l *line) heal() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.out, l.stale = nil, map[string]*staleness{}
+func (n *network) endTroubles() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.outages, n.staleLists = nil, map[string]*staleList{}
 }
 
-func plainAnswer(req *http.Request, status int, body string) *http.Response {
+func newResponse(req *http.Request, status int, body string) *http.Response {
 	return &http.Response{
 		StatusCode: status, Status: http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
 		Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: req,
 	}
 }
 
-func wait(ctx context.Context, d time.Duration) error {
+func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -222,7 +222,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func shortHash(s string) string {
+func hexHash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
 }

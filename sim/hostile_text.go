@@ -18,36 +18,36 @@ const hostileText = "hostile text"
 
 // erases is text that takes a line of a terminal away, turns its direction, and
 // makes a link and a heading of Markdown.
-const erases = "\x1b[2K\x1b[1A\r\u202e\u200b\u009b31m [click](http://evil.example) # "
+const deceptiveText = "\x1b[2K\x1b[1A\r\u202e\u200b\u009b31m [click](http://evil.example) # "
 
 // notes are values of an environment variable that differ from version to
 // version where a reader does not look; and what of each has to be on the screen.
-var notes = []struct{ value, seen func(version string) string }{
+var noteVariants = []struct{ value, seen func(version string) string }{
 	{func(v string) string { return strings.Repeat("x", 100) + "-tail-" + v }, func(v string) string { return "-tail-" + v }},
-	{func(v string) string { return "one" + spaces(v) + "two" }, func(v string) string { return "one" + spaces(v) + "two" }},
-	{func(v string) string { return erases + "shown-" + v }, func(v string) string { return "shown-" + v }},
+	{func(v string) string { return "one" + spacesFor(v) + "two" }, func(v string) string { return "one" + spacesFor(v) + "two" }},
+	{func(v string) string { return deceptiveText + "shown-" + v }, func(v string) string { return "shown-" + v }},
 	{func(v string) string { return "adm\u200bin\u202e-" + v }, func(v string) string { return "-" + v }},
 	{func(v string) string { return strings.Repeat("y\n", 50) + v + strings.Repeat(" z", 60) }, func(v string) string { return v + " z z" }},
 }
 
-func spaces(version string) string { return strings.Repeat(" ", int(version[len(version)-1]-'0')) }
+func spacesFor(version string) string { return strings.Repeat(" ", int(version[len(version)-1]-'0')) }
 
 // hostile returns the index in notes of what the case has of hostile text.
-func (c Case) hostile() (note int, ok bool) {
+func (c Case) hostileNote() (note int, ok bool) {
 	i := slices.IndexFunc(c.Troubles, func(t Trouble) bool { return t.Kind == hostileText })
 	if i < 0 {
 		return 0, false
 	}
-	return c.Troubles[i].Machine % len(notes), true
+	return c.Troubles[i].Machine % len(noteVariants), true
 }
 
 // note returns the line of fly.toml with the value of NOTE at a version, or "".
-func (c Case) note(a App, version string) string {
-	i, ok := c.hostile()
+func (c Case) formatNote(a App, version string) string {
+	i, ok := c.hostileNote()
 	if !ok {
 		return ""
 	}
-	doc, err := json.Marshal(notes[i].value(a.at(version)))
+	doc, err := json.Marshal(noteVariants[i].value(a.contentVersion(version)))
 	if err != nil {
 		panic(err) // a string
 	}
@@ -55,49 +55,49 @@ func (c Case) note(a App, version string) string {
 }
 
 // revision returns the revision of a version, with its subject.
-func (c Case) revision(version string) release.Revision {
-	r := revision(version)
-	if _, ok := c.hostile(); ok {
-		r.Subject += erases
+func (c Case) revisionOf(version string) release.Revision {
+	r := plainRevision(version)
+	if _, ok := c.hostileNote(); ok {
+		r.Subject += deceptiveText
 	}
 	return r
 }
 
 // author returns who asks for releases.
-func (c Case) author() string {
-	if _, ok := c.hostile(); ok {
-		return "ana" + erases
+func (c Case) authorName() string {
+	if _, ok := c.hostileNote(); ok {
+		return "ana" + deceptiveText
 	}
 	return "ana"
 }
 
 // output returns what checks that fail say, and what programs print.
-func (c Case) output() string {
-	if _, ok := c.hostile(); ok {
-		return "refused" + erases
+func (c Case) hostileOutput() string {
+	if _, ok := c.hostileNote(); ok {
+		return "refused" + deceptiveText
 	}
 	return ""
 }
 
 // planIsShown: what a reviewer sees of a plan has every value that changes.
-func (w *watch) planIsShown(plan release.Plan) {
-	i, ok := w.w.hostile()
+func (c *checker) checkPlanViews(plan release.Plan) {
+	i, ok := c.sim.hostileNote()
 	if !ok {
 		return
 	}
 	texts := []string{view.Plan(plan, view.Style{}), view.Plan(plan, view.Style{Whole: true})}
 	for _, text := range texts {
-		w.isHarmless("a plan", text)
+		c.checkNoControlRunes("a plan", text)
 	}
 	for _, s := range plan.Steps() {
-		version, changes := w.changesNote(s)
+		version, changes := c.findNewNote(s)
 		if !changes {
 			continue
 		}
-		seen := notes[i].seen(version)
+		seen := noteVariants[i].seen(version)
 		for whole, text := range texts { // the short form may cut a long value that is new as a whole
-			if !strings.Contains(text, seen) && (whole == 1 || w.isCompared(s)) {
-				w.w.violate("%s changes NOTE to %q, and the plan that is shown does not have %q:\n%s", s, notes[i].value(version), seen, text)
+			if !strings.Contains(text, seen) && (whole == 1 || c.isCompared(s)) {
+				c.sim.addViolation("%s changes NOTE to %q, and the plan that is shown does not have %q:\n%s", s, noteVariants[i].value(version), seen, text)
 				return
 			}
 		}
@@ -107,31 +107,31 @@ func (w *watch) planIsShown(plan release.Plan) {
 // isCompared reports whether the config of a step must be compared with that of its
 // machine, or of the machine that it succeeds. Fly does not return the config of a machine
 // on an unreachable host, and such a host may have come back since the plan was made.
-func (w *watch) isCompared(s release.Step) bool {
-	if w.w.hasTrouble("host unreachable") || w.w.hasTrouble("host unreachable at a change") || w.w.hasTrouble("host comes back") {
+func (c *checker) isCompared(s release.Step) bool {
+	if c.sim.hasTrouble("host unreachable") || c.sim.hasTrouble("host unreachable at a change") || c.sim.hasTrouble("host comes back") {
 		return false
 	}
-	return slices.ContainsFunc(w.machines(s.FlyApp), func(m fly.Machine) bool {
+	return slices.ContainsFunc(c.listMachines(s.FlyApp), func(m fly.Machine) bool {
 		return (m.ID == s.Machine || m.ID == s.Succeeds) && m.HostStatus != "unreachable"
 	})
 }
 
 // changesNote says whether a step gives a machine a NOTE that none of its app
 // has, and which version that is of.
-func (w *watch) changesNote(s release.Step) (version string, changes bool) {
-	level, note := noteOf(s.After)
+func (c *checker) findNewNote(s release.Step) (version string, changes bool) {
+	level, note := readNote(s.After)
 	if level == "" || s.Verb != release.Update && s.Verb != release.Create {
 		return "", false
 	}
-	for _, m := range w.machines(s.FlyApp) {
-		if _, has := noteOf(configOf(m)); has == note {
+	for _, m := range c.listMachines(s.FlyApp) {
+		if _, has := readNote(machineConfig(m)); has == note {
 			return "", false
 		}
 	}
 	return level, true
 }
 
-func noteOf(config json.RawMessage) (level, note string) {
+func readNote(config json.RawMessage) (level, note string) {
 	var c struct{ Env map[string]string }
 	if json.Unmarshal(config, &c) != nil {
 		return "", ""
@@ -140,36 +140,36 @@ func noteOf(config json.RawMessage) (level, note string) {
 }
 
 // literal is text that Markdown takes as it is: code in a block or a span.
-var literal = regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`")
+var markdownCode = regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`")
 
 // statusIsShown: nothing that others wrote acts on the terminal or in the
 // Temporal UI of who reads a status.
-func (w *watch) statusIsShown(s release.Status) {
-	if _, ok := w.w.hostile(); !ok {
+func (c *checker) checkStatusViews(s release.Status) {
+	if _, ok := c.sim.hostileNote(); !ok {
 		return
 	}
-	now := w.w.begun
-	w.isHarmless("the live view", view.Live(s, now, view.Style{}))
-	w.isHarmless("a report", view.Report(s, "", now, view.Style{}))
+	now := c.sim.started
+	c.checkNoControlRunes("the live view", view.Live(s, now, view.Style{}))
+	c.checkNoControlRunes("a report", view.Report(s, "", now, view.Style{}))
 	if s.Gate != nil {
-		w.isHarmless("a question", view.Review(s, now, view.Style{}))
+		c.checkNoControlRunes("a question", view.Review(s, now, view.Style{}))
 	}
 	details := view.Details(s)
-	w.isHarmless("the details", details)
-	rest := literal.ReplaceAllString(details, "")
+	c.checkNoControlRunes("the details", details)
+	rest := markdownCode.ReplaceAllString(details, "")
 	if i := strings.Index(rest, "[click](http"); i >= 0 {
-		w.w.violate("the details make a link of what others wrote: %q", rest[max(0, i-200):min(len(rest), i+100)])
+		c.sim.addViolation("the details make a link of what others wrote: %q", rest[max(0, i-200):min(len(rest), i+100)])
 	}
 }
 
 // isHarmless holds a text to having no character that acts, or that nobody sees.
-func (w *watch) isHarmless(what, text string) {
-	if i := strings.IndexFunc(text, acts); i >= 0 {
-		w.w.violate("%s has %q in it, which acts on a terminal: %q", what, []rune(text[i:])[0], text[max(0, i-40):min(len(text), i+40)])
+func (c *checker) checkNoControlRunes(what, text string) {
+	if i := strings.IndexFunc(text, isControlRune); i >= 0 {
+		c.sim.addViolation("%s has %q in it, which acts on a terminal: %q", what, []rune(text[i:])[0], text[max(0, i-40):min(len(text), i+40)])
 	}
 }
 
-func acts(r rune) bool {
+func isControlRune(r rune) bool {
 	return r < 0x20 && r != '\n' && r != '\t' || 0x7f <= r && r <= 0x9f || 0x200b <= r && r <= 0x200f ||
 		0x202a <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 || r == 0xfeff
 }

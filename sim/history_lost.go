@@ -13,15 +13,15 @@ const historyLost = "history lost"
 
 // unknownBefore returns the rollout before r that was terminated and whose history
 // is lost, where none has changed the environment since, or nil.
-func (w *watch) unknownBefore(r *rolloutRun) *rolloutRun {
-	if !w.w.hasTrouble(historyLost) {
+func (c *checker) findLostPredecessor(r *rolloutRun) *rolloutRun {
+	if !c.sim.hasTrouble(historyLost) {
 		return nil
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, past := range slices.Backward(w.runs) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, past := range slices.Backward(c.rollouts) {
 		switch {
-		case past == r || past.environment != r.environment || past.ended.IsZero() || past.ended.After(r.begun):
+		case past == r || past.environment != r.environment || past.ended.IsZero() || past.ended.After(r.started):
 		case past.isTerminated():
 			return past
 		case past.report == nil || !past.report.Outcome.ChangedNothing():
@@ -33,16 +33,16 @@ func (w *watch) unknownBefore(r *rolloutRun) *rolloutRun {
 
 // mustHaveTold reports a violation if r changes a machine after the history of the
 // rollout before it was lost, and the gate did not say so when its plan was approved.
-func (w *watch) mustHaveTold(r *rolloutRun, step release.Step) {
-	if r.req.TakeOver || r.req.Rollback || w.w.crowd.wasTold(r.req.Plan.Hash) {
+func (c *checker) checkToldStateUnknown(r *rolloutRun, step release.Step) {
+	if r.req.TakeOver || r.req.Rollback || c.sim.operators.wasToldStateUnknown(r.req.Plan.Hash) {
 		return
 	}
-	if lost := w.unknownBefore(r); lost != nil {
-		w.w.violate("%s: what ran before %s is not known, as the history of %s is lost, and nobody who approved it was told", step, r.run, lost.run)
+	if lost := c.findLostPredecessor(r); lost != nil {
+		c.sim.addViolation("%s: what ran before %s is not known, as the history of %s is lost, and nobody who approved it was told", step, r.runID, lost.runID)
 	}
 }
 
 // tells reports whether a gate says that the state before the rollout is not known.
-func tells(gate *release.GateStatus) bool {
+func saysStateUnknown(gate *release.GateStatus) bool {
 	return strings.Contains(strings.Join(gate.Because, "\n"), "what ran before is not known")
 }

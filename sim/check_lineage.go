@@ -1,0 +1,156 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// mustNotGoBack: no step of a push gives a machine an older revision than one
+// that the app runs. Only a rollback does, which a person asked for.
+func (c *checker) checkNotBackward(app string, step release.Step, r *rolloutRun) {
+	if r.req.Plan.Revision == "" || step.Exact {
+		return
+	}
+	if r.req.Plan.Lineage.Relation == release.Backward {
+		c.sim.addViolation("%s: a plan is carried out that goes back, and nobody approved it", step)
+	}
+	version := versionOf(r.req.Revision.Commit)
+	c.mu.Lock()
+	is, known := c.foundVersions[r.environment]
+	c.mu.Unlock()
+	if known && is.version > version && r.started.After(is.at) {
+		c.sim.addViolation("%s is of %s, and %s was found to be at %s before: nobody asked to go back", step, version, r.environment, is.version)
+	}
+	for _, m := range c.listMachines(app) {
+		if runs := versionOf(m.Metadata()[release.MetaRevision]); runs > version {
+			c.sim.addViolation("%s is of %s, and machine %s of %s runs %s, which is newer: nobody asked to go back", step, version, m.ID, app, runs)
+		}
+	}
+}
+
+// A whole is a version that every app of an environment was found to be at.
+type foundVersion struct {
+	version string
+	at      time.Time // when the release that found it ended
+}
+
+// isWhole notes the environments that a release has found to be at its version, and
+// had nothing to do in. Where no machine says its revision, nothing can be compared;
+// after a rollback the environment is what it was.
+func (c *checker) recordFoundVersion(version string, report *release.Report) {
+	if slices.ContainsFunc(c.sim.Releases, func(o Order) bool { return o.Rollback }) || strings.Contains(strings.Join(report.Notes, "\n"), "could not be recorded") {
+		return
+	}
+	for _, e := range report.Environments {
+		if e.Outcome != release.Unchanged || !c.hasRevisionMetadata(e.Name) {
+			continue
+		}
+		c.mu.Lock()
+		if c.foundVersions[e.Name].version < version {
+			c.foundVersions[e.Name] = foundVersion{version, time.Now()}
+		}
+		c.mu.Unlock()
+	}
+}
+
+// namesRevisions reports whether a machine of an environment says its revision.
+func (c *checker) hasRevisionMetadata(environment string) bool {
+	return slices.ContainsFunc(c.sim.Apps, func(a App) bool {
+		return slices.ContainsFunc(c.listMachines(flyAppOf(environment, a.Name)), func(m fly.Machine) bool { return m.Metadata()[release.MetaRevision] != "" })
+	})
+}
+
+// newest returns the order of the newest revision that is released.
+func (c Case) newestOrder() Order {
+	newest := c.Releases[0]
+	for _, o := range c.Releases {
+		if !o.Rollback && o.Version > newest.Version {
+			newest = o
+		}
+	}
+	return newest
+}
+
+// mustGoBack: a rollback that a person asked for brings back what ran before the
+// newest rollout that changed something, however that ended, and never goes
+// forward again to what was taken back.
+func (c *checker) checkRestored(r *rolloutRun) {
+	c.checkRestoreLineage(r)
+	past := c.findUndoneRollout(r)
+	for app, found := range r.found {
+		if c.isChangedByOthers(app) || c.isLeftMixed(r.environment) {
+			continue
+		}
+		now := c.listMachines(app)
+		if len(now) == 0 && len(found) > 0 {
+			c.sim.addViolation("%s went back to nothing: %s had %d machines", r.id, app, len(found))
+		}
+		if newestVersion(now) > newestVersion(found) && len(c.contentAliases(app)) == 0 {
+			c.sim.addViolation("%s went back from %s, and %s runs %s", r.id, newestVersion(found), app, newestVersion(now))
+		}
+		if past == nil {
+			continue
+		}
+		if was, ok := past.before[app]; ok && newestVersion(was) != "" && newestVersion(now) != newestVersion(was) {
+			c.sim.addViolation("%s went back, %s ran %s before the newest rollout, and runs %s", r.id, app, newestVersion(was), newestVersion(now))
+		}
+	}
+}
+
+// mustTellTheWay: a rollback names the revision that it brings back, and how many
+// commits that takes away.
+func (c *checker) checkRestoreLineage(r *rolloutRun) {
+	lineage, to := r.req.Plan.Lineage, versionOf(r.req.Revision.Commit)
+	if to == "" || lineage.Why != "" {
+		return // its machines do not say, or git did not
+	}
+	takes := 0
+	for _, running := range lineage.Running {
+		takes = max(takes, slices.Index(versions, versionOf(running))-slices.Index(versions, to))
+	}
+	if lineage.Takes != takes {
+		c.sim.addViolation("%s goes back to %s from %q and says that it takes %d commits away; it takes %d", r.id, to, lineage.Running, lineage.Takes, takes)
+	}
+	for app := range r.found {
+		if slices.ContainsFunc(c.listMachines(app), func(m fly.Machine) bool { return versionOf(m.Metadata()[release.MetaRevision]) == to }) || c.isChangedByOthers(app) {
+			return
+		}
+	}
+	c.sim.addViolation("%s says that it went back to %s, and no machine is of that", r.id, to)
+}
+
+// reverts returns the versions of an app that have the content of an older one.
+func (c *checker) contentAliases(app string) map[string]string {
+	a, _, _ := c.sim.findApp(app)
+	return a.Like
+}
+
+// undone returns the newest rollout before r that changed something and stayed, or
+// nil where that was a rollback itself.
+func (c *checker) findUndoneRollout(r *rolloutRun) *rolloutRun {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, past := range slices.Backward(c.rollouts) {
+		switch {
+		case past == r || past.environment != r.environment || past.ended.IsZero() || past.lastChange.IsZero():
+		case past.report != nil && (past.report.Outcome == release.RolledBack || past.report.Outcome == release.Stopped):
+		case past.req.Plan.Revision == "":
+			return nil
+		default:
+			return past
+		}
+	}
+	return nil
+}
+
+// newest returns the newest version that machines have the config of.
+func newestVersion(machines []fly.Machine) (version string) {
+	for _, m := range machines {
+		version = max(version, readLevel(m))
+	}
+	return version
+}

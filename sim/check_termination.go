@@ -1,0 +1,126 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/driver"
+	"github.com/microbima/release/release"
+)
+
+// inherit returns what ran in an environment before a rollout that was terminated
+// and that nothing has settled since, or nil.
+func (c *checker) inheritedBaseline(environment string) (before map[string][]fly.Machine) {
+	if c.sim.hasTrouble(historyLost) {
+		return nil // nobody knows
+	}
+	for _, r := range c.rollouts {
+		switch {
+		case r.environment != environment || r.ended.IsZero():
+		case r.err != nil && before == nil && !r.lastChange.IsZero(): // terminated, or stranded
+			before = r.before
+		case r.report != nil && !r.report.Outcome.ChangedNothing():
+			before = nil
+		}
+	}
+	return before
+}
+
+// mustOfferTheWay: a takeover asks about what nobody has settled since, and offers to
+// go back where a history tells what ran before. The caller holds w.mu.
+func (c *checker) checkTakeoverChoices(r *rolloutRun, h release.Held) {
+	if r.isTakeoverLate(c.rollouts) {
+		c.sim.addViolation("%s asks what to do about a rollout that was terminated, and another has changed %s since", r.id, r.environment)
+	}
+	isGoingBack := strings.HasPrefix(h.Why, "the baseline could not be brought back: ")
+	if c.inheritedBaseline(r.environment) != nil && !isGoingBack && !slices.Contains(h.Choices, release.GoBack) {
+		c.sim.addViolation("%s takes over from a rollout that has changed machines, and does not offer to go back: %q, %s", r.id, h.Choices, h.Why)
+	}
+}
+
+// isLate reports whether r takes over after another release's rollout has changed the
+// environment: what was to be settled is.
+func (r *rolloutRun) isTakeoverLate(runs []*rolloutRun) bool {
+	return r.req.TakeOver && slices.ContainsFunc(runs, func(other *rolloutRun) bool {
+		return other.environment == r.environment && other.req.Release != r.req.Release && other.report != nil && !other.report.Outcome.ChangedNothing() &&
+			slices.ContainsFunc(runs, func(lost *rolloutRun) bool { return lost.runID == r.req.Follows && !other.started.Before(lost.ended) })
+	})
+}
+
+// follows says whether r began while activities of a rollout that was terminated may
+// not have ended yet.
+func (c *checker) mayOverlapTerminated(r *rolloutRun) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.rollouts, func(before *rolloutRun) bool {
+		return before.environment == r.environment && before.isTerminated() && !before.ended.After(r.started) && r.started.Sub(before.ended) < 15*time.Second
+	})
+}
+
+// mustHaveAsked: a release whose rollout was terminated after its first change
+// does not end as one that changed nothing, unless the environment was settled
+// since, and not before a person was asked.
+func (c *checker) checkAsked(id string, report *release.Report) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.rollouts {
+		if r.req.Release != id || !r.isTerminated() || r.lastChange.IsZero() {
+			continue
+		}
+		if report != nil && report.Outcome == release.Stopped && c.inheritedBaseline(r.environment) != nil {
+			c.sim.addViolation("%s says stopped, and its rollout was terminated after its first change", id)
+		}
+		if !c.sim.operators.hasAnswered(r.id) && !c.sim.operators.aborted[id] {
+			c.sim.addViolation("%s ended, its rollout was terminated after its first change, and nobody was asked", id)
+		}
+		if report != nil && report.Outcome == release.Kept && !strings.Contains(strings.Join(report.Notes, "\n"), "could be removed") {
+			c.checkStoppedAgain(r)
+		}
+	}
+}
+
+// mustSleep holds a rollout that was terminated to having left no machine running
+// that it had only started for a look. The caller holds w.mu.
+func (c *checker) checkStoppedAgain(r *rolloutRun) {
+	for app, before := range r.before {
+		a, _, _ := c.sim.findApp(app)
+		if c.sim.hasTrouble(historyLost) || a.AutoStop || !c.changedByOthers[app].IsZero() {
+			continue // others start machines, too
+		}
+		for _, now := range c.listMachines(app) {
+			i := slices.IndexFunc(before, func(m fly.Machine) bool { return m.ID == now.ID })
+			if i >= 0 && before[i].State == "stopped" && !driver.Describe(before[i]).Crashed && isRunning(now) {
+				c.sim.addViolation("%s was kept, and machine %s of %s, which was stopped, is left %s", r.id, now.ID, app, now.State)
+			}
+		}
+	}
+}
+
+// mustNotWait holds a rollout that did not get its leases to having been kept out by
+// somebody who is still there: a rollout that has ended keeps nobody out.
+func (c *checker) checkLeaseHolder(in activities.LeaseInput, err error) {
+	if !strings.Contains(err.Error(), "is leased by") || strings.Contains(err.Error(), "is leased by somebody else: ") {
+		return // or who holds it could not be read
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var last string
+	for _, m := range in.Machines {
+		held := c.sim.fly.Leases(m.FlyApp)[m.Machine]
+		run, ours := release.HolderRun(held.Description)
+		ended := slices.ContainsFunc(c.rollouts, func(r *rolloutRun) bool { return r.runID == run && !r.ended.IsZero() })
+		switch {
+		case held.Nonce == "" || held.Description == in.Holder:
+		case !ours || !ended:
+			return // somebody else is there
+		default:
+			last = held.Description
+		}
+	}
+	if last != "" {
+		c.sim.addViolation("%s is kept out by the lease of %s, which has ended: %v", in.Holder, last, err)
+	}
+}

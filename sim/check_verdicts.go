@@ -1,0 +1,126 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// mustHaveRun checks what a promotion claims of the machines with a new version: in
+// each group that serves at least one of them has run and passed, and in each group
+// that serves or ran none has exited without being asked. What exits after the last
+// look cannot be in a verdict.
+func (c *checker) checkNewVersionRan(r *rolloutRun, app string, now []fly.Machine) {
+	a, _, _ := c.sim.findApp(app)
+	lives, ran := c.sim.fly.VersionHistories(app), map[string]bool{}
+	for _, m := range now {
+		life := lives[m.ID]
+		if !c.isNewVersion(r, app, m) {
+			continue
+		}
+		group := c.groupName(m)
+		g, _ := a.findGroup(group)
+		if (!g.Service || m.Cordoned) && !c.wasRunning(r, app, group) {
+			if g.Service && !life.Passed.IsZero() {
+				ran[group] = true // it had crashed, and was started
+			}
+			continue // it serves nobody, and is left at rest
+		}
+		if g.Service {
+			ran[group] = ran[group] || !life.Passed.IsZero()
+		}
+		if life.Exits > 0 && life.Exited.Before(c.lastSeen(r, app)) && !c.sim.operators.hasAnswered(r.id) {
+			c.sim.addViolation("%s was promoted, and machine %s of group %s has ended %d times unasked since it was given its version", r.id, m.ID, group, life.Exits)
+		}
+	}
+	for group, has := range ran {
+		if !has {
+			c.sim.addViolation("%s was promoted, and no machine of group %s of %s has run the new version and passed", r.id, group, app)
+		}
+	}
+}
+
+// ranBefore says whether a machine of a group ran when r began.
+func (c *checker) wasRunning(r *rolloutRun, app, group string) bool {
+	return slices.ContainsFunc(r.before[app], func(m fly.Machine) bool { return c.groupName(m) == group && isRunning(m) })
+}
+
+// isNew says whether m has a version that it did not have when r began.
+func (c *checker) isNewVersion(r *rolloutRun, app string, m fly.Machine) bool {
+	return !slices.ContainsFunc(r.before[app], func(b fly.Machine) bool { return b.ID == m.ID && b.InstanceID == m.InstanceID })
+}
+
+func (c *checker) groupName(m fly.Machine) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.groupNameLocked(m)
+}
+
+// verdictsAreTrue: what is promoted is healthy, or unchecked where nothing checks
+// it or nothing of a group runs; what nothing checks is not called healthy; and
+// where nothing is, nothing is healthy.
+func (c *checker) checkVerdicts(report release.Report) {
+	if report.Outcome != release.Promoted && report.Outcome != release.Restored {
+		return
+	}
+	for _, e := range report.Environments {
+		for _, v := range e.Verdicts {
+			app := flyAppOf(e.Name, v.Target.App)
+			a, _, _ := c.sim.findApp(app)
+			machines := c.listMachines(app)
+			checked := slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Service || g.Checks > 0 })
+			idle := slices.ContainsFunc(a.Groups, func(g Group) bool {
+				return !slices.ContainsFunc(machines, func(m fly.Machine) bool { return c.groupName(m) == g.Name && isHealthy(m) })
+			})
+			switch {
+			case v.Health == release.Healthy && len(machines) == 0 && !c.isChangedByOthers(app):
+				c.sim.addViolation("the report of %s says that %s is healthy, and it has no machines", report.ID, v.Target)
+			case v.Health == release.Healthy && report.Outcome == release.Promoted && c.hasUnprovedGroup(a, app, machines) && !c.isChangedByOthers(app):
+				c.sim.addViolation("the report of %s says that %s is healthy, and no machine of a group that serves has passed", report.ID, v.Target)
+			case v.Health == release.Healthy && checked, v.Health == release.Unchecked && (!checked || idle || c.isChangedByOthers(app)):
+			default:
+				c.sim.addViolation("the report of %s says promoted, and that %s is %s %q", report.ID, v.Target, v.Health, v.Notes)
+			}
+		}
+	}
+}
+
+// neverRan says whether a group that serves has machines, and none of them has
+// passed with the version that it has.
+func (c *checker) hasUnprovedGroup(a App, app string, machines []fly.Machine) bool {
+	lives := c.sim.fly.VersionHistories(app)
+	return slices.ContainsFunc(a.Groups, func(g Group) bool {
+		passed, any := false, false
+		for _, m := range machines {
+			if c.groupName(m) == g.Name {
+				passed, any = passed || !lives[m.ID].Passed.IsZero(), true
+			}
+		}
+		return g.Service && any && !passed
+	})
+}
+
+// byProxy says whether Fly's proxy may stop and start the machines of an app.
+func (c *checker) mayProxyStop(app string) bool {
+	a, _, _ := c.sim.findApp(app)
+	return a.AutoStop && (c.sim.hasTrouble("stopped by the proxy") || slices.ContainsFunc(a.Groups, Group.isAllStopped))
+}
+
+// rests says whether all machines of g are stopped before the first release.
+func (g Group) isAllStopped() bool {
+	return len(g.Machines) > 0 && !slices.ContainsFunc(g.Machines, func(initial InitialMachine) bool { return initial.State != "stopped" })
+}
+
+// atRest says whether m is stopped, or about to be, by whoever.
+func isStoppedOrStopping(m fly.Machine) bool {
+	return strings.HasPrefix(m.State, "stop") || strings.HasPrefix(m.State, "suspend")
+}
+
+// rest hears that Fly's proxy stops a machine: that it is down is not ours.
+func (c *checker) recordProxyStop(app, machine string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.down, machineKey{app, machine})
+}

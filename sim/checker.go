@@ -1,0 +1,204 @@
+package sim
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/release"
+)
+
+// A watch looks on while releases happen, and holds what it sees to what is
+// guaranteed. It asks Fly itself, never the code that it watches.
+type checker struct {
+	sim *simulation
+
+	mu                  sync.Mutex
+	rollouts            []*rolloutRun
+	openRollouts        map[string]*rolloutRun // by environment
+	attempts            map[*attempt]bool
+	down                map[machineKey]bool // machines that a step of ours took down, and that are not back
+	changedByOthers     map[string]time.Time
+	foreignLeases       map[string]bool // nonces of strangers
+	foreignVersions     map[string]bool // versions that strangers made
+	groupNames          map[string]string
+	lastVerifyReads     map[string]time.Time         // when Verify last read an app's machines
+	idleAtRestore       map[machineKey]bool          // machines that did not serve when a way back was last planned
+	pins                map[string]time.Time         // open pins, by workflow ID
+	scheduled           map[string]scheduledActivity // activities of rollouts, by ID
+	foundVersions       map[string]foundVersion      // by environment
+	runsByTestID        map[string]*rolloutRun       // by run ID of the test environment
+	recordsHistories    bool                         // the histories of rollouts
+	holds               int
+	hasIncompleteReport bool // a report said that something could not be done, or known
+}
+
+// A place is a machine in a Fly app.
+type machineKey struct{ app, machine string }
+
+func newWatch(s *simulation) *checker {
+	return &checker{sim: s, openRollouts: map[string]*rolloutRun{}, attempts: map[*attempt]bool{}, down: map[machineKey]bool{}, changedByOthers: map[string]time.Time{}, foreignLeases: map[string]bool{}, foreignVersions: map[string]bool{}, groupNames: map[string]string{}, lastVerifyReads: map[string]time.Time{}, pins: map[string]time.Time{}, idleAtRestore: map[machineKey]bool{}, scheduled: map[string]scheduledActivity{}, foundVersions: map[string]foundVersion{}, runsByTestID: map[string]*rolloutRun{}, recordsHistories: s.mayEndWithoutReport()}
+}
+
+func (c *checker) recordRolloutStart(id, run string, req release.RolloutRequest) *rolloutRun {
+	r := &rolloutRun{id: id, runID: run, environment: req.Plan.Environment, req: req, started: time.Now(), closed: make(chan struct{}), before: map[string][]fly.Machine{}}
+	for _, t := range req.Plan.Targets {
+		r.before[t.FlyApp] = c.listMachines(t.FlyApp)
+	}
+	c.mu.Lock()
+	if !c.sim.hasTrouble("stale list") { // what it reads is old, and it can't know
+		r.staleReason = r.compareWithPlan()
+	}
+	other := c.openRollouts[r.environment]
+	if req.TakeOver {
+		r.staleReason = "" // its plan is not carried out
+	}
+	r.found = r.before
+	if before := c.inheritedBaseline(r.environment); before != nil {
+		r.before = maps.Clone(r.found)
+		for app := range r.found {
+			if was, ok := before[app]; ok {
+				r.before[app] = was
+			}
+		}
+	}
+	if req.Follows != "" {
+		c.resolveRunID(id, req.Follows, req.Release)
+	}
+	c.recordStarted(r)
+	c.rollouts, c.openRollouts[r.environment] = append(c.rollouts, r), r
+	c.mu.Unlock()
+	if other != nil {
+		c.sim.addViolation("two rollouts of %s at once", r.environment)
+	}
+	c.checkApprovals(r)
+	c.checkPlanViews(r.req.Plan)
+	return r
+}
+
+// approved: nothing in an environment with a gate changes without enough
+// decisions for exactly the plan that is executed.
+func (c *checker) checkApprovals(r *rolloutRun) {
+	if r.req.Plan.Lineage.Relation == release.Backward {
+		return // it compares again, alone, and changes nothing: see mustNotGoBack
+	}
+	if r.req.Unchanged && r.req.Plan.Empty() {
+		return // it records what runs, and has no steps: see mustBePlanned
+	}
+	i := slices.IndexFunc(c.sim.Environments, func(e Environment) bool { return e.Name == r.environment })
+	need := c.sim.Environments[i].Approvals
+	if have := len(c.sim.operators.approvals[r.req.Plan.Hash]); have < need {
+		c.sim.addViolation("the rollout of plan %.8s in %s began with %d of %d approvals", r.req.Plan.Hash, r.environment, have, need)
+	}
+	if c.sim.operators.rejected[r.req.Plan.Hash] {
+		c.sim.addViolation("the rollout of plan %.8s in %s began, and somebody had said no", r.req.Plan.Hash, r.environment)
+	}
+}
+
+// machines returns the machines of a Fly app, without those of commands and
+// without those being destroyed: Fly never takes a destroy back, so no plan can
+// count on such a machine.
+func (c *checker) listMachines(app string) []fly.Machine {
+	return slices.DeleteFunc(c.sim.fly.Machines(app), func(m fly.Machine) bool { return isCommandMachine(m) || m.State == "destroying" })
+}
+
+func isCommandMachine(m fly.Machine) bool {
+	return bytes.Contains(machineConfig(m), []byte("fly_app_")) && strings.HasPrefix(m.Metadata()["fly_process_group"], "fly_app_")
+}
+
+// groupOf is the process group of m. The same few configs are asked for again
+// and again.
+func (c *checker) groupNameLocked(m fly.Machine) string {
+	group, ok := c.groupNames[string(machineConfig(m))]
+	if !ok {
+		group = cmp.Or(m.Metadata()["fly_process_group"], "app")
+		c.groupNames[string(machineConfig(m))] = group
+	}
+	return group
+}
+
+func (c *checker) addAttempt(a *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attempts[a] = true
+}
+
+// ends hears how an attempt ended. A step that is done leaves its machine well,
+// or it was said to be done too early.
+func (c *checker) finishAttempt(a *attempt, err error) {
+	in, isStep := a.stepInput()
+	back := err != nil || in.Step.Unchecked
+	if isStep && !back {
+		others := c.isChangedByOthers(in.Step.FlyApp) // a person may have cordoned it
+		back = slices.ContainsFunc(c.listMachines(in.Step.FlyApp), func(m fly.Machine) bool {
+			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && (isServing(m) || others && isHealthy(m) || c.mayProxyStop(in.Step.FlyApp) && isStoppedOrStopping(m) || hasFailedSince(m, time.Now().Add(-100*time.Millisecond)))
+		})
+	}
+	if in, ok := a.input.(activities.LeaseInput); ok && a.name == "TakeLeases" && err != nil {
+		c.checkLeaseHolder(in, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.attempts, a)
+	if a.name == "RecordBaseline" && err == nil {
+		for _, r := range c.rollouts {
+			if r.runID == a.runID {
+				r.baselineRead = time.Now()
+			}
+		}
+	}
+	if a.name == "Verify" && err == nil {
+		for _, r := range c.openRollouts {
+			r.lastVerified, r.knownListTimes = time.Now(), c.sim.network.copyFreshListTimes()
+		}
+	}
+	if isStep && back {
+		delete(c.down, machineKey{in.Step.FlyApp, in.Step.Machine})
+	}
+}
+
+// failedSince says whether m has failed since then: an answer that it was well
+// may still have been on its way.
+func hasFailedSince(m fly.Machine, then time.Time) bool {
+	return slices.ContainsFunc(m.Events, func(e fly.Event) bool { return e.Type == "exit" && !e.At().Before(then) }) ||
+		slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" && !c.UpdatedAt.Before(then) })
+}
+
+// silent: nobody will hear how an attempt ended.
+func (c *checker) dropAttempt(a *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.attempts, a)
+}
+
+// looks hears of a list that an activity has read.
+func (c *checker) recordVerifyRead(app string, at *attempt) {
+	if at == nil || at.name != "Verify" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastVerifyReads[app] = time.Now()
+}
+
+// plansBack hears that a way back is planned from what serves of an app now.
+func (c *checker) recordRestorePlanning(app string) {
+	machines := c.listMachines(app)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range machines {
+		c.idleAtRestore[machineKey{app, m.ID}] = !isServing(m)
+	}
+}
+
+func isRunning(m fly.Machine) bool {
+	return !slices.Contains([]string{"stopped", "suspended", "created", "failed", "destroyed"}, m.State)
+}
+
+func isServing(m fly.Machine) bool { return isHealthy(m) && !m.Cordoned }

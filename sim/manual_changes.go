@@ -1,0 +1,60 @@
+package sim
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/microbima/release/fly"
+)
+
+// stranger is somebody who changes a machine by hand, or by flyctl: where a
+// lease is in the way, some give up, and some clear it first.
+func manualChange(name string, do func(*simulation, Trouble, *fly.Client, fly.Machine) error) troubleKind {
+	return troubleKind{name: name, weight: 3,
+		draw: func(r *rand.Rand, c Case, t *Trouble) { drawRolloutTiming(r, c, t); t.After = r.IntN(2) == 0 },
+		begin: func(s *simulation, t Trouble) {
+			s.scheduleTrouble(t, func() {
+				m, ok := s.findMachine(t)
+				if !ok {
+					return
+				}
+				s.checker.recordForeignChange(t.App)
+				if t.After {
+					s.clearLeases(t.App)
+				}
+				s.logEvent("%s: %s of %s: %v", name, m.ID, t.App, do(s, t, s.newFlyClient(s.fly.Transport()), m))
+			})
+		}}
+}
+
+// strange: somebody else has changed something of that app.
+func (c *checker) recordForeignChange(app string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changedByOthers[app] = time.Now()
+}
+
+// strangerLeases takes the lease of every machine of an app that is free, as
+// flyctl does, and keeps it.
+func (s *simulation) takeForeignLeases(t Trouble) {
+	f := s.newFlyClient(s.fly.Transport())
+	for _, m := range s.checker.listMachines(t.App) {
+		lease, err := f.TakeLease(context.Background(), t.App, m.ID, "flyctl", time.Duration(t.For))
+		if err == nil {
+			s.checker.mu.Lock()
+			s.checker.foreignLeases[lease.Nonce] = true
+			s.checker.mu.Unlock()
+		}
+	}
+}
+
+// clearLeases is `fly machine leases clear`.
+func (s *simulation) clearLeases(app string) {
+	f := s.newFlyClient(s.fly.Transport())
+	for id, l := range s.fly.Leases(app) {
+		if err := f.ReleaseLease(context.Background(), app, id, l.Nonce); err != nil {
+			s.logEvent("lease of %s not cleared: %v", id, err)
+		}
+	}
+}
