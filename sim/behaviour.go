@@ -8,11 +8,11 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// sickBefore is the kind of trouble in which the version that runs before the
-// first release never passes its checks, however often it is started.
+// sickBefore is the kind of trouble in which the version that runs before the first
+// release never passes its checks, even after a restart.
 const sickBefore = "sick before the release"
 
-// behaves returns how a machine of that config behaves by itself.
+// behaviourOf returns the behaviour that flysim gives a machine with this config.
 func (s *simulation) behaviourOf(app string, config json.RawMessage) (b flysim.Behaviour) {
 	if output := s.hostileOutput(); output != "" {
 		b.Log = []string{output}

@@ -9,8 +9,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// mustNotGoBack: no step of a push gives a machine an older revision than one
-// that the app runs. Only a rollback does, which a person asked for.
+// checkNotBackward reports a violation if a step of a push gives a machine an older
+// revision than one that the app runs. Only a rollback that an operator requested may
+// do that.
 func (c *checker) checkNotBackward(app string, step release.Step, r *rolloutRun) {
 	if r.req.Plan.Revision == "" || step.Exact {
 		return
@@ -32,15 +33,16 @@ func (c *checker) checkNotBackward(app string, step release.Step, r *rolloutRun)
 	}
 }
 
-// A whole is a version that every app of an environment was found to be at.
+// A foundVersion is the version that a release found in all apps of an environment.
 type foundVersion struct {
 	version string
-	at      time.Time // when the release that found it ended
+	at      time.Time // the end of that release
 }
 
-// isWhole notes the environments that a release has found to be at its version, and
-// had nothing to do in. Where no machine says its revision, nothing can be compared;
-// after a rollback the environment is what it was.
+// recordFoundVersion records the environments in which a release had nothing to
+// change. It ignores environments without revision metadata, as their revisions can't
+// be compared. It does nothing in a case with a rollback, as a rollback brings back
+// older versions.
 func (c *checker) recordFoundVersion(version string, report *release.Report) {
 	if slices.ContainsFunc(c.sim.Releases, func(o Order) bool { return o.Rollback }) || strings.Contains(strings.Join(report.Notes, "\n"), "could not be recorded") {
 		return
@@ -57,14 +59,15 @@ func (c *checker) recordFoundVersion(version string, report *release.Report) {
 	}
 }
 
-// namesRevisions reports whether a machine of an environment says its revision.
+// hasRevisionMetadata reports whether a machine of the environment has its revision in
+// its metadata.
 func (c *checker) hasRevisionMetadata(environment string) bool {
 	return slices.ContainsFunc(c.sim.Apps, func(a App) bool {
 		return slices.ContainsFunc(c.listMachines(flyAppOf(environment, a.Name)), func(m fly.Machine) bool { return m.Metadata()[release.MetaRevision] != "" })
 	})
 }
 
-// newest returns the order of the newest revision that is released.
+// newestOrder returns the order with the newest version, without regard to rollbacks.
 func (c Case) newestOrder() Order {
 	newest := c.Releases[0]
 	for _, o := range c.Releases {
@@ -75,9 +78,10 @@ func (c Case) newestOrder() Order {
 	return newest
 }
 
-// mustGoBack: a rollback that a person asked for brings back what ran before the
-// newest rollout that changed something, however that ended, and never goes
-// forward again to what was taken back.
+// checkRestored checks the result of a rollback that an operator requested. It must
+// bring back the versions from before the newest rollout that changed something,
+// whatever the outcome of that rollout was. It must not bring back a version that was
+// rolled back.
 func (c *checker) checkRestored(r *rolloutRun) {
 	c.checkRestoreLineage(r)
 	past := c.findUndoneRollout(r)
@@ -101,12 +105,12 @@ func (c *checker) checkRestored(r *rolloutRun) {
 	}
 }
 
-// mustTellTheWay: a rollback names the revision that it brings back, and how many
-// commits that takes away.
+// checkRestoreLineage checks that the plan of a rollback names the revision that it
+// restores and the number of commits that it takes away.
 func (c *checker) checkRestoreLineage(r *rolloutRun) {
 	lineage, to := r.req.Plan.Lineage, versionOf(r.req.Revision.Commit)
 	if to == "" || lineage.Why != "" {
-		return // its machines do not say, or git did not
+		return // the machines have no revision, or git failed
 	}
 	takes := 0
 	for _, running := range lineage.Running {
@@ -123,14 +127,14 @@ func (c *checker) checkRestoreLineage(r *rolloutRun) {
 	c.sim.addViolation("%s says that it went back to %s, and no machine is of that", r.id, to)
 }
 
-// reverts returns the versions of an app that have the content of an older one.
+// contentAliases returns the versions of an app with the content of an older version.
 func (c *checker) contentAliases(app string) map[string]string {
 	a, _, _ := c.sim.findApp(app)
 	return a.Like
 }
 
-// undone returns the newest rollout before r that changed something and stayed, or
-// nil where that was a rollback itself.
+// findUndoneRollout returns the newest rollout before r that changed something and was
+// not rolled back. It returns nil if that was a rollback itself.
 func (c *checker) findUndoneRollout(r *rolloutRun) *rolloutRun {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,7 +151,7 @@ func (c *checker) findUndoneRollout(r *rolloutRun) *rolloutRun {
 	return nil
 }
 
-// newest returns the newest version that machines have the config of.
+// newestVersion returns the newest version in the configs of the machines.
 func newestVersion(machines []fly.Machine) (version string) {
 	for _, m := range machines {
 		version = max(version, readLevel(m))

@@ -27,7 +27,7 @@ func (c *checker) checkRolloutEnd(r *rolloutRun, report *release.Report, err err
 	var failed *temporal.ApplicationError
 	switch {
 	case r.isTerminated():
-		// What its release makes of it is looked at when that ends.
+		// checkAsked checks it when the release ends.
 	case err != nil && errors.As(err, &failed) && failed.Type() == release.KindStranded:
 		if !c.sim.operators.hasAnswered(r.id) {
 			c.sim.addViolation("%s is stranded, and nobody gave up on it: %v", r.id, err)
@@ -43,7 +43,7 @@ func (c *checker) checkRolloutEnd(r *rolloutRun, report *release.Report, err err
 	}
 }
 
-// judge holds an outcome to what Fly runs now.
+// checkOutcome compares the outcome of r with the machines on Fly.
 func (c *checker) checkOutcome(r *rolloutRun, report release.Report) {
 	switch report.Outcome {
 	case release.Promoted, release.Restored:
@@ -59,7 +59,7 @@ func (c *checker) checkOutcome(r *rolloutRun, report release.Report) {
 			c.sim.addViolation("%s was superseded, and nothing newer than %s ran", r.id, versionOf(r.req.Revision.Commit))
 		}
 		if r.req.TakeOver && report.Outcome == release.Stopped && c.sim.operators.hasAnswered(r.id) {
-			return // a person said retry: what the lost one has sent may still take effect, and is planned for
+			return // after a retry, a late request of the terminated rollout may still change a machine
 		}
 		if report.Outcome != release.RolledBack || !c.sim.operators.hasAnswered(r.id) || !c.hasForeignChange(r) {
 			c.checkRestoredState(r, report)
@@ -78,8 +78,7 @@ func (c *checker) checkOutcome(r *rolloutRun, report release.Report) {
 	}
 }
 
-// touched says whether strangers changed something that r is about since it
-// was planned.
+// hasForeignChange reports whether someone else changed an app of r.
 func (c *checker) hasForeignChange(r *rolloutRun) bool {
 	for app := range r.before {
 		if c.isChangedByOthers(app) {
@@ -95,8 +94,8 @@ func (c *checker) isChangedByOthers(app string) bool {
 	return !c.changedByOthers[app].IsZero()
 }
 
-// mustBePromoted: every machine runs what the revision says, as it was found:
-// started or stopped, cordoned or not, and well.
+// checkPromoted checks the machines after a promotion. Each must run the image and
+// config of the revision, be healthy, and be started, stopped or cordoned as before.
 func (c *checker) checkPromoted(r *rolloutRun) {
 	if baked := time.Since(r.lastChange); baked < time.Duration(r.req.Bake) && !r.lastChange.IsZero() {
 		c.sim.addViolation("%s was promoted %s after its last change; it was to bake for %s", r.id, baked, r.req.Bake)
@@ -105,11 +104,10 @@ func (c *checker) checkPromoted(r *rolloutRun) {
 		return
 	}
 	if r.req.Plan.Revision == "" {
-		return // a rollback: the baseline that it leads to is what afterwards compares
+		return // a rollback: checkRestored checks the result
 	}
-	version := versionOf(r.req.Revision.Commit)
 	for app, before := range r.before {
-		if looked := c.lastVerifyRead(app); looked.Before(r.lastChange) && len(before) > 0 {
+		if read := c.lastVerifyRead(app); read.Before(r.lastChange) && len(before) > 0 {
 			c.sim.addViolation("%s was promoted, and nobody has read its machines since the last change, %s before", app, time.Since(r.lastChange))
 		}
 		now := c.listMachines(app)
@@ -119,28 +117,43 @@ func (c *checker) checkPromoted(r *rolloutRun) {
 		if c.isChangedByOthers(app) {
 			continue
 		}
-		a, env, _ := c.sim.findApp(app)
-		count := c.groupGrowth(now, before)
-		for _, m := range now {
-			if m.ImageRef.Digest != a.imageDigest(version) {
-				c.sim.addViolation("%s was promoted to %s, and machine %s runs %s", app, version, m.ID, m.ImageRef.Digest)
-			}
-			if got := readLevel(m); got != a.contentVersion(version) && m.HostStatus != "unreachable" {
-				c.sim.addViolation("%s was promoted to %s, and machine %s has the config of %q", app, version, m.ID, got)
-			}
-			c.checkMachineHealth(r, app, m)
-		}
+		c.checkPromotedMachines(r, app, now)
 		c.checkNewVersionRan(r, app, now)
-		for _, g := range a.Groups {
-			if had := func(m fly.Machine) bool { return c.groupName(m) == g.Name }; len(before) > 0 && !slices.ContainsFunc(before, had) {
-				if !slices.ContainsFunc(r.found[app], had) { // else a rollout that was terminated made them
-					c.checkGroupWarning(r, app, g.Name, count[g.Name])
-				}
-				continue
+		c.checkGroupSizes(r, app, now)
+	}
+}
+
+// checkPromotedMachines checks image, config and health of each machine.
+func (c *checker) checkPromotedMachines(r *rolloutRun, app string, now []fly.Machine) {
+	a, _, _ := c.sim.findApp(app)
+	version := versionOf(r.req.Revision.Commit)
+	for _, m := range now {
+		if m.ImageRef.Digest != a.imageDigest(version) {
+			c.sim.addViolation("%s was promoted to %s, and machine %s runs %s", app, version, m.ID, m.ImageRef.Digest)
+		}
+		if got := readLevel(m); got != a.contentVersion(version) && m.HostStatus != "unreachable" {
+			c.sim.addViolation("%s was promoted to %s, and machine %s has the config of %q", app, version, m.ID, got)
+		}
+		c.checkMachineHealth(r, app, m)
+	}
+}
+
+// checkGroupSizes checks that each group has as many machines as before the rollout. A
+// group that had none must have a warning.
+func (c *checker) checkGroupSizes(r *rolloutRun, app string, now []fly.Machine) {
+	a, env, _ := c.sim.findApp(app)
+	before := r.before[app]
+	growth := c.groupGrowth(now, before)
+	for _, g := range a.Groups {
+		inGroup := func(m fly.Machine) bool { return c.groupName(m) == g.Name }
+		if len(before) > 0 && !slices.ContainsFunc(before, inGroup) {
+			if !slices.ContainsFunc(r.found[app], inGroup) { // else a terminated rollout made the machines
+				c.checkGroupWarning(r, app, g.Name, growth[g.Name])
 			}
-			if n := count[g.Name]; n != 0 && !env.Empty && !c.isLeftMixed(r.environment) {
-				c.sim.addViolation("%s was promoted, and has %+d machines of group %s", app, n, g.Name)
-			}
+			continue
+		}
+		if n := growth[g.Name]; n != 0 && !env.Empty && !c.isLeftMixed(r.environment) {
+			c.sim.addViolation("%s was promoted, and has %+d machines of group %s", app, n, g.Name)
 		}
 	}
 }
@@ -151,7 +164,7 @@ func (c *checker) lastVerifyRead(app string) time.Time {
 	return c.lastVerifyReads[app]
 }
 
-// perGroup is how many machines more than before each group has now.
+// groupGrowth returns, by group, how many machines were added.
 func (c *checker) groupGrowth(now, before []fly.Machine) map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -165,8 +178,8 @@ func (c *checker) groupGrowth(now, before []fly.Machine) map[string]int {
 	return count
 }
 
-// mustWarn holds a rollout that made n machines of a group which had none to having
-// said so.
+// checkGroupWarning checks that the report warns of n new machines in a group that had
+// none.
 func (c *checker) checkGroupWarning(r *rolloutRun, app, group string, n int) {
 	warned := func(e release.EnvironmentStatus) bool {
 		return slices.ContainsFunc(e.Warnings, func(s string) bool { return strings.Contains(s, "group "+group+" has no machines") })
@@ -176,16 +189,17 @@ func (c *checker) checkGroupWarning(r *rolloutRun, app, group string, n int) {
 	}
 }
 
-// left says whether a person has left that environment between two states: it
-// may have machines of both.
+// isLeftMixed reports whether a rollout left the environment with machines of two
+// versions: it was kept or abandoned, or it was terminated.
 func (c *checker) isLeftMixed(environment string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.ContainsFunc(c.rollouts, func(r *rolloutRun) bool { return r.leavesMixed(environment) })
 }
 
-// mustBeWell: a machine of something promoted is as well as it was, unless that
-// has changed only just now, or since the last list that was not an old one.
+// checkMachineHealth checks that a machine of a promoted target is in the same
+// condition as before the rollout. It ignores changes that are too recent for the last
+// verdict.
 func (c *checker) checkMachineHealth(r *rolloutRun, app string, m fly.Machine) {
 	before := r.before[app]
 	i := slices.IndexFunc(before, func(b fly.Machine) bool { return b.ID == m.ID })
@@ -197,37 +211,37 @@ func (c *checker) checkMachineHealth(r *rolloutRun, app string, m fly.Machine) {
 	case c.mayProxyStop(app) && (isStoppedOrStopping(m) || i >= 0 && isStoppedOrStopping(before[i])):
 		// Fly's proxy may have stopped or started it since.
 	case m.HostStatus == "unreachable":
-		// Whether it was seen in time is for the verdicts to say.
+		// Its health can't be read.
 	case i < 0 && m.Cordoned, i >= 0 && m.Cordoned != before[i].Cordoned && !recent && !c.isLeftMixed(r.environment):
 		c.sim.addViolation("%s was promoted, and machine %s is cordoned: %t", app, m.ID, m.Cordoned)
 	case crashed && !slices.ContainsFunc(r.found[app], hasCrashed):
-		// A rollback has stopped it since, and it stays so.
+		// A rollback has stopped it since, and it must stay stopped.
 	case i >= 0 && !isRunning(before[i]) && before[i].State != "failed" && !crashed:
 		if isRunning(m) && !recent && !r.reportsStillAwake(m.ID) {
 			c.sim.addViolation("%s was promoted, and machine %s, which was %s, is %s", app, m.ID, before[i].State, m.State)
 		}
 	case i >= 0 && m.InstanceID == before[i].InstanceID && (!isHealthy(before[i]) || wasFailing(m, r.baselineRead) || slices.ContainsFunc(r.found[app], func(f fly.Machine) bool { return f.ID == m.ID && !isHealthy(f) })):
-		// It was sick, and nothing was to be done to it.
+		// It failed before the rollout, and the plan does not change it.
 	case !isHealthy(m) && !recent && (i >= 0 || isRunning(m)):
 		c.sim.addViolation("%s was promoted, and machine %s is %s with checks %v", app, m.ID, m.State, m.Checks)
 	}
 }
 
-// wasSick reports whether a check of m that fails now failed at that time already.
+// wasFailing reports whether a check of m fails now and failed at that time.
 func wasFailing(m fly.Machine, then time.Time) bool {
 	return slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" && !c.UpdatedAt.After(then) })
 }
 
-// admitsAwake reports whether a report says that a machine was started for a look and
-// could not be stopped again, as somebody else had its lease by then.
+// reportsStillAwake reports whether the report names a machine that was started for
+// verification and could not be stopped again, because someone else held its lease.
 func (r *rolloutRun) reportsStillAwake(machine string) bool {
 	return slices.ContainsFunc(r.report.Notes, func(note string) bool {
 		return strings.Contains(note, machine) && strings.Contains(note, "was started for a look and could not be stopped again")
 	})
 }
 
-// seen is when what is in r's last verdicts was so: what has changed since then,
-// or only just before, was not seen.
+// lastSeen returns a time from which changes of an app can be missing in the last
+// verdicts of r.
 func (c *checker) lastSeen(r *rolloutRun, app string) time.Time {
 	seen := r.lastVerified
 	if known := r.knownListTimes[app]; known.Before(seen) {
@@ -251,20 +265,21 @@ func machineConfig(m fly.Machine) json.RawMessage {
 	return m.IncompleteConfig
 }
 
-// mustBeAsBefore: every machine is exactly what it was when the rollout began.
+// checkRestoredState checks that each machine is exactly as it was when the rollout
+// started.
 func (c *checker) checkRestoredState(r *rolloutRun, report release.Report) {
 	base := r.before
 	if report.Outcome != release.RolledBack {
-		base = r.found // it changed nothing
+		base = r.found // it must not have changed anything
 		if c.mayOverlapTerminated(r) {
-			base = nil // what the one before it had in hand may have come later
+			base = nil // late requests of a terminated rollout may have changed machines
 			if !r.lastChange.IsZero() {
 				c.sim.addViolation("%s %s, and has changed machines", r.id, report.Outcome)
 			}
 		}
 	}
 	for app, before := range base {
-		if c.isChangedByOthers(app) || c.sim.hasTrouble("stale list") { // it had no way to know
+		if c.isChangedByOthers(app) || c.sim.hasTrouble("stale list") { // stale lists hide the difference from the rollout
 			continue
 		}
 		now := c.listMachines(app)
@@ -308,7 +323,7 @@ func (c *checker) checkEqual(r *rolloutRun, report release.Report, app string, w
 	}
 }
 
-// sameDoc compares JSON by its meaning.
+// isSameJSON reports whether two JSON documents have the same content.
 func isSameJSON(a, b json.RawMessage) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -322,7 +337,7 @@ func isSameJSON(a, b json.RawMessage) bool {
 	return errP == nil && errQ == nil && bytes.Equal(p, q)
 }
 
-// reportIsTrue: what a report says of each machine is so.
+// checkReport compares the machines in a report with those on Fly.
 func (c *checker) checkReport(report release.Report) {
 	notes := strings.Join(report.Notes, "\n")
 	for _, admitted := range []string{"could be removed (leases", "could not be read, so that"} {
@@ -356,7 +371,7 @@ func (c *checker) checkReport(report release.Report) {
 	}
 }
 
-// held: a rollout that asks a person says why, and which machine is what.
+// checkHold checks that a held rollout has a reason and choices.
 func (c *checker) checkHold(id string, h release.Held) {
 	c.mu.Lock()
 	c.holds++

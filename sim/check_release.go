@@ -11,7 +11,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// ended looks at how a release of the case ended.
+// checkReleaseEnd checks the outcome of a release of the case.
 func (s *simulation) checkReleaseEnd(id string, o Order, report *release.Report, err error) {
 	s.countOutcome(report, err)
 	s.operators.ended[id] = true
@@ -49,8 +49,8 @@ func (s *simulation) checkReleaseEnd(id string, o Order, report *release.Report,
 	}
 }
 
-// mustPromote: without trouble, or with trouble that passes by itself, a
-// release is promoted, and nobody is asked but at its gates.
+// mustPromote reports whether a release must be promoted without any question to an
+// operator except at its gates: all trouble, if any, is transient.
 func (s *simulation) mustPromote(o Order) bool {
 	if o.Abort > 0 || o.Rollback || len(s.Releases) > 1 {
 		return false
@@ -81,8 +81,8 @@ func (s *simulation) mustPromote(o Order) bool {
 	return !slices.ContainsFunc(s.Troubles, func(t Trouble) bool { return !t.findKind().isTransient })
 }
 
-// endedAfterwards: the release after all trouble is promoted, or finds nothing
-// to do; and then nothing of any release is left on Fly.
+// checkFinalRelease checks the release after all trouble. It must be promoted or
+// unchanged, and nothing of any release may be left on Fly.
 func (s *simulation) checkFinalRelease(id string, o Order, report *release.Report, err error, promoted bool) {
 	s.countOutcome(report, err)
 	s.logEvent("%s ended: %s", id, describeEnd(report, err))
@@ -102,10 +102,11 @@ func (s *simulation) checkFinalRelease(id string, o Order, report *release.Repor
 	s.checkNothingLeft()
 }
 
-// mustBeClean: no lease, command machine or running Fly release is left.
+// checkNothingLeft reports each lease, command machine and running Fly release that is
+// left.
 func (s *simulation) checkNothingLeft() {
 	if s.checker.hasIncompleteReport || s.hasTrouble(historyLost) {
-		return // people were told what may be left
+		return // a report named the rest, or nothing knows of it
 	}
 	for _, e := range s.Environments {
 		for _, a := range s.Apps {
@@ -133,13 +134,14 @@ func (s *simulation) hasTrouble(kind string) bool {
 	return slices.ContainsFunc(s.Troubles, func(t Trouble) bool { return t.Kind == kind })
 }
 
-// lasting says whether some machines may be ill for long, and end by themselves.
+// hasLastingTrouble reports whether a trouble of the case may make machines fail for
+// long.
 func (s *simulation) hasLastingTrouble() bool {
 	return slices.ContainsFunc(s.Troubles, func(t Trouble) bool { return t.findKind().isLasting })
 }
 
-// settled: what releases took down is back, or never will be. What one that was
-// terminated left is for the next to clean up.
+// checkSettled checks that the releases of the case left nothing, and forgets the
+// state of their requests. The next release cleans up after a terminated one.
 func (c *checker) checkSettled() {
 	if !c.sim.operators.hasTerminated {
 		c.sim.checkNothingLeft()

@@ -15,31 +15,24 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A seen is a request under way, and what it was about.
+// A checkedRequest is a request on its way to Fly, with the data that recordResponse
+// needs.
 type checkedRequest struct {
-	takesDown  *machineKey // takes this machine down, if it succeeds
+	takesDown  *machineKey // the machine that it takes out of service
 	rollout    *rolloutRun
-	setsConfig bool // gives a machine a config
+	setsConfig bool // whether it gives a machine a config
 	conflict   string
 }
 
-// asks looks at a request before it reaches Fly.
+// checkRequest checks a request of ApplyStep before it reaches Fly.
 func (c *checker) checkRequest(req *http.Request, at *attempt) (s checkedRequest) {
 	in, isStep := at.stepInput()
 	if !isStep || req.Method == http.MethodGet {
 		return s
 	}
-	rest, ok := strings.CutPrefix(req.URL.Path, "/v1/apps/")
-	parts := strings.Split(rest, "/")
-	if !ok || len(parts) < 2 || parts[1] != "machines" {
+	app, id, verb, ok := splitMachinePath(req.URL.Path)
+	if !ok {
 		return s
-	}
-	app, id, verb := parts[0], "", ""
-	if len(parts) > 2 {
-		id = parts[2]
-	}
-	if len(parts) > 3 {
-		verb = parts[3]
 	}
 	if nonce := req.Header.Get("fly-machine-lease-nonce"); nonce != "" && c.isForeignLease(nonce) {
 		c.sim.addViolation("%s goes by the lease of somebody else", in.Step)
@@ -66,6 +59,23 @@ func (c *checker) checkRequest(req *http.Request, at *attempt) (s checkedRequest
 	return s
 }
 
+// splitMachinePath returns the parts of the path of a request for machines. It returns
+// false for other paths.
+func splitMachinePath(path string) (app, id, verb string, ok bool) {
+	rest, ok := strings.CutPrefix(path, "/v1/apps/")
+	parts := strings.Split(rest, "/")
+	if !ok || len(parts) < 2 || parts[1] != "machines" {
+		return "", "", "", false
+	}
+	if len(parts) > 2 {
+		id = parts[2]
+	}
+	if len(parts) > 3 {
+		verb = parts[3]
+	}
+	return parts[0], id, verb, true
+}
+
 func (c *checker) recordResponse(s checkedRequest, status int) {
 	if status >= 300 {
 		return
@@ -83,10 +93,11 @@ func (c *checker) recordResponse(s checkedRequest, status int) {
 	}
 }
 
-// mustBeTheFirst: a release command runs once.
+// checkFirstCommand reports a violation if the release command of r has a machine
+// already.
 func (c *checker) checkFirstCommand(app string, r *rolloutRun) {
 	if c.sim.operators.hasAnswered(r.id) {
-		return // a person said to try again
+		return // an operator requested a retry
 	}
 	for _, m := range c.sim.fly.Machines(app) {
 		if isCommandMachine(m) && m.CreatedAt.After(r.started) && m.Metadata()[release.MetaRelease] == r.req.Release {
@@ -101,15 +112,16 @@ func (c *checker) isForeignLease(nonce string) bool {
 	return c.foreignLeases[nonce]
 }
 
-// conflict says what is overwritten that somebody else has made since the plan
-// was, or "". Whether it is will be for Fly to say.
+// findConflict returns a violation if a request overwrites a version that someone else
+// made after the plan, and "" if not. It is a violation only if Fly accepts the
+// request.
 func (c *checker) findConflict(r *rolloutRun, app, id string, step release.Step) string {
 	machines := c.listMachines(app)
 	i := slices.IndexFunc(machines, func(m fly.Machine) bool { return m.ID == id })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if i < 0 || !c.foreignVersions[machines[i].InstanceID] || c.sim.operators.hasAnswered(r.id) {
-		return "" // once a person was asked, they may have said so
+		return "" // an operator's answer may allow it
 	}
 	j := slices.IndexFunc(r.found[app], func(m fly.Machine) bool { return m.ID == id })
 	if j >= 0 && r.found[app][j].InstanceID == machines[i].InstanceID {
@@ -118,9 +130,8 @@ func (c *checker) findConflict(r *rolloutRun, app, id string, step release.Step)
 	return fmt.Sprintf("%s overwrites version %s, which somebody else has made meanwhile", step, machines[i].InstanceID)
 }
 
-// sender returns the run of a rollout that sent a change under holder's lease: the open
-// one, or one that was terminated and had the request under way. It is nil if there is
-// neither.
+// findSender returns the rollout that sent a change under holder's lease: the open
+// one, or a terminated one whose request is late. It returns nil if there is neither.
 func (c *checker) findSender(holder, environment string) *rolloutRun {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,7 +148,8 @@ func (c *checker) findSender(holder, environment string) *rolloutRun {
 	return open
 }
 
-// mayBeDestroyed: nothing that was there is destroyed before the new is verified.
+// checkDestroy reports a violation if a machine from before the rollout is destroyed
+// before the new version is verified.
 func (c *checker) checkDestroy(r *rolloutRun, app, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,8 +158,9 @@ func (c *checker) checkDestroy(r *rolloutRun, app, id string) {
 	}
 }
 
-// mustBePlanned: what changes is in the plan of the rollout that is open, and
-// apps that others need come first.
+// checkPlanned checks that a change is in the plan of the open rollout, and that the
+// apps it needs are done. It returns the rollout, or nil if there is nothing else to
+// check.
 func (c *checker) checkPlanned(app string, in activities.StepInput, at *attempt) *rolloutRun {
 	a, env, ok := c.sim.findApp(app)
 	if !ok {
@@ -156,7 +169,7 @@ func (c *checker) checkPlanned(app string, in activities.StepInput, at *attempt)
 	}
 	select {
 	case <-at.abandoned:
-		return nil // nobody waits for what it does any more
+		return nil // Temporal ignores the result of this attempt
 	default:
 	}
 	r := c.findSender(in.Holder, env.Name)
@@ -183,7 +196,7 @@ func (c *checker) checkPlanned(app string, in activities.StepInput, at *attempt)
 	return r
 }
 
-// mustBeDone: nothing of an app that is needed is still under way.
+// checkNeedDone reports a violation if a step of a needed app is still running.
 func (c *checker) checkNeedDone(r *rolloutRun, need string, step release.Step) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,8 +212,9 @@ func (c *checker) checkNeedDone(r *rolloutRun, need string, step release.Step) {
 	}
 }
 
-// mayTakeDown: never more machines down at once than the strategy allows. What
-// trouble took down is not counted against us.
+// checkAvailability reports a violation if a step takes more machines out of service
+// than the strategy allows. Machines that trouble took down do not count. It returns
+// the machine that the step takes down, or nil.
 func (c *checker) checkAvailability(app, id string, step release.Step) *machineKey {
 	a, env, _ := c.sim.findApp(app)
 	machines := c.listMachines(app)
@@ -211,14 +225,28 @@ func (c *checker) checkAvailability(app, id string, step release.Step) *machineK
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if step.Exact && c.idleAtRestore[machineKey{app, id}] {
-		return nil // when the way back was planned, it did not serve
+		return nil // it did not serve when the rollback was planned
 	}
 	group := c.groupNameLocked(machines[i])
 	r := c.openRollouts[env.Name]
 	if r == nil || r.req.Plan.Revision == "" && step.Verb != release.Update || c.sim.hasTrouble("stale list") {
-		return nil // or what runs was read from an old list, or a person's rollback, to what may have had fewer machines
+		return nil // the rollout planned from a stale list, or the operator's rollback restores fewer machines
 	}
-	served, running := 0, 0
+	served, running := c.countBefore(r, app, group)
+	serving, excused := c.countNow(r, app, group, machines)
+	allowed := a.maxUnavailable(running)
+	if a.Strategy == release.Immediate && !step.Exact {
+		allowed = math.MaxInt
+	}
+	if down := served - (serving - 1) - excused; down > allowed && !slices.ContainsFunc(c.rollouts, func(r *rolloutRun) bool { return r.leavesMixed(env.Name) }) {
+		c.sim.addViolation("%s takes down %d of the %d machines of group %s that served; %d are allowed", step, down, served, group, allowed)
+	}
+	return &machineKey{app, id}
+}
+
+// countBefore returns how many machines of a group served and how many ran before r.
+// The caller holds c.mu.
+func (c *checker) countBefore(r *rolloutRun, app, group string) (served, running int) {
 	for _, m := range r.before[app] {
 		if c.groupNameLocked(m) != group {
 			continue
@@ -230,8 +258,13 @@ func (c *checker) checkAvailability(app, id string, step release.Step) *machineK
 			running++
 		}
 	}
-	serving, excused := 0, 0
-	if !c.changedByOthers[app].IsZero() { // a person may have destroyed some
+	return served, running
+}
+
+// countNow returns how many machines of a group serve now, and how many are out of
+// service for other reasons than a step of a rollout. The caller holds c.mu.
+func (c *checker) countNow(r *rolloutRun, app, group string, machines []fly.Machine) (serving, excused int) {
+	if !c.changedByOthers[app].IsZero() { // someone may have destroyed machines
 		excused = max(0, len(r.before[app])-len(machines))
 	}
 	for _, m := range machines {
@@ -241,24 +274,18 @@ func (c *checker) checkAvailability(app, id string, step release.Step) *machineK
 			serving++
 			delete(c.down, p)
 		case !c.down[p] && (!m.Cordoned || slices.ContainsFunc(r.before[app], func(b fly.Machine) bool { return b.ID == m.ID })):
-			excused++ // also green that was well, and has traffic
+			excused++ // also green machines that had traffic
 		}
 	}
-	allowed := a.maxUnavailable(running)
-	if a.Strategy == release.Immediate && !step.Exact {
-		allowed = math.MaxInt
-	}
-	if down := served - (serving - 1) - excused; down > allowed && !slices.ContainsFunc(c.rollouts, func(r *rolloutRun) bool { return r.leavesMixed(env.Name) }) {
-		c.sim.addViolation("%s takes down %d of the %d machines of group %s that served; %d are allowed", step, down, served, group, allowed)
-	}
-	return &machineKey{app, id}
+	return serving, excused
 }
 
-// allowed is how many of a group's running machines may be down at once.
+// maxUnavailable returns how many of a group's running machines may be out of service
+// at once.
 func (a App) maxUnavailable(running int) int {
 	n, err := strconv.ParseFloat(a.MaxDown, 64)
 	if err != nil {
-		panic(err) // it is one of ours
+		panic(err) // Draw and the case files set valid values.
 	}
 	if n < 1 {
 		n = math.Ceil(n * float64(running))

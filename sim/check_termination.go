@@ -11,16 +11,17 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// inherit returns what ran in an environment before a rollout that was terminated
-// and that nothing has settled since, or nil.
+// inheritedBaseline returns the machines from before a terminated or stranded rollout,
+// by Fly app, if no later rollout has changed the environment. Otherwise it returns
+// nil. The caller holds c.mu.
 func (c *checker) inheritedBaseline(environment string) (before map[string][]fly.Machine) {
 	if c.sim.hasTrouble(historyLost) {
-		return nil // nobody knows
+		return nil // the baseline can't be read
 	}
 	for _, r := range c.rollouts {
 		switch {
 		case r.environment != environment || r.ended.IsZero():
-		case r.err != nil && before == nil && !r.lastChange.IsZero(): // terminated, or stranded
+		case r.err != nil && before == nil && !r.lastChange.IsZero(): // terminated or stranded
 			before = r.before
 		case r.report != nil && !r.report.Outcome.ChangedNothing():
 			before = nil
@@ -29,8 +30,9 @@ func (c *checker) inheritedBaseline(environment string) (before map[string][]fly
 	return before
 }
 
-// mustOfferTheWay: a takeover asks about what nobody has settled since, and offers to
-// go back where a history tells what ran before. The caller holds w.mu.
+// checkTakeoverChoices checks that a takeover is held only while no other rollout has
+// changed the environment, and that it offers a rollback if the baseline is known. The
+// caller holds c.mu.
 func (c *checker) checkTakeoverChoices(r *rolloutRun, h release.Held) {
 	if r.isTakeoverLate(c.rollouts) {
 		c.sim.addViolation("%s asks what to do about a rollout that was terminated, and another has changed %s since", r.id, r.environment)
@@ -41,8 +43,8 @@ func (c *checker) checkTakeoverChoices(r *rolloutRun, h release.Held) {
 	}
 }
 
-// isLate reports whether r takes over after another release's rollout has changed the
-// environment: what was to be settled is.
+// isTakeoverLate reports whether r takes over a terminated rollout after another
+// release has changed the environment.
 func (r *rolloutRun) isTakeoverLate(runs []*rolloutRun) bool {
 	return r.req.TakeOver && slices.ContainsFunc(runs, func(other *rolloutRun) bool {
 		return other.environment == r.environment && other.req.Release != r.req.Release && other.report != nil && !other.report.Outcome.ChangedNothing() &&
@@ -50,8 +52,8 @@ func (r *rolloutRun) isTakeoverLate(runs []*rolloutRun) bool {
 	})
 }
 
-// follows says whether r began while activities of a rollout that was terminated may
-// not have ended yet.
+// mayOverlapTerminated reports whether activities of a terminated rollout may still
+// have run when r started.
 func (c *checker) mayOverlapTerminated(r *rolloutRun) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,9 +62,9 @@ func (c *checker) mayOverlapTerminated(r *rolloutRun) bool {
 	})
 }
 
-// mustHaveAsked: a release whose rollout was terminated after its first change
-// does not end as one that changed nothing, unless the environment was settled
-// since, and not before a person was asked.
+// checkAsked checks the end of a release whose rollout was terminated after its first
+// change. An operator must have been asked. The outcome must not be stopped, unless
+// another rollout has changed the environment since.
 func (c *checker) checkAsked(id string, report *release.Report) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,13 +84,13 @@ func (c *checker) checkAsked(id string, report *release.Report) {
 	}
 }
 
-// mustSleep holds a rollout that was terminated to having left no machine running
-// that it had only started for a look. The caller holds w.mu.
+// checkStoppedAgain checks that a terminated rollout left no machine running that was
+// stopped before. The caller holds c.mu.
 func (c *checker) checkStoppedAgain(r *rolloutRun) {
 	for app, before := range r.before {
 		a, _, _ := c.sim.findApp(app)
 		if c.sim.hasTrouble(historyLost) || a.AutoStop || !c.changedByOthers[app].IsZero() {
-			continue // others start machines, too
+			continue // others start machines too
 		}
 		for _, now := range c.listMachines(app) {
 			i := slices.IndexFunc(before, func(m fly.Machine) bool { return m.ID == now.ID })
@@ -99,11 +101,11 @@ func (c *checker) checkStoppedAgain(r *rolloutRun) {
 	}
 }
 
-// mustNotWait holds a rollout that did not get its leases to having been kept out by
-// somebody who is still there: a rollout that has ended keeps nobody out.
+// checkLeaseHolder reports a violation if a rollout did not get its leases because a
+// rollout that has ended still holds them.
 func (c *checker) checkLeaseHolder(in activities.LeaseInput, err error) {
 	if !strings.Contains(err.Error(), "is leased by") || strings.Contains(err.Error(), "is leased by somebody else: ") {
-		return // or who holds it could not be read
+		return // or the holder could not be read
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,7 +117,7 @@ func (c *checker) checkLeaseHolder(in activities.LeaseInput, err error) {
 		switch {
 		case held.Nonce == "" || held.Description == in.Holder:
 		case !ours || !ended:
-			return // somebody else is there
+			return // someone else holds the lease
 		default:
 			last = held.Description
 		}

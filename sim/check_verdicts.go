@@ -8,10 +8,10 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// mustHaveRun checks what a promotion claims of the machines with a new version: in
-// each group that serves at least one of them has run and passed, and in each group
-// that serves or ran none has exited without being asked. What exits after the last
-// look cannot be in a verdict.
+// checkNewVersionRan checks the machines that a promotion gave a new version. In each
+// group with a service at least one must have run and passed its checks. In each group
+// that has a service or was running, no process may have exited unasked before the
+// last verdict.
 func (c *checker) checkNewVersionRan(r *rolloutRun, app string, now []fly.Machine) {
 	a, _, _ := c.sim.findApp(app)
 	lives, ran := c.sim.fly.VersionHistories(app), map[string]bool{}
@@ -24,9 +24,9 @@ func (c *checker) checkNewVersionRan(r *rolloutRun, app string, now []fly.Machin
 		g, _ := a.findGroup(group)
 		if (!g.Service || m.Cordoned) && !c.wasRunning(r, app, group) {
 			if g.Service && !life.Passed.IsZero() {
-				ran[group] = true // it had crashed, and was started
+				ran[group] = true // it had crashed, and its update started it
 			}
-			continue // it serves nobody, and is left at rest
+			continue // it gets no traffic, and stays stopped
 		}
 		if g.Service {
 			ran[group] = ran[group] || !life.Passed.IsZero()
@@ -42,12 +42,12 @@ func (c *checker) checkNewVersionRan(r *rolloutRun, app string, now []fly.Machin
 	}
 }
 
-// ranBefore says whether a machine of a group ran when r began.
+// wasRunning reports whether a machine of the group ran when r started.
 func (c *checker) wasRunning(r *rolloutRun, app, group string) bool {
 	return slices.ContainsFunc(r.before[app], func(m fly.Machine) bool { return c.groupName(m) == group && isRunning(m) })
 }
 
-// isNew says whether m has a version that it did not have when r began.
+// isNewVersion reports whether the machine's version was made after r started.
 func (c *checker) isNewVersion(r *rolloutRun, app string, m fly.Machine) bool {
 	return !slices.ContainsFunc(r.before[app], func(b fly.Machine) bool { return b.ID == m.ID && b.InstanceID == m.InstanceID })
 }
@@ -58,9 +58,9 @@ func (c *checker) groupName(m fly.Machine) string {
 	return c.groupNameLocked(m)
 }
 
-// verdictsAreTrue: what is promoted is healthy, or unchecked where nothing checks
-// it or nothing of a group runs; what nothing checks is not called healthy; and
-// where nothing is, nothing is healthy.
+// checkVerdicts checks the verdicts of a report. A promoted target must be healthy, or
+// unchecked if it has no checks or a group does not run. A target without checks or
+// machines must not be healthy.
 func (c *checker) checkVerdicts(report release.Report) {
 	if report.Outcome != release.Promoted && report.Outcome != release.Restored {
 		return
@@ -87,8 +87,8 @@ func (c *checker) checkVerdicts(report release.Report) {
 	}
 }
 
-// neverRan says whether a group that serves has machines, and none of them has
-// passed with the version that it has.
+// hasUnprovedGroup reports whether a group with a service has machines, and none has
+// passed its checks with its current version.
 func (c *checker) hasUnprovedGroup(a App, app string, machines []fly.Machine) bool {
 	lives := c.sim.fly.VersionHistories(app)
 	return slices.ContainsFunc(a.Groups, func(g Group) bool {
@@ -102,23 +102,24 @@ func (c *checker) hasUnprovedGroup(a App, app string, machines []fly.Machine) bo
 	})
 }
 
-// byProxy says whether Fly's proxy may stop and start the machines of an app.
+// mayProxyStop reports whether Fly's proxy may stop and start the machines of an app.
 func (c *checker) mayProxyStop(app string) bool {
 	a, _, _ := c.sim.findApp(app)
 	return a.AutoStop && (c.sim.hasTrouble("stopped by the proxy") || slices.ContainsFunc(a.Groups, Group.isAllStopped))
 }
 
-// rests says whether all machines of g are stopped before the first release.
+// isAllStopped reports whether all machines of g are stopped before the first release.
 func (g Group) isAllStopped() bool {
 	return len(g.Machines) > 0 && !slices.ContainsFunc(g.Machines, func(initial InitialMachine) bool { return initial.State != "stopped" })
 }
 
-// atRest says whether m is stopped, or about to be, by whoever.
+// isStoppedOrStopping reports whether m is stopped, suspended, or about to be.
 func isStoppedOrStopping(m fly.Machine) bool {
 	return strings.HasPrefix(m.State, "stop") || strings.HasPrefix(m.State, "suspend")
 }
 
-// rest hears that Fly's proxy stops a machine: that it is down is not ours.
+// recordProxyStop records that Fly's proxy stops a machine. It does not count as taken
+// down by a rollout.
 func (c *checker) recordProxyStop(app, machine string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

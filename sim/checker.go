@@ -14,8 +14,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A watch looks on while releases happen, and holds what it sees to what is
-// guaranteed. It asks Fly itself, never the code that it watches.
+// A checker compares all that happens in a simulation with the guarantees, and reports
+// violations. It reads the state of flysim directly, and no state of the code under
+// test.
 type checker struct {
 	sim *simulation
 
@@ -23,26 +24,26 @@ type checker struct {
 	rollouts            []*rolloutRun
 	openRollouts        map[string]*rolloutRun // by environment
 	attempts            map[*attempt]bool
-	down                map[machineKey]bool // machines that a step of ours took down, and that are not back
+	down                map[machineKey]bool // machines that a step took out of service and that do not serve again
 	changedByOthers     map[string]time.Time
-	foreignLeases       map[string]bool // nonces of strangers
-	foreignVersions     map[string]bool // versions that strangers made
+	foreignLeases       map[string]bool // nonces
+	foreignVersions     map[string]bool // versions that others made
 	groupNames          map[string]string
-	lastVerifyReads     map[string]time.Time         // when Verify last read an app's machines
-	idleAtRestore       map[machineKey]bool          // machines that did not serve when a way back was last planned
-	pins                map[string]time.Time         // open pins, by workflow ID
+	lastVerifyReads     map[string]time.Time         // last time at which Verify listed an app's machines
+	idleAtRestore       map[machineKey]bool          // machines that did not serve when the last rollback was planned
+	pins                map[string]time.Time         // start of open pins, by workflow ID
 	scheduled           map[string]scheduledActivity // activities of rollouts, by ID
 	foundVersions       map[string]foundVersion      // by environment
 	runsByTestID        map[string]*rolloutRun       // by run ID of the test environment
-	recordsHistories    bool                         // the histories of rollouts
+	recordsHistories    bool                         // whether histories of rollouts are needed
 	holds               int
-	hasIncompleteReport bool // a report said that something could not be done, or known
+	hasIncompleteReport bool // a report names something that could not be done or read
 }
 
-// A place is a machine in a Fly app.
+// A machineKey identifies a machine by Fly app and ID.
 type machineKey struct{ app, machine string }
 
-func newWatch(s *simulation) *checker {
+func newChecker(s *simulation) *checker {
 	return &checker{sim: s, openRollouts: map[string]*rolloutRun{}, attempts: map[*attempt]bool{}, down: map[machineKey]bool{}, changedByOthers: map[string]time.Time{}, foreignLeases: map[string]bool{}, foreignVersions: map[string]bool{}, groupNames: map[string]string{}, lastVerifyReads: map[string]time.Time{}, pins: map[string]time.Time{}, idleAtRestore: map[machineKey]bool{}, scheduled: map[string]scheduledActivity{}, foundVersions: map[string]foundVersion{}, runsByTestID: map[string]*rolloutRun{}, recordsHistories: s.mayEndWithoutReport()}
 }
 
@@ -52,12 +53,12 @@ func (c *checker) recordRolloutStart(id, run string, req release.RolloutRequest)
 		r.before[t.FlyApp] = c.listMachines(t.FlyApp)
 	}
 	c.mu.Lock()
-	if !c.sim.hasTrouble("stale list") { // what it reads is old, and it can't know
+	if !c.sim.hasTrouble("stale list") { // the rollout can't see from a stale list that its plan is stale
 		r.staleReason = r.compareWithPlan()
 	}
 	other := c.openRollouts[r.environment]
 	if req.TakeOver {
-		r.staleReason = "" // its plan is not carried out
+		r.staleReason = "" // a takeover does not execute its plan
 	}
 	r.found = r.before
 	if before := c.inheritedBaseline(r.environment); before != nil {
@@ -82,14 +83,14 @@ func (c *checker) recordRolloutStart(id, run string, req release.RolloutRequest)
 	return r
 }
 
-// approved: nothing in an environment with a gate changes without enough
-// decisions for exactly the plan that is executed.
+// checkApprovals reports a violation if a rollout starts in an environment with a gate
+// without enough approvals of exactly its plan, or after a rejection.
 func (c *checker) checkApprovals(r *rolloutRun) {
 	if r.req.Plan.Lineage.Relation == release.Backward {
-		return // it compares again, alone, and changes nothing: see mustNotGoBack
+		return // the rollout ends without a change: see checkNotBackward
 	}
 	if r.req.Unchanged && r.req.Plan.Empty() {
-		return // it records what runs, and has no steps: see mustBePlanned
+		return // the rollout has no steps: see checkPlanned
 	}
 	i := slices.IndexFunc(c.sim.Environments, func(e Environment) bool { return e.Name == r.environment })
 	need := c.sim.Environments[i].Approvals
@@ -101,9 +102,9 @@ func (c *checker) checkApprovals(r *rolloutRun) {
 	}
 }
 
-// machines returns the machines of a Fly app, without those of commands and
-// without those being destroyed: Fly never takes a destroy back, so no plan can
-// count on such a machine.
+// listMachines returns the machines of a Fly app, without command machines and without
+// machines that are being destroyed. Fly never cancels a destroy, so a plan can't
+// count such a machine.
 func (c *checker) listMachines(app string) []fly.Machine {
 	return slices.DeleteFunc(c.sim.fly.Machines(app), func(m fly.Machine) bool { return isCommandMachine(m) || m.State == "destroying" })
 }
@@ -112,8 +113,8 @@ func isCommandMachine(m fly.Machine) bool {
 	return bytes.Contains(machineConfig(m), []byte("fly_app_")) && strings.HasPrefix(m.Metadata()["fly_process_group"], "fly_app_")
 }
 
-// groupOf is the process group of m. The same few configs are asked for again
-// and again.
+// groupNameLocked returns the process group of m. It caches the group by config. The
+// caller holds c.mu.
 func (c *checker) groupNameLocked(m fly.Machine) string {
 	group, ok := c.groupNames[string(machineConfig(m))]
 	if !ok {
@@ -129,13 +130,13 @@ func (c *checker) addAttempt(a *attempt) {
 	c.attempts[a] = true
 }
 
-// ends hears how an attempt ended. A step that is done leaves its machine well,
-// or it was said to be done too early.
+// finishAttempt records the end of an attempt. The machine of a completed step counts
+// as taken down until it serves.
 func (c *checker) finishAttempt(a *attempt, err error) {
 	in, isStep := a.stepInput()
 	back := err != nil || in.Step.Unchecked
 	if isStep && !back {
-		others := c.isChangedByOthers(in.Step.FlyApp) // a person may have cordoned it
+		others := c.isChangedByOthers(in.Step.FlyApp) // someone may have cordoned it
 		back = slices.ContainsFunc(c.listMachines(in.Step.FlyApp), func(m fly.Machine) bool {
 			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && (isServing(m) || others && isHealthy(m) || c.mayProxyStop(in.Step.FlyApp) && isStoppedOrStopping(m) || hasFailedSince(m, time.Now().Add(-100*time.Millisecond)))
 		})
@@ -163,21 +164,21 @@ func (c *checker) finishAttempt(a *attempt, err error) {
 	}
 }
 
-// failedSince says whether m has failed since then: an answer that it was well
-// may still have been on its way.
+// hasFailedSince reports whether m has failed since that time. A good answer may have
+// been under way at the time of the failure.
 func hasFailedSince(m fly.Machine, then time.Time) bool {
 	return slices.ContainsFunc(m.Events, func(e fly.Event) bool { return e.Type == "exit" && !e.At().Before(then) }) ||
 		slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" && !c.UpdatedAt.Before(then) })
 }
 
-// silent: nobody will hear how an attempt ended.
+// dropAttempt records that the result of an attempt is lost.
 func (c *checker) dropAttempt(a *attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.attempts, a)
 }
 
-// looks hears of a list that an activity has read.
+// recordVerifyRead records the time at which Verify has listed the machines of an app.
 func (c *checker) recordVerifyRead(app string, at *attempt) {
 	if at == nil || at.name != "Verify" {
 		return
@@ -187,7 +188,8 @@ func (c *checker) recordVerifyRead(app string, at *attempt) {
 	c.lastVerifyReads[app] = time.Now()
 }
 
-// plansBack hears that a way back is planned from what serves of an app now.
+// recordRestorePlanning records which machines of an app serve when a rollback is
+// planned.
 func (c *checker) recordRestorePlanning(app string) {
 	machines := c.listMachines(app)
 	c.mu.Lock()

@@ -9,8 +9,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Draw spells a seed out. Most cases are small, as most bugs are; some are
-// large.
+// Draw returns the Case of a seed. Most cases are small, because most bugs need only a
+// small one.
 func Draw(seed uint64) Case {
 	r := rand.New(rand.NewPCG(seed, 0x5eed))
 	c := Case{Seed: seed, Poll: drawDuration(r, 2*time.Second, 8*time.Second), Limits: drawBool(r, 10)}
@@ -18,39 +18,7 @@ func Draw(seed uint64) Case {
 	for i := range drawWeighted(r, []int{56, 25, 10, 4, 3, 2}) + 1 {
 		c.Apps = append(c.Apps, drawApp(r, i, c.Apps))
 	}
-	c.Releases = []Order{drawOrder(r, c, "v2")}
-	if drawBool(r, 10) {
-		o := drawOrder(r, c, "v3")
-		o.At = drawDuration(r, time.Second, 2*time.Minute)
-		c.Releases = append(c.Releases, o)
-	} else if drawBool(r, 8) { // the older of two pushes comes second
-		o := drawOrder(r, c, "v2")
-		c.Releases[0] = drawOrder(r, c, "v3")
-		o.At = drawDuration(r, time.Millisecond, time.Minute)
-		c.Releases = append(c.Releases, o)
-	} else if drawBool(r, 9) {
-		addRevertedPushes(r, &c)
-	} else if drawBool(r, 4) { // three pushes in a row
-		for _, v := range []string{"v3", "v4"} {
-			o := drawOrder(r, c, v)
-			o.At = c.Releases[len(c.Releases)-1].At + drawDuration(r, time.Second, time.Minute)
-			c.Releases = append(c.Releases, o)
-		}
-	} else if drawBool(r, 8) {
-		o := drawOrder(r, c, "v2")
-		o.At, o.Rollback = drawDuration(r, time.Minute, 10*time.Minute), true
-		if drawBool(r, 40) { // two releases, and the newer is taken back
-			newer := drawOrder(r, c, "v3")
-			newer.At = drawDuration(r, time.Minute, 5*time.Minute)
-			c.Releases = append(c.Releases, newer)
-			o.At += newer.At
-		}
-		c.Releases = append(c.Releases, o)
-		if drawBool(r, 50) { // and once more
-			o.At += drawDuration(r, time.Second, 5*time.Minute)
-			c.Releases = append(c.Releases, o)
-		}
-	}
+	drawReleases(r, &c)
 	if drawBool(r, 30) {
 		for range 1 + r.IntN(3) {
 			c.Answers = append(c.Answers, drawFrom(r, []release.Choice{release.Retry, release.GoBack, release.GoBack, release.Keep, release.Abandon}))
@@ -66,8 +34,51 @@ func Draw(seed uint64) Case {
 	return c
 }
 
-// reverted draws three pushes: the newest has the content of the oldest, of most apps
-// at least, and the one between comes about when that is released.
+// drawReleases draws the releases of c.
+func drawReleases(r *rand.Rand, c *Case) {
+	c.Releases = []Order{drawOrder(r, *c, "v2")}
+	switch {
+	case drawBool(r, 10):
+		o := drawOrder(r, *c, "v3")
+		o.At = drawDuration(r, time.Second, 2*time.Minute)
+		c.Releases = append(c.Releases, o)
+	case drawBool(r, 8): // an older push after a newer one
+		o := drawOrder(r, *c, "v2")
+		c.Releases[0] = drawOrder(r, *c, "v3")
+		o.At = drawDuration(r, time.Millisecond, time.Minute)
+		c.Releases = append(c.Releases, o)
+	case drawBool(r, 9):
+		addRevertedPushes(r, c)
+	case drawBool(r, 4): // three pushes in a row
+		for _, v := range []string{"v3", "v4"} {
+			o := drawOrder(r, *c, v)
+			o.At = c.Releases[len(c.Releases)-1].At + drawDuration(r, time.Second, time.Minute)
+			c.Releases = append(c.Releases, o)
+		}
+	case drawBool(r, 8):
+		addRollback(r, c)
+	}
+}
+
+// addRollback adds a rollback that an operator starts, and sometimes a second one.
+func addRollback(r *rand.Rand, c *Case) {
+	o := drawOrder(r, *c, "v2")
+	o.At, o.Rollback = drawDuration(r, time.Minute, 10*time.Minute), true
+	if drawBool(r, 40) { // a second release before the rollback
+		newer := drawOrder(r, *c, "v3")
+		newer.At = drawDuration(r, time.Minute, 5*time.Minute)
+		c.Releases = append(c.Releases, newer)
+		o.At += newer.At
+	}
+	c.Releases = append(c.Releases, o)
+	if drawBool(r, 50) { // a second rollback
+		o.At += drawDuration(r, time.Second, 5*time.Minute)
+		c.Releases = append(c.Releases, o)
+	}
+}
+
+// addRevertedPushes adds two pushes. In most apps v4 has the content of v2, and v3
+// starts at about the same time as v4.
 func addRevertedPushes(r *rand.Rand, c *Case) {
 	for i := range c.Apps {
 		if drawBool(r, 90) {
@@ -80,24 +91,24 @@ func addRevertedPushes(r *rand.Rand, c *Case) {
 	c.Releases = append(c.Releases, newest, older)
 }
 
-// worse makes the end of a rollout that is terminated harder to get over, now and
-// then: what it leaves is not good, so that the next has to go back to what was
-// before both; or it ends while a machine runs for a look only.
+// worsenTermination makes some terminations harder to recover from. The history is
+// lost, the takeover is terminated too, the rollout is terminated while it verifies
+// stopped machines, or the checks of the new version fail later.
 func worsenTermination(r *rand.Rand, c *Case, t *Trouble) {
 	switch app := &c.Apps[r.IntN(len(c.Apps))]; {
-	case drawBool(r, 10): // and its history is lost
+	case drawBool(r, 10): // the history is lost
 		c.Troubles = append(c.Troubles, Trouble{Kind: historyLost})
 		for i := range c.Releases {
 			if len(c.Releases[i].Decisions) == 0 {
 				c.Releases[i].Decisions = []Decision{{After: drawDuration(r, 5*time.Second, 30*time.Second), By: "ben"}}
 			}
 		}
-	case drawBool(r, 20): // and the rollout that takes over is terminated, too
+	case drawBool(r, 20): // the rollout that takes over is terminated too
 		again := *t
 		again.In, again.At, again.After = release.HeldPhase, drawDuration(r, time.Millisecond, 40*time.Second), false
 		c.Troubles = append(c.Troubles, again)
 	case drawBool(r, 40) && app.Groups[0].Service:
-		app.AutoStop = false // else others start and stop machines, too
+		app.AutoStop = false // else the proxy starts and stops machines too
 		for i := range app.Groups[0].Machines {
 			app.Groups[0].Machines[i] = InitialMachine{State: "stopped"}
 		}
@@ -109,7 +120,8 @@ func worsenTermination(r *rand.Rand, c *Case, t *Trouble) {
 
 func drawBool(r *rand.Rand, percent int) bool { return r.IntN(100) < percent }
 
-// weighted draws an index by weight.
+// drawWeighted draws an index of weights, with a probability in proportion to its
+// weight.
 func drawWeighted(r *rand.Rand, weights []int) int {
 	all := 0
 	for _, w := range weights {
@@ -160,37 +172,42 @@ func drawApp(r *rand.Rand, i int, before []App) App {
 		names = []string{"web", "worker"}
 	}
 	for j, name := range names {
-		g := Group{Name: name, Service: j == 0 && drawBool(r, 80), Checks: drawWeighted(r, []int{70, 25, 5})}
-		if a.Strategy == release.BlueGreen && !g.Service {
-			g.Checks = max(1, g.Checks) // it asks for one
-		}
-		g.Volume = a.Strategy != release.BlueGreen && a.Strategy != release.Canary && drawBool(r, 12)
-		g.Standby = !g.Service && !g.Volume && drawBool(r, 50)
-		machines := drawGroupSize(r)
-		if j > 0 && !g.Volume && drawBool(r, 6) {
-			machines = 0 // a person has scaled it to zero
-		}
-		for range machines {
-			initial := InitialMachine{State: "started"}
-			if drawBool(r, 8) {
-				initial.State = "stopped"
-			}
-			initial.Crashed = initial.State == "stopped" && drawBool(r, 30)
-			initial.Cordoned = drawBool(r, 3)
-			initial.Sick = initial.State == "started" && drawBool(r, 2)
-			g.Machines = append(g.Machines, initial)
-		}
-		if g.Service && a.AutoStop && drawBool(r, 25) { // Fly's proxy has stopped all of them
-			for i := range g.Machines {
-				g.Machines[i] = InitialMachine{State: "stopped"}
-			}
-		}
-		a.Groups = append(a.Groups, g)
+		a.Groups = append(a.Groups, drawGroup(r, a, j, name))
 	}
 	return a
 }
 
-// fleet is how many machines a group has: 1 to 40.
+// drawGroup draws group j of a.
+func drawGroup(r *rand.Rand, a App, j int, name string) Group {
+	g := Group{Name: name, Service: j == 0 && drawBool(r, 80), Checks: drawWeighted(r, []int{70, 25, 5})}
+	if a.Strategy == release.BlueGreen && !g.Service {
+		g.Checks = max(1, g.Checks) // bluegreen requires a check
+	}
+	g.Volume = a.Strategy != release.BlueGreen && a.Strategy != release.Canary && drawBool(r, 12)
+	g.Standby = !g.Service && !g.Volume && drawBool(r, 50)
+	machines := drawGroupSize(r)
+	if j > 0 && !g.Volume && drawBool(r, 6) {
+		machines = 0 // the group was scaled to zero
+	}
+	for range machines {
+		initial := InitialMachine{State: "started"}
+		if drawBool(r, 8) {
+			initial.State = "stopped"
+		}
+		initial.Crashed = initial.State == "stopped" && drawBool(r, 30)
+		initial.Cordoned = drawBool(r, 3)
+		initial.Sick = initial.State == "started" && drawBool(r, 2)
+		g.Machines = append(g.Machines, initial)
+	}
+	if g.Service && a.AutoStop && drawBool(r, 25) { // Fly's proxy has stopped all machines
+		for i := range g.Machines {
+			g.Machines[i] = InitialMachine{State: "stopped"}
+		}
+	}
+	return g
+}
+
+// drawGroupSize draws the number of machines of a group: 1 to 40.
 func drawGroupSize(r *rand.Rand) int {
 	switch drawWeighted(r, []int{420, 370, 125, 68, 14, 3}) {
 	case 0:
@@ -232,12 +249,12 @@ func drawOrder(r *rand.Rand, c Case, version string) Order {
 		}
 		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
 	}
-	if drawBool(r, 8) { // somebody says no before enough have said yes
+	if drawBool(r, 8) { // a rejection before there are enough approvals
 		at := drawDuration(r, time.Second, max(2*time.Second, time.Duration(o.Decisions[0].After)))
 		o.Decisions = append(o.Decisions, Decision{After: at, Reject: true, By: "eve", Signal: drawBool(r, 30)})
 		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
 	}
-	if drawBool(r, 5) { // too late, or never
+	if drawBool(r, 5) { // too late, or never in time
 		for i := range o.Decisions {
 			o.Decisions[i].After += drawFrom(r, []Duration{gateTimeout, gateTimeout / 2})
 		}
@@ -245,7 +262,7 @@ func drawOrder(r *rand.Rand, c Case, version string) Order {
 	return o
 }
 
-// noise is a decision that does not count, or that says no.
+// drawInvalidDecision draws a decision that does not count, or a rejection.
 func drawInvalidDecision(r *rand.Rand) Decision {
 	d := Decision{After: drawDuration(r, time.Second, time.Minute), By: "eve", Signal: drawBool(r, 50)}
 	switch r.IntN(7) {
@@ -258,7 +275,7 @@ func drawInvalidDecision(r *rand.Rand) Decision {
 	case 3:
 		d.Early = true
 	case 4:
-		d.By = "ben" // twice
+		d.By = "ben" // ben approves a second time
 	case 5:
 		d.Raw = drawFrom(r, []string{`{`, `null`, `{"by": 7}`, `[]`, `{"approve": true}`, `"yes"`})
 	case 6:

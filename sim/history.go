@@ -14,7 +14,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A record is the history of a rollout, as far as anybody reads it.
+// A historyRecord has the events of a rollout's history that activities read.
 type historyRecord struct{ events []*historypb.HistoryEvent }
 
 func (r *historyRecord) appendEvent(e *historypb.HistoryEvent) int64 {
@@ -31,16 +31,16 @@ func encodePayloads(values ...any) *commonpb.Payloads {
 	return out
 }
 
-// recorded are the activities that somebody looks for in a history.
+// recordedActivities are the activities that other activities look up in a history.
 var recordedActivities = []string{"RecordBaseline", "TakeLeases", "OpenRollout", "ApplyStep", "Wake"}
 
-// endsWithoutReport reports whether a rollout of the case may: it is terminated, or
+// mayEndWithoutReport reports whether a rollout of the case may be terminated or
 // abandoned.
 func (s *simulation) mayEndWithoutReport() bool {
 	return s.hasTrouble(terminated) || s.hasLastingTrouble() || slices.Contains(s.Answers, release.Abandon)
 }
 
-// starts records that a rollout begins.
+// recordStarted records the start of a rollout.
 func (c *checker) recordStarted(r *rolloutRun) {
 	if !c.recordsHistories {
 		return
@@ -51,7 +51,7 @@ func (c *checker) recordStarted(r *rolloutRun) {
 		}}})
 }
 
-// schedules records that a rollout schedules an activity of that ID.
+// recordScheduled records that a rollout has scheduled an activity.
 func (c *checker) recordScheduled(run, id, name string, args []any) {
 	if !c.recordsHistories || !slices.Contains(recordedActivities, name) {
 		return
@@ -68,13 +68,13 @@ func (c *checker) recordScheduled(run, id, name string, args []any) {
 	}
 }
 
-// A scheduled activity is one of a rollout's, and its event there.
+// A scheduledActivity is an activity of a rollout and the ID of its scheduled event.
 type scheduledActivity struct {
 	*rolloutRun
 	event int64
 }
 
-// completes records the result of an activity of that ID.
+// recordCompleted records the result of an activity.
 func (c *checker) recordCompleted(id string, value any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,7 +90,7 @@ func (c *checker) recordCompleted(id string, value any) {
 		Attributes: &historypb.HistoryEvent_ActivityTaskCompletedEventAttributes{ActivityTaskCompletedEventAttributes: done}})
 }
 
-// closes records that a rollout was terminated.
+// recordTerminated records that the rollout was terminated.
 func (r *rolloutRun) recordTerminated() {
 	r.history.appendEvent(&historypb.HistoryEvent{EventType: enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
 		Attributes: &historypb.HistoryEvent_WorkflowExecutionTerminatedEventAttributes{WorkflowExecutionTerminatedEventAttributes: &historypb.WorkflowExecutionTerminatedEventAttributes{
@@ -98,10 +98,10 @@ func (r *rolloutRun) recordTerminated() {
 		}}})
 }
 
-// An eventIterator reads a record.
+// An eventIterator iterates over the events of a history.
 type eventIterator struct {
 	rest []*historypb.HistoryEvent
-	lost bool // it is no longer kept
+	lost bool // the history was deleted
 }
 
 // HasNext implements client.HistoryEventIterator.

@@ -7,12 +7,12 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// historyLost is the kind of trouble in which the history of a rollout that was
-// terminated is no longer kept.
+// historyLost is the kind of trouble in which Temporal has deleted the history of a
+// terminated rollout.
 const historyLost = "history lost"
 
-// unknownBefore returns the rollout before r that was terminated and whose history
-// is lost, where none has changed the environment since, or nil.
+// findLostPredecessor returns the terminated rollout before r if its history is lost
+// and no rollout has changed the environment since. Otherwise it returns nil.
 func (c *checker) findLostPredecessor(r *rolloutRun) *rolloutRun {
 	if !c.sim.hasTrouble(historyLost) {
 		return nil
@@ -31,8 +31,8 @@ func (c *checker) findLostPredecessor(r *rolloutRun) *rolloutRun {
 	return nil
 }
 
-// mustHaveTold reports a violation if r changes a machine after the history of the
-// rollout before it was lost, and the gate did not say so when its plan was approved.
+// checkToldStateUnknown reports a violation if r changes a machine after the history
+// of its predecessor was lost, and the gate did not tell the reviewers of its plan.
 func (c *checker) checkToldStateUnknown(r *rolloutRun, step release.Step) {
 	if r.req.TakeOver || r.req.Rollback || c.sim.operators.wasToldStateUnknown(r.req.Plan.Hash) {
 		return
@@ -42,7 +42,8 @@ func (c *checker) checkToldStateUnknown(r *rolloutRun, step release.Step) {
 	}
 }
 
-// tells reports whether a gate says that the state before the rollout is not known.
+// saysStateUnknown reports whether a gate shows that the state before the rollout is
+// unknown.
 func saysStateUnknown(gate *release.GateStatus) bool {
 	return strings.Contains(strings.Join(gate.Because, "\n"), "what ran before is not known")
 }

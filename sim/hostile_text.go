@@ -12,16 +12,17 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// hostileText is the kind of trouble in which a repository, its authors and
-// their programs write what is meant to deceive who reads it.
+// hostileText is the kind of trouble in which the repository, its authors and its
+// programs write text that is meant to deceive its readers.
 const hostileText = "hostile text"
 
-// erases is text that takes a line of a terminal away, turns its direction, and
-// makes a link and a heading of Markdown.
+// deceptiveText erases a line of a terminal, reverses the direction of text, and has a
+// link and a heading of Markdown.
 const deceptiveText = "\x1b[2K\x1b[1A\r\u202e\u200b\u009b31m [click](http://evil.example) # "
 
-// notes are values of an environment variable that differ from version to
-// version where a reader does not look; and what of each has to be on the screen.
+// noteVariants are values of the environment variable NOTE. They differ from version
+// to version in a place that is easy to overlook. A view of the plan must contain
+// seen.
 var noteVariants = []struct{ value, seen func(version string) string }{
 	{func(v string) string { return strings.Repeat("x", 100) + "-tail-" + v }, func(v string) string { return "-tail-" + v }},
 	{func(v string) string { return "one" + spacesFor(v) + "two" }, func(v string) string { return "one" + spacesFor(v) + "two" }},
@@ -32,7 +33,8 @@ var noteVariants = []struct{ value, seen func(version string) string }{
 
 func spacesFor(version string) string { return strings.Repeat(" ", int(version[len(version)-1]-'0')) }
 
-// hostile returns the index in notes of what the case has of hostile text.
+// hostileNote returns the index in noteVariants that the case uses, and whether the
+// case has hostile text.
 func (c Case) hostileNote() (note int, ok bool) {
 	i := slices.IndexFunc(c.Troubles, func(t Trouble) bool { return t.Kind == hostileText })
 	if i < 0 {
@@ -41,7 +43,8 @@ func (c Case) hostileNote() (note int, ok bool) {
 	return c.Troubles[i].Machine % len(noteVariants), true
 }
 
-// note returns the line of fly.toml with the value of NOTE at a version, or "".
+// formatNote returns the line of fly.toml that sets NOTE at a version, or "" without
+// hostile text.
 func (c Case) formatNote(a App, version string) string {
 	i, ok := c.hostileNote()
 	if !ok {
@@ -54,7 +57,8 @@ func (c Case) formatNote(a App, version string) string {
 	return fmt.Sprintf("NOTE = %s\n", doc) // TOML reads JSON's escapes
 }
 
-// revision returns the revision of a version, with its subject.
+// revisionOf returns the revision of a version. With hostile text its subject is
+// deceptive.
 func (c Case) revisionOf(version string) release.Revision {
 	r := plainRevision(version)
 	if _, ok := c.hostileNote(); ok {
@@ -63,7 +67,7 @@ func (c Case) revisionOf(version string) release.Revision {
 	return r
 }
 
-// author returns who asks for releases.
+// authorName returns the name of the author of all releases.
 func (c Case) authorName() string {
 	if _, ok := c.hostileNote(); ok {
 		return "ana" + deceptiveText
@@ -71,7 +75,8 @@ func (c Case) authorName() string {
 	return "ana"
 }
 
-// output returns what checks that fail say, and what programs print.
+// hostileOutput returns the output of failing checks and of programs, or "" without
+// hostile text.
 func (c Case) hostileOutput() string {
 	if _, ok := c.hostileNote(); ok {
 		return "refused" + deceptiveText
@@ -79,7 +84,7 @@ func (c Case) hostileOutput() string {
 	return ""
 }
 
-// planIsShown: what a reviewer sees of a plan has every value that changes.
+// checkPlanViews checks that the views of a plan contain each changed value of NOTE.
 func (c *checker) checkPlanViews(plan release.Plan) {
 	i, ok := c.sim.hostileNote()
 	if !ok {
@@ -95,7 +100,7 @@ func (c *checker) checkPlanViews(plan release.Plan) {
 			continue
 		}
 		seen := noteVariants[i].seen(version)
-		for whole, text := range texts { // the short form may cut a long value that is new as a whole
+		for whole, text := range texts { // the short form may cut a value that is entirely new
 			if !strings.Contains(text, seen) && (whole == 1 || c.isCompared(s)) {
 				c.sim.addViolation("%s changes NOTE to %q, and the plan that is shown does not have %q:\n%s", s, noteVariants[i].value(version), seen, text)
 				return
@@ -116,8 +121,8 @@ func (c *checker) isCompared(s release.Step) bool {
 	})
 }
 
-// changesNote says whether a step gives a machine a NOTE that none of its app
-// has, and which version that is of.
+// findNewNote returns the version of the NOTE that a step sets, and whether no machine
+// of the app has that NOTE yet.
 func (c *checker) findNewNote(s release.Step) (version string, changes bool) {
 	level, note := readNote(s.After)
 	if level == "" || s.Verb != release.Update && s.Verb != release.Create {
@@ -139,11 +144,12 @@ func readNote(config json.RawMessage) (level, note string) {
 	return c.Env["LEVEL"], c.Env["NOTE"]
 }
 
-// literal is text that Markdown takes as it is: code in a block or a span.
+// markdownCode matches text that Markdown does not interpret: code blocks and code
+// spans.
 var markdownCode = regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`")
 
-// statusIsShown: nothing that others wrote acts on the terminal or in the
-// Temporal UI of who reads a status.
+// checkStatusViews checks that the views of a status have no control characters, and
+// that the details in the Temporal UI have no links from hostile text.
 func (c *checker) checkStatusViews(s release.Status) {
 	if _, ok := c.sim.hostileNote(); !ok {
 		return
@@ -162,7 +168,8 @@ func (c *checker) checkStatusViews(s release.Status) {
 	}
 }
 
-// isHarmless holds a text to having no character that acts, or that nobody sees.
+// checkNoControlRunes reports a violation if text has a control character or an
+// invisible one.
 func (c *checker) checkNoControlRunes(what, text string) {
 	if i := strings.IndexFunc(text, isControlRune); i >= 0 {
 		c.sim.addViolation("%s has %q in it, which acts on a terminal: %q", what, []rune(text[i:])[0], text[max(0, i-40):min(len(text), i+40)])

@@ -12,8 +12,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// furnish makes the Fly apps, and the machines that run before the first
-// release, on v1.
+// createInitialMachines creates the Fly apps and their machines at v1, as they are
+// before the first release.
 func (s *simulation) createInitialMachines() error {
 	files, err := memoryGit{s.Case}.Files(context.Background(), "", commitOf("v1"))
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *simulation) createInitialMachines() error {
 	return nil
 }
 
-// place puts the machines of a group.
+// createGroup creates the machines of a group.
 func (s *simulation) createGroup(environment int, flyAppName string, g Group, config json.RawMessage) error {
 	var first string
 	for i, initial := range g.Machines {
@@ -96,7 +96,7 @@ func setVolume(config json.RawMessage, id string) json.RawMessage {
 	return editConfig(config, func(doc map[string]any) {
 		if mounts, ok := doc["mounts"].([]any); ok && len(mounts) > 0 {
 			if m, ok := mounts[0].(map[string]any); ok {
-				m["volume"], m["name"], m["size_gb"], m["encrypted"] = id, "data", 1, true // as Fly tells it
+				m["volume"], m["name"], m["size_gb"], m["encrypted"] = id, "data", 1, true // as Fly returns it
 			}
 		}
 	})

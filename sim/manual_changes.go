@@ -8,8 +8,9 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// stranger is somebody who changes a machine by hand, or by flyctl: where a
-// lease is in the way, some give up, and some clear it first.
+// manualChange returns a kind of trouble in which an operator changes a machine with
+// other tools than release. With Trouble.After the operator clears the leases of the
+// app first; without it a lease can prevent the change.
 func manualChange(name string, do func(*simulation, Trouble, *fly.Client, fly.Machine) error) troubleKind {
 	return troubleKind{name: name, weight: 3,
 		draw: func(r *rand.Rand, c Case, t *Trouble) { drawRolloutTiming(r, c, t); t.After = r.IntN(2) == 0 },
@@ -28,15 +29,15 @@ func manualChange(name string, do func(*simulation, Trouble, *fly.Client, fly.Ma
 		}}
 }
 
-// strange: somebody else has changed something of that app.
+// recordForeignChange records that someone else changes an app now.
 func (c *checker) recordForeignChange(app string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changedByOthers[app] = time.Now()
 }
 
-// strangerLeases takes the lease of every machine of an app that is free, as
-// flyctl does, and keeps it.
+// takeForeignLeases takes each free lease of an app, as flyctl does, and never
+// releases it.
 func (s *simulation) takeForeignLeases(t Trouble) {
 	f := s.newFlyClient(s.fly.Transport())
 	for _, m := range s.checker.listMachines(t.App) {
@@ -49,7 +50,7 @@ func (s *simulation) takeForeignLeases(t Trouble) {
 	}
 }
 
-// clearLeases is `fly machine leases clear`.
+// clearLeases releases all leases of an app, as `fly machine leases clear` does.
 func (s *simulation) clearLeases(app string) {
 	f := s.newFlyClient(s.fly.Transport())
 	for id, l := range s.fly.Leases(app) {

@@ -14,7 +14,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A repository is the project's, in memory.
+// A memoryGit is the project's repository, in memory.
 type memoryGit struct{ Case }
 
 // Files implements activities.Git.
@@ -34,7 +34,7 @@ func (r memoryGit) Checkout(_ context.Context, _, _ string, fn func(string) erro
 	return fn(".")
 }
 
-// Lineage implements activities.Git: the versions follow each other.
+// Lineage implements activities.Git. The history has no branches.
 func (r memoryGit) Lineage(_ context.Context, _, commitHash string, running []string) (release.Lineage, error) {
 	var history []string
 	for _, v := range versions {
@@ -44,7 +44,7 @@ func (r memoryGit) Lineage(_ context.Context, _, commitHash string, running []st
 }
 
 // StraightLineage returns the lineage of a commit in a history without branches,
-// oldest first. A commit that is not in it has diverged.
+// oldest first. A commit that is not in the history has diverged.
 func StraightLineage(history []string, commit string, running []string) release.Lineage {
 	lineage := release.Lineage{Running: running}
 	var relations []release.Relation
@@ -68,8 +68,7 @@ func StraightLineage(history []string, commit string, running []string) release.
 	return lineage
 }
 
-// A builder "builds" by knowing the digest: what is built is no part of the
-// process.
+// A memoryBuilder returns the digest of an image without building it.
 type memoryBuilder struct{ Case }
 
 // Build implements activities.Builder.
@@ -81,8 +80,9 @@ func (b memoryBuilder) Build(_ context.Context, src image.Source, req image.Requ
 // Ready implements activities.Builder.
 func (memoryBuilder) Ready(context.Context, release.Recipe) error { return nil }
 
-// edge answers as Fly's proxy would: 200 while a machine passes, else 503. Where
-// none runs it starts those that it may, and waits for a moment.
+// An edgeTransport answers like Fly's proxy: with 200 if a machine passes its checks,
+// else with 503. If no machine runs, it starts those that may be started and waits for
+// up to nine seconds.
 type edgeTransport struct{ sim *flysim.Sim }
 
 // RoundTrip implements http.RoundTripper.

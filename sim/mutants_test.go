@@ -18,7 +18,7 @@ var (
 	patience    = flag.Int("patience", 2000, "within how many seeds a mutant has to be caught")
 )
 
-// A mutant is this program with one thing wrong in it.
+// A mutant is this program with one fault added.
 type mutant struct {
 	name    string
 	changes []overlay.Change
@@ -28,8 +28,8 @@ func wrong(name, file, old, new string) mutant {
 	return mutant{name, []overlay.Change{{File: file, Old: old, New: new}}}
 }
 
-// mutants are mistakes that somebody could make. Each breaks a guarantee, and
-// each has to be caught by Seeds.
+// mutants lists faults that a developer could add by mistake. Each breaks a guarantee,
+// and Seeds or Cases must find each.
 var mutants = []mutant{
 	wrong("an update skips the compare-and-set", "fly/driver/apply.go",
 		`		if s.Version != "" && m.InstanceID != s.Version {
@@ -379,7 +379,8 @@ var (
 	failedCase     = regexp.MustCompile(`(?m)^ *--- FAIL: TestCases/(\S+)`)
 )
 
-// The text that a mutant replaces occurs exactly once in its file.
+// TestMutantTexts checks that the text that a mutant replaces occurs exactly once in
+// its file.
 func TestMutantTexts(t *testing.T) {
 	for _, m := range mutants {
 		if _, err := overlay.Write(t.TempDir(), "..", m.changes...); err != nil {
@@ -388,7 +389,7 @@ func TestMutantTexts(t *testing.T) {
 	}
 }
 
-// The checks of Seeds bite: this program with one thing wrong in it is caught.
+// TestMutants checks that the simulation finds the fault of each mutant.
 func TestMutants(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program once for each mutant")
@@ -403,7 +404,8 @@ func TestMutants(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			ran++
 			program := m.build(t)
-			// A mutant is caught where its tests fail. Their output names the seed or case.
+			// A mutant is caught if its tests fail. Their output names the seed or
+			// case.
 			seeds := outputOf(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*patience), "-base", "1", "-stop", "-shrink", "0")
 			if found := firstViolation.FindStringSubmatch(seeds); found != nil {
 				drawn++

@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// A line is the way of a request to Fly and of the answer back. Each takes its
-// own time, drawn from the seed and from what the request is: so no two things
-// happen in the same nanosecond, and what follows goes the same way each time.
+// A network delays each request to Fly and each response. The delays are drawn from
+// the seed and from the request. So no two events happen in the same nanosecond, and
+// the same case always takes the same course.
 type network struct {
 	seed uint64
 	next http.RoundTripper
@@ -28,34 +28,35 @@ type network struct {
 	requestCounts  map[string]uint64
 	outages        []outage
 	staleLists     map[string]*staleList
-	freshListTimes map[string]time.Time // see known
+	freshListTimes map[string]time.Time // see copyFreshListTimes
 }
 
-// An outage is a time in which requests don't get through.
+// An outage is a period in which Fly does not answer.
 type outage struct {
 	until  time.Time
-	app    string // "" is any
-	status int    // what is answered; 0: nothing is, until the client gives up
+	app    string // "" means each app
+	status int    // of the response; 0 means no response until the client gives up
 }
 
-// staleness is an old answer that a list will be given times more.
+// A staleList is an old list of machines that the next requests get instead of a new
+// one.
 type staleList struct {
 	answer []byte
 	times  int
 }
 
-func newLine(seed uint64, next http.RoundTripper) *network {
+func newNetwork(seed uint64, next http.RoundTripper) *network {
 	return &network{seed: seed, next: next, requestCounts: map[string]uint64{}, staleLists: map[string]*staleList{}, freshListTimes: map[string]time.Time{}}
 }
 
 var errProcessKilled = errors.New("the process that asks has died")
 
-// latency is how long this request takes to arrive, and its answer to return.
+// drawLatency returns the delay of a request and the delay of its response.
 func (n *network) drawLatency(req *http.Request, at *attempt) (there, back time.Duration) {
 	name := at.String() + req.Method + req.URL.Path
-	if req.GetBody != nil { // some questions are told apart by nothing else
+	if req.GetBody != nil { // the body may be the only difference of two requests
 		if body, err := req.GetBody(); err == nil {
-			said, _ := io.ReadAll(body) // from memory
+			said, _ := io.ReadAll(body) // reads from memory
 			name += string(said)
 		}
 	}
@@ -66,7 +67,8 @@ func (n *network) drawLatency(req *http.Request, at *attempt) (there, back time.
 	return around(drawn[:8], 20*time.Millisecond), around(drawn[8:16], 10*time.Millisecond)
 }
 
-// draw is what the seed has for the next of those who ask by that name.
+// drawHash returns random bytes for the next use of name. They depend only on the
+// seed, the name and the number of earlier uses.
 func (n *network) drawHash(name string) [sha256.Size]byte {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -74,11 +76,12 @@ func (n *network) drawHash(name string) [sha256.Size]byte {
 	return sha256.Sum256(fmt.Appendf(nil, "%d %d %s", n.seed, n.requestCounts[name], name))
 }
 
-// patient waits two minutes for an answer, as an http.Client may be told to, which
-// would spend a goroutine and more on each request.
+// A timeoutTransport cancels a request after two minutes. The Timeout of an
+// http.Client would cost a goroutine per request.
 type timeoutTransport struct{ http.RoundTripper }
 
-// RoundTrip implements http.RoundTripper. Answers are whole before they come.
+// RoundTrip implements http.RoundTripper. Bodies of responses are in memory, so the
+// context can end with the call.
 func (p timeoutTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, end := context.WithTimeout(req.Context(), 2*time.Minute)
 	defer end()
@@ -127,7 +130,8 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// listOf is the app whose machines a request asks for, if it is one.
+// listedApp returns the app whose machines a request lists, and whether the request is
+// such a list.
 func listedApp(req *http.Request) (app string, isList bool) {
 	app, isList = strings.CutSuffix(strings.TrimPrefix(req.URL.Path, "/v1/apps/"), "/machines")
 	return app, isList && req.Method == http.MethodGet
@@ -151,7 +155,8 @@ func (n *network) addOutage(o outage) {
 	n.outages = append(n.outages, o)
 }
 
-// repeat answers the next lists of an app, times of them, as the one before.
+// repeatList replaces the next lists of an app, times of them, by the last one
+// recorded.
 func (n *network) repeatList(app string, times int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -162,7 +167,8 @@ func (n *network) repeatList(app string, times int) {
 	}
 }
 
-// staled is resp, or an older answer to the same question.
+// replaceByStaleList returns a stale list instead of resp if one is due, else resp. It
+// records the list if necessary.
 func (n *network) replaceByStaleList(req *http.Request, resp *http.Response) (*http.Response, error) {
 	app, isList := listedApp(req)
 	if !isList || resp.StatusCode != http.StatusOK {
@@ -188,14 +194,15 @@ func (n *network) replaceByStaleList(req *http.Request, resp *http.Response) (*h
 	return resp, nil
 }
 
-// known is how old the newest list is that anybody was given of each app.
+// copyFreshListTimes returns, by app, when a request last got a list that was not
+// stale.
 func (n *network) copyFreshListTimes() map[string]time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return maps.Clone(n.freshListTimes)
 }
 
-// remember keeps the lists of an app, to be repeated later.
+// recordLists makes the network record the lists of an app, for repeatList.
 func (n *network) recordLists(app string) { n.repeatList(app, 0) }
 
 func (n *network) endTroubles() {

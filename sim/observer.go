@@ -12,7 +12,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// observed tells the world what workflows do.
+// A workflowObserver reports the progress of all workflows to the simulation.
 type workflowObserver struct {
 	interceptor.WorkerInterceptorBase
 	*simulation
@@ -67,19 +67,19 @@ type observedOutbound struct {
 	interceptor.WorkflowOutboundInterceptorBase
 	*simulation
 	runID         string
-	activityCount int // activities
+	activityCount int // activities scheduled
 }
 
-// GetInfo implements interceptor.WorkflowOutboundInterceptor: the environment
-// gives all runs of a workflow ID the same run ID.
+// GetInfo implements interceptor.WorkflowOutboundInterceptor. It sets the run ID,
+// because the test environment uses the same one for all runs of a workflow ID.
 func (o *observedOutbound) GetInfo(ctx workflow.Context) *workflow.Info {
 	info := *o.Next.GetInfo(ctx)
 	info.WorkflowExecution.RunID = o.runID
 	return &info
 }
 
-// unstaffed is added to the time that an attempt may take: the environment
-// counts the time that it waits for a worker, too. The staff keeps the limit.
+// workerWait is added to the timeout of each activity, because the test environment
+// counts the wait for a worker too. Type workers enforces the real timeout.
 const workerWait = 1000 * time.Hour
 
 // ExecuteActivity implements interceptor.WorkflowOutboundInterceptor.

@@ -15,50 +15,51 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A crowd is the people: they decide, early and late, answer held rollouts, and
-// abort. It keeps its own record of what was said, to hold the program to it.
+// The operators send decisions, answer held rollouts and abort releases. They record
+// what they have sent, so that the checker can compare it with the behaviour of the
+// program.
 type operators struct {
 	sim              *simulation
-	mu               sync.Mutex       // guards told and tries, which activities read, too
+	mu               sync.Mutex       // guards toldStateUnknown and answerCounts, which activities read too
 	orders           map[string]Order // by workflow ID of the release
-	currentPlan      string           // hash of the plan that was asked about last
-	formerPlan       string           // and of the one before
-	decisionsSent    map[string]int   // gates opened, by release
+	currentPlan      string           // hash of the last plan at a gate
+	formerPlan       string           // hash of the plan before it
+	decisionsSent    map[string]int   // by workflow ID of the release
 	approvals        map[string]map[string]bool
 	rejected         map[string]bool
-	toldStateUnknown map[string]bool // by plan: the gate said "what ran before is not known" at the last approval
+	toldStateUnknown map[string]bool // by plan hash: the gate showed that the state is unknown at the last approval
 	caseAnswers      int
-	lastAnswers      map[string]release.Answer // the last, by who was answered
-	answerCounts     map[string]int            // answers to one rollout
+	lastAnswers      map[string]release.Answer // by workflow ID
+	answerCounts     map[string]int            // by workflow ID of the rollout
 	aborted          map[string]bool
-	ended            map[string]bool // releases that have ended
-	hasTerminated    bool            // a release was terminated
-	phaseCount       int             // entered
+	ended            map[string]bool // releases, by workflow ID
+	hasTerminated    bool            // whether a release was terminated
+	phaseCount       int             // phases that workflows have entered
 }
 
-func newCrowd(s *simulation) *operators {
+func newOperators(s *simulation) *operators {
 	return &operators{
 		sim: s, orders: map[string]Order{}, decisionsSent: map[string]int{}, approvals: map[string]map[string]bool{},
 		rejected: map[string]bool{}, toldStateUnknown: map[string]bool{}, lastAnswers: map[string]release.Answer{}, answerCounts: map[string]int{}, aborted: map[string]bool{}, ended: map[string]bool{},
 	}
 }
 
-// wasTold reports whether the gate said that what ran before is not known, when the
-// plan with this hash was approved last.
+// wasToldStateUnknown reports whether the gate showed that the state is unknown when
+// the plan with this hash was last approved.
 func (ops *operators) wasToldStateUnknown(plan string) bool {
 	ops.mu.Lock()
 	defer ops.mu.Unlock()
 	return ops.toldStateUnknown[plan]
 }
 
-// wasAsked reports whether a person has answered a rollout that was held.
+// hasAnswered reports whether an operator has answered the hold of a rollout.
 func (ops *operators) hasAnswered(rollout string) bool {
 	ops.mu.Lock()
 	defer ops.mu.Unlock()
 	return ops.answerCounts[rollout] > 0
 }
 
-// begins hears of a release that was asked for.
+// addRelease schedules the abort and the early decisions of a release.
 func (ops *operators) addRelease(id string, o Order) {
 	ops.orders[id] = o
 	if o.Abort > 0 && o.AbortIn == "" {
@@ -80,12 +81,13 @@ func (ops *operators) abortRelease(id string) {
 	ops.sim.temporal.CancelWorkflowByID(id, "")
 }
 
-// maxPhases is how many phases a case may have. One with more goes round in
-// circles, and would do so for days of virtual time.
+// maxPhases is the maximum number of phases that the workflows of a case may enter. A
+// case with more is in an endless loop, which could last for days of virtual time.
 const maxPhases = 3000
 
-// phase hears where a workflow is. It panics, and so ends the workflow, where a case
-// goes round in circles.
+// enterPhase handles the start of a phase of a workflow: it begins pending trouble and
+// schedules decisions, aborts and answers. It panics after maxPhases, which ends the
+// workflow.
 func (ops *operators) enterPhase(id string, p release.Phase, environment string) {
 	if ops.phaseCount++; ops.phaseCount > maxPhases {
 		if ops.phaseCount == maxPhases+1 {
@@ -114,7 +116,7 @@ func (ops *operators) enterPhase(id string, p release.Phase, environment string)
 	}
 }
 
-// where is what people look at.
+// statusFields are the fields of a status that operators use.
 type statusFields struct {
 	Phase release.Phase       `json:"phase"`
 	Gate  *release.GateStatus `json:"gate"`
@@ -138,7 +140,8 @@ func (ops *operators) readStatus(id string) (st statusFields) {
 	return st
 }
 
-// decide says d at the door.
+// sendDecision sends decision i of a release to its gate, and checks that an invalid
+// one is not accepted.
 func (ops *operators) sendDecision(id string, i int, d Decision, environment string) {
 	st := ops.readStatus(id)
 	asked := ""
@@ -146,33 +149,53 @@ func (ops *operators) sendDecision(id string, i int, d Decision, environment str
 		asked = st.Gate.Plan
 	}
 	if asked == "" && !d.Early && d.Plan == "" {
-		return // nobody asks any more
+		return // the gate is closed
 	}
-	plan := asked
+	plan := ops.planToName(d, asked)
+	counts := d.isValid() && asked != ""
+	ops.recordDecision(d, asked, counts, st.Gate)
+	ops.sim.logEvent("%s: %+v", id, d)
+	err := ops.deliverDecision(id, fmt.Sprint(id, i, ops.decisionsSent[id], asked), d, plan, func() {
+		if !counts && asked != "" && !(d.Reject && d.Plan == "") {
+			ops.sim.addViolation("a decision that can't count was accepted: %+v", d)
+		}
+	})
+	ops.decisionsSent[id]++
+	if err != nil {
+		ops.sim.logEvent("%s: not heard: %v", id, err)
+	}
+}
+
+// planToName returns the plan hash that d names, where asked is the hash at the gate.
+func (ops *operators) planToName(d Decision, asked string) string {
+	if d.Early {
+		return strings.Repeat("0", 64) // no plan exists yet
+	}
 	switch d.Plan {
 	case "none":
-		plan = ""
+		return ""
 	case "short":
-		plan = asked[:min(4, len(asked))]
+		return asked[:min(4, len(asked))]
 	case "other":
-		plan = strings.Repeat("0badc0de", 8)
+		return strings.Repeat("0badc0de", 8)
 	case "former":
-		plan = ops.formerPlan
 		if asked != ops.currentPlan {
-			plan = ops.currentPlan
+			return ops.currentPlan
 		}
+		return ops.formerPlan
 	}
-	if d.Early {
-		plan = strings.Repeat("0", 64) // there is no plan yet; whatever is named
-	}
-	counts := d.isValid() && asked != ""
+	return asked
+}
+
+// recordDecision records d for the checks of approvals.
+func (ops *operators) recordDecision(d Decision, asked string, counts bool, gate *release.GateStatus) {
 	if counts {
 		if ops.approvals[asked] == nil {
 			ops.approvals[asked] = map[string]bool{}
 		}
 		ops.approvals[asked][strings.TrimSpace(d.By)] = true
 		ops.mu.Lock()
-		ops.toldStateUnknown[asked] = saysStateUnknown(st.Gate)
+		ops.toldStateUnknown[asked] = saysStateUnknown(gate)
 		ops.mu.Unlock()
 	}
 	if d.Reject && asked != "" && d.Plan == "" && d.Raw == "" && strings.TrimSpace(d.By) != "" && !d.Early {
@@ -181,38 +204,31 @@ func (ops *operators) sendDecision(id string, i int, d Decision, environment str
 	if asked != "" && asked != ops.currentPlan {
 		ops.formerPlan, ops.currentPlan = ops.currentPlan, asked
 	}
+}
+
+// deliverDecision sends d as a signal or as an update. It calls onAccept if the update
+// is accepted.
+func (ops *operators) deliverDecision(id, updateID string, d Decision, plan string, onAccept func()) error {
 	decision := release.Decision{Approve: !d.Reject, By: d.By, Plan: plan, Reason: "simulated"}
-	ops.sim.logEvent("%s: %+v", id, d)
-	var err error
 	switch {
 	case d.Raw != "":
-		err = ops.sim.temporal.SignalWorkflowByID(id, release.ApproveSignal, converter.NewRawValue(newJSONPayload(d.Raw)))
+		return ops.sim.temporal.SignalWorkflowByID(id, release.ApproveSignal, converter.NewRawValue(newJSONPayload(d.Raw)))
 	case d.Signal:
 		name := release.ApproveSignal
 		if d.Reject {
 			name = release.RejectSignal
 		}
-		err = ops.sim.temporal.SignalWorkflowByID(id, name, decision.Review())
-	default:
-		err = ops.sim.temporal.UpdateWorkflowByID(id, release.ReviewName(decision.Approve), fmt.Sprint(id, i, ops.decisionsSent[id], asked), &testsuite.TestUpdateCallback{
-			OnAccept: func() {
-				if !counts && asked != "" && !(d.Reject && d.Plan == "") {
-					ops.sim.addViolation("a decision that can't count was accepted: %+v", d)
-				}
-			},
-			OnReject: func(error) {}, OnComplete: func(any, error) {},
-		}, decision.Review())
+		return ops.sim.temporal.SignalWorkflowByID(id, name, decision.Review())
 	}
-	ops.decisionsSent[id]++
-	if err != nil {
-		ops.sim.logEvent("%s: not heard: %v", id, err)
-	}
+	return ops.sim.temporal.UpdateWorkflowByID(id, release.ReviewName(decision.Approve), updateID, &testsuite.TestUpdateCallback{
+		OnAccept: onAccept, OnReject: func(error) {}, OnComplete: func(any, error) {},
+	}, decision.Review())
 }
 
-// answer says something to a held rollout.
+// answerHold sends an answer to a held rollout.
 func (ops *operators) answerHold(id string) {
 	if !ops.sim.checker.isOpen(id) {
-		return // it was terminated meanwhile, and the next run asks for itself
+		return // it was terminated, and the next run asks again
 	}
 	st := ops.readStatus(id)
 	if st.Held == nil {
@@ -231,8 +247,8 @@ func (ops *operators) answerHold(id string) {
 	}
 }
 
-// repeat sends the answer to the question before once more: it is no answer to the
-// question of now.
+// repeatAnswer sends the answer to the last question again, and checks that it does
+// not count for the current question.
 func (ops *operators) repeatAnswer(id string) {
 	former, ok := ops.lastAnswers[id]
 	st := statusFields{}
@@ -247,17 +263,17 @@ func (ops *operators) repeatAnswer(id string) {
 	}
 	ops.sim.callAfter(100*time.Millisecond, func() {
 		if ops.ended[id] || len(ops.aborted) > 0 {
-			return // an abort ends a hold, too
+			return // an abort ends a hold too
 		}
 		if now := ops.readStatus(id); now.Held == nil || now.Held.Number != st.Held.Number {
 			ops.sim.addViolation("%s is held (%s), and takes an answer to another question", id, st.Held.Why)
-			ops.sim.Repeats = false // or it would go on like that
+			ops.sim.Repeats = false // to prevent an endless loop
 		}
 	})
 }
 
-// choice is the case's own answer, as long as there is one that is offered;
-// then what a sensible person would say: again, a few times, then back.
+// chooseAnswer returns the next answer of the case if it is offered. Otherwise it
+// returns retry a few times, then rollback, and in the end abandon.
 func (ops *operators) chooseAnswer(id string, held release.Held) release.Choice {
 	ops.mu.Lock()
 	ops.answerCounts[id]++
@@ -276,7 +292,7 @@ func (ops *operators) chooseAnswer(id string, held release.Held) release.Choice 
 	case n <= 8 && offered(release.GoBack):
 		return release.GoBack
 	case (strings.HasPrefix(held.Why, "the new is good") || !offered(release.Retry) && !offered(release.GoBack)) && offered(release.Keep):
-		return release.Keep // somebody has changed the old meanwhile, or nothing else is left
+		return release.Keep // the rollback is impossible, or nothing else is offered
 	case n <= 20 && offered(release.Retry):
 		return release.Retry
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// pin notes that the pin with that workflow ID is open, until the function that
-// it returns is called.
+// recordPin records that the pin with that workflow ID is open. The returned function
+// records its end.
 func (c *checker) recordPin(id string) (open func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -21,7 +21,8 @@ func (c *checker) recordPin(id string) (open func()) {
 	}
 }
 
-// pinned returns since when the pin with that workflow ID is open.
+// findPin returns the start of the open pin with that workflow ID, and whether there
+// is one.
 func (c *checker) findPin(id string) (since time.Time, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -29,7 +30,7 @@ func (c *checker) findPin(id string) (since time.Time, open bool) {
 	return since, open
 }
 
-// unpin is what somebody does who lets releases change everything again.
+// removePins removes all pins, so that releases may change all environments again.
 func (ops *operators) removePins() {
 	ops.sim.checker.mu.Lock()
 	ids := slices.Sorted(maps.Keys(ops.sim.checker.pins))
@@ -41,19 +42,19 @@ func (ops *operators) removePins() {
 	}
 }
 
-// isOvertaken reports whether the environment was found to be at a newer version
-// than the rollout was for, or a machine ran one when it began.
+// isOvertaken reports whether a newer version than that of r was found in the
+// environment, either by another rollout or when r started.
 func (c *checker) isOvertaken(r *rolloutRun) bool {
 	c.mu.Lock()
-	found := slices.ContainsFunc(c.rollouts, func(is *rolloutRun) bool { // says that the environment is at its revision
+	found := slices.ContainsFunc(c.rollouts, func(is *rolloutRun) bool { // an outcome that confirms the version of the environment
 		return is.environment == r.environment && is.report != nil && (is.report.Outcome == release.Unchanged || is.report.Outcome == release.Promoted && is.req.Whole) && versionOf(is.req.Revision.Commit) > versionOf(r.req.Revision.Commit)
 	})
 	c.mu.Unlock()
 	return found || r.isOlderThanFound()
 }
 
-// olderThanWhatRan reports whether a machine ran a newer version than the
-// rollout was for, when it began.
+// isOlderThanFound reports whether a machine ran a newer version than that of r when r
+// started.
 func (r *rolloutRun) isOlderThanFound() bool {
 	for _, machines := range r.found {
 		for _, m := range machines {

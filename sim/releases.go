@@ -11,7 +11,8 @@ import (
 	"github.com/microbima/release/workflows"
 )
 
-// releases is the workflow whose children are the releases of the case.
+// runReleases is the root workflow. It executes the releases of the case, and then the
+// final release.
 func (s *simulation) runReleases(ctx workflow.Context) error {
 	jobs := workflow.NewWaitGroup(ctx)
 	for i := range s.Releases {
@@ -32,12 +33,12 @@ func (s *simulation) runReleases(ctx workflow.Context) error {
 	return nil
 }
 
-// release runs one release of the case to its end, and looks at how it ended.
+// runRelease executes release i of the case and checks its outcome.
 func (s *simulation) runRelease(ctx workflow.Context, i int) {
 	o := s.Releases[i]
 	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: s.authorName(), Revision: s.revisionOf(o.Version), Apps: o.Apps}
 	if o.Rollback {
-		req.Revision = s.revisionOf(s.newestOrder().Version) // the files are those of the newest
+		req.Revision = s.revisionOf(s.newestOrder().Version) // a rollback reads the files of the newest revision
 		req.Rollback = &release.Rollback{Environment: s.Environments[len(s.Environments)-1].Name}
 	}
 	id := fmt.Sprintf("release/shop/%s-%d", req.Revision.Short(), i)
@@ -45,7 +46,7 @@ func (s *simulation) runRelease(ctx workflow.Context, i int) {
 	s.checkReleaseEnd(id, o, report, err)
 }
 
-// run starts a Release workflow and returns its report.
+// executeRelease executes a Release workflow and returns its report.
 func (s *simulation) executeRelease(ctx workflow.Context, id string, req release.Request, o Order) (report *release.Report, err error) {
 	s.operators.addRelease(id, o)
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: id, WaitForCancellation: true})
@@ -53,8 +54,9 @@ func (s *simulation) executeRelease(ctx workflow.Context, id string, req release
 	return report, err
 }
 
-// afterwards releases once more when all trouble is over: the environment must
-// still be one that can be released to.
+// runFinalRelease executes a release after all trouble is over. It must succeed,
+// because an environment must remain releasable. A second one must find nothing to
+// change.
 func (s *simulation) runFinalRelease(ctx workflow.Context) {
 	s.endTroubles()
 	s.operators.removePins()
@@ -66,7 +68,8 @@ func (s *simulation) runFinalRelease(ctx workflow.Context) {
 	before := s.result.Outcomes[string(release.Promoted)]
 	report, err := s.executeRelease(ctx, id, req, o)
 	if err == nil && report.Outcome == release.RolledBack && (s.operators.hasTerminated || s.result.Outcomes["stranded"] > 0) {
-		// What a release left that was terminated or abandoned was not good, and is taken back.
+		// A terminated or abandoned release left a failing version, so the first
+		// attempt is rolled back.
 		s.countOutcome(report, err)
 		s.logEvent("%s ended: %s", id, describeEnd(report, err))
 		id += "-2"
@@ -82,14 +85,14 @@ func (s *simulation) runFinalRelease(ctx workflow.Context) {
 	}
 }
 
-// yes are the decisions that let a release pass every gate.
+// approveEveryGate returns decisions that are enough for each gate.
 func (s *simulation) approveEveryGate() (all []Decision) {
 	most := 0
 	for _, e := range s.Environments {
 		most = max(most, e.Approvals)
 	}
 	if s.hasTrouble(historyLost) {
-		most = max(most, 1) // who has to be asked is asked without a gate, too
+		most = max(most, 1) // a lost history requires an approval without a gate too
 	}
 	for i := range most {
 		all = append(all, Decision{After: Duration(time.Duration(i+1) * 20 * time.Second), By: []string{"ben", "cas", "dee"}[i]})
@@ -97,8 +100,8 @@ func (s *simulation) approveEveryGate() (all []Decision) {
 	return all
 }
 
-// calm is how long to wait before trouble counts as over: leases of strangers
-// have run out, and Fly is back.
+// troubleEndDelay returns the time until all trouble is over: leases of others have
+// expired, and Fly is reachable.
 func (s *simulation) troubleEndDelay() time.Duration {
 	over := time.Duration(0)
 	for _, t := range s.Troubles {
@@ -111,7 +114,7 @@ func (s *simulation) troubleEndDelay() time.Duration {
 	return max(time.Minute, over-time.Since(s.started)+time.Minute)
 }
 
-// heal ends all trouble on Fly.
+// endTroubles ends all trouble.
 func (s *simulation) endTroubles() {
 	s.mu.Lock()
 	s.troubleOver = true
@@ -136,7 +139,7 @@ func (s *simulation) countOutcome(report *release.Report, err error) {
 	s.result.Outcomes[outcomeOf(report, err)]++
 }
 
-// cut is the outcome of a release that was terminated.
+// terminatedOutcome is the outcome of a terminated release.
 const terminatedOutcome = "terminated"
 
 func outcomeOf(report *release.Report, err error) string {
@@ -149,7 +152,7 @@ func outcomeOf(report *release.Report, err error) string {
 	return string(cmp.Or(report.Outcome, "none"))
 }
 
-// said is how a release ended, for people.
+// describeEnd returns the outcome of a release and its cause, as text.
 func describeEnd(report *release.Report, err error) string {
 	switch {
 	case err != nil:

@@ -15,24 +15,24 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A rolloutRun is one run of a Rollout.
+// A rolloutRun is one run of a Rollout workflow.
 type rolloutRun struct {
 	id, runID, environment string
 	req                    release.RolloutRequest
 	started, ended         time.Time
-	before                 map[string][]fly.Machine // by Fly app, when it began
+	before                 map[string][]fly.Machine // the baseline, by Fly app; after a terminated rollout it is that rollout's baseline
 	closed                 chan struct{}
 	report                 *release.Report
-	encoded                []byte // report as JSON, once written is done
+	encoded                []byte // report as JSON, set by encodeOnce
 	encodeOnce             sync.Once
 	err                    error
-	staleReason            string               // why its plan did not fit when it began
-	lastChange             time.Time            // when it last gave a machine another config
-	lastVerified           time.Time            // all was found well then
-	knownListTimes         map[string]time.Time // how old the newest list of each app was then
+	staleReason            string               // why its plan was stale at its start
+	lastChange             time.Time            // time of its last change of a machine's config
+	lastVerified           time.Time            // time of the last successful Verify
+	knownListTimes         map[string]time.Time // result of copyFreshListTimes at lastVerified
 	history                historyRecord
-	baselineRead           time.Time                // its baseline was read by then
-	found                  map[string][]fly.Machine // before, but for a rollout that goes on after one that was terminated
+	baselineRead           time.Time                // time at which RecordBaseline was done
+	found                  map[string][]fly.Machine // the machines at its start, by Fly app
 }
 
 func (r *rolloutRun) decodeReport(value any) error {
@@ -46,7 +46,8 @@ func (r *rolloutRun) decodeReport(value any) error {
 	return json.Unmarshal(r.encoded, value)
 }
 
-// stale says why the plan does not fit what Fly runs, by our own reading.
+// compareWithPlan returns why the plan does not fit the machines at the start of the
+// rollout, or "".
 func (r *rolloutRun) compareWithPlan() string {
 	for _, t := range r.req.Plan.Targets {
 		if n := len(r.before[t.FlyApp]); n != len(t.Seen) {
@@ -65,7 +66,7 @@ func (r *rolloutRun) leavesMixed(environment string) bool {
 	return r.environment == environment && !r.ended.IsZero() && (r.err != nil || r.report != nil && (r.report.Outcome == release.Kept || r.hasKeptOld()))
 }
 
-// keepsOld says whether a person let the old stay beside the new.
+// hasKeptOld reports whether an operator kept old machines beside the new ones.
 func (r *rolloutRun) hasKeptOld() bool {
 	return r.report != nil && strings.Contains(strings.Join(r.report.Notes, "\n"), "what is left of the old stays")
 }
@@ -81,7 +82,7 @@ func (c *checker) findLastRun(id string) *rolloutRun {
 	return nil
 }
 
-// isOpen reports whether a run of that rollout has begun and has not ended.
+// isOpen reports whether a run of the rollout has started and not ended.
 func (c *checker) isOpen(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,9 +94,9 @@ func (c *checker) isOpen(id string) bool {
 	return false
 }
 
-// findRun returns a run of a rollout. The test environment gives releases other run
-// IDs than the simulation: when such an ID is used first, it means the newest run of
-// the release that asks, and it means that run from then on.
+// findRun returns the run of a rollout. Releases know it by the run ID of the test
+// environment, which differs from that of the simulation. At its first use such an ID
+// is assigned to the newest run of the calling release.
 func (c *checker) findRun(ctx context.Context, id, run string) *rolloutRun {
 	if run == "" {
 		return c.findLastRun(id)
@@ -110,8 +111,8 @@ func (c *checker) findRun(ctx context.Context, id, run string) *rolloutRun {
 	return c.resolveRunID(id, run, c.releaseOf(attemptOf(ctx)))
 }
 
-// nameRun returns the run that an ID of the test environment means to a release. The
-// caller holds w.mu.
+// resolveRunID returns the run that a release knows by a run ID of the test
+// environment. The caller holds c.mu.
 func (c *checker) resolveRunID(id, run, release string) *rolloutRun {
 	if c.runsByTestID[run] == nil {
 		for _, r := range c.rollouts {
@@ -136,8 +137,8 @@ func (c *checker) releaseOf(a *attempt) string {
 	return a.workflowID
 }
 
-// closed returns the rollouts that a query asks for, newest first: those that have
-// completed, or all that have ended.
+// listClosed returns the rollouts that match a query, newest first: the completed
+// ones, or all that have ended.
 func (c *checker) listClosed(query string) (all []*rolloutRun) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -150,7 +151,7 @@ func (c *checker) listClosed(query string) (all []*rolloutRun) {
 	return all
 }
 
-// status is how Temporal says that a rollout has ended.
+// closeStatus returns the status that Temporal has for a rollout that has ended.
 func (r *rolloutRun) closeStatus() enumspb.WorkflowExecutionStatus {
 	switch {
 	case r.isTerminated():

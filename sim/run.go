@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// A Result is what came of a Case.
+// A Result is the result of a Case.
 type Result struct {
 	Releases      int
-	Outcomes      map[string]int // releases by outcome; stranded is one, too
-	TroubleCounts map[string]int // trouble that met something, by kind
-	Holds         int            // how often a person was asked about a rollout
-	Elapsed       time.Duration  // virtual
-	FirstOutcome  string         // how the first release ended
+	Outcomes      map[string]int // number of releases by outcome, including stranded
+	TroubleCounts map[string]int // number of troubles that took effect, by kind
+	Holds         int            // how often a rollout was held
+	Elapsed       time.Duration  // in virtual time
+	FirstOutcome  string         // outcome of the first release
 	Requests      int
-	Invalid       error    // the case is none: its files can't be read
-	Violations    []string // guarantees that did not hold, a sentence each
-	Timeline      []string // what happened, a line each
+	Invalid       error    // the files of the case can't be read
+	Violations    []string // one sentence for each broken guarantee
+	Timeline      []string // one line for each event
 }
 
 func newResult() Result {
 	return Result{Outcomes: map[string]int{}, TroubleCounts: map[string]int{}}
 }
 
-// Run carries a case out in a bubble of its own.
+// Run executes a case in its own bubble of virtual time.
 func Run(t *testing.T, c Case) (result Result) {
 	t.Helper()
 	var s *simulation
@@ -38,7 +38,7 @@ func Run(t *testing.T, c Case) (result Result) {
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
-		s = newWorld(c)
+		s = newSimulation(c)
 		if s.result.Invalid = s.createInitialMachines(); s.result.Invalid == nil {
 			s.execute()
 		}
@@ -46,11 +46,11 @@ func Run(t *testing.T, c Case) (result Result) {
 	return s.result
 }
 
-// forever is how long a case may take. Gates expire in hours, patience ends in
-// hours: whatever is not over then waits for something that never comes.
+// maxDuration is the longest virtual time that a case may take. Gates and retries end
+// within hours, so a case that takes longer waits for an event that never happens.
 const maxDuration = 14 * 24 * time.Hour
 
-// happen carries the case out.
+// execute begins the troubles and executes all releases.
 func (s *simulation) execute() {
 	for _, t := range s.Troubles {
 		t.findKind().begin(s, t)
@@ -58,7 +58,7 @@ func (s *simulation) execute() {
 	s.callAfter(maxDuration, s.stopUnfinished)
 	s.temporal.ExecuteWorkflow("releases")
 	close(s.done)
-	time.Sleep(2 * time.Minute) // what was cut off hears of it
+	time.Sleep(2 * time.Minute) // until cancelled activities have returned
 	if err := s.temporal.GetWorkflowError(); err != nil {
 		s.addViolation("the simulation failed: %v", err)
 	}
@@ -68,12 +68,13 @@ func (s *simulation) execute() {
 	s.result.Elapsed, s.result.Requests, s.result.Holds = time.Since(s.started), s.fly.Counts()[""], s.checker.holds
 }
 
-// in has do called after d, in between whatever workflows do.
+// callAfter calls do after d, between two steps of the workflows.
 func (s *simulation) callAfter(d time.Duration, do func()) {
 	time.AfterFunc(d, func() { s.temporal.RegisterDelayedCallback(do, 0) })
 }
 
-// giveUp ends a case that does not end.
+// stopUnfinished reports a violation and cancels the case, because it has not ended in
+// time.
 func (s *simulation) stopUnfinished() {
 	s.addViolation("not over after %s", maxDuration)
 	s.temporal.CancelWorkflow()

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Shrink makes c smaller for as long as wrong still holds of it, in at most
-// tries tries: fewer troubles, apps, machines, people, and plainer ones.
+// Shrink returns a smaller and simpler case for which wrong still returns true. It
+// calls wrong at most tries times.
 func Shrink(c Case, wrong func(Case) bool, tries int) Case {
 	for smaller := true; smaller; {
 		smaller = false
@@ -24,7 +24,8 @@ func Shrink(c Case, wrong func(Case) bool, tries int) Case {
 	return c
 }
 
-// cuts are the cases that are one thing smaller than c, the largest cuts first.
+// listCuts returns the cases that are one step smaller or simpler than c, the
+// largest reductions first.
 func listCuts(c Case) (all []Case) {
 	try := func(change func(*Case) bool) {
 		next := c.clone()
@@ -38,7 +39,7 @@ func listCuts(c Case) (all []Case) {
 	return all
 }
 
-// fewer tries c without one of its parts.
+// tryRemovals tries c without one of its parts.
 func tryRemovals(c Case, try func(func(*Case) bool)) {
 	for i := range c.Apps {
 		try(func(n *Case) bool { return n.dropApp(i) })
@@ -60,7 +61,7 @@ func tryRemovals(c Case, try func(func(*Case) bool)) {
 	try(func(n *Case) bool { n.Repeats = false; return c.Repeats })
 }
 
-// plainerApps tries c with fewer machines, and with apps that need less.
+// trySimplerApps tries c with fewer machines and with simpler apps.
 func trySimplerApps(c Case, try func(func(*Case) bool)) {
 	for i, a := range c.Apps {
 		for j, g := range a.Groups {
@@ -97,7 +98,7 @@ func trySimplerApps(c Case, try func(func(*Case) bool)) {
 	}
 }
 
-// plainer tries c with less of everything else.
+// trySimplerRest tries c with simpler environments, releases and troubles.
 func trySimplerRest(c Case, try func(func(*Case) bool)) {
 	for i, e := range c.Environments {
 		try(func(n *Case) bool { n.Environments[i].Bake = 0; return e.Bake > 0 })
@@ -123,7 +124,7 @@ func trySimplerRest(c Case, try func(func(*Case) bool)) {
 	}
 }
 
-// dropApp removes an app, and everybody's need of it.
+// dropApp removes an app and the references to it. It returns false if no app is left.
 func (c *Case) dropApp(i int) bool {
 	name := c.Apps[i].Name
 	c.Apps = slices.Delete(c.Apps, i, i+1)
@@ -136,7 +137,7 @@ func (c *Case) dropApp(i int) bool {
 	return len(c.Apps) > 0
 }
 
-// clone is a copy that shares nothing with c.
+// clone returns a deep copy of c.
 func (c Case) clone() (out Case) {
 	doc, err := json.Marshal(c)
 	if err == nil {
@@ -150,6 +151,6 @@ func (c Case) clone() (out Case) {
 
 var violationDetails = regexp.MustCompile(`[0-9a-f]{8,}|\d[\dhms.]*|after .*$`)
 
-// Sort is a violation without its particulars: which guarantee, and how it was
-// broken.
+// ViolationKind returns a violation without IDs, numbers and times, so that violations
+// of the same kind are equal.
 func ViolationKind(violation string) string { return violationDetails.ReplaceAllString(violation, "#") }

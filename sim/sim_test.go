@@ -29,15 +29,15 @@ var (
 	file  = flag.String("case", "", "a case in JSON that Cases runs, and tells the story of")
 )
 
-// A tally is what came of many seeds.
+// totals are the sums over all seeds.
 type tally struct {
 	mu                     sync.Mutex
 	seeds, releases, helds int
 	requests, virtual      int64
 	outcomes               map[string]int
-	kinds                  map[string]map[string]int // of seeds with that trouble, how the first release ended
+	kinds                  map[string]map[string]int // first outcomes by kind of trouble
 	violations             int
-	wrong                  []string // the seeds that went wrong, and how
+	wrong                  []string // one line for each violation, with its seed
 }
 
 func (a *tally) add(c sim.Case, r sim.Result) {
@@ -74,8 +74,7 @@ func (a *tally) add(c sim.Case, r sim.Result) {
 	}
 }
 
-// print writes the tables: schedules by kind of trouble, and releases by
-// outcome.
+// print prints the seeds by kind of trouble, and the releases by outcome.
 func (a *tally) print() {
 	outcomes := []string{"promoted", "unchanged", "superseded", "stopped", "rolled back", "restored", "kept", "stranded", "terminated"}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -99,11 +98,11 @@ func (a *tally) print() {
 	fmt.Printf("requests=%d virtual-hours=%.0f\n", a.requests, time.Duration(a.virtual).Hours())
 }
 
-// Drawn releases meet drawn trouble, and every guarantee holds.
+// TestSeeds checks that drawn cases break no guarantee.
 func TestSeeds(t *testing.T) {
 	first := *base
 	fmt.Printf("base=%d\n", first)
-	// There is much to collect and much room: a fifth of the time goes into it.
+	// Less frequent garbage collections save a fifth of the time.
 	defer debug.SetGCPercent(debug.SetGCPercent(1600))
 	all := &tally{outcomes: map[string]int{}, kinds: map[string]map[string]int{}}
 	var next atomic.Uint64
@@ -135,7 +134,7 @@ func TestSeeds(t *testing.T) {
 	})
 	took, cpu := time.Since(begun), cpuTime()-cpu
 	all.print()
-	// Last, too: who has only the end of a long log still knows what to run again.
+	// The end of a long log names the failed seeds too.
 	for _, w := range all.wrong {
 		fmt.Println(w)
 	}
@@ -151,7 +150,7 @@ func cpuTime() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// show shrinks a case that went wrong, tells its story, and writes it down.
+// reportFailure shrinks a failed case, prints its timeline, and writes it to a file.
 func show(t *testing.T, c sim.Case, r sim.Result) {
 	t.Helper()
 	is := map[string]bool{}
@@ -180,7 +179,7 @@ func show(t *testing.T, c sim.Case, r sim.Result) {
 		shrunk, strings.Join(r.Timeline, "\n"), strings.Join(r.Violations, "\n"), f.Name())
 }
 
-// What went wrong once, or was thought of by somebody, stays right.
+// TestCases checks that the cases in testdata break no guarantee.
 func TestCases(t *testing.T) {
 	files, err := filepath.Glob("testdata/cases/*.json")
 	if err != nil || len(files) == 0 {
@@ -211,12 +210,13 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// The same seed goes the same way: else a failure could not be looked at again.
+// TestRun_SameSeed checks that the same seed always takes the same course. Otherwise a
+// failure could not be reproduced.
 func TestTheSameSeedGoesTheSameWay(t *testing.T) {
 	for seed := range uint64(40) {
 		c := sim.Draw(seed)
 		a, b := sim.Run(t, c), sim.Run(t, c)
-		// What is told of the same nanosecond is told in any order.
+		// Events of the same nanosecond have no fixed order.
 		one, other := slices.Sorted(slices.Values(a.Timeline)), slices.Sorted(slices.Values(b.Timeline))
 		if !slices.Equal(one, other) || a.Requests != b.Requests {
 			t.Errorf("seed %d, %d and %d requests:\n%s\n\n%s", seed, a.Requests, b.Requests, strings.Join(a.Timeline, "\n"), strings.Join(b.Timeline, "\n"))

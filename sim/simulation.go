@@ -17,7 +17,7 @@ import (
 	"github.com/microbima/release/workflows"
 )
 
-// A world is a Case that happens.
+// A simulation executes one Case.
 type simulation struct {
 	Case
 	fly        *flysim.Sim
@@ -32,12 +32,13 @@ type simulation struct {
 
 	mu          sync.Mutex
 	result      Result
-	pending     []pendingTrouble // trouble that waits for its phase
-	troubleOver bool             // no trouble begins any more
+	pending     []pendingTrouble // trouble that begins with a phase
+	troubleOver bool             // no more trouble begins
 }
 
-// newWorld must be called in a bubble.
-func newWorld(c Case) *simulation {
+// newSimulation returns the simulation of a case. It must be called in a bubble of
+// virtual time.
+func newSimulation(c Case) *simulation {
 	s := &simulation{Case: c, started: time.Now(), done: make(chan struct{}), result: newResult()}
 	s.fly = &flysim.Sim{
 		Latency: flysim.Latency{
@@ -46,10 +47,10 @@ func newWorld(c Case) *simulation {
 		},
 		Limits: c.Limits,
 	}
-	s.network = newLine(c.Seed, s.fly.Transport())
-	s.checker = newWatch(s)
+	s.network = newNetwork(c.Seed, s.fly.Transport())
+	s.checker = newChecker(s)
 	s.network.checker = s.checker
-	s.workers, s.operators = newStaff(s), newCrowd(s)
+	s.workers, s.operators = newWorkers(s), newOperators(s)
 	s.activities = &activities.Activities{
 		Fly:      s.newFlyClient(s.network),
 		Temporal: &temporalClient{s},
@@ -71,7 +72,7 @@ func newWorld(c Case) *simulation {
 	return s
 }
 
-// silence is a log that nobody keeps.
+// A discardLogger discards all messages.
 type discardLogger struct{}
 
 func (discardLogger) Debug(string, ...any)        {}
@@ -87,22 +88,22 @@ func (s *simulation) newFlyClient(way http.RoundTripper) *fly.Client {
 	}
 }
 
-// violate records that a guarantee does not hold.
+// addViolation records a broken guarantee.
 func (s *simulation) addViolation(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.result.Violations = append(s.result.Violations, fmt.Sprintf("%s after %s", fmt.Sprintf(format, args...), time.Since(s.started).Round(time.Millisecond)))
 }
 
-// tell adds a line to what is said of a failing case.
+// logEvent adds a line to the timeline.
 func (s *simulation) logEvent(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.result.Timeline = append(s.result.Timeline, fmt.Sprintf("%10s  %s", time.Since(s.started).Round(time.Millisecond), fmt.Sprintf(format, args...)))
 }
 
-// healthy says whether m is started with every check passing, without asking
-// the code that is being looked at.
+// isHealthy reports whether m is started and all its checks pass. It does not use the
+// code under test.
 func isHealthy(m fly.Machine) bool {
 	return m.State == "started" && m.HostStatus != "unreachable" && !slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" })
 }

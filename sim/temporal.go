@@ -15,11 +15,12 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// KeepTime keeps a test environment on the bubble's clock, and closer to what a
-// Temporal server does. By itself it skips workflow timers and the time between
-// two attempts of an activity, and then Fly, which lives in the bubble, would
-// not get older meanwhile. It does not skip while an activity runs: so one does,
-// until over is closed. More interceptors come closer to the activities.
+// KeepTime keeps a test environment on the clock of a synctest bubble, and makes it
+// behave more like a Temporal server. The environment skips workflow timers and the
+// pauses between two attempts of an activity; the simulated Fly in the bubble would
+// not age meanwhile. It does not skip while an activity runs, so KeepTime keeps one
+// running until over is closed. The interceptors in more are placed nearer to the
+// activities.
 func KeepTime(env *testsuite.TestWorkflowEnvironment, over <-chan struct{}, more ...interceptor.WorkerInterceptor) {
 	env.SetTestTimeout(100000 * time.Hour)
 	env.RegisterActivityWithOptions(func() error { <-over; return nil }, activity.RegisterOptions{Name: clockActivity})
@@ -35,7 +36,7 @@ func KeepTime(env *testsuite.TestWorkflowEnvironment, over <-chan struct{}, more
 		}()
 		return sleep(ctx, d)
 	}, activity.RegisterOptions{Name: timerActivity})
-	flights := newFlights()
+	flights := newActivityTracker()
 	env.SetOnActivityCanceledListener(func(a *activity.Info) { flights.cancel(a.ActivityID) })
 	env.SetWorkerOptions(sdkworker.Options{
 		DeadlockDetectionTimeout:     1000 * time.Hour,
@@ -44,7 +45,7 @@ func KeepTime(env *testsuite.TestWorkflowEnvironment, over <-chan struct{}, more
 	})
 }
 
-// The names of activities that are none of the product's.
+// Names of the activities that KeepTime adds.
 const (
 	clockActivity = "clock"
 	timerActivity = "timer"
@@ -69,10 +70,10 @@ func (c *clockInterceptor) InterceptActivity(_ context.Context, next interceptor
 	return in
 }
 
-// flights are the activities that run, by ID. The environment forgets one as soon
-// as it is canceled: the workflow goes on, the activity hears of it a minute
-// later, and may even be tried again. With a server it hears of it at its next
-// heartbeat, is not tried again, and the workflow waits for it if it wants to.
+// An activityTracker tracks the running activities, by ID. It makes cancellation work
+// as with a server: the activity is cancelled at its next heartbeat, is not retried,
+// and the workflow can wait for it. The test environment would let the activity run
+// for another minute, and even retry it.
 type activityTracker struct {
 	mu       sync.Mutex
 	lastID   int
@@ -80,11 +81,11 @@ type activityTracker struct {
 	canceled map[string]bool
 }
 
-func newFlights() *activityTracker {
+func newActivityTracker() *activityTracker {
 	return &activityTracker{running: map[string]context.CancelCauseFunc{}, canceled: map[string]bool{}}
 }
 
-// book makes up an ID.
+// newID returns a new activity ID.
 func (f *activityTracker) newID() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -92,7 +93,8 @@ func (f *activityTracker) newID() string {
 	return fmt.Sprint("flight-", f.lastID)
 }
 
-// begin says whether an attempt may be made.
+// start records the start of an attempt. It returns false if the activity was
+// cancelled.
 func (f *activityTracker) start(id string, cancel context.CancelCauseFunc) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -106,7 +108,7 @@ func (f *activityTracker) end(id string) {
 	delete(f.running, id)
 }
 
-// cancel is heard a second later, as by a heartbeat.
+// cancel cancels an activity. Its context ends a second later, as after a heartbeat.
 func (f *activityTracker) cancel(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -164,10 +166,10 @@ func (w *clockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.Ex
 	return w.Next.ExecuteWorkflow(ctx, in)
 }
 
-// patientWorkflow undoes ways in which the environment differs from a server: it
-// counts the pause between two attempts as one without heartbeats, it makes at
-// most 10 attempts where no limit is set, and its timers are early when another,
-// set long before, ends.
+// A serverLikeOutbound removes three differences from a server. The test environment
+// counts the pause between two attempts as missing heartbeats. It makes at most 10
+// attempts if no limit is set. Its timers fire early when another one, set long
+// before, fires.
 type serverLikeOutbound struct {
 	interceptor.WorkflowOutboundInterceptorBase
 	*activityTracker
@@ -209,7 +211,8 @@ func (w *serverLikeOutbound) Sleep(ctx workflow.Context, d time.Duration) error 
 	return w.NewTimer(ctx, d).Get(ctx, nil)
 }
 
-// waitedFor is the result of an activity once it has ended.
+// An awaitedFuture is the future of an activity. It is ready when the activity has
+// returned.
 type awaitedFuture struct {
 	workflow.Future
 	isRunning func() bool

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// A temporalClient answers what activities ask of Temporal.
+// A temporalClient implements activities.Temporal from the records of the checker.
 type temporalClient struct{ sim *simulation }
 
 // DescribeWorkflow implements activities.Temporal.
@@ -56,8 +56,9 @@ func (c *temporalClient) GetWorkflowHistory(ctx context.Context, id, run string,
 	return &eventIterator{rest: slices.Clone(r.history.events)}
 }
 
-// ListWorkflow implements activities.Temporal. It is asked for the completed or the
-// closed rollouts of one environment, newest first.
+// ListWorkflow implements activities.Temporal. It supports the queries for the
+// completed and for the closed rollouts of one environment, and returns them newest
+// first.
 func (c *temporalClient) ListWorkflow(_ context.Context, req *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
 	resp := &workflowservice.ListWorkflowExecutionsResponse{}
 	for _, r := range c.sim.checker.listClosed(req.GetQuery()) {

@@ -10,12 +10,13 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// terminated is the kind of trouble in which Temporal terminates a rollout, and
-// its release as well with Trouble.After: the workflows run no further, not even to
-// clean up, and what their activities do meanwhile is heard by nobody.
+// terminated is the kind of trouble in which Temporal terminates a rollout, and with
+// Trouble.After also its release. The workflows stop without any cleanup, and the
+// results of their running activities are lost.
 const terminated = "rollout terminated"
 
-// execute carries a Release or a Rollout out until it ends or is terminated.
+// executeUntilTerminated executes a Release or a Rollout until it ends or is
+// terminated.
 func (o *observedWorkflow) executeUntilTerminated(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (result any, err error) {
 	if !o.hasTrouble(terminated) {
 		return o.Next.ExecuteWorkflow(ctx, in)
@@ -41,8 +42,8 @@ func (o *observedWorkflow) executeUntilTerminated(ctx workflow.Context, in *inte
 	return nil, &temporal.TerminatedError{}
 }
 
-// terminate ends the open rollout of an app's environment, if there is one, and
-// whole its release, too.
+// terminateRollout terminates the open rollout of an app's environment, if there is
+// one. With whole it terminates its release too.
 func (s *simulation) terminateRollout(app string, whole bool) {
 	_, env, _ := s.findApp(app)
 	s.checker.mu.Lock()
@@ -66,8 +67,8 @@ func (s *simulation) terminateRollout(app string, whole bool) {
 	})
 }
 
-// terminate has the activities of a run hear, at their next heartbeat, that it is
-// over. None is tried again.
+// terminateRun cancels the activities of a run at their next heartbeat. They are not
+// retried.
 func (w *workers) terminateRun(run string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -88,10 +89,10 @@ func (w *workers) isRunTerminated(run string) bool {
 	return w.terminatedRuns[run]
 }
 
-// isTerminated says whether a rollout was.
+// isTerminated reports whether the rollout was terminated.
 func (r *rolloutRun) isTerminated() bool { return isTerminated(r.err) }
 
-// isTerminated says whether err is that of a workflow that was terminated.
+// isTerminated reports whether err is the error of a terminated workflow.
 func isTerminated(err error) bool {
 	var t *temporal.TerminatedError
 	return errors.As(err, &t)

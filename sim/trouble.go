@@ -10,18 +10,19 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Trouble is something that goes wrong, once or a few times.
+// A Trouble is a failure or an outside change that happens once or a few times.
 type Trouble struct {
 	Kind string `json:"kind"`
-	// It begins with a request (Route), or at a time: At after the simulation
-	// began or, with In, after a release or rollout was in that phase first.
+	// A trouble with a Route begins with a request. Others begin At after the start of
+	// the simulation or, with In, At after a release or rollout first enters that
+	// phase.
 	At Duration      `json:"at,omitempty"`
 	In release.Phase `json:"in,omitempty"`
 
 	For      Duration `json:"for,omitempty"`
-	App      string   `json:"app,omitempty"`     // a Fly app; "" is any
-	Machine  int      `json:"machine,omitempty"` // index in the app's machines, by ID
-	Route    string   `json:"route,omitempty"`   // a name of routes
+	App      string   `json:"app,omitempty"`     // a Fly app; "" means any
+	Machine  int      `json:"machine,omitempty"` // index in the app's machines, sorted by ID
+	Route    string   `json:"route,omitempty"`   // a key of routePatterns
 	Skip     int      `json:"skip,omitempty"`
 	Times    int      `json:"times,omitempty"`
 	Status   int      `json:"status,omitempty"`
@@ -31,14 +32,15 @@ type Trouble struct {
 	Exits    int      `json:"exits,omitempty"`
 }
 
-// A kind of trouble.
+// A troubleKind is a kind of trouble.
 type troubleKind struct {
 	name   string
 	weight int
-	// passes: a release is promoted in spite of it, and nobody is asked.
+	// isTransient: a release must be promoted despite it, without any question to an
+	// operator.
 	isTransient bool
-	// lasts: what it does to a machine may stay so until its next update, and
-	// keep a baseline from coming back.
+	// isLasting: its effect on a machine may last until the next update, and may
+	// prevent a rollback.
 	isLasting bool
 	draw      func(*rand.Rand, Case, *Trouble)
 	begin     func(*simulation, Trouble)
@@ -52,7 +54,7 @@ func (t Trouble) findKind() troubleKind {
 	return troubleKinds[i]
 }
 
-// machine is the one that t names, if the app has any.
+// findMachine returns the machine that t names, and whether the app has any.
 func (s *simulation) findMachine(t Trouble) (fly.Machine, bool) {
 	all := s.checker.listMachines(t.App)
 	if len(all) == 0 {
@@ -61,7 +63,7 @@ func (s *simulation) findMachine(t Trouble) (fly.Machine, bool) {
 	return all[t.Machine%len(all)], true
 }
 
-// at does something when t begins.
+// scheduleTrouble calls do when t begins.
 func (s *simulation) scheduleTrouble(t Trouble, do func()) {
 	if t.In == "" {
 		time.AfterFunc(time.Duration(t.At), func() { s.beginTrouble(t, do) })
@@ -72,7 +74,7 @@ func (s *simulation) scheduleTrouble(t Trouble, do func()) {
 	s.pending = append(s.pending, pendingTrouble{t, do})
 }
 
-// A pending trouble waits for its phase.
+// A pendingTrouble begins with a phase.
 type pendingTrouble struct {
 	Trouble
 	do func()
@@ -92,7 +94,7 @@ func (s *simulation) beginTrouble(t Trouble, do func()) {
 	do()
 }
 
-// troubled begins what waits for phase p.
+// beginPendingTroubles schedules the troubles that begin with phase p.
 func (s *simulation) beginPendingTroubles(p release.Phase) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +107,7 @@ func (s *simulation) beginPendingTroubles(p release.Phase) {
 	})
 }
 
-// String is t as JSON, for people who look for a bug.
+// String returns t as JSON.
 func (t Trouble) String() string {
 	doc, err := json.Marshal(t)
 	if err != nil {

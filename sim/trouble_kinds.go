@@ -16,7 +16,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// routes are the requests that trouble may meet, by a short name.
+// routePatterns maps short names to the requests that trouble may affect.
 var routePatterns = map[string]string{
 	"create":         "POST /v1/apps/{app}/machines",
 	"update":         "POST /v1/apps/{app}/machines/{id}",
@@ -43,8 +43,8 @@ var routePatterns = map[string]string{
 	"any":            "",
 }
 
-// routeNames are those of routes; the more often a name is here, the more often
-// it is drawn.
+// routeNames are keys of routePatterns. A name that occurs more often is drawn more
+// often.
 var routeNames = []string{
 	"create", "create", "update", "update", "update", "update", "list", "list", "get", "get", "get", "wait", "start", "start", "stop", "cordon", "uncordon",
 	"destroy", "destroy", "take lease", "take lease", "drop lease", "read lease", "app", "secrets", "volumes", "new volume", "addresses", "graphql",
@@ -53,7 +53,8 @@ var routeNames = []string{
 
 var changingRoutes = []string{"create", "update", "update", "start", "stop", "cordon", "uncordon", "destroy", "take lease", "create release"}
 
-// phases are where timed trouble begins.
+// troublePhases are the phases in which timed trouble begins. A phase that occurs more
+// often is drawn more often.
 var troublePhases = []release.Phase{
 	release.Loading, release.Planning, release.Awaiting, release.RollingOut, release.RollingOut, release.RollingOut, release.Verifying, release.Baking,
 	release.CleaningUp, release.RollingBack, release.RollingBack,
@@ -68,7 +69,7 @@ func drawOnRequest(names []string) func(*rand.Rand, Case, *Trouble) {
 	}
 }
 
-// skew is mostly small, and always less than n.
+// drawSkewed draws a number less than n. Small numbers are more likely.
 func drawSkewed(r *rand.Rand, n int) int { return r.IntN(r.IntN(n) + 1) }
 
 func drawTiming(r *rand.Rand, c Case, t *Trouble) {
@@ -77,7 +78,8 @@ func drawTiming(r *rand.Rand, c Case, t *Trouble) {
 	t.At = Duration(time.Duration(drawSkewed(r, 40_000)) * time.Millisecond)
 }
 
-// midway draws when t begins as sometime does, but mostly while machines are changed.
+// drawRolloutTiming draws app, machine and time like drawTiming, but mostly a time at
+// which machines are changed.
 func drawRolloutTiming(r *rand.Rand, c Case, t *Trouble) {
 	drawTiming(r, c, t)
 	if drawBool(r, 60) {
@@ -95,7 +97,7 @@ func drawDuration(r *rand.Rand, from, to time.Duration) Duration {
 	return Duration((from + time.Duration(r.Int64N(int64(to-from)))).Round(time.Millisecond))
 }
 
-// inject has flysim do it.
+// injectFault returns a function that injects the fault into flysim.
 func injectFault(f func(Trouble) flysim.Fault) func(*simulation, Trouble) {
 	return func(s *simulation, t Trouble) {
 		fault := f(t)
@@ -109,7 +111,8 @@ func injectEffect(e flysim.Effect) func(*simulation, Trouble) {
 	return injectFault(func(t Trouble) flysim.Fault { return flysim.Fault{Effect: e, For: time.Duration(t.For), Exit: 3} })
 }
 
-// fate is trouble with the version that an update or a create makes.
+// versionFault returns a kind of trouble that affects the version that an update or a
+// create makes.
 func versionFault(name string, e flysim.Effect, weight int, long time.Duration) troubleKind {
 	return troubleKind{name: name, weight: weight, isLasting: true, begin: injectEffect(e), draw: func(r *rand.Rand, c Case, t *Trouble) {
 		drawOnRequest([]string{"update", "update", "create"})(r, c, t)
@@ -119,7 +122,7 @@ func versionFault(name string, e flysim.Effect, weight int, long time.Duration) 
 	}}
 }
 
-// kinds are all there is of trouble.
+// troubleKinds lists all kinds of trouble. Their order determines what a seed draws.
 var troubleKinds = []troubleKind{
 	{name: "error instead of an answer", weight: 8, isTransient: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
@@ -232,7 +235,7 @@ var troubleKinds = []troubleKind{
 		a, _, _ := s.findApp(t.App)
 		m, ok := s.findMachine(t)
 		if !ok || slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Volume }) {
-			return // what is tied to a host waits for it, and says so
+			return // a machine with a volume can't be replaced, so the release would be held
 		}
 		s.fly.Lose(t.App, m.ID)
 		s.scheduleTrouble(t, func() { s.fly.Recover(t.App, m.ID) })
@@ -267,7 +270,7 @@ var troubleKinds = []troubleKind{
 	}},
 	{name: "stopped by the proxy", weight: 5, isTransient: true, draw: func(r *rand.Rand, c Case, t *Trouble) {
 		drawRolloutTiming(r, c, t)
-		for _, a := range c.Apps { // of others it stops nothing
+		for _, a := range c.Apps { // the proxy stops only machines with autostop
 			if a.AutoStop {
 				t.App = flyAppOf(drawFrom(r, c.Environments).Name, a.Name)
 			}
@@ -351,7 +354,7 @@ var troubleKinds = []troubleKind{
 		draw:  func(r *rand.Rand, c Case, t *Trouble) { drawTiming(r, c, t); t.After = drawBool(r, 40) },
 		begin: func(s *simulation, t Trouble) { s.scheduleTrouble(t, func() { s.terminateRollout(t.App, t.After) }) },
 	},
-	{name: historyLost, draw: func(*rand.Rand, Case, *Trouble) {}, begin: func(*simulation, Trouble) {}}, // drawn with the former
+	{name: historyLost, draw: func(*rand.Rand, Case, *Trouble) {}, begin: func(*simulation, Trouble) {}}, // drawn by worsenTermination
 	{name: hostileText, weight: 3, isTransient: true,
 		draw:  func(r *rand.Rand, _ Case, t *Trouble) { t.Machine = r.IntN(len(noteVariants)) },
 		begin: func(s *simulation, t Trouble) { s.fly.Behave = s.behaviourOf },

@@ -19,35 +19,35 @@ import (
 	"github.com/microbima/release/activities"
 )
 
-// A staff is the workers: they may be killed between any two requests, lose the
-// answer of what they did, or be cut off from Temporal and go on all the same.
+// The workers execute activities. They can be killed between any two requests, lose
+// the result of an activity, or lose the connection to Temporal and continue.
 type workers struct {
 	interceptor.WorkerInterceptorBase
 	sim *simulation
 
 	mu             sync.Mutex
 	running        map[*attempt]bool
-	downUntil      time.Time // no worker is up until then
+	downUntil      time.Time // until then no worker is up
 	losses         []*lostResult
-	timeouts       map[string]time.Duration // of an attempt, by activity
-	terminatedRuns map[string]bool          // runs that were terminated
+	timeouts       map[string]time.Duration // of one attempt, by activity
+	terminatedRuns map[string]bool          // by run ID
 }
 
-// A loss makes an activity's answer go lost: of attempts of that name, the one
-// after skip others.
+// A lostResult makes the results of an activity get lost: it skips some attempts and
+// then drops the results of the next ones.
 type lostResult struct {
 	activity    string
 	skip, times int
 }
 
-// An attempt is one attempt of an activity, on one worker.
+// An attempt is one attempt of an activity on one worker.
 type attempt struct {
 	name        string
 	runID       string // of the workflow
 	workflowID  string // of the workflow
 	input       any
-	killed      atomic.Bool   // its process is: it sends nothing any more
-	abandoned   chan struct{} // closed when Temporal will not hear of it again
+	killed      atomic.Bool   // its process was killed, so it sends nothing more
+	abandoned   chan struct{} // closed when Temporal no longer accepts its result
 	abandonOnce sync.Once
 	cancel      context.CancelCauseFunc
 }
@@ -59,7 +59,8 @@ func attemptOf(ctx context.Context) *attempt {
 	return a
 }
 
-// String is what sets a apart from those that begin with it.
+// String returns a key of the attempt for random draws: activity, verb, Fly app and
+// machine.
 func (a *attempt) String() string {
 	if a == nil {
 		return ""
@@ -70,7 +71,7 @@ func (a *attempt) String() string {
 
 func (a *attempt) isKilled() bool { return a != nil && a.killed.Load() }
 
-func newStaff(s *simulation) *workers {
+func newWorkers(s *simulation) *workers {
 	return &workers{sim: s, running: map[*attempt]bool{}, timeouts: map[string]time.Duration{}, terminatedRuns: map[string]bool{}}
 }
 
@@ -91,19 +92,19 @@ type activityResult struct {
 	err   error
 }
 
-// ExecuteActivity implements interceptor.ActivityInboundInterceptor. Attempts of a run
-// that was terminated return when all is over: the environment would hand what they
-// return to a workflow whose goroutines are ending at that moment.
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor. Attempts of a
+// terminated run return at the end of the simulation. Otherwise the test environment
+// would pass their results to a workflow whose goroutines are exiting.
 func (m *workerInterceptor) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	value, err := m.runAttempt(ctx, in)
 	if run, _, _ := strings.Cut(activity.GetInfo(ctx).ActivityID, "/"); m.isRunTerminated(run) {
 		<-m.sim.done
-		return nil, temporal.NewCanceledError() // or it would be tried again
+		return nil, temporal.NewCanceledError() // prevents a retry
 	}
 	return value, err
 }
 
-// attempt makes one attempt of an activity.
+// runAttempt executes one attempt of an activity on a worker.
 func (m *workerInterceptor) runAttempt(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	name := activity.GetInfo(ctx).ActivityType.Name
 	if name == clockActivity || name == timerActivity {
@@ -112,69 +113,79 @@ func (m *workerInterceptor) runAttempt(ctx context.Context, in *interceptor.Exec
 	if err := m.waitForWorker(ctx); err != nil {
 		return nil, err
 	}
-	id := activity.GetInfo(ctx).ActivityID
-	run, _, _ := strings.Cut(id, "/")
-	a := &attempt{name: name, runID: run, workflowID: activity.GetInfo(ctx).WorkflowExecution.ID, abandoned: make(chan struct{})}
-	if len(in.Args) > 0 {
-		a.input = in.Args[0]
-	}
-	own, end := context.WithCancelCause(context.WithValue(ctx, attemptKey{}, a))
-	a.cancel = end
-	time.Sleep(m.drawDelay(a)) // before it is counted which is the one after so many others
-	if m.isRunTerminated(run) {
-		end(nil)
-		return nil, temporal.NewCanceledError() // its workflow was terminated before a worker got it
+	a := newAttempt(activity.GetInfo(ctx), in.Args)
+	own, cancel := context.WithCancelCause(context.WithValue(ctx, attemptKey{}, a))
+	a.cancel = cancel
+	time.Sleep(m.drawDelay(a)) // before startAttempt, which depends on the order of attempts
+	if m.isRunTerminated(a.runID) {
+		cancel(nil)
+		return nil, temporal.NewCanceledError() // its workflow was terminated before a worker received it
 	}
 	lose := m.startAttempt(a)
 	m.sim.checker.addAttempt(a)
 	done := make(chan activityResult, 1)
-	go func() {
-		defer m.removeAttempt(a)
-		defer end(nil)
-		defer func() {
-			if p := recover(); p != nil {
-				m.sim.addViolation("%s panicked: %v\n%s", name, p, debug.Stack())
-				done <- activityResult{nil, fmt.Errorf("panic: %v", p)}
-			}
-		}()
-		value, err := m.Next.ExecuteActivity(own, in)
-		done <- activityResult{value, err}
-	}()
-	late := time.NewTimer(m.timeoutOf(name))
+	go m.executeAttempt(own, in, a, done)
+	late := time.NewTimer(m.timeoutOf(a.name))
 	defer late.Stop()
 	select {
 	case <-late.C:
-		end(context.DeadlineExceeded)
+		cancel(context.DeadlineExceeded)
 		m.sim.checker.dropAttempt(a)
 		return nil, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)
-	case o := <-done:
+	case result := <-done:
 		if lose {
-			m.sim.logEvent("the answer of %s is lost", name)
+			m.sim.logEvent("the answer of %s is lost", a.name)
 			m.sim.checker.dropAttempt(a)
 			return nil, m.waitForHeartbeatTimeout(a)
 		}
-		m.sim.checker.finishAttempt(a, o.err)
-		if o.err == nil {
-			m.sim.checker.recordCompleted(id, o.value)
+		m.sim.checker.finishAttempt(a, result.err)
+		if result.err == nil {
+			m.sim.checker.recordCompleted(activity.GetInfo(ctx).ActivityID, result.value)
 		}
-		return o.value, o.err
+		return result.value, result.err
 	case <-a.abandoned:
 		m.sim.checker.dropAttempt(a)
-		if m.isRunTerminated(run) {
+		if m.isRunTerminated(a.runID) {
 			return nil, temporal.NewCanceledError()
 		}
 		return nil, m.waitForHeartbeatTimeout(a)
 	}
 }
 
-// moment is some nanoseconds of a's own: where two things happen in the same one,
-// chance says which comes first.
+// newAttempt returns the attempt of an activity with the given arguments.
+func newAttempt(info activity.Info, args []any) *attempt {
+	run, _, _ := strings.Cut(info.ActivityID, "/")
+	a := &attempt{name: info.ActivityType.Name, runID: run, workflowID: info.WorkflowExecution.ID, abandoned: make(chan struct{})}
+	if len(args) > 0 {
+		a.input = args[0]
+	}
+	return a
+}
+
+// executeAttempt executes the activity and sends its result to done. It reports a
+// panic as a violation.
+func (m *workerInterceptor) executeAttempt(ctx context.Context, in *interceptor.ExecuteActivityInput, a *attempt, done chan<- activityResult) {
+	defer m.removeAttempt(a)
+	defer a.cancel(nil)
+	defer func() {
+		if p := recover(); p != nil {
+			m.sim.addViolation("%s panicked: %v\n%s", a.name, p, debug.Stack())
+			done <- activityResult{nil, fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	value, err := m.Next.ExecuteActivity(ctx, in)
+	done <- activityResult{value, err}
+}
+
+// drawDelay returns a delay of less than 3 ms, so that no two attempts start in the
+// same nanosecond.
 func (m *workerInterceptor) drawDelay(a *attempt) time.Duration {
 	drawn := m.sim.network.drawHash(a.String())
 	return time.Duration(binary.BigEndian.Uint32(drawn[:4])%3_000_000) * time.Nanosecond
 }
 
-// silence is how Temporal hears of an attempt that says nothing any more.
+// waitForHeartbeatTimeout waits until Temporal notices that an attempt is gone, and
+// returns the heartbeat timeout error.
 func (m *workerInterceptor) waitForHeartbeatTimeout(a *attempt) error {
 	beat := 10 * time.Second
 	if a.name == "KeepLeases" {
@@ -184,7 +195,7 @@ func (m *workerInterceptor) waitForHeartbeatTimeout(a *attempt) error {
 	return temporal.NewHeartbeatTimeoutError()
 }
 
-// awaitWorker waits until a worker is up.
+// waitForWorker waits until a worker is up.
 func (w *workers) waitForWorker(ctx context.Context) error {
 	w.mu.Lock()
 	until := w.downUntil
@@ -192,7 +203,7 @@ func (w *workers) waitForWorker(ctx context.Context) error {
 	return sleep(ctx, time.Until(until))
 }
 
-// allow says how long an attempt of an activity may take.
+// raiseTimeout sets the timeout of an activity's attempts, unless a longer one is set.
 func (w *workers) raiseTimeout(name string, long time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -205,10 +216,10 @@ func (w *workers) timeoutOf(name string) time.Duration {
 	return w.timeouts[name]
 }
 
-// errElsewhere is what a worker hears that comes back too late.
+// errActivityGone is the error of a worker that returns to an activity too late.
 var errActivityGone = serviceerror.NewNotFound("invalid activityID or activity already timed out or invoking workflow is completed")
 
-// begin says whether the attempt's answer will be lost.
+// startAttempt records the start of a and reports whether its result will be lost.
 func (w *workers) startAttempt(a *attempt) (lose bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -231,7 +242,7 @@ func (w *workers) removeAttempt(a *attempt) {
 	delete(w.running, a)
 }
 
-// kill ends the process of all that is being done. Another is up after down.
+// killAll kills all running attempts. The next worker is up after down.
 func (w *workers) killAll(down time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -243,8 +254,8 @@ func (w *workers) killAll(down time.Duration) {
 	}
 }
 
-// cutOff makes Temporal hear nothing of what is being done, while that goes on
-// for long.
+// disconnectAll makes Temporal lose all running attempts. They continue for the given
+// time.
 func (w *workers) disconnectAll(long time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -266,7 +277,7 @@ func (w *workers) endTroubles() {
 	w.downUntil, w.losses = time.Time{}, nil
 }
 
-// step is the step of an attempt of ApplyStep.
+// stepInput returns the input of ApplyStep, and whether a is an attempt of it.
 func (a *attempt) stepInput() (activities.StepInput, bool) {
 	if a == nil {
 		return activities.StepInput{}, false
