@@ -10,7 +10,7 @@ import (
 
 // sickBefore is the kind of trouble in which the version that runs before the first
 // release never passes its checks, even after a restart.
-const sickBefore = "sick before the release"
+const sickBefore = "failing before the release"
 
 // behaviourOf returns the behaviour that flysim gives a machine with this config.
 func (s *simulation) behaviourOf(app string, config json.RawMessage) (b flysim.Behaviour) {

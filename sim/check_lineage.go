@@ -17,18 +17,18 @@ func (c *checker) checkNotBackward(app string, step release.Step, r *rolloutRun)
 		return
 	}
 	if r.req.Plan.Lineage.Relation == release.Backward {
-		c.sim.addViolation("%s: a plan is carried out that goes back, and nobody approved it", step)
+		c.sim.addViolation("%s: executed, but its plan goes back to an older revision and was not approved", step)
 	}
 	version := versionOf(r.req.Revision.Commit)
 	c.mu.Lock()
 	is, known := c.foundVersions[r.environment]
 	c.mu.Unlock()
 	if known && is.version > version && r.started.After(is.at) {
-		c.sim.addViolation("%s is of %s, and %s was found to be at %s before: nobody asked to go back", step, version, r.environment, is.version)
+		c.sim.addViolation("%s is of %s, but %s was already found at %s: no rollback was requested", step, version, r.environment, is.version)
 	}
 	for _, m := range c.listMachines(app) {
 		if runs := versionOf(m.Metadata()[release.MetaRevision]); runs > version {
-			c.sim.addViolation("%s is of %s, and machine %s of %s runs %s, which is newer: nobody asked to go back", step, version, m.ID, app, runs)
+			c.sim.addViolation("%s is of %s, but machine %s of %s runs %s, which is newer: no rollback was requested", step, version, m.ID, app, runs)
 		}
 	}
 }
@@ -91,16 +91,16 @@ func (c *checker) checkRestored(r *rolloutRun) {
 		}
 		now := c.listMachines(app)
 		if len(now) == 0 && len(found) > 0 {
-			c.sim.addViolation("%s went back to nothing: %s had %d machines", r.id, app, len(found))
+			c.sim.addViolation("%s was restored to no machines: %s had %d", r.id, app, len(found))
 		}
 		if newestVersion(now) > newestVersion(found) && len(c.contentAliases(app)) == 0 {
-			c.sim.addViolation("%s went back from %s, and %s runs %s", r.id, newestVersion(found), app, newestVersion(now))
+			c.sim.addViolation("%s was restored from %s, but %s runs %s, which is newer", r.id, newestVersion(found), app, newestVersion(now))
 		}
 		if past == nil {
 			continue
 		}
 		if was, ok := past.before[app]; ok && newestVersion(was) != "" && newestVersion(now) != newestVersion(was) {
-			c.sim.addViolation("%s went back, %s ran %s before the newest rollout, and runs %s", r.id, app, newestVersion(was), newestVersion(now))
+			c.sim.addViolation("%s was restored: %s ran %s before the newest rollout, but now runs %s", r.id, app, newestVersion(was), newestVersion(now))
 		}
 	}
 }
@@ -117,14 +117,14 @@ func (c *checker) checkRestoreLineage(r *rolloutRun) {
 		takes = max(takes, slices.Index(versions, versionOf(running))-slices.Index(versions, to))
 	}
 	if lineage.Takes != takes {
-		c.sim.addViolation("%s goes back to %s from %q and says that it takes %d commits away; it takes %d", r.id, to, lineage.Running, lineage.Takes, takes)
+		c.sim.addViolation("%s restores %s from %q: its plan takes %d commits away, want %d", r.id, to, lineage.Running, lineage.Takes, takes)
 	}
 	for app := range r.found {
 		if slices.ContainsFunc(c.listMachines(app), func(m fly.Machine) bool { return versionOf(m.Metadata()[release.MetaRevision]) == to }) || c.isChangedByOthers(app) {
 			return
 		}
 	}
-	c.sim.addViolation("%s says that it went back to %s, and no machine is of that", r.id, to)
+	c.sim.addViolation("%s restored %s according to its plan, but no machine has that revision", r.id, to)
 }
 
 // contentAliases returns the versions of an app with the content of an older version.

@@ -15,6 +15,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
+// checkRolloutEnd records the end of r, and checks its outcome and report.
 func (c *checker) checkRolloutEnd(r *rolloutRun, report *release.Report, err error) {
 	c.mu.Lock()
 	r.ended, r.report, r.err = time.Now(), report, err
@@ -30,7 +31,7 @@ func (c *checker) checkRolloutEnd(r *rolloutRun, report *release.Report, err err
 		// checkAsked checks it when the release ends.
 	case err != nil && errors.As(err, &failed) && failed.Type() == release.KindStranded:
 		if !c.sim.operators.hasAnswered(r.id) {
-			c.sim.addViolation("%s is stranded, and nobody gave up on it: %v", r.id, err)
+			c.sim.addViolation("%s is stranded, but no operator abandoned it: %v", r.id, err)
 		}
 	case err != nil:
 		c.sim.addViolation("%s failed: %v", r.id, err)
@@ -48,7 +49,7 @@ func (c *checker) checkOutcome(r *rolloutRun, report release.Report) {
 	switch report.Outcome {
 	case release.Promoted, release.Restored:
 		if (report.Outcome == release.Restored) != (r.req.Restores != nil) {
-			c.sim.addViolation("%s is %s; it was to go back: %t", r.id, report.Outcome, r.req.Restores != nil)
+			c.sim.addViolation("the outcome of %s is %s, but a restore was requested: %t", r.id, report.Outcome, r.req.Restores != nil)
 		}
 		if report.Outcome == release.Restored {
 			c.checkRestored(r)
@@ -56,7 +57,7 @@ func (c *checker) checkOutcome(r *rolloutRun, report release.Report) {
 		c.checkPromoted(r)
 	case release.RolledBack, release.Stopped, release.Superseded:
 		if report.Outcome == release.Superseded && !c.isOvertaken(r) {
-			c.sim.addViolation("%s was superseded, and nothing newer than %s ran", r.id, versionOf(r.req.Revision.Commit))
+			c.sim.addViolation("%s was superseded, but nothing newer than %s ran", r.id, versionOf(r.req.Revision.Commit))
 		}
 		if r.req.TakeOver && report.Outcome == release.Stopped && c.sim.operators.hasAnswered(r.id) {
 			return // after a retry, a late request of the terminated rollout may still change a machine
@@ -66,15 +67,15 @@ func (c *checker) checkOutcome(r *rolloutRun, report release.Report) {
 		}
 	case release.Unchanged:
 		if !r.req.Unchanged {
-			c.sim.addViolation("%s is unchanged, and its plan had %d waves", r.id, len(r.req.Plan.Waves))
+			c.sim.addViolation("%s is unchanged, but its plan had %d waves", r.id, len(r.req.Plan.Waves))
 		}
 		c.checkRestoredState(r, report)
 	case release.Kept:
 		if !c.sim.operators.hasAnswered(r.id) {
-			c.sim.addViolation("%s was kept by nobody's word", r.id)
+			c.sim.addViolation("%s was kept, but no operator requested it", r.id)
 		}
 	default:
-		c.sim.addViolation("%s ended %q", r.id, report.Outcome)
+		c.sim.addViolation("%s ended with outcome %q", r.id, report.Outcome)
 	}
 }
 
@@ -98,7 +99,7 @@ func (c *checker) isChangedByOthers(app string) bool {
 // config of the revision, be healthy, and be started, stopped or cordoned as before.
 func (c *checker) checkPromoted(r *rolloutRun) {
 	if baked := time.Since(r.lastChange); baked < time.Duration(r.req.Bake) && !r.lastChange.IsZero() {
-		c.sim.addViolation("%s was promoted %s after its last change; it was to bake for %s", r.id, baked, r.req.Bake)
+		c.sim.addViolation("%s was promoted %s after its last change, before the end of its bake of %s", r.id, baked, r.req.Bake)
 	}
 	if r.hasKeptOld() {
 		return
@@ -108,11 +109,11 @@ func (c *checker) checkPromoted(r *rolloutRun) {
 	}
 	for app, before := range r.before {
 		if read := c.lastVerifyRead(app); read.Before(r.lastChange) && len(before) > 0 {
-			c.sim.addViolation("%s was promoted, and nobody has read its machines since the last change, %s before", app, time.Since(r.lastChange))
+			c.sim.addViolation("%s was promoted, but its machines were not read after the last change, %s before", app, time.Since(r.lastChange))
 		}
 		now := c.listMachines(app)
 		if len(now) == 0 && len(before) > 0 && !c.sim.hasTrouble("machine destroyed by a person") {
-			c.sim.addViolation("%s was promoted, and %s has no machines; it had %d", r.id, app, len(before))
+			c.sim.addViolation("%s was promoted, but %s has no machines; it had %d", r.id, app, len(before))
 		}
 		if c.isChangedByOthers(app) {
 			continue
@@ -129,10 +130,10 @@ func (c *checker) checkPromotedMachines(r *rolloutRun, app string, now []fly.Mac
 	version := versionOf(r.req.Revision.Commit)
 	for _, m := range now {
 		if m.ImageRef.Digest != a.imageDigest(version) {
-			c.sim.addViolation("%s was promoted to %s, and machine %s runs %s", app, version, m.ID, m.ImageRef.Digest)
+			c.sim.addViolation("%s was promoted to %s, but machine %s runs %s", app, version, m.ID, m.ImageRef.Digest)
 		}
 		if got := readLevel(m); got != a.contentVersion(version) && m.HostStatus != "unreachable" {
-			c.sim.addViolation("%s was promoted to %s, and machine %s has the config of %q", app, version, m.ID, got)
+			c.sim.addViolation("%s was promoted to %s, but machine %s has the config of %q", app, version, m.ID, got)
 		}
 		c.checkMachineHealth(r, app, m)
 	}
@@ -153,7 +154,7 @@ func (c *checker) checkGroupSizes(r *rolloutRun, app string, now []fly.Machine) 
 			continue
 		}
 		if n := growth[g.Name]; n != 0 && !env.Empty && !c.isLeftMixed(r.environment) {
-			c.sim.addViolation("%s was promoted, and has %+d machines of group %s", app, n, g.Name)
+			c.sim.addViolation("%s was promoted, but the number of machines in group %[3]s changed by %+[2]d", app, n, g.Name)
 		}
 	}
 }
@@ -185,7 +186,7 @@ func (c *checker) checkGroupWarning(r *rolloutRun, app, group string, n int) {
 		return slices.ContainsFunc(e.Warnings, func(s string) bool { return strings.Contains(s, "group "+group+" has no machines") })
 	}
 	if n > 0 && !slices.ContainsFunc(r.report.Environments, warned) {
-		c.sim.addViolation("%s was promoted, has %d machines of group %s, which had none, and no warning says so: %q", app, n, group, r.report.Environments[0].Warnings)
+		c.sim.addViolation("%s was promoted and has %d machines in group %s, which had none, without a warning: %q", app, n, group, r.report.Environments[0].Warnings)
 	}
 }
 
@@ -213,17 +214,17 @@ func (c *checker) checkMachineHealth(r *rolloutRun, app string, m fly.Machine) {
 	case m.HostStatus == "unreachable":
 		// Its health can't be read.
 	case i < 0 && m.Cordoned, i >= 0 && m.Cordoned != before[i].Cordoned && !recent && !c.isLeftMixed(r.environment):
-		c.sim.addViolation("%s was promoted, and machine %s is cordoned: %t", app, m.ID, m.Cordoned)
+		c.sim.addViolation("%s was promoted, but machine %s is cordoned: %t", app, m.ID, m.Cordoned)
 	case crashed && !slices.ContainsFunc(r.found[app], hasCrashed):
 		// A rollback has stopped it since, and it must stay stopped.
 	case i >= 0 && !isRunning(before[i]) && before[i].State != "failed" && !crashed:
 		if isRunning(m) && !recent && !r.reportsStillAwake(m.ID) {
-			c.sim.addViolation("%s was promoted, and machine %s, which was %s, is %s", app, m.ID, before[i].State, m.State)
+			c.sim.addViolation("%s was promoted, but machine %s was %s and is %s", app, m.ID, before[i].State, m.State)
 		}
 	case i >= 0 && m.InstanceID == before[i].InstanceID && (!isHealthy(before[i]) || wasFailing(m, r.baselineRead) || slices.ContainsFunc(r.found[app], func(f fly.Machine) bool { return f.ID == m.ID && !isHealthy(f) })):
 		// It failed before the rollout, and the plan does not change it.
 	case !isHealthy(m) && !recent && (i >= 0 || isRunning(m)):
-		c.sim.addViolation("%s was promoted, and machine %s is %s with checks %v", app, m.ID, m.State, m.Checks)
+		c.sim.addViolation("%s was promoted, but machine %s is %s with checks %v", app, m.ID, m.State, m.Checks)
 	}
 }
 
@@ -274,7 +275,7 @@ func (c *checker) checkRestoredState(r *rolloutRun, report release.Report) {
 		if c.mayOverlapTerminated(r) {
 			base = nil // late requests of a terminated rollout may have changed machines
 			if !r.lastChange.IsZero() {
-				c.sim.addViolation("%s %s, and has changed machines", r.id, report.Outcome)
+				c.sim.addViolation("%s %s, but it has changed machines", r.id, report.Outcome)
 			}
 		}
 	}
@@ -288,7 +289,7 @@ func (c *checker) checkRestoredState(r *rolloutRun, report release.Report) {
 			if i < 0 {
 				i = slices.IndexFunc(now, func(m fly.Machine) bool { return m.Name == was.Name })
 				if i >= 0 && !strings.Contains(strings.Join(report.Notes, "\n"), was.ID) {
-					c.sim.addViolation("%s %s: machine %s was made again, and no note says so", r.id, report.Outcome, was.ID)
+					c.sim.addViolation("%s %s: machine %s was created again, but no note mentions it", r.id, report.Outcome, was.ID)
 				}
 			}
 			if i < 0 {
@@ -305,21 +306,22 @@ func (c *checker) checkRestoredState(r *rolloutRun, report release.Report) {
 	}
 }
 
+// checkEqual reports each difference between a machine before the rollout and now.
 func (c *checker) checkEqual(r *rolloutRun, report release.Report, app string, was, is fly.Machine) {
-	said := func(what string, was, is any) {
-		c.sim.addViolation("%s %s: %s of machine %s of %s was %v and is %v", r.id, report.Outcome, what, is, app, was, is)
+	addDifference := func(property string, before, after any) {
+		c.sim.addViolation("%s %s: %s of machine %s of %s was %v and is %v", r.id, report.Outcome, property, is.ID, app, before, after)
 	}
 	if was.ImageRef.Digest != is.ImageRef.Digest {
-		said("the image", was.ImageRef.Digest, is.ImageRef.Digest)
+		addDifference("the image", was.ImageRef.Digest, is.ImageRef.Digest)
 	}
 	if is.HostStatus != "unreachable" && was.HostStatus != "unreachable" && !isSameJSON(was.Config, is.Config) {
-		c.sim.addViolation("%s %s: the config of machine %s of %s is not what it was:\n%s\n%s", r.id, report.Outcome, is.ID, app, was.Config, is.Config)
+		c.sim.addViolation("%s %s: the config of machine %s of %s has changed:\n%s\n%s", r.id, report.Outcome, is.ID, app, was.Config, is.Config)
 	}
 	if was.Cordoned != is.Cordoned {
-		said("the cordon", was.Cordoned, is.Cordoned)
+		addDifference("the cordon", was.Cordoned, is.Cordoned)
 	}
 	if isRunning(was) != isRunning(is) && was.InstanceID != is.InstanceID && !c.sim.hasLastingTrouble() && !c.mayProxyStop(app) {
-		said("the state", was.State, is.State)
+		addDifference("the state", was.State, is.State)
 	}
 }
 
@@ -340,8 +342,8 @@ func isSameJSON(a, b json.RawMessage) bool {
 // checkReport compares the machines in a report with those on Fly.
 func (c *checker) checkReport(report release.Report) {
 	notes := strings.Join(report.Notes, "\n")
-	for _, admitted := range []string{"could be removed (leases", "could not be read, so that"} {
-		c.hasIncompleteReport = c.hasIncompleteReport || strings.Contains(notes, admitted)
+	for _, remark := range []string{"could be removed (leases", "could not be read, so that"} {
+		c.hasIncompleteReport = c.hasIncompleteReport || strings.Contains(notes, remark)
 	}
 	if !slices.Contains([]release.Outcome{release.Promoted, release.Restored, release.RolledBack}, report.Outcome) || c.sim.hasTrouble("stale list") || c.hasIncompleteReport {
 		return
@@ -353,17 +355,17 @@ func (c *checker) checkReport(report release.Report) {
 				continue
 			}
 			now := c.listMachines(t.FlyApp)
-			for _, said := range t.Machines {
-				i := slices.IndexFunc(now, func(m fly.Machine) bool { return m.ID == said.ID || said.ID == "" && m.Name == said.Name })
+			for _, reported := range t.Machines {
+				i := slices.IndexFunc(now, func(m fly.Machine) bool { return m.ID == reported.ID || reported.ID == "" && m.Name == reported.Name })
 				switch {
 				case i < 0:
-					c.sim.addViolation("the report of %s names machine %s (%s) of %s, which is not there", report.ID, said.ID, said.Name, t.FlyApp)
-				case said.Image.Digest() != now[i].ImageRef.Digest:
-					c.sim.addViolation("the report of %s says that machine %s of %s runs %s; it runs %s", report.ID, said.ID, t.FlyApp, said.Image.Digest(), now[i].ImageRef.Digest)
+					c.sim.addViolation("the report of %s names machine %s (%s) of %s, which does not exist", report.ID, reported.ID, reported.Name, t.FlyApp)
+				case reported.Image.Digest() != now[i].ImageRef.Digest:
+					c.sim.addViolation("the report of %s has machine %s of %s with image %s, but it runs %s", report.ID, reported.ID, t.FlyApp, reported.Image.Digest(), now[i].ImageRef.Digest)
 				}
 			}
 			for _, m := range now {
-				if !slices.ContainsFunc(t.Machines, func(said release.MachineStatus) bool { return said.ID == m.ID }) {
+				if !slices.ContainsFunc(t.Machines, func(reported release.MachineStatus) bool { return reported.ID == m.ID }) {
 					c.sim.addViolation("the report of %s does not name machine %s (%s) of %s", report.ID, m.ID, m.Name, t.FlyApp)
 				}
 			}
@@ -384,6 +386,6 @@ func (c *checker) checkHold(id string, h release.Held) {
 	}
 	all := func(t Trouble) bool { return !t.findKind().isTransient }
 	if strings.HasPrefix(h.Why, "the baseline could not be brought back") && !slices.ContainsFunc(c.sim.Troubles, all) {
-		c.sim.addViolation("%s is held, and there is no trouble that would keep the baseline from coming back: %s", id, h.Why)
+		c.sim.addViolation("%s is held, but no trouble of the case prevents a rollback: %s", id, h.Why)
 	}
 }

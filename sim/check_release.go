@@ -35,17 +35,17 @@ func (s *simulation) checkReleaseEnd(id string, o Order, report *release.Report,
 	case report.Outcome == "":
 		s.addViolation("%s ended without an outcome", id)
 	case report.Outcome != release.Promoted && report.Outcome != release.Unchanged && report.Outcome != release.Restored && report.Cause == nil:
-		s.addViolation("%s is %s, and does not say why", id, report.Outcome)
+		s.addViolation("the outcome of %s is %s, but its report has no cause", id, report.Outcome)
 	}
 	s.checker.checkAsked(id, report)
 	if err == nil && !o.Rollback && len(o.Apps) == 0 {
 		s.checker.recordFoundVersion(o.Version, report)
 	}
 	if err == nil && s.mustPromote(o) && report.Outcome != release.Promoted && report.Outcome != release.Unchanged {
-		s.addViolation("%s should have been promoted, and is %s", id, describeEnd(report, err))
+		s.addViolation("%s should have been promoted, but ended: %s", id, describeEnd(report, err))
 	}
 	if s.mustPromote(o) && s.checker.holds > 0 {
-		s.addViolation("%s asked a person what to do, %d times, and nothing had happened that does not pass by itself", id, s.checker.holds)
+		s.addViolation("%s was held %d times, but all trouble was transient", id, s.checker.holds)
 	}
 }
 
@@ -87,7 +87,7 @@ func (s *simulation) checkFinalRelease(id string, o Order, report *release.Repor
 	s.countOutcome(report, err)
 	s.logEvent("%s ended: %s", id, describeEnd(report, err))
 	if err != nil || report.Outcome != release.Promoted && report.Outcome != release.Unchanged {
-		s.addViolation("the release after all trouble was not promoted: %s", describeEnd(report, err))
+		s.addViolation("the release after all trouble was neither promoted nor unchanged: %s", describeEnd(report, err))
 	}
 	foreign := false
 	for _, e := range s.Environments {
@@ -106,7 +106,7 @@ func (s *simulation) checkFinalRelease(id string, o Order, report *release.Repor
 // left.
 func (s *simulation) checkNothingLeft() {
 	if s.checker.hasIncompleteReport || s.hasTrouble(historyLost) {
-		return // a report named the rest, or nothing knows of it
+		return // a report names what may be left, or the history that names it is lost
 	}
 	for _, e := range s.Environments {
 		for _, a := range s.Apps {

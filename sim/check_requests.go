@@ -35,7 +35,7 @@ func (c *checker) checkRequest(req *http.Request, at *attempt) (s checkedRequest
 		return s
 	}
 	if nonce := req.Header.Get("fly-machine-lease-nonce"); nonce != "" && c.isForeignLease(nonce) {
-		c.sim.addViolation("%s goes by the lease of somebody else", in.Step)
+		c.sim.addViolation("%s uses the lease of someone else", in.Step)
 	}
 	if verb == "lease" || verb == "uncordon" || verb == "start" || verb == "wait" {
 		return s
@@ -101,7 +101,7 @@ func (c *checker) checkFirstCommand(app string, r *rolloutRun) {
 	}
 	for _, m := range c.sim.fly.Machines(app) {
 		if isCommandMachine(m) && m.CreatedAt.After(r.started) && m.Metadata()[release.MetaRelease] == r.req.Release {
-			c.sim.addViolation("the release command of %s gets a second machine; it has %s (%s)", app, m.ID, m.Name)
+			c.sim.addViolation("the release command of %s gets a second machine; the first is %s (%s)", app, m.ID, m.Name)
 		}
 	}
 }
@@ -127,7 +127,7 @@ func (c *checker) findConflict(r *rolloutRun, app, id string, step release.Step)
 	if j >= 0 && r.found[app][j].InstanceID == machines[i].InstanceID {
 		return ""
 	}
-	return fmt.Sprintf("%s overwrites version %s, which somebody else has made meanwhile", step, machines[i].InstanceID)
+	return fmt.Sprintf("%s overwrites version %s, which someone else made after the plan", step, machines[i].InstanceID)
 }
 
 // findSender returns the rollout that sent a change under holder's lease: the open
@@ -154,7 +154,7 @@ func (c *checker) checkDestroy(r *rolloutRun, app, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r.lastVerified.IsZero() && r.req.Plan.Revision != "" && slices.ContainsFunc(r.before[app], func(m fly.Machine) bool { return m.ID == id }) {
-		c.sim.addViolation("machine %s of %s is destroyed before the new is verified", id, app)
+		c.sim.addViolation("machine %s of %s is destroyed before the new version is verified", id, app)
 	}
 }
 
@@ -164,7 +164,7 @@ func (c *checker) checkDestroy(r *rolloutRun, app, id string) {
 func (c *checker) checkPlanned(app string, in activities.StepInput, at *attempt) *rolloutRun {
 	a, env, ok := c.sim.findApp(app)
 	if !ok {
-		c.sim.addViolation("a change of %s, which is no app of the project", app)
+		c.sim.addViolation("%s was changed, but is not an app of the project", app)
 		return nil
 	}
 	select {
@@ -174,11 +174,11 @@ func (c *checker) checkPlanned(app string, in activities.StepInput, at *attempt)
 	}
 	r := c.findSender(in.Holder, env.Name)
 	if r == nil {
-		c.sim.addViolation("%s: a change outside of any rollout", in.Step)
+		c.sim.addViolation("%s: changed a machine, but no rollout is open", in.Step)
 		return nil
 	}
 	if r.staleReason != "" {
-		c.sim.addViolation("%s: a plan is carried out that did not fit: %s", in.Step, r.staleReason)
+		c.sim.addViolation("%s: executed, but the plan was stale: %s", in.Step, r.staleReason)
 	}
 	if in.Step.Exact || in.Step.Verb != release.Update && in.Step.Verb != release.Create && in.Step.Verb != release.Run {
 		return r
@@ -207,7 +207,7 @@ func (c *checker) checkNeedDone(r *rolloutRun, need string, step release.Step) {
 		default:
 		}
 		if in, ok := a.stepInput(); ok && in.Step.FlyApp == flyAppOf(r.environment, need) && !in.Step.Exact {
-			c.sim.addViolation("%s before %s, which it needs, is done", step, in.Step)
+			c.sim.addViolation("%s starts before %s, which it needs, has completed", step, in.Step)
 		}
 	}
 }
@@ -239,7 +239,7 @@ func (c *checker) checkAvailability(app, id string, step release.Step) *machineK
 		allowed = math.MaxInt
 	}
 	if down := served - (serving - 1) - excused; down > allowed && !slices.ContainsFunc(c.rollouts, func(r *rolloutRun) bool { return r.leavesMixed(env.Name) }) {
-		c.sim.addViolation("%s takes down %d of the %d machines of group %s that served; %d are allowed", step, down, served, group, allowed)
+		c.sim.addViolation("%s takes %d of the %d serving machines of group %s out of service; %d allowed", step, down, served, group, allowed)
 	}
 	return &machineKey{app, id}
 }

@@ -35,11 +35,11 @@ func (c *checker) inheritedBaseline(environment string) (before map[string][]fly
 // caller holds c.mu.
 func (c *checker) checkTakeoverChoices(r *rolloutRun, h release.Held) {
 	if r.isTakeoverLate(c.rollouts) {
-		c.sim.addViolation("%s asks what to do about a rollout that was terminated, and another has changed %s since", r.id, r.environment)
+		c.sim.addViolation("%s is held for a terminated rollout, but another rollout has changed %s since", r.id, r.environment)
 	}
 	isGoingBack := strings.HasPrefix(h.Why, "the baseline could not be brought back: ")
 	if c.inheritedBaseline(r.environment) != nil && !isGoingBack && !slices.Contains(h.Choices, release.GoBack) {
-		c.sim.addViolation("%s takes over from a rollout that has changed machines, and does not offer to go back: %q, %s", r.id, h.Choices, h.Why)
+		c.sim.addViolation("%s takes over a rollout that has changed machines, but does not offer a rollback: %q, %s", r.id, h.Choices, h.Why)
 	}
 }
 
@@ -73,10 +73,10 @@ func (c *checker) checkAsked(id string, report *release.Report) {
 			continue
 		}
 		if report != nil && report.Outcome == release.Stopped && c.inheritedBaseline(r.environment) != nil {
-			c.sim.addViolation("%s says stopped, and its rollout was terminated after its first change", id)
+			c.sim.addViolation("the outcome of %s is stopped, but its rollout was terminated after its first change", id)
 		}
 		if !c.sim.operators.hasAnswered(r.id) && !c.sim.operators.aborted[id] {
-			c.sim.addViolation("%s ended, its rollout was terminated after its first change, and nobody was asked", id)
+			c.sim.addViolation("%s ended without a question, but its rollout was terminated after its first change", id)
 		}
 		if report != nil && report.Outcome == release.Kept && !strings.Contains(strings.Join(report.Notes, "\n"), "could be removed") {
 			c.checkStoppedAgain(r)
@@ -95,7 +95,7 @@ func (c *checker) checkStoppedAgain(r *rolloutRun) {
 		for _, now := range c.listMachines(app) {
 			i := slices.IndexFunc(before, func(m fly.Machine) bool { return m.ID == now.ID })
 			if i >= 0 && before[i].State == "stopped" && !driver.Describe(before[i]).Crashed && isRunning(now) {
-				c.sim.addViolation("%s was kept, and machine %s of %s, which was stopped, is left %s", r.id, now.ID, app, now.State)
+				c.sim.addViolation("%s was kept, but machine %s of %s was stopped before and is left %s", r.id, now.ID, app, now.State)
 			}
 		}
 	}
@@ -123,6 +123,6 @@ func (c *checker) checkLeaseHolder(in activities.LeaseInput, err error) {
 		}
 	}
 	if last != "" {
-		c.sim.addViolation("%s is kept out by the lease of %s, which has ended: %v", in.Holder, last, err)
+		c.sim.addViolation("%s did not get a lease, because %s holds it and has ended: %v", in.Holder, last, err)
 	}
 }

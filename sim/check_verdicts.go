@@ -14,30 +14,30 @@ import (
 // last verdict.
 func (c *checker) checkNewVersionRan(r *rolloutRun, app string, now []fly.Machine) {
 	a, _, _ := c.sim.findApp(app)
-	lives, ran := c.sim.fly.VersionHistories(app), map[string]bool{}
+	histories, ran := c.sim.fly.VersionHistories(app), map[string]bool{}
 	for _, m := range now {
-		life := lives[m.ID]
+		history := histories[m.ID]
 		if !c.isNewVersion(r, app, m) {
 			continue
 		}
 		group := c.groupName(m)
 		g, _ := a.findGroup(group)
 		if (!g.Service || m.Cordoned) && !c.wasRunning(r, app, group) {
-			if g.Service && !life.Passed.IsZero() {
+			if g.Service && !history.Passed.IsZero() {
 				ran[group] = true // it had crashed, and its update started it
 			}
 			continue // it gets no traffic, and stays stopped
 		}
 		if g.Service {
-			ran[group] = ran[group] || !life.Passed.IsZero()
+			ran[group] = ran[group] || !history.Passed.IsZero()
 		}
-		if life.Exits > 0 && life.Exited.Before(c.lastSeen(r, app)) && !c.sim.operators.hasAnswered(r.id) {
-			c.sim.addViolation("%s was promoted, and machine %s of group %s has ended %d times unasked since it was given its version", r.id, m.ID, group, life.Exits)
+		if history.Exits > 0 && history.Exited.Before(c.lastSeen(r, app)) && !c.sim.operators.hasAnswered(r.id) {
+			c.sim.addViolation("%s was promoted, but machine %s of group %s has exited %d times unasked since its last update", r.id, m.ID, group, history.Exits)
 		}
 	}
 	for group, has := range ran {
 		if !has {
-			c.sim.addViolation("%s was promoted, and no machine of group %s of %s has run the new version and passed", r.id, group, app)
+			c.sim.addViolation("%s was promoted, but no machine of group %s of %s has run the new version and passed its checks", r.id, group, app)
 		}
 	}
 }
@@ -76,12 +76,12 @@ func (c *checker) checkVerdicts(report release.Report) {
 			})
 			switch {
 			case v.Health == release.Healthy && len(machines) == 0 && !c.isChangedByOthers(app):
-				c.sim.addViolation("the report of %s says that %s is healthy, and it has no machines", report.ID, v.Target)
+				c.sim.addViolation("in the report of %s, %s is healthy, but it has no machines", report.ID, v.Target)
 			case v.Health == release.Healthy && report.Outcome == release.Promoted && c.hasUnprovedGroup(a, app, machines) && !c.isChangedByOthers(app):
-				c.sim.addViolation("the report of %s says that %s is healthy, and no machine of a group that serves has passed", report.ID, v.Target)
+				c.sim.addViolation("in the report of %s, %s is healthy, but in a group with a service no machine has passed its checks", report.ID, v.Target)
 			case v.Health == release.Healthy && checked, v.Health == release.Unchecked && (!checked || idle || c.isChangedByOthers(app)):
 			default:
-				c.sim.addViolation("the report of %s says promoted, and that %s is %s %q", report.ID, v.Target, v.Health, v.Notes)
+				c.sim.addViolation("in the report of %s, which was promoted, %s is %s %q", report.ID, v.Target, v.Health, v.Notes)
 			}
 		}
 	}
@@ -90,12 +90,12 @@ func (c *checker) checkVerdicts(report release.Report) {
 // hasUnprovedGroup reports whether a group with a service has machines, and none has
 // passed its checks with its current version.
 func (c *checker) hasUnprovedGroup(a App, app string, machines []fly.Machine) bool {
-	lives := c.sim.fly.VersionHistories(app)
+	histories := c.sim.fly.VersionHistories(app)
 	return slices.ContainsFunc(a.Groups, func(g Group) bool {
 		passed, any := false, false
 		for _, m := range machines {
 			if c.groupName(m) == g.Name {
-				passed, any = passed || !lives[m.ID].Passed.IsZero(), true
+				passed, any = passed || !histories[m.ID].Passed.IsZero(), true
 			}
 		}
 		return g.Service && any && !passed

@@ -44,9 +44,27 @@ type checker struct {
 type machineKey struct{ app, machine string }
 
 func newChecker(s *simulation) *checker {
-	return &checker{sim: s, openRollouts: map[string]*rolloutRun{}, attempts: map[*attempt]bool{}, down: map[machineKey]bool{}, changedByOthers: map[string]time.Time{}, foreignLeases: map[string]bool{}, foreignVersions: map[string]bool{}, groupNames: map[string]string{}, lastVerifyReads: map[string]time.Time{}, pins: map[string]time.Time{}, idleAtRestore: map[machineKey]bool{}, scheduled: map[string]scheduledActivity{}, foundVersions: map[string]foundVersion{}, runsByTestID: map[string]*rolloutRun{}, recordsHistories: s.mayEndWithoutReport()}
+	return &checker{
+		sim:              s,
+		openRollouts:     map[string]*rolloutRun{},
+		attempts:         map[*attempt]bool{},
+		down:             map[machineKey]bool{},
+		changedByOthers:  map[string]time.Time{},
+		foreignLeases:    map[string]bool{},
+		foreignVersions:  map[string]bool{},
+		groupNames:       map[string]string{},
+		lastVerifyReads:  map[string]time.Time{},
+		pins:             map[string]time.Time{},
+		idleAtRestore:    map[machineKey]bool{},
+		scheduled:        map[string]scheduledActivity{},
+		foundVersions:    map[string]foundVersion{},
+		runsByTestID:     map[string]*rolloutRun{},
+		recordsHistories: s.mayEndWithoutReport(),
+	}
 }
 
+// recordRolloutStart records a new run of a rollout with the machines and the baseline
+// at its start, and checks that it may start.
 func (c *checker) recordRolloutStart(id, run string, req release.RolloutRequest) *rolloutRun {
 	r := &rolloutRun{id: id, runID: run, environment: req.Plan.Environment, req: req, started: time.Now(), closed: make(chan struct{}), before: map[string][]fly.Machine{}}
 	for _, t := range req.Plan.Targets {
@@ -76,7 +94,7 @@ func (c *checker) recordRolloutStart(id, run string, req release.RolloutRequest)
 	c.rollouts, c.openRollouts[r.environment] = append(c.rollouts, r), r
 	c.mu.Unlock()
 	if other != nil {
-		c.sim.addViolation("two rollouts of %s at once", r.environment)
+		c.sim.addViolation("two rollouts of %s are open at the same time", r.environment)
 	}
 	c.checkApprovals(r)
 	c.checkPlanViews(r.req.Plan)
@@ -95,10 +113,10 @@ func (c *checker) checkApprovals(r *rolloutRun) {
 	i := slices.IndexFunc(c.sim.Environments, func(e Environment) bool { return e.Name == r.environment })
 	need := c.sim.Environments[i].Approvals
 	if have := len(c.sim.operators.approvals[r.req.Plan.Hash]); have < need {
-		c.sim.addViolation("the rollout of plan %.8s in %s began with %d of %d approvals", r.req.Plan.Hash, r.environment, have, need)
+		c.sim.addViolation("the rollout of plan %.8s in %s started with %d of %d approvals", r.req.Plan.Hash, r.environment, have, need)
 	}
 	if c.sim.operators.rejected[r.req.Plan.Hash] {
-		c.sim.addViolation("the rollout of plan %.8s in %s began, and somebody had said no", r.req.Plan.Hash, r.environment)
+		c.sim.addViolation("the rollout of plan %.8s in %s started, but the plan was rejected", r.req.Plan.Hash, r.environment)
 	}
 }
 
@@ -124,14 +142,15 @@ func (c *checker) groupNameLocked(m fly.Machine) string {
 	return group
 }
 
+// addAttempt records an attempt that has started.
 func (c *checker) addAttempt(a *attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attempts[a] = true
 }
 
-// finishAttempt records the end of an attempt. The machine of a completed step counts
-// as taken down until it serves.
+// finishAttempt records the end of an attempt. The machine of a failed or unchecked
+// step no longer counts as taken down; that of a completed step only once it serves.
 func (c *checker) finishAttempt(a *attempt, err error) {
 	in, isStep := a.stepInput()
 	back := err != nil || in.Step.Unchecked

@@ -114,7 +114,7 @@ func worsenTermination(r *rand.Rand, c *Case, t *Trouble) {
 		}
 		t.In, t.At = drawFrom(r, []release.Phase{release.Verifying, release.Verifying, release.Baking}), drawDuration(r, time.Millisecond, 4*time.Second)
 	case drawBool(r, 65):
-		c.Troubles = append(c.Troubles, Trouble{Kind: "sours", Route: "update", Skip: r.IntN(2), Times: 1 + r.IntN(3), For: drawDuration(r, 20*time.Second, 80*time.Second)})
+		c.Troubles = append(c.Troubles, Trouble{Kind: "checks fail after an update", Route: "update", Skip: r.IntN(2), Times: 1 + r.IntN(3), For: drawDuration(r, 20*time.Second, 80*time.Second)})
 	}
 }
 

@@ -38,7 +38,7 @@ func (c *checker) checkToldStateUnknown(r *rolloutRun, step release.Step) {
 		return
 	}
 	if lost := c.findLostPredecessor(r); lost != nil {
-		c.sim.addViolation("%s: what ran before %s is not known, as the history of %s is lost, and nobody who approved it was told", step, r.runID, lost.runID)
+		c.sim.addViolation("%s: the state before %s is unknown, because the history of %s is lost, but the gate did not show it", step, r.runID, lost.runID)
 	}
 }
 

@@ -102,7 +102,7 @@ func (c *checker) checkPlanViews(plan release.Plan) {
 		seen := noteVariants[i].seen(version)
 		for whole, text := range texts { // the short form may cut a value that is entirely new
 			if !strings.Contains(text, seen) && (whole == 1 || c.isCompared(s)) {
-				c.sim.addViolation("%s changes NOTE to %q, and the plan that is shown does not have %q:\n%s", s, noteVariants[i].value(version), seen, text)
+				c.sim.addViolation("%s changes NOTE to %q, but the view of the plan does not contain %q:\n%s", s, noteVariants[i].value(version), seen, text)
 				return
 			}
 		}
@@ -158,13 +158,13 @@ func (c *checker) checkStatusViews(s release.Status) {
 	c.checkNoControlRunes("the live view", view.Live(s, now, view.Style{}))
 	c.checkNoControlRunes("a report", view.Report(s, "", now, view.Style{}))
 	if s.Gate != nil {
-		c.checkNoControlRunes("a question", view.Review(s, now, view.Style{}))
+		c.checkNoControlRunes("a review", view.Review(s, now, view.Style{}))
 	}
 	details := view.Details(s)
 	c.checkNoControlRunes("the details", details)
 	rest := markdownCode.ReplaceAllString(details, "")
 	if i := strings.Index(rest, "[click](http"); i >= 0 {
-		c.sim.addViolation("the details make a link of what others wrote: %q", rest[max(0, i-200):min(len(rest), i+100)])
+		c.sim.addViolation("the details contain a link from hostile text: %q", rest[max(0, i-200):min(len(rest), i+100)])
 	}
 }
 
@@ -172,7 +172,7 @@ func (c *checker) checkStatusViews(s release.Status) {
 // invisible one.
 func (c *checker) checkNoControlRunes(what, text string) {
 	if i := strings.IndexFunc(text, isControlRune); i >= 0 {
-		c.sim.addViolation("%s has %q in it, which acts on a terminal: %q", what, []rune(text[i:])[0], text[max(0, i-40):min(len(text), i+40)])
+		c.sim.addViolation("%s contains the control character %q: %q", what, []rune(text[i:])[0], text[max(0, i-40):min(len(text), i+40)])
 	}
 }
 

@@ -75,7 +75,7 @@ func (s *simulation) createGroup(environment int, flyAppName string, g Group, co
 		}
 		s.fly.Put(flyAppName, m)
 		if initial.Sick && m.State == "started" {
-			s.fly.FailChecks(flyAppName, id, "it was sick before")
+			s.fly.FailChecks(flyAppName, id, "failing before the release")
 		}
 	}
 	return nil

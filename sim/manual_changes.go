@@ -36,8 +36,7 @@ func (c *checker) recordForeignChange(app string) {
 	c.changedByOthers[app] = time.Now()
 }
 
-// takeForeignLeases takes each free lease of an app, as flyctl does, and never
-// releases it.
+// takeForeignLeases takes each free lease of an app for t.For, as flyctl does.
 func (s *simulation) takeForeignLeases(t Trouble) {
 	f := s.newFlyClient(s.fly.Transport())
 	for _, m := range s.checker.listMachines(t.App) {
@@ -55,7 +54,7 @@ func (s *simulation) clearLeases(app string) {
 	f := s.newFlyClient(s.fly.Transport())
 	for id, l := range s.fly.Leases(app) {
 		if err := f.ReleaseLease(context.Background(), app, id, l.Nonce); err != nil {
-			s.logEvent("lease of %s not cleared: %v", id, err)
+			s.logEvent("lease of %s not released: %v", id, err)
 		}
 	}
 }

@@ -18,24 +18,24 @@ import (
 type memoryGit struct{ Case }
 
 // Files implements activities.Git.
-func (r memoryGit) Files(_ context.Context, _, commitHash string) (fs.FS, error) {
-	files := fstest.MapFS{"release.toml": {Data: []byte(r.formatReleaseTOML())}}
-	for _, a := range r.Apps {
+func (g memoryGit) Files(_ context.Context, _, commitHash string) (fs.FS, error) {
+	files := fstest.MapFS{"release.toml": {Data: []byte(g.formatReleaseTOML())}}
+	for _, a := range g.Apps {
 		files[a.Name+"/main.go"] = &fstest.MapFile{Data: []byte("package main")}
-		for _, e := range r.Environments {
-			files["infra/fly/"+a.Name+"/"+e.Name+"/fly.toml"] = &fstest.MapFile{Data: []byte(r.formatFlyTOML(a, e, versionOf(commitHash)))}
+		for _, e := range g.Environments {
+			files["infra/fly/"+a.Name+"/"+e.Name+"/fly.toml"] = &fstest.MapFile{Data: []byte(g.formatFlyTOML(a, e, versionOf(commitHash)))}
 		}
 	}
 	return files, nil
 }
 
 // Checkout implements activities.Git.
-func (r memoryGit) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
+func (g memoryGit) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
 	return fn(".")
 }
 
 // Lineage implements activities.Git. The history has no branches.
-func (r memoryGit) Lineage(_ context.Context, _, commitHash string, running []string) (release.Lineage, error) {
+func (g memoryGit) Lineage(_ context.Context, _, commitHash string, running []string) (release.Lineage, error) {
 	var history []string
 	for _, v := range versions {
 		history = append(history, commitOf(v))

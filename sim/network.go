@@ -49,20 +49,20 @@ func newNetwork(seed uint64, next http.RoundTripper) *network {
 	return &network{seed: seed, next: next, requestCounts: map[string]uint64{}, staleLists: map[string]*staleList{}, freshListTimes: map[string]time.Time{}}
 }
 
-var errProcessKilled = errors.New("the process that asks has died")
+var errProcessKilled = errors.New("the process was killed")
 
 // drawLatency returns the delay of a request and the delay of its response.
 func (n *network) drawLatency(req *http.Request, at *attempt) (there, back time.Duration) {
 	name := at.String() + req.Method + req.URL.Path
 	if req.GetBody != nil { // the body may be the only difference of two requests
 		if body, err := req.GetBody(); err == nil {
-			said, _ := io.ReadAll(body) // reads from memory
-			name += string(said)
+			content, _ := io.ReadAll(body) // reads from memory
+			name += string(content)
 		}
 	}
 	drawn := n.drawHash(name)
-	around := func(b []byte, about time.Duration) time.Duration {
-		return about/2 + time.Duration(binary.BigEndian.Uint64(b)%uint64(about))
+	around := func(b []byte, mean time.Duration) time.Duration {
+		return mean/2 + time.Duration(binary.BigEndian.Uint64(b)%uint64(mean))
 	}
 	return around(drawn[:8], 20*time.Millisecond), around(drawn[8:16], 10*time.Millisecond)
 }
@@ -82,10 +82,10 @@ type timeoutTransport struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper. Bodies of responses are in memory, so the
 // context can end with the call.
-func (p timeoutTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t timeoutTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, end := context.WithTimeout(req.Context(), 2*time.Minute)
 	defer end()
-	return p.RoundTripper.RoundTrip(req.WithContext(ctx))
+	return t.RoundTripper.RoundTrip(req.WithContext(ctx))
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -103,14 +103,14 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
 		}
-		return newResponse(req, o.status, `{"error":"Fly is away"}`), nil
+		return newResponse(req, o.status, `{"error":"Fly is unreachable"}`), nil
 	}
-	seen := n.checker.checkRequest(req, at)
+	checked := n.checker.checkRequest(req, at)
 	resp, err := n.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
-	n.checker.recordResponse(seen, resp.StatusCode)
+	n.checker.recordResponse(checked, resp.StatusCode)
 	app, isList := listedApp(req)
 	if isList && at != nil && at.name == "PlanRestore" {
 		n.checker.recordRestorePlanning(app)

@@ -27,8 +27,8 @@ type operators struct {
 	decisionsSent    map[string]int   // by workflow ID of the release
 	approvals        map[string]map[string]bool
 	rejected         map[string]bool
-	toldStateUnknown map[string]bool // by plan hash: the gate showed that the state is unknown at the last approval
-	caseAnswers      int
+	toldStateUnknown map[string]bool           // by plan hash: the gate showed that the state is unknown at the last approval
+	answersUsed      int                       // of Case.Answers
 	lastAnswers      map[string]release.Answer // by workflow ID
 	answerCounts     map[string]int            // by workflow ID of the rollout
 	aborted          map[string]bool
@@ -72,12 +72,13 @@ func (ops *operators) addRelease(id string, o Order) {
 	}
 }
 
+// abortRelease cancels a release, unless it has ended.
 func (ops *operators) abortRelease(id string) {
 	if ops.ended[id] {
 		return
 	}
 	ops.aborted[id] = true
-	ops.sim.logEvent("%s is aborted", id)
+	ops.sim.logEvent("%s: aborted", id)
 	ops.sim.temporal.CancelWorkflowByID(id, "")
 }
 
@@ -91,9 +92,9 @@ const maxPhases = 3000
 func (ops *operators) enterPhase(id string, p release.Phase, environment string) {
 	if ops.phaseCount++; ops.phaseCount > maxPhases {
 		if ops.phaseCount == maxPhases+1 {
-			ops.sim.addViolation("%s is %s, and goes round in circles", id, p)
+			ops.sim.addViolation("%s is in an endless loop, in phase %s", id, p)
 		}
-		panic("it goes round in circles")
+		panic("endless loop")
 	}
 	ops.sim.logEvent("%s: %s %s", id, p, environment)
 	ops.sim.beginPendingTroubles(p)
@@ -123,6 +124,7 @@ type statusFields struct {
 	Held  *release.Held       `json:"held"`
 }
 
+// readStatus queries the status of a workflow. It reports a violation if that fails.
 func (ops *operators) readStatus(id string) (st statusFields) {
 	v, err := ops.sim.temporal.QueryWorkflowByID(id, release.StatusQuery)
 	if _, hostile := ops.sim.hostileNote(); hostile && err == nil {
@@ -135,7 +137,7 @@ func (ops *operators) readStatus(id string) (st statusFields) {
 		err = v.Get(&st)
 	}
 	if err != nil {
-		ops.sim.addViolation("%s does not say where it is: %v", id, err)
+		ops.sim.addViolation("the status of %s can't be read: %v", id, err)
 	}
 	return st
 }
@@ -157,12 +159,12 @@ func (ops *operators) sendDecision(id string, i int, d Decision, environment str
 	ops.sim.logEvent("%s: %+v", id, d)
 	err := ops.deliverDecision(id, fmt.Sprint(id, i, ops.decisionsSent[id], asked), d, plan, func() {
 		if !counts && asked != "" && !(d.Reject && d.Plan == "") {
-			ops.sim.addViolation("a decision that can't count was accepted: %+v", d)
+			ops.sim.addViolation("an invalid decision was accepted: %+v", d)
 		}
 	})
 	ops.decisionsSent[id]++
 	if err != nil {
-		ops.sim.logEvent("%s: not heard: %v", id, err)
+		ops.sim.logEvent("%s: decision not delivered: %v", id, err)
 	}
 }
 
@@ -235,7 +237,7 @@ func (ops *operators) answerHold(id string) {
 		return
 	}
 	choice := ops.chooseAnswer(id, *st.Held)
-	ops.sim.logEvent("%s is held: %s; said: %s; %q", id, st.Held.Why, choice, st.Held.Machines)
+	ops.sim.logEvent("%s is held: %s; answer: %s; machines: %q", id, st.Held.Why, choice, st.Held.Machines)
 	ops.sim.checker.checkHold(id, *st.Held)
 	answer := release.Answer{Choice: choice, By: "ben"}
 	if ops.sim.Repeats {
@@ -243,7 +245,7 @@ func (ops *operators) answerHold(id string) {
 	}
 	ops.lastAnswers[id] = answer
 	if err := ops.sim.temporal.SignalWorkflowByID(id, release.AnswerSignal, answer); err != nil {
-		ops.sim.addViolation("%s could not be answered: %v", id, err)
+		ops.sim.addViolation("the answer to %s could not be sent: %v", id, err)
 	}
 }
 
@@ -259,14 +261,14 @@ func (ops *operators) repeatAnswer(id string) {
 		return
 	}
 	if err := ops.sim.temporal.SignalWorkflowByID(id, release.AnswerSignal, former); err != nil {
-		ops.sim.addViolation("%s could not be answered: %v", id, err)
+		ops.sim.addViolation("the answer to %s could not be sent: %v", id, err)
 	}
 	ops.sim.callAfter(100*time.Millisecond, func() {
 		if ops.ended[id] || len(ops.aborted) > 0 {
 			return // an abort ends a hold too
 		}
 		if now := ops.readStatus(id); now.Held == nil || now.Held.Number != st.Held.Number {
-			ops.sim.addViolation("%s is held (%s), and takes an answer to another question", id, st.Held.Why)
+			ops.sim.addViolation("%s is held (%s), and accepted the answer to another question", id, st.Held.Why)
 			ops.sim.Repeats = false // to prevent an endless loop
 		}
 	})
@@ -279,9 +281,9 @@ func (ops *operators) chooseAnswer(id string, held release.Held) release.Choice 
 	ops.answerCounts[id]++
 	n := ops.answerCounts[id]
 	ops.mu.Unlock()
-	if ops.caseAnswers < len(ops.sim.Answers) {
-		ops.caseAnswers++
-		if given := ops.sim.Answers[ops.caseAnswers-1]; slices.Contains(held.Choices, given) {
+	if ops.answersUsed < len(ops.sim.Answers) {
+		ops.answersUsed++
+		if given := ops.sim.Answers[ops.answersUsed-1]; slices.Contains(held.Choices, given) {
 			return given
 		}
 	}

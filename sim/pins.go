@@ -37,7 +37,7 @@ func (ops *operators) removePins() {
 	ops.sim.checker.mu.Unlock()
 	for _, id := range ids {
 		if err := ops.sim.temporal.SignalWorkflowByID(id, release.UnpinSignal, release.Unpinning{By: "ben", Reason: "simulated"}); err != nil {
-			ops.sim.addViolation("%s could not be taken away: %v", id, err)
+			ops.sim.addViolation("%s could not be removed: %v", id, err)
 		}
 	}
 }
@@ -46,8 +46,8 @@ func (ops *operators) removePins() {
 // environment, either by another rollout or when r started.
 func (c *checker) isOvertaken(r *rolloutRun) bool {
 	c.mu.Lock()
-	found := slices.ContainsFunc(c.rollouts, func(is *rolloutRun) bool { // an outcome that confirms the version of the environment
-		return is.environment == r.environment && is.report != nil && (is.report.Outcome == release.Unchanged || is.report.Outcome == release.Promoted && is.req.Whole) && versionOf(is.req.Revision.Commit) > versionOf(r.req.Revision.Commit)
+	found := slices.ContainsFunc(c.rollouts, func(other *rolloutRun) bool { // an outcome that confirms the version of the environment
+		return other.environment == r.environment && other.report != nil && (other.report.Outcome == release.Unchanged || other.report.Outcome == release.Promoted && other.req.Whole) && versionOf(other.req.Revision.Commit) > versionOf(r.req.Revision.Commit)
 	})
 	c.mu.Unlock()
 	return found || r.isOlderThanFound()

@@ -33,7 +33,7 @@ func Run(t *testing.T, c Case) (result Result) {
 			if s == nil {
 				panic(p)
 			}
-			s.addViolation("it stands still, or panics: %v", p)
+			s.addViolation("deadlock or panic: %v", p)
 			result = s.result
 		}
 	}()
@@ -76,6 +76,6 @@ func (s *simulation) callAfter(d time.Duration, do func()) {
 // stopUnfinished reports a violation and cancels the case, because it has not ended in
 // time.
 func (s *simulation) stopUnfinished() {
-	s.addViolation("not over after %s", maxDuration)
+	s.addViolation("not done after %s", maxDuration)
 	s.temporal.CancelWorkflow()
 }

@@ -49,7 +49,7 @@ type troubleKind struct {
 func (t Trouble) findKind() troubleKind {
 	i := slices.IndexFunc(troubleKinds, func(k troubleKind) bool { return k.name == t.Kind })
 	if i < 0 {
-		panic("no such kind of trouble: " + t.Kind)
+		panic("unknown kind of trouble:  " + t.Kind)
 	}
 	return troubleKinds[i]
 }

@@ -130,7 +130,7 @@ var troubleKinds = []troubleKind{
 			t.Status = drawFrom(r, []int{408, 429, 500, 502, 503, 504})
 		},
 		begin: injectFault(func(t Trouble) flysim.Fault { return flysim.Fault{Status: t.Status} })},
-	{name: "done, and the answer is an error", weight: 8, isTransient: true,
+	{name: "done, but the answer is an error", weight: 8, isTransient: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
 			drawOnRequest(routeNames)(r, c, t)
 			t.Status = drawFrom(r, []int{408, 500, 502, 504})
@@ -188,7 +188,7 @@ var troubleKinds = []troubleKind{
 			s.network.recordLists(t.App)
 			s.scheduleTrouble(t, func() { s.network.repeatList(t.App, t.Times) })
 		}},
-	{name: "Fly is away", weight: 4,
+	{name: "Fly unreachable", weight: 4,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
 			drawTiming(r, c, t)
 			if r.IntN(2) == 0 {
@@ -251,7 +251,7 @@ var troubleKinds = []troubleKind{
 	{name: "image can't be pulled", weight: 2, draw: drawOnRequest([]string{"create", "update"}), begin: injectEffect(flysim.ImageGone)},
 
 	versionFault("never passes", flysim.NeverPasses, 5, 0),
-	versionFault("sours", flysim.TurnsCritical, 5, 100*time.Second),
+	versionFault("checks fail after an update", flysim.TurnsCritical, 5, 100*time.Second),
 	versionFault("crashes", flysim.Crashes, 5, 40*time.Second),
 	{name: "crashes once", weight: 3, isLasting: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
@@ -290,11 +290,11 @@ var troubleKinds = []troubleKind{
 		a, _, _ := s.findApp(t.App)
 		for _, m := range s.checker.listMachines(t.App) {
 			if m.State == "started" && !a.Still {
-				s.fly.FailChecks(t.App, m.ID, cmp.Or(s.hostileOutput(), "it was sick before"))
+				s.fly.FailChecks(t.App, m.ID, cmp.Or(s.hostileOutput(), "failing before the release"))
 			}
 		}
 	}},
-	{name: "goes sour by itself", weight: 4, isLasting: true, draw: func(r *rand.Rand, c Case, t *Trouble) {
+	{name: "checks fail at some time", weight: 4, isLasting: true, draw: func(r *rand.Rand, c Case, t *Trouble) {
 		drawTiming(r, c, t)
 		t.For = drawDuration(r, time.Second, 5*time.Minute)
 	}, begin: func(s *simulation, t Trouble) {
@@ -335,7 +335,7 @@ var troubleKinds = []troubleKind{
 	}),
 	manualChange("scaled up by a person", func(_ *simulation, t Trouble, f *fly.Client, m fly.Machine) error {
 		if strings.Contains(string(machineConfig(m)), `"mounts":`) {
-			return errors.New("it would need a volume")
+			return errors.New("a new machine would need a volume")
 		}
 		_, err := f.Create(context.Background(), t.App, fly.Create{Name: "by-hand-" + hexHash(m.ID + m.InstanceID)[:6], Region: "ams", Config: machineConfig(m)})
 		return err
@@ -375,13 +375,13 @@ var troubleKinds = []troubleKind{
 		begin: func(s *simulation, t Trouble) {
 			s.scheduleTrouble(t, func() { s.logEvent("the worker is killed"); s.workers.killAll(time.Duration(t.For)) })
 		}},
-	{name: "worker cut off, and goes on", weight: 6, isTransient: true,
+	{name: "worker disconnected, but continues", weight: 6, isTransient: true,
 		draw: func(r *rand.Rand, c Case, t *Trouble) {
 			drawTiming(r, c, t)
 			t.For = drawDuration(r, 0, 40*time.Second)
 		},
 		begin: func(s *simulation, t Trouble) {
-			s.scheduleTrouble(t, func() { s.logEvent("the worker is cut off"); s.workers.disconnectAll(time.Duration(t.For)) })
+			s.scheduleTrouble(t, func() { s.logEvent("the worker is disconnected"); s.workers.disconnectAll(time.Duration(t.For)) })
 		}},
 	{name: "answer of an activity lost", weight: 8, isTransient: true,
 		draw: func(r *rand.Rand, _ Case, t *Trouble) {

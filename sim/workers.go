@@ -134,7 +134,7 @@ func (m *workerInterceptor) runAttempt(ctx context.Context, in *interceptor.Exec
 		return nil, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)
 	case result := <-done:
 		if lose {
-			m.sim.logEvent("the answer of %s is lost", a.name)
+			m.sim.logEvent("the result of %s is lost", a.name)
 			m.sim.checker.dropAttempt(a)
 			return nil, m.waitForHeartbeatTimeout(a)
 		}
