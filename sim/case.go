@@ -108,6 +108,7 @@ func (d Decision) isValid() bool {
 
 const project = "shop"
 
+// flyAppOf returns the name of the Fly app of an app in an environment.
 func flyAppOf(env, app string) string { return project + "-" + env + "-" + app }
 
 // findApp returns the app and the environment of a Fly app, and whether the case has
@@ -123,6 +124,7 @@ func (c Case) findApp(flyAppName string) (App, Environment, bool) {
 	return App{}, Environment{}, false
 }
 
+// findGroup returns the group with that name, and whether the app has it.
 func (a App) findGroup(name string) (Group, bool) {
 	for _, g := range a.Groups {
 		if g.Name == name {
@@ -151,10 +153,12 @@ var versions = []string{"v1", "v2", "v3", "v4"}
 // commitOf returns the commit hash of a version.
 func commitOf(version string) string { return strings.Repeat(fmt.Sprintf("%x", version), 40)[:40] }
 
+// plainRevision returns the revision of a version, without hostile text.
 func plainRevision(version string) release.Revision {
 	return release.Revision{Commit: commitOf(version), Tree: commitOf(version), Subject: "version " + version}
 }
 
+// versionOf returns the version with that commit hash, or "".
 func versionOf(commitHash string) string {
 	for _, v := range versions {
 		if commitOf(v) == commitHash {
@@ -240,6 +244,7 @@ wait_timeout = %q
 
 const waitTimeout = Duration(time.Minute)
 
+// quoteList returns the names as the elements of a TOML array.
 func quoteList(names []string) string {
 	var all []string
 	for _, n := range names {

@@ -17,7 +17,7 @@ func (c *checker) checkNotBackward(app string, step release.Step, r *rolloutRun)
 		return
 	}
 	if r.req.Plan.Lineage.Relation == release.Backward {
-		c.sim.addViolation("%s: executed, but its plan goes back to an older revision and was not approved", step)
+		c.sim.addViolation("%s: executed, but its plan has an older revision than the machines and was not approved", step)
 	}
 	version := versionOf(r.req.Revision.Commit)
 	c.mu.Lock()

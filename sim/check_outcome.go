@@ -89,6 +89,7 @@ func (c *checker) hasForeignChange(r *rolloutRun) bool {
 	return false
 }
 
+// isChangedByOthers reports whether someone else has changed the app.
 func (c *checker) isChangedByOthers(app string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,6 +160,7 @@ func (c *checker) checkGroupSizes(r *rolloutRun, app string, now []fly.Machine) 
 	}
 }
 
+// lastVerifyRead returns the last time at which Verify listed the machines of an app.
 func (c *checker) lastVerifyRead(app string) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -251,6 +253,7 @@ func (c *checker) lastSeen(r *rolloutRun, app string) time.Time {
 	return seen.Add(-5*time.Second - 6*time.Duration(c.sim.Poll))
 }
 
+// readLevel returns the version in the config of m: the value of the env var LEVEL.
 func readLevel(m fly.Machine) string {
 	var c struct{ Env map[string]string }
 	if json.Unmarshal(machineConfig(m), &c) != nil {
@@ -259,6 +262,8 @@ func readLevel(m fly.Machine) string {
 	return c.Env["LEVEL"]
 }
 
+// machineConfig returns the config of m, or the incomplete one that Fly returns for an
+// unreachable host.
 func machineConfig(m fly.Machine) json.RawMessage {
 	if len(m.Config) > 0 {
 		return m.Config

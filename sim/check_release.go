@@ -130,6 +130,7 @@ func (s *simulation) checkNothingLeft() {
 	}
 }
 
+// hasTrouble reports whether the case has trouble of that kind.
 func (s *simulation) hasTrouble(kind string) bool {
 	return slices.ContainsFunc(s.Troubles, func(t Trouble) bool { return t.Kind == kind })
 }
@@ -140,7 +141,7 @@ func (s *simulation) hasLastingTrouble() bool {
 	return slices.ContainsFunc(s.Troubles, func(t Trouble) bool { return t.findKind().isLasting })
 }
 
-// checkSettled checks that the releases of the case left nothing, and forgets the
+// checkSettled checks that the releases of the case left nothing, and clears the
 // state of their requests. The next release cleans up after a terminated one.
 func (c *checker) checkSettled() {
 	if !c.sim.operators.hasTerminated {

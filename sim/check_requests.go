@@ -76,6 +76,7 @@ func splitMachinePath(path string) (app, id, verb string, ok bool) {
 	return parts[0], id, verb, true
 }
 
+// recordResponse records the effect of a request that Fly has answered.
 func (c *checker) recordResponse(s checkedRequest, status int) {
 	if status >= 300 {
 		return
@@ -106,6 +107,7 @@ func (c *checker) checkFirstCommand(app string, r *rolloutRun) {
 	}
 }
 
+// isForeignLease reports whether someone else took the lease with that nonce.
 func (c *checker) isForeignLease(nonce string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

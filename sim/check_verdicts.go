@@ -52,6 +52,7 @@ func (c *checker) isNewVersion(r *rolloutRun, app string, m fly.Machine) bool {
 	return !slices.ContainsFunc(r.before[app], func(b fly.Machine) bool { return b.ID == m.ID && b.InstanceID == m.InstanceID })
 }
 
+// groupName returns the process group of m.
 func (c *checker) groupName(m fly.Machine) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

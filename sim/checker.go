@@ -127,6 +127,7 @@ func (c *checker) listMachines(app string) []fly.Machine {
 	return slices.DeleteFunc(c.sim.fly.Machines(app), func(m fly.Machine) bool { return isCommandMachine(m) || m.State == "destroying" })
 }
 
+// isCommandMachine reports whether m runs a release command.
 func isCommandMachine(m fly.Machine) bool {
 	return bytes.Contains(machineConfig(m), []byte("fly_app_")) && strings.HasPrefix(m.Metadata()["fly_process_group"], "fly_app_")
 }
@@ -218,8 +219,10 @@ func (c *checker) recordRestorePlanning(app string) {
 	}
 }
 
+// isRunning reports whether m has a process, or is starting or stopping one.
 func isRunning(m fly.Machine) bool {
 	return !slices.Contains([]string{"stopped", "suspended", "created", "failed", "destroyed"}, m.State)
 }
 
+// isServing reports whether m is healthy and gets traffic.
 func isServing(m fly.Machine) bool { return isHealthy(m) && !m.Cordoned }

@@ -118,6 +118,7 @@ func worsenTermination(r *rand.Rand, c *Case, t *Trouble) {
 	}
 }
 
+// drawBool returns true with the given probability in percent.
 func drawBool(r *rand.Rand, percent int) bool { return r.IntN(100) < percent }
 
 // drawWeighted draws an index of weights, with a probability in proportion to its
@@ -136,6 +137,7 @@ func drawWeighted(r *rand.Rand, weights []int) int {
 	return len(weights) - 1
 }
 
+// drawEnvironments draws production, and sometimes staging before it.
 func drawEnvironments(r *rand.Rand) []Environment {
 	all := []Environment{{Name: "production"}}
 	if drawBool(r, 25) {
@@ -157,6 +159,7 @@ func drawEnvironments(r *rand.Rand) []Environment {
 	return all
 }
 
+// drawApp draws app i, which may need the apps before it.
 func drawApp(r *rand.Rand, i int, before []App) App {
 	a := App{
 		Name: fmt.Sprintf("%c", 'a'+i), Strategy: drawFrom(r, []release.Strategy{release.Rolling, release.Rolling, release.Canary, release.BlueGreen, release.Immediate}),
@@ -224,6 +227,7 @@ func drawGroupSize(r *rand.Rand) int {
 	return 20 + r.IntN(21)
 }
 
+// drawOrder draws the order of a version, with its decisions and sometimes an abort.
 func drawOrder(r *rand.Rand, c Case, version string) Order {
 	o := Order{Version: version}
 	if len(c.Apps) > 1 && drawBool(r, 8) {
@@ -287,6 +291,7 @@ func drawInvalidDecision(r *rand.Rand) Decision {
 	return d
 }
 
+// drawTrouble draws a trouble of a kind, with a probability by the kind's weight.
 func drawTrouble(r *rand.Rand, c Case) Trouble {
 	weights := make([]int, len(troubleKinds))
 	for i, k := range troubleKinds {

@@ -17,12 +17,14 @@ import (
 // A historyRecord has the events of a rollout's history that activities read.
 type historyRecord struct{ events []*historypb.HistoryEvent }
 
+// appendEvent appends e with the current time and returns its ID.
 func (r *historyRecord) appendEvent(e *historypb.HistoryEvent) int64 {
 	e.EventId, e.EventTime = int64(len(r.events)+1), timestamppb.New(time.Now())
 	r.events = append(r.events, e)
 	return e.EventId
 }
 
+// encodePayloads returns the values in Temporal's encoding.
 func encodePayloads(values ...any) *commonpb.Payloads {
 	out, err := converter.GetDefaultDataConverter().ToPayloads(values...)
 	if err != nil {

@@ -31,6 +31,7 @@ var noteVariants = []struct{ value, seen func(version string) string }{
 	{func(v string) string { return strings.Repeat("y\n", 50) + v + strings.Repeat(" z", 60) }, func(v string) string { return v + " z z" }},
 }
 
+// spacesFor returns as many spaces as the number of the version.
 func spacesFor(version string) string { return strings.Repeat(" ", int(version[len(version)-1]-'0')) }
 
 // hostileNote returns the index in noteVariants that the case uses, and whether the
@@ -136,6 +137,7 @@ func (c *checker) findNewNote(s release.Step) (version string, changes bool) {
 	return level, true
 }
 
+// readNote returns the env vars LEVEL and NOTE of a config.
 func readNote(config json.RawMessage) (level, note string) {
 	var c struct{ Env map[string]string }
 	if json.Unmarshal(config, &c) != nil {
@@ -176,6 +178,7 @@ func (c *checker) checkNoControlRunes(what, text string) {
 	}
 }
 
+// isControlRune reports whether r is a control, bidirectional or zero-width character.
 func isControlRune(r rune) bool {
 	return r < 0x20 && r != '\n' && r != '\t' || 0x7f <= r && r <= 0x9f || 0x200b <= r && r <= 0x200f ||
 		0x202a <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 || r == 0xfeff

@@ -92,6 +92,7 @@ func crashEvents(at time.Time) []fly.Event {
 	}
 }
 
+// setVolume returns the config with the volume in its first mount.
 func setVolume(config json.RawMessage, id string) json.RawMessage {
 	return editConfig(config, func(doc map[string]any) {
 		if mounts, ok := doc["mounts"].([]any); ok && len(mounts) > 0 {
@@ -102,6 +103,7 @@ func setVolume(config json.RawMessage, id string) json.RawMessage {
 	})
 }
 
+// setStandby returns the config of a standby of the primary machine.
 func setStandby(config json.RawMessage, primary string) json.RawMessage {
 	return editConfig(config, func(doc map[string]any) {
 		doc["standbys"] = []string{primary}
@@ -114,6 +116,7 @@ func setStandby(config json.RawMessage, primary string) json.RawMessage {
 	})
 }
 
+// editConfig returns the config after f has changed it.
 func editConfig(config json.RawMessage, f func(map[string]any)) json.RawMessage {
 	doc := map[string]any{}
 	if err := json.Unmarshal(config, &doc); err != nil {

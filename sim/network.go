@@ -49,6 +49,7 @@ func newNetwork(seed uint64, next http.RoundTripper) *network {
 	return &network{seed: seed, next: next, requestCounts: map[string]uint64{}, staleLists: map[string]*staleList{}, freshListTimes: map[string]time.Time{}}
 }
 
+// errProcessKilled is the error of requests of a killed process.
 var errProcessKilled = errors.New("the process was killed")
 
 // drawLatency returns the delay of a request and the delay of its response.
@@ -137,6 +138,7 @@ func listedApp(req *http.Request) (app string, isList bool) {
 	return app, isList && req.Method == http.MethodGet
 }
 
+// findOutage returns the current outage that a request meets, if any.
 func (n *network) findOutage(req *http.Request) (outage, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -205,6 +207,7 @@ func (n *network) copyFreshListTimes() map[string]time.Time {
 // recordLists makes the network record the lists of an app, for repeatList.
 func (n *network) recordLists(app string) { n.repeatList(app, 0) }
 
+// endTroubles ends all outages and stale lists.
 func (n *network) endTroubles() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -218,6 +221,7 @@ func newResponse(req *http.Request, status int, body string) *http.Response {
 	}
 }
 
+// sleep waits for d. It returns the error of ctx if that ends first.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -229,6 +233,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// hexHash returns the SHA-256 sum of s in hexadecimal.
 func hexHash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])

@@ -30,6 +30,8 @@ func (o *workflowObserver) InterceptWorkflow(_ workflow.Context, next intercepto
 	return in
 }
 
+// An observedWorkflow reports start and end of a workflow, and executes it until it is
+// terminated.
 type observedWorkflow struct {
 	interceptor.WorkflowInboundInterceptorBase
 	*simulation
@@ -63,6 +65,7 @@ func (o *observedWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor
 	return result, err
 }
 
+// An observedOutbound reports the phases and the activities of a workflow.
 type observedOutbound struct {
 	interceptor.WorkflowOutboundInterceptorBase
 	*simulation

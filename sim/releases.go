@@ -132,6 +132,7 @@ func (s *simulation) endTroubles() {
 	}
 }
 
+// countOutcome adds the outcome of a release to the result.
 func (s *simulation) countOutcome(report *release.Report, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,6 +143,7 @@ func (s *simulation) countOutcome(report *release.Report, err error) {
 // terminatedOutcome is the outcome of a terminated release.
 const terminatedOutcome = "terminated"
 
+// outcomeOf returns the outcome of a release, also if it was terminated or stranded.
 func outcomeOf(report *release.Report, err error) string {
 	if isTerminated(err) {
 		return terminatedOutcome

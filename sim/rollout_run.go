@@ -35,6 +35,7 @@ type rolloutRun struct {
 	found                  map[string][]fly.Machine // the machines at its start, by Fly app
 }
 
+// decodeReport decodes the report into value, or returns the error of the rollout.
 func (r *rolloutRun) decodeReport(value any) error {
 	if r.err != nil || value == nil {
 		return r.err
@@ -62,6 +63,8 @@ func (r *rolloutRun) compareWithPlan() string {
 	return ""
 }
 
+// leavesMixed reports whether r may have left machines of two versions in the
+// environment.
 func (r *rolloutRun) leavesMixed(environment string) bool {
 	return r.environment == environment && !r.ended.IsZero() && (r.err != nil || r.report != nil && (r.report.Outcome == release.Kept || r.hasKeptOld()))
 }
@@ -71,6 +74,7 @@ func (r *rolloutRun) hasKeptOld() bool {
 	return r.report != nil && strings.Contains(strings.Join(r.report.Notes, "\n"), "what is left of the old stays")
 }
 
+// findLastRun returns the last run of a rollout, or nil.
 func (c *checker) findLastRun(id string) *rolloutRun {
 	c.mu.Lock()
 	defer c.mu.Unlock()

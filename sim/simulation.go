@@ -81,10 +81,11 @@ func (discardLogger) Warn(string, ...any)         {}
 func (discardLogger) Error(string, ...any)        {}
 func (s discardLogger) With(...any) sdklog.Logger { return s }
 
-func (s *simulation) newFlyClient(way http.RoundTripper) *fly.Client {
+// newFlyClient returns a client of Fly that sends its requests by the given transport.
+func (s *simulation) newFlyClient(transport http.RoundTripper) *fly.Client {
 	return &fly.Client{
 		FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly",
-		HTTP: &http.Client{Transport: timeoutTransport{way}}, Unlimited: !s.Limits,
+		HTTP: &http.Client{Transport: timeoutTransport{transport}}, Unlimited: !s.Limits,
 	}
 }
 

@@ -51,6 +51,7 @@ const (
 	timerActivity = "timer"
 )
 
+// A clockInterceptor adds the interceptors of KeepTime to workflows and activities.
 type clockInterceptor struct {
 	interceptor.WorkerInterceptorBase
 	*activityTracker
@@ -86,44 +87,45 @@ func newActivityTracker() *activityTracker {
 }
 
 // newID returns a new activity ID.
-func (f *activityTracker) newID() string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.lastID++
-	return fmt.Sprint("flight-", f.lastID)
+func (t *activityTracker) newID() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lastID++
+	return fmt.Sprint("flight-", t.lastID)
 }
 
 // start records the start of an attempt. It returns false if the activity was
 // cancelled.
-func (f *activityTracker) start(id string, cancel context.CancelCauseFunc) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.running[id] = cancel
-	return !f.canceled[id]
+func (t *activityTracker) start(id string, cancel context.CancelCauseFunc) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running[id] = cancel
+	return !t.canceled[id]
 }
 
-func (f *activityTracker) end(id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.running, id)
+func (t *activityTracker) end(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.running, id)
 }
 
 // cancel cancels an activity. Its context ends a second later, as after a heartbeat.
-func (f *activityTracker) cancel(id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.canceled[id] = true
-	if cancel := f.running[id]; cancel != nil {
+func (t *activityTracker) cancel(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.canceled[id] = true
+	if cancel := t.running[id]; cancel != nil {
 		time.AfterFunc(time.Second, func() { cancel(temporal.NewCanceledError()) })
 	}
 }
 
-func (f *activityTracker) isRunning(id string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.running[id] != nil
+func (t *activityTracker) isRunning(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.running[id] != nil
 }
 
+// A cancelInterceptor cancels activities as a server would.
 type cancelInterceptor struct {
 	interceptor.ActivityInboundInterceptorBase
 	*activityTracker
@@ -145,6 +147,7 @@ func (a *cancelInterceptor) ExecuteActivity(ctx context.Context, in *interceptor
 	return result, err
 }
 
+// A clockWorkflow starts the clock activity in the root workflow.
 type clockWorkflow struct {
 	interceptor.WorkflowInboundInterceptorBase
 	*activityTracker

@@ -70,6 +70,7 @@ func (c *temporalClient) ListWorkflow(_ context.Context, req *workflowservice.Li
 	return resp, nil
 }
 
+// A workflowRun implements client.WorkflowRun for a rollout.
 type workflowRun struct {
 	client.WorkflowRun
 	rollout *rolloutRun

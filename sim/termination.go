@@ -83,6 +83,7 @@ func (w *workers) terminateRun(run string) {
 	}
 }
 
+// isRunTerminated reports whether the run of a workflow was terminated.
 func (w *workers) isRunTerminated(run string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

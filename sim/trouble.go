@@ -36,20 +36,21 @@ type Trouble struct {
 type troubleKind struct {
 	name   string
 	weight int
-	// isTransient: a release must be promoted despite it, without any question to an
+	// A release must be promoted despite transient trouble, without any question to an
 	// operator.
 	isTransient bool
-	// isLasting: its effect on a machine may last until the next update, and may
+	// The effect of lasting trouble on a machine may last until its next update, and may
 	// prevent a rollback.
 	isLasting bool
 	draw      func(*rand.Rand, Case, *Trouble)
 	begin     func(*simulation, Trouble)
 }
 
+// findKind returns the kind of t. It panics if there is no such kind.
 func (t Trouble) findKind() troubleKind {
 	i := slices.IndexFunc(troubleKinds, func(k troubleKind) bool { return k.name == t.Kind })
 	if i < 0 {
-		panic("unknown kind of trouble:  " + t.Kind)
+		panic("unknown kind of trouble: " + t.Kind)
 	}
 	return troubleKinds[i]
 }
@@ -80,6 +81,7 @@ type pendingTrouble struct {
 	do func()
 }
 
+// beginTrouble counts t and calls do, unless all trouble is over.
 func (s *simulation) beginTrouble(t Trouble, do func()) {
 	s.mu.Lock()
 	over := s.troubleOver

@@ -60,6 +60,8 @@ var troublePhases = []release.Phase{
 	release.CleaningUp, release.RollingBack, release.RollingBack,
 }
 
+// drawOnRequest returns a function that draws the requests that a trouble affects, out
+// of the named ones.
 func drawOnRequest(names []string) func(*rand.Rand, Case, *Trouble) {
 	return func(r *rand.Rand, c Case, t *Trouble) {
 		t.Route, t.Skip, t.Times = drawFrom(r, names), drawSkewed(r, 12), 1+r.IntN(3)
@@ -72,6 +74,7 @@ func drawOnRequest(names []string) func(*rand.Rand, Case, *Trouble) {
 // drawSkewed draws a number less than n. Small numbers are more likely.
 func drawSkewed(r *rand.Rand, n int) int { return r.IntN(r.IntN(n) + 1) }
 
+// drawTiming draws the app, the machine and the time of a trouble.
 func drawTiming(r *rand.Rand, c Case, t *Trouble) {
 	t.App, t.Machine = drawFlyApp(r, c), r.IntN(8)
 	t.In = drawFrom(r, troublePhases)
@@ -87,12 +90,15 @@ func drawRolloutTiming(r *rand.Rand, c Case, t *Trouble) {
 	}
 }
 
+// drawFlyApp draws a Fly app of the case.
 func drawFlyApp(r *rand.Rand, c Case) string {
 	return flyAppOf(drawFrom(r, c.Environments).Name, drawFrom(r, c.Apps).Name)
 }
 
+// drawFrom draws an element.
 func drawFrom[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 
+// drawDuration draws a duration from a range, in milliseconds.
 func drawDuration(r *rand.Rand, from, to time.Duration) Duration {
 	return Duration((from + time.Duration(r.Int64N(int64(to-from)))).Round(time.Millisecond))
 }
@@ -107,6 +113,7 @@ func injectFault(f func(Trouble) flysim.Fault) func(*simulation, Trouble) {
 	}
 }
 
+// injectEffect returns a function that injects a fault with that effect into flysim.
 func injectEffect(e flysim.Effect) func(*simulation, Trouble) {
 	return injectFault(func(t Trouble) flysim.Fault { return flysim.Fault{Effect: e, For: time.Duration(t.For), Exit: 3} })
 }

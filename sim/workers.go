@@ -43,8 +43,8 @@ type lostResult struct {
 // An attempt is one attempt of an activity on one worker.
 type attempt struct {
 	name        string
-	runID       string // of the workflow
-	workflowID  string // of the workflow
+	runID       string // of the workflow that scheduled it
+	workflowID  string
 	input       any
 	killed      atomic.Bool   // its process was killed, so it sends nothing more
 	abandoned   chan struct{} // closed when Temporal no longer accepts its result
@@ -54,6 +54,7 @@ type attempt struct {
 
 type attemptKey struct{}
 
+// attemptOf returns the attempt that ctx belongs to, or nil.
 func attemptOf(ctx context.Context) *attempt {
 	a, _ := ctx.Value(attemptKey{}).(*attempt)
 	return a
@@ -82,11 +83,13 @@ func (w *workers) InterceptActivity(_ context.Context, next interceptor.Activity
 	return in
 }
 
+// A workerInterceptor executes activities on the workers.
 type workerInterceptor struct {
 	interceptor.ActivityInboundInterceptorBase
 	*workers
 }
 
+// An activityResult is the result of one attempt.
 type activityResult struct {
 	value any
 	err   error
@@ -95,60 +98,60 @@ type activityResult struct {
 // ExecuteActivity implements interceptor.ActivityInboundInterceptor. Attempts of a
 // terminated run return at the end of the simulation. Otherwise the test environment
 // would pass their results to a workflow whose goroutines are exiting.
-func (m *workerInterceptor) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
-	value, err := m.runAttempt(ctx, in)
-	if run, _, _ := strings.Cut(activity.GetInfo(ctx).ActivityID, "/"); m.isRunTerminated(run) {
-		<-m.sim.done
+func (w *workerInterceptor) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	value, err := w.runAttempt(ctx, in)
+	if run, _, _ := strings.Cut(activity.GetInfo(ctx).ActivityID, "/"); w.isRunTerminated(run) {
+		<-w.sim.done
 		return nil, temporal.NewCanceledError() // prevents a retry
 	}
 	return value, err
 }
 
 // runAttempt executes one attempt of an activity on a worker.
-func (m *workerInterceptor) runAttempt(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+func (w *workerInterceptor) runAttempt(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	name := activity.GetInfo(ctx).ActivityType.Name
 	if name == clockActivity || name == timerActivity {
-		return m.Next.ExecuteActivity(ctx, in)
+		return w.Next.ExecuteActivity(ctx, in)
 	}
-	if err := m.waitForWorker(ctx); err != nil {
+	if err := w.waitForWorker(ctx); err != nil {
 		return nil, err
 	}
 	a := newAttempt(activity.GetInfo(ctx), in.Args)
 	own, cancel := context.WithCancelCause(context.WithValue(ctx, attemptKey{}, a))
 	a.cancel = cancel
-	time.Sleep(m.drawDelay(a)) // before startAttempt, which depends on the order of attempts
-	if m.isRunTerminated(a.runID) {
+	time.Sleep(w.drawDelay(a)) // before startAttempt, which depends on the order of attempts
+	if w.isRunTerminated(a.runID) {
 		cancel(nil)
 		return nil, temporal.NewCanceledError() // its workflow was terminated before a worker received it
 	}
-	lose := m.startAttempt(a)
-	m.sim.checker.addAttempt(a)
+	lose := w.startAttempt(a)
+	w.sim.checker.addAttempt(a)
 	done := make(chan activityResult, 1)
-	go m.executeAttempt(own, in, a, done)
-	late := time.NewTimer(m.timeoutOf(a.name))
+	go w.executeAttempt(own, in, a, done)
+	late := time.NewTimer(w.timeoutOf(a.name))
 	defer late.Stop()
 	select {
 	case <-late.C:
 		cancel(context.DeadlineExceeded)
-		m.sim.checker.dropAttempt(a)
+		w.sim.checker.dropAttempt(a)
 		return nil, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)
 	case result := <-done:
 		if lose {
-			m.sim.logEvent("the result of %s is lost", a.name)
-			m.sim.checker.dropAttempt(a)
-			return nil, m.waitForHeartbeatTimeout(a)
+			w.sim.logEvent("the result of %s is lost", a.name)
+			w.sim.checker.dropAttempt(a)
+			return nil, w.waitForHeartbeatTimeout(a)
 		}
-		m.sim.checker.finishAttempt(a, result.err)
+		w.sim.checker.finishAttempt(a, result.err)
 		if result.err == nil {
-			m.sim.checker.recordCompleted(activity.GetInfo(ctx).ActivityID, result.value)
+			w.sim.checker.recordCompleted(activity.GetInfo(ctx).ActivityID, result.value)
 		}
 		return result.value, result.err
 	case <-a.abandoned:
-		m.sim.checker.dropAttempt(a)
-		if m.isRunTerminated(a.runID) {
+		w.sim.checker.dropAttempt(a)
+		if w.isRunTerminated(a.runID) {
 			return nil, temporal.NewCanceledError()
 		}
-		return nil, m.waitForHeartbeatTimeout(a)
+		return nil, w.waitForHeartbeatTimeout(a)
 	}
 }
 
@@ -164,34 +167,34 @@ func newAttempt(info activity.Info, args []any) *attempt {
 
 // executeAttempt executes the activity and sends its result to done. It reports a
 // panic as a violation.
-func (m *workerInterceptor) executeAttempt(ctx context.Context, in *interceptor.ExecuteActivityInput, a *attempt, done chan<- activityResult) {
-	defer m.removeAttempt(a)
+func (w *workerInterceptor) executeAttempt(ctx context.Context, in *interceptor.ExecuteActivityInput, a *attempt, done chan<- activityResult) {
+	defer w.removeAttempt(a)
 	defer a.cancel(nil)
 	defer func() {
 		if p := recover(); p != nil {
-			m.sim.addViolation("%s panicked: %v\n%s", a.name, p, debug.Stack())
+			w.sim.addViolation("%s panicked: %v\n%s", a.name, p, debug.Stack())
 			done <- activityResult{nil, fmt.Errorf("panic: %v", p)}
 		}
 	}()
-	value, err := m.Next.ExecuteActivity(ctx, in)
+	value, err := w.Next.ExecuteActivity(ctx, in)
 	done <- activityResult{value, err}
 }
 
 // drawDelay returns a delay of less than 3 ms, so that no two attempts start in the
 // same nanosecond.
-func (m *workerInterceptor) drawDelay(a *attempt) time.Duration {
-	drawn := m.sim.network.drawHash(a.String())
+func (w *workerInterceptor) drawDelay(a *attempt) time.Duration {
+	drawn := w.sim.network.drawHash(a.String())
 	return time.Duration(binary.BigEndian.Uint32(drawn[:4])%3_000_000) * time.Nanosecond
 }
 
 // waitForHeartbeatTimeout waits until Temporal notices that an attempt is gone, and
 // returns the heartbeat timeout error.
-func (m *workerInterceptor) waitForHeartbeatTimeout(a *attempt) error {
+func (w *workerInterceptor) waitForHeartbeatTimeout(a *attempt) error {
 	beat := 10 * time.Second
 	if a.name == "KeepLeases" {
 		beat = time.Minute
 	}
-	time.Sleep(beat + m.drawDelay(a))
+	time.Sleep(beat + w.drawDelay(a))
 	return temporal.NewHeartbeatTimeoutError()
 }
 
@@ -210,6 +213,7 @@ func (w *workers) raiseTimeout(name string, long time.Duration) {
 	w.timeouts[name] = max(w.timeouts[name], long)
 }
 
+// timeoutOf returns the timeout of an activity's attempts.
 func (w *workers) timeoutOf(name string) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -271,6 +275,7 @@ func (w *workers) addLostResult(l lostResult) {
 	w.losses = append(w.losses, &l)
 }
 
+// endTroubles starts a worker if none is up, and ends the loss of results.
 func (w *workers) endTroubles() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
