@@ -10,110 +10,113 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Duration is written as people write it: "1m30s".
+// Duration is a release.Duration: its JSON form is text like "1m30s".
 type Duration = release.Duration
 
-// A Case is everything that one simulation is made of: a project, what runs of
-// it, who releases and decides what, and what goes wrong. The same Case always
-// goes the same way. It is plain data, to be written down, shrunk and run again.
+// A Case is the input of one simulation: the project, the machines that run before the
+// first release, the releases, the operators' decisions, and the troubles. The same
+// Case always takes the same course. It is plain data, so that it can be stored,
+// shrunk and run again.
 type Case struct {
-	Why          string        `json:"why,omitempty"` // it is kept
-	Seed         uint64        `json:"seed"`          // of latencies, and of nothing else
+	Why          string        `json:"why,omitempty"` // the reason to keep this case in testdata
+	Seed         uint64        `json:"seed"`          // of the latencies only
 	Apps         []App         `json:"apps"`
 	Environments []Environment `json:"environments"`
-	Releases     []Order       `json:"releases"` // in the order in which they are asked for
-	// Answers are what people say of held rollouts, one after the other; then
-	// they say retry, and rollback where that is offered and retrying is no use.
+	Releases     []Order       `json:"releases"` // in the order of their start
+	// Answers are the operators' answers to held rollouts, in order. After the last
+	// one the operators answer retry; if retries do not help, they answer rollback
+	// where that is offered.
 	Answers []release.Choice `json:"answers,omitempty"`
-	// Repeats: each answer is sent once more when the next question is asked.
+	// Repeats sends each answer a second time when the next question is open.
 	Repeats  bool      `json:"repeats,omitempty"`
 	Troubles []Trouble `json:"troubles,omitempty"`
-	Poll     Duration  `json:"poll"` // of the activities: the longer, the faster a simulation
+	Poll     Duration  `json:"poll"` // poll interval of the activities; a longer one makes the simulation faster
 	Limits   bool      `json:"limits,omitempty"`
 }
 
-// An App is an app of the project, the same in each environment.
+// An App is an app of the project. It is the same in each environment.
 type App struct {
 	Name     string           `json:"name"`
 	Needs    []string         `json:"needs,omitempty"`
 	Strategy release.Strategy `json:"strategy"`
 	MaxDown  string           `json:"max_unavailable"`
 	Command  bool             `json:"command,omitempty"` // has a release command
-	Still    bool             `json:"still,omitempty"`   // no revision changes it
-	// Like has, by version, the older version that it has the content of: a revert,
-	// or a commit that changes only documentation.
+	Still    bool             `json:"still,omitempty"`   // its image and config are the same at each revision
+	// Like maps a version to the older version with the same content, as after a
+	// revert or a commit that changes only documentation.
 	Like     map[string]string `json:"like,omitempty"`
 	Secret   bool              `json:"secret,omitempty"`   // needs a secret
 	AutoStop bool              `json:"autostop,omitempty"` // Fly's proxy may stop its machines
 	Groups   []Group           `json:"groups"`
 }
 
-// A Group is a process group, with the machines that run before the first
-// release.
+// A Group is a process group and its machines before the first release.
 type Group struct {
-	Name     string  `json:"name"`
-	Service  bool    `json:"service,omitempty"` // can be reached from outside, and is checked there
-	Checks   int     `json:"checks,omitempty"`  // besides
-	Volume   bool    `json:"volume,omitempty"`  // each machine has one
-	Standby  bool    `json:"standby,omitempty"` // the last machine stands by for the first
-	Machines []State `json:"machines"`
+	Name     string           `json:"name"`
+	Service  bool             `json:"service,omitempty"` // has an HTTP service with a check
+	Checks   int              `json:"checks,omitempty"`  // number of other checks
+	Volume   bool             `json:"volume,omitempty"`  // each machine has a volume
+	Standby  bool             `json:"standby,omitempty"` // the last machine is a standby of the first
+	Machines []InitialMachine `json:"machines"`
 }
 
-// A State is how a machine is found.
-type State struct {
-	State    string `json:"state"` // started, stopped
+// An InitialMachine is the condition of a machine before the first release.
+type InitialMachine struct {
+	State    string `json:"state"` // started or stopped
 	Cordoned bool   `json:"cordoned,omitempty"`
 	Sick     bool   `json:"sick,omitempty"`    // its checks fail
-	Crashed  bool   `json:"crashed,omitempty"` // it is stopped because its process kept failing
+	Crashed  bool   `json:"crashed,omitempty"` // stopped, because its process kept failing
 }
 
-// An Environment is a rung of promotion.
+// An Environment is an environment of the project, in the order of promotion.
 type Environment struct {
 	Name         string   `json:"name"`
-	Approvals    int      `json:"approvals,omitempty"` // 0: no gate
+	Approvals    int      `json:"approvals,omitempty"` // 0 means no gate
 	Bake         Duration `json:"bake,omitempty"`
 	Canary       Duration `json:"canary,omitempty"`
 	Irreversible bool     `json:"irreversible,omitempty"`
-	Empty        bool     `json:"empty,omitempty"` // nothing runs there yet
+	Empty        bool     `json:"empty,omitempty"` // has no machines before the first release
 }
 
-// An Order is a release that somebody asks for.
+// An Order is a release that the simulation starts.
 type Order struct {
-	At       Duration `json:"at,omitempty"` // after the simulation began
-	Version  string   `json:"version"`      // v2, v3, v4: a revision
+	At       Duration `json:"at,omitempty"` // counted from the start of the simulation
+	Version  string   `json:"version"`      // the revision: v1 to v4
 	Rollback bool     `json:"rollback,omitempty"`
 	Apps     []string `json:"apps,omitempty"`
-	Abort    Duration `json:"abort,omitempty"` // so long after it was asked for; 0: never
+	Abort    Duration `json:"abort,omitempty"` // time from the start of the release to its abort; 0 means never
 	AbortIn  string   `json:"abort_in,omitempty"`
-	// Decisions are made each time the release waits at a gate.
+	// Decisions are sent each time the release waits at a gate.
 	Decisions []Decision `json:"decisions,omitempty"`
 }
 
-// A Decision is what somebody says at a gate.
+// A Decision is a review that an operator sends to a gate.
 type Decision struct {
-	After  Duration `json:"after"` // the gate opened; or, if early, the release began
+	After  Duration `json:"after"` // counted from the opening of the gate, or from the start of the release if Early
 	Early  bool     `json:"early,omitempty"`
 	Reject bool     `json:"reject,omitempty"`
 	By     string   `json:"by"`
-	Plan   string   `json:"plan,omitempty"` // "" is the one being asked about; else: none, short, other, former
+	Plan   string   `json:"plan,omitempty"` // "" names the plan at the gate; the others are none, short, other and former
 	Signal bool     `json:"signal,omitempty"`
-	Raw    string   `json:"raw,omitempty"` // instead of a decision: what a broken client sends
+	Raw    string   `json:"raw,omitempty"` // a malformed payload, sent instead of the decision
 }
 
-// valid says whether d is an approval that has to count when it comes in time.
-func (d Decision) valid() bool {
+// isValid reports whether d is an approval that must count if it arrives in time.
+func (d Decision) isValid() bool {
 	return !d.Early && !d.Reject && strings.TrimSpace(d.By) != "" && d.Plan == "" && d.Raw == ""
 }
 
 const project = "shop"
 
-func flyApp(env, app string) string { return project + "-" + env + "-" + app }
+// flyAppOf returns the name of the Fly app of an app in an environment.
+func flyAppOf(env, app string) string { return project + "-" + env + "-" + app }
 
-// app is the app of a Fly app.
-func (c Case) app(flyAppName string) (App, Environment, bool) {
+// findApp returns the app and the environment of a Fly app, and whether the case has
+// them.
+func (c Case) findApp(flyAppName string) (App, Environment, bool) {
 	for _, e := range c.Environments {
 		for _, a := range c.Apps {
-			if flyApp(e.Name, a.Name) == flyAppName {
+			if flyAppOf(e.Name, a.Name) == flyAppName {
 				return a, e, true
 			}
 		}
@@ -121,7 +124,8 @@ func (c Case) app(flyAppName string) (App, Environment, bool) {
 	return App{}, Environment{}, false
 }
 
-func (a App) group(name string) (Group, bool) {
+// findGroup returns the group with that name, and whether the app has it.
+func (a App) findGroup(name string) (Group, bool) {
 	for _, g := range a.Groups {
 		if g.Name == name {
 			return g, true
@@ -130,46 +134,48 @@ func (a App) group(name string) (Group, bool) {
 	return Group{}, false
 }
 
-// at is the version of a that a revision has: its own, where the app changes.
-func (a App) at(version string) string {
+// contentVersion returns the version whose content the app has at the given one.
+func (a App) contentVersion(version string) string {
 	if a.Still {
 		return "v1"
 	}
 	return cmp.Or(a.Like[version], version)
 }
 
-// digest is that of an app's image at a revision.
-func (a App) digest(version string) string {
-	return fmt.Sprintf("sha256:%064x", fmt.Sprintf("%.10s-%.8s", a.Name, a.at(version)))
+// imageDigest returns the digest of the app's image at a version.
+func (a App) imageDigest(version string) string {
+	return fmt.Sprintf("sha256:%064x", fmt.Sprintf("%.10s-%.8s", a.Name, a.contentVersion(version)))
 }
 
-// versions are the revisions that there are, oldest first.
+// versions lists all versions, oldest first.
 var versions = []string{"v1", "v2", "v3", "v4"}
 
-// commit is the revision of a version.
-func commit(version string) string { return strings.Repeat(fmt.Sprintf("%x", version), 40)[:40] }
+// commitOf returns the commit hash of a version.
+func commitOf(version string) string { return strings.Repeat(fmt.Sprintf("%x", version), 40)[:40] }
 
-func revision(version string) release.Revision {
-	return release.Revision{Commit: commit(version), Tree: commit(version), Subject: "version " + version}
+// plainRevision returns the revision of a version, without hostile text.
+func plainRevision(version string) release.Revision {
+	return release.Revision{Commit: commitOf(version), Tree: commitOf(version), Subject: "version " + version}
 }
 
+// versionOf returns the version with that commit hash, or "".
 func versionOf(commitHash string) string {
 	for _, v := range versions {
-		if commit(v) == commitHash {
+		if commitOf(v) == commitHash {
 			return v
 		}
 	}
 	return ""
 }
 
-// releaseToml is the project's release.toml.
-func (c Case) releaseToml() string {
+// formatReleaseTOML returns the text of the project's release.toml.
+func (c Case) formatReleaseTOML() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "project = %q\n", project)
 	for _, a := range c.Apps {
 		fmt.Fprintf(&b, "[apps.%s]\ngo = \"./%s\"\n", a.Name, a.Name)
 		if len(a.Needs) > 0 {
-			fmt.Fprintf(&b, "needs = [%s]\n", quotedList(a.Needs))
+			fmt.Fprintf(&b, "needs = [%s]\n", quoteList(a.Needs))
 		}
 		if a.Secret {
 			fmt.Fprintln(&b, `secrets = ["KEY"]`)
@@ -198,8 +204,8 @@ func (c Case) releaseToml() string {
 
 const gateTimeout = Duration(6 * time.Hour)
 
-// flyToml is an app's fly.toml at a revision.
-func (c Case) flyToml(a App, env Environment, version string) string {
+// formatFlyTOML returns the text of an app's fly.toml at a version.
+func (c Case) formatFlyTOML(a App, env Environment, version string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `app = %q
 primary_region = "ams"
@@ -207,11 +213,11 @@ primary_region = "ams"
 strategy = %q
 max_unavailable = %s
 wait_timeout = %q
-`, flyApp(env.Name, a.Name), a.Strategy, a.MaxDown, waitTimeout)
+`, flyAppOf(env.Name, a.Name), a.Strategy, a.MaxDown, waitTimeout)
 	if a.Command {
-		fmt.Fprintf(&b, "release_command = \"migrate %s\"\nrelease_command_timeout = \"2m\"\n", a.at(version))
+		fmt.Fprintf(&b, "release_command = \"migrate %s\"\nrelease_command_timeout = \"2m\"\n", a.contentVersion(version))
 	}
-	fmt.Fprintf(&b, "[env]\nLEVEL = %q\n%s", a.at(version), c.note(a, version))
+	fmt.Fprintf(&b, "[env]\nLEVEL = %q\n%s", a.contentVersion(version), c.formatNote(a, version))
 	if len(a.Groups) > 1 || a.Groups[0].Name != "app" {
 		fmt.Fprintln(&b, "[processes]")
 		for _, g := range a.Groups {
@@ -238,7 +244,8 @@ wait_timeout = %q
 
 const waitTimeout = Duration(time.Minute)
 
-func quotedList(names []string) string {
+// quoteList returns the names as the elements of a TOML array.
+func quoteList(names []string) string {
 	var all []string
 	for _, n := range names {
 		all = append(all, fmt.Sprintf("%q", n))
@@ -246,7 +253,8 @@ func quotedList(names []string) string {
 	return strings.Join(all, ", ")
 }
 
-// String is c for people, one line for each thing.
+// String returns c as text for the report of a failed case, with one line for each
+// part.
 func (c Case) String() string {
 	var b strings.Builder
 	doc := func(v any) string {

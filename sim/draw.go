@@ -9,108 +9,121 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Draw spells a seed out. Most cases are small, as most bugs are; some are
-// large.
+// Draw returns the Case of a seed. Most cases are small, because most bugs need only a
+// small one.
 func Draw(seed uint64) Case {
 	r := rand.New(rand.NewPCG(seed, 0x5eed))
-	c := Case{Seed: seed, Poll: between(r, 2*time.Second, 8*time.Second), Limits: chance(r, 10)}
-	c.Environments = environments(r)
-	for i := range weighted(r, []int{56, 25, 10, 4, 3, 2}) + 1 {
-		c.Apps = append(c.Apps, app(r, i, c.Apps))
+	c := Case{Seed: seed, Poll: drawDuration(r, 2*time.Second, 8*time.Second), Limits: drawBool(r, 10)}
+	c.Environments = drawEnvironments(r)
+	for i := range drawWeighted(r, []int{56, 25, 10, 4, 3, 2}) + 1 {
+		c.Apps = append(c.Apps, drawApp(r, i, c.Apps))
 	}
-	c.Releases = []Order{order(r, c, "v2")}
-	if chance(r, 10) {
-		o := order(r, c, "v3")
-		o.At = between(r, time.Second, 2*time.Minute)
-		c.Releases = append(c.Releases, o)
-	} else if chance(r, 8) { // the older of two pushes comes second
-		o := order(r, c, "v2")
-		c.Releases[0] = order(r, c, "v3")
-		o.At = between(r, time.Millisecond, time.Minute)
-		c.Releases = append(c.Releases, o)
-	} else if chance(r, 9) {
-		reverted(r, &c)
-	} else if chance(r, 4) { // three pushes in a row
-		for _, v := range []string{"v3", "v4"} {
-			o := order(r, c, v)
-			o.At = c.Releases[len(c.Releases)-1].At + between(r, time.Second, time.Minute)
-			c.Releases = append(c.Releases, o)
-		}
-	} else if chance(r, 8) {
-		o := order(r, c, "v2")
-		o.At, o.Rollback = between(r, time.Minute, 10*time.Minute), true
-		if chance(r, 40) { // two releases, and the newer is taken back
-			newer := order(r, c, "v3")
-			newer.At = between(r, time.Minute, 5*time.Minute)
-			c.Releases = append(c.Releases, newer)
-			o.At += newer.At
-		}
-		c.Releases = append(c.Releases, o)
-		if chance(r, 50) { // and once more
-			o.At += between(r, time.Second, 5*time.Minute)
-			c.Releases = append(c.Releases, o)
-		}
-	}
-	if chance(r, 30) {
+	drawReleases(r, &c)
+	if drawBool(r, 30) {
 		for range 1 + r.IntN(3) {
-			c.Answers = append(c.Answers, pick(r, []release.Choice{release.Retry, release.GoBack, release.GoBack, release.Keep, release.Abandon}))
+			c.Answers = append(c.Answers, drawFrom(r, []release.Choice{release.Retry, release.GoBack, release.GoBack, release.Keep, release.Abandon}))
 		}
 	}
-	c.Repeats = chance(r, 50)
-	for range weighted(r, []int{15, 30, 25, 18, 8, 4}) {
-		c.Troubles = append(c.Troubles, trouble(r, c))
+	c.Repeats = drawBool(r, 50)
+	for range drawWeighted(r, []int{15, 30, 25, 18, 8, 4}) {
+		c.Troubles = append(c.Troubles, drawTrouble(r, c))
 	}
 	if i := slices.IndexFunc(c.Troubles, func(t Trouble) bool { return t.Kind == terminated }); i >= 0 {
-		worse(r, &c, &c.Troubles[i])
+		worsenTermination(r, &c, &c.Troubles[i])
 	}
 	return c
 }
 
-// reverted draws three pushes: the newest has the content of the oldest, of most apps
-// at least, and the one between comes about when that is released.
-func reverted(r *rand.Rand, c *Case) {
+// drawReleases draws the releases of c.
+func drawReleases(r *rand.Rand, c *Case) {
+	c.Releases = []Order{drawOrder(r, *c, "v2")}
+	switch {
+	case drawBool(r, 10):
+		o := drawOrder(r, *c, "v3")
+		o.At = drawDuration(r, time.Second, 2*time.Minute)
+		c.Releases = append(c.Releases, o)
+	case drawBool(r, 8): // an older push after a newer one
+		o := drawOrder(r, *c, "v2")
+		c.Releases[0] = drawOrder(r, *c, "v3")
+		o.At = drawDuration(r, time.Millisecond, time.Minute)
+		c.Releases = append(c.Releases, o)
+	case drawBool(r, 9):
+		addRevertedPushes(r, c)
+	case drawBool(r, 4): // three pushes in a row
+		for _, v := range []string{"v3", "v4"} {
+			o := drawOrder(r, *c, v)
+			o.At = c.Releases[len(c.Releases)-1].At + drawDuration(r, time.Second, time.Minute)
+			c.Releases = append(c.Releases, o)
+		}
+	case drawBool(r, 8):
+		addRollback(r, c)
+	}
+}
+
+// addRollback adds a rollback that an operator starts, and sometimes a second one.
+func addRollback(r *rand.Rand, c *Case) {
+	o := drawOrder(r, *c, "v2")
+	o.At, o.Rollback = drawDuration(r, time.Minute, 10*time.Minute), true
+	if drawBool(r, 40) { // a second release before the rollback
+		newer := drawOrder(r, *c, "v3")
+		newer.At = drawDuration(r, time.Minute, 5*time.Minute)
+		c.Releases = append(c.Releases, newer)
+		o.At += newer.At
+	}
+	c.Releases = append(c.Releases, o)
+	if drawBool(r, 50) { // a second rollback
+		o.At += drawDuration(r, time.Second, 5*time.Minute)
+		c.Releases = append(c.Releases, o)
+	}
+}
+
+// addRevertedPushes adds two pushes. In most apps v4 has the content of v2, and v3
+// starts at about the same time as v4.
+func addRevertedPushes(r *rand.Rand, c *Case) {
 	for i := range c.Apps {
-		if chance(r, 90) {
+		if drawBool(r, 90) {
 			c.Apps[i].Like = map[string]string{"v4": "v2"}
 		}
 	}
-	newest, older := order(r, *c, "v4"), order(r, *c, "v3")
-	newest.At = between(r, time.Minute, 4*time.Minute)
-	older.At = newest.At + between(r, -20*time.Second, time.Minute)
+	newest, older := drawOrder(r, *c, "v4"), drawOrder(r, *c, "v3")
+	newest.At = drawDuration(r, time.Minute, 4*time.Minute)
+	older.At = newest.At + drawDuration(r, -20*time.Second, time.Minute)
 	c.Releases = append(c.Releases, newest, older)
 }
 
-// worse makes the end of a rollout that is terminated harder to get over, now and
-// then: what it leaves is not good, so that the next has to go back to what was
-// before both; or it ends while a machine runs for a look only.
-func worse(r *rand.Rand, c *Case, t *Trouble) {
+// worsenTermination makes some terminations harder to recover from. The history is
+// lost, the takeover is terminated too, the rollout is terminated while it verifies
+// stopped machines, or the checks of the new version fail later.
+func worsenTermination(r *rand.Rand, c *Case, t *Trouble) {
 	switch app := &c.Apps[r.IntN(len(c.Apps))]; {
-	case chance(r, 10): // and its history is lost
+	case drawBool(r, 10): // the history is lost
 		c.Troubles = append(c.Troubles, Trouble{Kind: historyLost})
 		for i := range c.Releases {
 			if len(c.Releases[i].Decisions) == 0 {
-				c.Releases[i].Decisions = []Decision{{After: between(r, 5*time.Second, 30*time.Second), By: "ben"}}
+				c.Releases[i].Decisions = []Decision{{After: drawDuration(r, 5*time.Second, 30*time.Second), By: "ben"}}
 			}
 		}
-	case chance(r, 20): // and the rollout that takes over is terminated, too
+	case drawBool(r, 20): // the rollout that takes over is terminated too
 		again := *t
-		again.In, again.At, again.After = release.HeldPhase, between(r, time.Millisecond, 40*time.Second), false
+		again.In, again.At, again.After = release.HeldPhase, drawDuration(r, time.Millisecond, 40*time.Second), false
 		c.Troubles = append(c.Troubles, again)
-	case chance(r, 40) && app.Groups[0].Service:
-		app.AutoStop = false // else others start and stop machines, too
+	case drawBool(r, 40) && app.Groups[0].Service:
+		app.AutoStop = false // else the proxy starts and stops machines too
 		for i := range app.Groups[0].Machines {
-			app.Groups[0].Machines[i] = State{State: "stopped"}
+			app.Groups[0].Machines[i] = InitialMachine{State: "stopped"}
 		}
-		t.In, t.At = pick(r, []release.Phase{release.Verifying, release.Verifying, release.Baking}), between(r, time.Millisecond, 4*time.Second)
-	case chance(r, 65):
-		c.Troubles = append(c.Troubles, Trouble{Kind: "sours", Route: "update", Skip: r.IntN(2), Times: 1 + r.IntN(3), For: between(r, 20*time.Second, 80*time.Second)})
+		t.In, t.At = drawFrom(r, []release.Phase{release.Verifying, release.Verifying, release.Baking}), drawDuration(r, time.Millisecond, 4*time.Second)
+	case drawBool(r, 65):
+		c.Troubles = append(c.Troubles, Trouble{Kind: "checks fail after an update", Route: "update", Skip: r.IntN(2), Times: 1 + r.IntN(3), For: drawDuration(r, 20*time.Second, 80*time.Second)})
 	}
 }
 
-func chance(r *rand.Rand, percent int) bool { return r.IntN(100) < percent }
+// drawBool returns true with the given probability in percent.
+func drawBool(r *rand.Rand, percent int) bool { return r.IntN(100) < percent }
 
-// weighted draws an index by weight.
-func weighted(r *rand.Rand, weights []int) int {
+// drawWeighted draws an index of weights, with a probability in proportion to its
+// weight.
+func drawWeighted(r *rand.Rand, weights []int) int {
 	all := 0
 	for _, w := range weights {
 		all += w
@@ -124,75 +137,82 @@ func weighted(r *rand.Rand, weights []int) int {
 	return len(weights) - 1
 }
 
-func environments(r *rand.Rand) []Environment {
+// drawEnvironments draws production, and sometimes staging before it.
+func drawEnvironments(r *rand.Rand) []Environment {
 	all := []Environment{{Name: "production"}}
-	if chance(r, 25) {
+	if drawBool(r, 25) {
 		all = []Environment{{Name: "staging"}, {Name: "production"}}
 	}
 	for i := range all {
 		e := &all[i]
-		if chance(r, 50) {
+		if drawBool(r, 50) {
 			e.Bake = Duration(time.Duration(5+r.IntN(40)) * time.Second)
 		}
-		if chance(r, 50) {
+		if drawBool(r, 50) {
 			e.Canary = Duration(time.Duration(5+r.IntN(25)) * time.Second)
 		}
-		if e.Name == "production" && chance(r, 60) {
-			e.Approvals = 1 + weighted(r, []int{80, 20})
+		if e.Name == "production" && drawBool(r, 60) {
+			e.Approvals = 1 + drawWeighted(r, []int{80, 20})
 		}
-		e.Irreversible, e.Empty = chance(r, 15), chance(r, 6)
+		e.Irreversible, e.Empty = drawBool(r, 15), drawBool(r, 6)
 	}
 	return all
 }
 
-func app(r *rand.Rand, i int, before []App) App {
+// drawApp draws app i, which may need the apps before it.
+func drawApp(r *rand.Rand, i int, before []App) App {
 	a := App{
-		Name: fmt.Sprintf("%c", 'a'+i), Strategy: pick(r, []release.Strategy{release.Rolling, release.Rolling, release.Canary, release.BlueGreen, release.Immediate}),
-		MaxDown: pick(r, []string{"0.33", "0.33", "0.5", "1", "2", "0.1"}), Command: chance(r, 20), Still: chance(r, 15), Secret: chance(r, 15), AutoStop: chance(r, 15),
+		Name: fmt.Sprintf("%c", 'a'+i), Strategy: drawFrom(r, []release.Strategy{release.Rolling, release.Rolling, release.Canary, release.BlueGreen, release.Immediate}),
+		MaxDown: drawFrom(r, []string{"0.33", "0.33", "0.5", "1", "2", "0.1"}), Command: drawBool(r, 20), Still: drawBool(r, 15), Secret: drawBool(r, 15), AutoStop: drawBool(r, 15),
 	}
 	for _, b := range before {
-		if chance(r, 30) {
+		if drawBool(r, 30) {
 			a.Needs = append(a.Needs, b.Name)
 		}
 	}
 	names := []string{"app"}
-	if chance(r, 25) {
+	if drawBool(r, 25) {
 		names = []string{"web", "worker"}
 	}
 	for j, name := range names {
-		g := Group{Name: name, Service: j == 0 && chance(r, 80), Checks: weighted(r, []int{70, 25, 5})}
-		if a.Strategy == release.BlueGreen && !g.Service {
-			g.Checks = max(1, g.Checks) // it asks for one
-		}
-		g.Volume = a.Strategy != release.BlueGreen && a.Strategy != release.Canary && chance(r, 12)
-		g.Standby = !g.Service && !g.Volume && chance(r, 50)
-		machines := fleet(r)
-		if j > 0 && !g.Volume && chance(r, 6) {
-			machines = 0 // a person has scaled it to zero
-		}
-		for range machines {
-			s := State{State: "started"}
-			if chance(r, 8) {
-				s.State = "stopped"
-			}
-			s.Crashed = s.State == "stopped" && chance(r, 30)
-			s.Cordoned = chance(r, 3)
-			s.Sick = s.State == "started" && chance(r, 2)
-			g.Machines = append(g.Machines, s)
-		}
-		if g.Service && a.AutoStop && chance(r, 25) { // Fly's proxy has stopped all of them
-			for i := range g.Machines {
-				g.Machines[i] = State{State: "stopped"}
-			}
-		}
-		a.Groups = append(a.Groups, g)
+		a.Groups = append(a.Groups, drawGroup(r, a, j, name))
 	}
 	return a
 }
 
-// fleet is how many machines a group has: 1 to 40.
-func fleet(r *rand.Rand) int {
-	switch weighted(r, []int{420, 370, 125, 68, 14, 3}) {
+// drawGroup draws group j of a.
+func drawGroup(r *rand.Rand, a App, j int, name string) Group {
+	g := Group{Name: name, Service: j == 0 && drawBool(r, 80), Checks: drawWeighted(r, []int{70, 25, 5})}
+	if a.Strategy == release.BlueGreen && !g.Service {
+		g.Checks = max(1, g.Checks) // bluegreen requires a check
+	}
+	g.Volume = a.Strategy != release.BlueGreen && a.Strategy != release.Canary && drawBool(r, 12)
+	g.Standby = !g.Service && !g.Volume && drawBool(r, 50)
+	machines := drawGroupSize(r)
+	if j > 0 && !g.Volume && drawBool(r, 6) {
+		machines = 0 // the group was scaled to zero
+	}
+	for range machines {
+		initial := InitialMachine{State: "started"}
+		if drawBool(r, 8) {
+			initial.State = "stopped"
+		}
+		initial.Crashed = initial.State == "stopped" && drawBool(r, 30)
+		initial.Cordoned = drawBool(r, 3)
+		initial.Sick = initial.State == "started" && drawBool(r, 2)
+		g.Machines = append(g.Machines, initial)
+	}
+	if g.Service && a.AutoStop && drawBool(r, 25) { // Fly's proxy has stopped all machines
+		for i := range g.Machines {
+			g.Machines[i] = InitialMachine{State: "stopped"}
+		}
+	}
+	return g
+}
+
+// drawGroupSize draws the number of machines of a group: 1 to 40.
+func drawGroupSize(r *rand.Rand) int {
+	switch drawWeighted(r, []int{420, 370, 125, 68, 14, 3}) {
 	case 0:
 		return 1
 	case 1:
@@ -207,14 +227,15 @@ func fleet(r *rand.Rand) int {
 	return 20 + r.IntN(21)
 }
 
-func order(r *rand.Rand, c Case, version string) Order {
+// drawOrder draws the order of a version, with its decisions and sometimes an abort.
+func drawOrder(r *rand.Rand, c Case, version string) Order {
 	o := Order{Version: version}
-	if len(c.Apps) > 1 && chance(r, 8) {
-		o.Apps = []string{pick(r, c.Apps).Name}
+	if len(c.Apps) > 1 && drawBool(r, 8) {
+		o.Apps = []string{drawFrom(r, c.Apps).Name}
 	}
-	if chance(r, 12) {
-		o.AbortIn = string(pick(r, phases))
-		o.Abort = Duration(time.Duration(1+skew(r, 30_000)) * time.Millisecond)
+	if drawBool(r, 12) {
+		o.AbortIn = string(drawFrom(r, troublePhases))
+		o.Abort = Duration(time.Duration(1+drawSkewed(r, 30_000)) * time.Millisecond)
 	}
 	most := 0
 	for _, e := range c.Environments {
@@ -224,58 +245,59 @@ func order(r *rand.Rand, c Case, version string) Order {
 		return o
 	}
 	for i := range most {
-		o.Decisions = append(o.Decisions, Decision{After: between(r, time.Duration(5+20*i)*time.Second, time.Duration(15+20*i)*time.Second), By: []string{"ben", "cas"}[i], Signal: chance(r, 30)})
+		o.Decisions = append(o.Decisions, Decision{After: drawDuration(r, time.Duration(5+20*i)*time.Second, time.Duration(15+20*i)*time.Second), By: []string{"ben", "cas"}[i], Signal: drawBool(r, 30)})
 	}
-	if chance(r, 25) {
+	if drawBool(r, 25) {
 		for range 1 + r.IntN(3) {
-			o.Decisions = append(o.Decisions, noise(r))
+			o.Decisions = append(o.Decisions, drawInvalidDecision(r))
 		}
 		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
 	}
-	if chance(r, 8) { // somebody says no before enough have said yes
-		at := between(r, time.Second, max(2*time.Second, time.Duration(o.Decisions[0].After)))
-		o.Decisions = append(o.Decisions, Decision{After: at, Reject: true, By: "eve", Signal: chance(r, 30)})
+	if drawBool(r, 8) { // a rejection before there are enough approvals
+		at := drawDuration(r, time.Second, max(2*time.Second, time.Duration(o.Decisions[0].After)))
+		o.Decisions = append(o.Decisions, Decision{After: at, Reject: true, By: "eve", Signal: drawBool(r, 30)})
 		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
 	}
-	if chance(r, 5) { // too late, or never
+	if drawBool(r, 5) { // too late, or never in time
 		for i := range o.Decisions {
-			o.Decisions[i].After += pick(r, []Duration{gateTimeout, gateTimeout / 2})
+			o.Decisions[i].After += drawFrom(r, []Duration{gateTimeout, gateTimeout / 2})
 		}
 	}
 	return o
 }
 
-// noise is a decision that does not count, or that says no.
-func noise(r *rand.Rand) Decision {
-	d := Decision{After: between(r, time.Second, time.Minute), By: "eve", Signal: chance(r, 50)}
+// drawInvalidDecision draws a decision that does not count, or a rejection.
+func drawInvalidDecision(r *rand.Rand) Decision {
+	d := Decision{After: drawDuration(r, time.Second, time.Minute), By: "eve", Signal: drawBool(r, 50)}
 	switch r.IntN(7) {
 	case 0:
 		d.Plan = "other"
 	case 1:
 		d.Plan = "none"
 	case 2:
-		d.By = pick(r, []string{"", "  "})
+		d.By = drawFrom(r, []string{"", "  "})
 	case 3:
 		d.Early = true
 	case 4:
-		d.By = "ben" // twice
+		d.By = "ben" // ben approves a second time
 	case 5:
-		d.Raw = pick(r, []string{`{`, `null`, `{"by": 7}`, `[]`, `{"approve": true}`, `"yes"`})
+		d.Raw = drawFrom(r, []string{`{`, `null`, `{"by": 7}`, `[]`, `{"approve": true}`, `"yes"`})
 	case 6:
-		d.Plan = pick(r, []string{"short", "former"})
+		d.Plan = drawFrom(r, []string{"short", "former"})
 	}
-	if chance(r, 15) {
+	if drawBool(r, 15) {
 		d.Reject = true
 	}
 	return d
 }
 
-func trouble(r *rand.Rand, c Case) Trouble {
-	weights := make([]int, len(kinds))
-	for i, k := range kinds {
+// drawTrouble draws a trouble of a kind, with a probability by the kind's weight.
+func drawTrouble(r *rand.Rand, c Case) Trouble {
+	weights := make([]int, len(troubleKinds))
+	for i, k := range troubleKinds {
 		weights[i] = k.weight
 	}
-	k := kinds[weighted(r, weights)]
+	k := troubleKinds[drawWeighted(r, weights)]
 	t := Trouble{Kind: k.name}
 	k.draw(r, c, &t)
 	return t

@@ -14,117 +14,118 @@ import (
 )
 
 var (
-	mutantCount = flag.Int("mutants", 2, "how many mutants Mutants tries, from one that -base names; 0: all of them, as -v does")
-	patience    = flag.Int("patience", 2000, "within how many seeds a mutant has to be caught")
+	mutantCount = flag.Int("mutants", 2, "number of mutants that Mutants tests, the first selected by -base; 0 means all, as with -v")
+	maxSeeds    = flag.Int("patience", 2000, "number of seeds within which a mutant must be caught")
 )
 
-// A mutant is this program with one thing wrong in it.
+// A mutant is this program with one fault added.
 type mutant struct {
 	name    string
 	changes []overlay.Change
 }
 
-func wrong(name, file, old, new string) mutant {
+// newMutant returns a mutant in which the text old of a file is replaced by new.
+func newMutant(name, file, old, new string) mutant {
 	return mutant{name, []overlay.Change{{File: file, Old: old, New: new}}}
 }
 
-// mutants are mistakes that somebody could make. Each breaks a guarantee, and
-// each has to be caught by Seeds.
+// mutants lists faults that a developer could add by mistake. Each breaks a guarantee,
+// and Seeds or Cases must find each.
 var mutants = []mutant{
-	wrong("an update skips the compare-and-set", "fly/driver/apply.go",
+	newMutant("an update skips the compare-and-set", "fly/driver/apply.go",
 		`		if s.Version != "" && m.InstanceID != s.Version {
 			return release.Machine{}, versionConflict(s, m)
 		}
 		m, err = r.changeUnderLease(`,
 		`		m, err = r.changeUnderLease(`),
-	wrong("a create is sent again blindly", "fly/driver/create.go",
+	newMutant("a create is retried without a check whether it succeeded", "fly/driver/create.go",
 		`	find := func(ctx context.Context) (fly.Machine, error) { return findByName(ctx, r.Fly, s.FlyApp, s.Machine) }`,
 		`	find := func(ctx context.Context) (fly.Machine, error) { return fly.Machine{}, fly.ErrNotFound }`),
-	wrong("its own update is not recognized", "fly/driver/describe.go",
+	newMutant("a retry does not recognize its own update", "fly/driver/describe.go",
 		`	return release.SameConfig(m.Config, want) && release.SameStamps(m.Config, want) &&`,
 		`	return m.State == "nowhere" && release.SameStamps(m.Config, want) &&`),
-	wrong("an update that was not sent counts as done", "fly/driver/apply.go",
+	newMutant("an update that was never sent counts as done", "fly/driver/apply.go",
 		`	if !done {
 		if s.Version`,
 		`	if s.Exact && !done {
 		if s.Version`),
-	wrong("an answer that was lost is a refusal", "fly/driver/errors.go",
+	newMutant("a lost response counts as a refusal", "fly/driver/errors.go",
 		`	return errors.As(err, &final) || errors.Is(err, fly.ErrTooLong) ||`,
 		`	return errors.As(err, &final) || errors.Is(err, fly.ErrTooLong) || errors.Is(err, fly.ErrUnknownOutcome) ||`),
-	wrong("a machine that the proxy stopped is waited for", "fly/driver/await.go",
+	newMutant("a rollout waits for a machine that the proxy stopped", "fly/driver/await.go",
 		`	if w.isAsleep(m) {`,
 		`	if false {`),
-	wrong("started is good enough", "fly/driver/awaited.go",
+	newMutant("a machine counts as healthy as soon as it is started", "fly/driver/awaited.go",
 		`	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && seen.Healthy()`,
 		`	return m.State == "started"`),
-	wrong("each attempt runs the release command", "fly/driver/command.go",
+	newMutant("each retry runs the release command again", "fly/driver/command.go",
 		`	if r.Retries > 0 {`,
 		`	if attempt := attemptOf(ctx).Number; attempt > 1 {
 		c.name = fmt.Sprintf("%s-%d", c.name, attempt)
 	}
 	if r.Retries > 0 {`),
-	wrong("a worker that comes back late stops the command", "fly/driver/command.go",
+	newMutant("a worker that returns late stops the release command", "fly/driver/command.go",
 		`m.ID != "" && a.Aborted(ctx) {`,
 		`m.ID != "" {`),
-	wrong("the lease of somebody else is taken over", "fly/driver/leases.go",
+	newMutant("the lease of someone else is used", "fly/driver/leases.go",
 		`	case held.Description == l.holder:
 		return l.fly.Lease(`,
 		`	case held.Description != "":
 		return l.fly.Lease(`),
-	wrong("a look that fails counts as healthy", "fly/driver/verify.go",
+	newMutant("a failed read counts as healthy", "fly/driver/verify.go",
 		`		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
 		return v`,
 		`		v.Health = release.Healthy
 		return v`),
-	wrong("nobody looks for as long as it bakes", "fly/driver/verdict.go",
+	newMutant("a bake ends at once", "fly/driver/verdict.go",
 		`	t := &verdictTracker{during: in.For, within: in.Within}`,
 		`	t := &verdictTracker{within: in.Within}`),
-	wrong("unknown is healthy", "workflows/roller.go",
+	newMutant("an unknown verdict counts as healthy", "workflows/roller.go",
 		`		if !has(verdicts, release.Unknown) {
 			return nil
 		}`,
 		`		if len(verdicts) >= 0 {
 			return nil
 		}`),
-	wrong("what is there is not verified", "workflows/rollout.go",
+	newMutant("a rollout is not verified", "workflows/rollout.go",
 		`	if err := r.verify(ctx); err != nil {
 		return r.orLost(err)
 	}
 	return r.orLost(r.bake(ctx))`,
 		`	return nil`),
-	wrong("a plan that no longer fits is carried out", "workflows/rollout.go",
+	newMutant("a stale plan is executed", "workflows/rollout.go",
 		`	if why := in.Plan.Stale(start.States); why != "" {`,
 		`	if why := in.Plan.Stale(start.States); why == "never" {`),
-	wrong("the way back does not wait for a machine that was just made", "fly/driver/create.go",
+	newMutant("a rollback does not wait until a new machine is listed", "fly/driver/create.go",
 		`	r.waitForCreated(ctx, createdWait, find)
 	return after, err`,
 		`	return after, err`),
-	wrong("a machine that a terminated rollout made counts as one that serves", "activities/plan_rollout.go",
+	newMutant("a machine that a terminated rollout created counts as serving", "activities/plan_rollout.go",
 		`	return release.SetApart(before.Plan, before.Baselines, before.States, states), nil`,
 		`	return states, nil`),
-	wrong("a machine of the old version is started for a look at the new one", "release/verdict.go",
+	newMutant("a machine of the old version is started to verify the new one", "release/verdict.go",
 		`		if s.Verb != Create && s.Verb != Update {
 			continue
 		}
 		if all`,
 		`		if all`),
-	wrong("a cordoned machine that ran is not started for a look", "release/verdict.go",
+	newMutant("a cordoned machine that was running is not started for verification", "release/verdict.go",
 		`(!m.Cordoned || m.Running())`,
 		`!m.Cordoned`),
-	wrong("a takeover that could not lease leaves the leases of the rollout before", "workflows/baseline.go",
+	newMutant("a takeover without leases leaves those of the terminated rollout", "workflows/baseline.go",
 		`own.Nonce != "" && `,
 		``),
-	wrong("a look before the update counts", "workflows/baseline.go",
+	newMutant("a verification before the update counts", "workflows/baseline.go",
 		`			delete(ids, s.Machine)`,
 		`			continue`),
-	wrong("an abort ends the way back", "workflows/rollout.go",
+	newMutant("an abort cancels the rollback", "workflows/rollout.go",
 		`	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
 	if !r.begun &&`,
 		`	ctx, done := workflow.WithCancel(ctx)
 	defer done()
 	if !r.begun &&`),
-	wrong("nobody looks whether the baseline is back", "workflows/rollout.go",
+	newMutant("a rollback is not compared with the baseline", "workflows/rollout.go",
 		`		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
 	}
 	if err := errors.Join(failed...); err != nil {
@@ -134,49 +135,49 @@ var mutants = []mutant{
 		`		failed = append(failed, r.carryOut(ctx, wave, true), r.settle(ctx, back.Plan, i))
 	}
 	return nil`),
-	wrong("an app is forgotten in the rollback", "workflows/roller.go",
+	newMutant("a rollback omits an app", "workflows/roller.go",
 		`		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals:`,
 		`		Environment: r.in.Plan.Environment, Baselines: r.baselines[min(1, len(r.baselines)-1):], Goals:`),
-	wrong("leases stay", "workflows/open.go",
+	newMutant("leases are not released", "workflows/open.go",
 		`Holder: r.holder(), Machines: r.leases.machines, Releases:`,
 		`Holder: r.holder(), Machines: nil, Releases:`),
-	wrong("the machine of a release command stays", "workflows/open.go",
+	newMutant("the machine of a release command is not destroyed", "workflows/open.go",
 		`Commands: r.commanded(), Status: "failed",`,
 		`Status: "failed",`),
-	wrong("Fly releases stay running", "workflows/open.go",
+	newMutant("Fly releases are not closed", "workflows/open.go",
 		`Releases: r.opened.Releases, Commands:`,
 		`Releases: nil, Commands:`),
-	wrong("a decision for another plan counts", "workflows/gate.go",
+	newMutant("an approval of another plan counts", "workflows/gate.go",
 		`	case r.status.Plan == nil || !r.status.Plan.IsNamed(review.Plan):`,
 		`	case r.status.Plan == nil:`),
-	wrong("one of two approvals is enough", "workflows/gate.go",
+	newMutant("one of two required approvals is enough", "workflows/gate.go",
 		`len(r.status.Gate.Approved) >= r.status.Gate.Approvals`,
 		`len(r.status.Gate.Approved) > 0`),
-	wrong("the same person counts twice", "workflows/gate.go",
+	newMutant("two approvals by the same person count twice", "workflows/gate.go",
 		`	if err == nil && approve && slices.Contains(r.status.Gate.Approved, review.By) {`,
 		`	if err == nil && approve && slices.Contains(r.status.Gate.Approved, "nobody") {`),
-	wrong("silence is consent", "workflows/gate.go",
+	newMutant("an approval timeout counts as an approval", "workflows/gate.go",
 		`		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, gate.Timeout)`,
 		`		return nil`),
-	wrong("a no is not heard", "workflows/gate.go",
+	newMutant("a rejection is ignored", "workflows/gate.go",
 		`		r.rejected = &decision
 `,
 		``),
-	wrong("more machines at once than allowed", "release/strategy.go",
+	newMutant("more machines are updated at once than allowed", "release/strategy.go",
 		`Lanes: []Lane{{AtOnce: max(1, atOnce), Steps: steps}}`,
 		`Lanes: []Lane{{AtOnce: max(len(steps), atOnce), Steps: steps}}`),
-	wrong("blue is cordoned before green has traffic", "release/strategy.go",
+	newMutant("blue is cordoned before green is uncordoned", "release/strategy.go",
 		`		settle(wave("uncordon green", show, len(show)), proxyLearns),
 		settle(wave("cordon blue", hide, len(hide)), proxySettles),`,
 		`		settle(wave("cordon blue", hide, len(hide)), proxySettles),
 		settle(wave("uncordon green", show, len(show)), proxyLearns),`),
-	wrong("blue is destroyed before green is verified", "release/strategy.go",
+	newMutant("blue is destroyed before green is verified", "release/strategy.go",
 		`		lasting(wave("destroy blue", destroy, coldAtOnce)),`,
 		`		wave("destroy blue", destroy, coldAtOnce),`),
-	wrong("needs are ignored", "release/plan.go",
+	newMutant("the order of needs is ignored", "release/plan.go",
 		`first < len(specs) && specs[first].Level <= level; first++`,
 		`first < len(specs) && specs[first].Level <= level+9; first++`),
-	wrong("a rollback starts what was stopped", "release/restore.go",
+	newMutant("a rollback starts machines that were stopped", "release/restore.go",
 		`		Exact: true, Idle: !want.Running(), Unchecked: !want.Healthy(), Wait: b.Wait,
 	}
 }
@@ -187,25 +188,25 @@ func (b Baseline) recreate`,
 }
 
 func (b Baseline) recreate`),
-	wrong("a rollback leaves cordons", "release/restore.go",
+	newMutant("a rollback leaves machines cordoned", "release/restore.go",
 		`		if have.Cordoned && !want.Cordoned {`,
 		`		if have.Cordoned && !want.Cordoned && want.Name == "" {`),
-	wrong("a rollback keeps what is new", "release/restore.go",
+	newMutant("a rollback keeps new machines", "release/restore.go",
 		`			destroy = append(destroy, Step{Verb: Destroy,`,
 		`			_ = append(destroy, Step{Verb: Destroy,`),
-	wrong("the older of two pushes goes over the newer", "workflows/rollout.go",
+	newMutant("an older push overwrites a newer one", "workflows/rollout.go",
 		`	if in.Plan.Lineage.Relation == release.Backward {`,
 		`	if in.Plan.Lineage.Relation == "never" {`),
-	wrong("null is a config", "fly/machine.go",
+	newMutant("a null config is not treated as absent", "fly/machine.go",
 		`	if string(bytes.TrimSpace(doc)) == "null" {`,
 		`	if string(bytes.TrimSpace(doc)) == "never" {`),
-	wrong("a stale read is believed", "fly/machine.go",
+	newMutant("a stale read is accepted", "fly/machine.go",
 		`{ return OlderVersion(m.InstanceID, version) }`,
 		`{ return m.InstanceID == "never" && OlderVersion(m.InstanceID, version) }`),
-	wrong("exits that nobody asked for do not count", "release/exit.go",
+	newMutant("unasked exits do not count", "release/exit.go",
 		`	if m.Exit == nil || m.Rests() {`,
 		`	if m.Exit == nil || m.Rests() || m.State == "started" {`),
-	wrong("nobody starts what sleeps for a look", "release/verdict.go",
+	newMutant("stopped machines are not started for verification", "release/verdict.go",
 		`			if i < 0 {
 				continue
 			}
@@ -214,26 +215,26 @@ func (b Baseline) recreate`),
 				continue
 			}
 			m := goal.Machines[i]`),
-	wrong("what never ran is healthy", "release/verdict.go",
+	newMutant("a version that never ran is healthy", "release/verdict.go",
 		`	if unproved {
 		return Unchecked, notes, idle
 	}`,
 		`	if unproved && len(notes) == 0 {
 		return Unchecked, notes, idle
 	}`),
-	wrong("a baseline without machines is one to go back to", "activities/find_baseline.go",
+	newMutant("a baseline without machines is restored", "activities/find_baseline.go",
 		`		case len(b.State.Machines) == 0:
 			empty`,
 		`		case len(b.State.Machines) < 0:
 			empty`),
-	wrong("a rollout that was terminated has changed nothing", "workflows/releaser.go",
+	newMutant("a terminated rollout counts as one without changes", "workflows/releaser.go",
 		`		if keepsPlace = isUnreported(err); keepsPlace {`,
 		`		if keepsPlace = isUnreported(err) && err == nil; keepsPlace {`),
-	wrong("the baseline is what a terminated rollout left", "workflows/baseline.go",
+	newMutant("the result of a terminated rollout is the baseline", "workflows/baseline.go",
 		`		r.baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), r.baselines)
 `,
 		``),
-	wrong("what a terminated rollout changed is not looked at", "workflows/baseline.go",
+	newMutant("the changes of a terminated rollout are not verified", "workflows/baseline.go",
 		`	if r.settles == "" {
 		return nil
 	}
@@ -242,17 +243,17 @@ func (b Baseline) recreate`),
 		return nil
 	}
 	return`),
-	wrong("a second rollback goes forward", "activities/past_search.go",
+	newMutant("a second rollback undoes the first", "activities/past_search.go",
 		`		s.until = report.Restores
 		return nil, nil`,
 		`		past.Baselines, past.Text = report.Before, "as it was before"`),
-	wrong("values are cut before they are compared", "internal/view/diff.go",
+	newMutant("values are truncated before they are compared", "internal/view/diff.go",
 		`had && has && old == now:`,
 		`had && has && fmt.Sprintf("%.80v", old) == fmt.Sprintf("%.80v", now):`),
-	wrong("white space is no difference", "internal/view/diff.go",
+	newMutant("differences in white space are ignored", "internal/view/diff.go",
 		`had && has && old == now:`,
 		`had && has && strings.Join(strings.Fields(fmt.Sprint(old)), " ") == strings.Join(strings.Fields(fmt.Sprint(now)), " "):`),
-	wrong("control characters reach the screen", "internal/view/escape.go",
+	newMutant("control characters are not escaped", "internal/view/escape.go",
 		`	if !needsEscape(text) {
 		return text
 	}
@@ -263,7 +264,7 @@ func (b Baseline) recreate`),
 	}
 	var b strings.Builder
 	for i, r := range text {`),
-	wrong("what was sick has to be well to go back", "workflows/roller.go",
+	newMutant("a rollback requires health of machines that failed before", "workflows/roller.go",
 		`		for i, m := range goal.Machines {
 			if !m.Healthy() {
 				goal.Machines[i].State = ""
@@ -271,74 +272,74 @@ func (b Baseline) recreate`),
 		}
 		expected := activities.Expectation`,
 		`		expected := activities.Expectation`),
-	wrong("what is taken out of service has to be well", "workflows/roller.go",
+	newMutant("steps that remove a machine require it to be healthy", "workflows/roller.go",
 		`|| s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy`,
 		`|| s.Verb != ""`),
-	wrong("the leases of a rollout that has ended keep the next one out", "fly/driver/leases.go",
+	newMutant("leases of a closed rollout block the next one", "fly/driver/leases.go",
 		`	return ours && attemptOf(ctx).RunEnded(ctx, run)`,
 		`	return ours && !attemptOf(ctx).RunEnded(ctx, run)`),
-	wrong("a rollback goes back to before an older rollout", "activities/find_baseline.go",
+	newMutant("a rollback restores the state before an older rollout", "activities/find_baseline.go",
 		`	for _, run := range runs {
 		past, err := s.visit(ctx, run)`,
 		`	for _, run := range runs[min(1, len(runs)/2):] {
 		past, err := s.visit(ctx, run)`),
-	wrong("a rollback says promoted", "workflows/roller.go",
+	newMutant("a rollback reports promoted", "workflows/roller.go",
 		`		return release.Restored`,
 		`		return release.Promoted`),
-	wrong("what nothing checks is healthy", "release/verdict.go",
+	newMutant("a target without checks is healthy", "release/verdict.go",
 		`		return Unchecked, append([]string{"nothing checks it"}, notes...)`,
 		`		return Healthy, append([]string{"nothing checks it"}, notes...)`),
-	wrong("exits of what has no check do not count", "release/exit.go",
+	newMutant("exits of machines without checks do not count", "release/exit.go",
 		`	if m.Exit == nil || m.Rests() {`,
 		`	if m.Exit == nil || m.Rests() || ChecksIn(m.Config) == 0 && m.State == "started" {`),
-	wrong("a probe that failed before has to be answered to go back", "workflows/roller.go",
+	newMutant("a rollback requires a probe that failed before", "workflows/roller.go",
 		`		if b.WasWell() {
 			expected.Probe = b.Probe
 		}`,
 		`		expected.Probe = b.Probe`),
-	wrong("nobody keeps which versions were written", "workflows/written.go",
+	newMutant("written versions are not recorded", "workflows/written.go",
 		`	case step.Verb == release.Run, after.ID == "", after.Version == "" && err == nil:`,
 		`	case step.Verb != "":`),
-	wrong("what was started for a look goes on", "workflows/wake.go",
+	newMutant("machines started for verification are not stopped", "workflows/wake.go",
 		`	r.putBack(ctx, started)`,
 		`	r.putBack(ctx, nil)`),
-	wrong("what a terminated rollout started for a look goes on", "activities/wake.go",
+	newMutant("machines that a terminated rollout started are not stopped", "activities/wake.go",
 		`	in.Woken = append(in.Woken, wake)`,
 		`	in.Woken = append(in.Woken, wake)[:0]`),
-	wrong("what a terminated release left is not looked at", "activities/read_remains.go",
+	newMutant("remains of a terminated release are not verified", "activities/read_remains.go",
 		`	return Remains{Unsettled: before != nil, Left: left}, classify(ctx, err)`,
 		`	return Remains{Unsettled: before != nil && len(left) < 0, Left: left[:0]}, classify(ctx, err)`),
-	wrong("a person decides without the lock", "workflows/release.go",
+	newMutant("a terminated rollout is resolved without the lock", "workflows/release.go",
 		`			err = r.takeOver(ctx, env, err) // nobody knows`,
 		`			err = release.ErrPlanStale // nobody knows`),
-	wrong("what a terminated rollout left is not cleaned up", "workflows/takeover.go",
+	newMutant("leases of a terminated rollout are not cleaned up", "workflows/takeover.go",
 		`	r.closeBefore(ctx, left)
 `,
 		``),
-	wrong("an answer counts for the next question", "workflows/held.go",
+	newMutant("a repeated answer counts for the next question", "workflows/held.go",
 		`	case a.Hold != 0 && a.Hold != held.Number:`,
 		`	case a.Hold < 0:`),
-	wrong("a group without machines is filled without a word", "release/unchecked.go",
+	newMutant("a group without machines is filled without a warning", "release/unchecked.go",
 		`"group %s has no machines: %d are made; to have none, remove %s from [processes] of its fly.toml"`,
 		`"group %s: %d of %s"`),
-	wrong("a rollout that was terminated leads to no takeover", "workflows/release.go",
+	newMutant("a second termination leads to no takeover", "workflows/release.go",
 		`		for r.isBroken(err) {`,
 		`		for r.isBroken(err) && r.broken == nil {`),
-	wrong("a takeover forgets the baseline", "workflows/takeover.go",
+	newMutant("a takeover loses the baseline", "workflows/takeover.go",
 		`= before.Plan, before.States, before.Baselines, before.Run`,
 		`= before.Plan, before.States, nil, before.Run`),
-	wrong("a takeover that comes too late asks all the same", "workflows/takeover.go",
+	newMutant("a late takeover is held", "workflows/takeover.go",
 		`	if start.Since != nil {
 		return r.overtaken`,
 		`	if start.Since != nil && start.Unread == "" {
 		return r.overtaken`),
-	wrong("a history that is lost asks nobody", "release/gate.go",
+	newMutant("a lost history requires no approval", "release/gate.go",
 		`	if a.Unread != "" {`,
 		`	if a.Unread == "never" {`),
-	wrong("what crashed stays stopped", "release/state.go",
+	newMutant("crashed machines stay stopped", "release/state.go",
 		`m.State == "failed" || m.Crashed }`,
 		`m.State == "failed" }`),
-	wrong("exits from before a rollout is resumed do not count", "workflows/roller.go",
+	newMutant("exits before a rollout is resumed do not count", "workflows/roller.go",
 		`, Resumed: workflow.DeterministicKeys(resumed)`,
 		``),
 	mutant{"a machine of a resumed bluegreen loses its lease", []overlay.Change{
@@ -351,10 +352,10 @@ func (b Baseline) recreate`),
 	}
 `, New: ``},
 	}},
-	wrong("what once ended again and again never comes back", "release/exit.go",
+	newMutant("an old crash loop prevents every rollback", "release/exit.go",
 		`return at.Sub(x.At) < crashLoop }`,
 		`return true }`),
-	wrong("an older release is asked about for ever", "workflows/rollout.go",
+	newMutant("an older release is planned again without end", "workflows/rollout.go",
 		`	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
 		return r.superseded(ctx)
 	}
@@ -367,19 +368,19 @@ func (b Baseline) recreate`),
 	if in.Plan.Lineage.Relation == release.Backward {
 		return r.superseded(ctx)
 	}`),
-	wrong("a rollback speaks of the newest revision", "workflows/goback.go",
+	newMutant("a rollback names the newest revision", "workflows/goback.go",
 		`		source.Revision = restored
 `,
 		``),
-	wrong("what was found unchanged does not count", "activities/runs.go",
+	newMutant("an unchanged rollout is no baseline", "activities/runs.go",
 		`	return o == release.Promoted || o == release.Restored || o == release.Unchanged`,
 		`	return o == release.Promoted || o == release.Restored`),
-	wrong("nobody looks under the lock which revision an environment is at", "workflows/order.go",
+	newMutant("the environment's revision is not compared under the lock", "workflows/order.go",
 		`	case permit.Head.Differs(r.in.Head):
 		return &staleError{`,
 		`	case permit.Head.Differs(r.in.Head) && permit.Head == nil:
 		return &staleError{`),
-	wrong("a release without changes leaves no trace", "workflows/unchanged.go",
+	newMutant("a release without changes records no rollout", "workflows/unchanged.go",
 		`	return r.req.Rollback == nil && len(r.req.Apps) == 0 &&`,
 		`	return r.req.Rollback == nil && len(r.req.Apps) > 0 &&`),
 }
@@ -389,7 +390,8 @@ var (
 	failedCase     = regexp.MustCompile(`(?m)^ *--- FAIL: TestCases/(\S+)`)
 )
 
-// The text that a mutant replaces occurs exactly once in its file.
+// TestMutantTexts checks that the text that a mutant replaces occurs exactly once in
+// its file.
 func TestMutantTexts(t *testing.T) {
 	for _, m := range mutants {
 		if _, err := overlay.Write(t.TempDir(), "..", m.changes...); err != nil {
@@ -398,10 +400,10 @@ func TestMutantTexts(t *testing.T) {
 	}
 }
 
-// The checks of Seeds bite: this program with one thing wrong in it is caught.
+// TestMutants checks that the simulation finds the fault of each mutant.
 func TestMutants(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it builds the program once for each mutant")
+		t.Skip("builds the program once for each mutant")
 	}
 	tried := mutants
 	if !testing.Verbose() && *mutantCount > 0 {
@@ -413,20 +415,21 @@ func TestMutants(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			ran++
 			program := m.build(t)
-			// A mutant is caught where its tests fail. Their output names the seed or case.
-			seeds := outputOf(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*patience), "-base", "1", "-stop", "-shrink", "0")
+			// A mutant is caught if its tests fail. Their output names the seed or
+			// case.
+			seeds := outputOf(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*maxSeeds), "-base", "1", "-stop", "-shrink", "0")
 			if found := firstViolation.FindStringSubmatch(seeds); found != nil {
 				drawn++
-				fmt.Printf("%-56s caught by seed %5s: %.120s\n", m.name, found[1], found[2])
+				fmt.Printf("%-67s caught by seed %5s: %.120s\n", m.name, found[1], found[2])
 				return
 			}
 			cases := outputOf(program, "-test.run=Cases")
 			found := failedCase.FindStringSubmatch(cases)
 			if found == nil {
-				t.Fatalf("caught neither within %d seeds nor by a case\n%.1000s\n%.1000s", *patience, seeds, cases)
+				t.Fatalf("caught neither within %d seeds nor by a kept case\n%.1000s\n%.1000s", *maxSeeds, seeds, cases)
 			}
 			kept++
-			fmt.Printf("%-56s caught by case %s\n", m.name, found[1])
+			fmt.Printf("%-67s caught by case %s\n", m.name, found[1])
 		})
 	}
 	fmt.Printf("mutants=%d caught=%d (by seeds: %d, by kept cases: %d)\n", ran, drawn+kept, drawn, kept)

@@ -8,53 +8,54 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// pin notes that the pin with that workflow ID is open, until the function that
-// it returns is called.
-func (w *watch) pin(id string) (open func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.pins[id] = time.Now()
+// recordPin records that the pin with that workflow ID is open. The returned function
+// records its end.
+func (c *checker) recordPin(id string) (open func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pins[id] = time.Now()
 	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.pins, id)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.pins, id)
 	}
 }
 
-// pinned returns since when the pin with that workflow ID is open.
-func (w *watch) pinned(id string) (since time.Time, open bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	since, open = w.pins[id]
+// findPin returns the start of the open pin with that workflow ID, and whether there
+// is one.
+func (c *checker) findPin(id string) (since time.Time, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since, open = c.pins[id]
 	return since, open
 }
 
-// unpin is what somebody does who lets releases change everything again.
-func (c *crowd) unpin() {
-	c.w.watch.mu.Lock()
-	ids := slices.Sorted(maps.Keys(c.w.watch.pins))
-	c.w.watch.mu.Unlock()
+// removePins removes all pins, so that releases may change all environments again.
+func (ops *operators) removePins() {
+	ops.sim.checker.mu.Lock()
+	ids := slices.Sorted(maps.Keys(ops.sim.checker.pins))
+	ops.sim.checker.mu.Unlock()
 	for _, id := range ids {
-		if err := c.w.env.SignalWorkflowByID(id, release.UnpinSignal, release.Unpinning{By: "ben", Reason: "simulated"}); err != nil {
-			c.w.violate("%s could not be taken away: %v", id, err)
+		if err := ops.sim.temporal.SignalWorkflowByID(id, release.UnpinSignal, release.Unpinning{By: "ben", Reason: "simulated"}); err != nil {
+			ops.sim.addViolation("%s could not be removed: %v", id, err)
 		}
 	}
 }
 
-// isOvertaken reports whether the environment was found to be at a newer version
-// than the rollout was for, or a machine ran one when it began.
-func (w *watch) isOvertaken(r *rolloutRun) bool {
-	w.mu.Lock()
-	found := slices.ContainsFunc(w.runs, func(is *rolloutRun) bool { // says that the environment is at its revision
-		return is.environment == r.environment && is.report != nil && (is.report.Outcome == release.Unchanged || is.report.Outcome == release.Promoted && is.req.Whole) && versionOf(is.req.Revision.Commit) > versionOf(r.req.Revision.Commit)
+// isOvertaken reports whether a newer version than that of r was found in the
+// environment, either by another rollout or when r started.
+func (c *checker) isOvertaken(r *rolloutRun) bool {
+	c.mu.Lock()
+	found := slices.ContainsFunc(c.rollouts, func(other *rolloutRun) bool { // an outcome that confirms the version of the environment
+		return other.environment == r.environment && other.report != nil && (other.report.Outcome == release.Unchanged || other.report.Outcome == release.Promoted && other.req.Whole) && versionOf(other.req.Revision.Commit) > versionOf(r.req.Revision.Commit)
 	})
-	w.mu.Unlock()
-	return found || r.olderThanWhatRan()
+	c.mu.Unlock()
+	return found || r.isOlderThanFound()
 }
 
-// olderThanWhatRan reports whether a machine ran a newer version than the
-// rollout was for, when it began.
-func (r *rolloutRun) olderThanWhatRan() bool {
+// isOlderThanFound reports whether a machine ran a newer version than that of r when r
+// started.
+func (r *rolloutRun) isOlderThanFound() bool {
 	for _, machines := range r.found {
 		for _, m := range machines {
 			if v := versionOf(m.Metadata()[release.MetaRevision]); v > versionOf(r.req.Revision.Commit) {

@@ -6,75 +6,76 @@ import (
 	"time"
 )
 
-// A Result is what came of a Case.
+// A Result is the result of a Case.
 type Result struct {
-	Releases   int
-	Outcomes   map[string]int // releases by outcome; stranded is one, too
-	Happened   map[string]int // trouble that met something, by kind
-	Helds      int            // how often a person was asked about a rollout
-	Took       time.Duration  // virtual
-	First      string         // how the first release ended
-	Requests   int
-	Invalid    error    // the case is none: its files can't be read
-	Violations []string // guarantees that did not hold, a sentence each
-	Story      []string // what happened, a line each
+	Releases      int
+	Outcomes      map[string]int // number of releases by outcome, including stranded
+	TroubleCounts map[string]int // number of troubles that took effect, by kind
+	Holds         int            // how often a rollout was held
+	Elapsed       time.Duration  // in virtual time
+	FirstOutcome  string         // outcome of the first release
+	Requests      int
+	Invalid       error    // the files of the case can't be read
+	Violations    []string // one sentence for each broken guarantee
+	Timeline      []string // one line for each event
 }
 
 func newResult() Result {
-	return Result{Outcomes: map[string]int{}, Happened: map[string]int{}}
+	return Result{Outcomes: map[string]int{}, TroubleCounts: map[string]int{}}
 }
 
-// Run carries a case out in a bubble of its own.
+// Run executes a case in its own bubble of virtual time.
 func Run(t *testing.T, c Case) (result Result) {
 	t.Helper()
-	var w *world
+	var s *simulation
 	defer func() {
 		if p := recover(); p != nil {
-			if w == nil {
+			if s == nil {
 				panic(p)
 			}
-			w.violate("it stands still, or panics: %v", p)
-			result = w.result
+			s.addViolation("deadlock or panic: %v", p)
+			result = s.result
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
-		w = newWorld(c)
-		if w.result.Invalid = w.furnish(); w.result.Invalid == nil {
-			w.happen()
+		s = newSimulation(c)
+		if s.result.Invalid = s.createInitialMachines(); s.result.Invalid == nil {
+			s.execute()
 		}
 	})
-	return w.result
+	return s.result
 }
 
-// forever is how long a case may take. Gates expire in hours, patience ends in
-// hours: whatever is not over then waits for something that never comes.
-const forever = 14 * 24 * time.Hour
+// maxDuration is the longest virtual time that a case may take. Gates and retries end
+// within hours, so a case that takes longer waits for an event that never happens.
+const maxDuration = 14 * 24 * time.Hour
 
-// happen carries the case out.
-func (w *world) happen() {
-	for _, t := range w.Troubles {
-		t.kind().begin(w, t)
+// execute begins the troubles and executes all releases.
+func (s *simulation) execute() {
+	for _, t := range s.Troubles {
+		t.findKind().begin(s, t)
 	}
-	w.in(forever, w.giveUp)
-	w.env.ExecuteWorkflow("releases")
-	close(w.over)
-	time.Sleep(2 * time.Minute) // what was cut off hears of it
-	if err := w.env.GetWorkflowError(); err != nil {
-		w.violate("the simulation failed: %v", err)
+	s.callAfter(maxDuration, s.stopUnfinished)
+	s.temporal.ExecuteWorkflow("releases")
+	close(s.done)
+	time.Sleep(2 * time.Minute) // until cancelled activities have returned
+	if err := s.temporal.GetWorkflowError(); err != nil {
+		s.addViolation("the simulation failed: %v", err)
 	}
-	w.fly.Close()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.result.Took, w.result.Requests, w.result.Helds = time.Since(w.begun), w.fly.Counts()[""], w.watch.helds
+	s.fly.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.result.Elapsed, s.result.Requests, s.result.Holds = time.Since(s.started), s.fly.Counts()[""], s.checker.holds
 }
 
-// in has do called after d, in between whatever workflows do.
-func (w *world) in(d time.Duration, do func()) {
-	time.AfterFunc(d, func() { w.env.RegisterDelayedCallback(do, 0) })
+// callAfter calls do after d, between two steps of the workflows.
+func (s *simulation) callAfter(d time.Duration, do func()) {
+	time.AfterFunc(d, func() { s.temporal.RegisterDelayedCallback(do, 0) })
 }
 
-// giveUp ends a case that does not end.
-func (w *world) giveUp() {
-	w.violate("not over after %s", forever)
-	w.env.CancelWorkflow()
+// stopUnfinished reports a violation and cancels the case, because it has not ended in
+// time.
+func (s *simulation) stopUnfinished() {
+	s.addViolation("not done after %s", maxDuration)
+	s.temporal.CancelWorkflow()
 }

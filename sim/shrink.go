@@ -6,12 +6,12 @@ import (
 	"slices"
 )
 
-// Shrink makes c smaller for as long as wrong still holds of it, in at most
-// tries tries: fewer troubles, apps, machines, people, and plainer ones.
+// Shrink returns a smaller and simpler case for which wrong still returns true. It
+// calls wrong at most tries times.
 func Shrink(c Case, wrong func(Case) bool, tries int) Case {
 	for smaller := true; smaller; {
 		smaller = false
-		for _, cut := range cuts(c) {
+		for _, cut := range listCuts(c) {
 			if tries--; tries < 0 {
 				return c
 			}
@@ -24,22 +24,23 @@ func Shrink(c Case, wrong func(Case) bool, tries int) Case {
 	return c
 }
 
-// cuts are the cases that are one thing smaller than c, the largest cuts first.
-func cuts(c Case) (all []Case) {
+// listCuts returns the cases that are one step smaller or simpler than c, the
+// largest reductions first.
+func listCuts(c Case) (all []Case) {
 	try := func(change func(*Case) bool) {
 		next := c.clone()
 		if change(&next) {
 			all = append(all, next)
 		}
 	}
-	fewer(c, try)
-	plainerApps(c, try)
-	plainer(c, try)
+	tryRemovals(c, try)
+	trySimplerApps(c, try)
+	trySimplerRest(c, try)
 	return all
 }
 
-// fewer tries c without one of its parts.
-func fewer(c Case, try func(func(*Case) bool)) {
+// tryRemovals tries c without one of its parts.
+func tryRemovals(c Case, try func(func(*Case) bool)) {
 	for i := range c.Apps {
 		try(func(n *Case) bool { return n.dropApp(i) })
 	}
@@ -60,8 +61,8 @@ func fewer(c Case, try func(func(*Case) bool)) {
 	try(func(n *Case) bool { n.Repeats = false; return c.Repeats })
 }
 
-// plainerApps tries c with fewer machines, and with apps that need less.
-func plainerApps(c Case, try func(func(*Case) bool)) {
+// trySimplerApps tries c with fewer machines and with simpler apps.
+func trySimplerApps(c Case, try func(func(*Case) bool)) {
 	for i, a := range c.Apps {
 		for j, g := range a.Groups {
 			try(func(n *Case) bool {
@@ -77,10 +78,10 @@ func plainerApps(c Case, try func(func(*Case) bool)) {
 					return true
 				})
 			}
-			for k, s := range g.Machines {
+			for k, initial := range g.Machines {
 				try(func(n *Case) bool {
-					n.Apps[i].Groups[j].Machines[k] = State{State: "started"}
-					return s != State{State: "started"}
+					n.Apps[i].Groups[j].Machines[k] = InitialMachine{State: "started"}
+					return initial != InitialMachine{State: "started"}
 				})
 			}
 			try(func(n *Case) bool { n.Apps[i].Groups[j].Checks = 0; return g.Checks > 0 && g.Service })
@@ -97,8 +98,8 @@ func plainerApps(c Case, try func(func(*Case) bool)) {
 	}
 }
 
-// plainer tries c with less of everything else.
-func plainer(c Case, try func(func(*Case) bool)) {
+// trySimplerRest tries c with simpler environments, releases and troubles.
+func trySimplerRest(c Case, try func(func(*Case) bool)) {
 	for i, e := range c.Environments {
 		try(func(n *Case) bool { n.Environments[i].Bake = 0; return e.Bake > 0 })
 		try(func(n *Case) bool { n.Environments[i].Canary = 0; return e.Canary > 0 })
@@ -123,7 +124,7 @@ func plainer(c Case, try func(func(*Case) bool)) {
 	}
 }
 
-// dropApp removes an app, and everybody's need of it.
+// dropApp removes an app and the references to it. It returns false if no app is left.
 func (c *Case) dropApp(i int) bool {
 	name := c.Apps[i].Name
 	c.Apps = slices.Delete(c.Apps, i, i+1)
@@ -136,7 +137,7 @@ func (c *Case) dropApp(i int) bool {
 	return len(c.Apps) > 0
 }
 
-// clone is a copy that shares nothing with c.
+// clone returns a deep copy of c.
 func (c Case) clone() (out Case) {
 	doc, err := json.Marshal(c)
 	if err == nil {
@@ -148,8 +149,8 @@ func (c Case) clone() (out Case) {
 	return out
 }
 
-var particulars = regexp.MustCompile(`[0-9a-f]{8,}|\d[\dhms.]*|after .*$`)
+var violationDetails = regexp.MustCompile(`[0-9a-f]{8,}|\d[\dhms.]*|after .*$`)
 
-// Sort is a violation without its particulars: which guarantee, and how it was
-// broken.
-func Sort(violation string) string { return particulars.ReplaceAllString(violation, "#") }
+// ViolationKind returns a violation without IDs, numbers and times, so that violations
+// of the same kind are equal.
+func ViolationKind(violation string) string { return violationDetails.ReplaceAllString(violation, "#") }

@@ -22,38 +22,38 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 400, "how many seeds Seeds runs")
-	base  = flag.Uint64("base", 1, "the first of them; the default is fixed, so that the result is the same everywhere")
-	stop  = flag.Bool("stop", false, "Seeds stops at the first violation")
-	small = flag.Int("shrink", 400, "how often Seeds tries to make a case smaller that went wrong")
-	file  = flag.String("case", "", "a case in JSON that Cases runs, and tells the story of")
+	seeds    = flag.Int("seeds", 400, "number of seeds that Seeds runs")
+	base     = flag.Uint64("base", 1, "first seed; the default is fixed, so that the result is the same everywhere")
+	stop     = flag.Bool("stop", false, "stop Seeds at the first violation")
+	maxTries = flag.Int("shrink", 400, "number of attempts to shrink a failed case of Seeds")
+	file     = flag.String("case", "", "JSON file of a case that Cases runs, with its timeline")
 )
 
-// A tally is what came of many seeds.
-type tally struct {
+// totals are the sums over all seeds.
+type totals struct {
 	mu                     sync.Mutex
 	seeds, releases, helds int
 	requests, virtual      int64
 	outcomes               map[string]int
-	kinds                  map[string]map[string]int // of seeds with that trouble, how the first release ended
+	kinds                  map[string]map[string]int // first outcomes by kind of trouble
 	violations             int
-	wrong                  []string // the seeds that went wrong, and how
+	failures               []string // one line for each violation, with its seed
 }
 
-func (a *tally) add(c sim.Case, r sim.Result) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.seeds++
-	a.releases += r.Releases
-	a.helds += r.Helds
-	a.requests += int64(r.Requests)
-	a.virtual += int64(r.Took)
-	a.violations += len(r.Violations)
+func (sums *totals) add(c sim.Case, r sim.Result) {
+	sums.mu.Lock()
+	defer sums.mu.Unlock()
+	sums.seeds++
+	sums.releases += r.Releases
+	sums.helds += r.Holds
+	sums.requests += int64(r.Requests)
+	sums.virtual += int64(r.Elapsed)
+	sums.violations += len(r.Violations)
 	for _, v := range r.Violations {
-		a.wrong = append(a.wrong, fmt.Sprintf("seed %d: %s", c.Seed, v))
+		sums.failures = append(sums.failures, fmt.Sprintf("seed %d: %s", c.Seed, v))
 	}
 	for outcome, n := range r.Outcomes {
-		a.outcomes[outcome] += n
+		sums.outcomes[outcome] += n
 	}
 	named := map[string]bool{}
 	for _, t := range c.Troubles {
@@ -63,80 +63,79 @@ func (a *tally) add(c sim.Case, r sim.Result) {
 		named["none"] = true
 	}
 	for k := range named {
-		if a.kinds[k] == nil {
-			a.kinds[k] = map[string]int{}
+		if sums.kinds[k] == nil {
+			sums.kinds[k] = map[string]int{}
 		}
-		a.kinds[k][r.First]++
-		a.kinds[k][""]++
-		if r.Helds > 0 {
-			a.kinds[k]["held"]++
+		sums.kinds[k][r.FirstOutcome]++
+		sums.kinds[k][""]++
+		if r.Holds > 0 {
+			sums.kinds[k]["held"]++
 		}
 	}
 }
 
-// print writes the tables: schedules by kind of trouble, and releases by
-// outcome.
-func (a *tally) print() {
+// print prints the seeds by kind of trouble, and the releases by outcome.
+func (sums *totals) print() {
 	outcomes := []string{"promoted", "unchanged", "superseded", "stopped", "rolled back", "restored", "kept", "stranded", "terminated"}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "trouble\tschedules\t%s\twas held\t\n", strings.Join(outcomes, "\t"))
-	for _, k := range slices.Sorted(maps.Keys(a.kinds)) {
-		fmt.Fprintf(w, "%s\t%d\t", k, a.kinds[k][""])
+	for _, k := range slices.Sorted(maps.Keys(sums.kinds)) {
+		fmt.Fprintf(w, "%s\t%d\t", k, sums.kinds[k][""])
 		for _, o := range append(slices.Clone(outcomes), "held") {
-			fmt.Fprintf(w, "%d\t", a.kinds[k][o])
+			fmt.Fprintf(w, "%d\t", sums.kinds[k][o])
 		}
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintln(w)
-	fmt.Fprintf(w, "all releases\t%d\t", a.releases)
+	fmt.Fprintf(w, "all releases\t%d\t", sums.releases)
 	for _, o := range outcomes {
-		fmt.Fprintf(w, "%d\t", a.outcomes[o])
+		fmt.Fprintf(w, "%d\t", sums.outcomes[o])
 	}
-	fmt.Fprintf(w, "%d\t\n", a.helds)
+	fmt.Fprintf(w, "%d\t\n", sums.helds)
 	if err := w.Flush(); err != nil {
 		panic(err) // stdout
 	}
-	fmt.Printf("requests=%d virtual-hours=%.0f\n", a.requests, time.Duration(a.virtual).Hours())
+	fmt.Printf("requests=%d virtual-hours=%.0f\n", sums.requests, time.Duration(sums.virtual).Hours())
 }
 
-// Drawn releases meet drawn trouble, and every guarantee holds.
+// TestSeeds checks that drawn cases break no guarantee.
 func TestSeeds(t *testing.T) {
 	first := *base
 	fmt.Printf("base=%d\n", first)
-	// There is much to collect and much room: a fifth of the time goes into it.
+	// Less frequent garbage collections save a fifth of the time.
 	defer debug.SetGCPercent(debug.SetGCPercent(1600))
-	all := &tally{outcomes: map[string]int{}, kinds: map[string]map[string]int{}}
+	all := &totals{outcomes: map[string]int{}, kinds: map[string]map[string]int{}}
 	var next atomic.Uint64
-	var shown atomic.Int32
-	var over atomic.Bool
-	begun, cpu := time.Now(), cpuTime()
+	var reported atomic.Int32
+	var stopped atomic.Bool
+	started, cpu := time.Now(), cpuTime()
 	t.Run("all", func(t *testing.T) {
 		for i := range runtime.GOMAXPROCS(0) {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
-				for n := next.Add(1) - 1; n < uint64(*seeds) && !over.Load(); n = next.Add(1) - 1 {
+				for n := next.Add(1) - 1; n < uint64(*seeds) && !stopped.Load(); n = next.Add(1) - 1 {
 					c := sim.Draw(first + n)
 					r := sim.Run(t, c)
 					all.add(c, r)
 					if r.Invalid != nil {
-						t.Errorf("seed %d draws files that are wrong: %v\n%s", c.Seed, r.Invalid, c)
+						t.Errorf("seed %d draws invalid files: %v\n%s", c.Seed, r.Invalid, c)
 					}
 					if len(r.Violations) == 0 {
 						continue
 					}
 					t.Errorf("seed %d: %s\nagain: go test ./sim -run Seeds -v -seeds 1 -base %d", c.Seed, strings.Join(r.Violations, "\n"), c.Seed)
-					over.Store(*stop)
-					if *small > 0 && shown.Add(1) <= 3 {
-						show(t, c, r)
+					stopped.Store(*stop)
+					if *maxTries > 0 && reported.Add(1) <= 3 {
+						reportFailure(t, c, r)
 					}
 				}
 			})
 		}
 	})
-	took, cpu := time.Since(begun), cpuTime()-cpu
+	took, cpu := time.Since(started), cpuTime()-cpu
 	all.print()
-	// Last, too: who has only the end of a long log still knows what to run again.
-	for _, w := range all.wrong {
+	// The end of a long log names the failed seeds too.
+	for _, w := range all.failures {
 		fmt.Println(w)
 	}
 	fmt.Printf("per-core-second=%.0f (of processor time: %s)\n", float64(all.releases)/cpu.Seconds(), cpu.Round(time.Second))
@@ -151,16 +150,16 @@ func cpuTime() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// show shrinks a case that went wrong, tells its story, and writes it down.
-func show(t *testing.T, c sim.Case, r sim.Result) {
+// reportFailure shrinks a failed case, prints its timeline, and writes it to a file.
+func reportFailure(t *testing.T, c sim.Case, r sim.Result) {
 	t.Helper()
-	is := map[string]bool{}
+	kinds := map[string]bool{}
 	for _, v := range r.Violations {
-		is[sim.Sort(v)] = true
+		kinds[sim.ViolationKind(v)] = true
 	}
 	shrunk := sim.Shrink(c, func(c sim.Case) bool {
-		return slices.ContainsFunc(sim.Run(t, c).Violations, func(v string) bool { return is[sim.Sort(v)] })
-	}, *small)
+		return slices.ContainsFunc(sim.Run(t, c).Violations, func(v string) bool { return kinds[sim.ViolationKind(v)] })
+	}, *maxTries)
 	r = sim.Run(t, shrunk)
 	doc, err := json.MarshalIndent(shrunk, "", "\t")
 	if err != nil {
@@ -176,15 +175,15 @@ func show(t *testing.T, c sim.Case, r sim.Result) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	t.Errorf("shrunk:\n%s\n%s\n%s\nagain: go test ./sim -run Cases -v -case %s\nto keep it, copy that file to sim/testdata/cases and say why in it",
-		shrunk, strings.Join(r.Story, "\n"), strings.Join(r.Violations, "\n"), f.Name())
+	t.Errorf("shrunk:\n%s\n%s\n%s\nagain: go test ./sim -run Cases -v -case %s\nto keep it, copy that file to sim/testdata/cases and add the reason as \"why\"",
+		shrunk, strings.Join(r.Timeline, "\n"), strings.Join(r.Violations, "\n"), f.Name())
 }
 
-// What went wrong once, or was thought of by somebody, stays right.
+// TestCases checks that the cases in testdata break no guarantee.
 func TestCases(t *testing.T) {
 	files, err := filepath.Glob("testdata/cases/*.json")
 	if err != nil || len(files) == 0 {
-		t.Fatalf("there are no cases (%v)", err)
+		t.Fatalf("no cases found (%v)", err)
 	}
 	if *file != "" {
 		files = []string{*file}
@@ -202,24 +201,25 @@ func TestCases(t *testing.T) {
 			}
 			r := sim.Run(t, c)
 			if *file != "" {
-				fmt.Printf("%s\n%s\n", c, strings.Join(r.Story, "\n"))
+				fmt.Printf("%s\n%s\n", c, strings.Join(r.Timeline, "\n"))
 			}
 			if r.Invalid != nil || len(r.Violations) > 0 {
-				t.Errorf("%s\n%s\n%s\n%v%s", c.Why, c, strings.Join(r.Story, "\n"), r.Invalid, strings.Join(r.Violations, "\n"))
+				t.Errorf("%s\n%s\n%s\n%v%s", c.Why, c, strings.Join(r.Timeline, "\n"), r.Invalid, strings.Join(r.Violations, "\n"))
 			}
 		})
 	}
 }
 
-// The same seed goes the same way: else a failure could not be looked at again.
-func TestTheSameSeedGoesTheSameWay(t *testing.T) {
+// TestRun_SameSeed checks that the same seed always takes the same course. Otherwise a
+// failure could not be reproduced.
+func TestRun_SameSeed(t *testing.T) {
 	for seed := range uint64(40) {
 		c := sim.Draw(seed)
 		a, b := sim.Run(t, c), sim.Run(t, c)
-		// What is told of the same nanosecond is told in any order.
-		one, other := slices.Sorted(slices.Values(a.Story)), slices.Sorted(slices.Values(b.Story))
+		// Events of the same nanosecond have no fixed order.
+		one, other := slices.Sorted(slices.Values(a.Timeline)), slices.Sorted(slices.Values(b.Timeline))
 		if !slices.Equal(one, other) || a.Requests != b.Requests {
-			t.Errorf("seed %d, %d and %d requests:\n%s\n\n%s", seed, a.Requests, b.Requests, strings.Join(a.Story, "\n"), strings.Join(b.Story, "\n"))
+			t.Errorf("seed %d, %d and %d requests:\n%s\n\n%s", seed, a.Requests, b.Requests, strings.Join(a.Timeline, "\n"), strings.Join(b.Timeline, "\n"))
 		}
 	}
 }

@@ -15,11 +15,12 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// KeepTime keeps a test environment on the bubble's clock, and closer to what a
-// Temporal server does. By itself it skips workflow timers and the time between
-// two attempts of an activity, and then Fly, which lives in the bubble, would
-// not get older meanwhile. It does not skip while an activity runs: so one does,
-// until over is closed. More interceptors come closer to the activities.
+// KeepTime keeps a test environment on the clock of a synctest bubble, and makes it
+// behave more like a Temporal server. The environment skips workflow timers and the
+// pauses between two attempts of an activity; the simulated Fly in the bubble would
+// not age meanwhile. It does not skip while an activity runs, so KeepTime keeps one
+// running until over is closed. The interceptors in more are placed nearer to the
+// activities.
 func KeepTime(env *testsuite.TestWorkflowEnvironment, over <-chan struct{}, more ...interceptor.WorkerInterceptor) {
 	env.SetTestTimeout(100000 * time.Hour)
 	env.RegisterActivityWithOptions(func() error { <-over; return nil }, activity.RegisterOptions{Name: clockActivity})
@@ -33,107 +34,110 @@ func KeepTime(env *testsuite.TestWorkflowEnvironment, over <-chan struct{}, more
 			case <-ctx.Done():
 			}
 		}()
-		return wait(ctx, d)
+		return sleep(ctx, d)
 	}, activity.RegisterOptions{Name: timerActivity})
-	flights := newFlights()
+	flights := newActivityTracker()
 	env.SetOnActivityCanceledListener(func(a *activity.Info) { flights.cancel(a.ActivityID) })
 	env.SetWorkerOptions(sdkworker.Options{
 		DeadlockDetectionTimeout:     1000 * time.Hour,
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
-		Interceptors:                 append([]interceptor.WorkerInterceptor{&oneClock{flights: flights}}, more...),
+		Interceptors:                 append([]interceptor.WorkerInterceptor{&clockInterceptor{activityTracker: flights}}, more...),
 	})
 }
 
-// The names of activities that are none of the product's.
+// Names of the activities that KeepTime adds.
 const (
 	clockActivity = "clock"
 	timerActivity = "timer"
 )
 
-type oneClock struct {
+// A clockInterceptor adds the interceptors of KeepTime to workflows and activities.
+type clockInterceptor struct {
 	interceptor.WorkerInterceptorBase
-	*flights
+	*activityTracker
 }
 
 // InterceptWorkflow implements interceptor.WorkerInterceptor.
-func (c *oneClock) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
-	in := &oneClockWorkflow{flights: c.flights}
+func (c *clockInterceptor) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	in := &clockWorkflow{activityTracker: c.activityTracker}
 	in.Next = next
 	return in
 }
 
 // InterceptActivity implements interceptor.WorkerInterceptor.
-func (c *oneClock) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	in := &endingActivity{flights: c.flights}
+func (c *clockInterceptor) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &cancelInterceptor{activityTracker: c.activityTracker}
 	in.Next = next
 	return in
 }
 
-// flights are the activities that run, by ID. The environment forgets one as soon
-// as it is canceled: the workflow goes on, the activity hears of it a minute
-// later, and may even be tried again. With a server it hears of it at its next
-// heartbeat, is not tried again, and the workflow waits for it if it wants to.
-type flights struct {
+// An activityTracker tracks the running activities, by ID. It makes cancellation work
+// as with a server: the activity is cancelled at its next heartbeat, is not retried,
+// and the workflow can wait for it. The test environment would let the activity run
+// for another minute, and even retry it.
+type activityTracker struct {
 	mu       sync.Mutex
-	last     int
+	lastID   int
 	running  map[string]context.CancelCauseFunc
 	canceled map[string]bool
 }
 
-func newFlights() *flights {
-	return &flights{running: map[string]context.CancelCauseFunc{}, canceled: map[string]bool{}}
+func newActivityTracker() *activityTracker {
+	return &activityTracker{running: map[string]context.CancelCauseFunc{}, canceled: map[string]bool{}}
 }
 
-// book makes up an ID.
-func (f *flights) book() string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.last++
-	return fmt.Sprint("flight-", f.last)
+// newID returns a new activity ID.
+func (t *activityTracker) newID() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lastID++
+	return fmt.Sprint("flight-", t.lastID)
 }
 
-// begin says whether an attempt may be made.
-func (f *flights) begin(id string, cancel context.CancelCauseFunc) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.running[id] = cancel
-	return !f.canceled[id]
+// start records the start of an attempt. It returns false if the activity was
+// cancelled.
+func (t *activityTracker) start(id string, cancel context.CancelCauseFunc) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running[id] = cancel
+	return !t.canceled[id]
 }
 
-func (f *flights) end(id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.running, id)
+func (t *activityTracker) end(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.running, id)
 }
 
-// cancel is heard a second later, as by a heartbeat.
-func (f *flights) cancel(id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.canceled[id] = true
-	if cancel := f.running[id]; cancel != nil {
+// cancel cancels an activity. Its context ends a second later, as after a heartbeat.
+func (t *activityTracker) cancel(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.canceled[id] = true
+	if cancel := t.running[id]; cancel != nil {
 		time.AfterFunc(time.Second, func() { cancel(temporal.NewCanceledError()) })
 	}
 }
 
-func (f *flights) isRunning(id string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.running[id] != nil
+func (t *activityTracker) isRunning(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.running[id] != nil
 }
 
-type endingActivity struct {
+// A cancelInterceptor cancels activities as a server would.
+type cancelInterceptor struct {
 	interceptor.ActivityInboundInterceptorBase
-	*flights
+	*activityTracker
 }
 
 // ExecuteActivity implements interceptor.ActivityInboundInterceptor.
-func (a *endingActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+func (a *cancelInterceptor) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	id := activity.GetInfo(ctx).ActivityID
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer a.end(id)
-	if !a.begin(id, cancel) {
+	if !a.start(id, cancel) {
 		return nil, temporal.NewCanceledError()
 	}
 	result, err := a.Next.ExecuteActivity(ctx, in)
@@ -143,20 +147,21 @@ func (a *endingActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	return result, err
 }
 
-type oneClockWorkflow struct {
+// A clockWorkflow starts the clock activity in the root workflow.
+type clockWorkflow struct {
 	interceptor.WorkflowInboundInterceptorBase
-	*flights
+	*activityTracker
 }
 
 // Init implements interceptor.WorkflowInboundInterceptor.
-func (w *oneClockWorkflow) Init(out interceptor.WorkflowOutboundInterceptor) error {
-	patient := &patientWorkflow{flights: w.flights}
+func (w *clockWorkflow) Init(out interceptor.WorkflowOutboundInterceptor) error {
+	patient := &serverLikeOutbound{activityTracker: w.activityTracker}
 	patient.Next = out
 	return w.Next.Init(patient)
 }
 
 // ExecuteWorkflow implements interceptor.WorkflowInboundInterceptor.
-func (w *oneClockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
+func (w *clockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
 	if workflow.GetInfo(ctx).ParentWorkflowExecution == nil {
 		apart, _ := workflow.NewDisconnectedContext(ctx)
 		workflow.ExecuteActivity(workflow.WithActivityOptions(apart, workflow.ActivityOptions{StartToCloseTimeout: 100000 * time.Hour}), clockActivity)
@@ -164,38 +169,38 @@ func (w *oneClockWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor
 	return w.Next.ExecuteWorkflow(ctx, in)
 }
 
-// patientWorkflow undoes ways in which the environment differs from a server: it
-// counts the pause between two attempts as one without heartbeats, it makes at
-// most 10 attempts where no limit is set, and its timers are early when another,
-// set long before, ends.
-type patientWorkflow struct {
+// A serverLikeOutbound removes three differences from a server. The test environment
+// counts the pause between two attempts as missing heartbeats. It makes at most 10
+// attempts if no limit is set. Its timers fire early when another one, set long
+// before, fires.
+type serverLikeOutbound struct {
 	interceptor.WorkflowOutboundInterceptorBase
-	*flights
+	*activityTracker
 }
 
 // ExecuteActivity implements interceptor.WorkflowOutboundInterceptor.
-func (w *patientWorkflow) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
+func (w *serverLikeOutbound) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
 	options := workflow.GetActivityOptions(ctx)
 	if policy := options.RetryPolicy; policy != nil && policy.MaximumAttempts == 0 {
 		patient := *policy
 		patient.MaximumAttempts = 1_000_000
 		options.RetryPolicy = &patient
 	}
-	options.ActivityID, options.HeartbeatTimeout = cmp.Or(options.ActivityID, w.book()), 1000*time.Hour
+	options.ActivityID, options.HeartbeatTimeout = cmp.Or(options.ActivityID, w.newID()), 1000*time.Hour
 	flight := w.Next.ExecuteActivity(workflow.WithActivityOptions(ctx, options), name, args...)
 	if !options.WaitForCancellation {
 		return flight
 	}
-	return &waitedFor{flight, func() bool { return w.isRunning(options.ActivityID) }}
+	return &awaitedFuture{flight, func() bool { return w.isRunning(options.ActivityID) }}
 }
 
 // NewTimer implements interceptor.WorkflowOutboundInterceptor.
-func (w *patientWorkflow) NewTimer(ctx workflow.Context, d time.Duration) workflow.Future {
+func (w *serverLikeOutbound) NewTimer(ctx workflow.Context, d time.Duration) workflow.Future {
 	return w.NewTimerWithOptions(ctx, d, workflow.TimerOptions{})
 }
 
 // NewTimerWithOptions implements interceptor.WorkflowOutboundInterceptor.
-func (w *patientWorkflow) NewTimerWithOptions(ctx workflow.Context, d time.Duration, options workflow.TimerOptions) workflow.Future {
+func (w *serverLikeOutbound) NewTimerWithOptions(ctx workflow.Context, d time.Duration, options workflow.TimerOptions) workflow.Future {
 	if d < time.Second {
 		return w.Next.NewTimerWithOptions(ctx, d, options)
 	}
@@ -205,18 +210,19 @@ func (w *patientWorkflow) NewTimerWithOptions(ctx workflow.Context, d time.Durat
 }
 
 // Sleep implements interceptor.WorkflowOutboundInterceptor.
-func (w *patientWorkflow) Sleep(ctx workflow.Context, d time.Duration) error {
+func (w *serverLikeOutbound) Sleep(ctx workflow.Context, d time.Duration) error {
 	return w.NewTimer(ctx, d).Get(ctx, nil)
 }
 
-// waitedFor is the result of an activity once it has ended.
-type waitedFor struct {
+// An awaitedFuture is the future of an activity. It is ready when the activity has
+// returned.
+type awaitedFuture struct {
 	workflow.Future
 	isRunning func() bool
 }
 
 // Get implements workflow.Future.
-func (f *waitedFor) Get(ctx workflow.Context, value any) error {
+func (f *awaitedFuture) Get(ctx workflow.Context, value any) error {
 	err := f.Future.Get(ctx, value)
 	apart, _ := workflow.NewDisconnectedContext(ctx)
 	for f.isRunning() && workflow.Sleep(apart, 99_700*time.Microsecond) == nil {
@@ -225,4 +231,4 @@ func (f *waitedFor) Get(ctx workflow.Context, value any) error {
 }
 
 // IsReady implements workflow.Future.
-func (f *waitedFor) IsReady() bool { return f.Future.IsReady() && !f.isRunning() }
+func (f *awaitedFuture) IsReady() bool { return f.Future.IsReady() && !f.isRunning() }
