@@ -30,6 +30,7 @@ func (c *checker) checkRolloutEnd(r *rolloutRun, report *release.Report, err err
 	case r.isTerminated():
 		// checkAsked checks it when the release ends.
 	case err != nil && errors.As(err, &failed) && failed.Type() == release.KindStranded:
+		c.recordRemarks(err.Error())
 		if !c.sim.operators.hasAnswered(r.id) {
 			c.sim.addViolation("%s is stranded, but no operator abandoned it: %v", r.id, err)
 		}
@@ -344,12 +345,17 @@ func isSameJSON(a, b json.RawMessage) bool {
 	return errP == nil && errQ == nil && bytes.Equal(p, q)
 }
 
+// recordRemarks records whether the text for the operator names something that could not
+// be done or read.
+func (c *checker) recordRemarks(text string) {
+	for _, remark := range []string{"could be removed (leases", "could not be read, so that"} {
+		c.hasIncompleteReport = c.hasIncompleteReport || strings.Contains(text, remark)
+	}
+}
+
 // checkReport compares the machines in a report with those on Fly.
 func (c *checker) checkReport(report release.Report) {
-	notes := strings.Join(report.Notes, "\n")
-	for _, remark := range []string{"could be removed (leases", "could not be read, so that"} {
-		c.hasIncompleteReport = c.hasIncompleteReport || strings.Contains(notes, remark)
-	}
+	c.recordRemarks(strings.Join(report.Notes, "\n"))
 	if !slices.Contains([]release.Outcome{release.Promoted, release.Restored, release.RolledBack}, report.Outcome) || c.sim.hasTrouble("stale list") || c.hasIncompleteReport {
 		return
 	}

@@ -352,6 +352,11 @@ func (b Baseline) recreate`),
 	}
 `, New: ``},
 	}},
+	newMutant("a stranded rollout does not name what is left on Fly", "workflows/roller.go",
+		`	lines = append(lines, r.status.Notes[noted:]...) // there is no report with the notes of what is left
+`,
+		`	_ = noted
+`),
 	newMutant("an old crash loop prevents every rollback", "release/exit.go",
 		`return at.Sub(x.At) < crashLoop }`,
 		`return true }`),

@@ -26,7 +26,8 @@ type operators struct {
 	formerPlan       string           // hash of the plan before it
 	decisionsSent    map[string]int   // by workflow ID of the release
 	approvals        map[string]map[string]bool
-	rejected         map[string]bool
+	gatesOpened      map[string]int            // by workflow ID of the release
+	rejected         map[string]int            // by plan hash: the number of the gate at which it was rejected
 	toldStateUnknown map[string]bool           // by plan hash: the gate showed that the state is unknown at the last approval
 	answersUsed      int                       // of Case.Answers
 	lastAnswers      map[string]release.Answer // by workflow ID
@@ -40,7 +41,7 @@ type operators struct {
 func newOperators(s *simulation) *operators {
 	return &operators{
 		sim: s, orders: map[string]Order{}, decisionsSent: map[string]int{}, approvals: map[string]map[string]bool{},
-		rejected: map[string]bool{}, toldStateUnknown: map[string]bool{}, lastAnswers: map[string]release.Answer{}, answerCounts: map[string]int{}, aborted: map[string]bool{}, ended: map[string]bool{},
+		gatesOpened: map[string]int{}, rejected: map[string]int{}, toldStateUnknown: map[string]bool{}, lastAnswers: map[string]release.Answer{}, answerCounts: map[string]int{}, aborted: map[string]bool{}, ended: map[string]bool{},
 	}
 }
 
@@ -99,6 +100,7 @@ func (ops *operators) enterPhase(id string, p release.Phase, environment string)
 	ops.sim.logEvent("%s: %s %s", id, p, environment)
 	ops.sim.beginPendingTroubles(p)
 	if o, ok := ops.orders[id]; ok && p == release.Awaiting {
+		ops.gatesOpened[id]++
 		for i, d := range o.Decisions {
 			if !d.Early {
 				ops.sim.callAfter(time.Duration(d.After), func() { ops.sendDecision(id, i, d, environment) })
@@ -155,7 +157,7 @@ func (ops *operators) sendDecision(id string, i int, d Decision, environment str
 	}
 	plan := ops.planToName(d, asked)
 	counts := d.isValid() && asked != ""
-	ops.recordDecision(d, asked, counts, st.Gate)
+	ops.recordDecision(id, d, asked, counts, st.Gate)
 	ops.sim.logEvent("%s: %+v", id, d)
 	err := ops.deliverDecision(id, fmt.Sprint(id, i, ops.decisionsSent[id], asked), d, plan, func() {
 		if !counts && asked != "" && !(d.Reject && d.Plan == "") {
@@ -189,9 +191,13 @@ func (ops *operators) planToName(d Decision, asked string) string {
 	return asked
 }
 
-// recordDecision records d for the checks of approvals.
-func (ops *operators) recordDecision(d Decision, asked string, counts bool, gate *release.GateStatus) {
+// recordDecision records a decision on a release for the checks of approvals.
+func (ops *operators) recordDecision(id string, d Decision, asked string, counts bool, gate *release.GateStatus) {
 	if counts {
+		if number, ok := ops.rejected[asked]; ok && number != ops.gatesOpened[id] { // the plan waits at its gate again
+			delete(ops.rejected, asked)
+			delete(ops.approvals, asked)
+		}
 		if ops.approvals[asked] == nil {
 			ops.approvals[asked] = map[string]bool{}
 		}
@@ -201,7 +207,7 @@ func (ops *operators) recordDecision(d Decision, asked string, counts bool, gate
 		ops.mu.Unlock()
 	}
 	if d.Reject && asked != "" && d.Plan == "" && d.Raw == "" && strings.TrimSpace(d.By) != "" && !d.Early {
-		ops.rejected[asked] = true
+		ops.rejected[asked] = ops.gatesOpened[id]
 	}
 	if asked != "" && asked != ops.currentPlan {
 		ops.formerPlan, ops.currentPlan = ops.currentPlan, asked

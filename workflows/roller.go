@@ -342,12 +342,13 @@ func (r *roller) giveUp(ctx workflow.Context, cause error) (*release.Report, err
 	if errors.Is(cause, errKeep) {
 		return r.finish(ctx, release.Kept, cause)
 	}
-	machines := r.whatIsWhat(ctx)
+	lines, noted := r.whatIsWhat(ctx), len(r.status.Notes)
 	if _, err := r.finish(ctx, "", cause); err != nil {
 		return nil, err
 	}
+	lines = append(lines, r.status.Notes[noted:]...) // there is no report with the notes of what is left
 	return nil, temporal.NewNonRetryableApplicationError(
-		fmt.Sprintf("%s is stranded: %s\n%s", r.in.Plan.Environment, r.status.Cause.Message, strings.Join(machines, "\n")), release.KindStranded, nil)
+		fmt.Sprintf("%s is stranded: %s\n%s", r.in.Plan.Environment, r.status.Cause.Message, strings.Join(lines, "\n")), release.KindStranded, nil)
 }
 
 // finish ends the rollout with a look at what runs now.
