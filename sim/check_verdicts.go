@@ -3,6 +3,7 @@ package sim
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/release"
@@ -31,7 +32,7 @@ func (c *checker) checkNewVersionRan(r *rolloutRun, app string, now []fly.Machin
 		if g.Service {
 			ran[group] = ran[group] || !history.Passed.IsZero()
 		}
-		if history.Exits > 0 && history.Exited.Before(c.lastSeen(r, app)) && !c.sim.operators.hasAnswered(r.id) {
+		if history.Exits > 0 && history.Exited.Before(c.lastSeen(r, app)) && !c.sim.operators.hasAnswered(r.id) && !c.hasRecovered(r, app, m, history.LastExited) {
 			c.sim.addViolation("%s was promoted, but machine %s of group %s has exited %d times unasked since its last update", r.id, m.ID, group, history.Exits)
 		}
 	}
@@ -40,6 +41,14 @@ func (c *checker) checkNewVersionRan(r *rolloutRun, app string, now []fly.Machin
 			c.sim.addViolation("%s was promoted, but no machine of group %s of %s has run the new version and passed its checks", r.id, group, app)
 		}
 	}
+}
+
+// hasRecovered reports whether an earlier rollout launched m and its process had run for
+// two minutes since its last exit when r verified it last, or exited about then. A second
+// is left to the requests.
+func (c *checker) hasRecovered(r *rolloutRun, app string, m fly.Machine, lastExit time.Time) bool {
+	isResumed := slices.ContainsFunc(r.found[app], func(b fly.Machine) bool { return b.ID == m.ID && b.InstanceID == m.InstanceID })
+	return isResumed && (lastExit.After(c.lastSeen(r, app)) || r.lastVerified.Sub(lastExit) > 2*time.Minute-time.Second)
 }
 
 // wasRunning reports whether a machine of the group ran when r started.

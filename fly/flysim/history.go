@@ -8,6 +8,8 @@ type VersionHistory struct {
 	Passed  time.Time `json:"passed,omitzero"` // when all its checks first passed while it was started
 	Exits   int       `json:"exits,omitempty"` // number of unrequested exits
 	Exited  time.Time `json:"exited,omitzero"` // the first of them
+	// LastExited is the newest of them.
+	LastExited time.Time `json:"last_exited,omitzero"`
 }
 
 // VersionHistories returns the history of the current version of each machine

@@ -83,6 +83,7 @@ func (s *Sim) handleExit(m *machine, code int) {
 	if m.History.Exits++; m.History.Exits == 1 {
 		m.History.Exited = s.now()
 	}
+	m.History.LastExited = s.now()
 	s.stopChecks(m)
 	m.proc = nil
 	c := m.config()
