@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/microbima/release/fly"
 	"github.com/microbima/release/release"
 )
 
@@ -83,12 +84,29 @@ func (in RestoreInput) mayRestore(others *int) func(release.Target, release.Mach
 	planned := release.Ours(in.Goals, release.States(in.Baselines))
 	found := release.Ours(in.Found, nil)
 	return func(t release.Target, m release.Machine) bool {
-		if planned(t, m) || found(t, m) {
+		if !in.isForeignVersion(t, m) && (planned(t, m) || found(t, m)) {
 			return true
 		}
 		*others++
 		return false
 	}
+}
+
+// isForeignVersion reports whether somebody else made the version of a machine whose
+// host cannot be reached: Fly does not tell its config. It has neither the version of
+// the baseline nor the one that the rollout wrote last. A version that is not known,
+// because a step was cut off, may be the rollout's.
+func (in RestoreInput) isForeignVersion(t release.Target, m release.Machine) bool {
+	i := slices.IndexFunc(in.Baselines, func(b release.Baseline) bool { return b.State.Target == t })
+	if m.Host == "" || i < 0 || len(in.Found) > 0 {
+		return false
+	}
+	was, existed := in.Baselines[i].State.Machine(m.ID)
+	if !existed || was.Host != "" || m.IsAsBefore(was) {
+		return false
+	}
+	written, ok := in.Written[in.Baselines[i].State.FlyApp][m.ID]
+	return !ok || written != "" && fly.OlderVersion(written, m.Version)
 }
 
 // withoutConfigs returns states without the configs of their machines.

@@ -352,6 +352,9 @@ func (b Baseline) recreate`),
 	}
 `, New: ``},
 	}},
+	newMutant("a rollback overwrites an unreachable machine that someone else changed", "activities/plan_restore.go",
+		`	if m.Host == "" || i < 0 || len(in.Found) > 0 {`,
+		`	if m.Host == "" || i >= 0 || len(in.Found) > 0 {`),
 	newMutant("a stranded rollout does not name what is left on Fly", "workflows/roller.go",
 		`	lines = append(lines, r.status.Notes[noted:]...) // there is no report with the notes of what is left
 `,
