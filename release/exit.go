@@ -41,12 +41,12 @@ const crashLoop = 2 * time.Minute
 // a process that runs again may still be in a crash loop.
 func (x Exit) IsRecent(at time.Time) bool { return at.Sub(x.At) < crashLoop }
 
-// An ExitRule says which exits that nobody asked for count against a machine.
+// An ExitRule decides which unrequested exits count against a machine.
 type ExitRule struct {
-	// Back: the goal is a baseline. What comes back may end once, as it may have before.
+	// Back: the goal is a baseline. A restored machine may exit once.
 	Back bool
-	// Resumed are the IDs of machines that a rollout without a report launched: all
-	// their exits count, but not those long before they were read.
+	// Resumed are the IDs of machines that a rollout without a report launched. Their
+	// recent exits count, also those before this rollout.
 	Resumed []string
 	// At is when the machines were read.
 	At time.Time

@@ -73,6 +73,9 @@ func (s *siege) losses(ctx context.Context) (lost []loss) {
 			if a.State == enums.PENDING_ACTIVITY_STATE_STARTED && a.ActivityType.GetName() != "KeepLeases" {
 				one := l
 				one.activity, one.attempt = a.ActivityId, a.Attempt
+				if got, limit := a.ActivityOptions.GetHeartbeatTimeout().AsDuration(), heartbeatLimit(a.ActivityType.GetName()); got > limit {
+					s.judged("", fmt.Errorf("%s: %s has a heartbeat timeout of %s, more than %s", l.id, a.ActivityType.GetName(), got, limit))
+				}
 				mine = append(mine, one)
 			}
 		}
@@ -89,6 +92,18 @@ func (s *siege) losses(ctx context.Context) (lost []loss) {
 		lost = append(lost, mine...)
 	}
 	return lost
+}
+
+// heartbeatLimit returns the longest heartbeat timeout that an activity may have. It
+// bounds how late another worker resumes what a killed one had in hand.
+func heartbeatLimit(activity string) time.Duration {
+	switch activity {
+	case "ApplyStep":
+		return 4 * time.Second
+	case "Verify":
+		return 30 * time.Second
+	}
+	return 10 * time.Second
 }
 
 func phaseOf(info *workflowpb.WorkflowExecutionInfo) (p release.Phase) {

@@ -72,8 +72,8 @@ func (f *follower) finish(ctx context.Context, asJSON bool, code func(client.Sna
 	return ExitWith(code(f.last))
 }
 
-// watch shows what happens until the release is over or held, or until says so. It
-// may be called again, and continues.
+// watch prints the changes of the release until it is over or held, or until f.until
+// reports true. A further call continues.
 func (f *follower) watch(ctx context.Context) (err error) {
 	f.drawn = nil
 	if f.changes == nil {

@@ -144,7 +144,7 @@ func (p planner) plan(ctx context.Context, path []release.Environment) (plan rel
 	return plan, refusal, err
 }
 
-// compare returns what the targets of an environment should run, and what they run.
+// compare returns the specs of the targets of an environment, and their states.
 func (p planner) compare(ctx context.Context, path []release.Environment) (specs []release.Spec, states []release.State, err error) {
 	environment := path[len(path)-1]
 	builds := p.src.Project.Builds(path, p.apps, nil)

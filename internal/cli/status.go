@@ -112,8 +112,8 @@ func (c statusCommand) showRelease(ctx context.Context, ref string) error {
 	return printReport(ctx, c.World, temporal, s, c.asJSON, c.details)
 }
 
-// showEnvironment shows what runs in one environment, its pin, and what a rollback
-// goes back to. What cannot be read is shown as unknown.
+// showEnvironment prints the running versions of one environment, its pin, and the
+// state that a rollback restores. A value that cannot be read is printed as unknown.
 func (c statusCommand) showEnvironment(ctx context.Context, project *release.Project, env release.Environment) error {
 	e, err := c.readEnvironment(ctx, project, env)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 const (
 	// tailInterval is how often running outputs are read.
 	tailInterval = 500 * time.Millisecond
-	// overlapBytes of what was printed are searched for in what was recorded at the
-	// end.
+	// overlapBytes is how many of the last printed bytes are searched for in the
+	// recorded end of an output, to continue after them.
 	overlapBytes = 200
 )
 
@@ -31,7 +31,8 @@ func newTail(p outputPrinter, r outputReader) *tail {
 	return &tail{outputPrinter: p, reader: r, printed: map[string]int64{}, recent: map[string]string{}, closed: map[string]bool{}}
 }
 
-// follow prints what has ended, and what runs until nothing does any more.
+// follow prints the outputs of ended jobs, and those of running jobs until all have
+// ended.
 func (t *tail) follow(ctx context.Context, s client.Snapshot) error {
 	tick := time.NewTicker(tailInterval)
 	defer tick.Stop()

@@ -62,7 +62,7 @@ import (
 
 var _ = settings()
 
-// settings reads what production must be told.
+// settings reads the settings that production needs.
 func settings() string {
 	if os.Getenv("FLY_APP_NAME") == "PRODUCTION" {
 		fmt.Fprintln(os.Stderr, "settings: DATABASE_URL is not set")

@@ -236,7 +236,8 @@ func (d *demo) instructions(s client.Snapshot, page string) string {
 	return strings.ReplaceAll(view.Gate(s.Status, page+"/user-metadata"), "    release ", "    "+command)
 }
 
-// waitForEnter leaves a person time to look at what runs.
+// waitForEnter waits, at a terminal, until the user presses Enter: until then the demo
+// can be inspected.
 func (d *demo) waitForEnter(ctx context.Context) {
 	if !d.Terminal.CanAsk || d.yes || ctx.Err() != nil {
 		return

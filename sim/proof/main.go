@@ -70,9 +70,9 @@ simulation found the fault. The test fails if neither one of 2,000 seeds nor a k
 			[]command{test("go test ./sim -run Mutants -v -timeout 2h")}},
 		{"kills", "Two hundred kills", `The worker, the Temporal server and the simulated Fly are separate processes. They are killed with SIGKILL at
 random while eight projects are released in parallel: once with Temporal on a SQLite file, once with its server
-on PostgreSQL. The activities of a killed worker must start again within five seconds after Temporal misses
-their heartbeat. The heartbeat timeout is 4 seconds for a step on a machine, 30 for an activity that only
-watches (a bake), and 10 for all others.`,
+on PostgreSQL. Temporal starts an activity of a killed worker again when it misses a heartbeat: after at most
+4 seconds for a step on a machine, 30 for an activity that only watches (a bake), and 10 for all others. The
+table shows how long that took from the start of the new worker.`,
 			[]command{{line: fmt.Sprintf("go test ./worker -run Kills -v -kills 200 -seed %d -timeout 40m", base), tables: true}}},
 		{"activities", "A kill after every activity", `One release with a release command runs once for each of its activities. In each run the worker is killed just
 after another activity took effect, before Temporal received the result. Nothing is done twice.`,
