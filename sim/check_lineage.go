@@ -93,7 +93,7 @@ func (c *checker) checkRestored(r *rolloutRun) {
 		if len(now) == 0 && len(found) > 0 {
 			c.sim.addViolation("%s was restored to no machines: %s had %d", r.id, app, len(found))
 		}
-		if newestVersion(now) > newestVersion(found) && len(c.contentAliases(app)) == 0 {
+		if before := newestVersion(found); before != "" && newestVersion(now) > before && len(c.contentAliases(app)) == 0 {
 			c.sim.addViolation("%s was restored from %s, but %s runs %s, which is newer", r.id, newestVersion(found), app, newestVersion(now))
 		}
 		if past == nil {
@@ -134,13 +134,15 @@ func (c *checker) contentAliases(app string) map[string]string {
 }
 
 // findUndoneRollout returns the newest rollout before r that changed something and was
-// not rolled back. It returns nil if that was a rollback itself.
+// not rolled back, as of the time at which the rollback found what it restores. It returns
+// nil if that was a rollback itself.
 func (c *checker) findUndoneRollout(r *rolloutRun) *rolloutRun {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, past := range slices.Backward(c.rollouts) {
 		switch {
 		case past == r || past.environment != r.environment || past.ended.IsZero() || past.lastChange.IsZero():
+		case past.started.After(c.baselineFound[r.req.Release]):
 		case past.report != nil && (past.report.Outcome == release.RolledBack || past.report.Outcome == release.Stopped):
 		case past.req.Plan.Revision == "":
 			return nil

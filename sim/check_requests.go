@@ -78,6 +78,9 @@ func splitMachinePath(path string) (app, id, verb string, ok bool) {
 
 // recordResponse records the effect of a request that Fly has answered.
 func (c *checker) recordResponse(s checkedRequest, status int) {
+	if status == http.StatusRequestTimeout || status >= 500 {
+		c.recordLostResponse(s)
+	}
 	if status >= 300 {
 		return
 	}
@@ -94,7 +97,8 @@ func (c *checker) recordResponse(s checkedRequest, status int) {
 	}
 }
 
-// recordLostResponse records a request without a response: Fly may have made the change.
+// recordLostResponse records a request without a response, or with one that leaves its
+// effect unknown: Fly may have made the change.
 func (c *checker) recordLostResponse(s checkedRequest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -35,6 +35,7 @@ type checker struct {
 	scheduled           map[string]scheduledActivity // activities of rollouts, by ID
 	foundVersions       map[string]foundVersion      // by environment
 	runsByTestID        map[string]*rolloutRun       // by run ID of the test environment
+	baselineFound       map[string]time.Time         // when a rollback found what it restores, by workflow ID of the release
 	recordsHistories    bool                         // whether histories of rollouts are needed
 	holds               int
 	hasIncompleteReport bool // a report names something that could not be done or read
@@ -55,6 +56,7 @@ func newChecker(s *simulation) *checker {
 		groupNames:       map[string]string{},
 		lastVerifyReads:  map[string]time.Time{},
 		pins:             map[string]time.Time{},
+		baselineFound:    map[string]time.Time{},
 		idleAtRestore:    map[machineKey]bool{},
 		scheduled:        map[string]scheduledActivity{},
 		foundVersions:    map[string]foundVersion{},
@@ -167,6 +169,9 @@ func (c *checker) finishAttempt(a *attempt, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.attempts, a)
+	if a.name == "FindBaseline" && err == nil {
+		c.baselineFound[a.workflowID] = time.Now()
+	}
 	if a.name == "RecordBaseline" && err == nil {
 		for _, r := range c.rollouts {
 			if r.runID == a.runID {
