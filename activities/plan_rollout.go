@@ -87,7 +87,7 @@ func (in PlanInput) specs(files []release.TargetFile, states []release.State) (s
 }
 
 // setApart returns states with the machines in Left that a rollout without a report
-// created and that serve nothing.
+// created and that serve nothing. It marks the machines that such a rollout has stopped.
 func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.State) ([]release.State, error) {
 	before, _, err := unreportedBefore(ctx, c, release.RolloutID(in.Project.Name, in.Environment), "", "")
 	if unread := new(UnreadError); errors.As(err, &unread) || err == nil && before == nil {
@@ -96,7 +96,7 @@ func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.St
 	if err != nil {
 		return nil, err
 	}
-	return release.SetApart(before.Plan, before.Baselines, before.States, states), nil
+	return release.SetApart(before.Plan, before.Baselines, before.States, states, before.Stopped), nil
 }
 
 // warnOfNeeds adds to each spec a warning for every app that it needs, that is not

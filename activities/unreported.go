@@ -23,6 +23,9 @@ type Unreported struct {
 	Baselines  []release.Baseline `json:"baselines,omitempty"`
 	Opened     Opened             `json:"opened,omitzero"`
 	RanCommand bool               `json:"ran_command,omitempty"`
+	// Stopped are the IDs of machines that it stopped, or was about to stop, and did
+	// not start or update afterwards.
+	Stopped []string `json:"stopped,omitempty"`
 	// Restores is what it restored, if it was a rollback.
 	Restores *release.Origin `json:"restores,omitempty"`
 	// Head is what the environment ran as a whole before it, if it did.

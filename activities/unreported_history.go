@@ -17,7 +17,10 @@ import (
 // and what it left at Fly. The error is an UnreadError if the history does not have
 // that.
 func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported, error) {
-	r := historyReader{Unreported: Unreported{Run: run}, id: id, scheduled: map[int64]*historypb.ActivityTaskScheduledEventAttributes{}}
+	r := historyReader{
+		Unreported: Unreported{Run: run}, id: id, started: map[string]bool{},
+		scheduled: map[int64]*historypb.ActivityTaskScheduledEventAttributes{},
+	}
 	events := c.GetWorkflowHistory(ctx, id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		e, err := events.Next()
@@ -42,6 +45,7 @@ type historyReader struct {
 	start     Start
 	scheduled map[int64]*historypb.ActivityTaskScheduledEventAttributes // by event ID
 	opening   OpenInput                                                 // of an OpenRollout that has not completed
+	started   map[string]bool                                           // IDs of machines that it started or updated
 }
 
 // add takes in one event. It returns why the event cannot be decoded, or "".
@@ -84,6 +88,9 @@ func (r *historyReader) addScheduled(a *historypb.ActivityTaskScheduledEventAttr
 		err := decode(a.GetInput(), &in)
 		r.Begun = true
 		r.RanCommand = r.RanCommand || in.Step.Verb == release.Run
+		if in.Step.Verb == release.Stop && !slices.Contains(r.Stopped, in.Step.Machine) {
+			r.Stopped = append(r.Stopped, in.Step.Machine)
+		}
 		if runs := in.Step.Verb == release.Run || len(in.Step.MachineChecks) > 0; runs && !slices.Contains(r.Close.Commands, in.Step.FlyApp) {
 			r.Close.Commands = append(r.Close.Commands, in.Step.FlyApp)
 		}
@@ -134,14 +141,19 @@ func (r *historyReader) addWake(scheduled *historypb.ActivityTaskScheduledEventA
 	return nil
 }
 
-// addStep records that a woken machine was stopped.
+// addStep records that a machine that was stopped runs again, and that a woken machine
+// was stopped.
 func (r *historyReader) addStep(scheduled *historypb.ActivityTaskScheduledEventAttributes) error {
-	if len(r.Close.Woken) == 0 {
+	if len(r.Close.Woken) == 0 && len(r.Stopped) == 0 {
 		return nil
 	}
 	var in StepInput
 	if err := decode(scheduled.GetInput(), &in); err != nil {
 		return err
+	}
+	if in.Step.Verb == release.Start || in.Step.Verb == release.Update {
+		r.started[in.Step.Machine] = true
+		r.Stopped = slices.DeleteFunc(r.Stopped, func(id string) bool { return id == in.Step.Machine })
 	}
 	if in.Step.Verb == release.Stop || in.Step.Verb == release.Destroy {
 		r.Close.removeWoken(in)
@@ -154,6 +166,11 @@ func (r *historyReader) result() Unreported {
 	u := r.Unreported
 	u.States = r.request.Plan.Remembered(r.start.States)
 	u.Baselines = r.request.Plan.Baselines(u.States)
+	if before := r.start.Before; before != nil {
+		u.Stopped = append(slices.DeleteFunc(slices.Clone(before.Stopped), func(id string) bool {
+			return r.started[id] || slices.Contains(u.Stopped, id)
+		}), u.Stopped...)
+	}
 	if before := r.start.Before; before != nil && r.request.TakeOver {
 		u = u.takenOverFrom(*before)
 	} else if before != nil {
@@ -174,7 +191,7 @@ func (r *historyReader) result() Unreported {
 // to be settled.
 func (u Unreported) takenOverFrom(before Unreported) Unreported {
 	before.Run, before.Follows, before.Why = u.Run, u.Follows, cmp.Or(u.Why, before.Why)
-	before.Begun = true
+	before.Begun, before.Stopped = true, u.Stopped
 	before.Close.Holder, before.Close.Machines = u.Close.Holder, u.Close.Machines
 	before.Close.Woken = append(before.Close.Woken, u.Close.Woken...)
 	return before

@@ -91,7 +91,7 @@ func (e *edit) apply(step Step) {
 	switch step.Verb {
 	case Update:
 		m.Config, m.Image, m.Checks, m.Exit, m.Version, m.Host = step.After, step.To, nil, nil, "", ""
-		if m.Launches() || step.Exact {
+		if m.Launches() || step.Exact || step.Launch {
 			m.State = "started"
 		}
 		if step.Exact && step.Idle {

@@ -107,6 +107,8 @@ type Step struct {
 	// Idle machines are created, or restored, without being started. (An update
 	// that is no restore leaves a machine started or stopped as it finds it.)
 	Idle bool `json:"idle,omitempty"`
+	// Launch: the update starts the machine, also if it is stopped.
+	Launch bool `json:"launch,omitempty"`
 	// Hidden machines are created cordoned.
 	Hidden     bool   `json:"hidden,omitempty"`
 	StandbyFor string `json:"standby_for,omitempty"` // planned name of the machine it stands by for

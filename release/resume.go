@@ -47,10 +47,17 @@ func resumed(was, goal, now State) (machines []Machine) {
 // made and that serve nothing: it was terminated before it gave them traffic, or
 // after it took that away again. plan, baseline and states are that rollout's. A
 // bluegreen resumes its switch and needs them.
-func SetApart(plan Plan, baseline []Baseline, states, now []State) []State {
+//
+// The machines that ran before that rollout, that it stopped and that are still
+// stopped are marked as halted. stopped has the IDs of those that it stopped.
+func SetApart(plan Plan, baseline []Baseline, states, now []State, stopped []string) []State {
 	out, goal := slices.Clone(now), plan.Goal(states)
 	for i, s := range out {
 		was, known := baselineOf(baseline, s.Target)
+		if known {
+			out[i].Machines = markHalted(was.State, s.Machines, stopped)
+			s = out[i]
+		}
 		blueGreen := slices.ContainsFunc(plan.Targets, func(t TargetPlan) bool { return t.Target == s.Target && t.Strategy == BlueGreen })
 		if !known || blueGreen {
 			continue
@@ -68,6 +75,20 @@ func SetApart(plan Plan, baseline []Baseline, states, now []State) []State {
 				out[i].Machines = append(out[i].Machines, m)
 			}
 		}
+	}
+	return out
+}
+
+// markHalted returns machines with those marked as halted that are in stopped, that ran
+// in the State was, and that do not run now.
+func markHalted(was State, machines []Machine, stopped []string) []Machine {
+	if len(stopped) == 0 {
+		return machines
+	}
+	were, out := was.index(), slices.Clone(machines)
+	for i, m := range out {
+		before, existed := were.counterpart(m)
+		out[i].Halted = existed && before.Running() && !m.Running() && slices.Contains(stopped, m.ID)
 	}
 	return out
 }

@@ -46,7 +46,7 @@ func TestSetApart(t *testing.T) {
 				now.Machines = append(now.Machines, old)
 			}
 			baseline := []release.Baseline{{State: before}}
-			got := release.SetApart(plan(test.strategy), baseline, []release.State{before}, []release.State{now})[0]
+			got := release.SetApart(plan(test.strategy), baseline, []release.State{before}, []release.State{now}, nil)[0]
 			if len(got.Left) == 1 != test.left || len(got.Left)+len(got.Machines) != len(now.Machines) {
 				t.Fatalf("left: %+v, others: %+v", got.Left, got.Machines)
 			}
@@ -69,6 +69,56 @@ func TestSetApart(t *testing.T) {
 			goal := next.Goal([]release.State{now})[0].Machines
 			if !slices.EqualFunc(goal, []string{"old"}, func(m release.Machine, id string) bool { return m.ID == id }) {
 				t.Errorf("in the end there is %+v", goal)
+			}
+		})
+	}
+}
+
+// A machine that a rollout without a report stopped is started by the next plan, whether
+// that changes it or not. One that was stopped before, or that a person has stopped, is
+// not.
+func TestSetApart_StoppedMachine(t *testing.T) {
+	target := release.Target{App: "a", Environment: "production"}
+	for name, test := range map[string]struct {
+		was     string // its state before that rollout
+		stopped []string
+		image   int // that the next plan leads to
+		starts  release.Verb
+	}{
+		"stopped by the rollout":                   {"started", []string{"m"}, 1, release.Start},
+		"stopped by the rollout, and updated":      {"started", []string{"m"}, 2, release.Update},
+		"stopped by a person":                      {"started", nil, 1, ""},
+		"stopped by a person, and updated":         {"started", nil, 2, ""},
+		"stopped before, and by the rollout again": {"stopped", []string{"m"}, 1, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := release.Machine{ID: "m", Name: "m", Group: "app", Region: "ams", State: test.was, Version: "v1", Image: images[1], Config: config("a", "app", 1)}
+			before := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{m}}
+			m.State = "stopped"
+			now := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{m}}
+			states := release.SetApart(release.Plan{}, []release.Baseline{{State: before}}, []release.State{before}, []release.State{now}, test.stopped)
+			plan, err := release.NewPlan("production", "c0ffee", []release.Spec{{
+				Target: target, FlyApp: "fly-a", Image: images[test.image], Strategy: release.Rolling, MaxUnavailable: 1,
+				Groups: []release.GroupSpec{{Name: "app", Machines: map[string]json.RawMessage{"m": config("a", "app", test.image)}}},
+			}}, states)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var verb release.Verb
+			for _, s := range plan.Steps() {
+				if s.Verb == release.Start || s.Launch {
+					verb = s.Verb
+				}
+			}
+			if verb != test.starts {
+				t.Errorf("the plan starts it with %q, want %q: %v", verb, test.starts, plan.Steps())
+			}
+			is, should := plan.Goal([]release.State{now})[0].Machines[0].State, "stopped"
+			if test.starts != "" {
+				should = "started"
+			}
+			if is != should {
+				t.Errorf("the plan leads to a machine that is %s, want %s", is, should)
 			}
 		})
 	}

@@ -177,6 +177,9 @@ type Machine struct {
 	// Crashed: the machine is stopped because its process ended with an error, and Fly
 	// no longer restarts it. False where its restart policy is "no".
 	Crashed bool `json:"crashed,omitempty"`
+	// Halted: a rollout without a report stopped the machine, which ran before it. A
+	// plan starts it again.
+	Halted bool `json:"halted,omitempty"`
 	// Made is when this version was made: it has the secrets of that moment.
 	Made    time.Time `json:"made,omitzero"`
 	Updated time.Time `json:"updated,omitzero"`
@@ -195,8 +198,11 @@ func (m Machine) Running() bool {
 }
 
 // Launches reports whether an update, or a machine that replaces m, is started: m
-// runs, or it failed or crashed and gets another chance. Others stay stopped.
-func (m Machine) Launches() bool { return m.Running() || m.State == "failed" || m.Crashed }
+// runs, it failed or crashed and gets another chance, or a rollout without a report
+// stopped it. Others stay stopped.
+func (m Machine) Launches() bool {
+	return m.Running() || m.State == "failed" || m.Crashed || m.Halted
+}
 
 // Healthy says whether m is started and every check it has passes.
 func (m Machine) Healthy() bool {

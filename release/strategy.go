@@ -59,7 +59,7 @@ func (spec Spec) waves(state State) ([]Wave, error) {
 		last = merge(last, Plan{Waves: w}.Last().Waves)
 	}
 	stop, destroy := spec.removed(groups, state)
-	all := slices.Concat(spec.leftBehind(state), first, stop, merge(last, destroy))
+	all := slices.Concat(spec.leftBehind(state), spec.startHalted(state), first, stop, merge(last, destroy))
 	if len(all) == 0 || spec.Command == nil {
 		return all, nil
 	}
@@ -74,6 +74,24 @@ func (spec Spec) leftBehind(state State) []Wave {
 		destroy = append(destroy, spec.step(Destroy, m))
 	}
 	return wave("destroy what a terminated rollout left", destroy, coldAtOnce)
+}
+
+// startHalted returns the wave that starts the machines that a rollout without a report
+// stopped and that spec does not change otherwise.
+func (spec Spec) startHalted(state State) []Wave {
+	var start []Step
+	for _, m := range state.Machines {
+		i := slices.IndexFunc(spec.Groups, func(g GroupSpec) bool { return g.Name == m.Group })
+		if !m.Halted || i < 0 || !spec.isCurrent(spec.Groups[i], m, state) {
+			continue
+		}
+		if _, replaced := spec.Groups[i].Replace[m.ID]; !replaced {
+			s := spec.bare(Start, m.ID, m.Group)
+			s.Region = m.Region
+			start = append(start, s)
+		}
+	}
+	return wave("start what a terminated rollout stopped", start, coldAtOnce)
 }
 
 // run is the wave of the release command: before anything else.
@@ -167,7 +185,7 @@ func (spec Spec) inPlace(g GroupSpec, stale []Machine, atOnce int) []Wave {
 	var warm, cold []Step
 	for _, m := range stale {
 		s := spec.step(Update, m)
-		s.Before, s.After, s.From, s.To = m.Config, g.Machines[m.ID], m.Image, spec.Image
+		s.Before, s.After, s.From, s.To, s.Launch = m.Config, g.Machines[m.ID], m.Image, spec.Image, m.Halted
 		if m.Launches() {
 			s.MachineChecks = g.MachineChecks
 		}
@@ -356,6 +374,11 @@ func (spec Spec) notes(state State, waves []Wave) (notes []string) {
 			if m.Cordoned && m.Running() {
 				notes = append(notes, fmt.Sprintf("machine %s (%s) is cordoned and gets no traffic; it stays so", m.ID, m.Name))
 			}
+		}
+	}
+	for _, m := range state.Machines {
+		if m.Halted {
+			notes = append(notes, fmt.Sprintf("machine %s (%s) was stopped by a rollout that ended without a report; it is started again", m.ID, m.Name))
 		}
 	}
 	for _, c := range state.Commands {

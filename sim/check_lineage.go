@@ -113,7 +113,7 @@ func (c *checker) checkRestoreLineage(r *rolloutRun) {
 		return // the machines have no revision, or git failed
 	}
 	takes := 0
-	for _, running := range lineage.Running {
+	for _, running := range append(slices.Clone(lineage.Running), c.readHead(r)) {
 		takes = max(takes, slices.Index(versions, versionOf(running))-slices.Index(versions, to))
 	}
 	if lineage.Takes != takes {
@@ -131,6 +131,25 @@ func (c *checker) checkRestoreLineage(r *rolloutRun) {
 func (c *checker) contentAliases(app string) map[string]string {
 	a, _, _ := c.sim.findApp(app)
 	return a.Like
+}
+
+// readHead returns the commit that the environment ran as a whole when the rollback r
+// found what it restores, or "". Machines do not name it if nothing changed in their app.
+func (c *checker) readHead(r *rolloutRun) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, past := range slices.Backward(c.rollouts) {
+		if past == r || past.environment != r.environment || past.report == nil || past.ended.After(c.baselineFound[r.req.Release]) {
+			continue
+		}
+		switch past.report.Outcome {
+		case release.Promoted, release.Unchanged:
+			return past.req.Revision.Commit
+		case release.Restored, release.Kept:
+			return ""
+		}
+	}
+	return ""
 }
 
 // findUndoneRollout returns the newest rollout before r that changed something and was

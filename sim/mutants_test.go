@@ -101,8 +101,11 @@ var mutants = []mutant{
 	return after, err`,
 		`	return after, err`),
 	newMutant("a machine that a terminated rollout created counts as serving", "activities/plan_rollout.go",
-		`	return release.SetApart(before.Plan, before.Baselines, before.States, states), nil`,
+		`	return release.SetApart(before.Plan, before.Baselines, before.States, states, before.Stopped), nil`,
 		`	return states, nil`),
+	newMutant("a machine that a terminated rollout stopped is meant to be stopped", "activities/unreported_history.go",
+		`		if in.Step.Verb == release.Stop && `,
+		`		if in.Step.Verb == release.Run && `),
 	newMutant("a machine of the old version is started to verify the new one", "release/verdict.go",
 		`		if s.Verb != Create && s.Verb != Update {
 			continue

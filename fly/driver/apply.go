@@ -90,7 +90,7 @@ func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, e
 		return release.Machine{}, err
 	}
 	done := isOn(m, s, want) // by an earlier attempt
-	runs := launches(m, done)
+	runs := launches(m, done) || s.Launch
 	if s.Exact {
 		runs = !s.Idle // the baseline says whether it ran; a crashing machine may be in any state now
 	}

@@ -87,6 +87,17 @@ func TestApply_UpdateKeepsFoundState(t *testing.T) {
 	}
 }
 
+// An update whose step says so starts a machine that was found stopped.
+func TestApply_UpdateLaunches(t *testing.T) {
+	sim := newSim(t)
+	sim.Put(app, fly.Machine{ID: id, State: "stopped", Config: configWith("1", "off")})
+	step := release.Step{Verb: release.Update, FlyApp: app, Machine: id, After: configWith("2", "off"), Launch: true, Wait: release.Duration(time.Second)}
+	after, err := newDriver(sim).Apply(t.Context(), driver.Change{Step: step})
+	if err != nil || after.Machine.State != "started" {
+		t.Errorf("the machine is %q: %v", after.Machine.State, err)
+	}
+}
+
 // A machine at another version than the plan was made for is never overwritten.
 func TestApply_UpdateOfChangedMachine(t *testing.T) {
 	sim := newSim(t)
