@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// report is written by sim/proof, and tells of the tests as they were then.
+// report is written by internal/simulation/proof, and tells of the tests as they were then.
 const report = "docs/verification.md"
 
 // pages returns the Markdown pages of the documentation, by path.

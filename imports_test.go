@@ -39,34 +39,37 @@ const (
 // name stands for a package of ours, or for a module of others with all that is
 // in it. "x/..." stands for x and all below it that has no line of its own.
 var arrows = map[string][]string{
-	".":                   {}, // tests only
-	"release":             {},
-	"workflows":           {"release", "activities", "internal/view", sdk, sdkTypes},
-	"activities":          {"release", "fly", "fly/driver", "config", "image", "git", "internal/payload", sdk, sdkTypes, parallel},
-	"worker":              {"release", "workflows", "activities", "internal/payload", sdk, sdkTypes},
-	"sim":                 {"release", "workflows", "activities", "config", "fly", "fly/driver", "fly/flysim", "image", "internal/view", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
-	"sim/proof":           {},                                                                                                                                                         // runs commands
-	"config":              {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
-	"git":                 {"release", flock, nearest, parallel},
-	"image":               {"release", ggcr, "github.com/google/ko", parallel, "github.com/bmatcuk/doublestar/v4"},
-	"image/buildkit":      {"release", "image", anyModule},
-	"fly":                 {flyGo, limiter, parallel, "github.com/oklog/ulid/v2"},
-	"fly/driver":          {"release", "fly", parallel},
-	"fly/flytoml":         {"fly/flytoml/tomldoc", flyGo, goToml},
-	"fly/flytoml/tomldoc": {goToml, nearest},
-	"fly/flysim":          {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
-	"internal/view":       {"release", humanize, "golang.org/x/text"}, // how wide a character is
-	"internal/cost":       {"release", sdkTypes},
-	"internal/devserver":  {anyModule},
-	"internal/overlay":    {},
-	"internal/version":    {},
-	"internal/payload":    {sdk, sdkTypes, "google.golang.org/protobuf"},
-	"client":              {"release", "activities", "internal/view", "internal/cost", "internal/payload", sdk, sdkTypes},
-	"internal/cli":        {"release", "client", "worker", "activities", "config", "fly", "fly/driver", "image", "image/buildkit", "git", "internal/view", "internal/version", anyModule},
-	"internal/localstack": {"release", "client", "worker", "fly", "fly/flysim", "fly/flysim/localrunner", "git", "image/buildkit", "internal/cli", "internal/devserver", "internal/view", "github.com/spf13/cobra"},
-	"cmd/release":         {"image", "internal/cli", "internal/localstack", "golang.org/x/term"},
-	"apps/...":            {"apps/..."},
-	"infra/...":           {}, // tests only
+	".":                         {}, // tests only
+	"release":                   {},
+	"workflows":                 {"release", "activities", "internal/view", sdk, sdkTypes},
+	"activities":                {"release", "fly", "fly/driver", "config", "image", "git", "internal/payload", sdk, sdkTypes, parallel},
+	"worker":                    {"release", "workflows", "activities", "internal/payload", sdk, sdkTypes},
+	"internal/simulation":       {"release", "workflows", "activities", "config", "fly", "fly/driver", "fly/flysim", "image", "internal/view", "internal/sleep", "internal/virtualtime", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
+	"internal/simulation/proof": {},                                                                                                                                                                                                   // runs commands
+	"internal/virtualtime":      {"internal/sleep", sdk},
+	"internal/e2e":              {}, // tests only
+	"internal/sleep":            {},
+	"config":                    {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
+	"git":                       {"release", flock, nearest, parallel},
+	"image":                     {"release", ggcr, "github.com/google/ko", parallel, "github.com/bmatcuk/doublestar/v4"},
+	"image/buildkit":            {"release", "image", anyModule},
+	"fly":                       {"internal/sleep", flyGo, limiter, parallel, "github.com/oklog/ulid/v2"},
+	"fly/driver":                {"release", "fly", "internal/sleep", parallel},
+	"fly/flytoml":               {"fly/flytoml/tomldoc", flyGo, goToml},
+	"fly/flytoml/tomldoc":       {goToml, nearest},
+	"fly/flysim":                {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
+	"internal/view":             {"release", humanize, "golang.org/x/text"}, // how wide a character is
+	"internal/cost":             {"release", sdkTypes},
+	"internal/devserver":        {anyModule},
+	"internal/overlay":          {},
+	"internal/version":          {},
+	"internal/payload":          {sdk, sdkTypes, "google.golang.org/protobuf"},
+	"client":                    {"release", "activities", "internal/sleep", "internal/view", "internal/cost", "internal/payload", sdk, sdkTypes},
+	"internal/cli":              {"release", "client", "worker", "activities", "config", "fly", "fly/driver", "image", "image/buildkit", "git", "internal/view", "internal/version", anyModule},
+	"internal/localstack":       {"release", "client", "worker", "fly", "fly/flysim", "fly/flysim/localrunner", "git", "image/buildkit", "internal/cli", "internal/devserver", "internal/view", "github.com/spf13/cobra"},
+	"cmd/release":               {"image", "internal/cli", "internal/localstack", "golang.org/x/term"},
+	"apps/...":                  {"apps/..."},
+	"infra/...":                 {}, // tests only
 
 	"fly/flysim/localrunner": {"fly/flysim", ggcr, flock, parallel, "golang.org/x/sys", "github.com/prometheus/procfs"},
 }
@@ -80,7 +83,7 @@ var onlyFor = map[string][]string{
 	"internal/localstack": {"cmd/release"},
 	"internal/cli":        {"cmd/release", "internal/localstack"},
 	"image/buildkit":      {"internal/cli", "internal/localstack"},
-	"fly/flysim":          {"internal/localstack", "fly/flysim/localrunner", "sim"},
+	"fly/flysim":          {"internal/localstack", "fly/flysim/localrunner", "internal/simulation"},
 
 	"fly/flysim/localrunner": {"internal/localstack"},
 }

@@ -178,13 +178,3 @@ func (c *Client) PageURL(id, run string) string {
 
 // retryInterval is the delay before a server that does not answer is tried again.
 const retryInterval = time.Second
-
-// sleep returns after d, or when ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}

@@ -9,6 +9,7 @@ import (
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -136,7 +137,7 @@ func (c *Client) WaitFor(ctx context.Context, limit time.Duration, id, run strin
 		if err != nil || !s.Partial && done(s) || time.Now().After(end) {
 			return s, err
 		}
-		sleep(ctx, pollInterval)
+		_ = sleep.For(ctx, pollInterval)
 		if ctx.Err() != nil {
 			return s, ctx.Err()
 		}

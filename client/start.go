@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/internal/view"
 	"github.com/microbima/release/release"
 )
@@ -35,7 +36,7 @@ func (c *Client) Start(ctx context.Context, request release.Request, path []stri
 		if !errors.Is(err, ErrEnded) || ctx.Err() != nil {
 			return started, err
 		}
-		sleep(ctx, retryInterval) // it ended just now: another may begin
+		_ = sleep.For(ctx, retryInterval) // it ended just now: another may begin
 	}
 }
 

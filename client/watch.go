@@ -7,6 +7,7 @@ import (
 
 	"go.temporal.io/api/enums/v1"
 
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/internal/view"
 )
 
@@ -115,7 +116,7 @@ func (w *watcher) followRollout(ctx context.Context) {
 // event. The first failure is not reported: a server may have lost a long poll
 // because a worker died.
 func (w *watcher) poll(ctx context.Context, id, run string, main bool) {
-	for unreachable, failed := false, false; ctx.Err() == nil; sleep(ctx, retryInterval) {
+	for unreachable, failed := false, false; ctx.Err() == nil; _ = sleep.For(ctx, retryInterval) {
 		it := w.client.temporal.GetWorkflowHistory(ctx, id, run, true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 		var err error
 		for it.HasNext() && err == nil {
@@ -163,7 +164,7 @@ func (w *watcher) wake() {
 
 func (w *watcher) wakeLater(ctx context.Context) {
 	go func() {
-		sleep(ctx, retryInterval)
+		_ = sleep.For(ctx, retryInterval)
 		w.wake()
 	}()
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/microbima/release/internal/sleep"
 )
 
 // Fly's published limits: one request per second per action and machine (per
@@ -48,25 +50,10 @@ func (l *limits) wait(ctx context.Context, key limitKey) error {
 	if limiter == nil {
 		return nil
 	}
-	if err := sleepContext(ctx, time.Until(held)); err != nil {
-		return err
+	if sleep.For(ctx, time.Until(held)) != nil {
+		return ctx.Err()
 	}
 	return limiter.Wait(ctx)
-}
-
-// sleepContext waits for d. It returns an error if ctx ends first.
-func sleepContext(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // limiterFor returns the limiter for key, nil while it is not paced, and the

@@ -11,5 +11,5 @@
 // workflow.GetVersion, for releases are under way while the program is
 // replaced. What has never run outside of this repository may be recorded anew:
 //
-//	go test ./worker -run Endings -record NAME
+//	go test ./internal/e2e -run Endings -record NAME
 package workflows

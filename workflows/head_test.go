@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/microbima/release/image"
+	"github.com/microbima/release/internal/simulation"
 	"github.com/microbima/release/release"
-	"github.com/microbima/release/sim"
 )
 
 // reverted builds from v2 what it builds from v1: v2 has taken back what came
@@ -32,7 +32,7 @@ func (branch) Lineage(_ context.Context, _, commit string, running []string) (re
 	for _, v := range versions {
 		history = append(history, commitOf(v))
 	}
-	found := sim.StraightLineage(history, commit, running)
+	found := simulation.StraightLineage(history, commit, running)
 	for i := slices.Index(history, commit) + 1; i < len(history) && len(running) == 1 && i <= slices.Index(history, running[0]); i++ {
 		found.Takes, found.Taken = found.Takes+1, append(found.Taken, revision(versions[i]))
 	}

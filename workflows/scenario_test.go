@@ -23,8 +23,9 @@ import (
 	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/image"
+	"github.com/microbima/release/internal/simulation"
+	"github.com/microbima/release/internal/virtualtime"
 	"github.com/microbima/release/release"
-	"github.com/microbima/release/sim"
 	"github.com/microbima/release/workflows"
 )
 
@@ -140,7 +141,7 @@ func (r repo) Lineage(_ context.Context, _, commit string, running []string) (re
 	if r.unreachable {
 		return release.Lineage{}, errors.New("git fetch: no route to host")
 	}
-	return sim.StraightLineage([]string{commitOf("v1"), commitOf("v2"), commitOf("v3")}, commit, running), nil
+	return simulation.StraightLineage([]string{commitOf("v1"), commitOf("v2"), commitOf("v3")}, commit, running), nil
 }
 
 // A recipe "builds" by knowing the digest: what is built is no part of the
@@ -216,7 +217,7 @@ func newScenario(t *testing.T, r repo) *scenario {
 	s.over = over
 	s.ledger = &ledger{}
 	s.act.Temporal = s.ledger
-	sim.KeepTime(s.env, over, s.ledger)
+	virtualtime.KeepTime(s.env, over, s.ledger)
 	s.req = release.Request{Protocol: release.Protocol, Project: "shop", Repository: "https://example.com/shop.git", By: "ana", Revision: revision("v1")}
 	return s
 }

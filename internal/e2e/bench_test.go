@@ -1,0 +1,237 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/git"
+	"github.com/microbima/release/internal/cost"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+)
+
+// BenchmarkStartToFirstActivity is from the call that starts a release to the
+// first line of its first activity: how long nothing happens for whoever waits.
+func BenchmarkStartToFirstActivity(b *testing.B) {
+	inBoth(b, startToFirstActivity)
+}
+
+func startToFirstActivity(b *testing.B, dir string) {
+	first := make(chan time.Time, 1)
+	s := newStation(b, dir, announced{first}, nil)
+	n := 0
+	start := func() time.Duration {
+		n++
+		req := request("shop", "v1")
+		begin := time.Now()
+		run := s.start(req, fmt.Sprint(release.ID("shop", req.Revision), n))
+		waited := (<-first).Sub(begin)
+		if err := run.Get(b.Context(), nil); err != nil {
+			b.Fatal(err)
+		}
+		return waited
+	}
+	for range 10 { // until everybody has polled
+		start()
+	}
+	var waited []time.Duration
+	for b.Loop() {
+		waited = append(waited, start())
+	}
+	slices.Sort(waited)
+	fmt.Printf("start of a release to its first activity: %.1f ms (%s, median of %d)\n", ms(waited[len(waited)/2]), b.Name(), len(waited))
+}
+
+// announced is git that says when it was asked, and knows no such commit: the
+// release ends there.
+type announced struct{ asked chan<- time.Time }
+
+// Files implements activities.Git.
+func (a announced) Files(context.Context, string, string) (fs.FS, error) {
+	a.asked <- time.Now()
+	return nil, git.ErrUnknown
+}
+
+// Checkout implements activities.Git.
+func (announced) Checkout(context.Context, string, string, func(string) error) error {
+	return git.ErrUnknown
+}
+
+// Lineage implements activities.Git.
+func (announced) Lineage(context.Context, string, string, []string) (release.Lineage, error) {
+	return release.Lineage{}, git.ErrUnknown
+}
+
+// BenchmarkReleaseOverhead is what a release of three apps to two environments
+// costs beyond its own work: the time in which none of its activities ran, and
+// what Temporal keeps and Temporal Cloud counts of it. Nobody is asked, and two
+// machines of each app are updated in both environments.
+func BenchmarkReleaseOverhead(b *testing.B) {
+	inBoth(b, releaseOverhead)
+}
+
+func releaseOverhead(b *testing.B, dir string) {
+	shop := shop{apps: []string{"internal-api", "public-api", "web-admin"}, gate: "none"}
+	busy := new(hours)
+	projects := street{}
+	s := newStation(b, dir, projects, busy)
+	var whole, gaps, unworked []time.Duration
+	var paid cost.Cost
+	for b.Loop() {
+		project := fmt.Sprintf("shop%d", len(whole))
+		projects[project] = shop
+		shop.open(s.sim, project)
+		for _, env := range shop.environments() {
+			shop.runs(s.sim, project, env, "v1")
+		}
+		*busy = hours{}
+		req := request(project, "v2")
+		begin := time.Now()
+		run := s.start(req, release.ID(project, req.Revision))
+		var report release.Report
+		if err := run.Get(b.Context(), &report); err != nil || report.Outcome != release.Promoted {
+			b.Fatal(report.Outcome, report.Cause, err)
+		}
+		unworked = append(unworked, time.Since(begin)-union(busy.worked))
+		histories, err := historiesOf(b.Context(), s.c, run)
+		if err != nil {
+			b.Fatal(err)
+		}
+		took, ran, c := sum(histories)
+		whole, gaps, paid = append(whole, took), append(gaps, took-union(ran)), c
+	}
+	slices.Sort(whole)
+	slices.Sort(gaps)
+	slices.Sort(unworked)
+	half := len(whole) / 2
+	fmt.Printf("a release of three apps to two environments took %.0f ms, %.0f ms of it beyond its own work by its histories, %.0f ms by the worker's clock (%s, medians of %d)\n",
+		ms(whole[half]), ms(gaps[half]), ms(unworked[half]), b.Name(), len(whole))
+	fmt.Printf("it has %s\n", paid)
+}
+
+// sum says how long a release took, when its activities ran, and what it cost,
+// by the event times of its histories.
+func sum(histories []told) (took time.Duration, ran []span, paid cost.Cost) {
+	for _, h := range histories {
+		paid = paid.Plus(cost.Of(h.events, time.Now()))
+		for _, e := range h.events {
+			if a := e.GetActivityTaskCompletedEventAttributes(); a != nil {
+				ran = append(ran, span{h.events[a.StartedEventId-1].EventTime.AsTime(), e.EventTime.AsTime()})
+			}
+		}
+	}
+	whole := histories[0].events
+	return whole[len(whole)-1].EventTime.AsTime().Sub(whole[0].EventTime.AsTime()), ran, paid
+}
+
+// A span is when an activity ran.
+type span struct{ from, to time.Time }
+
+// union is for how long at least one ran.
+func union(spans []span) (all time.Duration) {
+	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
+	var end time.Time
+	for _, s := range spans {
+		if s.from.Before(end) {
+			s.from = end
+		}
+		if s.to.After(s.from) {
+			all, end = all+s.to.Sub(s.from), s.to
+		}
+	}
+	return all
+}
+
+// hours are when the activities of a worker ran, by its own clock.
+type hours struct {
+	interceptor.InterceptorBase
+	mu     sync.Mutex
+	worked []span
+}
+
+// InterceptActivity implements interceptor.WorkerInterceptor.
+func (h *hours) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &hoursActivity{hours: h}
+	in.Next = next
+	return in
+}
+
+type hoursActivity struct {
+	interceptor.ActivityInboundInterceptorBase
+	*hours
+}
+
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor.
+func (h *hoursActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	begin := time.Now()
+	result, err := h.Next.ExecuteActivity(ctx, in)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.worked = append(h.worked, span{begin, time.Now()})
+	return result, err
+}
+
+// inBoth measures with Temporal in memory, as in release demo, and on a file,
+// as in release dev: there every step is on the disk before the next begins.
+func inBoth(b *testing.B, measure func(b *testing.B, dir string)) {
+	b.Run("memory", func(b *testing.B) { measure(b, "") })
+	b.Run("file", func(b *testing.B) { measure(b, b.TempDir()) })
+}
+
+// A station is a worker beside a Temporal.
+type station struct {
+	b   *testing.B
+	c   client.Client
+	sim *flysim.Sim
+}
+
+func newStation(b *testing.B, dir string, git activities.Git, busy *hours) *station {
+	b.Helper()
+	options := client.Options{HostPort: temporal(b, dir).Address(), Logger: loud(io.Discard)}
+	if busy != nil {
+		options.Interceptors = []interceptor.ClientInterceptor{busy}
+	}
+	c, err := client.Dial(options)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(c.Close)
+	sim := quick()
+	b.Cleanup(sim.Close)
+	atFly := flyAt("http://fly")
+	atFly.HTTP = &http.Client{Transport: sim.Transport()}
+	w := worker.New(c, work(atFly, git, b.TempDir()), worker.Options{Builds: 4})
+	if err := w.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(w.Stop)
+	return &station{b, c, sim}
+}
+
+func (s *station) start(req release.Request, id string) client.WorkflowRun {
+	s.b.Helper()
+	run, err := s.c.ExecuteWorkflow(s.b.Context(), client.StartWorkflowOptions{ID: id, TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	return run
+}
+
+func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
+
+// Identity implements activities.Git.
+func (announced) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+	return release.Repository{Address: release.Address(url)}, nil
+}

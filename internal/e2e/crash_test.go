@@ -1,0 +1,242 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/microbima/release/fly/driver"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+)
+
+// atOnce is how many releases go on at once. Most of the time they wait for a
+// dead worker's heartbeat; more of them would starve each other when two
+// processes of each start.
+const atOnce = 12
+
+// A worker is killed once after each activity of a release: whatever was lost
+// with it, the release ends promoted, and nothing was done twice.
+func TestWorkerIsKilledAfterEveryActivity(t *testing.T) {
+	w := newWorld(t)
+	w.deploy = "release_command = \"migrate\"\n"
+	whole := w.crash(0) // nobody is killed
+	if whole.err != nil {
+		t.Fatal(whole.err)
+	}
+	every := 1
+	if testing.Short() {
+		every = 3
+	}
+	var kills []int64
+	for n := 1; n <= whole.activities; n += every {
+		kills = append(kills, int64(n))
+	}
+	for _, n := range kills {
+		if err := w.namespace(name(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deaths := make([]death, len(kills))
+	var wg sync.WaitGroup
+	free := make(chan struct{}, atOnce)
+	for i, n := range kills {
+		free <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-free }()
+			deaths[i] = w.crash(n)
+		})
+	}
+	wg.Wait()
+	var back []time.Duration
+	for i, d := range deaths {
+		if d.err != nil {
+			t.Errorf("killed after activity %d of %d: %v", kills[i], whole.activities, d.err)
+			continue
+		}
+		back = append(back, d.back)
+	}
+	if slices.Sort(back); len(back) > 0 {
+		t.Logf("%d kills of a worker in releases of %d activities; what was lost began again after %.1fs / %.1fs / %.1fs (min / median / max)",
+			len(kills), whole.activities, back[0].Seconds(), back[len(back)/2].Seconds(), back[len(back)-1].Seconds())
+	}
+}
+
+// name is the project, and the namespace, of the release whose worker dies
+// after n activities.
+func name(n int64) string {
+	if n == 0 {
+		return "default"
+	}
+	return fmt.Sprintf("shop%d", n)
+}
+
+// A death is how a release ended whose worker was killed.
+type death struct {
+	activities int           // that it had
+	back       time.Duration // from the kill until all that was lost had begun again
+	err        error         // what a user would have lost
+}
+
+// crash releases v2 with a worker that is killed after its n-th activity, and
+// with a fresh one after that. Staging has no machines yet, so there they are
+// created; in production v1 runs, and they are updated.
+func (w *world) crash(n int64) (d death) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute)
+	defer cancel()
+	project := name(n)
+	shop{}.open(w.sim, project)
+	shop{}.runs(w.sim, project, "production", "v1")
+	c, err := client.Dial(client.Options{HostPort: w.temporal, Namespace: project, Logger: loud(io.Discard), DataConverter: worker.DataConverter()})
+	if err != nil {
+		return death{err: err}
+	}
+	defer c.Close()
+	req := request(project, "v2")
+	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: release.ID(project, req.Revision), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
+	if err != nil {
+		return death{err: err}
+	}
+	asked := make(chan error, 1)
+	go func() { asked <- approve(ctx, c, run) }()
+
+	killed, err := w.workers(ctx, project, n, func() error {
+		var report release.Report
+		if err := run.Get(ctx, &report); err != nil {
+			return err
+		}
+		if report.Outcome != release.Promoted {
+			return fmt.Errorf("%s: %+v", report.Outcome, report.Cause)
+		}
+		return nil
+	})
+	if err := errors.Join(err, <-asked); err != nil {
+		return death{err: err}
+	}
+	histories, err := historiesOf(ctx, c, run)
+	activities, again := count(histories)
+	if n > 0 && len(again) == 0 {
+		err = errors.Join(err, errors.New("no activity was lost"))
+	}
+	d.activities = activities
+	for _, at := range again {
+		d.back = max(d.back, at.Sub(killed))
+	}
+	d.err = errors.Join(err, w.intact(project))
+	return d
+}
+
+// workers runs one that dies, if n says so, and a fresh one after it, until the
+// release has ended. It returns when the first had died.
+func (w *world) workers(ctx context.Context, project string, n int64, ended func() error) (killed time.Time, err error) {
+	over := make(chan error, 1)
+	go func() { over <- ended() }()
+	if n > 0 {
+		first, err := w.hire(ctx, project, n)
+		if err != nil {
+			return killed, err
+		}
+		select {
+		case <-first.gone:
+			killed = time.Now()
+		case err := <-over:
+			first.dismiss()
+			return killed, fmt.Errorf("the release ended before its worker was killed: %v", err)
+		}
+		if state := first.cmd.ProcessState; state.Exited() {
+			return killed, fmt.Errorf("the worker was not killed, it ended: %s\n%s", state, &first.said)
+		}
+	}
+	fresh, err := w.hire(ctx, project, 0)
+	if err != nil {
+		return killed, err
+	}
+	defer fresh.dismiss()
+	select {
+	case err := <-over:
+		return killed, err
+	case <-fresh.gone:
+		return killed, fmt.Errorf("the fresh worker ended: %s\n%s", fresh.cmd.ProcessState, &fresh.said)
+	}
+}
+
+// count counts activities, and says when those that were lost began again.
+func count(histories []told) (activities int, again []time.Time) {
+	for _, h := range histories {
+		for _, e := range h.events {
+			a := e.GetActivityTaskStartedEventAttributes()
+			if a == nil {
+				continue
+			}
+			activities++
+			if a.Attempt > 1 {
+				again = append(again, e.EventTime.AsTime())
+			}
+		}
+	}
+	return activities, again
+}
+
+// intact is what a user would have lost.
+func (w *world) intact(project string) error {
+	var wrong []error
+	wrongIf := func(is bool, format string, args ...any) {
+		if is {
+			wrong = append(wrong, fmt.Errorf(format, args...))
+		}
+	}
+	made, started, updated := map[string]int{}, map[string]int{}, map[string]int{}
+	for _, r := range w.sim.Requests() {
+		switch {
+		case r.Status >= 300:
+		case r.Route == "POST /v1/apps/{app}/machines":
+			made[r.App]++
+		case r.Route == "POST /v1/apps/{app}/machines/{id}/start":
+			started[r.App]++
+		case r.Route == "POST /v1/apps/{app}/machines/{id}":
+			updated[r.App+" "+r.Machine]++
+		}
+	}
+	for _, environment := range (shop{}).environments() {
+		for _, app := range (shop{}).names() {
+			place := flyApp(project, environment, app)
+			machines := w.sim.Machines(place)
+			wrongIf(len(machines) != 2, "%s has %d machines, want 2", place, len(machines))
+			creates, updates := 3, 0 // one of them for the release command
+			if environment == "production" {
+				creates, updates = 1, 1
+			}
+			wrongIf(made[place] != creates, "%s: %d creates were sent, want %d", place, made[place], creates)
+			wrongIf(started[place] != 1, "%s: the release command was started %d times", place, started[place])
+			records := w.sim.Releases(place)
+			wrongIf(len(records) != 1 || records[0].Status != "complete", "%s: the Fly releases are %+v, want one, complete", place, records)
+			for _, m := range machines {
+				got, want := m.ImageRef.Digest, digestOf(app, commitOf("v2"))
+				wrongIf(got != want, "machine %s of %s runs %s, want %s", m.ID, place, got, want)
+				wrongIf(!driver.Describe(m).Healthy() || m.Cordoned, "machine %s of %s is not well: %s %v", m.ID, place, m.State, m.Checks)
+				n := updated[place+" "+m.ID]
+				wrongIf(n != updates, "machine %s of %s was updated %d times, want %d", m.ID, place, n, updates)
+			}
+			wrongIf(!w.unleased(place), "%s: leases are left: %v", place, w.sim.Leases(place))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// unleased waits until no lease is left. One whose holder was killed runs out
+// by itself, within the seconds that it was taken for.
+func (w *world) unleased(place string) bool {
+	for end := time.Now().Add(15 * time.Second); len(w.sim.Leases(place)) > 0; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,106 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/microbima/release/release"
+)
+
+// approve says yes when the release asks. A signal needs no worker.
+func approve(ctx context.Context, c client.Client, run client.WorkflowRun) error {
+	plan, err := askedPlan(ctx, c, run)
+	if err != nil {
+		return err
+	}
+	return c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: plan})
+}
+
+// askedPlan waits until the release waits for a person, and says for which
+// plan. Its gate's timer is the only one that a release has.
+func askedPlan(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
+	for {
+		asks, err := timerStarts(ctx, c, run)
+		switch {
+		case asks:
+			return plan(ctx, c, run)
+		case err == nil:
+			return "", errors.New("it never asked")
+		case ctx.Err() != nil:
+			return "", fmt.Errorf("wait until it asks: %w", err)
+		}
+		// When a worker dies, the server may no longer know what a long poll
+		// was about.
+	}
+}
+
+// timerStarts follows a release until its timer starts, or it is over.
+func timerStarts(ctx context.Context, c client.Client, run client.WorkflowRun) (bool, error) {
+	events := c.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		e, err := events.Next()
+		if err != nil {
+			return false, err
+		}
+		if e.EventType == enums.EVENT_TYPE_TIMER_STARTED {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// plan asks the release until a worker answers.
+func plan(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
+	for {
+		var s release.Status
+		v, err := c.QueryWorkflow(ctx, run.GetID(), run.GetRunID(), release.StatusQuery)
+		if err == nil {
+			err = v.Get(&s)
+		}
+		if err == nil && s.Gate != nil {
+			return s.Gate.Plan, nil
+		}
+		if ctx.Err() != nil {
+			return "", fmt.Errorf("ask for the plan: %w", errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+// A told history is all that happened to a workflow.
+type told struct {
+	id     string
+	events []*historypb.HistoryEvent
+}
+
+// historiesOf are those of a release and of its rollouts, in the order of their
+// beginning.
+func historiesOf(ctx context.Context, c client.Client, run client.WorkflowRun) ([]told, error) {
+	all, err := historyOf(ctx, c, run.GetID(), run.GetRunID())
+	histories := []told{all}
+	for _, e := range all.events {
+		child := e.GetChildWorkflowExecutionStartedEventAttributes().GetWorkflowExecution()
+		if child == nil || err != nil {
+			continue
+		}
+		all, err = historyOf(ctx, c, child.WorkflowId, child.RunId)
+		histories = append(histories, all)
+	}
+	return histories, err
+}
+
+func historyOf(ctx context.Context, c client.Client, id, run string) (told, error) {
+	h := told{id: id}
+	for it := c.GetWorkflowHistory(ctx, id, run, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); it.HasNext(); {
+		e, err := it.Next()
+		if err != nil {
+			return h, fmt.Errorf("history of %s: %w", id, err)
+		}
+		h.events = append(h.events, e)
+	}
+	return h, nil
+}

@@ -1,0 +1,144 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+var (
+	kills = flag.Int("kills", 15, "how often TestKills kills a process; 200 take a quarter of an hour (-timeout 40m)")
+	seed  = flag.Uint64("seed", 1, "of TestKills: whom it kills, and when")
+)
+
+// Worker, Temporal and Fly are processes that are killed at random while several
+// projects are released side by side: every release ends as it should, and
+// nothing is lost, done twice, or left behind.
+func TestKills(t *testing.T) {
+	t.Logf("seed %d", *seed)
+	sums := []*tally{newTally("SQLite"), newTally("PostgreSQL")}
+	onFile := (*kills*3 + 4) / 5
+	t.Run("on", func(t *testing.T) {
+		t.Run("SQLite", func(t *testing.T) {
+			t.Parallel()
+			newSiege(t, beTemporal, *seed, sums[0]).lay(onFile)
+		})
+		t.Run("PostgreSQL", func(t *testing.T) {
+			t.Parallel()
+			if postgresBin() == "" {
+				t.Skip("PostgreSQL is not installed: no Temporal on it is killed; Debian has it in the package postgresql")
+			}
+			newSiege(t, bePostgres, *seed+1, sums[1]).lay(*kills - onFile)
+		})
+	})
+	fmt.Println()
+	fmt.Println(report(*seed, sums))
+}
+
+// A blow is whom to kill, after how long a time in which all were up.
+type blow struct {
+	who   string
+	after time.Duration
+}
+
+// blows are drawn from the seed: everybody is hit equally often.
+func (s *siege) blows(n int) (all []blow) {
+	chance := rand.New(rand.NewPCG(s.seed, 0))
+	for i := range n {
+		who := []string{theWorker, theServer, theFly}[i%3]
+		all = append(all, blow{who, time.Second + time.Duration(chance.Int64N(int64(2*time.Second)))})
+	}
+	chance.Shuffle(n, func(i, j int) { all[i].who, all[j].who = all[j].who, all[i].who })
+	return all
+}
+
+// lay kills n processes, while releases go on, and waits until they have ended.
+func (s *siege) lay(n int) {
+	ctx := s.t.Context()
+	var projects sync.WaitGroup
+	for _, k := range kinds() {
+		projects.Go(func() { s.releases(ctx, k) })
+	}
+	var resuming sync.WaitGroup
+	for i, b := range s.blows(n) {
+		if i > 0 && i == n-2 { // what is under way lasts until the end
+			s.finish()
+		}
+		if b.who != theFly { // or it would not be known what the resumption had to do with
+			resuming.Wait()
+		}
+		if wait(ctx, b.after) != nil {
+			break
+		}
+		s.t.Logf("%s: kill %d of %d: the %s, %.1f s after all were up", s.on, i+1, n, b.who, b.after.Seconds())
+		if err := s.strike(ctx, b.who, &resuming); err != nil {
+			s.judged("", err)
+			break
+		}
+	}
+	resuming.Wait()
+	s.finish()
+	projects.Wait()
+	for _, who := range slices.Sorted(maps.Keys(s.hands)) {
+		s.lives(who)
+	}
+	for _, wrong := range s.wrong {
+		s.t.Error(wrong)
+	}
+}
+
+// lives says whether a process that nobody has killed is there.
+func (s *siege) lives(who string) bool {
+	select {
+	case <-s.hands[who].gone:
+		s.judged("", fmt.Errorf("the %s ended by itself: %s\n%s", who, s.hands[who].cmd.ProcessState, &s.hands[who].said))
+		return false
+	default:
+		return true
+	}
+}
+
+// strike kills one and starts it again.
+func (s *siege) strike(ctx context.Context, who string, resuming *sync.WaitGroup) error {
+	for _, is := range []string{theWorker, theServer, theFly} {
+		if !s.lives(is) {
+			return errors.New("nothing was killed any more")
+		}
+	}
+	before := s.lengths(ctx)
+	if err := s.hands[who].kill(); err != nil {
+		return err
+	}
+	s.struck(who)
+	var lost []loss
+	if who == theWorker {
+		lost = s.losses(ctx)
+	}
+	begun := time.Now()
+	if err := s.start(who); err != nil {
+		return err
+	}
+	switch who {
+	case theWorker:
+		resuming.Go(func() { s.resume(ctx, begun, lost) })
+	case theServer:
+		return s.goesOn(ctx, begun, before)
+	case theFly:
+		spoke := s.hands[who].spoke.at
+		resuming.Go(func() {
+			select {
+			case at := <-spoke:
+				s.wentOn(theFly, at.Sub(begun))
+			case <-time.After(time.Minute):
+			}
+		})
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.temporal.io/api/common/v1"
+
+	"github.com/microbima/release/fly/driver"
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+)
+
+// A kind is a project whose releases all end in the same way, whatever dies.
+type kind struct {
+	name    string
+	shop    shop
+	signal  bool // decisions come by signal, else by update
+	reject  bool // the decision is no
+	outcome release.Outcome
+	// behaves is how a machine of another version than v1 behaves, and one that
+	// runs a release command.
+	behaves func(command bool) flysim.Behaviour
+}
+
+// kinds are released side by side. Those that go back only have production, so
+// that there the one outcome says it all.
+func kinds() []kind {
+	sick := func(b flysim.Behaviour) func(bool) flysim.Behaviour {
+		return func(command bool) flysim.Behaviour {
+			if command {
+				return flysim.Behaviour{}
+			}
+			return b
+		}
+	}
+	broken := func(command bool) flysim.Behaviour {
+		if code := 1; command {
+			return flysim.Behaviour{CrashExit: &code, RunsFor: patient().Latency.Command, Log: []string{"no such table"}}
+		}
+		return flysim.Behaviour{}
+	}
+	one := shop{only: "production", apps: []string{"api"}, wait: "1m", bake: "6s", test: "sleep 2"}
+	of := func(change func(*shop)) shop {
+		s := one
+		change(&s)
+		return s
+	}
+	both := []string{"api", "web"}
+	command := "release_command = \"migrate\"\n"
+	return []kind{
+		{name: "rolling", outcome: release.Promoted, shop: of(func(s *shop) { s.only, s.apps = "", both })},
+		{name: "canary", outcome: release.Promoted, signal: true, shop: of(func(s *shop) { s.strategy, s.env = "canary", "canary = \"4s\"\n" })},
+		{name: "bluegreen", outcome: release.Promoted, shop: of(func(s *shop) { s.strategy = "bluegreen" })},
+		{name: "command", outcome: release.Promoted, signal: true, shop: of(func(s *shop) { s.apps, s.deploy = both, command })},
+		{name: "sick", outcome: release.RolledBack, shop: of(func(s *shop) { s.apps, s.wait = both, "6s" }), behaves: sick(flysim.Behaviour{NeverHealthy: true})},
+		{name: "sour", outcome: release.RolledBack, signal: true, shop: of(func(s *shop) { s.wait, s.bake = "6s", "20s" }), behaves: sick(flysim.Behaviour{CriticalAfter: 2e9})},
+		{name: "broken", outcome: release.RolledBack, shop: of(func(s *shop) { s.deploy = command }), behaves: broken},
+		{name: "rejected", outcome: release.Stopped, reject: true, shop: one},
+	}
+}
+
+func streetOfKinds() street {
+	s := street{}
+	for _, k := range kinds() {
+		s[k.name] = k.shop
+	}
+	return s
+}
+
+// wrongs collects what a user would have lost.
+type wrongs []error
+
+func (w *wrongs) unless(is bool, format string, args ...any) {
+	if !is {
+		*w = append(*w, fmt.Errorf(format, args...))
+	}
+}
+
+// intact is what a release of k should have left of what was before, and has
+// not.
+func (k kind) intact(before, after ledger, id, version string, outcome release.Outcome) error {
+	var w wrongs
+	for _, env := range k.shop.environments() {
+		for _, app := range k.shop.names() {
+			place := flyApp(k.name, env, app)
+			was, is := before.Apps[place], after.Apps[place]
+			w.clean(place, is, id)
+			w.told(place, was, is, outcome)
+			w.commanded(place, was, is, id, k.shop.deploy != "" && (outcome == release.Promoted || outcome == release.RolledBack), outcome)
+			if outcome == release.Promoted {
+				w.promoted(place, was, is, digestOf(app, commitOf(version)), k.shop.strategy != "bluegreen")
+			} else {
+				w.same(place, was, is, outcome == release.RolledBack)
+			}
+		}
+	}
+	return errors.Join(w...)
+}
+
+// clean: nothing is left, and nothing was made twice.
+func (w *wrongs) clean(place string, is kept, id string) {
+	names := map[string]int{}
+	for _, m := range is.Machines {
+		if m.metadata()[release.MetaRelease] == id && m.metadata()[release.MetaMachine] != "" {
+			names[m.View.Name]++
+		}
+		gone := m.View.State == "destroyed"
+		w.unless(gone || m.metadata()["fly_process_group"] != release.ReleaseCommandGroup, "%s: machine %s of a release command is left, %s", place, m.View.ID, m.View.State)
+		w.unless(!m.held(), "%s: a lease is left on machine %s: %+v", place, m.View.ID, m.Lease)
+	}
+	for name, n := range names {
+		w.unless(n == 1, "%s: machine %s was created %d times", place, name, n)
+	}
+	for _, r := range is.Releases {
+		w.unless(!r.InProgress, "%s: Fly release %d is left %s", place, r.Version, r.Status)
+	}
+}
+
+// told: Fly has one more release, which says how it ended.
+func (w *wrongs) told(place string, was, is kept, outcome release.Outcome) {
+	status, more := map[release.Outcome]string{release.Promoted: "complete", release.RolledBack: "failed"}[outcome], len(is.Releases)-len(was.Releases)
+	if status == "" {
+		w.unless(more == 0, "%s: a release that ended %s made %d Fly releases", place, outcome, more)
+		return
+	}
+	w.unless(more == 1, "%s: a release that ended %s made %d Fly releases", place, outcome, more)
+	last := is.Releases[max(0, len(is.Releases)-1):]
+	w.unless(len(last) == 1 && last[0].Status == status, "%s: the last Fly release of one that ended %s is %+v", place, outcome, last)
+}
+
+// commanded: the release command ran once, if it should have.
+func (w *wrongs) commanded(place string, was, is kept, id string, should bool, outcome release.Outcome) {
+	ran, started := 0, 0
+	for _, m := range is.Machines {
+		if _, old := was.Machines[m.View.ID]; old {
+			continue
+		}
+		if meta := m.metadata(); meta[release.MetaRelease] == id && meta["fly_process_group"] == release.ReleaseCommandGroup {
+			ran++
+			for _, e := range m.View.Events {
+				if e.Type == "start" && e.Status == "started" {
+					started++
+				}
+			}
+		}
+	}
+	want := 0
+	if should {
+		want = 1
+	}
+	w.unless(ran == want && started == want, "%s: %d machines ran the release command of one that ended %s, %d times together, want %d", place, ran, outcome, started, want)
+}
+
+// promoted: every machine runs the new, well, and was changed once.
+func (w *wrongs) promoted(place string, was, is kept, digest string, inPlace bool) {
+	live := is.live()
+	w.unless(len(live) == 2, "%s has %d machines, want 2", place, len(live))
+	for _, m := range live {
+		w.unless(m.View.ImageRef.Digest == digest, "%s: machine %s runs %s, want %s", place, m.View.ID, m.View.ImageRef.Digest, digest)
+		w.unless(driver.Describe(m.View).Healthy() && !m.View.Cordoned, "%s: machine %s is not well: %s %v", place, m.View.ID, m.View.State, m.View.Checks)
+		if old, ok := was.Machines[m.View.ID]; ok && inPlace {
+			n := len(m.Former) - len(old.Former)
+			w.unless(n == 1, "%s: machine %s was changed %d times", place, m.View.ID, n)
+		}
+	}
+	for _, m := range was.live() {
+		_, left := is.Machines[m.View.ID]
+		w.unless(!inPlace || left, "%s: machine %s is gone", place, m.View.ID)
+	}
+}
+
+// same: every machine is as it was, byte for byte, whether it went there and
+// back or was never touched.
+func (w *wrongs) same(place string, was, is kept, andBack bool) {
+	live := is.live()
+	w.unless(len(live) == len(was.live()), "%s has %d machines, had %d", place, len(live), len(was.live()))
+	for _, m := range live {
+		old, ok := was.Machines[m.View.ID]
+		if w.unless(ok, "%s: machine %s (%s) was not there before", place, m.View.ID, m.View.Name); !ok {
+			continue
+		}
+		w.unless(m.Config == old.Config && m.View.ImageRef.Digest == old.View.ImageRef.Digest, "%s: machine %s has\n%s, had\n%s", place, m.View.ID, m.Config, old.Config)
+		w.unless(m.View.State == old.View.State && m.View.Cordoned == old.View.Cordoned && m.View.Name == old.View.Name,
+			"%s: machine %s (%s) is %s, cordoned %t; was %s, cordoned %t", place, m.View.ID, m.View.Name, m.View.State, m.View.Cordoned, old.View.State, old.View.Cordoned)
+		w.unless(driver.Describe(m.View).Healthy(), "%s: machine %s is not well: %s %v", place, m.View.ID, m.View.State, m.View.Checks)
+		n := len(m.Former) - len(old.Former)
+		w.unless(n == 0 || n == 2 && andBack, "%s: machine %s was changed %d times", place, m.View.ID, n)
+	}
+}
+
+// gated: no rollout of an environment with a gate began before somebody had said
+// yes to exactly its plan.
+func gated(all told, environment string) error {
+	var w wrongs
+	var yes []string
+	for _, e := range all.events {
+		if s := e.GetWorkflowExecutionSignaledEventAttributes(); s != nil && s.SignalName == release.ApproveSignal {
+			d, err := decode[release.Review](s.Input)
+			w.unless(err == nil, "%s: a decision can't be read: %v", all.id, err)
+			yes = append(yes, d.Plan)
+		}
+		if u := e.GetWorkflowExecutionUpdateAcceptedEventAttributes(); u != nil && u.AcceptedRequest.GetInput().GetName() == release.ApproveUpdate {
+			d, err := decode[release.Review](u.AcceptedRequest.Input.Args)
+			w.unless(err == nil, "%s: a decision can't be read: %v", all.id, err)
+			yes = append(yes, d.Plan)
+		}
+		if c := e.GetStartChildWorkflowExecutionInitiatedEventAttributes(); c != nil {
+			in, err := decode[release.RolloutRequest](c.Input)
+			w.unless(err == nil, "%s: what it asks of %s can't be read: %v", all.id, c.WorkflowId, err)
+			w.unless(in.Plan.Environment != environment || in.Unchanged && in.Plan.Empty() || slices.ContainsFunc(yes, func(plan string) bool {
+				return len(plan) >= 8 && strings.HasPrefix(in.Plan.Hash, plan)
+			}), "%s: plan %s of %s was carried out, decisions are for %q", all.id, in.Plan.Hash, environment, yes)
+		}
+	}
+	return errors.Join(w...)
+}
+
+func decode[T any](p *common.Payloads) (v T, err error) {
+	return v, worker.DataConverter().FromPayloads(p, &v)
+}

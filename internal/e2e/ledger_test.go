@@ -1,0 +1,79 @@
+package e2e_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/microbima/release/fly"
+)
+
+// A ledger is the journal of a flysim that is another process: all that it
+// knows, also of machines that are destroyed.
+type ledger struct {
+	Apps map[string]kept `json:"apps"`
+}
+
+// kept is what it keeps of an app.
+type kept struct {
+	Machines map[string]keptMachine `json:"machines"`
+	Releases []fly.FlyRelease       `json:"releases"`
+}
+
+type keptMachine struct {
+	View   fly.Machine `json:"view"`
+	Config string      `json:"config"` // as it was sent
+	Former []string    `json:"former"` // versions
+	Lease  *struct {
+		Description string    `json:"description"`
+		Expires     time.Time `json:"expires"`
+	} `json:"lease"`
+}
+
+func readLedger(file string) (l ledger, err error) {
+	doc, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(doc, &l)
+	}
+	if err != nil {
+		err = fmt.Errorf("read what flysim knows: %w", err)
+	}
+	for _, a := range l.Apps {
+		for id, m := range a.Machines {
+			m.View.Config = json.RawMessage(m.Config)
+			a.Machines[id] = m
+		}
+	}
+	return l, err
+}
+
+// unsettled says whether a machine of these apps is leased, or about to be gone.
+func (l ledger) unsettled(apps []string) bool {
+	for _, app := range apps {
+		for _, m := range l.Apps[app].Machines {
+			if m.held() || m.View.State == "destroying" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// live are the machines that there are, by ID.
+func (k kept) live() (live []keptMachine) {
+	for _, m := range k.Machines {
+		if m.View.State != "destroyed" {
+			live = append(live, m)
+		}
+	}
+	slices.SortFunc(live, func(a, b keptMachine) int { return cmp.Compare(a.View.ID, b.View.ID) })
+	return live
+}
+
+// held says whether there is a lease on it now.
+func (m keptMachine) held() bool { return m.Lease != nil && time.Now().Before(m.Lease.Expires) }
+
+func (m keptMachine) metadata() map[string]string { return m.View.Metadata() }

@@ -1,0 +1,452 @@
+package e2e_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+)
+
+var (
+	loadGates    = flag.Int("gates", 30, "releases that wait at gates, in TestLoad")
+	loadRollouts = flag.Int("rollouts", 5, "rollouts at once, in TestLoad")
+)
+
+const (
+	// mostLoaded is what a worker may take under any load.
+	mostLoaded = 500 << 20
+	// longestAnswer is for how long a person may have to wait for a command.
+	longestAnswer   = time.Second
+	machinesEach    = 12 // of a rollout under load
+	startedAtOnce   = 16
+	commandsAtLeast = 5 // of each kind
+)
+
+// Releases wait at gates while others change machines, on one worker with the
+// embedded server, each in a process of its own. What that takes is printed.
+func TestLoad(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	defer cancel()
+	l := newLoad(ctx, t)
+	release := l.program(ctx)
+	l.measure("idle")
+
+	waiting := l.rampUp(ctx)
+	time.Sleep(2 * time.Second) // the last of them is written down
+	l.measure(fmt.Sprintf("%d wait at gates", *loadGates))
+
+	changing, answers := l.rollOut(ctx, release)
+	l.measure(fmt.Sprintf("after %d rollouts of %d machines", *loadRollouts, machinesEach))
+	if n := l.asking(ctx); n != *loadGates {
+		t.Errorf("%d releases wait at gates, want %d", n, *loadGates)
+	}
+	l.print(ctx, waiting, changing, answers)
+}
+
+// A load is what releases weigh on, in processes of their own.
+type load struct {
+	*world
+	c              client.Client
+	server, worker *hand
+	memory         [][]string // rows of a table
+	size           func() int64
+}
+
+func newLoad(ctx context.Context, t *testing.T) *load {
+	t.Helper()
+	sim := &flysim.Sim{Latency: flysim.Latency{
+		API: 5 * time.Millisecond, Change: 200 * time.Millisecond, Boot: 2 * time.Second, Check: 500 * time.Millisecond,
+		Stop: 100 * time.Millisecond, Destroy: 100 * time.Millisecond,
+	}}
+	t.Cleanup(sim.Close)
+	web := httptest.NewServer(sim)
+	t.Cleanup(web.Close)
+	data := t.TempDir()
+	l := &load{world: &world{t: t, sim: sim, fly: web.URL, logs: t.TempDir()}}
+	l.size = func() int64 {
+		return sizeOf(filepath.Join(data, "temporal.db")) + sizeOf(filepath.Join(data, "temporal.db-wal"))
+	}
+	port, err := freePorts(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.temporal = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	if l.server, err = start(ctx, job{Be: beTemporal, Dir: data, Port: port}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.server.dismiss)
+	l.c = l.dial(ctx)
+	t.Cleanup(l.c.Close)
+	l.worker, err = start(ctx, job{Temporal: l.temporal, Namespace: "default", Fly: l.fly, Logs: l.logs, Poll: 250 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.worker.dismiss)
+	return l
+}
+
+// dial returns when the server takes calls.
+func (l *load) dial(ctx context.Context) client.Client {
+	l.t.Helper()
+	for {
+		c, err := client.Dial(client.Options{HostPort: l.temporal, Logger: loud(io.Discard), DataConverter: worker.DataConverter()})
+		if err == nil {
+			return c
+		}
+		select {
+		case <-l.server.gone:
+			l.t.Fatalf("the server ended: %s\n%s", l.server.cmd.ProcessState, &l.server.said)
+		case <-ctx.Done():
+			l.t.Fatal(err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func sizeOf(file string) int64 {
+	if info, err := os.Stat(file); err == nil {
+		return info.Size()
+	}
+	return 0
+}
+
+// program is the command itself, built.
+func (l *load) program(ctx context.Context) func(args ...string) (time.Duration, error) {
+	l.t.Helper()
+	binary := filepath.Join(l.t.TempDir(), "release")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", binary, "../../cmd/release").CombinedOutput(); err != nil {
+		l.t.Fatalf("build the program: %v\n%s", err, out)
+	}
+	home := l.t.TempDir()
+	return func(args ...string) (time.Duration, error) {
+		cmd := exec.CommandContext(ctx, binary, args...)
+		cmd.Dir, cmd.Env = home, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TEMPORAL_ADDRESS=" + l.temporal}
+		begin := time.Now()
+		out, err := cmd.CombinedOutput()
+		took := time.Since(begin)
+		if err != nil {
+			return took, fmt.Errorf("release %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+		return took, nil
+	}
+}
+
+// measure notes how much memory the processes have now, and have had.
+func (l *load) measure(when string) {
+	row := []string{when}
+	for _, h := range []*hand{l.worker, l.server} {
+		now, _ := memoryOf(h.cmd.Process.Pid, "VmRSS")
+		most, _ := peakMemory(h.cmd.Process.Pid)
+		row = append(row, fmt.Sprint(now>>20), fmt.Sprint(most>>20))
+	}
+	l.memory = append(l.memory, append(row, fmt.Sprintf("%.1f", float64(l.size())/(1<<20))))
+}
+
+// A loaded release is one of many.
+type loaded struct {
+	run     client.WorkflowRun
+	project string
+	short   string // digits of its revision
+	plan    string // that is asked about
+}
+
+// begin starts a release of one app, which has machines in both environments.
+func (l *load) begin(ctx context.Context, kind string, n, machines int) (loaded, error) {
+	project := fmt.Sprintf("%s%d", kind, n)
+	s := shop{apps: []string{"api"}}
+	s.open(l.sim, project)
+	s.runs(l.sim, project, "staging", "v1")
+	app := flyApp(project, "production", "api")
+	config := fmt.Appendf(nil, `{"image":"registry.fly.io/%s@%s","env":{"LEVEL":"info"},"metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`,
+		app, digestOf("api", commitOf("v1")))
+	for range machines {
+		l.sim.Put(app, fly.Machine{Region: "ams", Config: config})
+	}
+	req := request(project, fmt.Sprintf("%c%05d", kind[0], n))
+	req.Apps = s.apps
+	run, err := l.c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: release.ID(project, req.Revision), TaskQueue: release.TaskQueue, Memo: map[string]any{"request": req},
+	}, release.ReleaseWorkflow, req)
+	return loaded{run: run, project: project, short: req.Revision.Short()}, err
+}
+
+// A period is what happened between two moments, by the histories of releases.
+type period struct {
+	title    string
+	from, to time.Time
+	releases []loaded
+}
+
+// rampUp starts the releases that wait at gates, after a rollout in staging.
+func (l *load) rampUp(ctx context.Context) period {
+	l.t.Helper()
+	p := period{title: fmt.Sprintf("%d releases go through staging to their gate", *loadGates), from: time.Now(), releases: make([]loaded, *loadGates)}
+	var g errgroup.Group
+	g.SetLimit(startedAtOnce)
+	for n := range p.releases {
+		g.Go(func() (err error) {
+			p.releases[n], err = l.begin(ctx, "gate", n, 2)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		l.t.Fatal(err)
+	}
+	for l.asking(ctx) < len(p.releases) {
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-l.worker.gone:
+			l.t.Fatalf("the worker ended: %s\n%s", l.worker.cmd.ProcessState, &l.worker.said)
+		case <-ctx.Done():
+			l.t.Fatalf("%d of %d releases wait at gates: %v", l.asking(context.WithoutCancel(ctx)), len(p.releases), ctx.Err())
+		}
+	}
+	p.to = time.Now()
+	return p
+}
+
+// asking is how many releases wait at gates.
+func (l *load) asking(ctx context.Context) int {
+	l.t.Helper()
+	count, err := l.c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{
+		Query: fmt.Sprintf("WorkflowType = '%s' AND %s = '%s'", release.ReleaseWorkflow, release.AttrPhase, release.Awaiting),
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return int(count.Count)
+}
+
+// answers are how long commands took, by what was asked.
+type answers map[string][]time.Duration
+
+// rollOut approves releases at the same moment, and asks with commands for as
+// long as their rollouts go on.
+func (l *load) rollOut(ctx context.Context, command func(...string) (time.Duration, error)) (period, answers) {
+	l.t.Helper()
+	p := period{title: fmt.Sprintf("%d rollouts of %d machines at once", *loadRollouts, machinesEach), releases: make([]loaded, *loadRollouts)}
+	var g errgroup.Group
+	for n := range p.releases {
+		g.Go(func() (err error) {
+			r, err := l.begin(ctx, "rollout", n, machinesEach)
+			if err == nil {
+				r.plan, err = askedPlan(ctx, l.c, r.run)
+			}
+			p.releases[n] = r
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		l.t.Fatal(err)
+	}
+	p.from = time.Now()
+	for _, r := range p.releases {
+		if err := l.c.SignalWorkflow(ctx, r.run.GetID(), r.run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: r.plan}); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	over := make(chan error, 1)
+	go func() { over <- l.promoted(ctx, p.releases) }()
+	said := answers{}
+	for n := 0; ; n++ {
+		for what, args := range map[string][]string{
+			"list":                         {"list"},
+			"list -n 1000":                 {"list", "-n", "1000"},
+			"status of one that waits":     {"status", "release/gate0/" + commitOf("g00000")[:12]},
+			"status by digits":             {"status", commitOf("g00000")[:12]},
+			"status of one that rolls out": {"status", p.releases[n%len(p.releases)].run.GetID()},
+			"status of a rollout":          {"status", release.RolloutID(p.releases[n%len(p.releases)].project, "production")},
+		} {
+			took, err := command(args...)
+			if err != nil {
+				l.t.Fatal(err)
+			}
+			said[what] = append(said[what], took)
+		}
+		select {
+		case err := <-over:
+			if err != nil {
+				l.t.Fatal(err)
+			}
+			p.to = time.Now()
+			if n < commandsAtLeast {
+				l.t.Logf("the rollouts were over before commands had been asked %d times", commandsAtLeast)
+			}
+			return p, said
+		default:
+		}
+	}
+}
+
+func (l *load) promoted(ctx context.Context, all []loaded) error {
+	for _, r := range all {
+		var report release.Report
+		if err := r.run.Get(ctx, &report); err != nil || report.Outcome != release.Promoted {
+			return fmt.Errorf("%s: %s, %+v, %w", r.run.GetID(), report.Outcome, report.Cause, err)
+		}
+	}
+	return nil
+}
+
+// The kinds of task whose schedule-to-start latency is told.
+const (
+	workflowTasks = "workflow tasks"
+	releaseTasks  = "activities of " + release.TaskQueue
+	buildTasks    = "activities of " + release.BuildQueue
+)
+
+// waits are how long tasks waited for the worker in a period, by kind, and how
+// many activities were done in it.
+func (l *load) waits(ctx context.Context, p period) (waited map[string][]time.Duration, done int) {
+	l.t.Helper()
+	waited = map[string][]time.Duration{}
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(8)
+	for _, r := range p.releases {
+		g.Go(func() error {
+			histories, err := historiesOf(ctx, l.c, r.run)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, h := range histories {
+				done += p.add(waited, h.events)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		l.t.Fatal(err)
+	}
+	for _, all := range waited {
+		slices.Sort(all)
+	}
+	return waited, done
+}
+
+// add adds the waits of one history, and counts its activities.
+func (p period) add(waited map[string][]time.Duration, events []*historypb.HistoryEvent) (done int) {
+	for _, e := range events {
+		at := e.EventTime.AsTime()
+		if at.Before(p.from) || at.After(p.to) {
+			continue
+		}
+		scheduled, kind := int64(0), ""
+		switch e.EventType {
+		case enums.EVENT_TYPE_WORKFLOW_TASK_STARTED:
+			scheduled, kind = e.GetWorkflowTaskStartedEventAttributes().ScheduledEventId, workflowTasks
+		case enums.EVENT_TYPE_ACTIVITY_TASK_STARTED:
+			if a := e.GetActivityTaskStartedEventAttributes(); a.Attempt == 1 { // others waited for a reason
+				scheduled = a.ScheduledEventId
+				kind = "activities of " + events[scheduled-1].GetActivityTaskScheduledEventAttributes().TaskQueue.Name
+			}
+		case enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+			done++
+		}
+		if kind != "" {
+			waited[kind] = append(waited[kind], at.Sub(events[scheduled-1].EventTime.AsTime()))
+		}
+	}
+	return done
+}
+
+// print writes what was measured to stdout, and fails where it is too much.
+func (l *load) print(ctx context.Context, waiting, changing period, said answers) {
+	l.t.Helper()
+	fmt.Printf("\nmemory, MB (%d gates, %d rollouts of %d machines, one worker, the embedded server on a file)\n", *loadGates, *loadRollouts, machinesEach)
+	printTable([]string{"", "worker", "most", "server", "most", "server's file"}, l.memory...)
+
+	var rates [][]string
+	var worst time.Duration // of the 99th percentiles while machines change
+	perSecond := 0.0
+	for _, p := range []period{waiting, changing} {
+		waited, done := l.waits(ctx, p)
+		took := p.to.Sub(p.from)
+		var rows [][]string
+		for _, kind := range []string{workflowTasks, releaseTasks, buildTasks} {
+			if all := waited[kind]; len(all) > 0 {
+				rows = append(rows, []string{kind, fmt.Sprint(len(all)), millis(at(all, 50)), millis(at(all, 95)), millis(at(all, 99)), millis(at(all, 100))})
+				if p.title == changing.title {
+					worst = max(worst, at(all, 99))
+				}
+			}
+		}
+		fmt.Printf("\nfrom schedule to start, ms: %s\n", p.title)
+		printTable([]string{"", "tasks", "p50", "p95", "p99", "max"}, rows...)
+		perSecond = max(perSecond, float64(done)/took.Seconds())
+		rates = append(rates, []string{p.title, fmt.Sprintf("%.1f", took.Seconds()), fmt.Sprint(done),
+			fmt.Sprintf("%.0f", float64(done)/took.Seconds()), fmt.Sprintf("%.0f", float64(len(p.releases))/took.Minutes())})
+	}
+	fmt.Println("\nthroughput")
+	printTable([]string{"", "seconds", "activities", "activities/s", "releases/min"}, rates...)
+
+	var commands [][]string
+	longest := map[string]time.Duration{} // medians of list and status
+	for _, what := range slices.Sorted(maps.Keys(said)) {
+		all := said[what]
+		slices.Sort(all)
+		commands = append(commands, []string{"release " + what, fmt.Sprint(len(all)), millis(all[0]), millis(at(all, 50)), millis(at(all, 100))})
+		command, _, _ := strings.Cut(what, " ")
+		longest[command] = max(longest[command], at(all, 50))
+		if at(all, 50) > longestAnswer {
+			l.t.Errorf("release %s took %s ms, the median of %d", what, millis(at(all, 50)), len(all))
+		}
+	}
+	fmt.Println("\ncommands while the rollouts go on, from outside, ms")
+	printTable([]string{"", "times", "min", "median", "max"}, commands...)
+
+	worker, ok := peakMemory(l.worker.cmd.Process.Pid)
+	server, _ := peakMemory(l.server.cmd.Process.Pid)
+	if ok && worker > mostLoaded {
+		l.t.Errorf("the worker took %d MB", worker>>20)
+	}
+	fmt.Printf("\ngates=%d rollouts=%d worker-mb=%d server-mb=%d schedule-to-start-p99=%.3fs list=%.2fs status=%.2fs activities-per-second=%.0f\n",
+		*loadGates, *loadRollouts, worker>>20, server>>20, worst.Seconds(), longest["list"].Seconds(), longest["status"].Seconds(), perSecond)
+	if !ok {
+		l.t.Skip("how much memory a process took can't be read here: no /proc")
+	}
+}
+
+// at is a percentile of sorted durations; 100 is the longest.
+func at(sorted []time.Duration, percent int) time.Duration {
+	return sorted[max(0, (len(sorted)*percent+99)/100-1)]
+}
+
+func millis(d time.Duration) string { return fmt.Sprintf("%.1f", ms(d)) }
+
+// printTable writes a table to stdout: a title line, then rows, numbers at the
+// right.
+func printTable(titles []string, rows ...[]string) {
+	widest := 0
+	for _, r := range rows {
+		widest = max(widest, len(r[0]))
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', tabwriter.AlignRight)
+	for _, row := range append([][]string{titles}, rows...) {
+		fmt.Fprintf(w, "%-*s\t%s\t\n", widest, row[0], strings.Join(row[1:], "\t"))
+	}
+	w.Flush()
+}

@@ -1,0 +1,281 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
+	sdklog "go.temporal.io/sdk/log"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+)
+
+// jobEnv makes this test binary a worker, or what a worker needs: see job.
+const jobEnv = "RELEASE_TEST_JOB"
+
+func TestMain(m *testing.M) {
+	if image.IsCompilerProcess() {
+		os.Exit(image.RunCompiler(os.Stdin, os.Stdout))
+	}
+	if doc := os.Getenv(jobEnv); doc != "" {
+		if err := do(doc); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// A job is what a process of its own is told.
+type job struct {
+	Be    string // "": a worker
+	Build string `json:"-"` // the file that it runs; "" is this one
+
+	// Of a worker.
+	Temporal, Namespace, Fly, Logs string
+	Deploy                         string // lines of [deploy] in every fly.toml
+	Kinds                          bool   // its repositories are those of kinds, and all takes its time
+	// DieAfter, if set, is the number of the activity whose effect is the last
+	// thing that the process has: its answer is lost with it.
+	DieAfter int64
+	Poll     time.Duration // of machines; 0 is a few milliseconds
+	Registry string        // if set, images go there that are built from real checkouts
+	Gentle   bool          // it finishes what it has in hand
+
+	// Of the others: where they listen, where they keep what they know, and the
+	// port of the database that they use.
+	Port     int
+	Dir      string
+	Database int
+}
+
+// do works until stdin ends, as it does when the process that started it is
+// gone.
+func do(doc string) error {
+	var j job
+	if err := json.Unmarshal([]byte(doc), &j); err != nil {
+		return err
+	}
+	as := map[string]func(job) (func() error, error){
+		"": job.work, beFly: job.fly, beTemporal: job.temporal, bePostgres: job.temporalOnPostgres, beDatabase: job.database,
+	}[j.Be]
+	end, err := as(j)
+	if err != nil {
+		return err
+	}
+	if err := tellSizes(os.Stdin, os.Stdout); err != nil {
+		return err
+	}
+	return end()
+}
+
+// work is a worker.
+func (j job) work() (end func() error, err error) {
+	c, err := client.Dial(client.Options{
+		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr), DataConverter: worker.DataConverter(),
+		Interceptors: []interceptor.ClientInterceptor{&mortal{dieAfter: j.DieAfter}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	a := work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs)
+	a.Poll = max(a.Poll, j.Poll)
+	if j.Registry != "" {
+		inEarnest(a, j.Registry)
+	}
+	builds := 4
+	if j.Kinds {
+		a.Git, a.Go, a.Poll = slowGit{streetOfKinds()}, slowRecipe{}, 200*time.Millisecond
+		builds = 32 // what waits for room would look as if it did not resume
+	}
+	w := worker.New(c, a, worker.Options{Builds: builds, OnFatal: func(err error) {
+		fmt.Fprintln(os.Stderr, "the worker can't go on:", err)
+		os.Exit(1)
+	}})
+	return func() error {
+		if j.Gentle {
+			w.Stop()
+		}
+		return nil
+	}, w.Start()
+}
+
+// loud logs errors only.
+func loud(w io.Writer) sdklog.Logger {
+	return sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError})))
+}
+
+// mortal ends its process, as nothing can resist, when one more activity is
+// done than it may.
+type mortal struct {
+	interceptor.InterceptorBase
+	dieAfter int64
+	done     atomic.Int64
+}
+
+// InterceptActivity implements interceptor.WorkerInterceptor.
+func (m *mortal) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &mortalActivity{mortal: m}
+	in.Next = next
+	return in
+}
+
+type mortalActivity struct {
+	interceptor.ActivityInboundInterceptorBase
+	*mortal
+}
+
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor.
+func (m *mortalActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	result, err := m.Next.ExecuteActivity(ctx, in)
+	if m.done.Add(1) == m.dieAfter {
+		self, err := os.FindProcess(os.Getpid())
+		if err == nil {
+			err = self.Kill()
+		}
+		if err != nil {
+			return nil, err
+		}
+		select {} // for as long as a signal takes
+	}
+	return result, err
+}
+
+// A hand is a process of its own.
+type hand struct {
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	said  bytes.Buffer // read it once gone
+	spoke firstWord
+	gone  chan struct{}
+}
+
+// firstWord is when something was written first.
+type firstWord struct {
+	once sync.Once
+	at   chan time.Time
+}
+
+// Write implements io.Writer.
+func (w *firstWord) Write(p []byte) (int, error) {
+	w.once.Do(func() { w.at <- time.Now() })
+	return len(p), nil
+}
+
+func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand, error) {
+	return start(ctx, job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter})
+}
+
+// start starts a process. What it writes goes to listeners, too.
+func start(ctx context.Context, j job, listeners ...io.Writer) (*hand, error) {
+	doc, err := json.Marshal(j)
+	if err != nil {
+		return nil, err
+	}
+	h := &hand{cmd: exec.CommandContext(ctx, or(j.Build, os.Args[0])), gone: make(chan struct{}), spoke: firstWord{at: make(chan time.Time, 1)}}
+	h.cmd.Env = append(os.Environ(), jobEnv+"="+string(doc))
+	h.cmd.Stdout, h.cmd.Stderr = io.MultiWriter(append(listeners, &h.spoke)...), &h.said
+	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := h.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = h.cmd.Wait() // ProcessState says how it ended
+		close(h.gone)
+	}()
+	return h, nil
+}
+
+func (h *hand) dismiss() {
+	h.stdin.Close()
+	<-h.gone
+}
+
+// kill ends it as nothing can resist.
+func (h *hand) kill() error {
+	err := h.cmd.Process.Kill()
+	<-h.gone
+	return err
+}
+
+// A world is a Temporal and a Fly, for workers in processes of their own.
+type world struct {
+	t        *testing.T
+	temporal string
+	fly      string
+	sim      *flysim.Sim
+	logs     string
+	deploy   string // lines of [deploy] in every fly.toml
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, temporal: temporal(t, "").Address(), sim: quick(), logs: t.TempDir()}
+	server := httptest.NewServer(w.sim)
+	t.Cleanup(server.Close)
+	t.Cleanup(w.sim.Close)
+	w.fly = server.URL
+	return w
+}
+
+// namespace makes a namespace. Task queues are its own, so a worker in it gets
+// nothing of other releases.
+func (w *world) namespace(name string) error {
+	options := client.Options{HostPort: w.temporal, Namespace: name, Logger: loud(io.Discard)}
+	namespaces, err := client.NewNamespaceClient(options)
+	if err != nil {
+		return err
+	}
+	defer namespaces.Close()
+	err = namespaces.Register(w.t.Context(), &workflowservice.RegisterNamespaceRequest{
+		Namespace: name, WorkflowExecutionRetentionPeriod: durationpb.New(24 * time.Hour),
+	})
+	var known *serviceerror.NamespaceAlreadyExists
+	if err != nil && !errors.As(err, &known) {
+		return fmt.Errorf("register namespace %s: %w", name, err)
+	}
+	c, err := client.Dial(options)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	types := map[string]enums.IndexedValueType{}
+	for _, a := range attributes() {
+		types[a] = enums.INDEXED_VALUE_TYPE_KEYWORD
+	}
+	_, err = c.OperatorService().AddSearchAttributes(w.t.Context(), &operatorservice.AddSearchAttributesRequest{Namespace: name, SearchAttributes: types})
+	if err != nil {
+		return fmt.Errorf("add search attributes to namespace %s: %w", name, err)
+	}
+	for query := release.AttrProject + " = 'any'"; ; time.Sleep(20 * time.Millisecond) { // Temporal notices a moment later
+		_, err = c.CountWorkflow(w.t.Context(), &workflowservice.CountWorkflowExecutionsRequest{Query: query})
+		var unknown *serviceerror.InvalidArgument
+		if !errors.As(err, &unknown) {
+			return err
+		}
+	}
+}

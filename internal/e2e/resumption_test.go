@@ -1,0 +1,226 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/microbima/release/release"
+)
+
+// A loss is what a killed worker had in hand: an attempt of an activity, or the
+// next task of a workflow.
+type loss struct {
+	id, run  string
+	phase    release.Phase
+	activity string // ID; "": a workflow task
+	attempt  int32
+	killed   time.Time
+}
+
+func (l loss) String() string {
+	if l.activity == "" {
+		return fmt.Sprintf("%s (%s): its next task", l.id, l.phase)
+	}
+	return fmt.Sprintf("%s (%s): attempt %d of activity %s", l.id, l.phase, l.attempt, l.activity)
+}
+
+// An execution is one run of a workflow.
+type execution struct{ id, run string }
+
+// open describes the workflows that are under way: releases and their rollouts.
+func (s *siege) open(ctx context.Context) (all []*workflowservice.DescribeWorkflowExecutionResponse) {
+	var under []execution
+	s.mu.Lock()
+	for _, run := range s.running {
+		under = append(under, execution{run.GetID(), run.GetRunID()})
+	}
+	s.mu.Unlock()
+	for _, k := range kinds() {
+		for _, env := range k.shop.environments() {
+			under = append(under, execution{release.RolloutID(k.name, env), ""})
+		}
+	}
+	for _, u := range under {
+		if d, err := s.c.DescribeWorkflowExecution(ctx, u.id, u.run); err == nil && d.WorkflowExecutionInfo.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// losses are what the worker had in hand that was killed just now. A release
+// that waits for people has nothing in hand: it is sent a decision that doesn't
+// count, as people do who can't know.
+func (s *siege) losses(ctx context.Context) (lost []loss) {
+	killed := time.Now()
+	for _, d := range s.open(ctx) {
+		is := d.WorkflowExecutionInfo.Execution
+		l := loss{id: is.WorkflowId, run: is.RunId, phase: phaseOf(d.WorkflowExecutionInfo), killed: killed}
+		var mine []loss
+		for _, a := range d.PendingActivities {
+			// Leases last for minutes: refreshing them may wait for as long, and
+			// nothing waits for it.
+			if a.State == enums.PENDING_ACTIVITY_STATE_STARTED && a.ActivityType.GetName() != "KeepLeases" {
+				one := l
+				one.activity, one.attempt = a.ActivityId, a.Attempt
+				if got, limit := a.ActivityOptions.GetHeartbeatTimeout().AsDuration(), heartbeatLimit(a.ActivityType.GetName()); got > limit {
+					s.judged("", fmt.Errorf("%s: %s has a heartbeat timeout of %s, more than %s", l.id, a.ActivityType.GetName(), got, limit))
+				}
+				mine = append(mine, one)
+			}
+		}
+		switch {
+		case len(mine) > 0:
+		case d.PendingWorkflowTask != nil:
+			mine = append(mine, l)
+		case l.phase == release.Awaiting:
+			nobody := release.Review{By: "nobody", Plan: strings.Repeat("0", 64)}
+			if err := s.c.SignalWorkflow(ctx, l.id, l.run, release.ApproveSignal, nobody); err == nil {
+				mine = append(mine, l)
+			}
+		}
+		lost = append(lost, mine...)
+	}
+	return lost
+}
+
+// heartbeatLimit returns the longest heartbeat timeout that an activity may have. It
+// bounds how late another worker resumes what a killed one had in hand.
+func heartbeatLimit(activity string) time.Duration {
+	switch activity {
+	case "ApplyStep":
+		return 4 * time.Second
+	case "Verify":
+		return 30 * time.Second
+	}
+	return 10 * time.Second
+}
+
+func phaseOf(info *workflowpb.WorkflowExecutionInfo) (p release.Phase) {
+	if p = release.Loading; info.SearchAttributes.GetIndexedFields()[release.AttrPhase] == nil {
+		return p // it has not said anything yet
+	}
+	if err := converter.GetDefaultDataConverter().FromPayload(info.SearchAttributes.IndexedFields[release.AttrPhase], &p); err != nil {
+		return "unknown"
+	}
+	return p
+}
+
+// resume waits until all that was lost has begun again, and keeps how long that
+// took from when the new worker was started.
+func (s *siege) resume(ctx context.Context, begun time.Time, lost []loss) {
+	for end := begun.Add(time.Minute); len(lost) > 0 && wait(ctx, 250*time.Millisecond) == nil; {
+		lost = slices.DeleteFunc(lost, func(l loss) bool {
+			at, err := s.again(ctx, l)
+			if err != nil {
+				return false
+			}
+			s.resumes(l.phase, max(0, at.Sub(begun)))
+			return true
+		})
+		if time.Now().After(end) {
+			s.judged("", fmt.Errorf("a minute after the start of a worker did not begin again: %v", lost))
+			return
+		}
+	}
+}
+
+var errNotYet = errors.New("not yet")
+
+// again is when what was lost began again.
+func (s *siege) again(ctx context.Context, l loss) (time.Time, error) {
+	if l.activity != "" {
+		d, err := s.c.DescribeWorkflowExecution(ctx, l.id, l.run)
+		if err != nil {
+			return time.Time{}, err
+		}
+		for _, a := range d.PendingActivities {
+			switch {
+			case a.ActivityId != l.activity:
+			case a.Attempt > l.attempt && a.State == enums.PENDING_ACTIVITY_STATE_STARTED:
+				return a.LastStartedTime.AsTime(), nil
+			default:
+				return time.Time{}, errNotYet
+			}
+		}
+	}
+	all, err := historyOf(ctx, s.c, l.id, l.run)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return l.in(all.events)
+}
+
+// in finds in a history when what was lost began again, or, where nobody needed
+// it any more, when that was found out.
+func (l loss) in(events []*historypb.HistoryEvent) (time.Time, error) {
+	ids := map[int64]bool{} // of the events that are about the activity
+	for _, e := range events {
+		at := e.EventTime.AsTime()
+		switch {
+		case l.activity == "" && at.After(l.killed) && e.EventType == enums.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+			return at, nil
+		case l.activity == "":
+		case e.GetActivityTaskScheduledEventAttributes().GetActivityId() == l.activity:
+			ids[e.EventId] = true
+		case ids[e.GetActivityTaskStartedEventAttributes().GetScheduledEventId()]:
+			if e.GetActivityTaskStartedEventAttributes().Attempt > l.attempt {
+				return at, nil
+			}
+		case ids[e.GetActivityTaskTimedOutEventAttributes().GetScheduledEventId()],
+			ids[e.GetActivityTaskCanceledEventAttributes().GetScheduledEventId()],
+			ids[e.GetActivityTaskCompletedEventAttributes().GetScheduledEventId()],
+			ids[e.GetActivityTaskFailedEventAttributes().GetScheduledEventId()]:
+			return at, nil
+		}
+	}
+	return time.Time{}, errNotYet
+}
+
+// lengths are how many events each open workflow has.
+func (s *siege) lengths(ctx context.Context) map[execution]int64 {
+	n := map[execution]int64{}
+	for _, d := range s.open(ctx) {
+		is := d.WorkflowExecutionInfo.Execution
+		n[execution{is.WorkflowId, is.RunId}] = d.WorkflowExecutionInfo.HistoryLength
+	}
+	return n
+}
+
+// goesOn waits until something has happened that had not before the server was
+// killed: a workflow that was open has more events, or has closed. Where none was
+// open there is nothing to wait for but the server.
+func (s *siege) goesOn(ctx context.Context, begun time.Time, before map[execution]int64) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err := s.until(ctx, func(ctx context.Context) error {
+		if err := s.serves(ctx); err != nil {
+			return err
+		}
+		if len(before) == 0 {
+			return nil
+		}
+		for was, n := range before {
+			d, err := s.c.DescribeWorkflowExecution(ctx, was.id, was.run)
+			if err != nil {
+				return err
+			}
+			if info := d.WorkflowExecutionInfo; info.HistoryLength > n || info.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
+				return nil
+			}
+		}
+		return errNotYet
+	})
+	s.wentOn(theServer, time.Since(begun))
+	return err
+}

@@ -1,0 +1,89 @@
+package e2e_test
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/internal/payload"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+)
+
+// Nine apps with two machines each, whose configs hold a file of 50 kB: a release
+// that is aborted half-way is brought back byte for byte.
+func TestLargeConfigs_Abort(t *testing.T) {
+	const project = "aborted"
+	sim := quick()
+	repo := largeRepo{apps: 9, size: 50_000}
+	for i := range repo.apps {
+		sim.CreateApp(flyApp(project, "production", repo.app(i)), "")
+	}
+	y := newYard(t, sim, repo, nil, worker.Options{Builds: 4})
+	first := request(project, "v1")
+	if report := y.ends(y.start(release.ID(project, first.Revision), first)); report.Outcome != release.Promoted {
+		t.Fatalf("preparing: %s: %+v", report.Outcome, report.Cause)
+	}
+	before := y.configs(project, repo)
+	calm := sim.Inject(flysim.Fault{Route: update, App: flyApp(project, "production", repo.app(8)), Status: http.StatusServiceUnavailable})
+	req := request(project, "v2")
+	run := y.start(release.ID(project, req.Revision), req)
+	y.await("the first app is changed", func() bool {
+		for _, m := range sim.Machines(flyApp(project, "production", repo.app(0))) {
+			if bytes.Equal(release.Canonical(m.Config), before[m.ID]) {
+				return false
+			}
+		}
+		return true
+	})
+	if err := y.c.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()); err != nil {
+		t.Fatal(err)
+	}
+	calm()
+	if report := y.ends(run); report.Outcome != release.RolledBack {
+		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
+	}
+	after := y.configs(project, repo)
+	for id, config := range before {
+		if !bytes.Equal(after[id], config) {
+			t.Errorf("machine %s is not as it was: %.300s", id, after[id])
+		}
+	}
+	histories, err := historiesOf(t.Context(), y.c, run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range histories {
+		for _, e := range h.events {
+			if size := proto.Size(e); size > payload.Max {
+				t.Errorf("%s has a %s of %d kB", h.id, e.GetEventType(), size>>10)
+			}
+		}
+	}
+}
+
+// More config than Temporal can store is refused in words before the gate, and
+// nothing is changed.
+func TestLargeConfigs_Refused(t *testing.T) {
+	const project = "toolarge"
+	sim := quick()
+	repo := largeRepo{apps: 30, size: 50_000}
+	for i := range repo.apps {
+		sim.CreateApp(flyApp(project, "production", repo.app(i)), "")
+	}
+	y := newYard(t, sim, repo, nil, worker.Options{Builds: 4})
+	req := request(project, "v1")
+	report := y.ends(y.start(release.ID(project, req.Revision), req))
+	if report.Outcome != release.Stopped || report.Cause == nil || !strings.Contains(report.Cause.Message, "too large") {
+		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
+	}
+	for i := range repo.apps {
+		if n := len(sim.Machines(flyApp(project, "production", repo.app(i)))); n > 0 {
+			t.Errorf("%s has %d machines", repo.app(i), n)
+		}
+	}
+}

@@ -1,0 +1,400 @@
+package e2e_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/microbima/release/activities"
+	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/fly/flysim/localrunner"
+	"github.com/microbima/release/git"
+	"github.com/microbima/release/image"
+	"github.com/microbima/release/release"
+	"github.com/microbima/release/worker"
+)
+
+var soakReleases = flag.Int("releases", 10, "releases back to back, in TestSoak")
+
+// inEarnest has checkouts, builds and pushes be real.
+func inEarnest(a *activities.Activities, registry string) {
+	a.Git, a.Go, a.Images = &git.Mirror{Dir: filepath.Join(a.Logs, "git")}, &image.Go{}, &image.Registry{Insecure: true}
+	a.Registry, a.Insecure, a.Environ = registry, true, os.Environ()
+}
+
+// A size is what a process holds, once its garbage is gone.
+type size struct {
+	Heap       int `json:"heap"` // bytes
+	Goroutines int `json:"goroutines"`
+}
+
+// tellSizes answers each line, until there are no more.
+func tellSizes(in io.Reader, out io.Writer) error {
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		runtime.GC()
+		runtime.GC() // what finalizers let go of
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		if err := json.NewEncoder(out).Encode(size{int(m.HeapAlloc), runtime.NumGoroutine()}); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// Releases go back to back through one worker, with real checkouts, tests,
+// builds and pushes: promoted ones, and ones that fail in each way. Nothing of
+// what the worker holds grows with their number, but what is kept of each on
+// purpose.
+func TestSoak(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+	defer cancel()
+	s := newSoak(ctx, t)
+	idle, begin := s.sample(0), time.Now()
+	for n := range *soakReleases {
+		s.release(ctx, n)
+		if (n+1)%len(rounds) == 0 || n+1 == *soakReleases {
+			s.samples = append(s.samples, s.sample(n+1))
+		}
+	}
+	s.print(time.Since(begin), idle)
+	s.judge(idle)
+}
+
+// A soak is a worker that works for long.
+type soak struct {
+	*world
+	c        client.Client
+	worker   *hand
+	sizes    *json.Decoder
+	source   string // the repository
+	temp     string // the worker's folder for temporary files
+	registry string // the registry's folder
+	sleeps   string // the command that each test starts and leaves
+	before   release.Revision
+	latest   release.Revision
+	failing  release.Revision
+	built    map[string]bool // revisions
+	samples  []sample
+}
+
+const soaked = "soak" // the project
+
+func newSoak(ctx context.Context, t *testing.T) *soak {
+	t.Helper()
+	w := newWorld(t)
+	machines := t.TempDir()
+	l, err := localrunner.Open(machines, localrunner.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.sim.Images = l.Image
+	s := &soak{world: w, source: t.TempDir(), temp: t.TempDir(), registry: filepath.Join(machines, "registry"), built: map[string]bool{},
+		sleeps: fmt.Sprintf("sleep 7%d", os.Getpid())}
+	t.Setenv("TMPDIR", s.temp) // of the worker; this process has its folders
+	said, says := io.Pipe()
+	s.sizes = json.NewDecoder(said)
+	s.worker, err = start(ctx, job{Temporal: w.temporal, Namespace: "default", Fly: w.fly, Logs: w.logs, Registry: l.Registry()}, says)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.worker.dismiss)
+	if s.c, err = client.Dial(client.Options{HostPort: w.temporal, Logger: loud(io.Discard), DataConverter: worker.DataConverter()}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.c.Close)
+	app := shop{apps: []string{"api"}}
+	app.open(w.sim, soaked)
+	s.git("init", "--quiet", "--initial-branch=main")
+	app.test = "sh ./test.sh"
+	s.write(map[string]string{
+		"go.mod": "module example.com/soak\n\ngo 1.24\n",
+		// What a test writes and starts is gone with it.
+		"test.sh": "set -e\ntest ! -e broken\necho kept > here\necho kept > \"$HOME/there\"\n" + s.sleeps + " &\ntest -s go.mod\n",
+	})
+	for name, file := range app.files(soaked) {
+		s.write(map[string]string{name: string(file.Data)})
+	}
+	s.write(map[string]string{"api/main.go": program(-1)})
+	s.latest = s.commit("first")
+	s.write(map[string]string{"broken": "yes\n"})
+	s.failing = s.commit("broken")
+	if err := os.Remove(filepath.Join(s.source, "broken")); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func program(n int) string {
+	return fmt.Sprintf("package main\n\nfunc main() { println(%d) }\n", n)
+}
+
+func (s *soak) write(files map[string]string) {
+	s.t.Helper()
+	for name, text := range files {
+		path := filepath.Join(s.source, filepath.FromSlash(name))
+		err := os.MkdirAll(filepath.Dir(path), 0o755)
+		if err == nil {
+			err = os.WriteFile(path, []byte(text), 0o644)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func (s *soak) git(args ...string) string {
+	s.t.Helper()
+	cmd := exec.Command("git", append([]string{"-c", "user.name=Ana", "-c", "user.email=ana@example.com"}, args...)...)
+	cmd.Dir, cmd.Env = s.source, append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_SYSTEM="+os.DevNull)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (s *soak) commit(subject string) release.Revision {
+	s.t.Helper()
+	s.git("add", "--all")
+	s.git("commit", "--quiet", "--message", subject)
+	return release.Revision{Commit: s.git("rev-parse", "HEAD"), Tree: s.git("rev-parse", "HEAD^{tree}"), Subject: subject}
+}
+
+// rounds are the ways in which releases go, one after another.
+var rounds = []func(*soak, context.Context, int) error{
+	(*soak).promotes, (*soak).promotesAgain, (*soak).failsItsTest, (*soak).neverPasses, (*soak).isAborted,
+}
+
+func (s *soak) release(ctx context.Context, n int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	if err := rounds[n%len(rounds)](s, ctx, n); err != nil {
+		s.t.Fatalf("release %d: %v", n+1, err)
+	}
+}
+
+// promotes takes a new revision to production.
+func (s *soak) promotes(ctx context.Context, n int) error {
+	s.write(map[string]string{"api/main.go": program(n)})
+	s.before, s.latest = s.latest, s.commit(fmt.Sprintf("version %d", n))
+	return s.run(ctx, s.latest, release.Promoted, s.approve)
+}
+
+// promotesAgain takes a revision there that has the files of the one before: its
+// image is there already.
+func (s *soak) promotesAgain(ctx context.Context, n int) error {
+	s.git("checkout", "--quiet", s.before.Commit, "--", ".")
+	return s.run(ctx, s.commit(fmt.Sprintf("version %d, the files of the one before", n)), release.Promoted, s.approve)
+}
+
+func (s *soak) failsItsTest(ctx context.Context, _ int) error {
+	return s.run(ctx, s.failing, release.Stopped, nil)
+}
+
+// neverPasses is taken back in production: the machine gets well no more.
+func (s *soak) neverPasses(ctx context.Context, n int) error {
+	s.write(map[string]string{"api/main.go": program(n)})
+	s.latest = s.commit(fmt.Sprintf("version %d", n))
+	return s.run(ctx, s.latest, release.RolledBack, func(ctx context.Context, run client.WorkflowRun) error {
+		place := flyApp(soaked, "production", "api")
+		s.sim.Inject(flysim.Fault{Route: update, App: place, Times: 1, Effect: flysim.NeverPasses})
+		return s.approve(ctx, run)
+	})
+}
+
+func (s *soak) isAborted(ctx context.Context, _ int) error {
+	return s.run(ctx, s.latest, release.Stopped, func(ctx context.Context, run client.WorkflowRun) error {
+		if _, err := askedPlan(ctx, s.c, run); err != nil {
+			return err
+		}
+		return s.c.CancelWorkflow(ctx, run.GetID(), run.GetRunID())
+	})
+}
+
+func (s *soak) approve(ctx context.Context, run client.WorkflowRun) error {
+	return approve(ctx, s.c, run)
+}
+
+// run releases one revision, and looks how it ends.
+func (s *soak) run(ctx context.Context, rev release.Revision, want release.Outcome, then func(context.Context, client.WorkflowRun) error) error {
+	req := request(soaked, "v0")
+	req.Revision, req.Repository = rev, s.source
+	s.built[rev.Commit] = true
+	run, err := s.c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: release.ID(soaked, rev), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
+	if err == nil && then != nil {
+		err = then(ctx, run)
+	}
+	var report release.Report
+	if got := run.Get(ctx, &report); err != nil || got != nil || report.Outcome != want {
+		return fmt.Errorf("%s ended %q, %+v, %w; want %q", rev.Subject, report.Outcome, report.Cause, errors.Join(err, got), want)
+	}
+	return nil
+}
+
+// A sample is what there is of everything after some releases.
+type sample struct {
+	releases                       int
+	heap, rss                      int // bytes
+	goroutines, files              int // of the worker; open files
+	temp, homes, worktrees         int // files and folders that a release leaves behind if it is not careful
+	processes                      int // of tests, left
+	logs, blobs, revisions, mirror int // what is kept, and of how many revisions
+}
+
+// sample waits until the worker is at rest.
+func (s *soak) sample(releases int) (now sample) {
+	s.t.Helper()
+	for range 50 {
+		before := now
+		now = s.look(releases)
+		if now.goroutines == before.goroutines && now.files == before.files {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return now
+}
+
+func (s *soak) look(releases int) sample {
+	s.t.Helper()
+	if _, err := io.WriteString(s.worker.stdin, "\n"); err != nil {
+		s.t.Fatal(err)
+	}
+	var z size
+	if err := s.sizes.Decode(&z); err != nil {
+		s.t.Fatal(err)
+	}
+	pid := s.worker.cmd.Process.Pid
+	rss, _ := memoryOf(pid, "VmRSS")
+	return sample{
+		releases: releases, heap: z.Heap, goroutines: z.Goroutines, rss: rss, files: entries(fmt.Sprintf("/proc/%d/fd", pid)),
+		temp:      below(s.temp),
+		homes:     entries(filepath.Join(s.logs, "homes")),
+		worktrees: len(glob(s.t, s.logs, "git/*/checkouts/*")) + len(glob(s.t, s.logs, "git/*/mirror.git/worktrees/*")),
+		logs:      len(glob(s.t, s.logs, "logs/release/*/*/*")),
+		mirror:    below(filepath.Join(s.logs, "git")),
+		blobs:     len(glob(s.t, s.registry, "blobs/*/*")),
+		revisions: len(s.built), processes: running(s.sleeps),
+	}
+}
+
+func glob(t *testing.T, dir, pattern string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, filepath.FromSlash(pattern)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// entries counts what is in a folder; a folder that is not there has nothing.
+func entries(dir string) int {
+	all, _ := os.ReadDir(dir)
+	return len(all)
+}
+
+// below counts files and folders at any depth.
+func below(dir string) (n int) {
+	_ = filepath.WalkDir(dir, func(string, fs.DirEntry, error) error { n++; return nil })
+	return n - 1
+}
+
+// running counts the processes of a command.
+func running(command string) (n int) {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range lines {
+		if line, err := os.ReadFile(file); err == nil && strings.TrimSpace(strings.ReplaceAll(string(line), "\x00", " ")) == command {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *soak) print(took time.Duration, idle sample) {
+	fmt.Printf("\n%d releases back to back in %.0f s; what the worker holds when it is at rest\n", *soakReleases, took.Seconds())
+	var rows [][]string
+	for _, a := range append([]sample{idle}, s.samples...) {
+		row := []string{fmt.Sprint(a.releases), mb(a.heap), mb(a.rss)}
+		for _, n := range []int{a.goroutines, a.files, a.temp, a.homes, a.worktrees, a.processes, a.mirror, a.logs, a.revisions, a.blobs} {
+			row = append(row, fmt.Sprint(n))
+		}
+		rows = append(rows, row)
+	}
+	printTable([]string{"releases", "heap, MB", "RSS, MB", "goroutines", "open files", "temp", "homes", "worktrees", "processes", "mirror files", "logs", "revisions", "blobs"}, rows...)
+	a, z := s.samples[0], s.samples[len(s.samples)-1]
+	fmt.Printf("\nsoak releases=%d heap=%s→%sMB goroutines=%d→%d files=%d→%d temp=%d→%d worktrees=%d→%d blobs=%d→%d (of %d→%d revisions)\n", *soakReleases,
+		mb(a.heap), mb(z.heap), a.goroutines, z.goroutines, a.files, z.files, a.temp, z.temp, a.worktrees, z.worktrees, a.blobs, z.blobs, a.revisions, z.revisions)
+}
+
+func mb(n int) string { return fmt.Sprintf("%.1f", float64(n)/(1<<20)) }
+
+// judge fails where something grows.
+func (s *soak) judge(idle sample) {
+	s.t.Helper()
+	for _, a := range s.samples {
+		if a.temp > idle.temp || a.homes+a.worktrees+a.processes > 0 {
+			s.t.Errorf("after %d releases there are %d temporary files (%d before), %d homes, %d worktrees, %d processes of tests",
+				a.releases, a.temp, idle.temp, a.homes, a.worktrees, a.processes)
+		}
+		// A new revision adds its program and what says how to run it; one that
+		// was there before adds nothing.
+		first := s.samples[0]
+		if most := first.blobs + 2*(a.revisions-first.revisions); a.blobs > most {
+			s.t.Errorf("after %d releases of %d revisions the registry has %d blobs, want %d at most", a.releases, a.revisions, a.blobs, most)
+		}
+		if want := a.releases; a.logs != want {
+			s.t.Errorf("after %d releases there are %d folders of logs, want %d", a.releases, a.logs, want)
+		}
+	}
+	// The first third against the last: what only varies does not count.
+	third := max(1, len(s.samples)/3)
+	early, late := s.samples[:third], s.samples[len(s.samples)-third:]
+	for _, c := range []struct {
+		what  string
+		of    func(sample) int
+		noise int
+	}{
+		{"heap", func(a sample) int { return a.heap }, 2 << 20},
+		{"RSS", func(a sample) int { return a.rss }, 40 << 20},
+		// What keeps the leases of a rollout that is over notices within 20 s, so
+		// those of several are there.
+		{"goroutines", func(a sample) int { return a.goroutines }, 40},
+		{"open files", func(a sample) int { return a.files }, 4},
+	} {
+		most, least := most(early, c.of), least(late, c.of)
+		if least > most+c.noise {
+			s.t.Errorf("%s grew with the releases: from at most %d to at least %d", c.what, most, least)
+		}
+	}
+}
+
+func most(samples []sample, of func(sample) int) int {
+	return of(slices.MaxFunc(samples, func(a, b sample) int { return of(a) - of(b) }))
+}
+
+func least(samples []sample, of func(sample) int) int {
+	return of(slices.MinFunc(samples, func(a, b sample) int { return of(a) - of(b) }))
+}

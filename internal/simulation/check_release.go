@@ -1,0 +1,153 @@
+package simulation
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/microbima/release/release"
+)
+
+// checkReleaseEnd checks the outcome of a release of the case.
+func (s *simulation) checkReleaseEnd(id string, o Order, report *release.Report, err error) {
+	s.countOutcome(report, err)
+	s.operators.ended[id] = true
+	if isTerminated(err) {
+		s.operators.hasTerminated = true
+		s.logEvent("%s ended: terminated", id)
+		if s.result.FirstOutcome == "" {
+			s.result.FirstOutcome = terminatedOutcome
+		}
+		return
+	}
+	if s.result.FirstOutcome == "" {
+		s.result.FirstOutcome = outcomeOf(report, err)
+	}
+	s.logEvent("%s ended: %s", id, describeEnd(report, err))
+	var failed *temporal.ApplicationError
+	switch {
+	case err != nil && errors.As(err, &failed) && failed.Type() == release.KindStranded:
+	case err != nil:
+		s.addViolation("%s failed: %v", id, err)
+	case report.Outcome == "":
+		s.addViolation("%s ended without an outcome", id)
+	case report.Outcome != release.Promoted && report.Outcome != release.Unchanged && report.Outcome != release.Restored && report.Cause == nil:
+		s.addViolation("the outcome of %s is %s, but its report has no cause", id, report.Outcome)
+	}
+	s.checker.checkAsked(id, report)
+	if err == nil && !o.Rollback && len(o.Apps) == 0 {
+		s.checker.recordFoundVersion(o.Version, report)
+	}
+	if err == nil && s.mustPromote(o) && report.Outcome != release.Promoted && report.Outcome != release.Unchanged {
+		s.addViolation("%s should have been promoted, but ended: %s", id, describeEnd(report, err))
+	}
+	if s.mustPromote(o) && s.checker.holds > 0 {
+		s.addViolation("%s was held %d times, but all trouble was transient", id, s.checker.holds)
+	}
+}
+
+// mustPromote reports whether a release must be promoted without any question to an
+// operator except at its gates: all trouble, if any, is transient.
+func (s *simulation) mustPromote(o Order) bool {
+	if o.Abort > 0 || o.Rollback || len(s.Releases) > 1 {
+		return false
+	}
+	for _, d := range o.Decisions {
+		if d.Reject {
+			return false
+		}
+	}
+	valid := map[string]bool{}
+	for _, d := range o.Decisions {
+		if d.isValid() && time.Duration(d.After) < time.Duration(gateTimeout) {
+			valid[d.By] = true
+		}
+	}
+	for _, e := range s.Environments {
+		if len(valid) < e.Approvals {
+			return false
+		}
+	}
+	for _, a := range s.Apps {
+		for _, g := range a.Groups {
+			if slices.ContainsFunc(g.Machines, func(initial InitialMachine) bool { return initial.Sick }) {
+				return false
+			}
+		}
+	}
+	return !slices.ContainsFunc(s.Troubles, func(t Trouble) bool { return !t.findKind().isTransient })
+}
+
+// checkFinalRelease checks the release after all trouble. It must be promoted or
+// unchanged, and nothing of any release may be left on Fly.
+func (s *simulation) checkFinalRelease(id string, o Order, report *release.Report, err error, promoted bool) {
+	s.countOutcome(report, err)
+	s.logEvent("%s ended: %s", id, describeEnd(report, err))
+	if err != nil || report.Outcome != release.Promoted && report.Outcome != release.Unchanged {
+		s.addViolation("the release after all trouble was neither promoted nor unchanged: %s", describeEnd(report, err))
+	}
+	foreign := false
+	for _, e := range s.Environments {
+		foreign = foreign || s.checker.isLeftMixed(e.Name)
+		for _, a := range s.Apps {
+			foreign = foreign || s.checker.isChangedByOthers(flyAppOf(e.Name, a.Name))
+		}
+	}
+	if err == nil && promoted && report.Outcome != release.Unchanged && !foreign && len(s.Releases) == 1 && !slices.ContainsFunc(s.Releases, func(o Order) bool { return len(o.Apps) > 0 }) {
+		s.addViolation("a second release of %s was not unchanged: %s", o.Version, describeEnd(report, err))
+	}
+	s.checkNothingLeft()
+}
+
+// checkNothingLeft reports each lease, command machine and running Fly release that is
+// left.
+func (s *simulation) checkNothingLeft() {
+	if s.checker.hasIncompleteReport || s.hasTrouble(historyLost) {
+		return // a report names what may be left, or the history that names it is lost
+	}
+	for _, e := range s.Environments {
+		for _, a := range s.Apps {
+			app := flyAppOf(e.Name, a.Name)
+			for machine, l := range s.fly.Leases(app) {
+				if !s.checker.foreignLeases[l.Nonce] && !strings.HasPrefix(l.Owner, "somebody-else") {
+					s.addViolation("a lease is left on machine %s of %s until %s", machine, app, l.Expires.Format(time.TimeOnly))
+				}
+			}
+			for _, m := range s.fly.Machines(app) {
+				if isCommandMachine(m) && m.State != "destroying" {
+					s.addViolation("machine %s (%s) of %s is left, %s", m.ID, m.Name, app, m.State)
+				}
+			}
+			for _, r := range s.fly.Releases(app) {
+				if r.Status == "running" || r.Status == "pending" {
+					s.addViolation("Fly release v%d of %s is left %s", r.Version, app, r.Status)
+				}
+			}
+		}
+	}
+}
+
+// hasTrouble reports whether the case has trouble of that kind.
+func (s *simulation) hasTrouble(kind string) bool {
+	return slices.ContainsFunc(s.Troubles, func(t Trouble) bool { return t.Kind == kind })
+}
+
+// hasLastingTrouble reports whether a trouble of the case may make machines fail for
+// long.
+func (s *simulation) hasLastingTrouble() bool {
+	return slices.ContainsFunc(s.Troubles, func(t Trouble) bool { return t.findKind().isLasting })
+}
+
+// checkSettled checks that the releases of the case left nothing, and clears the
+// state of their requests. The next release cleans up after a terminated one.
+func (c *checker) checkSettled() {
+	if !c.sim.operators.hasTerminated {
+		c.sim.checkNothingLeft()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down, c.attempts = map[machineKey]bool{}, map[*attempt]bool{}
+}

@@ -1,0 +1,468 @@
+package simulation_test
+
+import (
+	"flag"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/microbima/release/internal/overlay"
+)
+
+var (
+	mutantCount = flag.Int("mutants", 2, "number of mutants that Mutants tests, the first selected by -base; 0 means all, as with -v")
+	maxSeeds    = flag.Int("patience", 2000, "number of seeds within which a mutant must be caught")
+)
+
+// A mutant is this program with one fault added.
+type mutant struct {
+	name    string
+	changes []overlay.Change
+}
+
+// newMutant returns a mutant in which the text old of a file is replaced by new.
+func newMutant(name, file, old, new string) mutant {
+	return mutant{name, []overlay.Change{{File: file, Old: old, New: new}}}
+}
+
+// mutants lists faults that a developer could add by mistake. Each breaks a guarantee,
+// and Seeds or Cases must find each.
+var mutants = []mutant{
+	newMutant("an update skips the compare-and-set", "fly/driver/apply.go",
+		`		if s.Version != "" && m.InstanceID != s.Version {
+			return release.Machine{}, versionConflict(s, m)
+		}
+		m, err = r.changeUnderLease(`,
+		`		m, err = r.changeUnderLease(`),
+	newMutant("a create is retried without a check whether it succeeded", "fly/driver/create.go",
+		`	find := func(ctx context.Context) (fly.Machine, error) { return findByName(ctx, r.Fly, s.FlyApp, s.Machine) }`,
+		`	find := func(ctx context.Context) (fly.Machine, error) { return fly.Machine{}, fly.ErrNotFound }`),
+	newMutant("a retry does not recognize its own update", "fly/driver/describe.go",
+		`	return release.SameConfig(m.Config, want) && release.SameStamps(m.Config, want) &&`,
+		`	return m.State == "nowhere" && release.SameStamps(m.Config, want) &&`),
+	newMutant("an update that was never sent counts as done", "fly/driver/apply.go",
+		`	if !done {
+		if s.Version`,
+		`	if s.Exact && !done {
+		if s.Version`),
+	newMutant("a lost response counts as a refusal", "fly/driver/errors.go",
+		`	return errors.As(err, &final) || errors.Is(err, fly.ErrTooLong) ||`,
+		`	return errors.As(err, &final) || errors.Is(err, fly.ErrTooLong) || errors.Is(err, fly.ErrUnknownOutcome) ||`),
+	newMutant("a rollout waits for a machine that the proxy stopped", "fly/driver/await.go",
+		`	if w.isAsleep(m) {`,
+		`	if false {`),
+	newMutant("a machine counts as healthy as soon as it is started", "fly/driver/awaited.go",
+		`	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && seen.Healthy()`,
+		`	return m.State == "started"`),
+	newMutant("each retry runs the release command again", "fly/driver/command.go",
+		`	if r.Retries > 0 {`,
+		`	if attempt := attemptOf(ctx).Number; attempt > 1 {
+		c.name = fmt.Sprintf("%s-%d", c.name, attempt)
+	}
+	if r.Retries > 0 {`),
+	newMutant("a worker that returns late stops the release command", "fly/driver/command.go",
+		`m.ID != "" && a.Aborted(ctx) {`,
+		`m.ID != "" {`),
+	newMutant("the lease of someone else is used", "fly/driver/leases.go",
+		`	case held.Description == l.holder:
+		return l.fly.Lease(`,
+		`	case held.Description != "":
+		return l.fly.Lease(`),
+	newMutant("a failed read counts as healthy", "fly/driver/verify.go",
+		`		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
+		return v`,
+		`		v.Health = release.Healthy
+		return v`),
+	newMutant("a bake ends at once", "fly/driver/verdict.go",
+		`	t := &verdictTracker{during: in.For, within: in.Within}`,
+		`	t := &verdictTracker{within: in.Within}`),
+	newMutant("an unknown verdict counts as healthy", "workflows/roller.go",
+		`		if !has(verdicts, release.Unknown) {
+			return nil
+		}`,
+		`		if len(verdicts) >= 0 {
+			return nil
+		}`),
+	newMutant("a rollout is not verified", "workflows/rollout.go",
+		`	if err := r.verify(ctx); err != nil {
+		return r.orLost(err)
+	}
+	return r.orLost(r.bake(ctx))`,
+		`	return nil`),
+	newMutant("a stale plan is executed", "workflows/rollout.go",
+		`	if why := in.Plan.Stale(start.States); why != "" {`,
+		`	if why := in.Plan.Stale(start.States); why == "never" {`),
+	newMutant("a rollback does not wait until a new machine is listed", "fly/driver/create.go",
+		`	r.waitForCreated(ctx, createdWait, find)
+	return after, err`,
+		`	return after, err`),
+	newMutant("a machine that a terminated rollout created counts as serving", "activities/plan_rollout.go",
+		`	return release.SetApart(before.Plan, before.Baselines, before.States, states, before.Stopped), nil`,
+		`	return states, nil`),
+	newMutant("a machine that a terminated rollout stopped is meant to be stopped", "activities/unreported_history.go",
+		`		if in.Step.Verb == release.Stop && `,
+		`		if in.Step.Verb == release.Run && `),
+	newMutant("a machine of the old version is started to verify the new one", "release/verdict.go",
+		`		if s.Verb != Create && s.Verb != Update {
+			continue
+		}
+		if all`,
+		`		if all`),
+	newMutant("a cordoned machine that was running is not started for verification", "release/verdict.go",
+		`(!m.Cordoned || m.Running())`,
+		`!m.Cordoned`),
+	newMutant("a takeover without leases leaves those of the terminated rollout", "workflows/baseline.go",
+		`own.Nonce != "" && `,
+		``),
+	newMutant("a verification before the update counts", "workflows/baseline.go",
+		`			delete(ids, s.Machine)`,
+		`			continue`),
+	newMutant("an abort cancels the rollback", "workflows/rollout.go",
+		`	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	if !r.begun &&`,
+		`	ctx, done := workflow.WithCancel(ctx)
+	defer done()
+	if !r.begun &&`),
+	newMutant("a rollback is not compared with the baseline", "workflows/rollout.go",
+		`		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	return r.mustBeBack(ctx)`,
+		`		failed = append(failed, r.carryOut(ctx, wave, true), r.settle(ctx, back.Plan, i))
+	}
+	return nil`),
+	newMutant("a rollback omits an app", "workflows/roller.go",
+		`		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals:`,
+		`		Environment: r.in.Plan.Environment, Baselines: r.baselines[min(1, len(r.baselines)-1):], Goals:`),
+	newMutant("leases are not released", "workflows/open.go",
+		`Holder: r.holder(), Machines: r.leases.machines, Releases:`,
+		`Holder: r.holder(), Machines: nil, Releases:`),
+	newMutant("the machine of a release command is not destroyed", "workflows/open.go",
+		`Commands: r.commanded(), Status: "failed",`,
+		`Status: "failed",`),
+	newMutant("Fly releases are not closed", "workflows/open.go",
+		`Releases: r.opened.Releases, Commands:`,
+		`Releases: nil, Commands:`),
+	newMutant("an approval of another plan counts", "workflows/gate.go",
+		`	case r.status.Plan == nil || !r.status.Plan.IsNamed(review.Plan):`,
+		`	case r.status.Plan == nil:`),
+	newMutant("one of two required approvals is enough", "workflows/gate.go",
+		`len(r.status.Gate.Approved) >= r.status.Gate.Approvals`,
+		`len(r.status.Gate.Approved) > 0`),
+	newMutant("two approvals by the same person count twice", "workflows/gate.go",
+		`	if err == nil && approve && slices.Contains(r.status.Gate.Approved, review.By) {`,
+		`	if err == nil && approve && slices.Contains(r.status.Gate.Approved, "nobody") {`),
+	newMutant("an approval timeout counts as an approval", "workflows/gate.go",
+		`		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, gate.Timeout)`,
+		`		return nil`),
+	newMutant("a rejection is ignored", "workflows/gate.go",
+		`		r.rejected = &decision
+`,
+		``),
+	newMutant("more machines are updated at once than allowed", "release/strategy.go",
+		`Lanes: []Lane{{AtOnce: max(1, atOnce), Steps: steps}}`,
+		`Lanes: []Lane{{AtOnce: max(len(steps), atOnce), Steps: steps}}`),
+	newMutant("blue is cordoned before green is uncordoned", "release/strategy.go",
+		`		settle(wave("uncordon green", show, len(show)), proxyLearns),
+		settle(wave("cordon blue", hide, len(hide)), proxySettles),`,
+		`		settle(wave("cordon blue", hide, len(hide)), proxySettles),
+		settle(wave("uncordon green", show, len(show)), proxyLearns),`),
+	newMutant("blue is destroyed before green is verified", "release/strategy.go",
+		`		lasting(wave("destroy blue", destroy, coldAtOnce)),`,
+		`		wave("destroy blue", destroy, coldAtOnce),`),
+	newMutant("the order of needs is ignored", "release/plan.go",
+		`first < len(specs) && specs[first].Level <= level; first++`,
+		`first < len(specs) && specs[first].Level <= level+9; first++`),
+	newMutant("a rollback starts machines that were stopped", "release/restore.go",
+		`		Exact: true, Idle: !want.Running(), Unchecked: !want.Healthy(), Wait: b.Wait,
+	}
+}
+
+func (b Baseline) recreate`,
+		`		Exact: true, Unchecked: !want.Healthy(), Wait: b.Wait,
+	}
+}
+
+func (b Baseline) recreate`),
+	newMutant("a rollback leaves machines cordoned", "release/restore.go",
+		`		if have.Cordoned && !want.Cordoned {`,
+		`		if have.Cordoned && !want.Cordoned && want.Name == "" {`),
+	newMutant("a rollback keeps new machines", "release/restore.go",
+		`			destroy = append(destroy, Step{Verb: Destroy,`,
+		`			_ = append(destroy, Step{Verb: Destroy,`),
+	newMutant("an older push overwrites a newer one", "workflows/rollout.go",
+		`	if in.Plan.Lineage.Relation == release.Backward {`,
+		`	if in.Plan.Lineage.Relation == "never" {`),
+	newMutant("a null config is not treated as absent", "fly/machine.go",
+		`	if string(bytes.TrimSpace(doc)) == "null" {`,
+		`	if string(bytes.TrimSpace(doc)) == "never" {`),
+	newMutant("a stale read is accepted", "fly/machine.go",
+		`{ return OlderVersion(m.InstanceID, version) }`,
+		`{ return m.InstanceID == "never" && OlderVersion(m.InstanceID, version) }`),
+	newMutant("unasked exits do not count", "release/exit.go",
+		`	if m.Exit == nil || m.Rests() {`,
+		`	if m.Exit == nil || m.Rests() || m.State == "started" {`),
+	newMutant("stopped machines are not started for verification", "release/verdict.go",
+		`			if i < 0 {
+				continue
+			}
+			m := goal.Machines[i]`,
+		`			if i < 0 || len(goal.Machines) > 0 {
+				continue
+			}
+			m := goal.Machines[i]`),
+	newMutant("a version that never ran is healthy", "release/verdict.go",
+		`	if unproved {
+		return Unchecked, notes, idle
+	}`,
+		`	if unproved && len(notes) == 0 {
+		return Unchecked, notes, idle
+	}`),
+	newMutant("a baseline without machines is restored", "activities/find_baseline.go",
+		`		case len(b.State.Machines) == 0:
+			empty`,
+		`		case len(b.State.Machines) < 0:
+			empty`),
+	newMutant("a terminated rollout counts as one without changes", "workflows/releaser.go",
+		`		if keepsPlace = isUnreported(err); keepsPlace {`,
+		`		if keepsPlace = isUnreported(err) && err == nil; keepsPlace {`),
+	newMutant("the result of a terminated rollout is the baseline", "workflows/baseline.go",
+		`		r.baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), r.baselines)
+`,
+		``),
+	newMutant("the changes of a terminated rollout are not verified", "workflows/baseline.go",
+		`	if r.settles == "" {
+		return nil
+	}
+	return`,
+		`	if r.settles != "never" {
+		return nil
+	}
+	return`),
+	newMutant("a second rollback undoes the first", "activities/past_search.go",
+		`		s.until = report.Restores
+		return nil, nil`,
+		`		past.Baselines, past.Text = report.Before, "as it was before"`),
+	newMutant("values are truncated before they are compared", "internal/view/diff.go",
+		`had && has && old == now:`,
+		`had && has && fmt.Sprintf("%.80v", old) == fmt.Sprintf("%.80v", now):`),
+	newMutant("differences in white space are ignored", "internal/view/diff.go",
+		`had && has && old == now:`,
+		`had && has && strings.Join(strings.Fields(fmt.Sprint(old)), " ") == strings.Join(strings.Fields(fmt.Sprint(now)), " "):`),
+	newMutant("control characters are not escaped", "internal/view/escape.go",
+		`	if !needsEscape(text) {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {`,
+		`	if !needsEscape(text) || len(text) > 0 {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {`),
+	newMutant("a rollback requires health of machines that failed before", "workflows/roller.go",
+		`		for i, m := range goal.Machines {
+			if !m.Healthy() {
+				goal.Machines[i].State = ""
+			}
+		}
+		expected := activities.Expectation`,
+		`		expected := activities.Expectation`),
+	newMutant("steps that remove a machine require it to be healthy", "workflows/roller.go",
+		`|| s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy`,
+		`|| s.Verb != ""`),
+	newMutant("leases of a closed rollout block the next one", "fly/driver/leases.go",
+		`	return ours && attemptOf(ctx).RunEnded(ctx, run)`,
+		`	return ours && !attemptOf(ctx).RunEnded(ctx, run)`),
+	newMutant("a rollback restores the state before an older rollout", "activities/find_baseline.go",
+		`	for _, run := range runs {
+		past, err := s.visit(ctx, run)`,
+		`	for _, run := range runs[min(1, len(runs)/2):] {
+		past, err := s.visit(ctx, run)`),
+	newMutant("a rollback reports promoted", "workflows/roller.go",
+		`		return release.Restored`,
+		`		return release.Promoted`),
+	newMutant("a target without checks is healthy", "release/verdict.go",
+		`		return Unchecked, append([]string{"nothing checks it"}, notes...)`,
+		`		return Healthy, append([]string{"nothing checks it"}, notes...)`),
+	newMutant("exits of machines without checks do not count", "release/exit.go",
+		`	if m.Exit == nil || m.Rests() {`,
+		`	if m.Exit == nil || m.Rests() || ChecksIn(m.Config) == 0 && m.State == "started" {`),
+	newMutant("a rollback requires a probe that failed before", "workflows/roller.go",
+		`		if b.WasWell() {
+			expected.Probe = b.Probe
+		}`,
+		`		expected.Probe = b.Probe`),
+	newMutant("written versions are not recorded", "workflows/written.go",
+		`	case step.Verb == release.Run, after.ID == "", after.Version == "" && err == nil:`,
+		`	case step.Verb != "":`),
+	newMutant("machines started for verification are not stopped", "workflows/wake.go",
+		`	r.putBack(ctx, started)`,
+		`	r.putBack(ctx, nil)`),
+	newMutant("machines that a terminated rollout started are not stopped", "activities/wake.go",
+		`	in.Woken = append(in.Woken, wake)`,
+		`	in.Woken = append(in.Woken, wake)[:0]`),
+	newMutant("remains of a terminated release are not verified", "activities/read_remains.go",
+		`	return Remains{Unsettled: before != nil, Left: left}, classify(ctx, err)`,
+		`	return Remains{Unsettled: before != nil && len(left) < 0, Left: left[:0]}, classify(ctx, err)`),
+	newMutant("a terminated rollout is resolved without the lock", "workflows/release.go",
+		`			err = r.takeOver(ctx, env, err) // nobody knows`,
+		`			err = release.ErrPlanStale // nobody knows`),
+	newMutant("leases of a terminated rollout are not cleaned up", "workflows/takeover.go",
+		`	r.closeBefore(ctx, left)
+`,
+		``),
+	newMutant("a repeated answer counts for the next question", "workflows/held.go",
+		`	case a.Hold != 0 && a.Hold != held.Number:`,
+		`	case a.Hold < 0:`),
+	newMutant("a group without machines is filled without a warning", "release/unchecked.go",
+		`"group %s has no machines: %d are made; to have none, remove %s from [processes] of its fly.toml"`,
+		`"group %s: %d of %s"`),
+	newMutant("a second termination leads to no takeover", "workflows/release.go",
+		`		for r.isBroken(err) {`,
+		`		for r.isBroken(err) && r.broken == nil {`),
+	newMutant("a takeover loses the baseline", "workflows/takeover.go",
+		`= before.Plan, before.States, before.Baselines, before.Run`,
+		`= before.Plan, before.States, nil, before.Run`),
+	newMutant("a late takeover is held", "workflows/takeover.go",
+		`	if start.Since != nil {
+		return r.overtaken`,
+		`	if start.Since != nil && start.Unread == "" {
+		return r.overtaken`),
+	newMutant("a lost history requires no approval", "release/gate.go",
+		`	if a.Unread != "" {`,
+		`	if a.Unread == "never" {`),
+	newMutant("crashed machines stay stopped", "release/state.go",
+		`m.State == "failed" || m.Crashed || m.Halted`,
+		`m.State == "failed" || m.Halted`),
+	newMutant("exits before a rollout is resumed do not count", "workflows/roller.go",
+		`, Resumed: workflow.DeterministicKeys(resumed)`,
+		``),
+	mutant{"a machine of a resumed bluegreen loses its lease", []overlay.Change{
+		{File: "release/strategy.go", Old: `cmpOr(have.ID, green.Machine), g.Name`, New: `green.Machine, g.Name`},
+		{File: "release/strategy.go", Old: `return s.Machine == m.ID })
+		if m.Group`, New: `return s.Machine == m.Name })
+		if m.Group`},
+		{File: "fly/driver/lease_change.go", Old: `	if isKept(lease) {
+		return after, err
+	}
+`, New: ``},
+	}},
+	newMutant("a rollback overwrites an unreachable machine that someone else changed", "activities/plan_restore.go",
+		`	if m.Host == "" || i < 0 || len(in.Found) > 0 {`,
+		`	if m.Host == "" || i >= 0 || len(in.Found) > 0 {`),
+	newMutant("a stranded rollout does not name what is left on Fly", "workflows/roller.go",
+		`	lines = append(lines, r.status.Notes[noted:]...) // there is no report with the notes of what is left
+`,
+		`	_ = noted
+`),
+	newMutant("an old crash loop prevents every rollback", "release/exit.go",
+		`return at.Sub(x.At) < crashLoop }`,
+		`return true }`),
+	newMutant("an older release is planned again without end", "workflows/rollout.go",
+		`	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
+		return r.superseded(ctx)
+	}
+	if why := r.unread(start); why != "" {
+		return r.stale(ctx, why)
+	}`,
+		`	if why := r.unread(start); why != "" {
+		return r.stale(ctx, why)
+	}
+	if in.Plan.Lineage.Relation == release.Backward {
+		return r.superseded(ctx)
+	}`),
+	newMutant("a rollback names the newest revision", "workflows/goback.go",
+		`		source.Revision = restored
+`,
+		``),
+	newMutant("an unchanged rollout is no baseline", "activities/runs.go",
+		`	return o == release.Promoted || o == release.Restored || o == release.Unchanged`,
+		`	return o == release.Promoted || o == release.Restored`),
+	newMutant("the environment's revision is not compared under the lock", "workflows/order.go",
+		`	case permit.Head.Differs(r.in.Head):
+		return &staleError{`,
+		`	case permit.Head.Differs(r.in.Head) && permit.Head == nil:
+		return &staleError{`),
+	newMutant("a release without changes records no rollout", "workflows/unchanged.go",
+		`	return r.req.Rollback == nil && len(r.req.Apps) == 0 &&`,
+		`	return r.req.Rollback == nil && len(r.req.Apps) > 0 &&`),
+}
+
+var (
+	firstViolation = regexp.MustCompile(`(?m)seed (\d+): (.*)$`)
+	failedCase     = regexp.MustCompile(`(?m)^ *--- FAIL: TestCases/(\S+)`)
+)
+
+// TestMutantTexts checks that the text that a mutant replaces occurs exactly once in
+// its file.
+func TestMutantTexts(t *testing.T) {
+	for _, m := range mutants {
+		if _, err := overlay.Write(t.TempDir(), "../..", m.changes...); err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
+	}
+}
+
+// TestMutants checks that the simulation finds the fault of each mutant.
+func TestMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program once for each mutant")
+	}
+	tried := mutants
+	if !testing.Verbose() && *mutantCount > 0 {
+		from := int(*base % uint64(len(mutants)))
+		tried = slices.Concat(mutants, mutants)[from : from+*mutantCount]
+	}
+	ran, drawn, kept := 0, 0, 0
+	for _, m := range tried {
+		t.Run(m.name, func(t *testing.T) {
+			ran++
+			program := m.build(t)
+			// A mutant is caught if its tests fail. Their output names the seed or
+			// case.
+			seeds := outputOf(program, "-test.run=Seeds", "-seeds", fmt.Sprint(*maxSeeds), "-base", "1", "-stop", "-shrink", "0")
+			if found := firstViolation.FindStringSubmatch(seeds); found != nil {
+				drawn++
+				fmt.Printf("%-67s caught by seed %5s: %.120s\n", m.name, found[1], found[2])
+				return
+			}
+			cases := outputOf(program, "-test.run=Cases")
+			found := failedCase.FindStringSubmatch(cases)
+			if found == nil {
+				t.Fatalf("caught neither within %d seeds nor by a kept case\n%.1000s\n%.1000s", *maxSeeds, seeds, cases)
+			}
+			kept++
+			fmt.Printf("%-67s caught by case %s\n", m.name, found[1])
+		})
+	}
+	fmt.Printf("mutants=%d caught=%d (by seeds: %d, by kept cases: %d)\n", ran, drawn+kept, drawn, kept)
+}
+
+// build returns the path of this package's test program with the mutant in it.
+func (m mutant) build(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	file, err := overlay.Write(dir, "../..", m.changes...)
+	if err != nil {
+		t.Fatalf("%s: %v", m.name, err)
+	}
+	program := filepath.Join(dir, "mutant.test")
+	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", file, "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%s does not compile: %v\n%s", m.name, err, out)
+	}
+	return program
+}
+
+// outputOf runs a program and returns what it printed, also if it failed.
+func outputOf(program string, args ...string) string {
+	out, _ := exec.Command(program, append(args, "-test.timeout=10m")...).CombinedOutput()
+	return strings.ToValidUTF8(string(out), "?")
+}

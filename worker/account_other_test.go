@@ -1,8 +1,0 @@
-//go:build !unix
-
-package worker_test
-
-import "os/exec"
-
-// unprivileged: only on Unix there is a root.
-func unprivileged(*exec.Cmd, string) error { return nil }
