@@ -42,22 +42,24 @@ var arrows = map[string][]string{
 	".":                         {}, // tests only
 	"release":                   {},
 	"workflows":                 {"release", "activities", "internal/view", sdk, sdkTypes},
-	"activities":                {"release", "fly", "fly/driver", "config", "image", "git", "internal/payload", sdk, sdkTypes, parallel},
+	"activities":                {"release", "fly", "fly/driver", "config", "image", "git", "internal/payload", "internal/procgroup", sdk, sdkTypes, parallel},
 	"worker":                    {"release", "workflows", "activities", "internal/payload", sdk, sdkTypes},
 	"internal/simulation":       {"release", "workflows", "activities", "config", "fly", "fly/driver", "fly/flysim", "image", "internal/view", "internal/sleep", "internal/virtualtime", sdk, sdkTypes, "google.golang.org/protobuf"}, // all of it, and only for tests
 	"internal/simulation/proof": {},                                                                                                                                                                                                   // runs commands
 	"internal/virtualtime":      {"internal/sleep", sdk},
 	"internal/e2e":              {}, // tests only
+	"internal/procgroup":        {},
+	"internal/rawjson":          {},
 	"internal/sleep":            {},
 	"config":                    {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},
-	"git":                       {"release", flock, nearest, parallel},
-	"image":                     {"release", ggcr, "github.com/google/ko", parallel, "github.com/bmatcuk/doublestar/v4"},
+	"git":                       {"release", "internal/procgroup", flock, nearest, parallel},
+	"image":                     {"release", "internal/procgroup", ggcr, "github.com/google/ko", parallel, "github.com/bmatcuk/doublestar/v4"},
 	"image/buildkit":            {"release", "image", anyModule},
-	"fly":                       {"internal/sleep", flyGo, limiter, parallel, "github.com/oklog/ulid/v2"},
+	"fly":                       {"internal/rawjson", "internal/sleep", flyGo, limiter, parallel, "github.com/oklog/ulid/v2"},
 	"fly/driver":                {"release", "fly", "internal/sleep", parallel},
-	"fly/flytoml":               {"fly/flytoml/tomldoc", flyGo, goToml},
+	"fly/flytoml":               {"internal/rawjson", "fly/flytoml/tomldoc", flyGo, goToml},
 	"fly/flytoml/tomldoc":       {goToml, nearest},
-	"fly/flysim":                {"fly", limiter, parallel, "github.com/vektah/gqlparser/v2"},
+	"fly/flysim":                {"fly", "internal/rawjson", limiter, parallel, "github.com/vektah/gqlparser/v2"},
 	"internal/view":             {"release", humanize, "golang.org/x/text"}, // how wide a character is
 	"internal/cost":             {"release", sdkTypes},
 	"internal/devserver":        {anyModule},

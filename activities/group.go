@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"time"
+
+	"github.com/microbima/release/internal/procgroup"
 )
 
 // outputDelay is how long output is still read after a process has ended while another
@@ -21,7 +23,7 @@ func runGroup(cmd *exec.Cmd, out io.Writer) error {
 	}
 	defer read.Close()
 	cmd.Stdout, cmd.Stderr = write, write
-	setGroup(cmd)
+	procgroup.Set(cmd)
 	err = cmd.Start()
 	write.Close()
 	if err != nil {
@@ -30,7 +32,7 @@ func runGroup(cmd *exec.Cmd, out io.Writer) error {
 	copied := make(chan error, 1)
 	go func() { _, err := io.Copy(out, read); copied <- err }()
 	err = cmd.Wait()
-	_ = killGroup(cmd) // usually there is none any more
+	_ = procgroup.Kill(cmd) // usually there is none any more
 	_ = read.SetReadDeadline(time.Now().Add(outputDelay))
 	if copyErr := <-copied; err == nil && !os.IsTimeout(copyErr) {
 		err = copyErr

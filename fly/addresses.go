@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // An Address is an IP address of an app.
@@ -54,7 +56,7 @@ func (c *Client) Addresses(ctx context.Context, app string) ([]Address, error) {
 // such type.
 func (c *Client) AssignAddress(ctx context.Context, app, kind string) (Address, error) {
 	req := addressesCall("assign "+app+" an address of type "+kind, http.MethodPost, app)
-	req.body = encodeJSON(map[string]string{"type": kind})
+	req.body = rawjson.MustMarshal(map[string]string{"type": kind})
 	var ip Address
 	if err := c.do(ctx, req, &ip); err != nil {
 		return Address{}, err

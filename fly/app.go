@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // An App is a Fly app.
@@ -108,7 +110,7 @@ const missingSecretName = "RELEASE_READS_THE_VERSION_OF_SECRETS"
 func (c *Client) SecretsVersion(ctx context.Context, app string) (uint64, error) {
 	req := call{op: "read the secrets version of " + app, action: "secrets version", app: app,
 		method: http.MethodPost, read: true, path: []string{"apps", app, "secrets"}}
-	req.body = encodeJSON(map[string]any{"values": map[string]any{missingSecretName: nil}})
+	req.body = rawjson.MustMarshal(map[string]any{"values": map[string]any{missingSecretName: nil}})
 	var out struct {
 		Version uint64 `json:"version"`
 	}
@@ -149,7 +151,7 @@ func (c *Client) queryGraphQL(ctx context.Context, op, query string, variables m
 		} `json:"errors"`
 	}{Data: out}
 	req := call{op: op, method: http.MethodPost, api: true, read: true, unlimited: true, path: []string{"graphql"}}
-	req.body = encodeJSON(map[string]any{"query": query, "variables": variables})
+	req.body = rawjson.MustMarshal(map[string]any{"query": query, "variables": variables})
 	if err := c.do(ctx, req, &answer); err != nil {
 		return err
 	}

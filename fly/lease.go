@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // A Lease prevents others from changing a machine until it expires.
@@ -49,7 +51,7 @@ func (c *Client) requestLease(ctx context.Context, req call, nonce, description 
 		body["description"] = description
 	}
 	req.query = url.Values{"ttl": {strconv.Itoa(seconds)}} // as flyctl sends it; the docs send it in the body
-	req.body, req.nonce = encodeJSON(body), nonce
+	req.body, req.nonce = rawjson.MustMarshal(body), nonce
 	return c.doLease(ctx, req)
 }
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // A Create is the request for a new machine.
@@ -89,7 +91,7 @@ func (c *Client) Update(ctx context.Context, app, id string, in Update) (Machine
 }
 
 func (c *Client) sendConfig(ctx context.Context, req call, in any, config json.RawMessage, out any) error {
-	body, err := appendConfig(encodeJSON(in), config)
+	body, err := appendConfig(rawjson.MustMarshal(in), config)
 	if err != nil {
 		return &Error{Op: req.op, mutation: true, unsent: true, kind: ErrInvalid, cause: err}
 	}
@@ -104,7 +106,7 @@ func (c *Client) Start(ctx context.Context, app, id, nonce string) error {
 
 // Stop stops a machine with its own kill signal and timeout. It does not wait.
 func (c *Client) Stop(ctx context.Context, app, id, nonce string) error {
-	return c.postVerb(ctx, app, id, "stop", nonce, encodeJSON(map[string]string{"id": id}))
+	return c.postVerb(ctx, app, id, "stop", nonce, rawjson.MustMarshal(map[string]string{"id": id}))
 }
 
 // Cordon takes a machine out of service: no traffic. It may be called twice.
@@ -145,7 +147,7 @@ func (c *Client) Wait(ctx context.Context, app, id string, w Wait) error {
 // without a lease.
 func (c *Client) SetMetadata(ctx context.Context, app, id, key, value string) error {
 	req := machineCall("set metadata "+key+" of machine "+id, "metadata", http.MethodPost, app, id, "metadata", key)
-	req.body = encodeJSON(map[string]string{"value": value})
+	req.body = rawjson.MustMarshal(map[string]string{"value": value})
 	return c.do(ctx, req, nil)
 }
 

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // ClientVersion is sent where flyctl sends its version: at the end of a Fly
@@ -52,7 +54,7 @@ func (c *Client) CreateRelease(ctx context.Context, in NewRelease) (FlyRelease, 
 	if !json.Valid(definition) {
 		return FlyRelease{}, &Error{Op: req.op, mutation: true, unsent: true, kind: ErrInvalid, cause: errors.New("the definition is not JSON")}
 	}
-	req.body = encodeJSON(map[string]any{
+	req.body = rawjson.MustMarshal(map[string]any{
 		"app_name": in.App, "build_id": 0, "definition": definition, "image": in.Image, "strategy": strings.ToUpper(cmp.Or(in.Strategy, "rolling")),
 	})
 	var out struct {
@@ -76,7 +78,7 @@ func (c *Client) UpdateRelease(ctx context.Context, id, status, errText string) 
 		metadata = map[string]any{"post_deployment_info": map[string]string{"flyctl_version": ClientVersion, "error": errText}}
 	}
 	req := call{op: "set Fly release " + id + " to " + status, method: http.MethodPatch, uiex: true, unlimited: true, path: []string{"releases", id}}
-	req.body = encodeJSON(map[string]any{"status": status, "metadata": metadata})
+	req.body = rawjson.MustMarshal(map[string]any{"status": status, "metadata": metadata})
 	return c.do(ctx, req, nil)
 }
 

@@ -243,17 +243,6 @@ func parseRetryAfter(h string) time.Duration {
 	return 0
 }
 
-// encodeJSON returns v as JSON without HTML escapes.
-func encodeJSON(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // only our own types are encoded here, and they can't fail
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-}
-
 // appendConfig adds a machine config to an encoded object unchanged: the
 // encoder would reformat it.
 func appendConfig(object []byte, config json.RawMessage) ([]byte, error) {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // A Volume is a disk in one region that one machine at a time mounts.
@@ -66,7 +68,7 @@ func (c *Client) CreateVolume(ctx context.Context, app string, in NewVolume) (Vo
 	if len(in.Guest) > 0 && !json.Valid(in.Guest) {
 		return Volume{}, &Error{Op: req.op, mutation: true, unsent: true, kind: ErrInvalid, cause: errors.New("the guest is not JSON")}
 	}
-	req.body = encodeJSON(in)
+	req.body = rawjson.MustMarshal(in)
 	var v Volume
 	if err := c.do(ctx, req, &v); err != nil {
 		return Volume{}, err

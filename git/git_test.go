@@ -204,44 +204,6 @@ func TestRepo_DirtyPushedRemoteBranch(t *testing.T) {
 	if url, err := r.Remote(ctx, "origin"); err != nil || url != filepath.Join(filepath.Dir(c.dir), "other") {
 		t.Errorf("a relative path: got %q, %v", url, err)
 	}
-	if b, err := r.Branch(ctx); b != "main" || err != nil {
-		t.Errorf("branch: %q, %v", b, err)
-	}
-	c.git("checkout", "--quiet", "--force", "--detach")
-	if b, err := r.Branch(ctx); b != "" || err != nil {
-		t.Errorf("detached: %q, %v", b, err)
-	}
-}
-
-func TestLog(t *testing.T) {
-	c := newClone(t)
-	one, two, three := c.commit("one"), c.commit("two"), c.commit("three")
-	r := c.open()
-	subjects := func(from, to string, limit int) string {
-		t.Helper()
-		revs, err := r.Log(t.Context(), from, to, limit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var s []string
-		for _, rev := range revs {
-			s = append(s, rev.Subject)
-		}
-		return strings.Join(s, " ")
-	}
-	for want, got := range map[string]string{
-		"three two":     subjects(one, three, 10),
-		"three":         subjects(one, three, 1),
-		"two one":       subjects("", two, 10),
-		"":              subjects(three, one, 10),
-		"three two one": subjects("", "", 10),
-	} {
-		if got != want {
-			t.Errorf("got %q; want %q", got, want)
-		}
-	}
-	_, err := r.Log(t.Context(), "gone", three, 10)
-	wantErr(t, err, ErrUnknown)
 }
 
 func TestFiles_CommittedContent(t *testing.T) {

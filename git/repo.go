@@ -141,33 +141,6 @@ func (r *Repo) Remote(ctx context.Context, name string) (string, error) {
 	return url, nil
 }
 
-// Branch returns the checked-out branch, or "" for a detached HEAD.
-func (r *Repo) Branch(ctx context.Context) (string, error) {
-	name, err := outputLine(ctx, r.Dir, "symbolic-ref", "--quiet", "--short", "HEAD")
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 1 {
-		return "", nil
-	}
-	return name, err
-}
-
-// Log returns the commits that are reachable from to and not from from, newest
-// first, at most limit. With from == "" it returns the history of to.
-func (r *Repo) Log(ctx context.Context, from, to string, limit int) ([]release.Revision, error) {
-	last, err := r.Resolve(ctx, to)
-	if err != nil {
-		return nil, err
-	}
-	if from == "" {
-		return readHistory(ctx, r.Dir, false, limit, last.Commit)
-	}
-	first, err := r.Resolve(ctx, from)
-	if err != nil {
-		return nil, err
-	}
-	return readHistory(ctx, r.Dir, false, limit, first.Commit+".."+last.Commit)
-}
-
 // Files returns the tree of a commit as a read-only file system: release.toml and
 // infra in memory, other files read when they are opened. Files of the worktree
 // are not read.

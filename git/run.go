@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/microbima/release/internal/procgroup"
 )
 
 // Permanent errors: a retry with the same arguments fails the same way. Test with
@@ -112,7 +114,7 @@ func (c command) run(ctx context.Context) error {
 	cmd.Stdout = c.stdout
 	stderr := &tailBuffer{max: 8 << 10}
 	cmd.Stderr = stderr
-	killWithChildren(cmd)
+	procgroup.Set(cmd)
 	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()
 	if err == nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 
+	"github.com/microbima/release/internal/procgroup"
 	"github.com/microbima/release/release"
 )
 
@@ -142,9 +143,7 @@ func (t compileTask) runSubprocess(ctx context.Context, env []string) (result co
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env = append(env, compilerVar+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, &stderr
-	if err := killWithChildren(cmd); err != nil {
-		return result, err
-	}
+	procgroup.Set(cmd)
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Run(); err != nil {
 		return result, fmt.Errorf("%w %s", err, bytes.TrimSpace(stderr.Bytes()))

@@ -3,6 +3,8 @@ package flysim
 import (
 	"encoding/json"
 	"net/http"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 func (s *Sim) getMetadata(c *call) (any, error) {
@@ -31,10 +33,10 @@ func (s *Sim) setMetadata(c *call) (any, error) {
 	if c.r.Method == http.MethodDelete {
 		delete(metadata, key)
 	} else {
-		metadata[key] = encodeJSON(in.Value)
+		metadata[key] = rawjson.MustMarshal(in.Value)
 	}
-	doc["metadata"] = encodeJSON(metadata)
-	c.machine.Config = string(encodeJSON(doc))
+	doc["metadata"] = rawjson.MustMarshal(metadata)
+	c.machine.Config = string(rawjson.MustMarshal(doc))
 	s.markChanged(c.machine)
 	return nil, nil
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/rawjson"
 )
 
 const nonceHeader = "Fly-Machine-Lease-Nonce"
@@ -288,7 +289,7 @@ func encodeAnswer(out any, err error) (int, []byte) {
 	case []json.RawMessage:
 		return http.StatusOK, encodeList(out)
 	}
-	return http.StatusOK, encodeJSON(out)
+	return http.StatusOK, rawjson.MustMarshal(out)
 }
 
 // encodeList returns a JSON array of documents, each unchanged.
@@ -304,7 +305,7 @@ func encodeList(list []json.RawMessage) []byte {
 }
 
 func errorBody(text, code string) []byte {
-	return encodeJSON(map[string]string{"error": text, "status": code})
+	return rawjson.MustMarshal(map[string]string{"error": text, "status": code})
 }
 
 func writeAnswer(w http.ResponseWriter, status int, body []byte) {

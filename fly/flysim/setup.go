@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // Open reads the journal, if it exists, and starts the machines that ran when
@@ -251,7 +252,7 @@ func incompleteConfig(config []byte) []byte {
 	}
 	delete(doc, "env")
 	delete(doc, "files")
-	return encodeJSON(doc)
+	return rawjson.MustMarshal(doc)
 }
 
 // encodeMachine returns a machine's JSON with its config unchanged, which the
@@ -261,7 +262,7 @@ func encodeMachine(v fly.Machine) []byte {
 	whole, part := v.Config, v.IncompleteConfig
 	v.Config, v.IncompleteConfig = nil, nil
 	type plain fly.Machine
-	out := encodeJSON(struct {
+	out := rawjson.MustMarshal(struct {
 		plain
 		Version string `json:"version"`
 	}{plain(v), v.InstanceID})
@@ -275,16 +276,6 @@ func orNull(doc json.RawMessage) []byte {
 		return []byte("null")
 	}
 	return doc
-}
-
-func encodeJSON(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // only our own types are encoded here, and they can't fail
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // isTransient reports whether a machine in that state is about to run.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // A volume is a volume of an app. Nothing is written to it.
@@ -76,8 +78,8 @@ func (a *app) describeMounts(doc json.RawMessage) json.RawMessage {
 	if !known {
 		return doc
 	}
-	top["mounts"] = encodeJSON(mounts)
-	return encodeJSON(top)
+	top["mounts"] = rawjson.MustMarshal(mounts)
+	return rawjson.MustMarshal(top)
 }
 
 // volumeIDs returns the IDs of the volumes that a machine of that config

@@ -6,6 +6,8 @@ import (
 	"maps"
 
 	fly "github.com/superfly/fly-go"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // ReleaseGroup is the process group of the machine that runs the release
@@ -54,7 +56,7 @@ func (c *Config) ReleaseCommand(image string, machines []json.RawMessage) (json.
 		return nil, err
 	}
 	config["guest"] = guest
-	return encodeCanonical(config)
+	return rawjson.Marshal(config)
 }
 
 func (c *Config) releaseGuest(machines []json.RawMessage) (guest object, err error) {

@@ -3,6 +3,8 @@ package flytoml
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // Definition returns the file as canonical JSON in the form that flyctl sends
@@ -11,7 +13,7 @@ import (
 // current ones, durations are written out, empty settings are left out.
 func (c *Config) Definition() (json.RawMessage, error) {
 	out, _ := definitionShape(useCurrentNames(c.doc.Root().Values()))
-	return encodeCanonical(out)
+	return rawjson.Marshal(out)
 }
 
 // definitionShape is the shape of a whole file. notNil keeps a 0, "" or false,

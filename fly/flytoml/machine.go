@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	fly "github.com/superfly/fly-go"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // Metadata and env vars that flyctl sets on every machine.
@@ -29,7 +31,7 @@ func (c *Config) createConfig(group, image string) (json.RawMessage, error) {
 	if err := c.setNewGuest(config, group); err != nil {
 		return nil, err
 	}
-	return encodeCanonical(config)
+	return rawjson.Marshal(config)
 }
 
 // setNewGuest sets the default size of a new machine if it has none, and its

@@ -10,6 +10,7 @@ import (
 	fly "github.com/superfly/fly-go"
 
 	"github.com/microbima/release/fly/flytoml/tomldoc"
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // CheckGroup is the process group of the machines that run machine checks.
@@ -101,7 +102,7 @@ func (c *Config) machineCheckConfig(check testCommand, tested json.RawMessage, p
 	if err != nil {
 		return nil, err
 	}
-	return encodeCanonical(config)
+	return rawjson.Marshal(config)
 }
 
 func (c *Config) stopConfigOf(check testCommand) *fly.StopConfig {

@@ -3,6 +3,8 @@ package flytoml
 import (
 	"bytes"
 	"encoding/json"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // An object is a JSON object that keeps numbers as they were written.
@@ -21,17 +23,6 @@ func decodeObject(doc []byte) (object, error) {
 	return o, nil
 }
 
-// encodeCanonical returns canonical JSON: keys sorted, no white space.
-func encodeCanonical(v any) (json.RawMessage, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
 func toObject(v any) (object, error) {
 	doc, err := json.Marshal(v)
 	if err != nil {
@@ -43,8 +34,8 @@ func toObject(v any) (object, error) {
 // equalJSON compares decoded objects, which must contain nothing but JSON
 // values.
 func equalJSON(a, b object) bool {
-	x, errX := encodeCanonical(a)
-	y, errY := encodeCanonical(b)
+	x, errX := rawjson.Marshal(a)
+	y, errY := rawjson.Marshal(b)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // ErrReplace is wrapped by the error of GroupMachines.Update if the existing
@@ -42,9 +44,9 @@ func (c *Config) updateConfig(existing json.RawMessage, group, image string) (js
 		return nil, fmt.Errorf("%w: it is not on dedicated host %s", ErrReplace, host)
 	}
 	if differsOnlyByStandby(old, config) {
-		return encodeCanonical(old)
+		return rawjson.Marshal(old)
 	}
-	return encodeCanonical(config)
+	return rawjson.Marshal(config)
 }
 
 // replaceConfig implements GroupMachines.Replace.
@@ -62,7 +64,7 @@ func (c *Config) replaceConfig(existing json.RawMessage, group, image string) (j
 	if err := c.setNewGuest(config, group); err != nil {
 		return nil, err
 	}
-	return encodeCanonical(config)
+	return rawjson.Marshal(config)
 }
 
 // MachineGroup returns the process group of a machine with that config: the one

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // A rollout keeps what was set on a machine by hand or by a newer Fly, and
@@ -24,7 +26,7 @@ func TestUpdate_KeepsOtherFields(t *testing.T) {
 		`"image":"` + secondImage + `","init":{"kernel_args":["quiet"],"tty":true},` +
 		`"metadata":{"fly_platform_version":"v2","fly_process_group":"app","fly_release_id":"r1","mine":"1"},` +
 		`"processes":[{"exec":["a"]}],"schedule":"daily","size":"x","standbys":["m1"]}`
-	if doc, _ := encodeCanonical(got); string(doc) != want {
+	if doc, _ := rawjson.Marshal(got); string(doc) != want {
 		t.Errorf("have %s\nwant %s", doc, want)
 	}
 }
@@ -71,7 +73,7 @@ func TestUpdate_Volume(t *testing.T) {
 				return
 			}
 			o, _ := decodeObject(config)
-			if got, _ := encodeCanonical(o["mounts"]); string(got) != c.want {
+			if got, _ := rawjson.Marshal(o["mounts"]); string(got) != c.want {
 				t.Errorf("mounts are %s, want %s", got, c.want)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	fly "github.com/superfly/fly-go"
 
 	"github.com/microbima/release/fly/flytoml/tomldoc"
+	"github.com/microbima/release/internal/rawjson"
 )
 
 // Sizes of volumes without a size in the file, in GB.
@@ -53,7 +54,7 @@ func (c *Config) newVolume(m *Mount, config json.RawMessage, image string) (*Vol
 	default:
 		v.SizeGB = volumeSize
 	}
-	v.Guest, err = encodeCanonical(guest)
+	v.Guest, err = rawjson.Marshal(guest)
 	return v, err
 }
 
