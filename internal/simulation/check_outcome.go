@@ -57,15 +57,7 @@ func (c *checker) checkOutcome(r *rolloutRun, report release.Report) {
 		}
 		c.checkPromoted(r)
 	case release.RolledBack, release.Stopped, release.Superseded:
-		if report.Outcome == release.Superseded && !c.isOvertaken(r) {
-			c.sim.addViolation("%s was superseded, but nothing newer than %s ran", r.id, versionOf(r.req.Revision.Commit))
-		}
-		if r.req.TakeOver && report.Outcome == release.Stopped && c.sim.operators.hasAnswered(r.id) {
-			return // after a retry, a late request of the terminated rollout may still change a machine
-		}
-		if report.Outcome != release.RolledBack || !c.sim.operators.hasAnswered(r.id) || !c.hasForeignChange(r) {
-			c.checkRestoredState(r, report)
-		}
+		c.checkUndone(r, report)
 	case release.Unchanged:
 		if !r.req.Unchanged {
 			c.sim.addViolation("%s is unchanged, but its plan had %d waves", r.id, len(r.req.Plan.Waves))
@@ -77,6 +69,20 @@ func (c *checker) checkOutcome(r *rolloutRun, report release.Report) {
 		}
 	default:
 		c.sim.addViolation("%s ended with outcome %q", r.id, report.Outcome)
+	}
+}
+
+// checkUndone checks a rollout after which every machine has to be as before it.
+func (c *checker) checkUndone(r *rolloutRun, report release.Report) {
+	if report.Outcome == release.Superseded && !c.isOvertaken(r) {
+		c.sim.addViolation("%s was superseded, but nothing newer than %s ran", r.id, versionOf(r.req.Revision.Commit))
+	}
+	hasAnswered := c.sim.operators.hasAnswered(r.id)
+	if r.req.TakeOver && report.Outcome == release.Stopped && hasAnswered {
+		return // after a retry, a late request of the terminated rollout may still change a machine
+	}
+	if report.Outcome != release.RolledBack || !hasAnswered || !c.hasForeignChange(r) {
+		c.checkRestoredState(r, report)
 	}
 }
 
@@ -205,30 +211,82 @@ func (c *checker) isLeftMixed(environment string) bool {
 // condition as before the rollout. It ignores changes that are too recent for the last
 // verdict.
 func (c *checker) checkMachineHealth(r *rolloutRun, app string, m fly.Machine) {
-	before := r.before[app]
-	i := slices.IndexFunc(before, func(b fly.Machine) bool { return b.ID == m.ID })
-	hasCrashed := func(b fly.Machine) bool { return b.ID == m.ID && driver.Describe(b).Crashed }
-	crashed := slices.ContainsFunc(before, hasCrashed)
-	just := c.lastSeen(r, app)
-	recent := m.UpdatedAt.After(just) || slices.ContainsFunc(m.Checks, func(check fly.Check) bool { return check.UpdatedAt.After(just) })
+	x := c.compareMachine(r, app, m)
 	switch {
-	case c.mayProxyStop(app) && (isStoppedOrStopping(m) || i >= 0 && isStoppedOrStopping(before[i])):
+	case c.mayProxyStop(app) && (isStoppedOrStopping(m) || x.existed && isStoppedOrStopping(x.before)):
 		// Fly's proxy may have stopped or started it since.
 	case m.HostStatus == "unreachable":
 		// Its health can't be read.
-	case i < 0 && m.Cordoned, i >= 0 && m.Cordoned != before[i].Cordoned && !recent && !c.isLeftMixed(r.environment):
+	case x.isCordonChanged() && (!x.existed || !x.isRecent && !c.isLeftMixed(r.environment)):
 		c.sim.addViolation("%s was promoted, but machine %s is cordoned: %t", app, m.ID, m.Cordoned)
-	case crashed && !slices.ContainsFunc(r.found[app], hasCrashed):
+	default:
+		c.checkRunning(r, app, x)
+	}
+}
+
+// checkRunning checks that a machine of a promoted target runs and is healthy, or is
+// stopped or unhealthy as before the rollout.
+func (c *checker) checkRunning(r *rolloutRun, app string, x comparedMachine) {
+	m := x.now
+	switch {
+	case x.hadCrashed && !x.isFoundCrashed:
 		// A rollback has stopped it since, and it must stay stopped.
-	case i >= 0 && !isRunning(before[i]) && before[i].State != "failed" && !crashed:
-		if isRunning(m) && !recent && !r.reportsStillAwake(m.ID) {
-			c.sim.addViolation("%s was promoted, but machine %s was %s and is %s", app, m.ID, before[i].State, m.State)
+	case x.wasDown():
+		if isRunning(m) && !x.isRecent && !r.reportsStillAwake(m.ID) {
+			c.sim.addViolation("%s was promoted, but machine %s was %s and is %s", app, m.ID, x.before.State, m.State)
 		}
-	case i >= 0 && m.InstanceID == before[i].InstanceID && (!isHealthy(before[i]) || wasFailing(m, r.baselineRead) || slices.ContainsFunc(r.found[app], func(f fly.Machine) bool { return f.ID == m.ID && !isHealthy(f) })):
+	case x.isUntouched() && (!isHealthy(x.before) || x.isFoundUnhealthy || wasFailing(m, r.baselineRead)):
 		// It failed before the rollout, and the plan does not change it.
-	case !isHealthy(m) && !recent && (i >= 0 || isRunning(m)):
+	case !isHealthy(m) && !x.isRecent && (x.existed || isRunning(m)):
 		c.sim.addViolation("%s was promoted, but machine %s is %s with checks %v", app, m.ID, m.State, m.Checks)
 	}
+}
+
+// A comparedMachine is a machine now and before a rollout.
+type comparedMachine struct {
+	now, before fly.Machine
+	existed     bool // in the baseline
+	hadCrashed  bool // in the baseline
+	// isFoundCrashed and isFoundUnhealthy tell how the rollout found it. After a
+	// terminated rollout that is not the baseline.
+	isFoundCrashed, isFoundUnhealthy bool
+	isRecent                         bool // it changed too late for the last verdict
+}
+
+// compareMachine compares a machine of an app with itself before r.
+func (c *checker) compareMachine(r *rolloutRun, app string, m fly.Machine) comparedMachine {
+	x := comparedMachine{now: m}
+	x.before, x.existed = findMachine(r.before[app], m.ID)
+	x.hadCrashed = x.existed && driver.Describe(x.before).Crashed
+	if found, ok := findMachine(r.found[app], m.ID); ok {
+		x.isFoundCrashed, x.isFoundUnhealthy = driver.Describe(found).Crashed, !isHealthy(found)
+	}
+	seen := c.lastSeen(r, app)
+	x.isRecent = m.UpdatedAt.After(seen) || slices.ContainsFunc(m.Checks, func(check fly.Check) bool { return check.UpdatedAt.After(seen) })
+	return x
+}
+
+func findMachine(machines []fly.Machine, id string) (fly.Machine, bool) {
+	i := slices.IndexFunc(machines, func(m fly.Machine) bool { return m.ID == id })
+	if i < 0 {
+		return fly.Machine{}, false
+	}
+	return machines[i], true
+}
+
+// isCordonChanged reports whether the machine is cordoned and was not, or the reverse.
+func (x comparedMachine) isCordonChanged() bool {
+	return x.now.Cordoned != (x.existed && x.before.Cordoned)
+}
+
+// wasDown reports whether the machine was stopped on purpose before the rollout.
+func (x comparedMachine) wasDown() bool {
+	return x.existed && !isRunning(x.before) && x.before.State != "failed" && !x.hadCrashed
+}
+
+// isUntouched reports whether the machine still has the version of before the rollout.
+func (x comparedMachine) isUntouched() bool {
+	return x.existed && x.now.InstanceID == x.before.InstanceID
 }
 
 // wasFailing reports whether a check of m fails now and failed at that time.

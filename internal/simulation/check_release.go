@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -15,38 +16,53 @@ import (
 func (s *simulation) checkReleaseEnd(id string, o Order, report *release.Report, err error) {
 	s.countOutcome(report, err)
 	s.operators.ended[id] = true
+	outcome := outcomeOf(report, err)
+	if isTerminated(err) {
+		outcome = terminatedOutcome
+	}
+	s.result.FirstOutcome = cmp.Or(s.result.FirstOutcome, outcome)
 	if isTerminated(err) {
 		s.operators.hasTerminated = true
 		s.logEvent("%s ended: terminated", id)
-		if s.result.FirstOutcome == "" {
-			s.result.FirstOutcome = terminatedOutcome
-		}
 		return
 	}
-	if s.result.FirstOutcome == "" {
-		s.result.FirstOutcome = outcomeOf(report, err)
-	}
 	s.logEvent("%s ended: %s", id, describeEnd(report, err))
-	var failed *temporal.ApplicationError
-	switch {
-	case err != nil && errors.As(err, &failed) && failed.Type() == release.KindStranded:
-	case err != nil:
+	if isStranded := applicationErrorType(err) == release.KindStranded; err != nil && !isStranded {
 		s.addViolation("%s failed: %v", id, err)
-	case report.Outcome == "":
-		s.addViolation("%s ended without an outcome", id)
-	case report.Outcome != release.Promoted && report.Outcome != release.Unchanged && report.Outcome != release.Restored && report.Cause == nil:
-		s.addViolation("the outcome of %s is %s, but its report has no cause", id, report.Outcome)
 	}
 	s.checker.checkAsked(id, report)
-	if err == nil && !o.Rollback && len(o.Apps) == 0 {
-		s.checker.recordFoundVersion(o.Version, report)
-	}
-	if err == nil && s.mustPromote(o) && report.Outcome != release.Promoted && report.Outcome != release.Unchanged {
-		s.addViolation("%s should have been promoted, but ended: %s", id, describeEnd(report, err))
+	if err == nil {
+		s.checkReleaseReport(id, o, report)
 	}
 	if s.mustPromote(o) && s.checker.holds > 0 {
 		s.addViolation("%s was held %d times, but all trouble was transient", id, s.checker.holds)
 	}
+}
+
+// checkReleaseReport checks the report of a release that has completed.
+func (s *simulation) checkReleaseReport(id string, o Order, report *release.Report) {
+	isPromoted := report.Outcome == release.Promoted || report.Outcome == release.Unchanged
+	switch {
+	case report.Outcome == "":
+		s.addViolation("%s ended without an outcome", id)
+	case !isPromoted && report.Outcome != release.Restored && report.Cause == nil:
+		s.addViolation("the outcome of %s is %s, but its report has no cause", id, report.Outcome)
+	}
+	if !o.Rollback && len(o.Apps) == 0 {
+		s.checker.recordFoundVersion(o.Version, report)
+	}
+	if s.mustPromote(o) && !isPromoted {
+		s.addViolation("%s should have been promoted, but ended: %s", id, describeEnd(report, nil))
+	}
+}
+
+// applicationErrorType returns the type of the application error in err, or "".
+func applicationErrorType(err error) string {
+	var failed *temporal.ApplicationError
+	if errors.As(err, &failed) {
+		return failed.Type()
+	}
+	return ""
 }
 
 // mustPromote reports whether a release must be promoted without any question to an

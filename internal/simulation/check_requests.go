@@ -37,7 +37,7 @@ func (c *checker) checkRequest(req *http.Request, at *attempt) (s checkedRequest
 	if nonce := req.Header.Get("fly-machine-lease-nonce"); nonce != "" && c.isForeignLease(nonce) {
 		c.sim.addViolation("%s uses the lease of someone else", in.Step)
 	}
-	if verb == "lease" || verb == "uncordon" || verb == "start" || verb == "wait" {
+	if slices.Contains([]string{"lease", "uncordon", "start", "wait"}, verb) {
 		return s
 	}
 	s.rollout = c.checkPlanned(app, in, at)
@@ -49,14 +49,21 @@ func (c *checker) checkRequest(req *http.Request, at *attempt) (s checkedRequest
 		return s
 	}
 	s.setsConfig = verb == "" && req.Method == http.MethodPost
-	if s.rollout != nil && s.setsConfig {
-		s.conflict = c.findConflict(s.rollout, app, id, in.Step)
-	}
-	if s.rollout != nil && req.Method == http.MethodDelete && !in.Step.Exact {
-		c.checkDestroy(s.rollout, app, id)
+	if s.rollout != nil {
+		c.checkChange(&s, req.Method, app, id, in.Step)
 	}
 	s.takesDown = c.checkAvailability(app, id, in.Step)
 	return s
+}
+
+// checkChange checks a request of a rollout that changes or destroys a machine.
+func (c *checker) checkChange(s *checkedRequest, method, app, id string, step release.Step) {
+	if s.setsConfig {
+		s.conflict = c.findConflict(s.rollout, app, id, step)
+	}
+	if method == http.MethodDelete && !step.Exact {
+		c.checkDestroy(s.rollout, app, id)
+	}
 }
 
 // splitMachinePath returns the parts of the path of a request for machines. It returns

@@ -77,23 +77,27 @@ func (c *checker) checkVerdicts(report release.Report) {
 	}
 	for _, e := range report.Environments {
 		for _, v := range e.Verdicts {
-			app := flyAppOf(e.Name, v.Target.App)
-			a, _, _ := c.sim.findApp(app)
-			machines := c.listMachines(app)
-			checked := slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Service || g.Checks > 0 })
-			idle := slices.ContainsFunc(a.Groups, func(g Group) bool {
-				return !slices.ContainsFunc(machines, func(m fly.Machine) bool { return c.groupName(m) == g.Name && isHealthy(m) })
-			})
-			switch {
-			case v.Health == release.Healthy && len(machines) == 0 && !c.isChangedByOthers(app):
-				c.sim.addViolation("in the report of %s, %s is healthy, but it has no machines", report.ID, v.Target)
-			case v.Health == release.Healthy && report.Outcome == release.Promoted && c.hasUnprovedGroup(a, app, machines) && !c.isChangedByOthers(app):
-				c.sim.addViolation("in the report of %s, %s is healthy, but in a group with a service no machine has passed its checks", report.ID, v.Target)
-			case v.Health == release.Healthy && checked, v.Health == release.Unchecked && (!checked || idle || c.isChangedByOthers(app)):
-			default:
-				c.sim.addViolation("in the report of %s, which was promoted, %s is %s %q", report.ID, v.Target, v.Health, v.Notes)
-			}
+			c.checkVerdict(report, v, flyAppOf(e.Name, v.Target.App))
 		}
+	}
+}
+
+// checkVerdict checks the verdict on the Fly app with that name.
+func (c *checker) checkVerdict(report release.Report, v release.Verdict, app string) {
+	a, _, _ := c.sim.findApp(app)
+	machines, others := c.listMachines(app), c.isChangedByOthers(app)
+	checked := slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Service || g.Checks > 0 })
+	idle := slices.ContainsFunc(a.Groups, func(g Group) bool {
+		return !slices.ContainsFunc(machines, func(m fly.Machine) bool { return c.groupName(m) == g.Name && isHealthy(m) })
+	})
+	switch {
+	case v.Health == release.Healthy && len(machines) == 0 && !others:
+		c.sim.addViolation("in the report of %s, %s is healthy, but it has no machines", report.ID, v.Target)
+	case v.Health == release.Healthy && report.Outcome == release.Promoted && !others && c.hasUnprovedGroup(a, app, machines):
+		c.sim.addViolation("in the report of %s, %s is healthy, but in a group with a service no machine has passed its checks", report.ID, v.Target)
+	case v.Health == release.Healthy && checked, v.Health == release.Unchecked && (!checked || idle || others):
+	default:
+		c.sim.addViolation("in the report of %s, which was promoted, %s is %s %q", report.ID, v.Target, v.Health, v.Notes)
 	}
 }
 

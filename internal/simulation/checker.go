@@ -156,36 +156,49 @@ func (c *checker) addAttempt(a *attempt) {
 // step no longer counts as taken down; that of a completed step only once it serves.
 func (c *checker) finishAttempt(a *attempt, err error) {
 	in, isStep := a.stepInput()
-	back := err != nil || in.Step.Unchecked
-	if isStep && !back {
-		others := c.isChangedByOthers(in.Step.FlyApp) // someone may have cordoned it
-		back = slices.ContainsFunc(c.listMachines(in.Step.FlyApp), func(m fly.Machine) bool {
-			return (m.ID == in.Step.Machine || m.Name == in.Step.Machine) && (isServing(m) || others && isHealthy(m) || c.mayProxyStop(in.Step.FlyApp) && isStoppedOrStopping(m) || hasFailedSince(m, time.Now().Add(-100*time.Millisecond)))
-		})
-	}
+	back := err != nil || in.Step.Unchecked || isStep && c.isBack(in.Step)
 	if in, ok := a.input.(activities.LeaseInput); ok && a.name == "TakeLeases" && err != nil {
 		c.checkLeaseHolder(in, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.attempts, a)
-	if a.name == "FindBaseline" && err == nil {
-		c.baselineFound[a.workflowID] = time.Now()
+	if err == nil {
+		c.recordReadLocked(a)
 	}
-	if a.name == "RecordBaseline" && err == nil {
+	if isStep && back {
+		delete(c.down, machineKey{in.Step.FlyApp, in.Step.Machine})
+	}
+}
+
+// isBack reports whether the machine of a completed step serves again, or does not for a
+// reason that is not the step.
+func (c *checker) isBack(step release.Step) bool {
+	others := c.isChangedByOthers(step.FlyApp) // someone may have cordoned it
+	return slices.ContainsFunc(c.listMachines(step.FlyApp), func(m fly.Machine) bool {
+		if m.ID != step.Machine && m.Name != step.Machine {
+			return false
+		}
+		return isServing(m) || others && isHealthy(m) || c.mayProxyStop(step.FlyApp) && isStoppedOrStopping(m) || hasFailedSince(m, time.Now().Add(-100*time.Millisecond))
+	})
+}
+
+// recordReadLocked records the time of a successful read by an attempt. The caller holds
+// c.mu.
+func (c *checker) recordReadLocked(a *attempt) {
+	switch a.name {
+	case "FindBaseline":
+		c.baselineFound[a.workflowID] = time.Now()
+	case "RecordBaseline":
 		for _, r := range c.rollouts {
 			if r.runID == a.runID {
 				r.baselineRead = time.Now()
 			}
 		}
-	}
-	if a.name == "Verify" && err == nil {
+	case "Verify":
 		for _, r := range c.openRollouts {
 			r.lastVerified, r.knownListTimes = time.Now(), c.sim.network.copyFreshListTimes()
 		}
-	}
-	if isStep && back {
-		delete(c.down, machineKey{in.Step.FlyApp, in.Step.Machine})
 	}
 }
 

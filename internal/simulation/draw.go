@@ -193,14 +193,7 @@ func drawGroup(r *rand.Rand, a App, j int, name string) Group {
 		machines = 0 // the group was scaled to zero
 	}
 	for range machines {
-		initial := InitialMachine{State: "started"}
-		if drawBool(r, 8) {
-			initial.State = "stopped"
-		}
-		initial.Crashed = initial.State == "stopped" && drawBool(r, 30)
-		initial.Cordoned = drawBool(r, 3)
-		initial.Sick = initial.State == "started" && drawBool(r, 2)
-		g.Machines = append(g.Machines, initial)
+		g.Machines = append(g.Machines, drawMachine(r))
 	}
 	if g.Service && a.AutoStop && drawBool(r, 25) { // Fly's proxy has stopped all machines
 		for i := range g.Machines {
@@ -208,6 +201,18 @@ func drawGroup(r *rand.Rand, a App, j int, name string) Group {
 		}
 	}
 	return g
+}
+
+// drawMachine draws a machine as it is before the first release.
+func drawMachine(r *rand.Rand) InitialMachine {
+	initial := InitialMachine{State: "started"}
+	if drawBool(r, 8) {
+		initial.State = "stopped"
+	}
+	initial.Crashed = initial.State == "stopped" && drawBool(r, 30)
+	initial.Cordoned = drawBool(r, 3)
+	initial.Sick = initial.State == "started" && drawBool(r, 2)
+	return initial
 }
 
 // drawGroupSize draws the number of machines of a group: 1 to 40.
