@@ -15,8 +15,8 @@ type Exit struct {
 	At       time.Time `json:"at"`
 }
 
-// failed reports whether the exit is one that no restart policy takes for success.
-func (x *Exit) failed() bool { return x != nil && (x.Code != 0 || x.OOM) }
+// isFailure reports whether the exit is one that no restart policy takes for success.
+func (x *Exit) isFailure() bool { return x != nil && (x.Code != 0 || x.OOM) }
 
 // String returns what the process did, without its exit code.
 func (x Exit) String() string {
@@ -33,13 +33,13 @@ func (x Exit) String() string {
 	return "its process ended"
 }
 
-// crashLoop is within what time of its last exit a running process counts as one
+// crashLoopWindow is within what time of its last exit a running process counts as one
 // that ends again and again. Fly starts it again after seconds.
-const crashLoop = 2 * time.Minute
+const crashLoopWindow = 2 * time.Minute
 
 // IsRecent reports whether x was within the last two minutes at that time: whether
 // a process that runs again may still be in a crash loop.
-func (x Exit) IsRecent(at time.Time) bool { return at.Sub(x.At) < crashLoop }
+func (x Exit) IsRecent(at time.Time) bool { return at.Sub(x.At) < crashLoopWindow }
 
 // An ExitRule decides which unrequested exits count against a machine.
 type ExitRule struct {
@@ -52,10 +52,10 @@ type ExitRule struct {
 	At time.Time
 }
 
-// counts reports whether m, which should be like want, has an exit that counts. One
+// countsAgainst reports whether m, which should be like want, has an exit that counts. One
 // that want has, too, does not, unless m is resumed. An exit with code 0 counts,
 // unless the machine's restart policy lets it end.
-func (r ExitRule) counts(m, want Machine) bool {
+func (r ExitRule) countsAgainst(m, want Machine) bool {
 	if m.Exit == nil || m.Rests() {
 		return false
 	}
@@ -72,18 +72,20 @@ func (r ExitRule) counts(m, want Machine) bool {
 // Ended reports whether the process of m has ended with exit code 0 and its
 // restart policy lets it: a machine whose work is done.
 func (m Machine) Ended() bool {
-	return m.State == "stopped" && m.Exit != nil && !m.Exit.failed() && m.Exit.Restarts == 0 && endsWell(m.Config)
+	return m.State == "stopped" && m.Exit != nil && !m.Exit.isFailure() && m.Exit.Restarts == 0 && staysStoppedOnSuccess(m.Config)
 }
 
 // NeverRestarts reports whether Fly leaves a machine of that config stopped
 // whatever its process ended with.
-func NeverRestarts(config json.RawMessage) bool { return restartPolicy(config) == "no" }
+func NeverRestarts(config json.RawMessage) bool { return parseRestartPolicy(config) == "no" }
 
-// endsWell reports whether the restart policy of a config leaves a machine
+// staysStoppedOnSuccess reports whether the restart policy of a config leaves a machine
 // stopped whose process ended with exit code 0. Fly's default, on-failure, does.
-func endsWell(config json.RawMessage) bool { return restartPolicy(config) != "always" }
+func staysStoppedOnSuccess(config json.RawMessage) bool {
+	return parseRestartPolicy(config) != "always"
+}
 
-func restartPolicy(config json.RawMessage) string {
+func parseRestartPolicy(config json.RawMessage) string {
 	var c struct{ Restart struct{ Policy string } }
 	if json.Unmarshal(config, &c) != nil {
 		return ""
@@ -91,9 +93,9 @@ func restartPolicy(config json.RawMessage) string {
 	return c.Restart.Policy
 }
 
-// autostarts reports whether Fly's proxy starts a machine of that config for a
+// hasAutostart reports whether Fly's proxy starts a machine of that config for a
 // request. That is Fly's default.
-func autostarts(config json.RawMessage) bool {
+func hasAutostart(config json.RawMessage) bool {
 	var c struct{ Services []struct{ Autostart *bool } }
 	if json.Unmarshal(config, &c) != nil {
 		return false
@@ -108,11 +110,11 @@ func autostarts(config json.RawMessage) bool {
 
 // Serves reports whether a machine of that config has services: whether Fly's
 // proxy sends it traffic.
-func Serves(config json.RawMessage) bool { return servesIn.of(config, hasServices) }
+func Serves(config json.RawMessage) bool { return servicesFound.get(config, detectServices) }
 
-var servesIn memo[bool]
+var servicesFound docCache[bool]
 
-func hasServices(config json.RawMessage) bool {
+func detectServices(config json.RawMessage) bool {
 	var c struct{ Services []json.RawMessage }
 	return json.Unmarshal(config, &c) == nil && len(c.Services) > 0
 }

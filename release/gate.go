@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// askTimeout is how long a plan waits that is asked about in an environment
+// implicitGateTimeout is how long a plan waits that is asked about in an environment
 // without a gate.
-const askTimeout = Duration(24 * time.Hour)
+const implicitGateTimeout = Duration(24 * time.Hour)
 
 // Asking is what decides which gate a plan has to pass.
 type Asking struct {
@@ -30,7 +30,7 @@ func GateOf(a Asking) (gate *Gate, because []string) {
 	gate = a.Gate
 	if a.Before != nil && (gate == nil || gate.Approvals < a.Before.Approvals) {
 		gate = a.Before
-		because = append(because, fmt.Sprintf("this revision %s; the gate of the last promoted revision asks for %s", lowering(a.Gate), approvals(a.Before)))
+		because = append(because, fmt.Sprintf("this revision %s; the gate of the last promoted revision asks for %s", describeLowering(a.Gate), formatApprovals(a.Before)))
 	}
 	var more []string
 	if a.Lineage.NeedsApproval() && !a.AllowDiverged {
@@ -43,18 +43,18 @@ func GateOf(a Asking) (gate *Gate, because []string) {
 		more = append(more, fmt.Sprintf("%s was skipped by %s (%s): this revision is not verified there", s.Environment, s.By, s.Reason))
 	}
 	if len(more) > 0 && gate == nil {
-		gate = &Gate{Approvals: 1, Timeout: askTimeout}
+		gate = &Gate{Approvals: 1, Timeout: implicitGateTimeout}
 	}
 	return gate, append(because, more...)
 }
 
-func lowering(gate *Gate) string {
+func describeLowering(gate *Gate) string {
 	if gate == nil {
 		return "removes the gate"
 	}
-	return "lowers the gate to " + approvals(gate)
+	return "lowers the gate to " + formatApprovals(gate)
 }
 
-func approvals(gate *Gate) string {
-	return fmt.Sprintf("%d %s", gate.Approvals, plural(gate.Approvals, "approval", "approvals"))
+func formatApprovals(gate *Gate) string {
+	return fmt.Sprintf("%d %s", gate.Approvals, pluralize(gate.Approvals, "approval", "approvals"))
 }

@@ -6,7 +6,7 @@ type machineIndex struct {
 	byID, byName map[string]Machine // of several equal ones, the first
 }
 
-func (s State) index() machineIndex {
+func (s State) indexMachines() machineIndex {
 	x := machineIndex{byID: make(map[string]Machine, len(s.Machines)), byName: make(map[string]Machine, len(s.Machines))}
 	for _, m := range s.Machines {
 		if _, ok := x.byID[m.ID]; !ok && m.ID != "" {
@@ -19,20 +19,20 @@ func (s State) index() machineIndex {
 	return x
 }
 
-// indexes returns the index of each state, by target.
-func indexes(states []State) map[Target]machineIndex {
+// indexStates returns the index of each state, by target.
+func indexStates(states []State) map[Target]machineIndex {
 	all := map[Target]machineIndex{}
 	for _, s := range states {
 		if _, ok := all[s.Target]; !ok {
-			all[s.Target] = s.index()
+			all[s.Target] = s.indexMachines()
 		}
 	}
 	return all
 }
 
-// counterpart returns the machine that stands for want: the same one, or one of
+// findCounterpart returns the machine that stands for want: the same one, or one of
 // that name that replaced it.
-func (x machineIndex) counterpart(want Machine) (Machine, bool) {
+func (x machineIndex) findCounterpart(want Machine) (Machine, bool) {
 	if m, ok := x.byID[want.ID]; ok {
 		return m, true
 	}
@@ -40,8 +40,8 @@ func (x machineIndex) counterpart(want Machine) (Machine, bool) {
 	return m, ok
 }
 
-// knows reports whether m, or the machine it replaced, is in the state.
-func (x machineIndex) knows(m Machine) bool {
-	_, ok := x.counterpart(m)
+// hasCounterpart reports whether m, or the machine it replaced, is in the state.
+func (x machineIndex) hasCounterpart(m Machine) bool {
+	_, ok := x.findCounterpart(m)
 	return ok
 }

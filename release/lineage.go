@@ -43,9 +43,9 @@ type Head struct {
 }
 
 // Differs reports whether head is another revision than other.
-func (head *Head) Differs(other *Head) bool { return head.commit() != other.commit() }
+func (head *Head) Differs(other *Head) bool { return head.commitOrEmpty() != other.commitOrEmpty() }
 
-func (head *Head) commit() string {
+func (head *Head) commitOrEmpty() string {
 	if head == nil {
 		return ""
 	}
@@ -98,7 +98,7 @@ func (l Lineage) String() string {
 	case Backward:
 		return fmt.Sprintf("older than %s, which runs there", l.Newer.Label())
 	case Diverged:
-		return fmt.Sprintf("takes away %s that %s there", commits(l.Takes), plural(l.Takes, "runs", "run"))
+		return fmt.Sprintf("takes away %s that %s there", formatCommits(l.Takes), pluralize(l.Takes, "runs", "run"))
 	case UnknownRelation:
 		return fmt.Sprintf("may be older than what runs there: %s", l.Why)
 	}
@@ -114,7 +114,7 @@ func (l Lineage) TakenAway() string {
 	case l.Why != "":
 		return "it is not known how many commits are taken away: " + l.Why
 	case l.Takes > 0:
-		return commits(l.Takes) + " taken away"
+		return formatCommits(l.Takes) + " taken away"
 	case len(l.Running) > 0:
 		return "no commit taken away"
 	}
@@ -152,9 +152,9 @@ func (r *Revision) Label() string {
 	return r.Short() + " " + r.Subject
 }
 
-func commits(n int) string { return fmt.Sprintf("%d %s", n, plural(n, "commit", "commits")) }
+func formatCommits(n int) string { return fmt.Sprintf("%d %s", n, pluralize(n, "commit", "commits")) }
 
-func plural(n int, one, many string) string {
+func pluralize(n int, one, many string) string {
 	if n == 1 {
 		return one
 	}

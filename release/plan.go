@@ -158,7 +158,7 @@ func (p Plan) Steps() (steps []Step) {
 }
 
 // Waves until the new is verified and baked, and those that wait for it.
-func (p Plan) split(last bool) Plan {
+func (p Plan) wavesByLast(last bool) Plan {
 	q := p
 	q.Waves = nil
 	for _, w := range p.Waves {
@@ -170,7 +170,7 @@ func (p Plan) split(last bool) Plan {
 }
 
 // First is the part of p that can be taken back.
-func (p Plan) First() Plan { return p.split(false) }
+func (p Plan) First() Plan { return p.wavesByLast(false) }
 
 // Until is p up to and with wave i.
 func (p Plan) Until(i int) Plan {
@@ -180,11 +180,11 @@ func (p Plan) Until(i int) Plan {
 }
 
 // Last is the part of p that can't be taken back.
-func (p Plan) Last() Plan { return p.split(true) }
+func (p Plan) Last() Plan { return p.wavesByLast(true) }
 
 // Outline is p without machine configs: enough to say what was done.
 func (p Plan) Outline() Plan {
-	q := p.with(func(s *Step) { s.Before, s.After, s.MachineChecks = nil, nil, nil })
+	q := p.editSteps(func(s *Step) { s.Before, s.After, s.MachineChecks = nil, nil, nil })
 	q.Targets = slices.Clone(p.Targets)
 	for i := range q.Targets {
 		q.Targets[i].Definition = nil
@@ -192,8 +192,8 @@ func (p Plan) Outline() Plan {
 	return q
 }
 
-// with is p with every step edited.
-func (p Plan) with(edit func(*Step)) Plan {
+// editSteps is p with every step edited.
+func (p Plan) editSteps(edit func(*Step)) Plan {
 	q := p
 	q.Waves = slices.Clone(p.Waves)
 	for i := range q.Waves {
@@ -216,11 +216,11 @@ func (p Plan) with(edit func(*Step)) Plan {
 // A large plan takes seconds to hash. So the activity that makes a plan calls
 // WithContent last, and Sealed, which a workflow calls, has little to do.
 func (p Plan) WithContent() Plan {
-	bare := p.with(func(s *Step) {
-		s.Before, s.After, s.Machine = hashed(s.Before), hashed(s.After), s.unsealedMachine()
+	bare := p.editSteps(func(s *Step) {
+		s.Before, s.After, s.Machine = hashAsJSON(s.Before), hashAsJSON(s.After), s.machineBeforeSeal()
 		checks := make([]json.RawMessage, len(s.MachineChecks))
 		for i, config := range s.MachineChecks {
-			checks[i] = hashed(config)
+			checks[i] = hashAsJSON(config)
 		}
 		s.MachineChecks = checks
 	})
@@ -228,22 +228,22 @@ func (p Plan) WithContent() Plan {
 	bare.Lineage, bare.Skipped = Lineage{}, nil // found later, and hashed by Sealed
 	bare.Targets = slices.Clone(p.Targets)
 	for i, t := range bare.Targets {
-		bare.Targets[i].Definition = hashed(t.Definition)
+		bare.Targets[i].Definition = hashAsJSON(t.Definition)
 	}
-	p.Content = hash(bare)
+	p.Content = hashJSON(bare)
 	return p
 }
 
-// hashed returns the hash of a document as JSON, or nothing for no document.
-func hashed(doc json.RawMessage) json.RawMessage {
+// hashAsJSON returns the hash of a document as JSON, or nothing for no document.
+func hashAsJSON(doc json.RawMessage) json.RawMessage {
 	if len(doc) == 0 {
 		return nil
 	}
-	return json.RawMessage(strconv.Quote(configHash(doc)))
+	return json.RawMessage(strconv.Quote(hashConfig(doc)))
 }
 
-// unsealedMachine returns the machine of s as it is in a plan that is not sealed.
-func (s Step) unsealedMachine() string {
+// machineBeforeSeal returns the machine of s as it is in a plan that is not sealed.
+func (s Step) machineBeforeSeal() string {
 	if s.Verb == Run {
 		return ""
 	}
@@ -258,12 +258,12 @@ func (p Plan) Sealed(run string) Plan {
 	if p.Content == "" {
 		p = p.WithContent()
 	}
-	p = p.with(func(s *Step) {
+	p = p.editSteps(func(s *Step) {
 		if s.Verb == Run {
-			s.Machine = "release-command-" + hash([]any{run, s.Target, hashed(s.After)})[:12]
+			s.Machine = "release-command-" + hashJSON([]any{run, s.Target, hashAsJSON(s.After)})[:12]
 		}
 	})
-	p.Run, p.Hash = run, hash([]any{run, p.Lineage, p.Skipped, p.Content})
+	p.Run, p.Hash = run, hashJSON([]any{run, p.Lineage, p.Skipped, p.Content})
 	return p
 }
 
@@ -295,7 +295,7 @@ func (p Plan) Stale(now []State) string {
 		if len(now[i].Machines) < len(t.Seen) {
 			return fmt.Sprintf("%s has %d machines, the plan was made for %d", t.Target, len(now[i].Machines), len(t.Seen))
 		}
-		if why := otherSecrets(t.Secrets, now[i].Secrets); t.Changed && why != "" {
+		if why := checkSecretsUnchanged(t.Secrets, now[i].Secrets); t.Changed && why != "" {
 			return fmt.Sprintf("%s: %s since the plan was made", t.Target, why)
 		}
 	}
@@ -320,44 +320,44 @@ func NewPlan(environment, revision string, specs []Spec, states []State) (Plan, 
 			if i < 0 {
 				return Plan{}, fmt.Errorf("plan %s: nobody has looked at what %s runs", environment, spec.Target)
 			}
-			w, err := spec.waves(states[i])
+			w, err := spec.planWaves(states[i])
 			if err != nil {
 				return Plan{}, fmt.Errorf("plan %s: %w", environment, err)
 			}
-			plan.Targets = append(plan.Targets, targetPlan(spec, states[i], w))
-			waves, lasts = merge(waves, Plan{Waves: w}.First().Waves), merge(lasts, Plan{Waves: w}.Last().Waves)
+			plan.Targets = append(plan.Targets, newTargetPlan(spec, states[i], w))
+			waves, lasts = mergeWaves(waves, Plan{Waves: w}.First().Waves), mergeWaves(lasts, Plan{Waves: w}.Last().Waves)
 		}
 		plan.Waves = append(plan.Waves, waves...)
-		last = merge(last, lasts)
+		last = mergeWaves(last, lasts)
 	}
 	plan.Waves = append(plan.Waves, last...)
 	return plan, nil
 }
 
-func targetPlan(spec Spec, state State, waves []Wave) TargetPlan {
+func newTargetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 	t := TargetPlan{
 		Target: spec.Target, FlyApp: spec.FlyApp, URL: state.URL, Level: spec.Level, Strategy: spec.Strategy,
 		MaxUnavailable: spec.MaxUnavailable, Wait: spec.Wait, Probe: spec.Probe, Image: spec.Image,
-		Seen: seen(state), Changed: len(waves) > 0, RefuseUnchecked: spec.RefuseUnchecked,
+		Seen: machineVersions(state), Changed: len(waves) > 0, RefuseUnchecked: spec.RefuseUnchecked,
 	}
 	if t.Changed {
-		t.Secrets, t.Definition, t.Notes = state.Secrets, spec.Definition, spec.notes(state, waves)
+		t.Secrets, t.Definition, t.Notes = state.Secrets, spec.Definition, spec.planNotes(state, waves)
 		if len(state.Addresses) == 0 && len(state.Machines) == 0 {
 			t.Addresses = spec.Addresses
 		}
-		t.Warnings = spec.warnings(state)
+		t.Warnings = spec.rolloutWarnings(state)
 	}
-	isPrivate := state.Private && !slices.ContainsFunc(t.Addresses, isPublic)
+	isPrivate := state.Private && !slices.ContainsFunc(t.Addresses, isPublicAddress)
 	if isPrivate {
 		t.URL, t.Probe = "", nil // nothing answers there
 	}
 	if t.Unchecked = t.Probe == nil && !spec.hasChecks(); t.Unchecked && t.Changed {
-		t.Warnings = append(t.Warnings, unchecked(isPrivate))
+		t.Warnings = append(t.Warnings, uncheckedWarning(isPrivate))
 	}
 	return t
 }
 
-func seen(s State) map[string]string {
+func machineVersions(s State) map[string]string {
 	versions := map[string]string{}
 	for _, m := range slices.Concat(s.Machines, s.Left) {
 		versions[m.ID] = m.Version
@@ -365,9 +365,9 @@ func seen(s State) map[string]string {
 	return versions
 }
 
-// merge lays two orders of waves side by side: the first waves of both are one
+// mergeWaves lays two orders of waves side by side: the first waves of both are one
 // wave, and so on. It is for targets that don't need each other.
-func merge(a, b []Wave) []Wave {
+func mergeWaves(a, b []Wave) []Wave {
 	for i, w := range b {
 		if i == len(a) {
 			return append(a, b[i:]...)

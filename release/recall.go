@@ -15,14 +15,14 @@ func (s State) Recalled(known []Machine) State {
 	}
 	s.Machines = slices.Clone(s.Machines)
 	for i, m := range s.Machines {
-		if was, ok := find(known, m.ID); ok && m.Host != "" {
-			s.Machines[i] = m.recalled(was)
+		if was, ok := findMachine(known, m.ID); ok && m.Host != "" {
+			s.Machines[i] = m.withKnownFacts(was)
 		}
 	}
 	var unread []Machine
 	for _, m := range s.Unread {
-		if was, ok := find(known, m.ID); ok {
-			s.Machines = append(s.Machines, m.recalled(was))
+		if was, ok := findMachine(known, m.ID); ok {
+			s.Machines = append(s.Machines, m.withKnownFacts(was))
 		} else {
 			unread = append(unread, m)
 		}
@@ -32,9 +32,9 @@ func (s State) Recalled(known []Machine) State {
 	return s
 }
 
-// recalled returns m, whose host can't be reached, with what is known of it.
-func (m Machine) recalled(was Machine) Machine {
-	m.Name, m.Group, m.Region = cmpOr(m.Name, was.Name), cmpOr(was.Group, m.Group), cmpOr(m.Region, was.Region)
+// withKnownFacts returns m, whose host can't be reached, with what is known of it.
+func (m Machine) withKnownFacts(was Machine) Machine {
+	m.Name, m.Group, m.Region = cmp.Or(m.Name, was.Name), cmp.Or(was.Group, m.Group), cmp.Or(m.Region, was.Region)
 	if was.Host != "" || was.Version != m.Version {
 		return m
 	}
@@ -92,7 +92,7 @@ func (m Machine) IsAsBefore(was Machine) bool {
 	return m.ID == was.ID && m.Version != "" && m.Version == was.Version
 }
 
-func find(machines []Machine, id string) (Machine, bool) {
+func findMachine(machines []Machine, id string) (Machine, bool) {
 	i := slices.IndexFunc(machines, func(m Machine) bool { return m.ID == id })
 	if i < 0 {
 		return Machine{}, false

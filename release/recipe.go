@@ -110,7 +110,7 @@ func (p *Project) Builds(path []Environment, apps []string, given map[string]str
 		if !slices.Contains(apps, app.Name) {
 			continue
 		}
-		first := p.home(app.Name)
+		first := p.firstFlyApp(app.Name)
 		var own []int
 		for _, env := range path {
 			t, ok := env.Target(app.Name)
@@ -154,15 +154,15 @@ func Unverified(builds []Build, env Environment) map[string]string {
 		before, had := Of(builds, Target{App: t.Target.App, Environment: env.After})
 		if ok && had && here.Recipe.Hash() != before.Recipe.Hash() {
 			why[t.Target.App] = fmt.Sprintf("NOT THE IMAGE THAT %s VERIFIED: this one is made of %s, that one of %s",
-				env.After, here.Recipe, before.Recipe.besides(here.Recipe))
+				env.After, here.Recipe, before.Recipe.describeUnlike(here.Recipe))
 		}
 	}
 	return why
 }
 
-// besides is r for people, who have just read of other. Two that read the same
+// describeUnlike is r for people, who have just read of other. Two that read the same
 // differ in what String leaves out.
-func (r Recipe) besides(other Recipe) string {
+func (r Recipe) describeUnlike(other Recipe) string {
 	if r.String() == other.String() {
 		return "the same with other build arguments, secrets or ignored files"
 	}
@@ -174,8 +174,8 @@ func (s Scan) Due(b Build) bool {
 	return s.Run != "" && (len(s.On) == 0 || slices.ContainsFunc(b.Targets, func(t Target) bool { return slices.Contains(s.On, t.Environment) }))
 }
 
-// home is the Fly app of the first environment that app lives in.
-func (p *Project) home(app string) string {
+// firstFlyApp is the Fly app of the first environment that app lives in.
+func (p *Project) firstFlyApp(app string) string {
 	for _, env := range p.Environments {
 		if t, ok := env.Target(app); ok {
 			return t.FlyApp

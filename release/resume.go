@@ -12,23 +12,23 @@ import "slices"
 func Resumed(baseline []Baseline, goal []State, now []Baseline) []Baseline {
 	out := slices.Clone(now)
 	for i, b := range out {
-		was, known := baselineOf(baseline, b.State.Target)
+		was, known := findBaseline(baseline, b.State.Target)
 		if !known {
 			continue // the rollout before was not about it
 		}
-		out[i].State.Machines = resumed(was.State, stateOf(goal, b.State.Target), b.State)
+		out[i].State.Machines = resumeMachines(was.State, findState(goal, b.State.Target), b.State)
 	}
 	return out
 }
 
-func resumed(was, goal, now State) (machines []Machine) {
-	were, wants, have := was.index(), goal.index(), now.index()
+func resumeMachines(was, goal, now State) (machines []Machine) {
+	were, wants, have := was.indexMachines(), goal.indexMachines(), now.indexMachines()
 	for _, m := range now.Machines {
-		before, existed := were.counterpart(m)
-		want, planned := wants.counterpart(m)
+		before, existed := were.findCounterpart(m)
+		want, planned := wants.findCounterpart(m)
 		onGoal := planned && (m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
 		switch {
-		case existed && (onGoal || sameRun(m, before)):
+		case existed && (onGoal || isSameWorkload(m, before)):
 			machines = append(machines, before)
 		case !existed && onGoal && m.Created: // the rollout before made it
 		default:
@@ -36,7 +36,7 @@ func resumed(was, goal, now State) (machines []Machine) {
 		}
 	}
 	for _, m := range was.Machines {
-		if !have.knows(m) && !wants.knows(m) { // the rollout before removed it
+		if !have.hasCounterpart(m) && !wants.hasCounterpart(m) { // the rollout before removed it
 			machines = append(machines, m)
 		}
 	}
@@ -50,15 +50,15 @@ func resumed(was, goal, now State) (machines []Machine) {
 func SetApart(plan Plan, baseline []Baseline, states, now []State) []State {
 	out, goal := slices.Clone(now), plan.Goal(states)
 	for i, s := range out {
-		was, known := baselineOf(baseline, s.Target)
+		was, known := findBaseline(baseline, s.Target)
 		blueGreen := slices.ContainsFunc(plan.Targets, func(t TargetPlan) bool { return t.Target == s.Target && t.Strategy == BlueGreen })
 		if !known || blueGreen {
 			continue
 		}
-		were, wants := was.State.index(), stateOf(goal, s.Target).index()
+		were, wants := was.State.indexMachines(), findState(goal, s.Target).indexMachines()
 		isLeft := func(m Machine) bool {
-			want, planned := wants.counterpart(m)
-			return m.Created && m.Cordoned && m.Host == "" && !were.knows(m) && planned && !want.Cordoned && sameRun(m, want)
+			want, planned := wants.findCounterpart(m)
+			return m.Created && m.Cordoned && m.Host == "" && !were.hasCounterpart(m) && planned && !want.Cordoned && isSameWorkload(m, want)
 		}
 		out[i].Machines, out[i].Left = nil, nil
 		for _, m := range s.Machines {
@@ -72,12 +72,12 @@ func SetApart(plan Plan, baseline []Baseline, states, now []State) []State {
 	return out
 }
 
-// sameRun reports whether two machines run the same config and image.
-func sameRun(a, b Machine) bool {
+// isSameWorkload reports whether two machines run the same config and image.
+func isSameWorkload(a, b Machine) bool {
 	return SameConfig(a.Config, b.Config) && a.Image.Digest() == b.Image.Digest()
 }
 
-func baselineOf(baselines []Baseline, t Target) (Baseline, bool) {
+func findBaseline(baselines []Baseline, t Target) (Baseline, bool) {
 	i := slices.IndexFunc(baselines, func(b Baseline) bool { return b.State.Target == t })
 	if i < 0 {
 		return Baseline{}, false
@@ -88,9 +88,9 @@ func baselineOf(baselines []Baseline, t Target) (Baseline, bool) {
 // Changed returns the IDs of the machines that are not as baselines have them.
 func Changed(baselines []Baseline, now []State) (ids []string) {
 	for _, b := range baselines {
-		were := b.State.index()
-		for _, m := range stateOf(now, b.State.Target).Machines {
-			was, existed := were.counterpart(m)
+		were := b.State.indexMachines()
+		for _, m := range findState(now, b.State.Target).Machines {
+			was, existed := were.findCounterpart(m)
 			if !existed || was.Version != m.Version {
 				ids = append(ids, m.ID)
 			}

@@ -24,7 +24,7 @@ type Review struct {
 // ReadReview decodes a review. It fails where a field is unknown, or missing, or
 // empty, except for the reason.
 func ReadReview(doc []byte) (r Review, err error) {
-	if err := readStrictly(doc, &r, "by", "reason", "plan"); err != nil {
+	if err := decodeStrictly(doc, &r, "by", "reason", "plan"); err != nil {
 		return Review{}, err
 	}
 	r.By, r.Plan = strings.TrimSpace(r.By), strings.TrimSpace(r.Plan)
@@ -40,7 +40,7 @@ func ReadReview(doc []byte) (r Review, err error) {
 // ReadAnswer decodes the answer to a held rollout. It fails where a field is
 // unknown, or missing, or empty, except for the reason and hold.
 func ReadAnswer(doc []byte) (a Answer, err error) {
-	if err := readStrictly(doc, &a, "choice", "by", "reason", "hold"); err != nil {
+	if err := decodeStrictly(doc, &a, "choice", "by", "reason", "hold"); err != nil {
 		return Answer{}, err
 	}
 	a.By = strings.TrimSpace(a.By)
@@ -56,7 +56,7 @@ func ReadAnswer(doc []byte) (a Answer, err error) {
 // ReadAbort decodes who aborts a release, and why. It fails where a field is unknown,
 // and where by is missing or empty.
 func ReadAbort(doc []byte) (a Abort, err error) {
-	if err := readStrictly(doc, &a, "by", "reason"); err != nil {
+	if err := decodeStrictly(doc, &a, "by", "reason"); err != nil {
 		return Abort{}, err
 	}
 	if a.By = strings.TrimSpace(a.By); a.By == "" {
@@ -68,7 +68,7 @@ func ReadAbort(doc []byte) (a Abort, err error) {
 // ReadExtension decodes the request to go on to a further environment. It fails
 // where a field is unknown, missing or empty.
 func ReadExtension(doc []byte) (e Extension, err error) {
-	if err := readStrictly(doc, &e, "to", "by"); err != nil {
+	if err := decodeStrictly(doc, &e, "to", "by"); err != nil {
 		return Extension{}, err
 	}
 	e.To, e.By = strings.TrimSpace(e.To), strings.TrimSpace(e.By)
@@ -84,7 +84,7 @@ func ReadExtension(doc []byte) (e Extension, err error) {
 // ReadUnpinning decodes what takes a pin away. It fails where a field is unknown,
 // missing or empty.
 func ReadUnpinning(doc []byte) (u Unpinning, err error) {
-	if err := readStrictly(doc, &u, "by", "reason"); err != nil {
+	if err := decodeStrictly(doc, &u, "by", "reason"); err != nil {
 		return Unpinning{}, err
 	}
 	u.By, u.Reason = strings.TrimSpace(u.By), strings.TrimSpace(u.Reason)
@@ -101,7 +101,7 @@ func ReadUnpinning(doc []byte) (u Unpinning, err error) {
 // fails where a field is unknown, and where a ticket names no environment or no
 // release, or another environment than the first.
 func ReadTickets(doc []byte) (tickets []Ticket, err error) {
-	if err := decodeKnown(doc, &tickets); err != nil {
+	if err := decodeKnownFields(doc, &tickets); err != nil {
 		return nil, err
 	}
 	if len(tickets) == 0 {
@@ -114,7 +114,7 @@ func ReadTickets(doc []byte) (tickets []Ticket, err error) {
 // a field is unknown, and where it or a ticket in it names no environment or no
 // release.
 func ReadTurn(doc []byte) (t Turn, err error) {
-	if err := decodeKnown(doc, &t); err != nil {
+	if err := decodeKnownFields(doc, &t); err != nil {
 		return Turn{}, err
 	}
 	if t.Environment == "" {
@@ -135,8 +135,8 @@ func checkTickets(tickets []Ticket, environment string) error {
 	return nil
 }
 
-// decodeKnown decodes one JSON value that has no unknown fields.
-func decodeKnown(doc []byte, into any) error {
+// decodeKnownFields decodes one JSON value that has no unknown fields.
+func decodeKnownFields(doc []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(doc))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
@@ -148,9 +148,9 @@ func decodeKnown(doc []byte, into any) error {
 	return nil
 }
 
-// readStrictly decodes one JSON object that has no keys but the given ones, each
+// decodeStrictly decodes one JSON object that has no keys but the given ones, each
 // at most once and written as they are here.
-func readStrictly(doc []byte, into any, keys ...string) error {
+func decodeStrictly(doc []byte, into any, keys ...string) error {
 	d := json.NewDecoder(bytes.NewReader(doc))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return fmt.Errorf("it is no JSON object; want one with %s", strings.Join(keys, ", "))

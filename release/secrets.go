@@ -21,8 +21,8 @@ func (s State) Staged(m Machine) (names []string) {
 	return names
 }
 
-// staged are the secrets that some machine of s does not see yet.
-func (s State) staged() (names []string) {
+// stagedSecretNames are the secrets that some machine of s does not see yet.
+func (s State) stagedSecretNames() (names []string) {
 	for _, m := range s.Machines {
 		names = append(names, s.Staged(m)...)
 	}
@@ -30,8 +30,8 @@ func (s State) staged() (names []string) {
 	return slices.Compact(names)
 }
 
-// otherSecrets says how now differs from what was, or "".
-func otherSecrets(was, now []Secret) string {
+// checkSecretsUnchanged says how now differs from what was, or "".
+func checkSecretsUnchanged(was, now []Secret) string {
 	for _, n := range now {
 		i := slices.IndexFunc(was, func(s Secret) bool { return s.Name == n.Name })
 		if i < 0 || !was[i].Updated.Equal(n.Updated) {
@@ -54,8 +54,8 @@ func SecretsKept(baselines []Baseline, now []State, changed func(Target) bool) (
 		if !changed(b.State.Target) {
 			continue
 		}
-		have := stateOf(now, b.State.Target)
-		names := b.State.staged()
+		have := findState(now, b.State.Target)
+		names := b.State.stagedSecretNames()
 		for _, s := range have.Secrets {
 			i := slices.IndexFunc(b.State.Secrets, func(x Secret) bool { return x.Name == s.Name })
 			if i < 0 || !b.State.Secrets[i].Updated.Equal(s.Updated) {
@@ -76,9 +76,9 @@ func SecretsKept(baselines []Baseline, now []State, changed func(Target) bool) (
 	return notes
 }
 
-// stagedNote is what a person should know of secrets that a plan picks up.
-func (s State) stagedNote() string {
-	names := s.staged()
+// describeStagedSecrets is what a person should know of secrets that a plan picks up.
+func (s State) describeStagedSecrets() string {
+	names := s.stagedSecretNames()
 	if len(names) == 0 {
 		return ""
 	}
@@ -96,7 +96,7 @@ func (s State) stagedNote() string {
 // They are left: only their people can say that nothing in them is needed.
 func VolumesMade(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
-		for _, v := range stateOf(now, b.State.Target).Volumes {
+		for _, v := range findState(now, b.State.Target).Volumes {
 			if !slices.ContainsFunc(b.State.Volumes, func(x Volume) bool { return x.ID == v.ID }) {
 				notes = append(notes, fmt.Sprintf("volume %s (%s) of %s was made and stays; if nothing in it is needed: fly volumes destroy %s -a %s",
 					v.ID, v.Name, b.State.Target, v.ID, b.State.FlyApp))

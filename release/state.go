@@ -1,6 +1,7 @@
 package release
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -102,7 +103,7 @@ func (p Probe) URL(base string) string {
 }
 
 // At returns the request for people: GET https://shop.fly.dev/health.
-func (p Probe) At(base string) string { return cmpOr(p.Method, "GET") + " " + p.URL(base) }
+func (p Probe) At(base string) string { return cmp.Or(p.Method, "GET") + " " + p.URL(base) }
 
 // A State is what Fly says a target runs, at one moment.
 type State struct {
@@ -203,8 +204,8 @@ func (m Machine) Healthy() bool {
 	return m.State == "started" && !slices.ContainsFunc(m.Checks, func(c Check) bool { return c.Status != "passing" })
 }
 
-// standsBy is the ID of the machine that a config stands by for, or "".
-func standsBy(config json.RawMessage) string {
+// parseStandbyFor is the ID of the machine that a config stands by for, or "".
+func parseStandbyFor(config json.RawMessage) string {
 	var c struct{ Standbys []string }
 	if json.Unmarshal(config, &c) != nil || len(c.Standbys) == 0 {
 		return ""
@@ -212,9 +213,9 @@ func standsBy(config json.RawMessage) string {
 	return c.Standbys[0]
 }
 
-// autostops says whether Fly's proxy may stop a machine of that config when
+// hasAutostop says whether Fly's proxy may stop a machine of that config when
 // nobody needs it.
-func autostops(config json.RawMessage) bool {
+func hasAutostop(config json.RawMessage) bool {
 	var c struct{ Services []struct{ Autostop any } }
 	return json.Unmarshal(config, &c) == nil && slices.ContainsFunc(c.Services, func(s struct{ Autostop any }) bool {
 		return s.Autostop == true || s.Autostop == "stop" || s.Autostop == "suspend"
@@ -227,9 +228,9 @@ func autostops(config json.RawMessage) bool {
 func (m Machine) Rests() bool {
 	stopped := m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending"
 	if m.Ended() {
-		return autostarts(m.Config)
+		return hasAutostart(m.Config)
 	}
-	return stopped && !m.Exit.failed() && autostops(m.Config)
+	return stopped && !m.Exit.isFailure() && hasAutostop(m.Config)
 }
 
 // Machine returns the machine with that ID or, for machines that a plan

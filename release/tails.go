@@ -5,12 +5,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxTails is how many bytes the ends of all outputs in a status have together: a
+// maxTailBytes is how many bytes the ends of all outputs in a status have together: a
 // status is stored as one value and shown as a whole. Large outputs are in the
 // logs of workers.
-const maxTails = 256 << 10
+const maxTailBytes = 256 << 10
 
-const tailLeftOut = "… left out here: the outputs of this release are too long together; its log has it …"
+const omittedTail = "… left out here: the outputs of this release are too long together; its log has it …"
 
 // BoundTails shortens the ends of outputs in s to maxTails together: first those of
 // what passed, in their order, then all that are left, equally.
@@ -33,21 +33,21 @@ func (s *Status) BoundTails() {
 		add(&s.Scans[i].Tail, s.Scans[i].Passed)
 	}
 	all := append(passed, failed...)
-	over := -maxTails
+	over := -maxTailBytes
 	for _, tail := range all {
 		over += len(*tail)
 	}
 	for _, tail := range passed {
-		if over > 0 && len(*tail) > len(tailLeftOut) {
-			over -= len(*tail) - len(tailLeftOut)
-			*tail = tailLeftOut
+		if over > 0 && len(*tail) > len(omittedTail) {
+			over -= len(*tail) - len(omittedTail)
+			*tail = omittedTail
 		}
 	}
 	if over <= 0 {
 		return
 	}
 	for _, tail := range all {
-		*tail = lastBytes(*tail, maxTails/len(all))
+		*tail = lastBytes(*tail, maxTailBytes/len(all))
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 // hasChecks reports whether a config of spec has a health check.
 func (spec Spec) hasChecks() bool {
 	for _, g := range spec.Groups {
-		for _, config := range g.configs() {
+		for _, config := range g.allConfigs() {
 			if ChecksIn(config) > 0 {
 				return true
 			}
@@ -17,8 +17,8 @@ func (spec Spec) hasChecks() bool {
 	return false
 }
 
-// configs are the configs that machines of the group are to have.
-func (g GroupSpec) configs() (all []json.RawMessage) {
+// allConfigs are the configs that machines of the group are to have.
+func (g GroupSpec) allConfigs() (all []json.RawMessage) {
 	for _, n := range g.New {
 		all = append(all, n.Config)
 	}
@@ -40,9 +40,9 @@ func (p Plan) CheckRefused() error {
 	return nil
 }
 
-// unchecked returns the warning of a target that nothing checks. A private one will
+// uncheckedWarning returns the warning of a target that nothing checks. A private one will
 // have no public address once the plan is carried out.
-func unchecked(isPrivate bool) string {
+func uncheckedWarning(isPrivate bool) string {
 	w := `nothing checks it: fly.toml has no check, and release.toml no probe; its verdict will be "unchecked"`
 	if isPrivate {
 		w = `nothing checks it: fly.toml has no check, and it has no public address to probe; its verdict will be "unchecked"`
@@ -60,13 +60,13 @@ func (p Plan) Warnings() (all []string) {
 	return all
 }
 
-// isPublic reports whether an address of that kind can be reached from the
+// isPublicAddress reports whether an address of that kind can be reached from the
 // internet.
-func isPublic(kind string) bool { return kind == "v4" || kind == "v6" || kind == "shared_v4" }
+func isPublicAddress(kind string) bool { return kind == "v4" || kind == "v6" || kind == "shared_v4" }
 
-// warnings are what a person should know of spec and its rollout from state,
+// rolloutWarnings are what a person should know of spec and its rollout from state,
 // before it and after it.
-func (spec Spec) warnings(state State) (warnings []string) {
+func (spec Spec) rolloutWarnings(state State) (warnings []string) {
 	for _, g := range spec.Groups {
 		if len(state.Machines) == 0 || len(g.New) == 0 {
 			continue

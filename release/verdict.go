@@ -1,6 +1,7 @@
 package release
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -32,23 +33,23 @@ func (goal State) Judge(now State, p Proof) (h Health, notes, idle []string) {
 	proved := p.Answered
 	unproved := false // a group that serves has not run
 	var bare []string
-	groups, machines := goal.groups(), now.index()
+	groups, machines := goal.groupNames(), now.indexMachines()
 	for _, g := range groups {
-		is := goal.judgeGroup(machines, g)
+		is := goal.collectGroupFacts(machines, g)
 		switch {
-		case is.runs, is.ended, slices.Contains(p.Ran, g):
-			proved = proved || is.checked || is.ended || !is.runs && p.Probe
-			if !is.checked && !is.ended {
+		case is.isHealthy, is.hasCompleted, slices.Contains(p.Ran, g):
+			proved = proved || is.hasChecks || is.hasCompleted || !is.isHealthy && p.Probe
+			if !is.hasChecks && !is.hasCompleted {
 				bare = append(bare, g)
 			}
-			if is.ended {
+			if is.hasCompleted {
 				notes = append(notes, fmt.Sprintf("group %s: its work is done: exit code 0", g))
 			}
-		case is.up:
-			unproved = unproved || is.serves && !p.Back
+		case is.isRunning:
+			unproved = unproved || is.hasServices && !p.Back
 			notes = append(notes, fmt.Sprintf("group %s: no machine of it is well, as before", g))
 			idle = append(idle, g)
-		case is.serves:
+		case is.hasServices:
 			unproved = unproved || !p.Back
 			notes = append(notes, fmt.Sprintf("group %s: no machine ran: all are stopped", g))
 			idle = append(idle, g)
@@ -74,26 +75,26 @@ func (goal State) Judge(now State, p Proof) (h Health, notes, idle []string) {
 	return Healthy, notes, idle
 }
 
-// A groupNow is how one group is.
-type groupNow struct{ runs, up, ended, serves, checked bool }
+// A groupFacts is how one group is.
+type groupFacts struct{ isHealthy, isRunning, hasCompleted, hasServices, hasChecks bool }
 
-func (goal State) judgeGroup(now machineIndex, group string) (is groupNow) {
+func (goal State) collectGroupFacts(now machineIndex, group string) (is groupFacts) {
 	for _, want := range goal.Machines {
-		have, ok := now.counterpart(want)
+		have, ok := now.findCounterpart(want)
 		if want.Group != group || !ok {
 			continue
 		}
-		is.serves = is.serves || Serves(want.Config)
-		is.checked = is.checked || ChecksIn(want.Config) > 0
-		is.up = is.up || have.Running()
-		is.ended = is.ended || have.Ended() && !Serves(have.Config)
-		is.runs = is.runs || have.Healthy() && len(have.Checks) >= ChecksIn(want.Config)
+		is.hasServices = is.hasServices || Serves(want.Config)
+		is.hasChecks = is.hasChecks || ChecksIn(want.Config) > 0
+		is.isRunning = is.isRunning || have.Running()
+		is.hasCompleted = is.hasCompleted || have.Ended() && !Serves(have.Config)
+		is.isHealthy = is.isHealthy || have.Healthy() && len(have.Checks) >= ChecksIn(want.Config)
 	}
 	return is
 }
 
-// groups are the names of the groups of s, sorted.
-func (s State) groups() (names []string) {
+// groupNames are the names of the groups of s, sorted.
+func (s State) groupNames() (names []string) {
 	for _, m := range s.Machines {
 		if !slices.Contains(names, m.Group) {
 			names = append(names, m.Group)
@@ -122,7 +123,7 @@ type Listener struct {
 // Listeners returns the ports at which now should listen: of each group, those of
 // one started machine.
 func (goal State) Listeners(now State) (all []Listener) {
-	for _, g := range goal.groups() {
+	for _, g := range goal.groupNames() {
 		i := slices.IndexFunc(now.Machines, func(m Machine) bool {
 			_, ok := goal.Machine(m.ID)
 			if !ok {
@@ -133,16 +134,16 @@ func (goal State) Listeners(now State) (all []Listener) {
 		if i < 0 {
 			continue
 		}
-		for _, port := range unheardPorts(now.Machines[i].Config) {
+		for _, port := range portsWithoutCheck(now.Machines[i].Config) {
 			all = append(all, Listener{now.Machines[i].ID, g, port})
 		}
 	}
 	return all
 }
 
-// unheardPorts returns the internal ports of the TCP services of a config that
+// portsWithoutCheck returns the internal ports of the TCP services of a config that
 // have no check.
-func unheardPorts(config json.RawMessage) (ports []int) {
+func portsWithoutCheck(config json.RawMessage) (ports []int) {
 	var c struct {
 		Services []struct {
 			Protocol     string
@@ -170,8 +171,8 @@ func unheardPorts(config json.RawMessage) (ports []int) {
 	return ports
 }
 
-// updated returns the machines, by ID or planned name, to which p gives another version.
-func (p Plan) updated() map[Target]map[string]bool {
+// updatedMachines returns the machines, by ID or planned name, to which p gives another version.
+func (p Plan) updatedMachines() map[Target]map[string]bool {
 	all := map[Target]map[string]bool{}
 	for _, s := range p.Steps() {
 		if s.Verb != Create && s.Verb != Update {
@@ -228,26 +229,26 @@ func (p Plan) ChangedGroups(t Target) (groups []string) {
 // ran before; and none that has crashed since the start of a rollout that p resumes,
 // because a start would hide the crash.
 func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, string) bool) (steps []Step) {
-	updated := p.updated()
+	updated := p.updatedMachines()
 	if p.IsRestore() {
 		return nil // what it leads to ran before
 	}
 	for _, t := range p.Targets {
-		goal, changed := stateOf(goals, t.Target), p.ChangedGroups(t.Target)
-		for _, g := range goal.groups() {
+		goal, changed := findState(goals, t.Target), p.ChangedGroups(t.Target)
+		for _, g := range goal.groupNames() {
 			if ran(t.Target, g) {
 				continue
 			}
 			i := slices.IndexFunc(goal.Machines, func(m Machine) bool {
 				isNew := slices.Contains(changed, g) && (updated[t.Target][m.ID] || updated[t.Target][m.Name]) || resumed[m.ID]
-				return isNew && !m.Exit.failed() && m.Group == g && (!m.Cordoned || m.Running()) && m.Host == "" && autostarts(m.Config) && standsBy(m.Config) == ""
+				return isNew && !m.Exit.isFailure() && m.Group == g && (!m.Cordoned || m.Running()) && m.Host == "" && hasAutostart(m.Config) && parseStandbyFor(m.Config) == ""
 			})
 			if i < 0 {
 				continue
 			}
 			m := goal.Machines[i]
 			steps = append(steps, Step{
-				Verb: Start, Target: t.Target, FlyApp: t.FlyApp, Machine: cmpOr(m.ID, m.Name), Group: g, Region: m.Region, To: m.Image, Idle: !m.Running(), Wait: t.Wait,
+				Verb: Start, Target: t.Target, FlyApp: t.FlyApp, Machine: cmp.Or(m.ID, m.Name), Group: g, Region: m.Region, To: m.Image, Idle: !m.Running(), Wait: t.Wait,
 			})
 		}
 	}
