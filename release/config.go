@@ -7,15 +7,16 @@ import (
 	"encoding/json"
 )
 
-// stampKeys are the metadata keys that say by whom and when, not what.
+// stampKeys are the metadata keys that identify the release of a machine config.
+// SameConfig ignores them.
 var stampKeys = [...]string{
 	MetaRelease, MetaRevision, MetaMachine,
 	"fly_release_id", "fly_release_version", "fly_flyctl_version",
 }
 
-// Canonical is the one form of a JSON document: keys sorted, no white space,
-// numbers as they were written. Nothing that this program has never heard of
-// is lost. A document that is not JSON is returned as it is.
+// Canonical returns doc in one form: keys sorted, no white space, numbers as they
+// were written. It keeps unknown fields. It returns a document that is not JSON
+// unchanged.
 func Canonical(doc json.RawMessage) json.RawMessage {
 	v, err := decodeJSON(doc)
 	if err != nil {
@@ -24,26 +25,27 @@ func Canonical(doc json.RawMessage) json.RawMessage {
 	return encodeJSON(v)
 }
 
-// SameConfig says whether two machine configs ask for the same: equal but for
-// the metadata that says by which release, for which machine a standby stands
-// by and which volume a mount is (IDs that no plan can know), for what Fly tells
-// of that volume, for the repository that an image with a digest is taken from,
-// and for empty objects and lists, which Fly adds and drops as it likes.
+// SameConfig reports whether two machine configs request the same machine. It ignores
+// the metadata that identify the release, the IDs of volumes and of the machine that a
+// standby replaces (no plan contains those IDs), the size and encryption that Fly
+// reports of a volume, the repository of an image that has a digest, and empty
+// objects and lists, which Fly adds and removes.
 func SameConfig(a, b json.RawMessage) bool {
 	return bytes.Equal(normalizeConfig(a), normalizeConfig(b))
 }
 
-// hashJSON is the name of any value: 64 hex digits of its canonical JSON.
+// hashJSON returns the SHA-256 of the canonical JSON of v as 64 hex digits. It panics
+// if v does not marshal, which cannot happen for types of this package.
 func hashJSON(v any) string {
 	doc, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // only our own types come here, and those marshal
+		panic(err) // only types of this package are hashed
 	}
 	sum := sha256.Sum256(Canonical(doc))
 	return hex.EncodeToString(sum[:])
 }
 
-// hashConfig is hash of a document, remembered.
+// hashConfig returns hashJSON of a document from a cache.
 func hashConfig(doc json.RawMessage) string {
 	return configHashes.get(doc, func(doc json.RawMessage) string { return hashJSON(doc) })
 }
@@ -55,7 +57,8 @@ var (
 	configMetadata    docCache[map[string]string]
 )
 
-// Metadata are those of a machine config; nil if it has none. Nobody changes them.
+// Metadata returns the metadata of a machine config, or nil if it has none. The map
+// is shared: callers must not change it.
 func Metadata(config json.RawMessage) map[string]string {
 	return configMetadata.get(config, parseMetadata)
 }
@@ -68,7 +71,8 @@ func parseMetadata(config json.RawMessage) map[string]string {
 	return c.Metadata
 }
 
-// normalizeConfig is what SameConfig compares. Nobody changes it.
+// normalizeConfig returns the bytes that SameConfig compares, from a cache. Callers
+// must not change them.
 func normalizeConfig(doc json.RawMessage) []byte { return normalizedConfigs.get(doc, removeIgnored) }
 
 func removeIgnored(doc json.RawMessage) []byte {
@@ -101,7 +105,8 @@ func removeIgnored(doc json.RawMessage) []byte {
 	return encodeJSON(removeEmpty(v))
 }
 
-// removeEmpty leaves out what is empty, from the inside out.
+// removeEmpty returns v without empty objects and lists, at any depth, or nil if
+// nothing remains.
 func removeEmpty(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -143,8 +148,8 @@ func encodeJSON(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// ChecksIn counts the health checks that a config asks for. A machine that
-// reports fewer has not been checked yet, whatever it reports.
+// ChecksIn returns the number of health checks in a config. The result of a machine
+// that reports fewer checks is not known yet.
 func ChecksIn(config json.RawMessage) int { return checkCounts.get(config, countChecks) }
 
 func countChecks(config json.RawMessage) int {
@@ -162,8 +167,8 @@ func countChecks(config json.RawMessage) int {
 	return n
 }
 
-// SameStamps says whether two configs belong to the same release: whether the
-// metadata that SameConfig ignores is equal.
+// SameStamps reports whether two configs belong to the same release: whether the
+// metadata that SameConfig ignores are equal.
 func SameStamps(a, b json.RawMessage) bool {
 	of := func(doc json.RawMessage) (stamp [len(stampKeys)]string) {
 		metadata := Metadata(doc)
@@ -175,8 +180,8 @@ func SameStamps(a, b json.RawMessage) bool {
 	return of(a) == of(b)
 }
 
-// A releaseOrigin is what a machine's metadata say of the release that made it what it
-// is: ours, and Fly's own record of it.
+// A releaseOrigin contains the metadata that identify the release that made a machine
+// version: the ID of our release, and Fly's own release record.
 type releaseOrigin struct {
 	Release string `json:"release_id"`
 	Fly     string `json:"fly_release_id"`

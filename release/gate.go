@@ -5,27 +5,28 @@ import (
 	"time"
 )
 
-// implicitGateTimeout is how long a plan waits that is asked about in an environment
-// without a gate.
+// implicitGateTimeout is the approval timeout of a plan that needs an approval in an
+// environment without a gate.
 const implicitGateTimeout = Duration(24 * time.Hour)
 
-// Asking is what decides which gate a plan has to pass.
+// Asking contains the facts that determine the gate of a plan.
 type Asking struct {
-	Gate          *Gate // of the environment, at the revision; nil if it has none
+	Gate          *Gate // of the environment at the revision; nil if it has none
 	Before        *Gate // of the last promoted revision
 	Lineage       Lineage
 	Skipped       []Skipped
 	AllowDiverged bool
-	// Unread says which rollout ended without a report that can be read. What it
-	// left would be the baseline.
+	// Unread describes a rollout whose report cannot be read. The machines that it left
+	// would become the baseline.
 	Unread string
 }
 
-// GateOf returns the gate that a plan has to pass, or nil, and why that is more
-// than the gate at the revision, a sentence each. A revision that lowers the gate
-// of the last promoted revision has to pass that one. A plan that takes commits
-// away, one that an environment before did not verify, and one whose baseline would
-// be what an unreadable rollout left, need one approval at least.
+// GateOf returns the gate that a plan has to pass, or nil, and one sentence for each
+// reason why it is stricter than the gate at the revision. A revision that lowers the
+// gate of the last promoted revision has to pass the earlier gate. At least one
+// approval is needed for a plan that removes commits, for a revision that was not
+// verified in an earlier environment, and for a baseline left by a rollout whose
+// report cannot be read.
 func GateOf(a Asking) (gate *Gate, because []string) {
 	gate = a.Gate
 	if a.Before != nil && (gate == nil || gate.Approvals < a.Before.Approvals) {

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Goal is what every target should be like once p is carried out on states.
-// Machines still to be created have no ID there, only their planned name.
+// Goal returns the states that p leads to when it is executed on states. Machines
+// that p creates have no ID in the result, only their planned name.
 func (p Plan) Goal(states []State) []State {
 	goal := make([]State, len(states))
 	edits := map[Target]*goalBuilder{}
@@ -28,8 +28,8 @@ func (p Plan) Goal(states []State) []State {
 	return goal
 }
 
-// A goalBuilder applies steps to the machines of one target. It finds machines by an
-// index: an environment may have thousands.
+// A goalBuilder applies steps to the machines of one target. It has an index, because
+// an environment may have thousands of machines.
 type goalBuilder struct {
 	machines  []Machine
 	destroyed map[int]bool     // indexes of machines that were destroyed
@@ -75,7 +75,7 @@ func (e *goalBuilder) remainingMachines() []Machine {
 
 func (e *goalBuilder) applyStep(step Step) {
 	if step.Verb == Run {
-		return // its machine comes and goes
+		return // its machine is temporary
 	}
 	i := e.findIndex(step.Machine)
 	if step.Verb == Create {
@@ -124,11 +124,11 @@ func (s Step) createdMachine() Machine {
 	return m
 }
 
-// Missing says what of goal is not so now, a Failure for each machine. Empty
-// means: every machine runs the image and the config it should, its checks pass,
-// and its process has not ended since its launch without being asked to; or it
-// can't be judged, which Unseen says. Machines that were not healthy to begin with
-// (State "") only need their config. rule says which exits count.
+// Missing returns one Failure per machine of now that differs from goal. The result is
+// empty if every machine runs its image and config, passes its checks, and has not
+// exited since its launch, except for machines that Unseen returns. A machine with
+// State "" in goal, which was unhealthy before, only needs its image and config. rule
+// decides which exits count.
 func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 	is, planned := now.indexMachines(), goal.indexMachines()
 	for _, want := range goal.Machines {
@@ -140,7 +140,7 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 		case !ok:
 			fail("does not exist")
 		case have.Host != "":
-			// Neither good nor bad: see Unseen.
+			// Unknown: see Unseen.
 		case have.Image.Digest() != want.Image.Digest() && !(want.Host != "" && have.IsAsBefore(want)):
 			fail(fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest()))
 		case !SameConfig(have.Config, want.Config) && !(want.Host != "" && have.IsAsBefore(want)):
@@ -148,12 +148,12 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 		case have.Cordoned != want.Cordoned:
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
 		case want.State == "" || want.State == "started" && have.Ended() && !Serves(have.Config):
-			// It need not be well, or its work is done.
+			// It was unhealthy before, or its work is done.
 		case rule.countsAgainst(have, want):
 			fail(have.Exit.String())
 			failures[len(failures)-1].ExitCode = &have.Exit.Code
 		case want.State == "started" && have.Rests():
-			// Nobody needed it, and Fly's proxy starts it when somebody does.
+			// It is idle: Fly's proxy starts it for the next request.
 		case want.State == "started" && have.State != "started":
 			fail(fmt.Sprintf("is %s, not started", have.State))
 			if have.Exit != nil {
@@ -175,8 +175,8 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 	return failures
 }
 
-// describeForeignChange says which client changed a machine from want, where it left its
-// name: a flyctl deploy in between is a conflict, and is named as such.
+// describeForeignChange returns which other client changed a machine from want to
+// have, if its metadata name one, or "". It identifies a flyctl deploy during a rollout.
 func describeForeignChange(have, want json.RawMessage) string {
 	is := parseOrigin(have)
 	if is == parseOrigin(want) || is.Client == "" {
@@ -185,9 +185,9 @@ func describeForeignChange(have, want json.RawMessage) string {
 	return fmt.Sprintf(": somebody else changed it, perhaps a flyctl deploy: it says that it is of Fly release v%s, by client %s", is.Version, is.Client)
 }
 
-// Unseen says which machines of now can't be judged, because Fly does not reach
-// their host. What it tells of them is old. Those that were out of reach before
-// are not counted on: the plan was made without them.
+// Unseen returns one Failure per machine whose state is unknown because Fly cannot
+// reach its host: the values that Fly reports of it are old. It leaves out machines
+// that were unreachable when the plan was made.
 func (goal State) Unseen(now State) (failures []Failure) {
 	is := now.indexMachines()
 	for _, want := range goal.Machines {
@@ -201,8 +201,8 @@ func (goal State) Unseen(now State) (failures []Failure) {
 	return failures
 }
 
-// WhatIsWhat says of every machine, a sentence each, whether it is on the plan,
-// on the baseline, or on neither.
+// WhatIsWhat returns a sentence for each machine: whether it is on the plan, on the
+// baseline, or on neither.
 func WhatIsWhat(goal, baseline, now []State) (said []string) {
 	for _, s := range now {
 		wants, before, have := findState(goal, s.Target).indexMachines(), findState(baseline, s.Target), s.indexMachines()

@@ -1,9 +1,10 @@
 package release
 
-// A machineIndex finds the machines of a state by ID or by name in constant
-// time. A machine still to be created has no ID. The zero value is that of a state without machines.
+// A machineIndex finds the machines of a state by ID or by name in constant time. A
+// machine that is still to be created has no ID. The zero value is the index of a
+// state without machines.
 type machineIndex struct {
-	byID, byName map[string]Machine // of several equal ones, the first
+	byID, byName map[string]Machine // the first of several with equal keys
 }
 
 func (s State) indexMachines() machineIndex {
@@ -30,8 +31,8 @@ func indexStates(states []State) map[Target]machineIndex {
 	return all
 }
 
-// findCounterpart returns the machine that stands for want: the same one, or one of
-// that name that replaced it.
+// findCounterpart returns the machine with the ID of want, or else the machine with
+// its name, which replaced it.
 func (x machineIndex) findCounterpart(want Machine) (Machine, bool) {
 	if m, ok := x.byID[want.ID]; ok {
 		return m, true
@@ -40,7 +41,7 @@ func (x machineIndex) findCounterpart(want Machine) (Machine, bool) {
 	return m, ok
 }
 
-// hasCounterpart reports whether m, or the machine it replaced, is in the state.
+// hasCounterpart reports whether the state has m or a machine of its name.
 func (x machineIndex) hasCounterpart(m Machine) bool {
 	_, ok := x.findCounterpart(m)
 	return ok

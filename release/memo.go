@@ -5,23 +5,23 @@ import (
 	"sync"
 )
 
-// A docCache remembers what was found out about documents that were looked at
-// lately: whoever waits for a hundred machines looks at the same few configs
-// again and again. The zero value is ready; it is safe for concurrent use.
+// A docCache caches a function of JSON documents, because activities that poll
+// hundreds of machines process the same few configs repeatedly. The zero value is
+// ready to use. It is safe for concurrent use.
 type docCache[V any] struct {
 	mu     sync.Mutex
 	values map[string]V
-	size   int // bytes of the documents in known
+	size   int // total bytes of the keys of values
 }
 
-// A memo is emptied when it would hold more than rememberedCount documents (the
-// configs of a large environment, twice) or rememberedSize bytes of them.
+// A docCache is emptied when it would exceed maxCachedDocs documents (twice the
+// configs of a large environment) or maxCachedBytes.
 const (
 	maxCachedDocs  = 4096
 	maxCachedBytes = 16 << 20
 )
 
-// get is f(doc), found out once.
+// get returns f(doc), from the cache if possible.
 func (m *docCache[V]) get(doc json.RawMessage, f func(json.RawMessage) V) V {
 	m.mu.Lock()
 	v, ok := m.values[string(doc)]

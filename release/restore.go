@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// A Baseline is the state of a target before the first change, and how gently
-// it has to be brought back.
+// A Baseline is the state of a target before the first change, with the limits for its
+// restore.
 type Baseline struct {
 	State          State    `json:"state"`
 	Level          int      `json:"level"`
@@ -18,14 +18,14 @@ type Baseline struct {
 	Probe          *Probe   `json:"probe,omitempty"`
 }
 
-// WasWell reports whether every machine of b was healthy, and its probe was
-// answered: then a rollback must find it so again.
+// WasWell reports whether every machine of b was healthy and its probe passed. A
+// rollback then requires the same.
 func (b Baseline) WasWell() bool {
 	sick := slices.ContainsFunc(b.State.Machines, func(m Machine) bool { return !m.Healthy() })
 	return len(b.State.Machines) > 0 && !sick && b.State.Sick == ""
 }
 
-// Baselines are the states that plan starts from.
+// Baselines returns the states of the targets of p as baselines.
 func (p Plan) Baselines(states []State) (bs []Baseline) {
 	for _, t := range p.Targets {
 		for _, s := range states {
@@ -45,10 +45,10 @@ func States(baselines []Baseline) (states []State) {
 	return states
 }
 
-// Remembered is states, with the configs that plan knows of machines whose host
-// can't be reached just now: Fly tells only a part of those, and a rollback to a
-// part would lose the rest. The plan saw the whole of each that it updates, at
-// the version that Stale has found it at.
+// Remembered returns states with the configs that p has of machines on hosts that are
+// unreachable now, because Fly reports only some values of those. A rollback to
+// incomplete values would lose the others. p has the whole config of every machine
+// that it updates, at the version that Stale compared.
 func (p Plan) Remembered(states []State) []State {
 	out := slices.Clone(states)
 	for i := range out {
@@ -64,17 +64,16 @@ func (p Plan) Remembered(states []State) []State {
 	return out
 }
 
-// Restore orders the steps that bring every target back to its baseline. It is
-// a full diff: machines that are gone are created anew, those that a release
-// created are destroyed, the others get their config, their image, their
-// cordon and their state back. It is pure, like NewPlan. Targets that need
-// others go back first.
+// Restore returns the ordered steps that bring every target back to its baseline.
+// Missing machines are created again, machines that a release created are destroyed,
+// and all others get their config, image, cordon and state back. It is pure, like
+// NewPlan. Apps that need others are restored first.
 //
-// Machines that nobody's plan created and the baseline does not know are a
-// person's: they are left alone, and Differences names them. What a plan has
-// created says so in its metadata, unless that plan was a restore: of those,
-// made knows. Left alone is, too, each machine that is not ours, where ours is
-// given: somebody else's change of it is never overwritten.
+// Restore leaves alone machines that no plan created and that are not in the baseline;
+// Differences lists them. The metadata of a machine record that a plan created it,
+// except in a restore: for those machines, made returns true. If ours is not nil,
+// Restore also leaves alone each machine for which it returns false, so that it never
+// overwrites changes of other clients.
 func Restore(environment string, baselines []Baseline, now []State, ours, made func(Target, Machine) bool) Plan {
 	plan := Plan{Environment: environment, Targets: []TargetPlan{}}
 	baselines = slices.SortedFunc(slices.Values(baselines), func(a, b Baseline) int {
@@ -95,7 +94,7 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 				Definition: b.State.Definition, Secrets: state.Secrets,
 			}
 			if !b.WasWell() {
-				t.Probe = nil // it need not be better than it was
+				t.Probe = nil // the probe failed before, too
 			}
 			if note := state.describeStagedSecrets(); note != "" && t.Changed {
 				t.Notes = []string{note}
@@ -109,9 +108,10 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 	return plan
 }
 
-// restoreWaves bring now back to b, and remove what is too much. Machines that serve
-// already come back before any that serves is touched; what is new gets no more
-// traffic as soon as they do, and goes when the proxy knows.
+// restoreWaves returns the waves that restore b from now, and the waves that destroy
+// additional machines. Machines that are down are restored before machines that serve
+// are changed. New machines are cordoned after that, and destroyed when the proxy has
+// had time to notice.
 func (b Baseline) restoreWaves(now State, ours, made func(Target, Machine) bool) (back, extra []Wave) {
 	var show, create, unwell, broken, healthy, cold, hide, stop, destroy []Step
 	lost := map[string]bool{}
@@ -120,7 +120,7 @@ func (b Baseline) restoreWaves(now State, ours, made func(Target, Machine) bool)
 		have, exists := is.findCounterpart(want)
 		if !exists {
 			if want.Host != "" {
-				lost[want.Group] = true // what stands in its stead has to stay
+				lost[want.Group] = true // its replacement must stay
 				continue
 			}
 			create = append(create, b.recreateStep(want))
@@ -139,12 +139,12 @@ func (b Baseline) restoreWaves(now State, ours, made func(Target, Machine) bool)
 		case stale:
 			broken = append(broken, s.withVerb(Update))
 		case have.Version == want.Version && have.Rests():
-			// Nobody has touched it: the proxy stopped it, and will start it.
+			// The proxy stopped it, and starts it again.
 		case want.Running() && !have.Running() && !have.Ended():
 			broken = append(broken, s.withVerb(Start))
 		case want.Healthy() && have.Running() && !have.Healthy() && have.Host == "" && have.Version != want.Version:
-			// It came back before, and not well, or got stuck on the way: once
-			// more from the start.
+			// An earlier attempt restored it, but it is unhealthy or stuck: stop it
+			// and start it again.
 			unwell = append(unwell, s.withVerb(Stop))
 			broken = append(broken, s.withVerb(Start))
 		}
@@ -177,9 +177,8 @@ func (b Baseline) restoreWaves(now State, ours, made func(Target, Machine) bool)
 	), newWave("remove what is new", destroy, maxColdConcurrent)
 }
 
-// equalConfigs says whether two configs are equal, byte for byte of their
-// canonical form: but for what Fly itself tells of a volume, which a machine of
-// long ago may not have had.
+// equalConfigs reports whether two configs are equal in canonical form. It ignores the
+// size and encryption of volumes, which Fly adds and which old configs may lack.
 func equalConfigs(a, b json.RawMessage) bool {
 	return bytes.Equal(a, b) || bytes.Equal(comparableConfigs.get(a, removeVolumeFacts), comparableConfigs.get(b, removeVolumeFacts))
 }
@@ -203,8 +202,8 @@ func removeVolumeFacts(doc json.RawMessage) []byte {
 	return encodeJSON(v)
 }
 
-// Lost says of which machines of the baselines nobody can make another: they
-// are gone, and their host could not be reached when their config was read.
+// Lost returns a sentence for each machine of the baselines that cannot be created
+// again: it is gone, and its config is incomplete because its host was unreachable.
 func Lost(baselines []Baseline, now []State) (lost []string) {
 	for _, b := range baselines {
 		have := findState(now, b.State.Target).indexMachines()
@@ -217,14 +216,14 @@ func Lost(baselines []Baseline, now []State) (lost []string) {
 	return lost
 }
 
-// Ours tells the machines that a rollout may bring back: those that are on its
-// goal or on the baseline. Any other has been changed by somebody else.
+// Ours returns a predicate: whether the config and image of a machine equal those of
+// the goal or the baseline. Any other machine was changed by another client.
 func Ours(goal, baseline []State) func(Target, Machine) bool {
 	either := []map[Target]machineIndex{indexStates(goal), indexStates(baseline)}
 	return func(t Target, m Machine) bool {
 		for _, states := range either {
 			if m.Host != "" {
-				return true // what Fly says of it is old
+				return true // Fly reports old values
 			}
 			if want, ok := states[t].findCounterpart(m); ok && (m.IsAsBefore(want) || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest()) {
 				return true
@@ -234,7 +233,7 @@ func Ours(goal, baseline []State) func(Target, Machine) bool {
 	}
 }
 
-// Made tells the machines that a plan with that goal has created.
+// Made returns a predicate: whether a plan with that goal created a machine.
 func Made(goal []State) func(Target, Machine) bool {
 	created := map[Target]map[string][]Machine{} // by planned name
 	for _, s := range goal {
@@ -252,8 +251,8 @@ func Made(goal []State) func(Target, Machine) bool {
 	}
 }
 
-// limitPerGroup is one wave of machines that serve: each group loses at most as many
-// at once as its strategy allowed on the way forward.
+// limitPerGroup returns one wave of steps on serving machines. It limits concurrency
+// per group as the strategy did in the rollout.
 func (b Baseline) limitPerGroup(title string, steps []Step) (ws []Wave) {
 	groups := map[string][]Step{}
 	for _, s := range steps {
@@ -266,9 +265,8 @@ func (b Baseline) limitPerGroup(title string, steps []Step) (ws []Wave) {
 	return ws
 }
 
-// restoreStep is what all steps on an existing machine share. It names no version: a
-// failed rollout leaves versions that nobody foresaw, and the way back is
-// planned from a fresh look.
+// restoreStep returns a step, without verb, that restores have to want. Its version is
+// that of the machine now, because a failed rollout leaves versions that no plan has.
 func (b Baseline) restoreStep(have, want Machine) Step {
 	return Step{
 		Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: have.ID, Group: have.Group, Region: have.Region,
@@ -285,8 +283,8 @@ func (b Baseline) recreateStep(want Machine) Step {
 	}
 }
 
-// previousVolume is what want was attached to. It is taken if it is free again; none is
-// made in its place, for nobody would find the data in it.
+// previousVolume returns the volume that was attached to want, or nil. A restore
+// attaches it if it is free, and never creates an empty one in its place.
 func (b Baseline) previousVolume(want Machine) *NewVolume {
 	for _, v := range b.State.Volumes {
 		if v.Attached == want.ID {
@@ -296,7 +294,7 @@ func (b Baseline) previousVolume(want Machine) *NewVolume {
 	return nil
 }
 
-// withVerb is s with a verb, and only with what that verb needs.
+// withVerb returns s with a verb, and without the fields that the verb does not use.
 func (s Step) withVerb(v Verb) Step {
 	s.Verb = v
 	if v != Update {
@@ -314,7 +312,7 @@ func findState(states []State, t Target) State {
 	return State{Target: t}
 }
 
-// commonImage is what all machines of s run, or "" if that differs.
+// commonImage returns the image of all machines of s, or "" if they differ.
 func commonImage(s State) (image Image) {
 	for i, m := range s.Machines {
 		if i > 0 && m.Image != image {
@@ -325,10 +323,9 @@ func commonImage(s State) (image Image) {
 	return image
 }
 
-// Differences says, a sentence each, in what now is not equal to the baseline:
-// config byte for byte, image, region, running or not, cordon, and which
-// machines there are. New IDs of machines that had to be created again are no
-// difference; Recreated names them.
+// Differences returns a sentence for each difference between now and the baselines:
+// config, image, region, running or not, cordon, missing and additional machines. A new
+// ID of a machine that was created again is no difference: see Recreated.
 func Differences(baselines []Baseline, now []State) (diffs []string) {
 	for _, b := range baselines {
 		have := findState(now, b.State.Target)
@@ -354,7 +351,7 @@ func describeDifference(t Target, want, have Machine) (diffs []string) {
 	say := func(what, is, was string) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: %s is %s, was %s", have.ID, t, what, is, was))
 	}
-	same := have.IsAsBefore(want) // whatever Fly tells of a machine whose host can't be reached
+	same := have.IsAsBefore(want) // even if Fly reports incomplete values of an unreachable machine
 	if !same && have.Image.Digest() != want.Image.Digest() {
 		say("image", have.Image.Digest(), want.Image.Digest())
 	}
@@ -373,8 +370,8 @@ func describeDifference(t Target, want, have Machine) (diffs []string) {
 	return diffs
 }
 
-// Recreated says which machines of the baseline stand again under a new ID, and
-// which lost the memory that they were suspended with.
+// Recreated returns a sentence for each machine of the baseline that has a new ID, and
+// for each that lost its suspended memory.
 func Recreated(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
 		have := findState(now, b.State.Target).indexMachines()

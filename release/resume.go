@@ -2,19 +2,19 @@ package release
 
 import "slices"
 
-// Resumed returns the baselines of a rollout that follows one that ended without
-// a report. now is what the rollout found, with its own settings; baseline and
-// goal are those of the rollout before.
+// Resumed returns the baselines of a rollout that follows a rollout without a report.
+// now are the states at the start of this rollout, with its settings; baseline and goal
+// are those of the earlier rollout.
 //
-// A machine that is on the goal of the rollout before has the config of that
-// one's baseline in the result, and machines that it made are left out. Any
-// other machine stays as it was found: a person changed it since.
+// In the result, a machine that has the config of goal has its config of baseline, and
+// machines that the earlier rollout created are left out. Any other machine was changed
+// by another client since, and keeps its current config.
 func Resumed(baseline []Baseline, goal []State, now []Baseline) []Baseline {
 	out := slices.Clone(now)
 	for i, b := range out {
 		was, known := findBaseline(baseline, b.State.Target)
 		if !known {
-			continue // the rollout before was not about it
+			continue // the earlier rollout did not include it
 		}
 		out[i].State.Machines = resumeMachines(was.State, findState(goal, b.State.Target), b.State)
 	}
@@ -30,23 +30,23 @@ func resumeMachines(was, goal, now State) (machines []Machine) {
 		switch {
 		case existed && (onGoal || isSameWorkload(m, before)):
 			machines = append(machines, before)
-		case !existed && onGoal && m.Created: // the rollout before made it
+		case !existed && onGoal && m.Created: // the earlier rollout created it
 		default:
 			machines = append(machines, m)
 		}
 	}
 	for _, m := range was.Machines {
-		if !have.hasCounterpart(m) && !wants.hasCounterpart(m) { // the rollout before removed it
+		if !have.hasCounterpart(m) && !wants.hasCounterpart(m) { // the earlier rollout removed it
 			machines = append(machines, m)
 		}
 	}
 	return machines
 }
 
-// SetApart returns now with the machines in Left that a rollout without a report
-// made and that serve nothing: it was terminated before it gave them traffic, or
-// after it took that away again. plan, baseline and states are that rollout's. A
-// bluegreen resumes its switch and needs them.
+// SetApart returns now with Left set to the machines that a rollout without a report
+// created and that serve no traffic: it ended before it uncordoned them, or after it
+// cordoned them again. plan, baseline and states are those of that rollout. A bluegreen
+// needs such machines to resume its switch, and keeps them.
 func SetApart(plan Plan, baseline []Baseline, states, now []State) []State {
 	out, goal := slices.Clone(now), plan.Goal(states)
 	for i, s := range out {
@@ -72,7 +72,7 @@ func SetApart(plan Plan, baseline []Baseline, states, now []State) []State {
 	return out
 }
 
-// isSameWorkload reports whether two machines run the same config and image.
+// isSameWorkload reports whether two machines have the same config and image.
 func isSameWorkload(a, b Machine) bool {
 	return SameConfig(a.Config, b.Config) && a.Image.Digest() == b.Image.Digest()
 }
@@ -85,7 +85,7 @@ func findBaseline(baselines []Baseline, t Target) (Baseline, bool) {
 	return baselines[i], true
 }
 
-// Changed returns the IDs of the machines that are not as baselines have them.
+// Changed returns the IDs of the machines that are not in baselines at their version.
 func Changed(baselines []Baseline, now []State) (ids []string) {
 	for _, b := range baselines {
 		were := b.State.indexMachines()
