@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Staged are the secrets of s that m does not see yet: they were set after this
-// version of it was made. Its next change picks them up.
+// Staged returns the names of the secrets of s that m does not have: their values were
+// set after its version was made. The next change of m applies them.
 func (s State) Staged(m Machine) (names []string) {
 	if m.Made.IsZero() {
-		return nil // Fly doesn't say when
+		return nil // Fly does not report the time
 	}
 	for _, secret := range s.Secrets {
 		if secret.Updated.After(m.Made) {
@@ -21,7 +21,7 @@ func (s State) Staged(m Machine) (names []string) {
 	return names
 }
 
-// stagedSecretNames are the secrets that some machine of s does not see yet.
+// stagedSecretNames returns the names of the secrets that a machine of s does not have.
 func (s State) stagedSecretNames() (names []string) {
 	for _, m := range s.Machines {
 		names = append(names, s.Staged(m)...)
@@ -30,7 +30,8 @@ func (s State) stagedSecretNames() (names []string) {
 	return slices.Compact(names)
 }
 
-// checkSecretsUnchanged says how now differs from what was, or "".
+// checkSecretsUnchanged returns an error that names a secret that differs between was
+// and now, or nil.
 func checkSecretsUnchanged(was, now []Secret) string {
 	for _, n := range now {
 		i := slices.IndexFunc(was, func(s Secret) bool { return s.Name == n.Name })
@@ -46,9 +47,9 @@ func checkSecretsUnchanged(was, now []Secret) string {
 	return ""
 }
 
-// SecretsKept says, a sentence for each target, which secrets the machines see
-// now and did not see in the baseline: Fly has no way to bring old values back.
-// Changed are the targets of which a machine was changed since.
+// SecretsKept returns a sentence for each target whose machines have other secrets now
+// than in the baseline, because Fly cannot restore old values. changed reports whether a
+// machine of a target was changed since.
 func SecretsKept(baselines []Baseline, now []State, changed func(Target) bool) (notes []string) {
 	for _, b := range baselines {
 		if !changed(b.State.Target) {
@@ -76,7 +77,7 @@ func SecretsKept(baselines []Baseline, now []State, changed func(Target) bool) (
 	return notes
 }
 
-// describeStagedSecrets is what a person should know of secrets that a plan picks up.
+// describeStagedSecrets returns a note on the staged secrets that a plan applies, or "".
 func (s State) describeStagedSecrets() string {
 	names := s.stagedSecretNames()
 	if len(names) == 0 {
@@ -92,8 +93,8 @@ func (s State) describeStagedSecrets() string {
 		strings.Join(names, ", "), newest.UTC().Format("2006-01-02 15:04 UTC"))
 }
 
-// VolumesMade says which volumes there are that the baseline does not know.
-// They are left: only their people can say that nothing in them is needed.
+// VolumesMade returns a sentence for each volume that the baseline does not have. It is
+// not destroyed, because its data may be needed.
 func VolumesMade(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
 		for _, v := range findState(now, b.State.Target).Volumes {

@@ -11,39 +11,40 @@ import (
 	"time"
 )
 
-// A Strategy is an order of events, and nothing else: it decides which steps
-// share a wave. Whoever executes a plan does not know which one made it.
+// A Strategy determines the order of steps: which steps share a wave. Execution does not
+// depend on it.
 type Strategy string
 
 const (
 	Rolling   Strategy = "rolling"   // a few machines of each group at a time
-	Canary    Strategy = "canary"    // one machine of each group alone, then the rest as rolling
+	Canary    Strategy = "canary"    // one machine of each group first, then the rest as rolling
 	BlueGreen Strategy = "bluegreen" // new machines beside the old, then switch
 	Immediate Strategy = "immediate" // all at once
 )
 
-// Strategies are all there are.
+// strategies are all strategies.
 var strategies = []Strategy{Rolling, Canary, BlueGreen, Immediate}
 
-// Known says whether s is a strategy.
+// Known reports whether s is a strategy.
 func (s Strategy) Known() bool { return slices.Contains(strategies, s) }
 
 const (
-	// proxySettleTime is how long Fly's proxy may keep routing by an old picture.
+	// proxySettleTime is the time for which Fly's proxy may route by outdated state.
 	proxySettleTime = Duration(10 * time.Second)
-	// proxyLearnTime is how long Fly's proxy is given to learn of new machines before
-	// the old ones are cordoned. It is shorter, since nobody is turned away: a proxy
-	// that has heard of neither still routes to the old machines, which run on for
-	// as long as it may have an old picture.
+	// proxyLearnTime is the time that Fly's proxy gets to find new machines before the
+	// old ones are cordoned. It is shorter than proxySettleTime, because no request
+	// fails: a proxy with outdated state routes to the old machines, which keep
+	// running for proxySettleTime.
 	proxyLearnTime = Duration(5 * time.Second)
-	// maxColdConcurrent is how many machines that serve nothing may be updated at once.
+	// maxColdConcurrent is the number of concurrent updates of machines without traffic.
 	maxColdConcurrent = 30
-	// maxGreenConcurrent is how many machines are created and waited for at once. They
-	// serve nothing yet; Fly's own limit is kept by the client where Fly enforces it.
+	// maxGreenConcurrent is the number of machines to create concurrently. They have
+	// no traffic yet. The client enforces Fly's own limits.
 	maxGreenConcurrent = 50
 )
 
-// planWaves are the steps that bring state to spec, in the order of its strategy.
+// planWaves returns the waves that bring state to spec in the order of its strategy. It
+// returns an error if the strategy is unknown or a machine has no config in spec.
 func (spec Spec) planWaves(state State) ([]Wave, error) {
 	if !spec.Strategy.Known() {
 		return nil, fmt.Errorf("%s: %q is not a strategy", spec.Target, spec.Strategy)
@@ -67,8 +68,8 @@ func (spec Spec) planWaves(state State) ([]Wave, error) {
 	return slices.Concat(spec.releaseCommandWave(), all), nil
 }
 
-// destroyLeftovers destroys the machines that a rollout without a report made and that
-// serve nothing. What succeeds them may need their names.
+// destroyLeftovers returns the wave that destroys state.Left. It comes first, because
+// new machines may have the same names.
 func (spec Spec) destroyLeftovers(state State) []Wave {
 	var destroy []Step
 	for _, m := range state.Left {
@@ -77,15 +78,14 @@ func (spec Spec) destroyLeftovers(state State) []Wave {
 	return newWave("destroy what a terminated rollout left", destroy, maxColdConcurrent)
 }
 
-// releaseCommandWave is the wave of the release command: before anything else.
+// releaseCommandWave returns the wave that runs the release command.
 func (spec Spec) releaseCommandWave() []Wave {
 	s := spec.newStep(Run, "", ReleaseCommandGroup)
 	s.Region, s.After, s.To, s.Wait, s.Command = spec.Command.Region, spec.Command.Config, spec.Image, spec.Command.Timeout, spec.Command.Run
 	return newWave("run release command", []Step{s}, 1)
 }
 
-// planGroup orders the steps of one group. The waves of every group begin with
-// those that can be taken back.
+// planGroup returns the waves of one group, those that can be rolled back first.
 func (spec Spec) planGroup(g GroupSpec, state State) ([]Wave, error) {
 	stale, replace, exists, err := spec.classifyMachines(g, state)
 	if err != nil {
@@ -118,8 +118,9 @@ func (spec Spec) planGroup(g GroupSpec, state State) ([]Wave, error) {
 	return slices.Concat(spec.updateInPlace(g, stale, atOnce), spec.switchToGreen(g, replace, state, atOnce)), nil
 }
 
-// classifyMachines are the machines of a group that are not what they should be: those
-// that can be updated, and those that another must replace.
+// classifyMachines returns the machines of a group that differ from g: those to update
+// in place, and those to replace. exists is false if the group has no machine. It returns
+// an error if a machine has no config in g.
 func (spec Spec) classifyMachines(g GroupSpec, state State) (stale, replace []Machine, exists bool, err error) {
 	for _, m := range state.Machines {
 		if m.Group != g.Name {
@@ -139,14 +140,14 @@ func (spec Spec) classifyMachines(g GroupSpec, state State) (stale, replace []Ma
 	return stale, replace, exists, nil
 }
 
-// isCurrent reports whether a machine of g is what it should be.
+// isCurrent reports whether a machine has its config and image of g, and all secrets.
 func (spec Spec) isCurrent(g GroupSpec, m Machine, state State) bool {
 	return SameConfig(m.Config, g.Machines[m.ID]) && m.Image.Digest() == spec.Image.Digest() && len(state.Staged(m)) == 0
 }
 
 func lastDigits(id string) string { return id[max(0, len(id)-6):] }
 
-// createGroup creates the machines of a group that has none.
+// createGroup returns the waves that create the machines of an empty group.
 func (spec Spec) createGroup(g GroupSpec) []Wave {
 	var first, standby []Step
 	for i, n := range g.New {
@@ -162,8 +163,8 @@ func (spec Spec) createGroup(g GroupSpec) []Wave {
 	return slices.Concat(newWave("create", first, maxGreenConcurrent), newWave("create standbys", standby, maxGreenConcurrent))
 }
 
-// updateInPlace updates machines where they are: at most atOnce of those that run,
-// and beside them those that don't.
+// updateInPlace returns one wave that updates machines: at most atOnce running ones at a
+// time, and the stopped ones concurrently.
 func (spec Spec) updateInPlace(g GroupSpec, stale []Machine, atOnce int) []Wave {
 	var warm, cold []Step
 	for _, m := range stale {
@@ -181,10 +182,10 @@ func (spec Spec) updateInPlace(g GroupSpec, stale []Machine, atOnce int) []Wave 
 	return mergeWaves(newWave("update", warm, atOnce), newWave("update", cold, maxColdConcurrent))
 }
 
-// switchToGreen makes a green machine beside each blue one and moves the traffic
-// over. Blue is cordoned but runs until the new is baked: the way back is to
-// uncordon it. One that another must replace is stopped as well, and one on a
-// host that can't be reached is left to be destroyed.
+// switchToGreen returns the waves that create a green machine for each blue one and
+// switch the traffic. Blue machines are cordoned but run until the end of the bake, so
+// that a rollback only uncordons them. Blue machines in g.Replace are also stopped. Blue
+// machines on unreachable hosts are only destroyed.
 func (spec Spec) switchToGreen(g GroupSpec, blues []Machine, state State, atOnce int) []Wave {
 	names := map[string]string{}
 	for _, m := range blues {
@@ -231,9 +232,9 @@ func (spec Spec) switchToGreen(g GroupSpec, blues []Machine, state State, atOnce
 	)
 }
 
-// greenStep is the machine that stands in for m: in its region, and started if an update
-// would start m. One on a host that can't be reached counts as running. A machine that has
-// its name and not its config, because somebody changed it since, is another.
+// greenStep returns the step that creates the green machine for m, in its region. It
+// starts the machine if an update would start m, or if the host of m is unreachable. If
+// another client changed the machine with the planned name, the step uses a new name.
 func (spec Spec) greenStep(g GroupSpec, m Machine, state State) Step {
 	s := spec.createStep(g, m.Region, g.Machines[m.ID], lastDigits(m.ID))
 	if have, exists := state.Machine(s.Machine); exists && !spec.isCurrent(g, have, state) {
@@ -246,10 +247,10 @@ func (spec Spec) greenStep(g GroupSpec, m Machine, state State) Step {
 	return s
 }
 
-// classifyLeftovers are what a bluegreen that was cut, or a flyctl that was, has left
-// beside the machines that serve: cordoned, and of another release than any of
-// those. No green takes their place, or the group would grow with each cut.
-// What stays of stale is blue.
+// classifyLeftovers separates the blue machines of stale from the leftovers of an
+// interrupted switch, and returns steps that destroy the leftovers: cordoned machines of
+// another release than any serving machine. Leftovers get no green machine, because the
+// group would grow with each interrupted switch.
 func (spec Spec) classifyLeftovers(g GroupSpec, state State, stale []Machine) (blues []Machine, destroy []Step) {
 	serving := map[releaseOrigin]bool{}
 	for _, m := range state.Machines {
@@ -275,16 +276,16 @@ func (spec Spec) classifyLeftovers(g GroupSpec, state State, stale []Machine) (b
 	return blues, destroy
 }
 
-// isHalfSwitched says whether a bluegreen was cut when only its uncordoning was
-// left to do.
+// isHalfSwitched reports whether an interrupted bluegreen has cordoned machines left to
+// uncordon.
 func (spec Spec) isHalfSwitched(g GroupSpec, state State) bool {
 	return spec.Strategy == BlueGreen && slices.ContainsFunc(state.Machines, func(m Machine) bool {
 		return m.Group == g.Name && m.Created && m.Cordoned
 	})
 }
 
-// removeGroups stops the machines of groups that the spec no longer has, and
-// destroys them once the rest is good.
+// removeGroups returns the waves that stop and destroy the machines of groups that spec
+// does not have. They are destroyed after the verification.
 func (spec Spec) removeGroups(groups map[string]bool, state State) (stop, destroy []Wave) {
 	var stops, destroys []Step
 	for _, m := range state.Machines {
@@ -309,9 +310,8 @@ func (spec Spec) newStep(v Verb, machine, group string) Step {
 	return Step{Verb: v, Target: spec.Target, FlyApp: spec.FlyApp, Machine: machine, Group: group, Wait: spec.Wait}
 }
 
-// createStep is a step for a new machine. Its name follows from what it will run
-// and from which machine it stands in for, so that the same create, planned or
-// sent twice, is recognised.
+// createStep returns a step that creates a machine. The name is derived from the config
+// and the replaced machine, so that a repeated create finds the existing machine.
 func (spec Spec) createStep(g GroupSpec, region string, config json.RawMessage, which string) Step {
 	s := spec.newStep(Create, "", g.Name)
 	s.Region, s.After, s.To, s.Volume, s.MachineChecks = region, config, spec.Image, g.Volume, g.MachineChecks
@@ -319,7 +319,7 @@ func (spec Spec) createStep(g GroupSpec, region string, config json.RawMessage, 
 	return s
 }
 
-// planNotes are what a person should know of the way from state before saying yes.
+// planNotes returns the notes that the plan shows for spec before the approval.
 func (spec Spec) planNotes(state State, waves []Wave) (notes []string) {
 	if spec.Unverified != "" {
 		notes = append(notes, spec.Unverified)
@@ -368,7 +368,7 @@ func (spec Spec) planNotes(state State, waves []Wave) (notes []string) {
 	return notes
 }
 
-// maxUnavailable is how many of running machines may be down at the same time: 1 or more.
+// maxUnavailable returns how many of running machines may be down at once: 1 or more.
 func (spec Spec) maxUnavailable(running int) int {
 	return countUnavailable(spec.MaxUnavailable, running)
 }
@@ -381,7 +381,7 @@ func countUnavailable(unavailable float64, running int) int {
 	return max(1, int(n))
 }
 
-// newWave is one wave of one lane, or none without steps.
+// newWave returns one wave with one lane, or nil without steps.
 func newWave(title string, steps []Step, atOnce int) []Wave {
 	if len(steps) == 0 {
 		return nil

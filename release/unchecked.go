@@ -17,7 +17,7 @@ func (spec Spec) hasChecks() bool {
 	return false
 }
 
-// allConfigs are the configs that machines of the group are to have.
+// allConfigs returns the configs of the new and existing machines of the group.
 func (g GroupSpec) allConfigs() (all []json.RawMessage) {
 	for _, n := range g.New {
 		all = append(all, n.Config)
@@ -28,8 +28,8 @@ func (g GroupSpec) allConfigs() (all []json.RawMessage) {
 	return all
 }
 
-// CheckRefused returns an error if a target of plan is unchecked and its
-// release.toml does not let that be promoted.
+// CheckRefused returns an error if a changed target of plan is unchecked and release.toml
+// refuses that.
 func (p Plan) CheckRefused() error {
 	for _, t := range p.Targets {
 		if t.Unchecked && t.RefuseUnchecked && t.Changed {
@@ -40,8 +40,8 @@ func (p Plan) CheckRefused() error {
 	return nil
 }
 
-// uncheckedWarning returns the warning of a target that nothing checks. A private one will
-// have no public address once the plan is carried out.
+// uncheckedWarning returns the warning for an unchecked target. isPrivate is true if it
+// has no public address after the plan.
 func uncheckedWarning(isPrivate bool) string {
 	w := `nothing checks it: fly.toml has no check, and release.toml no probe; its verdict will be "unchecked"`
 	if isPrivate {
@@ -50,7 +50,7 @@ func uncheckedWarning(isPrivate bool) string {
 	return w
 }
 
-// Warnings returns the warnings of every target, each with its app.
+// Warnings returns the warnings of all targets, each with its app.
 func (p Plan) Warnings() (all []string) {
 	for _, t := range p.Targets {
 		for _, w := range t.Warnings {
@@ -60,12 +60,10 @@ func (p Plan) Warnings() (all []string) {
 	return all
 }
 
-// isPublicAddress reports whether an address of that kind can be reached from the
-// internet.
+// isPublicAddress reports whether addresses of that kind are reachable from the internet.
 func isPublicAddress(kind string) bool { return kind == "v4" || kind == "v6" || kind == "shared_v4" }
 
-// rolloutWarnings are what a person should know of spec and its rollout from state,
-// before it and after it.
+// rolloutWarnings returns the warnings for spec and its rollout from state.
 func (spec Spec) rolloutWarnings(state State) (warnings []string) {
 	for _, g := range spec.Groups {
 		if len(state.Machines) == 0 || len(g.New) == 0 {
