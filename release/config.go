@@ -7,58 +7,63 @@ import (
 	"encoding/json"
 )
 
-// stamps are the metadata keys that say by whom and when, not what.
-var stamps = [...]string{
+// stampKeys are the metadata keys that identify the release of a machine config.
+// SameConfig ignores them.
+var stampKeys = [...]string{
 	MetaRelease, MetaRevision, MetaMachine,
 	"fly_release_id", "fly_release_version", "fly_flyctl_version",
 }
 
-// Canonical is the one form of a JSON document: keys sorted, no white space,
-// numbers as they were written. Nothing that this program has never heard of
-// is lost. A document that is not JSON is returned as it is.
+// Canonical returns doc in one form: keys sorted, no white space, numbers as they
+// were written. It keeps unknown fields. It returns a document that is not JSON
+// unchanged.
 func Canonical(doc json.RawMessage) json.RawMessage {
-	v, err := decode(doc)
+	v, err := decodeJSON(doc)
 	if err != nil {
 		return doc
 	}
-	return encode(v)
+	return encodeJSON(v)
 }
 
-// SameConfig says whether two machine configs ask for the same: equal but for
-// the metadata that says by which release, for which machine a standby stands
-// by and which volume a mount is (IDs that no plan can know), for what Fly tells
-// of that volume, for the repository that an image with a digest is taken from,
-// and for empty objects and lists, which Fly adds and drops as it likes.
+// SameConfig reports whether two machine configs request the same machine. It ignores
+// the metadata that identify the release, the IDs of volumes and of the machine that a
+// standby replaces (no plan contains those IDs), the size and encryption that Fly
+// reports of a volume, the repository of an image that has a digest, and empty
+// objects and lists, which Fly adds and removes.
 func SameConfig(a, b json.RawMessage) bool {
-	return bytes.Equal(meaning(a), meaning(b))
+	return bytes.Equal(normalizeConfig(a), normalizeConfig(b))
 }
 
-// hash is the name of any value: 64 hex digits of its canonical JSON.
-func hash(v any) string {
+// hashJSON returns the SHA-256 of the canonical JSON of v as 64 hex digits. It panics
+// if v does not marshal, which cannot happen for types of this package.
+func hashJSON(v any) string {
 	doc, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // only our own types come here, and those marshal
+		panic(err) // only types of this package are hashed
 	}
 	sum := sha256.Sum256(Canonical(doc))
 	return hex.EncodeToString(sum[:])
 }
 
-// configHash is hash of a document, remembered.
-func configHash(doc json.RawMessage) string {
-	return hashes.of(doc, func(doc json.RawMessage) string { return hash(doc) })
+// hashConfig returns hashJSON of a document from a cache.
+func hashConfig(doc json.RawMessage) string {
+	return configHashes.get(doc, func(doc json.RawMessage) string { return hashJSON(doc) })
 }
 
 var (
-	meanings memo[[]byte]
-	hashes   memo[string]
-	checksIn memo[int]
-	metadata memo[map[string]string]
+	normalizedConfigs docCache[[]byte]
+	configHashes      docCache[string]
+	checkCounts       docCache[int]
+	configMetadata    docCache[map[string]string]
 )
 
-// Metadata are those of a machine config; nil if it has none. Nobody changes them.
-func Metadata(config json.RawMessage) map[string]string { return metadata.of(config, metadataOf) }
+// Metadata returns the metadata of a machine config, or nil if it has none. The map
+// is shared: callers must not change it.
+func Metadata(config json.RawMessage) map[string]string {
+	return configMetadata.get(config, parseMetadata)
+}
 
-func metadataOf(config json.RawMessage) map[string]string {
+func parseMetadata(config json.RawMessage) map[string]string {
 	var c struct{ Metadata map[string]string }
 	if json.Unmarshal(config, &c) != nil {
 		return nil
@@ -66,17 +71,18 @@ func metadataOf(config json.RawMessage) map[string]string {
 	return c.Metadata
 }
 
-// meaning is what SameConfig compares. Nobody changes it.
-func meaning(doc json.RawMessage) []byte { return meanings.of(doc, meaningOf) }
+// normalizeConfig returns the bytes that SameConfig compares, from a cache. Callers
+// must not change them.
+func normalizeConfig(doc json.RawMessage) []byte { return normalizedConfigs.get(doc, removeIgnored) }
 
-func meaningOf(doc json.RawMessage) []byte {
-	v, err := decode(doc)
+func removeIgnored(doc json.RawMessage) []byte {
+	v, err := decodeJSON(doc)
 	if err != nil {
 		return doc
 	}
 	if config, ok := v.(map[string]any); ok {
 		if metadata, ok := config["metadata"].(map[string]any); ok {
-			for _, key := range stamps {
+			for _, key := range stampKeys {
 				delete(metadata, key)
 			}
 		}
@@ -96,15 +102,16 @@ func meaningOf(doc json.RawMessage) []byte {
 			}
 		}
 	}
-	return encode(prune(v))
+	return encodeJSON(removeEmpty(v))
 }
 
-// prune leaves out what is empty, from the inside out.
-func prune(v any) any {
+// removeEmpty returns v without empty objects and lists, at any depth, or nil if
+// nothing remains.
+func removeEmpty(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, value := range v {
-			if value = prune(value); value == nil {
+			if value = removeEmpty(value); value == nil {
 				delete(v, key)
 			} else {
 				v[key] = value
@@ -115,7 +122,7 @@ func prune(v any) any {
 		}
 	case []any:
 		for i := range v {
-			v[i] = prune(v[i])
+			v[i] = removeEmpty(v[i])
 		}
 		if len(v) == 0 {
 			return nil
@@ -124,14 +131,14 @@ func prune(v any) any {
 	return v
 }
 
-func decode(doc []byte) (v any, err error) {
+func decodeJSON(doc []byte) (v any, err error) {
 	d := json.NewDecoder(bytes.NewReader(doc))
 	d.UseNumber()
 	err = d.Decode(&v)
 	return v, err
 }
 
-func encode(v any) []byte {
+func encodeJSON(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -141,9 +148,9 @@ func encode(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// ChecksIn counts the health checks that a config asks for. A machine that
-// reports fewer has not been checked yet, whatever it reports.
-func ChecksIn(config json.RawMessage) int { return checksIn.of(config, countChecks) }
+// ChecksIn returns the number of health checks in a config. The result of a machine
+// that reports fewer checks is not known yet.
+func ChecksIn(config json.RawMessage) int { return checkCounts.get(config, countChecks) }
 
 func countChecks(config json.RawMessage) int {
 	var c struct {
@@ -160,12 +167,12 @@ func countChecks(config json.RawMessage) int {
 	return n
 }
 
-// SameStamps says whether two configs belong to the same release: whether the
-// metadata that SameConfig ignores is equal.
+// SameStamps reports whether two configs belong to the same release: whether the
+// metadata that SameConfig ignores are equal.
 func SameStamps(a, b json.RawMessage) bool {
-	of := func(doc json.RawMessage) (stamp [len(stamps)]string) {
+	of := func(doc json.RawMessage) (stamp [len(stampKeys)]string) {
 		metadata := Metadata(doc)
-		for i, key := range stamps {
+		for i, key := range stampKeys {
 			stamp[i] = metadata[key]
 		}
 		return stamp
@@ -173,19 +180,19 @@ func SameStamps(a, b json.RawMessage) bool {
 	return of(a) == of(b)
 }
 
-// An origin is what a machine's metadata say of the release that made it what it
-// is: ours, and Fly's own record of it.
-type origin struct {
+// A releaseOrigin contains the metadata that identify the release that made a machine
+// version: the ID of our release, and Fly's own release record.
+type releaseOrigin struct {
 	Release string `json:"release_id"`
 	Fly     string `json:"fly_release_id"`
 	Version string `json:"fly_release_version"`
 	Client  string `json:"fly_flyctl_version"`
 }
 
-func originOf(config json.RawMessage) origin {
-	var c struct{ Metadata origin }
+func parseOrigin(config json.RawMessage) releaseOrigin {
+	var c struct{ Metadata releaseOrigin }
 	if json.Unmarshal(config, &c) != nil {
-		return origin{}
+		return releaseOrigin{}
 	}
 	return c.Metadata
 }

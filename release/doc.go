@@ -1,13 +1,11 @@
-// Package release is the vocabulary of a release: what may be asked for, what
-// was found, what will be done, and how it ended.
+// Package release is the vocabulary of releases: requests, states, plans, and results.
 //
-// Everything here is data or a pure function of data. Nothing talks to Fly, to
-// Temporal, to the disk or to the clock, so every rule about what a release
-// does can be tested without running one.
+// It contains only data and pure functions. It does not use Fly, Temporal, files or the
+// clock, so that tests can check every rule without running a release.
 //
-// Values of these types are stored in workflow histories. Renaming a field, or
-// using an old name for a new meaning, is a schema change.
+// Values of these types are stored in workflow histories. Renaming a field, or changing
+// its meaning, is a schema change.
 //
-// Start reading at Plan (plan.go), then NewPlan and Restore, the two functions
-// that decide everything that happens to a machine.
+// Start with Plan (plan.go), then read NewPlan and Restore, which decide every change of a
+// machine.
 package release

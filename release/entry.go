@@ -2,12 +2,12 @@ package release
 
 import "time"
 
-// An Entry is a release in a list.
+// An Entry describes one release in a list.
 type Entry struct {
 	ID          string    `json:"id"` // workflow ID
 	Run         string    `json:"run"`
 	Project     string    `json:"project"`
-	Revision    string    `json:"revision,omitempty"` // short
+	Revision    string    `json:"revision,omitempty"` // first 12 digits of the commit
 	Subject     string    `json:"subject,omitempty"`
 	By          string    `json:"by,omitempty"`
 	Environment string    `json:"environment,omitempty"`

@@ -6,15 +6,15 @@ import (
 )
 
 var (
-	// ErrPlanStale: what Fly runs is no longer what the plan was made for.
+	// ErrPlanStale means that the machines on Fly changed since the plan was made.
 	ErrPlanStale = errors.New("the plan no longer fits what Fly runs")
-	// ErrGateExpired: the gate's timeout passed.
+	// ErrGateExpired means that the timeout of the gate passed without a decision.
 	ErrGateExpired = errors.New("nobody decided")
-	// ErrAborted: a person ordered the release to stop.
+	// ErrAborted means that a user aborted the release.
 	ErrAborted = errors.New("aborted")
 )
 
-// Rejected is the error of a release that a person said no to.
+// Rejected is the error of a release whose plan was rejected.
 type Rejected struct{ Decision }
 
 func (e *Rejected) Error() string {
@@ -24,19 +24,19 @@ func (e *Rejected) Error() string {
 	return fmt.Sprintf("rejected by %s: %s", e.By, e.Reason)
 }
 
-// Kinds of failure that time will not cure, as they are written into histories.
-// An activity's error carries one as its type.
+// Kinds of permanent errors, stored in histories. The error of an activity has one of
+// them as its type.
 const (
-	KindFailure   = "Failure"   // a machine or a target is bad; details: Failure…
-	KindConflict  = "Conflict"  // somebody else changed the machine
-	KindNoRoom    = "NoRoom"    // a machine's host has no room for its new version; details: Failure
-	KindRefused   = "Refused"   // Fly or git will not do it, however often it is asked
-	KindConfig    = "Config"    // the files at the revision are wrong
-	KindPreflight = "Preflight" // what the release needs is not there
+	KindFailure   = "Failure"   // a machine or a target is unhealthy; details: Failure…
+	KindConflict  = "Conflict"  // another client changed the machine
+	KindNoRoom    = "NoRoom"    // the host of a machine has no room for its new version; details: Failure
+	KindRefused   = "Refused"   // Fly or git refuses the request permanently
+	KindConfig    = "Config"    // the files at the revision are invalid
+	KindPreflight = "Preflight" // a precondition of the release is not met
 	KindTest      = "Test"      // the tests failed; details: TestResult
 	KindBuild     = "Build"     // the build failed; details: BuildResult
-	KindScan      = "Scan"      // an image may not run; details: ScanResult
-	KindTooLarge  = "TooLarge"  // more than Temporal stores as one value, or of one workflow
-	KindStranded  = "Stranded"  // given up while neither new nor back
-	KindOver      = "Over"      // an update came too late: the release has ended
+	KindScan      = "Scan"      // an image failed its scan; details: ScanResult
+	KindTooLarge  = "TooLarge"  // larger than Temporal's limit for one value or one workflow
+	KindStranded  = "Stranded"  // abandoned while neither on the plan nor on the baseline
+	KindOver      = "Over"      // an update arrived after the end of the release
 )

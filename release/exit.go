@@ -7,18 +7,19 @@ import (
 	"time"
 )
 
-// An Exit is how a machine's process ended without being asked to.
+// An Exit describes how the process of a machine ended without a request to stop.
 type Exit struct {
 	Code     int       `json:"code"`
 	OOM      bool      `json:"oom,omitempty"`      // out of memory
-	Restarts int       `json:"restarts,omitempty"` // how often Fly has started it again by then
+	Restarts int       `json:"restarts,omitempty"` // how often Fly had restarted it by then
 	At       time.Time `json:"at"`
 }
 
-// failed reports whether the exit is one that no restart policy takes for success.
-func (x *Exit) failed() bool { return x != nil && (x.Code != 0 || x.OOM) }
+// isFailure reports whether x is a non-zero exit code or an out-of-memory kill, which
+// every restart policy counts as a failure.
+func (x *Exit) isFailure() bool { return x != nil && (x.Code != 0 || x.OOM) }
 
-// String returns what the process did, without its exit code.
+// String returns a description of the exit without its exit code.
 func (x Exit) String() string {
 	switch {
 	case x.OOM && x.Restarts > 1:
@@ -33,29 +34,29 @@ func (x Exit) String() string {
 	return "its process ended"
 }
 
-// crashLoop is within what time of its last exit a running process counts as one
-// that ends again and again. Fly starts it again after seconds.
-const crashLoop = 2 * time.Minute
+// crashLoopWindow is the time after its last exit within which a running process may
+// still be in a crash loop. Fly restarts a process after a few seconds.
+const crashLoopWindow = 2 * time.Minute
 
-// IsRecent reports whether x was within the last two minutes at that time: whether
-// a process that runs again may still be in a crash loop.
-func (x Exit) IsRecent(at time.Time) bool { return at.Sub(x.At) < crashLoop }
+// IsRecent reports whether x happened within two minutes before at: whether the
+// restarted process may still be in a crash loop.
+func (x Exit) IsRecent(at time.Time) bool { return at.Sub(x.At) < crashLoopWindow }
 
-// An ExitRule decides which unrequested exits count against a machine.
+// An ExitRule decides which exits count against a machine.
 type ExitRule struct {
-	// Back: the goal is a baseline. A restored machine may exit once.
+	// Back is true if the goal is a baseline. A restored machine may exit once.
 	Back bool
 	// Resumed are the IDs of machines that a rollout without a report launched. Their
-	// recent exits count, also those before this rollout.
+	// recent exits count, including those before this rollout.
 	Resumed []string
-	// At is when the machines were read.
+	// At is the time at which the machines were read.
 	At time.Time
 }
 
-// counts reports whether m, which should be like want, has an exit that counts. One
-// that want has, too, does not, unless m is resumed. An exit with code 0 counts,
-// unless the machine's restart policy lets it end.
-func (r ExitRule) counts(m, want Machine) bool {
+// countsAgainst reports whether m has an exit that counts, where want is the machine
+// in the goal. An exit that want also has does not count, unless m is resumed. An exit
+// with code 0 counts, unless the restart policy of the machine allows it to end.
+func (r ExitRule) countsAgainst(m, want Machine) bool {
 	if m.Exit == nil || m.Rests() {
 		return false
 	}
@@ -69,21 +70,23 @@ func (r ExitRule) counts(m, want Machine) bool {
 	return true
 }
 
-// Ended reports whether the process of m has ended with exit code 0 and its
-// restart policy lets it: a machine whose work is done.
+// Ended reports whether m has completed its work: its process ended with exit code 0,
+// and its restart policy leaves it stopped then.
 func (m Machine) Ended() bool {
-	return m.State == "stopped" && m.Exit != nil && !m.Exit.failed() && m.Exit.Restarts == 0 && endsWell(m.Config)
+	return m.State == "stopped" && m.Exit != nil && !m.Exit.isFailure() && m.Exit.Restarts == 0 && staysStoppedOnSuccess(m.Config)
 }
 
-// NeverRestarts reports whether Fly leaves a machine of that config stopped
-// whatever its process ended with.
-func NeverRestarts(config json.RawMessage) bool { return restartPolicy(config) == "no" }
+// NeverRestarts reports whether Fly leaves a machine with this config stopped after
+// any exit.
+func NeverRestarts(config json.RawMessage) bool { return parseRestartPolicy(config) == "no" }
 
-// endsWell reports whether the restart policy of a config leaves a machine
-// stopped whose process ended with exit code 0. Fly's default, on-failure, does.
-func endsWell(config json.RawMessage) bool { return restartPolicy(config) != "always" }
+// staysStoppedOnSuccess reports whether the restart policy of a config leaves a machine
+// stopped after exit code 0. Fly's default, on-failure, does.
+func staysStoppedOnSuccess(config json.RawMessage) bool {
+	return parseRestartPolicy(config) != "always"
+}
 
-func restartPolicy(config json.RawMessage) string {
+func parseRestartPolicy(config json.RawMessage) string {
 	var c struct{ Restart struct{ Policy string } }
 	if json.Unmarshal(config, &c) != nil {
 		return ""
@@ -91,9 +94,9 @@ func restartPolicy(config json.RawMessage) string {
 	return c.Restart.Policy
 }
 
-// autostarts reports whether Fly's proxy starts a machine of that config for a
+// hasAutostart reports whether Fly's proxy starts a machine with this config for a
 // request. That is Fly's default.
-func autostarts(config json.RawMessage) bool {
+func hasAutostart(config json.RawMessage) bool {
 	var c struct{ Services []struct{ Autostart *bool } }
 	if json.Unmarshal(config, &c) != nil {
 		return false
@@ -106,13 +109,13 @@ func autostarts(config json.RawMessage) bool {
 	return false
 }
 
-// Serves reports whether a machine of that config has services: whether Fly's
-// proxy sends it traffic.
-func Serves(config json.RawMessage) bool { return servesIn.of(config, hasServices) }
+// Serves reports whether a config has services, so that Fly's proxy routes traffic to
+// its machine.
+func Serves(config json.RawMessage) bool { return servicesFound.get(config, detectServices) }
 
-var servesIn memo[bool]
+var servicesFound docCache[bool]
 
-func hasServices(config json.RawMessage) bool {
+func detectServices(config json.RawMessage) bool {
 	var c struct{ Services []json.RawMessage }
 	return json.Unmarshal(config, &c) == nil && len(c.Services) > 0
 }

@@ -5,32 +5,33 @@ import (
 	"time"
 )
 
-// askTimeout is how long a plan waits that is asked about in an environment
-// without a gate.
-const askTimeout = Duration(24 * time.Hour)
+// implicitGateTimeout is the approval timeout of a plan that needs an approval in an
+// environment without a gate.
+const implicitGateTimeout = Duration(24 * time.Hour)
 
-// Asking is what decides which gate a plan has to pass.
+// Asking contains the facts that determine the gate of a plan.
 type Asking struct {
-	Gate          *Gate // of the environment, at the revision; nil if it has none
+	Gate          *Gate // of the environment at the revision; nil if it has none
 	Before        *Gate // of the last promoted revision
 	Lineage       Lineage
 	Skipped       []Skipped
 	AllowDiverged bool
-	// Unread says which rollout ended without a report that can be read. What it
-	// left would be the baseline.
+	// Unread describes a rollout whose report cannot be read. The machines that it left
+	// would become the baseline.
 	Unread string
 }
 
-// GateOf returns the gate that a plan has to pass, or nil, and why that is more
-// than the gate at the revision, a sentence each. A revision that lowers the gate
-// of the last promoted revision has to pass that one. A plan that takes commits
-// away, one that an environment before did not verify, and one whose baseline would
-// be what an unreadable rollout left, need one approval at least.
+// GateOf returns the gate that a plan has to pass, or nil, and one sentence for each
+// reason why it is stricter than the gate at the revision. A revision that lowers the
+// gate of the last promoted revision has to pass the earlier gate. At least one
+// approval is needed for a plan that removes commits, for a revision that was not
+// verified in an earlier environment, and for a baseline left by a rollout whose
+// report cannot be read.
 func GateOf(a Asking) (gate *Gate, because []string) {
 	gate = a.Gate
 	if a.Before != nil && (gate == nil || gate.Approvals < a.Before.Approvals) {
 		gate = a.Before
-		because = append(because, fmt.Sprintf("this revision %s; the gate of the last promoted revision asks for %s", lowering(a.Gate), approvals(a.Before)))
+		because = append(because, fmt.Sprintf("this revision %s; the gate of the last promoted revision asks for %s", describeLowering(a.Gate), formatApprovals(a.Before)))
 	}
 	var more []string
 	if a.Lineage.NeedsApproval() && !a.AllowDiverged {
@@ -43,18 +44,18 @@ func GateOf(a Asking) (gate *Gate, because []string) {
 		more = append(more, fmt.Sprintf("%s was skipped by %s (%s): this revision is not verified there", s.Environment, s.By, s.Reason))
 	}
 	if len(more) > 0 && gate == nil {
-		gate = &Gate{Approvals: 1, Timeout: askTimeout}
+		gate = &Gate{Approvals: 1, Timeout: implicitGateTimeout}
 	}
 	return gate, append(because, more...)
 }
 
-func lowering(gate *Gate) string {
+func describeLowering(gate *Gate) string {
 	if gate == nil {
 		return "removes the gate"
 	}
-	return "lowers the gate to " + approvals(gate)
+	return "lowers the gate to " + formatApprovals(gate)
 }
 
-func approvals(gate *Gate) string {
-	return fmt.Sprintf("%d %s", gate.Approvals, plural(gate.Approvals, "approval", "approvals"))
+func formatApprovals(gate *Gate) string {
+	return fmt.Sprintf("%d %s", gate.Approvals, pluralize(gate.Approvals, "approval", "approvals"))
 }

@@ -1,86 +1,87 @@
 package release
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
 )
 
-// Goal is what every target should be like once p is carried out on states.
-// Machines still to be created have no ID there, only their planned name.
+// Goal returns the states that p leads to when it is executed on states. Machines
+// that p creates have no ID in the result, only their planned name.
 func (p Plan) Goal(states []State) []State {
 	goal := make([]State, len(states))
-	edits := map[Target]*edit{}
+	edits := map[Target]*goalBuilder{}
 	for i, s := range states {
 		goal[i] = s
 		goal[i].Machines = slices.Clone(s.Machines)
-		edits[s.Target] = newEdit(goal[i].Machines)
+		edits[s.Target] = newGoalBuilder(goal[i].Machines)
 	}
 	for _, step := range p.Steps() {
 		if e := edits[step.Target]; e != nil {
-			e.apply(step)
+			e.applyStep(step)
 		}
 	}
 	for i := range goal {
-		goal[i].Machines = edits[goal[i].Target].left()
+		goal[i].Machines = edits[goal[i].Target].remainingMachines()
 	}
 	return goal
 }
 
-// An edit applies steps to the machines of one target. It finds machines by an
-// index: an environment may have thousands.
-type edit struct {
-	machines []Machine
-	gone     map[int]bool     // indexes of machines that were destroyed
-	at       map[string][]int // indexes of machines, by ID and by name
+// A goalBuilder applies steps to the machines of one target. It has an index, because
+// an environment may have thousands of machines.
+type goalBuilder struct {
+	machines  []Machine
+	destroyed map[int]bool     // indexes of machines that were destroyed
+	indexes   map[string][]int // indexes of machines, by ID and by name
 }
 
-func newEdit(machines []Machine) *edit {
-	e := &edit{machines: machines, gone: map[int]bool{}, at: map[string][]int{}}
+func newGoalBuilder(machines []Machine) *goalBuilder {
+	e := &goalBuilder{machines: machines, destroyed: map[int]bool{}, indexes: map[string][]int{}}
 	for i := range machines {
-		e.index(i)
+		e.addToIndex(i)
 	}
 	return e
 }
 
-func (e *edit) index(i int) {
+func (e *goalBuilder) addToIndex(i int) {
 	m := e.machines[i]
-	e.at[m.ID] = append(e.at[m.ID], i)
+	e.indexes[m.ID] = append(e.indexes[m.ID], i)
 	if m.Name != m.ID {
-		e.at[m.Name] = append(e.at[m.Name], i)
+		e.indexes[m.Name] = append(e.indexes[m.Name], i)
 	}
 }
 
-// find returns the index of the first machine with that ID or name, or -1.
-func (e *edit) find(ref string) int {
-	for _, i := range e.at[ref] {
-		if !e.gone[i] {
+// findIndex returns the index of the first machine with that ID or name, or -1.
+func (e *goalBuilder) findIndex(ref string) int {
+	for _, i := range e.indexes[ref] {
+		if !e.destroyed[i] {
 			return i
 		}
 	}
 	return -1
 }
 
-// left returns the machines that were not destroyed.
-func (e *edit) left() []Machine {
+// remainingMachines returns the machines that were not destroyed.
+func (e *goalBuilder) remainingMachines() []Machine {
 	left := e.machines[:0:0]
 	for i, m := range e.machines {
-		if !e.gone[i] {
+		if !e.destroyed[i] {
 			left = append(left, m)
 		}
 	}
 	return left
 }
 
-func (e *edit) apply(step Step) {
+func (e *goalBuilder) applyStep(step Step) {
 	if step.Verb == Run {
-		return // its machine comes and goes
+		return // its machine is temporary
 	}
-	i := e.find(step.Machine)
+	i := e.findIndex(step.Machine)
 	if step.Verb == Create {
 		if i < 0 {
-			e.machines = append(e.machines, step.created())
-			e.index(len(e.machines) - 1)
+			e.machines = append(e.machines, step.createdMachine())
+			e.addToIndex(len(e.machines) - 1)
 		}
 		return
 	}
@@ -107,12 +108,12 @@ func (e *edit) apply(step Step) {
 	case Uncordon:
 		m.Cordoned = false
 	case Destroy:
-		e.gone[i] = true
+		e.destroyed[i] = true
 	}
 }
 
-// created returns the machine that a create step makes.
-func (s Step) created() Machine {
+// createdMachine returns the machine that a create step makes.
+func (s Step) createdMachine() Machine {
 	m := Machine{
 		Name: s.Machine, Group: s.Group, Region: s.Region, Image: s.To, Config: s.After,
 		Cordoned: s.Hidden, State: "started", Created: !s.Exact,
@@ -123,36 +124,36 @@ func (s Step) created() Machine {
 	return m
 }
 
-// Missing says what of goal is not so now, a Failure for each machine. Empty
-// means: every machine runs the image and the config it should, its checks pass,
-// and its process has not ended since its launch without being asked to; or it
-// can't be judged, which Unseen says. Machines that were not healthy to begin with
-// (State "") only need their config. rule says which exits count.
+// Missing returns one Failure per machine of now that differs from goal. The result is
+// empty if every machine runs its image and config, passes its checks, and has not
+// exited since its launch, except for machines that Unseen returns. A machine with
+// State "" in goal, which was unhealthy before, only needs its image and config. rule
+// decides which exits count.
 func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
-	is, planned := now.index(), goal.index()
+	is, planned := now.indexMachines(), goal.indexMachines()
 	for _, want := range goal.Machines {
-		have, ok := is.counterpart(want)
+		have, ok := is.findCounterpart(want)
 		fail := func(reason string) {
-			failures = append(failures, Failure{Target: goal.Target, Machine: cmpOr(have.ID, want.ID), Name: want.Name, Group: want.Group, Reason: reason})
+			failures = append(failures, Failure{Target: goal.Target, Machine: cmp.Or(have.ID, want.ID), Name: want.Name, Group: want.Group, Reason: reason})
 		}
 		switch {
 		case !ok:
 			fail("does not exist")
 		case have.Host != "":
-			// Neither good nor bad: see Unseen.
+			// Unknown: see Unseen.
 		case have.Image.Digest() != want.Image.Digest() && !(want.Host != "" && have.IsAsBefore(want)):
 			fail(fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest()))
 		case !SameConfig(have.Config, want.Config) && !(want.Host != "" && have.IsAsBefore(want)):
-			fail("has another config than the plan's" + changedBy(have.Config, want.Config))
+			fail("has another config than the plan's" + describeForeignChange(have.Config, want.Config))
 		case have.Cordoned != want.Cordoned:
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
 		case want.State == "" || want.State == "started" && have.Ended() && !Serves(have.Config):
-			// It need not be well, or its work is done.
-		case rule.counts(have, want):
+			// It was unhealthy before, or its work is done.
+		case rule.countsAgainst(have, want):
 			fail(have.Exit.String())
 			failures[len(failures)-1].ExitCode = &have.Exit.Code
 		case want.State == "started" && have.Rests():
-			// Nobody needed it, and Fly's proxy starts it when somebody does.
+			// It is idle: Fly's proxy starts it for the next request.
 		case want.State == "started" && have.State != "started":
 			fail(fmt.Sprintf("is %s, not started", have.State))
 			if have.Exit != nil {
@@ -167,30 +168,30 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 		}
 	}
 	for _, have := range now.Machines {
-		if have.Created && !planned.knows(have) {
+		if have.Created && !planned.hasCounterpart(have) {
 			failures = append(failures, Failure{Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group, Reason: "should not exist: a release created it and did not remove it"})
 		}
 	}
 	return failures
 }
 
-// changedBy says which client changed a machine from want, where it left its
-// name: a flyctl deploy in between is a conflict, and is named as such.
-func changedBy(have, want json.RawMessage) string {
-	is := originOf(have)
-	if is == originOf(want) || is.Client == "" {
+// describeForeignChange returns which other client changed a machine from want to
+// have, if its metadata name one, or "". It identifies a flyctl deploy during a rollout.
+func describeForeignChange(have, want json.RawMessage) string {
+	is := parseOrigin(have)
+	if is == parseOrigin(want) || is.Client == "" {
 		return ""
 	}
 	return fmt.Sprintf(": somebody else changed it, perhaps a flyctl deploy: it says that it is of Fly release v%s, by client %s", is.Version, is.Client)
 }
 
-// Unseen says which machines of now can't be judged, because Fly does not reach
-// their host. What it tells of them is old. Those that were out of reach before
-// are not counted on: the plan was made without them.
+// Unseen returns one Failure per machine whose state is unknown because Fly cannot
+// reach its host: the values that Fly reports of it are old. It leaves out machines
+// that were unreachable when the plan was made.
 func (goal State) Unseen(now State) (failures []Failure) {
-	is := now.index()
+	is := now.indexMachines()
 	for _, want := range goal.Machines {
-		if have, ok := is.counterpart(want); ok && have.Host != "" && want.Host == "" {
+		if have, ok := is.findCounterpart(want); ok && have.Host != "" && want.Host == "" {
 			failures = append(failures, Failure{
 				Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group,
 				Reason: "is not known to be well: its host is " + have.Host,
@@ -200,23 +201,16 @@ func (goal State) Unseen(now State) (failures []Failure) {
 	return failures
 }
 
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-// WhatIsWhat says of every machine, a sentence each, whether it is on the plan,
-// on the baseline, or on neither.
+// WhatIsWhat returns a sentence for each machine: whether it is on the plan, on the
+// baseline, or on neither.
 func WhatIsWhat(goal, baseline, now []State) (said []string) {
 	for _, s := range now {
-		wants, before, have := stateOf(goal, s.Target).index(), stateOf(baseline, s.Target), s.index()
-		were := before.index()
+		wants, before, have := findState(goal, s.Target).indexMachines(), findState(baseline, s.Target), s.indexMachines()
+		were := before.indexMachines()
 		for _, m := range s.Machines {
 			is := "is on neither the plan nor the baseline"
-			want, planned := wants.counterpart(m)
-			was, existed := were.counterpart(m)
+			want, planned := wants.findCounterpart(m)
+			was, existed := were.findCounterpart(m)
 			switch {
 			case existed && (m.IsAsBefore(was) || SameConfig(m.Config, was.Config) && m.Image.Digest() == was.Image.Digest()):
 				is = "is on the baseline"
@@ -228,7 +222,7 @@ func WhatIsWhat(goal, baseline, now []State) (said []string) {
 			said = append(said, fmt.Sprintf("machine %s of %s %s: %s, %s", m.ID, s.Target, is, m.State, m.Image.Digest()))
 		}
 		for _, was := range before.Machines {
-			if _, ok := have.counterpart(was); !ok {
+			if _, ok := have.findCounterpart(was); !ok {
 				said = append(said, fmt.Sprintf("machine %s (%s) of %s is gone", was.ID, was.Name, s.Target))
 			}
 		}

@@ -1,12 +1,13 @@
 package release
 
-// A machineIndex finds the machines of a state by ID or by name in constant
-// time. A machine still to be created has no ID. The zero value is that of a state without machines.
+// A machineIndex finds the machines of a state by ID or by name in constant time. A
+// machine that is still to be created has no ID. The zero value is the index of a
+// state without machines.
 type machineIndex struct {
-	byID, byName map[string]Machine // of several equal ones, the first
+	byID, byName map[string]Machine // the first of several with equal keys
 }
 
-func (s State) index() machineIndex {
+func (s State) indexMachines() machineIndex {
 	x := machineIndex{byID: make(map[string]Machine, len(s.Machines)), byName: make(map[string]Machine, len(s.Machines))}
 	for _, m := range s.Machines {
 		if _, ok := x.byID[m.ID]; !ok && m.ID != "" {
@@ -19,20 +20,20 @@ func (s State) index() machineIndex {
 	return x
 }
 
-// indexes returns the index of each state, by target.
-func indexes(states []State) map[Target]machineIndex {
+// indexStates returns the index of each state, by target.
+func indexStates(states []State) map[Target]machineIndex {
 	all := map[Target]machineIndex{}
 	for _, s := range states {
 		if _, ok := all[s.Target]; !ok {
-			all[s.Target] = s.index()
+			all[s.Target] = s.indexMachines()
 		}
 	}
 	return all
 }
 
-// counterpart returns the machine that stands for want: the same one, or one of
-// that name that replaced it.
-func (x machineIndex) counterpart(want Machine) (Machine, bool) {
+// findCounterpart returns the machine with the ID of want, or else the machine with
+// its name, which replaced it.
+func (x machineIndex) findCounterpart(want Machine) (Machine, bool) {
 	if m, ok := x.byID[want.ID]; ok {
 		return m, true
 	}
@@ -40,8 +41,8 @@ func (x machineIndex) counterpart(want Machine) (Machine, bool) {
 	return m, ok
 }
 
-// knows reports whether m, or the machine it replaced, is in the state.
-func (x machineIndex) knows(m Machine) bool {
-	_, ok := x.counterpart(m)
+// hasCounterpart reports whether the state has m or a machine of its name.
+func (x machineIndex) hasCounterpart(m Machine) bool {
+	_, ok := x.findCounterpart(m)
 	return ok
 }

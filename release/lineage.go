@@ -5,54 +5,54 @@ import (
 	"slices"
 )
 
-// A Relation is how a revision relates to what an environment runs.
+// A Relation says how a revision relates to the revisions running in an environment.
 type Relation string
 
 const (
-	Forward         Relation = "forward"  // it descends from all that runs, or nothing of this program runs
-	Same            Relation = "same"     // it is what runs
-	Backward        Relation = "backward" // an ancestor of something that runs
-	Diverged        Relation = "diverged" // neither: what runs has commits that it has not
-	UnknownRelation Relation = "unknown"  // git could not tell
+	Forward         Relation = "forward"  // descends from all running revisions, or none is known
+	Same            Relation = "same"     // equals the running revision
+	Backward        Relation = "backward" // an ancestor of a running revision
+	Diverged        Relation = "diverged" // none of these: a running revision has commits that it lacks
+	UnknownRelation Relation = "unknown"  // git could not compare them
 )
 
-// A Lineage compares the revision of a plan with the revisions that the machines
-// of its environment run, by ancestry. It is part of the plan, and of its hash.
+// A Lineage compares the revision of a plan with the revisions running in its
+// environment, by ancestry. It is part of the plan and of its hash.
 type Lineage struct {
-	Relation Relation `json:"relation,omitempty"` // "" for a rollback, which is exempt: see TakenAway
-	// Running are the commits that the machines say they run, sorted.
+	Relation Relation `json:"relation,omitempty"` // "" for a rollback: see TakenAway
+	// Running are the commits in the metadata of the machines, sorted.
 	Running []string `json:"running,omitempty"`
-	// Newer is a running revision that is newer: of a backward one.
+	// Newer is the running revision that is newer, if Relation is Backward.
 	Newer *Revision `json:"newer,omitempty"`
-	// Added are the newest commits that come, Taken the newest that run there and
-	// that the revision does not have; Adds and Takes count all of them.
+	// Added are the newest commits that the plan adds, Taken the newest running
+	// commits that it removes. Adds and Takes are the total numbers.
 	Added []Revision `json:"added,omitempty"`
 	Adds  int        `json:"adds,omitempty"`
 	Taken []Revision `json:"taken,omitempty"`
 	Takes int        `json:"takes,omitempty"`
-	Why   string     `json:"why,omitempty"` // why it is unknown
+	Why   string     `json:"why,omitempty"` // why Relation is UnknownRelation
 }
 
-// A Head is the revision that an environment runs as a whole: every app was
-// released at it, or had nothing to change.
+// A Head is the revision of an environment as a whole: every app was released at that
+// revision or did not change.
 type Head struct {
 	Commit string `json:"commit"`
-	// Covers are commits that machines may still name, for nothing changed in
-	// their app since.
+	// Covers are older commits in the metadata of machines whose app did not
+	// change since.
 	Covers []string `json:"covers,omitempty"`
 }
 
-// Differs reports whether head is another revision than other.
-func (head *Head) Differs(other *Head) bool { return head.commit() != other.commit() }
+// Differs reports whether head and other are different revisions.
+func (head *Head) Differs(other *Head) bool { return head.commitOrEmpty() != other.commitOrEmpty() }
 
-func (head *Head) commit() string {
+func (head *Head) commitOrEmpty() string {
 	if head == nil {
 		return ""
 	}
 	return head.Commit
 }
 
-// Short returns the first 12 digits of the commit, or words where there is none.
+// Short returns the first 12 digits of the commit, or a phrase if head is nil.
 func (head *Head) Short() string {
 	if head == nil {
 		return "no revision as a whole"
@@ -60,8 +60,8 @@ func (head *Head) Short() string {
 	return Revision{Commit: head.Commit}.Short()
 }
 
-// Compared returns the commits to compare a revision with, where machines name
-// the commits running: what head covers is head.
+// Compared returns the commits to compare a revision with. running are the commits in
+// the metadata of the machines; commits that head covers count as head.
 func (head *Head) Compared(running []string) (commits []string) {
 	if head == nil {
 		return running
@@ -75,8 +75,8 @@ func (head *Head) Compared(running []string) (commits []string) {
 	return commits
 }
 
-// Joined returns the relation to several revisions that run side by side: the
-// one that matters most. Without any it is Forward.
+// Joined combines the relations to several running revisions and returns the most
+// restrictive one. It returns Forward for no relations.
 func Joined(relations []Relation) Relation {
 	for _, r := range []Relation{Backward, Diverged, UnknownRelation} {
 		if slices.Contains(relations, r) {
@@ -89,24 +89,24 @@ func Joined(relations []Relation) Relation {
 	return Forward
 }
 
-// NeedsApproval reports whether a person has to approve the plan, gate or not.
+// NeedsApproval reports whether the plan needs an approval even without a gate.
 func (l Lineage) NeedsApproval() bool { return l.Relation == Diverged || l.Relation == UnknownRelation }
 
-// String returns the lineage in one sentence, or "" where nothing has to be said.
+// String returns the lineage in one phrase, or "" if it needs no mention.
 func (l Lineage) String() string {
 	switch l.Relation {
 	case Backward:
 		return fmt.Sprintf("older than %s, which runs there", l.Newer.Label())
 	case Diverged:
-		return fmt.Sprintf("takes away %s that %s there", commits(l.Takes), plural(l.Takes, "runs", "run"))
+		return fmt.Sprintf("takes away %s that %s there", formatCommits(l.Takes), pluralize(l.Takes, "runs", "run"))
 	case UnknownRelation:
 		return fmt.Sprintf("may be older than what runs there: %s", l.Why)
 	}
 	return ""
 }
 
-// TakenAway returns how many commits a rollback takes away, in words. It returns ""
-// for the lineage of any other plan.
+// TakenAway returns in words how many commits a rollback removes, or "" if the
+// lineage is not that of a rollback.
 func (l Lineage) TakenAway() string {
 	switch {
 	case l.Relation != "":
@@ -114,21 +114,21 @@ func (l Lineage) TakenAway() string {
 	case l.Why != "":
 		return "it is not known how many commits are taken away: " + l.Why
 	case l.Takes > 0:
-		return commits(l.Takes) + " taken away"
+		return formatCommits(l.Takes) + " taken away"
 	case len(l.Running) > 0:
 		return "no commit taken away"
 	}
 	return ""
 }
 
-// RestoredRevision is the revision that a rollback goes back to, and how many commits it
-// takes away.
+// RestoredRevision is the revision that a rollback restores, and the number of
+// commits that it removes.
 type RestoredRevision struct {
 	Revision
 	Lineage Lineage `json:"lineage,omitzero"` // without the commits
 }
 
-// Summary returns r in a line: 41c2f0e two, 1 commit taken away.
+// Summary returns r in one line: 41c2f0e two, 1 commit taken away.
 func (r RestoredRevision) Summary() string {
 	if r.Commit == "" {
 		return ""
@@ -140,8 +140,7 @@ func (r RestoredRevision) Summary() string {
 	return r.Label() + ", " + taken
 }
 
-// Label returns the revision as people write it: its first 12 digits and the
-// first line of its message.
+// Label returns the first 12 digits of the commit and the first line of its message.
 func (r *Revision) Label() string {
 	switch {
 	case r == nil:
@@ -152,17 +151,17 @@ func (r *Revision) Label() string {
 	return r.Short() + " " + r.Subject
 }
 
-func commits(n int) string { return fmt.Sprintf("%d %s", n, plural(n, "commit", "commits")) }
+func formatCommits(n int) string { return fmt.Sprintf("%d %s", n, pluralize(n, "commit", "commits")) }
 
-func plural(n int, one, many string) string {
+func pluralize(n int, one, many string) string {
 	if n == 1 {
 		return one
 	}
 	return many
 }
 
-// RunningRevisions returns the commits that the machines of states say they
-// run, sorted.
+// RunningRevisions returns the commits in the metadata of the machines of states,
+// sorted, each once.
 func RunningRevisions(states []State) (commits []string) {
 	for _, s := range states {
 		for _, m := range s.Machines {

@@ -5,26 +5,26 @@ import (
 	"sync"
 )
 
-// A memo remembers what was found out about documents that were looked at
-// lately: whoever waits for a hundred machines looks at the same few configs
-// again and again. The zero value is ready; it is safe for concurrent use.
-type memo[V any] struct {
-	mu    sync.Mutex
-	known map[string]V
-	size  int // bytes of the documents in known
+// A docCache caches a function of JSON documents, because activities that poll
+// hundreds of machines process the same few configs repeatedly. The zero value is
+// ready to use. It is safe for concurrent use.
+type docCache[V any] struct {
+	mu     sync.Mutex
+	values map[string]V
+	size   int // total bytes of the keys of values
 }
 
-// A memo is emptied when it would hold more than rememberedCount documents (the
-// configs of a large environment, twice) or rememberedSize bytes of them.
+// A docCache is emptied when it would exceed maxCachedDocs documents (twice the
+// configs of a large environment) or maxCachedBytes.
 const (
-	rememberedCount = 4096
-	rememberedSize  = 16 << 20
+	maxCachedDocs  = 4096
+	maxCachedBytes = 16 << 20
 )
 
-// of is f(doc), found out once.
-func (m *memo[V]) of(doc json.RawMessage, f func(json.RawMessage) V) V {
+// get returns f(doc), from the cache if possible.
+func (m *docCache[V]) get(doc json.RawMessage, f func(json.RawMessage) V) V {
 	m.mu.Lock()
-	v, ok := m.known[string(doc)]
+	v, ok := m.values[string(doc)]
 	m.mu.Unlock()
 	if ok {
 		return v
@@ -32,10 +32,10 @@ func (m *memo[V]) of(doc json.RawMessage, f func(json.RawMessage) V) V {
 	v = f(doc)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.known == nil || len(m.known) >= rememberedCount || m.size+len(doc) > rememberedSize {
-		m.known, m.size = map[string]V{}, 0
+	if m.values == nil || len(m.values) >= maxCachedDocs || m.size+len(doc) > maxCachedBytes {
+		m.values, m.size = map[string]V{}, 0
 	}
-	m.known[string(doc)] = v
+	m.values[string(doc)] = v
 	m.size += len(doc)
 	return v
 }

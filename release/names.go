@@ -2,28 +2,28 @@ package release
 
 import "fmt"
 
-// TaskQueue is where workflows and everything that touches Fly wait for a
-// worker; BuildQueue is where checkouts, tests and builds do. A worker that may
-// touch production need not be one that runs a repository's tests.
+// TaskQueue is the queue of workflows and of activities that use Fly. BuildQueue is
+// the queue of checkouts, tests and builds, so that workers with access to production
+// need not run the tests of a repository.
 const (
 	TaskQueue  = "release"
 	BuildQueue = "release-build"
-	// GitQueue is where histories of repositories are read: by the workers of
-	// BuildQueue, but not in turn with tests and builds.
+	// GitQueue is the queue for reading git histories. The workers of BuildQueue
+	// poll it separately, so that tests and builds do not delay it.
 	GitQueue = "release-git"
 )
 
-// Names of the workflow types, as the Temporal UI shows them.
+// Workflow types, as shown in the Temporal UI.
 const (
 	ReleaseWorkflow = "Release"
 	RolloutWorkflow = "Rollout"
 	PinWorkflow     = "Pin"
 )
 
-// Queries, updates and signals of the workflows. StatusQuery answers with a Status
-// on both. ApproveUpdate and RejectUpdate take a Review, AnswerUpdate (held
-// rollouts) an Answer. The signals carry the same JSON, for the Temporal UI and
-// for when no worker is up.
+// Queries, updates and signals of the workflows. StatusQuery returns the Status of a
+// release or a rollout. ApproveUpdate and RejectUpdate take a Review. AnswerUpdate,
+// for held rollouts, takes an Answer. The signals take the same JSON; the Temporal UI
+// can send them, also while no worker runs.
 const (
 	StatusQuery   = "status"
 	ApproveUpdate = "approve"
@@ -32,12 +32,12 @@ const (
 	ApproveSignal = "approve"
 	RejectSignal  = "reject"
 	AnswerSignal  = "answer"
-	AbortSignal   = "abort" // an Abort: who cancels the release next, and why
+	AbortSignal   = "abort" // an Abort, sent before the workflow is cancelled
 )
 
-// Doors of releases and pins for order. ExtendUpdate takes an Extension,
-// UnpinUpdate an Unpinning; the signals of the same names carry the same JSON.
-// WaitSignal and NextSignal go between releases that wait for one environment.
+// Updates and signals of releases and pins. ExtendUpdate takes an Extension,
+// UnpinUpdate an Unpinning; the signals of the same names take the same JSON.
+// Releases that wait for one environment send each other WaitSignal and NextSignal.
 const (
 	ExtendUpdate = "extend"
 	ExtendSignal = "extend"
@@ -47,20 +47,19 @@ const (
 	NextSignal   = "next"
 )
 
-// Process groups that Fly keeps for machines that run one command and end.
+// Fly's process groups for machines that run one command and end.
 const (
 	ReleaseCommandGroup = "fly_app_release_command"
 	MachineCheckGroup   = "fly_app_test_machine_command"
 )
 
-// MemoRequest is the memo of a release that holds its Request.
+// MemoRequest is the key of the memo of a release that holds its Request.
 const MemoRequest = "request"
 
-// MemoPin is the memo of a pin's workflow that holds the Pin.
+// MemoPin is the key of the memo of a Pin workflow that holds the Pin.
 const MemoPin = "pin"
 
-// Search attributes, all of type Keyword. ReleaseOutcome is set when the
-// workflow ends.
+// Search attributes, all of type Keyword. AttrOutcome is set when the workflow ends.
 const (
 	AttrProject     = "ReleaseProject"
 	AttrRevision    = "ReleaseRevision"
@@ -69,40 +68,39 @@ const (
 	AttrOutcome     = "ReleaseOutcome"
 )
 
-// Memos of releases.
+// Keys of memos of releases.
 const (
-	MemoRestores   = "restores"   // of a rollback: what it goes back to, as a RestoredRevision
+	MemoRestores   = "restores"   // of a rollback: the RestoredRevision
 	MemoRepository = "repository" // the Repository that the project is bound to
 )
 
-// Metadata keys this program leaves on the machines it changes. They say by
-// which release, and are no part of what a machine should run: SameConfig
-// ignores them.
+// Metadata keys that this program sets on the machines that it changes. They identify
+// the release and do not affect the machine: SameConfig ignores them.
 const (
 	MetaRelease  = "release_id"       // ID of the release
 	MetaRevision = "release_revision" // full commit
-	MetaMachine  = "release_machine"  // planned name, on machines that a plan created
+	MetaMachine  = "release_machine"  // planned name, only on machines that a plan created
 )
 
-// ID is the workflow ID of the release of one revision of a project. Starting
-// it twice is one release.
+// ID returns the workflow ID of the release of one revision of a project. Starting it
+// twice results in one release.
 func ID(project string, r Revision) string {
 	return fmt.Sprintf("release/%s/%s", project, r.Short())
 }
 
-// RollbackID is the workflow ID of a rollback that a person asked for.
+// RollbackID returns the workflow ID of a rollback that a user requested.
 func RollbackID(project, environment string) string {
 	return fmt.Sprintf("release/%s/rollback-%s", project, environment)
 }
 
-// PinID is the workflow ID of the pin of one environment of a project. The
-// environment is pinned while a workflow with it is open.
+// PinID returns the workflow ID of the pin of one environment of a project. The
+// environment is pinned while the workflow is open.
 func PinID(project, environment string) string {
 	return fmt.Sprintf("pin/%s/%s", project, environment)
 }
 
-// RolloutID is the workflow ID of the rollout in one environment of a project.
-// It is the environment's lock: Temporal refuses a second open workflow with it.
+// RolloutID returns the workflow ID of the rollout in one environment of a project.
+// It is the lock of the environment: Temporal refuses a second open workflow with it.
 func RolloutID(project, environment string) string {
 	return fmt.Sprintf("rollout/%s/%s", project, environment)
 }

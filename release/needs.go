@@ -5,13 +5,14 @@ import (
 	"slices"
 )
 
-// A NeedBeside is an app that a spec's app needs and that is not rolled out with it.
+// A NeedBeside is an app that the app of a spec needs and that has no spec itself.
 type NeedBeside struct {
 	Spec   int // index of the spec that needs it
 	Target TargetFile
 }
 
-// NeedsBeside returns what the apps of specs need in env besides each other.
+// NeedsBeside returns the apps that the apps of specs need in env and that have no
+// spec themselves.
 func (p Project) NeedsBeside(env Environment, specs []Spec) (needs []NeedBeside) {
 	for i, spec := range specs {
 		app, _ := p.App(spec.Target.App)
@@ -26,7 +27,7 @@ func (p Project) NeedsBeside(env Environment, specs []Spec) (needs []NeedBeside)
 	return needs
 }
 
-// Warning is what is said of n where nothing of it runs.
+// Warning returns the warning for n if that app has no machines.
 func (n NeedBeside) Warning() string {
 	return fmt.Sprintf("%s, which it needs, has no machines in %s", n.Target.Target.App, n.Target.Target.Environment)
 }

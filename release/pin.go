@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// A Pin keeps releases from changing an environment that a person rolled back,
-// until a person takes the pin away. It is the input of the Pin workflow.
+// A Pin stops releases from changing an environment that was rolled back, until a
+// user removes the pin. It is the input of the Pin workflow.
 type Pin struct {
 	Project     string    `json:"project"`
 	Environment string    `json:"environment"`
 	Release     string    `json:"release"`           // workflow ID of the rollback
-	Revision    Revision  `json:"revision,omitzero"` // that the rollback goes back to
+	Revision    Revision  `json:"revision,omitzero"` // revision that the rollback restored
 	By          string    `json:"by"`
 	Reason      string    `json:"reason,omitempty"`
 	Since       time.Time `json:"since"`
@@ -29,7 +29,7 @@ func (p Pin) String() string {
 	return s
 }
 
-// An Unpinning takes a pin away.
+// An Unpinning is a request to remove a pin.
 type Unpinning struct {
 	By     string `json:"by"`
 	Reason string `json:"reason"`

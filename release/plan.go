@@ -9,22 +9,22 @@ import (
 	"strings"
 )
 
-// A Plan is the ordered waves that lead from the state of every target of an
-// environment to its spec (NewPlan) or to its baseline (Restore). It is what a
-// person approves and what is executed, nothing else.
+// A Plan is the ordered waves from the state of every target of an environment to its
+// spec (NewPlan) or to its baseline (Restore). Approvals name one plan, and rollouts
+// execute nothing else.
 type Plan struct {
 	Environment string       `json:"environment"`
-	Revision    string       `json:"revision,omitempty"` // commit it leads to; "" for a restore
-	Lineage     Lineage      `json:"lineage,omitzero"`   // how it relates to what runs
-	Skipped     []Skipped    `json:"skipped,omitempty"`  // environments that it did not go through
-	Run         string       `json:"run,omitempty"`      // run ID of the workflow it was sealed for
-	Hash        string       `json:"hash,omitempty"`     // 64 hex digits, of Run, Lineage, Skipped and Content
-	Content     string       `json:"content,omitempty"`  // 64 hex digits of all else: see WithContent
+	Revision    string       `json:"revision,omitempty"` // commit to release; "" for a restore
+	Lineage     Lineage      `json:"lineage,omitzero"`   // relation to the running revisions
+	Skipped     []Skipped    `json:"skipped,omitempty"`  // environments of the path that were left out
+	Run         string       `json:"run,omitempty"`      // run ID of the workflow for which it was sealed
+	Hash        string       `json:"hash,omitempty"`     // 64 hex digits, computed from Run, Lineage, Skipped and Content
+	Content     string       `json:"content,omitempty"`  // 64 hex digits, computed from all other fields: see WithContent
 	Targets     []TargetPlan `json:"targets"`            // every target of the environment, changed or not
 	Waves       []Wave       `json:"waves"`
 }
 
-// A TargetPlan is what a plan means for one target.
+// A TargetPlan is the part of a plan about one target.
 type TargetPlan struct {
 	Target         Target            `json:"target"`
 	FlyApp         string            `json:"fly_app"`
@@ -34,96 +34,95 @@ type TargetPlan struct {
 	MaxUnavailable float64           `json:"max_unavailable"`
 	Wait           Duration          `json:"wait"`
 	Probe          *Probe            `json:"probe,omitempty"`
-	Image          Image             `json:"image,omitempty"` // what it leads to
-	Seen           map[string]string `json:"seen"`            // machine ID → version that the plan was made for
+	Image          Image             `json:"image,omitempty"` // image to release
+	Seen           map[string]string `json:"seen"`            // machine ID → version that the plan expects
 	Changed        bool              `json:"changed"`
-	// Secrets are those that the changed machines will see.
+	// Secrets are the secrets that the changed machines will have.
 	Secrets []Secret `json:"secrets,omitempty"`
-	// Addresses are kinds of IP address to ask for: it has none yet.
+	// Addresses are the kinds of IP address to allocate, if the Fly app has none.
 	Addresses []string `json:"addresses,omitempty"`
-	// Unchecked: neither fly.toml nor release.toml says how to find out whether
-	// it is well. RefuseUnchecked: release.toml does not let that be promoted.
+	// Unchecked is true if neither fly.toml nor release.toml has a check or probe.
+	// RefuseUnchecked is true if release.toml forbids to release such a target.
 	Unchecked       bool `json:"unchecked,omitempty"`
 	RefuseUnchecked bool `json:"refuse_unchecked,omitempty"`
-	// Notes are what a person should know before saying yes; Warnings, also after.
+	// Notes are shown before the approval, Warnings also after the rollout.
 	Notes      []string        `json:"notes,omitempty"`
 	Warnings   []string        `json:"warnings,omitempty"`
 	Definition json.RawMessage `json:"definition,omitempty"` // fly.toml in Fly's form, for the Fly release
 }
 
-// A Wave is steps done together. The next wave starts when every one of them
-// is done and the wave has settled.
+// A Wave is a list of steps that run together. The next wave starts when every step
+// is done and Settle has passed.
 type Wave struct {
 	Title  string   `json:"title"`
 	Lanes  []Lane   `json:"lanes"`
 	Settle Duration `json:"settle,omitempty"`
-	// Last waves hold what can't be taken back. They are carried out once the
-	// new is verified and baked.
+	// Last is true for waves that cannot be rolled back. They run after the
+	// environment is verified and baked.
 	Last bool `json:"last,omitempty"`
-	// Watch: while it settles, the environment is verified again and again. A
-	// canary bakes.
+	// Watch is true if the environment is verified repeatedly while the wave
+	// settles, as for a canary.
 	Watch bool `json:"watch,omitempty"`
 }
 
-// A Lane is the steps of a wave in one group of one target, and how many of
-// them may be in flight at once.
+// A Lane is the steps of a wave in one group of one target, with a concurrency limit.
 type Lane struct {
-	AtOnce int    `json:"at_once"` // 1 or more
+	AtOnce int    `json:"at_once"` // maximum number of concurrent steps, 1 or more
 	Steps  []Step `json:"steps"`
 }
 
-// A Verb is what a step does to its machine.
+// A Verb is the kind of change that a step makes to its machine.
 type Verb string
 
 const (
 	Create   Verb = "create"
-	Update   Verb = "update" // another config, in place; a stopped machine stays stopped
+	Update   Verb = "update" // change the config in place; a stopped machine stays stopped
 	Start    Verb = "start"
 	Stop     Verb = "stop"
-	Cordon   Verb = "cordon"   // the proxy sends it nothing new
-	Uncordon Verb = "uncordon" // the proxy may use it
-	Destroy  Verb = "destroy"  // stop it, then remove it
-	Run      Verb = "run"      // a machine of its own runs the release command to its end
+	Cordon   Verb = "cordon"   // stop new requests of the proxy
+	Uncordon Verb = "uncordon" // allow requests of the proxy
+	Destroy  Verb = "destroy"  // stop and remove
+	Run      Verb = "run"      // run the release command on a machine of its own
 )
 
-// A Step is one verb on one machine.
+// A Step is one change of one machine.
 type Step struct {
 	Verb    Verb   `json:"verb"`
 	Target  Target `json:"target"`
 	FlyApp  string `json:"fly_app"`
-	Machine string `json:"machine"` // its ID, or its planned name where the plan creates it
+	Machine string `json:"machine"` // its ID, or its planned name if the plan creates it
 	Group   string `json:"group"`
 	Region  string `json:"region,omitempty"`
-	// Version is the instance_id that the machine must have: a compare-and-set.
-	// Empty where the step doesn't depend on it.
+	// Version is the instance_id that the machine must have (compare-and-set).
+	// If it is empty, any version is accepted.
 	Version string          `json:"version,omitempty"`
 	From    Image           `json:"from,omitempty"`
 	To      Image           `json:"to,omitempty"`
 	Before  json.RawMessage `json:"before,omitempty"`
 	After   json.RawMessage `json:"after,omitempty"` // config, for create and update
-	// Exact configs are applied as they are: a restore. Others are stamped
-	// with the release they belong to.
+	// Exact is true in a restore: the config is applied without change. Other
+	// configs get the metadata of the release.
 	Exact bool `json:"exact,omitempty"`
-	// Idle machines are created, or restored, without being started. (An update
-	// that is no restore leaves a machine started or stopped as it finds it.)
+	// Idle is true if the machine is created or restored without a start. Other
+	// updates keep a machine started or stopped.
 	Idle bool `json:"idle,omitempty"`
-	// Launch: the update starts the machine, also if it is stopped.
+	// Launch is true if the update starts the machine, also if it is stopped.
 	Launch bool `json:"launch,omitempty"`
-	// Hidden machines are created cordoned.
+	// Hidden is true if the machine is created cordoned.
 	Hidden     bool   `json:"hidden,omitempty"`
-	StandbyFor string `json:"standby_for,omitempty"` // planned name of the machine it stands by for
-	// Succeeds is the ID of the machine in whose place this one is created; the
-	// plan's last waves destroy it.
+	StandbyFor string `json:"standby_for,omitempty"` // planned name of the machine that it stands by for
+	// Succeeds is the ID of the machine that this one replaces. The last waves of
+	// the plan destroy that machine.
 	Succeeds string `json:"succeeds,omitempty"`
-	// Unchecked machines are not waited for to be healthy: they were not
-	// healthy in the baseline either.
+	// Unchecked is true if the step does not wait until the machine is healthy,
+	// because the machine was not healthy in the baseline.
 	Unchecked bool `json:"unchecked,omitempty"`
-	// Volume is what a created machine is attached to.
+	// Volume is the volume to attach to a created machine.
 	Volume *NewVolume `json:"volume,omitempty"`
-	// MachineChecks run beside the machine once it is well: configs of the
-	// machines that do.
+	// MachineChecks are configs of machines that each run a check command against
+	// the changed machine after it is healthy.
 	MachineChecks []json.RawMessage `json:"machine_checks,omitempty"`
-	Command       string            `json:"command,omitempty"` // what is run, for people
+	Command       string            `json:"command,omitempty"` // the release command as written in fly.toml
 	Wait          Duration          `json:"wait,omitempty"`
 }
 
@@ -131,7 +130,7 @@ func (s Step) String() string {
 	return fmt.Sprintf("%s %s of %s", s.Verb, s.Machine, s.Target)
 }
 
-// Sparing is w without what takes machines of those targets out of service.
+// Sparing returns w without the cordon, stop and destroy steps of the given targets.
 func (w Wave) Sparing(targets map[Target]bool) Wave {
 	lanes := w.Lanes
 	w.Lanes = nil
@@ -146,10 +145,10 @@ func (w Wave) Sparing(targets map[Target]bool) Wave {
 	return w
 }
 
-// Empty says whether there is nothing to do.
+// Empty reports whether p has no waves.
 func (p Plan) Empty() bool { return len(p.Waves) == 0 }
 
-// Steps are all steps, in order.
+// Steps returns all steps in order.
 func (p Plan) Steps() (steps []Step) {
 	for _, w := range p.Waves {
 		for _, l := range w.Lanes {
@@ -159,8 +158,8 @@ func (p Plan) Steps() (steps []Step) {
 	return steps
 }
 
-// Waves until the new is verified and baked, and those that wait for it.
-func (p Plan) split(last bool) Plan {
+// wavesByLast returns p with only the waves whose field Last has that value.
+func (p Plan) wavesByLast(last bool) Plan {
 	q := p
 	q.Waves = nil
 	for _, w := range p.Waves {
@@ -171,22 +170,22 @@ func (p Plan) split(last bool) Plan {
 	return q
 }
 
-// First is the part of p that can be taken back.
-func (p Plan) First() Plan { return p.split(false) }
+// First returns the part of p that can be rolled back.
+func (p Plan) First() Plan { return p.wavesByLast(false) }
 
-// Until is p up to and with wave i.
+// Until returns p with its waves up to and including wave i.
 func (p Plan) Until(i int) Plan {
 	q := p
 	q.Waves = p.Waves[:i+1]
 	return q
 }
 
-// Last is the part of p that can't be taken back.
-func (p Plan) Last() Plan { return p.split(true) }
+// Last returns the part of p that cannot be rolled back.
+func (p Plan) Last() Plan { return p.wavesByLast(true) }
 
-// Outline is p without machine configs: enough to say what was done.
+// Outline returns p without machine configs. It is small enough for reports.
 func (p Plan) Outline() Plan {
-	q := p.with(func(s *Step) { s.Before, s.After, s.MachineChecks = nil, nil, nil })
+	q := p.editSteps(func(s *Step) { s.Before, s.After, s.MachineChecks = nil, nil, nil })
 	q.Targets = slices.Clone(p.Targets)
 	for i := range q.Targets {
 		q.Targets[i].Definition = nil
@@ -194,8 +193,8 @@ func (p Plan) Outline() Plan {
 	return q
 }
 
-// with is p with every step edited.
-func (p Plan) with(edit func(*Step)) Plan {
+// editSteps returns a copy of p in which edit was applied to every step.
+func (p Plan) editSteps(edit func(*Step)) Plan {
 	q := p
 	q.Waves = slices.Clone(p.Waves)
 	for i := range q.Waves {
@@ -211,75 +210,75 @@ func (p Plan) with(edit func(*Step)) Plan {
 	return q
 }
 
-// WithContent returns p with the hash of all that it does. The
-// hash covers the whole of every config, by its canonical form: a step counts
-// with the hashes of its configs, and equal configs are hashed once.
+// WithContent returns p with the hash of everything that it changes. The hash covers
+// every config in canonical form; a step contributes the hashes of its configs, which
+// are cached.
 //
-// A large plan takes seconds to hash. So the activity that makes a plan calls
-// WithContent last, and Sealed, which a workflow calls, has little to do.
+// Hashing a large plan takes seconds. An activity calls WithContent when it makes the
+// plan, so that Sealed, which workflow code calls, is fast.
 func (p Plan) WithContent() Plan {
-	bare := p.with(func(s *Step) {
-		s.Before, s.After, s.Machine = hashed(s.Before), hashed(s.After), s.unsealedMachine()
+	bare := p.editSteps(func(s *Step) {
+		s.Before, s.After, s.Machine = hashAsJSON(s.Before), hashAsJSON(s.After), s.machineBeforeSeal()
 		checks := make([]json.RawMessage, len(s.MachineChecks))
 		for i, config := range s.MachineChecks {
-			checks[i] = hashed(config)
+			checks[i] = hashAsJSON(config)
 		}
 		s.MachineChecks = checks
 	})
 	bare.Run, bare.Hash, bare.Content = "", "", ""
-	bare.Lineage, bare.Skipped = Lineage{}, nil // found later, and hashed by Sealed
+	bare.Lineage, bare.Skipped = Lineage{}, nil // set later, and hashed by Sealed
 	bare.Targets = slices.Clone(p.Targets)
 	for i, t := range bare.Targets {
-		bare.Targets[i].Definition = hashed(t.Definition)
+		bare.Targets[i].Definition = hashAsJSON(t.Definition)
 	}
-	p.Content = hash(bare)
+	p.Content = hashJSON(bare)
 	return p
 }
 
-// hashed returns the hash of a document as JSON, or nothing for no document.
-func hashed(doc json.RawMessage) json.RawMessage {
+// hashAsJSON returns the hash of a document as a JSON string, or nil for no document.
+func hashAsJSON(doc json.RawMessage) json.RawMessage {
 	if len(doc) == 0 {
 		return nil
 	}
-	return json.RawMessage(strconv.Quote(configHash(doc)))
+	return json.RawMessage(strconv.Quote(hashConfig(doc)))
 }
 
-// unsealedMachine returns the machine of s as it is in a plan that is not sealed.
-func (s Step) unsealedMachine() string {
+// machineBeforeSeal returns the machine of s as it is in a plan that is not sealed.
+func (s Step) machineBeforeSeal() string {
 	if s.Verb == Run {
 		return ""
 	}
 	return s.Machine
 }
 
-// Sealed is p for one run of a workflow, with its hash. The hash covers the
-// run, so that a decision for another run of the same release, as a reset
-// makes one, never counts for this one. Machines that run a release command are
-// named after the run: the command runs once for it, and again for another.
+// Sealed returns p for one run of a workflow, with its hash. The hash covers the run
+// ID, so that an approval for another run of the same release, for example before a
+// reset, does not count. Machines that run a release command are named after the run:
+// the command runs once per run.
 func (p Plan) Sealed(run string) Plan {
 	if p.Content == "" {
 		p = p.WithContent()
 	}
-	p = p.with(func(s *Step) {
+	p = p.editSteps(func(s *Step) {
 		if s.Verb == Run {
-			s.Machine = "release-command-" + hash([]any{run, s.Target, hashed(s.After)})[:12]
+			s.Machine = "release-command-" + hashJSON([]any{run, s.Target, hashAsJSON(s.After)})[:12]
 		}
 	})
-	p.Run, p.Hash = run, hash([]any{run, p.Lineage, p.Skipped, p.Content})
+	p.Run, p.Hash = run, hashJSON([]any{run, p.Lineage, p.Skipped, p.Content})
 	return p
 }
 
-// Short is the part of the hash that people use.
+// Short returns the first 12 digits of the hash.
 func (p Plan) Short() string { return p.Hash[:min(12, len(p.Hash))] }
 
-// IsNamed says whether digits, 8 or more of them, name this plan.
+// IsNamed reports whether digits are the first 8 or more digits of the hash.
 func (p Plan) IsNamed(digits string) bool {
 	return len(digits) >= 8 && p.Hash != "" && strings.HasPrefix(p.Hash, strings.ToLower(digits))
 }
 
-// Stale says why p no longer fits what Fly runs, or "" if it does. A machine
-// that was started or stopped in between is no reason; one that was changed,
-// added or removed is.
+// Stale returns the reason why p does not match the current states, or "" if it does.
+// Machines that were changed, added or removed make a plan stale; machines that were
+// only started or stopped do not.
 func (p Plan) Stale(now []State) string {
 	for _, t := range p.Targets {
 		i := slices.IndexFunc(now, func(s State) bool { return s.Target == t.Target })
@@ -297,17 +296,17 @@ func (p Plan) Stale(now []State) string {
 		if len(now[i].Machines) < len(t.Seen) {
 			return fmt.Sprintf("%s has %d machines, the plan was made for %d", t.Target, len(now[i].Machines), len(t.Seen))
 		}
-		if why := otherSecrets(t.Secrets, now[i].Secrets); t.Changed && why != "" {
+		if why := checkSecretsUnchanged(t.Secrets, now[i].Secrets); t.Changed && why != "" {
 			return fmt.Sprintf("%s: %s since the plan was made", t.Target, why)
 		}
 	}
 	return ""
 }
 
-// NewPlan orders the steps that bring every target from its state to its spec.
-// It is a pure function: same arguments, same plan, byte for byte. Targets
-// that others need come first; a target with nothing to change contributes no
-// steps. Every spec must have a state.
+// NewPlan returns the ordered steps that bring every target from its state to its
+// spec. It is pure: equal arguments result in equal plans, byte for byte. Apps that
+// others need come first. A target without changes has no steps. It returns an error
+// if a spec has no state, an unknown strategy, or no config for a machine of its group.
 func NewPlan(environment, revision string, specs []Spec, states []State) (Plan, error) {
 	plan := Plan{Environment: environment, Revision: revision, Targets: []TargetPlan{}, Lineage: Lineage{Running: RunningRevisions(states)}}
 	specs = slices.SortedFunc(slices.Values(specs), func(a, b Spec) int {
@@ -322,44 +321,44 @@ func NewPlan(environment, revision string, specs []Spec, states []State) (Plan, 
 			if i < 0 {
 				return Plan{}, fmt.Errorf("plan %s: nobody has looked at what %s runs", environment, spec.Target)
 			}
-			w, err := spec.waves(states[i])
+			w, err := spec.planWaves(states[i])
 			if err != nil {
 				return Plan{}, fmt.Errorf("plan %s: %w", environment, err)
 			}
-			plan.Targets = append(plan.Targets, targetPlan(spec, states[i], w))
-			waves, lasts = merge(waves, Plan{Waves: w}.First().Waves), merge(lasts, Plan{Waves: w}.Last().Waves)
+			plan.Targets = append(plan.Targets, newTargetPlan(spec, states[i], w))
+			waves, lasts = mergeWaves(waves, Plan{Waves: w}.First().Waves), mergeWaves(lasts, Plan{Waves: w}.Last().Waves)
 		}
 		plan.Waves = append(plan.Waves, waves...)
-		last = merge(last, lasts)
+		last = mergeWaves(last, lasts)
 	}
 	plan.Waves = append(plan.Waves, last...)
 	return plan, nil
 }
 
-func targetPlan(spec Spec, state State, waves []Wave) TargetPlan {
+func newTargetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 	t := TargetPlan{
 		Target: spec.Target, FlyApp: spec.FlyApp, URL: state.URL, Level: spec.Level, Strategy: spec.Strategy,
 		MaxUnavailable: spec.MaxUnavailable, Wait: spec.Wait, Probe: spec.Probe, Image: spec.Image,
-		Seen: seen(state), Changed: len(waves) > 0, RefuseUnchecked: spec.RefuseUnchecked,
+		Seen: machineVersions(state), Changed: len(waves) > 0, RefuseUnchecked: spec.RefuseUnchecked,
 	}
 	if t.Changed {
-		t.Secrets, t.Definition, t.Notes = state.Secrets, spec.Definition, spec.notes(state, waves)
+		t.Secrets, t.Definition, t.Notes = state.Secrets, spec.Definition, spec.planNotes(state, waves)
 		if len(state.Addresses) == 0 && len(state.Machines) == 0 {
 			t.Addresses = spec.Addresses
 		}
-		t.Warnings = spec.warnings(state)
+		t.Warnings = spec.rolloutWarnings(state)
 	}
-	isPrivate := state.Private && !slices.ContainsFunc(t.Addresses, isPublic)
+	isPrivate := state.Private && !slices.ContainsFunc(t.Addresses, isPublicAddress)
 	if isPrivate {
-		t.URL, t.Probe = "", nil // nothing answers there
+		t.URL, t.Probe = "", nil // it has no public address
 	}
 	if t.Unchecked = t.Probe == nil && !spec.hasChecks(); t.Unchecked && t.Changed {
-		t.Warnings = append(t.Warnings, unchecked(isPrivate))
+		t.Warnings = append(t.Warnings, uncheckedWarning(isPrivate))
 	}
 	return t
 }
 
-func seen(s State) map[string]string {
+func machineVersions(s State) map[string]string {
 	versions := map[string]string{}
 	for _, m := range slices.Concat(s.Machines, s.Left) {
 		versions[m.ID] = m.Version
@@ -367,9 +366,9 @@ func seen(s State) map[string]string {
 	return versions
 }
 
-// merge lays two orders of waves side by side: the first waves of both are one
-// wave, and so on. It is for targets that don't need each other.
-func merge(a, b []Wave) []Wave {
+// mergeWaves merges two lists of waves by position, for targets that do not need each
+// other: the first waves of both become one wave, and so on.
+func mergeWaves(a, b []Wave) []Wave {
 	for i, w := range b {
 		if i == len(a) {
 			return append(a, b[i:]...)
@@ -382,7 +381,7 @@ func merge(a, b []Wave) []Wave {
 	return a
 }
 
-// joinTitles returns the titles of a and of b, each once.
+// joinTitles returns the titles of a and b, each once.
 func joinTitles(a, b string) string {
 	titles := strings.Split(a, ", ")
 	for _, title := range strings.Split(b, ", ") {

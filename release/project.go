@@ -15,40 +15,38 @@ type Target struct {
 
 func (t Target) String() string { return t.App + "/" + t.Environment }
 
-// A Revision is the git commit that is released.
+// A Revision is the git commit to release.
 type Revision struct {
 	Commit  string    `json:"commit"`            // 40 hex digits
-	Tree    string    `json:"tree"`              // hash of what it contains: equal trees are equal releases
+	Tree    string    `json:"tree"`              // hash of its content: equal trees are equal releases
 	Subject string    `json:"subject,omitempty"` // first line of its message
 	Author  string    `json:"author,omitempty"`
 	Time    time.Time `json:"time,omitzero"`
 }
 
-// Short is the commit as people write it: its first 12 digits.
+// Short returns the first 12 digits of the commit.
 func (r Revision) Short() string { return r.Commit[:min(12, len(r.Commit))] }
 
 // An Image is a registry reference with a digest:
 // registry.fly.io/shop@sha256:….
 type Image string
 
-// Digest is the part that cannot change: sha256:…, or "" if there is none.
+// Digest returns the digest, sha256:…, or "" if there is none.
 func (i Image) Digest() string {
 	_, digest, _ := strings.Cut(string(i), "@")
 	return digest
 }
 
-// In says whether the image is in a repository of that name, in whatever
-// registry.
+// In reports whether the image is in a repository of that name, in any registry.
 func (i Image) In(repository string) bool {
 	name, _, _ := strings.Cut(string(i), "@")
 	return strings.HasSuffix(name, "/"+repository)
 }
 
-// Images says which image each app of a release runs, by app name.
+// Images maps app names to the images to release.
 type Images map[string]Image
 
-// A Duration is a time.Duration that reads "5m0s" in JSON, in histories and in
-// TOML.
+// A Duration is a time.Duration that is encoded as "5m0s" in JSON and TOML.
 type Duration time.Duration
 
 func (d Duration) String() string { return time.Duration(d).String() }
@@ -61,34 +59,33 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return err
 }
 
-// A Project is a repository with a release.toml, as it is at one revision.
-// It holds everything that later steps need of the files, so that a release
-// never reads them twice.
+// A Project is the content of release.toml and of the fly.toml files at one revision.
+// It has everything that later steps need, so that a release reads the files once.
 type Project struct {
 	Name         string        `json:"name"`
-	Repository   string        `json:"repository,omitempty"` // where workers fetch it, if release.toml says so
-	Bound        Repository    `json:"bound,omitzero"`       // the repository that the files are from
+	Repository   string        `json:"repository,omitempty"` // from which workers fetch, if release.toml has it
+	Bound        Repository    `json:"bound,omitzero"`       // the repository that the files were read from
 	Tests        []Test        `json:"tests,omitempty"`
 	Scan         Scan          `json:"scan,omitzero"`
-	Apps         []App         `json:"apps"`         // those that are needed first
+	Apps         []App         `json:"apps"`         // in the order of needs
 	Environments []Environment `json:"environments"` // in the order of promotion
-	// LeftOut are patterns of files of Git LFS and of submodules that no image and
-	// no test needs.
+	// LeftOut are patterns of Git LFS files and submodules that no image and no
+	// test needs.
 	LeftOut []string `json:"left_out,omitempty"`
 }
 
-// A Test must succeed on an exact checkout before anything is changed: a
-// command of the worker's shell, or a part of a Dockerfile that BuildKit runs.
+// A Test must pass on a clean checkout before anything is changed. It is a shell
+// command on the worker, or a stage of a Dockerfile that BuildKit builds.
 type Test struct {
 	Name    string   `json:"name"`
 	Run     string   `json:"run,omitempty"` // for sh -c
 	Timeout Duration `json:"timeout"`
-	// BuildTarget is the part of Dockerfile whose instructions are the test.
+	// BuildTarget is the stage of Dockerfile that runs the test.
 	BuildTarget string `json:"build_target,omitempty"`
 	Dockerfile  string `json:"dockerfile,omitempty"` // path in the repository
 }
 
-// String is what is run, for people.
+// String returns the command or the stage.
 func (t Test) String() string {
 	if t.BuildTarget != "" {
 		return t.Dockerfile + " up to " + t.BuildTarget
@@ -96,94 +93,94 @@ func (t Test) String() string {
 	return t.Run
 }
 
-// A Scan looks at every image that was built, before anything runs it.
+// A Scan is a check of every built image before a machine runs it.
 type Scan struct {
-	Run string `json:"run,omitempty"` // for sh -c, with $IMAGE; "": only the built-in look for secrets
-	// On are the environments whose images Run looks at; none means all.
+	Run string `json:"run,omitempty"` // for sh -c, with $IMAGE; "" for only the built-in search for secrets
+	// On are the environments whose images Run scans; none means all.
 	On []string `json:"on,omitempty"`
-	// Allow are patterns of paths in images at which secrets are meant to be.
+	// Allow are patterns of paths in images where secrets are expected.
 	Allow   []string `json:"allow,omitempty"`
 	Timeout Duration `json:"timeout,omitempty"`
 }
 
-// An App is what infra/fly/<app> holds.
+// An App is one deployable program of the project.
 type App struct {
 	Name    string   `json:"name"`
 	Go      string   `json:"go,omitempty"`      // main package for the Go builder: ./apps/api
-	Base    string   `json:"base,omitempty"`    // image that the Go builder puts the program on
-	Needs   []string `json:"needs,omitempty"`   // apps that are rolled out before it
-	Secrets []string `json:"secrets,omitempty"` // names that must exist on Fly before a release starts
-	Probe   string   `json:"probe,omitempty"`   // path to GET from outside; "": what fly.toml's checks say
-	// Unchecked is RefuseUnchecked where it is not rolled out without a check or a
-	// probe; "" where it is, with that word beside it.
+	Base    string   `json:"base,omitempty"`    // base image of the Go builder
+	Needs   []string `json:"needs,omitempty"`   // apps to roll out before it
+	Secrets []string `json:"secrets,omitempty"` // names that must exist on Fly when a release starts
+	Probe   string   `json:"probe,omitempty"`   // path of a GET request; "" for the first HTTP check of fly.toml
+	// Unchecked is RefuseUnchecked if a release without check and probe is
+	// refused, or "" if it is allowed with a warning.
 	Unchecked string `json:"unchecked,omitempty"`
-	// Addresses says from where its Fly apps are to be reached: what a first
-	// rollout asks Fly for, where an app has no IP address yet.
+	// Addresses is the kind of IP address that the first rollout allocates if a
+	// Fly app has none.
 	Addresses Reach `json:"addresses,omitempty"`
-	// BuildSecrets are names of what its Dockerfile may mount, from the
-	// environment of workers that were started to give them out.
+	// BuildSecrets are the names of secrets that its Dockerfile may mount. Their
+	// values are in the environment of workers started with permission for them.
 	BuildSecrets []string `json:"build_secrets,omitempty"`
-	// Machines is how many machines of each group a first rollout makes: 1, or by
-	// default two or one and a standby.
+	// Machines is the number of machines per group that the first rollout
+	// creates: 1, or 0 for Fly's default of two, or one and a standby.
 	Machines int `json:"machines,omitempty"`
 }
 
-// A LeftOut is a file or folder of a commit that a checkout does not have as it
-// is meant.
+// A LeftOut is a file or folder of a commit that a checkout does not contain with its
+// real content.
 type LeftOut struct {
 	Path    string
-	What    string // what stands there: "a Git LFS pointer"
-	Refused bool   // no test and no build is run with it
+	What    string // kind of the placeholder: "a Git LFS pointer"
+	Refused bool   // tests and builds with it are refused
 }
 
-// RefuseUnchecked is the value of App.Unchecked that refuses.
+// RefuseUnchecked is the value of App.Unchecked that refuses unchecked targets.
 const RefuseUnchecked = "refuse"
 
-// A Reach is from where a Fly app can be reached.
+// A Reach is the network from which a Fly app is reachable.
 type Reach string
 
 const (
-	Public  Reach = ""        // from the internet
-	Flycast Reach = "flycast" // through Fly's proxy, from the organization's private network
-	Nowhere Reach = "none"    // by no address of its own
+	Public  Reach = ""        // the internet
+	Flycast Reach = "flycast" // the private network of the organization, through Fly's proxy
+	Nowhere Reach = "none"    // no address of its own
 )
 
-// An Environment is a rung of promotion.
+// An Environment is one level of promotion.
 type Environment struct {
 	Name   string   `json:"name"`
-	Branch string   `json:"branch,omitempty"` // a push to it releases to this environment
-	After  string   `json:"after,omitempty"`  // the environment a tree goes to first
+	Branch string   `json:"branch,omitempty"` // a push to it starts a release to this environment
+	After  string   `json:"after,omitempty"`  // the environment that a revision passes first
 	Bake   Duration `json:"bake,omitempty"`
-	Canary Duration `json:"canary,omitempty"` // how long a canary runs alone
-	Gate   *Gate    `json:"gate,omitempty"`   // nil: nobody is asked
+	Canary Duration `json:"canary,omitempty"` // bake time of a canary
+	Gate   *Gate    `json:"gate,omitempty"`   // nil if no approval is needed
 	Queue  Queue    `json:"queue,omitempty"`  // "" is QueueNewest
-	// Irreversible: once a release command has run, a failure asks a person
-	// instead of going back: the old code may not fit the new database.
+	// Irreversible is true if a failure after a release command leaves the rollout
+	// held instead of rolled back, because the old code may not fit the new database.
 	Irreversible bool         `json:"irreversible,omitempty"`
-	Targets      []TargetFile `json:"targets"` // one per app that has a folder for it
+	Targets      []TargetFile `json:"targets"` // one per app with a fly.toml for it
 }
 
-// A Gate is where a release waits for people.
+// A Gate is a point at which a release waits for approvals.
 type Gate struct {
-	Approvals int      `json:"approvals"` // different people who must approve; 1 or more
+	Approvals int      `json:"approvals"` // number of different people who must approve; 1 or more
 	Timeout   Duration `json:"timeout"`
 }
 
-// A TargetFile is a target's fly.toml and what else its folder says.
+// A TargetFile is the fly.toml of a target and the other files of its folder.
 type TargetFile struct {
 	Target     Target   `json:"target"`
 	FlyApp     string   `json:"fly_app"`
 	Path       string   `json:"path"`                 // infra/fly/api/staging/fly.toml
 	FlyToml    string   `json:"fly_toml"`             // its content
 	Dockerfile string   `json:"dockerfile,omitempty"` // path in the repository, or ""
-	Platform   string   `json:"platform,omitempty"`   // linux/amd64 unless said otherwise
+	Platform   string   `json:"platform,omitempty"`   // linux/amd64 by default
 	Build      FlyBuild `json:"build,omitzero"`
-	// Files are local files whose content fly.toml puts into machines, by the
-	// name it calls them.
+	// Files are the contents of local files that fly.toml copies into machines, by
+	// the path in fly.toml.
 	Files map[string][]byte `json:"files,omitempty"`
 }
 
-// A FlyBuild is what fly.toml's [build] adds to a Dockerfile, or has instead.
+// A FlyBuild is the section [build] of fly.toml.
 type FlyBuild struct {
 	Image      string            `json:"image,omitempty"`
 	Target     string            `json:"target,omitempty"`
@@ -200,9 +197,8 @@ func (p *Project) App(name string) (App, bool) {
 	return p.Apps[i], true
 }
 
-// Levels returns, by app name, how many rollouts must be over before that of
-// the app. An app that needs itself, which config.Load refuses, counts as if it
-// did not.
+// Levels returns by app name how many rollouts must precede that of the app. It
+// ignores cycles, which config.Load refuses.
 func (p *Project) Levels() map[string]int {
 	needs := make(map[string][]string, len(p.Apps))
 	for _, a := range p.Apps {
@@ -231,8 +227,7 @@ func (p *Project) Levels() map[string]int {
 	return levels
 }
 
-// Environment returns the environment called name, or an error that names
-// those there are.
+// Environment returns the environment called name. The error lists the known ones.
 func (p *Project) Environment(name string) (Environment, error) {
 	var names []string
 	for _, e := range p.Environments {
@@ -244,7 +239,8 @@ func (p *Project) Environment(name string) (Environment, error) {
 	return Environment{}, fmt.Errorf("no environment %q in release.toml; there are: %s", name, strings.Join(names, ", "))
 }
 
-// ForBranch returns the environment that a push to branch releases to.
+// ForBranch returns the environment that a push to branch releases to. The error lists
+// the known branches.
 func (p *Project) ForBranch(branch string) (Environment, error) {
 	var known []string
 	for _, e := range p.Environments {
@@ -258,8 +254,8 @@ func (p *Project) ForBranch(branch string) (Environment, error) {
 	return Environment{}, fmt.Errorf("no environment is released from branch %q; release.toml says: %s", branch, strings.Join(known, ", "))
 }
 
-// Path is the way to environment to: those it comes after, in order, and
-// itself. With to == "" it is the way to the last environment.
+// Path returns the environments that a release to environment to passes, in order,
+// including to. If to is "", it returns the path to the last environment.
 func (p *Project) Path(to string) ([]Environment, error) {
 	if to == "" && len(p.Environments) > 0 {
 		to = p.Environments[len(p.Environments)-1].Name

@@ -2,16 +2,15 @@ package release
 
 import "time"
 
-// A Queue says which of the releases that wait for an environment are carried
-// out.
+// A Queue decides which of the releases that wait for an environment run.
 type Queue string
 
 const (
-	QueueNewest Queue = "newest" // one that has not begun gives way to a descendant of it that waits, too
+	QueueNewest Queue = "newest" // a waiting release gives way to a waiting descendant
 	QueueEach   Queue = "each"
 )
 
-// A Ticket is the place of a release that waits for an environment.
+// A Ticket is the place of a waiting release in the queue of an environment.
 type Ticket struct {
 	Environment string    `json:"environment"`
 	Release     string    `json:"release"` // workflow ID
@@ -20,8 +19,8 @@ type Ticket struct {
 	Rollback    bool      `json:"rollback,omitempty"` // served before all others
 }
 
-// A Turn tells a waiting release that the environment is free, and which
-// releases wait behind it.
+// A Turn tells a waiting release that the environment is free, and lists the releases
+// behind it in the queue.
 type Turn struct {
 	Environment string   `json:"environment"`
 	Behind      []Ticket `json:"behind,omitempty"`

@@ -5,24 +5,24 @@ import (
 	"slices"
 )
 
-// Recalled returns s with what is known of machines whose host can't be reached
-// now. Fly tells only a part of those, or nothing: one of the same version takes
-// its facts from known, any other only its name, group and region. Those of
-// Unread that known has are machines of the target.
+// Recalled returns s with the known facts of machines on unreachable hosts, for which
+// Fly reports some values or none. A machine of the same version gets all facts from
+// known, any other machine only name, group and region. Machines of Unread that are in
+// known become machines of the target.
 func (s State) Recalled(known []Machine) State {
 	if len(s.Unread) == 0 && !slices.ContainsFunc(s.Machines, func(m Machine) bool { return m.Host != "" }) {
 		return s
 	}
 	s.Machines = slices.Clone(s.Machines)
 	for i, m := range s.Machines {
-		if was, ok := find(known, m.ID); ok && m.Host != "" {
-			s.Machines[i] = m.recalled(was)
+		if was, ok := findMachine(known, m.ID); ok && m.Host != "" {
+			s.Machines[i] = m.withKnownFacts(was)
 		}
 	}
 	var unread []Machine
 	for _, m := range s.Unread {
-		if was, ok := find(known, m.ID); ok {
-			s.Machines = append(s.Machines, m.recalled(was))
+		if was, ok := findMachine(known, m.ID); ok {
+			s.Machines = append(s.Machines, m.withKnownFacts(was))
 		} else {
 			unread = append(unread, m)
 		}
@@ -32,9 +32,9 @@ func (s State) Recalled(known []Machine) State {
 	return s
 }
 
-// recalled returns m, whose host can't be reached, with what is known of it.
-func (m Machine) recalled(was Machine) Machine {
-	m.Name, m.Group, m.Region = cmpOr(m.Name, was.Name), cmpOr(was.Group, m.Group), cmpOr(m.Region, was.Region)
+// withKnownFacts returns m, whose host is unreachable, with the facts of was.
+func (m Machine) withKnownFacts(was Machine) Machine {
+	m.Name, m.Group, m.Region = cmp.Or(m.Name, was.Name), cmp.Or(was.Group, m.Group), cmp.Or(m.Region, was.Region)
 	if was.Host != "" || was.Version != m.Version {
 		return m
 	}
@@ -44,8 +44,8 @@ func (m Machine) recalled(was Machine) Machine {
 	return m
 }
 
-// Known returns what p was made from, of target t: every machine's version, and
-// the whole of those that it updates.
+// Known returns the machines of target t from which p was made: the version of every
+// machine, and all facts of those that p updates.
 func (p Plan) Known(t Target) (known []Machine) {
 	for _, planned := range p.Targets {
 		if planned.Target != t {
@@ -68,11 +68,11 @@ func (p Plan) Known(t Target) (known []Machine) {
 	return known
 }
 
-// unknownHost is the host of a machine of which not all is known.
+// unknownHost is the Host of a machine of which only some facts are known.
 const unknownHost = "unknown"
 
-// AtLeast returns s with the versions that its machines were given: written, by
-// ID. What was read before is stale.
+// AtLeast returns s with the IDs and versions in written, which maps the IDs or names
+// of machines to the result of the last change. Older versions in s are stale reads.
 func (s State) AtLeast(written map[string]Machine) State {
 	s.Machines = slices.Clone(s.Machines)
 	for i, m := range s.Machines {
@@ -86,13 +86,13 @@ func (s State) AtLeast(written map[string]Machine) State {
 	return s
 }
 
-// IsAsBefore reports whether m is the machine was, unchanged: of the same version,
-// which has the same config and image whatever Fly tells of it now.
+// IsAsBefore reports whether m is the machine was at the same version, and so has the
+// same config and image.
 func (m Machine) IsAsBefore(was Machine) bool {
 	return m.ID == was.ID && m.Version != "" && m.Version == was.Version
 }
 
-func find(machines []Machine, id string) (Machine, bool) {
+func findMachine(machines []Machine, id string) (Machine, bool) {
 	i := slices.IndexFunc(machines, func(m Machine) bool { return m.ID == id })
 	if i < 0 {
 		return Machine{}, false

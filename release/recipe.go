@@ -10,44 +10,43 @@ import (
 	"time"
 )
 
-// DefaultPlatform is what Fly's machines are.
+// DefaultPlatform is the platform of Fly's machines.
 const DefaultPlatform = "linux/amd64"
 
-// A Recipe is how an image is made of a revision. Equal recipes are one image:
-// it is built once, whoever runs it. Exactly one of Go, Dockerfile and Image
-// says how.
+// A Recipe describes how to build an image of a revision. Equal recipes are built
+// once. Exactly one of Go, Dockerfile and Image is set.
 type Recipe struct {
 	Go         string `json:"go,omitempty"`         // main package for the Go builder: ./apps/api
 	Dockerfile string `json:"dockerfile,omitempty"` // path in the repository
-	Image      string `json:"image,omitempty"`      // a reference that exists: host/name:tag
+	Image      string `json:"image,omitempty"`      // an existing reference: host/name:tag
 
-	Base        string            `json:"base,omitempty"`         // reference that the Go builder puts the program on; "" is three files
-	BuildTarget string            `json:"build_target,omitempty"` // part of the Dockerfile to end with; "" is its last
+	Base        string            `json:"base,omitempty"`         // base image of the Go builder; "" for an image of three files
+	BuildTarget string            `json:"build_target,omitempty"` // stage of the Dockerfile; "" for the last
 	Ignorefile  string            `json:"ignorefile,omitempty"`   // path in the repository, in place of .dockerignore
 	Args        map[string]string `json:"args,omitempty"`         // build arguments
-	// Secrets are names of what the Dockerfile may mount: their values are in
-	// the environment of workers that were started to give them out.
+	// Secrets are the names of secrets that the Dockerfile may mount. Their values are
+	// in the environment of workers started with permission for them.
 	Secrets  []string `json:"secrets,omitempty"`
 	Platform string   `json:"platform,omitempty"` // "" is DefaultPlatform
 }
 
-// Hash names the recipe: 12 hex digits.
+// Hash returns 12 hex digits that identify the recipe.
 func (r Recipe) Hash() string {
 	doc, err := json.Marshal(r)
 	if err != nil {
-		panic(err) // strings cannot fail
+		panic(err) // strings always marshal
 	}
 	sum := sha256.Sum256(doc)
 	return hex.EncodeToString(sum[:6])
 }
 
-// Recipe is what BuildKit carries out for a test that is part of a Dockerfile.
+// Recipe returns the recipe with which BuildKit runs a test that is a Dockerfile stage.
 func (t Test) Recipe() Recipe { return Recipe{Dockerfile: t.Dockerfile, BuildTarget: t.BuildTarget} }
 
-// On is the platform that the image is for.
+// On returns the platform of the image.
 func (r Recipe) On() string { return cmp.Or(r.Platform, DefaultPlatform) }
 
-// String says for people where the image comes from.
+// String returns the source of the image.
 func (r Recipe) String() string {
 	s := ""
 	switch {
@@ -70,21 +69,20 @@ func (r Recipe) String() string {
 	return s
 }
 
-// A Build is one image to be made, and the targets that run it.
+// A Build is one image to build, and the targets that run it.
 type Build struct {
-	Name    string   `json:"name"` // of the app; "api/production" where its environments differ
+	Name    string   `json:"name"` // of the app; "api/production" if its environments differ
 	Recipe  Recipe   `json:"recipe"`
 	Targets []Target `json:"targets"` // in the order of promotion
-	// Repository is where the image is pushed, without the registry's host: the
-	// Fly app of the first environment in which its first app lives. A worker
-	// that builds needs no token for the later ones.
+	// Repository is the repository to push to, without the host of the registry: the
+	// Fly app of its first app in its first environment. A build worker needs no token
+	// for later environments.
 	Repository string `json:"repository"`
 }
 
-// Recipe is how target t comes by its image. An image named for its app in
-// given, by whoever starts the release, wins; then the app's Go package; then
-// fly.toml's image, unless there is a Dockerfile in the target's or the app's
-// folder; then the Dockerfile.
+// Recipe returns the recipe of the image for target t. In order of precedence it uses
+// the image in given for its app, the Go package of the app, the Dockerfile in the
+// folder of the target or app, and the image in fly.toml.
 func (p *Project) Recipe(t TargetFile, given map[string]string) Recipe {
 	r := Recipe{Platform: t.Platform}
 	app, _ := p.App(t.Target.App)
@@ -101,8 +99,8 @@ func (p *Project) Recipe(t TargetFile, given map[string]string) Recipe {
 	return r
 }
 
-// Builds are the images that those apps need on that path, each once, in the
-// order of apps and of promotion.
+// Builds returns the images that those apps need on path, each once, in the order of
+// apps and of promotion.
 func (p *Project) Builds(path []Environment, apps []string, given map[string]string) []Build {
 	var builds []Build
 	at := map[string]int{} // recipe → index
@@ -110,7 +108,7 @@ func (p *Project) Builds(path []Environment, apps []string, given map[string]str
 		if !slices.Contains(apps, app.Name) {
 			continue
 		}
-		first := p.home(app.Name)
+		first := p.firstFlyApp(app.Name)
 		var own []int
 		for _, env := range path {
 			t, ok := env.Target(app.Name)
@@ -127,7 +125,7 @@ func (p *Project) Builds(path []Environment, apps []string, given map[string]str
 			}
 			builds[i].Targets = append(builds[i].Targets, t.Target)
 		}
-		if len(own) > 1 { // it takes more than the app's name to tell them apart
+		if len(own) > 1 { // the app's name is ambiguous
 			for _, i := range own {
 				builds[i].Name = builds[i].Targets[0].String()
 			}
@@ -145,8 +143,8 @@ func Of(builds []Build, t Target) (Build, bool) {
 	return builds[i], true
 }
 
-// Unverified says, by app, why env is to run another artifact than the one that
-// the environment before it has verified. Apps that run the same are not in it.
+// Unverified returns a reason for each app of env that would run another image than
+// the one verified in the previous environment.
 func Unverified(builds []Build, env Environment) map[string]string {
 	why := map[string]string{}
 	for _, t := range env.Targets {
@@ -154,28 +152,28 @@ func Unverified(builds []Build, env Environment) map[string]string {
 		before, had := Of(builds, Target{App: t.Target.App, Environment: env.After})
 		if ok && had && here.Recipe.Hash() != before.Recipe.Hash() {
 			why[t.Target.App] = fmt.Sprintf("NOT THE IMAGE THAT %s VERIFIED: this one is made of %s, that one of %s",
-				env.After, here.Recipe, before.Recipe.besides(here.Recipe))
+				env.After, here.Recipe, before.Recipe.describeUnlike(here.Recipe))
 		}
 	}
 	return why
 }
 
-// besides is r for people, who have just read of other. Two that read the same
-// differ in what String leaves out.
-func (r Recipe) besides(other Recipe) string {
+// describeUnlike returns r in words, next to other. If both have the same String, it
+// names the fields that String leaves out.
+func (r Recipe) describeUnlike(other Recipe) string {
 	if r.String() == other.String() {
 		return "the same with other build arguments, secrets or ignored files"
 	}
 	return r.String()
 }
 
-// Due says whether the project's scanner is to look at b.
+// Due reports whether the project's scanner scans b.
 func (s Scan) Due(b Build) bool {
 	return s.Run != "" && (len(s.On) == 0 || slices.ContainsFunc(b.Targets, func(t Target) bool { return slices.Contains(s.On, t.Environment) }))
 }
 
-// home is the Fly app of the first environment that app lives in.
-func (p *Project) home(app string) string {
+// firstFlyApp returns the Fly app of the app in its first environment, or "".
+func (p *Project) firstFlyApp(app string) string {
 	for _, env := range p.Environments {
 		if t, ok := env.Target(app); ok {
 			return t.FlyApp
@@ -193,17 +191,16 @@ func (e Environment) Target(app string) (TargetFile, bool) {
 	return e.Targets[i], true
 }
 
-// A Provenance is where an image comes from, as its builder attests in the
-// registry.
+// A Provenance is the build attestation of an image in the registry.
 type Provenance struct {
-	Builder   string     `json:"builder,omitempty"` // URI of who built; "" where BuildKit has none
+	Builder   string     `json:"builder,omitempty"` // URI of the builder; "" if BuildKit has none
 	Type      string     `json:"type"`              // predicate: https://slsa.dev/provenance/v1
 	Started   time.Time  `json:"started,omitzero"`
 	Finished  time.Time  `json:"finished,omitzero"`
 	Materials []Material `json:"materials,omitempty"`
 }
 
-// A Material is something that an image was built from.
+// A Material is an input of a build.
 type Material struct {
 	URI    string `json:"uri"` // pkg:docker/golang@1.26.8-bookworm?platform=linux%2Famd64
 	Digest string `json:"digest,omitempty"`

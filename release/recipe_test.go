@@ -33,8 +33,8 @@ func shop(edit func(*release.Project)) *release.Project {
 	return p
 }
 
-// told is builds in a line each: name, what of, where it goes, who runs it.
-func told(builds []release.Build) string {
+// formatBuilds is builds in a line each: name, what of, where it goes, who runs it.
+func formatBuilds(builds []release.Build) string {
 	var lines []string
 	for _, b := range builds {
 		lines = append(lines, fmt.Sprintf("%s: %s → %s for %v", b.Name, b.Recipe, b.Repository, b.Targets))
@@ -94,7 +94,7 @@ web: image example.com/web:7 → shop-staging-web for [web/staging web/productio
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := told(builds(shop(test.edit), test.given)); got != test.want {
+			if got := formatBuilds(builds(shop(test.edit), test.given)); got != test.want {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
 			}
 		})
@@ -105,7 +105,7 @@ func TestOnlyWhatIsReleasedIsBuilt(t *testing.T) {
 	p := shop(func(p *release.Project) {
 		p.Environments[1].Targets[0].Dockerfile = "infra/fly/api/production/Dockerfile"
 	})
-	got := told(p.Builds(p.Environments[:1], []string{"api"}, nil))
+	got := formatBuilds(p.Builds(p.Environments[:1], []string{"api"}, nil))
 	if want := "api: infra/fly/api/Dockerfile → shop-staging-api for [api/staging]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// A Repository identifies the repository that a project is bound to: two with
-// the same project name are not the same project.
+// A Repository identifies the repository of a project. Two repositories with the same
+// project name are different projects.
 type Repository struct {
 	Address string `json:"address"`        // normalized: host/path, or an absolute path
-	Root    string `json:"root,omitempty"` // its first commit; "" where a shallow clone hides it
+	Root    string `json:"root,omitempty"` // its first commit; "" in a shallow clone
 }
 
-// String returns the repository in a few words.
+// String returns the address and the first commit.
 func (r Repository) String() string {
 	if r.Root == "" {
 		return r.Address
@@ -23,16 +23,15 @@ func (r Repository) String() string {
 	return fmt.Sprintf("%s (first commit %s)", r.Address, Revision{Commit: r.Root}.Short())
 }
 
-// Same reports whether both are one repository. A root that is not known is no
-// difference.
+// Same reports whether r and other are the same repository. An unknown root matches
+// any root.
 func (r Repository) Same(other Repository) bool {
 	return r.Address == other.Address && (r.Root == other.Root || r.Root == "" || other.Root == "")
 }
 
 var scpAddress = regexp.MustCompile(`^(?:[^@/]+@)?([^:/]+):(.+)$`)
 
-// Address returns where a repository is, however its address is written: without
-// scheme, user, port and ".git".
+// Address returns a normalized address: without scheme, user, port and ".git".
 func Address(address string) string {
 	trim := func(path string) string { return strings.TrimSuffix(strings.TrimRight(path, "/"), ".git") }
 	if filepath.IsAbs(address) {

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// Protocol is what commands and workers say to each other: the meaning of
-// Request, Status and the doors of the workflows. It is raised when one of them
-// needs the other to be as new as itself. 2: requests that name images, which a
-// worker of before would build instead. 3: the updates approve and reject.
+// Protocol is the version of the protocol between commands and workers: the meaning
+// of Request, Status, updates and signals. It is incremented when commands and workers
+// must be updated together. 2: requests with images, which older workers would build.
+// 3: the updates approve and reject.
 const Protocol = 3
 
-// Mismatch says what to do when a request or a status is of another protocol
-// than this program's, or "" when it is not. By is whose it is: "worker".
+// Mismatch returns what to do if protocol, that of a request or a status, differs from
+// Protocol, or "" if it does not. by names the other side: "worker".
 func Mismatch(protocol int, by string) string {
 	switch {
 	case protocol > Protocol:
@@ -23,35 +23,35 @@ func Mismatch(protocol int, by string) string {
 	return ""
 }
 
-// A Request asks for a release. It is the input of the Release workflow.
+// A Request is the input of the Release workflow.
 type Request struct {
 	Project    string   `json:"project"`
-	Repository string   `json:"repository"` // where workers fetch it: https, ssh, or an absolute path
+	Repository string   `json:"repository"` // from which workers fetch: https, ssh, or an absolute path
 	Revision   Revision `json:"revision"`
 	To         string   `json:"to,omitempty"`   // environment; "" is the last one
 	Apps       []string `json:"apps,omitempty"` // only these; none means all
 	By         string   `json:"by,omitempty"`
-	// Images are references to take as they are instead of building, by app.
+	// Images are references to use instead of a build, by app.
 	Images   map[string]string `json:"images,omitempty"`
-	Version  string            `json:"version,omitempty"` // of the program that asks
+	Version  string            `json:"version,omitempty"` // of the program that sends the request
 	Protocol int               `json:"protocol"`
 	// Bake, if set, replaces the bake time of every environment that has one.
 	Bake *Duration `json:"bake,omitempty"`
-	// Skip are environments on the path that are left out.
+	// Skip are environments on the path to leave out.
 	Skip []Skipped `json:"skip,omitempty"`
-	// AllowDiverged lets a revision replace one that it does not descend from, in
-	// environments without a gate, unasked.
+	// AllowDiverged allows a revision to replace one that it does not descend from
+	// without approval, in environments without a gate.
 	AllowDiverged bool `json:"allow_diverged,omitempty"`
-	// Moved says why the project is at another repository than its earlier
-	// releases were. Without it another repository is refused.
+	// Moved is the reason why the project has another repository than in its
+	// earlier releases. Without it another repository is refused.
 	Moved string `json:"moved,omitempty"`
-	// Rollback asks for what ran before instead of for a revision.
+	// Rollback, if set, asks for a rollback instead of a release of Revision.
 	Rollback *Rollback `json:"rollback,omitempty"`
 }
 
-// Priority returns how soon tasks of the release are handed out where a queue
-// has more than its workers can take: 1 (an emergency rollback) before 2 (a
-// rollback) before 3, which is also Temporal's default.
+// Priority returns the Temporal priority of the tasks of the release: 1 for an
+// emergency rollback, 2 for a rollback, 3 otherwise (Temporal's default). Lower runs
+// first when a queue has a backlog.
 func (r Request) Priority() int {
 	switch {
 	case r.Rollback == nil:
@@ -62,29 +62,29 @@ func (r Request) Priority() int {
 	return 2
 }
 
-// A Rollback asks for an environment as it was before its last release, or as
-// a release left it.
+// A Rollback is a request to restore an environment to its state before the last
+// release, or to the state that a release left.
 type Rollback struct {
 	Environment string `json:"environment"`
 	To          string `json:"to,omitempty"` // workflow ID of a release
-	// Emergency passes the gate. It needs a reason.
+	// Emergency skips the gate. It needs a Reason.
 	Emergency bool   `json:"emergency,omitempty"`
 	Reason    string `json:"reason,omitempty"`
-	// Shown, if set, is what the person was shown to go back to. Anything else
-	// is refused.
+	// Shown, if set, is the state that the user was shown. A rollback to any other
+	// state is refused.
 	Shown *Origin `json:"shown,omitempty"`
-	// Revision is what the person was told that it goes back to.
+	// Revision is the revision that the user was shown.
 	Revision Revision `json:"revision,omitzero"`
 }
 
-// An Origin names a State in history: the one before, or after, a rollout.
+// An Origin identifies a recorded State: the one before, or after, a rollout.
 type Origin struct {
 	Run   string `json:"run"`             // run ID of the rollout
-	After bool   `json:"after,omitempty"` // the State it left, not the one it found
+	After bool   `json:"after,omitempty"` // the State after the rollout instead of the one before
 }
 
-// A RolloutRequest is the input of the Rollout workflow: one plan to carry out
-// in one environment, or bring its baseline back.
+// A RolloutRequest is the input of the Rollout workflow: one plan to execute in one
+// environment.
 type RolloutRequest struct {
 	Project  string   `json:"project"`
 	Release  string   `json:"release"` // workflow ID of the release it belongs to
@@ -92,53 +92,53 @@ type RolloutRequest struct {
 	Plan     Plan     `json:"plan"`
 	Bake     Duration `json:"bake"`
 	By       string   `json:"by,omitempty"`
-	// Irreversible: once a release command has run, a failure is held.
+	// Irreversible is true if a failure after a release command is held.
 	Irreversible bool `json:"irreversible,omitempty"`
-	// Restores, if set, names the State that Plan goes back to: a person asked
-	// for a rollback.
+	// Restores, if set, identifies the State that Plan restores, in a rollback that
+	// a user requested.
 	Restores *Origin `json:"restores,omitempty"`
-	// Follows is the run ID of a rollout of the same release that ended without
-	// a report. Its baseline stays the baseline.
+	// Follows is the run ID of a rollout of the same release that ended without a
+	// report. Its baseline is kept.
 	Follows string `json:"follows,omitempty"`
-	// TakeOver: Plan is that of Follows, and is not carried out: the rollout holds
-	// the lock until a person decides what becomes of the environment. Tried says
-	// what came of the tries since.
+	// TakeOver is true if Plan, that of Follows, is not executed: the rollout holds the
+	// lock until it receives a resolution. Tried describes the result of the
+	// automatic attempts before that.
 	TakeOver bool   `json:"take_over,omitempty"`
 	Tried    string `json:"tried,omitempty"`
-	// Aborted: the release was, so that TakeOver offers no retry.
+	// Aborted is true if the release was aborted, so that TakeOver offers no retry.
 	Aborted bool `json:"aborted,omitempty"`
-	// Unread says which rollout before this one ended without a report that can be
-	// read: a person has approved the plan all the same.
+	// Unread describes an earlier rollout whose report cannot be read. The plan was
+	// approved nevertheless.
 	Unread string `json:"unread,omitempty"`
-	// Gate is that of the environment at the revision. The next release reads it
-	// in the report.
+	// Gate is the gate of the environment at the revision. The next release reads it
+	// from the report.
 	Gate *Gate `json:"gate,omitempty"`
-	// Head is what the environment ran as a whole when the plan was made; of a
-	// rollback, what it ran at the time that it goes back to.
+	// Head is the revision of the environment as a whole when the plan was made, or, in
+	// a rollback, at the time of the restored state.
 	Head *Head `json:"head,omitempty"`
-	// Rollback: a person asked for what ran before. It is exempt from order.
+	// Rollback is true if a user requested a rollback. It is exempt from the queue.
 	Rollback bool `json:"rollback,omitempty"`
-	// Unchanged: the plan has no steps. The rollout records that the environment is at
-	// the revision as a whole.
+	// Unchanged is true if the plan has no steps. The rollout records that the whole
+	// environment is at the revision.
 	Unchanged bool `json:"unchanged,omitempty"`
-	// Whole: the plan is about every app of the environment.
+	// Whole is true if the plan covers every app of the environment.
 	Whole bool `json:"whole,omitempty"`
 }
 
-// A Skipped environment is one on the path that a person left out.
+// A Skipped environment is one on the path that a user left out.
 type Skipped struct {
 	Environment string `json:"environment"`
 	By          string `json:"by"`
 	Reason      string `json:"reason"`
 }
 
-// An Extension asks a release that runs to go on to a further environment.
+// An Extension asks a running release to continue to a further environment.
 type Extension struct {
 	To string `json:"to"`
 	By string `json:"by"`
 }
 
-// A Decision is a review of exactly one plan, as a release records it.
+// A Decision is a review of one plan, as recorded by a release.
 type Decision struct {
 	Approve bool   `json:"approve"`
 	By      string `json:"by"`
@@ -146,7 +146,7 @@ type Decision struct {
 	Plan    string `json:"plan"` // 8 or more digits of the plan's hash
 }
 
-// A Given decision counts, or says why it does not.
+// A Given is a received decision. Ignored is set if it does not count.
 type Given struct {
 	Decision
 	At      time.Time `json:"at"`
@@ -154,22 +154,22 @@ type Given struct {
 	Ignored string    `json:"ignored,omitempty"` // why it does not count; "" if it does
 }
 
-// A Choice is what a person may say of a held rollout.
+// A Choice is a possible resolution of a held rollout.
 type Choice string
 
 const (
-	Retry    Choice = "retry"    // try the same again
-	GoBack   Choice = "rollback" // bring the baseline back
-	Keep     Choice = "keep"     // leave every machine as it is, on purpose
-	Abandon  Choice = "abandon"  // give up: the rollout fails and is stranded
+	Retry    Choice = "retry"    // try the failed part again
+	GoBack   Choice = "rollback" // restore the baseline
+	Keep     Choice = "keep"     // leave every machine as it is
+	Abandon  Choice = "abandon"  // end the rollout as stranded
 	NoChoice Choice = ""
 )
 
-// An Answer is a choice for a held rollout.
+// An Answer is the resolution of a held rollout.
 type Answer struct {
 	Choice Choice `json:"choice"`
 	By     string `json:"by"`
 	Reason string `json:"reason,omitempty"`
-	// Hold is the number of the hold that is answered; 0 is the present one.
+	// Hold is the number of the hold to resolve; 0 is the current one.
 	Hold int `json:"hold,omitempty"`
 }

@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// A Baseline is the state of a target before the first change, and how gently
-// it has to be brought back.
+// A Baseline is the state of a target before the first change, with the limits for its
+// restore.
 type Baseline struct {
 	State          State    `json:"state"`
 	Level          int      `json:"level"`
@@ -18,14 +18,14 @@ type Baseline struct {
 	Probe          *Probe   `json:"probe,omitempty"`
 }
 
-// WasWell reports whether every machine of b was healthy, and its probe was
-// answered: then a rollback must find it so again.
+// WasWell reports whether every machine of b was healthy and its probe passed. A
+// rollback then requires the same.
 func (b Baseline) WasWell() bool {
 	sick := slices.ContainsFunc(b.State.Machines, func(m Machine) bool { return !m.Healthy() })
 	return len(b.State.Machines) > 0 && !sick && b.State.Sick == ""
 }
 
-// Baselines are the states that plan starts from.
+// Baselines returns the states of the targets of p as baselines.
 func (p Plan) Baselines(states []State) (bs []Baseline) {
 	for _, t := range p.Targets {
 		for _, s := range states {
@@ -45,10 +45,10 @@ func States(baselines []Baseline) (states []State) {
 	return states
 }
 
-// Remembered is states, with the configs that plan knows of machines whose host
-// can't be reached just now: Fly tells only a part of those, and a rollback to a
-// part would lose the rest. The plan saw the whole of each that it updates, at
-// the version that Stale has found it at.
+// Remembered returns states with the configs that p has of machines on hosts that are
+// unreachable now, because Fly reports only some values of those. A rollback to
+// incomplete values would lose the others. p has the whole config of every machine
+// that it updates, at the version that Stale compared.
 func (p Plan) Remembered(states []State) []State {
 	out := slices.Clone(states)
 	for i := range out {
@@ -56,7 +56,7 @@ func (p Plan) Remembered(states []State) []State {
 		out[i] = out[i].Recalled(known)
 		out[i].Machines = slices.Clone(out[i].Machines)
 		for j, m := range out[i].Machines {
-			if was, ok := find(known, m.ID); ok && m.Host != "" && was.Host == "" && m.IsAsBefore(was) {
+			if was, ok := findMachine(known, m.ID); ok && m.Host != "" && was.Host == "" && m.IsAsBefore(was) {
 				out[i].Machines[j].Host = ""
 			}
 		}
@@ -64,17 +64,16 @@ func (p Plan) Remembered(states []State) []State {
 	return out
 }
 
-// Restore orders the steps that bring every target back to its baseline. It is
-// a full diff: machines that are gone are created anew, those that a release
-// created are destroyed, the others get their config, their image, their
-// cordon and their state back. It is pure, like NewPlan. Targets that need
-// others go back first.
+// Restore returns the ordered steps that bring every target back to its baseline.
+// Missing machines are created again, machines that a release created are destroyed,
+// and all others get their config, image, cordon and state back. It is pure, like
+// NewPlan. Apps that need others are restored first.
 //
-// Machines that nobody's plan created and the baseline does not know are a
-// person's: they are left alone, and Differences names them. What a plan has
-// created says so in its metadata, unless that plan was a restore: of those,
-// made knows. Left alone is, too, each machine that is not ours, where ours is
-// given: somebody else's change of it is never overwritten.
+// Restore leaves alone machines that no plan created and that are not in the baseline;
+// Differences lists them. The metadata of a machine record that a plan created it,
+// except in a restore: for those machines, made returns true. If ours is not nil,
+// Restore also leaves alone each machine for which it returns false, so that it never
+// overwrites changes of other clients.
 func Restore(environment string, baselines []Baseline, now []State, ours, made func(Target, Machine) bool) Plan {
 	plan := Plan{Environment: environment, Targets: []TargetPlan{}}
 	baselines = slices.SortedFunc(slices.Values(baselines), func(a, b Baseline) int {
@@ -86,22 +85,22 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 		var waves []Wave
 		for ; first < len(baselines) && baselines[first].Level == level; first++ {
 			b := baselines[first]
-			state := stateOf(now, b.State.Target)
-			back, extra := b.waves(state, ours, made)
+			state := findState(now, b.State.Target)
+			back, extra := b.restoreWaves(state, ours, made)
 			t := TargetPlan{
 				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
 				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
-				Seen: seen(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
+				Seen: machineVersions(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
 				Definition: b.State.Definition, Secrets: state.Secrets,
 			}
 			if !b.WasWell() {
-				t.Probe = nil // it need not be better than it was
+				t.Probe = nil // the probe failed before, too
 			}
-			if note := state.stagedNote(); note != "" && t.Changed {
+			if note := state.describeStagedSecrets(); note != "" && t.Changed {
 				t.Notes = []string{note}
 			}
 			plan.Targets = append(plan.Targets, t)
-			waves, lasts = merge(waves, back), merge(lasts, extra)
+			waves, lasts = mergeWaves(waves, back), mergeWaves(lasts, extra)
 		}
 		plan.Waves = append(plan.Waves, waves...)
 	}
@@ -109,57 +108,58 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 	return plan
 }
 
-// waves bring now back to b, and remove what is too much. Machines that serve
-// already come back before any that serves is touched; what is new gets no more
-// traffic as soon as they do, and goes when the proxy knows.
-func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back, extra []Wave) {
+// restoreWaves returns the waves that restore b from now, and the waves that destroy
+// additional machines. Machines that are down are restored before machines that serve
+// are changed. New machines are cordoned after that, and destroyed when the proxy has
+// had time to notice.
+func (b Baseline) restoreWaves(now State, ours, made func(Target, Machine) bool) (back, extra []Wave) {
 	var show, create, unwell, broken, healthy, cold, hide, stop, destroy []Step
 	lost := map[string]bool{}
-	is, were := now.index(), b.State.index()
+	is, were := now.indexMachines(), b.State.indexMachines()
 	for _, want := range b.State.Machines {
-		have, exists := is.counterpart(want)
+		have, exists := is.findCounterpart(want)
 		if !exists {
 			if want.Host != "" {
-				lost[want.Group] = true // what stands in its stead has to stay
+				lost[want.Group] = true // its replacement must stay
 				continue
 			}
-			create = append(create, b.recreate(want))
+			create = append(create, b.recreateStep(want))
 			continue
 		}
 		if ours != nil && !ours(b.State.Target, have) {
 			continue
 		}
-		s := b.step(have, want)
-		stale := !have.IsAsBefore(want) && (want.Host == "" && !sameAsBefore(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest())
+		s := b.restoreStep(have, want)
+		stale := !have.IsAsBefore(want) && (want.Host == "" && !equalConfigs(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest())
 		switch {
 		case stale && !want.Running():
-			cold = append(cold, s.as(Update))
+			cold = append(cold, s.withVerb(Update))
 		case stale && have.Healthy():
-			healthy = append(healthy, s.as(Update))
+			healthy = append(healthy, s.withVerb(Update))
 		case stale:
-			broken = append(broken, s.as(Update))
+			broken = append(broken, s.withVerb(Update))
 		case have.Version == want.Version && have.Rests():
-			// Nobody has touched it: the proxy stopped it, and will start it.
+			// The proxy stopped it, and starts it again.
 		case want.Running() && !have.Running() && !have.Ended():
-			broken = append(broken, s.as(Start))
+			broken = append(broken, s.withVerb(Start))
 		case want.Healthy() && have.Running() && !have.Healthy() && have.Host == "" && have.Version != want.Version:
-			// It came back before, and not well, or got stuck on the way: once
-			// more from the start.
-			unwell = append(unwell, s.as(Stop))
-			broken = append(broken, s.as(Start))
+			// An earlier attempt restored it, but it is unhealthy or stuck: stop it
+			// and start it again.
+			unwell = append(unwell, s.withVerb(Stop))
+			broken = append(broken, s.withVerb(Start))
 		}
 		if have.Cordoned && !want.Cordoned {
-			show = append(show, s.as(Uncordon))
+			show = append(show, s.withVerb(Uncordon))
 		}
 		if !have.Cordoned && want.Cordoned {
-			hide = append(hide, s.as(Cordon))
+			hide = append(hide, s.withVerb(Cordon))
 		}
 		if !want.Running() && have.Running() {
-			stop = append(stop, s.as(Stop))
+			stop = append(stop, s.withVerb(Stop))
 		}
 	}
 	for _, m := range now.Machines {
-		if (m.Created || made != nil && made(now.Target, m)) && !were.knows(m) && !lost[m.Group] {
+		if (m.Created || made != nil && made(now.Target, m)) && !were.hasCounterpart(m) && !lost[m.Group] {
 			if m.Running() && !m.Cordoned && m.Host == "" {
 				hide = append(hide, Step{Verb: Cordon, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, Wait: b.Wait})
 			}
@@ -167,27 +167,26 @@ func (b Baseline) waves(now State, ours, made func(Target, Machine) bool) (back,
 		}
 	}
 	return slices.Concat(
-		wave("update what served nothing", cold, coldAtOnce),
-		wave("stop what came back unwell", unwell, coldAtOnce),
-		wave("bring back", slices.Concat(broken, create), greenAtOnce),
-		wave("uncordon", show, coldAtOnce),
-		b.gently("bring back the rest", healthy),
-		settle(wave("cordon", hide, coldAtOnce), proxySettles),
-		wave("stop", stop, coldAtOnce),
-	), wave("remove what is new", destroy, coldAtOnce)
+		newWave("update what served nothing", cold, maxColdConcurrent),
+		newWave("stop what came back unwell", unwell, maxColdConcurrent),
+		newWave("bring back", slices.Concat(broken, create), maxGreenConcurrent),
+		newWave("uncordon", show, maxColdConcurrent),
+		b.limitPerGroup("bring back the rest", healthy),
+		withSettle(newWave("cordon", hide, maxColdConcurrent), proxySettleTime),
+		newWave("stop", stop, maxColdConcurrent),
+	), newWave("remove what is new", destroy, maxColdConcurrent)
 }
 
-// sameAsBefore says whether two configs are equal, byte for byte of their
-// canonical form: but for what Fly itself tells of a volume, which a machine of
-// long ago may not have had.
-func sameAsBefore(a, b json.RawMessage) bool {
-	return bytes.Equal(a, b) || bytes.Equal(asBefore.of(a, withoutVolumes), asBefore.of(b, withoutVolumes))
+// equalConfigs reports whether two configs are equal in canonical form. It ignores the
+// size and encryption of volumes, which Fly adds and which old configs may lack.
+func equalConfigs(a, b json.RawMessage) bool {
+	return bytes.Equal(a, b) || bytes.Equal(comparableConfigs.get(a, removeVolumeFacts), comparableConfigs.get(b, removeVolumeFacts))
 }
 
-var asBefore memo[[]byte]
+var comparableConfigs docCache[[]byte]
 
-func withoutVolumes(doc json.RawMessage) []byte {
-	v, err := decode(doc)
+func removeVolumeFacts(doc json.RawMessage) []byte {
+	v, err := decodeJSON(doc)
 	if err != nil {
 		return doc
 	}
@@ -200,16 +199,16 @@ func withoutVolumes(doc json.RawMessage) []byte {
 			}
 		}
 	}
-	return encode(v)
+	return encodeJSON(v)
 }
 
-// Lost says of which machines of the baselines nobody can make another: they
-// are gone, and their host could not be reached when their config was read.
+// Lost returns a sentence for each machine of the baselines that cannot be created
+// again: it is gone, and its config is incomplete because its host was unreachable.
 func Lost(baselines []Baseline, now []State) (lost []string) {
 	for _, b := range baselines {
-		have := stateOf(now, b.State.Target).index()
+		have := findState(now, b.State.Target).indexMachines()
 		for _, want := range b.State.Machines {
-			if _, exists := have.counterpart(want); !exists && want.Host != "" {
+			if _, exists := have.findCounterpart(want); !exists && want.Host != "" {
 				lost = append(lost, fmt.Sprintf("machine %s (%s) of %s is gone, and its whole config is not known: its host could not be reached then", want.ID, want.Name, b.State.Target))
 			}
 		}
@@ -217,16 +216,16 @@ func Lost(baselines []Baseline, now []State) (lost []string) {
 	return lost
 }
 
-// Ours tells the machines that a rollout may bring back: those that are on its
-// goal or on the baseline. Any other has been changed by somebody else.
+// Ours returns a predicate: whether the config and image of a machine equal those of
+// the goal or the baseline. Any other machine was changed by another client.
 func Ours(goal, baseline []State) func(Target, Machine) bool {
-	either := []map[Target]machineIndex{indexes(goal), indexes(baseline)}
+	either := []map[Target]machineIndex{indexStates(goal), indexStates(baseline)}
 	return func(t Target, m Machine) bool {
 		for _, states := range either {
 			if m.Host != "" {
-				return true // what Fly says of it is old
+				return true // Fly reports old values
 			}
-			if want, ok := states[t].counterpart(m); ok && (m.IsAsBefore(want) || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest()) {
+			if want, ok := states[t].findCounterpart(m); ok && (m.IsAsBefore(want) || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest()) {
 				return true
 			}
 		}
@@ -234,7 +233,7 @@ func Ours(goal, baseline []State) func(Target, Machine) bool {
 	}
 }
 
-// Made tells the machines that a plan with that goal has created.
+// Made returns a predicate: whether a plan with that goal created a machine.
 func Made(goal []State) func(Target, Machine) bool {
 	created := map[Target]map[string][]Machine{} // by planned name
 	for _, s := range goal {
@@ -252,24 +251,23 @@ func Made(goal []State) func(Target, Machine) bool {
 	}
 }
 
-// gently is one wave of machines that serve: each group loses at most as many
-// at once as its strategy allowed on the way forward.
-func (b Baseline) gently(title string, steps []Step) (ws []Wave) {
+// limitPerGroup returns one wave of steps on serving machines. It limits concurrency
+// per group as the strategy did in the rollout.
+func (b Baseline) limitPerGroup(title string, steps []Step) (ws []Wave) {
 	groups := map[string][]Step{}
 	for _, s := range steps {
 		groups[s.Group] = append(groups[s.Group], s)
 	}
 	for _, g := range sortedKeys(groups) {
-		running := count(b.State.Machines, func(m Machine) bool { return m.Group == g && m.Running() })
-		ws = merge(ws, wave(title, groups[g], atOnce(b.MaxUnavailable, running)))
+		running := countWhere(b.State.Machines, func(m Machine) bool { return m.Group == g && m.Running() })
+		ws = mergeWaves(ws, newWave(title, groups[g], countUnavailable(b.MaxUnavailable, running)))
 	}
 	return ws
 }
 
-// step is what all steps on an existing machine share. It names no version: a
-// failed rollout leaves versions that nobody foresaw, and the way back is
-// planned from a fresh look.
-func (b Baseline) step(have, want Machine) Step {
+// restoreStep returns a step, without verb, that restores have to want. Its version is
+// that of the machine now, because a failed rollout leaves versions that no plan has.
+func (b Baseline) restoreStep(have, want Machine) Step {
 	return Step{
 		Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: have.ID, Group: have.Group, Region: have.Region,
 		Version: have.Version, From: have.Image, To: want.Image, Before: have.Config, After: want.Config,
@@ -277,17 +275,17 @@ func (b Baseline) step(have, want Machine) Step {
 	}
 }
 
-func (b Baseline) recreate(want Machine) Step {
+func (b Baseline) recreateStep(want Machine) Step {
 	return Step{
-		Verb: Create, Volume: b.volume(want), Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: want.Name, Group: want.Group, Region: want.Region,
+		Verb: Create, Volume: b.previousVolume(want), Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: want.Name, Group: want.Group, Region: want.Region,
 		To: want.Image, After: want.Config, Exact: true, Idle: !want.Running(), Hidden: want.Cordoned,
 		Unchecked: !want.Healthy(), Wait: b.Wait,
 	}
 }
 
-// volume is what want was attached to. It is taken if it is free again; none is
-// made in its place, for nobody would find the data in it.
-func (b Baseline) volume(want Machine) *NewVolume {
+// previousVolume returns the volume that was attached to want, or nil. A restore
+// attaches it if it is free, and never creates an empty one in its place.
+func (b Baseline) previousVolume(want Machine) *NewVolume {
 	for _, v := range b.State.Volumes {
 		if v.Attached == want.ID {
 			return &NewVolume{Name: v.Name}
@@ -296,8 +294,8 @@ func (b Baseline) volume(want Machine) *NewVolume {
 	return nil
 }
 
-// as is s with a verb, and only with what that verb needs.
-func (s Step) as(v Verb) Step {
+// withVerb returns s with a verb, and without the fields that the verb does not use.
+func (s Step) withVerb(v Verb) Step {
 	s.Verb = v
 	if v != Update {
 		s.Before, s.After, s.To, s.Version = nil, nil, "", ""
@@ -305,7 +303,7 @@ func (s Step) as(v Verb) Step {
 	return s
 }
 
-func stateOf(states []State, t Target) State {
+func findState(states []State, t Target) State {
 	for _, s := range states {
 		if s.Target == t {
 			return s
@@ -314,7 +312,7 @@ func stateOf(states []State, t Target) State {
 	return State{Target: t}
 }
 
-// commonImage is what all machines of s run, or "" if that differs.
+// commonImage returns the image of all machines of s, or "" if they differ.
 func commonImage(s State) (image Image) {
 	for i, m := range s.Machines {
 		if i > 0 && m.Image != image {
@@ -325,24 +323,23 @@ func commonImage(s State) (image Image) {
 	return image
 }
 
-// Differences says, a sentence each, in what now is not equal to the baseline:
-// config byte for byte, image, region, running or not, cordon, and which
-// machines there are. New IDs of machines that had to be created again are no
-// difference; Recreated names them.
+// Differences returns a sentence for each difference between now and the baselines:
+// config, image, region, running or not, cordon, missing and additional machines. A new
+// ID of a machine that was created again is no difference: see Recreated.
 func Differences(baselines []Baseline, now []State) (diffs []string) {
 	for _, b := range baselines {
-		have := stateOf(now, b.State.Target)
-		is, were := have.index(), b.State.index()
+		have := findState(now, b.State.Target)
+		is, were := have.indexMachines(), b.State.indexMachines()
 		for _, want := range b.State.Machines {
-			m, ok := is.counterpart(want)
+			m, ok := is.findCounterpart(want)
 			if !ok {
 				diffs = append(diffs, fmt.Sprintf("machine %s (%s) of %s is gone", want.ID, want.Name, b.State.Target))
 				continue
 			}
-			diffs = append(diffs, differs(b.State.Target, want, m)...)
+			diffs = append(diffs, describeDifference(b.State.Target, want, m)...)
 		}
 		for _, m := range have.Machines {
-			if !were.knows(m) {
+			if !were.hasCounterpart(m) {
 				diffs = append(diffs, fmt.Sprintf("machine %s (%s) of %s is new", m.ID, m.Name, b.State.Target))
 			}
 		}
@@ -350,15 +347,15 @@ func Differences(baselines []Baseline, now []State) (diffs []string) {
 	return diffs
 }
 
-func differs(t Target, want, have Machine) (diffs []string) {
+func describeDifference(t Target, want, have Machine) (diffs []string) {
 	say := func(what, is, was string) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: %s is %s, was %s", have.ID, t, what, is, was))
 	}
-	same := have.IsAsBefore(want) // whatever Fly tells of a machine whose host can't be reached
+	same := have.IsAsBefore(want) // even if Fly reports incomplete values of an unreachable machine
 	if !same && have.Image.Digest() != want.Image.Digest() {
 		say("image", have.Image.Digest(), want.Image.Digest())
 	}
-	if want.Host == "" && !same && !sameAsBefore(have.Config, want.Config) {
+	if want.Host == "" && !same && !equalConfigs(have.Config, want.Config) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
 	}
 	if have.Running() != want.Running() && !((have.Rests() || have.Ended()) && want.Running()) {
@@ -373,13 +370,13 @@ func differs(t Target, want, have Machine) (diffs []string) {
 	return diffs
 }
 
-// Recreated says which machines of the baseline stand again under a new ID, and
-// which lost the memory that they were suspended with.
+// Recreated returns a sentence for each machine of the baseline that has a new ID, and
+// for each that lost its suspended memory.
 func Recreated(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
-		have := stateOf(now, b.State.Target).index()
+		have := findState(now, b.State.Target).indexMachines()
 		for _, want := range b.State.Machines {
-			m, ok := have.counterpart(want)
+			m, ok := have.findCounterpart(want)
 			if ok && want.State == "suspended" && m.State == "stopped" {
 				notes = append(notes, fmt.Sprintf("machine %s of %s was suspended and is stopped now: it starts anew, not where it was", m.ID, b.State.Target))
 			}

@@ -2,58 +2,58 @@ package release
 
 import "slices"
 
-// Resumed returns the baselines of a rollout that follows one that ended without
-// a report. now is what the rollout found, with its own settings; baseline and
-// goal are those of the rollout before.
+// Resumed returns the baselines of a rollout that follows a rollout without a report.
+// now are the states at the start of this rollout, with its settings; baseline and goal
+// are those of the earlier rollout.
 //
-// A machine that is on the goal of the rollout before has the config of that
-// one's baseline in the result, and machines that it made are left out. Any
-// other machine stays as it was found: a person changed it since.
+// In the result, a machine that has the config of goal has its config of baseline, and
+// machines that the earlier rollout created are left out. Any other machine was changed
+// by another client since, and keeps its current config.
 func Resumed(baseline []Baseline, goal []State, now []Baseline) []Baseline {
 	out := slices.Clone(now)
 	for i, b := range out {
-		was, known := baselineOf(baseline, b.State.Target)
+		was, known := findBaseline(baseline, b.State.Target)
 		if !known {
-			continue // the rollout before was not about it
+			continue // the earlier rollout did not include it
 		}
-		out[i].State.Machines = resumed(was.State, stateOf(goal, b.State.Target), b.State)
+		out[i].State.Machines = resumeMachines(was.State, findState(goal, b.State.Target), b.State)
 	}
 	return out
 }
 
-func resumed(was, goal, now State) (machines []Machine) {
-	were, wants, have := was.index(), goal.index(), now.index()
+func resumeMachines(was, goal, now State) (machines []Machine) {
+	were, wants, have := was.indexMachines(), goal.indexMachines(), now.indexMachines()
 	for _, m := range now.Machines {
-		before, existed := were.counterpart(m)
-		want, planned := wants.counterpart(m)
+		before, existed := were.findCounterpart(m)
+		want, planned := wants.findCounterpart(m)
 		onGoal := planned && (m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
 		switch {
-		case existed && (onGoal || sameRun(m, before)):
+		case existed && (onGoal || isSameWorkload(m, before)):
 			machines = append(machines, before)
-		case !existed && onGoal && m.Created: // the rollout before made it
+		case !existed && onGoal && m.Created: // the earlier rollout created it
 		default:
 			machines = append(machines, m)
 		}
 	}
 	for _, m := range was.Machines {
-		if !have.knows(m) && !wants.knows(m) { // the rollout before removed it
+		if !have.hasCounterpart(m) && !wants.hasCounterpart(m) { // the earlier rollout removed it
 			machines = append(machines, m)
 		}
 	}
 	return machines
 }
 
-// SetApart returns now with the machines in Left that a rollout without a report
-// made and that serve nothing: it was terminated before it gave them traffic, or
-// after it took that away again. plan, baseline and states are that rollout's. A
-// bluegreen resumes its switch and needs them.
+// SetApart returns now with Left set to the machines that a rollout without a report
+// created and that serve no traffic: it ended before it uncordoned them, or after it
+// cordoned them again. plan, baseline and states are those of that rollout. A bluegreen
+// needs such machines to resume its switch, and keeps them.
 //
-// The machines that ran before that rollout, that it stopped and that are still
-// stopped are marked as halted. stopped has the IDs of those that it stopped.
+// SetApart marks as halted the machines that ran before that rollout, that it stopped,
+// and that are still stopped. stopped has the IDs of the machines that it stopped.
 func SetApart(plan Plan, baseline []Baseline, states, now []State, stopped []string) []State {
 	out, goal := slices.Clone(now), plan.Goal(states)
 	for i, s := range out {
-		was, known := baselineOf(baseline, s.Target)
+		was, known := findBaseline(baseline, s.Target)
 		if known {
 			out[i].Machines = markHalted(was.State, s.Machines, stopped)
 			s = out[i]
@@ -62,10 +62,10 @@ func SetApart(plan Plan, baseline []Baseline, states, now []State, stopped []str
 		if !known || blueGreen {
 			continue
 		}
-		were, wants := was.State.index(), stateOf(goal, s.Target).index()
+		were, wants := was.State.indexMachines(), findState(goal, s.Target).indexMachines()
 		isLeft := func(m Machine) bool {
-			want, planned := wants.counterpart(m)
-			return m.Created && m.Cordoned && m.Host == "" && !were.knows(m) && planned && !want.Cordoned && sameRun(m, want)
+			want, planned := wants.findCounterpart(m)
+			return m.Created && m.Cordoned && m.Host == "" && !were.hasCounterpart(m) && planned && !want.Cordoned && isSameWorkload(m, want)
 		}
 		out[i].Machines, out[i].Left = nil, nil
 		for _, m := range s.Machines {
@@ -79,26 +79,26 @@ func SetApart(plan Plan, baseline []Baseline, states, now []State, stopped []str
 	return out
 }
 
-// markHalted returns machines with those marked as halted that are in stopped, that ran
-// in the State was, and that do not run now.
+// markHalted returns machines with Halted set for those in stopped that ran in the State
+// was and do not run now.
 func markHalted(was State, machines []Machine, stopped []string) []Machine {
 	if len(stopped) == 0 {
 		return machines
 	}
-	were, out := was.index(), slices.Clone(machines)
+	were, out := was.indexMachines(), slices.Clone(machines)
 	for i, m := range out {
-		before, existed := were.counterpart(m)
+		before, existed := were.findCounterpart(m)
 		out[i].Halted = existed && before.Running() && !m.Running() && slices.Contains(stopped, m.ID)
 	}
 	return out
 }
 
-// sameRun reports whether two machines run the same config and image.
-func sameRun(a, b Machine) bool {
+// isSameWorkload reports whether two machines have the same config and image.
+func isSameWorkload(a, b Machine) bool {
 	return SameConfig(a.Config, b.Config) && a.Image.Digest() == b.Image.Digest()
 }
 
-func baselineOf(baselines []Baseline, t Target) (Baseline, bool) {
+func findBaseline(baselines []Baseline, t Target) (Baseline, bool) {
 	i := slices.IndexFunc(baselines, func(b Baseline) bool { return b.State.Target == t })
 	if i < 0 {
 		return Baseline{}, false
@@ -106,12 +106,12 @@ func baselineOf(baselines []Baseline, t Target) (Baseline, bool) {
 	return baselines[i], true
 }
 
-// Changed returns the IDs of the machines that are not as baselines have them.
+// Changed returns the IDs of the machines that are not in baselines at their version.
 func Changed(baselines []Baseline, now []State) (ids []string) {
 	for _, b := range baselines {
-		were := b.State.index()
-		for _, m := range stateOf(now, b.State.Target).Machines {
-			was, existed := were.counterpart(m)
+		were := b.State.indexMachines()
+		for _, m := range findState(now, b.State.Target).Machines {
+			was, existed := were.findCounterpart(m)
 			if !existed || was.Version != m.Version {
 				ids = append(ids, m.ID)
 			}

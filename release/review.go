@@ -10,21 +10,21 @@ import (
 	"strings"
 )
 
-// PlanDigits is how many digits of a plan's hash a review must have.
+// PlanDigits is the minimum number of digits of a plan's hash in a review.
 const PlanDigits = 8
 
-// A Review is the input of the updates and signals approve and reject: by whom,
-// why, and of which plan. Which of the two it is says its name.
+// A Review is the input of the updates and signals approve and reject. The name of the
+// update or signal decides between the two.
 type Review struct {
 	By     string `json:"by"`
 	Reason string `json:"reason,omitempty"`
 	Plan   string `json:"plan"` // 8 or more digits of the plan's hash
 }
 
-// ReadReview decodes a review. It fails where a field is unknown, or missing, or
-// empty, except for the reason.
+// ReadReview decodes a review. It returns an error if a field is unknown, or if a field
+// except the reason is missing or empty.
 func ReadReview(doc []byte) (r Review, err error) {
-	if err := readStrictly(doc, &r, "by", "reason", "plan"); err != nil {
+	if err := decodeStrictly(doc, &r, "by", "reason", "plan"); err != nil {
 		return Review{}, err
 	}
 	r.By, r.Plan = strings.TrimSpace(r.By), strings.TrimSpace(r.Plan)
@@ -37,10 +37,10 @@ func ReadReview(doc []byte) (r Review, err error) {
 	return r, nil
 }
 
-// ReadAnswer decodes the answer to a held rollout. It fails where a field is
-// unknown, or missing, or empty, except for the reason and hold.
+// ReadAnswer decodes the resolution of a held rollout. It returns an error if a field is
+// unknown, or if by or choice is missing or empty.
 func ReadAnswer(doc []byte) (a Answer, err error) {
-	if err := readStrictly(doc, &a, "choice", "by", "reason", "hold"); err != nil {
+	if err := decodeStrictly(doc, &a, "choice", "by", "reason", "hold"); err != nil {
 		return Answer{}, err
 	}
 	a.By = strings.TrimSpace(a.By)
@@ -53,10 +53,10 @@ func ReadAnswer(doc []byte) (a Answer, err error) {
 	return a, nil
 }
 
-// ReadAbort decodes who aborts a release, and why. It fails where a field is unknown,
-// and where by is missing or empty.
+// ReadAbort decodes an abort. It returns an error if a field is unknown, or if by is
+// missing or empty.
 func ReadAbort(doc []byte) (a Abort, err error) {
-	if err := readStrictly(doc, &a, "by", "reason"); err != nil {
+	if err := decodeStrictly(doc, &a, "by", "reason"); err != nil {
 		return Abort{}, err
 	}
 	if a.By = strings.TrimSpace(a.By); a.By == "" {
@@ -65,10 +65,10 @@ func ReadAbort(doc []byte) (a Abort, err error) {
 	return a, nil
 }
 
-// ReadExtension decodes the request to go on to a further environment. It fails
-// where a field is unknown, missing or empty.
+// ReadExtension decodes an extension. It returns an error if a field is unknown, missing
+// or empty.
 func ReadExtension(doc []byte) (e Extension, err error) {
-	if err := readStrictly(doc, &e, "to", "by"); err != nil {
+	if err := decodeStrictly(doc, &e, "to", "by"); err != nil {
 		return Extension{}, err
 	}
 	e.To, e.By = strings.TrimSpace(e.To), strings.TrimSpace(e.By)
@@ -81,10 +81,10 @@ func ReadExtension(doc []byte) (e Extension, err error) {
 	return e, nil
 }
 
-// ReadUnpinning decodes what takes a pin away. It fails where a field is unknown,
-// missing or empty.
+// ReadUnpinning decodes an unpinning. It returns an error if a field is unknown, missing
+// or empty.
 func ReadUnpinning(doc []byte) (u Unpinning, err error) {
-	if err := readStrictly(doc, &u, "by", "reason"); err != nil {
+	if err := decodeStrictly(doc, &u, "by", "reason"); err != nil {
 		return Unpinning{}, err
 	}
 	u.By, u.Reason = strings.TrimSpace(u.By), strings.TrimSpace(u.Reason)
@@ -97,11 +97,11 @@ func ReadUnpinning(doc []byte) (u Unpinning, err error) {
 	return u, nil
 }
 
-// ReadTickets decodes the places of releases that wait for one environment. It
-// fails where a field is unknown, and where a ticket names no environment or no
-// release, or another environment than the first.
+// ReadTickets decodes the tickets of releases that wait for one environment. It returns
+// an error if there is none, if a field is unknown, or if a ticket has no release or
+// another environment than the first.
 func ReadTickets(doc []byte) (tickets []Ticket, err error) {
-	if err := decodeKnown(doc, &tickets); err != nil {
+	if err := decodeKnownFields(doc, &tickets); err != nil {
 		return nil, err
 	}
 	if len(tickets) == 0 {
@@ -110,11 +110,10 @@ func ReadTickets(doc []byte) (tickets []Ticket, err error) {
 	return tickets, checkTickets(tickets, tickets[0].Environment)
 }
 
-// ReadTurn decodes what tells a release that an environment is free. It fails where
-// a field is unknown, and where it or a ticket in it names no environment or no
-// release.
+// ReadTurn decodes a turn. It returns an error if a field is unknown, if environment is
+// empty, or if a ticket has no release or another environment.
 func ReadTurn(doc []byte) (t Turn, err error) {
-	if err := decodeKnown(doc, &t); err != nil {
+	if err := decodeKnownFields(doc, &t); err != nil {
 		return Turn{}, err
 	}
 	if t.Environment == "" {
@@ -135,8 +134,8 @@ func checkTickets(tickets []Ticket, environment string) error {
 	return nil
 }
 
-// decodeKnown decodes one JSON value that has no unknown fields.
-func decodeKnown(doc []byte, into any) error {
+// decodeKnownFields decodes one JSON value and refuses unknown fields.
+func decodeKnownFields(doc []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(doc))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
@@ -148,9 +147,9 @@ func decodeKnown(doc []byte, into any) error {
 	return nil
 }
 
-// readStrictly decodes one JSON object that has no keys but the given ones, each
-// at most once and written as they are here.
-func readStrictly(doc []byte, into any, keys ...string) error {
+// decodeStrictly decodes one JSON object. It refuses keys other than the given ones,
+// repeated keys, and keys in another case.
+func decodeStrictly(doc []byte, into any, keys ...string) error {
 	d := json.NewDecoder(bytes.NewReader(doc))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return fmt.Errorf("it is no JSON object; want one with %s", strings.Join(keys, ", "))
@@ -185,8 +184,7 @@ func readStrictly(doc []byte, into any, keys ...string) error {
 	return nil
 }
 
-// ReviewName returns the name of the update, and of the signal, that approves or
-// rejects a plan.
+// ReviewName returns the name of the update and the signal that approve or reject.
 func ReviewName(approve bool) string {
 	if approve {
 		return ApproveUpdate
@@ -194,5 +192,5 @@ func ReviewName(approve bool) string {
 	return RejectUpdate
 }
 
-// Review returns d as it is sent to a release.
+// Review returns d in the form that updates and signals take.
 func (d Decision) Review() Review { return Review{By: d.By, Reason: d.Reason, Plan: d.Plan} }

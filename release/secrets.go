@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Staged are the secrets of s that m does not see yet: they were set after this
-// version of it was made. Its next change picks them up.
+// Staged returns the names of the secrets of s that m does not have: their values were
+// set after its version was made. The next change of m applies them.
 func (s State) Staged(m Machine) (names []string) {
 	if m.Made.IsZero() {
-		return nil // Fly doesn't say when
+		return nil // Fly does not report the time
 	}
 	for _, secret := range s.Secrets {
 		if secret.Updated.After(m.Made) {
@@ -21,8 +21,8 @@ func (s State) Staged(m Machine) (names []string) {
 	return names
 }
 
-// staged are the secrets that some machine of s does not see yet.
-func (s State) staged() (names []string) {
+// stagedSecretNames returns the names of the secrets that a machine of s does not have.
+func (s State) stagedSecretNames() (names []string) {
 	for _, m := range s.Machines {
 		names = append(names, s.Staged(m)...)
 	}
@@ -30,8 +30,9 @@ func (s State) staged() (names []string) {
 	return slices.Compact(names)
 }
 
-// otherSecrets says how now differs from what was, or "".
-func otherSecrets(was, now []Secret) string {
+// checkSecretsUnchanged returns an error that names a secret that differs between was
+// and now, or nil.
+func checkSecretsUnchanged(was, now []Secret) string {
 	for _, n := range now {
 		i := slices.IndexFunc(was, func(s Secret) bool { return s.Name == n.Name })
 		if i < 0 || !was[i].Updated.Equal(n.Updated) {
@@ -46,16 +47,16 @@ func otherSecrets(was, now []Secret) string {
 	return ""
 }
 
-// SecretsKept says, a sentence for each target, which secrets the machines see
-// now and did not see in the baseline: Fly has no way to bring old values back.
-// Changed are the targets of which a machine was changed since.
+// SecretsKept returns a sentence for each target whose machines have other secrets now
+// than in the baseline, because Fly cannot restore old values. changed reports whether a
+// machine of a target was changed since.
 func SecretsKept(baselines []Baseline, now []State, changed func(Target) bool) (notes []string) {
 	for _, b := range baselines {
 		if !changed(b.State.Target) {
 			continue
 		}
-		have := stateOf(now, b.State.Target)
-		names := b.State.staged()
+		have := findState(now, b.State.Target)
+		names := b.State.stagedSecretNames()
 		for _, s := range have.Secrets {
 			i := slices.IndexFunc(b.State.Secrets, func(x Secret) bool { return x.Name == s.Name })
 			if i < 0 || !b.State.Secrets[i].Updated.Equal(s.Updated) {
@@ -76,9 +77,9 @@ func SecretsKept(baselines []Baseline, now []State, changed func(Target) bool) (
 	return notes
 }
 
-// stagedNote is what a person should know of secrets that a plan picks up.
-func (s State) stagedNote() string {
-	names := s.staged()
+// describeStagedSecrets returns a note on the staged secrets that a plan applies, or "".
+func (s State) describeStagedSecrets() string {
+	names := s.stagedSecretNames()
 	if len(names) == 0 {
 		return ""
 	}
@@ -92,11 +93,11 @@ func (s State) stagedNote() string {
 		strings.Join(names, ", "), newest.UTC().Format("2006-01-02 15:04 UTC"))
 }
 
-// VolumesMade says which volumes there are that the baseline does not know.
-// They are left: only their people can say that nothing in them is needed.
+// VolumesMade returns a sentence for each volume that the baseline does not have. It is
+// not destroyed, because its data may be needed.
 func VolumesMade(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
-		for _, v := range stateOf(now, b.State.Target).Volumes {
+		for _, v := range findState(now, b.State.Target).Volumes {
 			if !slices.ContainsFunc(b.State.Volumes, func(x Volume) bool { return x.ID == v.ID }) {
 				notes = append(notes, fmt.Sprintf("volume %s (%s) of %s was made and stays; if nothing in it is needed: fly volumes destroy %s -a %s",
 					v.ID, v.Name, b.State.Target, v.ID, b.State.FlyApp))

@@ -1,99 +1,98 @@
 package release
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
 	"time"
 )
 
-// A Spec is what a target should run, from the files at the revision and its
-// image.
+// A Spec is the desired state of a target, from the files at the revision and its image.
 type Spec struct {
 	Target         Target      `json:"target"`
 	FlyApp         string      `json:"fly_app"`
 	Image          Image       `json:"image"`
-	Level          int         `json:"level"` // 0: needs no other app; 1: needs one of level 0; …
+	Level          int         `json:"level"` // 0: needs no other app; 1: needs an app of level 0; …
 	Strategy       Strategy    `json:"strategy"`
-	MaxUnavailable float64     `json:"max_unavailable"`  // below 1 a fraction of a group's running machines, else a number
-	Wait           Duration    `json:"wait"`             // how long one machine may take to be started and healthy
-	Canary         Duration    `json:"canary,omitempty"` // how long the canary runs alone
+	MaxUnavailable float64     `json:"max_unavailable"`  // below 1 a fraction of the running machines of a group, else a number
+	Wait           Duration    `json:"wait"`             // time limit for one machine to become healthy
+	Canary         Duration    `json:"canary,omitempty"` // bake time of a canary
 	Probe          *Probe      `json:"probe,omitempty"`
 	Groups         []GroupSpec `json:"groups"`
-	// Command is the release command; nil if there is none.
+	// Command is the release command, or nil.
 	Command *Command `json:"command,omitempty"`
-	// Addresses are the kinds of IP address that a first rollout asks for: v6,
+	// Addresses are the kinds of IP address to allocate in a first rollout: v6,
 	// shared_v4, …
 	Addresses []string `json:"addresses,omitempty"`
-	// Definition is fly.toml as JSON, in flyctl's own form: what Fly keeps of
-	// a Fly release.
+	// Definition is fly.toml as JSON in flyctl's form. Fly stores it with a Fly
+	// release.
 	Definition json.RawMessage `json:"definition,omitempty"`
-	// Warnings are what a person should know of it, before a rollout and after it.
+	// Warnings are shown before and after the rollout.
 	Warnings []string `json:"warnings,omitempty"`
-	// RefuseUnchecked: without a check or a probe it is not rolled out.
+	// RefuseUnchecked is true if a rollout without a check or probe is refused.
 	RefuseUnchecked bool `json:"refuse_unchecked,omitempty"`
-	// Unverified says why Image is not what the environment before has verified;
-	// "" if it is.
+	// Unverified is the reason why Image is not the image verified in the previous
+	// environment, or "".
 	Unverified string `json:"unverified,omitempty"`
 }
 
-// A Command is a target's release command: it runs once per rollout, on a
-// machine of its own, before any machine of the target changes.
+// A Command is the release command of a target. It runs once per rollout, on a machine
+// of its own, before any machine of the target changes.
 type Command struct {
-	Run     string          `json:"run"` // as fly.toml writes it
+	Run     string          `json:"run"` // as written in fly.toml
 	Config  json.RawMessage `json:"config"`
 	Region  string          `json:"region,omitempty"`
 	Timeout Duration        `json:"timeout"`
 }
 
-// A GroupSpec is what one process group should run.
+// A GroupSpec is the desired state of one process group.
 type GroupSpec struct {
 	Name string `json:"name"`
-	// New are the machines of a group that has none yet.
+	// New are the machines to create if the group has none.
 	New []NewMachine `json:"new,omitempty"`
-	// Machines is the config wanted of each machine that exists, by ID. What a
-	// target keeps of its machines (volumes, standbys, …) is already in it.
+	// Machines maps the IDs of existing machines to their desired configs, which
+	// already contain the values to keep: volumes, standbys, ….
 	Machines map[string]json.RawMessage `json:"machines,omitempty"`
-	// Replace says of machines that can't take their config in place, by ID,
-	// why: each gets another in its stead.
+	// Replace maps the IDs of machines that cannot be updated in place to the reason.
+	// A new machine replaces each of them.
 	Replace map[string]string `json:"replace,omitempty"`
-	// Volume is what each new machine needs; nil: none.
+	// Volume is the volume that each new machine needs, or nil.
 	Volume *NewVolume `json:"volume,omitempty"`
-	// MachineChecks are commands that must succeed beside each machine that was
-	// changed: configs of the machines that run them.
+	// MachineChecks are configs of machines that each run a check command. They must
+	// succeed for each changed machine.
 	MachineChecks []json.RawMessage `json:"machine_checks,omitempty"`
 }
 
-// A NewVolume is the volume that a machine to be created is attached to: a free
-// one of that name in its region.
+// A NewVolume is the volume to attach to a new machine: a free one with that name in its
+// region.
 type NewVolume struct {
 	Name string `json:"name"`
-	// Ask is what Fly is asked for where none is free, but for the region. Where
-	// it is empty there must be a free one.
+	// Ask is the request, without region, that creates the volume if none is free. If
+	// it is empty, one must be free.
 	Ask json.RawMessage `json:"ask,omitempty"`
 }
 
-// A NewMachine is a machine still to be created.
+// A NewMachine is a machine to create.
 type NewMachine struct {
 	Region  string          `json:"region"`
 	Config  json.RawMessage `json:"config"`
-	Standby bool            `json:"standby,omitempty"` // created, not started: it stands by for the group's first machine
+	Standby bool            `json:"standby,omitempty"` // created but not started: it replaces the group's first machine if that fails
 }
 
-// A Probe is our own look at a target from outside.
+// A Probe is an HTTP request that this program sends to a target.
 type Probe struct {
 	Path   string `json:"path"`
 	Method string `json:"method,omitempty"` // "" is GET
-	// Headers are sent with it, as the check of fly.toml has them.
+	// Headers are the headers of the check in fly.toml.
 	Headers map[string][]string `json:"headers,omitempty"`
-	// Scheme is http where the Fly app takes no TLS; else that of its URL.
+	// Scheme is http if the Fly app does not use TLS; "" for the scheme of its URL.
 	Scheme string `json:"scheme,omitempty"`
-	// Setting names what has to be changed to send another one: the key and its
-	// file.
+	// Setting is the key and file that configure the probe.
 	Setting string `json:"setting,omitempty"`
 }
 
-// URL returns where the probe of a Fly app served at base is sent.
+// URL returns the URL of the probe for a Fly app at base.
 func (p Probe) URL(base string) string {
 	if rest, ok := strings.CutPrefix(base, "https://"); ok && p.Scheme == "http" {
 		base = "http://" + rest
@@ -101,40 +100,39 @@ func (p Probe) URL(base string) string {
 	return base + p.Path
 }
 
-// At returns the request for people: GET https://shop.fly.dev/health.
-func (p Probe) At(base string) string { return cmpOr(p.Method, "GET") + " " + p.URL(base) }
+// At returns the request in one line: GET https://shop.fly.dev/health.
+func (p Probe) At(base string) string { return cmp.Or(p.Method, "GET") + " " + p.URL(base) }
 
-// A State is what Fly says a target runs, at one moment.
+// A State is the state of a target at one moment, as reported by Fly.
 type State struct {
 	Target Target `json:"target"`
 	FlyApp string `json:"fly_app"`
 	URL    string `json:"url,omitempty"`
-	// Definition is the fly.toml that Fly keeps of its newest Fly release.
+	// Definition is the fly.toml stored with the newest Fly release.
 	Definition json.RawMessage `json:"definition,omitempty"`
-	Machines   []Machine       `json:"machines"` // sorted by ID; those destroyed, or about to be, left out
-	// Left are machines that a rollout without a report made and that serve nothing: a
-	// plan destroys them. Only plans are made from states with them.
+	Machines   []Machine       `json:"machines"` // sorted by ID, without those destroyed or being destroyed
+	// Left are machines that a rollout without a report created and that serve no
+	// traffic. A plan destroys them. Only states for plans have them.
 	Left []Machine `json:"left,omitempty"`
-	// Unread are machines whose host can't be reached and of which Fly tells neither
-	// config nor metadata: whose they are is not known.
+	// Unread are machines on unreachable hosts for which Fly reports neither config
+	// nor metadata, so that their group is unknown.
 	Unread []Machine `json:"unread,omitempty"`
-	// Foreign are machines in the Fly app that no deploy made. They are shown
-	// and never touched.
+	// Foreign are machines that no deploy created. Plans leave them alone.
 	Foreign []string `json:"foreign,omitempty"`
-	// Commands are machines that run a release command, a check or a console for
-	// somebody: a sentence each. They come and go by themselves.
+	// Commands are a sentence for each machine that runs a release command, a check or
+	// a console. They are temporary.
 	Commands []string `json:"commands,omitempty"`
 	Volumes  []Volume `json:"volumes,omitempty"`
-	// Addresses are the Fly app's IP addresses.
+	// Addresses are the IP addresses of the Fly app.
 	Addresses []string `json:"addresses,omitempty"`
-	// Private: Fly lists its addresses, and none of them is public. Its URL leads
-	// nowhere.
+	// Private is true if Fly lists the addresses and none is public, so that the URL
+	// does not resolve.
 	Private bool `json:"private,omitempty"`
-	// Sick says why its probe failed before the first change; "" if it did not,
-	// or was not sent.
+	// Sick is the error of the probe before the first change; "" if it passed or was
+	// not sent.
 	Sick    string   `json:"sick,omitempty"`
 	Secrets []Secret `json:"secrets,omitempty"`
-	// SecretsVersion counts the changes of the app's secrets; 0: not known.
+	// SecretsVersion counts the changes of the app's secrets; 0 is unknown.
 	SecretsVersion uint64 `json:"secrets_version,omitempty"`
 }
 
@@ -143,44 +141,44 @@ type Volume struct {
 	ID       string `json:"id"`
 	Name     string `json:"name"`
 	Region   string `json:"region"`
-	Attached string `json:"attached,omitempty"` // ID of the machine that has it
-	Free     bool   `json:"free,omitempty"`     // a new machine may take it
+	Attached string `json:"attached,omitempty"` // ID of the machine that uses it
+	Free     bool   `json:"free,omitempty"`     // available to a new machine
 }
 
-// A Secret is a secret of a Fly app, without its value.
+// A Secret is the name of a secret of a Fly app and the time of its last change.
 type Secret struct {
 	Name    string    `json:"name"`
-	Updated time.Time `json:"updated"` // when its value was set last
+	Updated time.Time `json:"updated"` // last change of its value
 }
 
-// A Machine is what a release needs to know of a Fly machine.
+// A Machine is a Fly machine with the facts that a release uses.
 type Machine struct {
 	ID       string          `json:"id"`
 	Name     string          `json:"name"`
 	Group    string          `json:"group"`
 	Region   string          `json:"region"`
-	State    string          `json:"state"`   // Fly's word: started, stopped, …
-	Version  string          `json:"version"` // Fly's instance_id: another one after each update
-	Image    Image           `json:"image"`   // what it runs, with the digest that Fly reports
+	State    string          `json:"state"`   // as reported by Fly: started, stopped, …
+	Version  string          `json:"version"` // Fly's instance_id, which changes with each update
+	Image    Image           `json:"image"`   // running image, with the digest that Fly reports
 	Config   json.RawMessage `json:"config"`
 	Cordoned bool            `json:"cordoned,omitempty"`
-	Host     string          `json:"host,omitempty"` // "" is well; else Fly's host_status
+	Host     string          `json:"host,omitempty"` // "" if reachable; else Fly's host_status
 	Checks   []Check         `json:"checks,omitempty"`
-	Release  string          `json:"release,omitempty"`  // by which release, from its metadata
-	Revision string          `json:"revision,omitempty"` // of which commit
-	Client   string          `json:"client,omitempty"`   // that changed it last, as Fly's metadata have it, where it was not this program
-	NoRoom   bool            `json:"no_room,omitempty"`  // its host has no room for another version of it
-	Created  bool            `json:"created,omitempty"`  // a plan of ours created it
-	// Exit is how the process of this version ended, if nobody had asked it to;
-	// also where Fly has started it again since.
+	Release  string          `json:"release,omitempty"`  // workflow ID of the release, from its metadata
+	Revision string          `json:"revision,omitempty"` // commit, from its metadata
+	Client   string          `json:"client,omitempty"`   // other client that changed it last, from its metadata
+	NoRoom   bool            `json:"no_room,omitempty"`  // its host has no room for a new version
+	Created  bool            `json:"created,omitempty"`  // created by a plan
+	// Exit is the last exit of this version without a request to stop, also if Fly
+	// has restarted it since.
 	Exit *Exit `json:"exit,omitempty"`
-	// Crashed: the machine is stopped because its process ended with an error, and Fly
-	// no longer restarts it. False where its restart policy is "no".
+	// Crashed is true if the machine is stopped because its process failed and Fly no
+	// longer restarts it. It is false with the restart policy "no".
 	Crashed bool `json:"crashed,omitempty"`
-	// Halted: a rollout without a report stopped the machine, which ran before it. A
-	// plan starts it again.
+	// Halted is true if a rollout without a report stopped the machine, which ran
+	// before it. The next plan starts it.
 	Halted bool `json:"halted,omitempty"`
-	// Made is when this version was made: it has the secrets of that moment.
+	// Made is when this version was made. It has the secrets of that time.
 	Made    time.Time `json:"made,omitzero"`
 	Updated time.Time `json:"updated,omitzero"`
 }
@@ -192,25 +190,24 @@ type Check struct {
 	Output string `json:"output,omitempty"`
 }
 
-// Running says whether m takes part in serving, or is about to.
+// Running reports whether m is started or about to be started.
 func (m Machine) Running() bool {
 	return slices.Contains([]string{"started", "starting", "restarting", "replacing", "updating", "creating"}, m.State)
 }
 
-// Launches reports whether an update, or a machine that replaces m, is started: m
-// runs, it failed or crashed and gets another chance, or a rollout without a report
-// stopped it. Others stay stopped.
+// Launches reports whether an update starts m or its replacement: m is running, it failed
+// or crashed, or a rollout without a report stopped it. Other machines stay stopped.
 func (m Machine) Launches() bool {
 	return m.Running() || m.State == "failed" || m.Crashed || m.Halted
 }
 
-// Healthy says whether m is started and every check it has passes.
+// Healthy reports whether m is started and all its checks pass.
 func (m Machine) Healthy() bool {
 	return m.State == "started" && !slices.ContainsFunc(m.Checks, func(c Check) bool { return c.Status != "passing" })
 }
 
-// standsBy is the ID of the machine that a config stands by for, or "".
-func standsBy(config json.RawMessage) string {
+// parseStandbyFor returns the ID of the machine that a config is a standby for, or "".
+func parseStandbyFor(config json.RawMessage) string {
 	var c struct{ Standbys []string }
 	if json.Unmarshal(config, &c) != nil || len(c.Standbys) == 0 {
 		return ""
@@ -218,28 +215,27 @@ func standsBy(config json.RawMessage) string {
 	return c.Standbys[0]
 }
 
-// autostops says whether Fly's proxy may stop a machine of that config when
-// nobody needs it.
-func autostops(config json.RawMessage) bool {
+// hasAutostop reports whether Fly's proxy may stop an idle machine with this config.
+func hasAutostop(config json.RawMessage) bool {
 	var c struct{ Services []struct{ Autostop any } }
 	return json.Unmarshal(config, &c) == nil && slices.ContainsFunc(c.Services, func(s struct{ Autostop any }) bool {
 		return s.Autostop == true || s.Autostop == "stop" || s.Autostop == "suspend"
 	})
 }
 
-// Rests says whether m is stopped until somebody needs it, and Fly's proxy starts
-// it then: the proxy stopped it, or its process ended with exit code 0, as one
-// that stops itself when it is idle. One that failed does not rest.
+// Rests reports whether m is stopped and Fly's proxy starts it for the next request: the
+// proxy stopped it, or its process ended with exit code 0. A failed machine does not
+// rest.
 func (m Machine) Rests() bool {
 	stopped := m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending"
 	if m.Ended() {
-		return autostarts(m.Config)
+		return hasAutostart(m.Config)
 	}
-	return stopped && !m.Exit.failed() && autostops(m.Config)
+	return stopped && !m.Exit.isFailure() && hasAutostop(m.Config)
 }
 
-// Machine returns the machine with that ID or, for machines that a plan
-// created, that name.
+// Machine returns the machine with that ID, or with that name, for machines that a plan
+// created.
 func (s State) Machine(ref string) (Machine, bool) {
 	for _, m := range s.Machines {
 		if m.ID == ref || m.Name == ref {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A Phase is a label for people. Workflows write it and never branch on it.
+// A Phase is a label for users. Workflows set it and never branch on it.
 type Phase string
 
 const (
@@ -26,83 +26,82 @@ const (
 	Done        Phase = "done"
 )
 
-// An Outcome is how a release, or its part in one environment, ended.
+// An Outcome is the result of a release, or of its part in one environment.
 type Outcome string
 
 const (
-	Promoted   Outcome = "promoted"    // every machine is on the plan, verified
-	Unchanged  Outcome = "unchanged"   // it already was
-	Superseded Outcome = "superseded"  // a newer revision runs there, or waits to
-	Stopped    Outcome = "stopped"     // before the first change
-	RolledBack Outcome = "rolled back" // every machine is on the baseline again
+	Promoted   Outcome = "promoted"    // every machine is on the plan and verified
+	Unchanged  Outcome = "unchanged"   // every machine already was
+	Superseded Outcome = "superseded"  // a newer revision runs there or waits for it
+	Stopped    Outcome = "stopped"     // ended before the first change
+	RolledBack Outcome = "rolled back" // every machine is on the baseline
 	Restored   Outcome = "restored"    // every machine is on the state that `release rollback` names
-	Kept       Outcome = "kept"        // a person left it as it is, neither verified nor back
+	Kept       Outcome = "kept"        // an operator kept the machines as they are, without verification
 )
 
-// ChangedNothing reports whether a rollout that ended so left its environment as
-// it found it, without a step.
+// ChangedNothing reports whether a rollout with this outcome executed no step.
 func (o Outcome) ChangedNothing() bool { return o == Stopped || o == Superseded || o == Unchanged }
 
-// A Status is where a release or a rollout is. One type feeds the terminal, the
-// plain log, --json and the Temporal UI.
+// A Status is the progress of a release or a rollout. The terminal, the plain log, --json
+// and the Temporal UI derive from it.
 type Status struct {
 	ID       string    `json:"id"` // workflow ID
 	Run      string    `json:"run,omitempty"`
-	Protocol int       `json:"protocol"` // of the worker that says it
+	Protocol int       `json:"protocol"` // of the worker
 	Project  string    `json:"project"`
-	Release  string    `json:"release,omitempty"` // of a rollout: workflow ID of the release it belongs to
+	Release  string    `json:"release,omitempty"` // in a rollout: workflow ID of its release
 	Revision Revision  `json:"revision"`
 	By       string    `json:"by,omitempty"`
 	Phase    Phase     `json:"phase"`
-	Since    time.Time `json:"since"` // of the phase
+	Since    time.Time `json:"since"` // start of the phase
 	Started  time.Time `json:"started"`
 	Ended    time.Time `json:"ended,omitzero"`
-	Outcome  Outcome   `json:"outcome,omitempty"` // once done
+	Outcome  Outcome   `json:"outcome,omitempty"` // set at the end
 	Cause    *Cause    `json:"cause,omitempty"`   // why it is not promoted
-	// Environment is the one that the phase is about.
+	// Environment is the environment of the phase.
 	Environment  string              `json:"environment,omitempty"`
 	Environments []EnvironmentStatus `json:"environments,omitempty"` // in the order of promotion
-	Jobs         []Job               `json:"jobs,omitempty"`         // tests and builds that run
+	Jobs         []Job               `json:"jobs,omitempty"`         // running tests and builds
 	Tests        []TestResult        `json:"tests,omitempty"`
 	Builds       []BuildResult       `json:"builds,omitempty"`
 	Scans        []ScanResult        `json:"scans,omitempty"`
 	Spans        []Span              `json:"spans,omitempty"`
-	Plan         *Plan               `json:"plan,omitempty"` // the one being decided on or carried out
+	Plan         *Plan               `json:"plan,omitempty"` // in review or being executed
 	Gate         *GateStatus         `json:"gate,omitempty"` // while awaiting approval
 	Queue        string              `json:"queue,omitempty"`
 	Held         *Held               `json:"held,omitempty"`    // while held
-	Rollout      string              `json:"rollout,omitempty"` // workflow ID of the rollout under way
+	Rollout      string              `json:"rollout,omitempty"` // workflow ID of the running rollout
 	Decisions    []Given             `json:"decisions,omitempty"`
 	Abort        *Abort              `json:"abort,omitempty"`
-	// Restores, of a rollback that a person asked for, names the State that it
-	// goes back to. Revision is the one that runs in it.
+	// Restores, in a rollback that a user requested, identifies the State to restore.
+	// Revision is then the revision of that State.
 	Restores *Origin  `json:"restores,omitempty"`
-	Notes    []string `json:"notes,omitempty"` // what a person should know besides
-	// Waits and TaskFailure are not the workflow's: who reads the status from
-	// Temporal adds them.
+	Notes    []string `json:"notes,omitempty"` // other remarks for users
+	// Waits and TaskFailure are not set by the workflow. Readers of the status add
+	// them from Temporal.
 	Waits       []Wait       `json:"waits,omitempty"`
 	TaskFailure *TaskFailure `json:"task_failure,omitempty"`
 }
 
-// An EnvironmentStatus is one environment of a release's path.
+// An EnvironmentStatus is the part of a status about one environment.
 type EnvironmentStatus struct {
 	Name    string  `json:"name"`
 	Outcome Outcome `json:"outcome,omitempty"`
-	Copied  int64   `json:"copied,omitempty"` // bytes that it took to have its images where it takes them from
-	Plan    string  `json:"plan,omitempty"`   // hash of the plan carried out
-	// Lineage compares the revision with what the environment ran.
+	Copied  int64   `json:"copied,omitempty"` // bytes copied between registries for its images
+	Plan    string  `json:"plan,omitempty"`   // hash of the executed plan
+	// Lineage compares the revision with the revisions that ran before.
 	Lineage  Lineage        `json:"lineage,omitzero"`
 	Rollout  string         `json:"rollout,omitempty"`
 	Run      string         `json:"run,omitempty"` // run ID of the rollout
 	Targets  []TargetStatus `json:"targets,omitempty"`
 	Verdicts []Verdict      `json:"verdicts,omitempty"` // the last of each target
-	// Warnings are those of the plan: what a person should know after it, too.
+	// Warnings are the warnings of the plan.
 	Warnings []string `json:"warnings,omitempty"`
-	// Commands are the release commands that ran, in their order.
+	// Commands are the release commands that ran, in order.
 	Commands []CommandResult `json:"commands,omitempty"`
 }
 
-// A CommandResult is how a release command ended.
+// A CommandResult is the result of a release command.
 type CommandResult struct {
 	Target   Target   `json:"target"`
 	Command  string   `json:"command"`
@@ -112,38 +111,38 @@ type CommandResult struct {
 	Log      []string `json:"log,omitempty"` // its last lines
 }
 
-// A TargetStatus is one target of an environment.
+// A TargetStatus is the part of a status about one target.
 type TargetStatus struct {
 	Target  Target `json:"target"`
 	FlyApp  string `json:"fly_app"`
 	URL     string `json:"url,omitempty"`
 	Image   Image  `json:"image,omitempty"`
-	Changed bool   `json:"changed"` // the plan does something to it
-	// FlyRelease is the number of Fly's own record: what flyctl releases shows.
+	Changed bool   `json:"changed"` // the plan has steps on it
+	// FlyRelease is the version that `flyctl releases` shows.
 	FlyRelease int             `json:"fly_release,omitempty"`
 	Machines   []MachineStatus `json:"machines"`
 }
 
-// Progress is how far a machine is.
+// Progress is the progress of the steps on one machine.
 type Progress string
 
 const (
-	Waiting Progress = "waiting" // has steps, none begun
+	Waiting Progress = "waiting" // no step has begun
 	Doing   Progress = "doing"
-	Ready   Progress = "ready" // its last step is done
+	Ready   Progress = "ready" // all steps are done
 	Failed  Progress = "failed"
-	Still   Progress = "unchanged" // nothing to do
+	Still   Progress = "unchanged" // no steps
 )
 
-// A MachineStatus is one machine of a target.
+// A MachineStatus is the part of a status about one machine.
 type MachineStatus struct {
 	ID       string    `json:"id,omitempty"` // "" until it is created
 	Name     string    `json:"name"`
 	Group    string    `json:"group"`
 	Region   string    `json:"region,omitempty"`
 	Image    Image     `json:"image,omitempty"`
-	State    string    `json:"state,omitempty"` // Fly's word
-	Verb     Verb      `json:"verb,omitempty"`  // of the step begun last
+	State    string    `json:"state,omitempty"` // as reported by Fly
+	Verb     Verb      `json:"verb,omitempty"`  // of the step that began last
 	Progress Progress  `json:"progress"`
 	Since    time.Time `json:"since,omitzero"`
 	Until    time.Time `json:"until,omitzero"`
@@ -157,20 +156,20 @@ type Span struct {
 	To          time.Time `json:"to,omitzero"` // zero while it lasts
 }
 
-// A Job is a test or a build that runs, or waits for a worker that has room.
+// A Job is a test or a build that runs or waits for a worker.
 type Job struct {
 	Name  string    `json:"name"` // "test unit", "build web-admin"
 	Since time.Time `json:"since"`
 }
 
-// An Output is how far the output of a test or a build is that runs.
+// An Output is the output so far of a running test or build.
 type Output struct {
-	Log  string `json:"log"`  // names the kept output
+	Log  string `json:"log"`  // name of the stored output
 	Size int64  `json:"size"` // bytes so far
-	Tail string `json:"tail"` // the last of them, at most 16 kB
+	Tail string `json:"tail"` // its end, at most 16 kB
 }
 
-// A TestResult is how a test ended. Log names the kept output; Tail is its end.
+// A TestResult is the result of a test. Log names the stored output; Tail is its end.
 type TestResult struct {
 	Name     string   `json:"name"`
 	Passed   bool     `json:"passed"`
@@ -180,22 +179,22 @@ type TestResult struct {
 	Tail     string   `json:"tail,omitempty"` // at most 16 kB; see Status.BoundTails
 }
 
-// A BuildResult is one image: of one app, or of several that are built alike.
+// A BuildResult is the result of one build, for one app or several with equal recipes.
 type BuildResult struct {
 	App   string   `json:"app"`              // name of the build
-	From  string   `json:"recipe,omitempty"` // what it was made of, for people
+	From  string   `json:"recipe,omitempty"` // the recipe in words
 	Image Image    `json:"image,omitempty"`
 	Took  Duration `json:"took"`
-	Found bool     `json:"found,omitempty"`  // an earlier attempt had pushed it: nothing was built
-	Bytes int64    `json:"pushed,omitempty"` // how much the registry did not have yet
+	Found bool     `json:"found,omitempty"`  // an earlier attempt had pushed it, so that nothing was built
+	Bytes int64    `json:"pushed,omitempty"` // bytes pushed to the registry
 	Log   string   `json:"log,omitempty"`
 	Tail  string   `json:"tail,omitempty"` // at most 16 kB; see Status.BoundTails
-	// Notes are what a person should know of it: a huge context, say.
+	// Notes are remarks for users, for example on a huge build context.
 	Notes      []string    `json:"notes,omitempty"`
 	Provenance *Provenance `json:"provenance,omitempty"`
 }
 
-// A ScanResult is what the scan of one image said.
+// A ScanResult is the result of the scan of one image.
 type ScanResult struct {
 	Name     string   `json:"name"` // of the build
 	Image    Image    `json:"image"`
@@ -206,30 +205,29 @@ type ScanResult struct {
 	Tail     string   `json:"tail,omitempty"` // at most 16 kB; see Status.BoundTails
 }
 
-// A GateStatus is what a release waits for.
+// A GateStatus is the state of a gate at which a release waits.
 type GateStatus struct {
 	Environment string    `json:"environment"`
 	Plan        string    `json:"plan"` // hash
 	Approvals   int       `json:"approvals"`
-	Approved    []string  `json:"approved,omitempty"` // by whom, so far
+	Approved    []string  `json:"approved,omitempty"` // reviewers that approved so far
 	Until       time.Time `json:"until"`
-	// Because says why the environment asks more than its gate at this revision
-	// does, a sentence each.
+	// Because has a sentence for each reason why the plan needs more approvals than
+	// the gate at this revision requires.
 	Because []string `json:"because,omitempty"`
 }
 
-// Held says why a rollout stands still and what a person may say.
+// Held is the reason why a rollout is held, and its possible resolutions.
 type Held struct {
 	Why      string   `json:"why"`
-	Machines []string `json:"machines"` // which machine is what, a sentence each
+	Machines []string `json:"machines"` // a sentence for each machine
 	Choices  []Choice `json:"choices"`
-	// Number counts how often the rollout was held: each time is another question.
+	// Number is the number of the hold, from 1. A resolution names it.
 	Number int `json:"number"`
 }
 
-// A Health is a verdict's word. What is not known is unknown: never good and
-// never bad. What nothing checks, or of which nothing runs, is unchecked: nothing
-// is known to be wrong with it, and nothing to be right.
+// A Health is the result of a verification. Unknown means that the state could not be
+// read. Unchecked means that no check or probe exists or no machine runs.
 type Health string
 
 const (
@@ -239,49 +237,49 @@ const (
 	Unchecked Health = "unchecked"
 )
 
-// A Verdict is what verifying a target found.
+// A Verdict is the result of verifying one target.
 type Verdict struct {
 	Target   Target `json:"target"`
 	Health   Health `json:"health"`
-	Machines int    `json:"machines"`         // how many were looked at
+	Machines int    `json:"machines"`         // number of machines
 	Probed   string `json:"probed,omitempty"` // GET https://shop.fly.dev/health
-	// Notes say why it is unchecked, and what of it nothing checks.
+	// Notes explain Unchecked, and list the groups without checks.
 	Notes    []string  `json:"notes,omitempty"`
-	Idle     []string  `json:"idle,omitempty"` // groups of which no machine was seen to run
+	Idle     []string  `json:"idle,omitempty"` // groups of which no machine ran
 	Failures []Failure `json:"failures,omitempty"`
-	At       time.Time `json:"at,omitzero"` // when it was found
+	At       time.Time `json:"at,omitzero"` // time of the verification
 }
 
-// A Cause is why something ended as it did.
+// A Cause is the reason for an outcome.
 type Cause struct {
 	Message  string    `json:"message"`
 	Failures []Failure `json:"failures,omitempty"`
-	// Aborted: it ended because a person ordered it to stop.
+	// Aborted is true if a user aborted it.
 	Aborted bool `json:"aborted,omitempty"`
 }
 
-// An Abort is who ordered a release to stop, and why.
+// An Abort is a user's order to stop a release.
 type Abort struct {
 	By     string    `json:"by"`
 	Reason string    `json:"reason,omitempty"`
 	At     time.Time `json:"at,omitzero"`
 }
 
-// A Failure is the evidence of what went wrong on one machine, or of a target.
+// A Failure describes the failure of one machine or target.
 type Failure struct {
 	Target   Target   `json:"target"`
 	Machine  string   `json:"machine,omitempty"`
 	Name     string   `json:"name,omitempty"`
 	Group    string   `json:"group,omitempty"`
-	Reason   string   `json:"reason"` // what it does or is: "never passed its check"
+	Reason   string   `json:"reason"` // "never passed its check"
 	Check    string   `json:"check,omitempty"`
 	Output   string   `json:"output,omitempty"` // of the check or probe
 	ExitCode *int     `json:"exit_code,omitempty"`
 	Log      []string `json:"log,omitempty"`     // its last lines
-	Version  string   `json:"version,omitempty"` // that the machine was given, where a step on it failed
+	Version  string   `json:"version,omitempty"` // version that the failed step gave the machine
 }
 
-// Error is one sentence: which machine, what it did, what the check said.
+// Error returns one sentence: the machine, the reason, the output of the check.
 func (f Failure) Error() string {
 	var b strings.Builder
 	if f.Machine != "" {
@@ -297,30 +295,30 @@ func (f Failure) Error() string {
 	return b.String()
 }
 
-// A Report is how a workflow ended: its last status and, for rollouts, what ran
-// before and after. A later rollback reads those.
+// A Report is the result of a workflow: its last status and, for rollouts, the states
+// before and after. Later rollbacks read those.
 type Report struct {
 	Status
-	// Stale says why the plan did not fit. All is as it was; the release plans
-	// again.
+	// Stale is the reason why the plan did not match the current states. Nothing was
+	// changed, and the release makes a new plan.
 	Stale string `json:"stale,omitempty"`
-	// NoRoom are the machines, by ID, that made the plan unfit: their hosts have
-	// no room for another version of them.
+	// NoRoom are the IDs of the machines that made the plan stale, because their hosts
+	// have no room for a new version.
 	NoRoom []string   `json:"no_room,omitempty"`
 	Before []Baseline `json:"before,omitempty"`
 	After  []Baseline `json:"after,omitempty"`
-	// Settles is the run ID of an earlier rollout that ended without a report:
-	// Before is that one's baseline.
+	// Settles is the run ID of an earlier rollout that ended without a report. Before
+	// is then the baseline of that rollout.
 	Settles string `json:"settles,omitempty"`
-	// Gate is that of the environment at the revision that a rollout released.
+	// Gate is the gate of the environment at the released revision.
 	Gate *Gate `json:"gate_then,omitempty"`
-	// Head is what the environment runs as a whole since a rollout, if it does;
-	// HeadBefore is what it ran before. A rollback has none: it goes back further.
+	// Head is the revision of the environment as a whole after the rollout, HeadBefore
+	// the one before. Rollbacks have no HeadBefore.
 	Head       *Head `json:"head,omitempty"`
 	HeadBefore *Head `json:"head_before,omitempty"`
 }
 
-// Took is how long s lasted, or has lasted until now.
+// Took returns the duration of s, until now if s has not ended.
 func (s Span) Took(now time.Time) time.Duration {
 	if s.To.IsZero() {
 		return now.Sub(s.From)
@@ -328,7 +326,7 @@ func (s Span) Took(now time.Time) time.Duration {
 	return s.To.Sub(s.From)
 }
 
-// EnvironmentStatus returns the part about that environment, or nil.
+// EnvironmentStatus returns the status of that environment, or nil.
 func (s *Status) EnvironmentStatus(name string) *EnvironmentStatus {
 	i := slices.IndexFunc(s.Environments, func(e EnvironmentStatus) bool { return e.Name == name })
 	if i < 0 {

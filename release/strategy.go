@@ -1,6 +1,7 @@
 package release
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -10,40 +11,41 @@ import (
 	"time"
 )
 
-// A Strategy is an order of events, and nothing else: it decides which steps
-// share a wave. Whoever executes a plan does not know which one made it.
+// A Strategy determines the order of steps: which steps share a wave. Execution does not
+// depend on it.
 type Strategy string
 
 const (
 	Rolling   Strategy = "rolling"   // a few machines of each group at a time
-	Canary    Strategy = "canary"    // one machine of each group alone, then the rest as rolling
+	Canary    Strategy = "canary"    // one machine of each group first, then the rest as rolling
 	BlueGreen Strategy = "bluegreen" // new machines beside the old, then switch
 	Immediate Strategy = "immediate" // all at once
 )
 
-// Strategies are all there are.
+// strategies are all strategies.
 var strategies = []Strategy{Rolling, Canary, BlueGreen, Immediate}
 
-// Known says whether s is a strategy.
+// Known reports whether s is a strategy.
 func (s Strategy) Known() bool { return slices.Contains(strategies, s) }
 
 const (
-	// proxySettles is how long Fly's proxy may keep routing by an old picture.
-	proxySettles = Duration(10 * time.Second)
-	// proxyLearns is how long Fly's proxy is given to learn of new machines before
-	// the old ones are cordoned. It is shorter, since nobody is turned away: a proxy
-	// that has heard of neither still routes to the old machines, which run on for
-	// as long as it may have an old picture.
-	proxyLearns = Duration(5 * time.Second)
-	// coldAtOnce is how many machines that serve nothing may be updated at once.
-	coldAtOnce = 30
-	// greenAtOnce is how many machines are created and waited for at once. They
-	// serve nothing yet; Fly's own limit is kept by the client where Fly enforces it.
-	greenAtOnce = 50
+	// proxySettleTime is the time for which Fly's proxy may route by outdated state.
+	proxySettleTime = Duration(10 * time.Second)
+	// proxyLearnTime is the time that Fly's proxy gets to find new machines before the
+	// old ones are cordoned. It is shorter than proxySettleTime, because no request
+	// fails: a proxy with outdated state routes to the old machines, which keep
+	// running for proxySettleTime.
+	proxyLearnTime = Duration(5 * time.Second)
+	// maxColdConcurrent is the number of concurrent updates of machines without traffic.
+	maxColdConcurrent = 30
+	// maxGreenConcurrent is the number of machines to create concurrently. They have
+	// no traffic yet. The client enforces Fly's own limits.
+	maxGreenConcurrent = 50
 )
 
-// waves are the steps that bring state to spec, in the order of its strategy.
-func (spec Spec) waves(state State) ([]Wave, error) {
+// planWaves returns the waves that bring state to spec in the order of its strategy. It
+// returns an error if the strategy is unknown or a machine has no config in spec.
+func (spec Spec) planWaves(state State) ([]Wave, error) {
 	if !spec.Strategy.Known() {
 		return nil, fmt.Errorf("%s: %q is not a strategy", spec.Target, spec.Strategy)
 	}
@@ -51,33 +53,33 @@ func (spec Spec) waves(state State) ([]Wave, error) {
 	groups := map[string]bool{}
 	for _, g := range spec.Groups {
 		groups[g.Name] = true
-		w, err := spec.group(g, state)
+		w, err := spec.planGroup(g, state)
 		if err != nil {
 			return nil, err
 		}
-		first = merge(first, Plan{Waves: w}.First().Waves)
-		last = merge(last, Plan{Waves: w}.Last().Waves)
+		first = mergeWaves(first, Plan{Waves: w}.First().Waves)
+		last = mergeWaves(last, Plan{Waves: w}.Last().Waves)
 	}
-	stop, destroy := spec.removed(groups, state)
-	all := slices.Concat(spec.leftBehind(state), spec.startHalted(state), first, stop, merge(last, destroy))
+	stop, destroy := spec.removeGroups(groups, state)
+	all := slices.Concat(spec.destroyLeftovers(state), spec.startHalted(state), first, stop, mergeWaves(last, destroy))
 	if len(all) == 0 || spec.Command == nil {
 		return all, nil
 	}
-	return slices.Concat(spec.run(), all), nil
+	return slices.Concat(spec.releaseCommandWave(), all), nil
 }
 
-// leftBehind destroys the machines that a rollout without a report made and that
-// serve nothing. What succeeds them may need their names.
-func (spec Spec) leftBehind(state State) []Wave {
+// destroyLeftovers returns the wave that destroys state.Left. It comes first, because
+// new machines may have the same names.
+func (spec Spec) destroyLeftovers(state State) []Wave {
 	var destroy []Step
 	for _, m := range state.Left {
-		destroy = append(destroy, spec.step(Destroy, m))
+		destroy = append(destroy, spec.machineStep(Destroy, m))
 	}
-	return wave("destroy what a terminated rollout left", destroy, coldAtOnce)
+	return newWave("destroy what a terminated rollout left", destroy, maxColdConcurrent)
 }
 
-// startHalted returns the wave that starts the machines that a rollout without a report
-// stopped and that spec does not change otherwise.
+// startHalted returns the wave that starts the halted machines that spec does not change
+// in another way.
 func (spec Spec) startHalted(state State) []Wave {
 	var start []Step
 	for _, m := range state.Machines {
@@ -86,41 +88,40 @@ func (spec Spec) startHalted(state State) []Wave {
 			continue
 		}
 		if _, replaced := spec.Groups[i].Replace[m.ID]; !replaced {
-			s := spec.bare(Start, m.ID, m.Group)
+			s := spec.newStep(Start, m.ID, m.Group)
 			s.Region = m.Region
 			start = append(start, s)
 		}
 	}
-	return wave("start what a terminated rollout stopped", start, coldAtOnce)
+	return newWave("start what a terminated rollout stopped", start, maxColdConcurrent)
 }
 
-// run is the wave of the release command: before anything else.
-func (spec Spec) run() []Wave {
-	s := spec.bare(Run, "", ReleaseCommandGroup)
+// releaseCommandWave returns the wave that runs the release command.
+func (spec Spec) releaseCommandWave() []Wave {
+	s := spec.newStep(Run, "", ReleaseCommandGroup)
 	s.Region, s.After, s.To, s.Wait, s.Command = spec.Command.Region, spec.Command.Config, spec.Image, spec.Command.Timeout, spec.Command.Run
-	return wave("run release command", []Step{s}, 1)
+	return newWave("run release command", []Step{s}, 1)
 }
 
-// group orders the steps of one group. The waves of every group begin with
-// those that can be taken back.
-func (spec Spec) group(g GroupSpec, state State) ([]Wave, error) {
-	stale, replace, exists, err := spec.stale(g, state)
+// planGroup returns the waves of one group, those that can be rolled back first.
+func (spec Spec) planGroup(g GroupSpec, state State) ([]Wave, error) {
+	stale, replace, exists, err := spec.classifyMachines(g, state)
 	if err != nil {
 		return nil, err
 	}
 	if !exists {
-		return spec.begin(g), nil
+		return spec.createGroup(g), nil
 	}
-	running := count(state.Machines, func(m Machine) bool { return m.Group == g.Name && m.Running() })
-	atOnce := spec.atOnce(running)
+	running := countWhere(state.Machines, func(m Machine) bool { return m.Group == g.Name && m.Running() })
+	atOnce := spec.maxUnavailable(running)
 	switch spec.Strategy {
 	case BlueGreen:
-		blues, left := spec.leftovers(g, state, append(stale, replace...))
+		blues, left := spec.classifyLeftovers(g, state, append(stale, replace...))
 		var waves []Wave
-		if len(blues) > 0 || spec.halfSwitched(g, state) {
-			waves = spec.switchOver(g, blues, state, greenAtOnce)
+		if len(blues) > 0 || spec.isHalfSwitched(g, state) {
+			waves = spec.switchToGreen(g, blues, state, maxGreenConcurrent)
 		}
-		return append(waves, lasting(wave("destroy what an earlier switch left", left, coldAtOnce))...), nil
+		return append(waves, markLast(newWave("destroy what an earlier switch left", left, maxColdConcurrent))...), nil
 	case Immediate:
 		atOnce = len(stale)
 	case Canary:
@@ -128,16 +129,17 @@ func (spec Spec) group(g GroupSpec, state State) ([]Wave, error) {
 		if i < 0 || len(stale)+len(replace) == 1 {
 			break
 		}
-		canary := spec.inPlace(g, stale[i:i+1], 1)
+		canary := spec.updateInPlace(g, stale[i:i+1], 1)
 		canary[0].Title, canary[0].Settle, canary[0].Watch = "canary", spec.Canary, spec.Canary > 0
-		return slices.Concat(canary, spec.inPlace(g, slices.Concat(stale[:i], stale[i+1:]), atOnce), spec.switchOver(g, replace, state, atOnce)), nil
+		return slices.Concat(canary, spec.updateInPlace(g, slices.Concat(stale[:i], stale[i+1:]), atOnce), spec.switchToGreen(g, replace, state, atOnce)), nil
 	}
-	return slices.Concat(spec.inPlace(g, stale, atOnce), spec.switchOver(g, replace, state, atOnce)), nil
+	return slices.Concat(spec.updateInPlace(g, stale, atOnce), spec.switchToGreen(g, replace, state, atOnce)), nil
 }
 
-// stale are the machines of a group that are not what they should be: those
-// that can be updated, and those that another must replace.
-func (spec Spec) stale(g GroupSpec, state State) (stale, replace []Machine, exists bool, err error) {
+// classifyMachines returns the machines of a group that differ from g: those to update
+// in place, and those to replace. exists is false if the group has no machine. It returns
+// an error if a machine has no config in g.
+func (spec Spec) classifyMachines(g GroupSpec, state State) (stale, replace []Machine, exists bool, err error) {
 	for _, m := range state.Machines {
 		if m.Group != g.Name {
 			continue
@@ -156,18 +158,18 @@ func (spec Spec) stale(g GroupSpec, state State) (stale, replace []Machine, exis
 	return stale, replace, exists, nil
 }
 
-// isCurrent reports whether a machine of g is what it should be.
+// isCurrent reports whether a machine has its config and image of g, and all secrets.
 func (spec Spec) isCurrent(g GroupSpec, m Machine, state State) bool {
 	return SameConfig(m.Config, g.Machines[m.ID]) && m.Image.Digest() == spec.Image.Digest() && len(state.Staged(m)) == 0
 }
 
 func lastDigits(id string) string { return id[max(0, len(id)-6):] }
 
-// begin creates the machines of a group that has none.
-func (spec Spec) begin(g GroupSpec) []Wave {
+// createGroup returns the waves that create the machines of an empty group.
+func (spec Spec) createGroup(g GroupSpec) []Wave {
 	var first, standby []Step
 	for i, n := range g.New {
-		s := spec.create(g, n.Region, n.Config, fmt.Sprint(i))
+		s := spec.createStep(g, n.Region, n.Config, fmt.Sprint(i))
 		if n.Standby && len(first) > 0 {
 			s.Idle, s.StandbyFor, s.MachineChecks = true, first[0].Machine, nil
 			standby = append(standby, s)
@@ -176,15 +178,15 @@ func (spec Spec) begin(g GroupSpec) []Wave {
 		s.Idle = n.Standby
 		first = append(first, s)
 	}
-	return slices.Concat(wave("create", first, greenAtOnce), wave("create standbys", standby, greenAtOnce))
+	return slices.Concat(newWave("create", first, maxGreenConcurrent), newWave("create standbys", standby, maxGreenConcurrent))
 }
 
-// inPlace updates machines where they are: at most atOnce of those that run,
-// and beside them those that don't.
-func (spec Spec) inPlace(g GroupSpec, stale []Machine, atOnce int) []Wave {
+// updateInPlace returns one wave that updates machines: at most atOnce running ones at a
+// time, and the stopped ones concurrently.
+func (spec Spec) updateInPlace(g GroupSpec, stale []Machine, atOnce int) []Wave {
 	var warm, cold []Step
 	for _, m := range stale {
-		s := spec.step(Update, m)
+		s := spec.machineStep(Update, m)
 		s.Before, s.After, s.From, s.To, s.Launch = m.Config, g.Machines[m.ID], m.Image, spec.Image, m.Halted
 		if m.Launches() {
 			s.MachineChecks = g.MachineChecks
@@ -195,22 +197,22 @@ func (spec Spec) inPlace(g GroupSpec, stale []Machine, atOnce int) []Wave {
 			cold = append(cold, s)
 		}
 	}
-	return merge(wave("update", warm, atOnce), wave("update", cold, coldAtOnce))
+	return mergeWaves(newWave("update", warm, atOnce), newWave("update", cold, maxColdConcurrent))
 }
 
-// switchOver makes a green machine beside each blue one and moves the traffic
-// over. Blue is cordoned but runs until the new is baked: the way back is to
-// uncordon it. One that another must replace is stopped as well, and one on a
-// host that can't be reached is left to be destroyed.
-func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce int) []Wave {
+// switchToGreen returns the waves that create a green machine for each blue one and
+// switch the traffic. Blue machines are cordoned but run until the end of the bake, so
+// that a rollback only uncordons them. Blue machines in g.Replace are also stopped. Blue
+// machines on unreachable hosts are only destroyed.
+func (spec Spec) switchToGreen(g GroupSpec, blues []Machine, state State, atOnce int) []Wave {
 	names := map[string]string{}
 	for _, m := range blues {
-		names[m.ID] = spec.green(g, m, state).Machine
+		names[m.ID] = spec.greenStep(g, m, state).Machine
 	}
 	var create, standby, show, hide, stop, destroy []Step
 	for _, m := range blues {
-		green := spec.green(g, m, state)
-		primary, follows := names[standsBy(m.Config)]
+		green := spec.greenStep(g, m, state)
+		primary, follows := names[parseStandbyFor(m.Config)]
 		have, exists := state.Machine(green.Machine)
 		switch {
 		case exists:
@@ -221,38 +223,38 @@ func (spec Spec) switchOver(g GroupSpec, blues []Machine, state State, atOnce in
 			create = append(create, green)
 		}
 		if !exists || have.Cordoned {
-			show = append(show, spec.bare(Uncordon, cmpOr(have.ID, green.Machine), g.Name))
+			show = append(show, spec.newStep(Uncordon, cmp.Or(have.ID, green.Machine), g.Name))
 		}
 		if !m.Cordoned && m.Host == "" {
-			hide = append(hide, spec.step(Cordon, m))
+			hide = append(hide, spec.machineStep(Cordon, m))
 		}
 		if _, replaced := g.Replace[m.ID]; replaced && m.Running() && m.Host == "" {
-			stop = append(stop, spec.step(Stop, m))
+			stop = append(stop, spec.machineStep(Stop, m))
 		}
-		destroy = append(destroy, spec.step(Destroy, m))
+		destroy = append(destroy, spec.machineStep(Destroy, m))
 	}
 	for _, m := range state.Machines {
 		stays := !slices.ContainsFunc(blues, func(x Machine) bool { return x.ID == m.ID })
 		shown := slices.ContainsFunc(show, func(s Step) bool { return s.Machine == m.ID })
 		if m.Group == g.Name && stays && !shown && m.Created && m.Cordoned && spec.Strategy == BlueGreen && spec.isCurrent(g, m, state) {
-			show = append(show, spec.bare(Uncordon, m.ID, g.Name))
+			show = append(show, spec.newStep(Uncordon, m.ID, g.Name))
 		}
 	}
 	return slices.Concat(
-		wave("create green", create, atOnce),
-		wave("create green standbys", standby, atOnce),
-		settle(wave("uncordon green", show, len(show)), proxyLearns),
-		settle(wave("cordon blue", hide, len(hide)), proxySettles),
-		wave("stop what is replaced", stop, coldAtOnce),
-		lasting(wave("destroy blue", destroy, coldAtOnce)),
+		newWave("create green", create, atOnce),
+		newWave("create green standbys", standby, atOnce),
+		withSettle(newWave("uncordon green", show, len(show)), proxyLearnTime),
+		withSettle(newWave("cordon blue", hide, len(hide)), proxySettleTime),
+		newWave("stop what is replaced", stop, maxColdConcurrent),
+		markLast(newWave("destroy blue", destroy, maxColdConcurrent)),
 	)
 }
 
-// green is the machine that stands in for m: in its region, and started if an update
-// would start m. One on a host that can't be reached counts as running. A machine that has
-// its name and not its config, because somebody changed it since, is another.
-func (spec Spec) green(g GroupSpec, m Machine, state State) Step {
-	s := spec.create(g, m.Region, g.Machines[m.ID], lastDigits(m.ID))
+// greenStep returns the step that creates the green machine for m, in its region. It
+// starts the machine if an update would start m, or if the host of m is unreachable. If
+// another client changed the machine with the planned name, the step uses a new name.
+func (spec Spec) greenStep(g GroupSpec, m Machine, state State) Step {
+	s := spec.createStep(g, m.Region, g.Machines[m.ID], lastDigits(m.ID))
 	if have, exists := state.Machine(s.Machine); exists && !spec.isCurrent(g, have, state) {
 		s.Machine += "-" + lastDigits(have.ID)
 	}
@@ -263,20 +265,20 @@ func (spec Spec) green(g GroupSpec, m Machine, state State) Step {
 	return s
 }
 
-// leftovers are what a bluegreen that was cut, or a flyctl that was, has left
-// beside the machines that serve: cordoned, and of another release than any of
-// those. No green takes their place, or the group would grow with each cut.
-// What stays of stale is blue.
-func (spec Spec) leftovers(g GroupSpec, state State, stale []Machine) (blues []Machine, destroy []Step) {
-	serving := map[origin]bool{}
+// classifyLeftovers separates the blue machines of stale from the leftovers of an
+// interrupted switch, and returns steps that destroy the leftovers: cordoned machines of
+// another release than any serving machine. Leftovers get no green machine, because the
+// group would grow with each interrupted switch.
+func (spec Spec) classifyLeftovers(g GroupSpec, state State, stale []Machine) (blues []Machine, destroy []Step) {
+	serving := map[releaseOrigin]bool{}
 	for _, m := range state.Machines {
 		if m.Group == g.Name && !m.Cordoned && m.Running() {
-			serving[originOf(m.Config)] = true
+			serving[parseOrigin(m.Config)] = true
 		}
 	}
 	left := func(m Machine) bool {
-		from := originOf(m.Config)
-		return m.Cordoned && len(serving) > 0 && from != origin{} && !serving[from]
+		from := parseOrigin(m.Config)
+		return m.Cordoned && len(serving) > 0 && from != releaseOrigin{} && !serving[from]
 	}
 	for _, m := range stale {
 		if !left(m) {
@@ -286,62 +288,61 @@ func (spec Spec) leftovers(g GroupSpec, state State, stale []Machine) (blues []M
 	for _, m := range state.Machines {
 		isStale := slices.ContainsFunc(stale, func(x Machine) bool { return x.ID == m.ID })
 		if m.Group == g.Name && left(m) && (isStale || !m.Created) {
-			destroy = append(destroy, spec.step(Destroy, m))
+			destroy = append(destroy, spec.machineStep(Destroy, m))
 		}
 	}
 	return blues, destroy
 }
 
-// halfSwitched says whether a bluegreen was cut when only its uncordoning was
-// left to do.
-func (spec Spec) halfSwitched(g GroupSpec, state State) bool {
+// isHalfSwitched reports whether an interrupted bluegreen has cordoned machines left to
+// uncordon.
+func (spec Spec) isHalfSwitched(g GroupSpec, state State) bool {
 	return spec.Strategy == BlueGreen && slices.ContainsFunc(state.Machines, func(m Machine) bool {
 		return m.Group == g.Name && m.Created && m.Cordoned
 	})
 }
 
-// removed stops the machines of groups that the spec no longer has, and
-// destroys them once the rest is good.
-func (spec Spec) removed(groups map[string]bool, state State) (stop, destroy []Wave) {
+// removeGroups returns the waves that stop and destroy the machines of groups that spec
+// does not have. They are destroyed after the verification.
+func (spec Spec) removeGroups(groups map[string]bool, state State) (stop, destroy []Wave) {
 	var stops, destroys []Step
 	for _, m := range state.Machines {
 		if groups[m.Group] {
 			continue
 		}
 		if m.Running() {
-			stops = append(stops, spec.step(Stop, m))
+			stops = append(stops, spec.machineStep(Stop, m))
 		}
-		destroys = append(destroys, spec.step(Destroy, m))
+		destroys = append(destroys, spec.machineStep(Destroy, m))
 	}
-	return wave("stop removed groups", stops, coldAtOnce), lasting(wave("destroy removed groups", destroys, coldAtOnce))
+	return newWave("stop removed groups", stops, maxColdConcurrent), markLast(newWave("destroy removed groups", destroys, maxColdConcurrent))
 }
 
-func (spec Spec) step(v Verb, m Machine) Step {
-	s := spec.bare(v, m.ID, m.Group)
+func (spec Spec) machineStep(v Verb, m Machine) Step {
+	s := spec.newStep(v, m.ID, m.Group)
 	s.Region, s.Version, s.From, s.Before = m.Region, m.Version, m.Image, m.Config
 	return s
 }
 
-func (spec Spec) bare(v Verb, machine, group string) Step {
+func (spec Spec) newStep(v Verb, machine, group string) Step {
 	return Step{Verb: v, Target: spec.Target, FlyApp: spec.FlyApp, Machine: machine, Group: group, Wait: spec.Wait}
 }
 
-// create is a step for a new machine. Its name follows from what it will run
-// and from which machine it stands in for, so that the same create, planned or
-// sent twice, is recognised.
-func (spec Spec) create(g GroupSpec, region string, config json.RawMessage, which string) Step {
-	s := spec.bare(Create, "", g.Name)
+// createStep returns a step that creates a machine. The name is derived from the config
+// and the replaced machine, so that a repeated create finds the existing machine.
+func (spec Spec) createStep(g GroupSpec, region string, config json.RawMessage, which string) Step {
+	s := spec.newStep(Create, "", g.Name)
 	s.Region, s.After, s.To, s.Volume, s.MachineChecks = region, config, spec.Image, g.Volume, g.MachineChecks
-	s.Machine = fmt.Sprintf("%s-%s-%s", g.Name, hash([]any{spec.Target, spec.Image, config})[:8], which)
+	s.Machine = fmt.Sprintf("%s-%s-%s", g.Name, hashJSON([]any{spec.Target, spec.Image, config})[:8], which)
 	return s
 }
 
-// notes are what a person should know of the way from state before saying yes.
-func (spec Spec) notes(state State, waves []Wave) (notes []string) {
+// planNotes returns the notes that the plan shows for spec before the approval.
+func (spec Spec) planNotes(state State, waves []Wave) (notes []string) {
 	if spec.Unverified != "" {
 		notes = append(notes, spec.Unverified)
 	}
-	if note := state.stagedNote(); note != "" {
+	if note := state.describeStagedSecrets(); note != "" {
 		notes = append(notes, note)
 	}
 	if spec.Command != nil {
@@ -362,8 +363,8 @@ func (spec Spec) notes(state State, waves []Wave) (notes []string) {
 		notes = append(notes, fmt.Sprintf("takes %d volume(s) %s; those that have to be made stay after a rollback", need[name], name))
 	}
 	for _, g := range spec.Groups {
-		if stale, replace, _, err := spec.stale(g, state); err == nil && spec.Strategy == BlueGreen {
-			_, left := spec.leftovers(g, state, append(stale, replace...))
+		if stale, replace, _, err := spec.classifyMachines(g, state); err == nil && spec.Strategy == BlueGreen {
+			_, left := spec.classifyLeftovers(g, state, append(stale, replace...))
 			for _, s := range left {
 				notes = append(notes, fmt.Sprintf("machine %s is cordoned, and of another release than any that serves: it was left by an earlier switch, and is destroyed", s.Machine))
 			}
@@ -390,10 +391,12 @@ func (spec Spec) notes(state State, waves []Wave) (notes []string) {
 	return notes
 }
 
-// atOnce is how many of running machines may be down at the same time: 1 or more.
-func (spec Spec) atOnce(running int) int { return atOnce(spec.MaxUnavailable, running) }
+// maxUnavailable returns how many of running machines may be down at once: 1 or more.
+func (spec Spec) maxUnavailable(running int) int {
+	return countUnavailable(spec.MaxUnavailable, running)
+}
 
-func atOnce(unavailable float64, running int) int {
+func countUnavailable(unavailable float64, running int) int {
 	n := unavailable
 	if n < 1 {
 		n = math.Ceil(n * float64(running))
@@ -401,29 +404,29 @@ func atOnce(unavailable float64, running int) int {
 	return max(1, int(n))
 }
 
-// wave is one wave of one lane, or none without steps.
-func wave(title string, steps []Step, atOnce int) []Wave {
+// newWave returns one wave with one lane, or nil without steps.
+func newWave(title string, steps []Step, atOnce int) []Wave {
 	if len(steps) == 0 {
 		return nil
 	}
 	return []Wave{{Title: title, Lanes: []Lane{{AtOnce: max(1, atOnce), Steps: steps}}}}
 }
 
-func settle(ws []Wave, d Duration) []Wave {
+func withSettle(ws []Wave, d Duration) []Wave {
 	for i := range ws {
 		ws[i].Settle = d
 	}
 	return ws
 }
 
-func lasting(ws []Wave) []Wave {
+func markLast(ws []Wave) []Wave {
 	for i := range ws {
 		ws[i].Last = true
 	}
 	return ws
 }
 
-func count[T any](list []T, is func(T) bool) (n int) {
+func countWhere[T any](list []T, is func(T) bool) (n int) {
 	for _, v := range list {
 		if is(v) {
 			n++

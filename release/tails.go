@@ -5,15 +5,14 @@ import (
 	"unicode/utf8"
 )
 
-// maxTails is how many bytes the ends of all outputs in a status have together: a
-// status is stored as one value and shown as a whole. Large outputs are in the
-// logs of workers.
-const maxTails = 256 << 10
+// maxTailBytes limits the total size of the output tails in a status, which Temporal
+// stores as one value. Workers keep the whole outputs.
+const maxTailBytes = 256 << 10
 
-const tailLeftOut = "… left out here: the outputs of this release are too long together; its log has it …"
+const omittedTail = "… left out here: the outputs of this release are too long together; its log has it …"
 
-// BoundTails shortens the ends of outputs in s to maxTails together: first those of
-// what passed, in their order, then all that are left, equally.
+// BoundTails shortens the output tails in s to maxTailBytes in total: first those of
+// jobs that passed, in order, then all others equally.
 func (s *Status) BoundTails() {
 	var passed, failed []*string
 	add := func(tail *string, ok bool) {
@@ -33,25 +32,25 @@ func (s *Status) BoundTails() {
 		add(&s.Scans[i].Tail, s.Scans[i].Passed)
 	}
 	all := append(passed, failed...)
-	over := -maxTails
+	over := -maxTailBytes
 	for _, tail := range all {
 		over += len(*tail)
 	}
 	for _, tail := range passed {
-		if over > 0 && len(*tail) > len(tailLeftOut) {
-			over -= len(*tail) - len(tailLeftOut)
-			*tail = tailLeftOut
+		if over > 0 && len(*tail) > len(omittedTail) {
+			over -= len(*tail) - len(omittedTail)
+			*tail = omittedTail
 		}
 	}
 	if over <= 0 {
 		return
 	}
 	for _, tail := range all {
-		*tail = lastBytes(*tail, maxTails/len(all))
+		*tail = lastBytes(*tail, maxTailBytes/len(all))
 	}
 }
 
-// lastBytes returns the last n bytes of s, or a few less: it splits no rune.
+// lastBytes returns the last n bytes of s, or up to 3 fewer, so that it splits no rune.
 func lastBytes(s string, n int) string {
 	if len(s) <= n {
 		return s

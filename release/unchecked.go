@@ -8,7 +8,7 @@ import (
 // hasChecks reports whether a config of spec has a health check.
 func (spec Spec) hasChecks() bool {
 	for _, g := range spec.Groups {
-		for _, config := range g.configs() {
+		for _, config := range g.allConfigs() {
 			if ChecksIn(config) > 0 {
 				return true
 			}
@@ -17,8 +17,8 @@ func (spec Spec) hasChecks() bool {
 	return false
 }
 
-// configs are the configs that machines of the group are to have.
-func (g GroupSpec) configs() (all []json.RawMessage) {
+// allConfigs returns the configs of the new and existing machines of the group.
+func (g GroupSpec) allConfigs() (all []json.RawMessage) {
 	for _, n := range g.New {
 		all = append(all, n.Config)
 	}
@@ -28,8 +28,8 @@ func (g GroupSpec) configs() (all []json.RawMessage) {
 	return all
 }
 
-// CheckRefused returns an error if a target of plan is unchecked and its
-// release.toml does not let that be promoted.
+// CheckRefused returns an error if a changed target of plan is unchecked and release.toml
+// refuses that.
 func (p Plan) CheckRefused() error {
 	for _, t := range p.Targets {
 		if t.Unchecked && t.RefuseUnchecked && t.Changed {
@@ -40,9 +40,9 @@ func (p Plan) CheckRefused() error {
 	return nil
 }
 
-// unchecked returns the warning of a target that nothing checks. A private one will
-// have no public address once the plan is carried out.
-func unchecked(isPrivate bool) string {
+// uncheckedWarning returns the warning for an unchecked target. isPrivate is true if it
+// has no public address after the plan.
+func uncheckedWarning(isPrivate bool) string {
 	w := `nothing checks it: fly.toml has no check, and release.toml no probe; its verdict will be "unchecked"`
 	if isPrivate {
 		w = `nothing checks it: fly.toml has no check, and it has no public address to probe; its verdict will be "unchecked"`
@@ -50,7 +50,7 @@ func unchecked(isPrivate bool) string {
 	return w
 }
 
-// Warnings returns the warnings of every target, each with its app.
+// Warnings returns the warnings of all targets, each with its app.
 func (p Plan) Warnings() (all []string) {
 	for _, t := range p.Targets {
 		for _, w := range t.Warnings {
@@ -60,13 +60,11 @@ func (p Plan) Warnings() (all []string) {
 	return all
 }
 
-// isPublic reports whether an address of that kind can be reached from the
-// internet.
-func isPublic(kind string) bool { return kind == "v4" || kind == "v6" || kind == "shared_v4" }
+// isPublicAddress reports whether addresses of that kind are reachable from the internet.
+func isPublicAddress(kind string) bool { return kind == "v4" || kind == "v6" || kind == "shared_v4" }
 
-// warnings are what a person should know of spec and its rollout from state,
-// before it and after it.
-func (spec Spec) warnings(state State) (warnings []string) {
+// rolloutWarnings returns the warnings for spec and its rollout from state.
+func (spec Spec) rolloutWarnings(state State) (warnings []string) {
 	for _, g := range spec.Groups {
 		if len(state.Machines) == 0 || len(g.New) == 0 {
 			continue

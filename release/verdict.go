@@ -1,54 +1,55 @@
 package release
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
 )
 
-// A Proof is what was seen of a goal besides its machines.
+// A Proof contains observations, besides the machines, that Judge uses.
 type Proof struct {
-	// Ran are the groups of which a machine ran the new version and passed,
-	// though it may have been stopped since.
+	// Ran are the groups of which a machine of the new version ran and passed, even if
+	// it was stopped since.
 	Ran []string
-	// Probe: there is one; Answered: it was answered well just now.
+	// Probe is true if there is a probe, Answered if it passed now.
 	Probe, Answered bool
-	// Back: the goal is a baseline. Its machines ran before.
+	// Back is true if the goal is a baseline, whose machines ran before.
 	Back bool
 	// Removed are the IDs of machines that the plan destroys. They run the old version
-	// and prove nothing of the new one.
+	// and prove nothing about the new one.
 	Removed []string
 }
 
-// Judge returns whether what runs now proves that goal, of which nothing is
-// Missing, is well: Healthy, or Unchecked where nothing checks it, nothing runs,
-// or a group that serves has never run. The notes say which group lacks what; idle
-// are the groups of which no machine was seen to run.
+// Judge returns the health of now, for which Missing returned nothing: Healthy, or
+// Unchecked if no check or probe exists, no machine runs, or a group with services never
+// ran. notes has a sentence for each group that lacks something. idle are the groups of
+// which no machine ran.
 func (goal State) Judge(now State, p Proof) (h Health, notes, idle []string) {
 	goal.Machines = slices.DeleteFunc(slices.Clone(goal.Machines), func(m Machine) bool { return slices.Contains(p.Removed, m.ID) })
 	if len(goal.Machines) == 0 {
 		return Unchecked, []string{"nothing runs: it has no machines"}, nil
 	}
 	proved := p.Answered
-	unproved := false // a group that serves has not run
+	unproved := false // a group with services has not run
 	var bare []string
-	groups, machines := goal.groups(), now.index()
+	groups, machines := goal.groupNames(), now.indexMachines()
 	for _, g := range groups {
-		is := goal.judgeGroup(machines, g)
+		is := goal.collectGroupFacts(machines, g)
 		switch {
-		case is.runs, is.ended, slices.Contains(p.Ran, g):
-			proved = proved || is.checked || is.ended || !is.runs && p.Probe
-			if !is.checked && !is.ended {
+		case is.isHealthy, is.hasCompleted, slices.Contains(p.Ran, g):
+			proved = proved || is.hasChecks || is.hasCompleted || !is.isHealthy && p.Probe
+			if !is.hasChecks && !is.hasCompleted {
 				bare = append(bare, g)
 			}
-			if is.ended {
+			if is.hasCompleted {
 				notes = append(notes, fmt.Sprintf("group %s: its work is done: exit code 0", g))
 			}
-		case is.up:
-			unproved = unproved || is.serves && !p.Back
+		case is.isRunning:
+			unproved = unproved || is.hasServices && !p.Back
 			notes = append(notes, fmt.Sprintf("group %s: no machine of it is well, as before", g))
 			idle = append(idle, g)
-		case is.serves:
+		case is.hasServices:
 			unproved = unproved || !p.Back
 			notes = append(notes, fmt.Sprintf("group %s: no machine ran: all are stopped", g))
 			idle = append(idle, g)
@@ -74,26 +75,26 @@ func (goal State) Judge(now State, p Proof) (h Health, notes, idle []string) {
 	return Healthy, notes, idle
 }
 
-// A groupNow is how one group is.
-type groupNow struct{ runs, up, ended, serves, checked bool }
+// groupFacts are facts about the machines of one group.
+type groupFacts struct{ isHealthy, isRunning, hasCompleted, hasServices, hasChecks bool }
 
-func (goal State) judgeGroup(now machineIndex, group string) (is groupNow) {
+func (goal State) collectGroupFacts(now machineIndex, group string) (is groupFacts) {
 	for _, want := range goal.Machines {
-		have, ok := now.counterpart(want)
+		have, ok := now.findCounterpart(want)
 		if want.Group != group || !ok {
 			continue
 		}
-		is.serves = is.serves || Serves(want.Config)
-		is.checked = is.checked || ChecksIn(want.Config) > 0
-		is.up = is.up || have.Running()
-		is.ended = is.ended || have.Ended() && !Serves(have.Config)
-		is.runs = is.runs || have.Healthy() && len(have.Checks) >= ChecksIn(want.Config)
+		is.hasServices = is.hasServices || Serves(want.Config)
+		is.hasChecks = is.hasChecks || ChecksIn(want.Config) > 0
+		is.isRunning = is.isRunning || have.Running()
+		is.hasCompleted = is.hasCompleted || have.Ended() && !Serves(have.Config)
+		is.isHealthy = is.isHealthy || have.Healthy() && len(have.Checks) >= ChecksIn(want.Config)
 	}
 	return is
 }
 
-// groups are the names of the groups of s, sorted.
-func (s State) groups() (names []string) {
+// groupNames returns the names of the groups of s, sorted.
+func (s State) groupNames() (names []string) {
 	for _, m := range s.Machines {
 		if !slices.Contains(names, m.Group) {
 			names = append(names, m.Group)
@@ -103,26 +104,24 @@ func (s State) groups() (names []string) {
 	return names
 }
 
-// IsBare reports whether a machine of goal in one of these groups has no health
-// check: only time shows whether its process stays.
+// IsBare reports whether a machine of goal in one of these groups has no health check, so
+// that only time shows whether its process stays up.
 func (goal State) IsBare(groups []string) bool {
 	return slices.ContainsFunc(goal.Machines, func(m Machine) bool {
 		return slices.Contains(groups, m.Group) && ChecksIn(m.Config) == 0
 	})
 }
 
-// A Listener is a TCP port at which a machine should listen, and that no health
-// check of its config is about.
+// A Listener is a TCP port on which a machine should listen and that has no health check.
 type Listener struct {
 	Machine string
 	Group   string
 	Port    int
 }
 
-// Listeners returns the ports at which now should listen: of each group, those of
-// one started machine.
+// Listeners returns the ports without a health check of one started machine per group.
 func (goal State) Listeners(now State) (all []Listener) {
-	for _, g := range goal.groups() {
+	for _, g := range goal.groupNames() {
 		i := slices.IndexFunc(now.Machines, func(m Machine) bool {
 			_, ok := goal.Machine(m.ID)
 			if !ok {
@@ -133,16 +132,16 @@ func (goal State) Listeners(now State) (all []Listener) {
 		if i < 0 {
 			continue
 		}
-		for _, port := range unheardPorts(now.Machines[i].Config) {
+		for _, port := range portsWithoutCheck(now.Machines[i].Config) {
 			all = append(all, Listener{now.Machines[i].ID, g, port})
 		}
 	}
 	return all
 }
 
-// unheardPorts returns the internal ports of the TCP services of a config that
-// have no check.
-func unheardPorts(config json.RawMessage) (ports []int) {
+// portsWithoutCheck returns the internal ports of the TCP services in a config that have
+// no check.
+func portsWithoutCheck(config json.RawMessage) (ports []int) {
 	var c struct {
 		Services []struct {
 			Protocol     string
@@ -170,8 +169,9 @@ func unheardPorts(config json.RawMessage) (ports []int) {
 	return ports
 }
 
-// updated returns the machines, by ID or planned name, to which p gives another version.
-func (p Plan) updated() map[Target]map[string]bool {
+// updatedMachines returns the IDs or planned names of the machines whose version p
+// changes, by target.
+func (p Plan) updatedMachines() map[Target]map[string]bool {
 	all := map[Target]map[string]bool{}
 	for _, s := range p.Steps() {
 		if s.Verb != Create && s.Verb != Update {
@@ -185,7 +185,7 @@ func (p Plan) updated() map[Target]map[string]bool {
 	return all
 }
 
-// Removed returns the IDs of the machines of a target that p destroys.
+// Removed returns the IDs of the machines of target t that p destroys.
 func (p Plan) Removed(t Target) (ids []string) {
 	for _, s := range p.Steps() {
 		if s.Target == t && s.Verb == Destroy {
@@ -195,7 +195,7 @@ func (p Plan) Removed(t Target) (ids []string) {
 	return ids
 }
 
-// StepsOf returns how many steps p has on machines of a target.
+// StepsOf returns the number of steps on machines of target t.
 func (p Plan) StepsOf(t Target) (n int) {
 	for _, s := range p.Steps() {
 		if s.Target == t {
@@ -205,12 +205,12 @@ func (p Plan) StepsOf(t Target) (n int) {
 	return n
 }
 
-// IsRestore reports whether p leads back to a baseline.
+// IsRestore reports whether p restores a baseline.
 func (p Plan) IsRestore() bool {
 	return slices.ContainsFunc(p.Steps(), func(s Step) bool { return s.Exact })
 }
 
-// ChangedGroups returns the groups in which p gives a machine another version.
+// ChangedGroups returns the groups of target t with a machine whose version p changes.
 func (p Plan) ChangedGroups(t Target) (groups []string) {
 	for _, s := range p.Steps() {
 		if s.Target == t && (s.Verb == Create || s.Verb == Update) && !slices.Contains(groups, s.Group) {
@@ -221,33 +221,33 @@ func (p Plan) ChangedGroups(t Target) (groups []string) {
 	return groups
 }
 
-// Sleepers returns a step for each group that serves, that p changes, and of
-// which no machine has run what it leads to: it starts one for a look. goals are
-// p's, and resumed the machines, by ID, that a rollout which p resumes has changed.
-// It starts no machine that Fly's proxy would not start for a request, except one that
-// ran before; and none that has crashed since the start of a rollout that p resumes,
-// because a start would hide the crash.
+// Sleepers returns a start step for one machine of each changed group with services of
+// which no machine ran the new version, so that it can be verified. goals are the goals
+// of p; resumed has the IDs of machines that an earlier rollout changed which p resumes;
+// ran reports whether a machine of a group ran. It starts only machines that Fly's proxy
+// would start for a request, or that ran before. It starts no machine that crashed in the
+// resumed rollout, because the start would hide the crash.
 func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, string) bool) (steps []Step) {
-	updated := p.updated()
+	updated := p.updatedMachines()
 	if p.IsRestore() {
-		return nil // what it leads to ran before
+		return nil // the baseline ran before
 	}
 	for _, t := range p.Targets {
-		goal, changed := stateOf(goals, t.Target), p.ChangedGroups(t.Target)
-		for _, g := range goal.groups() {
+		goal, changed := findState(goals, t.Target), p.ChangedGroups(t.Target)
+		for _, g := range goal.groupNames() {
 			if ran(t.Target, g) {
 				continue
 			}
 			i := slices.IndexFunc(goal.Machines, func(m Machine) bool {
 				isNew := slices.Contains(changed, g) && (updated[t.Target][m.ID] || updated[t.Target][m.Name]) || resumed[m.ID]
-				return isNew && !m.Exit.failed() && m.Group == g && (!m.Cordoned || m.Running()) && m.Host == "" && autostarts(m.Config) && standsBy(m.Config) == ""
+				return isNew && !m.Exit.isFailure() && m.Group == g && (!m.Cordoned || m.Running()) && m.Host == "" && hasAutostart(m.Config) && parseStandbyFor(m.Config) == ""
 			})
 			if i < 0 {
 				continue
 			}
 			m := goal.Machines[i]
 			steps = append(steps, Step{
-				Verb: Start, Target: t.Target, FlyApp: t.FlyApp, Machine: cmpOr(m.ID, m.Name), Group: g, Region: m.Region, To: m.Image, Idle: !m.Running(), Wait: t.Wait,
+				Verb: Start, Target: t.Target, FlyApp: t.FlyApp, Machine: cmp.Or(m.ID, m.Name), Group: g, Region: m.Region, To: m.Image, Idle: !m.Running(), Wait: t.Wait,
 			})
 		}
 	}

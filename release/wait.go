@@ -2,19 +2,19 @@ package release
 
 import "time"
 
-// A Wait is an activity that is tried again after an error, that no worker has
-// taken, or that reports what it waits for. The workflow does not see it: it is
-// read from Temporal beside the status.
+// A Wait is an activity that is retried after an error, that no worker has started, or
+// that reports in its heartbeats that it waits. Workflows do not set it; readers of the
+// status add it from Temporal.
 type Wait struct {
 	Workflow string    `json:"workflow"`
 	What     string    `json:"what"`            // summary of the activity
-	Error    string    `json:"error,omitempty"` // of the last attempt, or what the running one reports
+	Error    string    `json:"error,omitempty"` // of the last attempt, or the reason in the last heartbeat
 	Attempt  int       `json:"attempt"`
-	Next     time.Time `json:"next,omitzero"` // when the next attempt begins; zero: one is under way
+	Next     time.Time `json:"next,omitzero"` // start of the next attempt; zero if one runs
 }
 
-// A TaskFailure is why a workflow stands still: the workers cannot go on with
-// its history. Temporal tries again until one can.
+// A TaskFailure describes a workflow that workers cannot continue with its history.
+// Temporal retries the workflow task.
 type TaskFailure struct {
 	Workflow string `json:"workflow"`
 	Attempt  int    `json:"attempt"`

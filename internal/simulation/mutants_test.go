@@ -170,13 +170,13 @@ var mutants = []mutant{
 		`Lanes: []Lane{{AtOnce: max(1, atOnce), Steps: steps}}`,
 		`Lanes: []Lane{{AtOnce: max(len(steps), atOnce), Steps: steps}}`),
 	newMutant("blue is cordoned before green is uncordoned", "release/strategy.go",
-		`		settle(wave("uncordon green", show, len(show)), proxyLearns),
-		settle(wave("cordon blue", hide, len(hide)), proxySettles),`,
-		`		settle(wave("cordon blue", hide, len(hide)), proxySettles),
-		settle(wave("uncordon green", show, len(show)), proxyLearns),`),
+		`		withSettle(newWave("uncordon green", show, len(show)), proxyLearnTime),
+		withSettle(newWave("cordon blue", hide, len(hide)), proxySettleTime),`,
+		`		withSettle(newWave("cordon blue", hide, len(hide)), proxySettleTime),
+		withSettle(newWave("uncordon green", show, len(show)), proxyLearnTime),`),
 	newMutant("blue is destroyed before green is verified", "release/strategy.go",
-		`		lasting(wave("destroy blue", destroy, coldAtOnce)),`,
-		`		wave("destroy blue", destroy, coldAtOnce),`),
+		`		markLast(newWave("destroy blue", destroy, maxColdConcurrent)),`,
+		`		newWave("destroy blue", destroy, maxColdConcurrent),`),
 	newMutant("the order of needs is ignored", "release/plan.go",
 		`first < len(specs) && specs[first].Level <= level; first++`,
 		`first < len(specs) && specs[first].Level <= level+9; first++`),
@@ -185,12 +185,12 @@ var mutants = []mutant{
 	}
 }
 
-func (b Baseline) recreate`,
+func (b Baseline) recreateStep`,
 		`		Exact: true, Unchecked: !want.Healthy(), Wait: b.Wait,
 	}
 }
 
-func (b Baseline) recreate`),
+func (b Baseline) recreateStep`),
 	newMutant("a rollback leaves machines cordoned", "release/restore.go",
 		`		if have.Cordoned && !want.Cordoned {`,
 		`		if have.Cordoned && !want.Cordoned && want.Name == "" {`),
@@ -346,7 +346,7 @@ func (b Baseline) recreate`),
 		`, Resumed: workflow.DeterministicKeys(resumed)`,
 		``),
 	mutant{"a machine of a resumed bluegreen loses its lease", []overlay.Change{
-		{File: "release/strategy.go", Old: `cmpOr(have.ID, green.Machine), g.Name`, New: `green.Machine, g.Name`},
+		{File: "release/strategy.go", Old: `cmp.Or(have.ID, green.Machine), g.Name`, New: `green.Machine, g.Name`},
 		{File: "release/strategy.go", Old: `return s.Machine == m.ID })
 		if m.Group`, New: `return s.Machine == m.Name })
 		if m.Group`},
@@ -364,7 +364,7 @@ func (b Baseline) recreate`),
 		`	_ = noted
 `),
 	newMutant("an old crash loop prevents every rollback", "release/exit.go",
-		`return at.Sub(x.At) < crashLoop }`,
+		`return at.Sub(x.At) < crashLoopWindow }`,
 		`return true }`),
 	newMutant("an older release is planned again without end", "workflows/rollout.go",
 		`	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
