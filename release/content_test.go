@@ -10,8 +10,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// The hash that people approve covers the whole of every config, and not how its
-// JSON is written.
+// The hash of a plan covers every config as a whole, but not the layout of its JSON.
 func TestSealed_CoversEveryConfig(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := fleets().Draw(t, "fleet")
@@ -22,7 +21,7 @@ func TestSealed_CoversEveryConfig(t *testing.T) {
 		}
 		hash := plan.Sealed("run").Hash
 		if known := plan.WithContent().Sealed("run").Hash; known != hash {
-			t.Fatalf("sealed with its content known it has the hash %s, else %s", known, hash)
+			t.Fatalf("sealed with WithContent it has the hash %s, without it %s", known, hash)
 		}
 		nth := rapid.IntRange(0, len(steps)-1).Draw(t, "step")
 		part := rapid.SampledFrom([]string{"before", "after", "machine check", "definition", "secret"}).Draw(t, "part")
@@ -67,7 +66,7 @@ func TestSealed_CoversEveryConfig(t *testing.T) {
 		}
 		spaced := change(json.RawMessage(`{ "env": {"LONG": "` + fmt.Sprintf("%0200d", 1) + `"}, "image": "r/a@sha256:7" }`)).Sealed("run").Hash
 		if spaced != one {
-			t.Errorf("the same config (%s), written otherwise, has another hash", part)
+			t.Errorf("the same config (%s) in another layout has another hash", part)
 		}
 	})
 }
@@ -84,7 +83,7 @@ func copyOf(t *rapid.T, plan release.Plan) (copied release.Plan) {
 	return copied
 }
 
-// A title of a wave names each kind of work once, however many targets share it.
+// The title of a wave lists each kind of work once, for any number of targets.
 func TestNewPlan_TitlesOfManyTargets(t *testing.T) {
 	var specs []release.Spec
 	var states []release.State

@@ -7,8 +7,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Two machines run version 1 and should run version 2, one at a time. NewPlan returns
-// the steps; a target that runs its spec already has none.
+// NewPlan returns the steps that update two machines from version 1 to version 2, one at
+// a time. A target that matches its spec has no steps.
 func ExampleNewPlan() {
 	target := release.Target{App: "web", Environment: "production"}
 	before, after := release.Image("registry.fly.io/shop-web@sha256:1"), release.Image("registry.fly.io/shop-web@sha256:2")
@@ -40,7 +40,7 @@ func ExampleNewPlan() {
 		}
 	}
 
-	// Carried out, the plan leaves nothing to do.
+	// After the plan is executed, a new plan is empty.
 	again, err := release.NewPlan("production", "4f2d1c0b9a8e", []release.Spec{spec}, plan.Goal([]release.State{state}))
 	fmt.Println("empty:", again.Empty(), err)
 	// Output:

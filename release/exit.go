@@ -23,13 +23,13 @@ func (x *Exit) isFailure() bool { return x != nil && (x.Code != 0 || x.OOM) }
 func (x Exit) String() string {
 	switch {
 	case x.OOM && x.Restarts > 1:
-		return fmt.Sprintf("its process runs out of memory again and again: it was started again %d times", x.Restarts)
+		return fmt.Sprintf("its process repeatedly runs out of memory: Fly restarted it %d times", x.Restarts)
 	case x.OOM:
 		return "its process ran out of memory"
 	case x.Restarts > 1:
 		return fmt.Sprintf("its process ends again and again: it was started again %d times", x.Restarts)
 	case x.Restarts == 1:
-		return "its process ended, and Fly started it again"
+		return "its process ended, and Fly restarted it"
 	}
 	return "its process ended"
 }

@@ -31,7 +31,7 @@ func GateOf(a Asking) (gate *Gate, because []string) {
 	gate = a.Gate
 	if a.Before != nil && (gate == nil || gate.Approvals < a.Before.Approvals) {
 		gate = a.Before
-		because = append(because, fmt.Sprintf("this revision %s; the gate of the last promoted revision asks for %s", describeLowering(a.Gate), formatApprovals(a.Before)))
+		because = append(because, fmt.Sprintf("this revision %s; the gate of the last promoted revision requires %s", describeLowering(a.Gate), formatApprovals(a.Before)))
 	}
 	var more []string
 	if a.Lineage.NeedsApproval() && !a.AllowDiverged {

@@ -144,7 +144,7 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 		case have.Image.Digest() != want.Image.Digest() && !(want.Host != "" && have.IsAsBefore(want)):
 			fail(fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest()))
 		case !SameConfig(have.Config, want.Config) && !(want.Host != "" && have.IsAsBefore(want)):
-			fail("has another config than the plan's" + describeForeignChange(have.Config, want.Config))
+			fail("config differs from the plan" + describeForeignChange(have.Config, want.Config))
 		case have.Cordoned != want.Cordoned:
 			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
 		case want.State == "" || want.State == "started" && have.Ended() && !Serves(have.Config):
@@ -169,7 +169,7 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 	}
 	for _, have := range now.Machines {
 		if have.Created && !planned.hasCounterpart(have) {
-			failures = append(failures, Failure{Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group, Reason: "should not exist: a release created it and did not remove it"})
+			failures = append(failures, Failure{Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group, Reason: "is not in the plan: a release created it and did not remove it"})
 		}
 	}
 	return failures
@@ -182,7 +182,7 @@ func describeForeignChange(have, want json.RawMessage) string {
 	if is == parseOrigin(want) || is.Client == "" {
 		return ""
 	}
-	return fmt.Sprintf(": somebody else changed it, perhaps a flyctl deploy: it says that it is of Fly release v%s, by client %s", is.Version, is.Client)
+	return fmt.Sprintf(": another client changed it, perhaps flyctl deploy: its metadata name Fly release v%s and client %s", is.Version, is.Client)
 }
 
 // Unseen returns one Failure per machine whose state is unknown because Fly cannot
@@ -194,7 +194,7 @@ func (goal State) Unseen(now State) (failures []Failure) {
 		if have, ok := is.findCounterpart(want); ok && have.Host != "" && want.Host == "" {
 			failures = append(failures, Failure{
 				Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group,
-				Reason: "is not known to be well: its host is " + have.Host,
+				Reason: "health is unknown: its host is " + have.Host,
 			})
 		}
 	}
@@ -217,7 +217,7 @@ func WhatIsWhat(goal, baseline, now []State) (said []string) {
 			case planned && SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest():
 				is = "is on the plan"
 			case m.Host != "":
-				is = "is not known: its host is " + m.Host
+				is = "is unknown: its host is " + m.Host
 			}
 			said = append(said, fmt.Sprintf("machine %s of %s %s: %s, %s", m.ID, s.Target, is, m.State, m.Image.Digest()))
 		}

@@ -7,9 +7,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A machine that failed or crashed is started by an update, and so is its successor in
-// a bluegreen. One that somebody stopped stays stopped.
-func TestNewPlan_StartsWhatCrashed(t *testing.T) {
+// An update starts a machine that failed or crashed, and a bluegreen starts its
+// replacement. A machine that a user stopped stays stopped.
+func TestNewPlan_CrashedMachine(t *testing.T) {
 	target := release.Target{App: "a", Environment: "production"}
 	for name, test := range map[string]struct {
 		state   string
@@ -41,7 +41,7 @@ func TestNewPlan_StartsWhatCrashed(t *testing.T) {
 					}
 				}
 				if want := map[bool]int{true: 2, false: 1}[test.starts]; running != want {
-					t.Errorf("%d machines run in the end, want %d", running, want)
+					t.Errorf("%d machines run after the plan, want %d", running, want)
 				}
 			})
 		}

@@ -283,21 +283,21 @@ func (p Plan) Stale(now []State) string {
 	for _, t := range p.Targets {
 		i := slices.IndexFunc(now, func(s State) bool { return s.Target == t.Target })
 		if i < 0 {
-			return fmt.Sprintf("%s was not looked at", t.Target)
+			return fmt.Sprintf("the state of %s was not read", t.Target)
 		}
 		for _, m := range now[i].Machines {
 			switch version, known := t.Seen[m.ID]; {
 			case !known:
-				return fmt.Sprintf("%s has a machine that the plan does not know: %s (%s)", t.Target, m.ID, m.Name)
+				return fmt.Sprintf("%s has a machine that is not in the plan: %s (%s)", t.Target, m.ID, m.Name)
 			case version != m.Version:
-				return fmt.Sprintf("machine %s of %s was changed since: it is at version %s, the plan was made for %s", m.ID, t.Target, m.Version, version)
+				return fmt.Sprintf("machine %s of %s was changed since the plan was made: it is at version %s, the plan expects %s", m.ID, t.Target, m.Version, version)
 			}
 		}
 		if len(now[i].Machines) < len(t.Seen) {
-			return fmt.Sprintf("%s has %d machines, the plan was made for %d", t.Target, len(now[i].Machines), len(t.Seen))
+			return fmt.Sprintf("%s has %d machines, the plan expects %d", t.Target, len(now[i].Machines), len(t.Seen))
 		}
-		if why := checkSecretsUnchanged(t.Secrets, now[i].Secrets); t.Changed && why != "" {
-			return fmt.Sprintf("%s: %s since the plan was made", t.Target, why)
+		if err := checkSecretsUnchanged(t.Secrets, now[i].Secrets); t.Changed && err != nil {
+			return fmt.Sprintf("%s: %v since the plan was made", t.Target, err)
 		}
 	}
 	return ""
@@ -319,7 +319,7 @@ func NewPlan(environment, revision string, specs []Spec, states []State) (Plan, 
 			spec := specs[first]
 			i := slices.IndexFunc(states, func(s State) bool { return s.Target == spec.Target })
 			if i < 0 {
-				return Plan{}, fmt.Errorf("plan %s: nobody has looked at what %s runs", environment, spec.Target)
+				return Plan{}, fmt.Errorf("plan %s: the state of %s was not read", environment, spec.Target)
 			}
 			w, err := spec.planWaves(states[i])
 			if err != nil {

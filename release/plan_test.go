@@ -13,7 +13,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A fleet is an environment as it is and what it should become.
+// A fleet is the current state and the desired state of an environment.
 type fleet struct {
 	states []release.State
 	wanted map[release.Target]want
@@ -62,7 +62,7 @@ func fleets() *rapid.Generator[fleet] {
 	})
 }
 
-// specs are what f wants of states, as reading the files would say it.
+// specs returns the specs that f wants for states, as the config package would.
 func (f fleet) specs(states []release.State) (specs []release.Spec) {
 	for _, s := range states {
 		w := f.wanted[s.Target]
@@ -87,9 +87,9 @@ func (f fleet) specs(states []release.State) (specs []release.Spec) {
 	return specs
 }
 
-// carriedOut is states once the first n steps of plan are done, with IDs for
-// the machines that were created.
-func carriedOut(states []release.State, plan release.Plan, n int) []release.State {
+// execute returns states after the first n steps of plan, with IDs for created
+// machines.
+func execute(states []release.State, plan release.Plan, n int) []release.State {
 	cut := release.Plan{Waves: []release.Wave{{Lanes: []release.Lane{{Steps: plan.Steps()[:n]}}}}}
 	after := cut.Goal(states)
 	for i := range after {
@@ -102,63 +102,63 @@ func carriedOut(states []release.State, plan release.Plan, n int) []release.Stat
 	return after
 }
 
-// Whatever runs and whatever is wanted, these hold.
-func TestPlanProperties(t *testing.T) {
+// These properties hold for any current and desired state.
+func TestNewPlan_Properties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := fleets().Draw(t, "fleet")
 		plan := f.plan(t, f.states)
 		steps := len(plan.Steps())
-		after := carriedOut(f.states, plan, steps)
+		after := execute(f.states, plan, steps)
 		if why := plan.Stale(f.states); why != "" {
-			t.Errorf("a plan does not fit what it was made for: %s", why)
+			t.Errorf("a plan is stale for its own states: %s", why)
 		}
 
 		if again := f.plan(t, after); !again.Empty() {
-			t.Errorf("a plan carried out leaves more to do: %v", again.Steps())
+			t.Errorf("an executed plan leaves steps: %v", again.Steps())
 		}
-		cut := carriedOut(f.states, plan, rapid.IntRange(0, steps).Draw(t, "cut after"))
+		cut := execute(f.states, plan, rapid.IntRange(0, steps).Draw(t, "cut after"))
 		rest := f.plan(t, cut)
-		if end := carriedOut(cut, rest, len(rest.Steps())); !f.plan(t, end).Empty() {
-			t.Errorf("a plan cut and planned again leaves more to do: %v", f.plan(t, end).Steps())
+		if end := execute(cut, rest, len(rest.Steps())); !f.plan(t, end).Empty() {
+			t.Errorf("a plan that was interrupted, planned again and executed leaves steps: %v", f.plan(t, end).Steps())
 		}
-		for i, end := range carriedOut(cut, rest, len(rest.Steps())) {
-			// How many machines a group has is its people's choice as soon as it
-			// has one; a first rollout that was cut is rolled back, not gone on with.
-			if got, want := len(end.Machines), len(after[i].Machines); got != want && !f.begins(f.states[i]) {
-				t.Errorf("%s ends with %d machines when cut, with %d when not", end.Target, got, want)
+		for i, end := range execute(cut, rest, len(rest.Steps())) {
+			// A plan keeps the number of machines of a group that has any. An
+			// interrupted first rollout is rolled back instead of continued.
+			if got, want := len(end.Machines), len(after[i].Machines); got != want && !f.createsGroup(f.states[i]) {
+				t.Errorf("%s has %d machines after an interruption, %d without", end.Target, got, want)
 			}
 		}
-		f.staysStopped(t, after, plan)
-		f.keepsServing(t, plan)
+		f.checkStoppedMachines(t, after, plan)
+		f.checkAvailability(t, plan)
 	})
 }
 
-// A rollback, from wherever the rollout was cut, ends on the baseline.
-func TestRestoreProperties(t *testing.T) {
+// A rollback ends on the baseline, at whichever step the rollout was interrupted.
+func TestRestore_Properties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := fleets().Draw(t, "fleet")
 		plan := f.plan(t, f.states)
 		baselines := plan.Baselines(f.states)
-		cut := carriedOut(f.states, plan, rapid.IntRange(0, len(plan.Steps())).Draw(t, "cut after"))
+		cut := execute(f.states, plan, rapid.IntRange(0, len(plan.Steps())).Draw(t, "cut after"))
 
 		restore := release.Restore("production", baselines, cut, nil, nil)
 		if why := restore.Stale(cut); why != "" {
-			t.Errorf("a way back does not fit what it was made for: %s", why)
+			t.Errorf("a restore is stale for its own states: %s", why)
 		}
-		back := carriedOut(cut, restore, len(restore.Steps()))
+		back := execute(cut, restore, len(restore.Steps()))
 		if diffs := release.Differences(baselines, back); len(diffs) > 0 {
 			t.Errorf("a rollback does not end on the baseline: %v\nsteps: %v", diffs, restore.Steps())
 		}
 		if again := release.Restore("production", baselines, back, nil, nil); !again.Empty() {
-			t.Errorf("a rollback carried out leaves more to do: %v", again.Steps())
+			t.Errorf("an executed rollback leaves steps: %v", again.Steps())
 		}
-		f.keepsServing(t, restore)
+		f.checkAvailability(t, restore)
 	})
 }
 
-// A bluegreen that was cut leaves green machines beside the blue ones. The next
-// release replaces the blue and removes the rest: the app does not double.
-func TestLeftoversOfASwitch(t *testing.T) {
+// An interrupted bluegreen leaves green machines beside the blue ones. The next release
+// replaces the blue machines and destroys the green ones, so that the app does not grow.
+func TestNewPlan_InterruptedBlueGreen(t *testing.T) {
 	target := release.Target{App: "api", Environment: "production"}
 	state := release.State{Target: target, FlyApp: "fly-api"}
 	put := func(id string, version int, by string, cordoned bool) {
@@ -171,22 +171,22 @@ func TestLeftoversOfASwitch(t *testing.T) {
 		put(fmt.Sprint("blue", i), 1, "one", false)
 		put(fmt.Sprint("green", i), 2, "two", true)
 	}
-	put("drained", 1, "one", true) // by a person: it is of the release that serves
+	put("drained", 1, "one", true) // by a user: it has the release of the serving machines
 	for _, strategy := range []release.Strategy{release.BlueGreen, release.Rolling} {
 		f := fleet{states: []release.State{state}, wanted: map[release.Target]want{target: {strategy: strategy, unavailable: 1, version: 3, groups: []string{"app"}}}}
 		plan, err := release.NewPlan("production", "", f.specs(f.states), f.states)
 		if err != nil {
 			t.Fatal(err)
 		}
-		after := carriedOut(f.states, plan, len(plan.Steps()))[0].Machines
+		after := execute(f.states, plan, len(plan.Steps()))[0].Machines
 		want := 4 // three blue and the drained one
 		if notes := strings.Join(plan.Targets[0].Notes, "\n"); strategy == release.BlueGreen && strings.Count(notes, "left by an earlier switch, and is destroyed") != 3 {
-			t.Errorf("nobody is told which machines go: %s", notes)
+			t.Errorf("the notes do not list the destroyed machines: %s", notes)
 		}
 		if strategy != release.BlueGreen {
 			want = 7
 			if notes := strings.Join(plan.Targets[0].Notes, "\n"); strings.Count(notes, "is cordoned and gets no traffic") != 4 {
-				t.Errorf("nobody is told which machines get no traffic: %s", notes)
+				t.Errorf("the notes do not list the machines without traffic: %s", notes)
 			}
 		}
 		if len(after) != want {
@@ -200,8 +200,8 @@ func TestLeftoversOfASwitch(t *testing.T) {
 	}
 }
 
-// Same inputs, same plan, byte for byte, in whatever order they come.
-func TestPlanIsPure(t *testing.T) {
+// Equal inputs in any order result in equal plans, byte for byte.
+func TestNewPlan_Pure(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := fleets().Draw(t, "fleet")
 		specs, states := f.specs(f.states), slices.Clone(f.states)
@@ -219,13 +219,13 @@ func TestPlanIsPure(t *testing.T) {
 			t.Errorf("the same plan has the hashes %s and %s", a, b)
 		}
 		if one.Sealed("run").Hash == one.Sealed("another run").Hash {
-			t.Error("the plan of another run has the same hash: a reset would approve by itself")
+			t.Error("the plan of another run has the same hash: approvals would count after a reset")
 		}
 	})
 }
 
-// begins says whether s has no machine yet in one of its wanted groups.
-func (f fleet) begins(s release.State) bool {
+// createsGroup reports whether one of the desired groups has no machine in s.
+func (f fleet) createsGroup(s release.State) bool {
 	return slices.ContainsFunc(f.wanted[s.Target].groups, func(g string) bool {
 		return !slices.ContainsFunc(s.Machines, func(m release.Machine) bool { return m.Group == g })
 	})
@@ -239,7 +239,8 @@ func (f fleet) plan(t *rapid.T, states []release.State) release.Plan {
 	return plan
 }
 
-func (f fleet) staysStopped(t *rapid.T, after []release.State, plan release.Plan) {
+// checkStoppedMachines checks that plan starts no stopped machine.
+func (f fleet) checkStoppedMachines(t *rapid.T, after []release.State, plan release.Plan) {
 	for i, s := range f.states {
 		for _, m := range s.Machines {
 			if now, ok := after[i].Machine(m.ID); ok && m.State == "stopped" && now.State != "stopped" {
@@ -249,19 +250,19 @@ func (f fleet) staysStopped(t *rapid.T, after []release.State, plan release.Plan
 	}
 	for _, s := range plan.Steps() {
 		if s.Verb == release.Start {
-			t.Errorf("a plan starts machine %s, which nobody asked for", s.Machine)
+			t.Errorf("a plan starts machine %s without need", s.Machine)
 		}
 	}
 }
 
-// keepsServing: no more machines of a group are down at once than its strategy
-// allows, and nothing is destroyed before the rest is good.
-func (f fleet) keepsServing(t *rapid.T, plan release.Plan) {
+// checkAvailability checks that no more machines of a group are down at once than its
+// strategy allows, and that no machine of a kept group is destroyed before verification.
+func (f fleet) checkAvailability(t *rapid.T, plan release.Plan) {
 	for _, w := range plan.Waves {
 		for _, l := range w.Lanes {
 			down := map[string]int{}
 			for _, s := range l.Steps {
-				m, existed := f.machine(s.Target, s.Machine)
+				m, existed := f.findMachine(s.Target, s.Machine)
 				want := f.wanted[s.Target]
 				kept := slices.Contains(want.groups, s.Group)
 				if existed && kept && s.Verb == release.Destroy && !w.Last {
@@ -272,7 +273,7 @@ func (f fleet) keepsServing(t *rapid.T, plan release.Plan) {
 				}
 			}
 			for group, n := range down {
-				if allowed := f.allowed(l.Steps[0].Target, group); min(n, l.AtOnce) > allowed && w.Title != "bring back" {
+				if allowed := f.maxUnavailable(l.Steps[0].Target, group); min(n, l.AtOnce) > allowed && w.Title != "bring back" {
 					t.Errorf("wave %q takes %d machines of %s at once, %d are allowed", w.Title, min(n, l.AtOnce), group, allowed)
 				}
 			}
@@ -280,7 +281,7 @@ func (f fleet) keepsServing(t *rapid.T, plan release.Plan) {
 	}
 }
 
-func (f fleet) allowed(target release.Target, group string) int {
+func (f fleet) maxUnavailable(target release.Target, group string) int {
 	running := 0
 	for _, s := range f.states {
 		for _, m := range s.Machines {
@@ -296,7 +297,7 @@ func (f fleet) allowed(target release.Target, group string) int {
 	}
 }
 
-func (f fleet) machine(target release.Target, id string) (release.Machine, bool) {
+func (f fleet) findMachine(target release.Target, id string) (release.Machine, bool) {
 	for _, s := range f.states {
 		if s.Target == target {
 			return s.Machine(id)
@@ -305,9 +306,9 @@ func (f fleet) machine(target release.Target, id string) (release.Machine, bool)
 	return release.Machine{}, false
 }
 
-// TestNewPlan_CreatedMachinesNameWhomTheySucceed: a reviewer is shown what becomes
-// of a config only if the plan says which machine gives way to which.
-func TestNewPlan_CreatedMachinesNameWhomTheySucceed(t *testing.T) {
+// A created machine names the machine that it replaces, so that a review can show the
+// change of the config.
+func TestNewPlan_CreatedMachineNamesReplaced(t *testing.T) {
 	found := 0
 	rapid.Check(t, func(t *rapid.T) {
 		f := fleets().Draw(t, "fleet")
@@ -316,18 +317,18 @@ func TestNewPlan_CreatedMachinesNameWhomTheySucceed(t *testing.T) {
 			t.Skip(err)
 		}
 		for _, s := range plan.Steps() {
-			if s.Verb != release.Create || !s.Hidden { // hidden: made beside another
+			if s.Verb != release.Create || !s.Hidden { // hidden: it replaces another machine
 				continue
 			}
 			found++
 			if !slices.ContainsFunc(plan.Last().Steps(), func(o release.Step) bool {
 				return o.Verb == release.Destroy && o.Machine == s.Succeeds && o.Target == s.Target && o.Group == s.Group && len(o.Before) > 0
 			}) {
-				t.Fatalf("%s succeeds %q, which the plan does not remove", s, s.Succeeds)
+				t.Fatalf("%s succeeds %q, which the plan does not destroy", s, s.Succeeds)
 			}
 		}
 	})
 	if found == 0 {
-		t.Error("no plan made a machine beside another")
+		t.Error("no plan created a replacement")
 	}
 }

@@ -33,7 +33,7 @@ func shop(edit func(*release.Project)) *release.Project {
 	return p
 }
 
-// formatBuilds is builds in a line each: name, what of, where it goes, who runs it.
+// formatBuilds returns a line per build: name, recipe, repository, targets.
 func formatBuilds(builds []release.Build) string {
 	var lines []string
 	for _, b := range builds {
@@ -46,7 +46,7 @@ func builds(p *release.Project, given map[string]string) []release.Build {
 	return p.Builds(p.Environments, []string{"api", "web"}, given)
 }
 
-func TestWhatIsMadeAlikeIsBuiltOnce(t *testing.T) {
+func TestBuilds_EqualRecipes(t *testing.T) {
 	production := func(p *release.Project) *release.TargetFile { return &p.Environments[1].Targets[0] }
 	for name, test := range map[string]struct {
 		edit  func(*release.Project)
@@ -55,7 +55,7 @@ func TestWhatIsMadeAlikeIsBuiltOnce(t *testing.T) {
 	}{
 		"one Dockerfile for both environments": {want: `api: infra/fly/api/Dockerfile → shop-staging-api for [api/staging api/production]
 web: infra/fly/web/Dockerfile → shop-staging-web for [web/staging web/production]`},
-		"production has its own": {
+		"production has its own Dockerfile": {
 			edit: func(p *release.Project) { production(p).Dockerfile = "infra/fly/api/production/Dockerfile" },
 			want: `api/staging: infra/fly/api/Dockerfile → shop-staging-api for [api/staging]
 api/production: infra/fly/api/production/Dockerfile → shop-staging-api for [api/production]
@@ -75,13 +75,13 @@ web: infra/fly/web/Dockerfile → shop-staging-web for [web/staging web/producti
 			},
 			want: `api: infra/fly/api/Dockerfile → shop-staging-api for [api/staging api/production web/staging web/production]`,
 		},
-		"the Go builder wins over a Dockerfile, and an image that is given over all": {
+		"the Go builder precedes a Dockerfile, and a given image precedes both": {
 			edit:  func(p *release.Project) { p.Apps[0].Go, p.Apps[0].Base = "./api", "example.com/base:1" },
 			given: map[string]string{"web": "example.com/web:7"},
 			want: `api: go ./api on example.com/base:1 → shop-staging-api for [api/staging api/production]
 web: image example.com/web:7 → shop-staging-web for [web/staging web/production]`,
 		},
-		"fly.toml's image, where there is no Dockerfile": {
+		"the image of fly.toml is used without a Dockerfile": {
 			edit: func(p *release.Project) {
 				for i := range p.Environments {
 					p.Environments[i].Targets[1].Dockerfile = ""
@@ -101,7 +101,7 @@ web: image example.com/web:7 → shop-staging-web for [web/staging web/productio
 	}
 }
 
-func TestOnlyWhatIsReleasedIsBuilt(t *testing.T) {
+func TestBuilds_SelectedApps(t *testing.T) {
 	p := shop(func(p *release.Project) {
 		p.Environments[1].Targets[0].Dockerfile = "infra/fly/api/production/Dockerfile"
 	})
@@ -110,13 +110,12 @@ func TestOnlyWhatIsReleasedIsBuilt(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if len(p.Builds(p.Environments, nil, nil)) != 0 {
-		t.Error("something is built for no app")
+		t.Error("Builds returned builds for no app")
 	}
 }
 
-// What runs in production without having been verified before is said in so many
-// words, and of nothing else.
-func TestAnotherArtifactThanTheVerifiedOneIsSaidLoudly(t *testing.T) {
+// Only an image that was not verified in the previous environment is reported.
+func TestDescribeUnverified_OtherRecipe(t *testing.T) {
 	p := shop(func(p *release.Project) {
 		p.Environments[1].Targets[0].Dockerfile = "infra/fly/api/production/Dockerfile"
 		p.Environments[1].Targets[1].Build.Args = map[string]string{"MODE": "lean"}
@@ -129,20 +128,20 @@ func TestAnotherArtifactThanTheVerifiedOneIsSaidLoudly(t *testing.T) {
 		t.Errorf("web: %s", got["web"])
 	}
 	if same := release.Unverified(builds(shop(nil), nil), p.Environments[1]); len(same) > 0 {
-		t.Errorf("one image for both: %v", same)
+		t.Errorf("equal images for both environments: %v", same)
 	}
 	if first := release.Unverified(builds(p, nil), p.Environments[0]); len(first) > 0 {
-		t.Errorf("there is nothing before staging: %v", first)
+		t.Errorf("staging has no previous environment: %v", first)
 	}
 }
 
-// A recipe's hash is in the registry's tags: it may not change by itself, and
-// another recipe has another one.
-func TestRecipesAreNamed(t *testing.T) {
+// The tags in the registry contain the hash of the recipe. It must be stable, and
+// different for different recipes.
+func TestRecipe_Hash(t *testing.T) {
 	r := release.Recipe{Dockerfile: "Dockerfile"}
 	seen := []string{r.Hash()}
 	if seen[0] != "c3abbd0e8c97" {
-		t.Errorf("%s: every image would be built again", seen[0])
+		t.Errorf("the hash changed to %s: every image would be built again", seen[0])
 	}
 	for _, other := range []release.Recipe{
 		{Dockerfile: "other/Dockerfile"}, {Dockerfile: "Dockerfile", BuildTarget: "x"}, {Dockerfile: "Dockerfile", Ignorefile: "x"},
@@ -157,7 +156,7 @@ func TestRecipesAreNamed(t *testing.T) {
 	}
 }
 
-func TestWhichImagesAreScanned(t *testing.T) {
+func TestScan_Includes(t *testing.T) {
 	p := shop(func(p *release.Project) {
 		p.Environments[1].Targets[0].Dockerfile = "infra/fly/api/production/Dockerfile"
 	})
@@ -165,9 +164,9 @@ func TestWhichImagesAreScanned(t *testing.T) {
 		scan release.Scan
 		want string
 	}{
-		"none asked for":          {release.Scan{}, ""},
-		"all":                     {release.Scan{Run: "look"}, "api/staging api/production web"},
-		"what runs in production": {release.Scan{Run: "look", On: []string{"production"}}, "api/production web"},
+		"no scan command":                     {release.Scan{}, ""},
+		"a scan command for all environments": {release.Scan{Run: "look"}, "api/staging api/production web"},
+		"a scan command for production":       {release.Scan{Run: "look", On: []string{"production"}}, "api/production web"},
 	} {
 		var due []string
 		for _, b := range builds(p, nil) {

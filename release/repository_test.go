@@ -2,7 +2,7 @@ package release
 
 import "testing"
 
-func TestAddress(t *testing.T) {
+func TestNormalizeAddress(t *testing.T) {
 	for address, want := range map[string]string{
 		"https://GitHub.com/acme/shop.git":      "github.com/acme/shop",
 		"https://user@github.com/acme/shop/":    "github.com/acme/shop",
@@ -17,16 +17,16 @@ func TestAddress(t *testing.T) {
 	}
 }
 
-func TestRepositorySame(t *testing.T) {
+func TestRepository_IsSame(t *testing.T) {
 	a := Repository{Address: "github.com/acme/shop", Root: "aaaa"}
 	for name, c := range map[string]struct {
 		other Repository
 		same  bool
 	}{
-		"the same":                          {a, true},
-		"a copy of it at another address":   {Repository{Address: "github.com/acme/copy", Root: "aaaa"}, false},
-		"another repository at its address": {Repository{Address: a.Address, Root: "bbbb"}, false},
-		"a shallow clone of it":             {Repository{Address: a.Address}, true},
+		"an equal repository":                      {a, true},
+		"a copy at another address":                {Repository{Address: "github.com/acme/copy", Root: "aaaa"}, false},
+		"another first commit at the same address": {Repository{Address: a.Address, Root: "bbbb"}, false},
+		"a shallow clone":                          {Repository{Address: a.Address}, true},
 	} {
 		if got := a.Same(c.other); got != c.same {
 			t.Errorf("%s: Same is %t", name, got)

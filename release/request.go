@@ -16,9 +16,9 @@ const Protocol = 3
 func Mismatch(protocol int, by string) string {
 	switch {
 	case protocol > Protocol:
-		return fmt.Sprintf("the %s is newer than this program (it speaks protocol %d, this one %d): update this program", by, protocol, Protocol)
+		return fmt.Sprintf("the %s is newer than this program (protocol %d, this program has %d): update this program", by, protocol, Protocol)
 	case protocol < Protocol:
-		return fmt.Sprintf("the %s is older than this program (it speaks protocol %d, this one %d): update the %s", by, protocol, Protocol, by)
+		return fmt.Sprintf("the %s is older than this program (protocol %d, this program has %d): update the %s", by, protocol, Protocol, by)
 	}
 	return ""
 }

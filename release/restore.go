@@ -167,14 +167,14 @@ func (b Baseline) restoreWaves(now State, ours, made func(Target, Machine) bool)
 		}
 	}
 	return slices.Concat(
-		newWave("update what served nothing", cold, maxColdConcurrent),
-		newWave("stop what came back unwell", unwell, maxColdConcurrent),
+		newWave("update stopped machines", cold, maxColdConcurrent),
+		newWave("stop unhealthy restored machines", unwell, maxColdConcurrent),
 		newWave("bring back", slices.Concat(broken, create), maxGreenConcurrent),
 		newWave("uncordon", show, maxColdConcurrent),
 		b.limitPerGroup("bring back the rest", healthy),
 		withSettle(newWave("cordon", hide, maxColdConcurrent), proxySettleTime),
 		newWave("stop", stop, maxColdConcurrent),
-	), newWave("remove what is new", destroy, maxColdConcurrent)
+	), newWave("destroy new machines", destroy, maxColdConcurrent)
 }
 
 // equalConfigs reports whether two configs are equal in canonical form. It ignores the
@@ -209,7 +209,7 @@ func Lost(baselines []Baseline, now []State) (lost []string) {
 		have := findState(now, b.State.Target).indexMachines()
 		for _, want := range b.State.Machines {
 			if _, exists := have.findCounterpart(want); !exists && want.Host != "" {
-				lost = append(lost, fmt.Sprintf("machine %s (%s) of %s is gone, and its whole config is not known: its host could not be reached then", want.ID, want.Name, b.State.Target))
+				lost = append(lost, fmt.Sprintf("machine %s (%s) of %s is gone and cannot be created again: its host was unreachable when its config was read", want.ID, want.Name, b.State.Target))
 			}
 		}
 	}
@@ -356,7 +356,7 @@ func describeDifference(t Target, want, have Machine) (diffs []string) {
 		say("image", have.Image.Digest(), want.Image.Digest())
 	}
 	if want.Host == "" && !same && !equalConfigs(have.Config, want.Config) {
-		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config is not the one it had", have.ID, t))
+		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config differs from the baseline", have.ID, t))
 	}
 	if have.Running() != want.Running() && !((have.Rests() || have.Ended()) && want.Running()) {
 		say("state", have.State, want.State)
@@ -378,7 +378,7 @@ func Recreated(baselines []Baseline, now []State) (notes []string) {
 		for _, want := range b.State.Machines {
 			m, ok := have.findCounterpart(want)
 			if ok && want.State == "suspended" && m.State == "stopped" {
-				notes = append(notes, fmt.Sprintf("machine %s of %s was suspended and is stopped now: it starts anew, not where it was", m.ID, b.State.Target))
+				notes = append(notes, fmt.Sprintf("machine %s of %s was suspended and is stopped now: its suspended memory is lost", m.ID, b.State.Target))
 			}
 			if ok && m.ID != want.ID {
 				notes = append(notes, fmt.Sprintf("machine %s (%s) of %s had to be created again: its ID is now %s", want.ID, want.Name, b.State.Target, m.ID))

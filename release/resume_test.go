@@ -8,9 +8,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A machine that a rollout without a report made, and that got no traffic, is
-// destroyed by the next plan, before that makes another. All others stay.
-func TestSetApart(t *testing.T) {
+// A machine that a rollout without a report created and that serves no traffic is
+// destroyed by the next plan before it creates another. All other machines stay.
+func TestSeparateLeftovers(t *testing.T) {
 	target := release.Target{App: "a", Environment: "production"}
 	old := release.Machine{ID: "old", Name: "old", Group: "app", Region: "ams", State: "started", Version: "v1", Image: images[1], Config: config("a", "app", 1)}
 	before := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{old}}
@@ -29,14 +29,14 @@ func TestSetApart(t *testing.T) {
 		change   func(*release.Machine)
 		left     bool
 	}{
-		"made and without traffic":          {release.Rolling, func(*release.Machine) {}, true},
-		"made and with traffic":             {release.Rolling, func(m *release.Machine) { m.Cordoned = false }, false},
-		"bluegreen resumes its switch":      {release.BlueGreen, func(*release.Machine) {}, false},
-		"no release made it":                {release.Rolling, func(m *release.Machine) { m.Created = false }, false},
-		"it was there before":               {release.Rolling, func(m *release.Machine) { m.ID, m.Name = "old", "old" }, false},
-		"a person has changed it since":     {release.Rolling, func(m *release.Machine) { m.Config = config("a", "app", 3) }, false},
-		"its host is out of reach":          {release.Rolling, func(m *release.Machine) { m.Host = "unreachable" }, false},
-		"the rollout did not plan to do so": {release.Rolling, func(m *release.Machine) { m.Name = "new-2" }, false},
+		"created and cordoned":     {release.Rolling, func(*release.Machine) {}, true},
+		"created and uncordoned":   {release.Rolling, func(m *release.Machine) { m.Cordoned = false }, false},
+		"needed by a bluegreen":    {release.BlueGreen, func(*release.Machine) {}, false},
+		"not created by a release": {release.Rolling, func(m *release.Machine) { m.Created = false }, false},
+		"in the baseline":          {release.Rolling, func(m *release.Machine) { m.ID, m.Name = "old", "old" }, false},
+		"changed by a user since":  {release.Rolling, func(m *release.Machine) { m.Config = config("a", "app", 3) }, false},
+		"on an unreachable host":   {release.Rolling, func(m *release.Machine) { m.Host = "unreachable" }, false},
+		"not in the plan":          {release.Rolling, func(m *release.Machine) { m.Name = "new-2" }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := made
@@ -64,11 +64,11 @@ func TestSetApart(t *testing.T) {
 				t.Errorf("the first step is %s; it should destroy made", s[0])
 			}
 			if why := next.Stale([]release.State{now}); why != "" {
-				t.Errorf("the plan does not fit what it was made for: %s", why)
+				t.Errorf("the plan is stale for its own states: %s", why)
 			}
 			goal := next.Goal([]release.State{now})[0].Machines
 			if !slices.EqualFunc(goal, []string{"old"}, func(m release.Machine, id string) bool { return m.ID == id }) {
-				t.Errorf("in the end there is %+v", goal)
+				t.Errorf("after the plan the machines are %+v", goal)
 			}
 		})
 	}
@@ -77,7 +77,7 @@ func TestSetApart(t *testing.T) {
 // A machine that a rollout without a report stopped is started by the next plan, whether
 // that changes it or not. One that was stopped before, or that a person has stopped, is
 // not.
-func TestSetApart_StoppedMachine(t *testing.T) {
+func TestSeparateLeftovers_StoppedMachine(t *testing.T) {
 	target := release.Target{App: "a", Environment: "production"}
 	for name, test := range map[string]struct {
 		was     string // its state before that rollout
@@ -124,9 +124,8 @@ func TestSetApart_StoppedMachine(t *testing.T) {
 	}
 }
 
-// A look stops a machine again only where it was meant to be stopped, if nobody
-// knows whether the look has started it.
-func TestSleepers_Idle(t *testing.T) {
+// A machine started for verification is stopped again only if it was stopped before.
+func TestVerificationStarts_Idle(t *testing.T) {
 	target := release.Target{App: "a", Environment: "production"}
 	autostart := json.RawMessage(`{"services":[{"autostart":true,"ports":[{"port":443}]}],"metadata":{"fly_process_group":"app"}}`)
 	for state, idle := range map[string]bool{"started": false, "starting": false, "stopped": true, "suspended": true} {
@@ -139,8 +138,8 @@ func TestSleepers_Idle(t *testing.T) {
 	}
 }
 
-// A machine that the plan destroys runs the old version. It is no proof that the new one
-// is well, and a rollout that only leaves such machines running is unchecked.
+// A machine that the plan destroys runs the old version and proves nothing about the new
+// one. If only such machines run, the verdict is unchecked.
 func TestJudge_RemovedMachineRuns(t *testing.T) {
 	config := json.RawMessage(`{"services":[{"ports":[{"port":443}],"checks":[{"type":"http"}]}],"metadata":{"fly_process_group":"app"}}`)
 	old := release.Machine{ID: "old", Group: "app", State: "started", Cordoned: true, Config: config, Checks: []release.Check{{Name: "http", Status: "passing"}}}

@@ -30,9 +30,9 @@ func ReadReview(doc []byte) (r Review, err error) {
 	r.By, r.Plan = strings.TrimSpace(r.By), strings.TrimSpace(r.Plan)
 	switch {
 	case r.By == "":
-		return r, errors.New("it does not say by whom: by is empty")
+		return r, errors.New("field by is empty")
 	case r.Plan == "":
-		return r, errors.New("it names no plan: plan is empty")
+		return r, errors.New("field plan is empty")
 	}
 	return r, nil
 }
@@ -46,9 +46,9 @@ func ReadAnswer(doc []byte) (a Answer, err error) {
 	a.By = strings.TrimSpace(a.By)
 	switch {
 	case a.By == "":
-		return a, errors.New("it does not say by whom: by is empty")
+		return a, errors.New("field by is empty")
 	case a.Choice == NoChoice:
-		return a, errors.New("it makes no choice: choice is empty")
+		return a, errors.New("field choice is empty")
 	}
 	return a, nil
 }
@@ -60,7 +60,7 @@ func ReadAbort(doc []byte) (a Abort, err error) {
 		return Abort{}, err
 	}
 	if a.By = strings.TrimSpace(a.By); a.By == "" {
-		return a, errors.New("it does not say by whom: by is empty")
+		return a, errors.New("field by is empty")
 	}
 	return a, nil
 }
@@ -74,9 +74,9 @@ func ReadExtension(doc []byte) (e Extension, err error) {
 	e.To, e.By = strings.TrimSpace(e.To), strings.TrimSpace(e.By)
 	switch {
 	case e.To == "":
-		return e, errors.New("it names no environment: to is empty")
+		return e, errors.New("field to is empty")
 	case e.By == "":
-		return e, errors.New("it does not say by whom: by is empty")
+		return e, errors.New("field by is empty")
 	}
 	return e, nil
 }
@@ -90,9 +90,9 @@ func ReadUnpinning(doc []byte) (u Unpinning, err error) {
 	u.By, u.Reason = strings.TrimSpace(u.By), strings.TrimSpace(u.Reason)
 	switch {
 	case u.By == "":
-		return u, errors.New("it does not say by whom: by is empty")
+		return u, errors.New("field by is empty")
 	case u.Reason == "":
-		return u, errors.New("it does not say why: reason is empty")
+		return u, errors.New("field reason is empty")
 	}
 	return u, nil
 }
@@ -105,7 +105,7 @@ func ReadTickets(doc []byte) (tickets []Ticket, err error) {
 		return nil, err
 	}
 	if len(tickets) == 0 {
-		return nil, errors.New("there is no ticket in it")
+		return nil, errors.New("no ticket in the list")
 	}
 	return tickets, checkTickets(tickets, tickets[0].Environment)
 }
@@ -117,7 +117,7 @@ func ReadTurn(doc []byte) (t Turn, err error) {
 		return Turn{}, err
 	}
 	if t.Environment == "" {
-		return t, errors.New("it names no environment: environment is empty")
+		return t, errors.New("field environment is empty")
 	}
 	return t, checkTickets(t.Behind, t.Environment)
 }
@@ -126,7 +126,7 @@ func checkTickets(tickets []Ticket, environment string) error {
 	for _, t := range tickets {
 		switch {
 		case t.Environment == "" || t.Release == "":
-			return errors.New("a ticket names no environment or no release")
+			return errors.New("a ticket has no environment or no release")
 		case t.Environment != environment:
 			return fmt.Errorf("a ticket is for %s, not for %s", t.Environment, environment)
 		}
@@ -139,7 +139,7 @@ func decodeKnownFields(doc []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(doc))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("it cannot be read: %w", err)
+		return fmt.Errorf("decode JSON: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("something follows the JSON value")
@@ -152,7 +152,7 @@ func decodeKnownFields(doc []byte, into any) error {
 func decodeStrictly(doc []byte, into any, keys ...string) error {
 	d := json.NewDecoder(bytes.NewReader(doc))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return fmt.Errorf("it is no JSON object; want one with %s", strings.Join(keys, ", "))
+		return fmt.Errorf("it is no JSON object: want an object with %s", strings.Join(keys, ", "))
 	}
 	var seen []string
 	for d.More() {
@@ -165,7 +165,7 @@ func decodeStrictly(doc []byte, into any, keys ...string) error {
 		case !slices.Contains(keys, key):
 			return fmt.Errorf("unknown field %q; there are %s", key, strings.Join(keys, ", "))
 		case slices.Contains(seen, key):
-			return fmt.Errorf("field %q is there twice", key)
+			return fmt.Errorf("field %q occurs twice", key)
 		}
 		if err := d.Decode(&value); err != nil {
 			return fmt.Errorf("it is not JSON: %w", err)

@@ -7,12 +7,13 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// What is not exactly a review must neither approve nor reject anything.
-func TestReadReview(t *testing.T) {
+// Any other input than a complete review is refused, so that it neither approves nor
+// rejects.
+func TestParseReview(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{"by":"ben","reason":"","plan":"0123456789ab"}`:     "",
 		`{"by":" ben ","plan":"0123456789ab"}`:               "",
-		`{"by":"","reason":"","plan":"0123456789ab"}`:        "by is empty", // the details as they are
+		`{"by":"","reason":"","plan":"0123456789ab"}`:        "by is empty", // as in the details of a status
 		`{"by":" ","plan":"0123456789ab"}`:                   "by is empty",
 		`{"plan":"0123456789ab"}`:                            "by is empty",
 		`{"by":null,"plan":"0123456789ab"}`:                  "by is empty",
@@ -37,7 +38,7 @@ func TestReadReview(t *testing.T) {
 	}
 }
 
-func TestReadAnswer(t *testing.T) {
+func TestParseResolution(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{"choice":"retry","by":"ben","reason":"","hold":2}`: "",
 		`{"choice":"retry","by":"ben"}`:                      "",
@@ -58,8 +59,8 @@ func TestReadAnswer(t *testing.T) {
 	}
 }
 
-// The other signals are as strict: what is misspelt is refused, not read as nothing.
-func TestReadSignals(t *testing.T) {
+// The other signals refuse misspelt fields, too.
+func TestParse_Signals(t *testing.T) {
 	readers := map[string]func([]byte) error{
 		"extend": func(doc []byte) error { _, err := release.ReadExtension(doc); return err },
 		"unpin":  func(doc []byte) error { _, err := release.ReadUnpinning(doc); return err },

@@ -32,19 +32,19 @@ func (s State) stagedSecretNames() (names []string) {
 
 // checkSecretsUnchanged returns an error that names a secret that differs between was
 // and now, or nil.
-func checkSecretsUnchanged(was, now []Secret) string {
+func checkSecretsUnchanged(was, now []Secret) error {
 	for _, n := range now {
 		i := slices.IndexFunc(was, func(s Secret) bool { return s.Name == n.Name })
 		if i < 0 || !was[i].Updated.Equal(n.Updated) {
-			return fmt.Sprintf("secret %s was set", n.Name)
+			return fmt.Errorf("secret %s was set", n.Name)
 		}
 	}
 	for _, w := range was {
 		if !slices.ContainsFunc(now, func(s Secret) bool { return s.Name == w.Name }) {
-			return fmt.Sprintf("secret %s was removed", w.Name)
+			return fmt.Errorf("secret %s was removed", w.Name)
 		}
 	}
-	return ""
+	return nil
 }
 
 // SecretsKept returns a sentence for each target whose machines have other secrets now
@@ -99,7 +99,7 @@ func VolumesMade(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
 		for _, v := range findState(now, b.State.Target).Volumes {
 			if !slices.ContainsFunc(b.State.Volumes, func(x Volume) bool { return x.ID == v.ID }) {
-				notes = append(notes, fmt.Sprintf("volume %s (%s) of %s was made and stays; if nothing in it is needed: fly volumes destroy %s -a %s",
+				notes = append(notes, fmt.Sprintf("volume %s (%s) of %s was created and is kept; if its data are not needed: fly volumes destroy %s -a %s",
 					v.ID, v.Name, b.State.Target, v.ID, b.State.FlyApp))
 			}
 		}

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestMain fixes the seed of generated fleets unless -rapid.seed names one, so
-// that the result of the tests is the same everywhere.
+// TestMain sets a fixed seed for generated fleets unless -rapid.seed is given, so that
+// test results are reproducible.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if seed := flag.Lookup("rapid.seed"); seed.Value.String() == seed.DefValue {

@@ -47,7 +47,7 @@ const (
 // returns an error if the strategy is unknown or a machine has no config in spec.
 func (spec Spec) planWaves(state State) ([]Wave, error) {
 	if !spec.Strategy.Known() {
-		return nil, fmt.Errorf("%s: %q is not a strategy", spec.Target, spec.Strategy)
+		return nil, fmt.Errorf("%s: unknown strategy %q", spec.Target, spec.Strategy)
 	}
 	var first, last []Wave
 	groups := map[string]bool{}
@@ -75,7 +75,7 @@ func (spec Spec) destroyLeftovers(state State) []Wave {
 	for _, m := range state.Left {
 		destroy = append(destroy, spec.machineStep(Destroy, m))
 	}
-	return newWave("destroy what a terminated rollout left", destroy, maxColdConcurrent)
+	return newWave("destroy leftovers of a terminated rollout", destroy, maxColdConcurrent)
 }
 
 // startHalted returns the wave that starts the halted machines that spec does not change
@@ -121,7 +121,7 @@ func (spec Spec) planGroup(g GroupSpec, state State) ([]Wave, error) {
 		if len(blues) > 0 || spec.isHalfSwitched(g, state) {
 			waves = spec.switchToGreen(g, blues, state, maxGreenConcurrent)
 		}
-		return append(waves, markLast(newWave("destroy what an earlier switch left", left, maxColdConcurrent))...), nil
+		return append(waves, markLast(newWave("destroy leftovers of an earlier switch", left, maxColdConcurrent))...), nil
 	case Immediate:
 		atOnce = len(stale)
 	case Canary:
@@ -146,7 +146,7 @@ func (spec Spec) classifyMachines(g GroupSpec, state State) (stale, replace []Ma
 		}
 		exists = true
 		if _, ok := g.Machines[m.ID]; !ok {
-			return nil, nil, true, fmt.Errorf("%s: the spec says nothing of machine %s", spec.Target, m.ID)
+			return nil, nil, true, fmt.Errorf("%s: the spec has no config for machine %s", spec.Target, m.ID)
 		}
 		switch _, can := g.Replace[m.ID]; {
 		case can:
@@ -245,7 +245,7 @@ func (spec Spec) switchToGreen(g GroupSpec, blues []Machine, state State, atOnce
 		newWave("create green standbys", standby, atOnce),
 		withSettle(newWave("uncordon green", show, len(show)), proxyLearnTime),
 		withSettle(newWave("cordon blue", hide, len(hide)), proxySettleTime),
-		newWave("stop what is replaced", stop, maxColdConcurrent),
+		newWave("stop replaced machines", stop, maxColdConcurrent),
 		markLast(newWave("destroy blue", destroy, maxColdConcurrent)),
 	)
 }
@@ -346,7 +346,7 @@ func (spec Spec) planNotes(state State, waves []Wave) (notes []string) {
 		notes = append(notes, note)
 	}
 	if spec.Command != nil {
-		notes = append(notes, fmt.Sprintf("runs %q first; what that changes, a rollback can't take back", spec.Command.Run))
+		notes = append(notes, fmt.Sprintf("runs release command %q first; a rollback does not undo its changes", spec.Command.Run))
 	}
 	for _, g := range spec.Groups {
 		for _, id := range sortedKeys(g.Replace) {
@@ -360,20 +360,20 @@ func (spec Spec) planNotes(state State, waves []Wave) (notes []string) {
 		}
 	}
 	for _, name := range sortedKeys(need) {
-		notes = append(notes, fmt.Sprintf("takes %d volume(s) %s; those that have to be made stay after a rollback", need[name], name))
+		notes = append(notes, fmt.Sprintf("uses %d volume(s) %s; a rollback keeps volumes that it creates", need[name], name))
 	}
 	for _, g := range spec.Groups {
 		if stale, replace, _, err := spec.classifyMachines(g, state); err == nil && spec.Strategy == BlueGreen {
 			_, left := spec.classifyLeftovers(g, state, append(stale, replace...))
 			for _, s := range left {
-				notes = append(notes, fmt.Sprintf("machine %s is cordoned, and of another release than any that serves: it was left by an earlier switch, and is destroyed", s.Machine))
+				notes = append(notes, fmt.Sprintf("machine %s is cordoned, and of another release than the serving machines: it was left by an earlier switch, and is destroyed", s.Machine))
 			}
 		}
 	}
 	if spec.Strategy != BlueGreen {
 		for _, m := range state.Machines {
 			if m.Cordoned && m.Running() {
-				notes = append(notes, fmt.Sprintf("machine %s (%s) is cordoned and gets no traffic; it stays so", m.ID, m.Name))
+				notes = append(notes, fmt.Sprintf("machine %s (%s) is cordoned and gets no traffic; it stays cordoned", m.ID, m.Name))
 			}
 		}
 	}
@@ -383,10 +383,10 @@ func (spec Spec) planNotes(state State, waves []Wave) (notes []string) {
 		}
 	}
 	for _, c := range state.Commands {
-		notes = append(notes, c+": a command of another client runs there, or was left by one; it is left alone")
+		notes = append(notes, c+": it runs a command of another client, or was left by one; it is left alone")
 	}
 	if len(state.Foreign) > 0 {
-		notes = append(notes, "leaves alone what no release made: "+strings.Join(state.Foreign, ", "))
+		notes = append(notes, "leaves alone machines that no release created: "+strings.Join(state.Foreign, ", "))
 	}
 	return notes
 }

@@ -9,7 +9,7 @@ import (
 // stores as one value. Workers keep the whole outputs.
 const maxTailBytes = 256 << 10
 
-const omittedTail = "… left out here: the outputs of this release are too long together; its log has it …"
+const omittedTail = "… left out here: the outputs of this release are too long; see its log …"
 
 // BoundTails shortens the output tails in s to maxTailBytes in total: first those of
 // jobs that passed, in order, then all others equally.

@@ -8,8 +8,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// The outputs of many tests and builds together must not make a status that Temporal
-// does not store; what failed is shown before what passed.
+// The outputs of many tests and builds together must fit into one value of Temporal. The
+// outputs of failed jobs have precedence.
 func TestStatus_BoundTails(t *testing.T) {
 	size := func(s release.Status) (n int) {
 		for _, x := range s.Tests {
@@ -28,7 +28,7 @@ func TestStatus_BoundTails(t *testing.T) {
 	few.Tests = []release.TestResult{{Name: "unit", Passed: true, Tail: long}, {Name: "e2e", Tail: long}}
 	few.BoundTails()
 	if size(few) != 2*len(long) {
-		t.Errorf("two outputs are shortened to %d bytes", size(few))
+		t.Errorf("two outputs were shortened to %d bytes", size(few))
 	}
 	var many release.Status
 	for i := range 200 {
@@ -38,13 +38,13 @@ func TestStatus_BoundTails(t *testing.T) {
 	}
 	many.BoundTails()
 	if size(many) > 256<<10 {
-		t.Errorf("600 outputs have %d bytes together", size(many))
+		t.Errorf("600 outputs have %d bytes in total", size(many))
 	}
 	if tail := many.Tests[150].Tail; tail != long+" end of 150" {
-		t.Errorf("of the test that failed %d bytes are left", len(tail))
+		t.Errorf("the output of the failed test has %d bytes left", len(tail))
 	}
 	if tail := many.Tests[0].Tail; !strings.Contains(tail, "left out here") {
-		t.Errorf("of a test that passed this is left: %.100q", tail)
+		t.Errorf("the output of a passed test is: %.100q", tail)
 	}
 	var failed release.Status
 	for i := range 200 {
@@ -52,11 +52,11 @@ func TestStatus_BoundTails(t *testing.T) {
 	}
 	failed.BoundTails()
 	if size(failed) > 256<<10 {
-		t.Errorf("200 outputs of what failed have %d bytes together", size(failed))
+		t.Errorf("200 outputs of failed scans have %d bytes in total", size(failed))
 	}
 	for i, x := range failed.Scans {
 		if !strings.HasSuffix(x.Tail, fmt.Sprint("end of ", i)) || strings.ContainsRune(x.Tail, '�') {
-			t.Errorf("of scan %d this is left: %.50q … %q", i, x.Tail, x.Tail[max(0, len(x.Tail)-20):])
+			t.Errorf("the output of scan %d is: %.50q … %q", i, x.Tail, x.Tail[max(0, len(x.Tail)-20):])
 			break
 		}
 	}

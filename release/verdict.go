@@ -47,7 +47,7 @@ func (goal State) Judge(now State, p Proof) (h Health, notes, idle []string) {
 			}
 		case is.isRunning:
 			unproved = unproved || is.hasServices && !p.Back
-			notes = append(notes, fmt.Sprintf("group %s: no machine of it is well, as before", g))
+			notes = append(notes, fmt.Sprintf("group %s: no machine is healthy, as before", g))
 			idle = append(idle, g)
 		case is.hasServices:
 			unproved = unproved || !p.Back

@@ -31,7 +31,7 @@ func TestSignals_ThatDoNotCount(t *testing.T) {
 		}
 		notes := strings.Join(rep.Notes, "\n")
 		for _, want := range []string{
-			`the path was not extended: unknown field "By"`, `the path was not extended: it does not say by whom`,
+			`the path was not extended: unknown field "By"`, `the path was not extended: field by is empty`,
 			`a signal abort does not count: unknown field "why"`, `a signal wait does not count:`, `a signal next does not count:`,
 		} {
 			if !strings.Contains(notes, want) {
