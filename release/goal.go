@@ -133,38 +133,20 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 	is, planned := now.indexMachines(), goal.indexMachines()
 	for _, want := range goal.Machines {
 		have, ok := is.findCounterpart(want)
-		fail := func(reason string) {
-			failures = append(failures, Failure{Target: goal.Target, Machine: cmp.Or(have.ID, want.ID), Name: want.Name, Group: want.Group, Reason: reason})
-		}
+		var f Failure
 		switch {
 		case !ok:
-			fail("does not exist")
+			f.Reason = "does not exist"
 		case have.Host != "":
-			// Unknown: see Unseen.
-		case have.Image.Digest() != want.Image.Digest() && !(want.Host != "" && have.IsAsBefore(want)):
-			fail(fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest()))
-		case !SameConfig(have.Config, want.Config) && !(want.Host != "" && have.IsAsBefore(want)):
-			fail("config differs from the plan" + describeForeignChange(have.Config, want.Config))
-		case have.Cordoned != want.Cordoned:
-			fail(fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned))
-		case want.State == "" || want.State == "started" && have.Ended() && !Serves(have.Config):
-			// It was unhealthy before, or its work is done.
-		case rule.countsAgainst(have, want):
-			fail(have.Exit.String())
-			failures[len(failures)-1].ExitCode = &have.Exit.Code
-		case want.State == "started" && have.Rests():
-			// It is idle: Fly's proxy starts it for the next request.
-		case want.State == "started" && have.State != "started":
-			fail(fmt.Sprintf("is %s, not started", have.State))
-			if have.Exit != nil {
-				failures[len(failures)-1].ExitCode = &have.Exit.Code
+			continue // unknown: see Unseen
+		default:
+			if f.Reason = describeMismatch(have, want); f.Reason == "" {
+				f = findRunFailure(have, want, rule)
 			}
-		case want.State == "started" && len(have.Checks) < ChecksIn(want.Config):
-			fail(fmt.Sprintf("reports %d of its %d checks", len(have.Checks), ChecksIn(want.Config)))
-		case want.State == "started" && !have.Healthy():
-			i := slices.IndexFunc(have.Checks, func(c Check) bool { return c.Status != "passing" })
-			fail(fmt.Sprintf("check %s is %s", have.Checks[i].Name, have.Checks[i].Status))
-			failures[len(failures)-1].Check, failures[len(failures)-1].Output = have.Checks[i].Name, have.Checks[i].Output
+		}
+		if f.Reason != "" {
+			f.Target, f.Machine, f.Name, f.Group = goal.Target, cmp.Or(have.ID, want.ID), want.Name, want.Group
+			failures = append(failures, f)
 		}
 	}
 	for _, have := range now.Machines {
@@ -173,6 +155,47 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 		}
 	}
 	return failures
+}
+
+// describeMismatch returns how the image, config or cordon of have differs from want,
+// or "".
+func describeMismatch(have, want Machine) string {
+	isUnread := want.Host != "" && have.IsAsBefore(want) // want lacks what its host did not report
+	switch {
+	case have.Image.Digest() != want.Image.Digest() && !isUnread:
+		return fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest())
+	case !SameConfig(have.Config, want.Config) && !isUnread:
+		return "has another config than the plan's" + describeForeignChange(have.Config, want.Config)
+	case have.Cordoned != want.Cordoned:
+		return fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned)
+	}
+	return ""
+}
+
+// findRunFailure returns why the process of have does not run as want requires. Its
+// Reason is "" if it does, or need not.
+func findRunFailure(have, want Machine, rule ExitRule) (f Failure) {
+	switch {
+	case want.State == "" || want.State == "started" && have.Ended() && !Serves(have.Config):
+		return f // it was unhealthy before, or its work is done
+	case rule.countsAgainst(have, want):
+		return Failure{Reason: have.Exit.String(), ExitCode: &have.Exit.Code}
+	case want.State != "started" || have.Rests():
+		return f // it is idle: Fly's proxy starts it for the next request
+	case have.State != "started":
+		f.Reason = fmt.Sprintf("is %s, not started", have.State)
+		if have.Exit != nil {
+			f.ExitCode = &have.Exit.Code
+		}
+	case len(have.Checks) < ChecksIn(want.Config):
+		f.Reason = fmt.Sprintf("reports %d of its %d checks", len(have.Checks), ChecksIn(want.Config))
+	default:
+		if i := slices.IndexFunc(have.Checks, func(c Check) bool { return c.Status != "passing" }); i >= 0 {
+			f.Reason = fmt.Sprintf("check %s is %s", have.Checks[i].Name, have.Checks[i].Status)
+			f.Check, f.Output = have.Checks[i].Name, have.Checks[i].Output
+		}
+	}
+	return f
 }
 
 // describeForeignChange returns which other client changed a machine from want to

@@ -109,72 +109,147 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 }
 
 // restoreWaves returns the waves that restore b from now, and the waves that destroy
-// additional machines. Machines that are down are restored before machines that serve
-// are changed. New machines are cordoned after that, and destroyed when the proxy has
-// had time to notice.
+// additional machines. ours and made are those of Restore.
 func (b Baseline) restoreWaves(now State, ours, made func(Target, Machine) bool) (back, extra []Wave) {
-	var show, create, unwell, broken, healthy, cold, hide, stop, destroy []Step
-	lost := map[string]bool{}
-	is, were := now.indexMachines(), b.State.indexMachines()
+	var steps restoreSteps
+	is := now.indexMachines()
 	for _, want := range b.State.Machines {
 		have, exists := is.findCounterpart(want)
-		if !exists {
-			if want.Host != "" {
-				lost[want.Group] = true // its replacement must stay
-				continue
-			}
-			create = append(create, b.recreateStep(want))
-			continue
-		}
-		if ours != nil && !ours(b.State.Target, have) {
-			continue
-		}
-		s := b.restoreStep(have, want)
-		stale := !have.IsAsBefore(want) && (want.Host == "" && !equalConfigs(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest())
 		switch {
-		case stale && !want.Running():
-			cold = append(cold, s.withVerb(Update))
-		case stale && have.Healthy():
-			healthy = append(healthy, s.withVerb(Update))
-		case stale:
-			broken = append(broken, s.withVerb(Update))
-		case have.Version == want.Version && have.Rests():
-			// The proxy stopped it, and starts it again.
-		case want.Running() && !have.Running() && !have.Ended():
-			broken = append(broken, s.withVerb(Start))
-		case want.Healthy() && have.Running() && !have.Healthy() && have.Host == "" && have.Version != want.Version:
-			// An earlier attempt restored it, but it is unhealthy or stuck: stop it
-			// and start it again.
-			unwell = append(unwell, s.withVerb(Stop))
-			broken = append(broken, s.withVerb(Start))
+		case !exists && want.Host == "":
+			steps.create = append(steps.create, b.recreateStep(want))
+		case exists && (ours == nil || ours(b.State.Target, have)):
+			steps.addMachine(b.restoreStep(have, want), have, want)
 		}
-		if have.Cordoned && !want.Cordoned {
-			show = append(show, s.withVerb(Uncordon))
-		}
-		if !have.Cordoned && want.Cordoned {
-			hide = append(hide, s.withVerb(Cordon))
-		}
-		if !want.Running() && have.Running() {
-			stop = append(stop, s.withVerb(Stop))
+	}
+	for _, m := range b.additionalMachines(now, made) {
+		steps.addRemoval(b.removalStep(now, m), m)
+	}
+	return steps.order(b)
+}
+
+// A restoreAction is what brings the config and the process of a machine back.
+type restoreAction int
+
+const (
+	leaveMachine   restoreAction = iota
+	updateStopped                // it did not run in the baseline
+	updateServing                // it serves now
+	updateDown                   // it ran in the baseline, and serves nothing now
+	startMachine                 // it has its config
+	restartMachine               // it has its config: an earlier restore left it unhealthy or stuck
+)
+
+// classifyRestore returns how have becomes as want, which is the same machine in a
+// baseline.
+func classifyRestore(have, want Machine) restoreAction {
+	stale := needsUpdate(have, want)
+	isUnwell := have.Running() && !have.Healthy() && have.Host == ""
+	switch {
+	case stale && !want.Running():
+		return updateStopped
+	case stale && have.Healthy():
+		return updateServing
+	case stale:
+		return updateDown
+	case have.Version == want.Version && have.Rests():
+		return leaveMachine // the proxy stopped it, and starts it again
+	case want.Running() && !have.Running() && !have.Ended():
+		return startMachine
+	case want.Healthy() && isUnwell && have.Version != want.Version:
+		return restartMachine
+	}
+	return leaveMachine
+}
+
+// needsUpdate reports whether have has another config or image than want. A config of
+// want that its host did not report whole is not compared.
+func needsUpdate(have, want Machine) bool {
+	if have.IsAsBefore(want) {
+		return false
+	}
+	return want.Host == "" && !equalConfigs(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest()
+}
+
+// restoreSteps are the steps of the restore of a target, by the wave that they belong
+// to.
+type restoreSteps struct {
+	updateStopped, stopUnwell, updateDown, create, uncordon, updateServing, cordon, stop, destroy []Step
+}
+
+// addMachine adds the steps that bring have back to want. s is restoreStep of both.
+func (r *restoreSteps) addMachine(s Step, have, want Machine) {
+	switch classifyRestore(have, want) {
+	case updateStopped:
+		r.updateStopped = append(r.updateStopped, s.withVerb(Update))
+	case updateServing:
+		r.updateServing = append(r.updateServing, s.withVerb(Update))
+	case updateDown:
+		r.updateDown = append(r.updateDown, s.withVerb(Update))
+	case startMachine:
+		r.updateDown = append(r.updateDown, s.withVerb(Start))
+	case restartMachine:
+		r.stopUnwell = append(r.stopUnwell, s.withVerb(Stop))
+		r.updateDown = append(r.updateDown, s.withVerb(Start))
+	}
+	if have.Cordoned && !want.Cordoned {
+		r.uncordon = append(r.uncordon, s.withVerb(Uncordon))
+	}
+	if !have.Cordoned && want.Cordoned {
+		r.cordon = append(r.cordon, s.withVerb(Cordon))
+	}
+	if have.Running() && !want.Running() {
+		r.stop = append(r.stop, s.withVerb(Stop))
+	}
+}
+
+// addRemoval adds the steps that take m out of service and destroy it. s is removalStep
+// of m.
+func (r *restoreSteps) addRemoval(s Step, m Machine) {
+	if m.Running() && !m.Cordoned && m.Host == "" {
+		r.cordon = append(r.cordon, s.withVerb(Cordon))
+	}
+	s.Verb, s.From = Destroy, m.Image
+	r.destroy = append(r.destroy, s)
+}
+
+// order returns the steps as waves. Machines that serve nothing are restored before
+// machines that serve are changed. New machines are cordoned after that, and are
+// destroyed, in the waves of extra, when the proxy has had time to notice.
+func (r restoreSteps) order(b Baseline) (back, extra []Wave) {
+	return slices.Concat(
+		newWave("update what served nothing", r.updateStopped, maxColdConcurrent),
+		newWave("stop what came back unwell", r.stopUnwell, maxColdConcurrent),
+		newWave("bring back", slices.Concat(r.updateDown, r.create), maxGreenConcurrent),
+		newWave("uncordon", r.uncordon, maxColdConcurrent),
+		b.limitPerGroup("bring back the rest", r.updateServing),
+		withSettle(newWave("cordon", r.cordon, maxColdConcurrent), proxySettleTime),
+		newWave("stop", r.stop, maxColdConcurrent),
+	), newWave("remove what is new", r.destroy, maxColdConcurrent)
+}
+
+// additionalMachines returns the machines of now that a plan created and that are not in
+// b. It leaves out those of groups of which a machine can't be created again: they may
+// be its replacement. made is that of Restore.
+func (b Baseline) additionalMachines(now State, made func(Target, Machine) bool) (machines []Machine) {
+	is, were, lost := now.indexMachines(), b.State.indexMachines(), map[string]bool{}
+	for _, want := range b.State.Machines {
+		if want.Host != "" && !is.hasCounterpart(want) {
+			lost[want.Group] = true
 		}
 	}
 	for _, m := range now.Machines {
-		if (m.Created || made != nil && made(now.Target, m)) && !were.hasCounterpart(m) && !lost[m.Group] {
-			if m.Running() && !m.Cordoned && m.Host == "" {
-				hide = append(hide, Step{Verb: Cordon, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, Wait: b.Wait})
-			}
-			destroy = append(destroy, Step{Verb: Destroy, Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, From: m.Image, Wait: b.Wait})
+		isCreated := m.Created || made != nil && made(now.Target, m)
+		if isCreated && !were.hasCounterpart(m) && !lost[m.Group] {
+			machines = append(machines, m)
 		}
 	}
-	return slices.Concat(
-		newWave("update stopped machines", cold, maxColdConcurrent),
-		newWave("stop unhealthy restored machines", unwell, maxColdConcurrent),
-		newWave("bring back", slices.Concat(broken, create), maxGreenConcurrent),
-		newWave("uncordon", show, maxColdConcurrent),
-		b.limitPerGroup("bring back the rest", healthy),
-		withSettle(newWave("cordon", hide, maxColdConcurrent), proxySettleTime),
-		newWave("stop", stop, maxColdConcurrent),
-	), newWave("destroy new machines", destroy, maxColdConcurrent)
+	return machines
+}
+
+// removalStep returns the fields that all steps on an additional machine share.
+func (b Baseline) removalStep(now State, m Machine) Step {
+	return Step{Target: now.Target, FlyApp: now.FlyApp, Machine: m.ID, Group: m.Group, Region: m.Region, Wait: b.Wait}
 }
 
 // equalConfigs reports whether two configs are equal in canonical form. It ignores the

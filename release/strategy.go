@@ -233,13 +233,7 @@ func (spec Spec) switchToGreen(g GroupSpec, blues []Machine, state State, atOnce
 		}
 		destroy = append(destroy, spec.machineStep(Destroy, m))
 	}
-	for _, m := range state.Machines {
-		stays := !slices.ContainsFunc(blues, func(x Machine) bool { return x.ID == m.ID })
-		shown := slices.ContainsFunc(show, func(s Step) bool { return s.Machine == m.ID })
-		if m.Group == g.Name && stays && !shown && m.Created && m.Cordoned && spec.Strategy == BlueGreen && spec.isCurrent(g, m, state) {
-			show = append(show, spec.newStep(Uncordon, m.ID, g.Name))
-		}
-	}
+	show = append(show, spec.uncordonCurrent(g, state, blues, show)...)
 	return slices.Concat(
 		newWave("create green", create, atOnce),
 		newWave("create green standbys", standby, atOnce),
@@ -248,6 +242,22 @@ func (spec Spec) switchToGreen(g GroupSpec, blues []Machine, state State, atOnce
 		newWave("stop replaced machines", stop, maxColdConcurrent),
 		markLast(newWave("destroy blue", destroy, maxColdConcurrent)),
 	)
+}
+
+// uncordonCurrent returns the steps that uncordon the green machines that an interrupted
+// bluegreen created and left cordoned, and that show does not name yet.
+func (spec Spec) uncordonCurrent(g GroupSpec, state State, blues []Machine, show []Step) (steps []Step) {
+	if spec.Strategy != BlueGreen {
+		return nil
+	}
+	for _, m := range state.Machines {
+		isBlue := slices.ContainsFunc(blues, func(blue Machine) bool { return blue.ID == m.ID })
+		isShown := slices.ContainsFunc(show, func(s Step) bool { return s.Machine == m.ID })
+		if m.Group == g.Name && m.Created && m.Cordoned && !isBlue && !isShown && spec.isCurrent(g, m, state) {
+			steps = append(steps, spec.newStep(Uncordon, m.ID, g.Name))
+		}
+	}
+	return steps
 }
 
 // greenStep returns the step that creates the green machine for m, in its region. It
@@ -348,40 +358,8 @@ func (spec Spec) planNotes(state State, waves []Wave) (notes []string) {
 	if spec.Command != nil {
 		notes = append(notes, fmt.Sprintf("runs release command %q first; a rollback does not undo its changes", spec.Command.Run))
 	}
-	for _, g := range spec.Groups {
-		for _, id := range sortedKeys(g.Replace) {
-			notes = append(notes, fmt.Sprintf("machine %s is replaced: %s", id, g.Replace[id]))
-		}
-	}
-	need := map[string]int{}
-	for _, s := range (Plan{Waves: waves}).Steps() {
-		if s.Verb == Create && s.Volume != nil {
-			need[s.Volume.Name]++
-		}
-	}
-	for _, name := range sortedKeys(need) {
-		notes = append(notes, fmt.Sprintf("uses %d volume(s) %s; a rollback keeps volumes that it creates", need[name], name))
-	}
-	for _, g := range spec.Groups {
-		if stale, replace, _, err := spec.classifyMachines(g, state); err == nil && spec.Strategy == BlueGreen {
-			_, left := spec.classifyLeftovers(g, state, append(stale, replace...))
-			for _, s := range left {
-				notes = append(notes, fmt.Sprintf("machine %s is cordoned, and of another release than the serving machines: it was left by an earlier switch, and is destroyed", s.Machine))
-			}
-		}
-	}
-	if spec.Strategy != BlueGreen {
-		for _, m := range state.Machines {
-			if m.Cordoned && m.Running() {
-				notes = append(notes, fmt.Sprintf("machine %s (%s) is cordoned and gets no traffic; it stays cordoned", m.ID, m.Name))
-			}
-		}
-	}
-	for _, m := range state.Machines {
-		if m.Halted {
-			notes = append(notes, fmt.Sprintf("machine %s (%s) was stopped by a rollout that ended without a report; it is started again", m.ID, m.Name))
-		}
-	}
+	cordoned, halted := spec.machineNotes(state)
+	notes = slices.Concat(notes, spec.replacementNotes(), volumeNotes(waves), spec.leftoverNotes(state), cordoned, halted)
 	for _, c := range state.Commands {
 		notes = append(notes, c+": it runs a command of another client, or was left by one; it is left alone")
 	}
@@ -389,6 +367,60 @@ func (spec Spec) planNotes(state State, waves []Wave) (notes []string) {
 		notes = append(notes, "leaves alone machines that no release created: "+strings.Join(state.Foreign, ", "))
 	}
 	return notes
+}
+
+func (spec Spec) replacementNotes() (notes []string) {
+	for _, g := range spec.Groups {
+		for _, id := range sortedKeys(g.Replace) {
+			notes = append(notes, fmt.Sprintf("machine %s is replaced: %s", id, g.Replace[id]))
+		}
+	}
+	return notes
+}
+
+// volumeNotes returns how many volumes of each name the new machines of waves take.
+func volumeNotes(waves []Wave) (notes []string) {
+	need := map[string]int{}
+	for _, s := range (Plan{Waves: waves}).Steps() {
+		if s.Verb == Create && s.Volume != nil {
+			need[s.Volume.Name]++
+		}
+	}
+	for _, name := range sortedKeys(need) {
+		notes = append(notes, fmt.Sprintf("takes %d volume(s) %s; those that have to be made stay after a rollback", need[name], name))
+	}
+	return notes
+}
+
+// leftoverNotes returns which machines of an earlier bluegreen are destroyed.
+func (spec Spec) leftoverNotes(state State) (notes []string) {
+	if spec.Strategy != BlueGreen {
+		return nil
+	}
+	for _, g := range spec.Groups {
+		stale, replace, _, err := spec.classifyMachines(g, state)
+		if err != nil {
+			continue // planWaves returns it
+		}
+		_, left := spec.classifyLeftovers(g, state, append(stale, replace...))
+		for _, s := range left {
+			notes = append(notes, fmt.Sprintf("machine %s is cordoned, and of another release than any that serves: it was left by an earlier switch, and is destroyed", s.Machine))
+		}
+	}
+	return notes
+}
+
+// machineNotes returns which machines stay cordoned, and which halted ones are started.
+func (spec Spec) machineNotes(state State) (cordoned, halted []string) {
+	for _, m := range state.Machines {
+		if spec.Strategy != BlueGreen && m.Cordoned && m.Running() {
+			cordoned = append(cordoned, fmt.Sprintf("machine %s (%s) is cordoned and gets no traffic; it stays so", m.ID, m.Name))
+		}
+		if m.Halted {
+			halted = append(halted, fmt.Sprintf("machine %s (%s) was stopped by a rollout that ended without a report; it is started again", m.ID, m.Name))
+		}
+	}
+	return cordoned, halted
 }
 
 // maxUnavailable returns how many of running machines may be down at once: 1 or more.

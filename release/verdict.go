@@ -30,49 +30,57 @@ func (goal State) Judge(now State, p Proof) (h Health, notes, idle []string) {
 	if len(goal.Machines) == 0 {
 		return Unchecked, []string{"nothing runs: it has no machines"}, nil
 	}
-	proved := p.Answered
-	unproved := false // a group with services has not run
-	var bare []string
+	var sum verdictSum
 	groups, machines := goal.groupNames(), now.indexMachines()
 	for _, g := range groups {
-		is := goal.collectGroupFacts(machines, g)
-		switch {
-		case is.isHealthy, is.hasCompleted, slices.Contains(p.Ran, g):
-			proved = proved || is.hasChecks || is.hasCompleted || !is.isHealthy && p.Probe
-			if !is.hasChecks && !is.hasCompleted {
-				bare = append(bare, g)
-			}
-			if is.hasCompleted {
-				notes = append(notes, fmt.Sprintf("group %s: its work is done: exit code 0", g))
-			}
-		case is.isRunning:
-			unproved = unproved || is.hasServices && !p.Back
-			notes = append(notes, fmt.Sprintf("group %s: no machine is healthy, as before", g))
-			idle = append(idle, g)
-		case is.hasServices:
-			unproved = unproved || !p.Back
-			notes = append(notes, fmt.Sprintf("group %s: no machine ran: all are stopped", g))
-			idle = append(idle, g)
-		default:
-			notes = append(notes, fmt.Sprintf("group %s: nothing runs: its machines are stopped", g))
-			idle = append(idle, g)
-		}
+		sum.addGroup(g, goal.collectGroupFacts(machines, g), p)
 	}
 	switch {
-	case len(idle) == len(groups):
-		return Unchecked, notes, idle
-	case !proved:
-		return Unchecked, append([]string{"nothing checks it"}, notes...), idle
+	case len(sum.idle) == len(groups):
+		return Unchecked, sum.notes, sum.idle
+	case !sum.proved && !p.Answered:
+		return Unchecked, append([]string{"nothing checks it"}, sum.notes...), sum.idle
 	}
 	if !p.Answered {
-		for _, g := range bare {
-			notes = append(notes, fmt.Sprintf("group %s: nothing checks it", g))
+		for _, g := range sum.bare {
+			sum.notes = append(sum.notes, fmt.Sprintf("group %s: nothing checks it", g))
 		}
 	}
-	if unproved {
-		return Unchecked, notes, idle
+	if sum.unproved {
+		return Unchecked, sum.notes, sum.idle
 	}
-	return Healthy, notes, idle
+	return Healthy, sum.notes, sum.idle
+}
+
+// A verdictSum collects the facts of all groups of a target.
+type verdictSum struct {
+	proved   bool     // a check passed, or a group has completed its work
+	unproved bool     // no machine of a group with services ran
+	bare     []string // groups that ran and have no check
+	idle     []string // groups of which no machine ran
+	notes    []string
+}
+
+func (sum *verdictSum) addGroup(g string, is groupFacts, p Proof) {
+	switch {
+	case is.isHealthy, is.hasCompleted, slices.Contains(p.Ran, g):
+		sum.proved = sum.proved || is.hasChecks || is.hasCompleted || !is.isHealthy && p.Probe
+		if is.hasCompleted {
+			sum.notes = append(sum.notes, fmt.Sprintf("group %s: its work is done: exit code 0", g))
+		} else if !is.hasChecks {
+			sum.bare = append(sum.bare, g)
+		}
+		return
+	case is.isRunning:
+		sum.unproved = sum.unproved || is.hasServices && !p.Back
+		sum.notes = append(sum.notes, fmt.Sprintf("group %s: no machine of it is well, as before", g))
+	case is.hasServices:
+		sum.unproved = sum.unproved || !p.Back
+		sum.notes = append(sum.notes, fmt.Sprintf("group %s: no machine ran: all are stopped", g))
+	default:
+		sum.notes = append(sum.notes, fmt.Sprintf("group %s: nothing runs: its machines are stopped", g))
+	}
+	sum.idle = append(sum.idle, g)
 }
 
 // groupFacts are facts about the machines of one group.
@@ -102,6 +110,12 @@ func (s State) groupNames() (names []string) {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// canBeStarted reports whether a start for verification is what Fly's proxy would do for
+// a request, or m ran before.
+func (m Machine) canBeStarted() bool {
+	return !m.Exit.isFailure() && (!m.Cordoned || m.Running()) && m.Host == "" && hasAutostart(m.Config) && parseStandbyFor(m.Config) == ""
 }
 
 // IsBare reports whether a machine of goal in one of these groups has no health check, so
@@ -240,7 +254,7 @@ func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, 
 			}
 			i := slices.IndexFunc(goal.Machines, func(m Machine) bool {
 				isNew := slices.Contains(changed, g) && (updated[t.Target][m.ID] || updated[t.Target][m.Name]) || resumed[m.ID]
-				return isNew && !m.Exit.isFailure() && m.Group == g && (!m.Cordoned || m.Running()) && m.Host == "" && hasAutostart(m.Config) && parseStandbyFor(m.Config) == ""
+				return isNew && m.Group == g && m.canBeStarted()
 			})
 			if i < 0 {
 				continue

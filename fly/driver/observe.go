@@ -141,8 +141,11 @@ func addMachine(s *release.State, m fly.Machine) {
 
 // serves reports whether a machine of s may get traffic.
 func serves(s release.State) bool {
-	return slices.ContainsFunc(s.Machines, func(m release.Machine) bool { return m.State == "started" && !m.Cordoned })
+	return slices.ContainsFunc(s.Machines, isServing)
 }
+
+// isServing reports whether m is started and gets traffic.
+func isServing(m release.Machine) bool { return m.State == "started" && !m.Cordoned }
 
 // CheckRead returns an error that names the machines of which neither config nor group
 // could be read, or nil.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/microbima/release/fly"
 	"github.com/microbima/release/release"
 )
 
@@ -126,7 +127,7 @@ func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdic
 		return v, now
 	}
 	proof := release.Proof{Ran: e.Ran, Probe: e.Probe != nil, Back: e.Back, Removed: e.Removed}
-	if e.Probe != nil && now.URL != "" && serves(now) {
+	if e.Probe != nil && now.URL != "" && d.canProbe(ctx, e.Goal, now) {
 		var health release.Health
 		v.Probed = e.Probe.At(now.URL)
 		if health, v.Failures = d.sendProbe(ctx, v.Target, *e.Probe, now.URL); health != release.Healthy {
@@ -137,6 +138,33 @@ func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdic
 	}
 	v.Health, v.Notes, v.Idle = e.Goal.Judge(now, proof)
 	return v, now
+}
+
+// canProbe reports whether a machine of now would answer a probe. Without one, Fly's
+// proxy would start a stopped machine. A machine that is stopped in goal is read again,
+// because a list of machines may be old.
+func (d *Driver) canProbe(ctx context.Context, goal, now release.State) bool {
+	var unexpected []string
+	for _, m := range now.Machines {
+		if !isServing(m) {
+			continue
+		}
+		want, ok := goal.Machine(m.ID)
+		if !ok {
+			want, ok = goal.Machine(m.Name)
+		}
+		if !ok || want.State == "" || want.Running() {
+			return true
+		}
+		unexpected = append(unexpected, m.ID)
+	}
+	for _, id := range unexpected {
+		m, err := RetryRead(ctx, func() (fly.Machine, error) { return d.Fly.Machine(ctx, goal.FlyApp, id) })
+		if err == nil && isServing(Describe(m)) {
+			return true
+		}
+	}
+	return false
 }
 
 // unreadable returns the machines of now that cannot be judged because of their host.

@@ -171,11 +171,18 @@ func (c *checker) findSender(holder, environment string) *rolloutRun {
 }
 
 // checkDestroy reports a violation if a machine from before the rollout is destroyed
-// before the new version is verified.
+// before the new version is verified. A cordoned machine of a terminated rollout serves
+// nothing, and may be destroyed at once.
 func (c *checker) checkDestroy(r *rolloutRun, app, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r.lastVerified.IsZero() && r.req.Plan.Revision != "" && slices.ContainsFunc(r.before[app], func(m fly.Machine) bool { return m.ID == id }) {
+	if !r.lastVerified.IsZero() || r.req.Plan.Revision == "" {
+		return
+	}
+	_, existed := findMachine(r.before[app], id)
+	found, _ := findMachine(r.found[app], id)
+	isLeft := found.Cordoned && slices.ContainsFunc(c.rollouts, (*rolloutRun).isTerminated)
+	if existed && !isLeft {
 		c.sim.addViolation("machine %s of %s is destroyed before the new version is verified", id, app)
 	}
 }

@@ -192,11 +192,11 @@ func (b Baseline) recreateStep`,
 
 func (b Baseline) recreateStep`),
 	newMutant("a rollback leaves machines cordoned", "release/restore.go",
-		`		if have.Cordoned && !want.Cordoned {`,
-		`		if have.Cordoned && !want.Cordoned && want.Name == "" {`),
+		`	if have.Cordoned && !want.Cordoned {`,
+		`	if have.Cordoned && !want.Cordoned && want.Name == "" {`),
 	newMutant("a rollback keeps new machines", "release/restore.go",
-		`			destroy = append(destroy, Step{Verb: Destroy,`,
-		`			_ = append(destroy, Step{Verb: Destroy,`),
+		`	r.destroy = append(r.destroy, s)`,
+		`	_ = append(r.destroy, s)`),
 	newMutant("an older push overwrites a newer one", "workflows/rollout.go",
 		`	if in.Plan.Lineage.Relation == release.Backward {`,
 		`	if in.Plan.Lineage.Relation == "never" {`),
@@ -218,12 +218,15 @@ func (b Baseline) recreateStep`),
 				continue
 			}
 			m := goal.Machines[i]`),
+	newMutant("a probe starts a stopped machine", "fly/driver/verify.go",
+		`d.canProbe(ctx, e.Goal, now) {`,
+		`serves(now) {`),
 	newMutant("a version that never ran is healthy", "release/verdict.go",
-		`	if unproved {
-		return Unchecked, notes, idle
+		`	if sum.unproved {
+		return Unchecked, sum.notes, sum.idle
 	}`,
-		`	if unproved && len(notes) == 0 {
-		return Unchecked, notes, idle
+		`	if sum.unproved && len(sum.notes) == 0 {
+		return Unchecked, sum.notes, sum.idle
 	}`),
 	newMutant("a baseline without machines is restored", "activities/find_baseline.go",
 		`		case len(b.State.Machines) == 0:
@@ -290,8 +293,8 @@ func (b Baseline) recreateStep`),
 		`		return release.Restored`,
 		`		return release.Promoted`),
 	newMutant("a target without checks is healthy", "release/verdict.go",
-		`		return Unchecked, append([]string{"nothing checks it"}, notes...)`,
-		`		return Healthy, append([]string{"nothing checks it"}, notes...)`),
+		`		return Unchecked, append([]string{"nothing checks it"}, sum.notes...)`,
+		`		return Healthy, append([]string{"nothing checks it"}, sum.notes...)`),
 	newMutant("exits of machines without checks do not count", "release/exit.go",
 		`	if m.Exit == nil || m.Rests() {`,
 		`	if m.Exit == nil || m.Rests() || ChecksIn(m.Config) == 0 && m.State == "started" {`),
