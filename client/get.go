@@ -87,6 +87,9 @@ func (c *Client) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo
 	if err != nil {
 		return Snapshot{}, c.Wrap(ctx, "query "+id, err)
 	}
+	if status.Queue != "" && status.Outcome == "" {
+		c.addHeld(ctx, &status)
+	}
 	if status.Rollout == "" || status.Outcome != "" {
 		return Snapshot{Status: status}, nil
 	}
@@ -95,6 +98,15 @@ func (c *Client) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo
 		return Snapshot{Status: status}, nil
 	}
 	return Snapshot{Status: view.Merge(status, &rollout)}, nil
+}
+
+// addHeld adds to s, a release that waits for an environment, that the rollout before it
+// is held and how to resolve that. Nothing else would end the wait.
+func (c *Client) addHeld(ctx context.Context, s *release.Status) {
+	rollout, err := c.query(ctx, release.RolloutID(s.Project, s.Environment), "")
+	if err == nil && rollout.Held != nil && rollout.Outcome == "" {
+		s.Queue += "; it is held and waits for: release resolve " + view.Ref(rollout.Release)
+	}
 }
 
 // partialSnapshot returns what the server itself has of a workflow.

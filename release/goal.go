@@ -242,7 +242,11 @@ func WhatIsWhat(goal, baseline, now []State) (said []string) {
 			case m.Host != "":
 				is = "is unknown: its host is " + m.Host
 			}
-			said = append(said, fmt.Sprintf("machine %s of %s %s: %s, %s", m.ID, s.Target, is, m.State, m.Image.Digest()))
+			state := m.State
+			if existed && m.Running() != was.Running() {
+				state += ", was " + was.State
+			}
+			said = append(said, fmt.Sprintf("machine %s of %s %s: %s, %s", m.ID, s.Target, is, state, m.Image.Digest()))
 		}
 		for _, was := range before.Machines {
 			if _, ok := have.findCounterpart(was); !ok {
