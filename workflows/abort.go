@@ -6,28 +6,27 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// registerAbort registers the signal that says who aborts the release, and why.
-// The abort itself is the cancellation that follows: Temporal records neither
-// with it.
-func (r *releaser) registerAbort(ctx workflow.Context) {
-	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AbortSignal, workflow.SignalChannelOptions{
-		Description: `{"by": "…", "reason": "…"}: who cancels the release next, and why`,
+// registerAbortSignal registers the signal that records who aborts the release and why.
+// The abort itself is the cancellation that follows, in which Temporal records neither.
+func (r *releaseRun) registerAbortSignal(ctx workflow.Context) {
+	r.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AbortSignal, workflow.SignalChannelOptions{
+		Description: `{"by": "…", "reason": "…"}: who cancels the release, and why`,
 	}), func(ctx workflow.Context, doc []byte) {
 		a, err := release.ReadAbort(doc)
 		if err != nil {
-			r.ignore(ctx, release.AbortSignal, err)
+			r.noteIgnoredSignal(ctx, release.AbortSignal, err)
 			return
 		}
 		a.At = workflow.Now(ctx)
 		if r.status.Abort == nil {
 			r.status.Abort = &a
 		}
-		r.show(ctx)
+		r.showStatus(ctx)
 	})
 }
 
-// nameAbort adds to the cause of an aborted release who ordered it, and why.
-func (c *chronicle) nameAbort() {
+// addAbortToCause adds to the cause of an aborted release who aborted it and why.
+func (c *statusLog) addAbortToCause() {
 	abort := c.status.Abort
 	if abort == nil || c.status.Cause == nil || !c.status.Cause.Aborted {
 		return

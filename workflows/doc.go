@@ -1,15 +1,15 @@
-// Package workflows is the release process, written down: two workflows that
-// read from top to bottom as the process does. What is not in release.go or
-// rollout.go does not happen.
+// Package workflows implements the release process as three Temporal workflows:
+// Release, Rollout and Pin. release.go and rollout.go contain every step of the process,
+// in order.
 //
-// The code is deterministic: it may be replayed from its history at any time,
-// by another process, on another version of the program. Everything that
-// leaves the process is an activity.
+// The code must be deterministic: Temporal may replay it from the history at any time,
+// in another process and with another version of the program. Every call to the outside
+// is an activity.
 //
-// Every history in testdata/history is replayed by the tests: how each kind of
-// release ended, as a real Temporal recorded it. A change that breaks one needs
-// workflow.GetVersion, for releases are under way while the program is
-// replaced. What has never run outside of this repository may be recorded anew:
+// The tests replay every history in testdata/history. A real Temporal server recorded
+// one for each way in which a release can end. A change that breaks a replay needs
+// workflow.GetVersion, because releases continue while the program is replaced. A
+// history of a version that was never published may be recorded again:
 //
 //	go test ./internal/e2e -run Endings -record NAME
 package workflows

@@ -11,35 +11,35 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// carryOut does the steps of one wave: in each lane so many at a time, and
-// never in lock-step. With strict, the first failure ends those in flight, and
-// what has not begun does not begin.
-func (r *roller) carryOut(ctx workflow.Context, wave release.Wave, strict bool) error {
-	flight, end := workflow.WithCancel(ctx)
-	defer end()
-	steps, room := workflow.NewWaitGroup(ctx), workflow.NewSemaphore(ctx, stepRoom)
+// executeWave executes the steps of one wave. Each lane runs at most AtOnce steps at a
+// time and starts the next one as soon as one ends. With strict, the first failure
+// cancels the running steps and no other step starts.
+func (r *rolloutRun) executeWave(ctx workflow.Context, wave release.Wave, strict bool) error {
+	stepsCtx, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	steps, bytesInFlight := workflow.NewWaitGroup(ctx), workflow.NewSemaphore(ctx, maxBytesInFlight)
 	var failed []error
 	for _, lane := range wave.Lanes {
-		free := workflow.NewSemaphore(ctx, int64(lane.AtOnce))
+		slots := workflow.NewSemaphore(ctx, int64(lane.AtOnce))
 		for _, step := range lane.Steps {
 			steps.Add(1)
-			workflow.Go(flight, func(ctx workflow.Context) {
+			workflow.Go(stepsCtx, func(ctx workflow.Context) {
 				defer steps.Done()
-				if free.Acquire(ctx, 1) != nil {
-					return // the wave is over
+				if slots.Acquire(ctx, 1) != nil {
+					return // the wave was canceled
 				}
-				defer free.Release(1)
-				if room.Acquire(ctx, roomFor(step)) != nil {
+				defer slots.Release(1)
+				if bytesInFlight.Acquire(ctx, stepSize(step)) != nil {
 					return
 				}
-				defer room.Release(roomFor(step))
+				defer bytesInFlight.Release(stepSize(step))
 				if ctx.Err() != nil {
-					return // it ended just now, which is what freed the place
+					return // the cancellation freed the slot
 				}
-				if err := r.apply(ctx, step); err != nil {
+				if err := r.applyStep(ctx, step); err != nil {
 					failed = append(failed, err)
 					if strict {
-						end()
+						cancel()
 					}
 				}
 			})
@@ -50,52 +50,52 @@ func (r *roller) carryOut(ctx workflow.Context, wave release.Wave, strict bool) 
 	case ctx.Err() != nil:
 		return errors.Join(ctx.Err(), errors.Join(failed...))
 	case strict && len(failed) > 0:
-		return failed[0] // the others were ended because of it
+		return failed[0] // the others were canceled because of it
 	}
 	return errors.Join(failed...)
 }
 
-// stepRoom is how large the steps in flight may be together, in bytes, whatever
-// their lanes allow. It keeps what one task of the workflow sends below the 4 MB of
-// a gRPC message, and the activities that are pending below Temporal's 2,000.
-const stepRoom = 3 << 20
+// maxBytesInFlight is the maximum total size of the steps in flight, in bytes, for all
+// lanes together. It keeps the commands of one workflow task below the 4 MB of a gRPC
+// message, and the pending activities below Temporal's limit of 2,000.
+const maxBytesInFlight = 3 << 20
 
-// roomFor returns how much of stepRoom a step takes: at least 2 kB, so that at
-// most 1,536 are in flight.
-func roomFor(step release.Step) int64 {
+// stepSize returns the bytes of maxBytesInFlight that a step takes: at least 2 kB, so
+// that at most 1,536 steps are in flight.
+func stepSize(step release.Step) int64 {
 	size := 2<<10 + len(step.After)
 	for _, check := range step.MachineChecks {
 		size += len(check)
 	}
-	return int64(min(size, stepRoom))
+	return int64(min(size, maxBytesInFlight))
 }
 
-// apply carries out one step.
-func (r *roller) apply(ctx workflow.Context, step release.Step) error {
-	r.begun = true
+// applyStep executes one step and records its result.
+func (r *rolloutRun) applyStep(ctx workflow.Context, step release.Step) error {
+	r.hasBegun = true
 	r.ranCommand = r.ranCommand || step.Verb == release.Run
-	r.machine(ctx, step, release.Doing)
+	r.recordProgress(ctx, step, release.Doing)
 	var after activities.StepResult
 	err := workflow.ExecuteActivity(
-		stepping(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
-		r.stepInput(step),
+		withStepOptions(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
+		r.newStepInput(step),
 	).Get(ctx, &after)
-	r.ran(step, after, err)
-	r.wrote(step, after.Machine, err)
+	r.recordCommand(step, after, err)
+	r.recordWritten(step, after.Machine, err)
 	if err != nil {
-		r.machine(ctx, step, release.Failed)
-		if r.stuck != nil {
-			r.stuck[step.Target] = true
+		r.recordProgress(ctx, step, release.Failed)
+		if r.failedTargets != nil {
+			r.failedTargets[step.Target] = true
 		}
 		return err
 	}
-	r.witness(step, after.Machine)
-	r.done(ctx, step, after.Machine)
+	r.recordHealthyStep(step, after.Machine)
+	r.recordStepDone(ctx, step, after.Machine)
 	return nil
 }
 
-// ran keeps how a release command ended.
-func (r *roller) ran(step release.Step, after activities.StepResult, err error) {
+// recordCommand records the result of a release command, also if it failed.
+func (r *rolloutRun) recordCommand(step release.Step, after activities.StepResult, err error) {
 	if step.Verb != release.Run {
 		return
 	}
@@ -103,26 +103,30 @@ func (r *roller) ran(step release.Step, after activities.StepResult, err error) 
 	var f release.Failure
 	if after.Ran != nil {
 		*commands = append(*commands, *after.Ran)
-	} else if failed := applicationError(err); failed != nil && failed.HasDetails() && failed.Details(&f) == nil && f.ExitCode != nil {
+	} else if failed := findApplicationError(err); failed != nil && failed.HasDetails() && failed.Details(&f) == nil && f.ExitCode != nil {
 		*commands = append(*commands, release.CommandResult{Target: step.Target, Command: step.Command, Machine: f.Machine, ExitCode: *f.ExitCode, Log: f.Log})
 	}
 }
 
-// settle gives what a wave changed time to be seen, or watches it meanwhile.
-func (r *roller) settle(ctx workflow.Context, plan release.Plan, i int) error {
+// settleWave waits for the settle time of wave i, so that its effects become visible.
+// If the wave has Watch set, it verifies the targets meanwhile.
+func (r *rolloutRun) settleWave(ctx workflow.Context, plan release.Plan, i int) error {
 	wave := plan.Waves[i]
 	switch {
 	case wave.Settle <= 0:
 		return nil
 	case wave.Watch:
-		return r.look(ctx, release.Baking, plan.Until(i), activities.VerifyInput{For: wave.Settle})
+		return r.verifyPlan(ctx, release.Baking, plan.Until(i), activities.VerifyInput{For: wave.Settle})
 	}
 	return workflow.NewTimerWithOptions(ctx, time.Duration(wave.Settle), workflow.TimerOptions{
 		Summary: view.Summary(wave.Title + ": settle"),
 	}).Get(ctx, nil)
 }
 
-// isOver says whether the wave was carried out, and over that it was.
-func (r *roller) isOver(plan release.Plan, i int) bool { return r.waves[plan.Waves[i].Last] > i }
+// isWaveDone reports whether wave i of plan was executed.
+func (r *rolloutRun) isWaveDone(plan release.Plan, i int) bool {
+	return r.wavesDone[plan.Waves[i].Last] > i
+}
 
-func (r *roller) over(plan release.Plan, i int) { r.waves[plan.Waves[i].Last] = i + 1 }
+// markWaveDone records that wave i of plan was executed.
+func (r *rolloutRun) markWaveDone(plan release.Plan, i int) { r.wavesDone[plan.Waves[i].Last] = i + 1 }

@@ -161,7 +161,7 @@ func TestReleaseCommandFails(t *testing.T) {
 				if !maps.Equal(s.configs("production"), was) {
 					t.Error("machines are not as they were")
 				}
-				if tc.cause != "422" && !strings.Contains(strings.Join(rep.Notes, "\n"), "is not taken back") {
+				if tc.cause != "422" && !strings.Contains(strings.Join(rep.Notes, "\n"), "are not undone") {
 					t.Errorf("nobody is told that the command ran: %q", rep.Notes)
 				}
 			})

@@ -15,74 +15,76 @@ import (
 	"github.com/microbima/release/release"
 )
 
+// These errors are the resolutions of an operator that end the current attempt.
 var (
-	errGoBack  = errors.New("rolled back by word of a person")
-	errKeep    = errors.New("kept by word of a person")
-	errAbandon = errors.New("abandoned by word of a person")
+	errRollback = errors.New("rolled back by operator")
+	errKeep     = errors.New("kept by operator")
+	errAbandon  = errors.New("abandoned by operator")
 )
 
-func gaveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, errAbandon) }
+// isGiveUp reports whether err means that an operator chose to keep or to abandon.
+func isGiveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, errAbandon) }
 
-// hold stands still and asks a person: what it is about, and the error that led
-// to it. nil means: try again.
-func (r *roller) hold(ctx workflow.Context, about string, why error, choices ...release.Choice) error {
-	return r.ask(ctx, r.in.Plan.Environment, release.Held{Why: about + causeOf(why).Message, Choices: choices, Machines: r.whatIsWhat(ctx)}, why)
+// holdRollout holds the rollout because of cause until an operator chooses one of
+// choices. about precedes the cause in the status. It returns as waitForAnswer does.
+func (r *rolloutRun) holdRollout(ctx workflow.Context, about string, cause error, choices ...release.Choice) error {
+	return r.waitForAnswer(ctx, r.in.Plan.Environment, release.Held{Why: about + newCause(cause).Message, Choices: choices, Machines: r.describeMachines(ctx)}, cause)
 }
 
-// ask waits until a person answers held, which why led to. It returns nil for
-// retry, else why as errGoBack, errKeep or errAbandon.
-func (c *chronicle) ask(ctx workflow.Context, environment string, held release.Held, why error) error {
-	c.holds++
-	held.Number = c.holds
+// waitForAnswer shows held in the status and waits until an operator answers it. It
+// returns nil for retry, otherwise cause wrapped in errRollback, errKeep or errAbandon.
+func (c *statusLog) waitForAnswer(ctx workflow.Context, environment string, held release.Held, cause error) error {
+	c.holdCount++
+	held.Number = c.holdCount
 	c.answer, c.status.Held = nil, &held
 	defer func() { c.status.Held = nil }()
-	c.enter(ctx, release.HeldPhase, environment)
+	c.enterPhase(ctx, release.HeldPhase, environment)
 	if err := workflow.Await(ctx, func() bool { return c.answer != nil }); err != nil {
 		return err
 	}
-	said := fmt.Sprintf("%s by %s", c.answer.Choice, c.answer.By)
+	answer := fmt.Sprintf("%s by %s", c.answer.Choice, c.answer.By)
 	if c.answer.Reason != "" {
-		said += ": " + c.answer.Reason
+		answer += ": " + c.answer.Reason
 	}
-	c.note("held (%s), then %s", held.Why, said)
+	c.addNote("held (%s), then %s", held.Why, answer)
 	switch c.answer.Choice {
 	case release.GoBack:
-		return fmt.Errorf("%w: %s: %w", errGoBack, said, why)
+		return fmt.Errorf("%w: %s: %w", errRollback, answer, cause)
 	case release.Keep:
-		return fmt.Errorf("%w: %s: %w", errKeep, said, why)
+		return fmt.Errorf("%w: %s: %w", errKeep, answer, cause)
 	case release.Abandon:
-		return fmt.Errorf("%w: %s: %w", errAbandon, said, why)
+		return fmt.Errorf("%w: %s: %w", errAbandon, answer, cause)
 	}
 	return nil
 }
 
-// whatIsWhat says of every machine whether it is on the plan, on the baseline
-// or on neither. What can't be read is said to be unknown.
-func (r *roller) whatIsWhat(ctx workflow.Context) []string {
+// describeMachines returns a line for each machine: on the plan, on the baseline or on
+// neither. If Fly cannot be read, it returns a line that says so.
+func (r *rolloutRun) describeMachines(ctx workflow.Context) []string {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	short := budget(ctx, release.TaskQueue, "what is what?", time.Minute, 2*time.Minute)
+	options := withBudget(ctx, release.TaskQueue, "Read machine state", time.Minute, 2*time.Minute)
 	var now []release.State
-	if err := workflow.ExecuteActivity(short, act.Observe, activities.ObserveInput{Targets: r.targetRefs(), Written: r.versions()}).Get(ctx, &now); err != nil {
-		return []string{"unknown: Fly could not be read: " + plain(err)}
+	if err := workflow.ExecuteActivity(options, act.Observe, activities.ObserveInput{Targets: r.targetRefs(), Written: r.writtenVersions()}).Get(ctx, &now); err != nil {
+		return []string{"unknown: Fly could not be read: " + errorMessage(err)}
 	}
 	now = r.in.Plan.Remembered(now)
-	r.seen(now)
-	if !r.knowsBaseline() {
-		return append(release.WhatIsWhat(r.in.Plan.Goal(now), nil, now), "what ran before is not known")
+	r.recordMachines(now)
+	if !r.hasBaseline() {
+		return append(release.WhatIsWhat(r.in.Plan.Goal(now), nil, now), "the baseline is not known")
 	}
 	return release.WhatIsWhat(r.in.Plan.Goal(r.states), release.States(r.baselines), now)
 }
 
-// listenForAnswers registers the update and the signal that answer what is held.
-func (c *chronicle) listenForAnswers(ctx workflow.Context) error {
+// registerAnswerHandlers registers the update and the signal that resolve a hold.
+func (c *statusLog) registerAnswerHandlers(ctx workflow.Context) error {
 	const shape = `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…", "hold": number of the hold, or none}`
-	c.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{Description: shape}),
+	c.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{Description: shape}),
 		func(ctx workflow.Context, doc []byte) {
 			if err := c.takeAnswer(doc); err != nil {
-				c.note("an answer does not count: %s", err)
+				c.addNote("an answer does not count: %s", err)
 			}
-			c.show(ctx)
+			c.showStatus(ctx)
 		})
 	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
 		func(_ workflow.Context, raw converter.RawValue) error {
@@ -96,7 +98,7 @@ func (c *chronicle) listenForAnswers(ctx workflow.Context) error {
 			Validator: func(raw converter.RawValue) error {
 				a, err := release.ReadAnswer(raw.Payload().GetData())
 				if err == nil {
-					err = c.refuseAnswer(a)
+					err = c.checkAnswer(a)
 				}
 				if err != nil {
 					return fmt.Errorf("this answer does not count: %w", err)
@@ -106,12 +108,12 @@ func (c *chronicle) listenForAnswers(ctx workflow.Context) error {
 		})
 }
 
-// takeAnswer is the one place where answers come in. It returns why one does not
-// count.
-func (c *chronicle) takeAnswer(doc []byte) error {
+// takeAnswer records an answer that came by update or signal, or returns why it does
+// not count.
+func (c *statusLog) takeAnswer(doc []byte) error {
 	a, err := release.ReadAnswer(doc)
 	if err == nil {
-		err = c.refuseAnswer(a)
+		err = c.checkAnswer(a)
 	}
 	if err == nil {
 		c.answer = &a
@@ -119,24 +121,25 @@ func (c *chronicle) takeAnswer(doc []byte) error {
 	return err
 }
 
-// refuseAnswer returns why an answer does not count now, or nil. ReadAnswer has
-// seen that it is complete.
-func (c *chronicle) refuseAnswer(a release.Answer) error {
+// checkAnswer returns an error if an answer does not count now. ReadAnswer has checked
+// that it is complete.
+func (c *statusLog) checkAnswer(a release.Answer) error {
 	held := c.status.Held
 	switch {
 	case held == nil:
-		return fmt.Errorf("nobody is being asked: it is %s", c.status.Phase)
+		return fmt.Errorf("the rollout is not held: it is %s", c.status.Phase)
 	case a.Hold != 0 && a.Hold != held.Number:
 		return fmt.Errorf("it is for hold %d; this is hold %d", a.Hold, held.Number)
 	case !slices.Contains(held.Choices, a.Choice):
-		return fmt.Errorf("%q is no choice here; there are: %s", a.Choice, joined(held.Choices))
+		return fmt.Errorf("%q is no choice here; choose one of: %s", a.Choice, joinWords(held.Choices))
 	case c.answer != nil:
-		return errors.New("it was answered already")
+		return errors.New("the hold is already resolved")
 	}
 	return nil
 }
 
-func joined[T ~string](words []T) string {
+// joinWords joins words with commas.
+func joinWords[T ~string](words []T) string {
 	var all []string
 	for _, w := range words {
 		all = append(all, string(w))
@@ -144,22 +147,22 @@ func joined[T ~string](words []T) string {
 	return strings.Join(all, ", ")
 }
 
-// consider asks a person whether to go on after a failure that can't simply be
-// taken back: a release command has changed something, and the project calls
-// that irreversible. nil means: try again. Any error is the reason to end.
-func (r *roller) consider(ctx workflow.Context, cause error) error {
-	if !r.in.Irreversible || !r.ranCommand || gaveUp(cause) || errors.Is(cause, errGoBack) {
+// holdIfIrreversible returns cause, unless a release command has run and the project
+// calls its migrations irreversible. Then the rollout is held; nil means that the
+// operator chose to retry, and another error is the reason to end.
+func (r *rolloutRun) holdIfIrreversible(ctx workflow.Context, cause error) error {
+	if !r.in.Irreversible || !r.ranCommand || isGiveUp(cause) || errors.Is(cause, errRollback) {
 		return cause
 	}
 	choices := []release.Choice{release.GoBack, release.Keep, release.Abandon}
-	if ctx.Err() == nil { // an aborted one can't go on
+	if ctx.Err() == nil { // an aborted rollout cannot continue
 		choices = append([]release.Choice{release.Retry}, choices...)
 	}
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	err := r.hold(ctx, "a release command has run, and its migrations are irreversible: the old code may not fit the new database; what failed: ", cause, choices...)
+	err := r.holdRollout(ctx, "a release command has run, and its migrations are irreversible, so the old code may not work with the new database; the failure: ", cause, choices...)
 	if err == nil {
-		r.again++
+		r.retries++
 		return nil
 	}
 	return err

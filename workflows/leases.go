@@ -11,23 +11,23 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// leases are what a rollout holds on the machines that it may change.
-type leases struct {
-	machines []activities.Leased
-	lost     error // why they are no longer held
-	end      func()
-	forward  func() // ends the way forward
+// heldLeases has the leases of a rollout on the machines that it may change.
+type heldLeases struct {
+	machines      []activities.Leased
+	lostErr       error // why the leases are no longer held, or nil
+	stopKeeping   func()
+	cancelForward func() // cancels forward; nil while forward is not running
 }
 
-// holder is what the leases of this rollout say of it.
-func (r *roller) holder() string {
-	return release.Holder(r.in.Release, r.recordedRun)
+// leaseHolder returns the description that the leases of this rollout have.
+func (r *rolloutRun) leaseHolder() string {
+	return release.Holder(r.in.Release, r.recordedRunID)
 }
 
-// lease keeps others from changing the machines of every target that the plan
-// changes, until the rollout ends.
-func (r *roller) lease(ctx workflow.Context) error {
-	in := activities.LeaseInput{Holder: r.holder()}
+// takeLeases leases the machines of every target that the plan changes, until the
+// rollout ends: other clients cannot change them meanwhile.
+func (r *rolloutRun) takeLeases(ctx workflow.Context) error {
+	in := activities.LeaseInput{Holder: r.leaseHolder()}
 	for _, t := range r.in.Plan.Targets {
 		if !t.Changed {
 			continue
@@ -39,9 +39,9 @@ func (r *roller) lease(ctx workflow.Context) error {
 	if len(in.Machines) == 0 {
 		return nil
 	}
-	// An abort, or a worker's death, may hide that some were taken.
+	// After an abort or a worker's death some leases may be taken and not reported.
 	r.leases.machines = in.Machines
-	err := workflow.ExecuteActivity(leasing(ctx, "keep others out of "+r.in.Plan.Environment), act.TakeLeases, in).Get(ctx, &in.Machines)
+	err := workflow.ExecuteActivity(withLeaseOptions(ctx, "Take leases in "+r.in.Plan.Environment), act.TakeLeases, in).Get(ctx, &in.Machines)
 	if err != nil {
 		return err
 	}
@@ -50,50 +50,52 @@ func (r *roller) lease(ctx workflow.Context) error {
 	return nil
 }
 
-// keepLeases refreshes them beside all else, also on the way back.
-func (r *roller) keepLeases(ctx workflow.Context, in activities.LeaseInput) {
-	apart, _ := workflow.NewDisconnectedContext(ctx)
-	apart, r.leases.end = workflow.WithCancel(apart)
-	workflow.Go(apart, func(ctx workflow.Context) {
-		err := workflow.ExecuteActivity(keeping(ctx, "keep others out, go on"), act.KeepLeases, in).Get(ctx, nil)
+// keepLeases refreshes the leases concurrently until the rollout ends, also during a
+// rollback. If a lease is lost, it cancels forward.
+func (r *rolloutRun) keepLeases(ctx workflow.Context, in activities.LeaseInput) {
+	disconnected, _ := workflow.NewDisconnectedContext(ctx)
+	disconnected, r.leases.stopKeeping = workflow.WithCancel(disconnected)
+	workflow.Go(disconnected, func(ctx workflow.Context) {
+		err := workflow.ExecuteActivity(withKeepLeasesOptions(ctx, "Keep leases in "+r.in.Plan.Environment), act.KeepLeases, in).Get(ctx, nil)
 		if temporal.IsCanceledError(err) {
 			return
 		}
-		r.leases.lost = err
-		if r.leases.lost == nil {
-			r.leases.lost = errors.New("the leases are no longer kept")
+		r.leases.lostErr = err
+		if r.leases.lostErr == nil {
+			r.leases.lostErr = errors.New("the leases are no longer refreshed")
 		}
-		if r.leases.forward != nil {
-			r.leases.forward()
+		if r.leases.cancelForward != nil {
+			r.leases.cancelForward()
 		}
 	})
 }
 
-// whileLeased is a context that ends when the leases are lost. Those that were
-// lost before, when a person said to go on all the same, are taken again.
-func (r *roller) whileLeased(ctx workflow.Context) (workflow.Context, func(), error) {
-	if r.leases.lost != nil {
-		r.leases.lost = nil
-		if err := r.lease(ctx); err != nil {
+// withLeases returns a context that ends when the leases are lost. It takes the leases
+// again if they were lost before and an operator chose to retry.
+func (r *rolloutRun) withLeases(ctx workflow.Context) (workflow.Context, func(), error) {
+	if r.leases.lostErr != nil {
+		r.leases.lostErr = nil
+		if err := r.takeLeases(ctx); err != nil {
 			return ctx, func() {}, err
 		}
 	}
-	ctx, end := workflow.WithCancel(ctx)
-	r.leases.forward = end
-	return ctx, func() { r.leases.forward = nil; end() }, nil
+	ctx, cancel := workflow.WithCancel(ctx)
+	r.leases.cancelForward = cancel
+	return ctx, func() { r.leases.cancelForward = nil; cancel() }, nil
 }
 
-// orLost is the real reason where err only says that a context ended.
-func (r *roller) orLost(err error) error {
-	if err != nil && r.leases.lost != nil && temporal.IsCanceledError(err) {
-		return r.leases.lost
+// preferLeaseError returns the error of the lost leases if that is why the context of
+// err was canceled, otherwise err.
+func (r *rolloutRun) preferLeaseError(err error) error {
+	if err != nil && r.leases.lostErr != nil && temporal.IsCanceledError(err) {
+		return r.leases.lostErr
 	}
 	return err
 }
 
-// nonce is that of the lease on the machine of step, or "".
-func (r *roller) nonce(step release.Step) string {
-	if r.leases.lost != nil {
+// leaseNonce returns the nonce of the lease on the machine of step, or "".
+func (r *rolloutRun) leaseNonce(step release.Step) string {
+	if r.leases.lostErr != nil {
 		return ""
 	}
 	for _, m := range r.leases.machines {
@@ -104,20 +106,21 @@ func (r *roller) nonce(step release.Step) string {
 	return ""
 }
 
-// leasing: until whoever holds a machine lets go of it.
-func leasing(ctx workflow.Context, summary string) workflow.Context {
-	return budget(ctx, release.TaskQueue, summary, 5*time.Minute, 15*time.Minute)
+// withLeaseOptions returns ctx with the options of an activity that waits until other
+// holders release their leases.
+func withLeaseOptions(ctx workflow.Context, summary string) workflow.Context {
+	return withBudget(ctx, release.TaskQueue, summary, 5*time.Minute, 15*time.Minute)
 }
 
-// keepHeartbeat is the heartbeat timeout of KeepLeases. A lease lasts for five
-// minutes, and one that is refreshed by another attempt must not have run out.
-const keepHeartbeat = 150 * time.Second
+// keepLeasesHeartbeat is the heartbeat timeout of KeepLeases. A lease lasts five
+// minutes, so another attempt still refreshes it in time.
+const keepLeasesHeartbeat = 150 * time.Second
 
-// keeping: for as long as the rollout lasts. It need not be waited for: it
-// changes nothing that the end of a rollout would not undo.
-func keeping(ctx workflow.Context, summary string) workflow.Context {
-	ctx = budget(ctx, release.TaskQueue, summary, 90*24*time.Hour, 180*24*time.Hour)
+// withKeepLeasesOptions returns ctx with the options of KeepLeases, which lasts as long
+// as the rollout. Its cancellation is not waited for: startClosing releases the leases.
+func withKeepLeasesOptions(ctx workflow.Context, summary string) workflow.Context {
+	ctx = withBudget(ctx, release.TaskQueue, summary, 90*24*time.Hour, 180*24*time.Hour)
 	options := workflow.GetActivityOptions(ctx)
-	options.WaitForCancellation, options.HeartbeatTimeout = false, keepHeartbeat
+	options.WaitForCancellation, options.HeartbeatTimeout = false, keepLeasesHeartbeat
 	return workflow.WithActivityOptions(ctx, options)
 }

@@ -9,16 +9,16 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// targetsOf lists every target of the plan and its machines: those it knows,
-// and those it will create.
-func targetsOf(plan release.Plan, states []release.State) (targets []release.TargetStatus) {
-	targets = targetsNow(plan, states)
+// plannedTargets returns the status of every target of the plan with its machines: the
+// current ones and those that the plan will create.
+func plannedTargets(plan release.Plan, states []release.State) (targets []release.TargetStatus) {
+	targets = currentTargets(plan, states)
 	for _, step := range plan.Steps() {
 		for i := range targets {
 			if targets[i].Target != step.Target {
 				continue
 			}
-			m := find(&targets[i], step.Machine)
+			m := findMachine(&targets[i], step.Machine)
 			if m == nil {
 				targets[i].Machines = append(targets[i].Machines, release.MachineStatus{Name: step.Machine, Group: step.Group, Region: step.Region})
 				m = &targets[i].Machines[len(targets[i].Machines)-1]
@@ -29,9 +29,9 @@ func targetsOf(plan release.Plan, states []release.State) (targets []release.Tar
 	return targets
 }
 
-// targetsSeen lists the machines that a plan without changes was made for.
-func targetsSeen(plan release.Plan) []release.TargetStatus {
-	targets := targetsNow(plan, nil)
+// unchangedTargets returns the targets and machines of a plan without steps.
+func unchangedTargets(plan release.Plan) []release.TargetStatus {
+	targets := currentTargets(plan, nil)
 	for i, t := range plan.Targets {
 		for _, id := range slices.Sorted(maps.Keys(t.Seen)) {
 			targets[i].Machines = append(targets[i].Machines, release.MachineStatus{ID: id, Image: t.Image, Progress: release.Still})
@@ -40,8 +40,8 @@ func targetsSeen(plan release.Plan) []release.TargetStatus {
 	return targets
 }
 
-// targetsNow lists the machines that there are.
-func targetsNow(plan release.Plan, states []release.State) (targets []release.TargetStatus) {
+// currentTargets returns the targets of the plan with the machines in states.
+func currentTargets(plan release.Plan, states []release.State) (targets []release.TargetStatus) {
 	for _, t := range plan.Targets {
 		status := release.TargetStatus{Target: t.Target, FlyApp: t.FlyApp, URL: t.URL, Image: t.Image, Changed: t.Changed, Machines: []release.MachineStatus{}}
 		for _, s := range states {
@@ -59,12 +59,12 @@ func targetsNow(plan release.Plan, states []release.State) (targets []release.Ta
 	return targets
 }
 
-// seen shows the machines as they were found, each with what this rollout did
-// to it.
-func (r *roller) seen(states []release.State) {
+// recordMachines shows the observed machines in the status, with the progress of this
+// rollout on each.
+func (r *rolloutRun) recordMachines(states []release.State) {
 	e := &r.status.Environments[0]
 	before := e.Targets
-	e.Targets = targetsNow(r.in.Plan, states)
+	e.Targets = currentTargets(r.in.Plan, states)
 	for i := range e.Targets {
 		for _, t := range before {
 			if t.Target == e.Targets[i].Target {
@@ -77,7 +77,7 @@ func (r *roller) seen(states []release.State) {
 				if before[k].Target != e.Targets[i].Target {
 					continue
 				}
-				if was := find(&before[k], m.Name); was != nil && was.Verb != "" {
+				if was := findMachine(&before[k], m.Name); was != nil && was.Verb != "" {
 					m.Verb, m.Progress, m.Since, m.Until = was.Verb, was.Progress, was.Since, was.Until
 				}
 			}
@@ -85,7 +85,8 @@ func (r *roller) seen(states []release.State) {
 	}
 }
 
-func find(t *release.TargetStatus, ref string) *release.MachineStatus {
+// findMachine returns the machine with that ID or name, or nil.
+func findMachine(t *release.TargetStatus, ref string) *release.MachineStatus {
 	for i := range t.Machines {
 		if m := &t.Machines[i]; m.ID == ref || m.Name == ref {
 			return m
@@ -94,14 +95,14 @@ func find(t *release.TargetStatus, ref string) *release.MachineStatus {
 	return nil
 }
 
-// machine shows how far the machine of step is.
-func (r *roller) machine(ctx workflow.Context, step release.Step, p release.Progress) {
+// recordProgress shows the progress of the machine of step.
+func (r *rolloutRun) recordProgress(ctx workflow.Context, step release.Step, p release.Progress) {
 	targets := r.status.Environments[0].Targets
 	for i := range targets {
 		if targets[i].Target != step.Target {
 			continue
 		}
-		m := find(&targets[i], step.Machine)
+		m := findMachine(&targets[i], step.Machine)
 		if m == nil {
 			targets[i].Machines = append(targets[i].Machines, release.MachineStatus{Name: step.Machine, Group: step.Group, Region: step.Region})
 			m = &targets[i].Machines[len(targets[i].Machines)-1]
@@ -113,25 +114,25 @@ func (r *roller) machine(ctx workflow.Context, step release.Step, p release.Prog
 			m.Until = workflow.Now(ctx)
 		}
 	}
-	all := 0
+	machineCount := 0
 	for _, t := range targets {
-		all += len(t.Machines)
+		machineCount += len(t.Machines)
 	}
-	// Rendering takes longer the more machines there are: of a thousand, every
-	// tenth change is shown. The next phase shows the rest.
-	if r.changes++; r.changes%(1+all/100) == 0 || p == release.Failed {
-		r.show(ctx)
+	// The time to render grows with the number of machines: with a thousand, every tenth
+	// change is shown. The next phase shows the rest.
+	if r.changeCount++; r.changeCount%(1+machineCount/100) == 0 || p == release.Failed {
+		r.showStatus(ctx)
 	}
 }
 
-// done shows the machine as the step left it.
-func (r *roller) done(ctx workflow.Context, step release.Step, after release.Machine) {
+// recordStepDone shows the machine as the step left it.
+func (r *rolloutRun) recordStepDone(ctx workflow.Context, step release.Step, after release.Machine) {
 	for i := range r.status.Environments[0].Targets {
 		t := &r.status.Environments[0].Targets[i]
-		if m := find(t, step.Machine); t.Target == step.Target && m != nil && after.ID != "" {
+		if m := findMachine(t, step.Machine); t.Target == step.Target && m != nil && after.ID != "" {
 			m.ID, m.State, m.Image, m.Region = after.ID, after.State, after.Image, after.Region
 		}
 	}
-	r.machine(ctx, step, release.Ready)
+	r.recordProgress(ctx, step, release.Ready)
 	workflow.GetLogger(ctx).Info("machine", "release", r.in.Release, "target", step.Target.String(), "machine", step.Machine, "verb", step.Verb)
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// open tells Fly that the rollout begins.
-func (r *roller) open(ctx workflow.Context) error {
+// openRollout prepares the rollout at Fly: Fly releases, addresses and kept images. If
+// it fails, maybeOpened has the Fly apps that may have a Fly release.
+func (r *rolloutRun) openRollout(ctx workflow.Context) error {
 	in := activities.OpenInput{}
 	for _, t := range r.in.Plan.Targets {
 		if t.Changed {
@@ -26,11 +27,11 @@ func (r *roller) open(ctx workflow.Context) error {
 			}
 		}
 	}
-	err := workflow.ExecuteActivity(calling(ctx, "tell Fly that "+r.in.Plan.Environment+" is about to change"), act.OpenRollout, in).Get(ctx, &r.opened)
+	err := workflow.ExecuteActivity(withCallOptions(ctx, "Create Fly releases for "+r.in.Plan.Environment), act.OpenRollout, in).Get(ctx, &r.opened)
 	if err != nil {
-		r.unopened = map[string]release.Image{}
+		r.maybeOpened = map[string]release.Image{}
 		for _, t := range in.Targets {
-			r.unopened[t.FlyApp] = t.Image
+			r.maybeOpened[t.FlyApp] = t.Image
 		}
 		return err
 	}
@@ -46,9 +47,9 @@ func (r *roller) open(ctx workflow.Context) error {
 	return nil
 }
 
-// stamp says, on every machine that is changed, by which release it was: in our
-// words and in Fly's.
-func (r *roller) stamp(step release.Step) map[string]string {
+// machineStamp returns the metadata of every machine that a step changes: which release
+// changed it, in our keys and in those of Fly.
+func (r *rolloutRun) machineStamp(step release.Step) map[string]string {
 	stamp := map[string]string{
 		release.MetaRelease:  r.in.Release,
 		release.MetaRevision: r.in.Revision.Commit,
@@ -60,16 +61,16 @@ func (r *roller) stamp(step release.Step) map[string]string {
 	return stamp
 }
 
-// letGo leaves nothing of the rollout behind on Fly. It begins the work and
-// returns what waits for it.
-func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause error) (wait func()) {
-	if r.leases.end != nil {
-		r.leases.end()
+// startClosing starts to remove the leases, Fly releases and command machines of the
+// rollout. The returned function waits until that is done; a failure becomes a note.
+func (r *rolloutRun) startClosing(ctx workflow.Context, outcome release.Outcome, cause error) (wait func()) {
+	if r.leases.stopKeeping != nil {
+		r.leases.stopKeeping()
 	}
 	in := activities.CloseInput{
-		Release: r.in.Release, Holder: r.holder(), Machines: r.leases.machines, Releases: r.opened.Releases, Commands: r.commanded(), Status: "failed",
+		Release: r.in.Release, Holder: r.leaseHolder(), Machines: r.leases.machines, Releases: r.opened.Releases, Commands: r.commandApps(), Status: "failed",
 		CommandMachines: r.commandMachines(),
-		Begun:           r.unopened, Since: r.status.Started,
+		Begun:           r.maybeOpened, Since: r.status.Started,
 	}
 	switch {
 	case outcome == release.Promoted, outcome == release.Restored:
@@ -77,7 +78,7 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 	case temporal.IsCanceledError(cause):
 		in.Status, in.Error = "interrupted", release.ErrAborted.Error()
 	case cause != nil:
-		in.Error = causeOf(cause).Message
+		in.Error = newCause(cause).Message
 	}
 	if outcome == release.RolledBack || outcome == release.Stopped {
 		in.Addresses = r.opened.Addresses
@@ -85,17 +86,17 @@ func (r *roller) letGo(ctx workflow.Context, outcome release.Outcome, cause erro
 	if len(in.Machines)+len(in.Releases)+len(in.Commands)+len(in.Begun) == 0 {
 		return func() {}
 	}
-	closed := workflow.ExecuteActivity(calling(ctx, "leave nothing behind on Fly"), act.CloseRollout, in)
+	closed := workflow.ExecuteActivity(withCallOptions(ctx, "Clean up on Fly"), act.CloseRollout, in)
 	return func() {
 		if err := closed.Get(ctx, nil); err != nil {
-			r.note("not all that this rollout left on Fly could be removed (leases, Fly releases, machines of commands): %s", plain(err))
+			r.addNote("could not remove all leases, Fly releases and command machines of this rollout: %s", errorMessage(err))
 		}
 	}
 }
 
-// commandMachines returns the IDs of the machines that are known to have run a
-// command, by Fly app.
-func (r *roller) commandMachines() map[string][]string {
+// commandMachines returns the IDs of the machines that are known to have run a command,
+// by Fly app.
+func (r *rolloutRun) commandMachines() map[string][]string {
 	known := map[string][]string{}
 	for _, c := range r.status.Environments[0].Commands {
 		for _, t := range r.in.Plan.Targets {
@@ -107,9 +108,9 @@ func (r *roller) commandMachines() map[string][]string {
 	return known
 }
 
-// commanded are the Fly apps in which a machine may have run a command.
-func (r *roller) commanded() (apps []string) {
-	if !r.begun {
+// commandApps returns the Fly apps in which a machine may have run a command.
+func (r *rolloutRun) commandApps() (apps []string) {
+	if !r.hasBegun {
 		return nil
 	}
 	for _, s := range r.in.Plan.Steps() {

@@ -10,64 +10,69 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Three kinds of activity, three budgets. An activity that fits none of them
-// has the wrong shape. All heartbeat: that is how an abort reaches them, and
-// how the death of a worker is noticed in seconds.
+// Heartbeat timeouts and the retry budget. Every activity sends heartbeats: they
+// deliver an abort to the activity, and a missing one reveals the death of a worker
+// within seconds.
 const (
 	heartbeat = 10 * time.Second
-	// stepHeartbeat is for steps on machines: what a killed worker had in hand
-	// begins again within 5 seconds of another worker's start.
+	// stepHeartbeat is the timeout for steps on machines: after a worker was killed,
+	// another worker continues its steps within 5 seconds of its start.
 	stepHeartbeat = 4 * time.Second
-	// watchHeartbeat is for what only watches for long: each heartbeat is paid
-	// for, and an attempt after a worker's death may be half a minute late.
+	// watchHeartbeat is the timeout for long verifications. Each heartbeat costs money,
+	// and another attempt may start half a minute late.
 	watchHeartbeat = 30 * time.Second
-	// patience is how long Fly, or git, may be away before a step is given up.
-	patience = 2 * time.Hour
+	// outageBudget is how long Fly or git may be unavailable before an activity fails.
+	outageBudget = 2 * time.Hour
 )
 
-// calling: a few requests, seconds.
-func calling(ctx workflow.Context, summary string) workflow.Context {
-	return budget(ctx, release.TaskQueue, summary, 5*time.Minute, patience)
+// withCallOptions returns ctx with the options of an activity that takes a few
+// requests.
+func withCallOptions(ctx workflow.Context, summary string) workflow.Context {
+	return withBudget(ctx, release.TaskQueue, summary, 5*time.Minute, outageBudget)
 }
 
-// waiting: an effect and its confirmation, for as long as that may take.
-func waiting(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
-	return budget(ctx, release.TaskQueue, summary, long+10*time.Minute, long+patience)
+// withWaitOptions returns ctx with the options of an activity that changes something
+// and waits up to limit for the confirmation.
+func withWaitOptions(ctx workflow.Context, summary string, limit time.Duration) workflow.Context {
+	return withBudget(ctx, release.TaskQueue, summary, limit+10*time.Minute, limit+outageBudget)
 }
 
-// stepping: as waiting, for a step on a machine.
-func stepping(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
-	ctx = waiting(ctx, summary, long)
+// withStepOptions is withWaitOptions for a step on a machine.
+func withStepOptions(ctx workflow.Context, summary string, limit time.Duration) workflow.Context {
+	ctx = withWaitOptions(ctx, summary, limit)
 	options := workflow.GetActivityOptions(ctx)
 	options.HeartbeatTimeout, options.RetryPolicy.InitialInterval = stepHeartbeat, 500*time.Millisecond
 	return workflow.WithActivityOptions(ctx, options)
 }
 
-// watching: as waiting, for what changes nothing and lasts long. An abort does
-// not wait until the activity has heard of it.
-func watching(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
-	ctx = waiting(ctx, summary, long)
+// withWatchOptions is withWaitOptions for a long activity that changes nothing. An
+// abort does not wait for the activity to end.
+func withWatchOptions(ctx workflow.Context, summary string, limit time.Duration) workflow.Context {
+	ctx = withWaitOptions(ctx, summary, limit)
 	options := workflow.GetActivityOptions(ctx)
 	options.WaitForCancellation, options.HeartbeatTimeout = false, watchHeartbeat
 	return workflow.WithActivityOptions(ctx, options)
 }
 
-// building: a checkout, and a test or a build on it. What fails for a reason of
-// the machine or of the network is tried for some five minutes: nothing was
-// changed yet, so stopping then costs nobody anything.
-func building(ctx workflow.Context, summary string, long time.Duration) workflow.Context {
-	ctx = budget(ctx, release.BuildQueue, summary, long+10*time.Minute, 2*long+patience)
+// withBuildOptions returns ctx with the options of a test or a build on a checkout.
+// Failures of the machine or the network are retried for about five minutes: nothing
+// was changed yet, so a stop is cheap.
+func withBuildOptions(ctx workflow.Context, summary string, limit time.Duration) workflow.Context {
+	ctx = withBudget(ctx, release.BuildQueue, summary, limit+10*time.Minute, 2*limit+outageBudget)
 	options := workflow.GetActivityOptions(ctx)
 	options.RetryPolicy.MaximumAttempts = 10
 	return workflow.WithActivityOptions(ctx, options)
 }
 
-// reading: the history of a repository. It takes no place of a test or a build.
-func reading(ctx workflow.Context, summary string) workflow.Context {
-	return budget(ctx, release.GitQueue, summary, 5*time.Minute, patience)
+// withGitOptions returns ctx with the options of an activity that reads the history of
+// a repository. Its queue is separate from that of tests and builds.
+func withGitOptions(ctx workflow.Context, summary string) workflow.Context {
+	return withBudget(ctx, release.GitQueue, summary, 5*time.Minute, outageBudget)
 }
 
-func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Duration) workflow.Context {
+// withBudget returns ctx with the options that all activities share: attempt limits one
+// attempt, whole limits all attempts.
+func withBudget(ctx workflow.Context, queue, summary string, attempt, whole time.Duration) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		TaskQueue:              queue,
 		StartToCloseTimeout:    attempt,
@@ -75,10 +80,10 @@ func budget(ctx workflow.Context, queue, summary string, attempt, whole time.Dur
 		HeartbeatTimeout:       heartbeat,
 		WaitForCancellation:    true,
 		Summary:                view.Summary(summary),
-		// This is for workers that died: what they had in hand begins again
-		// within seconds. Activities that fail say by themselves how much later
-		// they may be tried again. A result that the server has no room for does
-		// not get smaller (payloadSizeError is what the SDK calls it).
+		// The policy is for workers that died: their activities start again within
+		// seconds. An activity that fails sets its own, longer delay. payloadSizeError
+		// is the SDK's error for a result that is too large, which a retry does not
+		// change.
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval: time.Second, BackoffCoefficient: 1, NonRetryableErrorTypes: []string{"payloadSizeError"},
 		},

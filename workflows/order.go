@@ -10,30 +10,32 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A supersededError ends a release that a newer revision has overtaken.
+// A supersededError ends a release because a newer revision has overtaken it.
 type supersededError struct {
 	environment string
 	newer       *release.Revision
-	waits       bool // the newer one waits for the environment; else it runs there
+	waits       bool // the newer revision waits for the environment; otherwise it runs there
 }
 
 func (e *supersededError) Error() string {
-	does := "runs in"
+	verb := "runs in"
 	if e.waits {
-		does = "waits for"
+		verb = "waits for"
 	}
-	return fmt.Sprintf("%s, which is newer, %s %s", e.newer.Label(), does, e.environment)
+	return fmt.Sprintf("%s, which is newer, %s %s", e.newer.Label(), verb, e.environment)
 }
 
-func (r *releaser) standingInput(env release.Environment) activities.EnvironmentRef {
+// environmentRef returns the name of an environment of the project.
+func (r *releaseRun) environmentRef(env release.Environment) activities.EnvironmentRef {
 	return activities.EnvironmentRef{Project: r.req.Project, Environment: env.Name}
 }
 
-// compare adds to the plan how its revision relates to what the environment runs.
-func (r *releaser) compare(ctx workflow.Context, env release.Environment, plan release.Plan) (release.Plan, error) {
+// compareLineage adds to the plan how its revision relates to the running revisions,
+// and records the head of the environment.
+func (r *releaseRun) compareLineage(ctx workflow.Context, env release.Environment, plan release.Plan) (release.Plan, error) {
 	var descent activities.Descent
-	err := workflow.ExecuteActivity(reading(ctx, "Compare "+r.req.Revision.Short()+" with what "+env.Name+" runs"), act.Lineage, activities.LineageInput{
-		Source: r.source(), EnvironmentRef: r.standingInput(env), Running: plan.Lineage.Running,
+	err := workflow.ExecuteActivity(withGitOptions(ctx, "Compare "+r.req.Revision.Short()+" with what "+env.Name+" runs"), act.Lineage, activities.LineageInput{
+		Source: r.source(), EnvironmentRef: r.environmentRef(env), Running: plan.Lineage.Running,
 	}).Get(ctx, &descent)
 	if err != nil {
 		return plan, err
@@ -44,86 +46,89 @@ func (r *releaser) compare(ctx workflow.Context, env release.Environment, plan r
 	return plan, nil
 }
 
-// skippedBefore returns the skipped environments that env comes after.
-func (r *releaser) skippedBefore(env release.Environment) []release.Skipped {
+// skippedBefore returns the skipped environments if env comes after one that is not on
+// the path.
+func (r *releaseRun) skippedBefore(env release.Environment) []release.Skipped {
 	if slices.ContainsFunc(r.path, func(e release.Environment) bool { return e.Name == env.After }) {
 		return nil
 	}
 	return r.req.Skip
 }
 
-// standing reads what binds the release in env: its pin, and the gate that the
-// plan has to pass.
-func (r *releaser) standing(ctx workflow.Context, env release.Environment, plan release.Plan) (standing activities.Standing, err error) {
-	back := r.req.Rollback
-	err = workflow.ExecuteActivity(calling(ctx, "Read pin and gate of "+env.Name), act.Standing, activities.GateInput{
-		EnvironmentRef: r.standingInput(env), Gate: env.Gate, Lineage: plan.Lineage, Skipped: plan.Skipped,
-		AllowDiverged: r.req.AllowDiverged, Rollback: back != nil, Emergency: back != nil && back.Emergency, Follows: r.follows(env),
+// readStanding reads the pin of an environment and the gate that the plan has to pass.
+// It returns an error if the environment is pinned, except for a rollback.
+func (r *releaseRun) readStanding(ctx workflow.Context, env release.Environment, plan release.Plan) (standing activities.Standing, err error) {
+	rollback := r.req.Rollback
+	err = workflow.ExecuteActivity(withCallOptions(ctx, "Read pin and gate of "+env.Name), act.Standing, activities.GateInput{
+		EnvironmentRef: r.environmentRef(env), Gate: env.Gate, Lineage: plan.Lineage, Skipped: plan.Skipped,
+		AllowDiverged: r.req.AllowDiverged, Rollback: rollback != nil, Emergency: rollback != nil && rollback.Emergency, Follows: r.followedRunID(env),
 	}).Get(ctx, &standing)
-	if err == nil && back == nil && standing.Pin != nil {
-		return standing, pinned(*standing.Pin)
+	if err == nil && rollback == nil && standing.Pin != nil {
+		return standing, pinnedError(*standing.Pin)
 	}
 	return standing, err
 }
 
-// pinned is the error of a release to a pinned environment.
-func pinned(pin release.Pin) error {
+// pinnedError returns the error of a release to a pinned environment.
+func pinnedError(pin release.Pin) error {
 	return fmt.Errorf("%s; `release unpin %s --reason …` lets releases change it again", pin, pin.Environment)
 }
 
-// A staleError is an ErrPlanStale that says why.
-type staleError struct{ why string }
+// A staleError is an ErrPlanStale with the reason.
+type staleError struct{ reason string }
 
-func (e *staleError) Error() string { return e.why }
+func (e *staleError) Error() string { return e.reason }
 func (e *staleError) Unwrap() error { return release.ErrPlanStale }
 
-// mayChange returns why the rollout must not begin: its environment is pinned, or
-// runs another revision as a whole than the plan was compared with (an
-// ErrPlanStale). A rollback that a person asked for is exempt.
-func (r *roller) mayChange(ctx workflow.Context) error {
+// checkMayChange returns an error if the rollout must not begin: its environment is
+// pinned, or the environment as a whole runs another revision than the plan was
+// compared with (an ErrPlanStale). It does not apply to a rollback that an operator
+// requested.
+func (r *rolloutRun) checkMayChange(ctx workflow.Context) error {
 	if r.in.Rollback {
 		return nil
 	}
-	permit, err := r.permit(ctx)
+	permit, err := r.readPermit(ctx)
 	switch {
 	case err != nil:
 		return err
 	case permit.Pin != nil:
-		return pinned(*permit.Pin)
+		return pinnedError(*permit.Pin)
 	case permit.Head.Differs(r.in.Head):
-		return &staleError{fmt.Sprintf("%s has been found to be at %s since", r.in.Plan.Environment, permit.Head.Short())}
+		return &staleError{fmt.Sprintf("%s is at %s now", r.in.Plan.Environment, permit.Head.Short())}
 	}
 	return nil
 }
 
-// permit reads what binds the rollout, under the lock.
-func (r *roller) permit(ctx workflow.Context) (permit activities.Permit, err error) {
-	err = workflow.ExecuteActivity(calling(ctx, "Read pin and revision of "+r.in.Plan.Environment), act.MayChange, activities.EnvironmentRef{
+// readPermit reads the pin, the head and the gate of the environment, under the lock.
+func (r *rolloutRun) readPermit(ctx workflow.Context) (permit activities.Permit, err error) {
+	err = workflow.ExecuteActivity(withCallOptions(ctx, "Read pin and revision of "+r.in.Plan.Environment), act.MayChange, activities.EnvironmentRef{
 		Project: r.in.Project, Environment: r.in.Plan.Environment,
 	}).Get(ctx, &permit)
 	return permit, err
 }
 
-// superseded ends a rollout to a revision that is older than what runs. Nothing
+// finishSuperseded ends a rollout whose revision is older than the running one. Nothing
 // was changed.
-func (r *roller) superseded(ctx workflow.Context) (*release.Report, error) {
+func (r *rolloutRun) finishSuperseded(ctx workflow.Context) (*release.Report, error) {
 	return r.finish(ctx, release.Superseded, &supersededError{environment: r.in.Plan.Environment, newer: r.in.Plan.Lineage.Newer})
 }
 
-// headAfter returns what the environment runs as a whole after the rollout. After a
-// rollback it is what it ran then.
-func (r *roller) headAfter(outcome release.Outcome) *release.Head {
+// headAfter returns the head of the environment after the rollout. After a rollback it
+// is the head from before the rollout.
+func (r *rolloutRun) headAfter(outcome release.Outcome) *release.Head {
 	switch {
 	case r.in.Rollback && outcome != release.Restored:
-		return nil // what machines name is all that is known
+		return nil // only the metadata of the machines is known
 	case r.in.Whole && (outcome == release.Promoted || outcome == release.Unchanged):
 		return &release.Head{Commit: r.in.Revision.Commit, Covers: r.in.Plan.Lineage.Running}
 	}
 	return r.in.Head
 }
 
-// headBefore returns what the environment ran as a whole before the rollout.
-func (r *roller) headBefore() *release.Head {
+// headBefore returns the head of the environment before the rollout, or nil for a
+// rollback.
+func (r *rolloutRun) headBefore() *release.Head {
 	if r.in.Rollback {
 		return nil
 	}

@@ -13,13 +13,13 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Pin keeps releases from changing an environment until a person takes the pin
-// away. The pin is the open workflow: Temporal deletes only closed ones.
+// Pin keeps releases from changing an environment until an operator removes the pin. An
+// open Pin workflow is the pin: Temporal deletes only closed workflows.
 func Pin(ctx workflow.Context, pin release.Pin) (*release.Unpinning, error) {
-	ctx, done := workflow.NewDisconnectedContext(ctx) // a cancellation says neither who nor why
+	ctx, done := workflow.NewDisconnectedContext(ctx) // a cancellation has no author and no reason, so it is ignored
 	defer done()
-	var taken *release.Unpinning
-	var ignored error // why the last signal did not count
+	var unpinning *release.Unpinning
+	var ignored error // why the last signal was ignored
 	const shape = `{"by": "…", "reason": "…"}`
 	show := func() { workflow.SetCurrentDetails(ctx, pinDetails(pin, ignored)) }
 	err := workflow.SetUpdateHandlerWithOptions(ctx, release.UnpinUpdate,
@@ -28,7 +28,7 @@ func Pin(ctx workflow.Context, pin release.Pin) (*release.Unpinning, error) {
 			if err != nil {
 				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
 			}
-			taken = &u
+			unpinning = &u
 			return nil
 		},
 		workflow.UpdateHandlerOptions{
@@ -48,7 +48,7 @@ func Pin(ctx workflow.Context, pin release.Pin) (*release.Unpinning, error) {
 		for raw := (converter.RawValue{}); ch.Receive(ctx, &raw); raw = (converter.RawValue{}) {
 			u, err := release.ReadUnpinning(raw.Payload().GetData())
 			if err == nil {
-				taken = &u
+				unpinning = &u
 				continue
 			}
 			ignored = err
@@ -56,12 +56,12 @@ func Pin(ctx workflow.Context, pin release.Pin) (*release.Unpinning, error) {
 		}
 	})
 	show()
-	err = workflow.Await(ctx, func() bool { return taken != nil && workflow.AllHandlersFinished(ctx) })
-	return taken, err
+	err = workflow.Await(ctx, func() bool { return unpinning != nil && workflow.AllHandlersFinished(ctx) })
+	return unpinning, err
 }
 
-// pinDetails is what the Temporal UI shows of a pin, and why the last signal did not
-// take it away.
+// pinDetails returns the details of a pin for the Temporal UI. ignored is why the last
+// signal was ignored, or nil.
 func pinDetails(pin release.Pin, ignored error) string {
 	text := fmt.Sprintf("%s.\n\nIn a terminal: %s. Here: send the signal `%s` with `by` and `reason`.\n",
 		view.Markdown(pin.String()), view.Code("release unpin "+pin.Environment+" --reason …"), release.UnpinSignal)
@@ -71,18 +71,18 @@ func pinDetails(pin release.Pin, ignored error) string {
 	return text
 }
 
-// pin pins the environment of a rollback before its first change, so that no
-// release that waits changes it afterwards. An environment that is pinned stays
-// pinned as it is. Other releases pin nothing.
-func (r *releaser) pin(ctx workflow.Context, env release.Environment) error {
-	if r.req.Rollback == nil || r.pinned != "" {
+// pinEnvironment pins the environment of a rollback before its first change, so that no
+// waiting release changes it afterwards. An existing pin stays. Other releases pin
+// nothing.
+func (r *releaseRun) pinEnvironment(ctx workflow.Context, env release.Environment) error {
+	if r.req.Rollback == nil || r.pinnedEnvironment != "" {
 		return nil
 	}
-	apart, _ := workflow.NewDisconnectedContext(ctx) // the end of this context would cancel the pin
+	disconnected, _ := workflow.NewDisconnectedContext(ctx) // the end of ctx would cancel the pin
 	pin := release.Pin{
 		Project: r.req.Project, Environment: env.Name, Release: r.status.ID, Revision: r.status.Revision, By: r.req.By, Reason: r.req.Rollback.Reason, Since: workflow.Now(ctx),
 	}
-	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(apart, workflow.ChildWorkflowOptions{
+	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(disconnected, workflow.ChildWorkflowOptions{
 		WorkflowID:        release.PinID(r.req.Project, env.Name),
 		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON,
 		StaticSummary:     fmt.Sprintf("%s is pinned: rolled back by %s", env.Name, r.req.By),
@@ -92,29 +92,29 @@ func (r *releaser) pin(ctx workflow.Context, env release.Environment) error {
 			temporal.NewSearchAttributeKeyKeyword(release.AttrEnvironment).ValueSet(env.Name),
 		),
 	}), Pin, pin)
-	err := child.GetChildWorkflowExecution().Get(apart, nil)
-	if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isTaken(err) {
+	err := child.GetChildWorkflowExecution().Get(disconnected, nil)
+	if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isChildAlreadyStarted(err) {
 		return nil
 	}
 	if err == nil {
-		r.pinned = env.Name
+		r.pinnedEnvironment = env.Name
 	}
 	return err
 }
 
-// unpin takes away the pin of a rollback that ended without an effect. Where
-// machines are left as they are, or stranded, the pin stays.
-func (r *releaser) unpin(ctx workflow.Context, cause error) {
-	var in *ended
-	failed := applicationError(cause)
-	if r.pinned == "" || errors.As(cause, &in) && in.report.Outcome == release.Kept || failed != nil && failed.Type() == release.KindStranded {
+// removePin removes the pin of a rollback that had no effect. The pin stays if the
+// machines are kept as they are or the rollout is stranded.
+func (r *releaseRun) removePin(ctx workflow.Context, cause error) {
+	var rollout *notPromotedError
+	failed := findApplicationError(cause)
+	if r.pinnedEnvironment == "" || errors.As(cause, &rollout) && rollout.report.Outcome == release.Kept || failed != nil && failed.Type() == release.KindStranded {
 		return
 	}
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	err := workflow.SignalExternalWorkflow(ctx, release.PinID(r.req.Project, r.pinned), "", release.UnpinSignal,
+	err := workflow.SignalExternalWorkflow(ctx, release.PinID(r.req.Project, r.pinnedEnvironment), "", release.UnpinSignal,
 		release.Unpinning{By: r.status.ID, Reason: "the rollback had no effect"}).Get(ctx, nil)
 	if err != nil {
-		r.note("the pin of %s could not be taken away: %s; do it with: release unpin %[1]s --reason …", r.pinned, plain(err))
+		r.addNote("could not remove the pin of %s: %s; remove it with: release unpin %[1]s --reason …", r.pinnedEnvironment, errorMessage(err))
 	}
 }

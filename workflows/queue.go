@@ -12,98 +12,97 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A release that waits for another workflow looks at it by itself after
-// firstRecheck, then later and later: that may have been terminated, and tells nobody.
+// A waiting release reads the state of the other workflow after firstRecheck, then at
+// growing intervals up to lastRecheck: a terminated workflow sends no signal.
 const (
 	firstRecheck = time.Minute
 	lastRecheck  = 15 * time.Minute
 )
 
-// A line is the releases that wait for one environment behind the release that
-// holds it, or that is the next to hold it. The one that leaves tells the next,
-// and hands it the rest of the line. Nobody polls.
-type line struct {
-	environment string           // that this release holds; "" if it holds none
-	awaited     string           // that this release waits for
-	behind      []release.Ticket // in the order in which they are served
-	turn        bool             // the release was told to try
+// A queueState has the releases that wait for one environment, on the release that
+// holds it or gets it next. The holder signals the next release when it leaves, and
+// sends it the remaining tickets, so no release has to poll.
+type queueState struct {
+	held     string           // environment that this release holds, or ""
+	awaited  string           // environment that this release waits for, or ""
+	waiting  []release.Ticket // releases that wait, in the order of their turns
+	isMyTurn bool             // another release signaled that it is this one's turn
 }
 
-// ticket is the place of this release in a line.
-func (r *releaser) ticket(env release.Environment) release.Ticket {
+// newTicket returns the ticket of this release for the queue of an environment.
+func (r *releaseRun) newTicket(env release.Environment) release.Ticket {
 	return release.Ticket{
 		Environment: env.Name, Release: r.status.ID, Revision: r.req.Revision, Since: r.status.Started, Rollback: r.req.Rollback != nil,
 	}
 }
 
-// queue waits until the release may try to take the environment: it registers
-// with the release that holds it, and waits to be told; from the second of its tries
-// it lets some seconds pass if nobody holds it. A release that a newer one has overtaken
-// meanwhile is superseded.
-func (r *releaser) queue(ctx workflow.Context, env release.Environment, id string, tries int) error {
-	r.enter(ctx, release.Queued, env.Name)
-	r.line.awaited, r.line.turn = env.Name, false
-	defer func() { r.line.awaited, r.status.Queue = "", "" }()
+// waitInQueue waits until the release may try to lock the environment. It sends its
+// ticket to the release that holds the lock and waits for a signal. If nothing holds
+// the lock, it returns at once on the first try and sleeps some seconds on later ones.
+// It returns a *supersededError if a newer revision has overtaken this one meanwhile.
+func (r *releaseRun) waitInQueue(ctx workflow.Context, env release.Environment, id string, tries int) error {
+	r.enterPhase(ctx, release.Queued, env.Name)
+	r.queue.awaited, r.queue.isMyTurn = env.Name, false
+	defer func() { r.queue.awaited, r.status.Queue = "", "" }()
 	var holding activities.Holding
-	if err := workflow.ExecuteActivity(calling(ctx, "Read who holds "+env.Name), act.Holder, id).Get(ctx, &holding); err != nil {
+	if err := workflow.ExecuteActivity(withCallOptions(ctx, "Read who holds "+env.Name), act.Holder, id).Get(ctx, &holding); err != nil {
 		return err
 	}
-	if r.line.turn {
-		return r.overtaken(ctx, env)
+	if r.queue.isMyTurn {
+		return r.checkOvertaken(ctx, env)
 	}
 	if holding.Text == "" && tries == 0 {
 		return nil
 	}
-	if holding.Text == "" { // another was faster, or nobody knows why it is refused
+	if holding.Text == "" { // another release was faster, or the refusal has another cause
 		return workflow.Sleep(ctx, time.Second<<min(tries, 4))
 	}
 	r.status.Queue = holding.Text
-	r.show(ctx)
+	r.showStatus(ctx)
 	if holding.Release != "" {
-		tickets := append([]release.Ticket{r.ticket(env)}, r.line.behind...)
+		tickets := append([]release.Ticket{r.newTicket(env)}, r.queue.waiting...)
 		err := workflow.SignalExternalWorkflow(ctx, holding.Release, "", release.WaitSignal, tickets).Get(ctx, nil)
 		if err == nil {
-			r.line.behind = nil
+			r.queue.waiting = nil
 		} else if ctx.Err() != nil {
 			return err
 		}
 	}
-	if err := r.awaitTurn(ctx, env, tries); err != nil || !r.line.turn {
+	if err := r.waitForTurn(ctx, env, tries); err != nil || !r.queue.isMyTurn {
 		return err
 	}
-	return r.overtaken(ctx, env)
+	return r.checkOvertaken(ctx, env)
 }
 
-// awaitTurn waits until the release is told to try, or until it is time to look
-// again.
-func (r *releaser) awaitTurn(ctx workflow.Context, env release.Environment, tries int) error {
-	isTime, stop := recheckTimer(ctx, tries, "Look again who holds "+env.Name)
+// waitForTurn waits until the release gets its turn or the recheck timer fires.
+func (r *releaseRun) waitForTurn(ctx workflow.Context, env release.Environment, tries int) error {
+	isTime, stop := startRecheckTimer(ctx, tries, "Recheck who holds "+env.Name)
 	defer stop()
-	return workflow.Await(ctx, func() bool { return r.line.turn || isTime() })
+	return workflow.Await(ctx, func() bool { return r.queue.isMyTurn || isTime() })
 }
 
-// recheckTimer starts the timer before the next look, after that many looks. stop
-// ends it, if it is pending.
-func recheckTimer(ctx workflow.Context, looks int, summary string) (isTime func() bool, stop func()) {
+// startRecheckTimer starts a timer that grows with the number of rechecks so far.
+// isTime reports whether it has fired; stop cancels it.
+func startRecheckTimer(ctx workflow.Context, rechecks int, summary string) (isTime func() bool, stop func()) {
 	ctx, stop = workflow.WithCancel(ctx)
-	timer := workflow.NewTimerWithOptions(ctx, min(firstRecheck<<min(looks, 8), lastRecheck), workflow.TimerOptions{Summary: view.Summary(summary)})
+	timer := workflow.NewTimerWithOptions(ctx, min(firstRecheck<<min(rechecks, 8), lastRecheck), workflow.TimerOptions{Summary: view.Summary(summary)})
 	return timer.IsReady, stop
 }
 
-// overtaken ends a release that waits for an environment, and behind which a
-// descendant of its revision waits, where the environment takes the newest only.
-func (r *releaser) overtaken(ctx workflow.Context, env release.Environment) error {
+// checkOvertaken returns a *supersededError if a descendant of the revision waits
+// behind this release and the environment takes only the newest release.
+func (r *releaseRun) checkOvertaken(ctx workflow.Context, env release.Environment) error {
 	var others []release.Revision
-	for _, t := range r.line.behind {
+	for _, t := range r.queue.waiting {
 		if !t.Rollback {
 			others = append(others, t.Revision)
 		}
 	}
-	if env.Queue == release.QueueEach || r.req.Rollback != nil || r.broken != nil || len(others) == 0 {
+	if env.Queue == release.QueueEach || r.req.Rollback != nil || r.unsettled != nil || len(others) == 0 {
 		return nil
 	}
 	var newer *release.Revision
-	err := workflow.ExecuteActivity(reading(ctx, "Compare the revisions that wait for "+env.Name), act.Overtaken, activities.OvertakenInput{
+	err := workflow.ExecuteActivity(withGitOptions(ctx, "Compare the revisions that wait for "+env.Name), act.Overtaken, activities.OvertakenInput{
 		Source: r.source(), Others: others,
 	}).Get(ctx, &newer)
 	if err == nil && newer != nil {
@@ -112,17 +111,17 @@ func (r *releaser) overtaken(ctx workflow.Context, env release.Environment) erro
 	return err
 }
 
-// leave tells the next release in the line that the environment is free.
-func (r *releaser) leave(ctx workflow.Context) {
-	r.line.environment = ""
-	behind := r.line.behind
-	r.line.behind = nil
-	r.tellNext(ctx, behind)
+// leaveQueue signals the next waiting release that the environment is free.
+func (r *releaseRun) leaveQueue(ctx workflow.Context) {
+	r.queue.held = ""
+	waiting := r.queue.waiting
+	r.queue.waiting = nil
+	r.signalNext(ctx, waiting)
 }
 
-// tellNext tells the first of the tickets' releases that is still there to try,
-// and hands it the rest.
-func (r *releaser) tellNext(ctx workflow.Context, tickets []release.Ticket) {
+// signalNext signals the first release of the tickets that still exists that it is its
+// turn, and sends it the remaining tickets.
+func (r *releaseRun) signalNext(ctx workflow.Context, tickets []release.Ticket) {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
 	for i, t := range tickets {
@@ -131,20 +130,20 @@ func (r *releaser) tellNext(ctx workflow.Context, tickets []release.Ticket) {
 		if err == nil {
 			return
 		}
-		workflow.GetLogger(ctx).Info("a waiting release is gone", "environment", t.Environment, "release", t.Release, "error", err)
+		workflow.GetLogger(ctx).Info("a waiting release no longer exists", "environment", t.Environment, "release", t.Release, "error", err)
 	}
 }
 
-// lineUp adds tickets to the line: rollbacks first, then in the order of their
-// releases' start.
-func (r *releaser) lineUp(tickets []release.Ticket) {
+// addTickets adds tickets to the queue and sorts it: rollbacks first, then by the start
+// of their releases. Tickets of known releases are ignored.
+func (r *releaseRun) addTickets(tickets []release.Ticket) {
 	for _, t := range tickets {
-		known := slices.ContainsFunc(r.line.behind, func(x release.Ticket) bool { return x.Release == t.Release })
+		known := slices.ContainsFunc(r.queue.waiting, func(other release.Ticket) bool { return other.Release == t.Release })
 		if !known && t.Release != r.status.ID {
-			r.line.behind = append(r.line.behind, t)
+			r.queue.waiting = append(r.queue.waiting, t)
 		}
 	}
-	slices.SortStableFunc(r.line.behind, func(a, b release.Ticket) int {
+	slices.SortStableFunc(r.queue.waiting, func(a, b release.Ticket) int {
 		if a.Rollback != b.Rollback {
 			if a.Rollback {
 				return -1
@@ -155,40 +154,40 @@ func (r *releaser) lineUp(tickets []release.Ticket) {
 	})
 }
 
-// registerQueue registers the signals between releases that wait for one
-// environment.
-func (r *releaser) registerQueue(ctx workflow.Context) {
-	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.WaitSignal, workflow.SignalChannelOptions{
-		Description: "Sent by releases: they wait for the environment that this one holds.",
+// registerQueueSignals registers the signals that releases send each other while they
+// wait for an environment.
+func (r *releaseRun) registerQueueSignals(ctx workflow.Context) {
+	r.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.WaitSignal, workflow.SignalChannelOptions{
+		Description: "Sent by releases that wait for the environment that this release holds.",
 	}), func(ctx workflow.Context, raw []byte) {
 		tickets, err := release.ReadTickets(raw)
 		switch {
 		case err != nil:
-			r.ignore(ctx, release.WaitSignal, err)
-		case r.line.environment == tickets[0].Environment:
-			r.lineUp(tickets)
+			r.noteIgnoredSignal(ctx, release.WaitSignal, err)
+		case r.queue.held == tickets[0].Environment:
+			r.addTickets(tickets)
 		default:
-			r.tellNext(ctx, tickets) // it is free already
+			r.signalNext(ctx, tickets) // this release has left the environment
 		}
 	})
-	r.receive(ctx, workflow.GetSignalChannelWithOptions(ctx, release.NextSignal, workflow.SignalChannelOptions{
-		Description: "Sent by the release that held the environment: this one is the next.",
+	r.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.NextSignal, workflow.SignalChannelOptions{
+		Description: "Sent by the release that held the environment: it is the turn of this release.",
 	}), func(ctx workflow.Context, raw []byte) {
 		turn, err := release.ReadTurn(raw)
 		switch {
 		case err != nil:
-			r.ignore(ctx, release.NextSignal, err)
-		case r.line.environment == turn.Environment || r.line.awaited == turn.Environment:
-			r.line.turn = true
-			r.lineUp(turn.Behind)
+			r.noteIgnoredSignal(ctx, release.NextSignal, err)
+		case r.queue.held == turn.Environment || r.queue.awaited == turn.Environment:
+			r.queue.isMyTurn = true
+			r.addTickets(turn.Behind)
 		default:
-			r.tellNext(ctx, turn.Behind) // it waits no more
+			r.signalNext(ctx, turn.Behind) // this release no longer waits
 		}
 	})
 }
 
-// ignore notes that a signal does not count.
-func (c *chronicle) ignore(ctx workflow.Context, signal string, why error) {
-	c.note("a signal %s does not count: %s", signal, why)
-	c.show(ctx)
+// noteIgnoredSignal adds a note on why a signal was ignored.
+func (c *statusLog) noteIgnoredSignal(ctx workflow.Context, signal string, why error) {
+	c.addNote("a signal %s does not count: %s", signal, why)
+	c.showStatus(ctx)
 }

@@ -10,104 +10,105 @@ import (
 
 // Release takes one revision along its path of environments.
 //
-// It completes when every target is in a known state: on the new images, as it
-// was, or back on its baseline. It fails only when one is in neither and a
-// person gave up on it.
+// It completes when every target is in a known state: promoted, unchanged or restored.
+// It fails with KindStranded only if a target is in neither state and an operator
+// abandoned the rollout.
 func Release(ctx workflow.Context, req release.Request) (*release.Report, error) {
-	r, err := begin(ctx, req)
+	r, err := beginRelease(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	project, err := r.load(ctx) // the files at the revision
+	project, err := r.loadProject(ctx) // reads the files at the revision
 	if err != nil {
 		return r.stop(ctx, err)
 	}
 	if req.Rollback != nil {
-		return r.goBack(ctx, project)
+		return r.rollBack(ctx, project)
 	}
-	images := made{}
-	for done := 0; done < len(r.path); done = r.done() { // a request may extend the path meanwhile
-		stretch := r.path[done:]
-		if err := r.preflight(ctx, project, stretch); err != nil {
+	images := builtImages{}
+	for done := 0; done < len(r.path); done = r.countCompleted() { // an extension may add environments meanwhile
+		remaining := r.path[done:]
+		if err := r.runPreflight(ctx, project, remaining); err != nil {
 			return r.stop(ctx, err)
 		}
-		if err := r.testAndBuild(ctx, project, stretch, images); err != nil { // side by side: neither changes a target
+		if err := r.testAndBuild(ctx, project, remaining, images); err != nil { // concurrently: neither changes a target
 			return r.stop(ctx, err)
 		}
-		for _, environment := range stretch {
+		for _, environment := range remaining {
 			err := r.promote(ctx, environment, func(ctx workflow.Context) (release.Plan, error) {
-				return r.plan(ctx, project, environment, images)
+				return r.planRollout(ctx, project, environment, images)
 			})
 			if err != nil {
-				return r.end(ctx, err)
+				return r.endWithCause(ctx, err)
 			}
 		}
 	}
 	return r.finish(ctx)
 }
 
-// goBack brings one environment to what it ran before. It is a rollout like
-// any other: planned, asked for, verified, and taken back if it fails.
-func (r *releaser) goBack(ctx workflow.Context, project release.Project) (*release.Report, error) {
+// rollBack restores the previous state of one environment. The rollback is a rollout
+// like any other: planned, approved, verified, and undone if it fails.
+func (r *releaseRun) rollBack(ctx workflow.Context, project release.Project) (*release.Report, error) {
 	environment := r.path[0]
 	if r.req.Rollback.Emergency {
-		r.note("emergency: the gate of %s was passed by %s: %s", environment.Name, r.req.By, r.req.Rollback.Reason)
+		r.addNote("emergency rollback: %s skipped its gate, started by %s: %s", environment.Name, r.req.By, r.req.Rollback.Reason)
 		environment.Gate = nil
 	}
 	err := r.promote(ctx, environment, func(ctx workflow.Context) (release.Plan, error) {
-		past, err := r.findBaseline(ctx, project, environment) // each time: another rollout may have ended meanwhile
+		past, err := r.findBaseline(ctx, project, environment) // again for each plan: another rollout may have ended meanwhile
 		if err != nil {
 			return release.Plan{}, err
 		}
 		return r.planRestore(ctx, environment, past)
 	})
 	if err != nil {
-		r.unpin(ctx, err)
-		return r.end(ctx, err)
+		r.removePin(ctx, err)
+		return r.endWithCause(ctx, err)
 	}
 	return r.finish(ctx)
 }
 
-// promote plans, asks where the environment has a gate, and rolls out. A plan
-// that no longer fits what Fly runs is made again and asked for again.
-func (r *releaser) promote(ctx workflow.Context, env release.Environment, plan func(workflow.Context) (release.Plan, error)) error {
+// promote plans, waits for approval if the environment has a gate, and rolls out. If
+// the plan no longer matches the running machines, it starts again with a new plan,
+// which needs its own approval.
+func (r *releaseRun) promote(ctx workflow.Context, env release.Environment, makePlan func(workflow.Context) (release.Plan, error)) error {
 	for {
-		err := r.attempt(ctx, env, plan)
-		for r.isBroken(err) {
-			err = r.takeOver(ctx, env, err) // nobody knows what the rollout left: a person decides
+		err := r.attemptPromotion(ctx, env, makePlan)
+		for r.leavesUnsettled(err) {
+			err = r.takeOver(ctx, env, err) // the state of the machines is unknown: an operator decides
 		}
 		if !errors.Is(err, release.ErrPlanStale) {
-			r.broken = nil
-			r.leave(ctx)
+			r.unsettled = nil
+			r.leaveQueue(ctx)
 			return err
 		}
 	}
 }
 
-// attempt plans, asks and rolls out once.
-func (r *releaser) attempt(ctx workflow.Context, env release.Environment, plan func(workflow.Context) (release.Plan, error)) error {
-	p, err := plan(ctx)
+// attemptPromotion plans, waits for approval and rolls out, once.
+func (r *releaseRun) attemptPromotion(ctx workflow.Context, env release.Environment, makePlan func(workflow.Context) (release.Plan, error)) error {
+	plan, err := makePlan(ctx)
 	if err != nil {
 		return err
 	}
-	if p.Empty() {
-		settled, err := r.isSettled(ctx, env) // else somebody has to look at it
+	if plan.Empty() {
+		settled, err := r.isEnvironmentSettled(ctx, env) // if not, a rollout verifies the machines
 		if err != nil {
 			return err
 		}
 		if settled {
-			return r.unchanged(ctx, env, p)
+			return r.recordUnchanged(ctx, env, plan)
 		}
 	}
-	standing, err := r.standing(ctx, env, p) // its pin, and the gate that the plan has to pass
+	standing, err := r.readStanding(ctx, env, plan) // the pin of the environment and the gate of the plan
 	if err != nil {
 		return err
 	}
-	if err := r.approve(ctx, env, standing, p); err != nil {
+	if err := r.waitForApproval(ctx, env, standing, plan); err != nil {
 		return err
 	}
-	if err := r.pin(ctx, env); err != nil { // a rollback keeps others out
+	if err := r.pinEnvironment(ctx, env); err != nil { // a rollback pins its environment
 		return err
 	}
-	return r.rollout(ctx, env, p, standing, false)
+	return r.runRollout(ctx, env, plan, standing, false)
 }

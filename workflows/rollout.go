@@ -9,29 +9,29 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Rollout carries one plan out in one environment, or brings its baseline back.
-// Its workflow ID is the environment's lock.
+// Rollout executes one plan in one environment, or restores its baseline. Its workflow
+// ID is the lock of the environment.
 //
-// An abort is cancellation: whatever step it meets fails with it, and the way
-// back is the same as from any other failure.
+// An abort is cancellation: the current step fails, and the rollback is the same as
+// after any other failure.
 func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, error) {
 	r, err := beginRollout(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	if in.TakeOver { // the plan of a rollout without a report: a person decides
+	if in.TakeOver { // the rollout of this plan ended without a report: an operator decides
 		return r.takeOver(ctx)
 	}
 	if in.Unchanged { // the plan has no steps
 		return r.recordHead(ctx)
 	}
-	switch err := r.mayChange(ctx); { // pinned, or compared with another revision than runs now?
+	switch err := r.checkMayChange(ctx); { // the pin, and the revision that the plan was compared with
 	case errors.Is(err, release.ErrPlanStale):
-		return r.stale(ctx, plain(err))
+		return r.finishStale(ctx, errorMessage(err))
 	case err != nil:
 		return r.stop(ctx, err)
 	}
-	if err := r.lease(ctx); err != nil { // others keep out
+	if err := r.takeLeases(ctx); err != nil { // no other client can change the machines now
 		return r.stop(ctx, err)
 	}
 	start, err := r.recordBaseline(ctx) // what a rollback restores
@@ -39,16 +39,16 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 		return r.stop(ctx, err)
 	}
 	if why := in.Plan.Stale(start.States); why != "" {
-		return r.stale(ctx, why)
+		return r.finishStale(ctx, why)
 	}
 	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
-		return r.superseded(ctx)
+		return r.finishSuperseded(ctx)
 	}
-	if why := r.unread(start); why != "" {
-		return r.stale(ctx, why)
+	if why := r.unreadPredecessor(start); why != "" {
+		return r.finishStale(ctx, why)
 	}
-	r.remember(ctx, start)
-	if err := r.open(ctx); err != nil {
+	r.adoptBaseline(ctx, start)
+	if err := r.openRollout(ctx); err != nil {
 		return r.stop(ctx, err)
 	}
 	for {
@@ -56,105 +56,105 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 		if err == nil {
 			break
 		}
-		if err := r.consider(ctx, err); err != nil {
+		if err := r.holdIfIrreversible(ctx, err); err != nil {
 			return r.rollback(ctx, err)
 		}
 	}
-	// What can't be taken back comes last: the new is good, so a failure here
-	// asks a person instead of going back.
-	if err := r.cleanUp(ctx, in.Plan.Last()); err != nil {
-		return r.giveUp(ctx, err)
+	// Irreversible steps come last. The new version is healthy, so a failure here is held
+	// instead of rolled back.
+	if err := r.executeFinalWaves(ctx, in.Plan.Last()); err != nil {
+		return r.finishGivenUp(ctx, err)
 	}
-	r.putBack(ctx, r.woken) // what a rollout without a report has left awake
-	return r.finish(ctx, r.success(), nil)
+	r.stopMachines(ctx, r.leftAwake) // that a rollout without a report left running
+	return r.finish(ctx, r.successOutcome(), nil)
 }
 
-// forward carries out what can be taken back, and looks whether the new is good.
-// It ends when the leases are lost.
-func (r *roller) forward(ctx workflow.Context) error {
-	ctx, done, err := r.whileLeased(ctx)
+// forward executes and verifies the reversible waves of the plan. Its context ends when
+// the leases are lost.
+func (r *rolloutRun) forward(ctx workflow.Context) error {
+	ctx, done, err := r.withLeases(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
 	if err := r.execute(ctx, r.in.Plan.First()); err != nil {
-		return r.orLost(err)
+		return r.preferLeaseError(err)
 	}
 	if err := r.verify(ctx); err != nil {
-		return r.orLost(err)
+		return r.preferLeaseError(err)
 	}
-	return r.orLost(r.bake(ctx))
+	return r.preferLeaseError(r.bake(ctx))
 }
 
-// execute is the only code that changes machines. Forward, back, canary,
-// bluegreen: they differ in the plan, not here. It stops at the first failure.
-// Carried out again, it goes on with the wave that failed.
-func (r *roller) execute(ctx workflow.Context, plan release.Plan) error {
+// execute executes the waves of a plan. It is the only function that changes machines
+// on the way forward: strategies differ in their plans only. It stops at the first
+// failure. Called again, it continues with the wave that failed.
+func (r *rolloutRun) execute(ctx workflow.Context, plan release.Plan) error {
 	for i, wave := range plan.Waves {
-		if r.isOver(plan, i) {
+		if r.isWaveDone(plan, i) {
 			continue
 		}
-		if err := r.carryOut(ctx, wave, true); err != nil {
+		if err := r.executeWave(ctx, wave, true); err != nil {
 			return fmt.Errorf("wave %d of %d (%s): %w", i+1, len(plan.Waves), wave.Title, err)
 		}
-		if err := r.settle(ctx, plan, i); err != nil {
+		if err := r.settleWave(ctx, plan, i); err != nil {
 			return err
 		}
-		r.over(plan, i)
+		r.markWaveDone(plan, i)
 	}
 	return nil
 }
 
-// rollback looks again, plans the way back and executes it. It outlives
-// cancellation. What cannot be brought back is held until a person answers.
-func (r *roller) rollback(ctx workflow.Context, cause error) (*release.Report, error) {
+// rollback restores the baseline. It ignores cancellation. If the restore fails, the
+// rollout is held until an operator resolves it.
+func (r *rolloutRun) rollback(ctx workflow.Context, cause error) (*release.Report, error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	if !r.begun && len(r.changedBefore()) == 0 {
-		return r.stop(ctx, cause) // nothing was changed, nor by a rollout without a report
+	if !r.hasBegun && len(r.machinesChangedBefore()) == 0 {
+		return r.stop(ctx, cause) // neither this rollout nor an unreported one changed anything
 	}
-	if gaveUp(cause) {
-		return r.giveUp(ctx, cause)
+	if isGiveUp(cause) {
+		return r.finishGivenUp(ctx, cause)
 	}
-	r.fail(cause)
+	r.recordCause(cause)
 	for {
 		err := r.restore(ctx)
 		if err == nil {
-			return r.isBack(ctx, cause)
+			return r.finishRolledBack(ctx, cause)
 		}
 		choices := []release.Choice{release.Retry, release.Keep, release.Abandon}
-		if r.others > 0 {
+		if r.foreignChanges > 0 {
 			choices = append(choices, release.GoBack)
 		}
-		err = r.hold(ctx, "the baseline could not be brought back: ", err, choices...)
-		if errors.Is(err, errGoBack) {
-			r.overwrite = true // also what others changed: a person said so
+		err = r.holdRollout(ctx, "the baseline could not be restored: ", err, choices...)
+		if errors.Is(err, errRollback) {
+			r.overwrite = true // also what other clients changed, as the operator chose
 		} else if err != nil {
-			return r.giveUp(ctx, errors.Join(cause, err))
+			return r.finishGivenUp(ctx, errors.Join(cause, err))
 		}
 	}
 }
 
-// restore brings the baseline back and looks whether it is back. Unlike the
-// way forward it does not stop at a failure: every machine that can be brought
-// back is. But of a target that lacks one, nothing is taken out of service: what
-// the rollout made may be all that serves.
-func (r *roller) restore(ctx workflow.Context) error {
-	r.enter(ctx, release.RollingBack)
+// restore plans the restore, executes it and verifies that the baseline is back. Unlike
+// execute it does not stop at a failure: it restores every machine that it can. If a
+// machine of a target cannot be restored, no machine of that target is taken out of
+// service, because the machines of the rollout may be the only ones that serve.
+func (r *rolloutRun) restore(ctx workflow.Context) error {
+	r.enterPhase(ctx, release.RollingBack)
 	back, err := r.planRestore(ctx)
 	if err != nil {
 		return err
 	}
 	var failed []error
-	r.stuck = map[release.Target]bool{}
+	r.failedTargets = map[release.Target]bool{}
 	for i, wave := range back.Plan.Waves {
-		if len(r.stuck) > 0 && workflow.GetVersion(ctx, "spare-what-serves", workflow.DefaultVersion, 1) >= 1 {
-			wave = wave.Sparing(r.stuck)
+		if len(r.failedTargets) > 0 && workflow.GetVersion(ctx, "spare-what-serves", workflow.DefaultVersion, 1) >= 1 {
+			wave = wave.Sparing(r.failedTargets)
 		}
-		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
+		failed = append(failed, r.executeWave(ctx, wave, false), r.settleWave(ctx, back.Plan, i))
 	}
 	if err := errors.Join(failed...); err != nil {
 		return err
 	}
-	return r.mustBeBack(ctx)
+	return r.verifyRestored(ctx)
 }

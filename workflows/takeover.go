@@ -11,58 +11,59 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// letEnd is longer than the time in which an activity notices that its workflow
-// is closed, and sees through what it had sent.
-const letEnd = 15 * time.Second
+// activityEndDelay is longer than an activity needs to notice that its workflow is
+// closed and to finish the request that it had sent.
+const activityEndDelay = 15 * time.Second
 
-// takeOver settles what a rollout without a report left. It holds the lock, so
-// that no other release changes the environment before a person has decided:
-// plan again, roll back, keep or abandon. An abort means rollback.
-func (r *roller) takeOver(ctx workflow.Context) (*release.Report, error) {
-	apart, done := workflow.NewDisconnectedContext(ctx)
+// takeOver resolves a rollout that ended without a report. It holds the lock of the
+// environment, so that no release changes it before an operator has chosen: plan again,
+// roll back, keep or abandon. An abort means rollback.
+func (r *rolloutRun) takeOver(ctx workflow.Context) (*release.Report, error) {
+	disconnected, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	if err := r.lease(apart); err != nil { // each change takes its own then
-		r.leases.lost = err
-		r.note("the machines of %s could not be leased: %s", r.in.Plan.Environment, plain(err))
+	if err := r.takeLeases(disconnected); err != nil { // each step takes its own lease then
+		r.leases.lostErr = err
+		r.addNote("could not lease the machines of %s: %s", r.in.Plan.Environment, errorMessage(err))
 	}
-	start, err := r.readPredecessor(apart)
+	start, err := r.readPredecessor(disconnected)
 	if err != nil {
-		start.Unread = plain(err)
+		start.Unread = errorMessage(err)
 	}
-	lost := r.lostBefore(start)
-	r.closeLeft(apart, start.Left)
+	cause := r.predecessorError(start)
+	r.cleanUpRemains(disconnected, start.Left)
 	if start.Since != nil {
-		return r.overtaken(apart, *start.Since, lost)
+		return r.finishOvertaken(disconnected, *start.Since, cause)
 	}
-	r.inherit(apart, start.Before)
-	r.fail(lost)
+	r.adoptPredecessor(disconnected, start.Before)
+	r.recordCause(cause)
 	for {
-		answer := r.hold(ctx, "", lost, r.takeOverChoices()...)
+		resolution := r.holdRollout(ctx, "", cause, r.takeOverChoices()...)
 		switch {
-		case answer == nil:
-			return r.stale(apart, plain(lost))
-		case gaveUp(answer):
-			return r.giveUp(apart, answer)
-		case r.knowsBaseline():
-			return r.takeBack(apart, start.Before, lost)
+		case resolution == nil:
+			return r.finishStale(disconnected, errorMessage(cause))
+		case isGiveUp(resolution):
+			return r.finishGivenUp(disconnected, resolution)
+		case r.hasBaseline():
+			return r.restorePredecessor(disconnected, start.Before, cause)
 		}
-		r.in.Aborted, ctx = true, apart // and there is no baseline to go back to
+		r.in.Aborted, ctx = true, disconnected // and there is no baseline to restore: ask again
 	}
 }
 
-// readPredecessor reads the history of the rollout that r follows, once what its
-// activities had in hand is seen through or has ended with their next heartbeat.
-func (r *roller) readPredecessor(ctx workflow.Context) (start activities.Start, err error) {
-	if err := workflow.NewTimerWithOptions(ctx, letEnd, workflow.TimerOptions{Summary: "Let its last changes end"}).Get(ctx, nil); err != nil {
+// readPredecessor reads the history of the rollout that this one follows. It first
+// waits until the running activities of that rollout have ended.
+func (r *rolloutRun) readPredecessor(ctx workflow.Context) (start activities.Start, err error) {
+	if err := workflow.NewTimerWithOptions(ctx, activityEndDelay, workflow.TimerOptions{Summary: "Wait for activities of the previous rollout"}).Get(ctx, nil); err != nil {
 		return start, err
 	}
-	err = workflow.ExecuteActivity(calling(ctx, "Read the history of the rollout before"), act.RecordBaseline,
+	err = workflow.ExecuteActivity(withCallOptions(ctx, "Read history of the previous rollout"), act.RecordBaseline,
 		activities.StartInput{Follows: r.in.Follows}).Get(ctx, &start)
 	return start, err
 }
 
-// lostBefore returns how the rollout that r follows ended, and what was tried since.
-func (r *roller) lostBefore(start activities.Start) error {
+// predecessorError returns how the previous rollout ended and which attempts to settle
+// it followed.
+func (r *rolloutRun) predecessorError(start activities.Start) error {
 	why := r.status.ID + " ended without a report"
 	switch {
 	case start.Since != nil:
@@ -78,52 +79,52 @@ func (r *roller) lostBefore(start activities.Start) error {
 	return errors.New(why)
 }
 
-// inherit takes over plan and baseline of the rollout before this one, and cleans
-// up what that left on Fly.
-func (r *roller) inherit(ctx workflow.Context, before *activities.Unreported) {
+// adoptPredecessor uses the plan and the baseline of the previous rollout, and cleans
+// up what that rollout left at Fly.
+func (r *rolloutRun) adoptPredecessor(ctx workflow.Context, before *activities.Unreported) {
 	if before == nil {
 		return
 	}
-	r.in.Plan, r.states, r.baselines, r.settles = before.Plan, before.States, before.Baselines, before.Run
+	r.in.Plan, r.states, r.baselines, r.predecessorRunID = before.Plan, before.States, before.Baselines, before.Run
 	r.status.Plan = &r.in.Plan
-	r.status.Environments[0].Plan, r.status.Environments[0].Targets = before.Plan.Hash, targetsOf(before.Plan, before.States)
+	r.status.Environments[0].Plan, r.status.Environments[0].Targets = before.Plan.Hash, plannedTargets(before.Plan, before.States)
 	left := before.Close
 	left.Woken = nil
-	for _, w := range before.Close.Woken { // its leases are this rollout's now
-		w.Holder, w.Nonce = r.holder(), r.nonce(w.Step)
+	for _, w := range before.Close.Woken { // this rollout has taken over its leases
+		w.Holder, w.Nonce = r.leaseHolder(), r.leaseNonce(w.Step)
 		left.Woken = append(left.Woken, w)
 	}
-	r.closeBefore(ctx, left)
+	r.cleanUpPredecessor(ctx, left)
 }
 
-func (r *roller) knowsBaseline() bool { return len(r.baselines) > 0 }
+// hasBaseline reports whether the baseline is known.
+func (r *rolloutRun) hasBaseline() bool { return len(r.baselines) > 0 }
 
-// takeOverChoices returns what a person can choose. A release that was aborted can't
-// plan again.
-func (r *roller) takeOverChoices() (choices []release.Choice) {
+// takeOverChoices returns the choices of the operator. A release that was aborted
+// cannot plan again.
+func (r *rolloutRun) takeOverChoices() (choices []release.Choice) {
 	if !r.in.Aborted {
 		choices = append(choices, release.Retry)
 	}
-	if r.knowsBaseline() {
+	if r.hasBaseline() {
 		choices = append(choices, release.GoBack)
 	}
 	return append(choices, release.Keep, release.Abandon)
 }
 
-// takeBack restores the baseline of a rollout that ended without a report, as
-// that one would have done.
-func (r *roller) takeBack(ctx workflow.Context, before *activities.Unreported, cause error) (*release.Report, error) {
+// restorePredecessor restores the baseline of a rollout that ended without a report.
+func (r *rolloutRun) restorePredecessor(ctx workflow.Context, before *activities.Unreported, cause error) (*release.Report, error) {
 	r.opened.Secrets, r.opened.Addresses = before.Opened.Secrets, before.Opened.Addresses
-	r.begun, r.ranCommand = true, before.RanCommand
+	r.hasBegun, r.ranCommand = true, before.RanCommand
 	return r.rollback(ctx, cause)
 }
 
-// overtaken ends a takeover that came too late: another rollout has changed the
-// environment since, and followed the same baseline.
-func (r *roller) overtaken(ctx workflow.Context, since activities.Since, lost error) (*release.Report, error) {
+// finishOvertaken ends a takeover that came too late: a later rollout has changed the
+// environment, starting from the same baseline.
+func (r *rolloutRun) finishOvertaken(ctx workflow.Context, since activities.Since, cause error) (*release.Report, error) {
 	outcome := release.Superseded
 	if since.Outcome == release.RolledBack || since.Outcome == release.Restored {
 		outcome = release.RolledBack
 	}
-	return r.finish(ctx, outcome, fmt.Errorf("%w; since then %s has changed %s (%s)", lost, since.Release, r.in.Plan.Environment, since.Outcome))
+	return r.finish(ctx, outcome, fmt.Errorf("%w; since then %s has changed %s (%s)", cause, since.Release, r.in.Plan.Environment, since.Outcome))
 }

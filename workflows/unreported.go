@@ -12,37 +12,38 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// An unreported error is a rollout that ended without a report: terminated,
-// timed out or failed. What it left is not known.
-type unreported struct {
-	run  string // its run ID
-	plan release.Plan
-	err  error
-	// tried is what came of the tries to settle it since.
-	tried string
-	// aborted: the release was, so it cannot plan again.
-	aborted bool
+// An unreportedError is a rollout that ended without a report: terminated, timed out or
+// failed. The state of its machines is not known.
+type unreportedError struct {
+	runID string // of the rollout
+	plan  release.Plan
+	err   error
+	// attempts is the result of the last attempt to settle the rollout, or "".
+	attempts string
+	// isAborted: the release was aborted, so it cannot plan again.
+	isAborted bool
 }
 
-// takeOverInterval is how long a release waits before it tries again to take
-// over, after a try that did not even begin.
+// takeOverInterval is the delay before the next takeover if the last one did not start.
 const takeOverInterval = 30 * time.Second
 
-func (e *unreported) Error() string { return "its rollout ended without a report: " + plain(e.err) }
+func (e *unreportedError) Error() string {
+	return "its rollout ended without a report: " + errorMessage(e.err)
+}
 
-// awaitReport waits until a run of a rollout has ended, and returns its report or its
-// error, as child does. Temporal tells the end of a child to its parent once: a parent
-// that was closed by then, and is reset, would wait for ever. So the release reads it
-// now and then by itself. An end that it reads twice, and was not told, is final: Temporal
-// starts no other child with that ID for this run, so nobody can be asked under the
-// lock, and an end without a report strands the release.
-func (r *releaser) awaitReport(ctx workflow.Context, env release.Environment, child workflow.ChildWorkflowFuture, run workflow.Execution) (report release.Report, err error) {
-	apart, done := workflow.NewDisconnectedContext(ctx) // an aborted rollout has an end, too
+// waitForReport waits until a run of a rollout has ended, and returns its report or its
+// error. Temporal reports the end of a child to its parent only once: a parent that was
+// closed then, and is reset, would wait forever. So the release also reads the state of
+// the run at growing intervals. An end that it has read twice without a report from
+// Temporal is final. Temporal then starts no other child with that ID for this run, so
+// no takeover can hold the lock, and an end without a report strands the release.
+func (r *releaseRun) waitForReport(ctx workflow.Context, env release.Environment, child workflow.ChildWorkflowFuture, run workflow.Execution) (report release.Report, err error) {
+	disconnected, done := workflow.NewDisconnectedContext(ctx) // an aborted rollout also ends
 	defer done()
 	hasEnded := false
-	for looks := 0; ; looks++ {
-		isTime, stop := recheckTimer(apart, looks, "Read whether the rollout of "+env.Name+" has ended")
-		err := workflow.Await(apart, func() bool { return child.IsReady() || isTime() })
+	for reads := 0; ; reads++ {
+		isTime, stop := startRecheckTimer(disconnected, reads, "Read whether the rollout of "+env.Name+" has ended")
+		err := workflow.Await(disconnected, func() bool { return child.IsReady() || isTime() })
 		stop()
 		if err != nil {
 			return report, err
@@ -52,13 +53,13 @@ func (r *releaser) awaitReport(ctx workflow.Context, env release.Environment, ch
 			return report, err
 		}
 		var end activities.RolloutEnd
-		err = workflow.ExecuteActivity(calling(apart, "Read how the rollout of "+env.Name+" ended"), act.ReadRolloutEnd,
-			activities.RolloutRun{ID: run.ID, Run: run.RunID}).Get(apart, &end)
+		err = workflow.ExecuteActivity(withCallOptions(disconnected, "Read how the rollout of "+env.Name+" ended"), act.ReadRolloutEnd,
+			activities.RolloutRun{ID: run.ID, Run: run.RunID}).Get(disconnected, &end)
 		switch {
-		case err != nil || end.Open: // unknown, or not yet
+		case err != nil || end.Open: // not ended, or not known
 			hasEnded = false
-		case !hasEnded: // Temporal may be about to tell
-			hasEnded, looks = true, -1
+		case !hasEnded: // Temporal may still report it
+			hasEnded, reads = true, -1
 		case end.Report != nil:
 			return *end.Report, nil
 		case end.Canceled:
@@ -67,107 +68,108 @@ func (r *releaser) awaitReport(ctx workflow.Context, env release.Environment, ch
 			return report, temporal.NewNonRetryableApplicationError(end.Error, end.Kind, nil)
 		default:
 			return report, temporal.NewNonRetryableApplicationError(fmt.Sprintf(
-				"the rollout of %s ended without a report while this release was closed: %s; what it left is settled by the next release, or by: release rollback %[1]s",
+				"the rollout of %s ended without a report while this release was closed: %s; the next release settles its remains, or: release rollback %[1]s",
 				env.Name, end.Error), release.KindStranded, nil)
 		}
 	}
 }
 
-// isUnreported reports whether a child's error means that it ended without a
-// report. A stranded rollout has reported, and one that was canceled before it
-// began has changed nothing.
+// isUnreported reports whether the error of a child means that it ended without a
+// report. A stranded rollout has reported, and a rollout that was canceled before it
+// started changed nothing.
 func isUnreported(err error) bool {
 	if err == nil || temporal.IsCanceledError(err) {
 		return false
 	}
-	failed := applicationError(err)
+	failed := findApplicationError(err)
 	return failed == nil || failed.Type() != release.KindStranded
 }
 
-// isBroken reports whether err leaves the environment as a rollout without a
-// report left it: neither promoted, nor brought back, nor given up on.
-func (r *releaser) isBroken(err error) bool {
-	var lost *unreported
+// leavesUnsettled reports whether err leaves the environment as an unreported rollout
+// left it: neither promoted, restored nor given up. It records a new unreported
+// rollout.
+func (r *releaseRun) leavesUnsettled(err error) bool {
+	var lost *unreportedError
 	if errors.As(err, &lost) {
-		r.broken = lost
+		r.unsettled = lost
 		return true
 	}
-	var in *ended
-	if r.broken == nil || err == nil || errors.Is(err, release.ErrPlanStale) {
+	var rollout *notPromotedError
+	if r.unsettled == nil || err == nil || errors.Is(err, release.ErrPlanStale) {
 		return false
 	}
-	if failed := applicationError(err); failed != nil && failed.Type() == release.KindStranded {
+	if failed := findApplicationError(err); failed != nil && failed.Type() == release.KindStranded {
 		return false
 	}
-	return !errors.As(err, &in) || in.report.Outcome.ChangedNothing()
+	return !errors.As(err, &rollout) || rollout.report.Outcome.ChangedNothing()
 }
 
-// isSettled reports whether what env runs is what a rollout left that ended with a
-// report. Otherwise nobody has looked at it, and a rollout does even if its plan is
-// empty. It cleans up what rollouts without a report left that changed nothing.
-func (r *releaser) isSettled(ctx workflow.Context, env release.Environment) (bool, error) {
-	if r.broken != nil {
+// isEnvironmentSettled reports whether the last rollout of env that changed something
+// ended with a report. If not, a rollout must verify the machines even if its plan is
+// empty. It also cleans up after unreported rollouts that changed nothing.
+func (r *releaseRun) isEnvironmentSettled(ctx workflow.Context, env release.Environment) (bool, error) {
+	if r.unsettled != nil {
 		return false, nil
 	}
 	var remains activities.Remains
-	err := workflow.ExecuteActivity(calling(ctx, "Read how the last rollout of "+env.Name+" ended"), act.ReadRemains, r.standingInput(env)).Get(ctx, &remains)
+	err := workflow.ExecuteActivity(withCallOptions(ctx, "Read how the last rollout of "+env.Name+" ended"), act.ReadRemains, r.environmentRef(env)).Get(ctx, &remains)
 	if err != nil || remains.Unsettled {
 		return false, err
 	}
-	r.closeLeft(ctx, remains.Left)
+	r.cleanUpRemains(ctx, remains.Left)
 	return true, nil
 }
 
-// closeLeft cleans up what rollouts without a report that changed nothing left on
-// Fly.
-func (c *chronicle) closeLeft(ctx workflow.Context, left []activities.CloseInput) {
+// cleanUpRemains removes what unreported rollouts that changed nothing left at Fly. A
+// failure becomes a note.
+func (c *statusLog) cleanUpRemains(ctx workflow.Context, left []activities.CloseInput) {
 	for _, in := range left {
-		err := workflow.ExecuteActivity(calling(ctx, "Clean up what an earlier rollout left on Fly"), act.CloseRollout, in).Get(ctx, nil)
+		err := workflow.ExecuteActivity(withCallOptions(ctx, "Clean up after an earlier rollout"), act.CloseRollout, in).Get(ctx, nil)
 		if err != nil {
-			c.note("not all that an earlier rollout left on Fly could be removed (leases, Fly releases): %s", plain(err))
+			c.addNote("could not remove all leases and Fly releases of an earlier rollout: %s", errorMessage(err))
 		}
 	}
 }
 
-// follows returns the run ID of the rollout without a report that the next
-// rollout follows, or "".
-func (r *releaser) follows(env release.Environment) string {
-	if r.broken == nil || r.broken.plan.Environment != env.Name {
+// followedRunID returns the run ID of the unreported rollout that the next rollout in
+// env follows, or "".
+func (r *releaseRun) followedRunID(env release.Environment) string {
+	if r.unsettled == nil || r.unsettled.plan.Environment != env.Name {
 		return ""
 	}
-	return r.broken.run
+	return r.unsettled.runID
 }
 
-// tried returns what came of the tries to settle what a rollout without a report
-// left, or "".
-func (r *releaser) tried() string {
-	if r.broken == nil {
+// settleAttempts returns the result of the last attempt to settle the unreported
+// rollout, or "".
+func (r *releaseRun) settleAttempts() string {
+	if r.unsettled == nil {
 		return ""
 	}
-	return r.broken.tried
+	return r.unsettled.attempts
 }
 
-// isAborted reports whether the release was aborted before it took over from a
-// rollout without a report.
-func (r *releaser) isAborted() bool { return r.broken != nil && r.broken.aborted }
+// wasAborted reports whether the release was aborted before it took over from an
+// unreported rollout.
+func (r *releaseRun) wasAborted() bool { return r.unsettled != nil && r.unsettled.isAborted }
 
-// takeOver starts a rollout that holds the lock in place of the one that ended
-// without a report, until a person has decided. It returns how that ended;
-// ErrPlanStale is another try. why led to it.
-func (r *releaser) takeOver(ctx workflow.Context, env release.Environment, why error) error {
-	apart, done := workflow.NewDisconnectedContext(ctx)
+// takeOver starts a rollout that holds the lock in place of the unreported one, until
+// an operator has chosen. It returns how that rollout ended; ErrPlanStale means to plan
+// again. cause is the error that led to the takeover.
+func (r *releaseRun) takeOver(ctx workflow.Context, env release.Environment, cause error) error {
+	disconnected, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	if lost := new(unreported); !errors.As(why, &lost) {
-		r.broken.tried = causeOf(why).Message
+	if lost := new(unreportedError); !errors.As(cause, &lost) {
+		r.unsettled.attempts = newCause(cause).Message
 	}
-	if ctx.Err() != nil { // an abort that came before is no answer to this
-		r.broken.aborted, ctx = true, apart
+	if ctx.Err() != nil { // an earlier abort does not resolve the takeover
+		r.unsettled.isAborted, ctx = true, disconnected
 	}
-	err := r.rollout(ctx, env, r.broken.plan, activities.Standing{Then: env.Gate}, true)
-	if in := new(ended); errors.As(err, &in) { // it is settled
-		r.broken = nil
-	} else if lost := new(unreported); r.isBroken(err) && !errors.As(err, &lost) { // nobody was asked
-		if err := workflow.Sleep(apart, takeOverInterval); err != nil {
+	err := r.runRollout(ctx, env, r.unsettled.plan, activities.Standing{Then: env.Gate}, true)
+	if rollout := new(notPromotedError); errors.As(err, &rollout) { // it is settled
+		r.unsettled = nil
+	} else if lost := new(unreportedError); r.leavesUnsettled(err) && !errors.As(err, &lost) { // the takeover did not start
+		if err := workflow.Sleep(disconnected, takeOverInterval); err != nil {
 			return err
 		}
 	}

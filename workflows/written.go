@@ -7,15 +7,15 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// written are the machines that a rollout changed, by Fly app and by the name or ID
-// that their steps use: their IDs, and the versions that they were given last.
-type written map[string]map[string]release.Machine
+// writtenMachines has the machines that a rollout changed, by Fly app and by the name
+// or ID in their steps: their IDs, and the versions that Fly gave them last.
+type writtenMachines map[string]map[string]release.Machine
 
-// wrote keeps what a step made of its machine: after a failure, what the failure
-// tells of it. What a step made that was cut off is not known: its version is "".
-func (r *roller) wrote(step release.Step, after release.Machine, err error) {
+// recordWritten records the machine version that a step wrote, after a failure the
+// version in its details. If a canceled step reports no version, the version is "".
+func (r *rolloutRun) recordWritten(step release.Step, after release.Machine, err error) {
 	var f release.Failure
-	if failed := applicationError(err); failed != nil && failed.HasDetails() && failed.Details(&f) == nil && f.Version != "" {
+	if failed := findApplicationError(err); failed != nil && failed.HasDetails() && failed.Details(&f) == nil && f.Version != "" {
 		after = release.Machine{ID: f.Machine, Version: f.Version}
 	}
 	if err != nil && after.ID == "" && step.Verb == release.Update {
@@ -33,8 +33,9 @@ func (r *roller) wrote(step release.Step, after release.Machine, err error) {
 	}
 }
 
-// versions returns what was written, for activities that look.
-func (r *roller) versions() activities.Written {
+// writtenVersions returns the written versions by Fly app and machine ID, for
+// activities that read machines.
+func (r *rolloutRun) writtenVersions() activities.Written {
 	if len(r.written) == 0 {
 		return nil
 	}
@@ -49,9 +50,9 @@ func (r *roller) versions() activities.Written {
 	return all
 }
 
-// goal returns what plan leads to from the states before the first change, with
-// the versions that were written.
-func (r *roller) goal(plan release.Plan) []release.State {
+// goalStates returns the states that plan leads to from the states before the first
+// change, with the written versions.
+func (r *rolloutRun) goalStates(plan release.Plan) []release.State {
 	goal := plan.Goal(r.states)
 	for i, s := range goal {
 		goal[i] = s.AtLeast(r.written[s.FlyApp])

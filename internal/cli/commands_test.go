@@ -192,7 +192,7 @@ func (w *fixture) resolveHeld() {
 	w.want(ExitUsage, []string{"resolve", id, "rollback"}, `"rollback" does not apply now: must be one of retry, keep, abandon`)
 	w.want(ExitPerson, []string{"watch", id}, "held, needs a decision")
 	for n := range 2 { // the same person, the same choice: it is tried again each time
-		w.want(ExitPerson, []string{"resolve", id, "retry"}, "retry, by Ada", id+" is held again: the baseline could not be brought back")
+		w.want(ExitPerson, []string{"resolve", id, "retry"}, "retry, by Ada", id+" is held again: the baseline could not be restored")
 		if s := w.status(id); s.Held == nil || s.Held.Number != n+2 {
 			w.t.Errorf("after %d retries: %+v", n+1, s.Held)
 		}

@@ -93,7 +93,7 @@ func TestWatch_LiveViewOnAScreen(t *testing.T) {
 	status := release.Status{
 		ID: "release/shop/4f2d1c0b9a8e", Project: "shop", Revision: release.Revision{Commit: "4f2d1c0b9a8e", Subject: strings.Repeat("A long subject ", 9)},
 		Phase: release.HeldPhase, Environment: "production", Started: now, Since: now,
-		Held: &release.Held{Why: strings.Repeat("the baseline could not be brought back ", 6), Choices: []release.Choice{release.Retry, release.Keep, release.Abandon}, Number: 1},
+		Held: &release.Held{Why: strings.Repeat("the baseline could not be restored ", 6), Choices: []release.Choice{release.Retry, release.Keep, release.Abandon}, Number: 1},
 	}
 	e := release.EnvironmentStatus{Name: "production"}
 	for i := range 30 {

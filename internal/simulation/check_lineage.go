@@ -44,7 +44,7 @@ type foundVersion struct {
 // be compared. It does nothing in a case with a rollback, as a rollback brings back
 // older versions.
 func (c *checker) recordFoundVersion(version string, report *release.Report) {
-	if slices.ContainsFunc(c.sim.Releases, func(o Order) bool { return o.Rollback }) || strings.Contains(strings.Join(report.Notes, "\n"), "could not be recorded") {
+	if slices.ContainsFunc(c.sim.Releases, func(o Order) bool { return o.Rollback }) || strings.Contains(strings.Join(report.Notes, "\n"), "could not record that") {
 		return
 	}
 	for _, e := range report.Environments {

@@ -298,7 +298,7 @@ func wasFailing(m fly.Machine, then time.Time) bool {
 // verification and could not be stopped again, because someone else held its lease.
 func (r *rolloutRun) reportsStillAwake(machine string) bool {
 	return slices.ContainsFunc(r.report.Notes, func(note string) bool {
-		return strings.Contains(note, machine) && strings.Contains(note, "was started for a look and could not be stopped again")
+		return strings.Contains(note, machine) && strings.Contains(note, "was started for verification and could not be stopped again")
 	})
 }
 
@@ -406,7 +406,7 @@ func isSameJSON(a, b json.RawMessage) bool {
 // recordRemarks records whether the text for the operator names something that could not
 // be done or read.
 func (c *checker) recordRemarks(text string) {
-	for _, remark := range []string{"could be removed (leases", "could not be read, so that"} {
+	for _, remark := range []string{"could not remove all leases", "could not read the state of"} {
 		c.hasIncompleteReport = c.hasIncompleteReport || strings.Contains(text, remark)
 	}
 }
@@ -454,7 +454,7 @@ func (c *checker) checkHold(id string, h release.Held) {
 		c.sim.addViolation("%s is held without a reason: %+v", id, h)
 	}
 	all := func(t Trouble) bool { return !t.findKind().isTransient }
-	if strings.HasPrefix(h.Why, "the baseline could not be brought back") && !slices.ContainsFunc(c.sim.Troubles, all) {
+	if strings.HasPrefix(h.Why, "the baseline could not be restored") && !slices.ContainsFunc(c.sim.Troubles, all) {
 		c.sim.addViolation("%s is held, but no trouble of the case prevents a rollback: %s", id, h.Why)
 	}
 }

@@ -37,7 +37,7 @@ func (c *checker) checkTakeoverChoices(r *rolloutRun, h release.Held) {
 	if r.isTakeoverLate(c.rollouts) {
 		c.sim.addViolation("%s is held for a terminated rollout, but another rollout has changed %s since", r.id, r.environment)
 	}
-	isGoingBack := strings.HasPrefix(h.Why, "the baseline could not be brought back: ")
+	isGoingBack := strings.HasPrefix(h.Why, "the baseline could not be restored: ")
 	if c.inheritedBaseline(r.environment) != nil && !isGoingBack && !slices.Contains(h.Choices, release.GoBack) {
 		c.sim.addViolation("%s takes over a rollout that has changed machines, but does not offer a rollback: %q, %s", r.id, h.Choices, h.Why)
 	}
@@ -78,7 +78,7 @@ func (c *checker) checkAsked(id string, report *release.Report) {
 		if !c.sim.operators.hasAnswered(r.id) && !c.sim.operators.aborted[id] {
 			c.sim.addViolation("%s ended without a question, but its rollout was terminated after its first change", id)
 		}
-		if report != nil && report.Outcome == release.Kept && !strings.Contains(strings.Join(report.Notes, "\n"), "could be removed") {
+		if report != nil && report.Outcome == release.Kept && !strings.Contains(strings.Join(report.Notes, "\n"), "could not remove all leases") {
 			c.checkStoppedAgain(r)
 		}
 	}

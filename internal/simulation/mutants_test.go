@@ -80,8 +80,8 @@ var mutants = []mutant{
 	newMutant("a bake ends at once", "fly/driver/verdict.go",
 		`	t := &verdictTracker{during: in.For, within: in.Within}`,
 		`	t := &verdictTracker{within: in.Within}`),
-	newMutant("an unknown verdict counts as healthy", "workflows/roller.go",
-		`		if !has(verdicts, release.Unknown) {
+	newMutant("an unknown verdict counts as healthy", "workflows/rollout_run.go",
+		`		if !hasHealth(verdicts, release.Unknown) {
 			return nil
 		}`,
 		`		if len(verdicts) >= 0 {
@@ -89,9 +89,9 @@ var mutants = []mutant{
 		}`),
 	newMutant("a rollout is not verified", "workflows/rollout.go",
 		`	if err := r.verify(ctx); err != nil {
-		return r.orLost(err)
+		return r.preferLeaseError(err)
 	}
-	return r.orLost(r.bake(ctx))`,
+	return r.preferLeaseError(r.bake(ctx))`,
 		`	return nil`),
 	newMutant("a stale plan is executed", "workflows/rollout.go",
 		`	if why := in.Plan.Stale(start.States); why != "" {`,
@@ -124,28 +124,28 @@ var mutants = []mutant{
 	newMutant("an abort cancels the rollback", "workflows/rollout.go",
 		`	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	if !r.begun &&`,
+	if !r.hasBegun &&`,
 		`	ctx, done := workflow.WithCancel(ctx)
 	defer done()
-	if !r.begun &&`),
+	if !r.hasBegun &&`),
 	newMutant("a rollback is not compared with the baseline", "workflows/rollout.go",
-		`		failed = append(failed, r.carryOut(ctx, wave, false), r.settle(ctx, back.Plan, i))
+		`		failed = append(failed, r.executeWave(ctx, wave, false), r.settleWave(ctx, back.Plan, i))
 	}
 	if err := errors.Join(failed...); err != nil {
 		return err
 	}
-	return r.mustBeBack(ctx)`,
-		`		failed = append(failed, r.carryOut(ctx, wave, true), r.settle(ctx, back.Plan, i))
+	return r.verifyRestored(ctx)`,
+		`		failed = append(failed, r.executeWave(ctx, wave, true), r.settleWave(ctx, back.Plan, i))
 	}
 	return nil`),
-	newMutant("a rollback omits an app", "workflows/roller.go",
+	newMutant("a rollback omits an app", "workflows/rollout_run.go",
 		`		Environment: r.in.Plan.Environment, Baselines: r.baselines, Goals:`,
 		`		Environment: r.in.Plan.Environment, Baselines: r.baselines[min(1, len(r.baselines)-1):], Goals:`),
 	newMutant("leases are not released", "workflows/open.go",
-		`Holder: r.holder(), Machines: r.leases.machines, Releases:`,
-		`Holder: r.holder(), Machines: nil, Releases:`),
+		`Holder: r.leaseHolder(), Machines: r.leases.machines, Releases:`,
+		`Holder: r.leaseHolder(), Machines: nil, Releases:`),
 	newMutant("the machine of a release command is not destroyed", "workflows/open.go",
-		`Commands: r.commanded(), Status: "failed",`,
+		`Commands: r.commandApps(), Status: "failed",`,
 		`Status: "failed",`),
 	newMutant("Fly releases are not closed", "workflows/open.go",
 		`Releases: r.opened.Releases, Commands:`,
@@ -163,7 +163,7 @@ var mutants = []mutant{
 		`		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, gate.Timeout)`,
 		`		return nil`),
 	newMutant("a rejection is ignored", "workflows/gate.go",
-		`		r.rejected = &decision
+		`		r.rejection = &decision
 `,
 		``),
 	newMutant("more machines are updated at once than allowed", "release/strategy.go",
@@ -233,7 +233,7 @@ func (b Baseline) recreateStep`),
 			empty`,
 		`		case len(b.State.Machines) < 0:
 			empty`),
-	newMutant("a terminated rollout counts as one without changes", "workflows/releaser.go",
+	newMutant("a terminated rollout counts as one without changes", "workflows/release_run.go",
 		`		if keepsPlace = isUnreported(err); keepsPlace {`,
 		`		if keepsPlace = isUnreported(err) && err == nil; keepsPlace {`),
 	newMutant("the result of a terminated rollout is the baseline", "workflows/baseline.go",
@@ -241,11 +241,11 @@ func (b Baseline) recreateStep`),
 `,
 		``),
 	newMutant("the changes of a terminated rollout are not verified", "workflows/baseline.go",
-		`	if r.settles == "" {
+		`	if r.predecessorRunID == "" {
 		return nil
 	}
 	return`,
-		`	if r.settles != "never" {
+		`	if r.predecessorRunID != "never" {
 		return nil
 	}
 	return`),
@@ -270,7 +270,7 @@ func (b Baseline) recreateStep`),
 	}
 	var b strings.Builder
 	for i, r := range text {`),
-	newMutant("a rollback requires health of machines that failed before", "workflows/roller.go",
+	newMutant("a rollback requires health of machines that failed before", "workflows/rollout_run.go",
 		`		for i, m := range goal.Machines {
 			if !m.Healthy() {
 				goal.Machines[i].State = ""
@@ -278,7 +278,7 @@ func (b Baseline) recreateStep`),
 		}
 		expected := activities.Expectation`,
 		`		expected := activities.Expectation`),
-	newMutant("steps that remove a machine require it to be healthy", "workflows/roller.go",
+	newMutant("steps that remove a machine require it to be healthy", "workflows/rollout_run.go",
 		`|| s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy`,
 		`|| s.Verb != ""`),
 	newMutant("leases of a closed rollout block the next one", "fly/driver/leases.go",
@@ -289,7 +289,7 @@ func (b Baseline) recreateStep`),
 		past, err := s.visit(ctx, run)`,
 		`	for _, run := range runs[min(1, len(runs)/2):] {
 		past, err := s.visit(ctx, run)`),
-	newMutant("a rollback reports promoted", "workflows/roller.go",
+	newMutant("a rollback reports promoted", "workflows/rollout_run.go",
 		`		return release.Restored`,
 		`		return release.Promoted`),
 	newMutant("a target without checks is healthy", "release/verdict.go",
@@ -298,7 +298,7 @@ func (b Baseline) recreateStep`),
 	newMutant("exits of machines without checks do not count", "release/exit.go",
 		`	if m.Exit == nil || m.Rests() {`,
 		`	if m.Exit == nil || m.Rests() || ChecksIn(m.Config) == 0 && m.State == "started" {`),
-	newMutant("a rollback requires a probe that failed before", "workflows/roller.go",
+	newMutant("a rollback requires a probe that failed before", "workflows/rollout_run.go",
 		`		if b.WasWell() {
 			expected.Probe = b.Probe
 		}`,
@@ -307,8 +307,8 @@ func (b Baseline) recreateStep`),
 		`	case step.Verb == release.Run, after.ID == "", after.Version == "" && err == nil:`,
 		`	case step.Verb != "":`),
 	newMutant("machines started for verification are not stopped", "workflows/wake.go",
-		`	r.putBack(ctx, started)`,
-		`	r.putBack(ctx, nil)`),
+		`	r.stopMachines(ctx, started)`,
+		`	r.stopMachines(ctx, nil)`),
 	newMutant("machines that a terminated rollout started are not stopped", "activities/wake.go",
 		`	in.Woken = append(in.Woken, wake)`,
 		`	in.Woken = append(in.Woken, wake)[:0]`),
@@ -316,10 +316,10 @@ func (b Baseline) recreateStep`),
 		`	return Remains{Unsettled: before != nil, Left: left}, classify(ctx, err)`,
 		`	return Remains{Unsettled: before != nil && len(left) < 0, Left: left[:0]}, classify(ctx, err)`),
 	newMutant("a terminated rollout is resolved without the lock", "workflows/release.go",
-		`			err = r.takeOver(ctx, env, err) // nobody knows`,
-		`			err = release.ErrPlanStale // nobody knows`),
+		`			err = r.takeOver(ctx, env, err) // the state`,
+		`			err = release.ErrPlanStale // the state`),
 	newMutant("leases of a terminated rollout are not cleaned up", "workflows/takeover.go",
-		`	r.closeBefore(ctx, left)
+		`	r.cleanUpPredecessor(ctx, left)
 `,
 		``),
 	newMutant("a repeated answer counts for the next question", "workflows/held.go",
@@ -329,23 +329,23 @@ func (b Baseline) recreateStep`),
 		`"group %s has no machines: %d are made; to have none, remove %s from [processes] of its fly.toml"`,
 		`"group %s: %d of %s"`),
 	newMutant("a second termination leads to no takeover", "workflows/release.go",
-		`		for r.isBroken(err) {`,
-		`		for r.isBroken(err) && r.broken == nil {`),
+		`		for r.leavesUnsettled(err) {`,
+		`		for r.leavesUnsettled(err) && r.unsettled == nil {`),
 	newMutant("a takeover loses the baseline", "workflows/takeover.go",
 		`= before.Plan, before.States, before.Baselines, before.Run`,
 		`= before.Plan, before.States, nil, before.Run`),
 	newMutant("a late takeover is held", "workflows/takeover.go",
 		`	if start.Since != nil {
-		return r.overtaken`,
+		return r.finishOvertaken`,
 		`	if start.Since != nil && start.Unread == "" {
-		return r.overtaken`),
+		return r.finishOvertaken`),
 	newMutant("a lost history requires no approval", "release/gate.go",
 		`	if a.Unread != "" {`,
 		`	if a.Unread == "never" {`),
 	newMutant("crashed machines stay stopped", "release/state.go",
 		`m.State == "failed" || m.Crashed || m.Halted`,
 		`m.State == "failed" || m.Halted`),
-	newMutant("exits before a rollout is resumed do not count", "workflows/roller.go",
+	newMutant("exits before a rollout is resumed do not count", "workflows/rollout_run.go",
 		`, Resumed: workflow.DeterministicKeys(resumed)`,
 		``),
 	mutant{"a machine of a resumed bluegreen loses its lease", []overlay.Change{
@@ -361,8 +361,8 @@ func (b Baseline) recreateStep`),
 	newMutant("a rollback overwrites an unreachable machine that someone else changed", "activities/plan_restore.go",
 		`	if m.Host == "" || i < 0 || len(in.Found) > 0 {`,
 		`	if m.Host == "" || i >= 0 || len(in.Found) > 0 {`),
-	newMutant("a stranded rollout does not name what is left on Fly", "workflows/roller.go",
-		`	lines = append(lines, r.status.Notes[noted:]...) // there is no report with the notes of what is left
+	newMutant("a stranded rollout does not name what is left on Fly", "workflows/rollout_run.go",
+		`	lines = append(lines, r.status.Notes[noted:]...) // an error has no report with the notes of what is left
 `,
 		`	_ = noted
 `),
@@ -371,18 +371,18 @@ func (b Baseline) recreateStep`),
 		`return true }`),
 	newMutant("an older release is planned again without end", "workflows/rollout.go",
 		`	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
-		return r.superseded(ctx)
+		return r.finishSuperseded(ctx)
 	}
-	if why := r.unread(start); why != "" {
-		return r.stale(ctx, why)
+	if why := r.unreadPredecessor(start); why != "" {
+		return r.finishStale(ctx, why)
 	}`,
-		`	if why := r.unread(start); why != "" {
-		return r.stale(ctx, why)
+		`	if why := r.unreadPredecessor(start); why != "" {
+		return r.finishStale(ctx, why)
 	}
 	if in.Plan.Lineage.Relation == release.Backward {
-		return r.superseded(ctx)
+		return r.finishSuperseded(ctx)
 	}`),
-	newMutant("a rollback names the newest revision", "workflows/goback.go",
+	newMutant("a rollback names the newest revision", "workflows/rollback.go",
 		`		source.Revision = restored
 `,
 		``),

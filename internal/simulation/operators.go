@@ -299,7 +299,7 @@ func (ops *operators) chooseAnswer(id string, held release.Held) release.Choice 
 		return release.Retry
 	case n <= 8 && offered(release.GoBack):
 		return release.GoBack
-	case (strings.HasPrefix(held.Why, "the new is good") || !offered(release.Retry) && !offered(release.GoBack)) && offered(release.Keep):
+	case (strings.HasPrefix(held.Why, "the new version is healthy") || !offered(release.Retry) && !offered(release.GoBack)) && offered(release.Keep):
 		return release.Keep // the rollback is impossible, or nothing else is offered
 	case n <= 20 && offered(release.Retry):
 		return release.Retry

@@ -300,7 +300,7 @@ func TestLive_DecisionAlwaysVisible(t *testing.T) {
 		target.Target.App = fmt.Sprint("app-", i)
 		s.Environments[1].Targets = append(s.Environments[1].Targets, target)
 	}
-	s.Held.Why = "the baseline could not be brought back: " + strings.Repeat("machine e2 has no room; ", 8) + "END"
+	s.Held.Why = "the baseline could not be restored: " + strings.Repeat("machine e2 has no room; ", 8) + "END"
 	gated := fleet(20)
 	gated.Notes = s.Notes
 	for height := 12; height <= 60; height++ {
