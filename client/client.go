@@ -1,7 +1,7 @@
 // Package client reads and controls releases through Temporal: it starts them,
-// approves plans, resolves held rollouts, and reports where a release is.
+// approves plans, resolves held rollouts, and reports the status of releases.
 //
-// It prints nothing, and reads neither files nor environment variables.
+// It does not print, and reads neither files nor environment variables.
 package client
 
 import (
@@ -22,47 +22,47 @@ import (
 )
 
 const (
-	// DialTimeout limits how long a server may take to accept a connection.
+	// DialTimeout is the timeout for connecting to a server.
 	DialTimeout = 4 * time.Second
-	// DefaultWorkerTimeout is long for a worker that only has to answer.
+	// DefaultWorkerTimeout is the default timeout for queries and updates.
 	DefaultWorkerTimeout = 5 * time.Second
 
 	cloudUI = "https://cloud.temporal.io"
 	localUI = "http://127.0.0.1:8233"
 )
 
-// Options say which Temporal to connect to.
+// Options configure Dial.
 type Options struct {
 	// Temporal is the server, the namespace ("" is "default") and the identity.
-	// Dial sets the data converter; without a logger nothing is logged.
+	// Dial sets the data converter. Without a logger, the SDK logs nothing.
 	Temporal client.Options
-	// UI is the address of the Web UI, for links. "" derives it from the server's
-	// address where that is a well-known one.
+	// UI is the address of the Web UI, for links. If it is "", PageURL derives it
+	// from well-known addresses of servers.
 	UI string
-	// WorkerTimeout limits how long a worker may take to answer; 0 is
+	// WorkerTimeout is the timeout for queries and updates; 0 is
 	// DefaultWorkerTimeout.
 	WorkerTimeout time.Duration
-	// Warn, if set, receives what is no error but should be shown to the user.
+	// Warn, if set, receives warnings to show to the user.
 	Warn func(message string)
-	// Now, if set, stands in for time.Now.
+	// Now, if set, replaces time.Now.
 	Now func() time.Time
 }
 
-// A Client is a connection to the Temporal that holds the releases. It is safe for
+// A Client is a connection to the Temporal server of the releases. It is safe for
 // concurrent use.
 type Client struct {
-	temporal  client.Client
-	address   string
-	namespace string
-	ui        string
-	patience  time.Duration // with workers
-	warn      func(message string)
-	now       func() time.Time
-	summaries sync.Map // of activities, by run and activity ID
+	temporal      client.Client
+	address       string
+	namespace     string
+	ui            string
+	workerTimeout time.Duration
+	warn          func(message string)
+	now           func() time.Time
+	summaries     sync.Map // of activities, by run and activity ID
 }
 
-// Dial connects to Temporal. The error is an *Error of kind Unreachable if nobody
-// answers there.
+// Dial connects to Temporal. It returns an *Error of kind Unreachable if the server does
+// not respond.
 func Dial(ctx context.Context, o Options) (*Client, error) {
 	o.Temporal.Namespace = cmp.Or(o.Temporal.Namespace, client.DefaultNamespace)
 	o.Temporal.DataConverter = payload.NewConverter()
@@ -73,16 +73,16 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	c := newClient(o)
 	dial, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
-	if o.Temporal.ConnectionOptions.TLS == nil { // fails at once, with a plain reason
+	if o.Temporal.ConnectionOptions.TLS == nil { // fails faster and with a shorter error than the SDK
 		conn, err := new(net.Dialer).DialContext(dial, "tcp", c.address)
 		if err != nil {
-			return nil, c.unreachable(ctx, innermost(err))
+			return nil, c.wrapUnreachable(ctx, dialReason(err))
 		}
 		conn.Close()
 	}
 	temporal, err := client.DialContext(dial, o.Temporal)
 	if err != nil {
-		return nil, c.unreachable(ctx, err)
+		return nil, c.wrapUnreachable(ctx, err)
 	}
 	c.temporal = temporal
 	return c, nil
@@ -92,7 +92,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 func newClient(o Options) *Client {
 	c := &Client{
 		address: o.Temporal.HostPort, namespace: o.Temporal.Namespace, ui: o.UI,
-		patience: cmp.Or(o.WorkerTimeout, DefaultWorkerTimeout), warn: o.Warn, now: o.Now,
+		workerTimeout: cmp.Or(o.WorkerTimeout, DefaultWorkerTimeout), warn: o.Warn, now: o.Now,
 	}
 	if c.warn == nil {
 		c.warn = func(string) {}
@@ -103,8 +103,8 @@ func newClient(o Options) *Client {
 	return c
 }
 
-// innermost returns the plain reason of a failed dial, such as "connection refused".
-func innermost(err error) error {
+// dialReason returns the reason of a failed dial, such as "connection refused".
+func dialReason(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
 		return op.Err
@@ -112,7 +112,7 @@ func innermost(err error) error {
 	return err
 }
 
-// Wrap returns an error of the SDK as an *Error, or the error of ctx if that has ended.
+// Wrap returns err, from the SDK, as an *Error, or the error of ctx if ctx is done.
 func (c *Client) Wrap(ctx context.Context, op string, err error) error {
 	if err == nil {
 		return nil
@@ -123,17 +123,17 @@ func (c *Client) Wrap(ctx context.Context, op string, err error) error {
 	return &Error{Op: op, Kind: kindOf(err), Address: c.address, Namespace: c.namespace, Err: err}
 }
 
-func (c *Client) unreachable(ctx context.Context, err error) error {
+func (c *Client) wrapUnreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return &Error{Op: "connect", Kind: Unreachable, Address: c.address, Namespace: c.namespace, Err: err}
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (c *Client) Close() { c.temporal.Close() }
 
-// SDK returns the connection itself, for workers.
+// SDK returns the client of the SDK, for workers.
 func (c *Client) SDK() client.Client { return c.temporal }
 
 // Address returns the host and port of Temporal.
@@ -152,9 +152,8 @@ func (c *Client) isLocal() bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// PageURL returns the address of a workflow in the Web UI, or "" if the address of
-// the Web UI is not known. That of Temporal Cloud is known, and that of a Temporal
-// on the usual port of this machine: it is on its usual port there.
+// PageURL returns the URL of a workflow in the Web UI, or "" if the address of the Web UI
+// is unknown. It is known for Temporal Cloud and for a local server on the default port.
 func (c *Client) PageURL(id, run string) string {
 	base := c.ui
 	switch {
@@ -176,5 +175,5 @@ func (c *Client) PageURL(id, run string) string {
 	return page
 }
 
-// retryInterval is the delay before a server that does not answer is tried again.
+// retryInterval is the delay before a request to an unresponsive server is retried.
 const retryInterval = time.Second

@@ -11,15 +11,15 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// entryOf returns what the server itself has of a workflow.
-func entryOf(info *workflowpb.WorkflowExecutionInfo) release.Entry {
+// newEntry returns the facts of a workflow that the server has without a worker.
+func newEntry(info *workflowpb.WorkflowExecutionInfo) release.Entry {
 	attr := func(name string) (value string) {
 		if p, ok := info.GetSearchAttributes().GetIndexedFields()[name]; ok {
-			_ = payload.NewConverter().FromPayload(p, &value) // not text: not known
+			_ = payload.NewConverter().FromPayload(p, &value) // unknown if it is not text
 		}
 		return value
 	}
-	request := requestOf(info)
+	request := decodeRequest(info)
 	e := release.Entry{
 		ID: info.Execution.WorkflowId, Run: info.Execution.RunId,
 		Project: attr(release.AttrProject), Revision: attr(release.AttrRevision), Environment: attr(release.AttrEnvironment),
@@ -28,7 +28,7 @@ func entryOf(info *workflowpb.WorkflowExecutionInfo) release.Entry {
 		Started: timeOrZero(info.StartTime.AsTime()),
 	}
 	if request.Rollback != nil {
-		e.Subject = "back to " + cmp.Or(restoredRevision(info, request).Summary(), "what "+request.Rollback.Environment+" ran before")
+		e.Subject = "back to " + cmp.Or(restoredRevision(info, request).Summary(), "the earlier state of "+request.Rollback.Environment)
 	}
 	if info.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING && info.CloseTime != nil {
 		e.Ended, e.CutOff = timeOrZero(info.CloseTime.AsTime()), isCutOff(info.Status)
@@ -36,11 +36,10 @@ func entryOf(info *workflowpb.WorkflowExecutionInfo) release.Entry {
 	return e
 }
 
-// restoredRevision returns the revision that a rollback goes back to, as far as it
-// is known.
+// restoredRevision returns the revision that a rollback restores, as far as it is known.
 func restoredRevision(info *workflowpb.WorkflowExecutionInfo, request release.Request) (r release.RestoredRevision) {
 	if p, ok := info.GetMemo().GetFields()[release.MemoRestores]; ok {
-		_ = payload.NewConverter().FromPayload(p, &r) // of another program: not known
+		_ = payload.NewConverter().FromPayload(p, &r) // unknown if another program wrote it
 	}
 	if r.Commit == "" {
 		r.Revision = request.Rollback.Revision
@@ -48,10 +47,10 @@ func restoredRevision(info *workflowpb.WorkflowExecutionInfo, request release.Re
 	return r
 }
 
-// requestOf returns the request that a release was started with, from its memo.
-func requestOf(info *workflowpb.WorkflowExecutionInfo) (r release.Request) {
+// decodeRequest returns the request of a release from its memo.
+func decodeRequest(info *workflowpb.WorkflowExecutionInfo) (r release.Request) {
 	if p, ok := info.GetMemo().GetFields()[release.MemoRequest]; ok {
-		_ = payload.NewConverter().FromPayload(p, &r) // of another program: not known
+		_ = payload.NewConverter().FromPayload(p, &r) // unknown if another program wrote it
 	}
 	return r
 }

@@ -15,16 +15,16 @@ import (
 )
 
 var (
-	// ErrEnded means that the release has ended: no order reaches it any more.
+	// ErrEnded means that the release has ended and takes no more updates.
 	ErrEnded = errors.New("the release has ended")
 	// ErrNotPinned means that an environment is not pinned.
 	ErrNotPinned = errors.New("not pinned")
 )
 
-// A Kind tells what to do about an Error.
+// A Kind classifies an Error by its remedy.
 type Kind string
 
-// Kinds of errors. The zero Kind is any other error of Temporal.
+// Kinds of errors. The zero Kind stands for all other errors of Temporal.
 const (
 	Unreachable      Kind = "unreachable"
 	NoNamespace      Kind = "no such namespace"
@@ -33,9 +33,9 @@ const (
 	NotFound         Kind = "no such workflow"
 )
 
-// An Error is a call of Temporal that failed.
+// An Error is the error of a call to Temporal.
 type Error struct {
-	Op        string // what was tried: "read release/shop/4f2d1c0b9a8e"
+	Op        string // the operation: "read release/shop/4f2d1c0b9a8e"
 	Kind      Kind
 	Address   string
 	Namespace string
@@ -58,30 +58,29 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// A RefusedError is an order that the workflow refused.
+// A RefusedError is the error of an update that the workflow refused.
 type RefusedError struct {
 	ID     string
-	Type   string // of the workflow's error: release.KindOver, …
+	Type   string // type of the workflow's error: release.KindOver, …
 	Reason string
 }
 
 func (e *RefusedError) Error() string { return view.Ref(e.ID) + ": " + e.Reason }
 
-// An UnderWayError means that another release is under way with the ID of the one
-// to start.
+// An UnderWayError means that a different release with the same ID is running.
 type UnderWayError struct {
 	ID     string
-	Reason string // continues "is under way"
+	Reason string // follows "is under way"
 }
 
 func (e *UnderWayError) Error() string { return view.Ref(e.ID) + " is under way " + e.Reason }
 
-// A NoReleaseError is a reference that no release matches.
+// A NoReleaseError means that no release matches a reference.
 type NoReleaseError struct{ Ref string }
 
 func (e *NoReleaseError) Error() string { return fmt.Sprintf("no release %q", e.Ref) }
 
-// An AmbiguousError is a reference that several releases match.
+// An AmbiguousError means that several releases match a reference.
 type AmbiguousError struct {
 	Ref string
 	IDs []string
@@ -91,7 +90,7 @@ func (e *AmbiguousError) Error() string {
 	return fmt.Sprintf("%q is ambiguous; it may be any of:\n  %s", e.Ref, strings.Join(e.IDs, "\n  "))
 }
 
-// kindOf returns what an error of the SDK means.
+// kindOf returns the kind of an error of the SDK.
 func kindOf(err error) Kind {
 	var unavailable *serviceerror.Unavailable
 	var namespace *serviceerror.NamespaceNotFound
@@ -112,15 +111,14 @@ func kindOf(err error) Kind {
 	return ""
 }
 
-// isNotFound reports whether err means that there is no such workflow, or none that
-// is open.
+// isNotFound reports whether err means that no workflow, or no open workflow, has that ID.
 func isNotFound(err error) bool {
 	var unknown *serviceerror.NotFound
 	return errors.As(err, &unknown)
 }
 
-// isWithoutWorker reports whether err means that no worker answers for a workflow,
-// while Temporal itself does.
+// isWithoutWorker reports whether err means that no worker responds for a workflow while
+// the Temporal server does.
 func isWithoutWorker(ctx context.Context, err error) bool {
 	var late *serviceerror.DeadlineExceeded
 	var failed *serviceerror.QueryFailed
@@ -132,14 +130,14 @@ func isWithoutWorker(ctx context.Context, err error) bool {
 	return errors.As(err, &late) || errors.As(err, &update) || errors.As(err, &precondition) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// isEnded reports whether an order came too late.
+// isEnded reports whether err means that the workflow has ended.
 func isEnded(err error) bool {
 	var refused *RefusedError
 	var failed *Error
 	return errors.As(err, &refused) && refused.Type == release.KindOver || errors.As(err, &failed) && failed.Kind == NotFound
 }
 
-// asRefused returns the error of a workflow that refused an order, or nil if err is
+// asRefused returns err as the error of a workflow that refused an update, or nil if it is
 // another error.
 func asRefused(id string, err error) *RefusedError {
 	var failed *temporal.ApplicationError

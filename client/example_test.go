@@ -10,7 +10,7 @@ import (
 	"github.com/microbima/release/client"
 )
 
-// The kind of an error tells what to do about it. Here no server listens.
+// Dial returns an error with a kind. Here no server listens.
 func ExampleDial() {
 	_, err := client.Dial(context.Background(), client.Options{Temporal: temporal.Options{HostPort: "127.0.0.1:1"}})
 	var failed *client.Error

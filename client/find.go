@@ -13,20 +13,19 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// findLimit is how many workflows are searched for one that a reference matches.
+// findLimit is the maximum number of workflows that Find searches.
 const findLimit = 2000
 
-// FindOptions say where a reference was given.
+// FindOptions configure Find.
 type FindOptions struct {
-	Project string // whose releases come first; "" is none
+	Project string // its releases are preferred; "" for none
 	// Resolve, if set, returns the revision of HEAD, a branch or a tag.
 	Resolve func(ctx context.Context, ref string) (release.Revision, error)
 }
 
-// Find returns the ID of the workflow that a reference means: a full workflow ID,
-// the first digits of a revision, the beginning of an ID or of its last part, or
-// what o.Resolve resolves. The error is a *NoReleaseError or an *AmbiguousError if
-// none or several match.
+// Find returns the ID of the workflow that matches a reference: a full workflow ID, the
+// first digits of a revision, a prefix of an ID or of its last part, or a reference for
+// o.Resolve. It returns a *NoReleaseError or an *AmbiguousError if none or several match.
 func (c *Client) Find(ctx context.Context, ref string, o FindOptions) (string, error) {
 	for _, id := range exactIDs(ref, o.Project) {
 		_, err := c.temporal.DescribeWorkflowExecution(ctx, id, "")
@@ -52,8 +51,8 @@ func (c *Client) Find(ctx context.Context, ref string, o FindOptions) (string, e
 	return "", &NoReleaseError{Ref: ref}
 }
 
-// exactIDs returns the IDs that ref may be in full. They are found without the list,
-// which is a moment behind.
+// exactIDs returns the full IDs that ref may be. They are looked up directly, because the
+// list of workflows is updated with a delay.
 func exactIDs(ref, project string) (ids []string) {
 	if strings.HasPrefix(ref, "release/") || strings.HasPrefix(ref, "rollout/") {
 		return []string{ref}
@@ -67,10 +66,10 @@ func exactIDs(ref, project string) (ids []string) {
 // findListed searches the list of workflows. It returns "" if none matches.
 func (c *Client) findListed(ctx context.Context, ref, project string) (string, error) {
 	query := fmt.Sprintf("WorkflowType IN ('%s', '%s')", release.ReleaseWorkflow, release.RolloutWorkflow)
-	if ref != "" && strings.Trim(ref, "0123456789abcdef") == "" { // of a revision: found however many releases there are
+	if ref != "" && strings.Trim(ref, "0123456789abcdef") == "" { // digits of a revision: no search limit
 		query = fmt.Sprintf("WorkflowType = '%s' AND %s STARTS_WITH '%s'", release.ReleaseWorkflow, release.AttrRevision, ref[:min(len(ref), 12)])
 	}
-	entries, err := c.entries(ctx, query, findLimit)
+	entries, err := c.listEntries(ctx, query, findLimit)
 	if err != nil {
 		return "", err
 	}
@@ -81,13 +80,13 @@ func (c *Client) findListed(ctx context.Context, ref, project string) (string, e
 	return pickID(ref, project, ids)
 }
 
-// pickID returns the one of ids that ref means, or "" if none does. Those of project
-// go first; rollouts match only by their full beginning.
+// pickID returns the one of ids that ref matches, or "" if none does. IDs of project have
+// precedence. Rollouts match only by a prefix of the full ID.
 func pickID(ref, project string, ids []string) (string, error) {
 	var own, others []string
 	for _, id := range ids {
 		switch {
-		case !matches(ref, id) || slices.Contains(own, id) || slices.Contains(others, id):
+		case !isMatch(ref, id) || slices.Contains(own, id) || slices.Contains(others, id):
 		case project != "" && strings.HasPrefix(id, "release/"+project+"/"), project != "" && strings.HasPrefix(id, "rollout/"+project+"/"):
 			own = append(own, id)
 		default:
@@ -110,8 +109,8 @@ func pickID(ref, project string, ids []string) (string, error) {
 	return "", &AmbiguousError{Ref: ref, IDs: found}
 }
 
-// matches reports whether ref may mean the workflow with this ID.
-func matches(ref, id string) bool {
+// isMatch reports whether ref matches a workflow ID.
+func isMatch(ref, id string) bool {
 	if strings.HasPrefix(id, ref) {
 		return true
 	}

@@ -18,7 +18,7 @@ func TestPickID(t *testing.T) {
 		{"rollback", "shop", "release/shop/rollback-production"},
 		{"rollout/shop", "shop", "rollout/shop/production"},
 		{"release/other/a", "shop", "release/other/abcdef000000"},
-		{"production", "shop", ""}, // a rollout is nobody's release
+		{"production", "shop", ""}, // a rollout is no release
 		{"zzz", "shop", ""},
 		{"", "", "many"},
 		{"4f", "shop", "many"},
@@ -28,7 +28,7 @@ func TestPickID(t *testing.T) {
 		if err != nil {
 			got = "many"
 			if !strings.Contains(err.Error(), "release/") {
-				t.Errorf("%q: the candidates are not named: %v", c.ref, err)
+				t.Errorf("%q: the error does not list the candidates: %v", c.ref, err)
 			}
 		}
 		if got != c.want {

@@ -24,8 +24,8 @@ func (c *Client) Describe(ctx context.Context, id string) (Execution, error) {
 	return Execution{ID: id, Run: info.Execution.RunId, Closed: info.CloseTime != nil}, nil
 }
 
-// Get returns where a release or a rollout is; run "" is its newest run. If the
-// workflow has ended it is the report, else the answer of a worker.
+// Get returns a snapshot of a release or a rollout; run "" is its newest run. It reads the
+// report of a completed workflow, and queries a worker otherwise.
 func (c *Client) Get(ctx context.Context, id, run string) (Snapshot, error) {
 	described, err := c.temporal.DescribeWorkflowExecution(ctx, id, run)
 	if err != nil {
@@ -38,35 +38,35 @@ func (c *Client) Get(ctx context.Context, id, run string) (Snapshot, error) {
 	case enums.WORKFLOW_EXECUTION_STATUS_RUNNING, enums.WORKFLOW_EXECUTION_STATUS_PAUSED:
 		var waiting Snapshot
 		c.addWaits(ctx, &waiting, described)
-		s, err = c.ask(ctx, info, waiting.TaskFailure != nil)
+		s, err = c.queryStatus(ctx, info, waiting.TaskFailure != nil)
 		s.Waits, s.TaskFailure = waiting.Waits, waiting.TaskFailure
 	case enums.WORKFLOW_EXECUTION_STATUS_COMPLETED:
 		var report release.Report
 		err = c.Wrap(ctx, "read the report of "+id, c.temporal.GetWorkflow(ctx, id, run).Get(ctx, &report))
 		s.Status = report.Status
 	default:
-		s, err = c.ask(ctx, info, false)
-		s.Failed = failureOf(c.temporal.GetWorkflow(ctx, id, run).Get(ctx, nil), info.Status)
+		s, err = c.queryStatus(ctx, info, false)
+		s.Failed = describeFailure(c.temporal.GetWorkflow(ctx, id, run).Get(ctx, nil), info.Status)
 		if s.Cause == nil {
 			s.Cause = &release.Cause{Message: s.Failed}
 		}
 		if isCutOff(info.Status) && info.GetType().GetName() == release.ReleaseWorkflow {
-			c.addRolloutOfCutOff(ctx, info, &s)
+			c.addLastRollout(ctx, info, &s)
 		}
 	}
 	s.Page = c.PageURL(id, run)
 	return s, err
 }
 
-// failureOf returns why a workflow ended that did not complete.
-func failureOf(err error, status enums.WorkflowExecutionStatus) string {
+// describeFailure returns the reason why a workflow did not complete.
+func describeFailure(err error, status enums.WorkflowExecutionStatus) string {
 	var failed *temporal.ApplicationError
 	if errors.As(err, &failed) {
 		return failed.Message()
 	}
 	switch status {
 	case enums.WORKFLOW_EXECUTION_STATUS_TERMINATED:
-		return "it was terminated: nothing was brought back"
+		return "it was terminated: nothing was rolled back"
 	case enums.WORKFLOW_EXECUTION_STATUS_CANCELED:
 		return "it was cancelled before it began"
 	}
@@ -76,9 +76,9 @@ func failureOf(err error, status enums.WorkflowExecutionStatus) string {
 	return "it ended as " + status.String()
 }
 
-// ask queries the workflow and its rollout under way. If no worker answers, or the
-// workflow's task fails so that none can, it returns what the server has.
-func (c *Client) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, taskFails bool) (Snapshot, error) {
+// queryStatus queries the workflow and its running rollout. If no worker responds, or if
+// the workflow task fails on all workers, it returns the facts that the server has.
+func (c *Client) queryStatus(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, taskFails bool) (Snapshot, error) {
 	id, run := info.Execution.WorkflowId, info.Execution.RunId
 	status, err := c.query(ctx, id, run)
 	if isWithoutWorker(ctx, err) || err != nil && taskFails && ctx.Err() == nil {
@@ -94,7 +94,7 @@ func (c *Client) ask(ctx context.Context, info *workflowpb.WorkflowExecutionInfo
 		return Snapshot{Status: status}, nil
 	}
 	rollout, err := c.query(ctx, status.Rollout, "")
-	if err != nil { // it has not begun
+	if err != nil { // the rollout has not started
 		return Snapshot{Status: status}, nil
 	}
 	return Snapshot{Status: view.Merge(status, &rollout)}, nil
@@ -109,9 +109,9 @@ func (c *Client) addHeld(ctx context.Context, s *release.Status) {
 	}
 }
 
-// partialSnapshot returns what the server itself has of a workflow.
+// partialSnapshot returns a snapshot with the facts that the server has without a worker.
 func partialSnapshot(info *workflowpb.WorkflowExecutionInfo) Snapshot {
-	e, request := entryOf(info), requestOf(info)
+	e, request := newEntry(info), decodeRequest(info)
 	if request.Rollback != nil {
 		request.Revision = restoredRevision(info, request).Revision
 	}
@@ -122,7 +122,7 @@ func partialSnapshot(info *workflowpb.WorkflowExecutionInfo) Snapshot {
 }
 
 func (c *Client) query(ctx context.Context, id, run string) (status release.Status, err error) {
-	call, cancel := context.WithTimeout(ctx, c.patience)
+	call, cancel := context.WithTimeout(ctx, c.workerTimeout)
 	defer cancel()
 	answer, err := c.temporal.QueryWorkflow(call, id, run, release.StatusQuery)
 	if err != nil {
@@ -137,11 +137,11 @@ func (c *Client) query(ctx context.Context, id, run string) (status release.Stat
 	return status, nil
 }
 
-// pollInterval is how often WaitFor reads a release.
+// pollInterval is the interval at which WaitFor reads a release.
 const pollInterval = 500 * time.Millisecond
 
-// WaitFor reads a release until done holds or the limit has passed, and returns the
-// last Snapshot. While no worker answers, done is not asked.
+// WaitFor reads a release until done returns true or the limit has passed, and returns the
+// last Snapshot. It does not call done for partial snapshots.
 func (c *Client) WaitFor(ctx context.Context, limit time.Duration, id, run string, done func(Snapshot) bool) (Snapshot, error) {
 	end := time.Now().Add(limit)
 	for {

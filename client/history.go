@@ -14,15 +14,15 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Cost adds up the histories of a release and of its rollouts. Events that cannot be
-// read are left out.
+// Cost returns the sum of the costs of a release and its rollouts, computed from their
+// histories. It leaves out events that cannot be read.
 func (c *Client) Cost(ctx context.Context, s Snapshot) cost.Cost {
 	parts := make([]cost.Cost, 1+len(s.Environments))
 	var all sync.WaitGroup
-	all.Go(func() { parts[0] = cost.Of(c.history(ctx, s.ID, s.Run), c.now()) })
+	all.Go(func() { parts[0] = cost.Of(c.readHistory(ctx, s.ID, s.Run), c.now()) })
 	for i, e := range s.Environments {
 		if e.Rollout != "" && e.Run != "" {
-			all.Go(func() { parts[1+i] = cost.Of(c.history(ctx, e.Rollout, e.Run), c.now()) })
+			all.Go(func() { parts[1+i] = cost.Of(c.readHistory(ctx, e.Rollout, e.Run), c.now()) })
 		}
 	}
 	all.Wait()
@@ -33,8 +33,8 @@ func (c *Client) Cost(ctx context.Context, s Snapshot) cost.Cost {
 	return total
 }
 
-// history returns the events of a workflow, up to the first that cannot be read.
-func (c *Client) history(ctx context.Context, id, run string) (events []*historypb.HistoryEvent) {
+// readHistory returns the events of a workflow, up to the first that cannot be read.
+func (c *Client) readHistory(ctx context.Context, id, run string) (events []*historypb.HistoryEvent) {
 	it := c.temporal.GetWorkflowHistory(ctx, id, run, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for it.HasNext() {
 		event, err := it.Next()
@@ -46,8 +46,8 @@ func (c *Client) history(ctx context.Context, id, run string) (events []*history
 	return events
 }
 
-// RunningOutputs returns the outputs of a workflow's running activities, as far as
-// their last heartbeats carry them. It returns none if Temporal does not answer.
+// RunningOutputs returns the outputs of the running activities of a workflow from their
+// last heartbeats. It returns nil if Temporal does not respond.
 func (c *Client) RunningOutputs(ctx context.Context, id, run string) (outputs []release.Output) {
 	described, err := c.temporal.DescribeWorkflowExecution(ctx, id, run)
 	if err != nil {

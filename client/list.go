@@ -10,14 +10,14 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// List returns releases, newest first: at most limit of them, of one project unless
-// that is "".
+// List returns at most limit releases, newest first. If project is "", it returns releases
+// of all projects.
 func (c *Client) List(ctx context.Context, project string, limit int) ([]release.Entry, error) {
 	query := fmt.Sprintf("WorkflowType = '%s'", release.ReleaseWorkflow)
 	if project != "" {
 		query += fmt.Sprintf(" AND %s = '%s'", release.AttrProject, strings.ReplaceAll(project, "'", ""))
 	}
-	entries, err := c.entries(ctx, query, limit)
+	entries, err := c.listEntries(ctx, query, limit)
 	for i := range entries {
 		if entries[i].CutOff {
 			c.correctOutcome(ctx, &entries[i])
@@ -26,8 +26,8 @@ func (c *Client) List(ctx context.Context, project string, limit int) ([]release
 	return entries, err
 }
 
-// entries returns the workflows that match a query, newest first, at most limit.
-func (c *Client) entries(ctx context.Context, query string, limit int) ([]release.Entry, error) {
+// listEntries returns at most limit workflows that match a query, newest first.
+func (c *Client) listEntries(ctx context.Context, query string, limit int) ([]release.Entry, error) {
 	var entries []release.Entry
 	request := &workflowservice.ListWorkflowExecutionsRequest{Namespace: c.namespace, Query: query, PageSize: int32(min(limit, 1000))}
 	for {
@@ -38,7 +38,7 @@ func (c *Client) entries(ctx context.Context, query string, limit int) ([]releas
 			return nil, c.Wrap(ctx, "list releases", err)
 		}
 		for _, info := range page.Executions {
-			if entries = append(entries, entryOf(info)); len(entries) == limit {
+			if entries = append(entries, newEntry(info)); len(entries) == limit {
 				return entries, nil
 			}
 		}

@@ -12,38 +12,38 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Delivery is the way that an order took to its workflow.
+// A Delivery is the way in which a message was delivered to its workflow.
 type Delivery string
 
 const (
-	// ByUpdate: a worker has taken it.
+	// ByUpdate means that a worker processed the message.
 	ByUpdate Delivery = "update"
-	// BySignal: no worker answers. The order waits for one, and whether it will
-	// count then is not known.
+	// BySignal means that no worker responds. A worker will process the signal later,
+	// and the result is unknown until then.
 	BySignal Delivery = "signal"
 )
 
-// An order is an update of a workflow. Its signal carries the same value while no
-// worker answers.
-type order struct {
+// A message is an update of a workflow, or a signal with the same value if no worker
+// responds.
+type message struct {
 	op             string // for errors
 	id, run        string
 	update, signal string
-	updateID       string // orders with the same one are the same order
+	updateID       string // equal for repeated messages
 	value          any
 }
 
-// deliver sends an order as an update, and as a signal if no worker answers. The
-// error is a *RefusedError if the workflow refuses it.
-func (c *Client) deliver(ctx context.Context, o order) (Delivery, error) {
-	call, cancel := context.WithTimeout(ctx, c.patience)
+// deliver sends a message as an update, or as a signal if no worker responds. It returns a
+// *RefusedError if the workflow refuses the update.
+func (c *Client) deliver(ctx context.Context, o message) (Delivery, error) {
+	call, cancel := context.WithTimeout(ctx, c.workerTimeout)
 	defer cancel()
-	err := c.update(call, o)
+	err := c.sendUpdate(call, o)
 	if err == nil {
 		return ByUpdate, nil
 	}
 	if isWithoutWorker(ctx, err) {
-		return BySignal, c.signal(ctx, o)
+		return BySignal, c.sendSignal(ctx, o)
 	}
 	if refused := asRefused(o.id, err); refused != nil {
 		return "", refused
@@ -51,8 +51,8 @@ func (c *Client) deliver(ctx context.Context, o order) (Delivery, error) {
 	return "", c.Wrap(ctx, o.op, err)
 }
 
-// update sends an order as an update, and waits for the answer.
-func (c *Client) update(ctx context.Context, o order) error {
+// sendUpdate sends a message as an update and waits for its result.
+func (c *Client) sendUpdate(ctx context.Context, o message) error {
 	handle, err := c.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
 		WorkflowID: o.id, RunID: o.run, UpdateName: o.update, UpdateID: o.updateID, Args: []any{o.value},
 		WaitForStage: client.WorkflowUpdateStageCompleted,
@@ -63,37 +63,36 @@ func (c *Client) update(ctx context.Context, o order) error {
 	return handle.Get(ctx, nil)
 }
 
-func (c *Client) signal(ctx context.Context, o order) error {
+func (c *Client) sendSignal(ctx context.Context, o message) error {
 	return c.Wrap(ctx, o.op, c.temporal.SignalWorkflow(ctx, o.id, o.run, o.signal, o.value))
 }
 
-// updateID returns the same ID for the same values: Temporal answers a repeated
-// update with its first answer.
-func updateID(values ...any) string {
+// newUpdateID returns an ID derived from values. For a repeated update ID, Temporal returns
+// the first result again.
+func newUpdateID(values ...any) string {
 	doc, _ := json.Marshal(values) // text, numbers and booleans always marshal
 	return fmt.Sprintf("%x", sha256.Sum256(doc))[:32]
 }
 
-// Approve approves the plan that a release waits with. Approving a plan twice counts
-// once.
+// Approve approves the plan of a release. A repeated approval by the same user counts once.
 func (c *Client) Approve(ctx context.Context, id, run string, r release.Review) (Delivery, error) {
-	return c.deliver(ctx, review(id, run, true, r))
+	return c.deliver(ctx, reviewMessage(id, run, true, r))
 }
 
-// Reject rejects the plan that a release waits with: the release stops.
+// Reject rejects the plan of a release, which then stops.
 func (c *Client) Reject(ctx context.Context, id, run string, r release.Review) (Delivery, error) {
-	return c.deliver(ctx, review(id, run, false, r))
+	return c.deliver(ctx, reviewMessage(id, run, false, r))
 }
 
-// SignalReview leaves a review for a worker that does not answer yet.
+// SignalReview sends a review as a signal, for a worker that does not respond yet.
 func (c *Client) SignalReview(ctx context.Context, id, run string, approve bool, r release.Review) error {
-	return c.signal(ctx, review(id, run, approve, r))
+	return c.sendSignal(ctx, reviewMessage(id, run, approve, r))
 }
 
-func review(id, run string, approve bool, r release.Review) order {
-	o := order{
+func reviewMessage(id, run string, approve bool, r release.Review) message {
+	o := message{
 		op: "review the plan of " + id, id: id, run: run, update: release.RejectUpdate, signal: release.RejectSignal,
-		updateID: updateID(approve, r.By, r.Plan), value: r,
+		updateID: newUpdateID(approve, r.By, r.Plan), value: r,
 	}
 	if approve {
 		o.update, o.signal = release.ApproveUpdate, release.ApproveSignal
@@ -101,18 +100,18 @@ func review(id, run string, approve bool, r release.Review) order {
 	return o
 }
 
-// Resolve answers a held rollout, or a release that is held itself.
+// Resolve sends the resolution of a held rollout or a held release.
 func (c *Client) Resolve(ctx context.Context, id string, a release.Answer) (Delivery, error) {
-	return c.deliver(ctx, order{
+	return c.deliver(ctx, message{
 		op: "resolve " + id, id: id, update: release.AnswerUpdate, signal: release.AnswerSignal,
-		// A rollout may be held more than once: each time is another question.
-		updateID: updateID(a.Choice, a.By, a.Hold), value: a,
+		// A rollout may be held more than once, and each hold needs its own resolution.
+		updateID: newUpdateID(a.Choice, a.By, a.Hold), value: a,
 	})
 }
 
-// Unpin removes the pin of an environment. The error is ErrNotPinned if it has none.
+// Unpin removes the pin of an environment. It returns ErrNotPinned if there is none.
 func (c *Client) Unpin(ctx context.Context, project, environment string, u release.Unpinning) (Delivery, error) {
-	delivery, err := c.deliver(ctx, order{
+	delivery, err := c.deliver(ctx, message{
 		op: "unpin " + environment, id: release.PinID(project, environment), update: release.UnpinUpdate, signal: release.UnpinSignal, value: u,
 	})
 	var failed *Error
@@ -122,13 +121,13 @@ func (c *Client) Unpin(ctx context.Context, project, environment string, u relea
 	return delivery, err
 }
 
-// extend makes a release under way continue to a further environment.
+// extend makes a running release continue to a further environment.
 func (c *Client) extend(ctx context.Context, id, run string, e release.Extension) (Delivery, error) {
-	return c.deliver(ctx, order{op: "extend " + id, id: id, run: run, update: release.ExtendUpdate, signal: release.ExtendSignal, value: e})
+	return c.deliver(ctx, message{op: "extend " + id, id: id, run: run, update: release.ExtendUpdate, signal: release.ExtendSignal, value: e})
 }
 
-// Abort orders a release to stop, and returns its run ID. The error is ErrEnded if
-// it has ended. Aborting twice is aborting once.
+// Abort cancels a release and returns its run ID. It returns ErrEnded if the release has
+// ended. It is safe to call twice.
 func (c *Client) Abort(ctx context.Context, id string, a release.Abort) (run string, err error) {
 	x, err := c.Describe(ctx, id)
 	if err != nil {
@@ -137,9 +136,9 @@ func (c *Client) Abort(ctx context.Context, id string, a release.Abort) (run str
 	if x.Closed {
 		return x.Run, ErrEnded
 	}
-	// A cancellation cannot carry by whom and why.
-	if err := c.signal(ctx, order{op: "abort " + id, id: id, run: x.Run, signal: release.AbortSignal, value: a}); err != nil {
-		c.warn(fmt.Sprintf("who aborts %s, and why, could not be recorded: %v", id, err))
+	// A cancellation has no fields for the user and the reason.
+	if err := c.sendSignal(ctx, message{op: "abort " + id, id: id, run: x.Run, signal: release.AbortSignal, value: a}); err != nil {
+		c.warn(fmt.Sprintf("abort %s: the user and the reason were not recorded: %v", id, err))
 	}
 	err = c.temporal.CancelWorkflow(ctx, id, x.Run)
 	if isNotFound(err) {

@@ -11,26 +11,25 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A RestoreTarget is what a rollback of an environment goes back to.
+// A RestoreTarget is the state that a rollback of an environment restores.
 type RestoreTarget struct {
 	Baselines   []release.Baseline
-	Revision    release.Revision // that most of its machines run; its commit is "" if they do not say
+	Revision    release.Revision // of most machines; its commit is "" if their metadata have none
 	Origin      release.Origin   // the rollout that recorded it
-	Description string           // which time that was, in a phrase
+	Description string           // the time of the state, in a phrase
 	Notes       []string
-	Closed      time.Time // when that rollout closed
-	// Busy: a rollout is open, so the target is certain only once that has closed.
+	Closed      time.Time // end of that rollout
+	// Busy is true while a rollout is open. The target may change when it closes.
 	Busy bool
 }
 
-// A NothingToRestoreError means that a rollback would be refused.
+// A NothingToRestoreError means that no state to restore was found.
 type NothingToRestoreError struct{ Reason string }
 
 func (e *NothingToRestoreError) Error() string { return e.Reason }
 
-// RestoreTarget returns what a rollback goes back to, from the histories of earlier
-// rollouts. The error is a *NothingToRestoreError if there is nothing, or no history
-// of it.
+// RestoreTarget returns the state that a rollback restores, from the histories of earlier
+// rollouts. It returns a *NothingToRestoreError if there is none or its history is gone.
 func (c *Client) RestoreTarget(ctx context.Context, project *release.Project, back release.Rollback) (RestoreTarget, error) {
 	env, err := project.Environment(back.Environment)
 	if err != nil {
@@ -48,7 +47,7 @@ func (c *Client) RestoreTarget(ctx context.Context, project *release.Project, ba
 	case errors.As(err, &nothing):
 		err = &NothingToRestoreError{Reason: nothing.Why}
 	case err != nil:
-		err = c.Wrap(ctx, "read what "+back.Environment+" ran before", err)
+		err = c.Wrap(ctx, "read the earlier state of "+back.Environment, err)
 	}
 	return RestoreTarget{
 		Baselines: past.Baselines, Revision: past.Revision, Origin: past.Origin, Description: past.Text,
@@ -64,8 +63,7 @@ func (c *Client) Pin(ctx context.Context, project, environment string) (*release
 	return pin, c.Wrap(ctx, "read the pin of "+environment, err)
 }
 
-// Retention returns how long Temporal keeps the histories of closed workflows; 0 is
-// without a limit.
+// Retention returns the retention of histories of closed workflows; 0 is unlimited.
 func (c *Client) Retention(ctx context.Context) (time.Duration, error) {
 	call, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()

@@ -5,22 +5,22 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Snapshot is what is known of a release or a rollout at one moment.
+// A Snapshot is the state of a release or a rollout at one moment.
 type Snapshot struct {
 	release.Status
-	// Failed is how the workflow ended, if it did not end by itself: it was
-	// abandoned or terminated. What its environment runs is not certain then.
+	// Failed is the reason if the workflow was abandoned or terminated. The state of
+	// its environment is then uncertain.
 	Failed string `json:"failed,omitempty"`
-	// Partial: no worker answers, so this is only what Temporal itself has.
+	// Partial is true if no worker responded, so that only facts of the server are set.
 	Partial bool       `json:"blind,omitempty"`
 	Page    string     `json:"page,omitempty"` // in the Temporal UI
 	Cost    *cost.Cost `json:"cost,omitempty"`
 }
 
-// Stranded stands in for an outcome where a workflow did not end by itself.
+// Stranded is the displayed outcome of a workflow that failed.
 const Stranded = release.Outcome("stranded")
 
-// Displayed returns the status with an outcome wherever the workflow has ended.
+// Displayed returns the status, with Stranded as the outcome of a failed workflow.
 func (s Snapshot) Displayed() release.Status {
 	if s.Failed != "" && s.Outcome == "" {
 		s.Outcome = Stranded
@@ -31,8 +31,8 @@ func (s Snapshot) Displayed() release.Status {
 // IsOver reports whether the workflow has ended.
 func (s Snapshot) IsOver() bool { return s.Outcome != "" || s.Failed != "" }
 
-// HasBegun reports whether the rollout in an environment has found that its plan
-// still fits, and has begun.
+// HasBegun reports whether the rollout in an environment has verified that its plan is not
+// stale, and has begun.
 func (s Snapshot) HasBegun(environment string) bool {
 	e := s.EnvironmentStatus(environment)
 	return s.Phase != release.Planning && e != nil && len(e.Targets) > 0

@@ -18,47 +18,47 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Started is a release that was started, or that was under way already.
+// Started is the result of Start: a new release, or one that was already running.
 type Started struct {
 	ID       string
 	Run      string
 	Attached bool
-	// Extended: the release under way continues to a further environment now.
+	// Extended is set if the running release was extended to a further environment.
 	Extended Delivery
 }
 
-// Start starts a release along path. If the same release is under way it attaches
-// to that, and extends it if path goes further. The error is an *UnderWayError if
-// the one under way is another.
+// Start starts a release along path. If the same release is running, Start returns it, and
+// extends it if path is longer. It returns an *UnderWayError if a different release with
+// the same ID is running. It is safe to call twice.
 func (c *Client) Start(ctx context.Context, request release.Request, path []string) (Started, error) {
 	for {
 		started, err := c.startOrAttach(ctx, request, path)
 		if !errors.Is(err, ErrEnded) || ctx.Err() != nil {
 			return started, err
 		}
-		_ = sleep.For(ctx, retryInterval) // it ended just now: another may begin
+		_ = sleep.For(ctx, retryInterval) // it just ended, so that a new one can start
 	}
 }
 
 func (c *Client) startOrAttach(ctx context.Context, request release.Request, path []string) (Started, error) {
-	id := idOf(request)
-	run, err := c.execute(ctx, id, request, path)
+	id := workflowID(request)
+	run, err := c.startWorkflow(ctx, id, request, path)
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &running) {
-		return c.attach(ctx, id, running.RunId, request, path)
+		return c.attachToRun(ctx, id, running.RunId, request, path)
 	}
 	return Started{ID: id, Run: run}, c.Wrap(ctx, "start "+id, err)
 }
 
-// idOf returns the workflow ID of a request.
-func idOf(r release.Request) string {
+// workflowID returns the workflow ID of a request.
+func workflowID(r release.Request) string {
 	if r.Rollback != nil {
 		return release.RollbackID(r.Project, r.Rollback.Environment)
 	}
 	return release.ID(r.Project, r.Revision)
 }
 
-func (c *Client) execute(ctx context.Context, id string, request release.Request, path []string) (run string, err error) {
+func (c *Client) startWorkflow(ctx context.Context, id string, request release.Request, path []string) (run string, err error) {
 	keyword := temporal.NewSearchAttributeKeyKeyword
 	call, cancel := context.WithTimeout(ctx, 2*DialTimeout)
 	defer cancel()
@@ -70,12 +70,12 @@ func (c *Client) execute(ctx context.Context, id string, request release.Request
 		StaticSummary:                            view.Summary(view.RequestTitle(request) + " → " + strings.Join(path, " → ")),
 		StaticDetails:                            view.RequestDetails(request, path),
 		Memo:                                     map[string]any{release.MemoRequest: request},
-		// Activities and rollouts inherit it. Where the server is fair, projects
-		// share a busy queue equally.
+		// Activities and rollouts inherit the priority. With fairness enabled on the
+		// server, projects share a busy queue equally.
 		Priority: temporal.Priority{PriorityKey: request.Priority(), FairnessKey: request.Project[:min(64, len(request.Project))]},
 		TypedSearchAttributes: temporal.NewSearchAttributes(
 			keyword(release.AttrProject).ValueSet(request.Project),
-			keyword(release.AttrRevision).ValueSet(subjectOf(request).Short()),
+			keyword(release.AttrRevision).ValueSet(targetRevision(request).Short()),
 			keyword(release.AttrEnvironment).ValueSet(path[0]),
 			keyword(release.AttrPhase).ValueSet(string(release.Loading)),
 		),
@@ -86,25 +86,24 @@ func (c *Client) execute(ctx context.Context, id string, request release.Request
 	return started.GetRunID(), nil
 }
 
-// subjectOf returns the revision that a request is about: of a rollback the one that
-// comes back.
-func subjectOf(r release.Request) release.Revision {
+// targetRevision returns the revision to release or to restore.
+func targetRevision(r release.Request) release.Revision {
 	if r.Rollback != nil && r.Rollback.Revision.Commit != "" {
 		return r.Rollback.Revision
 	}
 	return r.Revision
 }
 
-// attach returns the run under way if it does what request asks for, extended if
-// path goes further.
-func (c *Client) attach(ctx context.Context, id, run string, request release.Request, path []string) (Started, error) {
+// attachToRun returns the running release if it matches request, and extends it if path is
+// longer.
+func (c *Client) attachToRun(ctx context.Context, id, run string, request release.Request, path []string) (Started, error) {
 	described, err := c.temporal.DescribeWorkflowExecution(ctx, id, run)
 	if err != nil {
 		return Started{}, c.Wrap(ctx, "read "+id, err)
 	}
-	running := requestOf(described.WorkflowExecutionInfo)
-	if difference := compareRequests(request, running); difference != "" {
-		return Started{}, &UnderWayError{ID: id, Reason: "with another aim: " + difference}
+	running := decodeRequest(described.WorkflowExecutionInfo)
+	if err := compareRequests(request, running); err != nil {
+		return Started{}, &UnderWayError{ID: id, Reason: "with another request: " + err.Error()}
 	}
 	started := Started{ID: id, Run: described.WorkflowExecutionInfo.Execution.RunId, Attached: true}
 	if !slices.Contains(path, running.To) || running.To == request.To {
@@ -121,39 +120,39 @@ func (c *Client) attach(ctx context.Context, id, run string, request release.Req
 	return started, err
 }
 
-// compareRequests returns how the release under way differs from the one asked for,
-// or "".
-func compareRequests(asked, running release.Request) string {
+// compareRequests returns an error with the difference if running is not the requested
+// release.
+func compareRequests(asked, running release.Request) error {
 	switch {
 	case asked.Rollback == nil && running.Revision.Commit != asked.Revision.Commit:
-		return fmt.Sprintf("it releases %s, not %s", running.Revision.Commit, asked.Revision.Commit)
-	case rollbackOf(asked) != rollbackOf(running):
-		return "it is " + view.RequestTitle(running)
-	case !slices.Equal(skippedBy(running), skippedBy(asked)):
-		return "it skips other environments"
+		return fmt.Errorf("it releases %s, not %s", running.Revision.Commit, asked.Revision.Commit)
+	case rollbackKey(asked) != rollbackKey(running):
+		return errors.New("it is " + view.RequestTitle(running))
+	case !slices.Equal(skippedNames(running), skippedNames(asked)):
+		return errors.New("it skips other environments")
 	case !maps.Equal(running.Images, asked.Images):
-		return "it was started with other images"
+		return errors.New("it was started with other images")
 	case !slices.Equal(running.Apps, asked.Apps):
-		return fmt.Sprintf("it is about %s, not %s", appsOf(running), appsOf(asked))
+		return fmt.Errorf("it releases %s, not %s", describeApps(running), describeApps(asked))
 	}
-	return ""
+	return nil
 }
 
-func rollbackOf(r release.Request) string {
+func rollbackKey(r release.Request) string {
 	if r.Rollback == nil {
 		return ""
 	}
 	return r.Rollback.Environment + " " + r.Rollback.To
 }
 
-func skippedBy(r release.Request) (names []string) {
+func skippedNames(r release.Request) (names []string) {
 	for _, s := range r.Skip {
 		names = append(names, s.Environment)
 	}
 	return names
 }
 
-func appsOf(r release.Request) string {
+func describeApps(r release.Request) string {
 	if len(r.Apps) == 0 {
 		return "all apps"
 	}

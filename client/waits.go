@@ -15,35 +15,35 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// queueLimit is how long an activity waits for a worker before that is reported.
+// queueLimit is the time after which an activity without a worker is reported.
 const queueLimit = 10 * time.Second
 
-// addWaits adds to s why activities of a workflow and of its rollout wait, and why
-// the task of one of the two fails. Temporal does not count these reads as actions.
-// Reads that fail are left out: they are repeated.
+// addWaits adds to s the waiting activities of a workflow and of its rollout, and the
+// workflow task failure of one of the two. Temporal does not bill these reads as actions.
+// It leaves out reads that fail, because callers repeat them.
 func (c *Client) addWaits(ctx context.Context, s *Snapshot, described *workflowservice.DescribeWorkflowExecutionResponse) {
-	s.Waits, s.TaskFailure = c.waitsOf(ctx, described), c.taskFailureOf(ctx, described)
+	s.Waits, s.TaskFailure = c.listWaits(ctx, described), c.findTaskFailure(ctx, described)
 	for _, child := range described.GetPendingChildren() {
 		rollout, err := c.temporal.DescribeWorkflowExecution(ctx, child.GetWorkflowId(), child.GetRunId())
 		if err != nil {
 			continue
 		}
-		s.Waits = append(s.Waits, c.waitsOf(ctx, rollout)...)
+		s.Waits = append(s.Waits, c.listWaits(ctx, rollout)...)
 		if s.TaskFailure == nil {
-			s.TaskFailure = c.taskFailureOf(ctx, rollout)
+			s.TaskFailure = c.findTaskFailure(ctx, rollout)
 		}
 	}
 }
 
-// waitsOf returns why activities of one workflow wait, soonest retry first.
-func (c *Client) waitsOf(ctx context.Context, described *workflowservice.DescribeWorkflowExecutionResponse) (waits []release.Wait) {
+// listWaits returns the waiting activities of one workflow, the next retry first.
+func (c *Client) listWaits(ctx context.Context, described *workflowservice.DescribeWorkflowExecutionResponse) (waits []release.Wait) {
 	for _, a := range described.GetPendingActivities() {
 		w := release.Wait{Workflow: described.WorkflowExecutionInfo.Execution.WorkflowId, Attempt: int(a.Attempt), Error: c.lastError(a)}
 		if a.State == enums.PENDING_ACTIVITY_STATE_SCHEDULED && a.Attempt > 1 && a.NextAttemptScheduleTime != nil {
 			w.Next = a.NextAttemptScheduleTime.AsTime()
 		}
 		if w.Error != "" {
-			w.What = c.summaryOf(ctx, described.WorkflowExecutionInfo.Execution, a)
+			w.What = c.readSummary(ctx, described.WorkflowExecutionInfo.Execution, a)
 			waits = append(waits, w)
 		}
 	}
@@ -51,30 +51,30 @@ func (c *Client) waitsOf(ctx context.Context, described *workflowservice.Describ
 	return waits
 }
 
-// lastError returns why an activity is not done yet, or "" if nothing delays it.
+// lastError returns the reason why an activity is delayed, or "".
 func (c *Client) lastError(a *workflowpb.PendingActivityInfo) string {
 	var heartbeat release.Heartbeat
 	failed := a.GetLastFailure()
 	switch {
 	case a.GetPaused():
-		return "it was paused in the Temporal UI: it continues once it is unpaused there"
+		return "it was paused in the Temporal UI: unpause it there to continue"
 	case payload.NewConverter().FromPayloads(a.HeartbeatDetails, &heartbeat) == nil && heartbeat.Waiting != "" && a.State != enums.PENDING_ACTIVITY_STATE_SCHEDULED:
 		return heartbeat.Waiting
 	case a.State == enums.PENDING_ACTIVITY_STATE_SCHEDULED && a.Attempt <= 1 && c.now().Sub(a.ScheduledTime.AsTime()) > queueLimit:
-		return fmt.Sprintf("no worker has taken it from the task queue %s: every worker of that queue is busy, or there is none", a.GetActivityOptions().GetTaskQueue().GetName())
+		return fmt.Sprintf("no worker has taken it from the task queue %s: all workers of that queue are busy, or none runs", a.GetActivityOptions().GetTaskQueue().GetName())
 	case failed == nil || a.Attempt <= 1:
 		return ""
 	case failed.GetTimeoutFailureInfo() == nil:
 		return failed.GetMessage()
 	case a.State == enums.PENDING_ACTIVITY_STATE_SCHEDULED:
-		return "the worker that had it did not answer in time"
+		return "the worker that ran it did not respond in time"
 	}
-	return "" // its worker died, and another one continues it
+	return "" // its worker died, and another one resumes it
 }
 
-// summaryOf returns the summary of a pending activity, from the event that
-// scheduled it; else its type.
-func (c *Client) summaryOf(ctx context.Context, run *commonpb.WorkflowExecution, a *workflowpb.PendingActivityInfo) string {
+// readSummary returns the summary of a pending activity from the event that scheduled it,
+// or its type if there is none.
+func (c *Client) readSummary(ctx context.Context, run *commonpb.WorkflowExecution, a *workflowpb.PendingActivityInfo) string {
 	key := run.RunId + " " + a.ActivityId
 	if known, ok := c.summaries.Load(key); ok {
 		return known.(string)
@@ -99,12 +99,11 @@ func (c *Client) summaryOf(ctx context.Context, run *commonpb.WorkflowExecution,
 	return a.ActivityType.GetName()
 }
 
-// recentEvents is how many of the last events are searched for the failure of a
-// workflow task.
+// recentEvents is the number of last events to search for a workflow task failure.
 const recentEvents = 100
 
-// taskFailureOf returns why the task of a workflow fails, or nil if it does not.
-func (c *Client) taskFailureOf(ctx context.Context, described *workflowservice.DescribeWorkflowExecutionResponse) *release.TaskFailure {
+// findTaskFailure returns the current workflow task failure, or nil if there is none.
+func (c *Client) findTaskFailure(ctx context.Context, described *workflowservice.DescribeWorkflowExecutionResponse) *release.TaskFailure {
 	task, run := described.GetPendingWorkflowTask(), described.WorkflowExecutionInfo.Execution
 	if task.GetAttempt() <= 1 {
 		return nil
@@ -125,7 +124,7 @@ func (c *Client) taskFailureOf(ctx context.Context, described *workflowservice.D
 			}
 			return &release.TaskFailure{Workflow: run.WorkflowId, Attempt: int(task.GetAttempt()), Message: message}
 		case enums.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT, enums.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
-			return nil // a worker died, and the next one continues
+			return nil // a worker died, and another one resumes it
 		}
 	}
 	return nil

@@ -12,28 +12,28 @@ import (
 )
 
 const (
-	// gatherInterval is how long new events are gathered before the workflow is
-	// queried again: each query costs an action.
+	// gatherInterval is the time for which new events are collected before the next
+	// query, because Temporal bills each query as an action.
 	gatherInterval = 150 * time.Millisecond
-	// waitsInterval is how often the waits of activities are read. A retry leaves no
-	// event, and the read is no action.
+	// waitsInterval is the interval for reading the waits of activities. Retries create
+	// no events. The reads are not billed as actions.
 	waitsInterval = 3 * time.Second
 )
 
-// A Change is news of a release that is watched.
+// A Change is a change of a watched release.
 type Change struct {
-	// Snapshot is the release now, unless one of the other fields is set.
+	// Snapshot is the new snapshot, unless one of the other fields is set.
 	Snapshot Snapshot
-	// Unreachable: Temporal does not answer. The watch continues.
+	// Unreachable is set if Temporal does not respond. The watch continues.
 	Unreachable error
-	// Reachable: Temporal answers again.
+	// Reachable is true if Temporal responds again.
 	Reachable bool
 }
 
-// Watch sends a Change now and whenever a release or its rollout changes. It closes
-// the channel when the release is over or ctx ends. It follows the histories, and
-// queries the workflow only when there are new events. A server or a worker that
-// does not answer is waited for, except at first: that is the error.
+// Watch sends a Change immediately and for each change of a release or its rollout. It
+// closes the channel when the release has ended or ctx is done. It polls the histories,
+// and queries the workflow only after new events. It returns an error if the first read
+// fails. Later it retries while the server or the workers do not respond.
 func (c *Client) Watch(ctx context.Context, id, run string) (<-chan Change, error) {
 	first, err := c.Get(ctx, id, run)
 	if err != nil {
@@ -48,30 +48,30 @@ func (c *Client) Watch(ctx context.Context, id, run string) (<-chan Change, erro
 		w.last = first
 	}
 	w.changes <- Change{Snapshot: first}
-	go w.loop(ctx, first.Run)
+	go w.runLoop(ctx, first.Run)
 	return w.changes, nil
 }
 
-// A watcher follows one release. Its loop alone reads and writes the fields.
+// A watcher follows one release. Only runLoop uses last, partial, rollout and leaveRollout.
 type watcher struct {
 	client       *Client
 	id, run      string
-	last         Snapshot // the last one that is not partial
-	partial      bool     // the last one that was read is
-	rollout      string   // that is followed
+	last         Snapshot // last complete snapshot
+	partial      bool     // whether the last snapshot is partial
+	rollout      string   // workflow ID of the followed rollout
 	leaveRollout context.CancelFunc
 	changes      chan Change
 	news         chan struct{}
-	connection   chan error // Temporal does not answer; nil: it does again
+	connection   chan error // why Temporal does not respond, or nil when it does again
 	over         context.Context
-	setOver      func() // the release has ended
+	setOver      func() // called when the release has ended
 }
 
-func (w *watcher) loop(ctx context.Context, run string) {
+func (w *watcher) runLoop(ctx context.Context, run string) {
 	defer close(w.changes)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go w.poll(ctx, w.id, run, true)
+	go w.pollHistory(ctx, w.id, run, true)
 	if w.partial {
 		w.wakeLater(ctx)
 	}
@@ -82,23 +82,23 @@ func (w *watcher) loop(ctx context.Context, run string) {
 		select {
 		case <-ctx.Done():
 		case err := <-w.connection:
-			w.send(ctx, Change{Unreachable: err, Reachable: err == nil})
+			w.sendChange(ctx, Change{Unreachable: err, Reachable: err == nil})
 		case <-waits.C:
 			w.readWaits(ctx)
 		case <-w.news:
-			w.read(ctx)
+			w.readSnapshot(ctx)
 		}
 	}
 }
 
-func (w *watcher) send(ctx context.Context, change Change) {
+func (w *watcher) sendChange(ctx context.Context, change Change) {
 	select {
 	case w.changes <- change:
 	case <-ctx.Done():
 	}
 }
 
-// followRollout follows the rollout under way too, if there is another one now.
+// followRollout starts to poll the running rollout if it has changed.
 func (w *watcher) followRollout(ctx context.Context) {
 	if w.last.Rollout == w.rollout {
 		return
@@ -108,14 +108,14 @@ func (w *watcher) followRollout(ctx context.Context) {
 	}
 	ctx, w.leaveRollout = context.WithCancel(ctx)
 	if w.rollout = w.last.Rollout; w.rollout != "" {
-		go w.poll(ctx, w.rollout, "", false)
+		go w.pollHistory(ctx, w.rollout, "", false)
 	}
 }
 
-// poll follows a workflow's history until it is closed, and wakes the loop at each
-// event. The first failure is not reported: a server may have lost a long poll
-// because a worker died.
-func (w *watcher) poll(ctx context.Context, id, run string, main bool) {
+// pollHistory polls the history of a workflow until it closes, and wakes the loop after each
+// event. It does not report the first failure, because a server may drop a long poll when a
+// worker dies.
+func (w *watcher) pollHistory(ctx context.Context, id, run string, main bool) {
 	for unreachable, failed := false, false; ctx.Err() == nil; _ = sleep.For(ctx, retryInterval) {
 		it := w.client.temporal.GetWorkflowHistory(ctx, id, run, true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 		var err error
@@ -136,7 +136,7 @@ func (w *watcher) poll(ctx context.Context, id, run string, main bool) {
 			w.wake()
 			return
 		case err == nil:
-			w.wake() // it is closed; the release may not have noticed yet
+			w.wake() // it has closed; the release may process that later
 		case !main || ctx.Err() != nil || unreachable:
 		case !failed:
 			failed = true
@@ -154,7 +154,7 @@ func (w *watcher) report(ctx context.Context, err error) {
 	}
 }
 
-// wake asks the loop to read the release. Several calls before it does are one.
+// wake makes the loop read the release. Several calls before the read count as one.
 func (w *watcher) wake() {
 	select {
 	case w.news <- struct{}{}:
@@ -169,15 +169,15 @@ func (w *watcher) wakeLater(ctx context.Context) {
 	}()
 }
 
-// read gathers news, and sends where the release is.
-func (w *watcher) read(ctx context.Context) {
+// readSnapshot waits for further events, then reads the release and sends a Change.
+func (w *watcher) readSnapshot(ctx context.Context) {
 	select {
 	case <-time.After(gatherInterval):
-	case <-w.over.Done(): // there will be no more news
+	case <-w.over.Done(): // no more events
 	case <-ctx.Done():
 	}
 	s, err := w.client.Get(ctx, w.id, w.run)
-	if err != nil { // it answered before: it will again
+	if err != nil { // retried
 		w.wakeLater(ctx)
 		return
 	}
@@ -186,10 +186,10 @@ func (w *watcher) read(ctx context.Context) {
 	} else {
 		w.last = s
 	}
-	w.send(ctx, Change{Snapshot: s})
+	w.sendChange(ctx, Change{Snapshot: s})
 }
 
-// readWaits sends the last Snapshot with the waits of its activities, if those have
+// readWaits sends the last Snapshot with the current waits of its activities if they have
 // changed.
 func (w *watcher) readWaits(ctx context.Context) {
 	if w.partial {
@@ -197,7 +197,7 @@ func (w *watcher) readWaits(ctx context.Context) {
 	}
 	described, err := w.client.temporal.DescribeWorkflowExecution(ctx, w.id, w.last.Run)
 	if err != nil {
-		return // it is read again, and poll reports a server that does not answer
+		return // retried; pollHistory reports an unreachable server
 	}
 	s := w.last
 	w.client.addWaits(ctx, &s, described)
@@ -205,5 +205,5 @@ func (w *watcher) readWaits(ctx context.Context) {
 		return
 	}
 	w.last = s
-	w.send(ctx, Change{Snapshot: s})
+	w.sendChange(ctx, Change{Snapshot: s})
 }

@@ -49,7 +49,7 @@ func (w *fixture) promoteFirst() string {
 
 	w.want(ExitOK, []string{"start"}, "attached to "+id)
 	w.want(ExitOK, []string{"start", "--to", "staging"}, id) // it takes staging with it
-	w.want(ExitFailed, []string{"start", "--app", "api"}, "it is about all apps, not api")
+	w.want(ExitFailed, []string{"start", "--app", "api"}, "it releases all apps, not api")
 	w.want(ExitFailed, []string{"approve", id[:6], "--yes", "--plan", "ffffffffffff"}, "not with ffffffffffff")
 	w.want(ExitFailed, []string{"resolve", id, "retry"}, "is not held: it is awaiting approval")
 	if s := w.status(id); s.Phase != "awaiting approval" || s.By != "Bob" || s.Plan == nil || len(s.Environments) != 2 || s.Environments[0].Outcome != "promoted" {
@@ -239,7 +239,7 @@ func (w *fixture) terminateRelease() {
 	calm()
 	for w.run("watch", "rollout/shop/production").code == ExitDetached {
 	}
-	const why = "was terminated by release@ada: by mistake; its rollout of production went on by itself and ended: rolled back"
+	const why = "was terminated by release@ada: by mistake; its rollout of production continued and ended: rolled back"
 	w.want(ExitRolledBack, []string{"watch", id}, "rolled back: shop "+id, why)
 	w.want(ExitOK, []string{"status", id}, "rolled back: shop "+id, "production: rolled back", why)
 	w.want(ExitOK, []string{"show", id}, "rolled back: shop "+id)

@@ -15,7 +15,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A breakage is a way to be bad in production.
+// A breakage is a fault of a revision that appears only in production.
 type breakage struct {
 	description string
 	subject     string // of the commit
@@ -28,15 +28,15 @@ const (
 	changedFile = "apps/internal-api/message.go"
 )
 
-// validChange is the change of internal-api in the same commit: a rollback has to
-// take back what was good, too.
+// validChange is a change of internal-api in the same commit. A rollback has to undo it,
+// too.
 const validChange = `package main
 
 // message is the greeting of internal-api. It is the smallest visible change to release.
 const message = "Hello again from internal-api"
 `
 
-// breakages are by the value of --break. Tests and staging pass with the first three.
+// breakages maps the values of --break. Tests and staging pass with check, crash and sour.
 var breakages = map[string]breakage{
 	"check": {"its health check never passes", "Look at the database before serving", `package main
 
@@ -105,9 +105,9 @@ func healthy() error { return pool.Ping() }
 
 func breakageNames() []string { return slices.Sorted(maps.Keys(breakages)) }
 
-// commit clones the repository of src to dir, and commits there what is bad in an
-// environment. It runs git with env.
-func (b breakage) commit(ctx context.Context, env cli.Environ, src cli.Source, environment release.Environment, dir string) error {
+// commitTo clones the repository of src to dir and commits the breakage for environment
+// there. It runs git with env.
+func (b breakage) commitTo(ctx context.Context, env cli.Environ, src cli.Source, environment release.Environment, dir string) error {
 	i := slices.IndexFunc(environment.Targets, func(t release.TargetFile) bool { return t.Target.App == brokenApp })
 	if i < 0 {
 		return fmt.Errorf("--break changes %s, and %s has no app %s: use it on this program's own repository", brokenFile, src.Repo.Dir, brokenApp)
@@ -130,7 +130,7 @@ func (b breakage) commit(ctx context.Context, env cli.Environ, src cli.Source, e
 	return runGit(ctx, env, "-C", dir, "commit", "--quiet", "--no-verify", "--no-gpg-sign", "-m", b.subject, "--", brokenFile, changedFile)
 }
 
-// runGit runs git with an identity of its own, without hooks.
+// runGit runs git with the identity of the demo and without hooks.
 func runGit(ctx context.Context, env cli.Environ, args ...string) error {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "core.hooksPath=" + os.DevNull, "-c", "advice.detachedHead=false"}, args...)...)
 	cmd.Env = append(withoutSettings(env),

@@ -112,12 +112,12 @@ func removeLeftovers(dir string) {
 	for _, folder := range folders {
 		env := cli.Environ{"RELEASE_STATE_DIR=" + folder}
 		if _, err := os.Stat(filepath.Join(folder, cli.DevFileName)); err == nil && cli.ReadDevFile(env) == nil {
-			_ = os.RemoveAll(folder) // it is in nobody's way
+			_ = os.RemoveAll(folder) // a failure does not affect this demo
 		}
 	}
 }
 
-// A demo is one run of the command.
+// A demo is one execution of the command.
 type demo struct {
 	demoCommand
 	src   cli.Source
@@ -125,17 +125,17 @@ type demo struct {
 	stack *localStack
 }
 
-// run runs the demo, and leaves nothing of it.
+// run runs the demo and removes its state at the end.
 func (d *demo) run(ctx context.Context) (err error) {
 	defer func() {
 		if failed := os.RemoveAll(d.state); failed != nil {
 			err = errors.Join(err, fmt.Errorf("clean up: %w", failed))
 		}
 	}()
-	announcing := *d.World
-	announcing.Env = append(announcing.Env[:len(announcing.Env):len(announcing.Env)], "RELEASE_STATE_DIR="+d.state)
+	world := *d.World
+	world.Env = append(world.Env[:len(world.Env):len(world.Env)], "RELEASE_STATE_DIR="+d.state)
 	begin := time.Now()
-	d.stack, err = start(ctx, &announcing, options{dir: d.state, inMemory: true, grace: time.Millisecond})
+	d.stack, err = startStack(ctx, &world, options{dir: d.state, inMemory: true, grace: time.Millisecond})
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 
 // releaseBoth releases HEAD and, with --break, a broken revision after it.
 func (d *demo) releaseBoth(ctx context.Context) (client.Snapshot, error) {
-	s, err := d.release(ctx, d.src.Repo.Dir)
+	s, err := d.releaseHead(ctx, d.src.Repo.Dir)
 	if err != nil || d.breakage == "" || s.Outcome != release.Promoted {
 		return s, err
 	}
@@ -180,11 +180,11 @@ func (d *demo) releaseBoth(ctx context.Context) (client.Snapshot, error) {
 	}
 	dir := filepath.Join(d.state, "clone")
 	b := breakages[d.breakage]
-	if err := b.commit(ctx, d.Env, d.src, last, dir); err != nil {
+	if err := b.commitTo(ctx, d.Env, d.src, last, dir); err != nil {
 		return s, err
 	}
 	d.Say("\nNow a revision that is bad in %s: %s.", last.Name, b.description)
-	if s, err = d.release(ctx, dir); err != nil {
+	if s, err = d.releaseHead(ctx, dir); err != nil {
 		return s, err
 	}
 	after, err := readMachines(ctx, d.stack.fly, last)
@@ -198,19 +198,21 @@ func (d *demo) releaseBoth(ctx context.Context) (client.Snapshot, error) {
 	return s, nil
 }
 
-// release releases HEAD of the repository in dir, and returns how that ended.
-func (d *demo) release(ctx context.Context, dir string) (client.Snapshot, error) {
-	w := worldOf(d.World, d.stack.DevFile, d.state)
+// releaseHead releases HEAD of the repository in dir, and returns the last snapshot.
+func (d *demo) releaseHead(ctx context.Context, dir string) (client.Snapshot, error) {
+	w := stackWorld(d.World, d.stack.DevFile, d.state)
 	w.Dir = dir
 	return cli.Drive{
 		Repository: dir, Bake: release.Duration(demoBake),
-		Review: func(ctx context.Context, c *client.Client, s client.Snapshot) error { return d.review(ctx, w, c, s) },
+		Review: func(ctx context.Context, c *client.Client, s client.Snapshot) error {
+			return d.reviewPlan(ctx, w, c, s)
+		},
 	}.Run(ctx, w)
 }
 
-// review reviews a plan: the person at this terminal decides, somebody elsewhere, or
-// the demo itself.
-func (d *demo) review(ctx context.Context, w *cli.World, c *client.Client, s client.Snapshot) error {
+// reviewPlan reviews a plan: it asks the user at this terminal, prints how to review with
+// --hold, or approves.
+func (d *demo) reviewPlan(ctx context.Context, w *cli.World, c *client.Client, s client.Snapshot) error {
 	w.Say("")
 	switch {
 	case d.hold:
@@ -227,7 +229,7 @@ func (d *demo) review(ctx context.Context, w *cli.World, c *client.Client, s cli
 	return cli.ReviewByCommand{ID: s.ID, Approve: true, By: "release demo", Reason: "nobody is asked in it"}.Run(ctx, w)
 }
 
-// instructions tells how to review the plan from another terminal.
+// instructions returns the text on how to review the plan from another terminal.
 func (d *demo) instructions(s client.Snapshot, page string) string {
 	command := fmt.Sprintf("RELEASE_STATE_DIR=%s %s ", d.state, cmp.Or(d.Self, "release"))
 	if d.Env.Get("TEMPORAL_ADDRESS") != "" {
@@ -236,8 +238,8 @@ func (d *demo) instructions(s client.Snapshot, page string) string {
 	return strings.ReplaceAll(view.Gate(s.Status, page+"/user-metadata"), "    release ", "    "+command)
 }
 
-// waitForEnter waits, at a terminal, until the user presses Enter: until then the demo
-// can be inspected.
+// waitForEnter waits at a terminal until the user presses Enter, so that the user can
+// inspect the demo.
 func (d *demo) waitForEnter(ctx context.Context) {
 	if !d.Terminal.CanAsk || d.yes || ctx.Err() != nil {
 		return
@@ -245,7 +247,7 @@ func (d *demo) waitForEnter(ctx context.Context) {
 	fmt.Fprint(d.Stderr, "\nAll of it still runs: open the addresses above. Enter ends the demo and removes it. ")
 	entered := make(chan struct{})
 	go func() {
-		_, _ = bufio.NewReader(d.Stdin).ReadString('\n') // its end is an answer too
+		_, _ = bufio.NewReader(d.Stdin).ReadString('\n') // EOF counts as Enter
 		close(entered)
 	}()
 	select {

@@ -80,7 +80,7 @@ func (c devCommand) run(ctx context.Context) error {
 			return err
 		}
 	}
-	s, err := start(ctx, c.World, o)
+	s, err := startStack(ctx, c.World, o)
 	var taken *devserver.PortTakenError
 	if errors.As(err, &taken) {
 		return fmt.Errorf("%w with --temporal-port, --ui-port, --fly-port or --registry-port", err)
@@ -88,7 +88,7 @@ func (c devCommand) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.welcome(ctx, s, o.dir); err != nil {
+	if err := c.printWelcome(ctx, s, o.dir); err != nil {
 		return errors.Join(err, s.close())
 	}
 	select {
@@ -102,8 +102,8 @@ func (c devCommand) run(ctx context.Context) error {
 	return err
 }
 
-// findRunning returns the release dev that uses this state already, or nil. One that
-// was killed may still be ending: it no longer answers, and is waited for.
+// findRunning returns the release dev that uses this state, or nil. It waits up to 10
+// seconds for one that was killed and no longer responds.
 func (c devCommand) findRunning(ctx context.Context) *cli.DevFile {
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		running := cli.ReadDevFile(c.Env)
@@ -118,9 +118,8 @@ func (c devCommand) findRunning(ctx context.Context) *cli.DevFile {
 	}
 }
 
-// printFlyctlEnv prints the variables that point flyctl at the running release dev,
-// with a settings folder of its own: flyctl stores versions of secrets there, by the
-// names of apps.
+// printFlyctlEnv prints the variables that point flyctl at the running release dev, with a
+// separate settings folder, because flyctl stores versions of secrets there by app name.
 func (c devCommand) printFlyctlEnv() error {
 	running := cli.ReadDevFile(c.Env)
 	if running == nil {
@@ -136,7 +135,7 @@ func (c devCommand) printFlyctlEnv() error {
 	return nil
 }
 
-// removeState removes the state of earlier runs, and nothing else in the directory.
+// removeState removes the state of earlier runs. It keeps other files in the directory.
 func (c devCommand) removeState(ctx context.Context, dir string) error {
 	if !c.yes {
 		if !c.Terminal.CanAsk {
@@ -155,8 +154,8 @@ func (c devCommand) removeState(ctx context.Context, dir string) error {
 	return nil
 }
 
-// welcome prints the addresses, and what to type next.
-func (c devCommand) welcome(ctx context.Context, s *localStack, dir string) error {
+// printWelcome prints the addresses and the next commands.
+func (c devCommand) printWelcome(ctx context.Context, s *localStack, dir string) error {
 	c.Say("Temporal   %s", s.Temporal)
 	c.Say("Web UI     %s", s.UI)
 	c.Say("Fly        %s, simulated: machines are processes of this computer", s.Fly)

@@ -17,10 +17,10 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// BenchmarkImages measures images of releases with warm caches: a release in which
-// none of three apps has changed, and one in which a line of one app has, to staging
-// and production. Only Fly is simulated: Temporal, git, the builder, the registry and
-// the machines' processes are real. Dockerfiles need BUILDKIT_HOST.
+// BenchmarkImages measures releases to staging and production with warm caches: one
+// without a change of its three apps, and one with a changed line in one app. Only Fly is
+// simulated: Temporal, git, the builder, the registry and the processes of machines are
+// real. Dockerfiles need BUILDKIT_HOST.
 func BenchmarkImages(b *testing.B) {
 	for _, builder := range []string{"go", "Dockerfile"} {
 		b.Run(builder, func(b *testing.B) {
@@ -29,7 +29,7 @@ func BenchmarkImages(b *testing.B) {
 			}
 			s := newFixture(b, builder)
 			s.release("to begin with", release.Promoted)
-			var unchanged, line []price
+			var unchanged, line []measurement
 			releases := func() {
 				i := fmt.Sprint(len(line) + 1)
 				s.write("README.md", i)
@@ -44,27 +44,27 @@ func BenchmarkImages(b *testing.B) {
 			for len(line) < 5 {
 				releases()
 			}
-			fmt.Printf("%s: three apps unchanged: %s\n", builder, median(unchanged))
-			fmt.Printf("%s: one line of one app, to staging and production: %s\n", builder, median(line))
+			fmt.Printf("%s: three apps unchanged: %s\n", builder, formatMedian(unchanged))
+			fmt.Printf("%s: one line of one app, to staging and production: %s\n", builder, formatMedian(line))
 		})
 	}
 }
 
-// A price is the time of a release since its files were read, and its bytes.
-type price struct {
+// A measurement is the time of a release after its files were read, and its bytes.
+type measurement struct {
 	took, building time.Duration
 	pushed, copied int64
 }
 
-// median formats the median of costs.
-func median(costs []price) string {
-	slices.SortFunc(costs, func(a, b price) int { return int(a.took - b.took) })
+// formatMedian formats the median of costs.
+func formatMedian(costs []measurement) string {
+	slices.SortFunc(costs, func(a, b measurement) int { return int(a.took - b.took) })
 	c := costs[len(costs)/2]
 	return fmt.Sprintf("%.2f s after the checkout, %.2f s of them building; %d bytes pushed, %d copied (median of %d)",
 		c.took.Seconds(), c.building.Seconds(), c.pushed, c.copied, len(costs))
 }
 
-// A fixture is a repository of three apps, and a stack that releases it.
+// A fixture is a repository with three apps and a stack that releases it.
 type fixture struct {
 	b       *testing.B
 	builder string
@@ -77,7 +77,7 @@ func newFixture(b *testing.B, builder string) *fixture {
 	s := &fixture{b: b, builder: builder, dir: b.TempDir()}
 	state := b.TempDir()
 	s.environ = append(os.Environ(), "RELEASE_STATE_DIR="+state)
-	stack, err := start(b.Context(), s.world(nil, new(bytes.Buffer)), options{dir: state, inMemory: true, grace: time.Millisecond})
+	stack, err := startStack(b.Context(), s.world(nil, new(bytes.Buffer)), options{dir: state, inMemory: true, grace: time.Millisecond})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -119,8 +119,8 @@ func (s *fixture) write(name, text string) {
 	}
 }
 
-// edit changes a line of an app. Its Dockerfile copies a compiled program: a Go
-// toolchain in an image is not measured.
+// edit changes a line of an app. The Dockerfile copies a compiled program, so that the
+// benchmark does not measure a Go toolchain in an image.
 func (s *fixture) edit(app, line string) {
 	s.b.Helper()
 	s.write(app+"/main.go", fmt.Sprintf(`package main
@@ -156,7 +156,7 @@ func (s *fixture) git(args ...string) {
 }
 
 // release commits all files and releases them to production.
-func (s *fixture) release(subject string, want release.Outcome) price {
+func (s *fixture) release(subject string, want release.Outcome) measurement {
 	s.b.Helper()
 	s.git("add", ".")
 	s.git("commit", "-q", "-m", subject)
@@ -168,7 +168,7 @@ func (s *fixture) release(subject string, want release.Outcome) price {
 	if err := json.Unmarshal(out.Bytes(), &s.last); err != nil || s.last.Outcome != want {
 		s.b.Fatalf("exit code %d, %v, %s; want %s\n%s", code, err, s.last.Outcome, want, out.Bytes())
 	}
-	var c price
+	var c measurement
 	for _, span := range s.last.Spans {
 		switch took := span.Took(s.last.Ended); span.Phase {
 		case release.Loading, release.Done:

@@ -12,7 +12,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// readMachines returns every machine of an environment, as Fly shows it now.
+// readMachines returns every machine of an environment as reported by Fly.
 func readMachines(ctx context.Context, c *fly.Client, env release.Environment) (map[string]fly.Machine, error) {
 	all := map[string]fly.Machine{}
 	for _, t := range env.Targets {
@@ -27,9 +27,8 @@ func readMachines(ctx context.Context, c *fly.Client, env release.Environment) (
 	return all, nil
 }
 
-// compareMachines returns an error unless the environment is as it was: the same
-// machines, each with the same config, byte for byte, the same image, and serving as
-// before.
+// compareMachines returns an error unless before and after have the same machines, each
+// with the same config (byte for byte), image, state and cordon.
 func compareMachines(env release.Environment, before, after map[string]fly.Machine) error {
 	var differences []string
 	for name, was := range before {
@@ -52,7 +51,7 @@ func compareMachines(env release.Environment, before, after map[string]fly.Machi
 	}
 	if len(differences) > 0 {
 		slices.Sort(differences)
-		return errors.New(env.Name + " is not as it was before the bad revision: " + strings.Join(differences, "; "))
+		return errors.New(env.Name + " differs from its state before the bad revision: " + strings.Join(differences, "; "))
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestCommands_HaveAManual(t *testing.T) {
+func TestCommands_Manual(t *testing.T) {
 	for _, newCommand := range []cli.NewCommand{NewDev, NewDemo} {
 		c := newCommand(&cli.World{})
 		if c.Short == "" || len(c.Long) < 100 || !strings.Contains(c.Example, "release "+c.Name()) {

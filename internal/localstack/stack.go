@@ -1,6 +1,6 @@
-// Package localstack runs what releases need in one process: Temporal with its Web
-// UI, a simulated Fly whose machines are processes, an image registry and a worker.
-// It has the commands release dev and release demo.
+// Package localstack runs all services that releases need in one process: Temporal with
+// its Web UI, a simulated Fly whose machines are processes, an image registry and a worker.
+// It implements the commands release dev and release demo.
 package localstack
 
 import (
@@ -31,39 +31,39 @@ import (
 )
 
 const (
-	// checkInterval is the longest interval of a machine's checks here: a person
-	// waits for them.
+	// checkInterval is the maximum interval of health checks. It is short, because a
+	// user waits for them.
 	checkInterval = 500 * time.Millisecond
-	// pollInterval is how often the worker reads what it waits for.
+	// pollInterval is the interval at which the worker polls.
 	pollInterval = 250 * time.Millisecond
-	// checkoutTimeout limits how long a stack waits, at its end, for a test or a
-	// build.
+	// checkoutTimeout is the time that a stack waits for tests and builds when it
+	// closes.
 	checkoutTimeout = 10 * time.Second
 )
 
-// A localStack is everything that a release needs.
+// A localStack is the running services.
 type localStack struct {
 	cli.DevFile
 	fly     *fly.Client
 	sim     *flysim.Sim
 	runner  *localrunner.Runner
 	mirror  *trackedMirror
-	fatal   chan error     // receives why the worker cannot continue
-	closers []func() error // in the order in which things were started
+	fatal   chan error     // receives the error that stops the worker
+	closers []func() error // in the order of start
 }
 
-// options say where a stack keeps its state, and where it listens.
+// options configure a stack.
 type options struct {
-	dir                         string        // of everything but what Temporal keeps in memory
-	inMemory                    bool          // Temporal keeps nothing
+	dir                         string        // for all state except an in-memory Temporal
+	inMemory                    bool          // whether Temporal stores nothing on disk
 	temporal, ui, fly, registry int           // ports; 0 is any free one
-	grace                       time.Duration // for activities in hand at the end
+	grace                       time.Duration // for running activities at the end
 }
 
-// start starts everything and announces it in dev.json. If that fails it leaves
-// nothing running.
-func start(ctx context.Context, w *cli.World, o options) (s *localStack, err error) {
-	log.SetOutput(io.Discard) // libraries log to it what they also return
+// startStack starts all services and writes their addresses to dev.json. If it returns an
+// error, no service is running.
+func startStack(ctx context.Context, w *cli.World, o options) (s *localStack, err error) {
+	log.SetOutput(io.Discard) // libraries log errors that they also return
 	s = &localStack{fatal: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -96,10 +96,10 @@ func start(ctx context.Context, w *cli.World, o options) (s *localStack, err err
 	return s, nil
 }
 
-// onClose adds a function that ends what was started last.
+// onClose adds a function that stops the service started last.
 func (s *localStack) onClose(closer func() error) { s.closers = append(s.closers, closer) }
 
-// close ends everything, last started first.
+// close stops all services, in reverse order of start.
 func (s *localStack) close() error {
 	var errs error
 	for i := len(s.closers) - 1; i >= 0; i-- {
@@ -109,7 +109,7 @@ func (s *localStack) close() error {
 	return errs
 }
 
-// startFly starts the registry, the machines that ran, and the API.
+// startFly starts the registry, the machines of earlier runs, and the API.
 func (s *localStack) startFly(o options) error {
 	listener, err := devserver.Listen(o.fly, "the simulated Fly")
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *localStack) startFly(o options) error {
 	}
 	s.onClose(func() error { s.sim.Close(); return nil })
 	server := &http.Server{Handler: s.sim, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
-	go func() { _ = server.Serve(listener) }() // ends with Close, with that error only
+	go func() { _ = server.Serve(listener) }() // returns only ErrServerClosed
 	s.onClose(server.Close)
 	s.Fly, s.Registry = "http://"+listener.Addr().String(), s.runner.Registry()
 	s.fly = &fly.Client{FlapsURL: s.Fly, APIURL: s.Fly, UIEXURL: s.Fly, Token: s.Token, Unlimited: true}
@@ -166,7 +166,7 @@ func (s *localStack) startTemporal(ctx context.Context, o options) error {
 }
 
 func (s *localStack) startWorker(ctx context.Context, w *cli.World, o options, environ []string) error {
-	connection, err := cli.ClientOptions(worldOf(w, s.DevFile, o.dir))
+	connection, err := cli.ClientOptions(stackWorld(w, s.DevFile, o.dir))
 	if err != nil {
 		return err
 	}
@@ -183,11 +183,11 @@ func (s *localStack) startWorker(ctx context.Context, w *cli.World, o options, e
 	if err := worker.Start(); err != nil {
 		return fmt.Errorf("start a worker: %w", err)
 	}
-	s.onClose(func() error { worker.Stop(); return s.mirror.wait(checkoutTimeout) })
+	s.onClose(func() error { worker.Stop(); return s.mirror.waitForCheckouts(checkoutTimeout) })
 	return nil
 }
 
-// reportFatal reports once why the worker cannot continue.
+// reportFatal sends the first fatal error of the worker.
 func (s *localStack) reportFatal(err error) {
 	select {
 	case s.fatal <- err:
@@ -195,9 +195,8 @@ func (s *localStack) reportFatal(err error) {
 	}
 }
 
-// createApps creates the Fly apps that a project's files name, and their secrets, as
-// a team has done once on the real Fly. It returns the secrets whose values are made
-// up.
+// createApps creates the Fly apps and secrets that the files of a project name, as a team
+// does once on the real Fly. It returns the secrets that got placeholder values.
 func (s *localStack) createApps(ctx context.Context, p *release.Project) (madeUp []string, err error) {
 	for _, environment := range p.Environments {
 		for _, t := range environment.Targets {
@@ -215,7 +214,7 @@ func (s *localStack) createApps(ctx context.Context, p *release.Project) (madeUp
 	return madeUp, nil
 }
 
-// createSecrets sets the secrets that a Fly app lacks, and returns their names.
+// createSecrets sets placeholder values for missing secrets and returns their names.
 func (s *localStack) createSecrets(ctx context.Context, flyApp string, names []string) (created []string, err error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -240,14 +239,14 @@ func (s *localStack) createSecrets(ctx context.Context, flyApp string, names []s
 	return created, nil
 }
 
-// autoCreateApps is a Fly that creates every app that a release asks for: on this
-// computer it costs nothing.
+// autoCreateApps is a Fly client that creates apps on first use, because simulated apps are
+// free.
 type autoCreateApps struct {
 	*fly.Client
 	sim *flysim.Sim
 }
 
-// App returns an app, and creates it if there is none.
+// App returns an app, and creates it if it does not exist.
 func (a autoCreateApps) App(ctx context.Context, name string) (fly.App, error) {
 	app, err := a.Client.App(ctx, name)
 	if errors.Is(err, fly.ErrNotFound) {
@@ -257,7 +256,7 @@ func (a autoCreateApps) App(ctx context.Context, name string) (fly.App, error) {
 	return app, err
 }
 
-// A trackedMirror counts the checkouts in use: a test or a compiler runs in each.
+// A trackedMirror counts the checkouts that tests and builds use.
 type trackedMirror struct {
 	*git.Mirror
 	inUse sync.WaitGroup
@@ -270,8 +269,8 @@ func (m *trackedMirror) Checkout(ctx context.Context, url, commit string, fn fun
 	return m.Mirror.Checkout(ctx, url, commit, fn)
 }
 
-// wait returns when no checkout is in use, or with an error after the limit.
-func (m *trackedMirror) wait(limit time.Duration) error {
+// waitForCheckouts returns when no checkout is in use, or with an error after limit.
+func (m *trackedMirror) waitForCheckouts(limit time.Duration) error {
 	done := make(chan struct{})
 	go func() { m.inUse.Wait(); close(done) }()
 	select {

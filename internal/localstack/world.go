@@ -7,17 +7,17 @@ import (
 	"github.com/microbima/release/internal/cli"
 )
 
-// worldOf returns w with the settings of a stack with that state, and without those
-// for any other Temporal, Fly or repository.
-func worldOf(w *cli.World, dev cli.DevFile, dir string) *cli.World {
+// stackWorld returns w with the settings of a stack in dir, and without the settings for
+// any other Temporal, Fly or repository.
+func stackWorld(w *cli.World, dev cli.DevFile, dir string) *cli.World {
 	inner := *w
 	inner.Env = append(withoutSettings(w.Env), "RELEASE_STATE_DIR="+dir, "TEMPORAL_ADDRESS="+dev.Temporal,
 		"TEMPORAL_CONFIG_FILE="+filepath.Join(dir, "no-temporal.toml"))
 	return &inner
 }
 
-// withoutSettings returns env without the variables that lead to another Temporal,
-// Fly or repository.
+// withoutSettings returns env without the variables that select another Temporal, Fly or
+// repository.
 func withoutSettings(env cli.Environ) (rest cli.Environ) {
 	for _, entry := range env {
 		if !isSetting(entry) {
