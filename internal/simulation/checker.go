@@ -174,12 +174,14 @@ func (c *checker) finishAttempt(a *attempt, err error) {
 // isBack reports whether the machine of a completed step serves again, or does not for a
 // reason that is not the step.
 func (c *checker) isBack(step release.Step) bool {
-	others := c.isChangedByOthers(step.FlyApp) // someone may have cordoned it
+	others := c.isChangedByOthers(step.FlyApp)        // someone may have cordoned it
+	lately := time.Now().Add(-100 * time.Millisecond) // a good answer may have been under way since
 	return slices.ContainsFunc(c.listMachines(step.FlyApp), func(m fly.Machine) bool {
 		if m.ID != step.Machine && m.Name != step.Machine {
 			return false
 		}
-		return isServing(m) || others && isHealthy(m) || c.mayProxyStop(step.FlyApp) && isStoppedOrStopping(m) || hasFailedSince(m, time.Now().Add(-100*time.Millisecond))
+		isStopped := isStoppedOrStopping(m) && (c.mayProxyStop(step.FlyApp) || c.isChangedSince(step.FlyApp, lately))
+		return isServing(m) || others && isHealthy(m) || isStopped || hasFailedSince(m, lately)
 	})
 }
 
@@ -202,8 +204,7 @@ func (c *checker) recordReadLocked(a *attempt) {
 	}
 }
 
-// hasFailedSince reports whether m has failed since that time. A good answer may have
-// been under way at the time of the failure.
+// hasFailedSince reports whether m has failed since that time.
 func hasFailedSince(m fly.Machine, then time.Time) bool {
 	return slices.ContainsFunc(m.Events, func(e fly.Event) bool { return e.Type == "exit" && !e.At().Before(then) }) ||
 		slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" && !c.UpdatedAt.Before(then) })

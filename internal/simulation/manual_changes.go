@@ -36,6 +36,13 @@ func (c *checker) recordForeignChange(app string) {
 	c.changedByOthers[app] = time.Now()
 }
 
+// isChangedSince reports whether someone else has changed the app since that time.
+func (c *checker) isChangedSince(app string, then time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.changedByOthers[app].Before(then)
+}
+
 // takeForeignLeases takes each free lease of an app for t.For, as flyctl does.
 func (s *simulation) takeForeignLeases(t Trouble) {
 	f := s.newFlyClient(s.fly.Transport())
