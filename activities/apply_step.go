@@ -16,6 +16,7 @@ type StepInput struct {
 	Secrets uint64            `json:"secrets,omitempty"` // version of the secrets that the machine must see
 	Retries int               `json:"retries,omitempty"` // how often an operator chose to retry the step
 	ID      string            `json:"id,omitempty"`      // of the machine that the step names by its planned name, once it exists
+	Written string            `json:"written,omitempty"` // version that the rollout gave the machine last
 }
 
 // A StepResult is the machine as the step left it, without its config, and how a

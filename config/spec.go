@@ -129,7 +129,7 @@ func groupSpec(app release.App, c *flytoml.Config, name string, image release.Im
 		return spec, err
 	}
 	for _, m := range state.Machines {
-		if m.Group != g.Name {
+		if m.Group != g.Name || m.Superseded {
 			continue
 		}
 		config, reason, err := machineConfig(g, m, state)

@@ -48,14 +48,15 @@ func resumeMachines(was, goal, now State) (machines []Machine) {
 // cordoned them again. plan, baseline and states are those of that rollout. A bluegreen
 // needs such machines to resume its switch, and keeps them.
 //
-// SetApart marks as halted the machines that ran before that rollout, that it stopped,
-// and that are still stopped. stopped has the IDs of the machines that it stopped.
+// SetApart marks as superseded the machines whose replacement serves. It marks as halted
+// the other machines that ran before that rollout, that it stopped, and that are still
+// stopped. stopped has the IDs of the machines that it stopped.
 func SetApart(plan Plan, baseline []Baseline, states, now []State, stopped []string) []State {
 	out, goal := slices.Clone(now), plan.Goal(states)
 	for i, s := range out {
 		was, known := findBaseline(baseline, s.Target)
 		if known {
-			out[i].Machines = markHalted(was.State, s.Machines, stopped)
+			out[i].Machines = markHalted(was.State, plan.markSuperseded(s), stopped)
 			s = out[i]
 		}
 		blueGreen := slices.ContainsFunc(plan.Targets, func(t TargetPlan) bool { return t.Target == s.Target && t.Strategy == BlueGreen })
@@ -79,6 +80,30 @@ func SetApart(plan Plan, baseline []Baseline, states, now []State, stopped []str
 	return out
 }
 
+// markSuperseded returns the machines of now with Superseded set for those that p
+// replaces and whose replacement exists and is not cordoned. A bluegreen recognizes them
+// by itself.
+func (p Plan) markSuperseded(now State) []Machine {
+	replacements := map[string]Machine{} // by the ID of the replaced machine
+	for _, t := range p.Targets {
+		if t.Target != now.Target || t.Strategy == BlueGreen {
+			continue
+		}
+		for _, s := range p.Steps() {
+			if s.Target == t.Target && s.Verb == Create && s.Succeeds != "" {
+				replacements[s.Succeeds] = s.createdMachine()
+			}
+		}
+	}
+	is, out := now.indexMachines(), slices.Clone(now.Machines)
+	for i, m := range out {
+		want, isReplaced := replacements[m.ID]
+		have, exists := is.findCounterpart(want)
+		out[i].Superseded = isReplaced && exists && !have.Cordoned && isSameWorkload(have, want)
+	}
+	return out
+}
+
 // markHalted returns machines with Halted set for those in stopped that ran in the State
 // was and do not run now.
 func markHalted(was State, machines []Machine, stopped []string) []Machine {
@@ -88,7 +113,7 @@ func markHalted(was State, machines []Machine, stopped []string) []Machine {
 	were, out := was.indexMachines(), slices.Clone(machines)
 	for i, m := range out {
 		before, existed := were.findCounterpart(m)
-		out[i].Halted = existed && before.Running() && !m.Running() && slices.Contains(stopped, m.ID)
+		out[i].Halted = existed && before.Running() && !m.Running() && !m.Superseded && slices.Contains(stopped, m.ID)
 	}
 	return out
 }

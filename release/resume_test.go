@@ -124,6 +124,49 @@ func TestSeparateLeftovers_StoppedMachine(t *testing.T) {
 	}
 }
 
+// A machine is destroyed if a rollout without a report created its replacement and gave
+// that traffic. The group does not grow.
+func TestSeparateLeftovers_ReplacedMachine(t *testing.T) {
+	target := release.Target{App: "a", Environment: "production"}
+	old := release.Machine{ID: "old", Name: "old", Group: "app", Region: "ams", State: "started", Version: "v1", Image: images[1], Config: config("a", "app", 1)}
+	fresh := release.Machine{ID: "new", Name: "new-1", Group: "app", Region: "ams", State: "started", Version: "v2", Image: images[2], Config: config("a", "app", 2), Created: true}
+	before := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{old}}
+	create := release.Step{Verb: release.Create, Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1", To: images[2], After: fresh.Config, Hidden: true, Succeeds: "old"}
+	dead := release.Plan{
+		Targets: []release.TargetPlan{{Target: target, FlyApp: "fly-a", Strategy: release.Rolling}},
+		Waves: []release.Wave{
+			{Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{create}}}},
+			{Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{{Verb: release.Uncordon, Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1"}}}}},
+		},
+	}
+	for name, cordoned := range map[string]bool{"its replacement serves": false, "its replacement is cordoned": true} {
+		t.Run(name, func(t *testing.T) {
+			fresh := fresh
+			fresh.Cordoned = cordoned
+			now := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{fresh, old}}
+			states := release.SetApart(dead, []release.Baseline{{State: before}}, []release.State{before}, []release.State{now}, nil)
+			machines := map[string]json.RawMessage{"new": config("a", "app", 3), "old": config("a", "app", 3)}
+			next, err := release.NewPlan("production", "c0ffee", []release.Spec{{
+				Target: target, FlyApp: "fly-a", Image: images[3], Strategy: release.Rolling, MaxUnavailable: 1,
+				Groups: []release.GroupSpec{{Name: "app", Machines: machines}},
+			}}, states)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var last []string
+			for _, s := range next.Last().Steps() {
+				last = append(last, string(s.Verb)+" "+s.Machine)
+			}
+			if want := []string{"destroy old"}; !cordoned && !slices.Equal(last, want) || cordoned && len(last) > 0 {
+				t.Errorf("the last steps are %q", last)
+			}
+			if goal := next.Goal([]release.State{now})[0].Machines; len(goal) != 1 {
+				t.Errorf("in the end there are %d machines, want 1: %+v", len(goal), goal)
+			}
+		})
+	}
+}
+
 // A machine started for verification is stopped again only if it was stopped before.
 func TestVerificationStarts_Idle(t *testing.T) {
 	target := release.Target{App: "a", Environment: "production"}

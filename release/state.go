@@ -178,6 +178,9 @@ type Machine struct {
 	// Halted is true if a rollout without a report stopped the machine, which ran
 	// before it. The next plan starts it.
 	Halted bool `json:"halted,omitempty"`
+	// Superseded is true if a rollout without a report created its replacement, which
+	// serves. The next plan destroys it.
+	Superseded bool `json:"superseded,omitempty"`
 	// Made is when this version was made. It has the secrets of that time.
 	Made    time.Time `json:"made,omitzero"`
 	Updated time.Time `json:"updated,omitzero"`

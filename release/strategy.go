@@ -61,7 +61,8 @@ func (spec Spec) planWaves(state State) ([]Wave, error) {
 		last = mergeWaves(last, Plan{Waves: w}.Last().Waves)
 	}
 	stop, destroy := spec.removeGroups(groups, state)
-	all := slices.Concat(spec.destroyLeftovers(state), spec.startHalted(state), first, stop, mergeWaves(last, destroy))
+	cordon, destroySuperseded := spec.removeSuperseded(state)
+	all := slices.Concat(spec.destroyLeftovers(state), spec.startHalted(state), first, cordon, stop, mergeWaves(mergeWaves(last, destroy), destroySuperseded))
 	if len(all) == 0 || spec.Command == nil {
 		return all, nil
 	}
@@ -76,6 +77,23 @@ func (spec Spec) destroyLeftovers(state State) []Wave {
 		destroy = append(destroy, spec.machineStep(Destroy, m))
 	}
 	return newWave("destroy leftovers of a terminated rollout", destroy, maxColdConcurrent)
+}
+
+// removeSuperseded returns the waves that take superseded machines out of service, and
+// the last waves, which destroy them.
+func (spec Spec) removeSuperseded(state State) (cordon, destroy []Wave) {
+	var cordons, destroys []Step
+	for _, m := range state.Machines {
+		if !m.Superseded {
+			continue
+		}
+		if !m.Cordoned && m.Host == "" {
+			cordons = append(cordons, spec.machineStep(Cordon, m))
+		}
+		destroys = append(destroys, spec.machineStep(Destroy, m))
+	}
+	return withSettle(newWave("cordon what is replaced", cordons, maxColdConcurrent), proxySettleTime),
+		markLast(newWave("destroy what is replaced", destroys, maxColdConcurrent))
 }
 
 // startHalted returns the wave that starts the halted machines that spec does not change
@@ -112,7 +130,7 @@ func (spec Spec) planGroup(g GroupSpec, state State) ([]Wave, error) {
 	if !exists {
 		return spec.createGroup(g), nil
 	}
-	running := countWhere(state.Machines, func(m Machine) bool { return m.Group == g.Name && m.Running() })
+	running := countWhere(state.Machines, func(m Machine) bool { return m.Group == g.Name && m.Running() && !m.Superseded })
 	atOnce := spec.maxUnavailable(running)
 	switch spec.Strategy {
 	case BlueGreen:
@@ -145,6 +163,9 @@ func (spec Spec) classifyMachines(g GroupSpec, state State) (stale, replace []Ma
 			continue
 		}
 		exists = true
+		if m.Superseded {
+			continue // see removeSuperseded
+		}
 		if _, ok := g.Machines[m.ID]; !ok {
 			return nil, nil, true, fmt.Errorf("%s: the spec has no config for machine %s", spec.Target, m.ID)
 		}
@@ -317,7 +338,7 @@ func (spec Spec) isHalfSwitched(g GroupSpec, state State) bool {
 func (spec Spec) removeGroups(groups map[string]bool, state State) (stop, destroy []Wave) {
 	var stops, destroys []Step
 	for _, m := range state.Machines {
-		if groups[m.Group] {
+		if groups[m.Group] || m.Superseded {
 			continue
 		}
 		if m.Running() {
@@ -415,6 +436,9 @@ func (spec Spec) machineNotes(state State) (cordoned, halted []string) {
 	for _, m := range state.Machines {
 		if spec.Strategy != BlueGreen && m.Cordoned && m.Running() {
 			cordoned = append(cordoned, fmt.Sprintf("machine %s (%s) is cordoned and gets no traffic; it stays so", m.ID, m.Name))
+		}
+		if m.Superseded {
+			halted = append(halted, fmt.Sprintf("machine %s (%s) was replaced by a rollout that ended without a report; it is destroyed", m.ID, m.Name))
 		}
 		if m.Halted {
 			halted = append(halted, fmt.Sprintf("machine %s (%s) was stopped by a rollout that ended without a report; it is started again", m.ID, m.Name))

@@ -123,6 +123,6 @@ func (r *rolloutRun) newStepInput(step release.Step) activities.StepInput {
 	step.Before = nil // the activity reads the machine itself
 	return activities.StepInput{
 		Step: step, Stamp: r.machineStamp(step), Holder: r.leaseHolder(), Nonce: r.leaseNonce(step), Secrets: r.opened.Secrets[step.FlyApp], Retries: r.retries,
-		ID: r.written[step.FlyApp][step.Machine].ID,
+		ID: r.written[step.FlyApp][step.Machine].ID, Written: r.written[step.FlyApp][step.Machine].Version,
 	}
 }

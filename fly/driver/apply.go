@@ -21,6 +21,7 @@ type Change struct {
 	Secrets uint64            // version of the secrets that the machine must see
 	Retries int               // how often an operator chose to retry the step
 	ID      string            // of the machine that the step names by its planned name, once it exists
+	Written string            // version that the rollout gave the machine last: an older reading is stale
 }
 
 // A Result is the machine as a step left it and, of a release command, how it ended.

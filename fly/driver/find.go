@@ -29,7 +29,7 @@ func (r *stepRun) find(ctx context.Context) (fly.Machine, error) {
 // chose. The error of a machine that is destroyed satisfies isGone.
 func (r *stepRun) locate(ctx context.Context) (fly.Machine, error) {
 	s := r.Step
-	m, err := readMachine(ctx, r.Fly, s.FlyApp, cmp.Or(r.ID, s.Machine), s.Version)
+	m, err := readMachine(ctx, r.Fly, s.FlyApp, cmp.Or(r.ID, s.Machine), cmp.Or(r.Written, s.Version))
 	if errors.Is(err, fly.ErrNotFound) || errors.Is(err, fly.ErrInvalid) {
 		m, err = findByName(ctx, r.Fly, s.FlyApp, s.Machine)
 	}

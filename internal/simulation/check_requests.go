@@ -171,8 +171,8 @@ func (c *checker) findSender(holder, environment string) *rolloutRun {
 }
 
 // checkDestroy reports a violation if a machine from before the rollout is destroyed
-// before the new version is verified. A cordoned machine of a terminated rollout serves
-// nothing, and may be destroyed at once.
+// before the new version is verified. A machine that a terminated rollout created may be
+// destroyed at once if it serves nothing, or in a rollback.
 func (c *checker) checkDestroy(r *rolloutRun, app, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,7 +181,11 @@ func (c *checker) checkDestroy(r *rolloutRun, app, id string) {
 	}
 	_, existed := findMachine(r.before[app], id)
 	found, _ := findMachine(r.found[app], id)
-	isLeft := found.Cordoned && slices.ContainsFunc(c.rollouts, (*rolloutRun).isTerminated)
+	isPlanned := slices.ContainsFunc(r.req.Plan.Steps(), func(s release.Step) bool { return s.Verb == release.Destroy && s.Machine == id })
+	isLeft := (found.Cordoned || !isPlanned) && slices.ContainsFunc(c.rollouts, func(t *rolloutRun) bool {
+		_, isOlder := findMachine(t.before[app], id)
+		return t.isTerminated() && !isOlder
+	})
 	if existed && !isLeft {
 		c.sim.addViolation("machine %s of %s is destroyed before the new version is verified", id, app)
 	}

@@ -51,9 +51,21 @@ func (c *checker) hasRecovered(r *rolloutRun, app string, m fly.Machine, lastExi
 	return isResumed && (lastExit.After(c.lastSeen(r, app)) || r.lastVerified.Sub(lastExit) > 2*time.Minute-time.Second)
 }
 
-// wasRunning reports whether a machine of the group ran when r started.
+// wasRunning reports whether a machine of the group ran when r started, and the proxy
+// did not stop it before r recorded its baseline.
 func (c *checker) wasRunning(r *rolloutRun, app, group string) bool {
-	return slices.ContainsFunc(r.before[app], func(m fly.Machine) bool { return c.groupName(m) == group && isRunning(m) })
+	return slices.ContainsFunc(r.before[app], func(m fly.Machine) bool {
+		return c.groupName(m) == group && isRunning(m) && !c.isProxyStopped(r, app, m.ID)
+	})
+}
+
+// isProxyStopped reports whether Fly's proxy stopped the machine between the start of r
+// and its baseline.
+func (c *checker) isProxyStopped(r *rolloutRun, app, machine string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := c.proxyStops[machineKey{app, machine}]
+	return at.After(r.started) && at.Before(r.baselineRead)
 }
 
 // isNewVersion reports whether the machine's version was made after r started.
@@ -138,4 +150,5 @@ func (c *checker) recordProxyStop(app, machine string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.down, machineKey{app, machine})
+	c.proxyStops[machineKey{app, machine}] = time.Now()
 }

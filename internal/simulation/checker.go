@@ -35,6 +35,7 @@ type checker struct {
 	scheduled           map[string]scheduledActivity // activities of rollouts, by ID
 	foundVersions       map[string]foundVersion      // by environment
 	runsByTestID        map[string]*rolloutRun       // by run ID of the test environment
+	proxyStops          map[machineKey]time.Time     // when Fly's proxy stopped a machine last
 	baselineFound       map[string]time.Time         // when a rollback found what it restores, by workflow ID of the release
 	recordsHistories    bool                         // whether histories of rollouts are needed
 	holds               int
@@ -57,6 +58,7 @@ func newChecker(s *simulation) *checker {
 		lastVerifyReads:  map[string]time.Time{},
 		pins:             map[string]time.Time{},
 		baselineFound:    map[string]time.Time{},
+		proxyStops:       map[machineKey]time.Time{},
 		idleAtRestore:    map[machineKey]bool{},
 		scheduled:        map[string]scheduledActivity{},
 		foundVersions:    map[string]foundVersion{},

@@ -218,6 +218,12 @@ func (b Baseline) recreateStep`),
 				continue
 			}
 			m := goal.Machines[i]`),
+	newMutant("a machine stays whose replacement a terminated rollout created", "release/resume.go",
+		`		out[i].Superseded = isReplaced &&`,
+		`		out[i].Superseded = false && isReplaced &&`),
+	newMutant("a stale read before a start is believed", "fly/driver/find.go",
+		`cmp.Or(r.Written, s.Version)`,
+		`s.Version`),
 	newMutant("a probe starts a stopped machine", "fly/driver/verify.go",
 		`d.canProbe(ctx, e.Goal, now) {`,
 		`serves(now) {`),
