@@ -14,6 +14,6 @@ func setGroup(cmd *exec.Cmd) {
 	cmd.Cancel = func() error { return killGroup(cmd) }
 }
 
-// killGroup kills what is left of cmd's group. The system gives no process a group's
+// killGroup kills the processes of cmd's group. The system gives no process a group's
 // number while it has members.
 func killGroup(cmd *exec.Cmd) error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
