@@ -18,7 +18,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Git is what activities need of git. *git.Mirror implements it.
+// Git has the operations on repositories that activities use. *git.Mirror implements
+// it.
 type Git interface {
 	// Files returns the tree of commit, read-only.
 	Files(ctx context.Context, url, commit string) (fs.FS, error)
@@ -31,11 +32,11 @@ type Git interface {
 	Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error)
 }
 
-// ClientVersion is what the metadata of a machine has for the client that changed it,
-// where flyctl writes its version.
+// ClientVersion is the client name in the metadata of machines, where flyctl writes its
+// version.
 const ClientVersion = fly.ClientVersion
 
-// Types of the driver that are parts of inputs and results.
+// Types of the driver that inputs and results contain.
 type (
 	TargetRef   = driver.TargetRef
 	Expectation = driver.Expectation
@@ -52,8 +53,8 @@ type Builder interface {
 	Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error)
 }
 
-// A Docker builder builds Dockerfiles, and runs the tests in them. *buildkit.Builder
-// is one.
+// A Docker builder builds Dockerfiles and runs the tests in them. *buildkit.Builder
+// implements it.
 type Docker interface {
 	Builder
 	// Test builds the Dockerfile up to the target of the recipe, and pushes nothing.
@@ -61,8 +62,7 @@ type Docker interface {
 	Test(ctx context.Context, src image.Source, req image.Request) error
 }
 
-// Temporal is what activities need of Temporal itself: reading other workflows.
-// client.Client implements it.
+// Temporal reads other workflows. client.Client implements it.
 type Temporal interface {
 	DescribeWorkflow(ctx context.Context, id, run string) (*client.WorkflowExecutionDescription, error)
 	GetWorkflow(ctx context.Context, id, run string) client.WorkflowRun
@@ -70,13 +70,13 @@ type Temporal interface {
 	GetWorkflowHistory(ctx context.Context, id, run string, isLongPoll bool, filter enumspb.HistoryEventFilterType) client.HistoryEventIterator
 }
 
-// Images is what activities need of registries. *image.Registry implements it.
+// Images reads and writes registries. *image.Registry implements it.
 type Images interface {
 	// Keep tags an image so that the registry does not delete it.
 	Keep(ctx context.Context, ref release.Image) error
 	// Pin returns the image for one platform that a registry has under a reference.
 	Pin(ctx context.Context, ref, platform string) (release.Image, error)
-	// Find returns what was pushed under a tag for that revision and recipe.
+	// Find returns the image under a tag if it was built from that revision and recipe.
 	Find(ctx context.Context, repository, tag string, revision release.Revision, recipe release.Recipe) (image.Built, error)
 	// Copy copies an image into another repository, under the same digest.
 	Copy(ctx context.Context, from release.Image, repository string) (image.Built, error)
@@ -86,34 +86,36 @@ type Images interface {
 	Secrets(ctx context.Context, ref release.Image, tokens, allow []string) ([]string, error)
 }
 
-// Activities holds what the activities share. Wiring is an assignment.
+// Activities has the dependencies of all activities. Its methods are the activities.
 type Activities struct {
 	Fly      driver.API
 	Temporal Temporal // nil: the client of the worker
 	Git      Git
-	Go       Builder      // for apps with go = "…"; nil: this worker has none
-	Docker   Docker       // for Dockerfiles; nil: this worker has none
-	Images   Images       // reads and writes registries; nil: nothing is found, copied or kept
-	Registry string       // where images are pushed: registry.fly.io
+	Go       Builder      // for apps with go = "…"; nil: this worker builds none
+	Docker   Docker       // for Dockerfiles; nil: this worker builds none
+	Images   Images       // nil: no image is found, copied or kept
+	Registry string       // host to which images are pushed: registry.fly.io
 	Insecure bool         // the registry speaks plain HTTP: that of release dev
 	Logs     string       // folder for the output of tests and builds; "": only its end is kept
 	Edge     *http.Client // sends probes; nil is one that reaches public addresses only
-	// Poll is how often a machine is read while it is waited for; 0 is 1s.
+	// Poll is the interval of reads while an activity waits for a machine; 0 is 1s.
 	Poll time.Duration
-	// Tokens are values that no image may hold: Fly's, for instance.
+	// Tokens are secrets of the worker that no image may contain.
 	Tokens []string
-	// Environ is what tests may see of the worker's environment, as
-	// "NAME=value". Never a token: see testEnviron.
+	// Environ is the environment of the worker, as "NAME=value". testEnviron selects
+	// the variables that tests get.
 	Environ []string
 
 	memory driver.Memory
-	pruned atomic.Int64 // when logs were pruned last, in Unix seconds
+	pruned atomic.Int64 // time of the last pruning of logs, in Unix seconds
 }
 
+// driver returns a driver with the dependencies and the memory of a.
 func (a *Activities) driver() *driver.Driver {
 	return &driver.Driver{Fly: a.Fly, Edge: a.Edge, Poll: a.Poll, Memory: &a.memory}
 }
 
+// temporal returns a.Temporal, or the client of the worker.
 func (a *Activities) temporal(ctx context.Context) Temporal {
 	if a.Temporal != nil {
 		return a.Temporal

@@ -22,7 +22,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A checkout is a folder in place of one that git makes.
+// A checkout is a folder that replaces a checkout of git.
 type checkout string
 
 func (c checkout) Files(context.Context, string, string) (fs.FS, error) {
@@ -37,13 +37,14 @@ func (c checkout) Lineage(_ context.Context, _, commit string, running []string)
 	return release.Lineage{Relation: release.Forward, Running: running}, nil
 }
 
-func run[T any](t *testing.T, a *activities.Activities, activity, in any) (out T, err error) {
+// runActivity runs an activity in a test environment and returns its result.
+func runActivity[T any](t *testing.T, a *activities.Activities, activity, in any) (out T, err error) {
 	t.Helper()
-	return runIn[T](t.Context(), t, a, activity, in)
+	return runActivityIn[T](t.Context(), t, a, activity, in)
 }
 
-// runIn is run for a worker that ends with ctx.
-func runIn[T any](ctx context.Context, t *testing.T, a *activities.Activities, activity, in any) (out T, err error) {
+// runActivityIn is runActivity with a worker that stops when ctx ends.
+func runActivityIn[T any](ctx context.Context, t *testing.T, a *activities.Activities, activity, in any) (out T, err error) {
 	t.Helper()
 	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
 	env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
@@ -56,8 +57,8 @@ func runIn[T any](ctx context.Context, t *testing.T, a *activities.Activities, a
 	return out, err
 }
 
-// kind returns the type of a non-retryable application error, or "".
-func kind(err error) string {
+// permanentKind returns the type of a non-retryable application error, or "".
+func permanentKind(err error) string {
 	var app *temporal.ApplicationError
 	if errors.As(err, &app) && app.NonRetryable() {
 		return app.Type()
@@ -69,14 +70,14 @@ func TestRunTest_SeesNoTokensAndKeepsOutput(t *testing.T) {
 	a := &activities.Activities{Git: checkout(t.TempDir()), Logs: t.TempDir(), Environ: []string{
 		"PATH=" + os.Getenv("PATH"), "FLY_API_TOKEN=planted", "TEMPORAL_API_KEY=planted", "AWS_SECRET_ACCESS_KEY=planted", "HOME=/somebody",
 	}}
-	result, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{
+	result, err := runActivity[release.TestResult](t, a, a.RunTest, activities.TestInput{
 		Test: release.Test{Name: "test", Run: `env; ls -A "$HOME"; echo to stderr >&2`, Timeout: release.Duration(time.Minute)},
 	})
 	if err != nil || !result.Passed {
 		t.Fatal(result, err)
 	}
 	if strings.Contains(result.Tail, "planted") || strings.Contains(result.Tail, "/somebody") {
-		t.Errorf("the test sees what it must not:\n%s", result.Tail)
+		t.Errorf("the test sees a secret:\n%s", result.Tail)
 	}
 	kept, err := os.ReadFile(filepath.Join(a.Logs, result.Log))
 	if err != nil || string(kept) != result.Tail || !strings.Contains(result.Tail, "to stderr") {
@@ -88,37 +89,36 @@ func TestRunTest_Fails(t *testing.T) {
 	for name, tc := range map[string]struct {
 		run     string
 		timeout time.Duration
-		says    string
+		errText string
 	}{
-		"ends badly":     {"echo no; exit 7", time.Minute, "ended with exit code 7"},
-		"takes for ever": {"sleep 600 & sleep 600", 200 * time.Millisecond, "took longer than 200ms"},
+		"fails":     {"echo no; exit 7", time.Minute, "ended with exit code 7"},
+		"times out": {"sleep 600 & sleep 600", 200 * time.Millisecond, "took longer than 200ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &activities.Activities{Git: checkout(t.TempDir()), Logs: t.TempDir(), Environ: os.Environ()}
-			_, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "test", Run: tc.run, Timeout: release.Duration(tc.timeout)}})
-			if kind(err) != release.KindTest || !strings.Contains(err.Error(), tc.says) {
-				t.Errorf("got %v, want %q, for good", err, tc.says)
+			_, err := runActivity[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "test", Run: tc.run, Timeout: release.Duration(tc.timeout)}})
+			if permanentKind(err) != release.KindTest || !strings.Contains(err.Error(), tc.errText) {
+				t.Errorf("got %v, want the permanent error %q", err, tc.errText)
 			}
 		})
 	}
 }
 
-// Without a folder for logs the end of the output is still there.
+// Without a log folder the result still has the end of the output.
 func TestRunTest_NoLogFolder(t *testing.T) {
 	a := &activities.Activities{Git: checkout(t.TempDir()), Environ: os.Environ()}
-	result, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "unit", Run: "echo all is well", Timeout: release.Duration(time.Minute)}})
+	result, err := runActivity[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "unit", Run: "echo all is well", Timeout: release.Duration(time.Minute)}})
 	if err != nil || result.Tail != "all is well\n" || result.Log != "" {
 		t.Errorf("got %+v: %v", result, err)
 	}
 }
 
-// Names come from files and from the caller of a workflow. No log is written outside of
-// the log folder.
+// The name of a test cannot place its log outside of the log folder.
 func TestRunTest_LogsStayInTheirFolder(t *testing.T) {
 	state := t.TempDir()
 	a := &activities.Activities{Git: checkout(t.TempDir()), Logs: filepath.Join(state, "logs-of-a-worker"), Environ: os.Environ()}
 	for _, name := range []string{"/../../../../../../escaped", "/../../../../../escaped", "/../../../../../../../" + t.TempDir() + "/escaped"} {
-		_, err := run[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: name, Run: "true", Timeout: release.Duration(time.Minute)}})
+		_, err := runActivity[release.TestResult](t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: name, Run: "true", Timeout: release.Duration(time.Minute)}})
 		if err == nil {
 			t.Errorf("%s: the test ran", name)
 		}
@@ -129,8 +129,8 @@ func TestRunTest_LogsStayInTheirFolder(t *testing.T) {
 	}
 }
 
-// A process that a test started must not outlive it: a server would keep the next
-// test's port, and an aborted test might continue to cost money.
+// A process that a test started ends with the test: a server would keep its port, and
+// an aborted test might continue.
 func TestRunTest_LeavesNoProcess(t *testing.T) {
 	const background = "sleep 600 & echo $! >pid; sleep 600 >/dev/null 2>&1 & echo $! >>pid; "
 	for name, tc := range map[string]struct {
@@ -139,10 +139,10 @@ func TestRunTest_LeavesNoProcess(t *testing.T) {
 		aborted bool
 		kind    string
 	}{
-		"its time is up":       {run: background + "wait", timeout: time.Second, kind: release.KindTest},
-		"the release is":       {run: background + "wait", timeout: time.Minute, aborted: true},
-		"it left them, passed": {run: background + "exit 0", timeout: time.Minute},
-		"it left them, failed": {run: background + "exit 7", timeout: time.Minute, kind: release.KindTest},
+		"timed out": {run: background + "wait", timeout: time.Second, kind: release.KindTest},
+		"aborted":   {run: background + "wait", timeout: time.Minute, aborted: true},
+		"passed":    {run: background + "exit 0", timeout: time.Minute},
+		"failed":    {run: background + "exit 7", timeout: time.Minute, kind: release.KindTest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -152,12 +152,12 @@ func TestRunTest_LeavesNoProcess(t *testing.T) {
 				go func() { waitFor(t, filepath.Join(dir, "pid"), 2); abort() }()
 			}
 			a := &activities.Activities{Git: checkout(dir), Logs: t.TempDir(), Environ: os.Environ()}
-			result, err := runIn[release.TestResult](ctx, t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "test", Run: tc.run, Timeout: release.Duration(tc.timeout)}})
-			if kind(err) != tc.kind || tc.kind == "" && !tc.aborted && !result.Passed || tc.aborted && err == nil {
+			result, err := runActivityIn[release.TestResult](ctx, t, a, a.RunTest, activities.TestInput{Test: release.Test{Name: "test", Run: tc.run, Timeout: release.Duration(tc.timeout)}})
+			if permanentKind(err) != tc.kind || tc.kind == "" && !tc.aborted && !result.Passed || tc.aborted && err == nil {
 				t.Errorf("got %+v, %v; want kind %q", result, err, tc.kind)
 			}
 			for _, pid := range waitFor(t, filepath.Join(dir, "pid"), 2) {
-				if !ends(pid) {
+				if !hasEnded(pid) {
 					t.Errorf("process %s still runs", pid)
 				}
 			}
@@ -165,20 +165,20 @@ func TestRunTest_LeavesNoProcess(t *testing.T) {
 	}
 }
 
-// waitFor returns the words in a file, once there are that many.
-func waitFor(t *testing.T, path string, many int) []string {
+// waitFor returns the words in a file once it has at least count words.
+func waitFor(t *testing.T, path string, count int) []string {
 	for range 200 {
-		if doc, _ := os.ReadFile(path); len(strings.Fields(string(doc))) >= many {
+		if doc, _ := os.ReadFile(path); len(strings.Fields(string(doc))) >= count {
 			return strings.Fields(string(doc))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	t.Errorf("%s never has %d words", path, many)
+	t.Errorf("%s never has %d words", path, count)
 	return nil
 }
 
-// ends reports whether a process is gone within seconds. A zombie is gone.
-func ends(pid string) bool {
+// hasEnded reports whether a process ends within seconds. A zombie counts as ended.
+func hasEnded(pid string) bool {
 	for range 60 {
 		state, err := exec.Command("ps", "-o", "stat=", "-p", pid).Output()
 		if err != nil || strings.HasPrefix(strings.TrimSpace(string(state)), "Z") {
@@ -189,49 +189,49 @@ func ends(pid string) bool {
 	return false
 }
 
-// Everything that is missing is reported at once, with what to do.
+// The preflight reports everything that is missing at once, with what to do.
 func TestPreflight_NamesEverythingMissing(t *testing.T) {
 	sim := new(flysim.Sim)
 	t.Cleanup(sim.Close)
 	sim.CreateApp("has-none", "")
 	sim.SetSecrets("has-one", map[string]string{"ONE": "x"})
-	a := &activities.Activities{Fly: client(sim, "")}
+	a := &activities.Activities{Fly: newFlyClient(sim, "")}
 	in := activities.PreflightInput{Environments: []string{"staging"}, Apps: []string{"api", "web", "job"}, Project: release.Project{
 		Apps: []release.App{
 			{Name: "api", Go: "./api", Secrets: []string{"ONE", "TWO"}}, {Name: "web", Go: "./web", Secrets: []string{"ONE", "TWO"}},
 			{Name: "job", Go: "./job"},
 		},
 		Environments: []release.Environment{{Name: "staging", Targets: []release.TargetFile{
-			target("api", "has-none"), target("web", "has-one"), target("job", "is-not-there"),
+			newTargetFile("api", "has-none"), newTargetFile("web", "has-one"), newTargetFile("job", "is-not-there"),
 		}}},
 	}}
-	_, err := run[any](t, a, a.Preflight, in)
-	if kind(err) != release.KindPreflight {
+	_, err := runActivity[any](t, a, a.Preflight, in)
+	if permanentKind(err) != release.KindPreflight {
 		t.Fatalf("got %v", err)
 	}
 	for _, want := range []string{
 		"api/staging: secret ONE is not set", "api/staging: secret TWO is not set", "web/staging: secret TWO is not set",
-		"job/staging: there is no Fly app is-not-there; make it with: fly apps create is-not-there",
+		"job/staging: there is no Fly app is-not-there; create it with: fly apps create is-not-there",
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("it does not say %q:\n%v", want, err)
+			t.Errorf("%q is not in the error:\n%v", want, err)
 		}
 	}
 	if strings.Contains(err.Error(), "web/staging: secret ONE") {
 		t.Errorf("a secret that is set is called missing:\n%v", err)
 	}
 	sim.Token = "right"
-	a.Fly = client(sim, "wrong")
-	if _, err := run[any](t, a, a.Preflight, in); kind(err) != release.KindPreflight || !strings.Contains(err.Error(), "token does not open Fly app has-none") || strings.Contains(err.Error(), "wrong") {
+	a.Fly = newFlyClient(sim, "wrong")
+	if _, err := runActivity[any](t, a, a.Preflight, in); permanentKind(err) != release.KindPreflight || !strings.Contains(err.Error(), "token does not open Fly app has-none") || strings.Contains(err.Error(), "wrong") {
 		t.Errorf("a refused token: %v", err)
 	}
 }
 
-func client(sim *flysim.Sim, token string) *fly.Client {
+func newFlyClient(sim *flysim.Sim, token string) *fly.Client {
 	return &fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", Token: token, Unlimited: true, HTTP: &http.Client{Transport: sim.Transport()}}
 }
 
-func target(app, flyApp string) release.TargetFile {
+func newTargetFile(app, flyApp string) release.TargetFile {
 	return release.TargetFile{Target: release.Target{App: app, Environment: "staging"}, FlyApp: flyApp}
 }
 

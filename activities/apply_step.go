@@ -7,7 +7,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// StepInput is one step and the facts that it needs.
+// StepInput is one step with the facts that it needs.
 type StepInput struct {
 	Step    release.Step      `json:"step"`
 	Stamp   map[string]string `json:"stamp,omitempty"`   // metadata that names the release
@@ -19,19 +19,19 @@ type StepInput struct {
 	Written string            `json:"written,omitempty"` // version that the rollout gave the machine last
 }
 
-// A StepResult is the machine as the step left it, without its config, and how a
-// release command ended.
+// A StepResult is the machine after the step, without its config, and the result of a
+// release command.
 type StepResult struct {
 	release.Machine
 	Ran *release.CommandResult `json:"ran,omitempty"`
 }
 
-// ApplyStep carries out one step on one machine, as driver.Apply does. It fails with
+// ApplyStep executes one step on one machine with driver.Apply. It fails with
 // KindConflict, KindFailure, KindNoRoom or KindRefused.
 func (a *Activities) ApplyStep(ctx context.Context, in StepInput) (StepResult, error) {
-	ctx, stop := a.beginWaiting(ctx)
+	ctx, stop := a.beginWaitingAttempt(ctx)
 	defer stop()
 	result, err := a.driver().Apply(ctx, driver.Change(in))
 	result.Machine.Config = nil
-	return StepResult{result.Machine, result.Command}, classify(ctx, err)
+	return StepResult{result.Machine, result.Command}, classifyError(ctx, err)
 }

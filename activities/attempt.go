@@ -9,19 +9,21 @@ import (
 	"github.com/microbima/release/fly/driver"
 )
 
-// begin sends heartbeats until the returned function is called. The returned context
-// tells the driver of this attempt of the activity.
-func (a *Activities) begin(ctx context.Context) (context.Context, func()) {
-	return withAttempt(ctx, a.temporal, nil), heartbeat(ctx)
+// beginAttempt sends heartbeats until the returned function is called. The returned
+// context describes this attempt of the activity to the driver.
+func (a *Activities) beginAttempt(ctx context.Context) (context.Context, func()) {
+	return withAttempt(ctx, a.temporal, nil), startHeartbeat(ctx)
 }
 
-// beginWaiting is begin for an activity that waits: its heartbeats report for what.
-func (a *Activities) beginWaiting(ctx context.Context) (context.Context, func()) {
+// beginWaitingAttempt is beginAttempt for an activity that waits: its heartbeats
+// contain the reasons of the driver.
+func (a *Activities) beginWaitingAttempt(ctx context.Context) (context.Context, func()) {
 	w, stop := newWaitReporter(ctx)
-	return withAttempt(ctx, a.temporal, w.set), stop
+	return withAttempt(ctx, a.temporal, w.setReason), stop
 }
 
-// withAttempt returns a context that tells the driver of this attempt of the activity.
+// withAttempt returns a context that describes this attempt of the activity to the
+// driver.
 func withAttempt(ctx context.Context, temporal func(context.Context) Temporal, waiting func(ctx context.Context, name, reason string)) context.Context {
 	info := activity.GetInfo(ctx)
 	return driver.WithAttempt(ctx, driver.Attempt{
@@ -30,13 +32,13 @@ func withAttempt(ctx context.Context, temporal func(context.Context) Temporal, w
 	})
 }
 
-// isAborted reports whether ctx ended because the workflow canceled the activity. If
-// its worker ends, or was away for so long that Temporal gave the activity to another,
-// that one continues.
+// isAborted reports whether ctx ended because the workflow canceled the activity. It
+// returns false if the worker stops, or if Temporal gave the activity to another
+// worker, which then continues it.
 func isAborted(ctx context.Context) bool { return temporal.IsCanceledError(context.Cause(ctx)) }
 
-// isEarlierRunClosed reports whether that run of the workflow that this activity
-// belongs to is another one than its own, and closed. A run that cannot be read is not.
+// isEarlierRunClosed reports whether run is a closed run of this activity's workflow,
+// other than its own. It returns false if the run cannot be read.
 func isEarlierRunClosed(ctx context.Context, c Temporal, run string) bool {
 	self := activity.GetInfo(ctx).WorkflowExecution
 	if run == self.RunID {

@@ -10,22 +10,22 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// BuildInput is one image of one commit, and where it goes.
+// BuildInput names the image to build from one commit, and its repository.
 type BuildInput struct {
 	Source
 	Name       string         `json:"name"` // of the build
 	Recipe     release.Recipe `json:"recipe"`
 	Repository string         `json:"registry"` // in the registry, without its host: microbima-staging-internal-api
 	Scan       release.Scan   `json:"scan,omitzero"`
-	// App and Platform are what an older workflow has in place of Name and Recipe.
+	// App and Platform are set by older workflows in place of Name and Recipe.
 	App      *release.App `json:"app,omitempty"`
 	Platform string       `json:"platform,omitempty"`
 }
 
-// BuildImage builds an image from an exact checkout and pushes it. An image that an
-// earlier attempt pushed for the commit and the recipe is used instead; else the same
-// commit gives the same digest. No layer of it holds a secret. It fails with KindBuild,
-// and the result as details, if the source does not build.
+// BuildImage builds an image from an exact checkout and pushes it. If an earlier
+// attempt pushed an image for the commit and the recipe, it returns that image. No
+// layer may contain a secret. It fails with KindBuild, and the result as details, if
+// the source does not build.
 func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.BuildResult, error) {
 	if in.App != nil {
 		in.Name, in.Recipe = in.App.Name, release.Recipe{Go: in.App.Go, Platform: in.Platform}
@@ -33,7 +33,7 @@ func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.Bui
 	result := release.BuildResult{App: in.Name, From: in.Recipe.String()}
 	captured, err := logFolder{a.Logs, &a.pruned}.capture(ctx, "build-"+in.Name, func(out *output) error {
 		b := imageBuild{a, in, out}
-		built, found, err := b.run(ctx)
+		built, found, err := b.findOrBuild(ctx)
 		result.Found = found
 		if err == nil {
 			err = b.checkSecrets(ctx, built.Image)
@@ -47,9 +47,9 @@ func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.Bui
 	var failed *image.BuildError
 	if errors.As(err, &failed) {
 		result.Tail = lastBytes(result.Tail+"\n"+failed.Error(), tailBytes)
-		return result, permanent(release.KindBuild, fmt.Errorf("app %s does not build: %s", in.Name, failed.Reason), result)
+		return result, permanentError(release.KindBuild, fmt.Errorf("app %s does not build: %s", in.Name, failed.Reason), result)
 	}
-	return result, classify(ctx, err)
+	return result, classifyError(ctx, err)
 }
 
 // An imageBuild is one build, with its output.
@@ -59,10 +59,10 @@ type imageBuild struct {
 	out *output
 }
 
-// run returns the image. With found, an earlier attempt has built it.
-func (b imageBuild) run(ctx context.Context) (built image.Built, found bool, err error) {
+// findOrBuild returns the image. found reports that an earlier attempt has built it.
+func (b imageBuild) findOrBuild(ctx context.Context) (built image.Built, found bool, err error) {
 	if b.Recipe.Image != "" {
-		built, err = b.pin(ctx)
+		built, err = b.pinImage(ctx)
 		return built, false, err
 	}
 	req := image.Request{
@@ -72,14 +72,14 @@ func (b imageBuild) run(ctx context.Context) (built image.Built, found bool, err
 	if b.Images != nil {
 		built, err = b.Images.Find(ctx, req.Repository, req.Tag, b.Revision, b.Recipe)
 		if err == nil {
-			fmt.Fprintf(b.out, "%s is there already, built from %s: nothing to build\n", built.Image, b.Revision.Short())
+			fmt.Fprintf(b.out, "%s exists already, built from %s: nothing to build\n", built.Image, b.Revision.Short())
 			return built, true, nil
 		}
 		if !errors.Is(err, image.ErrNotFound) {
 			return built, false, err
 		}
 	}
-	builder, err := builders{b.Go, b.Docker}.choose(b.Recipe)
+	builder, err := builders{b.Go, b.Docker}.chooseBuilder(b.Recipe)
 	if err != nil {
 		return built, false, err
 	}
@@ -90,8 +90,8 @@ func (b imageBuild) run(ctx context.Context) (built image.Built, found bool, err
 	return built, false, err
 }
 
-// pin returns an image that exists, by its digest: its tag may move.
-func (b imageBuild) pin(ctx context.Context) (image.Built, error) {
+// pinImage returns an existing image by its digest, because its tag may move.
+func (b imageBuild) pinImage(ctx context.Context) (image.Built, error) {
 	pinned := release.Image(b.Recipe.Image)
 	if b.Images != nil {
 		var err error
@@ -103,7 +103,7 @@ func (b imageBuild) pin(ctx context.Context) (image.Built, error) {
 	return image.Built{Image: pinned}, nil
 }
 
-// checkSecrets fails if a layer of the image holds a secret.
+// checkSecrets returns an *image.BuildError if a layer of the image contains a secret.
 func (b imageBuild) checkSecrets(ctx context.Context, ref release.Image) error {
 	if b.Images == nil {
 		return nil
@@ -112,6 +112,6 @@ func (b imageBuild) checkSecrets(ctx context.Context, ref release.Image) error {
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	return &image.BuildError{Name: b.Name, Reason: "there are secrets in its image: " + strings.Join(found, "; ") +
-		"; keep them out with .dockerignore, or say allow = [\"path\"] at [scan] in release.toml if they are meant to be there", Output: strings.Join(found, "\n")}
+	return &image.BuildError{Name: b.Name, Reason: "the image contains secrets: " + strings.Join(found, "; ") +
+		"; keep them out with .dockerignore, or set allow = [\"path\"] in [scan] of release.toml if they are intended", Output: strings.Join(found, "\n")}
 }

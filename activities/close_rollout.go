@@ -8,7 +8,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// CloseInput is how a rollout ended, and what it may have left at Fly.
+// CloseInput is how a rollout ended, and what may be left of it at Fly.
 type CloseInput struct {
 	Release  string                `json:"release"`
 	Holder   string                `json:"holder,omitempty"` // description of the rollout's leases
@@ -18,23 +18,23 @@ type CloseInput struct {
 	Error    string                `json:"error,omitempty"`
 	// Commands are the Fly apps in which machines ran a command.
 	Commands []string `json:"commands,omitempty"`
-	// CommandMachines are the IDs, by Fly app, of machines that are known to have
-	// run a command: a list of Fly's may be older than they are.
+	// CommandMachines are the IDs, by Fly app, of machines that ran a command. Fly's
+	// list may not have them yet.
 	CommandMachines map[string][]string `json:"command_machines,omitempty"`
-	// Addresses are IP addresses to be released.
+	// Addresses are the IP addresses to release.
 	Addresses map[string][]string `json:"addresses,omitempty"`
-	// Begun are images by Fly app for which a Fly release may have been made, since
-	// Since, that is not known: making it was given up.
+	// Begun has, by Fly app, images for which a Fly release may exist since Since: its
+	// create was canceled.
 	Begun map[string]release.Image `json:"begun,omitempty"`
 	Since time.Time                `json:"since,omitzero"`
-	// Woken are stops of machines that the rollout started for a verification and
-	// did not stop again.
+	// Woken has stop steps of machines that the rollout started for verification and
+	// did not stop.
 	Woken []StepInput `json:"woken,omitempty"`
 }
 
-// CloseRollout removes what a rollout left at Fly, as driver.CloseRollout does.
+// CloseRollout removes the remains of a rollout at Fly with driver.CloseRollout.
 func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
-	ctx, stop := a.begin(ctx)
+	ctx, stop := a.beginAttempt(ctx)
 	defer stop()
 	closing := driver.Closing{
 		Release: in.Release, Holder: in.Holder, Machines: in.Machines, Releases: in.Releases, Status: in.Status, Error: in.Error,
@@ -43,5 +43,5 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 	for _, step := range in.Woken {
 		closing.Woken = append(closing.Woken, driver.Change(step))
 	}
-	return classify(ctx, a.driver().CloseRollout(ctx, closing))
+	return classifyError(ctx, a.driver().CloseRollout(ctx, closing))
 }

@@ -17,22 +17,22 @@ type shellCommand struct {
 	title   string // for messages: "test unit"
 	run     string // for sh -c
 	timeout time.Duration
-	env     []string // besides what every command sees
+	env     []string // in addition to the environment of every command
 }
 
-// A commandError is a command that failed, rather than one that could not be run.
+// A commandError means that the command ran and failed.
 type commandError struct{ msg string }
 
 func (e *commandError) Error() string { return e.msg }
 
 // A commandRunner runs commands of projects.
 type commandRunner struct {
-	dir     string   // where their home folders are
+	dir     string   // parent of their home folders
 	environ []string // of the worker, as "NAME=value"
 }
 
-// run runs c in dir, in a process group of its own and without the worker's tokens. It
-// returns its exit code.
+// run runs c in dir, in its own process group and without the worker's tokens. It
+// returns the exit code, and a *commandError if the command failed or timed out.
 func (r commandRunner) run(ctx context.Context, dir string, c shellCommand, out io.Writer) (int, error) {
 	home, err := r.newHome()
 	if err != nil {
@@ -47,7 +47,7 @@ func (r commandRunner) run(ctx context.Context, dir string, c shellCommand, out 
 	case err == nil:
 		return 0, nil
 	case within.Err() != nil && ctx.Err() == nil:
-		return cmd.ProcessState.ExitCode(), &commandError{fmt.Sprintf("%s: %q took longer than %s and was ended; raise its timeout in release.toml", c.title, c.run, c.timeout)}
+		return cmd.ProcessState.ExitCode(), &commandError{fmt.Sprintf("%s: %q took longer than %s and was killed; raise its timeout in release.toml", c.title, c.run, c.timeout)}
 	case cmd.ProcessState != nil:
 		return cmd.ProcessState.ExitCode(), &commandError{fmt.Sprintf("%s: %q ended with exit code %d", c.title, c.run, cmd.ProcessState.ExitCode())}
 	default:
@@ -55,8 +55,8 @@ func (r commandRunner) run(ctx context.Context, dir string, c shellCommand, out 
 	}
 }
 
-// newHome creates an empty home folder, and removes those that killed workers left: no
-// test takes a day.
+// newHome creates an empty home folder. It removes folders older than a day, which
+// killed workers left.
 func (r commandRunner) newHome() (string, error) {
 	dir := filepath.Join(r.dir, "homes")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -76,9 +76,9 @@ func (r commandRunner) newHome() (string, error) {
 	return os.MkdirTemp(dir, "")
 }
 
-// passedVariables are the variables of the worker's environment that a test may see:
-// where tools are and where they keep their caches. A token is never among them, and
-// neither is the home folder, where users keep theirs.
+// passedVariables are the environment variables that a test gets from the worker: the
+// paths of tools and of their caches. They contain no token, and no home folder, where
+// users keep tokens.
 var passedVariables = []string{"PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "GOPATH", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS", "GONOSUMDB", "GONOSUMCHECK", "GOSUMDB", "GOTOOLCHAIN", "GOROOT", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 
 // testEnviron returns the environment of a test with that home folder.

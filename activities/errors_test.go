@@ -12,8 +12,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// The kind of a driver's error decides what a workflow does, and its evidence is what
-// the operator sees.
+// The kind of a driver error is the type of the application error, and its failure is
+// the details.
 func TestClassify_DriverErrors(t *testing.T) {
 	f := release.Failure{Target: release.Target{App: "api", Environment: "staging"}, Machine: "m1", Reason: "could not be started"}
 	for name, test := range map[string]struct {
@@ -29,7 +29,7 @@ func TestClassify_DriverErrors(t *testing.T) {
 		"a conflict beside other errors is retried": {errors.Join(&driver.Error{Kind: release.KindConflict, Err: f}, errors.New("lease not released")), "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := classify(t.Context(), test.err)
+			err := classifyError(t.Context(), test.err)
 			var app *temporal.ApplicationError
 			if !errors.As(err, &app) {
 				if test.kind != "" {

@@ -11,7 +11,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// BaselineInput asks for the State that a rollback restores.
+// BaselineInput names the rollback whose state FindBaseline finds.
 type BaselineInput struct {
 	Project  string           `json:"project"`
 	Rollback release.Rollback `json:"rollback"`
@@ -20,36 +20,35 @@ type BaselineInput struct {
 	Targets []TargetRef `json:"targets"`
 }
 
-// A PastState is what an environment ran at some time, as a rollout recorded it.
+// A PastState is the state of an environment at an earlier time, as a rollout recorded
+// it.
 type PastState struct {
 	Baselines []release.Baseline `json:"baselines"`
-	Text      string             `json:"said"` // which time that was, to be shown
+	Text      string             `json:"said"` // describes that time to the operator
 	Origin    release.Origin     `json:"origin"`
-	// Revision is the revision that most of its machines run. Its commit is "" if
-	// their metadata has none.
+	// Revision is the revision of most of its machines. Its commit is "" if their
+	// metadata has none.
 	Revision release.Revision `json:"revision"`
-	// Head is the revision that the environment ran as a whole then, if it did.
+	// Head is the head of the environment at that time, or nil.
 	Head   *release.Head `json:"head,omitempty"`
 	Closed time.Time     `json:"closed"` // when that rollout closed
 	Notes  []string      `json:"notes,omitempty"`
-	// Busy: a rollout is open. What a rollback restores is not certain before it is
-	// closed.
+	// Busy: a rollout is open, so the state to restore is not certain yet.
 	Busy bool `json:"busy,omitempty"`
 }
 
-// FindBaseline reads, from the histories of earlier rollouts, what the
-// environment ran before the newest one, or after the one that is named. It fails with
-// KindRefused if there is nothing to restore, or if no history has it.
+// FindBaseline reads from the histories of earlier rollouts the state before the newest
+// one, or after the named one. It fails with KindRefused if there is no such state.
 func (a *Activities) FindBaseline(ctx context.Context, in BaselineInput) (PastState, error) {
-	defer heartbeat(ctx)()
+	defer startHeartbeat(ctx)()
 	past, err := FindPastState(ctx, a.temporal(ctx), in)
 	if nothing := new(NoPastStateError); errors.As(err, &nothing) {
-		return past, permanent(release.KindRefused, err)
+		return past, permanentError(release.KindRefused, err)
 	}
-	return past, classify(ctx, err)
+	return past, classifyError(ctx, err)
 }
 
-// A NoPastStateError is why a rollback is refused, and what to do next.
+// A NoPastStateError is the reason why a rollback is refused, and what to do next.
 type NoPastStateError struct{ Why string }
 
 func (e *NoPastStateError) Error() string { return e.Why }
@@ -58,8 +57,8 @@ func noPastState(format string, args ...any) error {
 	return &NoPastStateError{fmt.Sprintf(format, args...)}
 }
 
-// FindPastState returns what in.Rollback restores. The error is a *NoPastStateError if
-// that is nothing or is not known.
+// FindPastState returns the state that in.Rollback restores. It returns a
+// *NoPastStateError if no such state exists or is known.
 func FindPastState(ctx context.Context, c Temporal, in BaselineInput) (PastState, error) {
 	id := release.RolloutID(in.Project, in.Rollback.Environment)
 	newest, err := newestRun(ctx, c, id)
@@ -75,12 +74,12 @@ func FindPastState(ctx context.Context, c Temporal, in BaselineInput) (PastState
 	}
 	s := pastSearch{c: c, in: in, rollout: id, settled: map[string]bool{}}
 	for _, run := range runs {
-		past, err := s.visit(ctx, run)
+		past, err := s.visitRun(ctx, run)
 		if err != nil {
 			return PastState{}, err
 		}
 		if past != nil {
-			return in.check(ctx, c, *past)
+			return in.checkPastState(ctx, c, *past)
 		}
 	}
 	switch env := in.Rollback.Environment; {
@@ -92,10 +91,10 @@ func FindPastState(ctx context.Context, c Temporal, in BaselineInput) (PastState
 	return PastState{}, noPastState("no release has changed %s yet, as far as histories go back: there is nothing to go back to", in.Rollback.Environment)
 }
 
-// check returns p without targets that had no machines, and with its revision. It
-// refuses a State that has no machines, that has Fly apps of other projects, or that is
-// not what the operator was shown.
-func (in BaselineInput) check(ctx context.Context, c Temporal, p PastState) (PastState, error) {
+// checkPastState returns p without targets that had no machines, and with its revision.
+// It returns a *NoPastStateError if p has no machines, has Fly apps of other projects,
+// or is not the state that the operator was shown.
+func (in BaselineInput) checkPastState(ctx context.Context, c Temporal, p PastState) (PastState, error) {
 	var empty, foreign []string
 	kept := p.Baselines[:0:0]
 	for _, b := range p.Baselines {
@@ -127,8 +126,8 @@ func (in BaselineInput) check(ctx context.Context, c Temporal, p PastState) (Pas
 	return p, nil
 }
 
-// findRevision returns the revision that most machines of p have in their metadata, as
-// the request of the release that put it there has it.
+// findRevision returns the revision that most machines of p have in their metadata. If
+// the release still exists, it returns the revision of its request, with the subject.
 func (p PastState) findRevision(ctx context.Context, c Temporal) (rev release.Revision) {
 	count := map[string]int{}
 	by := map[string]string{}

@@ -14,18 +14,18 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// heartbeat sends heartbeats until the returned function is called. Without them
-// neither an abort nor the death of a worker would be noticed in time. Most
-// activities end before the first one is due.
-func heartbeat(ctx context.Context) (stop func()) {
-	return heartbeatWith(ctx, func() []any { return nil })
+// startHeartbeat sends heartbeats until the returned function is called. They deliver
+// an abort, and their absence reveals the death of a worker. Most activities end before
+// the first.
+func startHeartbeat(ctx context.Context) (stop func()) {
+	return startHeartbeatWith(ctx, func() []any { return nil })
 }
 
-// heartbeatWith is heartbeat with details, which are read for each heartbeat. It
-// continues when ctx ends, so that the attempt is not given up before it returns: a
-// change that was sent is still confirmed, and the command of an aborted release is
-// stopped.
-func heartbeatWith(ctx context.Context, details func() []any) (stop func()) {
+// startHeartbeatWith is startHeartbeat with details, which it reads for each heartbeat.
+// It continues after ctx ends, so that the attempt does not time out before it returns:
+// it still confirms a change that was sent, and stops the command of an aborted
+// release.
+func startHeartbeatWith(ctx context.Context, details func() []any) (stop func()) {
 	ctx = context.WithoutCancel(ctx)
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -44,8 +44,8 @@ func heartbeatWith(ctx context.Context, details func() []any) (stop func()) {
 	return func() { close(done); <-stopped }
 }
 
-// heartbeatInterval returns how often the activity of ctx sends heartbeats: the
-// workflow decides with the heartbeat timeout.
+// heartbeatInterval returns the interval of the heartbeats of ctx's activity, which
+// follows from its heartbeat timeout.
 func heartbeatInterval(ctx context.Context) time.Duration {
 	timeout := activity.GetInfo(ctx).HeartbeatTimeout
 	if timeout <= 0 {
@@ -54,32 +54,32 @@ func heartbeatInterval(ctx context.Context) time.Duration {
 	return release.HeartbeatInterval(timeout)
 }
 
-// A waitReporter reports in heartbeats what an activity waits for.
+// A waitReporter reports in heartbeats what the activity waits for.
 type waitReporter struct {
 	every time.Duration
 
 	mu       sync.Mutex
-	reasons  map[string]string // by what is waited for
+	reasons  map[string]string // by name of the wait
 	reported string
 	sent     time.Time
 }
 
-// newWaitReporter sends heartbeats with the reasons that are set, until the returned
-// function is called.
+// newWaitReporter returns a reporter and sends its reasons in heartbeats until the
+// returned function is called.
 func newWaitReporter(ctx context.Context) (*waitReporter, func()) {
 	w := &waitReporter{every: heartbeatInterval(ctx), reasons: map[string]string{}, sent: time.Now()}
-	return w, heartbeatWith(ctx, func() []any { return []any{w.report()} })
+	return w, startHeartbeatWith(ctx, func() []any { return []any{w.report()} })
 }
 
-// set records why the activity of ctx waits for the thing of that name; "" ends the
-// wait. A new reason is sent with the next heartbeat, or at once if the last one is
-// older than half an interval. Safe for concurrent use.
-func (w *waitReporter) set(ctx context.Context, name, reason string) {
+// setReason sets the reason of a wait; "" ends the wait. A new reason is sent with the
+// next heartbeat, or at once if the last one is older than half an interval. It is safe
+// for concurrent use.
+func (w *waitReporter) setReason(ctx context.Context, name, reason string) {
 	w.mu.Lock()
 	if w.reasons[name] = reason; reason == "" {
 		delete(w.reasons, name)
 	}
-	due := time.Since(w.sent) >= w.every/2 && w.text() != w.reported
+	due := time.Since(w.sent) >= w.every/2 && w.joinReasons() != w.reported
 	w.mu.Unlock()
 	if due {
 		activity.RecordHeartbeat(ctx, w.report())
@@ -90,7 +90,7 @@ func (w *waitReporter) set(ctx context.Context, name, reason string) {
 func (w *waitReporter) report() release.Heartbeat {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.reported, w.sent = w.text(), time.Now()
+	w.reported, w.sent = w.joinReasons(), time.Now()
 	return release.Heartbeat{Waiting: w.reported}
 }
 
@@ -102,11 +102,11 @@ func cutText(text string, n int) string {
 	return strings.ToValidUTF8(text[:n], "") + "…"
 }
 
-// maxReasons is how many reasons one heartbeat has.
+// maxReasons is the maximum number of reasons in one heartbeat.
 const maxReasons = 3
 
-// text returns the reasons in one line. w.mu is held.
-func (w *waitReporter) text() string {
+// joinReasons returns the reasons in one line. The caller holds w.mu.
+func (w *waitReporter) joinReasons() string {
 	names := slices.Sorted(maps.Keys(w.reasons))
 	var parts []string
 	for _, name := range names[:min(maxReasons, len(names))] {

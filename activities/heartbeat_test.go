@@ -20,9 +20,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// heartbeats runs an activity with a heartbeat timeout to its end, for at most
-// long, and returns what its heartbeats reported.
-func heartbeats(t *testing.T, a *activities.Activities, timeout, long time.Duration, run, in any) (said []string) {
+// recordHeartbeats runs an activity with a heartbeat timeout, for at most limit, and
+// returns the reasons in its heartbeats.
+func recordHeartbeats(t *testing.T, a *activities.Activities, timeout, limit time.Duration, activityFunc, in any) (reasons []string) {
 	t.Helper()
 	env := new(testsuite.WorkflowTestSuite).NewTestWorkflowEnvironment()
 	var mu sync.Mutex
@@ -31,28 +31,28 @@ func heartbeats(t *testing.T, a *activities.Activities, timeout, long time.Durat
 		defer mu.Unlock()
 		var beat release.Heartbeat
 		if details.HasValues() && details.Get(&beat) == nil {
-			said = append(said, beat.Waiting)
+			reasons = append(reasons, beat.Waiting)
 			return
 		}
-		said = append(said, "")
+		reasons = append(reasons, "")
 	})
 	env.SetTestTimeout(time.Minute)
 	env.RegisterActivity(a)
 	env.ExecuteWorkflow(func(ctx workflow.Context) error {
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-			StartToCloseTimeout: long, HeartbeatTimeout: timeout, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
-		}), run, in).Get(ctx, nil)
+			StartToCloseTimeout: limit, HeartbeatTimeout: timeout, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
+		}), activityFunc, in).Get(ctx, nil)
 	})
-	if err := env.GetWorkflowError(); err != nil && long == time.Minute {
+	if err := env.GetWorkflowError(); err != nil && limit == time.Minute {
 		t.Fatal(err)
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	return said
+	return reasons
 }
 
-// Each heartbeat is paid for: an activity that ends soon sends none, and the
-// heartbeat timeout decides how many one sends that lasts.
+// The heartbeat timeout decides how many heartbeats an activity sends. Each costs
+// money, so a short activity sends none.
 func TestHeartbeats_AsManyAsTheTimeoutNeeds(t *testing.T) {
 	for _, tc := range []struct {
 		run     string
@@ -64,14 +64,14 @@ func TestHeartbeats_AsManyAsTheTimeoutNeeds(t *testing.T) {
 		{"sleep 3", 30 * time.Second, 0},
 	} {
 		a := &activities.Activities{Git: checkout(t.TempDir()), Logs: t.TempDir(), Environ: os.Environ()}
-		said := heartbeats(t, a, tc.timeout, time.Minute, a.RunTest, activities.TestInput{Test: release.Test{Name: "test", Run: tc.run, Timeout: release.Duration(time.Minute)}})
-		if len(said) != tc.want {
-			t.Errorf("%q with a timeout of %s: %d heartbeats were sent, want %d", tc.run, tc.timeout, len(said), tc.want)
+		reasons := recordHeartbeats(t, a, tc.timeout, time.Minute, a.RunTest, activities.TestInput{Test: release.Test{Name: "test", Run: tc.run, Timeout: release.Duration(time.Minute)}})
+		if len(reasons) != tc.want {
+			t.Errorf("%q with a timeout of %s: %d heartbeats were sent, want %d", tc.run, tc.timeout, len(reasons), tc.want)
 		}
 	}
 }
 
-// The interval must leave time for a heartbeat that is late.
+// The interval leaves time for a late heartbeat.
 func TestHeartbeatInterval(t *testing.T) {
 	for timeout, want := range map[time.Duration]time.Duration{
 		4 * time.Second: 2 * time.Second, 10 * time.Second: 5 * time.Second, 30 * time.Second: 24 * time.Second, 150 * time.Second: 2 * time.Minute,
@@ -82,23 +82,22 @@ func TestHeartbeatInterval(t *testing.T) {
 	}
 }
 
-// A verification may last for 90 minutes while Fly does not answer. What it waits
-// for is read from its heartbeats.
+// The heartbeats of a verification have the last error while Fly is unavailable.
 func TestVerify_ReportsWhatItWaitsFor(t *testing.T) {
 	a := &activities.Activities{Fly: &fly.Client{FlapsURL: "http://127.0.0.1:1", Token: "x", Unlimited: true}, Poll: 100 * time.Millisecond}
-	said := heartbeats(t, a, 4*time.Second, 3*time.Second, a.Verify, activities.VerifyInput{Expectations: []activities.Expectation{{Goal: release.State{
+	reasons := recordHeartbeats(t, a, 4*time.Second, 3*time.Second, a.Verify, activities.VerifyInput{Expectations: []activities.Expectation{{Goal: release.State{
 		Target: release.Target{App: "api", Environment: "staging"}, FlyApp: "shop-api", Machines: []release.Machine{{ID: "m1"}},
 	}}}})
-	if len(said) == 0 || !strings.Contains(said[0], "shop-api") || !strings.Contains(said[0], "connection refused") {
-		t.Errorf("the heartbeats report %q; want what it waits for, with the last error", said)
+	if len(reasons) == 0 || !strings.Contains(reasons[0], "shop-api") || !strings.Contains(reasons[0], "connection refused") {
+		t.Errorf("the heartbeats report %q; want what it waits for, with the last error", reasons)
 	}
-	if len(said) > 3 {
-		t.Errorf("%d heartbeats in 3 s: each is paid for", len(said))
+	if len(reasons) > 3 {
+		t.Errorf("%d heartbeats in 3 s: each is paid for", len(reasons))
 	}
 }
 
-// While a proxy learns of a machine, or a check does not pass yet, the reason is
-// what the target lacks.
+// The heartbeats of a verification have the failure of a target that is not healthy
+// yet.
 func TestVerify_ReportsWhatATargetLacks(t *testing.T) {
 	sim := &flysim.Sim{}
 	t.Cleanup(sim.Close)
@@ -106,13 +105,13 @@ func TestVerify_ReportsWhatATargetLacks(t *testing.T) {
 	server := httptest.NewServer(sim)
 	t.Cleanup(server.Close)
 	a := &activities.Activities{Fly: &fly.Client{FlapsURL: server.URL, APIURL: server.URL, UIEXURL: server.URL, Token: "x", Unlimited: true}, Poll: 100 * time.Millisecond}
-	said := heartbeats(t, a, 4*time.Second, 3*time.Second, a.Verify, activities.VerifyInput{
+	reasons := recordHeartbeats(t, a, 4*time.Second, 3*time.Second, a.Verify, activities.VerifyInput{
 		Within: release.Duration(time.Minute),
 		Expectations: []activities.Expectation{{Goal: release.State{
 			Target: release.Target{App: "api", Environment: "staging"}, FlyApp: "shop-api", Machines: []release.Machine{{ID: "m1", State: "started"}},
 		}}},
 	})
-	if len(said) == 0 || !strings.Contains(said[0], "machine m1 of api/staging: ") {
-		t.Errorf("the heartbeats report %q; want what machine m1 lacks", said)
+	if len(reasons) == 0 || !strings.Contains(reasons[0], "machine m1 of api/staging: ") {
+		t.Errorf("the heartbeats report %q; want what machine m1 lacks", reasons)
 	}
 }

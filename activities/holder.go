@@ -5,19 +5,19 @@ import (
 	"fmt"
 )
 
-// A Holding is who holds the lock of an environment.
+// A Holding is the rollout that holds the lock of an environment.
 type Holding struct {
 	Text    string `json:"said,omitempty"`    // the holder, and since when; "": the lock is free
 	Release string `json:"release,omitempty"` // workflow ID of the release that holds it
 }
 
-// Holder returns who holds the lock of an environment: the open workflow with the ID
-// of its rollout.
+// Holder returns which rollout holds the lock of an environment: the open workflow with
+// the ID of its rollout. The result is empty if the lock is free.
 func (a *Activities) Holder(ctx context.Context, rollout string) (Holding, error) {
-	defer heartbeat(ctx)()
+	defer startHeartbeat(ctx)()
 	d, err := a.temporal(ctx).DescribeWorkflow(ctx, rollout, "")
 	if err != nil {
-		return Holding{}, classify(ctx, err)
+		return Holding{}, classifyError(ctx, err)
 	}
 	if d.WorkflowExecutionMetadata.WorkflowCloseTime != nil {
 		return Holding{}, nil

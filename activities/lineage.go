@@ -12,8 +12,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// lineageAttempts is how often the repository is read before the lineage is unknown;
-// each time for at most lineageLimit.
+// lineageAttempts is the number of reads of the repository before the lineage is
+// unknown; lineageLimit is the timeout of each.
 const (
 	lineageAttempts = 5
 	lineageLimit    = time.Minute
@@ -23,22 +23,22 @@ const (
 type LineageInput struct {
 	Source
 	EnvironmentRef
-	Running []string `json:"running,omitempty"` // commits that machines name
+	Running []string `json:"running,omitempty"` // commits in the metadata of machines
 }
 
-// A Descent is a lineage, and the head of the environment that it was found with.
+// A Descent is a lineage, and the head of the environment that it was computed with.
 type Descent struct {
 	Lineage release.Lineage `json:"lineage"`
 	Head    *release.Head   `json:"head,omitempty"`
 }
 
-// Lineage returns how the revision relates to what the environment runs, by
-// ancestry. A repository that stays unreachable makes it unknown.
+// Lineage returns how the revision relates to the running revisions, by ancestry. If
+// the repository stays unreachable, the lineage is unknown.
 func (a *Activities) Lineage(ctx context.Context, in LineageInput) (descent Descent, err error) {
-	defer heartbeat(ctx)()
+	defer startHeartbeat(ctx)()
 	last, err := lastReport(ctx, a.temporal(ctx), in.EnvironmentRef)
 	if err != nil {
-		return descent, classify(ctx, err)
+		return descent, classifyError(ctx, err)
 	}
 	if last != nil {
 		descent.Head = last.Head
@@ -48,8 +48,8 @@ func (a *Activities) Lineage(ctx context.Context, in LineageInput) (descent Desc
 	return descent, err
 }
 
-// readLineage returns how the revision of source relates to the running commits. Once
-// it has failed too often, or for good, the lineage is unknown.
+// readLineage returns how the revision of source relates to the running commits. After
+// lineageAttempts failures, or a permanent one, the lineage is unknown.
 func readLineage(ctx context.Context, g Git, source Source, running []string) (release.Lineage, error) {
 	if len(running) == 0 {
 		return release.Lineage{Relation: release.Forward}, nil
@@ -61,7 +61,7 @@ func readLineage(ctx context.Context, g Git, source Source, running []string) (r
 		return lineage, nil
 	}
 	var failed *temporal.ApplicationError
-	err = classify(ctx, err)
+	err = classifyError(ctx, err)
 	isFinal := errors.As(err, &failed) && failed.NonRetryable()
 	if ctx.Err() != nil || !isFinal && activity.GetInfo(ctx).Attempt < lineageAttempts {
 		return release.Lineage{}, err

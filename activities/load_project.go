@@ -10,7 +10,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Source is a commit and where it is fetched from.
+// A Source is a commit and its repository.
 type Source struct {
 	Repository string           `json:"repository"`
 	Revision   release.Revision `json:"revision"`
@@ -20,8 +20,8 @@ type Source struct {
 type LoadInput struct {
 	Source
 	Protocol int    `json:"protocol"`
-	Rollback bool   `json:"rollback,omitempty"` // nothing is built
-	Moved    string `json:"moved,omitempty"`    // why the project is at another repository now
+	Rollback bool   `json:"rollback,omitempty"` // the revision is not built
+	Moved    string `json:"moved,omitempty"`    // why the project has another repository now
 }
 
 // LoadProject reads release.toml and the fly.toml files at the revision. It fails
@@ -33,17 +33,17 @@ type LoadInput struct {
 //     here and not in the workflow, whose worker may be upgraded while it is open;
 //   - with KindRefused if the project belongs to another repository.
 func (a *Activities) LoadProject(ctx context.Context, in LoadInput) (release.Project, error) {
-	defer heartbeat(ctx)()
+	defer startHeartbeat(ctx)()
 	if why := release.Mismatch(in.Protocol, "program that asked"); why != "" {
-		return release.Project{}, permanent(release.KindConfig, errors.New("worker: "+why))
+		return release.Project{}, permanentError(release.KindConfig, errors.New("worker: "+why))
 	}
 	files, err := a.Git.Files(ctx, in.Repository, in.Revision.Commit)
 	if err != nil {
-		return release.Project{}, classify(ctx, err)
+		return release.Project{}, classifyError(ctx, err)
 	}
 	project, _, err := config.Load(files)
 	if err != nil {
-		return release.Project{}, permanent(release.KindConfig, err)
+		return release.Project{}, permanentError(release.KindConfig, err)
 	}
 	if !in.Rollback {
 		if err := checkLeftOut(ctx, files, project, in.Revision); err != nil {
@@ -57,15 +57,15 @@ func (a *Activities) LoadProject(ctx context.Context, in LoadInput) (release.Pro
 	return *project, err
 }
 
-// checkLeftOut returns an error of KindConfig that names the files of which a checkout
-// of the revision has only a pointer.
+// checkLeftOut returns an error of KindConfig that names the files of the revision that
+// a checkout does not contain.
 func checkLeftOut(ctx context.Context, files fs.FS, project *release.Project, revision release.Revision) error {
 	mistakes, err := config.CheckLeftOut(files, project)
 	if err != nil {
-		return classify(ctx, err)
+		return classifyError(ctx, err)
 	}
 	if len(mistakes) > 0 {
-		return permanent(release.KindConfig, fmt.Errorf("nothing can be built of %s:\n%w", revision.Short(), mistakes))
+		return permanentError(release.KindConfig, fmt.Errorf("nothing can be built of %s:\n%w", revision.Short(), mistakes))
 	}
 	return nil
 }

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// A worker's disk must not fill up with outputs, and what runs keeps its own.
+// Old outputs are removed, so that the disk does not fill up. Running activities keep
+// theirs.
 func TestLogFolder_RemovesOldLogs(t *testing.T) {
 	now := time.Date(2026, 3, 9, 14, 0, 0, 0, time.UTC)
 	file := func(days int, size int) *fstest.MapFile {
@@ -34,8 +35,7 @@ func TestLogFolder_RemovesOldLogs(t *testing.T) {
 	}
 }
 
-// A test that prints without end must not fill the disk; its beginning and its end
-// are what people look for.
+// A long output is cut in the middle: its head and its end are kept.
 func TestOutput_TooLongKeepsHeadAndTail(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "test.log")
 	file, err := os.Create(name)

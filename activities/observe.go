@@ -9,14 +9,14 @@ import (
 // ObserveInput names the targets to observe.
 type ObserveInput struct {
 	Targets []TargetRef `json:"targets"`
-	// Written are versions that machines were given: what is older is stale.
+	// Written has the versions that the rollout wrote: older reads are stale.
 	Written Written `json:"written,omitempty"`
 }
 
-// Observe returns what each target runs, in their order. It changes nothing.
+// Observe returns the state of each target, in their order. It changes nothing.
 func (a *Activities) Observe(ctx context.Context, in ObserveInput) ([]release.State, error) {
-	ctx, stop := a.begin(ctx)
+	ctx, stop := a.beginAttempt(ctx)
 	defer stop()
 	states, err := a.driver().Observe(ctx, in.Targets, in.Written)
-	return states, classify(ctx, err)
+	return states, classifyError(ctx, err)
 }

@@ -13,26 +13,26 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// OpenInput is what a rollout is about to change.
+// OpenInput names the targets and images of a rollout.
 type OpenInput struct {
-	Targets []release.TargetPlan `json:"targets"`          // those that change
-	Images  []release.Image      `json:"images,omitempty"` // that run now, and may have to run again
+	Targets []release.TargetPlan `json:"targets"`          // targets that the plan changes
+	Images  []release.Image      `json:"images,omitempty"` // running images, which a rollback may start again
 }
 
-// Opened is what Fly has recorded of a rollout, by Fly app.
+// Opened is the result of OpenRollout, by Fly app.
 type Opened struct {
 	Releases  map[string]FlyRelease `json:"releases,omitempty"`
 	Secrets   map[string]uint64     `json:"secrets,omitempty"`   // versions of the secrets that machines must see
-	Addresses map[string][]string   `json:"addresses,omitempty"` // IP addresses that were asked for
+	Addresses map[string][]string   `json:"addresses,omitempty"` // assigned IP addresses
 	Notes     []string              `json:"notes,omitempty"`
 }
 
-// OpenRollout prepares a rollout at Fly: a running Fly release for each target, the IP
-// addresses that a first rollout needs, and tags that keep the running images in their
-// registry. It is safe to call again. What is refused or missing is a note: it does not
-// keep machines from being changed.
+// OpenRollout prepares a rollout at Fly: it creates a Fly release for each target,
+// assigns the IP addresses of a first rollout, and tags the running images so that
+// their registry keeps them. It is safe to call twice. A refused request becomes a
+// note, because machines can be changed without it.
 func (a *Activities) OpenRollout(ctx context.Context, in OpenInput) (Opened, error) {
-	ctx, stop := a.begin(ctx)
+	ctx, stop := a.beginAttempt(ctx)
 	defer stop()
 	opened, notes := make([]driver.Opened, len(in.Targets)), make([]string, len(in.Images))
 	g, all := errgroup.WithContext(ctx)
@@ -47,11 +47,11 @@ func (a *Activities) OpenRollout(ctx context.Context, in OpenInput) (Opened, err
 		g.Go(func() error { notes[i] = keepImage(all, a.Images, a.Registry, ref); return nil })
 	}
 	if err := g.Wait(); err != nil {
-		return Opened{}, classify(ctx, err)
+		return Opened{}, classifyError(ctx, err)
 	}
 	out := Opened{Releases: map[string]FlyRelease{}, Secrets: map[string]uint64{}, Addresses: map[string][]string{}}
 	for i, t := range in.Targets {
-		out.add(t.FlyApp, opened[i])
+		out.addTarget(t.FlyApp, opened[i])
 	}
 	for _, note := range notes {
 		if note != "" {
@@ -61,8 +61,8 @@ func (a *Activities) OpenRollout(ctx context.Context, in OpenInput) (Opened, err
 	return out, nil
 }
 
-// add adds what Fly has recorded of one target.
-func (out *Opened) add(app string, o driver.Opened) {
+// addTarget adds the result of one target.
+func (out *Opened) addTarget(app string, o driver.Opened) {
 	if o.Release.ID != "" {
 		out.Releases[app] = o.Release
 	}
@@ -75,8 +75,8 @@ func (out *Opened) add(app string, o driver.Opened) {
 	out.Notes = append(out.Notes, o.Notes...)
 }
 
-// keepImage keeps an image in the registry that releases push to, or returns a note on
-// why it could not. In other registries nothing can be kept.
+// keepImage tags an image so that the registry of releases keeps it, or returns a note
+// why that failed. It ignores images in other registries.
 func keepImage(ctx context.Context, images Images, registry string, ref release.Image) (note string) {
 	if images == nil || ref.Digest() == "" || !strings.HasPrefix(string(ref), registry+"/") {
 		return ""

@@ -13,52 +13,52 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// tailBytes is how much of an output goes into a history. The worker's log folder has
-// all of it.
+// tailBytes is the size of the end of an output that goes into a history. The log
+// folder has the whole output.
 const tailBytes = 16 << 10
 
-// An output is written to a file of the worker, and its end is kept in memory.
+// An output writes to a file of the worker and keeps its end in memory.
 type output struct {
-	name string   // relative to the log folder: a history holds no machine's paths
-	file *os.File // nil: there is no log folder
+	name string   // relative to the log folder, because histories contain no local paths
+	file *os.File // nil without a log folder
 
 	mu   sync.Mutex
 	size int64
 	tail []byte
-	end  []byte // end of what the file does not have
+	end  []byte // end of the bytes beyond maxOutput
 }
 
-// An output that has more than maxOutput bytes is kept as those, a line that
-// says how many are left out, and the last maxEnd.
+// A file contains at most maxOutput bytes, a line with the number of omitted bytes, and
+// the last maxEnd bytes.
 const (
 	maxOutput = 64 << 20
 	maxEnd    = 1 << 20
 )
 
-// captured is what is kept of an output.
-type captured struct {
-	log  string // names the file
+// capturedOutput describes a stored output.
+type capturedOutput struct {
+	log  string // name of the file
 	took release.Duration
 	tail string
 }
 
 // capture runs fn, stores its output and reports progress in heartbeats.
-func (f logFolder) capture(ctx context.Context, name string, fn func(out *output) error) (captured, error) {
+func (f logFolder) capture(ctx context.Context, name string, fn func(out *output) error) (capturedOutput, error) {
 	out, err := f.create(ctx, name)
 	if err != nil {
-		return captured{}, err
+		return capturedOutput{}, err
 	}
 	defer out.Close()
-	defer heartbeatWith(ctx, func() []any { return []any{out.progress()} })()
+	defer startHeartbeatWith(ctx, func() []any { return []any{out.progress()} })()
 	begun := time.Now()
 	err = fn(out)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return captured{out.name, release.Duration(time.Since(begun).Round(time.Millisecond)), out.Tail()}, err
+	return capturedOutput{out.name, release.Duration(time.Since(begun).Round(time.Millisecond)), out.Tail()}, err
 }
 
-// Write implements io.Writer. Several may write at a time.
+// Write implements io.Writer. It is safe for concurrent use.
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -84,14 +84,14 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Tail returns the end of what was written.
+// Tail returns the end of the output.
 func (o *output) Tail() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return lastBytes(strings.ToValidUTF8(string(o.tail), "�"), tailBytes)
 }
 
-// progress returns the size and the end of what was written, for heartbeats.
+// progress returns the size and the end of the output, for heartbeats.
 func (o *output) progress() release.Output {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -99,7 +99,7 @@ func (o *output) progress() release.Output {
 	return release.Output{Log: o.name, Size: o.size, Tail: strings.ToValidUTF8(string(tail), "�")}
 }
 
-// Close closes the file. It adds the end of an output that is too long for it.
+// Close appends the end of a long output to the file and closes it.
 func (o *output) Close() error {
 	if o.file == nil {
 		return nil

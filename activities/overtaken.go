@@ -8,17 +8,16 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// OvertakenInput is a revision that waits for an environment, and the revisions
-// that wait behind it.
+// OvertakenInput is a waiting revision, and the revisions that wait behind it.
 type OvertakenInput struct {
 	Source
 	Others []release.Revision `json:"others"`
 }
 
-// Overtaken returns the first of the others that descends from the revision, or
-// nil. In a repository that cannot be read, none does.
+// Overtaken returns the first of the others that descends from the revision, or nil. It
+// returns nil for revisions whose lineage cannot be read.
 func (a *Activities) Overtaken(ctx context.Context, in OvertakenInput) (*release.Revision, error) {
-	defer heartbeat(ctx)()
+	defer startHeartbeat(ctx)()
 	for _, other := range in.Others {
 		if other.Commit == in.Revision.Commit {
 			continue

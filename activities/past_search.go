@@ -15,19 +15,19 @@ type pastSearch struct {
 	in      BaselineInput
 	rollout string          // workflow ID
 	settled map[string]bool // runs whose baseline a later rollout has restored or taken over
-	// until is what a rollback restored: the rollouts between the two are rolled
+	// until is the state that a rollback restored: the rollouts after it are rolled
 	// back already.
 	until *release.Origin
 }
 
-// visit returns what the rollback restores if this rollout decides it, else nil.
-func (s *pastSearch) visit(ctx context.Context, run pastRun) (*PastState, error) {
+// visitRun returns the state to restore if this run determines it, otherwise nil.
+func (s *pastSearch) visitRun(ctx context.Context, run pastRun) (*PastState, error) {
 	wanted := s.in.Rollback.To != ""
 	if s.until != nil && !wanted {
 		if run.id != s.until.Run {
 			return nil, nil
 		}
-		if s.until.After { // that State was its result: before it is one further back
+		if s.until.After { // that state was the result of this run, so this run counts
 			s.until = nil
 		}
 	}
@@ -51,8 +51,8 @@ func (s *pastSearch) visit(ctx context.Context, run pastRun) (*PastState, error)
 	return s.fromReport(report, run)
 }
 
-// fromReport returns what the rollback restores if the rollout with that report decides
-// it, else nil.
+// fromReport returns the state to restore if the run with that report determines it,
+// otherwise nil.
 func (s *pastSearch) fromReport(report release.Report, run pastRun) (*PastState, error) {
 	wanted := s.in.Rollback.To != ""
 	done := report.Outcome == release.Promoted || report.Outcome == release.Restored
@@ -67,18 +67,18 @@ func (s *pastSearch) fromReport(report release.Report, run pastRun) (*PastState,
 		s.until = report.Restores
 		return nil, nil
 	case report.Restores != nil, report.Outcome == release.RolledBack:
-		return nil, nil // it restored what this rollback is looking for
+		return nil, nil // the state to restore is from before an earlier run
 	default:
 		past.Baselines, past.Head = report.Before, report.HeadBefore
 		past.Text = fmt.Sprintf("as it was before %s, on %s", report.Release, formatTime(run.closed))
 	}
 	if len(past.Baselines) == 0 {
-		return nil, s.unreadable(report.Release, run.closed, "it could not record what ran")
+		return nil, s.unreadableError(report.Release, run.closed, "it could not record what ran")
 	}
 	return &past, nil
 }
 
-// visitUnreported is visit for a rollout that ended without a report.
+// visitUnreported is visitRun for a rollout that ended without a report.
 func (s *pastSearch) visitUnreported(ctx context.Context, run pastRun) (*PastState, error) {
 	skip := s.until != nil || s.settled[run.id] || s.in.Rollback.To != ""
 	s.until = nil
@@ -87,7 +87,7 @@ func (s *pastSearch) visitUnreported(ctx context.Context, run pastRun) (*PastSta
 	}
 	u, err := readUnreported(ctx, s.c, s.rollout, run.id)
 	if unread := new(UnreadError); errors.As(err, &unread) {
-		return nil, s.unreadable(s.rollout, run.closed, unread.Why)
+		return nil, s.unreadableError(s.rollout, run.closed, unread.Why)
 	}
 	switch {
 	case err != nil:
@@ -95,7 +95,7 @@ func (s *pastSearch) visitUnreported(ctx context.Context, run pastRun) (*PastSta
 	case !u.Begun, u.Restores != nil:
 		return nil, nil
 	case len(u.Baselines) == 0:
-		return nil, s.unreadable(u.Release, run.closed, "its history does not tell what ran before it")
+		return nil, s.unreadableError(u.Release, run.closed, "its history does not tell what ran before it")
 	}
 	return &PastState{
 		Origin: release.Origin{Run: run.id}, Closed: run.closed, Baselines: u.Baselines, Head: u.Head,
@@ -104,7 +104,8 @@ func (s *pastSearch) visitUnreported(ctx context.Context, run pastRun) (*PastSta
 	}, nil
 }
 
-func (s *pastSearch) unreadable(who string, when time.Time, why string) error {
+// unreadableError returns the error of a run whose baseline is not known.
+func (s *pastSearch) unreadableError(who string, when time.Time, why string) error {
 	return noPastState("%s changed %s last (on %s), and what ran before it is not known: %s; --to RELEASE goes back to what an earlier release left there",
 		who, s.in.Rollback.Environment, formatTime(when), why)
 }

@@ -16,8 +16,8 @@ type EnvironmentRef struct {
 	Environment string `json:"environment"`
 }
 
-// FindPin returns the pin of an environment, or nil. A pin whose memo cannot be
-// read has the author "unknown".
+// FindPin returns the pin of an environment, or nil. If its memo cannot be read, the
+// author is "unknown".
 func FindPin(ctx context.Context, c Temporal, in EnvironmentRef) (*release.Pin, error) {
 	d, err := c.DescribeWorkflow(ctx, release.PinID(in.Project, in.Environment), "")
 	var unknown *serviceerror.NotFound

@@ -10,40 +10,40 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// RestoreInput names the state to restore.
+// RestoreInput names the states to restore.
 type RestoreInput struct {
 	Environment string             `json:"environment"`
 	Baselines   []release.Baseline `json:"baselines"`
 	// Goals, if set, are the goals of the plan that is rolled back: machines that it
-	// created are removed. Machines that match neither goal nor baseline are left
-	// alone, for somebody else has changed them, unless Overwrite is set.
+	// created are removed. Machines that match neither goal nor baseline were changed
+	// by another client; they are skipped unless Overwrite is set.
 	Goals     []release.State `json:"goals,omitempty"`
 	Overwrite bool            `json:"overwrite,omitempty"`
-	// Found is what the rollout found, where that was neither its goal nor the
-	// baseline: a rollout before it had ended without a report.
+	// Found are the states that the rollout found, if they were neither its goal nor
+	// the baseline, because an earlier rollout ended without a report.
 	Found []release.State `json:"found,omitempty"`
-	// Written are versions that machines were given: what is older is stale.
+	// Written has the versions that the rollout wrote: older reads are stale.
 	Written Written `json:"written,omitempty"`
 }
 
-// A Restoration is the plan of a restore, and what differs from the baseline now.
-// States are without configs: the plan has those that it needs.
+// A Restoration is the plan of a restore, and the current differences from the
+// baseline. Its states have no configs: the plan has the needed ones.
 type Restoration struct {
 	Plan        release.Plan    `json:"plan"`
 	States      []release.State `json:"states"`
 	Differences []string        `json:"differences,omitempty"`
 	Recreated   []string        `json:"recreated,omitempty"`
-	// Others is how many machines are left alone because somebody else changed
+	// Others is the number of machines that are skipped because another client changed
 	// them.
 	Others int `json:"others,omitempty"`
 }
 
-// PlanRestore observes the targets of baselines and plans their restore. An empty plan
-// means that the baselines are what runs. Without goals, which is when an operator asks
-// for it, it fails with KindRefused if a machine cannot be created again, and with
-// KindTooLarge if Temporal could not hold it. It changes nothing.
+// PlanRestore observes the targets of the baselines and plans their restore. An empty
+// plan means that the baselines are in effect. Without goals, for a rollback that an
+// operator requested, it fails with KindRefused if a machine cannot be created again,
+// and with KindTooLarge if the plan exceeds the limits of Temporal. It changes nothing.
 func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restoration, error) {
-	ctx, stop := a.begin(ctx)
+	ctx, stop := a.beginAttempt(ctx)
 	defer stop()
 	var targets []TargetRef
 	for _, b := range in.Baselines {
@@ -51,13 +51,13 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	}
 	states, err := a.driver().Observe(ctx, targets, in.Written)
 	if err != nil {
-		return Restoration{}, classify(ctx, err)
+		return Restoration{}, classifyError(ctx, err)
 	}
 	for i, b := range in.Baselines {
 		states[i] = states[i].Recalled(b.State.Machines)
 	}
 	if lost := release.Lost(in.Baselines, states); len(lost) > 0 && in.Goals == nil {
-		return Restoration{}, permanent(release.KindRefused, fmt.Errorf("what ran then can't be brought back: %s", strings.Join(lost, "; ")))
+		return Restoration{}, permanentError(release.KindRefused, fmt.Errorf("the earlier state cannot be restored: %s", strings.Join(lost, "; ")))
 	}
 	others := 0
 	plan := release.Restore(in.Environment, in.Baselines, states, in.mayRestore(&others), release.Made(in.Goals))
@@ -75,8 +75,9 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 	}, nil
 }
 
-// mayRestore returns whether a machine may be restored, or nil if all may. It counts
-// the others: somebody else has changed them.
+// mayRestore returns a predicate for the machines that may be restored, or nil if all
+// may. The predicate counts the other machines, which another client changed, in
+// others.
 func (in RestoreInput) mayRestore(others *int) func(release.Target, release.Machine) bool {
 	if in.Goals == nil || in.Overwrite {
 		return nil
@@ -92,10 +93,10 @@ func (in RestoreInput) mayRestore(others *int) func(release.Target, release.Mach
 	}
 }
 
-// isForeignVersion reports whether somebody else made the version of a machine whose
-// host cannot be reached: Fly does not tell its config. It has neither the version of
-// the baseline nor the one that the rollout wrote last. A version that is not known,
-// because a step was cut off, may be the rollout's.
+// isForeignVersion reports whether another client wrote the version of a machine on an
+// unreachable host, whose config Fly does not return. The version is neither that of
+// the baseline nor the last one that the rollout wrote. After a canceled step the
+// written version is unknown, so the version may be the rollout's.
 func (in RestoreInput) isForeignVersion(t release.Target, m release.Machine) bool {
 	i := slices.IndexFunc(in.Baselines, func(b release.Baseline) bool { return b.State.Target == t })
 	if m.Host == "" || i < 0 || len(in.Found) > 0 {

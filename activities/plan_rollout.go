@@ -11,29 +11,28 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// PlanInput is what a plan is made of: the files at a revision and the images built
-// from it. Apps without an image are not planned for.
+// PlanInput has the files at a revision and the images that were built from it. Apps
+// without an image are not planned.
 type PlanInput struct {
 	Project     release.Project  `json:"project"`
 	Environment string           `json:"environment"`
 	Revision    release.Revision `json:"revision"`
 	Images      release.Images   `json:"images"`
-	// NoRoom are machines, by ID, whose hosts were found to have no room for
-	// another version of them.
+	// NoRoom are the IDs of machines whose hosts have no room for another version.
 	NoRoom []string `json:"no_room,omitempty"`
-	// Unverified is, by app, why its image was not verified by the environment before.
+	// Unverified has, by app, why the previous environment did not verify its image.
 	Unverified map[string]string `json:"unverified,omitempty"`
 }
 
 // PlanRollout observes an environment and plans the rollout of a revision. It fails
-// with KindConfig if the files do not allow it, and with KindTooLarge if Temporal could
-// not hold the rollout or its rollback. It changes nothing.
+// with KindConfig if the files do not allow it, and with KindTooLarge if the rollout or
+// its rollback exceeds the limits of Temporal. It changes nothing.
 func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Plan, error) {
-	ctx, stop := a.begin(ctx)
+	ctx, stop := a.beginAttempt(ctx)
 	defer stop()
 	env, err := in.Project.Environment(in.Environment)
 	if err != nil {
-		return release.Plan{}, permanent(release.KindConfig, err)
+		return release.Plan{}, permanentError(release.KindConfig, err)
 	}
 	var targets []TargetRef
 	var files []release.TargetFile
@@ -44,24 +43,24 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	}
 	states, err := a.driver().Observe(ctx, targets, nil)
 	if err != nil {
-		return release.Plan{}, classify(ctx, err)
+		return release.Plan{}, classifyError(ctx, err)
 	}
 	if err := driver.CheckRead(states); err != nil {
-		return release.Plan{}, permanent(release.KindConfig, err)
+		return release.Plan{}, permanentError(release.KindConfig, err)
 	}
 	if states, err = setApart(ctx, a.temporal(ctx), in, states); err != nil {
-		return release.Plan{}, classify(ctx, err)
+		return release.Plan{}, classifyError(ctx, err)
 	}
-	specs, err := in.specs(files, states)
+	specs, err := in.makeSpecs(files, states)
 	if err != nil {
-		return release.Plan{}, permanent(release.KindConfig, err)
+		return release.Plan{}, permanentError(release.KindConfig, err)
 	}
 	if err := warnOfNeeds(ctx, a.Fly, in.Project, env, specs); err != nil {
-		return release.Plan{}, classify(ctx, err)
+		return release.Plan{}, classifyError(ctx, err)
 	}
 	plan, err := release.NewPlan(in.Environment, in.Revision.Commit, specs, states)
 	if err != nil {
-		return release.Plan{}, permanent(release.KindConfig, err)
+		return release.Plan{}, permanentError(release.KindConfig, err)
 	}
 	if err := CheckPlan(plan, states); err != nil {
 		return release.Plan{}, err
@@ -69,9 +68,8 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	return plan.WithContent(), nil
 }
 
-// specs returns what each target should run, and marks the machines in states whose
-// hosts have no room.
-func (in PlanInput) specs(files []release.TargetFile, states []release.State) (specs []release.Spec, err error) {
+// makeSpecs returns the spec of each target, and sets NoRoom of the machines in states.
+func (in PlanInput) makeSpecs(files []release.TargetFile, states []release.State) (specs []release.Spec, err error) {
 	for i, t := range files {
 		for j, m := range states[i].Machines {
 			states[i].Machines[j].NoRoom = slices.Contains(in.NoRoom, m.ID)
@@ -86,10 +84,11 @@ func (in PlanInput) specs(files []release.TargetFile, states []release.State) (s
 	return specs, nil
 }
 
-// setApart returns states with the machines in Left that a rollout without a report
-// created and that serve nothing. It marks the machines that such a rollout has stopped.
+// setApart returns states with the machines that an unreported rollout created, and
+// that serve nothing, moved to Left. It marks the machines that such a rollout stopped
+// or replaced.
 func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.State) ([]release.State, error) {
-	before, _, err := unreportedBefore(ctx, c, release.RolloutID(in.Project.Name, in.Environment), "", "")
+	before, _, err := findUnreported(ctx, c, release.RolloutID(in.Project.Name, in.Environment), "", "")
 	if unread := new(UnreadError); errors.As(err, &unread) || err == nil && before == nil {
 		return states, nil
 	}
@@ -99,9 +98,9 @@ func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.St
 	return release.SetApart(before.Plan, before.Baselines, before.States, states, before.Stopped), nil
 }
 
-// warnOfNeeds adds to each spec a warning for every app that it needs, that is not
-// rolled out with it, and that has no machines in the environment. There is no warning
-// of an app that the worker's token may not read.
+// warnOfNeeds adds a warning to each spec for every needed app that is not rolled out
+// with it and has no machines in the environment. It adds none for an app that the
+// worker's token may not read.
 func warnOfNeeds(ctx context.Context, f driver.MachineLister, p release.Project, env release.Environment, specs []release.Spec) error {
 	hasMachines := map[string]bool{} // by app
 	for _, need := range p.NeedsBeside(env, specs) {
@@ -120,11 +119,12 @@ func warnOfNeeds(ctx context.Context, f driver.MachineLister, p release.Project,
 	return nil
 }
 
-// CheckPlan returns why a plan that was made from states is refused: a target of it
-// must not go unchecked, or Temporal could not hold the rollout or its rollback.
+// CheckPlan returns an error if a plan that was made from states is refused: a target
+// is unchecked that must not be, or the rollout or its rollback exceeds the limits of
+// Temporal.
 func CheckPlan(plan release.Plan, states []release.State) error {
 	if err := plan.CheckRefused(); err != nil {
-		return permanent(release.KindConfig, err)
+		return permanentError(release.KindConfig, err)
 	}
 	return checkPlanSize(plan, states)
 }

@@ -14,22 +14,22 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// PreflightInput is what a release is about to need.
+// PreflightInput names the apps and environments of a release.
 type PreflightInput struct {
 	Project      release.Project `json:"project"`
 	Environments []string        `json:"environments"`
 	Apps         []string        `json:"apps"`
 }
 
-// Preflight checks, before anything is tested or built, that Fly has what the release
-// needs: apps, a token for them, secrets. It fails with KindPreflight and everything
-// that is missing at once. It changes nothing.
+// Preflight checks, before any test or build, that Fly has what the release needs:
+// apps, a token for them, secrets. It fails with KindPreflight and all missing things
+// at once. It changes nothing.
 func (a *Activities) Preflight(ctx context.Context, in PreflightInput) error {
-	ctx, stop := a.begin(ctx)
+	ctx, stop := a.beginAttempt(ctx)
 	defer stop()
-	targets, err := in.targets()
+	targets, err := in.listTargets()
 	if err != nil {
-		return permanent(release.KindConfig, err)
+		return permanentError(release.KindConfig, err)
 	}
 	missing := make([][]string, len(targets))
 	g, all := errgroup.WithContext(ctx)
@@ -42,16 +42,16 @@ func (a *Activities) Preflight(ctx context.Context, in PreflightInput) error {
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return classify(ctx, err)
+		return classifyError(ctx, err)
 	}
 	if all := slices.Concat(missing...); len(all) > 0 {
-		return permanent(release.KindPreflight, errors.New(strings.Join(all, "\n")))
+		return permanentError(release.KindPreflight, errors.New(strings.Join(all, "\n")))
 	}
 	return nil
 }
 
-// targets returns the targets of the release.
-func (in PreflightInput) targets() (targets []release.TargetFile, err error) {
+// listTargets returns the targets of the release.
+func (in PreflightInput) listTargets() (targets []release.TargetFile, err error) {
 	for _, name := range in.Environments {
 		env, err := in.Project.Environment(name)
 		if err != nil {
@@ -72,14 +72,14 @@ type appReader interface {
 	Secrets(ctx context.Context, app string) ([]fly.Secret, error)
 }
 
-// missingAtFly returns what a target lacks, a sentence each. An error is one that may
-// not last.
+// missingAtFly returns what a target lacks, one sentence each. It returns an error if
+// Fly cannot be read.
 func missingAtFly(ctx context.Context, f appReader, app release.App, t release.TargetFile) (missing []string, err error) {
 	switch _, err := driver.RetryRead(ctx, func() (fly.App, error) { return f.App(ctx, t.FlyApp) }); {
 	case errors.Is(err, fly.ErrUnauthorized):
 		return []string{fmt.Sprintf("%s: the worker's token does not open Fly app %s: %v; give it one that does in FLY_API_TOKEN", t.Target, t.FlyApp, err)}, nil
 	case errors.Is(err, fly.ErrNotFound):
-		return []string{fmt.Sprintf("%s: there is no Fly app %s; make it with: fly apps create %s", t.Target, t.FlyApp, t.FlyApp)}, nil
+		return []string{fmt.Sprintf("%s: there is no Fly app %s; create it with: fly apps create %s", t.Target, t.FlyApp, t.FlyApp)}, nil
 	case err != nil:
 		return nil, err
 	}

@@ -32,14 +32,14 @@ type RolloutEnd struct {
 // ReadRolloutEnd returns whether a run of a rollout is open, and else how it ended.
 // A run that Temporal no longer keeps has ended without a report. It changes nothing.
 func (a *Activities) ReadRolloutEnd(ctx context.Context, in RolloutRun) (RolloutEnd, error) {
-	defer heartbeat(ctx)()
+	defer startHeartbeat(ctx)()
 	c := a.temporal(ctx)
 	d, err := c.DescribeWorkflow(ctx, in.ID, in.Run)
 	if missing := new(serviceerror.NotFound); errors.As(err, &missing) {
 		return RolloutEnd{Error: "Temporal no longer keeps it"}, nil
 	}
 	if err != nil {
-		return RolloutEnd{}, classify(ctx, err)
+		return RolloutEnd{}, classifyError(ctx, err)
 	}
 	if d.WorkflowCloseTime == nil {
 		return RolloutEnd{Open: true}, nil
@@ -57,7 +57,7 @@ func (a *Activities) ReadRolloutEnd(ctx context.Context, in RolloutRun) (Rollout
 		return RolloutEnd{Error: failed.Message(), Kind: failed.Type()}, nil
 	}
 	if err != nil {
-		return RolloutEnd{}, classify(ctx, err)
+		return RolloutEnd{}, classifyError(ctx, err)
 	}
 	return RolloutEnd{Report: &report}, nil
 }

@@ -10,27 +10,27 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// checkRepository returns the repository of in.Source, if the project is bound to it
-// or to none yet. It fails with KindRefused if the project is bound to another
-// repository, unless an operator said that it moved.
+// checkRepository returns the identity of the repository of in.Source. It fails with
+// KindRefused if the project belongs to another repository, unless an operator declared
+// that it moved.
 func checkRepository(ctx context.Context, g Git, c Temporal, project string, in LoadInput) (release.Repository, error) {
 	own, err := g.Identity(ctx, in.Repository, in.Revision.Commit)
 	if err != nil {
-		return own, classify(ctx, err)
+		return own, classifyError(ctx, err)
 	}
 	bound, err := boundRepository(ctx, c, project)
 	if err != nil {
-		return own, classify(ctx, err)
+		return own, classifyError(ctx, err)
 	}
 	if bound == nil || bound.Same(own) || in.Moved != "" {
 		return own, nil
 	}
-	return own, permanent(release.KindRefused, fmt.Errorf(
-		"project %q is that of the repository %s, as its releases say; this is %s: give it another name in release.toml, or, if the repository moved, say so with --moved-repository REASON",
+	return own, permanentError(release.KindRefused, fmt.Errorf(
+		"project %q is that of the repository %s, as its releases say; this is %s: give it another name in release.toml, or, if the repository moved, use --moved-repository REASON",
 		project, bound, own))
 }
 
-// boundRepository returns the repository of the newest release of a project that has
+// boundRepository returns the repository in the newest release of a project that
 // recorded one, or nil.
 func boundRepository(ctx context.Context, c Temporal, project string) (*release.Repository, error) {
 	in := &workflowservice.ListWorkflowExecutionsRequest{

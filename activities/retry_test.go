@@ -11,27 +11,26 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// One read that fails is asked again by itself: the attempt of the activity goes on,
-// and nothing that it did before is done again.
+// A failed read is repeated without a new attempt of the activity.
 func TestActivities_OneReadFails(t *testing.T) {
 	const app = "shop-staging-api"
 	preflight := func(t *testing.T, a *activities.Activities) error {
-		_, err := run[any](t, a, a.Preflight, activities.PreflightInput{
+		_, err := runActivity[any](t, a, a.Preflight, activities.PreflightInput{
 			Environments: []string{"staging"}, Apps: []string{"api"}, Project: release.Project{
 				Apps:         []release.App{{Name: "api", Go: "./api", Secrets: []string{"ONE"}}},
-				Environments: []release.Environment{{Name: "staging", Targets: []release.TargetFile{target("api", app)}}},
+				Environments: []release.Environment{{Name: "staging", Targets: []release.TargetFile{newTargetFile("api", app)}}},
 			},
 		})
 		return err
 	}
 	open := func(t *testing.T, a *activities.Activities) error {
-		_, err := run[activities.Opened](t, a, a.OpenRollout, activities.OpenInput{Targets: []release.TargetPlan{{
+		_, err := runActivity[activities.Opened](t, a, a.OpenRollout, activities.OpenInput{Targets: []release.TargetPlan{{
 			Target: release.Target{App: "api", Environment: "staging"}, FlyApp: app, Changed: true, Addresses: []string{"v6"},
 		}}})
 		return err
 	}
 	closing := func(t *testing.T, a *activities.Activities) error {
-		_, err := run[any](t, a, a.CloseRollout, activities.CloseInput{
+		_, err := runActivity[any](t, a, a.CloseRollout, activities.CloseInput{
 			Release: "release/shop/1", Status: "complete", Commands: []string{app}, Begun: map[string]release.Image{app: "registry.fly.io/x@sha256:1"},
 		})
 		return err
@@ -54,8 +53,8 @@ func TestActivities_OneReadFails(t *testing.T) {
 			sim.SetSecrets(app, map[string]string{"ONE": "x"})
 			sim.Put(app, fly.Machine{Name: "m", Region: "ams", Config: []byte(`{"image":"registry.fly.io/x@sha256:1"}`)})
 			sim.Inject(flysim.Fault{Route: test.route, Times: 1, Status: http.StatusServiceUnavailable})
-			at, failed := client(sim, ""), atomic.Int32{}
-			at.HTTP = &http.Client{Transport: listening(func(resp *http.Response) {
+			at, failed := newFlyClient(sim, ""), atomic.Int32{}
+			at.HTTP = &http.Client{Transport: observeResponses(func(resp *http.Response) {
 				if resp.StatusCode == http.StatusServiceUnavailable {
 					failed.Add(1)
 				}
@@ -70,12 +69,12 @@ func TestActivities_OneReadFails(t *testing.T) {
 	}
 }
 
-// listening is a transport that tells of each answer.
-func listening(hear func(*http.Response), next http.RoundTripper) http.RoundTripper {
+// observeResponses returns a transport that passes each response to observe.
+func observeResponses(observe func(*http.Response), next http.RoundTripper) http.RoundTripper {
 	return roundTrip(func(req *http.Request) (*http.Response, error) {
 		resp, err := next.RoundTrip(req)
 		if err == nil {
-			hear(resp)
+			observe(resp)
 		}
 		return resp, err
 	})

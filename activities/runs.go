@@ -26,8 +26,8 @@ type pastRun struct {
 	started, closed time.Time
 }
 
-// readOutcome returns the outcome of a run, from its search attribute if it has one,
-// else from its report.
+// readOutcome returns the outcome of a run from its search attribute, or else from its
+// report.
 func (r pastRun) readOutcome(ctx context.Context, c Temporal, rollout string) (release.Outcome, error) {
 	if r.outcome != "" {
 		return r.outcome, nil
@@ -42,13 +42,14 @@ func readReport(ctx context.Context, c Temporal, rollout, run string) (report re
 	return report, err
 }
 
-// stored decodes values as clients of this program write them into histories.
+// stored decodes the values that clients of this program write into histories.
 var stored = payload.NewConverter()
 
-func decode(p *commonpb.Payloads, value any) error { return stored.FromPayloads(p, value) }
+// decodePayloads decodes the first payload into value.
+func decodePayloads(p *commonpb.Payloads, value any) error { return stored.FromPayloads(p, value) }
 
-// closedRuns returns the closed runs of a workflow ID, newest first. The server's list
-// may be a moment old, so the newest run is read by itself.
+// closedRuns returns the closed runs of a workflow ID, newest first. It reads the
+// newest run itself, because the server's list may lag.
 func closedRuns(ctx context.Context, c Temporal, id string) ([]pastRun, error) {
 	runs, err := listClosedRuns(ctx, c, id)
 	if err != nil {
@@ -71,6 +72,7 @@ func closedRuns(ctx context.Context, c Temporal, id string) ([]pastRun, error) {
 	return runs, nil
 }
 
+// listClosedRuns returns the closed runs in the server's list.
 func listClosedRuns(ctx context.Context, c Temporal, id string) (runs []pastRun, err error) {
 	in := &workflowservice.ListWorkflowExecutionsRequest{Query: fmt.Sprintf("WorkflowId = '%s' AND ExecutionStatus != 'Running'", id), PageSize: 200}
 	for {
@@ -79,7 +81,7 @@ func listClosedRuns(ctx context.Context, c Temporal, id string) (runs []pastRun,
 			return nil, err
 		}
 		for _, e := range page.GetExecutions() {
-			runs = append(runs, pastRunOf(e))
+			runs = append(runs, newPastRun(e))
 		}
 		if in.NextPageToken = page.GetNextPageToken(); len(in.NextPageToken) == 0 {
 			return runs, nil
@@ -87,7 +89,8 @@ func listClosedRuns(ctx context.Context, c Temporal, id string) (runs []pastRun,
 	}
 }
 
-func pastRunOf(e *workflowpb.WorkflowExecutionInfo) pastRun {
+// newPastRun returns the run that an entry of the server's list describes.
+func newPastRun(e *workflowpb.WorkflowExecutionInfo) pastRun {
 	run := pastRun{
 		id: e.GetExecution().GetRunId(), reported: e.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED,
 		started: e.GetStartTime().AsTime(), closed: e.GetCloseTime().AsTime(),
@@ -107,8 +110,8 @@ func newestRun(ctx context.Context, c Temporal, id string) (*client.WorkflowExec
 	return d, err
 }
 
-// lastReport returns the report of the newest rollout that determines what its
-// environment runs (one that was promoted, restored or found unchanged), or nil.
+// lastReport returns the report of the newest promoted, restored or unchanged rollout
+// of an environment, or nil.
 func lastReport(ctx context.Context, c Temporal, in EnvironmentRef) (*release.Report, error) {
 	id := release.RolloutID(in.Project, in.Environment)
 	runs, err := closedRuns(ctx, c, id)
@@ -135,8 +138,8 @@ func lastReport(ctx context.Context, c Temporal, in EnvironmentRef) (*release.Re
 	return nil, nil
 }
 
-// determinesHead reports whether a rollout with that outcome left its environment as
-// its report has it.
+// determinesHead reports whether the report of a rollout with that outcome has the head
+// of its environment.
 func determinesHead(o release.Outcome) bool {
 	return o == release.Promoted || o == release.Restored || o == release.Unchanged
 }

@@ -18,11 +18,11 @@ type ScanInput struct {
 	Scan  release.Scan  `json:"scan"`
 }
 
-// ScanImage runs a project's scanner on an image, in an exact checkout, which may have
-// the scanner's settings. IMAGE in its environment is the image's reference, and
-// IMAGE_LAYOUT a folder with the image itself, as an OCI layout: a scanner gets no
-// token, so it cannot read a registry that needs one. It fails with KindScan, and the
-// result as details, if the scanner's exit code is not 0.
+// ScanImage runs the scanner of a project on an image, in an exact checkout, which may
+// have the settings of the scanner. Its environment has the reference of the image in
+// IMAGE, and in IMAGE_LAYOUT a folder with the image as an OCI layout, because the
+// scanner has no token for the registry. It fails with KindScan, and the result as
+// details, if the exit code is not 0.
 func (a *Activities) ScanImage(ctx context.Context, in ScanInput) (release.ScanResult, error) {
 	result := release.ScanResult{Name: in.Name, Image: in.Image}
 	captured, err := logFolder{a.Logs, &a.pruned}.capture(ctx, "scan-"+in.Name, func(out *output) error {
@@ -42,13 +42,13 @@ func (a *Activities) ScanImage(ctx context.Context, in ScanInput) (release.ScanR
 	result.Log, result.Took, result.Tail = captured.log, captured.took, captured.tail
 	var failed *commandError
 	if errors.As(err, &failed) {
-		return result, permanent(release.KindScan, fmt.Errorf("%w; %s was not released", failed, in.Image), result)
+		return result, permanentError(release.KindScan, fmt.Errorf("%w; %s was not released", failed, in.Image), result)
 	}
 	result.Passed = err == nil
-	return result, classify(ctx, err)
+	return result, classifyError(ctx, err)
 }
 
-// saveImage returns a folder with an image in it, which the caller removes.
+// saveImage returns a new folder with an image in it. The caller removes the folder.
 func saveImage(ctx context.Context, images Images, ref release.Image) (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "release-scan-"); err != nil || images == nil {
 		return dir, err

@@ -11,25 +11,24 @@ import (
 )
 
 const (
-	// MaxSteps is how many steps a rollout may have, with its rollback.
-	// Temporal ends a workflow with 51,200 events, wherever it stands. A step is
-	// at most 6 of them; the rest is for retries that an operator chooses.
+	// MaxSteps is the maximum number of steps of a rollout and its rollback. Temporal
+	// ends a workflow with 51,200 events. A step takes at most 6 events; the rest is
+	// for retries that an operator chooses.
 	MaxSteps = 7500
-	// maxStepBytes is how large the configs of all steps may be together, with
-	// those of the rollback. Temporal ends a workflow whose history has 50 MB.
+	// maxStepBytes is the maximum total size of the configs of all steps, including the
+	// rollback. Temporal ends a workflow whose history has 50 MB.
 	maxStepBytes = 30 << 20
 )
 
-// checkPlanSize fails with KindTooLarge if a rollout of plan could not be carried out
-// or rolled back: the plan, the rollback, or the baseline that the report records
-// is larger than Temporal stores as one value, or their steps are more than it keeps
-// of one workflow. It is called before anything is changed.
+// checkPlanSize fails with KindTooLarge if plan or its rollback exceeds the limits of
+// Temporal: the plan, the rollback or the baseline is larger than one value, or their
+// steps are more than one workflow can have. It is called before any change.
 //
-// The rollback is measured at its largest: every step of the plan was carried out, and
-// all of them are rolled back.
+// It measures the largest possible rollback: all steps of the plan were executed and
+// all are rolled back.
 func checkPlanSize(plan release.Plan, states []release.State) error {
 	goal, baselines := plan.Goal(states), plan.Baselines(states)
-	for i, g := range goal { // a created machine has an ID by then
+	for i, g := range goal { // a created machine has an ID when it is rolled back
 		for j, m := range g.Machines {
 			goal[i].Machines[j].ID = cmp.Or(m.ID, m.Name)
 		}
@@ -54,25 +53,25 @@ func checkPlanSize(plan release.Plan, states []release.State) error {
 		case err != nil:
 			return err
 		case size.Stored > payload.Max:
-			why = fmt.Sprintf("takes %s of storage, and the limit is %s (equal configs and files are stored once)", megabytes(size.Stored), megabytes(payload.Max))
+			why = fmt.Sprintf("takes %s of storage, and the limit is %s (equal configs and files are stored once)", formatMegabytes(size.Stored), formatMegabytes(payload.Max))
 		case size.JSON > payload.MaxJSON:
-			why = fmt.Sprintf("is %s when everything in it is written out, and the limit is %s", megabytes(size.JSON), megabytes(payload.MaxJSON))
+			why = fmt.Sprintf("is %s when everything in it is written out, and the limit is %s", formatMegabytes(size.JSON), formatMegabytes(payload.MaxJSON))
 		default:
 			continue
 		}
-		return tooLarge(fmt.Errorf("a rollout of %s is too large: %s %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --app",
+		return tooLargeError(fmt.Errorf("a rollout of %s is too large: %s %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --app",
 			plan.Environment, part.name, why, largestConfigs(plan)))
 	}
 	return nil
 }
 
-// checkSteps fails with KindTooLarge if the steps of plan and of its rollback are
-// more than one workflow can hold. The last steps of a plan are not counted with
-// the rollback: after them there is none.
+// checkSteps fails with KindTooLarge if the steps of plan and of its rollback exceed
+// the limits of one workflow. The last steps of a plan are not counted with the
+// rollback: after them there is none.
 func checkSteps(plan, back release.Plan) error {
 	first, last, restore := len(plan.First().Steps()), len(plan.Last().Steps()), len(back.Steps())
 	if n := max(first+last, first+restore); n > MaxSteps {
-		return tooLarge(fmt.Errorf("a rollout of %s is too large: it takes %d steps on machines, its rollback %d, and the limit is %d together; release fewer apps at once with --app",
+		return tooLargeError(fmt.Errorf("a rollout of %s is too large: it takes %d steps on machines, its rollback %d, and the limit is %d together; release fewer apps at once with --app",
 			plan.Environment, first+last, restore, MaxSteps))
 	}
 	size := 0
@@ -83,14 +82,14 @@ func checkSteps(plan, back release.Plan) error {
 		}
 	}
 	if size > maxStepBytes {
-		return tooLarge(fmt.Errorf("a rollout of %s is too large: the configs of its steps and of its rollback's are %s, and the limit is %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --app",
-			plan.Environment, megabytes(size), megabytes(maxStepBytes), largestConfigs(plan)))
+		return tooLargeError(fmt.Errorf("a rollout of %s is too large: the configs of its steps and of its rollback's are %s, and the limit is %s; the largest configs: %s; make the files in them smaller or put them into the image, or release fewer apps at once with --app",
+			plan.Environment, formatMegabytes(size), formatMegabytes(maxStepBytes), largestConfigs(plan)))
 	}
 	return nil
 }
 
-// checkProjectSize fails with KindTooLarge if the files of a project are more than
-// Temporal stores as one value.
+// checkProjectSize fails with KindTooLarge if the files of a project exceed the size of
+// one value in Temporal.
 func checkProjectSize(p *release.Project) error {
 	measured, err := payload.MeasureOf(p)
 	if err != nil || measured.Stored <= payload.Max {
@@ -114,11 +113,11 @@ func checkProjectSize(p *release.Project) error {
 	for _, f := range files[:min(3, len(files))] {
 		largest = append(largest, fmt.Sprintf("%s (%d kB)", f.name, f.size>>10))
 	}
-	return tooLarge(fmt.Errorf("the files of the project are too large: release.toml, all fly.toml and the files that they name take %s of storage, and the limit is %s; the largest: %s; make them smaller or put them into the image",
-		megabytes(measured.Stored), megabytes(payload.Max), strings.Join(largest, ", ")))
+	return tooLargeError(fmt.Errorf("the files of the project are too large: release.toml, all fly.toml and the files that they name take %s of storage, and the limit is %s; the largest: %s; make them smaller or put them into the image",
+		formatMegabytes(measured.Stored), formatMegabytes(payload.Max), strings.Join(largest, ", ")))
 }
 
-// largestConfigs returns the targets with the largest configs, largest first.
+// largestConfigs returns the three targets with the largest configs, largest first.
 func largestConfigs(plan release.Plan) string {
 	largest := map[release.Target]int{}
 	for _, s := range plan.Steps() {
@@ -138,4 +137,4 @@ func largestConfigs(plan release.Plan) string {
 	return strings.Join(names, ", ")
 }
 
-func megabytes(n int) string { return fmt.Sprintf("%.1f MB", float64(n)/(1<<20)) }
+func formatMegabytes(n int) string { return fmt.Sprintf("%.1f MB", float64(n)/(1<<20)) }

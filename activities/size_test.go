@@ -20,13 +20,13 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A fleet is the machines of some Fly apps, each with a file of that size which
-// nothing makes smaller.
+// A fleet is a number of Fly apps with machines, each with an incompressible file of
+// that size.
 type fleet struct{ apps, machines, file int }
 
-// restore returns what planning a rollback of the fleet gives: every machine was
-// on another image and another file.
-func (f fleet) restore(t *testing.T) (activities.Restoration, error) {
+// planRestore plans a rollback of the fleet, in which every machine had another image
+// and another file.
+func (f fleet) planRestore(t *testing.T) (activities.Restoration, error) {
 	t.Helper()
 	sim := &flysim.Sim{}
 	defer sim.Close()
@@ -36,12 +36,12 @@ func (f fleet) restore(t *testing.T) (activities.Restoration, error) {
 		app := fmt.Sprint("app", i)
 		sim.CreateApp(app, "")
 		was := release.State{Target: release.Target{App: app, Environment: "production"}, FlyApp: app}
-		now, before := f.config(1), f.config(0)
+		now, before := f.newConfig(1), f.newConfig(0)
 		for j := range f.machines {
 			id := fmt.Sprintf("%014x", i*f.machines+j+1)
 			sim.Put(app, fly.Machine{ID: id, Name: "m" + id, Region: "ams", Config: now})
 			was.Machines = append(was.Machines, release.Machine{
-				ID: id, Name: "m" + id, Group: "app", Region: "ams", State: "started", Image: digest(0), Config: before,
+				ID: id, Name: "m" + id, Group: "app", Region: "ams", State: "started", Image: imageVersion(0), Config: before,
 			})
 		}
 		in.Baselines = append(in.Baselines, release.Baseline{State: was, MaxUnavailable: 1})
@@ -49,26 +49,26 @@ func (f fleet) restore(t *testing.T) (activities.Restoration, error) {
 	a := &activities.Activities{Fly: &fly.Client{
 		FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: sim.Transport()}, Unlimited: true,
 	}}
-	return run[activities.Restoration](t, a, a.PlanRestore, in)
+	return runActivity[activities.Restoration](t, a, a.PlanRestore, in)
 }
 
-func digest(version int) release.Image {
+func imageVersion(version int) release.Image {
 	return release.Image(fmt.Sprintf("registry.fly.io/app@sha256:%064d", version))
 }
 
-func (f fleet) config(version int) json.RawMessage {
+func (f fleet) newConfig(version int) json.RawMessage {
 	file := make([]byte, f.file)
 	_, _ = rand.Read(file)
 	return fmt.Appendf(nil, `{"image":%q,"files":[{"guest_path":"/f","raw_value":%q}],"metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`,
-		digest(version), base64.StdEncoding.EncodeToString(file))
+		imageVersion(version), base64.StdEncoding.EncodeToString(file))
 }
 
-// What Temporal could not hold is refused when it is planned, by a sentence that
-// names the limit and what is large.
+// A rollback that exceeds the limits of Temporal is refused, with the limit and the
+// largest parts.
 func TestPlanRestore_Sizes(t *testing.T) {
 	for name, test := range map[string]struct {
 		fleet   fleet
-		refused []string // what the sentence has in it; none: it is planned
+		refused []string // parts of the error; none: it is planned
 	}{
 		"18 machines of 9 apps with files of 50 kB, all different": {fleet{9, 2, 50_000}, nil},
 		"100 machines of one app with a file of 20 kB":             {fleet{1, 100, 20_000}, nil},
@@ -79,7 +79,7 @@ func TestPlanRestore_Sizes(t *testing.T) {
 		"800 machines of two apps with a file of 20 kB": {fleet{2, 400, 20_000}, []string{"the limit is 30.0 MB"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			back, err := test.fleet.restore(t)
+			back, err := test.fleet.planRestore(t)
 			var refusal *temporal.ApplicationError
 			switch {
 			case len(test.refused) == 0 && err != nil:
@@ -100,7 +100,7 @@ func TestPlanRestore_Sizes(t *testing.T) {
 	}
 }
 
-// Targets are looked at side by side: 200 take seconds, not minutes.
+// Targets are read concurrently: 200 take seconds.
 func TestPreflight_ManyTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := &flysim.Sim{Latency: flysim.Latency{API: 100 * time.Millisecond}}
@@ -124,7 +124,7 @@ func TestPreflight_ManyTargets(t *testing.T) {
 		}
 		in.Project.Environments = []release.Environment{env}
 		begun := time.Now()
-		_, err := run[struct{}](t, a, a.Preflight, in)
+		_, err := runActivity[struct{}](t, a, a.Preflight, in)
 		if took := time.Since(begun); took > 2*time.Second {
 			t.Errorf("preflight of 200 targets took %s", took)
 		}
@@ -134,15 +134,15 @@ func TestPreflight_ManyTargets(t *testing.T) {
 		}
 		lines := strings.Split(refusal.Message(), "\n")
 		if len(lines) != 200 || !strings.Contains(lines[150], "there is no Fly app app150") || !strings.Contains(lines[151], "app151/staging: secret KEY is not set") {
-			t.Errorf("it says %d things: %.600s", len(lines), refusal.Message())
+			t.Errorf("the error has %d lines: %.600s", len(lines), refusal.Message())
 		}
 		begun = time.Now()
 		sim.CreateApp("app150", "")
-		if _, err := run[[]release.State](t, a, a.Observe, activities.ObserveInput{Targets: targets}); err != nil {
+		if _, err := runActivity[[]release.State](t, a, a.Observe, activities.ObserveInput{Targets: targets}); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(begun); took > 2*time.Second {
-			t.Errorf("a look at 200 targets took %s", took)
+			t.Errorf("observing 200 targets took %s", took)
 		}
 	})
 }

@@ -18,16 +18,16 @@ type TestInput struct {
 	Test release.Test `json:"test"`
 }
 
-// RunTest runs a test on an exact checkout, and keeps its output: a command, in a
-// process group of its own and without the worker's tokens, or a target of a Dockerfile,
-// built by BuildKit. It fails with KindTest, and the result as details, if the test
-// fails or takes too long.
+// RunTest runs a test on an exact checkout and stores its output. A test is a command,
+// which runs in its own process group and without the worker's tokens, or a target of a
+// Dockerfile, which BuildKit builds. It fails with KindTest, and the result as details,
+// if the test fails or times out.
 func (a *Activities) RunTest(ctx context.Context, in TestInput) (release.TestResult, error) {
 	result := release.TestResult{Name: in.Test.Name}
 	captured, err := logFolder{a.Logs, &a.pruned}.capture(ctx, "test-"+in.Test.Name, func(out *output) error {
 		return a.Git.Checkout(ctx, in.Repository, in.Revision.Commit, func(dir string) (err error) {
 			if in.Test.BuildTarget != "" {
-				return builders{a.Go, a.Docker}.test(ctx, in, dir, out)
+				return builders{a.Go, a.Docker}.runTest(ctx, in, dir, out)
 			}
 			result.ExitCode, err = commandRunner{a.Logs, a.Environ}.run(ctx, dir, shellCommand{
 				title: "test " + in.Test.Name, run: in.Test.Run, timeout: time.Duration(in.Test.Timeout),
@@ -39,16 +39,16 @@ func (a *Activities) RunTest(ctx context.Context, in TestInput) (release.TestRes
 	var failed *commandError
 	if errors.As(err, &failed) {
 		result.ExitCode = cmp.Or(result.ExitCode, 1)
-		return result, permanent(release.KindTest, failed, result)
+		return result, permanentError(release.KindTest, failed, result)
 	}
 	result.Passed = err == nil
-	return result, classify(ctx, err)
+	return result, classifyError(ctx, err)
 }
 
-// test builds the target of a Dockerfile that is the test.
-func (b builders) test(ctx context.Context, in TestInput, dir string, out io.Writer) error {
+// runTest builds the target of a Dockerfile that is the test.
+func (b builders) runTest(ctx context.Context, in TestInput, dir string, out io.Writer) error {
 	recipe := in.Test.Recipe()
-	if _, err := b.choose(recipe); err != nil {
+	if _, err := b.chooseBuilder(recipe); err != nil {
 		return err
 	}
 	within, cancel := context.WithTimeout(ctx, time.Duration(in.Test.Timeout))
@@ -57,7 +57,7 @@ func (b builders) test(ctx context.Context, in TestInput, dir string, out io.Wri
 	var failed *image.BuildError
 	switch {
 	case within.Err() != nil && ctx.Err() == nil:
-		return &commandError{fmt.Sprintf("test %s: %s took longer than %s and was ended; raise its timeout in release.toml", in.Test.Name, in.Test, in.Test.Timeout)}
+		return &commandError{fmt.Sprintf("test %s: %s took longer than %s and was killed; raise its timeout in release.toml", in.Test.Name, in.Test, in.Test.Timeout)}
 	case errors.As(err, &failed):
 		return &commandError{fmt.Sprintf("test %s: %s", in.Test.Name, failed.Reason)}
 	}

@@ -7,49 +7,48 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// An Unreported rollout is one that ended without a report: terminated, timed
-// out or failed. What is here was read from its history.
+// An Unreported rollout ended without a report: terminated, timed out or failed. Its
+// fields are read from its history.
 type Unreported struct {
 	Run     string `json:"run"`     // its run ID
 	Release string `json:"release"` // workflow ID of the release it belonged to
 	Why     string `json:"why"`     // how it ended, in a sentence
-	// Begun: a step on a machine was scheduled. Otherwise it changed nothing.
+	// Begun: a step on a machine was scheduled. Otherwise nothing was changed.
 	Begun bool `json:"begun"`
-	// Plan is the plan that it carried out; States is what it started from, and
-	// Baselines what a rollback of it restores. Both are empty if the history does not
-	// have them.
+	// Plan is its plan, States are the states before its first change, and Baselines
+	// are the states that its rollback restores. States and Baselines are empty if the
+	// history does not have them.
 	Plan       release.Plan       `json:"plan"`
 	States     []release.State    `json:"states,omitempty"`
 	Baselines  []release.Baseline `json:"baselines,omitempty"`
 	Opened     Opened             `json:"opened,omitzero"`
 	RanCommand bool               `json:"ran_command,omitempty"`
 	// Stopped are the IDs of machines that it stopped, or was about to stop, and did
-	// not start or update afterwards.
+	// not start or update after that.
 	Stopped []string `json:"stopped,omitempty"`
-	// Restores is what it restored, if it was a rollback.
+	// Restores is the origin of the restored state, for a rollback.
 	Restores *release.Origin `json:"restores,omitempty"`
-	// Head is what the environment ran as a whole before it, if it did.
+	// Head is the head of the environment before it, or nil.
 	Head *release.Head `json:"head,omitempty"`
-	// Follows is the run ID of the rollout without a report that it followed.
+	// Follows is the run ID of the unreported rollout that it followed.
 	Follows string `json:"follows,omitempty"`
-	// Close is what CloseRollout has to clean up of it.
+	// Close is the input of CloseRollout that cleans up after it.
 	Close CloseInput `json:"close"`
 }
 
-// DescribeEnd returns in a sentence how e ended a workflow from outside or as failed,
-// or "".
+// DescribeEnd returns a sentence on how e closed a workflow without a result, or "".
 func DescribeEnd(id string, e *historypb.HistoryEvent) string {
 	switch e.GetEventType() {
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
 		a := e.GetWorkflowExecutionTerminatedEventAttributes()
-		said := id + " was terminated"
+		text := id + " was terminated"
 		if a.GetIdentity() != "" {
-			said += " by " + a.GetIdentity()
+			text += " by " + a.GetIdentity()
 		}
 		if a.GetReason() != "" {
-			said += ": " + a.GetReason()
+			text += ": " + a.GetReason()
 		}
-		return said
+		return text
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
 		return id + " timed out"
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:

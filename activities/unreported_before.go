@@ -7,23 +7,22 @@ import (
 	"fmt"
 )
 
-// An UnreadError is a rollout without a report whose history cannot be read, or is of
-// no use any more.
+// An UnreadError is an unreported rollout whose history cannot be read, or no longer
+// matters.
 type UnreadError struct {
 	Rollout, Run, Why string
-	Since             *Since // that has changed the environment since
+	Since             *Since // the rollout that changed the environment since, or nil
 }
 
 func (e *UnreadError) Error() string {
 	return fmt.Sprintf("%s (run %s): %s", e.Rollout, e.Run, e.Why)
 }
 
-// unreportedBefore returns the newest closed rollout with that ID, other than the run
-// self, if it changed something and ended without a report; else nil. left is what the
-// runs without a report since then left on Fly. A caller that follows a
-// run without a report gets that run, or the one that it followed itself, even if
-// it changed nothing.
-func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string) (before *Unreported, left []CloseInput, err error) {
+// findUnreported returns the newest closed rollout with that ID, other than the run
+// self, if it changed something and ended without a report; otherwise nil. left has the
+// inputs of CloseRollout for the unreported runs since then. With follows it returns
+// that run, or the run that it followed itself, even if it changed nothing.
+func findUnreported(ctx context.Context, c Temporal, id, self, follows string) (before *Unreported, left []CloseInput, err error) {
 	runs, err := closedRuns(ctx, c, id)
 	if err != nil {
 		return nil, nil, err
@@ -59,8 +58,8 @@ func unreportedBefore(ctx context.Context, c Temporal, id, self, follows string)
 	return followedRun(ctx, c, id, follows, left)
 }
 
-// followedRun returns the run follows if it changed something, else the run that it
-// followed itself. left has what runs that changed nothing left on Fly.
+// followedRun returns the run follows if it changed something, otherwise the run that
+// it followed itself. It adds the runs that changed nothing to left.
 func followedRun(ctx context.Context, c Temporal, id, follows string, left []CloseInput) (*Unreported, []CloseInput, error) {
 	for follows != "" {
 		u, err := readUnreported(ctx, c, id, follows)
@@ -72,8 +71,8 @@ func followedRun(ctx context.Context, c Temporal, id, follows string, left []Clo
 	return nil, left, nil
 }
 
-// changedSince returns as an UnreadError that run has changed the environment
-// since the run follows ended without a report.
+// changedSince returns an UnreadError: run has changed the environment since the run
+// follows ended without a report.
 func changedSince(ctx context.Context, c Temporal, id string, run pastRun, follows string) error {
 	report, err := readReport(ctx, c, id, run.id)
 	if err != nil {

@@ -13,9 +13,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// readUnreported reads from the history of a run how far it came, what it started from
-// and what it left at Fly. The error is an UnreadError if the history does not have
-// that.
+// readUnreported reads from the history of a run how far it came, its baseline, and
+// what it left at Fly. It returns an UnreadError if the history does not have them.
 func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported, error) {
 	r := historyReader{
 		Unreported: Unreported{Run: run}, id: id, started: map[string]bool{},
@@ -30,14 +29,14 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 		if err != nil {
 			return r.Unreported, err
 		}
-		if why := r.add(e); why != "" {
+		if why := r.addEvent(e); why != "" {
 			return r.Unreported, &UnreadError{Rollout: id, Run: run, Why: why}
 		}
 	}
 	return r.result(), nil
 }
 
-// A historyReader collects what the events of a rollout's history tell of it.
+// A historyReader collects the facts in the events of a rollout's history.
 type historyReader struct {
 	Unreported
 	id        string // workflow ID
@@ -48,13 +47,14 @@ type historyReader struct {
 	started   map[string]bool                                           // IDs of machines that it started or updated
 }
 
-// add takes in one event. It returns why the event cannot be decoded, or "".
-func (r *historyReader) add(e *historypb.HistoryEvent) (why string) {
+// addEvent adds the facts of one event. It returns why the event cannot be decoded, or
+// "".
+func (r *historyReader) addEvent(e *historypb.HistoryEvent) (why string) {
 	var err error
 	switch attr := e.GetAttributes().(type) {
 	case *historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes:
 		req := &r.request
-		if err := decode(attr.WorkflowExecutionStartedEventAttributes.GetInput(), req); err != nil {
+		if err := decodePayloads(attr.WorkflowExecutionStartedEventAttributes.GetInput(), req); err != nil {
 			return "its request could not be read: " + err.Error()
 		}
 		r.Release, r.Plan, r.Restores, r.Follows, r.Head = req.Release, req.Plan, req.Restores, req.Follows, req.Head
@@ -68,24 +68,24 @@ func (r *historyReader) add(e *historypb.HistoryEvent) (why string) {
 		r.Why = cmp.Or(DescribeEnd(r.id, e), r.Why)
 	}
 	if err != nil {
-		return "its history could not be understood: " + err.Error()
+		return "its history could not be decoded: " + err.Error()
 	}
 	return ""
 }
 
-// addScheduled records what an activity that was scheduled may have done at Fly.
+// addScheduled records the possible effects of a scheduled activity at Fly.
 func (r *historyReader) addScheduled(a *historypb.ActivityTaskScheduledEventAttributes) error {
 	switch a.GetActivityType().GetName() {
 	case "TakeLeases":
 		var in LeaseInput
-		err := decode(a.GetInput(), &in)
+		err := decodePayloads(a.GetInput(), &in)
 		r.Close.Holder, r.Close.Machines = in.Holder, in.Machines
 		return err
 	case "OpenRollout":
-		return decode(a.GetInput(), &r.opening)
+		return decodePayloads(a.GetInput(), &r.opening)
 	case "ApplyStep":
 		var in StepInput
-		err := decode(a.GetInput(), &in)
+		err := decodePayloads(a.GetInput(), &in)
 		r.Begun = true
 		r.RanCommand = r.RanCommand || in.Step.Verb == release.Run
 		if in.Step.Verb == release.Stop && !slices.Contains(r.Stopped, in.Step.Machine) {
@@ -97,9 +97,9 @@ func (r *historyReader) addScheduled(a *historypb.ActivityTaskScheduledEventAttr
 		return err
 	case "Wake":
 		var in StepInput
-		err := decode(a.GetInput(), &in)
+		err := decodePayloads(a.GetInput(), &in)
 		r.Begun = true
-		if in.Step.Idle { // a machine that should run may have run before
+		if in.Step.Idle { // other machines may have run before
 			r.Close.addWoken(in)
 		}
 		return err
@@ -112,12 +112,12 @@ func (r *historyReader) addCompleted(done *historypb.ActivityTaskCompletedEventA
 	scheduled := r.scheduled[done.GetScheduledEventId()]
 	switch scheduled.GetActivityType().GetName() {
 	case "RecordBaseline":
-		return decode(done.GetResult(), &r.start)
+		return decodePayloads(done.GetResult(), &r.start)
 	case "OpenRollout":
 		r.opening = OpenInput{}
-		return decode(done.GetResult(), &r.Opened)
+		return decodePayloads(done.GetResult(), &r.Opened)
 	case "TakeLeases":
-		return decode(done.GetResult(), &r.Close.Machines)
+		return decodePayloads(done.GetResult(), &r.Close.Machines)
 	case "Wake":
 		return r.addWake(scheduled, done)
 	case "ApplyStep":
@@ -130,7 +130,7 @@ func (r *historyReader) addCompleted(done *historypb.ActivityTaskCompletedEventA
 func (r *historyReader) addWake(scheduled *historypb.ActivityTaskScheduledEventAttributes, done *historypb.ActivityTaskCompletedEventAttributes) error {
 	var in StepInput
 	var woken Woken
-	if err := errors.Join(decode(scheduled.GetInput(), &in), decode(done.GetResult(), &woken)); err != nil {
+	if err := errors.Join(decodePayloads(scheduled.GetInput(), &in), decodePayloads(done.GetResult(), &woken)); err != nil {
 		return err
 	}
 	if woken.Started {
@@ -148,7 +148,7 @@ func (r *historyReader) addStep(scheduled *historypb.ActivityTaskScheduledEventA
 		return nil
 	}
 	var in StepInput
-	if err := decode(scheduled.GetInput(), &in); err != nil {
+	if err := decodePayloads(scheduled.GetInput(), &in); err != nil {
 		return err
 	}
 	if in.Step.Verb == release.Start || in.Step.Verb == release.Update {
@@ -161,7 +161,7 @@ func (r *historyReader) addStep(scheduled *historypb.ActivityTaskScheduledEventA
 	return nil
 }
 
-// result returns what was collected, once all events were added.
+// result returns the rollout. It is called after the last event.
 func (r *historyReader) result() Unreported {
 	u := r.Unreported
 	u.States = r.request.Plan.Remembered(r.start.States)
@@ -178,7 +178,7 @@ func (r *historyReader) result() Unreported {
 	}
 	u.Why = cmp.Or(u.Why, r.id+" ended without a report")
 	u.Close.Releases, u.Close.Error = u.Opened.Releases, u.Why
-	for _, t := range r.opening.Targets { // OpenRollout was given up
+	for _, t := range r.opening.Targets { // OpenRollout did not complete
 		if u.Close.Begun == nil {
 			u.Close.Begun = map[string]release.Image{}
 		}
@@ -187,8 +187,8 @@ func (r *historyReader) result() Unreported {
 	return u
 }
 
-// takenOverFrom returns u, a rollout that took over before: what that one left is still
-// to be settled.
+// takenOverFrom returns the facts of u, a rollout that took over from before: the
+// remains of before are not settled yet.
 func (u Unreported) takenOverFrom(before Unreported) Unreported {
 	before.Run, before.Follows, before.Why = u.Run, u.Follows, cmp.Or(u.Why, before.Why)
 	before.Begun, before.Stopped = true, u.Stopped

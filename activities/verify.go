@@ -8,19 +8,18 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// VerifyInput is what should be so, and for how long.
+// VerifyInput has the expected states, and how long to verify them.
 type VerifyInput struct {
 	Expectations []Expectation    `json:"expectations"`
 	For          release.Duration `json:"for,omitempty"` // 0: until the verdicts are certain
-	// Within is how long a target may take to become as expected: a target that is
-	// unhealthy before may still become healthy, as Fly's proxy learns of its machines.
+	// Within is how long a target may take to become as expected. An unhealthy target
+	// may become healthy meanwhile, when Fly's proxy learns of its machines.
 	Within release.Duration `json:"within,omitempty"`
 }
 
-// Verify returns one verdict for each target, as driver.Verify does. It changes
-// nothing.
+// Verify returns one verdict per target with driver.Verify. It changes nothing.
 func (a *Activities) Verify(ctx context.Context, in VerifyInput) ([]release.Verdict, error) {
-	ctx, stop := a.beginWaiting(ctx)
+	ctx, stop := a.beginWaitingAttempt(ctx)
 	defer stop()
 	return a.driver().Verify(ctx, driver.Verification{
 		Expectations: in.Expectations, For: time.Duration(in.For), Within: time.Duration(in.Within),

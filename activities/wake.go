@@ -8,24 +8,24 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Woken is a machine that was started for a verification.
+// A Woken is a machine that was started for verification.
 type Woken struct {
 	Machine release.Machine `json:"machine"` // without its config
-	// Started: it was stopped, and has to be stopped again afterwards.
+	// Started: the machine was stopped before, and must be stopped again.
 	Started bool `json:"started"`
 }
 
-// Wake starts the stopped machine of a step for a verification, as driver.Wake does.
-// It fails as ApplyStep does.
+// Wake starts the stopped machine of a step for verification, with driver.Wake. It
+// fails as ApplyStep does.
 func (a *Activities) Wake(ctx context.Context, in StepInput) (woken Woken, err error) {
-	ctx, stop := a.begin(ctx)
+	ctx, stop := a.beginAttempt(ctx)
 	defer stop()
 	woken.Machine, woken.Started, err = a.driver().Wake(ctx, driver.Change(in))
 	woken.Machine.Config = nil
-	return woken, classify(ctx, err)
+	return woken, classifyError(ctx, err)
 }
 
-// addWoken records that the machine of wake may have been started for a verification.
+// addWoken records that the machine of wake may run for verification only.
 func (in *CloseInput) addWoken(wake StepInput) {
 	in.removeWoken(wake)
 	wake.Step.Verb = release.Stop

@@ -10,17 +10,17 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// What is not exactly an answer, and one to another hold, leaves a held rollout
-// held; the report says why each did not count.
-func TestHeld_AnswersThatDoNotCount(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// A malformed answer, or one to another hold, leaves the rollout held, and the report
+// has the reason for each.
+func TestHeld_IgnoredAnswers(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.runs("v1")
+		s.installVersion("v1")
 		s.req.Revision = revision("v2")
 		const web = "shop-production-web"
 		s.sim.Inject(flysim.Fault{Route: update, App: web, Times: 1, Effect: flysim.NeverPasses})
 		s.sim.Inject(flysim.Fault{Route: update, App: web, Status: 422})
-		s.whenAsked(s.approve)
+		s.onApproval(s.approve)
 		bad := map[string]string{
 			`{"choice":"abandon","by":"eve","hold":7}`:     "it is for hold 7; this is hold 1",
 			`{"choice":"abandon","by":"eve","force":true}`: `unknown field "force"`,
@@ -40,10 +40,10 @@ func TestHeld_AnswersThatDoNotCount(t *testing.T) {
 		if rep.Outcome != release.Kept {
 			t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
 		}
-		said := strings.Join(rep.Notes, "\n")
+		notes := strings.Join(rep.Notes, "\n")
 		for doc, why := range bad {
-			if !strings.Contains(said, why) {
-				t.Errorf("nothing says why %s does not count (%s):\n%s", doc, why, said)
+			if !strings.Contains(notes, why) {
+				t.Errorf("no note has why %s does not count (%s):\n%s", doc, why, notes)
 			}
 		}
 	})

@@ -21,14 +21,14 @@ import (
 	"github.com/microbima/release/workflows"
 )
 
-// perMachine is what one machine takes on the simulated Fly: an update, its
-// boot, its checks.
-const perMachine = 3430 * time.Millisecond
+// machineDuration is how long one machine takes on the simulated Fly: update, boot and
+// checks.
+const machineDuration = 3430 * time.Millisecond
 
-// BenchmarkRollout carries one rollout out from its first activity to its last,
-// in virtual time, with Fly's limits enforced or not: one app, its machines all started, no
-// bake and no settling but the strategy's own. For bluegreen s/rollout is until
-// traffic is on green; ideal is then the last of n creates at Fly's limit.
+// BenchmarkRollout measures one rollout from its first activity to its last, in virtual
+// time: one app, all machines started, no bake, and only the settle time of the
+// strategy. For bluegreen s/rollout is the time until traffic is on green; ideal is
+// then the last of n creates at Fly's limit.
 func BenchmarkRollout(b *testing.B) {
 	for _, tc := range []struct {
 		name, strategy, maxDown string
@@ -45,13 +45,13 @@ func BenchmarkRollout(b *testing.B) {
 		{"rolling/1000", "rolling", "0.33", 1000, 330, true},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
-			var m measured
+			var m rolloutCost
 			for b.Loop() {
-				m = rollout(b, tc.machines, tc.strategy, tc.maxDown, tc.limits)
+				m = runRollout(b, tc.machines, tc.strategy, tc.maxDown, tc.limits)
 			}
-			ideal := time.Duration(math.Ceil(float64(tc.machines)/float64(tc.atOnce))) * perMachine
+			ideal := time.Duration(math.Ceil(float64(tc.machines)/float64(tc.atOnce))) * machineDuration
 			if tc.strategy == "bluegreen" && tc.limits {
-				ideal = time.Duration(tc.machines-3)*time.Second + perMachine // a create a second after the first 3
+				ideal = time.Duration(tc.machines-3)*time.Second + machineDuration // a create a second after the first 3
 			}
 			n := float64(tc.machines)
 			b.ReportMetric(m.took.Seconds(), "s/rollout")
@@ -60,8 +60,8 @@ func BenchmarkRollout(b *testing.B) {
 			b.ReportMetric(float64(m.requests), "flyreq")
 			b.ReportMetric(float64(m.requests)/n, "flyreq/machine")
 			b.ReportMetric(float64(m.activities)/n, "activities/machine")
-			// Each activity is three events, and a workflow task of three more
-			// when it ends alone: no history has more.
+			// An upper bound: each activity takes three events, and three more for a workflow
+			// task if it ends alone.
 			b.ReportMetric(6*float64(m.activities+2)/n, "events/machine")
 			b.ReportMetric(float64(m.payload)/1024, "kB-largest-payload")
 			b.ReportMetric(0, "ns/op")
@@ -69,23 +69,23 @@ func BenchmarkRollout(b *testing.B) {
 	}
 }
 
-// measured is what a rollout took.
-type measured struct {
-	took       time.Duration // until traffic is on the new
+// rolloutCost is the cost of a rollout.
+type rolloutCost struct {
+	took       time.Duration // until traffic is on the new version
 	whole      time.Duration
 	requests   int
 	activities int
 	payload    int // bytes of the largest value given to Temporal
 }
 
-// rollout carries out a rollout of one app. A bubble of virtual time is for
-// tests only, so it runs one.
-func rollout(b *testing.B, machines int, strategy, maxDown string, limits bool) (m measured) {
+// runRollout runs a rollout of one app and returns its cost. synctest needs a test, so it
+// runs one.
+func runRollout(b *testing.B, machines int, strategy, maxDown string, limits bool) (m rolloutCost) {
 	b.Helper()
 	ran := false
 	ok := testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{
 		Name: "rollout", F: func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { m, ran = measure(t, machines, strategy, maxDown, limits), true })
+			synctest.Test(t, func(t *testing.T) { m, ran = measureRollout(t, machines, strategy, maxDown, limits), true })
 		},
 	}})
 	if !ok || !ran {
@@ -94,19 +94,20 @@ func rollout(b *testing.B, machines int, strategy, maxDown string, limits bool) 
 	return m
 }
 
-func measure(t *testing.T, machines int, strategy, maxDown string, limits bool) (m measured) {
+// measureRollout runs the rollout in a scenario and returns its cost.
+func measureRollout(t *testing.T, machines int, strategy, maxDown string, limits bool) (m rolloutCost) {
 	s := newScenario(t, repo{})
 	s.act.Fly.(*fly.Client).Unlimited, s.sim.Limits = false, limits
-	plan := s.planOf(machines, strategy, maxDown)
+	plan := s.planUpdate(machines, strategy, maxDown)
 	before := s.sim.Counts()[""]
-	count := &largest{DataConverter: worker.DataConverter()}
+	count := &payloadMeter{DataConverter: worker.DataConverter()}
 	s.env.SetDataConverter(count)
 	begun := time.Now()
 	s.env.ExecuteWorkflow(workflows.Rollout, release.RolloutRequest{Project: "shop", Release: "release/shop/1", Revision: revision("v2"), Plan: plan})
 	m.took, m.requests = time.Since(begun), s.sim.Counts()[""]-before
 	m.whole = m.took
-	time.Sleep(5 * time.Second) // what was canceled and not waited for hears of it
-	m.activities = len(s.ledger.startedActivities())
+	time.Sleep(5 * time.Second) // until canceled activities have ended
+	m.activities = len(s.temporal.startedActivities())
 	var rep release.Report
 	if err := s.env.GetWorkflowResult(&rep); err != nil || rep.Outcome != release.Promoted {
 		t.Fatal(rep.Outcome, rep.Cause, err)
@@ -120,13 +121,13 @@ func measure(t *testing.T, machines int, strategy, maxDown string, limits bool) 
 	return m
 }
 
-// planOf puts machines that run v1 into an app, and plans v2.
-func (s *scenario) planOf(machines int, strategy, maxDown string) release.Plan {
-	return s.planner(machines, strategy, maxDown)()
+// planUpdate adds machines that run v1 to an app and plans v2.
+func (s *scenario) planUpdate(machines int, strategy, maxDown string) release.Plan {
+	return s.newPlanner(machines, strategy, maxDown)()
 }
 
-// planner puts the machines there, looks at them, and returns what plans.
-func (s *scenario) planner(machines int, strategy, maxDown string) func() release.Plan {
+// newPlanner adds the machines, observes them and returns a function that plans.
+func (s *scenario) newPlanner(machines int, strategy, maxDown string) func() release.Plan {
 	s.t.Helper()
 	files := repo{strategy: strategy, maxDown: maxDown}.files()
 	project, _, err := config.Load(fstest.MapFS(files))
@@ -161,13 +162,13 @@ func (s *scenario) planner(machines int, strategy, maxDown string) func() releas
 	}
 }
 
-// largest is a converter that remembers the largest payload.
-type largest struct {
+// A payloadMeter is a data converter that records the size of the largest payload.
+type payloadMeter struct {
 	converter.DataConverter
 	bytes atomic.Int64
 }
 
-func (l *largest) see(p *commonpb.Payloads) {
+func (l *payloadMeter) record(p *commonpb.Payloads) {
 	for _, p := range p.GetPayloads() {
 		for n := int64(len(p.GetData())); ; {
 			was := l.bytes.Load()
@@ -179,27 +180,27 @@ func (l *largest) see(p *commonpb.Payloads) {
 }
 
 // ToPayloads implements converter.DataConverter.
-func (l *largest) ToPayloads(values ...any) (*commonpb.Payloads, error) {
+func (l *payloadMeter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 	p, err := l.DataConverter.ToPayloads(values...)
-	l.see(p)
+	l.record(p)
 	return p, err
 }
 
 // ToPayload implements converter.DataConverter.
-func (l *largest) ToPayload(value any) (*commonpb.Payload, error) {
+func (l *payloadMeter) ToPayload(value any) (*commonpb.Payload, error) {
 	p, err := l.DataConverter.ToPayload(value)
-	l.see(&commonpb.Payloads{Payloads: []*commonpb.Payload{p}})
+	l.record(&commonpb.Payloads{Payloads: []*commonpb.Payload{p}})
 	return p, err
 }
 
-// BenchmarkPlan is how long it takes to plan for an environment of a thousand
-// machines, from the fly.toml and what Fly says that it runs.
+// BenchmarkPlan measures planning for an environment with a thousand machines, from
+// fly.toml and the observed state.
 func BenchmarkPlan(b *testing.B) {
 	b.Run("1000", func(b *testing.B) {
 		var spec func() release.Plan
 		ok := testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{
 			Name: "plan", F: func(t *testing.T) {
-				bubble(t, func(t *testing.T) { spec = newScenario(t, repo{}).planner(1000, "rolling", "0.33") })
+				inVirtualTime(t, func(t *testing.T) { spec = newScenario(t, repo{}).newPlanner(1000, "rolling", "0.33") })
 			},
 		}})
 		if !ok || spec == nil {

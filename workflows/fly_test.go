@@ -15,31 +15,32 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// What a team that used flyctl would miss, or would be glad to be rid of. The
-// app that it happens to is web in production; api, which it needs, is there to
-// be rolled back with it.
+// Fly apps of the scenarios: faults happen to web in production; api, which web needs,
+// has to be rolled back with it.
 const (
-	theAPI = "shop-production-api"
-	theWeb = "shop-production-web"
+	apiApp = "shop-production-api"
+	webApp = "shop-production-web"
 )
 
-const migrates = `release_command = "migrate up"
+// releaseCommandLines has lines of [deploy] with a release command.
+const releaseCommandLines = `release_command = "migrate up"
 release_command_timeout = "2m"
 `
 
-// second releases v2 over v1, with fly.toml changed in between.
-func second(t *testing.T, before, after repo) *scenario {
+// newUpdate returns a scenario that releases v2 over v1, with fly.toml changed in between.
+func newUpdate(t *testing.T, before, after repo) *scenario {
 	t.Helper()
 	s := newScenario(t, before)
-	s.runs("v1")
+	s.installVersion("v1")
 	s.act.Git = after
 	s.req.Revision = revision("v2")
-	s.whenAsked(s.approve)
+	s.onApproval(s.approve)
 	return s
 }
 
-// commands are the machines of an app that ever ran a release command.
-func (s *scenario) commands(app string) (made, started int) {
+// countCommands returns how many machines of an app were created for a release command, and
+// how many starts Fly accepted.
+func (s *scenario) countCommands(app string) (made, started int) {
 	for _, r := range s.sim.Requests() {
 		var body struct {
 			Config struct{ Metadata map[string]string }
@@ -55,11 +56,11 @@ func (s *scenario) commands(app string) (made, started int) {
 	return made, started
 }
 
-// mustBeClean fails if the release left something on Fly: leases, machines that
-// ran commands, Fly releases that are still running.
+// mustBeClean fails if the release left something at Fly: a lease, a machine of a
+// command, or an open Fly release.
 func (s *scenario) mustBeClean() {
 	s.t.Helper()
-	for _, app := range []string{theAPI, theWeb, "shop-staging-api", "shop-staging-web"} {
+	for _, app := range []string{apiApp, webApp, "shop-staging-api", "shop-staging-web"} {
 		s.mustBeUnleased(app)
 		for _, m := range s.sim.Machines(app) {
 			if strings.HasPrefix(m.Metadata()["fly_process_group"], "fly_app_") {
@@ -74,20 +75,20 @@ func (s *scenario) mustBeClean() {
 	}
 }
 
-// The release command runs once, whatever is lost on the way.
-func TestReleaseCommandRunsOnce(t *testing.T) {
+// The release command runs once, whatever response is lost.
+func TestReleaseCommand_RunsOnce(t *testing.T) {
 	for name, faults := range map[string][]flysim.Fault{
-		"nothing is lost":                  nil,
-		"the answers to its creation are":  {{Route: create, App: theWeb, Times: 2, Status: 504, After: true}},
-		"the answers to its start are":     {{Route: "POST /v1/apps/{app}/machines/{id}/start", App: theWeb, Times: 2, Status: 504, After: true}},
-		"Fly is away while it runs":        {{Route: get, App: theWeb, Skip: 2, Times: 20, Status: 500}},
-		"it is not found just after":       {{Route: create, App: theWeb, Times: 1, Effect: flysim.NotYet, For: 3 * time.Second}},
-		"the connection drops at creation": {{Route: create, App: theWeb, Times: 1, Drop: true, After: true}},
+		"no response is lost":                    nil,
+		"responses to its create are lost":       {{Route: create, App: webApp, Times: 2, Status: 504, After: true}},
+		"responses to its start are lost":        {{Route: "POST /v1/apps/{app}/machines/{id}/start", App: webApp, Times: 2, Status: 504, After: true}},
+		"Fly is unavailable while it runs":       {{Route: get, App: webApp, Skip: 2, Times: 20, Status: 500}},
+		"it is not listed after its create":      {{Route: create, App: webApp, Times: 1, Effect: flysim.NotYet, For: 3 * time.Second}},
+		"the connection drops during its create": {{Route: create, App: webApp, Times: 1, Drop: true, After: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, repo{}, repo{deploy: migrates, only: "web"})
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, repo{}, repo{deploy: releaseCommandLines, only: "web"})
 				s.sim.Latency.Command = 20 * time.Second
 				for _, f := range faults {
 					s.sim.Inject(f)
@@ -96,7 +97,7 @@ func TestReleaseCommandRunsOnce(t *testing.T) {
 				if rep.Outcome != release.Promoted {
 					t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 				}
-				if made, started := s.commands(theWeb); made != 1 || started > 2 {
+				if made, started := s.countCommands(webApp); made != 1 || started > 2 {
 					t.Errorf("%d machines were made for the release command, started %d times", made, started)
 				}
 				commands := rep.EnvironmentStatus("production").Commands
@@ -110,34 +111,34 @@ func TestReleaseCommandRunsOnce(t *testing.T) {
 	}
 }
 
-// A release command that fails, or does not end, changes no machine, and does
-// not go on behind anybody's back.
-func TestReleaseCommandFails(t *testing.T) {
+// A release command that fails or does not end changes no machine, and does not
+// continue in the background.
+func TestReleaseCommand_Fails(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fault flysim.Fault
 		abort bool
 		cause string
 	}{
-		"it exits with 3":   {flysim.Fault{Effect: flysim.Crashes, Exit: 3}, false, "release command failed (exit code 3)"},
-		"it never ends":     {flysim.Fault{}, false, "release command did not end within 2m0s, and was stopped"},
-		"it is aborted":     {flysim.Fault{}, true, "aborted"},
-		"it can't be had":   {flysim.Fault{Status: 422}, false, "422"},
-		"it is out of room": {flysim.Fault{Effect: flysim.NoCapacity}, false, ""},
+		"exit code 3":               {flysim.Fault{Effect: flysim.Crashes, Exit: 3}, false, "release command failed (exit code 3)"},
+		"no end within its timeout": {flysim.Fault{}, false, "release command did not end within 2m0s, and was stopped"},
+		"aborted":                   {flysim.Fault{}, true, "aborted"},
+		"its machine is refused":    {flysim.Fault{Status: 422}, false, "422"},
+		"no room at first":          {flysim.Fault{Effect: flysim.NoCapacity}, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, repo{}, repo{deploy: migrates, only: "web"})
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, repo{}, repo{deploy: releaseCommandLines, only: "web"})
 				takes := time.Hour
 				s.sim.Behave = func(app string, _ json.RawMessage) (b flysim.Behaviour) {
-					if app == theWeb {
+					if app == webApp {
 						b.RunsFor = takes
 					}
 					return b
 				}
 				was := s.configs("production")
 				f := tc.fault
-				f.Route, f.App, f.Times = create, theWeb, 1
+				f.Route, f.App, f.Times = create, webApp, 1
 				if f.Effect != "" || f.Status != 0 {
 					s.sim.Inject(f)
 				}
@@ -145,7 +146,7 @@ func TestReleaseCommandFails(t *testing.T) {
 					takes = time.Second // there is room again at the next attempt
 				}
 				if tc.abort {
-					s.when(release.RollingOut, "production", func() { s.env.RegisterDelayedCallback(s.env.CancelWorkflow, 30*time.Second) })
+					s.onPhase(release.RollingOut, "production", func() { s.env.RegisterDelayedCallback(s.env.CancelWorkflow, 30*time.Second) })
 				}
 				rep := s.run()
 				s.mustBeClean()
@@ -162,22 +163,21 @@ func TestReleaseCommandFails(t *testing.T) {
 					t.Error("machines are not as they were")
 				}
 				if tc.cause != "422" && !strings.Contains(strings.Join(rep.Notes, "\n"), "are not undone") {
-					t.Errorf("nobody is told that the command ran: %q", rep.Notes)
+					t.Errorf("no note has that the command ran: %q", rep.Notes)
 				}
 			})
 		})
 	}
 }
 
-// A machine that comes back and does not get well is held; a retry starts it
-// anew.
-func TestRetryStartsWhatCameBackUnwell(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
-		s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.NeverPasses})
+// A restored machine that does not become healthy is held. A retry starts it again.
+func TestHeld_RetryStartsUnhealthyMachine(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
+		s.sim.Inject(flysim.Fault{Route: update, App: webApp, Times: 1, Effect: flysim.NeverPasses})
 		databaseIsDown := true
 		s.sim.Behave = func(app string, config json.RawMessage) flysim.Behaviour {
-			return flysim.Behaviour{NeverHealthy: databaseIsDown && app == theWeb && strings.Contains(string(config), digestOf("web", "v1"))}
+			return flysim.Behaviour{NeverHealthy: databaseIsDown && app == webApp && strings.Contains(string(config), digestOf("web", "v1"))}
 		}
 		s.answerWhenHeldAfter(release.Retry, func() { databaseIsDown = false })
 		if rep := s.run(); rep.Outcome != release.RolledBack || !strings.Contains(strings.Join(rep.Notes, "\n"), "retry by dora") {
@@ -188,27 +188,27 @@ func TestRetryStartsWhatCameBackUnwell(t *testing.T) {
 	})
 }
 
-// Once a release command has run, and its migrations are irreversible, a failure
-// asks a person. Whatever they say, the command does not run a second time.
-func TestIrreversibleIsHeld(t *testing.T) {
+// After a release command with irreversible migrations a failure is held. For every
+// choice the command runs only once.
+func TestHeld_IrreversibleMigrations(t *testing.T) {
 	for choice, want := range map[release.Choice]release.Outcome{
 		release.Retry: release.Promoted, release.GoBack: release.RolledBack, release.Keep: release.Kept,
 	} {
 		t.Run(string(choice), func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, repo{}, repo{deploy: migrates, only: "web", env: `migrations = "irreversible"`})
-				s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.NeverPasses})
-				s.answerWhenHeldAfter(choice, func() { s.heal(theWeb) })
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, repo{}, repo{deploy: releaseCommandLines, only: "web", env: `migrations = "irreversible"`})
+				s.sim.Inject(flysim.Fault{Route: update, App: webApp, Times: 1, Effect: flysim.NeverPasses})
+				s.answerWhenHeldAfter(choice, func() { s.heal(webApp) })
 				rep := s.run()
 				if rep.Outcome != want {
 					t.Fatalf("%s: %+v, want %s", rep.Outcome, rep.Cause, want)
 				}
-				if made, _ := s.commands(theWeb); made != 1 {
+				if made, _ := s.countCommands(webApp); made != 1 {
 					t.Errorf("the release command ran %d times", made)
 				}
 				if !strings.Contains(strings.Join(rep.Notes, "\n"), "irreversible") {
-					t.Errorf("nobody is told why it was held: %q", rep.Notes)
+					t.Errorf("no note has why the rollout was held: %q", rep.Notes)
 				}
 				s.mustBeClean()
 			})
@@ -216,23 +216,23 @@ func TestIrreversibleIsHeld(t *testing.T) {
 	}
 }
 
-// Where a failure is held, a person's retry takes again leases that were lost; an
-// aborted rollout can't be tried again.
-func TestHeldAfterLeasesAreLost(t *testing.T) {
+// A retry of a held rollout takes lost leases again. An aborted rollout cannot be
+// retried.
+func TestHeld_LeasesLost(t *testing.T) {
 	for name, abort := range map[string]bool{"leases cleared": false, "aborted": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, repo{}, repo{deploy: migrates, only: "web", env: `migrations = "irreversible"`})
-				s.when(release.Baking, "production", func() {
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, repo{}, repo{deploy: releaseCommandLines, only: "web", env: `migrations = "irreversible"`})
+				s.onPhase(release.Baking, "production", func() {
 					if abort {
 						s.env.CancelWorkflow()
 						return
 					}
 					go func() {
-						m := s.sim.Machines(theWeb)[0]
-						lease, err := s.act.Fly.ReadLease(context.Background(), theWeb, m.ID)
-						if err != nil || s.act.Fly.ReleaseLease(context.Background(), theWeb, m.ID, lease.Nonce) != nil {
+						m := s.sim.Machines(webApp)[0]
+						lease, err := s.act.Fly.ReadLease(context.Background(), webApp, m.ID)
+						if err != nil || s.act.Fly.ReleaseLease(context.Background(), webApp, m.ID, lease.Nonce) != nil {
 							t.Error("the lease was not cleared", err)
 						}
 					}()
@@ -255,10 +255,10 @@ func TestHeldAfterLeasesAreLost(t *testing.T) {
 					t.Errorf("%s: %+v; the choices were %v; %q", rep.Outcome, rep.Cause, choices, rep.Notes)
 				}
 				taken := slices.ContainsFunc(s.sim.Requests()[answered:], func(r flysim.Request) bool {
-					return r.App == theWeb && r.Route == "POST /v1/apps/{app}/machines/{id}/lease" && r.Status == 201
+					return r.App == webApp && r.Route == "POST /v1/apps/{app}/machines/{id}/lease" && r.Status == 201
 				})
 				if !abort && !taken {
-					t.Error("it went on without a lease")
+					t.Error("the rollout continued without a lease")
 				}
 				s.mustBeClean()
 			})
@@ -266,25 +266,25 @@ func TestHeldAfterLeasesAreLost(t *testing.T) {
 	}
 }
 
-// A canary bakes before the others follow, and is taken back when it sours.
-func TestCanaryBakes(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{strategy: "canary", env: `canary = "2m"`}, repo{strategy: "canary", env: `canary = "2m"`})
+// The canary bakes before the other machines change, and is rolled back if it fails.
+func TestCanary_FailsWhileBaking(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{strategy: "canary", env: `canary = "2m"`}, repo{strategy: "canary", env: `canary = "2m"`})
 		was := s.configs("production")
 		before := s.changes(update)
-		s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.TurnsCritical, For: time.Minute})
+		s.sim.Inject(flysim.Fault{Route: update, App: webApp, Times: 1, Effect: flysim.TurnsCritical, For: time.Minute})
 		rep := s.run()
 		if rep.Outcome != release.RolledBack || !strings.Contains(rep.Cause.Message, "while baking") {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
 		touched := 0
 		for machine, n := range s.changes(update) {
-			if strings.HasPrefix(machine, theWeb) && n > before[machine] {
+			if strings.HasPrefix(machine, webApp) && n > before[machine] {
 				touched++
 			}
 		}
 		if touched != 1 {
-			t.Errorf("%d machines of web were touched, want the canary alone", touched)
+			t.Errorf("%d machines of web were changed, want only the canary", touched)
 		}
 		if !maps.Equal(s.configs("production"), was) {
 			t.Error("the canary is not as it was")
@@ -293,12 +293,12 @@ func TestCanaryBakes(t *testing.T) {
 	})
 }
 
-// A lease in somebody else's hands is a conflict, and named as such. What they
-// changed is not overwritten unless a person says so.
-func TestFlyctlInBetween(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
-		s.when(release.Baking, "production", func() { go s.deployByHand(theWeb) })
+// A deployment by another client is a conflict that names the client. A rollback
+// overwrites its changes only if the operator chooses so.
+func TestLeases_FlyctlDeploysMeanwhile(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
+		s.onPhase(release.Baking, "production", func() { go s.deployByHand(webApp) })
 		s.answerWhenHeld(release.GoBack)
 		rep := s.run()
 		if rep.Outcome != release.RolledBack || !strings.Contains(rep.Cause.Message, "flyctl") {
@@ -309,13 +309,13 @@ func TestFlyctlInBetween(t *testing.T) {
 	})
 }
 
-// While somebody else holds a machine a rollout waits before its first change,
-// and goes on when they let go.
-func TestWaitsForALease(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
-		m := s.sim.Machines(theWeb)[0]
-		if _, err := s.act.Fly.TakeLease(t.Context(), theWeb, m.ID, "a person's", 5*time.Minute); err != nil {
+// If another client holds a lease, the rollout waits before its first change and
+// continues when the lease ends.
+func TestLeases_WaitsForHolder(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
+		m := s.sim.Machines(webApp)[0]
+		if _, err := s.act.Fly.TakeLease(t.Context(), webApp, m.ID, "a person's", 5*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		if rep := s.run(); rep.Outcome != release.Promoted {
@@ -326,30 +326,30 @@ func TestWaitsForALease(t *testing.T) {
 	})
 }
 
-// The Fly releases tell how it ended, and the machines by which they were made.
-func TestFlyReleases(t *testing.T) {
+// The status of a Fly release is how the rollout ended, and machines have its ID.
+func TestFlyReleases_Status(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fault flysim.Fault
 		abort bool
 		want  string
 	}{
 		"promoted":    {want: "complete"},
-		"rolled back": {fault: flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.NeverPasses}, want: "failed"},
+		"rolled back": {fault: flysim.Fault{Route: update, App: webApp, Times: 1, Effect: flysim.NeverPasses}, want: "failed"},
 		"aborted":     {abort: true, want: "interrupted"},
 		"lost answer": {fault: flysim.Fault{Route: "POST /api/v1/releases", Times: 2, Status: 503, After: true}, want: "complete"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, repo{}, repo{})
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, repo{}, repo{})
 				if tc.fault.Route != "" {
 					s.sim.Inject(tc.fault)
 				}
 				if tc.abort {
-					s.when(release.Baking, "production", s.env.CancelWorkflow)
+					s.onPhase(release.Baking, "production", s.env.CancelWorkflow)
 				}
 				s.run()
-				all := s.sim.Releases(theWeb)
+				all := s.sim.Releases(webApp)
 				if len(all) != 2 {
 					t.Fatalf("%d Fly releases are on record, want one for each release: %+v", len(all), all)
 				}
@@ -358,7 +358,7 @@ func TestFlyReleases(t *testing.T) {
 					t.Errorf("the Fly release is %+v, want %s of v2", last, tc.want)
 				}
 				if tc.want == "complete" {
-					for _, m := range s.sim.Machines(theWeb) {
+					for _, m := range s.sim.Machines(webApp) {
 						if meta := m.Metadata(); meta["fly_release_id"] != last.ID || meta["fly_release_version"] != fmt.Sprint(last.Version) || meta["fly_flyctl_version"] == "" {
 							t.Errorf("machine %s says it is of %v, want %s", m.ID, meta, last.ID)
 						}
@@ -370,27 +370,27 @@ func TestFlyReleases(t *testing.T) {
 	}
 }
 
-// A rollout that Fly lets not begin changes nothing, and leaves no Fly release
-// that says it runs, of any app.
-func TestFlyReleaseThatCannotBeMade(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
+// If a Fly release cannot be created, the rollout changes nothing and closes the Fly
+// releases of the other apps.
+func TestFlyReleases_CreateFails(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
 		was := s.configs("production")
-		s.sim.Inject(flysim.Fault{Route: "POST /api/v1/releases", App: theWeb, Delay: 2 * time.Second, Status: 500})
+		s.sim.Inject(flysim.Fault{Route: "POST /api/v1/releases", App: webApp, Delay: 2 * time.Second, Status: 500})
 		if rep := s.run(); rep.Outcome != release.Stopped || !maps.Equal(s.configs("production"), was) {
 			t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
 		}
-		if all := s.sim.Releases(theAPI); len(all) != 2 || all[1].Status != "failed" {
+		if all := s.sim.Releases(apiApp); len(all) != 2 || all[1].Status != "failed" {
 			t.Errorf("the Fly releases of api are %+v, want the second failed", all)
 		}
 		s.mustBeClean()
 	})
 }
 
-// A token that may not write Fly releases can release all the same.
-func TestWithoutFlyReleases(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
+// A release succeeds with a token that may not create Fly releases.
+func TestFlyReleases_CreateForbidden(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
 		s.sim.Inject(flysim.Fault{Route: "POST /api/v1/releases", Status: 403})
 		rep := s.run()
 		if rep.Outcome != release.Promoted || !strings.Contains(strings.Join(rep.Notes, "\n"), "no Fly release") {
@@ -399,37 +399,38 @@ func TestWithoutFlyReleases(t *testing.T) {
 	})
 }
 
-const mounted = `
+// mountsSection has a section [[mounts]].
+const mountsSection = `
 [[mounts]]
 source = "data"
 destination = "/data"
 initial_size = "3GB"
 `
 
-// A first rollout makes the volumes and asks for the addresses that it needs,
-// once, and leaves no address when it is rolled back.
-func TestFirstRolloutOfVolumes(t *testing.T) {
+// A first rollout creates its volumes and addresses once. A rollback of it releases the
+// addresses.
+func TestVolumes_FirstRollout(t *testing.T) {
 	for name, fails := range map[string]bool{"good": false, "bad": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := newScenario(t, repo{toml: mounted})
+			inVirtualTime(t, func(t *testing.T) {
+				s := newScenario(t, repo{toml: mountsSection})
 				s.sim.Inject(flysim.LostAnswer("POST /v1/apps/{app}/volumes", 1))
 				s.sim.Inject(flysim.LostAnswer("POST /v1/apps/{app}/ip_assignments", 1))
 				if fails {
-					s.sim.Inject(flysim.Fault{Route: create, App: theWeb, Times: 1, Effect: flysim.NeverPasses})
+					s.sim.Inject(flysim.Fault{Route: create, App: webApp, Times: 1, Effect: flysim.NeverPasses})
 				}
-				s.whenAsked(s.approve)
+				s.onApproval(s.approve)
 				rep := s.run()
-				volumes, err := s.act.Fly.Volumes(t.Context(), theWeb)
+				volumes, err := s.act.Fly.Volumes(t.Context(), webApp)
 				if err != nil || len(volumes) != 1 || volumes[0].SizeGB != 3 {
 					t.Fatalf("%s %+v: the volumes are %+v (%v), want one of 3 GB", rep.Outcome, rep.Cause, volumes, err)
 				}
-				ips, err := s.act.Fly.Addresses(t.Context(), theWeb)
+				ips, err := s.act.Fly.Addresses(t.Context(), webApp)
 				if err != nil {
 					t.Fatal(err)
 				}
-				machines := s.sim.Machines(theWeb)
+				machines := s.sim.Machines(webApp)
 				if fails {
 					if rep.Outcome != release.RolledBack || len(machines) != 0 || len(ips) != 0 || !strings.Contains(strings.Join(rep.Notes, "\n"), volumes[0].ID) {
 						t.Errorf("%s: %d machines, addresses %v, notes %q", rep.Outcome, len(machines), ips, rep.Notes)
@@ -444,17 +445,17 @@ func TestFirstRolloutOfVolumes(t *testing.T) {
 	}
 }
 
-// A machine that gains a volume is replaced: the old one stays, stopped, until
-// the new is good.
-func TestMachinesThatGainAVolume(t *testing.T) {
+// A machine that gains a volume is replaced. The old machine stays, stopped, until the
+// new one is verified.
+func TestVolumes_AddedToMachines(t *testing.T) {
 	for name, fails := range map[string]bool{"good": false, "bad": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, repo{}, repo{toml: mounted, only: "web"})
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, repo{}, repo{toml: mountsSection, only: "web"})
 				was := s.configs("production")
 				if fails {
-					s.sim.Inject(flysim.Fault{Route: create, App: theWeb, Times: 1, Skip: 1, Effect: flysim.TurnsCritical, For: 2 * time.Minute})
+					s.sim.Inject(flysim.Fault{Route: create, App: webApp, Times: 1, Skip: 1, Effect: flysim.TurnsCritical, For: 2 * time.Minute})
 				}
 				rep := s.run()
 				if fails {
@@ -478,26 +479,26 @@ func TestMachinesThatGainAVolume(t *testing.T) {
 	}
 }
 
-// A machine on a host that can't be reached is replaced, and destroyed last.
-func TestUnreachableHostIsReplaced(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
-		away := s.sim.Machines(theWeb)[0]
-		s.sim.Lose(theWeb, away.ID)
+// A machine on an unreachable host is replaced, and destroyed last.
+func TestRollout_UnreachableHost(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
+		away := s.sim.Machines(webApp)[0]
+		s.sim.Lose(webApp, away.ID)
 		rep := s.run()
 		if rep.Outcome != release.Promoted {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
 		s.mustRun("production", "v2")
-		if slices.ContainsFunc(s.sim.Machines(theWeb), func(m fly.Machine) bool { return m.ID == away.ID }) {
-			t.Error("the machine that nobody can reach is still there")
+		if slices.ContainsFunc(s.sim.Machines(webApp), func(m fly.Machine) bool { return m.ID == away.ID }) {
+			t.Error("the machine on the unreachable host still exists")
 		}
 	})
 }
 
-// A machine whose host has no room for its new version is replaced by another
-// elsewhere, once a person has agreed to that plan. One with a volume can't be.
-func TestNoRoomForTheNewVersion(t *testing.T) {
+// If the host of a machine has no room for the new version, another machine replaces it
+// once that plan is approved. A machine with a volume cannot be replaced.
+func TestRollout_HostHasNoRoom(t *testing.T) {
 	for name, tc := range map[string]struct {
 		toml  string
 		fault flysim.Fault
@@ -507,19 +508,19 @@ func TestNoRoomForTheNewVersion(t *testing.T) {
 		"no room, as 400":        {"", flysim.Fault{Status: 400, Body: `{"error":"Could not reserve resource for machine"}`}},
 		"no room, by the word":   {"", flysim.Fault{Status: 412, Code: "insufficient_capacity"}},
 		"the host takes nothing": {"", flysim.Fault{Effect: flysim.HostClosed}},
-		"with a volume":          {mounted, flysim.Fault{Effect: flysim.NoCapacity}},
+		"with a volume":          {mountsSection, flysim.Fault{Effect: flysim.NoCapacity}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T) {
 				s := newScenario(t, repo{toml: tc.toml, only: "web"})
-				s.runs("v1")
+				s.installVersion("v1")
 				s.req.Revision = revision("v2")
-				full, was := s.sim.Machines(theWeb)[0], s.configs("production")
-				tc.fault.Route, tc.fault.App, tc.fault.Machine = update, theWeb, full.ID
+				full, was := s.sim.Machines(webApp)[0], s.configs("production")
+				tc.fault.Route, tc.fault.App, tc.fault.Machine = update, webApp, full.ID
 				s.sim.Inject(tc.fault)
 				asked := 0
-				s.whenAsked(func() { asked++; s.approve() })
+				s.onApproval(func() { asked++; s.approve() })
 				rep := s.run()
 				s.mustBeClean()
 				if tc.toml != "" {
@@ -529,71 +530,71 @@ func TestNoRoomForTheNewVersion(t *testing.T) {
 					return
 				}
 				if rep.Outcome != release.Promoted || asked != 2 {
-					t.Fatalf("%s %+v, asked %d times; want it asked again with another machine in its place", rep.Outcome, rep.Cause, asked)
+					t.Fatalf("%s %+v, asked %d times; want a second approval, of a plan with another machine", rep.Outcome, rep.Cause, asked)
 				}
 				s.mustRun("production", "v2")
-				if slices.ContainsFunc(s.sim.Machines(theWeb), func(m fly.Machine) bool { return m.ID == full.ID }) {
-					t.Error("the machine that had to make room is still there")
+				if slices.ContainsFunc(s.sim.Machines(webApp), func(m fly.Machine) bool { return m.ID == full.ID }) {
+					t.Error("the replaced machine still exists")
 				}
 				if !strings.Contains(strings.Join(rep.Notes, "\n"), "could not be given room") {
-					t.Errorf("nobody is told why: %q", rep.Notes)
+					t.Errorf("no note has the reason: %q", rep.Notes)
 				}
 			})
 		})
 	}
 }
 
-// The way back from a bluegreen gives the traffic to blue before it takes it from
-// green, both within seconds, and only then removes green.
-func TestBlueGreenGoesBackWithinSeconds(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{strategy: "bluegreen"}, repo{strategy: "bluegreen"})
-		s.sim.Inject(flysim.Fault{Route: create, App: theWeb, Times: 1, Effect: flysim.TurnsCritical, For: 90 * time.Second})
+// A rollback of bluegreen uncordons blue before it cordons green, both within seconds,
+// and then destroys green.
+func TestBlueGreen_RollbackWithinSeconds(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{strategy: "bluegreen"}, repo{strategy: "bluegreen"})
+		s.sim.Inject(flysim.Fault{Route: create, App: webApp, Times: 1, Effect: flysim.TurnsCritical, For: 90 * time.Second})
 		from := len(s.sim.Requests())
 		if rep := s.run(); rep.Outcome != release.RolledBack {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
 		last := map[string]time.Time{} // of each kind
 		for _, r := range s.sim.Requests()[from:] {
-			if r.App == theWeb && r.Status < 300 {
+			if r.App == webApp && r.Status < 300 {
 				last[r.Route] = r.At
 			}
 		}
 		const machine = "/v1/apps/{app}/machines/{id}"
-		shown, hidden, gone := last["POST "+machine+"/uncordon"], last["POST "+machine+"/cordon"], last["DELETE "+machine]
-		if took := hidden.Sub(shown); took < 0 || took > 3*time.Second {
-			t.Errorf("green lost its traffic %s after blue had got it", took)
+		uncordoned, cordoned, destroyed := last["POST "+machine+"/uncordon"], last["POST "+machine+"/cordon"], last["DELETE "+machine]
+		if took := cordoned.Sub(uncordoned); took < 0 || took > 3*time.Second {
+			t.Errorf("green was cordoned %s after blue was uncordoned", took)
 		}
-		if after := gone.Sub(hidden); after < 5*time.Second {
-			t.Errorf("green was removed %s after it lost its traffic: the proxy does not know yet", after)
+		if after := destroyed.Sub(cordoned); after < 5*time.Second {
+			t.Errorf("green was destroyed %s after it was cordoned: the proxy may still route to it", after)
 		}
 		s.mustRun("production", "v1")
 		s.mustBeClean()
 	})
 }
 
-// Machines in whatever state are what they were, on the new version: stopped and
-// suspended ones stay down, those caught in between are waited for, cordoned ones
-// stay cordoned, and what no deploy made is left alone.
-func TestMachinesInAnyState(t *testing.T) {
+// Machines keep their state on the new version: stopped and suspended machines stay
+// stopped, transitional ones are waited for, cordoned ones stay cordoned. Machines that
+// no deployment created are not changed.
+func TestRollout_MachineStates(t *testing.T) {
 	for _, strategy := range []string{"rolling", "canary", "immediate"} {
 		t.Run(strategy, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, repo{strategy: strategy}, repo{strategy: strategy})
-				ctx, like := t.Context(), s.sim.Machines(theWeb)[0]
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, repo{strategy: strategy}, repo{strategy: strategy})
+				ctx, like := t.Context(), s.sim.Machines(webApp)[0]
 				more := map[string]string{"0000000000aa01": "stopped", "0000000000aa02": "suspended", "0000000000aa03": "started", "0000000000aa04": "started"}
 				for id, state := range more {
-					s.sim.Put(theWeb, fly.Machine{ID: id, Name: "n" + id, Region: "ams", State: state, Config: like.Config, ImageRef: like.ImageRef})
+					s.sim.Put(webApp, fly.Machine{ID: id, Name: "n" + id, Region: "ams", State: state, Config: like.Config, ImageRef: like.ImageRef})
 				}
-				s.sim.Put(theWeb, fly.Machine{ID: "0000000000ff01", Name: "a-persons", Config: json.RawMessage(`{"image":"registry.fly.io/mine:1"}`)})
-				foreign := s.sim.Machines(theWeb)
-				if err := s.act.Fly.Cordon(ctx, theWeb, "0000000000aa04", ""); err != nil {
+				s.sim.Put(webApp, fly.Machine{ID: "0000000000ff01", Name: "a-persons", Config: json.RawMessage(`{"image":"registry.fly.io/mine:1"}`)})
+				foreign := s.sim.Machines(webApp)
+				if err := s.act.Fly.Cordon(ctx, webApp, "0000000000aa04", ""); err != nil {
 					t.Fatal(err)
 				}
-				s.whenAsked(func() {
+				s.onApproval(func() {
 					s.approve()
-					if err := s.act.Fly.Stop(ctx, theWeb, "0000000000aa03", ""); err != nil { // it is stopping when the rollout comes
+					if err := s.act.Fly.Stop(ctx, webApp, "0000000000aa03", ""); err != nil { // it is stopping when the rollout starts
 						t.Error(err)
 					}
 				})
@@ -602,10 +603,10 @@ func TestMachinesInAnyState(t *testing.T) {
 				}
 				want := maps.Clone(more)
 				want["0000000000aa02"], want["0000000000aa03"] = "stopped", "stopped"
-				for _, m := range s.sim.Machines(theWeb) {
+				for _, m := range s.sim.Machines(webApp) {
 					if m.ID == "0000000000ff01" {
 						if i := slices.IndexFunc(foreign, func(x fly.Machine) bool { return x.ID == m.ID }); m.InstanceID != foreign[i].InstanceID {
-							t.Error("a machine that no deploy made was changed")
+							t.Error("a machine that no deployment created was changed")
 						}
 						continue
 					}
@@ -625,17 +626,17 @@ func TestMachinesInAnyState(t *testing.T) {
 	}
 }
 
-// A release command that a killed flyctl left running is shown before anybody says
-// yes, and left alone.
-func TestSomebodysReleaseCommandIsShown(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// The plan shows a release command that a killed flyctl left running. The release does
+// not change it.
+func TestReleaseCommand_ForeignIsShown(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.runs("v1")
+		s.installVersion("v1")
 		s.req.Revision = revision("v2")
-		s.sim.Put(theWeb, fly.Machine{ID: "0000000000cc01", Name: "left", Config: json.RawMessage(
+		s.sim.Put(webApp, fly.Machine{ID: "0000000000cc01", Name: "left", Config: json.RawMessage(
 			`{"image":"registry.fly.io/web:1","metadata":{"fly_platform_version":"v2","fly_process_group":"fly_app_release_command"}}`)})
 		var shown []string
-		s.whenAsked(func() {
+		s.onApproval(func() {
 			for _, t := range s.status().Plan.Targets {
 				shown = append(shown, t.Notes...)
 			}
@@ -645,31 +646,31 @@ func TestSomebodysReleaseCommandIsShown(t *testing.T) {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
 		if !strings.Contains(strings.Join(shown, "\n"), "machine 0000000000cc01 (fly_app_release_command) is started") {
-			t.Errorf("the plan says %q", shown)
+			t.Errorf("the plan has the notes %q", shown)
 		}
-		if !slices.ContainsFunc(s.sim.Machines(theWeb), func(m fly.Machine) bool { return m.ID == "0000000000cc01" && m.State == "started" }) {
-			t.Error("it was not left alone")
+		if !slices.ContainsFunc(s.sim.Machines(webApp), func(m fly.Machine) bool { return m.ID == "0000000000cc01" && m.State == "started" }) {
+			t.Error("the foreign machine was changed")
 		}
 	})
 }
 
-// Secrets that were staged are shown before anybody says yes, reach the machines,
-// and a rollback says that their old values don't come back.
-func TestStagedSecrets(t *testing.T) {
+// The plan shows staged secrets, and the machines get them. A rollback notes that the
+// old values are not restored.
+func TestSecrets_Staged(t *testing.T) {
 	for name, fails := range map[string]bool{"good": false, "bad": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T) {
 				s := newScenario(t, repo{})
-				s.runs("v1")
+				s.installVersion("v1")
 				time.Sleep(time.Minute)
-				s.sim.SetSecrets(theWeb, map[string]string{"API_KEY": "new"})
+				s.sim.SetSecrets(webApp, map[string]string{"API_KEY": "new"})
 				s.req.Revision = revision("v2")
 				if fails {
-					s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.NeverPasses})
+					s.sim.Inject(flysim.Fault{Route: update, App: webApp, Times: 1, Effect: flysim.NeverPasses})
 				}
 				var shown []string
-				s.whenAsked(func() {
+				s.onApproval(func() {
 					for _, t := range s.status().Plan.Targets {
 						shown = append(shown, t.Notes...)
 					}
@@ -677,7 +678,7 @@ func TestStagedSecrets(t *testing.T) {
 				})
 				rep := s.run()
 				if !strings.Contains(strings.Join(shown, "\n"), "staged secrets: API_KEY") {
-					t.Errorf("the plan says %q", shown)
+					t.Errorf("the plan has the notes %q", shown)
 				}
 				if fails && (rep.Outcome != release.RolledBack || !strings.Contains(strings.Join(rep.Notes, "\n"), "API_KEY; Fly can't bring old ones back")) {
 					t.Errorf("%s, %q", rep.Outcome, rep.Notes)
@@ -690,19 +691,19 @@ func TestStagedSecrets(t *testing.T) {
 	}
 }
 
-// Groups come and go: the new are there and good before the old are destroyed,
-// and a failure brings the old back as they were.
-func TestGroupsComeAndGo(t *testing.T) {
+// Machines of new groups are created and verified before those of removed groups are
+// destroyed. A failure restores the old groups.
+func TestGroups_AddedAndRemoved(t *testing.T) {
 	before := repo{toml: "\n[processes]\napp = \"serve\"\nworker = \"work\"\n", service: `processes = ["app"]`}
 	after := repo{toml: "\n[processes]\napp = \"serve\"\ncron = \"cron\"\n", service: `processes = ["app"]`}
 	for name, fails := range map[string]bool{"good": false, "bad": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, before, after)
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, before, after)
 				was := s.configs("production")
 				if fails {
-					s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Times: 1, Effect: flysim.TurnsCritical, For: 2 * time.Minute})
+					s.sim.Inject(flysim.Fault{Route: update, App: webApp, Times: 1, Effect: flysim.TurnsCritical, For: 2 * time.Minute})
 				}
 				rep := s.run()
 				if fails {
@@ -712,7 +713,7 @@ func TestGroupsComeAndGo(t *testing.T) {
 					return
 				}
 				groups := map[string]int{}
-				for _, m := range s.sim.Machines(theWeb) {
+				for _, m := range s.sim.Machines(webApp) {
 					groups[m.Metadata()["fly_process_group"]]++
 				}
 				if want := map[string]int{"app": 2, "cron": 2}; rep.Outcome != release.Promoted || !maps.Equal(groups, want) {
@@ -724,16 +725,16 @@ func TestGroupsComeAndGo(t *testing.T) {
 	}
 }
 
-// A machine check that fails takes the release back; none leaves a machine.
+// A failed machine check rolls back the release. No machine of a check is left.
 func TestMachineChecks(t *testing.T) {
 	checked := repo{only: "web", service: "[[http_service.machine_checks]]\nimage = \"curlimages/curl\"\ncommand = [\"curl\", \"http://[$FLY_TEST_MACHINE_IP]:8080\"]\n"}
 	for name, code := range map[string]int{"good": 0, "bad": 7} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, repo{}, checked)
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, repo{}, checked)
 				if code != 0 {
-					s.sim.Inject(flysim.Fault{Route: create, App: theWeb, Times: 1, Effect: flysim.Crashes, Exit: code})
+					s.sim.Inject(flysim.Fault{Route: create, App: webApp, Times: 1, Effect: flysim.Crashes, Exit: code})
 				}
 				rep := s.run()
 				s.mustBeClean()
@@ -748,15 +749,15 @@ func TestMachineChecks(t *testing.T) {
 	}
 }
 
-// heal is what somebody does about machines that never pass.
+// heal makes the machines of an app pass their checks.
 func (s *scenario) heal(app string) {
 	for _, m := range s.sim.Machines(app) {
 		s.sim.Heal(app, m.ID)
 	}
 }
 
-// deployByHand clears the leases of an app and changes its machines, as a person
-// does who is sure to know better.
+// deployByHand releases the leases of an app and changes its machines, as another
+// client.
 func (s *scenario) deployByHand(app string) {
 	ctx, client := context.Background(), s.act.Fly
 	for _, m := range s.sim.Machines(app) {

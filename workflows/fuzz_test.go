@@ -9,10 +9,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// FuzzDecisions sends anything as a signal while a release waits. Only what is an
-// object with somebody's name, enough of the plan's hash, and no field that is not
-// known counts; nothing else
-// approves, and nothing keeps the release from taking the next decision.
+// FuzzDecisions sends arbitrary payloads as a signal while a release waits for
+// approval. Only an object with a name, enough digits of the plan's hash and no unknown
+// field counts. Any other payload approves nothing and does not block the next review.
 func FuzzDecisions(f *testing.F) {
 	for _, doc := range []string{
 		`{"by":"ben","plan":"PLAN"}`, `{"by":"ben","plan":"PLAN","approve":false}`, `{"BY":"ben","Plan":"PLAN"}`, `{"by":" ","plan":"PLAN"}`,
@@ -24,18 +23,18 @@ func FuzzDecisions(f *testing.F) {
 		f.Add(doc, false)
 	}
 	f.Fuzz(func(t *testing.T, doc string, approve bool) {
-		bubble(t, func(t *testing.T) { decide(t, doc, approve) })
+		inVirtualTime(t, func(t *testing.T) { checkSignal(t, doc, approve) })
 	})
 }
 
-func decide(t *testing.T, doc string, approve bool) {
+func checkSignal(t *testing.T, doc string, approve bool) {
 	s := newScenario(t, repo{})
 	counts := false
 	signal := release.RejectSignal
 	if approve {
 		signal = release.ApproveSignal
 	}
-	s.whenAsked(func() {
+	s.onApproval(func() {
 		plan := s.status().Plan
 		sent := strings.ReplaceAll(doc, "PLAN", plan.Hash[:10])
 		review, err := release.ReadReview([]byte(sent))
@@ -49,7 +48,7 @@ func decide(t *testing.T, doc string, approve bool) {
 			if st := s.status(); (st.Gate == nil) != counts {
 				t.Errorf("%s %q: waits on: %t; it should count: %t", signal, sent, st.Gate != nil, counts)
 			}
-			s.decide(release.Decision{By: "zoe", Reason: "no", Plan: plan.Hash})
+			s.review(release.Decision{By: "zoe", Reason: "no", Plan: plan.Hash})
 		}, time.Second)
 	})
 	rep := s.run()

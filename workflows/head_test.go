@@ -12,21 +12,20 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// reverted builds from v2 what it builds from v1: v2 has taken back what came
-// between them.
-type reverted struct{ recipe }
+// revertingBuilder builds v1 for v2: v2 reverts the commits between them.
+type revertingBuilder struct{ digestBuilder }
 
-func (r reverted) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
+func (r revertingBuilder) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
 	if src.Revision.Commit == commitOf("v2") {
 		src.Revision.Commit = commitOf("v1")
 	}
-	return r.recipe.Build(ctx, src, req)
+	return r.digestBuilder.Build(ctx, src, req)
 }
 
-// branch is a repository whose commits are v1, x9, v2 and v3, in that order.
-type branch struct{ repo }
+// linearRepo is a repository with the commits v1, x9, v2 and v3, in that order.
+type linearRepo struct{ repo }
 
-func (branch) Lineage(_ context.Context, _, commit string, running []string) (release.Lineage, error) {
+func (linearRepo) Lineage(_ context.Context, _, commit string, running []string) (release.Lineage, error) {
 	versions := []string{"v1", "x9", "v2", "v3"}
 	var history []string
 	for _, v := range versions {
@@ -39,17 +38,18 @@ func (branch) Lineage(_ context.Context, _, commit string, running []string) (re
 	return found, nil
 }
 
-// on returns a scenario that goes on where s ended, with a release of version.
-func (s *scenario) on(version string) *scenario {
+// nextRelease returns a scenario that continues where s ended, with a release of version.
+func (s *scenario) nextRelease(version string) *scenario {
 	s.t.Helper()
 	next := newScenario(s.t, repo{})
-	next.sim, next.act.Fly, next.act.Edge, next.ledger.runs = s.sim, s.act.Fly, s.act.Edge, s.ledger.runs
-	next.act.Git, next.act.Go = branch{}, reverted{}
+	next.sim, next.act.Fly, next.act.Edge, next.temporal.runs = s.sim, s.act.Fly, s.act.Edge, s.temporal.runs
+	next.act.Git, next.act.Go = linearRepo{}, revertingBuilder{}
 	next.req.Revision = revision(version)
 	return next
 }
 
-func (s *scenario) mustEnd(outcome release.Outcome) release.Report {
+// runTo runs the release and fails unless it has that outcome.
+func (s *scenario) runTo(outcome release.Outcome) release.Report {
 	s.t.Helper()
 	rep := s.run()
 	if rep.Outcome != outcome {
@@ -58,17 +58,17 @@ func (s *scenario) mustEnd(outcome release.Outcome) release.Report {
 	return rep
 }
 
-// A revision that changes nothing is what the environment runs from then on: an
-// older one that comes later does not take its place.
+// A revision that changes nothing becomes the head of the environment: an older
+// revision that comes later is superseded.
 func TestOrder_OlderAfterUnchanged(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		first := newScenario(t, repo{})
-		first.runs("v1")
-		newer := first.on("v2")
-		newer.mustEnd(release.Unchanged)
-		older := newer.on("x9")
-		older.whenAsked(func() { t.Error("somebody was asked"); older.approve() })
-		rep := older.mustEnd(release.Superseded)
+		first.installVersion("v1")
+		newer := first.nextRelease("v2")
+		newer.runTo(release.Unchanged)
+		older := newer.nextRelease("x9")
+		older.onApproval(func() { t.Error("an approval was requested"); older.approve() })
+		rep := older.runTo(release.Superseded)
 		if !strings.Contains(rep.Cause.Message, revision("v2").Short()) {
 			t.Errorf("superseded: %s", rep.Cause.Message)
 		}
@@ -76,25 +76,25 @@ func TestOrder_OlderAfterUnchanged(t *testing.T) {
 	})
 }
 
-// The same while the older one waits for an approval: what was compared when its
-// plan was made is compared again under the lock.
-func TestOrder_UnchangedWhileAnOlderWaits(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// An older revision waits for approval while a newer one becomes the head. The rollout
+// compares the head again under the lock.
+func TestOrder_UnchangedWhileOlderWaits(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.runs("v1")
-		s = s.on("x9")
+		s.installVersion("v1")
+		s = s.nextRelease("x9")
 		asked := 0
-		s.whenAsked(func() {
+		s.onApproval(func() {
 			asked++
-			s.ledger.mu.Lock()
-			s.ledger.runs = append(s.ledger.runs, &ledgerRun{
+			s.temporal.mu.Lock()
+			s.temporal.runs = append(s.temporal.runs, &fakeRun{
 				id: release.RolloutID("shop", "production"), run: "newer", begun: time.Now(), ended: time.Now(), in: release.RolloutRequest{},
 				result: &release.Report{Status: release.Status{Outcome: release.Unchanged}, Head: &release.Head{Commit: commitOf("v2"), Covers: []string{commitOf("v1")}}},
 			})
-			s.ledger.mu.Unlock()
+			s.temporal.mu.Unlock()
 			s.approve()
 		})
-		rep := s.mustEnd(release.Superseded)
+		rep := s.runTo(release.Superseded)
 		if asked != 1 || !strings.Contains(rep.Cause.Message, revision("v2").Short()) {
 			t.Errorf("asked %d times; superseded: %s", asked, rep.Cause.Message)
 		}
@@ -102,49 +102,48 @@ func TestOrder_UnchangedWhileAnOlderWaits(t *testing.T) {
 	})
 }
 
-// A rollback brings back what the environment was as a whole, too: a revision
-// between what machines name and that is older.
+// A rollback also restores the head of the environment: a revision between the
+// machines' metadata and the head is older.
 func TestOrder_OlderAfterRollback(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.runs("v1")
-		unchanged := s.on("v2")
-		unchanged.mustEnd(release.Unchanged)
-		newest := unchanged.on("v3")
-		newest.whenAsked(newest.approve)
-		newest.mustEnd(release.Promoted)
-		back := newest.on("v3")
+		s.installVersion("v1")
+		unchanged := s.nextRelease("v2")
+		unchanged.runTo(release.Unchanged)
+		newest := unchanged.nextRelease("v3")
+		newest.onApproval(newest.approve)
+		newest.runTo(release.Promoted)
+		back := newest.nextRelease("v3")
 		back.req.Rollback = &release.Rollback{Environment: "staging", Reason: "checkout is down"}
 		back.endPins()
-		back.mustEnd(release.Restored)
+		back.runTo(release.Restored)
 		back.mustRun("staging", "v1")
-		for _, r := range back.ledger.runs { // somebody unpins it
+		for _, r := range back.temporal.runs { // an operator removes the pin
 			if r.ended.IsZero() {
 				r.ended = time.Now()
 			}
 		}
-		older := back.on("x9")
+		older := back.nextRelease("x9")
 		older.req.To = "staging"
-		older.mustEnd(release.Superseded)
+		older.runTo(release.Superseded)
 		older.mustRun("staging", "v1")
 	})
 }
 
-// A release without changes does not overtake a rollout that holds the lock, and a
-// pinned environment stays what it was.
-func TestOrder_UnchangedInAPinnedEnvironment(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// A release without changes does not change the head of a pinned environment.
+func TestOrder_UnchangedInPinnedEnvironment(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.runs("v1")
-		s = s.on("v2")
-		s.ledger.runs = append(s.ledger.runs, &ledgerRun{
+		s.installVersion("v1")
+		s = s.nextRelease("v2")
+		s.temporal.runs = append(s.temporal.runs, &fakeRun{
 			id: release.PinID("shop", "staging"), run: "pin", begun: time.Now(), in: release.Pin{Project: "shop", Environment: "staging", By: "ana"},
 		})
-		s.mustEnd(release.Unchanged)
-		for _, r := range s.ledger.runs {
+		s.runTo(release.Unchanged)
+		for _, r := range s.temporal.runs {
 			rep, ok := r.result.(*release.Report)
 			if ok && r.id == release.RolloutID("shop", "staging") && rep.Head != nil && rep.Head.Commit == commitOf("v2") {
-				t.Error("a pinned environment is said to be at v2")
+				t.Error("the head of a pinned environment is v2")
 			}
 		}
 	})

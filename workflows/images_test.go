@@ -33,18 +33,18 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Shelves are image registries in memory, whatever their hosts are called.
-type shelves struct {
+// A memoryRegistry is a transport to image registries in memory, for every host name.
+type memoryRegistry struct {
 	http.Handler
 	down atomic.Bool
 }
 
-func newShelves() *shelves {
-	return &shelves{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
+func newMemoryRegistry() *memoryRegistry {
+	return &memoryRegistry{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
 }
 
 // RoundTrip implements http.RoundTripper.
-func (s *shelves) RoundTrip(req *http.Request) (*http.Response, error) {
+func (s *memoryRegistry) RoundTrip(req *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	if s.down.Load() {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -60,9 +60,9 @@ func (s *shelves) RoundTrip(req *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// put pushes an image whose only file has that content.
-func (s *shelves) put(ref, content string, about map[string]string) (v1.Hash, error) {
-	img, err := layered(content)
+// put pushes an index with one image, whose only file has that content.
+func (s *memoryRegistry) put(ref, content string, about map[string]string) (v1.Hash, error) {
+	img, err := newImage(content)
 	if err != nil {
 		return v1.Hash{}, err
 	}
@@ -80,9 +80,9 @@ func (s *shelves) put(ref, content string, about map[string]string) (v1.Hash, er
 	return digest, remote.WriteIndex(parsed, mutate.Annotations(index, about).(v1.ImageIndex), remote.WithTransport(s))
 }
 
-// layered is an image with one file: content is its path and its text, with a
-// colon between.
-func layered(content string) (v1.Image, error) {
+// newImage returns an image with one file. content is its path and its text, joined by a
+// colon.
+func newImage(content string) (v1.Image, error) {
 	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	config, err := img.ConfigFile()
 	if err != nil {
@@ -97,8 +97,8 @@ func layered(content string) (v1.Image, error) {
 	var files bytes.Buffer
 	w := tar.NewWriter(&files)
 	err = w.WriteHeader(&tar.Header{Name: path, Mode: 0o644, Size: int64(len(text)), Typeflag: tar.TypeReg})
-	if _, wrong := io.WriteString(w, text); err == nil {
-		err = wrong
+	if _, writeErr := io.WriteString(w, text); err == nil {
+		err = writeErr
 	}
 	if err = errors.Join(err, w.Close()); err != nil {
 		return nil, err
@@ -106,26 +106,27 @@ func layered(content string) (v1.Image, error) {
 	return mutate.AppendLayers(img, static.NewLayer(files.Bytes(), types.OCIUncompressedLayer))
 }
 
-// A baker builds for the shelves: an image is its recipe and the version.
-type baker struct {
-	*shelves
-	fails map[string]error // by what is built or tested
-	leaks bool             // there is an .env in what it builds
+// An imageBuilder builds images into a registry in memory. Their content is the recipe
+// and the version.
+type imageBuilder struct {
+	*memoryRegistry
+	fails map[string]error // by recipe
+	leaks bool             // its images contain a file .env
 
 	mu    sync.Mutex
 	built []string
 }
 
-func (*baker) Ready(context.Context, release.Recipe) error { return nil }
+func (*imageBuilder) Ready(context.Context, release.Recipe) error { return nil }
 
-func (b *baker) Build(_ context.Context, src image.Source, req image.Request) (image.Built, error) {
+func (b *imageBuilder) Build(_ context.Context, src image.Source, req image.Request) (image.Built, error) {
 	b.mu.Lock()
 	b.built = append(b.built, req.Recipe.String())
 	b.mu.Unlock()
 	if err := b.fails[req.Recipe.String()]; err != nil {
 		return image.Built{}, err
 	}
-	content := "app:" + baked(req.Recipe, src.Revision)
+	content := "app:" + builtContent(req.Recipe, src.Revision)
 	if b.leaks {
 		content = ".env:" + content
 	}
@@ -135,13 +136,13 @@ func (b *baker) Build(_ context.Context, src image.Source, req image.Request) (i
 	return image.Built{Image: release.Image(req.Repository + "@" + digest.String())}, err
 }
 
-func (b *baker) Test(_ context.Context, _ image.Source, req image.Request) error {
+func (b *imageBuilder) Test(_ context.Context, _ image.Source, req image.Request) error {
 	return b.fails[req.Recipe.String()]
 }
 
-// baked is what comes of a recipe: v3 changes nothing but a text that is in no
-// image.
-func baked(r release.Recipe, revision release.Revision) string {
+// builtContent returns the content that a recipe gives. v3 has the content of v2: it changes
+// only files that are in no image.
+func builtContent(r release.Recipe, revision release.Revision) string {
 	version := revision.Subject
 	if version == "version v3" {
 		version = "version v2"
@@ -149,10 +150,10 @@ func baked(r release.Recipe, revision release.Revision) string {
 	return r.String() + " at " + version
 }
 
-// digestBaked is the digest that this has.
-func digestBaked(t *testing.T, recipe, version string) string {
+// builtDigest returns the digest of the image that a recipe gives for a version.
+func builtDigest(t *testing.T, recipe, version string) string {
 	t.Helper()
-	img, err := layered("app:" + recipe + " at version " + version)
+	img, err := newImage("app:" + recipe + " at version " + version)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,14 +164,14 @@ func digestBaked(t *testing.T, recipe, version string) string {
 	return digest.String()
 }
 
-// A dockyard is a repo whose apps have Dockerfiles.
-type dockyard struct {
+// A dockerRepo is a repo whose apps have Dockerfiles.
+type dockerRepo struct {
 	repo
 	more map[string]string // files
 	toml string            // of release.toml
 }
 
-func (d dockyard) files() fstest.MapFS {
+func (d dockerRepo) files() fstest.MapFS {
 	files := d.repo.files()
 	toml := string(files["release.toml"].Data)
 	toml = strings.NewReplacer("go = \"./api\"\n", "", "go = \"./web\"\n", "").Replace(toml) + d.toml
@@ -185,21 +186,21 @@ func (d dockyard) files() fstest.MapFS {
 }
 
 // Files implements activities.Git.
-func (d dockyard) Files(context.Context, string, string) (fs.FS, error) { return d.files(), nil }
+func (d dockerRepo) Files(context.Context, string, string) (fs.FS, error) { return d.files(), nil }
 
-// dock is a scenario with Dockerfiles, registries and somebody who builds.
-func dock(t *testing.T, d dockyard) (*scenario, *baker) {
+// newDockerScenario returns a scenario with Dockerfiles, registries and a builder.
+func newDockerScenario(t *testing.T, d dockerRepo) (*scenario, *imageBuilder) {
 	t.Helper()
 	s := newScenario(t, d.repo)
-	b := &baker{shelves: newShelves(), fails: map[string]error{}}
+	b := &imageBuilder{memoryRegistry: newMemoryRegistry(), fails: map[string]error{}}
 	s.act.Git = d
-	s.act.Go, s.act.Docker, s.act.Images = nil, b, &image.Registry{Transport: b.shelves}
-	s.whenAsked(s.approve)
+	s.act.Go, s.act.Docker, s.act.Images = nil, b, &image.Registry{Transport: b.memoryRegistry}
+	s.onApproval(s.approve)
 	return s, b
 }
 
-// images are what the machines of an environment run, by app.
-func (s *scenario) images(environment string) map[string]string {
+// runningImages returns the images that the machines of an environment run, by app.
+func (s *scenario) runningImages(environment string) map[string]string {
 	images := map[string]string{}
 	for _, app := range []string{"api", "web"} {
 		for _, m := range s.sim.Machines("shop-" + environment + "-" + app) {
@@ -209,22 +210,23 @@ func (s *scenario) images(environment string) map[string]string {
 	return images
 }
 
-// again is another release to the same Fly, from the same registries.
-func again(t *testing.T, first *scenario, b *baker, version string) *scenario {
+// repeatRelease returns a scenario of another release with the Fly and the registries
+// of first.
+func repeatRelease(t *testing.T, first *scenario, b *imageBuilder, version string) *scenario {
 	t.Helper()
 	s := newScenario(t, repo{})
 	s.sim, s.act.Fly, s.act.Edge = first.sim, first.act.Fly, first.act.Edge
 	s.act.Git, s.act.Go, s.act.Docker, s.act.Images = first.act.Git, first.act.Go, first.act.Docker, first.act.Images
 	s.req.Revision = revision(version)
-	s.whenAsked(s.approve)
+	s.onApproval(s.approve)
 	b.built = nil
 	return s
 }
 
-// Production runs the very image that staging verified, from its own repository.
-func TestAnImageIsBuiltOnceAndPromoted(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s, b := dock(t, dockyard{})
+// Production runs the image that staging verified, copied into its own repository.
+func TestImages_BuiltOnceAndPromoted(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s, b := newDockerScenario(t, dockerRepo{})
 		if rep := s.run(); rep.Outcome != release.Promoted {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
@@ -235,24 +237,24 @@ func TestAnImageIsBuiltOnceAndPromoted(t *testing.T) {
 		for _, environment := range []string{"staging", "production"} {
 			want := map[string]string{}
 			for _, app := range []string{"api", "web"} {
-				want[app] = "shop-" + environment + "-" + app + "@" + digestBaked(t, "infra/fly/"+app+"/Dockerfile", "v1")
+				want[app] = "shop-" + environment + "-" + app + "@" + builtDigest(t, "infra/fly/"+app+"/Dockerfile", "v1")
 			}
-			if got := s.images(environment); !maps.Equal(got, want) {
+			if got := s.runningImages(environment); !maps.Equal(got, want) {
 				t.Errorf("%s runs %v, want %v", environment, got, want)
 			}
 		}
 	})
 }
 
-// A production with a Dockerfile of its own runs what was built of that before
-// staging changed; who approves reads that it was not verified.
-func TestProductionHasItsOwnDockerfile(t *testing.T) {
+// An app with a Dockerfile of its own for production is built before staging changes.
+// The plan notes that staging did not verify its image.
+func TestImages_ProductionDockerfile(t *testing.T) {
 	const own = "infra/fly/web/production/Dockerfile"
-	d := dockyard{more: map[string]string{own: "FROM scratch"}}
-	bubble(t, func(t *testing.T) {
-		s, _ := dock(t, d)
+	d := dockerRepo{more: map[string]string{own: "FROM scratch"}}
+	inVirtualTime(t, func(t *testing.T) {
+		s, _ := newDockerScenario(t, d)
 		var notes []string
-		s.when(release.Awaiting, "production", func() {
+		s.onPhase(release.Awaiting, "production", func() {
 			for _, target := range s.status().Plan.Targets {
 				notes = append(notes, target.Target.App+": "+strings.Join(target.Notes, "; "))
 			}
@@ -260,38 +262,38 @@ func TestProductionHasItsOwnDockerfile(t *testing.T) {
 		if rep := s.run(); rep.Outcome != release.Promoted {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
-		if got, want := s.images("production")["web"], "shop-production-web@"+digestBaked(t, own, "v1"); got != want {
+		if got, want := s.runningImages("production")["web"], "shop-production-web@"+builtDigest(t, own, "v1"); got != want {
 			t.Errorf("production runs %s, want %s", got, want)
 		}
-		if got, want := s.images("staging")["web"], "shop-staging-web@"+digestBaked(t, "infra/fly/web/Dockerfile", "v1"); got != want {
+		if got, want := s.runningImages("staging")["web"], "shop-staging-web@"+builtDigest(t, "infra/fly/web/Dockerfile", "v1"); got != want {
 			t.Errorf("staging runs %s, want %s", got, want)
 		}
 		want := []string{"api: ", "web: NOT THE IMAGE THAT staging VERIFIED: this one is made of " + own + ", that one of infra/fly/web/Dockerfile"}
 		if !slices.Equal(notes, want) {
-			t.Errorf("whoever approved read %q, want %q", notes, want)
+			t.Errorf("the plan has the notes %q, want %q", notes, want)
 		}
 	})
-	bubble(t, func(t *testing.T) {
-		s, b := dock(t, d)
+	inVirtualTime(t, func(t *testing.T) {
+		s, b := newDockerScenario(t, d)
 		b.fails[own] = &image.BuildError{Name: "web/production", Reason: own + ":1: no such base"}
 		rep := s.run()
 		if rep.Outcome != release.Stopped || !strings.Contains(rep.Cause.Message, own+":1: no such base") {
 			t.Errorf("%s: %+v", rep.Outcome, rep.Cause)
 		}
 		if changed := s.changes(create); len(changed) > 0 {
-			t.Errorf("staging was changed, and production can't follow: %v", changed)
+			t.Errorf("staging was changed, but production cannot be built: %v", changed)
 		}
 	})
 }
 
-// A revision that touches no file of an app leaves its machines alone, though
-// its image is made again.
-func TestWhatDidNotChangeIsLeftAlone(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		first, b := dock(t, dockyard{})
+// If a revision changes no file of an app, its machines are not changed, although its
+// image is built again.
+func TestImages_UnchangedApp(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		first, b := newDockerScenario(t, dockerRepo{})
 		first.req.Revision = revision("v2")
 		first.run()
-		s := again(t, first, b, "v3")
+		s := repeatRelease(t, first, b, "v3")
 		before := len(s.sim.Requests())
 		if rep := s.run(); rep.Outcome != release.Unchanged {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
@@ -301,43 +303,42 @@ func TestWhatDidNotChangeIsLeftAlone(t *testing.T) {
 		}
 		for _, r := range s.sim.Requests()[before:] {
 			if r.Route == update || r.Route == create {
-				t.Errorf("a machine was touched: %s", r.Route)
+				t.Errorf("a machine was changed: %s", r.Route)
 			}
 		}
 	})
 }
 
-// The same revision once more finds its images: after a crash, or on a retry,
-// nothing is built again.
-func TestWhatIsInTheRegistryIsNotBuiltAgain(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		first, b := dock(t, dockyard{})
+// A second release of a revision finds its images in the registry and builds nothing.
+func TestImages_FoundInRegistry(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		first, b := newDockerScenario(t, dockerRepo{})
 		first.run()
-		s := again(t, first, b, "v1")
+		s := repeatRelease(t, first, b, "v1")
 		rep := s.run()
 		if rep.Outcome != release.Unchanged || len(b.built) > 0 {
 			t.Errorf("%s, built %q", rep.Outcome, b.built)
 		}
 		for _, built := range rep.Builds {
 			if !built.Found {
-				t.Errorf("it does not say that %s was there", built.App)
+				t.Errorf("the result of %s is not marked as found", built.App)
 			}
 		}
 	})
 }
 
-// What a tag means when the release begins is what runs everywhere, wherever
-// the tag moves.
-func TestATagThatMovesMovesNothing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s, b := dock(t, dockyard{})
+// The digest of a tag at the start of the release is what every environment runs, even
+// if the tag moves.
+func TestImages_TagMoves(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s, b := newDockerScenario(t, dockerRepo{})
 		const ref = "example.com/web:1"
 		begin, err := b.put(ref, "app:the first", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.req.Images = map[string]string{"web": ref}
-		s.when(release.RollingOut, "staging", func() {
+		s.onPhase(release.RollingOut, "staging", func() {
 			if _, err := b.put(ref, "app:another", nil); err != nil {
 				t.Error(err)
 			}
@@ -346,51 +347,51 @@ func TestATagThatMovesMovesNothing(t *testing.T) {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
 		for _, environment := range []string{"staging", "production"} {
-			if got, want := s.images(environment)["web"], "shop-"+environment+"-web@"+begin.String(); got != want {
+			if got, want := s.runningImages(environment)["web"], "shop-"+environment+"-web@"+begin.String(); got != want {
 				t.Errorf("%s runs %s, want %s", environment, got, want)
 			}
 		}
 	})
 }
 
-// What is wrong with an image stops the release before anything runs it.
-func TestWhatStopsAReleaseBeforeStaging(t *testing.T) {
+// A problem with an image stops the release before any machine runs it.
+func TestImages_StopReleaseBeforeStaging(t *testing.T) {
 	const scan = `
 [scan]
 run = "echo looking at $IMAGE; test -z \"$(echo $IMAGE | grep shop-staging-web)\""
 `
 	for name, test := range map[string]struct {
-		yard   dockyard
-		before func(*scenario, *baker)
+		yard   dockerRepo
+		before func(*scenario, *imageBuilder)
 		cause  string
 	}{
-		"the scanner says no": {
-			yard: dockyard{toml: scan}, cause: "scan of web: ",
+		"the scanner fails": {
+			yard: dockerRepo{toml: scan}, cause: "scan of web: ",
 		},
-		"there is a secret in it": {
-			before: func(_ *scenario, b *baker) { b.leaks = true }, cause: ".env",
+		"the image contains a secret": {
+			before: func(_ *scenario, b *imageBuilder) { b.leaks = true }, cause: ".env",
 		},
-		"no image is there under that name": {
-			before: func(s *scenario, _ *baker) { s.req.Images = map[string]string{"web": "example.com/web:gone"} },
+		"the image does not exist": {
+			before: func(s *scenario, _ *imageBuilder) { s.req.Images = map[string]string{"web": "example.com/web:gone"} },
 			cause:  "example.com/web:gone",
 		},
 		"the worker has no BuildKit": {
-			before: func(s *scenario, _ *baker) { s.act.Docker = nil },
+			before: func(s *scenario, _ *imageBuilder) { s.act.Docker = nil },
 			cause:  "app web: this worker has no BuildKit for infra/fly/web/Dockerfile",
 		},
 		"a test in a Dockerfile fails": {
-			yard: dockyard{
+			yard: dockerRepo{
 				toml: "[test.lint]\ntarget = \"lint\"\n", more: map[string]string{"Dockerfile": "FROM scratch AS lint"},
 			},
-			before: func(_ *scenario, b *baker) {
+			before: func(_ *scenario, b *imageBuilder) {
 				b.fails["Dockerfile up to lint"] = &image.BuildError{Name: "lint", Reason: "Dockerfile:3: exit code 2"}
 			},
 			cause: "test lint: Dockerfile:3: exit code 2",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				s, b := dock(t, test.yard)
+			inVirtualTime(t, func(t *testing.T) {
+				s, b := newDockerScenario(t, test.yard)
 				if test.before != nil {
 					test.before(s, b)
 				}
@@ -406,11 +407,11 @@ run = "echo looking at $IMAGE; test -z \"$(echo $IMAGE | grep shop-staging-web)\
 	}
 }
 
-// A scanner looks at what it is asked to look at, and what it says is kept.
-func TestTheScannerLooksAtWhatRunsInProduction(t *testing.T) {
+// The scanner scans the images of the configured environments, and its output is kept.
+func TestScan_ProductionImages(t *testing.T) {
 	const own = "infra/fly/web/production/Dockerfile"
-	bubble(t, func(t *testing.T) {
-		s, _ := dock(t, dockyard{
+	inVirtualTime(t, func(t *testing.T) {
+		s, _ := newDockerScenario(t, dockerRepo{
 			more: map[string]string{own: "FROM scratch"},
 			toml: "[scan]\nrun = \"echo looked at $IMAGE; test -f $IMAGE_LAYOUT/index.json\"\non = [\"production\"]\n",
 		})
@@ -432,18 +433,18 @@ func TestTheScannerLooksAtWhatRunsInProduction(t *testing.T) {
 	})
 }
 
-// A registry that is away while images are copied is waited for.
-func TestARegistryThatIsAwayIsWaitedFor(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s, b := dock(t, dockyard{})
-		s.when(release.RollingOut, "staging", func() {
+// The copy of images is retried while a registry is unavailable.
+func TestImages_RegistryUnavailable(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s, b := newDockerScenario(t, dockerRepo{})
+		s.onPhase(release.RollingOut, "staging", func() {
 			b.down.Store(true)
 			time.AfterFunc(4*time.Minute, func() { b.down.Store(false) })
 		})
 		if rep := s.run(); rep.Outcome != release.Promoted {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
-		if got, want := s.images("production")["web"], "shop-production-web@"+digestBaked(t, "infra/fly/web/Dockerfile", "v1"); got != want {
+		if got, want := s.runningImages("production")["web"], "shop-production-web@"+builtDigest(t, "infra/fly/web/Dockerfile", "v1"); got != want {
 			t.Errorf("production runs %s, want %s", got, want)
 		}
 	})

@@ -7,11 +7,11 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// However a release was started, nothing is tested or built of pointers of Git LFS
-// or without a submodule. A rollback builds nothing and is not kept back.
+// A revision with Git LFS pointers or a missing submodule is neither tested nor built.
+// A rollback builds nothing, so it is not refused.
 func TestLoad_LFSPointer(t *testing.T) {
 	lacks := repo{leftOut: []release.LeftOut{{Path: "web/logo.png", What: "a Git LFS pointer"}, {Path: "themes/dark", What: "a submodule"}}}
-	bubble(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, lacks)
 		rep := s.run()
 		if rep.Outcome != release.Stopped || len(rep.Tests)+len(rep.Builds) > 0 {
@@ -23,16 +23,16 @@ func TestLoad_LFSPointer(t *testing.T) {
 			}
 		}
 	})
-	bubble(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.runs("v1")
-		newer := s.on("v3")
-		newer.whenAsked(newer.approve)
-		newer.mustEnd(release.Promoted)
-		back := newer.on("v3")
+		s.installVersion("v1")
+		newer := s.nextRelease("v3")
+		newer.onApproval(newer.approve)
+		newer.runTo(release.Promoted)
+		back := newer.nextRelease("v3")
 		back.act.Git = lacks
 		back.req.Rollback = &release.Rollback{Environment: "staging", Reason: "checkout is down"}
 		back.endPins()
-		back.mustEnd(release.Restored)
+		back.runTo(release.Restored)
 	})
 }

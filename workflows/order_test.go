@@ -13,15 +13,14 @@ import (
 	"github.com/microbima/release/workflows"
 )
 
-// An older revision never takes the place of a newer one, and nobody is asked
-// whether it may.
-func TestOrder_OlderRevisionIsSuperseded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// An older revision is superseded by a newer one without a request for approval.
+func TestOrder_OlderRevisionSuperseded(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.runs("v2")
+		s.installVersion("v2")
 		was := len(s.sim.Requests())
 		s.req.Revision = revision("v1")
-		s.whenAsked(func() { t.Error("somebody was asked"); s.approve() })
+		s.onApproval(func() { t.Error("an approval was requested"); s.approve() })
 		rep := s.run()
 		if rep.Outcome != release.Superseded || !strings.Contains(rep.Cause.Message, revision("v2").Short()) {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
@@ -33,15 +32,15 @@ func TestOrder_OlderRevisionIsSuperseded(t *testing.T) {
 		s.mustRun("production", "v2")
 		for _, r := range s.sim.Requests()[was:] {
 			if !strings.Contains(r.Route, "/lease") {
-				t.Errorf("it changed something: %s %s", r.Route, r.App)
+				t.Errorf("it sent a change: %s %s", r.Route, r.App)
 			}
 		}
 	})
 }
 
-// A revision that takes commits away is asked about, gate or not; so is one whose
-// history cannot be read. Permission in advance passes no gate.
-func TestOrder_DivergedAndUnknownAreAsked(t *testing.T) {
+// A diverged revision needs an approval, also without a gate; so does one whose lineage
+// cannot be read. --allow-diverged does not pass a gate.
+func TestOrder_DivergedNeedsApproval(t *testing.T) {
 	for name, tc := range map[string]struct {
 		repo    repo
 		version string
@@ -49,20 +48,20 @@ func TestOrder_DivergedAndUnknownAreAsked(t *testing.T) {
 		asked   []string // environments
 		because string
 	}{
-		"a branch":          {version: "x9", asked: []string{"staging", "production"}, because: "takes away 1 commit"},
-		"a branch, allowed": {version: "x9", allow: true, asked: []string{"production"}},
-		"nobody knows":      {repo: repo{unreachable: true}, version: "v2", asked: []string{"staging", "production"}, because: "no route to host"},
-		"newer":             {version: "v2", asked: []string{"production"}},
+		"diverged":          {version: "x9", asked: []string{"staging", "production"}, because: "takes away 1 commit"},
+		"diverged, allowed": {version: "x9", allow: true, asked: []string{"production"}},
+		"unknown":           {repo: repo{unreachable: true}, version: "v2", asked: []string{"staging", "production"}, because: "no route to host"},
+		"forward":           {version: "v2", asked: []string{"production"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T) {
 				s := newScenario(t, repo{})
-				s.runs("v1")
+				s.installVersion("v1")
 				s.act.Git = tc.repo
 				s.req.Revision, s.req.AllowDiverged = revision(tc.version), tc.allow
 				var asked []string
-				s.whenAsked(func() {
+				s.onApproval(func() {
 					st := s.status()
 					asked = append(asked, st.Gate.Environment)
 					because := strings.Join(st.Gate.Because, "\n")
@@ -82,8 +81,8 @@ func TestOrder_DivergedAndUnknownAreAsked(t *testing.T) {
 	}
 }
 
-// The hash of a plan covers its lineage: who approves a step forward has not
-// approved what takes commits away.
+// The hash of a plan covers its lineage: an approval of a forward plan is no approval
+// of a diverged one.
 func TestOrder_HashCoversLineage(t *testing.T) {
 	plan := release.Plan{Environment: "production"}.WithContent() // the lineage is found after that
 	plan.Lineage = release.Lineage{Relation: release.Forward}
@@ -99,33 +98,32 @@ func TestOrder_HashCoversLineage(t *testing.T) {
 	}
 }
 
-// After a rollback, releases leave the environment alone until a person says
-// otherwise.
+// After a rollback the environment is pinned: releases do not change it.
 func TestOrder_PinnedAfterRollback(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.runs("v1")
+		s.installVersion("v1")
 		forward := newScenario(t, repo{})
-		forward.sim, forward.act.Fly, forward.act.Edge, forward.ledger.runs = s.sim, s.act.Fly, s.act.Edge, s.ledger.runs
+		forward.sim, forward.act.Fly, forward.act.Edge, forward.temporal.runs = s.sim, s.act.Fly, s.act.Edge, s.temporal.runs
 		forward.req.Revision = revision("v2")
-		forward.whenAsked(forward.approve)
+		forward.onApproval(forward.approve)
 		if rep := forward.run(); rep.Outcome != release.Promoted {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
-		s.ledger.runs = forward.ledger.runs
+		s.temporal.runs = forward.temporal.runs
 		s.req.Revision = revision("v2")
 		s.req.Rollback = &release.Rollback{Environment: "production", Reason: "checkout is down"}
 		s.endPins()
-		s.whenAsked(s.approve)
+		s.onApproval(s.approve)
 		if rep := s.run(); rep.Outcome != release.Restored {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
 		s.mustRun("production", "v1")
 
 		pushed := newScenario(t, repo{})
-		pushed.sim, pushed.act.Fly, pushed.act.Edge, pushed.ledger.runs = s.sim, s.act.Fly, s.act.Edge, s.ledger.runs
+		pushed.sim, pushed.act.Fly, pushed.act.Edge, pushed.temporal.runs = s.sim, s.act.Fly, s.act.Edge, s.temporal.runs
 		pushed.req.Revision = revision("v3")
-		pushed.whenAsked(pushed.approve)
+		pushed.onApproval(pushed.approve)
 		rep := pushed.run()
 		if rep.Outcome != release.Stopped || !strings.Contains(rep.Cause.Message, "production is pinned") || !strings.Contains(rep.Cause.Message, "checkout is down") {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
@@ -135,49 +133,48 @@ func TestOrder_PinnedAfterRollback(t *testing.T) {
 	})
 }
 
-// A revision that lowers the gate passes the gate that the environment has until
-// then.
-func TestOrder_LoweredGateIsAskedByTheOldOne(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// A revision that lowers the gate must pass the previous gate.
+func TestOrder_LoweredGate(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		before := newScenario(t, repo{gate: `{ approvals = 2, timeout = "1h" }`})
-		before.whenAsked(func() {
+		before.onApproval(func() {
 			before.approve()
-			before.decide(release.Decision{Approve: true, By: "cleo", Plan: before.status().Plan.Hash})
+			before.review(release.Decision{Approve: true, By: "cleo", Plan: before.status().Plan.Hash})
 		})
 		if rep := before.run(); rep.Outcome != release.Promoted {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
 		for i, want := range []release.GateStatus{{Approvals: 2, Because: []string{"lowers the gate"}}, {Approvals: 1}} {
 			s := newScenario(t, repo{})
-			s.sim, s.act.Fly, s.act.Edge, s.ledger.runs = before.sim, before.act.Fly, before.act.Edge, before.ledger.runs
+			s.sim, s.act.Fly, s.act.Edge, s.temporal.runs = before.sim, before.act.Fly, before.act.Edge, before.temporal.runs
 			s.req.Revision = revision([]string{"v2", "v3"}[i])
-			s.whenAsked(func() {
+			s.onApproval(func() {
 				g := s.status().Gate
 				if g.Approvals != want.Approvals || len(g.Because) != len(want.Because) || len(g.Because) > 0 && !strings.Contains(g.Because[0], want.Because[0]) {
 					t.Errorf("release %d asks for %+v", i, g)
 				}
 				s.approve()
-				s.decide(release.Decision{Approve: true, By: "cleo", Plan: s.status().Plan.Hash})
+				s.review(release.Decision{Approve: true, By: "cleo", Plan: s.status().Plan.Hash})
 			})
 			if rep := s.run(); rep.Outcome != release.Promoted {
 				t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 			}
-			before.ledger.runs = s.ledger.runs
+			before.temporal.runs = s.temporal.runs
 		}
 	})
 }
 
-// A skipped environment is left alone, and who approves the next one is told.
+// A skipped environment is not changed, and the gate of the next one has a note.
 func TestOrder_SkippedEnvironment(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.runs("v1")
+		s.installVersion("v1")
 		s.req.Revision = revision("v2")
 		s.req.Skip = []release.Skipped{{Environment: "staging", By: "ana", Reason: "staging tests 2.0"}}
-		s.whenAsked(func() {
+		s.onApproval(func() {
 			st := s.status()
 			if len(st.Plan.Skipped) != 1 || !strings.Contains(strings.Join(st.Gate.Because, "\n"), "staging was skipped by ana (staging tests 2.0)") {
-				t.Errorf("the gate says %+v of %+v", st.Gate, st.Plan.Skipped)
+				t.Errorf("the gate is %+v, the skipped environments %+v", st.Gate, st.Plan.Skipped)
 			}
 			s.approve()
 		})
@@ -189,19 +186,19 @@ func TestOrder_SkippedEnvironment(t *testing.T) {
 	})
 }
 
-// A release to staging that is asked to go to production goes there, too, with
-// images for both.
+// A release to staging that is extended to production is built for and promoted to
+// both.
 func TestOrder_ExtendedRelease(t *testing.T) {
 	for name, phase := range map[string]release.Phase{"while it builds": release.Building, "while it rolls out": release.RollingOut} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T) {
 				s := newScenario(t, repo{})
 				s.req.To = "staging"
-				s.act.Go = recipe{takes: time.Second, over: s.over}
+				s.act.Go = digestBuilder{takes: time.Second, over: s.over}
 				var refused error
 				in := map[release.Phase]string{release.RollingOut: "staging"}[phase]
-				s.when(phase, in, func() {
+				s.onPhase(phase, in, func() {
 					for i, to := range []string{"nowhere", "production", "production", "staging"} {
 						s.env.UpdateWorkflow(release.ExtendUpdate, string(rune('a'+i)), &testsuite.TestUpdateCallback{
 							OnAccept: func() {}, OnReject: func(err error) { t.Error(err) },
@@ -215,13 +212,13 @@ func TestOrder_ExtendedRelease(t *testing.T) {
 						}, release.Extension{To: to, By: "ben"})
 					}
 				})
-				s.whenAsked(s.approve)
+				s.onApproval(s.approve)
 				rep := s.run()
 				if rep.Outcome != release.Promoted || len(rep.Environments) != 2 || len(rep.Tests) != 1 {
 					t.Fatalf("%s: %+v, %+v, %d tests", rep.Outcome, rep.Cause, rep.Environments, len(rep.Tests))
 				}
 				if refused == nil || !strings.Contains(refused.Error(), "nowhere") {
-					t.Errorf("the way to nowhere was answered with %v", refused)
+					t.Errorf("the extension to an unknown environment returned %v", refused)
 				}
 				s.mustRun("staging", "v1")
 				s.mustRun("production", "v1")
@@ -230,8 +227,8 @@ func TestOrder_ExtendedRelease(t *testing.T) {
 	}
 }
 
-// Releases that wait are told when it is their turn: in the order of their start,
-// or only the newest. Waiting takes no activity.
+// Waiting releases get their turn by signal: in the order of their start, or only the
+// newest. Waiting needs no activity.
 func TestOrder_Queue(t *testing.T) {
 	for name, tc := range map[string]struct {
 		queue string
@@ -242,28 +239,28 @@ func TestOrder_Queue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T) {
 				r := repo{}
 				if tc.queue != "" {
 					r.staging = `queue = "` + tc.queue + `"`
 				}
 				s := newScenario(t, r)
 				s.sim.Latency.Boot = 20 * time.Second
-				s.sim.Latency.API = time.Second // whose plan is stale keeps its place while it plans again
-				reports := s.together("v1", "v2", "v3")
+				s.sim.Latency.API = time.Second // a release with a stale plan keeps its place while it plans again
+				reports := s.releaseConcurrently("v1", "v2", "v3")
 				for i, rep := range reports {
 					if rep.Outcome != tc.want[i] {
 						t.Errorf("release %d: %s: %+v, want %s", i+1, rep.Outcome, rep.Cause, tc.want[i])
 					}
 				}
-				looks := 0
-				for _, info := range s.ledger.startedActivities() {
+				reads := 0
+				for _, info := range s.temporal.startedActivities() {
 					if info.ActivityType.Name == "Holder" {
-						looks++
+						reads++
 					}
 				}
-				if looks > 6 {
-					t.Errorf("%d looks at who holds the environment", looks)
+				if reads > 6 {
+					t.Errorf("the lock was read %d times", reads)
 				}
 				if cause := reports[1].Cause; reports[1].Outcome == release.Superseded && !strings.Contains(cause.Message, revision("v3").Short()) {
 					t.Errorf("superseded: %s", cause.Message)
@@ -274,13 +271,13 @@ func TestOrder_Queue(t *testing.T) {
 	}
 }
 
-// A release whose holder tells nobody looks again by itself.
-func TestOrder_QueueWhoseHolderIsGone(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// A waiting release rechecks the lock if its holder sends no signal.
+func TestOrder_QueueHolderGone(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.ledger.orphans = true
+		s.temporal.hasNoParents = true
 		s.sim.Latency.Boot = 20 * time.Second
-		for i, rep := range s.together("v1", "v2") {
+		for i, rep := range s.releaseConcurrently("v1", "v2") {
 			if rep.Outcome != release.Promoted {
 				t.Errorf("release %d: %s: %+v", i+1, rep.Outcome, rep.Cause)
 			}
@@ -289,8 +286,8 @@ func TestOrder_QueueWhoseHolderIsGone(t *testing.T) {
 	})
 }
 
-// together releases versions to staging, a second after each other.
-func (s *scenario) together(versions ...string) []release.Report {
+// releaseConcurrently releases the versions to staging, one second apart.
+func (s *scenario) releaseConcurrently(versions ...string) []release.Report {
 	s.t.Helper()
 	reports := make([]release.Report, len(versions))
 	s.env.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {

@@ -15,15 +15,15 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// between stands between the client and Fly: it may change any answer.
-type between struct {
+// A responseInterceptor is a transport that may change every response of Fly.
+type responseInterceptor struct {
 	next   http.RoundTripper
 	mu     sync.Mutex
 	change func(r *http.Request, resp *http.Response) *http.Response
 }
 
 // RoundTrip implements http.RoundTripper.
-func (b *between) RoundTrip(r *http.Request) (*http.Response, error) {
+func (b *responseInterceptor) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := b.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -33,46 +33,49 @@ func (b *between) RoundTrip(r *http.Request) (*http.Response, error) {
 	return b.change(r, resp), nil
 }
 
-// hear has change see every answer of Fly.
-func (s *scenario) hear(change func(r *http.Request, resp *http.Response) *http.Response) {
+// interceptResponses passes every response of Fly to change and returns its result to
+// the client.
+func (s *scenario) interceptResponses(change func(r *http.Request, resp *http.Response) *http.Response) {
 	c := s.act.Fly.(*fly.Client)
 	s.act.Fly = &fly.Client{FlapsURL: c.FlapsURL, APIURL: c.APIURL, UIEXURL: c.UIEXURL, Unlimited: true,
-		HTTP: &http.Client{Transport: &between{next: s.sim.Transport(), change: change}}}
+		HTTP: &http.Client{Transport: &responseInterceptor{next: s.sim.Transport(), change: change}}}
 }
 
-func answered(r *http.Request, status int, body []byte) *http.Response {
+// newResponse returns a response to r.
+func newResponse(r *http.Request, status int, body []byte) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body)), Request: r}
 }
 
+// isUpdateOf reports whether r updates that machine.
 func isUpdateOf(r *http.Request, app, id string) bool {
 	return r.Method == http.MethodPost && r.URL.Path == "/v1/apps/"+app+"/machines/"+id
 }
 
-// The host of a machine leaves just after the machine was updated, before anybody
-// could see it, and comes back. The new version is good, and stays.
-func TestRollout_HostLeavesAfterAnUpdate(t *testing.T) {
-	for name, lose := range map[string]func(*flysim.Sim, string, string){"half a config": (*flysim.Sim).Lose, "no config": (*flysim.Sim).LoseConfig} {
+// The host of a machine becomes unreachable after an update, before the machine is
+// read, and returns. The new version is healthy and stays.
+func TestRollout_HostUnreachableAfterUpdate(t *testing.T) {
+	for name, lose := range map[string]func(*flysim.Sim, string, string){"part of the config is returned": (*flysim.Sim).Lose, "no config is returned": (*flysim.Sim).LoseConfig} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, repo{}, repo{})
-				away := s.sim.Machines(theWeb)[1].ID
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, repo{}, repo{})
+				away := s.sim.Machines(webApp)[1].ID
 				gone := false
-				s.hear(func(r *http.Request, resp *http.Response) *http.Response {
-					if gone || !isUpdateOf(r, theWeb, away) {
+				s.interceptResponses(func(r *http.Request, resp *http.Response) *http.Response {
+					if gone || !isUpdateOf(r, webApp, away) {
 						return resp
 					}
 					gone = true
-					lose(s.sim, theWeb, away)
-					time.AfterFunc(40*time.Second, func() { s.sim.Recover(theWeb, away) })
-					return answered(r, http.StatusGatewayTimeout, []byte(`{}`))
+					lose(s.sim, webApp, away)
+					time.AfterFunc(40*time.Second, func() { s.sim.Recover(webApp, away) })
+					return newResponse(r, http.StatusGatewayTimeout, []byte(`{}`))
 				})
 				rep := s.run()
 				if rep.Outcome != release.Promoted || !gone {
 					t.Fatalf("%s %+v: %t", rep.Outcome, rep.Cause, gone)
 				}
 				s.mustRun("production", "v2")
-				if n := s.changes(update)[theWeb+"/"+away]; n != 2 { // v1 was put there by creating it
+				if n := s.changes(update)[webApp+"/"+away]; n != 2 { // v1 was put there by creating it
 					t.Logf("it was updated %d times", n)
 				}
 			})
@@ -80,17 +83,17 @@ func TestRollout_HostLeavesAfterAnUpdate(t *testing.T) {
 	}
 }
 
-// A host leaves while a rollout is taken back, and does not come back for hours.
-// Its machine was not changed: it is as it was, and nobody is asked.
-func TestRollback_HostOfAnUnchangedMachineLeaves(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
+// A host becomes unreachable for hours during a rollback. Its machine was not changed,
+// so the rollback succeeds without a hold.
+func TestRollback_HostOfUnchangedMachineUnreachable(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
 		was := s.configs("production")
-		all := s.sim.Machines(theWeb)
-		s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Machine: all[0].ID, Times: 1, Effect: flysim.NeverPasses})
-		s.hear(func(r *http.Request, resp *http.Response) *http.Response {
-			if isUpdateOf(r, theWeb, all[0].ID) {
-				s.sim.LoseConfig(theWeb, all[1].ID)
+		all := s.sim.Machines(webApp)
+		s.sim.Inject(flysim.Fault{Route: update, App: webApp, Machine: all[0].ID, Times: 1, Effect: flysim.NeverPasses})
+		s.interceptResponses(func(r *http.Request, resp *http.Response) *http.Response {
+			if isUpdateOf(r, webApp, all[0].ID) {
+				s.sim.LoseConfig(webApp, all[1].ID)
 			}
 			return resp
 		})
@@ -101,7 +104,7 @@ func TestRollback_HostOfAnUnchangedMachineLeaves(t *testing.T) {
 		if took := rep.Ended.Sub(rep.Started); took > 15*time.Minute {
 			t.Errorf("it took %s", took)
 		}
-		s.sim.Recover(theWeb, all[1].ID)
+		s.sim.Recover(webApp, all[1].ID)
 		for id, config := range s.configs("production") {
 			if config != was[id] {
 				t.Errorf("machine %s has another config than before", id)
@@ -110,31 +113,31 @@ func TestRollback_HostOfAnUnchangedMachineLeaves(t *testing.T) {
 	})
 }
 
-// A host that is away when the rollout begins comes back in the middle: its
-// machine, which the plan does not touch, is no reason to take anything back.
-func TestRollout_HostOfAnUntouchedMachineReturns(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
+// A host is unreachable at the start and returns during the rollout. The plan does not
+// change its machine, so nothing is rolled back.
+func TestRollout_HostOfUnchangedMachineReturns(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
 		s.req.Apps = []string{"web"}
-		away := s.sim.Machines(theWeb)[0].ID
-		s.sim.LoseConfig(theWeb, away)
+		away := s.sim.Machines(webApp)[0].ID
+		s.sim.LoseConfig(webApp, away)
 		rep := s.run()
 		if rep.Outcome != release.Stopped || !strings.Contains(rep.Cause.Message, away) || !strings.Contains(rep.Cause.Message, "returns neither its config nor its group") {
-			t.Fatalf("nothing is known of a machine, and yet: %s %+v", rep.Outcome, rep.Cause)
+			t.Fatalf("a machine has no known config, and the outcome is %s: %+v", rep.Outcome, rep.Cause)
 		}
-		if n := len(s.sim.Machines(theWeb)); n != 2 {
+		if n := len(s.sim.Machines(webApp)); n != 2 {
 			t.Errorf("there are %d machines", n)
 		}
 	})
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
-		away := s.sim.Machines(theWeb)[1].ID
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
+		away := s.sim.Machines(webApp)[1].ID
 		updated := 0
-		s.hear(func(r *http.Request, resp *http.Response) *http.Response {
-			if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/v1/apps/"+theWeb+"/machines/") && strings.HasSuffix(r.URL.Path, "/lease") && updated == 0 {
+		s.interceptResponses(func(r *http.Request, resp *http.Response) *http.Response {
+			if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/v1/apps/"+webApp+"/machines/") && strings.HasSuffix(r.URL.Path, "/lease") && updated == 0 {
 				updated++
-				s.sim.LoseConfig(theWeb, away) // leased, and not yet looked at: the baseline has to remember it
-				time.AfterFunc(time.Minute, func() { s.sim.Recover(theWeb, away) })
+				s.sim.LoseConfig(webApp, away) // leased and not yet observed: the baseline must use the facts of the plan
+				time.AfterFunc(time.Minute, func() { s.sim.Recover(webApp, away) })
 			}
 			return resp
 		})
@@ -146,24 +149,24 @@ func TestRollout_HostOfAnUntouchedMachineReturns(t *testing.T) {
 	})
 }
 
-// A single reading is older than what was just written. It is read again, and
-// undoes nothing.
-func TestRollout_StaleReadings(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
+// A single read returns a state from before the last write. It is read again, and
+// nothing is rolled back.
+func TestRollout_StaleReads(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
 		old := map[string][]byte{} // by path, the last answer before the update
 		stale := map[string]int{}
-		s.hear(func(r *http.Request, resp *http.Response) *http.Response {
+		s.interceptResponses(func(r *http.Request, resp *http.Response) *http.Response {
 			path := r.URL.Path
 			switch {
-			case r.Method == http.MethodGet && !strings.HasSuffix(path, "/wait") && strings.Contains(path, theWeb+"/machines"):
+			case r.Method == http.MethodGet && !strings.HasSuffix(path, "/wait") && strings.Contains(path, webApp+"/machines"):
 				if stale[path] > 0 {
 					stale[path]--
-					return answered(r, http.StatusOK, old[path])
+					return newResponse(r, http.StatusOK, old[path])
 				}
 				body, _ := io.ReadAll(resp.Body)
 				old[path] = body
-				return answered(r, resp.StatusCode, body)
+				return newResponse(r, resp.StatusCode, body)
 			case r.Method == http.MethodPost && strings.Count(path, "/") == 5 && resp.StatusCode == http.StatusOK:
 				stale[path], stale[strings.TrimSuffix(path, path[strings.LastIndexByte(path, '/'):])] = 3, 1
 			}
@@ -177,25 +180,25 @@ func TestRollout_StaleReadings(t *testing.T) {
 	})
 }
 
-// The list that a rollback is planned from is from before the update that failed:
-// the machine is brought back all the same.
+// The list for the restore plan is from before the update that failed. The machine is
+// restored nevertheless.
 func TestRollback_StaleList(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
-		sick := s.sim.Machines(theWeb)[0].ID
-		s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Machine: sick, Times: 1, Effect: flysim.NeverPasses})
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
+		sick := s.sim.Machines(webApp)[0].ID
+		s.sim.Inject(flysim.Fault{Route: update, App: webApp, Machine: sick, Times: 1, Effect: flysim.NeverPasses})
 		var old []byte
 		changed := false
-		s.hear(func(r *http.Request, resp *http.Response) *http.Response {
+		s.interceptResponses(func(r *http.Request, resp *http.Response) *http.Response {
 			switch {
-			case isUpdateOf(r, theWeb, sick):
+			case isUpdateOf(r, webApp, sick):
 				changed = true
-			case r.Method == http.MethodGet && r.URL.Path == "/v1/apps/"+theWeb+"/machines":
+			case r.Method == http.MethodGet && r.URL.Path == "/v1/apps/"+webApp+"/machines":
 				if changed && s.status().Phase == release.RollingOut && old != nil {
-					return answered(r, http.StatusOK, old)
+					return newResponse(r, http.StatusOK, old)
 				}
 				old, _ = io.ReadAll(resp.Body)
-				return answered(r, resp.StatusCode, old)
+				return newResponse(r, resp.StatusCode, old)
 			}
 			return resp
 		})
@@ -207,16 +210,16 @@ func TestRollback_StaleList(t *testing.T) {
 	})
 }
 
-// Three of ten reads are answered 429 or 500. Each is asked again by itself: no look
-// begins anew because of it, and planning takes seconds.
+// Three of ten reads fail with 429 or 500. Only the failed read is repeated, so
+// planning takes seconds.
 func TestPlanning_SomeReadsFail(t *testing.T) {
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusInternalServerError} {
-		bubble(t, func(t *testing.T) {
-			s := second(t, repo{}, repo{})
+		inVirtualTime(t, func(t *testing.T) {
+			s := newUpdate(t, repo{}, repo{})
 			n := 0
-			s.hear(func(r *http.Request, resp *http.Response) *http.Response {
+			s.interceptResponses(func(r *http.Request, resp *http.Response) *http.Response {
 				if n++; r.Method == http.MethodGet && !strings.HasSuffix(r.URL.Path, "/wait") && slices.Contains([]int{2, 5, 6}, n%10) {
-					return answered(r, status, []byte(`{"error":"not now"}`))
+					return newResponse(r, status, []byte(`{"error":"not now"}`))
 				}
 				return resp
 			})
@@ -235,12 +238,12 @@ func TestPlanning_SomeReadsFail(t *testing.T) {
 	}
 }
 
-// A machine that the rollout left starting does not hold up its own rollback.
-func TestRollback_MachineThatIsStarting(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{only: "web"}, repo{only: "web"})
-		stuck := s.sim.Machines(theWeb)[0].ID
-		s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Machine: stuck, Times: 1, Effect: flysim.NeverStarts})
+// A machine that is still starting does not delay its rollback.
+func TestRollback_StartingMachine(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{only: "web"}, repo{only: "web"})
+		stuck := s.sim.Machines(webApp)[0].ID
+		s.sim.Inject(flysim.Fault{Route: update, App: webApp, Machine: stuck, Times: 1, Effect: flysim.NeverStarts})
 		rep := s.run()
 		if rep.Outcome != release.RolledBack {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)

@@ -18,7 +18,7 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// endings are how releases ended whose histories are kept.
+// endings names the recorded histories by how their releases ended.
 var endings = []string{
 	"held-irreversible", "held-keep", "held-retry", "promoted", "promoted-bluegreen", "promoted-by-signal", "promoted-canary", "promoted-command",
 	"promoted-images", "promoted-immediate", "promoted-no-room", "promoted-queued", "promoted-stale",
@@ -26,9 +26,8 @@ var endings = []string{
 	"unchanged",
 }
 
-// TestReplay runs today's code through every history in testdata/history. One
-// that fails is a release, under way while the program is replaced, that would
-// not go on.
+// TestReplay replays every history in testdata/history with the current code. A failure
+// means that a running release would not continue after the program is replaced.
 func TestReplay(t *testing.T) {
 	replayer := sdkworker.NewWorkflowReplayer()
 	worker.Register(replayer)
@@ -41,7 +40,7 @@ func TestReplay(t *testing.T) {
 		for _, file := range files {
 			t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
 				history := readHistory(t, file)
-				// A plan's hash covers the run: in another run no decision would count.
+				// A plan's hash covers the run ID: with another one no review would count.
 				started := history.Events[0].GetWorkflowExecutionStartedEventAttributes()
 				err := replayer.ReplayWorkflowHistoryWithOptions(logger, history, sdkworker.ReplayWorkflowHistoryOptions{
 					OriginalExecution: workflow.Execution{ID: started.WorkflowId, RunID: started.OriginalExecutionRunId},
@@ -54,9 +53,9 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// What is kept of a release is for everybody to read: it names no folder, process
-// or token of whoever recorded it. (The recorder looks for its machine's name.)
-func TestHistoriesTellNothingOfTheirMachine(t *testing.T) {
+// Recorded histories are public: they contain no path, process or token of the machine
+// that recorded them. (The recorder checks for its host name.)
+func TestHistories_NoPrivateData(t *testing.T) {
 	payload := regexp.MustCompile(`"data":"([^"]*)"`)
 	private := regexp.MustCompile(`/(home|root|tmp|var|Users)/[\w./-]*|[0-9]+@[\w.-]+@|(Bearer|FlyV1|token=)\S*`)
 	for _, file := range histories(t, "*") {
@@ -72,7 +71,7 @@ func TestHistoriesTellNothingOfTheirMachine(t *testing.T) {
 			text = append(append(text, '\n'), data...)
 		}
 		if found := private.Find(text); found != nil {
-			t.Errorf("%s tells of %s", file, found)
+			t.Errorf("%s contains %s", file, found)
 		}
 	}
 }

@@ -29,7 +29,7 @@ import (
 	"github.com/microbima/release/workflows"
 )
 
-// Routes that scenarios make trouble on.
+// Routes for faults.
 const (
 	create = "POST /v1/apps/{app}/machines"
 	update = "POST /v1/apps/{app}/machines/{id}"
@@ -37,23 +37,23 @@ const (
 	get    = "GET /v1/apps/{app}/machines/{id}"
 )
 
-// digestOf is the digest that building a version of an app gives.
+// digestOf returns the digest of the image of a version of an app.
 func digestOf(app, version string) string {
 	return fmt.Sprintf("sha256:%064x", fmt.Sprintf("%.10s-%.8s", app, version))
 }
 
 func commitOf(version string) string { return strings.Repeat(fmt.Sprintf("%x", version), 40)[:40] }
 
-// A repo is a repository of two apps in memory: web needs api. Its tests run
-// for real, in a folder that holds the files.
+// A repo is a repository in memory with two apps, of which web needs api. Its tests run
+// in a folder with the files.
 type repo struct {
 	strategy string
 	gate     string
 	test     string
 	maxDown  string
-	// What follows goes into the fly.toml of every app, or of one only: lines
-	// of [deploy], of [http_service], and sections; and lines of production in
-	// release.toml.
+	// deploy, service and toml go into the fly.toml of every app, or only of app
+	// "only": lines of [deploy] and [http_service], and sections. env has lines of
+	// production in release.toml.
 	deploy, service, toml, only, env string
 	staging                          string // lines of staging
 	// bare: web has no health check; app are lines of [apps.web] in release.toml.
@@ -126,7 +126,7 @@ func (r repo) Files(context.Context, string, string) (fs.FS, error) {
 	return checkout{r.files(), r.leftOut}, nil
 }
 
-// A checkout says which files it does not have as they are meant.
+// A checkout is a file system that reports which files are incomplete.
 type checkout struct {
 	fs.FS
 	leftOut []release.LeftOut
@@ -136,7 +136,7 @@ func (c checkout) LeftOut() ([]release.LeftOut, error) { return c.leftOut, nil }
 
 func (r repo) Checkout(ctx context.Context, _, _ string, fn func(string) error) error { return fn(".") }
 
-// Lineage knows the versions v1, v2 and v3, and branch commits that have diverged.
+// Lineage compares the versions v1, v2 and v3. All other commits have diverged.
 func (r repo) Lineage(_ context.Context, _, commit string, running []string) (release.Lineage, error) {
 	if r.unreachable {
 		return release.Lineage{}, errors.New("git fetch: no route to host")
@@ -144,15 +144,14 @@ func (r repo) Lineage(_ context.Context, _, commit string, running []string) (re
 	return simulation.StraightLineage([]string{commitOf("v1"), commitOf("v2"), commitOf("v3")}, commit, running), nil
 }
 
-// A recipe "builds" by knowing the digest: what is built is no part of the
-// process. The real builder is tested where it is, and in the stories.
-type recipe struct {
+// A digestBuilder is a builder that returns the digest of the version and builds nothing.
+type digestBuilder struct {
 	fails error
 	takes time.Duration
 	over  <-chan struct{} // the end of the scenario
 }
 
-func (b recipe) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
+func (b digestBuilder) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
 	if b.takes > 0 {
 		select {
 		case <-time.After(b.takes):
@@ -170,7 +169,7 @@ func (b recipe) Build(ctx context.Context, src image.Source, req image.Request) 
 	return image.Built{Image: release.Image(req.Repository + "@" + digestOf(req.Name, version))}, b.fails
 }
 
-func (recipe) Ready(context.Context, release.Recipe) error { return nil }
+func (digestBuilder) Ready(context.Context, release.Recipe) error { return nil }
 
 // A scenario is one release against one simulated Fly.
 type scenario struct {
@@ -179,17 +178,17 @@ type scenario struct {
 	sim *flysim.Sim
 	act *activities.Activities
 	req release.Request
-	// ledger is what Temporal knows of earlier rollouts.
-	ledger *ledger
-	over   <-chan struct{} // closed when the scenario has ended
-	// mayBeHeld: somebody will answer if the rollout is held.
+	// ledger has the earlier rollouts.
+	temporal *fakeTemporal
+	over     <-chan struct{} // closed when the scenario has ended
+	// mayBeHeld: the test answers if the rollout is held.
 	mayBeHeld bool
-	// refused says why, of decisions that the update's validator refused.
+	// refused has the errors of the update validator, by decision.
 	refused map[release.Decision]string
 	taken   int // updates of raw JSON that were accepted
 }
 
-// newScenario must be called in a synctest bubble, where time costs nothing.
+// newScenario returns a scenario. It must be called in a synctest bubble.
 func newScenario(t *testing.T, r repo) *scenario {
 	t.Helper()
 	suite := new(testsuite.WorkflowTestSuite)
@@ -205,7 +204,7 @@ func newScenario(t *testing.T, r repo) *scenario {
 	}
 	s.act = &activities.Activities{
 		Fly: &fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: s.sim.Transport()}, Unlimited: true},
-		Git: r, Go: recipe{}, Registry: "registry.fly.io", Logs: t.TempDir(), Edge: &http.Client{Transport: edge{s.sim}},
+		Git: r, Go: digestBuilder{}, Registry: "registry.fly.io", Logs: t.TempDir(), Edge: &http.Client{Transport: edge{s.sim}},
 		Environ: []string{"PATH=/usr/bin:/bin"},
 	}
 	s.env.RegisterWorkflow(workflows.Release)
@@ -215,9 +214,9 @@ func newScenario(t *testing.T, r repo) *scenario {
 	over := make(chan struct{})
 	t.Cleanup(func() { close(over) })
 	s.over = over
-	s.ledger = &ledger{}
-	s.act.Temporal = s.ledger
-	virtualtime.KeepTime(s.env, over, s.ledger)
+	s.temporal = &fakeTemporal{}
+	s.act.Temporal = s.temporal
+	virtualtime.KeepTime(s.env, over, s.temporal)
 	s.req = release.Request{Protocol: release.Protocol, Project: "shop", Repository: "https://example.com/shop.git", By: "ana", Revision: revision("v1")}
 	return s
 }
@@ -226,7 +225,7 @@ func revision(version string) release.Revision {
 	return release.Revision{Commit: commitOf(version), Tree: commitOf(version), Subject: "version " + version}
 }
 
-// edge answers as Fly's proxy would: 200 while a machine passes, else 503.
+// An edge replies as Fly's proxy: 200 if a machine is healthy, otherwise 503.
 type edge struct{ sim *flysim.Sim }
 
 func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -240,23 +239,22 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil
 }
 
-// runs puts version on both machines of every app of both environments, as an
-// earlier release left it.
-func (s *scenario) runs(version string) {
+// installVersion releases version to both environments, so that an earlier release exists.
+func (s *scenario) installVersion(version string) {
 	s.t.Helper()
 	before := s.act.Git.(repo)
 	before.test, before.gate = "", ""
 	first := newScenario(s.t, before)
 	first.sim, first.act.Fly, first.act.Edge = s.sim, s.act.Fly, s.act.Edge
 	first.req.Revision = revision(version)
-	first.whenAsked(func() { first.approve() })
+	first.onApproval(func() { first.approve() })
 	if rep := first.run(); rep.Outcome != release.Promoted {
 		s.t.Fatalf("preparing: %s: %+v", rep.Outcome, rep.Cause)
 	}
-	s.ledger.runs = first.ledger.runs
+	s.temporal.runs = first.temporal.runs
 }
 
-// status asks the release where it is.
+// status queries the status of the release.
 func (s *scenario) status() (st release.Status) {
 	v, err := s.env.QueryWorkflow(release.StatusQuery)
 	if err == nil {
@@ -268,12 +266,11 @@ func (s *scenario) status() (st release.Status) {
 	return st
 }
 
-// whenAsked calls answer once the release waits for a person, and again each
-// time it asks again.
-func (s *scenario) whenAsked(answer func()) {
+// onApproval calls answer each time the release waits for approval of another plan.
+func (s *scenario) onApproval(answer func()) {
 	asked, pause := "", time.Second
-	var look func()
-	look = func() {
+	var poll func()
+	poll = func() {
 		st := s.status()
 		if st.Gate != nil && st.Gate.Plan != asked {
 			asked, pause = st.Gate.Plan, time.Second
@@ -283,13 +280,13 @@ func (s *scenario) whenAsked(answer func()) {
 			s.giveUpIfHeld(st.Rollout)
 		}
 		if pause = min(pause*5/4, time.Hour); st.Phase != release.Done {
-			s.env.RegisterDelayedCallback(look, pause)
+			s.env.RegisterDelayedCallback(poll, pause)
 		}
 	}
-	s.env.RegisterDelayedCallback(look, pause)
+	s.env.RegisterDelayedCallback(poll, pause)
 }
 
-// giveUpIfHeld ends a rollout that waits for a person whom the scenario has not.
+// giveUpIfHeld fails the test and abandons a rollout that is held unexpectedly.
 func (s *scenario) giveUpIfHeld(id string) {
 	v, err := s.env.QueryWorkflowByID(id, release.StatusQuery)
 	var st release.Status
@@ -302,16 +299,16 @@ func (s *scenario) giveUpIfHeld(id string) {
 	}
 }
 
-// when calls do once the release, or its rollout, is in that phase in that
+// onPhase calls do once the release or its rollout enters that phase in that
 // environment.
-func (s *scenario) when(p release.Phase, environment string, do func()) {
-	var look func()
-	look = func() {
+func (s *scenario) onPhase(p release.Phase, environment string, do func()) {
+	var poll func()
+	poll = func() {
 		st := s.status()
 		over := st.Phase == release.Done
 		if st.Rollout != "" && st.Phase != p {
 			if v, err := s.env.QueryWorkflowByID(st.Rollout, release.StatusQuery); err == nil && v.Get(&st) != nil {
-				s.t.Error("the rollout doesn't say where it is")
+				s.t.Error("the rollout returned no status")
 			}
 		}
 		if st.Phase == p && st.Environment == environment {
@@ -319,18 +316,19 @@ func (s *scenario) when(p release.Phase, environment string, do func()) {
 			return
 		}
 		if !over {
-			s.env.RegisterDelayedCallback(look, 200*time.Millisecond)
+			s.env.RegisterDelayedCallback(poll, 200*time.Millisecond)
 		}
 	}
-	s.env.RegisterDelayedCallback(look, 200*time.Millisecond)
+	s.env.RegisterDelayedCallback(poll, 200*time.Millisecond)
 }
 
+// approve approves the current plan.
 func (s *scenario) approve() {
-	s.decide(release.Decision{Approve: true, By: "ben", Plan: s.status().Plan.Hash[:8]})
+	s.review(release.Decision{Approve: true, By: "ben", Plan: s.status().Plan.Hash[:8]})
 }
 
-// decide uses the update. What refuses it is in s.refused, by the decision.
-func (s *scenario) decide(d release.Decision) {
+// review sends a review as an update. Errors of the validator go to s.refused.
+func (s *scenario) review(d release.Decision) {
 	s.env.UpdateWorkflow(release.ReviewName(d.Approve), fmt.Sprint(d.By, d.Plan, d.Approve), &testsuite.TestUpdateCallback{
 		OnAccept:   func() {},
 		OnReject:   func(err error) { s.refused[d] = err.Error() },
@@ -350,6 +348,7 @@ func (s *scenario) signal(name, doc string) {
 	s.env.SignalWorkflow(name, converter.NewRawValue(payload(doc)))
 }
 
+// run runs the release and fails on an error.
 func (s *scenario) run() release.Report {
 	s.t.Helper()
 	rep, err := s.runErr()
@@ -359,10 +358,11 @@ func (s *scenario) run() release.Report {
 	return rep
 }
 
+// runErr runs the release and returns its report or its error.
 func (s *scenario) runErr() (rep release.Report, err error) {
 	s.t.Helper()
 	s.env.ExecuteWorkflow(workflows.Release, s.req)
-	time.Sleep(5 * time.Second) // what was canceled and not waited for hears of it
+	time.Sleep(5 * time.Second) // until canceled activities have ended
 	if !s.env.IsWorkflowCompleted() {
 		s.t.Fatal("the release never ended")
 	}
@@ -372,8 +372,7 @@ func (s *scenario) runErr() (rep release.Report, err error) {
 	return rep, s.env.GetWorkflowResult(&rep)
 }
 
-// mustRun fails unless every machine of environment runs that version, and is
-// well.
+// mustRun fails unless every machine of environment runs that version and is healthy.
 func (s *scenario) mustRun(environment, version string) {
 	s.t.Helper()
 	for _, app := range []string{"api", "web"} {
@@ -386,14 +385,14 @@ func (s *scenario) mustRun(environment, version string) {
 				s.t.Errorf("machine %s of %s/%s runs %s, want %s (%s)", m.ID, app, environment, got, want, version)
 			}
 			if !driver.Describe(m).Healthy() || m.Cordoned {
-				s.t.Errorf("machine %s of %s/%s is not well: %s %v", m.ID, app, environment, m.State, m.Checks)
+				s.t.Errorf("machine %s of %s/%s is not healthy: %s %v", m.ID, app, environment, m.State, m.Checks)
 			}
 		}
 		s.mustBeUnleased("shop-" + environment + "-" + app)
 	}
 }
 
-// mustBeUnleased fails if a lease of ours is left on an app.
+// mustBeUnleased fails if an app has a lease of this program.
 func (s *scenario) mustBeUnleased(app string) {
 	s.t.Helper()
 	for machine, lease := range s.sim.Leases(app) {
@@ -403,7 +402,7 @@ func (s *scenario) mustBeUnleased(app string) {
 	}
 }
 
-// configs are all machine configs of an environment, by machine ID.
+// configs returns all machine configs of an environment, by machine ID.
 func (s *scenario) configs(environment string) map[string]string {
 	configs := map[string]string{}
 	for _, app := range []string{"api", "web"} {
@@ -414,7 +413,7 @@ func (s *scenario) configs(environment string) map[string]string {
 	return configs
 }
 
-// changes counts the updates that one machine took.
+// changes counts the successful requests to route, by Fly app and machine.
 func (s *scenario) changes(route string) map[string]int {
 	n := map[string]int{}
 	for _, r := range s.sim.Requests() {
@@ -425,7 +424,8 @@ func (s *scenario) changes(route string) map[string]int {
 	return n
 }
 
-func bubble(t *testing.T, test func(t *testing.T)) { synctest.Test(t, test) }
+// inVirtualTime runs test in virtual time.
+func inVirtualTime(t *testing.T, test func(t *testing.T)) { synctest.Test(t, test) }
 
 func cmpOr(a, b string) string {
 	if a != "" {

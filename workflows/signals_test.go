@@ -12,12 +12,12 @@ import (
 	"github.com/microbima/release/workflows"
 )
 
-// A signal with a field too many or too few changes nothing, and the status says why.
-func TestSignals_ThatDoNotCount(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// A signal with unknown or missing fields changes nothing, and a note has the reason.
+func TestSignals_Ignored(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
 		s.req.To = "staging"
-		s.when(release.RollingOut, "staging", func() {
+		s.onPhase(release.RollingOut, "staging", func() {
 			s.signal(release.ExtendSignal, `{"to": "production", "By": "ben"}`)
 			s.signal(release.ExtendSignal, `{"to": "production"}`)
 			s.signal(release.AbortSignal, `{"by": "ben", "why": "x"}`)
@@ -41,8 +41,8 @@ func TestSignals_ThatDoNotCount(t *testing.T) {
 	})
 }
 
-// A pin is taken away by name and with a reason only.
-func TestPin_SignalsThatDoNotCount(t *testing.T) {
+// Only a signal with a name and a reason removes a pin.
+func TestPin_IgnoredSignals(t *testing.T) {
 	env := new(testsuite.WorkflowTestSuite).NewTestWorkflowEnvironment()
 	env.RegisterWorkflow(workflows.Pin)
 	pin := release.Pin{Project: "shop", Environment: "staging", By: "ana"}

@@ -9,10 +9,10 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// An environment of ten thousand machines is more than a workflow can hold. That
-// is said, with the limit, before anything is changed.
-func TestTenThousandMachines_Refused(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// An environment with ten thousand machines is refused with the limit, before any
+// change.
+func TestRelease_TenThousandMachinesRefused(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		const machines = 10_000
 		s := newScenario(t, repo{})
 		config := fmt.Appendf(nil, `{"image":"registry.fly.io/shop-staging-api@%s","metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`, digestOf("api", "v1"))
@@ -31,21 +31,20 @@ func TestTenThousandMachines_Refused(t *testing.T) {
 		}
 		for _, r := range s.sim.Requests() {
 			if strings.Contains(r.Route, "/machines") && !strings.HasPrefix(r.Route, "GET ") {
-				t.Errorf("something was changed: %s of %s", r.Route, r.App)
+				t.Errorf("a change was sent: %s of %s", r.Route, r.App)
 			}
 		}
 	})
 }
 
-// A rollback waits for no place to build: what it does is not on the queue of
-// builds.
+// No activity of a rollback is on the queue of builds.
 func TestRollback_NoBuildQueue(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
-		s.runs("v1")
+		s.installVersion("v1")
 		s.req.Rollback = &release.Rollback{Environment: "staging", Emergency: true, Reason: "it is broken"}
 		s.run()
-		started := s.ledger.startedActivities()
+		started := s.temporal.startedActivities()
 		if len(started) == 0 {
 			t.Fatal("no activity was started")
 		}

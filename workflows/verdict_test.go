@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	sleeps  = "auto_stop_machines = \"stop\"\nmin_machines_running = 0\n"
-	workers = "\n[processes]\napp = \"serve\"\nworker = \"work\"\n"
-	ofApp   = `processes = ["app"]`
+	autoStop       = "auto_stop_machines = \"stop\"\nmin_machines_running = 0\n"
+	workerGroup    = "\n[processes]\napp = \"serve\"\nworker = \"work\"\n"
+	appProcessOnly = `processes = ["app"]`
 )
 
-// behave has the machines of web in production behave so that run v2, and of
-// which is says so.
-func (s *scenario) behave(b flysim.Behaviour, is func(config string) bool) {
+// setBehaviour sets the behaviour of machines of web in production that run v2 and whose
+// config satisfies is.
+func (s *scenario) setBehaviour(b flysim.Behaviour, is func(config string) bool) {
 	s.sim.Behave = func(app string, config json.RawMessage) flysim.Behaviour {
-		if app == theWeb && strings.Contains(string(config), digestOf("web", "v2")) && is(string(config)) {
+		if app == webApp && strings.Contains(string(config), digestOf("web", "v2")) && is(string(config)) {
 			return b
 		}
 		return flysim.Behaviour{}
@@ -37,16 +37,16 @@ func inGroup(name string) func(string) bool {
 	return func(config string) bool { return strings.Contains(config, `"fly_process_group":"`+name+`"`) }
 }
 
-// stopAll has Fly's proxy stop every machine of an app.
+// stopAll stops every machine of an app as Fly's proxy does.
 func (s *scenario) stopAll(app string) {
 	for _, m := range s.sim.Machines(app) {
 		s.sim.Idle(app, m.ID)
 	}
-	time.Sleep(5 * time.Second) // the bubble's: until they have stopped
+	time.Sleep(5 * time.Second) // virtual time, until they have stopped
 }
 
-// states are the states of an app's machines, each once.
-func (s *scenario) states(app string) (states []string) {
+// machineStates returns the distinct states of the machines of an app.
+func (s *scenario) machineStates(app string) (states []string) {
 	for _, m := range s.sim.Machines(app) {
 		if !slices.Contains(states, m.State) {
 			states = append(states, m.State)
@@ -55,7 +55,7 @@ func (s *scenario) states(app string) (states []string) {
 	return states
 }
 
-// verdictOf is the last verdict of a target in production.
+// verdictOf returns the last verdict of a target in production.
 func verdictOf(t *testing.T, rep release.Report, app string) release.Verdict {
 	t.Helper()
 	for _, v := range rep.EnvironmentStatus("production").Verdicts {
@@ -69,23 +69,23 @@ func verdictOf(t *testing.T, rep release.Report, app string) release.Verdict {
 
 func pointer[T any](v T) *T { return &v }
 
-// A revision that can't start is not promoted because everything was asleep: one
-// machine of each group that serves is started for the look, and stopped again.
-func TestAsleep(t *testing.T) {
+// A version that cannot start is not promoted while all machines are stopped: one
+// machine of each serving group is started for verification and stopped again.
+func TestVerify_StoppedMachines(t *testing.T) {
 	for _, strategy := range []string{"rolling", "canary", "bluegreen", "immediate"} {
-		for name, exits := range map[string]bool{"starts": false, "exits at every start": true} {
+		for name, exits := range map[string]bool{"version starts": false, "version exits at start": true} {
 			t.Run(strategy+" "+name, func(t *testing.T) {
 				t.Parallel()
-				bubble(t, func(t *testing.T) {
-					r := repo{strategy: strategy, service: sleeps}
-					s := second(t, r, r)
-					s.stopAll(theWeb)
+				inVirtualTime(t, func(t *testing.T) {
+					r := repo{strategy: strategy, service: autoStop}
+					s := newUpdate(t, r, r)
+					s.stopAll(webApp)
 					was := s.configs("production")
 					if exits {
-						s.behave(flysim.Behaviour{CrashExit: pointer(7), Log: []string{"settings: DATABASE_URL is not set"}}, always)
+						s.setBehaviour(flysim.Behaviour{CrashExit: pointer(7), Log: []string{"settings: DATABASE_URL is not set"}}, always)
 					}
 					rep := s.run()
-					if states := s.states(theWeb); !slices.Equal(states, []string{"stopped"}) {
+					if states := s.machineStates(webApp); !slices.Equal(states, []string{"stopped"}) {
 						t.Errorf("all were stopped, and they are %v", states)
 					}
 					s.mustBeClean()
@@ -99,7 +99,7 @@ func TestAsleep(t *testing.T) {
 						t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 					}
 					if f := rep.Cause.Failures; len(f) != 1 || !slices.Contains(f[0].Log, "settings: DATABASE_URL is not set") {
-						t.Errorf("what the process said is missing: %+v", f)
+						t.Errorf("the log of the process is missing: %+v", f)
 					}
 					now := s.configs("production")
 					for id, config := range was {
@@ -113,15 +113,16 @@ func TestAsleep(t *testing.T) {
 	}
 }
 
-// What was started for a look is stopped again also when the look is aborted.
-func TestAsleep_AbortedWhileLooking(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		r := repo{service: sleeps}
-		s := second(t, r, r)
-		s.stopAll(theWeb)
+// A machine that was started for verification is also stopped if the release is aborted
+// meanwhile.
+func TestVerify_AbortedWithStartedMachine(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		r := repo{service: autoStop}
+		s := newUpdate(t, r, r)
+		s.stopAll(webApp)
 		var abort func()
 		abort = func() {
-			if slices.Contains(s.states(theWeb), "started") {
+			if slices.Contains(s.machineStates(webApp), "started") {
 				s.env.CancelWorkflow()
 				return
 			}
@@ -129,24 +130,24 @@ func TestAsleep_AbortedWhileLooking(t *testing.T) {
 		}
 		s.env.RegisterDelayedCallback(abort, time.Second)
 		rep := s.run()
-		if states := s.states(theWeb); rep.Outcome != release.RolledBack || !slices.Equal(states, []string{"stopped"}) {
+		if states := s.machineStates(webApp); rep.Outcome != release.RolledBack || !slices.Equal(states, []string{"stopped"}) {
 			t.Errorf("%s: %+v; all were stopped, and they are %v", rep.Outcome, rep.Cause, states)
 		}
 		s.mustBeClean()
 	})
 }
 
-// A machine that Fly's proxy has started by itself is not stopped after the look.
-func TestAsleep_ProxyStartsIt(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		r := repo{service: sleeps}
-		s := second(t, r, r)
-		s.stopAll(theWeb)
-		s.sim.Inject(flysim.Fault{Route: update, App: theWeb, Skip: 1, Times: 1, After: true, Delay: 4 * time.Second})
+// A machine that Fly's proxy started is not stopped after the verification.
+func TestVerify_ProxyStartsMachine(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		r := repo{service: autoStop}
+		s := newUpdate(t, r, r)
+		s.stopAll(webApp)
+		s.sim.Inject(flysim.Fault{Route: update, App: webApp, Skip: 1, Times: 1, After: true, Delay: 4 * time.Second})
 		var wake func()
 		wake = func() { // once both are updated
 			n := 0
-			for _, m := range s.sim.Machines(theWeb) {
+			for _, m := range s.sim.Machines(webApp) {
 				if m.ImageRef.Digest == digestOf("web", "v2") && m.State == "stopped" {
 					n++
 				}
@@ -155,26 +156,26 @@ func TestAsleep_ProxyStartsIt(t *testing.T) {
 				s.env.RegisterDelayedCallback(wake, 100*time.Millisecond)
 				return
 			}
-			for _, m := range s.sim.Machines(theWeb) {
-				s.sim.Wake(theWeb, m.ID)
+			for _, m := range s.sim.Machines(webApp) {
+				s.sim.Wake(webApp, m.ID)
 			}
 		}
 		s.env.RegisterDelayedCallback(wake, time.Second)
 		rep := s.run()
-		if states := s.states(theWeb); rep.Outcome != release.Promoted || !slices.Equal(states, []string{"started"}) {
-			t.Errorf("%s: %+v; they serve, and they are %v", rep.Outcome, rep.Cause, states)
+		if states := s.machineStates(webApp); rep.Outcome != release.Promoted || !slices.Equal(states, []string{"started"}) {
+			t.Errorf("%s: %+v; the proxy started them, and they are %v", rep.Outcome, rep.Cause, states)
 		}
 	})
 }
 
-// A machine that people stopped, and that the proxy does not start, is left
-// alone: what never ran is called unchecked.
-func TestAsleep_StoppedByHand(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// Machines that were stopped by hand, and that the proxy does not start, stay stopped.
+// The verdict is unchecked.
+func TestVerify_MachinesStoppedByHand(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		r := repo{service: "auto_start_machines = false\n"}
-		s := second(t, r, r)
-		for _, m := range s.sim.Machines(theWeb) {
-			if err := s.act.Fly.Stop(t.Context(), theWeb, m.ID, ""); err != nil {
+		s := newUpdate(t, r, r)
+		for _, m := range s.sim.Machines(webApp) {
+			if err := s.act.Fly.Stop(t.Context(), webApp, m.ID, ""); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -187,9 +188,9 @@ func TestAsleep_StoppedByHand(t *testing.T) {
 	})
 }
 
-// A process that ends again and again is found, checked or not, and nothing is
-// destroyed because of it.
-func TestCrashLoop(t *testing.T) {
+// A crash loop fails the rollout, with and without checks, and the rollback destroys no
+// machine.
+func TestCrashLoop_RolledBack(t *testing.T) {
 	loop := flysim.Behaviour{CrashExit: pointer(3), RunsFor: 4 * time.Second, Log: []string{"no queue"}}
 	late := flysim.Behaviour{CrashExit: pointer(3), RunsFor: 45 * time.Second, Log: []string{"no queue"}}
 	for name, test := range map[string]struct {
@@ -198,26 +199,26 @@ func TestCrashLoop(t *testing.T) {
 		group string
 		cause string
 	}{
-		"worker":                     {repo{toml: workers, service: ofApp}, loop, "worker", "while verifying"},
-		"worker, bluegreen":          {repo{strategy: "bluegreen", toml: workers, service: ofApp}, loop, "worker", "exit code 3"},
-		"worker, canary":             {repo{strategy: "canary", toml: workers, service: ofApp, env: "canary = \"1m\""}, loop, "worker", "while baking"},
-		"worker, in the bake":        {repo{toml: workers, service: ofApp}, late, "worker", "while baking"},
+		"worker":                     {repo{toml: workerGroup, service: appProcessOnly}, loop, "worker", "while verifying"},
+		"worker, bluegreen":          {repo{strategy: "bluegreen", toml: workerGroup, service: appProcessOnly}, loop, "worker", "exit code 3"},
+		"worker, canary":             {repo{strategy: "canary", toml: workerGroup, service: appProcessOnly, env: "canary = \"1m\""}, loop, "worker", "while baking"},
+		"worker, in the bake":        {repo{toml: workerGroup, service: appProcessOnly}, late, "worker", "while baking"},
 		"checks pass between":        {repo{}, late, "app", "while baking"},
 		"nothing checks it, in bake": {repo{bare: true}, late, "app", "while baking"},
-		"exits with 0, and again":    {repo{toml: workers + "[[restart]]\npolicy = \"always\"\nprocesses = [\"worker\"]\n", service: ofApp}, flysim.Behaviour{CrashExit: pointer(0), RunsFor: 4 * time.Second, Log: []string{"no queue"}}, "worker", "exit code 0"},
+		"exits with 0, and again":    {repo{toml: workerGroup + "[[restart]]\npolicy = \"always\"\nprocesses = [\"worker\"]\n", service: appProcessOnly}, flysim.Behaviour{CrashExit: pointer(0), RunsFor: 4 * time.Second, Log: []string{"no queue"}}, "worker", "exit code 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				s := second(t, test.repo, test.repo)
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, test.repo, test.repo)
 				was := s.configs("production")
-				s.behave(test.b, inGroup(test.group))
+				s.setBehaviour(test.b, inGroup(test.group))
 				rep := s.run()
 				if rep.Outcome != release.RolledBack || !strings.Contains(rep.Cause.Message, test.cause) || !strings.Contains(rep.Cause.Message, "exit code") {
 					t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 				}
 				if f := rep.Cause.Failures; len(f) == 0 || !slices.Contains(f[0].Log, "no queue") {
-					t.Errorf("what the process said is missing: %+v", f)
+					t.Errorf("the log of the process is missing: %+v", f)
 				}
 				now := s.configs("production")
 				for id, config := range was {
@@ -230,23 +231,22 @@ func TestCrashLoop(t *testing.T) {
 	}
 }
 
-// Stops that somebody asked for, and exits of the version before, are nobody's
-// fault.
-func TestCrashLoop_WhatDoesNotCount(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
-		for _, m := range s.sim.Machines(theWeb) { // v1 ends, and Fly starts it again
-			if err := signal(s, theWeb, m.ID); err != nil {
+// Requested stops, and exits of the previous version, do not fail the rollout.
+func TestCrashLoop_RequestedStops(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
+		for _, m := range s.sim.Machines(webApp) { // v1 ends, and Fly starts it again
+			if err := killProcess(s, webApp, m.ID); err != nil {
 				t.Fatal(err)
 			}
 		}
 		time.Sleep(10 * time.Second)
-		s.when(release.Baking, "production", func() { // a person restarts one
-			m := s.sim.Machines(theWeb)[0]
-			req, err := http.NewRequest(http.MethodPost, "http://fly/v1/apps/"+theWeb+"/machines/"+m.ID+"/restart", nil)
+		s.onPhase(release.Baking, "production", func() { // a person restarts one
+			m := s.sim.Machines(webApp)[0]
+			req, err := http.NewRequest(http.MethodPost, "http://fly/v1/apps/"+webApp+"/machines/"+m.ID+"/restart", nil)
 			if err == nil {
 				var held map[string]string
-				for id, lease := range s.sim.Leases(theWeb) {
+				for id, lease := range s.sim.Leases(webApp) {
 					if id == m.ID {
 						held = map[string]string{"nonce": lease.Nonce}
 					}
@@ -265,8 +265,8 @@ func TestCrashLoop_WhatDoesNotCount(t *testing.T) {
 	})
 }
 
-// signal has a machine's process end by itself.
-func signal(s *scenario, app, id string) error {
+// killProcess kills the process of a machine.
+func killProcess(s *scenario, app, id string) error {
 	resp, err := (&http.Client{Transport: s.sim.Transport()}).Post("http://fly/v1/apps/"+app+"/machines/"+id+"/signal", "application/json", strings.NewReader(`{"signal":9}`))
 	if err == nil && resp.StatusCode >= 300 {
 		err = errors.New(resp.Status)
@@ -274,12 +274,13 @@ func signal(s *scenario, app, id string) error {
 	return err
 }
 
-// What nothing checks is promoted with that word beside it, and not otherwise.
-func TestUnchecked(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{bare: true}, repo{bare: true})
+// A target without checks is promoted with the verdict unchecked, and plan and report
+// warn.
+func TestUnchecked_Promoted(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{bare: true}, repo{bare: true})
 		warned := false
-		s.when(release.Awaiting, "production", func() {
+		s.onPhase(release.Awaiting, "production", func() {
 			for _, target := range s.status().Plan.Targets {
 				if target.Target.App == "web" {
 					warned = target.Unchecked && target.Probe == nil && strings.Contains(fmt.Sprint(target.Warnings), "nothing checks it")
@@ -303,8 +304,9 @@ func TestUnchecked(t *testing.T) {
 	})
 }
 
+// With unchecked = "refuse" a target without checks stops the release.
 func TestUnchecked_Refused(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		r := repo{bare: true, app: `unchecked = "refuse"`}
 		s := newScenario(t, r)
 		rep := s.run()
@@ -314,12 +316,12 @@ func TestUnchecked_Refused(t *testing.T) {
 	})
 }
 
-// A process that does not listen where Fly's proxy sends traffic to is not well,
-// and the verdict says so.
-func TestUnchecked_NobodyListens(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{bare: true}, repo{bare: true})
-		s.behave(flysim.Behaviour{NoListener: true}, always)
+// The verdict notes a process that does not listen on the port to which Fly's proxy
+// sends traffic.
+func TestUnchecked_NoListener(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{bare: true}, repo{bare: true})
+		s.setBehaviour(flysim.Behaviour{NoListener: true}, always)
 		rep := s.run()
 		v := verdictOf(t, rep, "web")
 		if rep.Outcome != release.Promoted || v.Health != release.Unchecked || !strings.Contains(fmt.Sprint(v.Notes), "not listening on internal_port 8080") {
@@ -328,14 +330,14 @@ func TestUnchecked_NobodyListens(t *testing.T) {
 	})
 }
 
-// A failed read of the process list is not a listener: the port is read again, and a
-// port that stays unreadable is noted.
-func TestUnchecked_NobodyListensAndFlyIsAway(t *testing.T) {
+// A failed read of the process list is not a listener: it is repeated, and a note has
+// the error if it keeps failing.
+func TestUnchecked_NoListenerFlyUnavailable(t *testing.T) {
 	for name, fault := range map[string]flysim.Fault{"for a moment": {Times: 3}, "all the time": {}} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				s := second(t, repo{bare: true}, repo{bare: true})
-				s.behave(flysim.Behaviour{NoListener: true}, always)
+			inVirtualTime(t, func(t *testing.T) {
+				s := newUpdate(t, repo{bare: true}, repo{bare: true})
+				s.setBehaviour(flysim.Behaviour{NoListener: true}, always)
 				fault.Route, fault.Status, fault.Skip = "GET /v1/apps/{app}/machines/{id}/ps", 503, 1
 				s.sim.Inject(fault)
 				rep := s.run()
@@ -352,10 +354,9 @@ func TestUnchecked_NobodyListensAndFlyIsAway(t *testing.T) {
 	}
 }
 
-// An app without a public address has no name that resolves: its checks are what
-// counts.
-func TestPrivateAppIsNotProbed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// An app without a public address is not probed: only its checks count.
+func TestProbe_PrivateApp(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		r := repo{app: `addresses = "none"`}
 		s := newScenario(t, r)
 		s.act.Edge = &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
@@ -364,7 +365,7 @@ func TestPrivateAppIsNotProbed(t *testing.T) {
 			}
 			return edge{s.sim}.RoundTrip(req)
 		})}
-		s.whenAsked(s.approve)
+		s.onApproval(s.approve)
 		rep := s.run()
 		v := verdictOf(t, rep, "web")
 		if rep.Outcome != release.Promoted || v.Health != release.Healthy || v.Probed != "" {
@@ -380,14 +381,13 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// A probe that failed before the first change does not keep a rollback from
-// being one.
-func TestSickBefore(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := second(t, repo{}, repo{})
+// A probe that failed before the first change does not fail the rollback.
+func TestProbe_FailedBefore(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newUpdate(t, repo{}, repo{})
 		was := s.configs("production")
 		s.act.Edge = &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
-			if strings.Contains(req.URL.Host, theWeb) {
+			if strings.Contains(req.URL.Host, webApp) {
 				return &http.Response{StatusCode: 500, Status: "500 Internal Server Error", Body: http.NoBody, Request: req}, nil
 			}
 			return edge{s.sim}.RoundTrip(req)
@@ -402,14 +402,14 @@ func TestSickBefore(t *testing.T) {
 	})
 }
 
-// Work that ends with exit code 0, and may end, is done; another exit code is
-// shown.
-func TestWorkThatEnds(t *testing.T) {
-	r := repo{toml: "\n[processes]\napp = \"serve\"\nonce = \"once\"\n[[restart]]\npolicy = \"never\"\nprocesses = [\"once\"]\n", service: ofApp}
+// A machine that may end is healthy after exit code 0, and unhealthy after another exit
+// code.
+func TestVerify_FinishedWork(t *testing.T) {
+	r := repo{toml: "\n[processes]\napp = \"serve\"\nonce = \"once\"\n[[restart]]\npolicy = \"never\"\nprocesses = [\"once\"]\n", service: appProcessOnly}
 	for name, code := range map[string]int{"good": 0, "bad": 4} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T) {
 				s := newScenario(t, r)
 				s.sim.Behave = func(_ string, config json.RawMessage) flysim.Behaviour {
 					if inGroup("once")(string(config)) {
@@ -417,7 +417,7 @@ func TestWorkThatEnds(t *testing.T) {
 					}
 					return flysim.Behaviour{}
 				}
-				s.whenAsked(s.approve)
+				s.onApproval(s.approve)
 				rep := s.run()
 				if code == 0 {
 					if v := verdictOf(t, rep, "web"); rep.Outcome != release.Promoted || v.Health != release.Healthy || !strings.Contains(fmt.Sprint(v.Notes), "its work is done") {
@@ -433,11 +433,11 @@ func TestWorkThatEnds(t *testing.T) {
 	}
 }
 
-// Work that is done is not done again by an update: that it has not run stands in the
-// last verdict, too, which is the one after the bake.
-func TestWorkThatEnds_Updated(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		r := repo{toml: "\n[processes]\napp = \"serve\"\nonce = \"once\"\n[[restart]]\npolicy = \"never\"\nprocesses = [\"once\"]\n", service: ofApp}
+// An update does not run finished work again. The last verdict, after the bake, notes
+// that the group did not run.
+func TestVerify_FinishedWorkUpdated(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		r := repo{toml: "\n[processes]\napp = \"serve\"\nonce = \"once\"\n[[restart]]\npolicy = \"never\"\nprocesses = [\"once\"]\n", service: appProcessOnly}
 		done := 0
 		s := newScenario(t, r)
 		s.sim.Behave = func(_ string, config json.RawMessage) flysim.Behaviour {
@@ -446,9 +446,9 @@ func TestWorkThatEnds_Updated(t *testing.T) {
 			}
 			return flysim.Behaviour{}
 		}
-		s.runs("v1")
+		s.installVersion("v1")
 		s.req.Revision = revision("v2")
-		s.whenAsked(s.approve)
+		s.onApproval(s.approve)
 		rep := s.run()
 		v := verdictOf(t, rep, "web")
 		if rep.Outcome != release.Promoted || v.Health != release.Healthy || !strings.Contains(fmt.Sprint(v.Notes), "group once: nothing runs: its machines are stopped") {
@@ -457,14 +457,14 @@ func TestWorkThatEnds_Updated(t *testing.T) {
 	})
 }
 
-// What a person should know of a rollout stands in plan and report.
-func TestWarnings(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		r := repo{toml: workers, service: ofApp}
-		s := second(t, r, r)
-		for _, m := range s.sim.Machines(theWeb) {
+// Plan and report have the warnings of a rollout.
+func TestWarnings_PlanAndReport(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		r := repo{toml: workerGroup, service: appProcessOnly}
+		s := newUpdate(t, r, r)
+		for _, m := range s.sim.Machines(webApp) {
 			if m.Metadata()["fly_process_group"] == "worker" {
-				if err := s.act.Fly.Destroy(t.Context(), theWeb, m.ID, ""); err != nil {
+				if err := s.act.Fly.Destroy(t.Context(), webApp, m.ID, ""); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -475,19 +475,19 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("%s: %+v; warned of %q", rep.Outcome, rep.Cause, w)
 		}
 	})
-	bubble(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
 		s.req.Apps = []string{"web"}
-		s.whenAsked(s.approve)
+		s.onApproval(s.approve)
 		rep := s.run()
 		w := rep.EnvironmentStatus("staging").Warnings
 		if rep.Outcome != release.Promoted || len(w) != 1 || w[0] != "web: api, which it needs, has no machines in staging" {
 			t.Errorf("%s: %+v; warned of %q", rep.Outcome, rep.Cause, w)
 		}
 	})
-	bubble(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{deploy: "", service: "", toml: "\n[checks.slow]\ntype = \"tcp\"\ngrace_period = \"2m\"\n"})
-		s.whenAsked(s.approve)
+		s.onApproval(s.approve)
 		rep := s.run()
 		w := rep.EnvironmentStatus("staging").Warnings
 		if len(w) != 2 || !strings.Contains(w[0], "wait_timeout of [deploy] is short: 1m0s is shorter than grace_period 2m0s of checks.slow") {

@@ -12,7 +12,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Change is one step and the facts that it needs.
+// A Change is one step with the facts that it needs.
 type Change struct {
 	Step    release.Step
 	Stamp   map[string]string // metadata that names the release
@@ -24,26 +24,26 @@ type Change struct {
 	Written string            // version that the rollout gave the machine last: an older reading is stale
 }
 
-// A Result is the machine as a step left it and, of a release command, how it ended.
+// A Result is the machine after a step, and the result of a release command.
 type Result struct {
 	Machine release.Machine
 	Command *release.CommandResult
 }
 
-// Apply carries out one step on one machine and waits until the machine is as the
-// step wants it: started and healthy where it should run. It returns the machine as
-// it is then. It is safe to call again: a change that an earlier attempt made, and
-// whose answer was lost, is recognized and not made twice.
+// Apply executes one step on one machine and waits until the machine is in the state
+// that the step wants: started and healthy if it should run. It returns the machine in
+// that state. It is safe to call again: a change of an earlier attempt whose response
+// was lost is recognized and not repeated.
 //
-// Errors of a kind: KindConflict if somebody else changed the machine, KindFailure
-// with the evidence if it does not become healthy, KindNoRoom if its host has no
-// room for another version of it, KindRefused if Fly refuses the step.
+// It returns an *Error with KindConflict if another client changed the machine,
+// KindFailure with the evidence if the machine does not become healthy, KindNoRoom if
+// its host has no room for another version, or KindRefused if Fly refuses the step.
 func (d *Driver) Apply(ctx context.Context, c Change) (Result, error) {
 	r := &stepRun{d, c}
 	if c.Step.Verb == release.Run {
 		return r.runReleaseCommand(ctx)
 	}
-	m, err := r.apply(ctx)
+	m, err := r.applyVerb(ctx)
 	return Result{Machine: m}, err
 }
 
@@ -53,14 +53,15 @@ type stepRun struct {
 	Change
 }
 
-func (r *stepRun) apply(ctx context.Context) (release.Machine, error) {
+// applyVerb executes a step that is not a command.
+func (r *stepRun) applyVerb(ctx context.Context) (release.Machine, error) {
 	switch r.Step.Verb {
 	case release.Create:
 		return r.create(ctx)
 	case release.Destroy:
 		return release.Machine{}, r.destroy(ctx)
 	}
-	m, err := r.find(ctx)
+	m, err := r.findMachine(ctx)
 	if err != nil {
 		return release.Machine{}, err
 	}
@@ -72,12 +73,12 @@ func (r *stepRun) apply(ctx context.Context) (release.Machine, error) {
 	case release.Stop:
 		return r.stop(ctx, m)
 	case release.Cordon, release.Uncordon:
-		return r.cordon(ctx, m)
+		return r.setCordoned(ctx, m)
 	}
-	return release.Machine{}, &Error{release.KindRefused, fmt.Errorf("%s: no such step", r.Step)}
+	return release.Machine{}, &Error{release.KindRefused, fmt.Errorf("%s: unknown verb", r.Step)}
 }
 
-// update gives m another config, once: a compare-and-set under a lease.
+// update gives m another config with a compare-and-set under a lease.
 func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, error) {
 	s, want := r.Step, r.Step.After
 	if !s.Exact {
@@ -90,13 +91,13 @@ func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, e
 	if err != nil {
 		return release.Machine{}, err
 	}
-	done := isOn(m, s, want) // by an earlier attempt
-	runs := launches(m, done) || s.Launch
+	done := isOn(m, s, want) // an earlier attempt has updated m
+	runs := shouldLaunch(m, done) || s.Launch
 	if s.Exact {
-		runs = !s.Idle // the baseline says whether it ran; a crashing machine may be in any state now
+		runs = !s.Idle // the baseline decides; a crashing machine may be in any state now
 	}
 	if done && runs && Describe(m).Rests() {
-		if err := r.wake(ctx, m); err != nil {
+		if err := r.startUnderLease(ctx, m); err != nil {
 			return release.Machine{}, err
 		}
 	}
@@ -113,68 +114,69 @@ func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, e
 			return release.Machine{}, capacityError(ctx, s, err, hostPatience, release.KindNoRoom)
 		}
 	}
-	return r.confirm(ctx, awaited{step: s, want: want, id: m.ID, version: m.InstanceID, runs: runs}, m)
+	return r.confirmChange(ctx, awaitedMachine{step: s, want: want, id: m.ID, version: m.InstanceID, runs: runs}, m)
 }
 
-// launches reports whether an update starts m. Once m is updated, its state no longer
-// shows how it was found: it may have ended since, or somebody has stopped it. A
-// machine that was launched then should run.
-func launches(m fly.Machine, updated bool) bool {
+// shouldLaunch reports whether an update starts m. After the update the state of m no
+// longer shows how it was found: it may have exited since, or another client stopped
+// it. If the update launched it, it should run.
+func shouldLaunch(m fly.Machine, updated bool) bool {
 	return Describe(m).Launches() || updated && m.Launched()
 }
 
-// versionConflict returns the error of a machine that is not at the version that the
-// plan was made for.
+// versionConflict returns the error of a machine that has another version than the plan
+// expects.
 func versionConflict(s release.Step, m fly.Machine) error {
-	return conflict(s, "was changed by somebody else: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
+	return conflictError(s, "was changed by another client: it is at version %s, the plan was made for %s", m.InstanceID, s.Version)
 }
 
-// wake starts a machine that Fly's proxy has stopped, as the proxy would for a
-// request: it was not found healthy yet.
-func (r *stepRun) wake(ctx context.Context, m fly.Machine) error {
+// startUnderLease starts a stopped machine, as Fly's proxy does for a request.
+func (r *stepRun) startUnderLease(ctx context.Context, m fly.Machine) error {
 	_, err := r.changeUnderLease(ctx, m, func(nonce string) (fly.Machine, error) {
 		return m, r.Fly.Start(ctx, r.Step.FlyApp, m.ID, nonce)
 	})
 	return err
 }
 
-// hostPatience is how long a host that has no room for a machine's new version is
-// asked again. Then another machine may take its place elsewhere.
+// hostPatience is how long an update is retried on a host that has no room for the new
+// version. Then a machine on another host may replace it.
 const hostPatience = 20 * time.Second
 
-// capacityError returns err, or, once Fly has had no room for a step for longer than
-// patience, an Error of that kind. A restore is never given up: it can use no other
-// host.
+// capacityError returns err, or an *Error of that kind if Fly has had no room for the
+// step for longer than patience. A restore is always retried, because it can use no
+// other host.
 func capacityError(ctx context.Context, s release.Step, err error, patience time.Duration, kind string) error {
 	if !errors.Is(err, fly.ErrNoCapacity) || s.Exact || time.Since(attemptOf(ctx).Scheduled) < patience {
 		return err
 	}
-	return failure(kind, release.Failure{Target: s.Target, Machine: s.Machine, Group: s.Group, Reason: "could not be given room", Output: err.Error()})
+	return failureError(kind, release.Failure{Target: s.Target, Machine: s.Machine, Group: s.Group, Reason: "could not be given room", Output: err.Error()})
 }
 
-// confirm waits until a changed machine is as it should be, and then runs the
-// machine checks beside it.
-func (r *stepRun) confirm(ctx context.Context, w awaited, m fly.Machine) (release.Machine, error) {
-	after, err := r.await(ctx, w)
+// confirmChange waits until a changed machine is in its wanted state, and then runs its
+// machine checks.
+func (r *stepRun) confirmChange(ctx context.Context, w awaitedMachine, m fly.Machine) (release.Machine, error) {
+	after, err := r.awaitReady(ctx, w)
 	if err == nil && w.runs {
 		err = r.runMachineChecks(ctx, m)
 	}
 	return after, err
 }
 
+// start starts m and waits until it is healthy.
 func (r *stepRun) start(ctx context.Context, m fly.Machine) (release.Machine, error) {
 	m, err := r.waitStable(ctx, m)
 	if err != nil {
 		return release.Machine{}, err
 	}
 	if m.State != "started" {
-		if err := r.wake(ctx, m); err != nil {
+		if err := r.startUnderLease(ctx, m); err != nil {
 			return release.Machine{}, err
 		}
 	}
-	return r.await(ctx, awaited{step: r.Step, want: m.Config, id: m.ID, version: m.InstanceID, runs: true})
+	return r.awaitReady(ctx, awaitedMachine{step: r.Step, want: m.Config, id: m.ID, version: m.InstanceID, runs: true})
 }
 
+// stop stops m and waits until it is stopped.
 func (r *stepRun) stop(ctx context.Context, m fly.Machine) (release.Machine, error) {
 	if (release.Machine{State: m.State}).Running() {
 		if _, err := r.changeUnderLease(ctx, m, func(nonce string) (fly.Machine, error) {
@@ -191,7 +193,8 @@ func (r *stepRun) stop(ctx context.Context, m fly.Machine) (release.Machine, err
 	return Describe(m), err
 }
 
-func (r *stepRun) cordon(ctx context.Context, m fly.Machine) (release.Machine, error) {
+// setCordoned cordons or uncordons m and waits until Fly shows that.
+func (r *stepRun) setCordoned(ctx context.Context, m fly.Machine) (release.Machine, error) {
 	wanted, send := r.Step.Verb == release.Cordon, r.Fly.Uncordon
 	if wanted {
 		send = r.Fly.Cordon
@@ -208,8 +211,9 @@ func (r *stepRun) cordon(ctx context.Context, m fly.Machine) (release.Machine, e
 	return Describe(m), err
 }
 
+// destroy stops and destroys the machine of the step. It does nothing if the machine is gone.
 func (r *stepRun) destroy(ctx context.Context) error {
-	m, err := r.find(ctx)
+	m, err := r.findMachine(ctx)
 	if isGone(err) {
 		return nil
 	}
@@ -234,14 +238,14 @@ func (r *stepRun) destroy(ctx context.Context) error {
 	return r.waitUntil(ctx, m.ID, func(m fly.Machine) bool { return m.State == "destroyed" })
 }
 
-// A destroyer destroys machines and reads what is left of them.
+// A destroyer destroys and reads machines.
 type destroyer interface {
 	MachineReader
 	Destroy(ctx context.Context, app, id, nonce string) error
 }
 
-// destroyMachine destroys a machine. That Fly does not find it is believed only if
-// Fly does not show it either.
+// destroyMachine destroys a machine. If Fly answers that it does not exist,
+// destroyMachine reads the machine to confirm that.
 func destroyMachine(ctx context.Context, f destroyer, app, id, nonce string) error {
 	err := f.Destroy(ctx, app, id, nonce)
 	if !errors.Is(err, fly.ErrNotFound) {
@@ -254,14 +258,14 @@ func destroyMachine(ctx context.Context, f destroyer, app, id, nonce string) err
 	case readErr != nil:
 		return readErr
 	}
-	return fmt.Errorf("machine %s of %s is %s, and could not be destroyed: %s", id, app, m.State, err)
+	return fmt.Errorf("machine %s of %s is %s and could not be destroyed: %s", id, app, m.State, err)
 }
 
-// awaited is a machine that was changed, and what it should become.
-type awaited struct {
+// An awaitedMachine is a changed machine with the state that it should reach.
+type awaitedMachine struct {
 	step    release.Step
 	want    json.RawMessage
 	id      string
 	version string // instance_id that the change gave it
-	runs    bool   // it should be started and healthy; else only on its config
+	runs    bool   // it should be started and healthy; otherwise only its config counts
 }

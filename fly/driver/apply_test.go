@@ -104,7 +104,7 @@ func TestApply_UpdateOfChangedMachine(t *testing.T) {
 	sim.Put(app, fly.Machine{ID: id, State: "started", Config: configWith("1", "off")})
 	step := release.Step{Verb: release.Update, FlyApp: app, Machine: id, Version: "01AN4Z07BY79KA1307SR9X4MV3", After: configWith("2", "off"), Wait: release.Duration(time.Second)}
 	_, err := newDriver(sim).Apply(t.Context(), driver.Change{Step: step})
-	if kindOf(err) != release.KindConflict || !strings.Contains(err.Error(), "was changed by somebody else") {
+	if kindOf(err) != release.KindConflict || !strings.Contains(err.Error(), "was changed by another client") {
 		t.Errorf("got %v, want a conflict", err)
 	}
 	if config := string(sim.Machines(app)[0].Config); !strings.Contains(config, `"1"`) {

@@ -5,21 +5,20 @@ import (
 	"time"
 )
 
-// An Attempt is what the caller knows of the operation that it runs: an operation
-// that failed, or whose caller died, is run again as another attempt.
+// An Attempt describes one attempt of an operation. An operation that failed, or whose
+// caller died, is called again as another attempt.
 type Attempt struct {
 	Number    int       // 1 is the first attempt; 0 counts as 1
-	Scheduled time.Time // when the first attempt was asked for; zero is now
-	// Waiting, if set, is told what the operation waits for, by a name for it; ""
-	// ends a wait.
+	Scheduled time.Time // start of the first attempt; zero is now
+	// Waiting, if set, is called with the name and the reason of each wait; an empty
+	// reason ends the wait.
 	Waiting func(ctx context.Context, name, reason string)
 	Log     Logger // nil: nothing is logged
-	// Aborted reports whether ctx ended because the operation is not wanted any
-	// more. If it only ended here, the next attempt continues. nil: each end of the
-	// context is an abort.
+	// Aborted reports whether ctx ended because the operation was aborted. Otherwise
+	// the next attempt continues. nil: each end of the context is an abort.
 	Aborted func(ctx context.Context) bool
-	// RunEnded reports whether a run, as release.Holder names it in a lease, has
-	// ended, and is not the caller's own. nil: none has.
+	// RunEnded reports whether a run, as release.Holder names it in a lease, has ended
+	// and is not the caller's own. nil: no run has ended.
 	RunEnded func(ctx context.Context, run string) bool
 }
 
@@ -36,8 +35,7 @@ func WithAttempt(ctx context.Context, a Attempt) context.Context {
 	return context.WithValue(ctx, attemptKey{}, a.withDefaults())
 }
 
-// attemptOf returns the attempt that ctx belongs to: a first one unless WithAttempt
-// was called.
+// attemptOf returns the attempt of ctx, or a first attempt without WithAttempt.
 func attemptOf(ctx context.Context) Attempt {
 	if a, ok := ctx.Value(attemptKey{}).(Attempt); ok {
 		return a
@@ -62,7 +60,7 @@ func (a Attempt) withDefaults() Attempt {
 	return a
 }
 
-// reportWaiting tells the caller of ctx what is waited for; "" ends the wait.
+// reportWaiting reports the reason of a wait to the caller of ctx; "" ends the wait.
 func reportWaiting(ctx context.Context, name, reason string) {
 	if a := attemptOf(ctx); a.Waiting != nil {
 		a.Waiting(ctx, name, reason)

@@ -10,16 +10,16 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// defaultWait is how long a step without a time of its own is waited for.
+// defaultWait is the timeout of a step without its own.
 const defaultWait = 5 * time.Minute
 
-// await polls a machine until it has the wanted config and, where it should run, is
-// started and healthy. One good read is enough: Verify reads every machine again before
-// the rollout is promoted. await returns a KindFailure with the evidence when the
-// machine crashes, has another version, or is not ready within the step's timeout.
-func (r *stepRun) await(ctx context.Context, w awaited) (release.Machine, error) {
-	// An attempt after a crash begins to count anew: waiting twice as long is better
-	// than failing a machine that was never read.
+// awaitReady polls a machine until it has the wanted config and, if it should run, is
+// started and healthy. One healthy read is enough, because Verify reads every machine
+// again. It returns a KindFailure with the evidence if the machine crashes, has another
+// version, or is not ready within the timeout of the step.
+func (r *stepRun) awaitReady(ctx context.Context, w awaitedMachine) (release.Machine, error) {
+	// Each attempt has the whole timeout: after a crash a wait of twice the time is
+	// better than a failure of a machine that was never read.
 	begun := time.Now()
 	if err := r.awaitStart(ctx, w); err != nil {
 		return release.Machine{}, err
@@ -28,9 +28,9 @@ func (r *stepRun) await(ctx context.Context, w awaited) (release.Machine, error)
 	for {
 		m, err := r.Fly.Machine(ctx, r.Step.FlyApp, w.id)
 		switch isStale := err == nil && m.IsOlder(w.version) && time.Since(begun) < staleFor; {
-		case isStale: // it was read before it was changed
+		case isStale: // the read is from before the change
 		case err == nil:
-			done, err := r.judge(ctx, w, m, begun)
+			done, err := r.judgeMachine(ctx, w, m, begun)
 			if err != nil {
 				return release.Machine{}, err
 			}
@@ -49,9 +49,10 @@ func (r *stepRun) await(ctx context.Context, w awaited) (release.Machine, error)
 	}
 }
 
-// judge reports whether m is as it should be. It starts a machine that Fly's proxy has
-// stopped, and fails with the evidence if m is bad, or not good in time.
-func (r *stepRun) judge(ctx context.Context, w awaited, m fly.Machine, begun time.Time) (done bool, err error) {
+// judgeMachine reports whether m has reached its state. It starts a machine that Fly's
+// proxy has stopped. It returns the failure with evidence if m is bad, or not ready in
+// time.
+func (r *stepRun) judgeMachine(ctx context.Context, w awaitedMachine, m fly.Machine, begun time.Time) (done bool, err error) {
 	if f := w.failureOf(m); f != nil {
 		return false, r.addEvidence(ctx, w, m, *f)
 	}
@@ -60,7 +61,7 @@ func (r *stepRun) judge(ctx context.Context, w awaited, m fly.Machine, begun tim
 		return true, nil
 	}
 	if w.isAsleep(m) {
-		if err := r.wake(ctx, m); err != nil {
+		if err := r.startUnderLease(ctx, m); err != nil {
 			return false, err
 		}
 	}
@@ -70,7 +71,7 @@ func (r *stepRun) judge(ctx context.Context, w awaited, m fly.Machine, begun tim
 	return false, nil
 }
 
-// waitLimit returns how long the machine of a step is waited for.
+// waitLimit returns the timeout of a step.
 func waitLimit(s release.Step) time.Duration {
 	if s.Wait <= 0 {
 		return defaultWait
@@ -78,14 +79,14 @@ func waitLimit(s release.Step) time.Duration {
 	return time.Duration(s.Wait)
 }
 
-// startWait is how long Fly is asked to report that a machine is started before the
-// machine is read: Fly does not report there that it failed.
+// startWait is the timeout of Fly's wait for a started machine. Fly does not report
+// failures there, so the machine is read afterwards.
 const startWait = 5 * time.Second
 
-// awaitStart waits until Fly reports that the machine is started, instead of reading
-// it again and again, and then for as long as the checks of its group took to pass
-// before. It judges nothing: await reads what happened.
-func (r *stepRun) awaitStart(ctx context.Context, w awaited) error {
+// awaitStart waits until Fly reports that the machine is started, which saves reads,
+// and then for the time in which the checks of its group passed before. awaitReady
+// reads the result.
+func (r *stepRun) awaitStart(ctx context.Context, w awaitedMachine) error {
 	if !w.runs || r.Step.Unchecked || release.NeverRestarts(w.want) {
 		return nil // a machine that ends may have ended before the wait begins
 	}
@@ -107,9 +108,9 @@ func (d *Driver) pollInterval(waited time.Duration) time.Duration {
 }
 
 // addEvidence returns f with the last lines of the machine's log as an error.
-func (r *stepRun) addEvidence(ctx context.Context, w awaited, m fly.Machine, f release.Failure) error {
+func (r *stepRun) addEvidence(ctx context.Context, w awaitedMachine, m fly.Machine, f release.Failure) error {
 	f.Log, f.Version = lastLogLines(ctx, r.Fly, r.Step.FlyApp, m.ID), w.version
-	return failure(release.KindFailure, f)
+	return failureError(release.KindFailure, f)
 }
 
 // A logReader reads the log of a machine.
@@ -117,8 +118,8 @@ type logReader interface {
 	Logs(ctx context.Context, app, machine string) ([]fly.LogLine, error)
 }
 
-// lastLogLines returns the end of a machine's log, or a line that says why it could
-// not be read.
+// lastLogLines returns the end of a machine's log, or a line with the error of the
+// read.
 func lastLogLines(ctx context.Context, l logReader, app, machine string) (last []string) {
 	lines, err := l.Logs(ctx, app, machine)
 	if err != nil {

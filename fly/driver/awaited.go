@@ -10,39 +10,39 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// isReached reports whether m is, at this read, as it should be.
-func (w awaited) isReached(m fly.Machine) bool {
+// isReached reports whether m, as just read, has reached its state.
+func (w awaitedMachine) isReached(m fly.Machine) bool {
 	seen := Describe(m)
 	if m.InstanceID != w.version || seen.Host != "" {
-		return false // another version, or one that Fly itself cannot reach
+		return false // another version, or an unreachable host
 	}
 	if !w.runs || w.step.Unchecked {
 		return !isTransitional(m.State)
 	}
 	if seen.Ended() && !release.Serves(w.want) && release.ChecksIn(w.want) == 0 {
-		return true // its work is done
+		return true // its work has finished
 	}
 	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && seen.Healthy()
 }
 
-// isAsleep reports whether Fly's proxy has stopped m before it was found healthy: no
-// request has come for it.
-func (w awaited) isAsleep(m fly.Machine) bool {
+// isAsleep reports whether Fly's proxy stopped m, for lack of requests, before m was
+// healthy.
+func (w awaitedMachine) isAsleep(m fly.Machine) bool {
 	seen := Describe(m)
 	return w.runs && !w.step.Unchecked && m.InstanceID == w.version && seen.Host == "" && seen.Exit == nil && !isTransitional(m.State) && seen.Rests()
 }
 
-// failureOf returns what is wrong with m for good, or nil.
-func (w awaited) failureOf(m fly.Machine) *release.Failure {
+// failureOf returns the permanent failure of m, or nil.
+func (w awaitedMachine) failureOf(m fly.Machine) *release.Failure {
 	f := release.Failure{Target: w.step.Target, Machine: m.ID, Name: m.Name, Group: w.step.Group}
 	exit := Describe(m).Exit
 	switch {
 	case m.State == "destroyed":
-		f.Reason = "was destroyed by somebody else"
+		f.Reason = "was destroyed by another client"
 	case isHostAway(m):
-		return nil // the facts that Fly has of it are old
+		return nil // Fly returns only old facts
 	case m.InstanceID != w.version && !isOn(m, w.step, w.want):
-		f.Reason = fmt.Sprintf("is at version %s, not at %s, which it was given: Fly put another version in its place, or somebody else did", m.InstanceID, w.version)
+		f.Reason = fmt.Sprintf("is at version %s, not at %s, which it was given: Fly or another client put another version in its place", m.InstanceID, w.version)
 	case !w.runs || w.step.Unchecked:
 		return nil
 	case exit != nil && w.isFailedExit(m, *exit):
@@ -55,25 +55,25 @@ func (w awaited) failureOf(m fly.Machine) *release.Failure {
 	return &f
 }
 
-// isFailedExit reports whether an exit of m that nobody requested is a failure. A
-// restored machine may exit once while it starts, as it may have before.
-func (w awaited) isFailedExit(m fly.Machine, exit release.Exit) bool {
+// isFailedExit reports whether an unrequested exit of m is a failure. A restored
+// machine may exit once while it starts, because it may have done so before.
+func (w awaitedMachine) isFailedExit(m fly.Machine, exit release.Exit) bool {
 	if Describe(m).Ended() {
-		return false // its work is done, or it is late
+		return false // its work has finished, or the timeout decides
 	}
 	again := exit.Restarts > 1 && exit.IsRecent(time.Now())
 	return !w.step.Exact || again || m.State == "stopped" || m.State == "failed"
 }
 
-// waitSetting names the setting that gives a machine more time.
+// waitSetting names the setting of the timeout, for messages.
 const waitSetting = "wait_timeout of [deploy] in its fly.toml"
 
-// timeoutFailure returns what m lacks when its time is over.
-func (w awaited) timeoutFailure(m fly.Machine, limit time.Duration) release.Failure {
+// timeoutFailure returns the failure of m after its timeout.
+func (w awaitedMachine) timeoutFailure(m fly.Machine, limit time.Duration) release.Failure {
 	f := release.Failure{Target: w.step.Target, Machine: m.ID, Name: m.Name, Group: w.step.Group}
 	seen := Describe(m)
 	if seen.Host != "" {
-		f.Reason = fmt.Sprintf("could not be seen within %s: its host is %s", limit, seen.Host)
+		f.Reason = fmt.Sprintf("could not be read within %s: its host is %s", limit, seen.Host)
 		return f
 	}
 	f.Reason = fmt.Sprintf("is %s after %s (%s), not started", m.State, limit, waitSetting)
@@ -91,8 +91,8 @@ func (w awaited) timeoutFailure(m fly.Machine, limit time.Duration) release.Fail
 	return f
 }
 
-// waitText returns in a sentence what m lacks.
-func (w awaited) waitText(m fly.Machine) string {
+// waitText returns a sentence on the state of m that is waited for to change.
+func (w awaitedMachine) waitText(m fly.Machine) string {
 	text := fmt.Sprintf("machine %s of %s is %s", m.ID, w.step.Target, m.State)
 	if c := failingCheck(m); c != nil {
 		text += fmt.Sprintf(", check %s is %s: %s", c.Name, c.Status, strings.TrimSpace(c.Output))

@@ -9,9 +9,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// checkTimes are how long the checks of a group's machines took to pass, so that the
-// next machine of the group is first read when that is useful. They only save
-// requests: a time that is unknown or wrong changes no result.
+// checkTimes has how long the checks of each group's machines took to pass. It delays
+// the first read of the next machine of the group, which saves requests and changes no
+// result.
 type checkTimes struct {
 	mu   sync.Mutex
 	took map[groupKey]time.Duration
@@ -22,19 +22,19 @@ type groupKey struct {
 	group  string
 }
 
-func (w awaited) groupKey() groupKey { return groupKey{w.step.Target, w.step.Group} }
+func (w awaitedMachine) groupKey() groupKey { return groupKey{w.step.Target, w.step.Group} }
 
-// expected returns how long after its start a machine should be healthy, at the
-// earliest.
-func (c *checkTimes) expected(w awaited) time.Duration {
+// expected returns the shortest known time from the start of a machine until it is
+// healthy.
+func (c *checkTimes) expected(w awaitedMachine) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.took[w.groupKey()]
 }
 
-// record takes in how long m took, by Fly's clock: from its newest start to the last
+// record records how long m took, by Fly's clock: from its last start to the last
 // change of its checks.
-func (c *checkTimes) record(w awaited, m fly.Machine) {
+func (c *checkTimes) record(w awaitedMachine, m fly.Machine) {
 	i := slices.IndexFunc(m.Events, func(e fly.Event) bool { return e.Type == "start" })
 	if i < 0 || !w.runs {
 		return
@@ -52,7 +52,7 @@ func (c *checkTimes) record(w awaited, m fly.Machine) {
 		c.took = map[groupKey]time.Duration{}
 	}
 	if before, ok := c.took[w.groupKey()]; ok {
-		took = min(took, before) // too early costs a read, too late costs time
+		took = min(took, before) // an early read costs a request, a late one costs time
 	}
 	c.took[w.groupKey()] = took
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Closing is how a rollout ended, and what it may have left at Fly.
+// A Closing is how a rollout ended, and what may be left of it at Fly.
 type Closing struct {
 	Release  string // workflow ID, as machines have it in their metadata
 	Holder   string // description of the rollout's leases
@@ -20,24 +20,23 @@ type Closing struct {
 	Releases map[string]FlyRelease // by Fly app
 	Status   string                // of the Fly releases: complete, failed, interrupted
 	Error    string
-	// Commands are the Fly apps in which machines ran a command; CommandMachines are
-	// the IDs, by Fly app, of those that are known: a list of Fly's may be older than
-	// they are.
+	// Commands are the Fly apps in which machines ran a command. CommandMachines are
+	// the IDs, by Fly app, of the known ones, which Fly's list may not have yet.
 	Commands        []string
 	CommandMachines map[string][]string
-	Addresses       map[string][]string // IP addresses to be released
-	// Begun are images by Fly app for which a Fly release may have been made, since
-	// Since, that is not known: making it was given up.
+	Addresses       map[string][]string // IP addresses to release
+	// Begun has, by Fly app, images for which a Fly release may exist since Since: its
+	// create was canceled.
 	Begun map[string]release.Image
 	Since time.Time
-	// Woken are stops of machines that the rollout started for a verification and did
-	// not stop again.
+	// Woken has stop steps of machines that the rollout started for verification and
+	// did not stop.
 	Woken []Change
 }
 
-// CloseRollout removes what a rollout left at Fly: it destroys the machines that ran
-// commands, ends the Fly releases, releases addresses, stops the machines that run for
-// a verification only, and then releases the leases. It is safe to call again.
+// CloseRollout removes the remains of a rollout at Fly: it destroys the machines of
+// commands, ends the Fly releases, releases addresses, stops machines that run for
+// verification only, and then releases the leases. It is safe to call again.
 func (d *Driver) CloseRollout(ctx context.Context, in Closing) error {
 	var g errgroup.Group
 	g.SetLimit(ConcurrentTargets)
@@ -67,28 +66,29 @@ func (d *Driver) CloseRollout(ctx context.Context, in Closing) error {
 		}
 	}
 	g.Go(func() error {
-		d.memory().keepers.close(ctx, in.Holder)
+		d.memory().keepers.endAll(ctx, in.Holder)
 		stopped := d.stopMachines(ctx, in.Woken) // under the leases
-		return errors.Join(stopped, leases{d.Fly, in.Holder}.release(ctx, in.Machines))
+		return errors.Join(stopped, holderLeases{d.Fly, in.Holder}.releaseAll(ctx, in.Machines))
 	})
 	return g.Wait()
 }
 
+// endRelease sets the final status of a Fly release.
 func (in Closing) endRelease(ctx context.Context, f ReleaseAPI, id string) error {
 	return f.UpdateRelease(ctx, id, in.Status, lastBytes(in.Error, 2000))
 }
 
 // removeCommandMachines destroys the machines of a Fly app on which the rollout ran
-// commands. After a failure it lists machines several times before it believes that
-// there are none: one may just have been created. Machines that are known are destroyed
-// also where Fly's list does not show them.
+// commands. After a failure it lists machines several times before it concludes that
+// there are none, because a new machine may not be listed yet. It also destroys known
+// machines that Fly does not list.
 func (d *Driver) removeCommandMachines(ctx context.Context, app string, in Closing) error {
-	looks := 1
+	reads := 1
 	if in.Status != "complete" {
-		looks = 4
+		reads = 4
 	}
 	known := slices.Clone(in.CommandMachines[app])
-	for found := len(known) > 0; looks > 0; {
+	for found := len(known) > 0; reads > 0; {
 		machines, err := RetryRead(ctx, func() ([]fly.Machine, error) { return d.Fly.Machines(ctx, app) })
 		if err != nil {
 			return err
@@ -103,7 +103,7 @@ func (d *Driver) removeCommandMachines(ctx context.Context, app string, in Closi
 				return err
 			}
 		}
-		if looks--; looks == 0 || found {
+		if reads--; reads == 0 || found {
 			break
 		}
 		if err := sleep(ctx, d.poll()); err != nil {

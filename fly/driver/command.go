@@ -11,18 +11,18 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A oneOff is a command that a machine of its own runs to its end.
+// A oneOff is a command that runs on its own machine.
 type oneOff struct {
 	*stepRun
-	name   string // of the machine: another attempt finds it by that
+	name   string // of the machine, by which another attempt finds it
 	config json.RawMessage
 	limit  time.Duration
 	title  string // "release command"
 }
 
-// runReleaseCommand runs the command of a release exactly once, across worker
-// restarts. Fly does not destroy the machine when the command ends, so that an
-// attempt after a crash can still read its exit code; CloseRollout removes it.
+// runReleaseCommand runs the command of a release exactly once, across worker restarts.
+// The machine stays after the command ends, so that an attempt after a crash can read
+// its exit code. CloseRollout removes it.
 func (r *stepRun) runReleaseCommand(ctx context.Context) (Result, error) {
 	s := r.Step
 	c := oneOff{stepRun: r, name: s.Machine, limit: time.Duration(s.Wait), title: "release command"}
@@ -40,7 +40,8 @@ func (r *stepRun) runReleaseCommand(ctx context.Context) (Result, error) {
 	}}, nil
 }
 
-// runMachineChecks runs the machine checks beside a machine that was just changed.
+// runMachineChecks runs the machine checks of a changed machine, each on its own
+// machine.
 func (r *stepRun) runMachineChecks(ctx context.Context, changed fly.Machine) error {
 	for i, config := range r.Step.MachineChecks {
 		version := changed.InstanceID[max(0, len(changed.InstanceID)-6):]
@@ -60,31 +61,31 @@ func (r *stepRun) runMachineChecks(ctx context.Context, changed fly.Machine) err
 	return nil
 }
 
-// oneOffConfig returns the config of a machine that runs one command and stays to be
-// read.
+// oneOffConfig returns the config of a machine that runs one command and is not
+// destroyed by Fly.
 func oneOffConfig(stamp map[string]string, config json.RawMessage, name string) json.RawMessage {
 	config = editObject(config, "", func(top map[string]json.RawMessage) { top["auto_destroy"] = json.RawMessage("false") })
 	return addMetadata(config, stampWithName(stamp, name))
 }
 
-// run runs c to its end. It continues with the machine that an earlier attempt made,
-// wherever that was cut off. If the command is late or not wanted any more, it stops
-// the machine: no migration continues after its release has ended.
+// run runs c until it ends. It continues with the machine of an earlier attempt. If the
+// command exceeds its limit or is aborted, it stops the machine: no migration continues
+// after its release has ended.
 func (c oneOff) run(ctx context.Context) (fly.Machine, fly.Exit, error) {
 	begun := time.Now()
 	m, err := c.findOrCreate(ctx)
 	for err == nil {
 		exit, ended := m.LastExit()
-		switch problem := c.problem(m, exit, ended, begun); {
+		switch problem := c.findProblem(m, exit, ended, begun); {
 		case problem == "" && ended:
 			return m, exit, nil
 		case problem != "" && ended:
-			return m, exit, c.failure(ctx, m, problem, &exit.Code)
+			return m, exit, c.newFailure(ctx, m, problem, &exit.Code)
 		case problem != "":
-			return m, exit, c.failure(ctx, m, c.stopAfter(ctx, m, problem), nil)
+			return m, exit, c.newFailure(ctx, m, c.stopAfter(ctx, m, problem), nil)
 		}
 		var interval time.Duration
-		if interval, err = c.proceed(ctx, m); err != nil {
+		if interval, err = c.startOrWaitOnce(ctx, m); err != nil {
 			break
 		}
 		next, readErr := c.Fly.Machine(ctx, c.Step.FlyApp, m.ID)
@@ -110,9 +111,10 @@ func (c oneOff) run(ctx context.Context) (fly.Machine, fly.Exit, error) {
 	return m, fly.Exit{}, context.Cause(ctx)
 }
 
-// proceed is startOrWait, and returns the delay before the next read. An error that
-// the next read may explain only makes that longer: the machine may just have ended.
-func (c oneOff) proceed(ctx context.Context, m fly.Machine) (interval time.Duration, err error) {
+// startOrWaitOnce calls startOrWait and returns the delay before the next read. After
+// an error that the next read may explain, the delay is longer: the machine may just
+// have ended.
+func (c oneOff) startOrWaitOnce(ctx context.Context, m fly.Machine) (interval time.Duration, err error) {
 	err = c.startOrWait(ctx, m)
 	switch {
 	case err == nil:
@@ -123,8 +125,8 @@ func (c oneOff) proceed(ctx context.Context, m fly.Machine) (interval time.Durat
 	return 0, err
 }
 
-// startOrWait starts a machine that has never run, and else waits for it to stop. A
-// machine that has run is never started again, whatever its events are.
+// startOrWait starts a machine that has never run, otherwise it waits until the machine
+// stops. It never starts a machine again.
 func (c oneOff) startOrWait(ctx context.Context, m fly.Machine) error {
 	if (m.State == "stopped" || m.State == "created") && startedAt(m).IsZero() {
 		return c.Fly.Start(ctx, c.Step.FlyApp, m.ID, "")
@@ -132,8 +134,8 @@ func (c oneOff) startOrWait(ctx context.Context, m fly.Machine) error {
 	return c.Fly.Wait(ctx, c.Step.FlyApp, m.ID, fly.Wait{State: "stopped", Timeout: min(time.Minute, max(time.Second, c.limit/4))})
 }
 
-// problem returns what is wrong with the command, or "" if it runs or ended well.
-func (c oneOff) problem(m fly.Machine, exit fly.Exit, ended bool, begun time.Time) string {
+// findProblem returns why the command failed, or "" if it runs or succeeded.
+func (c oneOff) findProblem(m fly.Machine, exit fly.Exit, ended bool, begun time.Time) string {
 	from := startedAt(m)
 	if from.IsZero() {
 		from = begun
@@ -142,13 +144,13 @@ func (c oneOff) problem(m fly.Machine, exit fly.Exit, ended bool, begun time.Tim
 	case ended && exit.OOM:
 		return "ran out of memory"
 	case ended && exit.Requested:
-		return "was stopped by somebody else"
+		return "was stopped by another client"
 	case ended && exit.Code != 0:
 		return "failed"
 	case ended:
 		return ""
 	case m.State == "destroyed":
-		return "was destroyed by somebody else before it ended"
+		return "was destroyed by another client before it ended"
 	case m.State == "failed" || m.State == "launch_failed":
 		return "could not be started"
 	case time.Since(from) > c.limit:
@@ -157,7 +159,7 @@ func (c oneOff) problem(m fly.Machine, exit fly.Exit, ended bool, begun time.Tim
 	return ""
 }
 
-// startedAt returns when m was started last, or zero.
+// startedAt returns the time of the last start of m, or zero.
 func startedAt(m fly.Machine) time.Time {
 	for _, e := range m.Events {
 		if e.Type == "start" {
@@ -169,7 +171,7 @@ func startedAt(m fly.Machine) time.Time {
 
 // findOrCreate finds the machine of c, or creates it without starting it.
 func (c oneOff) findOrCreate(ctx context.Context) (fly.Machine, error) {
-	m, err := c.findRepeatedly(ctx, c.find)
+	m, err := c.findRepeatedly(ctx, c.findOneOff)
 	if !errors.Is(err, fly.ErrNotFound) {
 		return m, err
 	}
@@ -177,18 +179,19 @@ func (c oneOff) findOrCreate(ctx context.Context) (fly.Machine, error) {
 		Name: c.name, Region: c.Step.Region, Config: c.config, SkipLaunch: true, MinSecretsVersion: c.Secrets,
 	})
 	if errors.Is(err, fly.ErrUnknownOutcome) {
-		c.waitForCreated(ctx, maybeCreatedWait, c.find)
+		c.waitForCreated(ctx, maybeCreatedWait, c.findOneOff)
 	}
 	if err != nil {
 		return m, err
 	}
 	m, err = c.waitStable(ctx, m)
-	c.waitForCreated(ctx, createdWait, c.find)
+	c.waitForCreated(ctx, createdWait, c.findOneOff)
 	return m, err
 }
 
-// find looks for the machine of c, also if it is destroyed.
-func (c oneOff) find(ctx context.Context) (fly.Machine, error) {
+// findOneOff finds the machine of c, also if it is destroyed. It returns
+// fly.ErrNotFound if there is none.
+func (c oneOff) findOneOff(ctx context.Context) (fly.Machine, error) {
 	all, err := c.Fly.AllMachines(ctx, c.Step.FlyApp)
 	if err != nil {
 		return fly.Machine{}, err
@@ -218,8 +221,8 @@ func (c oneOff) stopAfter(ctx context.Context, m fly.Machine, reason string) str
 }
 
 // failure returns the error of a command, with its exit code and last output.
-func (c oneOff) failure(ctx context.Context, m fly.Machine, reason string, code *int) error {
-	return failure(release.KindFailure, release.Failure{
+func (c oneOff) newFailure(ctx context.Context, m fly.Machine, reason string, code *int) error {
+	return failureError(release.KindFailure, release.Failure{
 		Target: c.Step.Target, Machine: m.ID, Name: m.Name, Group: c.Step.Group, ExitCode: code,
 		Reason: fmt.Sprintf("%s %s", c.title, reason), Log: lastLogLines(ctx, c.Fly, c.Step.FlyApp, m.ID),
 	})

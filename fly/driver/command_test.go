@@ -12,8 +12,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A release command runs once, whatever happens to the worker: the next attempt
-// continues with its machine. An aborted one is stopped.
+// A release command runs once: an attempt after the worker's death continues with its
+// machine. An aborted command is stopped.
 func TestApply_ReleaseCommandIsCutOff(t *testing.T) {
 	command := driver.Change{Step: release.Step{
 		Verb: release.Run, FlyApp: app, Machine: "release-command-1", Command: "migrate", Wait: release.Duration(time.Minute),
@@ -44,7 +44,7 @@ func TestApply_ReleaseCommandIsCutOff(t *testing.T) {
 					return
 				}
 				if err != nil || result.Command == nil || result.Command.ExitCode != 0 || result.Command.Machine != machines[0].ID {
-					t.Errorf("got %+v: %v, want that machine %s ended well", result.Command, err, machines[0].ID)
+					t.Errorf("got %+v: %v, want success of machine %s", result.Command, err, machines[0].ID)
 				}
 				if n := len(sim.Machines(app)); n != 1 {
 					t.Errorf("%d machines ran the command", n)

@@ -12,18 +12,18 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// How long waitForCreated waits for a machine that a create may have made, and for
-// one that it has made.
+// Timeouts of waitForCreated for a machine that may have been created, and for one that
+// was.
 const (
 	maybeCreatedWait = 2 * time.Second
 	createdWait      = 5 * time.Second
 )
 
-// A finder looks for a machine by its name. fly.ErrNotFound: there is none.
+// A finder finds a machine by its name, or returns fly.ErrNotFound.
 type finder func(ctx context.Context) (fly.Machine, error)
 
-// create makes a machine under the name that the plan chose, once: a machine of that
-// name with that config is the one that an earlier attempt made.
+// create creates a machine with the name in the plan, once: an existing machine with
+// that name and config is the one of an earlier attempt.
 func (r *stepRun) create(ctx context.Context) (release.Machine, error) {
 	s := r.Step
 	want, err := r.configToCreate(ctx)
@@ -32,7 +32,7 @@ func (r *stepRun) create(ctx context.Context) (release.Machine, error) {
 	}
 	find := func(ctx context.Context) (fly.Machine, error) { return findByName(ctx, r.Fly, s.FlyApp, s.Machine) }
 	m, err := fly.Machine{}, fly.ErrNotFound
-	if attemptOf(ctx).Number > 1 || r.Retries > 0 { // a first attempt needs not look: the plan found none of that name
+	if attemptOf(ctx).Number > 1 || r.Retries > 0 { // before the first attempt no machine has that name
 		m, err = r.findCreated(ctx, find)
 	}
 	if err == nil {
@@ -46,7 +46,7 @@ func (r *stepRun) create(ctx context.Context) (release.Machine, error) {
 	}
 	if errors.Is(err, fly.ErrNameTaken) {
 		if m, err = r.findCreated(ctx, find); errors.Is(err, fly.ErrNotFound) {
-			err = fmt.Errorf("create %s of %s: its name was taken a moment ago, and is free now", s.Machine, s.Target)
+			err = fmt.Errorf("create %s of %s: its name was taken and is free now", s.Machine, s.Target)
 		}
 		want = setVolume(want, volumeOf(m.Config))
 	}
@@ -54,9 +54,9 @@ func (r *stepRun) create(ctx context.Context) (release.Machine, error) {
 		return release.Machine{}, capacityError(ctx, s, err, time.Duration(s.Wait), release.KindFailure)
 	}
 	if !isOn(m, s, want) {
-		return release.Machine{}, conflict(s, "exists already, with another config")
+		return release.Machine{}, conflictError(s, "exists already with another config")
 	}
-	after, err := r.confirm(ctx, awaited{step: s, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle}, m)
+	after, err := r.confirmChange(ctx, awaitedMachine{step: s, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle}, m)
 	r.waitForCreated(ctx, createdWait, find)
 	return after, err
 }
@@ -77,7 +77,7 @@ func (r *stepRun) configToCreate(ctx context.Context) (json.RawMessage, error) {
 	return addMetadata(want, stampWithName(r.Stamp, s.Machine)), nil
 }
 
-// stampWithName returns stamp with the name that a release gave a machine.
+// stampWithName returns stamp with the name of the machine.
 func stampWithName(stamp map[string]string, name string) map[string]string {
 	stamp = maps.Clone(stamp)
 	if stamp == nil {
@@ -87,8 +87,8 @@ func stampWithName(stamp map[string]string, name string) map[string]string {
 	return stamp
 }
 
-// sendCreate asks Fly for the machine. If the answer was lost, it waits until Fly may
-// show the machine.
+// sendCreate sends the create. If the response is lost and ctx has ended, it waits
+// until Fly may list the machine.
 func (r *stepRun) sendCreate(ctx context.Context, want json.RawMessage, find finder) (fly.Machine, error) {
 	s := r.Step
 	m, err := retryLimited(ctx, func() (fly.Machine, error) {
@@ -102,8 +102,9 @@ func (r *stepRun) sendCreate(ctx context.Context, want json.RawMessage, find fin
 	return m, err
 }
 
-// findCreated looks for the machine that the step would create, and waits until Fly
-// shows all of it. One that is being destroyed has to be gone first: ErrNotFound.
+// findCreated finds the machine that the step would create, and waits until Fly returns
+// its whole config. If the machine is being destroyed, it waits for the end and returns
+// fly.ErrNotFound.
 func (r *stepRun) findCreated(ctx context.Context, find finder) (fly.Machine, error) {
 	m, err := r.findRepeatedly(ctx, find)
 	if err == nil && m.State == "destroying" {
@@ -117,17 +118,16 @@ func (r *stepRun) findCreated(ctx context.Context, find finder) (fly.Machine, er
 	return r.waitReadable(ctx, m)
 }
 
-// findRepeatedly looks for a machine. An attempt after the first looks several times
-// before it believes that there is none: a create whose answer was lost may not be
-// visible yet.
+// findRepeatedly calls find, up to four times after the first attempt, because Fly may
+// not list a created machine yet.
 func (r *stepRun) findRepeatedly(ctx context.Context, find finder) (fly.Machine, error) {
-	looks := 1
+	reads := 1
 	if attemptOf(ctx).Number > 1 {
-		looks = 4
+		reads = 4
 	}
 	for {
 		m, err := find(ctx)
-		if looks--; !errors.Is(err, fly.ErrNotFound) || looks == 0 {
+		if reads--; !errors.Is(err, fly.ErrNotFound) || reads == 0 {
 			return m, err
 		}
 		if err := sleep(ctx, r.poll()); err != nil {
@@ -136,9 +136,9 @@ func (r *stepRun) findRepeatedly(ctx context.Context, find finder) (fly.Machine,
 	}
 }
 
-// waitForCreated waits, for at most limit, until Fly lists a machine that was created
-// or may have been. It does so only if ctx has ended: then no attempt follows, but a
-// rollback that must see the machine.
+// waitForCreated waits, for at most limit, until Fly lists a machine that was or may
+// have been created. It does so only if ctx has ended: then no other attempt follows,
+// but a rollback that must see the machine.
 func (r *stepRun) waitForCreated(ctx context.Context, limit time.Duration, find finder) {
 	if ctx.Err() == nil {
 		return

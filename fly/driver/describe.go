@@ -10,10 +10,13 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Describe returns a Fly machine as releases see it.
-func Describe(m fly.Machine) release.Machine { return describe(m, release.Metadata(configOf(m))) }
+// Describe returns the release.Machine of a Fly machine.
+func Describe(m fly.Machine) release.Machine {
+	return describeWithMetadata(m, release.Metadata(configOf(m)))
+}
 
-func describe(m fly.Machine, meta map[string]string) release.Machine {
+// describeWithMetadata is Describe for a machine whose config has that metadata.
+func describeWithMetadata(m fly.Machine, meta map[string]string) release.Machine {
 	out := release.Machine{
 		ID: m.ID, Name: m.Name, Group: cmp.Or(meta["fly_process_group"], meta["process_group"], "app"), Region: m.Region,
 		State: m.State, Version: m.InstanceID, Image: imageOf(m), Config: configOf(m),
@@ -21,7 +24,7 @@ func describe(m fly.Machine, meta map[string]string) release.Machine {
 		Created: m.Name != "" && meta[release.MetaMachine] == m.Name, Updated: m.UpdatedAt, Made: m.VersionTime(),
 	}
 	if by := meta["fly_flyctl_version"]; by != fly.ClientVersion {
-		out.Client = by // flyctl leaves our metadata on the machines that it changes
+		out.Client = by // flyctl keeps our metadata on machines that it changes
 	}
 	if x, ok := m.UnrequestedExit(); ok {
 		out.Exit = &release.Exit{Code: x.Code, OOM: x.OOM, Restarts: x.RestartCount, At: x.At}
@@ -36,15 +39,16 @@ func describe(m fly.Machine, meta map[string]string) release.Machine {
 	return out
 }
 
-// isHostAway reports whether the host of m cannot be reached: Fly tells only old
-// facts of m then.
+// isHostAway reports whether the host of m is unreachable. Fly then returns old facts
+// of m.
 func isHostAway(m fly.Machine) bool { return m.HostStatus != "ok" && m.HostStatus != "" }
 
-// isTransitional reports whether a machine leaves that state by itself.
+// isTransitional reports whether a machine leaves that state without a request.
 func isTransitional(state string) bool {
 	return slices.Contains([]string{"creating", "starting", "stopping", "restarting", "suspending", "destroying", "updating", "replacing"}, state)
 }
 
+// configOf returns the config of m, or the part that Fly returns of an unreachable one.
 func configOf(m fly.Machine) json.RawMessage {
 	if len(m.Config) > 0 {
 		return m.Config
@@ -52,8 +56,8 @@ func configOf(m fly.Machine) json.RawMessage {
 	return m.IncompleteConfig
 }
 
-// imageOf returns the image that m runs, with the digest that its reference had when
-// the machine was made. Where Fly does not tell it, the config's reference is used.
+// imageOf returns the image of m with its digest. If Fly returns no digest, it returns
+// the reference in the config.
 func imageOf(m fly.Machine) release.Image {
 	if m.ImageRef.Digest != "" {
 		ref := m.ImageRef
@@ -67,8 +71,7 @@ func imageOf(m fly.Machine) release.Image {
 	return c.Image
 }
 
-// isOn reports whether m is as s makes it: the config, by the same release, and the
-// image.
+// isOn reports whether m is in the state after s: its config, release and image.
 func isOn(m fly.Machine, s release.Step, want json.RawMessage) bool {
 	return release.SameConfig(m.Config, want) && release.SameStamps(m.Config, want) &&
 		(s.To == "" || imageOf(m).Digest() == s.To.Digest())

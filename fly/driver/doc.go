@@ -1,5 +1,5 @@
 // Package driver observes and changes the machines of Fly apps: steps, leases,
-// one-off commands, volumes, Fly releases, and the verdict on what runs.
+// one-off commands, volumes, Fly releases, and the verdict on running machines.
 //
 // Every operation is safe to run twice. It reads first, recognizes a change that
 // an earlier attempt made, and sends the change only where it is missing. The

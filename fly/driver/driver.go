@@ -12,13 +12,13 @@ import (
 // A Driver observes and changes machines. It may be used concurrently.
 type Driver struct {
 	Fly  API
-	Edge *http.Client  // sends probes; nil is one that reaches public addresses only
-	Poll time.Duration // how often a machine is read while it is waited for; 0 is 1 s
-	// Memory is shared by the drivers of one process; nil: nothing is remembered.
+	Edge *http.Client  // sends probes; nil: a client for public addresses only
+	Poll time.Duration // interval of reads while a driver waits; 0 is 1 s
+	// Memory is shared by the drivers of one process; nil: each operation starts without.
 	Memory *Memory
 }
 
-// Memory is what the operations of one process remember for later ones.
+// Memory has the state that operations of one process share.
 type Memory struct {
 	checkTimes checkTimes
 	keepers    keepers
@@ -33,8 +33,8 @@ func (d *Driver) memory() *Memory {
 
 func (d *Driver) poll() time.Duration { return cmp.Or(d.Poll, time.Second) }
 
-// API is all of Fly's API that a Driver uses, for wiring. *fly.Client implements it.
-// Each part of the driver takes one of the smaller interfaces.
+// API has all methods of Fly's API that a Driver uses, for wiring. *fly.Client
+// implements it. Functions of the driver take the smaller interfaces below.
 type API interface {
 	TargetReader
 	MachineChanger
@@ -49,7 +49,7 @@ type API interface {
 	Processes(ctx context.Context, app, id string) ([]fly.Process, error)
 }
 
-// A TargetReader reads what a Fly app runs.
+// A TargetReader reads the state of a Fly app.
 type TargetReader interface {
 	MachineLister
 	MachineReader

@@ -12,22 +12,22 @@ import (
 
 var errGone = errors.New("the machine is destroyed")
 
-// isGone reports whether err means that a machine does not exist, or no longer.
+// isGone reports whether err means that a machine is destroyed or does not exist.
 func isGone(err error) bool { return errors.Is(err, errGone) || errors.Is(err, fly.ErrNotFound) }
 
-// find returns the machine of the step. It fails with a conflict if the machine is
-// gone and the step does not destroy it.
-func (r *stepRun) find(ctx context.Context) (fly.Machine, error) {
-	m, err := r.locate(ctx)
+// findMachine returns the machine of the step. It returns a conflict if the machine is
+// gone, unless the step destroys it.
+func (r *stepRun) findMachine(ctx context.Context) (fly.Machine, error) {
+	m, err := r.locateMachine(ctx)
 	if isGone(err) && r.Step.Verb != release.Destroy {
-		return m, conflict(r.Step, "does not exist any more")
+		return m, conflictError(r.Step, "no longer exists")
 	}
 	return m, err
 }
 
-// locate reads the machine of the step by its ID, or by the name that the plan
-// chose. The error of a machine that is destroyed satisfies isGone.
-func (r *stepRun) locate(ctx context.Context) (fly.Machine, error) {
+// locateMachine reads the machine of the step by its ID, or by the name in the plan.
+// isGone reports true for the error of a destroyed machine.
+func (r *stepRun) locateMachine(ctx context.Context) (fly.Machine, error) {
 	s := r.Step
 	m, err := readMachine(ctx, r.Fly, s.FlyApp, cmp.Or(r.ID, s.Machine), cmp.Or(r.Written, s.Version))
 	if errors.Is(err, fly.ErrNotFound) || errors.Is(err, fly.ErrInvalid) {
@@ -39,7 +39,7 @@ func (r *stepRun) locate(ctx context.Context) (fly.Machine, error) {
 	return m, err
 }
 
-// findByName returns the machine of that name, or fly.ErrNotFound.
+// findByName returns the machine with that name, or fly.ErrNotFound.
 func findByName(ctx context.Context, l MachineLister, app, name string) (fly.Machine, error) {
 	machines, err := RetryRead(ctx, func() ([]fly.Machine, error) { return l.Machines(ctx, app) })
 	if err != nil {

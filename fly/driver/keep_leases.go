@@ -12,73 +12,73 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// refreshRetry is the delay after a refresh that failed.
+// refreshRetry is the delay after a failed refresh.
 const refreshRetry = 15 * time.Second
 
-// Keeping is what KeepLeases refreshes, and what it needs of its caller.
+// Keeping has the leases to keep, and callbacks of the caller.
 type Keeping struct {
 	Holder   string
 	Machines []Leased
-	Last     time.Time // when they were refreshed last
-	// Begin, if set, is called before each refresh with the time of the last one; the
-	// function that it returns is called after the refresh. Where it finds out that the
-	// operation is not wanted any more, it ends ctx.
+	Last     time.Time // time of the last refresh
+	// Begin, if set, is called before each refresh with the time of the last one; its
+	// result is called after the refresh. It may end ctx if the operation is aborted.
 	Begin func(last time.Time) (end func())
-	// IsOver, if set, reports whether ctx ended because the rollout has.
+	// IsOver, if set, reports whether ctx ended because the rollout has ended.
 	IsOver func(ctx context.Context) bool
 }
 
-// KeepLeases refreshes leases until ctx ends. It returns an Error of KindConflict if
-// one is lost: removed by somebody, or taken by somebody else after it had expired
-// while no worker was up. Leases that expired and that nobody took are taken again. It
-// returns nil if they are not needed any more, because the rollout was closed, aborted
-// this, or has ended; then it releases the leases that it took.
+// KeepLeases refreshes leases until ctx ends. It returns an *Error of KindConflict if
+// one is lost: another client released it, or took it after it had expired while no
+// worker ran. It takes expired leases again if they are free. It returns nil if the
+// leases are no longer needed, because the rollout was closed, aborted or ended; then
+// it releases the leases that it took.
 func (d *Driver) KeepLeases(ctx context.Context, in Keeping) error {
 	ctx, done := d.memory().keepers.add(ctx, in.Holder)
 	defer done()
-	l := leases{d.Fly, in.Holder}
+	l := holderLeases{d.Fly, in.Holder}
 	given := map[string]string{} // nonces, by machine
 	for _, m := range in.Machines {
 		given[m.Machine] = m.Nonce
 	}
-	kept, err := l.keep(ctx, in)
+	kept, err := l.refreshUntilEnd(ctx, in)
 	if !in.isUnneeded(ctx) {
 		return err
 	}
 	taken := slices.DeleteFunc(kept, func(m Leased) bool { return given[m.Machine] == m.Nonce })
-	if failed := l.release(ctx, taken); failed != nil {
+	if failed := l.releaseAll(ctx, taken); failed != nil {
 		attemptOf(ctx).Log.Warn("leases not released", "error", failed)
 	}
 	return nil
 }
 
-// isUnneeded reports whether the leases are not to be kept any more.
+// isUnneeded reports whether the leases are no longer needed.
 func (in Keeping) isUnneeded(ctx context.Context) bool {
 	return errors.Is(context.Cause(ctx), errClosed) || attemptOf(ctx).Aborted(ctx) || in.IsOver != nil && in.IsOver(ctx)
 }
 
-func (in Keeping) begin(last time.Time) (end func()) {
+// beginRefresh calls Begin if it is set.
+func (in Keeping) beginRefresh(last time.Time) (end func()) {
 	if in.Begin == nil {
 		return func() {}
 	}
 	return in.Begin(last)
 }
 
-// keep refreshes the leases until that is not possible or not wanted any more, and
-// returns those that it holds then.
-func (l leases) keep(ctx context.Context, in Keeping) ([]Leased, error) {
+// refreshUntilEnd refreshes the leases until ctx ends or one is lost. It returns the
+// leases that are held then.
+func (l holderLeases) refreshUntilEnd(ctx context.Context, in Keeping) ([]Leased, error) {
 	kept, last := slices.Clone(in.Machines), in.Last
 	for {
 		if err := sleep(ctx, time.Until(last.Add(leaseInterval))); err != nil {
 			return kept, err
 		}
-		end := in.begin(last)
+		end := in.beginRefresh(last)
 		if ctx.Err() != nil {
 			end()
 			return kept, context.Cause(ctx)
 		}
 		begun := time.Now()
-		left, err := l.refresh(ctx, kept, begun.Sub(last) >= leaseTTL)
+		left, err := l.refreshAll(ctx, kept, begun.Sub(last) >= leaseTTL)
 		end()
 		if kept = left; err == nil {
 			last = begun.Truncate(time.Second)
@@ -94,9 +94,9 @@ func (l leases) keep(ctx context.Context, in Keeping) ([]Leased, error) {
 	}
 }
 
-// refresh extends every lease, and returns those that are still needed. With lapsed,
-// the leases may have expired.
-func (l leases) refresh(ctx context.Context, machines []Leased, lapsed bool) ([]Leased, error) {
+// refreshAll extends every lease, and returns those of machines that exist. lapsed
+// means that the leases may have expired.
+func (l holderLeases) refreshAll(ctx context.Context, machines []Leased, lapsed bool) ([]Leased, error) {
 	kept := slices.Clone(machines)
 	g, all := errgroup.WithContext(ctx)
 	g.SetLimit(concurrentLeases)
@@ -105,10 +105,10 @@ func (l leases) refresh(ctx context.Context, machines []Leased, lapsed bool) ([]
 			m := &kept[i]
 			lease, err := l.fly.Lease(all, m.FlyApp, m.Machine, m.Nonce, leaseTTL)
 			if errors.Is(err, fly.ErrNotFound) || errors.Is(err, fly.ErrConflict) {
-				lease, err = l.retake(all, *m, lapsed, err)
+				lease, err = l.retakeLease(all, *m, lapsed, err)
 			}
 			if err == nil {
-				m.Nonce = lease.Nonce // "" where there is no machine any more
+				m.Nonce = lease.Nonce // "" if the machine no longer exists
 			}
 			return err
 		})
@@ -117,9 +117,9 @@ func (l leases) refresh(ctx context.Context, machines []Leased, lapsed bool) ([]
 	return withNonce(kept), err
 }
 
-// retake returns another lease for one that is lost, if nobody else has taken it or
-// removed it. A machine that does not exist any more needs none.
-func (l leases) retake(ctx context.Context, m Leased, lapsed bool, lost error) (fly.Lease, error) {
+// retakeLease returns another lease for a lost one, unless another client took or
+// released it. It returns an empty lease for a machine that no longer exists.
+func (l holderLeases) retakeLease(ctx context.Context, m Leased, lapsed bool, lost error) (fly.Lease, error) {
 	now, err := readMachine(ctx, l.fly, m.FlyApp, m.Machine, "")
 	if errors.Is(err, fly.ErrNotFound) || err == nil && now.State == "destroyed" {
 		return fly.Lease{}, nil
@@ -127,17 +127,17 @@ func (l leases) retake(ctx context.Context, m Leased, lapsed bool, lost error) (
 	if err != nil {
 		return fly.Lease{}, err
 	}
-	held, err := l.read(ctx, m)
+	held, err := l.readLease(ctx, m)
 	step := release.Step{Target: m.Target, Machine: m.Machine}
 	switch {
 	case err == nil && held.Description == l.holder:
 		return held, nil
 	case err == nil:
-		return fly.Lease{}, conflict(step, "lost its lease to %s: is a flyctl deploy under way?", formatHolder(held))
+		return fly.Lease{}, conflictError(step, "lost its lease to %s: is a flyctl deploy under way?", formatHolder(held))
 	case !errors.Is(err, fly.ErrNotFound):
 		return fly.Lease{}, err
 	case lapsed:
-		return l.take(ctx, m, leaseTTL)
+		return l.takeLease(ctx, m, leaseTTL)
 	}
-	return fly.Lease{}, conflict(step, "lost its lease: somebody cleared it (%s)", lost)
+	return fly.Lease{}, conflictError(step, "lost its lease: another client released it (%s)", lost)
 }

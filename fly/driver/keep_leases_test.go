@@ -13,7 +13,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Leases are kept for as long as a rollout lasts, and no longer: others wait for them.
+// Leases are refreshed as long as the rollout lasts, and no longer.
 func TestKeepLeases(t *testing.T) {
 	closes := func(d *driver.Driver, machines []driver.Leased) error {
 		return d.CloseRollout(context.Background(), driver.Closing{Holder: holder, Machines: machines, Status: "complete"})
@@ -26,9 +26,9 @@ func TestKeepLeases(t *testing.T) {
 		kind      string
 		isLeased  bool
 	}{
-		"refreshed leases do not expire":            {func(*driver.Driver, []driver.Leased) error { return nil }, "", true},
-		"a closed rollout ends it":                  {closes, "", false},
-		"a lease that somebody removed is reported": {clears, release.KindConflict, false},
+		"refreshed leases do not expire":               {func(*driver.Driver, []driver.Leased) error { return nil }, "", true},
+		"a closed rollout ends it":                     {closes, "", false},
+		"a lease that another client released is lost": {clears, release.KindConflict, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -6,12 +6,12 @@ import (
 	"sync"
 )
 
-// errClosed is why a keeper ends: its rollout is closed, and its leases are released.
+// errClosed ends a keeper whose rollout is closed and whose leases are released.
 var errClosed = errors.New("the rollout is closed")
 
-// keepers are the calls of KeepLeases in this process, by holder. Closing a rollout
-// ends its own at once: a heartbeat would end them later, and they might refresh a
-// lease that was just released.
+// keepers has the running calls of KeepLeases in this process, by holder. Closing a
+// rollout ends its calls at once: otherwise they would run until a heartbeat, and might
+// refresh a released lease.
 type keepers struct {
 	mu  sync.Mutex
 	all map[string]map[*keeper]bool
@@ -22,8 +22,7 @@ type keeper struct {
 	done chan struct{}
 }
 
-// add returns ctx for a keeper of holder, and the function that it calls when it has
-// ended.
+// add returns ctx for a call of KeepLeases, and the function to call at its end.
 func (k *keepers) add(ctx context.Context, holder string) (context.Context, func()) {
 	ctx, end := context.WithCancelCause(ctx)
 	added := &keeper{end: end, done: make(chan struct{})}
@@ -48,8 +47,8 @@ func (k *keepers) add(ctx context.Context, holder string) (context.Context, func
 	}
 }
 
-// close ends the keepers of holder and waits until none of them refreshes any more.
-func (k *keepers) close(ctx context.Context, holder string) {
+// endAll ends the calls of holder and waits for their end, or for the end of ctx.
+func (k *keepers) endAll(ctx context.Context, holder string) {
 	k.mu.Lock()
 	var all []*keeper
 	for one := range k.all[holder] {

@@ -8,17 +8,16 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// changeUnderLease makes one change of m under the rollout's lease on it. If there
-// is none, because the rollout created the machine or lost its leases, it takes one
-// for the change, so that no other change comes between. A lease that the rollout keeps
-// on the machine is used and stays. A machine that changed since
-// it was read is a conflict: the next attempt finds out whether an earlier one of ours
-// changed it.
+// changeUnderLease sends one change of m under the rollout's lease on it. If there is
+// no lease, because the rollout created the machine or lost its leases, it takes one
+// for the change. It uses a lease that KeepLeases keeps, and does not release it. A
+// machine that changed since it was read is a conflict: the next attempt finds out
+// whether an earlier one changed it.
 func (r *stepRun) changeUnderLease(ctx context.Context, m fly.Machine, change func(nonce string) (fly.Machine, error)) (fly.Machine, error) {
 	send := func(nonce string) (fly.Machine, error) {
 		return retryLimited(ctx, func() (fly.Machine, error) { return change(nonce) })
 	}
-	l := leases{r.Fly, r.Holder}
+	l := holderLeases{r.Fly, r.Holder}
 	if r.Nonce != "" {
 		after, err := send(r.Nonce)
 		if !errors.Is(err, fly.ErrConflict) {
@@ -27,15 +26,15 @@ func (r *stepRun) changeUnderLease(ctx context.Context, m fly.Machine, change fu
 		held, readErr := r.Fly.ReadLease(ctx, r.Step.FlyApp, m.ID)
 		switch {
 		case readErr == nil && held.Description == r.Holder:
-			return send(held.Nonce) // it expired and was taken again meanwhile
+			return send(held.Nonce) // KeepLeases has taken an expired lease again
 		case readErr == nil:
-			return fly.Machine{}, conflict(r.Step, "is leased by %s: is a flyctl deploy under way?", formatHolder(held))
+			return fly.Machine{}, conflictError(r.Step, "is leased by %s: is a flyctl deploy under way?", formatHolder(held))
 		case !errors.Is(readErr, fly.ErrNotFound):
 			return fly.Machine{}, readErr
 		}
 	}
 	own := Leased{Target: r.Step.Target, FlyApp: r.Step.FlyApp, Machine: m.ID}
-	lease, err := l.take(ctx, own, changeTTL)
+	lease, err := l.takeLease(ctx, own, changeTTL)
 	if err != nil {
 		return fly.Machine{}, err
 	}
@@ -44,12 +43,12 @@ func (r *stepRun) changeUnderLease(ctx context.Context, m fly.Machine, change fu
 	if isKept(lease) {
 		return after, err
 	}
-	if failed := l.release(ctx, []Leased{own}); failed != nil {
+	if failed := l.releaseAll(ctx, []Leased{own}); failed != nil {
 		attemptOf(ctx).Log.Warn("lease not released", "target", r.Step.Target.String(), "machine", m.ID, "error", failed)
 	}
 	return after, err
 }
 
-// isKept reports whether KeepLeases keeps a lease: it outlives one change, and Fly's
-// clock may differ by five seconds.
+// isKept reports whether KeepLeases keeps a lease: it lasts longer than a lease for one
+// change, with five seconds for the difference of the clocks.
 func isKept(l fly.Lease) bool { return time.Until(l.Expires) > changeTTL+5*time.Second }

@@ -14,20 +14,20 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A TargetRef names a target and its Fly app. It is recorded in histories.
+// A TargetRef names a target and its Fly app. It is stored in histories.
 type TargetRef struct {
 	Target release.Target `json:"target"`
 	FlyApp string         `json:"fly_app"`
-	// Probe, if set, is sent as well: State.Sick is why it failed.
+	// Probe, if set, is sent as well: State.Sick has its failure.
 	Probe *release.Probe `json:"probe,omitempty"`
 }
 
-// ConcurrentTargets is how many targets are observed concurrently. Fly's limits are
-// per Fly app, and the client keeps them.
+// ConcurrentTargets is the number of targets that are read concurrently. Fly's limits
+// are per Fly app.
 const ConcurrentTargets = 50
 
-// Observe returns what each target runs, in their order. What is older than the
-// written versions is stale and is read again. It changes nothing.
+// Observe returns the state of each target, in their order. It reads machines again
+// whose version is older than written. It changes nothing.
 func (d *Driver) Observe(ctx context.Context, refs []TargetRef, written Written) ([]release.State, error) {
 	states := make([]release.State, len(refs))
 	g, all := errgroup.WithContext(ctx)
@@ -46,9 +46,9 @@ func (d *Driver) Observe(ctx context.Context, refs []TargetRef, written Written)
 	return states, g.Wait()
 }
 
-// ObserveTarget returns what one target runs: its machines sorted by ID, without
-// those of release commands and consoles; its volumes, addresses and secrets, as far
-// as the token may read them. With an error it returns what was read so far.
+// ObserveTarget returns the state of one target: its machines sorted by ID, without
+// those of release commands and consoles; its volumes, addresses and secrets if the
+// token may read them. With an error it returns the facts that were read.
 func ObserveTarget(ctx context.Context, f TargetReader, ref TargetRef) (release.State, error) {
 	s := release.State{Target: ref.Target, FlyApp: ref.FlyApp, Machines: []release.Machine{}}
 	g, all := errgroup.WithContext(ctx)
@@ -93,8 +93,7 @@ func readSecrets(ctx context.Context, f TargetReader, s *release.State) error {
 	return ignoreUnauthorized(err)
 }
 
-// ignoreUnauthorized returns err, or nil if Fly does not let this token read
-// something that a release can do without.
+// ignoreUnauthorized returns err, or nil if the token may not read an optional fact.
 func ignoreUnauthorized(err error) error {
 	if errors.Is(err, fly.ErrUnauthorized) {
 		return nil
@@ -109,7 +108,7 @@ func ListMachines(ctx context.Context, l MachineLister, app string) ([]release.M
 	return s.Machines, err
 }
 
-// readMachines fills in the machines of s only.
+// readMachines reads the machines of s.
 func readMachines(ctx context.Context, l MachineLister, s *release.State) error {
 	machines, err := RetryRead(ctx, func() ([]fly.Machine, error) { return l.Machines(ctx, s.FlyApp) })
 	for _, m := range machines {
@@ -123,32 +122,30 @@ func sortMachines(s *release.State) {
 	slices.SortFunc(s.Machines, func(a, b release.Machine) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// addMachine adds m to the list of s that it belongs to.
+// addMachine adds m to the list of s for its kind.
 func addMachine(s *release.State, m fly.Machine) {
 	switch meta := release.Metadata(configOf(m)); {
 	case len(meta) == 0 && m.HostStatus != "ok" && len(m.Config) == 0:
-		s.Unread = append(s.Unread, describe(m, meta))
+		s.Unread = append(s.Unread, describeWithMetadata(m, meta))
 	case meta["fly_platform_version"] != "v2":
 		s.Foreign = append(s.Foreign, m.ID)
 	case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
 		s.Commands = append(s.Commands, fmt.Sprintf("machine %s (%s) is %s", m.ID, meta["fly_process_group"], m.State))
 	case m.State == "destroying":
-		// It will be gone, whatever is planned for it.
+		// The machine is ignored: it will be gone.
 	default:
-		s.Machines = append(s.Machines, describe(m, meta))
+		s.Machines = append(s.Machines, describeWithMetadata(m, meta))
 	}
 }
 
-// serves reports whether a machine of s may get traffic.
-func serves(s release.State) bool {
-	return slices.ContainsFunc(s.Machines, isServing)
-}
+// isServing reports whether a machine of s may get traffic.
+func isServing(s release.State) bool { return slices.ContainsFunc(s.Machines, mayGetTraffic) }
 
-// isServing reports whether m is started and gets traffic.
-func isServing(m release.Machine) bool { return m.State == "started" && !m.Cordoned }
+// mayGetTraffic reports whether m is started and not cordoned.
+func mayGetTraffic(m release.Machine) bool { return m.State == "started" && !m.Cordoned }
 
-// CheckRead returns an error that names the machines of which neither config nor group
-// could be read, or nil.
+// CheckRead returns an error that names the machines without a known config and group,
+// or nil.
 func CheckRead(states []release.State) error {
 	var all []string
 	for _, s := range states {

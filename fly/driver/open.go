@@ -13,25 +13,25 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A FlyRelease is Fly's own record of a rollout of one target. It is recorded in
+// A FlyRelease is Fly's own record of a rollout of one target. It is stored in
 // histories.
 type FlyRelease struct {
 	ID      string `json:"id"`
 	Version int    `json:"version"`
 }
 
-// Opened is what Fly has recorded of a rollout of one target.
+// Opened is the result of OpenTarget.
 type Opened struct {
 	Release   FlyRelease
 	Secrets   uint64   // version of the secrets that machines must see
 	Addresses []string // IP addresses that the target has or was given
-	Notes     []string // what Fly did not let this token do, or does not have
+	Notes     []string // refused requests and missing facts
 }
 
-// OpenTarget prepares the rollout of a target at Fly: it makes a Fly release that is
-// running, reads the version of the secrets, and assigns the IP addresses that a first
-// rollout needs. It is safe to call again. What Fly refuses is a note, not an error:
-// it does not keep machines from being changed.
+// OpenTarget prepares the rollout of a target at Fly: it creates a running Fly release,
+// reads the version of the secrets, and assigns the IP addresses of a first rollout. It
+// is safe to call again. A refused request becomes a note, because machines can be
+// changed without it.
 func (d *Driver) OpenTarget(ctx context.Context, t release.TargetPlan) (Opened, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	var out Opened
@@ -65,21 +65,23 @@ func (d *Driver) OpenTarget(ctx context.Context, t release.TargetPlan) (Opened, 
 	return out, err
 }
 
-// openRelease makes the target's Fly release, or returns a note if Fly refuses that.
+// openRelease creates the Fly release of the target, or returns a note if Fly refuses
+// that.
 func openRelease(ctx context.Context, f ReleaseAPI, t release.TargetPlan) (r FlyRelease, note string, err error) {
 	r, err = createRelease(ctx, f, t)
 	switch {
 	case isForbidden(err) && r.ID != "":
-		return r, fmt.Sprintf("Fly release v%d of %s does not say that it runs: %v", r.Version, t.Target, err), nil
+		return r, fmt.Sprintf("Fly release v%d of %s could not be marked as running: %v", r.Version, t.Target, err), nil
 	case isForbidden(err):
-		return r, fmt.Sprintf("no Fly release of %s is on record: %v", t.Target, err), nil
+		return r, fmt.Sprintf("no Fly release of %s could be created: %v", t.Target, err), nil
 	}
 	return r, "", err
 }
 
-// createRelease makes the target's Fly release and marks it as running. A Fly release
-// that an earlier attempt made is recognized: the newest, of that image, not ended, and
-// made since the first attempt. The leases keep others from making one meanwhile.
+// createRelease creates the Fly release of the target and marks it as running. It
+// reuses the one of an earlier attempt: the newest of that image that has not ended and
+// was created since the first attempt. The leases keep other clients from creating one
+// meanwhile.
 func createRelease(ctx context.Context, f ReleaseAPI, t release.TargetPlan) (FlyRelease, error) {
 	var r fly.FlyRelease
 	var err error
@@ -97,9 +99,8 @@ func createRelease(ctx context.Context, f ReleaseAPI, t release.TargetPlan) (Fly
 	return FlyRelease{ID: r.ID, Version: r.Version}, f.UpdateRelease(ctx, r.ID, "running", "")
 }
 
-// findUnfinishedRelease returns the newest Fly release of that image that has not
-// ended and was made since then; without an ID if there is none. Clocks may differ by
-// a minute.
+// findUnfinishedRelease returns the newest unfinished Fly release of that image since
+// that time, or one without an ID. Clocks may differ by a minute.
 func findUnfinishedRelease(ctx context.Context, f ReleaseAPI, app string, image release.Image, since time.Time) (fly.FlyRelease, error) {
 	have, err := RetryRead(ctx, func() ([]fly.FlyRelease, error) { return f.Releases(ctx, app) })
 	for _, h := range have {
@@ -111,8 +112,8 @@ func findUnfinishedRelease(ctx context.Context, f ReleaseAPI, app string, image 
 	return fly.FlyRelease{}, err
 }
 
-// assignAddresses assigns the IP addresses that the target lacks, once, and returns
-// those that the plan asks for.
+// assignAddresses assigns the missing IP addresses of the target, and returns all that
+// the plan wants.
 func assignAddresses(ctx context.Context, f AddressAPI, t release.TargetPlan) (ips []string, err error) {
 	if len(t.Addresses) == 0 {
 		return nil, nil

@@ -15,26 +15,26 @@ type processReader interface {
 	Processes(ctx context.Context, app, id string) ([]fly.Process, error)
 }
 
-// A portCheck finds out whether processes listen at the ports of a target to which
-// Fly's proxy sends traffic.
+// A portCheck checks whether processes listen on the ports to which Fly's proxy sends
+// traffic.
 type portCheck struct {
-	confirmed map[release.Listener]bool // a process listens there, or Fly does not tell
+	confirmed map[release.Listener]bool // a process listens there, or Fly cannot answer
 	patience  time.Duration             // how long a process may take to listen
 	notes     []string                  // ports at which no process listens
-	unread    []string                  // ports for which Fly could not be asked
-	isOver    bool                      // patience has run out: Fly is not asked again
+	unread    []string                  // ports that could not be read
+	isOver    bool                      // patience has passed: no more reads
 }
 
 func newPortCheck(t *verdictTracker) *portCheck {
 	return &portCheck{confirmed: map[release.Listener]bool{}, patience: min(max(t.during, t.within), 30*time.Second)}
 }
 
-// check asks Fly at which ports the machines of a healthy or unchecked target listen,
-// until a process listens at each port of a TCP service that has no health check. It
-// reports whether another observation may change that. A port at which no process
-// listens makes v unchecked: Fly's proxy can send no traffic there. A port that Fly
-// does not tell of is not asked about again; one that cannot be read is a note of v.
-func (c *portCheck) check(ctx context.Context, f processReader, e Expectation, now release.State, v *release.Verdict, elapsed time.Duration) (again bool) {
+// checkPorts reads the ports on which the machines of a healthy or unchecked target
+// listen, until a process listens on each port of a TCP service without health check.
+// It reports whether another observation may change the result. A port without a
+// listener makes v unchecked, because Fly's proxy cannot send traffic there. A failed
+// read becomes a note of v, and a permanent failure is not repeated.
+func (c *portCheck) checkPorts(ctx context.Context, f processReader, e Expectation, now release.State, v *release.Verdict, elapsed time.Duration) (again bool) {
 	if e.Back || len(e.Changed) == 0 || v.Health != release.Healthy && v.Health != release.Unchecked {
 		return false
 	}
@@ -42,7 +42,7 @@ func (c *portCheck) check(ctx context.Context, f processReader, e Expectation, n
 		c.notes, c.unread = nil, nil
 		for _, l := range e.Goal.Listeners(now) {
 			if !c.confirmed[l] {
-				c.ask(ctx, f, e.Goal.FlyApp, l)
+				c.checkPort(ctx, f, e.Goal.FlyApp, l)
 			}
 		}
 		c.isOver = elapsed >= c.patience
@@ -54,8 +54,8 @@ func (c *portCheck) check(ctx context.Context, f processReader, e Expectation, n
 	return len(c.notes)+len(c.unread) > 0 && !c.isOver
 }
 
-// ask reads whether a process listens at one port.
-func (c *portCheck) ask(ctx context.Context, f processReader, app string, l release.Listener) {
+// checkPort reads whether a process listens on one port.
+func (c *portCheck) checkPort(ctx context.Context, f processReader, app string, l release.Listener) {
 	processes, err := RetryRead(ctx, func() ([]fly.Process, error) { return f.Processes(ctx, app, l.Machine) })
 	switch {
 	case err != nil && IsPermanent(err), err == nil && fly.Listens(processes, l.Port):
@@ -67,8 +67,8 @@ func (c *portCheck) ask(ctx context.Context, f processReader, app string, l rele
 	}
 }
 
-// notListening returns the note of a port without a listener, with the ports that have
-// one.
+// notListening returns the note of a port without a listener. It names the ports that
+// have one.
 func notListening(l release.Listener, processes []fly.Process) string {
 	listens := "listens on no TCP port"
 	if ports := fly.TCPPorts(processes); len(ports) > 0 {

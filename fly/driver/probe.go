@@ -14,13 +14,13 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// probeTimeout is how long the response to a probe may take.
+// probeTimeout is the timeout of a probe.
 const probeTimeout = 10 * time.Second
 
-// sendProbe sends p to the Fly app served at base. A response is healthy or unhealthy;
-// no response is unknown, because the worker's own network may be the reason. A
-// redirect to another host is a response, and is not followed. The failure has no body
-// of a response that a redirect led to.
+// sendProbe sends p to the Fly app at base. A response is healthy or unhealthy; no
+// response is unknown, because the network of the worker may be the reason. It does not
+// follow a redirect to another host. The failure never contains the body of a page
+// behind a redirect.
 func (d *Driver) sendProbe(ctx context.Context, t release.Target, p release.Probe, base string) (release.Health, []release.Failure) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -33,7 +33,7 @@ func (d *Driver) sendProbe(ctx context.Context, t release.Target, p release.Prob
 	request := p.At(base)
 	req, err := newProbeRequest(ctx, p, base)
 	if err != nil {
-		return release.Unknown, fail("the request "+request+" can't be sent", err.Error())
+		return release.Unknown, fail("the request "+request+" could not be sent", err.Error())
 	}
 	client := *cmp.Or(d.Edge, publicClient())
 	client.CheckRedirect = stayOnHost
@@ -55,6 +55,7 @@ func (d *Driver) sendProbe(ctx context.Context, t release.Target, p release.Prob
 	return release.Unhealthy, fail(fmt.Sprintf("answered %s with %s", request, resp.Status), string(body))
 }
 
+// newProbeRequest returns the request of p with its method and headers.
 func newProbeRequest(ctx context.Context, p release.Probe, base string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, cmp.Or(p.Method, http.MethodGet), p.URL(base), nil)
 	if err != nil {
@@ -69,10 +70,11 @@ func newProbeRequest(ctx context.Context, p release.Probe, base string) (*http.R
 	return req, nil
 }
 
-// probeBefore returns why the probe of a target fails before anything is changed, or
-// "". A target without a started machine is not probed: that would start one.
+// probeBefore returns why the probe of a target fails before the first change, or "".
+// It does not probe a target without a started machine, because the request would start
+// one.
 func (d *Driver) probeBefore(ctx context.Context, p release.Probe, s release.State) string {
-	if s.URL == "" || s.Private || !serves(s) {
+	if s.URL == "" || s.Private || !isServing(s) {
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -88,7 +90,7 @@ func (d *Driver) probeBefore(ctx context.Context, p release.Probe, s release.Sta
 	}
 }
 
-// unwrapURLError returns err without the URL, which the message has already.
+// unwrapURLError returns err without the URL, which the message contains already.
 func unwrapURLError(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -97,8 +99,8 @@ func unwrapURLError(err error) error {
 	return err
 }
 
-// stayOnHost follows redirects on the same host only, and not to another port of it,
-// except between those of HTTP and HTTPS.
+// stayOnHost is a redirect policy: it follows redirects to the same host and port, or
+// between HTTP and HTTPS.
 func stayOnHost(req *http.Request, via []*http.Request) error {
 	first, next := via[0].URL, req.URL
 	isWeb := next.Port() == "" && first.Port() == ""

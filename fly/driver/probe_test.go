@@ -9,8 +9,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A probe sends what was written down, follows no redirect to another host, and
-// what a redirect led to is not repeated in the report.
+// A probe has the configured method and headers and follows no redirect to another
+// host. The failure has no body of a page behind a redirect.
 func TestProbe(t *testing.T) {
 	inner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		t.Error("the probe followed a redirect to another host")
@@ -19,7 +19,7 @@ func TestProbe(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/head" && (r.Method != http.MethodHead || r.Header.Get("X-Who") != "release" || r.Host != "shop.example"):
-			http.Error(w, "not what was written down", http.StatusTeapot)
+			http.Error(w, "not the configured request", http.StatusTeapot)
 		case r.URL.Path == "/elsewhere":
 			http.Redirect(w, r, inner.URL+"/secret", http.StatusFound)
 		case r.URL.Path == "/here":
@@ -32,9 +32,9 @@ func TestProbe(t *testing.T) {
 	}))
 	defer app.Close()
 	for name, test := range map[string]struct {
-		probe        release.Probe
-		want         release.Health
-		says, output string
+		probe           release.Probe
+		want            release.Health
+		errText, output string
 	}{
 		"method, header and host": {release.Probe{Path: "/head", Method: "HEAD", Headers: map[string][]string{"x-who": {"release"}, "Host": {"shop.example"}}}, release.Healthy, "", ""},
 		"to another host":         {release.Probe{Path: "/elsewhere"}, release.Healthy, "", ""},
@@ -45,15 +45,15 @@ func TestProbe(t *testing.T) {
 		if health != test.want || test.want == release.Healthy && len(failures) > 0 {
 			t.Errorf("%s: %s %v", name, health, failures)
 		}
-		if test.says != "" && (len(failures) != 1 || !strings.Contains(failures[0].Reason, test.says) || failures[0].Output != test.output) {
+		if test.errText != "" && (len(failures) != 1 || !strings.Contains(failures[0].Reason, test.errText) || failures[0].Output != test.output) {
 			t.Errorf("%s: %+v", name, failures)
 		}
 	}
 }
 
-// A host name that resolves to an internal address is not reached.
+// A probe does not reach a host name that resolves to an internal address.
 func TestProbe_InternalAddress(t *testing.T) {
-	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was reached") }))
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the internal address was reached") }))
 	defer app.Close()
 	url := strings.Replace(app.URL, "127.0.0.1", "localhost", 1)
 	health, failures := new(Driver).sendProbe(t.Context(), release.Target{App: "web"}, release.Probe{Path: "/"}, url)

@@ -14,10 +14,10 @@ import (
 
 const dialTimeout = 5 * time.Second
 
-// publicClient returns the client for probes: it reaches public addresses only, and
-// those that a URL has literally, as the URL of a simulated Fly does.
+// publicClient returns the client for probes. It reaches public addresses, and literal
+// addresses as in the URL of a simulated Fly.
 var publicClient = sync.OnceValue(func() *http.Client {
-	var proxies sync.Map // host:port of proxies that the environment names
+	var proxies sync.Map // host:port of the proxies in the environment
 	guarded := &net.Dialer{Timeout: dialTimeout, Control: refuseInternal}
 	direct := &net.Dialer{Timeout: dialTimeout}
 	transport := &http.Transport{
@@ -40,6 +40,7 @@ var publicClient = sync.OnceValue(func() *http.Client {
 	return &http.Client{Transport: transport, Timeout: probeTimeout}
 })
 
+// refuseInternal returns an error for an address that is not public.
 func refuseInternal(_, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil || isInternal(addr.Addr().Unmap()) {

@@ -9,13 +9,12 @@ import (
 )
 
 const (
-	// readLimit is how long one failed read is retried before the attempt fails
-	// with it: then the caller retries the operation, and shows why.
+	// readLimit is how long one failed read is repeated before the attempt fails.
 	readLimit = 20 * time.Second
-	// limitedFor is how long one change is sent again while Fly limits it.
+	// limitedFor is how long one change is repeated while Fly limits it.
 	limitedFor = time.Minute
-	// staleFor is how long a reading that is older than a version that was written
-	// is not believed.
+	// staleFor is how long a read with an older version than written is treated as
+	// stale.
 	staleFor = 15 * time.Second
 )
 
@@ -31,9 +30,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// RetryRead returns what read returns. It retries with backoff, for at most 20 s,
-// while Fly limits reads, is unavailable or sends an answer that is not understood:
-// the other reads of an operation need not be repeated because of one.
+// RetryRead returns the result of read. It repeats a failed read with backoff, for at
+// most 20 s, while Fly limits reads, is unavailable or sends malformed responses, so
+// that the other reads of an operation need not be repeated.
 func RetryRead[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	begun := time.Now()
 	defer reportWaiting(ctx, "read", "")
@@ -50,14 +49,14 @@ func RetryRead[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	}
 }
 
-// isFlyAway reports whether Fly was unavailable for a whole attempt already and
-// still is: then it is asked only as often as the caller retries.
+// isFlyAway reports whether Fly was unavailable during a whole earlier attempt and
+// still is. Then only the caller retries.
 func isFlyAway(ctx context.Context, err error) bool {
 	return attemptOf(ctx).Number > 1 && !errors.Is(err, fly.ErrRateLimited)
 }
 
-// retryLimited sends a change, and sends it again while Fly refuses it with 429:
-// nothing was changed then, and the client keeps Fly's limits from now on.
+// retryLimited sends a change, and repeats it while Fly refuses it with 429, which
+// means that nothing was changed.
 func retryLimited[T any](ctx context.Context, send func() (T, error)) (T, error) {
 	begun := time.Now()
 	for backoff := 250 * time.Millisecond; ; backoff = min(2*backoff, 2*time.Second) {
@@ -72,7 +71,7 @@ func retryLimited[T any](ctx context.Context, send func() (T, error)) (T, error)
 	}
 }
 
-// retryAfter returns how long Fly asked to wait, or 0.
+// retryAfter returns the delay that Fly asks for, or 0.
 func retryAfter(err error) time.Duration {
 	var answer *fly.Error
 	if errors.As(err, &answer) {
@@ -81,8 +80,8 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// readMachine reads one machine. A reading older than version, which the machine
-// was given, is stale: it is read again, and believed after staleFor.
+// readMachine reads one machine. A result older than version is stale: it reads again,
+// and returns it only after staleFor.
 func readMachine(ctx context.Context, r MachineReader, app, id, version string) (fly.Machine, error) {
 	begun := time.Now()
 	for backoff := 100 * time.Millisecond; ; backoff = min(2*backoff, 2*time.Second) {

@@ -12,13 +12,13 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Written are the versions that machines were given, by Fly app and machine ID; "" of
-// a machine that may have been changed to a version that is not known.
+// Written has the versions that a rollout wrote, by Fly app and machine ID. The version
+// is "" if a machine may have been changed to an unknown version.
 type Written map[string]map[string]string
 
-// rereadStale reads the machines again that are or may be stale in s: those that the
-// list does not have, or has at an older version than they were given, or whose
-// version is not known. It fails if Fly returns nothing newer.
+// rereadStale reads machines of s again that may be stale: those that the list does not
+// have, those with an older version than written, and those whose written version is
+// unknown. It returns an error if Fly returns nothing newer.
 func rereadStale(ctx context.Context, r MachineReader, s *release.State, written map[string]string) error {
 	for _, id := range slices.Sorted(maps.Keys(written)) {
 		have, isListed := s.Machine(id)
@@ -51,9 +51,8 @@ type machineObserver interface {
 	MachineReader
 }
 
-// observeAgain fills in the machines of now, of which goal is known: what is older
-// than the versions in goal is stale, and of machines whose host cannot be reached
-// goal has the rest.
+// observeAgain reads the machines of now. Reads older than the versions in goal are
+// stale and repeated. For machines on unreachable hosts it uses the facts of goal.
 func observeAgain(ctx context.Context, f machineObserver, goal release.State, now *release.State) error {
 	if err := readMachines(ctx, f, now); err != nil {
 		return err

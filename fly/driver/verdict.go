@@ -8,28 +8,29 @@ import (
 )
 
 const (
-	// minHealthy and minUnhealthy are how many observations in a row make a verdict.
+	// minHealthy and minUnhealthy are the numbers of consecutive observations that make
+	// a verdict.
 	minHealthy   = 2
 	minUnhealthy = 3
-	// unknownLimit is how long a target is observed whose verdict is not certain: Fly
-	// may be away for an hour. Then the verdict is unknown, and an operator decides.
+	// unknownLimit is how long a target without a certain verdict is observed, because
+	// Fly may be unavailable for an hour. Then the verdict is unknown, and an operator
+	// decides.
 	unknownLimit = 90 * time.Minute
-	// smokeTime is how long a machine without a check has to stay up before it is
-	// believed: as long as flyctl watches one.
+	// smokeTime is how long a machine without a check must stay up, as in flyctl.
 	smokeTime = 10 * time.Second
 )
 
-// A verdictTracker turns the results of successive observations of one target into a
-// verdict. It has no clock: each result comes with the time since the first one began.
+// A verdictTracker computes a verdict from successive observations of one target. It
+// has no clock: each observation has the time since the first.
 type verdictTracker struct {
-	during time.Duration // the target must be observed for that long
-	within time.Duration // before that, unhealthy is not final
+	during time.Duration // minimum time of observation
+	within time.Duration // before that time, unhealthy is not final
 
 	healthy, unhealthy int // observations in a row
 	state              trackerState
 }
 
-// A trackerState says whether the verdict of the last observation stands.
+// A trackerState is the result of the observations so far.
 type trackerState string
 
 const (
@@ -47,8 +48,8 @@ func newVerdictTracker(e Expectation, in Verification) *verdictTracker {
 	return t
 }
 
-// add takes in one observation, at elapsed since the first began. With isWaiting, the
-// target is about to become better or worse, so a healthy one does not count.
+// add adds one observation, at elapsed since the first. isWaiting means that the target
+// is about to change, so that healthy does not count.
 func (t *verdictTracker) add(h release.Health, isWaiting bool, elapsed time.Duration) trackerState {
 	switch h {
 	case release.Healthy, release.Unchecked:
@@ -74,8 +75,8 @@ func (t *verdictTracker) add(h release.Health, isWaiting bool, elapsed time.Dura
 	return t.state
 }
 
-// interval returns the delay before the next observation. To confirm a healthy target
-// it is short: each machine was found healthy before.
+// interval returns the delay before the next observation. It is short to confirm a
+// healthy target.
 func (t *verdictTracker) interval(poll time.Duration) time.Duration {
 	if t.healthy > 0 && t.state != certain && t.during == 0 {
 		return poll / 100
@@ -83,7 +84,8 @@ func (t *verdictTracker) interval(poll time.Duration) time.Duration {
 	return 2 * poll
 }
 
-// A quorum is reached once all members agree at the same time, and then stays so.
+// A quorum is reached once all members vote yes at the same time. Then it stays
+// reached.
 type quorum struct {
 	mu      sync.Mutex
 	missing int

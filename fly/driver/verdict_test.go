@@ -7,8 +7,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A verdict is certain only after enough observations in a row, and after the time that
-// the target must be observed, or may take, has passed.
+// A verdict is certain after enough consecutive observations and after the minimum
+// time.
 func TestVerdictTracker(t *testing.T) {
 	const healthy, unhealthy, unknown, unchecked = release.Healthy, release.Unhealthy, release.Unknown, release.Unchecked
 	type observation struct {
@@ -50,7 +50,7 @@ func TestVerdictTracker(t *testing.T) {
 	}
 }
 
-// A healthy target is confirmed at once unless time has to pass.
+// A healthy target is confirmed at once, except during a bake.
 func TestVerdictTracker_Interval(t *testing.T) {
 	for name, test := range map[string]struct {
 		tracker verdictTracker
@@ -67,7 +67,7 @@ func TestVerdictTracker_Interval(t *testing.T) {
 	}
 }
 
-// A machine without a health check has to stay up for a while.
+// A machine without a health check must stay up for smokeTime.
 func TestNewVerdictTracker_BareMachine(t *testing.T) {
 	goal := release.State{Machines: []release.Machine{{ID: "m1", Group: "app"}}}
 	for _, test := range []struct {
@@ -84,7 +84,7 @@ func TestNewVerdictTracker_BareMachine(t *testing.T) {
 	}
 }
 
-// Targets end together: the quorum is reached once all agree at the same time.
+// The quorum is reached once all members vote yes at the same time.
 func TestQuorum(t *testing.T) {
 	q := newQuorum(2)
 	for i, v := range []struct{ was, is, want bool }{{false, true, false}, {true, false, false}, {false, true, false}, {false, true, true}, {true, false, true}} {

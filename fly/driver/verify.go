@@ -12,42 +12,42 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// An Expectation is what a target should be, and how that is found out. It is recorded
+// An Expectation is the expected state of a target, and how to verify it. It is stored
 // in histories.
 type Expectation struct {
 	Goal  release.State  `json:"goal"`
 	Probe *release.Probe `json:"probe,omitempty"`
-	// Changed are the groups that the plan changes; Ran, those of which a machine
-	// ran the new version and passed, though it may have been stopped since.
+	// Changed are the groups that the plan changes. Ran are those of which a machine
+	// ran the new version and passed; it may have been stopped since.
 	Changed []string `json:"changed,omitempty"`
 	Ran     []string `json:"ran,omitempty"`
-	// Removed are the IDs of machines that the plan destroys: they run the old version.
+	// Removed are the IDs of machines that the plan destroys. They run the old version.
 	Removed []string `json:"removed,omitempty"`
-	// Resumed are the IDs of machines that a rollout without a report launched.
+	// Resumed are the IDs of machines that an unreported rollout launched.
 	Resumed []string `json:"resumed,omitempty"`
-	// Back: the goal is a baseline. What is restored may be as unhealthy as it was.
+	// Back: the goal is a baseline, whose machines may be as unhealthy as before.
 	Back bool `json:"back,omitempty"`
-	// RefuseUnchecked: a target that nothing checks counts as unhealthy.
+	// RefuseUnchecked: a target without checks counts as unhealthy.
 	RefuseUnchecked bool `json:"refuse_unchecked,omitempty"`
-	// Before: the goal is the baseline, with its versions. A machine that is still at
-	// that version is as it was, also while its host cannot be reached.
+	// Before: the goal is the baseline with its versions. A machine with the same
+	// version is unchanged, also while its host is unreachable.
 	Before bool `json:"before,omitempty"`
 }
 
-// A Verification is what should be so, and for how long.
+// A Verification has the expected states, and how long to verify them.
 type Verification struct {
 	Expectations []Expectation
 	For          time.Duration // 0: until the verdicts are certain
-	// Within is how long a target may take to become as expected: a target that is
-	// unhealthy before may still become healthy, as Fly's proxy learns of its machines.
+	// Within is how long a target may take to become as expected. An unhealthy target
+	// may become healthy meanwhile, when Fly's proxy learns of its machines.
 	Within time.Duration
 }
 
-// Verify observes every target, machine by machine and from outside, until its verdict
-// is certain: healthy, unchecked if nothing checks it, unhealthy, or unknown if it
-// could not be read. A target whose verdict is certain is observed until all are: no
-// verdict is older than the last. It returns one verdict per target, and ends at the
-// first unhealthy one. It changes nothing.
+// Verify observes the machines and the probe of every target until its verdict is
+// certain: healthy, unchecked without checks, unhealthy, or unknown if it cannot be
+// read. It observes a target with a certain verdict until all verdicts are certain, so
+// that all are equally recent. It returns one verdict per target, and ends at the first
+// unhealthy one. It changes nothing.
 func (d *Driver) Verify(ctx context.Context, in Verification) ([]release.Verdict, error) {
 	verdicts := make([]release.Verdict, len(in.Expectations))
 	ctx, cancel := context.WithCancel(ctx)
@@ -56,9 +56,9 @@ func (d *Driver) Verify(ctx context.Context, in Verification) ([]release.Verdict
 	all := newQuorum(len(in.Expectations))
 	for i, e := range in.Expectations {
 		wg.Go(func() {
-			verdicts[i] = e.refuseUnchecked(d.verify(ctx, e, in, all))
+			verdicts[i] = e.refuseUnchecked(d.verifyTarget(ctx, e, in, all))
 			if verdicts[i].Health == release.Unhealthy {
-				cancel() // one is enough for the rollback to begin
+				cancel() // one unhealthy target starts the rollback
 			}
 		})
 	}
@@ -71,15 +71,15 @@ func (d *Driver) Verify(ctx context.Context, in Verification) ([]release.Verdict
 	return verdicts, context.Cause(ctx)
 }
 
-// verify observes one target until its verdict is certain, and those of all are.
-func (d *Driver) verify(ctx context.Context, e Expectation, in Verification, all *quorum) release.Verdict {
+// verifyTarget observes one target until the verdicts of all targets are certain.
+func (d *Driver) verifyTarget(ctx context.Context, e Expectation, in Verification, all *quorum) release.Verdict {
 	tracker := newVerdictTracker(e, in)
 	ports := newPortCheck(tracker)
 	begun, wasCertain := time.Now(), false
 	for {
 		v, now := d.observeOnce(ctx, e)
 		elapsed := time.Since(begun)
-		isWaiting := ports.check(ctx, d.Fly, e, now, &v, elapsed)
+		isWaiting := ports.checkPorts(ctx, d.Fly, e, now, &v, elapsed)
 		reportWaiting(ctx, e.Goal.Target.String(), formatFailures(v))
 		state := tracker.add(v.Health, isWaiting, elapsed)
 		isCertain := state == certain
@@ -91,11 +91,11 @@ func (d *Driver) verify(ctx context.Context, e Expectation, in Verification, all
 		case isUnanimous && isCertain:
 			return v
 		case state == timedOut:
-			all.vote(false, true) // the others need not wait for it
+			all.vote(false, true) // the other targets must not wait for it
 			v.Health = release.Unknown
 			return v
 		}
-		var reached chan struct{} // nil: the verdict is not certain yet
+		var reached chan struct{} // nil blocks: the verdict is not certain yet
 		if isCertain {
 			reached = all.reached
 		}
@@ -110,8 +110,8 @@ func (d *Driver) verify(ctx context.Context, e Expectation, in Verification, all
 	}
 }
 
-// observeOnce returns the verdict of one observation, and the state that it saw. A
-// target that cannot be read is unknown, never unhealthy.
+// observeOnce returns the verdict of one observation, and the observed state. A target
+// that cannot be read is unknown, not unhealthy.
 func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdict, release.State) {
 	v := release.Verdict{Target: e.Goal.Target, Health: release.Unknown, Machines: len(e.Goal.Machines), At: time.Now()}
 	now := release.State{Target: e.Goal.Target, FlyApp: e.Goal.FlyApp, URL: e.Goal.URL}
@@ -123,7 +123,7 @@ func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdic
 		v.Health = release.Unhealthy
 		return v, now
 	}
-	if v.Failures = e.unreadable(now); len(v.Failures) > 0 {
+	if v.Failures = e.unreadableMachines(now); len(v.Failures) > 0 {
 		return v, now
 	}
 	proof := release.Proof{Ran: e.Ran, Probe: e.Probe != nil, Back: e.Back, Removed: e.Removed}
@@ -146,7 +146,7 @@ func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdic
 func (d *Driver) canProbe(ctx context.Context, goal, now release.State) bool {
 	var unexpected []string
 	for _, m := range now.Machines {
-		if !isServing(m) {
+		if !mayGetTraffic(m) {
 			continue
 		}
 		want, ok := goal.Machine(m.ID)
@@ -160,15 +160,16 @@ func (d *Driver) canProbe(ctx context.Context, goal, now release.State) bool {
 	}
 	for _, id := range unexpected {
 		m, err := RetryRead(ctx, func() (fly.Machine, error) { return d.Fly.Machine(ctx, goal.FlyApp, id) })
-		if err == nil && isServing(Describe(m)) {
+		if err == nil && mayGetTraffic(Describe(m)) {
 			return true
 		}
 	}
 	return false
 }
 
-// unreadable returns the machines of now that cannot be judged because of their host.
-func (e Expectation) unreadable(now release.State) []release.Failure {
+// unreadableMachines returns the machines of now without a verdict because of their
+// host.
+func (e Expectation) unreadableMachines(now release.State) []release.Failure {
 	return slices.DeleteFunc(e.Goal.Unseen(now), func(f release.Failure) bool {
 		have, _ := now.Machine(f.Machine)
 		was, ok := e.Goal.Machine(f.Machine)
@@ -176,8 +177,8 @@ func (e Expectation) unreadable(now release.State) []release.Failure {
 	})
 }
 
-// refuseUnchecked returns v as unhealthy if it is unchecked and the project does not
-// let such a target be promoted.
+// refuseUnchecked returns v as unhealthy if it is unchecked and the project refuses
+// unchecked targets.
 func (e Expectation) refuseUnchecked(v release.Verdict) release.Verdict {
 	if v.Health == release.Unchecked && e.RefuseUnchecked && len(e.Changed) > 0 {
 		v.Health = release.Unhealthy
@@ -188,7 +189,7 @@ func (e Expectation) refuseUnchecked(v release.Verdict) release.Verdict {
 	return v
 }
 
-// formatFailures returns the first failure of v and how many more there are, or "".
+// formatFailures returns the first failure of v and the number of others, or "".
 func formatFailures(v release.Verdict) string {
 	switch n := len(v.Failures); n {
 	case 0:
@@ -200,11 +201,11 @@ func formatFailures(v release.Verdict) string {
 	}
 }
 
-// maxLogs is of how many failed machines of a target the logs are read: those of a
-// thousand would be more than Temporal stores.
+// maxLogs is the maximum number of machines whose logs are read per target, because
+// histories are limited.
 const maxLogs = 8
 
-// addLogs adds the last log lines of the first machines that failed.
+// addLogs adds the last log lines of the first failed machines.
 func (d *Driver) addLogs(ctx context.Context, e Expectation, v release.Verdict) release.Verdict {
 	read := 0
 	for i, f := range v.Failures {

@@ -11,10 +11,10 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// chooseVolume returns config with the volume that the machine of the step mounts:
-// the one that the config names, if it is free; else a free one of that name in the
-// region; else, where the config names none and the plan allows it, a new one. A
-// volume that an attempt made and did not use is free for the next.
+// chooseVolume returns config with the volume for the machine of the step: the one in
+// the config if it is free, otherwise a free one with the name in the region,
+// otherwise, if the config has none and the plan allows it, a new one. A volume that an
+// earlier attempt created and did not use is free.
 func (r *stepRun) chooseVolume(ctx context.Context, config json.RawMessage) (json.RawMessage, error) {
 	s := r.Step
 	if s.Volume == nil {
@@ -32,11 +32,11 @@ func (r *stepRun) chooseVolume(ctx context.Context, config json.RawMessage) (jso
 		}
 	}
 	if named != "" {
-		return nil, volumeFailure(s, fmt.Sprintf("needs its volume %s (%s), and that is gone or in use", named, s.Volume.Name))
+		return nil, volumeFailure(s, fmt.Sprintf("needs its volume %s (%s), which is gone or in use", named, s.Volume.Name))
 	}
 	if len(s.Volume.Ask) == 0 {
 		return nil, volumeFailure(s, fmt.Sprintf(
-			"needs a free volume %s in %s, and there is none: make one with `fly volumes create %s -a %s -r %s`", s.Volume.Name, s.Region, s.Volume.Name, s.FlyApp, s.Region))
+			"needs a free volume %s in %s: create one with `fly volumes create %s -a %s -r %s`", s.Volume.Name, s.Region, s.Volume.Name, s.FlyApp, s.Region))
 	}
 	var ask fly.NewVolume
 	if err := json.Unmarshal(s.Volume.Ask, &ask); err != nil {
@@ -47,11 +47,12 @@ func (r *stepRun) chooseVolume(ctx context.Context, config json.RawMessage) (jso
 	return setVolume(config, created.ID), err
 }
 
+// volumeFailure returns the failure of a machine without a volume.
 func volumeFailure(s release.Step, reason string) error {
-	return failure(release.KindFailure, release.Failure{Target: s.Target, Name: s.Machine, Group: s.Group, Reason: reason})
+	return failureError(release.KindFailure, release.Failure{Target: s.Target, Name: s.Machine, Group: s.Group, Reason: reason})
 }
 
-// volumeOf returns the ID of the volume that a config mounts, or "".
+// volumeOf returns the ID of the volume in config, or "".
 func volumeOf(config json.RawMessage) string {
 	var c struct{ Mounts []struct{ Volume string } }
 	if json.Unmarshal(config, &c) != nil || len(c.Mounts) == 0 {
@@ -65,8 +66,8 @@ func setVolume(config json.RawMessage, id string) json.RawMessage {
 	return editObject(config, "", func(top map[string]json.RawMessage) {
 		var mounts []map[string]json.RawMessage
 		if json.Unmarshal(top["mounts"], &mounts) == nil && len(mounts) > 0 && id != "" {
-			mounts[0]["volume"] = encode(id)
-			top["mounts"] = encode(mounts)
+			mounts[0]["volume"] = encodeJSON(id)
+			top["mounts"] = encodeJSON(mounts)
 		}
 	})
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// stableWait is how long a machine is given to leave a transitional state. One that
-// does not is stuck, and a change may be what it needs.
+// stableWait is how long a machine may stay in a transitional state. After that it is
+// stuck, and the change may help.
 const stableWait = 90 * time.Second
 
-// waitStable waits until m is in no transitional state: a decision made in one is how
-// machines are left stopped. A machine that restarts should run in any case, and a
-// rollback must not wait for a crash loop to end.
+// waitStable waits until m is in no transitional state, because the state decides
+// whether the update starts m. It does not wait for a machine that restarts: that
+// machine should run, and a rollback must not wait for the end of a crash loop.
 func (r *stepRun) waitStable(ctx context.Context, m fly.Machine) (fly.Machine, error) {
 	for begun := time.Now(); isUndecided(r.Step, m.State) && time.Since(begun) < stableWait; {
 		if err := sleep(ctx, r.poll()); err != nil {
@@ -36,18 +36,19 @@ func (r *stepRun) waitStable(ctx context.Context, m fly.Machine) (fly.Machine, e
 }
 
 // isUndecided reports whether a step must wait while its machine is in that state. A
-// restore does not wait for a machine that is about to run, as a rollout that was cut
-// off leaves it: the baseline says whether it should run.
+// restore does not wait for a machine that is about to run, because the baseline
+// decides whether it should.
 func isUndecided(s release.Step, state string) bool {
 	aboutToRun := slices.Contains([]string{"creating", "starting", "updating", "replacing"}, state)
 	return isTransitional(state) && state != "restarting" && !(s.Exact && aboutToRun)
 }
 
-// hostWait is how long one attempt of a step waits for a host that cannot be reached.
+// hostWait is how long one attempt of a step waits for an unreachable host.
 const hostWait = time.Minute
 
-// waitReadable waits until Fly shows the whole of m. Of a machine whose host cannot be
-// reached it shows only a part, which does not tell whether the machine was changed.
+// waitReadable waits until Fly returns the whole config of m. For a machine on an
+// unreachable host it returns only a part, which does not show whether the machine was
+// changed.
 func (r *stepRun) waitReadable(ctx context.Context, m fly.Machine) (fly.Machine, error) {
 	for begun := time.Now(); len(m.Config) == 0 && isHostAway(m); {
 		if time.Since(begun) > hostWait {
@@ -77,7 +78,7 @@ func (r *stepRun) waitUntil(ctx context.Context, id string, is func(fly.Machine)
 		case err == nil && is(m):
 			return nil
 		case err == nil && m.State == "destroyed":
-			return conflict(r.Step, "was destroyed by somebody else")
+			return conflictError(r.Step, "was destroyed by another client")
 		case err != nil && !isTransient(err):
 			return err
 		}
@@ -87,8 +88,8 @@ func (r *stepRun) waitUntil(ctx context.Context, id string, is func(fly.Machine)
 	}
 }
 
-// waitAtFly waits for a while until Fly reports that m is in that state. It judges
-// nothing: what happened is read afterwards.
+// waitAtFly waits until Fly reports that m is in that state, or for startWait. The
+// caller reads the machine afterwards.
 func (r *stepRun) waitAtFly(ctx context.Context, m fly.Machine, state string) {
 	if !isHostAway(m) {
 		_ = r.Fly.Wait(ctx, r.Step.FlyApp, m.ID, fly.Wait{State: state, Version: m.InstanceID, Timeout: startWait})

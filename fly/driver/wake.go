@@ -8,14 +8,14 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Wake starts the stopped machine of a step for a verification, and waits until it is
-// started and its checks pass. A machine that runs already, because Fly's proxy has
-// started it, is only waited for. With started, the machine has to be stopped again
-// afterwards. Wake is safe to call again: an idle machine that an earlier attempt may
-// have started counts as started by it. It fails as Apply does.
+// Wake starts the stopped machine of a step for verification, and waits until it is
+// started and its checks pass. If Fly's proxy has started the machine already, it only
+// waits. started means that the caller must stop the machine afterwards. Wake is safe
+// to call again: an idle machine that an earlier attempt may have started counts as
+// started. It fails as Apply does.
 func (d *Driver) Wake(ctx context.Context, c Change) (m release.Machine, started bool, err error) {
 	r := &stepRun{d, c}
-	found, err := r.find(ctx)
+	found, err := r.findMachine(ctx)
 	if err != nil {
 		return release.Machine{}, false, err
 	}
@@ -24,15 +24,15 @@ func (d *Driver) Wake(ctx context.Context, c Change) (m release.Machine, started
 	return m, started, err
 }
 
-// stopMachines stops the machines of these steps. One that does not exist any more is
-// skipped.
+// stopMachines stops the machines of these steps. It skips machines that no longer
+// exist.
 func (d *Driver) stopMachines(ctx context.Context, steps []Change) error {
 	var g errgroup.Group
 	g.SetLimit(ConcurrentTargets)
 	for _, c := range steps {
 		g.Go(func() error {
 			r := &stepRun{d, c}
-			m, err := r.locate(ctx)
+			m, err := r.locateMachine(ctx)
 			if isGone(err) {
 				return nil
 			}

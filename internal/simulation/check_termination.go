@@ -104,7 +104,7 @@ func (c *checker) checkStoppedAgain(r *rolloutRun) {
 // checkLeaseHolder reports a violation if a rollout did not get its leases because a
 // rollout that has ended still holds them.
 func (c *checker) checkLeaseHolder(in activities.LeaseInput, err error) {
-	if !strings.Contains(err.Error(), "is leased by") || strings.Contains(err.Error(), "is leased by somebody else: ") {
+	if !strings.Contains(err.Error(), "is leased by") || strings.Contains(err.Error(), "is leased by another client: ") {
 		return // or the holder could not be read
 	}
 	c.mu.Lock()

@@ -25,20 +25,20 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A ledger answers what activities ask of Temporal about the rollouts and pins
-// of a scenario, which Temporal's test environment does not: it looks on while
-// they begin and end. It may be shared by scenarios, as a Temporal is.
-type ledger struct {
+// A fakeTemporal replaces the Temporal client of activities, which Temporal's test
+// environment does not have. It records the rollouts and pins of scenarios. Scenarios
+// may share it.
+type fakeTemporal struct {
 	activities.Temporal
 	interceptor.WorkerInterceptorBase
-	mu      sync.Mutex
-	runs    []*ledgerRun
-	orphans bool // rollouts do not say to which release they belong
-	closed  bool // nothing is noted any more
-	started []activity.Info
+	mu           sync.Mutex
+	runs         []*fakeRun
+	hasNoParents bool // rollouts have no parent release
+	closed       bool // ends of runs are no longer recorded
+	started      []activity.Info
 }
 
-type ledgerRun struct {
+type fakeRun struct {
 	id, run, parent string
 	begun, ended    time.Time
 	in, result      any
@@ -46,24 +46,24 @@ type ledgerRun struct {
 }
 
 // InterceptWorkflow implements interceptor.WorkerInterceptor.
-func (l *ledger) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
-	in := &ledgerWorkflow{ledger: l}
+func (l *fakeTemporal) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	in := &workflowRecorder{fakeTemporal: l}
 	in.Next = next
 	return in
 }
 
-type ledgerWorkflow struct {
+type workflowRecorder struct {
 	interceptor.WorkflowInboundInterceptorBase
-	*ledger
+	*fakeTemporal
 }
 
 // ExecuteWorkflow implements interceptor.WorkflowInboundInterceptor.
-func (w *ledgerWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
+func (w *workflowRecorder) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
 	info := workflow.GetInfo(ctx)
 	if name := info.WorkflowType.Name; name != release.RolloutWorkflow && name != release.PinWorkflow {
 		return w.Next.ExecuteWorkflow(ctx, in)
 	}
-	r := &ledgerRun{id: info.WorkflowExecution.ID, begun: workflow.Now(ctx), in: in.Args[0]}
+	r := &fakeRun{id: info.WorkflowExecution.ID, begun: workflow.Now(ctx), in: in.Args[0]}
 	if info.ParentWorkflowExecution != nil {
 		r.parent = info.ParentWorkflowExecution.ID
 	}
@@ -81,19 +81,19 @@ func (w *ledgerWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor.E
 }
 
 // InterceptActivity implements interceptor.WorkerInterceptor.
-func (l *ledger) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	in := &ledgerActivity{ledger: l}
+func (l *fakeTemporal) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &activityRecorder{fakeTemporal: l}
 	in.Next = next
 	return in
 }
 
-type ledgerActivity struct {
+type activityRecorder struct {
 	interceptor.ActivityInboundInterceptorBase
-	*ledger
+	*fakeTemporal
 }
 
 // ExecuteActivity implements interceptor.ActivityInboundInterceptor.
-func (a *ledgerActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+func (a *activityRecorder) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	a.mu.Lock()
 	a.started = append(a.started, activity.GetInfo(ctx))
 	a.mu.Unlock()
@@ -103,25 +103,25 @@ func (a *ledgerActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 // startedActivities returns the started attempts of activities, except the test's clock.
 // It replaces SetOnActivityStartedListener, which blocks its caller forever if an activity
 // starts while the workflow ends.
-func (l *ledger) startedActivities() []activity.Info {
+func (l *fakeTemporal) startedActivities() []activity.Info {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(l.started), func(info activity.Info) bool { return info.ActivityType.Name == "clock" })
 }
 
-// endPins ends the pins that a scenario leaves, once its release is over, and
-// remembers them as open: the test environment waits for all its workflows.
+// endPins closes the pins of a scenario once its release has ended, and keeps them
+// recorded as open: the test environment waits for all its workflows.
 func (s *scenario) endPins() {
-	var look func()
-	look = func() {
+	var poll func()
+	poll = func() {
 		if s.status().Phase != release.Done {
-			s.env.RegisterDelayedCallback(look, time.Minute)
+			s.env.RegisterDelayedCallback(poll, time.Minute)
 			return
 		}
-		s.ledger.mu.Lock()
-		s.ledger.closed = true
-		runs := slices.Clone(s.ledger.runs)
-		s.ledger.mu.Unlock()
+		s.temporal.mu.Lock()
+		s.temporal.closed = true
+		runs := slices.Clone(s.temporal.runs)
+		s.temporal.mu.Unlock()
 		for _, r := range runs {
 			if _, pin := r.in.(release.Pin); pin && r.ended.IsZero() {
 				if err := s.env.SignalWorkflowByID(r.id, release.UnpinSignal, release.Unpinning{By: "the scenario", Reason: "it is over"}); err != nil {
@@ -130,11 +130,11 @@ func (s *scenario) endPins() {
 			}
 		}
 	}
-	s.env.RegisterDelayedCallback(look, time.Minute)
+	s.env.RegisterDelayedCallback(poll, time.Minute)
 }
 
 // DescribeWorkflow implements activities.Temporal.
-func (l *ledger) DescribeWorkflow(_ context.Context, id, _ string) (*client.WorkflowExecutionDescription, error) {
+func (l *fakeTemporal) DescribeWorkflow(_ context.Context, id, _ string) (*client.WorkflowExecutionDescription, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range slices.Backward(l.runs) {
@@ -143,7 +143,7 @@ func (l *ledger) DescribeWorkflow(_ context.Context, id, _ string) (*client.Work
 		}
 		d := &client.WorkflowExecutionDescription{}
 		d.WorkflowStartTime = r.begun
-		if r.parent != "" && !l.orphans {
+		if r.parent != "" && !l.hasNoParents {
 			d.ParentWorkflowExecution = &workflow.Execution{ID: r.parent}
 		}
 		if !r.ended.IsZero() {
@@ -162,7 +162,7 @@ func (l *ledger) DescribeWorkflow(_ context.Context, id, _ string) (*client.Work
 }
 
 // ListWorkflow implements activities.Temporal: the completed runs of one workflow ID.
-func (l *ledger) ListWorkflow(_ context.Context, in *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
+func (l *fakeTemporal) ListWorkflow(_ context.Context, in *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	list := &workflowservice.ListWorkflowExecutionsResponse{}
@@ -178,20 +178,20 @@ func (l *ledger) ListWorkflow(_ context.Context, in *workflowservice.ListWorkflo
 }
 
 // GetWorkflow implements activities.Temporal, for runs that have ended.
-func (l *ledger) GetWorkflow(_ context.Context, _, run string) client.WorkflowRun {
+func (l *fakeTemporal) GetWorkflow(_ context.Context, _, run string) client.WorkflowRun {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	i := slices.IndexFunc(l.runs, func(r *ledgerRun) bool { return r.run == run })
-	return &ledgerResult{run: l.runs[i]}
+	i := slices.IndexFunc(l.runs, func(r *fakeRun) bool { return r.run == run })
+	return &fakeResult{run: l.runs[i]}
 }
 
-type ledgerResult struct {
+type fakeResult struct {
 	client.WorkflowRun
-	run *ledgerRun
+	run *fakeRun
 }
 
 // Get implements client.WorkflowRun.
-func (r *ledgerResult) Get(_ context.Context, value any) error {
+func (r *fakeResult) Get(_ context.Context, value any) error {
 	doc, err := json.Marshal(r.run.result)
 	if err == nil && r.run.err == nil {
 		err = json.Unmarshal(doc, value)
