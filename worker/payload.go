@@ -6,7 +6,7 @@ import (
 	"github.com/microbima/release/internal/payload"
 )
 
-// DataConverter returns the data converter that every client and worker has to
-// use. It writes JSON, stores equal parts of large values once, and compresses
-// those; it reads values that were written without it.
+// DataConverter returns the data converter that all clients and workers must use. It writes
+// JSON, stores equal parts of large values once, and compresses those. It also reads plain
+// JSON.
 func DataConverter() converter.DataConverter { return payload.NewConverter() }

@@ -14,13 +14,12 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// sizes refuses inputs and results that Temporal would not store. Without it an
-// activity whose result is too large is tried again for ever, and a workflow
-// that passes too large an input stands still at a task that fails for ever.
-// With it the call fails with KindTooLarge, which is never retried: a rollout
-// that has begun is held, and a person is asked.
+// sizes is an interceptor that refuses inputs and results larger than Temporal's limit.
+// Without it an activity with a larger result would be retried forever, and a workflow with
+// a larger input would fail its workflow task forever. With it the call fails with
+// KindTooLarge, which is not retried: a rollout in progress is then held.
 //
-// Plans are measured before anything is changed, so this is for values that grew
+// Plans are measured before the first change, so that this affects only values that grew
 // since.
 type sizes struct {
 	interceptor.WorkerInterceptorBase
@@ -99,7 +98,7 @@ func failedFuture(ctx workflow.Context, err error) workflow.Future {
 	return future
 }
 
-// A failedChild is a child workflow that was not started.
+// A failedChild is the future of a child workflow that was not started.
 type failedChild struct{ workflow.Future }
 
 // GetChildWorkflowExecution implements workflow.ChildWorkflowFuture.
@@ -121,8 +120,8 @@ func encodeAll(values []any, what string) ([]any, error) {
 	return encoded, nil
 }
 
-// encode returns value as it is stored, so that it is not encoded again. It
-// fails with KindTooLarge if that is more than Temporal stores.
+// encode returns value in its stored form, so that it is not encoded again. It returns an
+// error of type KindTooLarge if that is larger than Temporal's limit.
 func encode(value any, what string) (converter.RawValue, error) {
 	encoded, size, err := payload.Encode(value)
 	if err != nil {

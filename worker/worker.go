@@ -1,4 +1,4 @@
-// Package worker registers the process and the work, and runs them.
+// Package worker registers the workflows and activities and runs workers.
 package worker
 
 import (
@@ -13,39 +13,35 @@ import (
 	"github.com/microbima/release/workflows"
 )
 
-// Options say which part of the work a worker does. The zero value is all of
-// it, under the usual queue names.
+// Options configure a worker. The zero value works on all queues.
 type Options struct {
-	// Only, if set, is the one task queue to work on: release.TaskQueue
-	// (workflows, and everything that touches Fly) or release.BuildQueue
-	// (checkouts, tests, builds). A worker that may touch production need not
-	// be one that runs a repository's tests.
+	// Only, if set, is the only task queue to work on: release.TaskQueue (workflows and
+	// activities on Fly) or release.BuildQueue (checkouts, tests, builds). With separate
+	// workers, tests of a repository do not run next to a token for production.
 	Only string
-	// Builds is how many tests and builds run at once; 0 is 2.
+	// Builds is the number of concurrent tests and builds; 0 is 2.
 	Builds int
-	// Grace is how long activities in hand may go on once the worker is told to
-	// stop; 0 is 5s. They are cancelled then, and done again by another worker.
+	// Grace is the time that running activities get when the worker stops; 0 is 5s. After
+	// it they are cancelled and run again on another worker.
 	Grace time.Duration
-	// OnFatal is called when a worker can't go on: a namespace that is gone, a
-	// refused key.
+	// OnFatal is called when a worker cannot continue, for example without its namespace
+	// or with an invalid key.
 	OnFatal func(error)
 }
 
 // A Worker works on one or both task queues until it is stopped.
 type Worker struct{ queues []worker.Worker }
 
-// waits is how many activities on Fly a worker has at once. Nearly all of them
-// wait: for a machine, for a bake to be over, for another rollout to end, which
-// may take days. If those took every place, the steps that they wait for would
-// have none, and nothing would ever go on.
+// waits is the number of concurrent activities on Fly per worker. Most of them wait for
+// machines, bakes or other rollouts, for up to days. With a small limit, waiting activities
+// could block the steps that they wait for.
 const waits = 5000
 
-// reads is how many histories of repositories a worker reads at once, besides
-// its tests and builds.
+// reads is the number of concurrent reads of git histories per worker, besides tests and
+// builds.
 const reads = 8
 
-// New returns a worker that is ready to be started. It is the only place where
-// anything is registered.
+// New returns a worker to start. It registers all workflows and activities.
 func New(c client.Client, a *activities.Activities, o Options) *Worker {
 	var w Worker
 	if o.Only == "" || o.Only == release.TaskQueue {
@@ -68,7 +64,7 @@ func New(c client.Client, a *activities.Activities, o Options) *Worker {
 	return &w
 }
 
-// Register registers the workflows: for a worker, a test or a replay.
+// Register registers the workflows for a worker, a test or a replay.
 func Register(r worker.WorkflowRegistry) {
 	r.RegisterWorkflow(workflows.Release)
 	r.RegisterWorkflow(workflows.Rollout)
@@ -84,23 +80,23 @@ func options(o Options, atOnce int) worker.Options {
 		MaxConcurrentActivityExecutionSize: atOnce,
 		OnFatalError:                       o.OnFatal,
 		Interceptors:                       []interceptor.WorkerInterceptor{&sizes{}},
-		// Reading a large plan may take most of a second where builds have the
-		// processors; a workflow that really hangs does so for longer.
+		// Reading a large plan may take most of a second on a loaded machine. A workflow
+		// that hangs takes longer than this.
 		DeadlockDetectionTimeout: 5 * time.Second,
-		// Activities pace their heartbeats themselves (release.HeartbeatInterval):
-		// the SDK would hold each back for 80 % of its timeout.
+		// Activities limit their heartbeats (release.HeartbeatInterval). The SDK would
+		// delay each by 80 % of its timeout.
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
-		// After a worker's death, its workflows wait this long for it.
+		// After the death of a worker, its workflows are delayed by this time.
 		StickyScheduleToStartTimeout: time.Second,
 		WorkerStopTimeout:            grace,
-		// As many as there is work for: with the two that are usual, each of many
-		// workflows that begin at once waits for all others.
+		// The number of pollers follows the load. With the default of two, workflows that
+		// start at once would wait for each other.
 		WorkflowTaskPollerBehavior: worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 		ActivityTaskPollerBehavior: worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 	}
 }
 
-// Start begins to work and returns.
+// Start starts the worker. It returns an error if Temporal refuses it.
 func (w *Worker) Start() error {
 	for i, q := range w.queues {
 		if err := q.Start(); err != nil {
@@ -113,7 +109,7 @@ func (w *Worker) Start() error {
 	return nil
 }
 
-// Stop finishes what is in hand, or hands it back, and returns.
+// Stop waits for running activities up to Options.Grace, cancels the others, and returns.
 func (w *Worker) Stop() {
 	for _, q := range w.queues {
 		q.Stop()

@@ -71,11 +71,11 @@ func (c abortCommand) run(ctx context.Context, ref string) error {
 	return nil
 }
 
-// sayIfDelayed says what the abort waits for, if no worker can take it now.
+// sayIfDelayed prints the reason if no worker can process the abort now.
 func (c abortCommand) sayIfDelayed(ctx context.Context, temporal *client.Client, id, run string) {
 	s, err := temporal.Get(ctx, id, run)
 	if err != nil {
-		return // the order is given, and status shows the rest
+		return // the abort was sent; status shows its progress
 	}
 	switch {
 	case s.TaskFailure != nil:

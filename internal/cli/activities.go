@@ -16,14 +16,14 @@ import (
 	"github.com/microbima/release/image/buildkit"
 )
 
-// WorkerOptions say what a worker can do besides changing machines.
+// WorkerOptions configure a worker for work besides changing machines.
 type WorkerOptions struct {
-	Dir      string            // of checkouts and logs
-	Registry string            // HOST or HOST/PATH to push images to; "" is the platform's
-	BuildKit string            // address of BuildKit; "" is none
-	Secrets  map[string]string // what Dockerfiles may mount, by name
+	Dir      string            // for checkouts and logs
+	Registry string            // HOST or HOST/PATH to push images to; "" for that of the platform
+	BuildKit string            // address of BuildKit, or ""
+	Secrets  map[string]string // secrets that Dockerfiles may mount, by name
 	Cache    buildkit.Cache
-	Environ  []string // what tests may see of the environment
+	Environ  []string // environment of tests
 }
 
 // NewActivities returns the activities of a worker for p.
@@ -45,8 +45,8 @@ func NewActivities(p Platform, o WorkerOptions) *activities.Activities {
 	return a
 }
 
-// A localBuilder builds for this computer, whatever platform Fly's machines have: the
-// machines of a release dev run here.
+// A localBuilder builds for the platform of this computer, because the machines of a
+// release dev run here.
 type localBuilder struct{ activities.Builder }
 
 // Build implements activities.Builder.
@@ -55,7 +55,7 @@ func (b localBuilder) Build(ctx context.Context, src image.Source, req image.Req
 	return b.Builder.Build(ctx, src, req)
 }
 
-// A localDocker builds and tests for this computer.
+// A localDocker builds and tests for the platform of this computer.
 type localDocker struct{ activities.Docker }
 
 // Build implements activities.Builder.
@@ -69,8 +69,8 @@ func (d localDocker) Test(ctx context.Context, src image.Source, req image.Reque
 	return d.Docker.Test(ctx, src, req)
 }
 
-// GoEnvironment returns the environment for tests: env, and where the go command
-// keeps its caches. It finds them by HOME otherwise, and tests get an empty one.
+// GoEnvironment returns the environment for tests: env and the paths of the go command's
+// caches. The go command would derive them from HOME, which is empty for tests.
 func GoEnvironment(ctx context.Context, env Environ, dir string) ([]string, error) {
 	cmd := exec.CommandContext(ctx, "go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOPATH")
 	cmd.Dir, cmd.Env = dir, env
@@ -82,7 +82,7 @@ func GoEnvironment(ctx context.Context, env Environ, dir string) ([]string, erro
 		err = json.Unmarshal(out, &caches)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask the go command where it keeps its caches: %w %s; install Go from https://go.dev/dl", err, bytes.TrimSpace(stderr.Bytes()))
+		return nil, fmt.Errorf("read the cache directories of the go command: %w %s; install Go from https://go.dev/dl", err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	environ := []string(env)
 	for name, value := range caches {

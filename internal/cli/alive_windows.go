@@ -2,8 +2,8 @@ package cli
 
 import "os"
 
-// isProcessAlive reports whether there is a process with that ID: on Windows
-// FindProcess opens it.
+// isProcessAlive reports whether a process with that ID exists: FindProcess opens it on
+// Windows.
 func isProcessAlive(pid int) bool {
 	if pid <= 0 {
 		return false

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// WantArgs accepts from least to most arguments. Names are for the error.
+// WantArgs accepts from least to most arguments. The error contains names.
 func WantArgs(least, most int, names string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -21,11 +21,11 @@ func WantArgs(least, most int, names string) cobra.PositionalArgs {
 	}
 }
 
-// refuseEmpty returns a usage error if an option or an argument is the empty
-// string: an unset variable of a script must not mean the default.
+// refuseEmpty returns a usage error if an option or an argument is empty, because an unset
+// variable of a script must not select the default.
 func refuseEmpty(cmd *cobra.Command, args []string) error {
 	if cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
-		return nil // a shell completes an empty word
+		return nil // shells complete empty words
 	}
 	for _, arg := range args {
 		if isBlank(arg) {
@@ -44,8 +44,7 @@ func refuseEmpty(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// isEmpty reports whether an option that was given has no value, or a list of
-// values one that is empty.
+// isEmpty reports whether the value of an option is empty, or a value of its list is.
 func isEmpty(v pflag.Value) bool {
 	if list, ok := v.(pflag.SliceValue); ok {
 		values := list.GetSlice()

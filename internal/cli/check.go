@@ -46,7 +46,7 @@ Warnings go to standard error; a mistake is exit code 1.`,
 	return cmd
 }
 
-// A problem is the JSON of a mistake or a warning.
+// A problem is a mistake or a warning as JSON.
 type problem struct {
 	File    string `json:"file"`
 	Line    int    `json:"line,omitempty"`
@@ -94,15 +94,14 @@ func (c checkCommand) run(ctx context.Context, revision string) error {
 	return nil
 }
 
-// files returns the files to check, and a phrase for where they are: a commit, or
-// the worktree.
+// files returns the files to check and a phrase that names the commit or the worktree.
 func (c checkCommand) files(ctx context.Context, revision string) (files fs.FS, where string, err error) {
 	repo, err := git.Open(ctx, c.Dir)
 	if err == nil && !c.worktree {
 		rev, err := repo.Resolve(ctx, revision)
 		if err == nil {
 			if dirty, err := repo.Dirty(ctx); err == nil && dirty && revision == "" {
-				c.Warn("the worktree has changes that are in no commit; what is checked is %s, as start would release it (--worktree checks the files here)", rev.Short())
+				c.Warn("the worktree has uncommitted changes; checked is %s, which start would release (--worktree checks the files here)", rev.Short())
 			}
 			files, err = repo.Files(ctx, rev.Commit)
 			return files, " at " + rev.Short(), err
@@ -118,7 +117,7 @@ func (c checkCommand) files(ctx context.Context, revision string) (files fs.FS, 
 	if dir == "" {
 		return nil, "", errNoWorktree(c.Dir)
 	}
-	root, err := os.OpenRoot(dir) // a link that leads out is refused, as in a commit
+	root, err := os.OpenRoot(dir) // refuses links that lead out, as in a commit
 	if err != nil {
 		return nil, "", err
 	}

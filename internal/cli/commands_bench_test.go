@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// BenchmarkCommands measures commands that only read, as whole processes, after one
-// release.
+// BenchmarkCommands measures read-only commands as whole processes after one release.
 func BenchmarkCommands(b *testing.B) {
 	program := buildProgram(b)
 	w := newFixture(b)

@@ -13,8 +13,8 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// TestCommands_ReleasesOfOneProject releases one project again and again: the real
-// commands, workflows and activities, a real Temporal, a simulated Fly.
+// TestCommands_ReleasesOfOneProject releases one project repeatedly with the real commands,
+// workflows and activities, a real Temporal and a simulated Fly.
 func TestCommands_ReleasesOfOneProject(t *testing.T) {
 	w := newFixture(t)
 	w.want(ExitOK, []string{"list"}, "no releases")
@@ -48,7 +48,7 @@ func (w *fixture) promoteFirst() string {
 	watch.waitFor("production waits for 1 approval")
 
 	w.want(ExitOK, []string{"start"}, "attached to "+id)
-	w.want(ExitOK, []string{"start", "--to", "staging"}, id) // it takes staging with it
+	w.want(ExitOK, []string{"start", "--to", "staging"}, id) // the release passes staging first
 	w.want(ExitFailed, []string{"start", "--app", "api"}, "it releases all apps, not api")
 	w.want(ExitFailed, []string{"approve", id[:6], "--yes", "--plan", "ffffffffffff"}, "not with ffffffffffff")
 	w.want(ExitFailed, []string{"resolve", id, "retry"}, "is not held: it is awaiting approval")
@@ -73,7 +73,7 @@ func (w *fixture) promoteFirst() string {
 	return id
 }
 
-// checkReads checks the commands that only read.
+// checkReads checks the read-only commands.
 func (w *fixture) checkReads(id string) {
 	w.want(ExitOK, []string{"status"}, "staging\n  ✓ api "+id, "production\n  ✓ api "+id, "2 machines, by release/shop/"+id)
 	w.want(ExitOK, []string{"list"}, "✓  "+id+"  promoted", "Bob", "Sell things")
@@ -89,7 +89,7 @@ func (w *fixture) checkReads(id string) {
 	w.want(ExitOK, []string{"start", "--wait"}, "unchanged: shop "+id)
 }
 
-// reject: the release is stopped, and nothing changes.
+// reject checks that a rejected release stops without a change.
 func (w *fixture) reject() {
 	id := w.commitLevel("debug")
 	w.want(ExitOK, []string{"plan", "--to", "production"}, "env.LEVEL: info → debug", "to be built")
@@ -99,7 +99,7 @@ func (w *fixture) reject() {
 	start.wait().want(w.t, ExitFailed, `"outcome": "stopped"`, "not on a Friday")
 }
 
-// abort: before the first change in production the release is stopped.
+// abort checks that a release aborted before its first change in production stops.
 func (w *fixture) abort() {
 	id := w.commitLevel("trace")
 	detached := w.startCommand("start", "--wait")
@@ -110,7 +110,7 @@ func (w *fixture) abort() {
 	w.want(ExitFailed, []string{"abort", id}, "is over already: stopped")
 }
 
-// approveWithoutWorker: the approval is left as a signal.
+// approveWithoutWorker checks that an approval is sent as a signal.
 func (w *fixture) approveWithoutWorker() {
 	id := w.commitLevel("warn")
 	start := w.startCommand("start", "--wait")
@@ -127,7 +127,7 @@ func (w *fixture) approveWithoutWorker() {
 	start.wait().want(w.t, ExitOK, "approved by Bob", "promoted: shop "+id)
 }
 
-// failInProduction: the machines of a version never pass their checks.
+// failInProduction releases a version whose machines never pass their checks.
 func (w *fixture) failInProduction() {
 	id := w.commitLevel("none")
 	start := w.startCommand("start", "--wait")
@@ -137,8 +137,8 @@ func (w *fixture) failInProduction() {
 	start.wait().want(w.t, ExitRolledBack, "production: rolling back", "rolled back: shop "+id, "Why\n", "check ")
 }
 
-// approveStalePlan: a machine changes while the plan waits. approve says that the plan
-// was not executed, and which plan waits now.
+// approveStalePlan changes a machine while the plan waits. approve prints that the plan was
+// not executed, and which plan waits now.
 func (w *fixture) approveStalePlan() {
 	id := w.commitLevel("stale")
 	start := w.startCommand("start", "--wait")
@@ -158,7 +158,7 @@ func (w *fixture) approveStalePlan() {
 	start.wait().want(w.t, ExitOK, "promoted: shop "+id)
 }
 
-// rollBack restores what production ran before its last release.
+// rollBack restores the state of production before its last release.
 func (w *fixture) rollBack() {
 	w.sim.SetSecrets("shop-production-api", map[string]string{"API_KEY": "secret"})
 	w.want(ExitOK, []string{"status", "production"}, "back to ", " taken away\n", "unknown whether it still exists: ", "closed rollouts are kept for")
@@ -168,7 +168,7 @@ func (w *fixture) rollBack() {
 	w.want(ExitFailed, []string{"rollback", "production", "--to", w.git("rev-parse", "HEAD")}, "no history tells what")
 	w.want(ExitOK, []string{"approve", "rollback-production", "--yes"}, "approved by Ada")
 	start.wait().want(w.t, ExitOK, "restored: shop rollback-production back to ")
-	// flyctl config show prints what runs again.
+	// flyctl config show prints the restored config.
 	at := fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: w.sim.Transport()}}
 	app, err := at.App(w.t.Context(), "shop-production-api")
 	if err != nil || !strings.Contains(string(app.Definition), `"LEVEL":"info"`) {
@@ -179,7 +179,7 @@ func (w *fixture) rollBack() {
 	w.want(ExitOK, []string{"unpin", "production", "--reason", "the next release mends it"})
 }
 
-// resolveHeld: the rollback fails until the operator keeps the machines.
+// resolveHeld makes a rollback fail until the operator keeps the machines.
 func (w *fixture) resolveHeld() {
 	id := w.commitLevel("odd")
 	start := w.startCommand("start", "--wait")
@@ -191,7 +191,7 @@ func (w *fixture) resolveHeld() {
 	start.wait().want(w.t, ExitPerson, "held, needs a decision", "no such image any more", "release resolve "+id+" keep")
 	w.want(ExitUsage, []string{"resolve", id, "rollback"}, `"rollback" does not apply now: must be one of retry, keep, abandon`)
 	w.want(ExitPerson, []string{"watch", id}, "held, needs a decision")
-	for n := range 2 { // the same person, the same choice: it is tried again each time
+	for n := range 2 { // the same user and choice: each is a new attempt
 		w.want(ExitPerson, []string{"resolve", id, "retry"}, "retry, by Ada", id+" is held again: the baseline could not be restored")
 		if s := w.status(id); s.Held == nil || s.Held.Number != n+2 {
 			w.t.Errorf("after %d retries: %+v", n+1, s.Held)
@@ -202,7 +202,7 @@ func (w *fixture) resolveHeld() {
 	w.want(ExitPerson, []string{"watch", id}, "kept: shop "+id)
 }
 
-// abandonHeld: the rollout is abandoned between plan and baseline.
+// abandonHeld abandons a rollout between plan and baseline.
 func (w *fixture) abandonHeld() {
 	id := w.commitLevel("lost")
 	start := w.startCommand("start", "--wait", "--by", "Bob")
@@ -219,8 +219,8 @@ func (w *fixture) abandonHeld() {
 	w.want(ExitOK, []string{"status", id, "--json"}, `"failed": "`)
 }
 
-// terminateRelease: the release is terminated while its rollout changes machines. The
-// rollout rolls back by itself, and the commands show that outcome.
+// terminateRelease terminates a release while its rollout changes machines. The rollout
+// rolls back, and the commands show that outcome.
 func (w *fixture) terminateRelease() {
 	id := w.commitLevel("cut")
 	start := w.startCommand("start", "--wait")
@@ -245,7 +245,7 @@ func (w *fixture) terminateRelease() {
 	w.want(ExitOK, []string{"show", id}, "rolled back: shop "+id)
 	w.waitForList(`↩  ` + id + ` +rolled back`)
 
-	id = w.commitLevel("early") // and one that had changed nothing there
+	id = w.commitLevel("early") // it had changed nothing there
 	start = w.startCommand("start", "--wait")
 	start.waitFor("production waits for 1 approval")
 	if err := w.client.TerminateWorkflow(w.t.Context(), "release/shop/"+id, "", "by mistake"); err != nil {
@@ -256,8 +256,7 @@ func (w *fixture) terminateRelease() {
 	w.waitForList(`✗  ` + id + ` +stopped`)
 }
 
-// waitForList waits until release list, which is a moment behind, has a line that
-// matches.
+// waitForList waits until release list, which is delayed, has a line that matches.
 func (w *fixture) waitForList(line string) {
 	w.t.Helper()
 	var r result
@@ -270,7 +269,7 @@ func (w *fixture) waitForList(line string) {
 	w.t.Errorf("missing %q in %v", line, r)
 }
 
-// startOnTerminal: on a terminal the block updates in place.
+// startOnTerminal checks that the block on a terminal updates in place.
 func (w *fixture) startOnTerminal() {
 	id := w.commitLevel("drawn")
 	terminal := func(e *World) {

@@ -18,8 +18,8 @@ import (
 // defaultTemporal is the address of the Temporal that release dev runs.
 const defaultTemporal = "127.0.0.1:7233"
 
-// ClientOptions returns the settings of the environment and of Temporal's own
-// configuration file, else those of the running release dev.
+// ClientOptions returns the settings from the environment and from Temporal's configuration
+// file. Without an address it uses those of the running release dev.
 func ClientOptions(w *World) (client.Options, error) {
 	temporal, err := envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{EnvLookup: w.Env})
 	if err != nil {
@@ -43,7 +43,7 @@ func ClientOptions(w *World) (client.Options, error) {
 	return o, nil
 }
 
-// connect connects to Temporal. The connection lives as long as the process.
+// connect connects to Temporal. The connection stays open until the process exits.
 func connect(ctx context.Context, w *World) (*client.Client, error) {
 	o, err := ClientOptions(w)
 	if err != nil {
@@ -62,14 +62,14 @@ func connectWorker(ctx context.Context, w *World, logger *slog.Logger) (*client.
 	return client.Dial(ctx, o)
 }
 
-// isDevTemporal reports whether the Temporal at an address is that of the running
-// release dev, whose worker is on this machine.
+// isDevTemporal reports whether address is the Temporal of the running release dev, which
+// has its worker on this machine.
 func isDevTemporal(env Environ, address string) bool {
 	dev := ReadDevFile(env)
 	return dev != nil && dev.Temporal == address
 }
 
-// operatorName returns by, else the name of the operator that git or the system has.
+// operatorName returns by, or else the name of the user in git or the system.
 func operatorName(ctx context.Context, w *World, by string) string {
 	if by != "" {
 		return by
@@ -83,7 +83,7 @@ func operatorName(ctx context.Context, w *World, by string) string {
 	return cmp.Or(string(bytes.TrimSpace(out)), userName(w.Env))
 }
 
-// userName returns the name of the system's user, or "unknown".
+// userName returns the name of the user in the system, or "unknown".
 func userName(env Environ) string {
 	name := env.Get("USER")
 	if u, err := user.Current(); name == "" && err == nil {

@@ -9,21 +9,21 @@ import (
 	"path/filepath"
 )
 
-// A DevFile holds the addresses of a running `release dev`. Commands use them if the
-// environment names no others.
+// A DevFile contains the addresses of a running `release dev`. Commands use them unless the
+// environment has others.
 type DevFile struct {
 	Temporal string `json:"temporal"` // host:port
 	UI       string `json:"ui"`       // URL of the Web UI
 	Fly      string `json:"fly"`      // URL of flysim
 	Registry string `json:"registry"` // host:port
 	PID      int    `json:"pid"`
-	Token    string `json:"token"` // that flysim takes
+	Token    string `json:"token"` // accepted by flysim
 }
 
 // DevFileName is the name of the file in the state directory.
 const DevFileName = "dev.json"
 
-// StateDir returns the directory of what must survive this program.
+// StateDir returns the directory for persistent state.
 func StateDir(env Environ) string {
 	if dir := env.Get("RELEASE_STATE_DIR"); dir != "" {
 		return dir
@@ -34,17 +34,17 @@ func StateDir(env Environ) string {
 	return filepath.Join(env.Get("HOME"), ".local", "state", "release")
 }
 
-// CheckStateDir returns an error if no variable names the state directory: it must
-// not end up in the current directory.
+// CheckStateDir returns an error if no variable names the state directory, so that state is
+// never written to the current directory.
 func CheckStateDir(env Environ) error {
 	if env.Get("RELEASE_STATE_DIR") == "" && env.Get("XDG_STATE_HOME") == "" && env.Get("HOME") == "" {
-		return errors.New("nothing says where to keep state: HOME is not set; set it, or RELEASE_STATE_DIR to a folder")
+		return errors.New("no state directory: HOME is not set; set it, or set RELEASE_STATE_DIR to a folder")
 	}
 	return nil
 }
 
-// ReadDevFile returns the file of the running `release dev`, or nil if none runs. A
-// file left by a killed one is ignored.
+// ReadDevFile returns the DevFile of the running `release dev`, or nil if none runs. It
+// ignores the file of a killed one.
 func ReadDevFile(env Environ) *DevFile {
 	doc, err := os.ReadFile(filepath.Join(StateDir(env), DevFileName))
 	var dev DevFile
@@ -54,8 +54,8 @@ func ReadDevFile(env Environ) *DevFile {
 	return &dev
 }
 
-// WriteDevFile writes the file of a running `release dev`, atomically and readable
-// by this user alone: it holds a token. The returned function removes it.
+// WriteDevFile writes the DevFile of a running `release dev` atomically. Only this user can
+// read it, because it contains a token. The returned function removes it.
 func WriteDevFile(env Environ, dev DevFile) (remove func() error, err error) {
 	doc, err := json.MarshalIndent(dev, "", "  ")
 	if err != nil {
@@ -70,7 +70,7 @@ func WriteDevFile(env Environ, dev DevFile) (remove func() error, err error) {
 		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("announce release dev: %w", err)
+		return nil, fmt.Errorf("write dev.json: %w", err)
 	}
 	return func() error {
 		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// After a release dev was killed, commands do not connect to its addresses.
-func TestReadDevFile_KilledDevIsIgnored(t *testing.T) {
+// Commands do not connect to the addresses of a killed release dev.
+func TestReadDevFile_KilledDev(t *testing.T) {
 	state := t.TempDir()
 	e := &World{Env: Environ{"RELEASE_STATE_DIR=" + state, "HOME=" + state, "TEMPORAL_CONFIG_FILE=" + filepath.Join(state, "none")}}
 	if ReadDevFile(e.Env) != nil {

@@ -7,16 +7,16 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Drive is a release that a program starts and follows, as release start --wait does.
+// Drive starts and follows a release, like release start --wait.
 type Drive struct {
-	Repository string           // where workers fetch the revision
-	Bake       release.Duration // instead of that of release.toml
+	Repository string           // from which workers fetch the revision
+	Bake       release.Duration // replaces the bake times of release.toml
 	// Review is called for each plan that waits for approval.
 	Review func(context.Context, *client.Client, client.Snapshot) error
 }
 
-// Run releases HEAD of the current directory, prints what happens and the report, and
-// returns the last Snapshot: the release is over or held.
+// Run releases HEAD of the current directory, prints the progress and the report, and
+// returns the last Snapshot when the release has ended or is held.
 func (d Drive) Run(ctx context.Context, w *World) (client.Snapshot, error) {
 	l, err := startCommand{World: w, repo: d.Repository, bake: &d.Bake}.launch(ctx, "")
 	if err != nil {
@@ -49,14 +49,14 @@ func (d Drive) Run(ctx context.Context, w *World) (client.Snapshot, error) {
 	}
 }
 
-// A ReviewByCommand is a review as release approve or release reject gives it.
+// A ReviewByCommand reviews a plan like release approve or release reject.
 type ReviewByCommand struct {
 	ID, By, Reason string
 	Approve        bool
-	Ask            bool // the person at the terminal
+	Ask            bool // ask the user at the terminal
 }
 
-// Run gives the review. The error is ErrNotApproved if the person did not approve.
+// Run sends the review. It returns ErrNotApproved if the user answered no.
 func (r ReviewByCommand) Run(ctx context.Context, w *World) error {
 	return reviewCommand{World: w, approve: r.Approve, yes: !r.Ask, ref: r.ID, by: r.By, reason: r.Reason}.run(ctx)
 }

@@ -10,19 +10,19 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Exit codes are part of what scripts may rely on.
+// Exit codes are a stable interface for scripts.
 const (
 	ExitOK         = 0 // also: promoted, unchanged, restored
 	ExitFailed     = 1 // also: stopped before the first change
 	ExitUsage      = 2
 	ExitRolledBack = 3
 	ExitDetached   = 4 // no longer watching; the release continues
-	ExitPerson     = 5 // held, kept or stranded: a person is needed
-	ExitSuperseded = 6 // a newer revision runs there, or waits to
+	ExitPerson     = 5 // held, kept or stranded: needs an operator
+	ExitSuperseded = 6 // a newer revision runs there or waits for it
 )
 
-// An ExitError is an error with an exit code of its own. Without Err nothing is
-// printed: the command has said it already.
+// An ExitError is an error with an exit code. If Err is nil, the program prints nothing,
+// because the command has printed the reason.
 type ExitError struct {
 	Code int
 	Err  error
@@ -37,12 +37,12 @@ func (e *ExitError) Error() string {
 
 func (e *ExitError) Unwrap() error { return e.Err }
 
-// Usage returns the error of a command that was called wrongly.
+// Usage returns a usage error with exit code 2.
 func Usage(format string, args ...any) error {
 	return &ExitError{Code: ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
-// ExitWith returns an error that exits with a code in silence, or nil for ExitOK.
+// ExitWith returns an error that sets the exit code and prints nothing, or nil for ExitOK.
 func ExitWith(code int) error {
 	if code == ExitOK {
 		return nil
@@ -50,7 +50,7 @@ func ExitWith(code int) error {
 	return &ExitError{Code: code}
 }
 
-// codeOfOutcome returns the exit code of a release that ended with that outcome.
+// codeOfOutcome returns the exit code for an outcome.
 func codeOfOutcome(o release.Outcome) int {
 	switch o {
 	case release.Promoted, release.Unchanged, release.Restored:
@@ -65,7 +65,7 @@ func codeOfOutcome(o release.Outcome) int {
 	return ExitPerson
 }
 
-// CodeOf returns the exit code of a release that is over or held.
+// CodeOf returns the exit code of a release that has ended or is held.
 func CodeOf(s client.Snapshot) int {
 	if s.Failed != "" || s.Held != nil {
 		return ExitPerson
@@ -73,7 +73,7 @@ func CodeOf(s client.Snapshot) int {
 	return codeOfOutcome(s.Outcome)
 }
 
-// explain adds to an error of package client what to do about it.
+// explain adds the remedy to an error of package client.
 func explain(err error) error {
 	var failed *client.Error
 	var underWay *client.UnderWayError
@@ -85,7 +85,7 @@ func explain(err error) error {
 	case errors.As(err, &unknown):
 		return fmt.Errorf("%w; `release list` shows those there are", err)
 	case errors.As(err, &ambiguous):
-		return Usage("%w\nwrite more of it", err)
+		return Usage("%w\nuse a longer prefix", err)
 	case !errors.As(err, &failed):
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// connectTo connects to Temporal, and returns the ID of the workflow that ref means.
+// connectTo connects to Temporal and returns the ID of the workflow that ref matches.
 func connectTo(ctx context.Context, w *World, ref string) (*client.Client, string, error) {
 	c, err := connect(ctx, w)
 	if err != nil {
@@ -21,7 +21,7 @@ func connectTo(ctx context.Context, w *World, ref string) (*client.Client, strin
 	return c, id, err
 }
 
-// getRelease connects to Temporal, and returns where the release is that ref means.
+// getRelease connects to Temporal and returns a snapshot of the release that ref matches.
 func getRelease(ctx context.Context, w *World, ref string) (*client.Client, client.Snapshot, error) {
 	c, id, err := connectTo(ctx, w, ref)
 	if err != nil {
@@ -31,7 +31,7 @@ func getRelease(ctx context.Context, w *World, ref string) (*client.Client, clie
 	return c, s, err
 }
 
-// findID returns the ID of the workflow that ref means in the current directory.
+// findID returns the ID of the workflow that ref matches in the current directory.
 func findID(ctx context.Context, w *World, c *client.Client, ref string) (string, error) {
 	o := client.FindOptions{Resolve: func(ctx context.Context, ref string) (release.Revision, error) {
 		repo, err := git.Open(ctx, w.Dir)
@@ -46,10 +46,10 @@ func findID(ctx context.Context, w *World, c *client.Client, ref string) (string
 	return c.Find(ctx, ref, o)
 }
 
-// completions are what a shell offers for a word.
+// completions returns the completions of a word for the shell.
 type completions = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
 
-// completeEnvironments offers the environments of the project in the worktree.
+// completeEnvironments completes the environments of the project in the worktree.
 func completeEnvironments(w *World) completions {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		if p := FindProject(w.Dir); p != nil {
@@ -59,7 +59,7 @@ func completeEnvironments(w *World) completions {
 	}
 }
 
-// completeApps offers the apps of the project in the worktree.
+// completeApps completes the apps of the project in the worktree.
 func completeApps(w *World) completions {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		if p := FindProject(w.Dir); p != nil {
@@ -69,7 +69,7 @@ func completeApps(w *World) completions {
 	}
 }
 
-// completeReleases offers the newest releases, then words for the next argument.
+// completeReleases completes the newest releases, and next for the next argument.
 func completeReleases(w *World, next ...string) completions {
 	return func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(given) == 1 {
@@ -96,6 +96,6 @@ func completeReleases(w *World, next ...string) completions {
 // completeFlag sets the completions of a flag's value.
 func completeFlag(cmd *cobra.Command, flag string, words completions) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, words); err != nil {
-		panic(err) // there is no such flag
+		panic(err) // unknown flag
 	}
 }

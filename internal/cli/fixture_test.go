@@ -32,11 +32,11 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// A fixture is a clone, a Temporal, a worker and a simulated Fly. The commands run in
-// this process.
+// A fixture is a clone, a Temporal, a worker and a simulated Fly. Commands run in this
+// process.
 type fixture struct {
 	t       testing.TB
-	dir     string // the clone
+	dir     string // of the clone
 	environ Environ
 	sim     *flysim.Sim
 	client  sdk.Client
@@ -102,8 +102,7 @@ func (w *fixture) stopWorker() {
 	}
 }
 
-// createRepository creates a repository of one app in two environments, and its Fly
-// apps.
+// createRepository creates a repository with one app in two environments, and its Fly apps.
 func (w *fixture) createRepository() {
 	w.write("release.toml", `project = "shop"
 [test]
@@ -167,7 +166,7 @@ func (w *fixture) git(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// commit commits all files, and returns the short revision.
+// commit commits all files and returns the short revision.
 func (w *fixture) commit(subject string) string {
 	w.t.Helper()
 	w.git("add", ".")
@@ -175,7 +174,7 @@ func (w *fixture) commit(subject string) string {
 	return w.git("rev-parse", "HEAD")[:12]
 }
 
-// commitLevel commits another config of production.
+// commitLevel commits a change of the config of production.
 func (w *fixture) commitLevel(level string) string {
 	w.t.Helper()
 	w.write("infra/fly/api/production/fly.toml", flyToml("production", level))
@@ -199,10 +198,10 @@ func (r result) String() string {
 	return fmt.Sprintf("exit code %d\n-- stdout --\n%s-- stderr --\n%s", r.code, r.stdout, r.stderr)
 }
 
-// run runs a command to its end.
+// run runs a command until it exits.
 func (w *fixture) run(args ...string) result { return w.startCommand(args...).wait() }
 
-// want runs a command that must exit with code and print each of words.
+// want runs a command and checks its exit code and that its output has each of words.
 func (w *fixture) want(code int, args []string, words ...string) result {
 	w.t.Helper()
 	r := w.run(args...)
@@ -222,7 +221,7 @@ func (r result) want(t testing.TB, code int, words ...string) {
 	}
 }
 
-// A running command.
+// A running is a running command.
 type running struct {
 	t              testing.TB
 	stdout, stderr *buffer
@@ -284,7 +283,7 @@ func (w *fixture) status(id string) (s client.Snapshot) {
 	return s
 }
 
-// A buffer may be read while it is written.
+// A buffer can be read while it is written.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -302,7 +301,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// A recipe is a builder that only makes up a digest.
+// A recipe is a builder that only computes a digest.
 type recipe struct{}
 
 func (recipe) Build(_ context.Context, src image.Source, req image.Request) (image.Built, error) {
@@ -312,7 +311,7 @@ func (recipe) Build(_ context.Context, src image.Source, req image.Request) (ima
 
 func (recipe) Ready(context.Context, release.Recipe) error { return nil }
 
-// edge is Fly's proxy: it answers 200 while a machine passes its checks.
+// edge is Fly's proxy: it responds 200 while a machine passes its checks.
 type edge struct{ sim *flysim.Sim }
 
 func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -326,7 +325,7 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil
 }
 
-// clone is a mirror that reads all files of a commit, sources too.
+// clone is a mirror that reads all files of a commit, including sources.
 type clone struct{ *git.Mirror }
 
 func (c clone) Files(ctx context.Context, url, commit string) (fs.FS, error) {

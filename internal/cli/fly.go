@@ -23,7 +23,8 @@ import (
 // LocalPlatform is the platform of this computer.
 const LocalPlatform = runtime.GOOS + "/" + runtime.GOARCH
 
-// A Platform is where apps run: Fly, or the simulated Fly of a running release dev.
+// A Platform is the Fly on which apps run: the real one, or the simulated one of a
+// running release dev.
 type Platform struct {
 	*fly.Client
 	Registry string
@@ -31,8 +32,8 @@ type Platform struct {
 	Local string
 }
 
-// findPlatform returns the Fly that the environment names. Without one it is that of
-// release dev, if its Temporal is used too.
+// findPlatform returns the Fly named by the environment, or else that of release dev, if
+// commands use the Temporal of release dev, too.
 func findPlatform(w *World) Platform {
 	p := Platform{Client: fly.FromEnv(w.Env.Get), Registry: fly.Registry(w.Env.Get)}
 	explicit := p.Token != "" || p.FlapsURL != "" || p.APIURL != "" || w.Env.Get("FLY_REGISTRY_HOST") != ""
@@ -51,15 +52,14 @@ func findPlatform(w *World) Platform {
 // isDev reports whether p is the Fly of a release dev.
 func (p Platform) isDev() bool { return p.Local != "" }
 
-// images returns the registries, with the credentials of p.
+// images returns the registry client with the credentials of p.
 func (p Platform) images() *image.Registry {
 	return &image.Registry{
 		Keychain: keychain{host: p.Registry, password: fly.RegistryPassword(p.Token)}, Insecure: p.isDev(), Platform: p.Local,
 	}
 }
 
-// A keychain opens Fly's registry with Fly's token, and any other with the logins of
-// Docker's settings.
+// A keychain uses Fly's token for Fly's registry and Docker's logins for all others.
 type keychain struct{ host, password string }
 
 // Resolve implements authn.Keychain.
@@ -70,8 +70,8 @@ func (k keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	return authn.DefaultKeychain.Resolve(r)
 }
 
-// observe reads the state of every target, in their order. A state that cannot be
-// read is Unknown or Missing, with the reason.
+// observe reads the states of targets, in their order. If a state cannot be read, it sets
+// Unknown or Missing to the reason.
 func (p Platform) observe(ctx context.Context, targets []release.TargetFile) []view.TargetState {
 	observed := make([]view.TargetState, len(targets))
 	var all errgroup.Group
@@ -93,7 +93,7 @@ func (p Platform) observe(ctx context.Context, targets []release.TargetFile) []v
 	return observed
 }
 
-// howToCreate tells how a Fly app is created.
+// howToCreate returns how to create a Fly app.
 func (p Platform) howToCreate(app string) string {
 	if p.isDev() {
 		return "the first release makes it"
@@ -101,7 +101,7 @@ func (p Platform) howToCreate(app string) string {
 	return "fly apps create " + app
 }
 
-// explainFly returns the text of an error of Fly, with what to do about it.
+// explainFly returns the text of an error of Fly with the remedy.
 func explainFly(err error) string {
 	if errors.Is(err, fly.ErrUnauthorized) {
 		return fmt.Sprintf("%v; set FLY_API_TOKEN to a token for it (fly tokens create deploy)", err)
@@ -128,8 +128,8 @@ func (p Platform) planRestore(ctx context.Context, environment string, baselines
 	return plan, nil
 }
 
-// findImage returns the image that a release of a revision has built, or "" if there
-// is none or it cannot be read.
+// findImage returns the image built earlier for a revision, or "" if there is none or the
+// registry cannot be read.
 func (p Platform) findImage(ctx context.Context, b release.Build, r release.Revision) release.Image {
 	found, err := p.images().Find(ctx, p.Registry+"/"+b.Repository, image.Tag(r, b.Recipe), r, b.Recipe)
 	if b.Recipe.Image != "" {
@@ -141,12 +141,10 @@ func (p Platform) findImage(ctx context.Context, b release.Build, r release.Revi
 	return found.Image
 }
 
-// registryTimeout limits how long a registry may take to tell whether it has an
-// image.
+// registryTimeout is the timeout for a registry to report whether it has an image.
 const registryTimeout = 10 * time.Second
 
-// findImages asks the registries whether they have the images of baselines, each by
-// its digest.
+// findImages reports for each image of baselines whether its registry has it, by digest.
 func (p Platform) findImages(ctx context.Context, baselines []release.Baseline) (images []view.ImageAvailability) {
 	for _, b := range baselines {
 		for _, m := range b.State.Machines {

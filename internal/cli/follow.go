@@ -10,11 +10,11 @@ import (
 	"github.com/microbima/release/internal/view"
 )
 
-// redrawInterval is how often the clocks on a terminal are updated. That reads
-// nothing.
+// redrawInterval is the interval at which times on a terminal are updated. A redraw
+// reads nothing.
 const redrawInterval = 200 * time.Millisecond
 
-// A follower shows a release until it is over or held.
+// A follower shows a release until it has ended or is held.
 type follower struct {
 	*World
 	client  *client.Client
@@ -23,8 +23,8 @@ type follower struct {
 	last    client.Snapshot
 	changes <-chan client.Change
 	drawn   []string // lines of the block on the terminal
-	partial bool     // and that was said
-	// until, if set, ends the watching early.
+	partial bool     // whether sayIfPartial was called for the last snapshots
+	// until, if set, ends followChanges early when it returns true.
 	until func(client.Snapshot) bool
 }
 
@@ -32,14 +32,14 @@ func newFollower(w *World, c *client.Client, id, run string) *follower {
 	return &follower{World: w, client: c, id: id, run: run, style: w.Style(w.Stderr)}
 }
 
-// follow shows a release until it is over or held, and reports. The error is an exit
-// with the code of that end.
+// follow shows a release until it has ended or is held, and prints the report. It returns
+// an *ExitError with the exit code of the result.
 func follow(ctx context.Context, w *World, c *client.Client, id, run string, asJSON bool) error {
 	return newFollower(w, c, id, run).finish(ctx, asJSON, CodeOf)
 }
 
-// followTo is follow until an environment of the release's path is done, if the
-// release goes further. The exit code is then about that environment.
+// followTo is like follow, but returns when environment is done if the release continues
+// further. The exit code is then that of environment.
 func followTo(ctx context.Context, w *World, c *client.Client, id, run, environment string, asJSON bool) error {
 	f := newFollower(w, c, id, run)
 	f.until = func(s client.Snapshot) bool {
@@ -55,8 +55,8 @@ func followTo(ctx context.Context, w *World, c *client.Client, id, run, environm
 	})
 }
 
-// finish watches the release and reports. It exits with the code of the last
-// Snapshot.
+// finish follows the release and prints the report. It returns an *ExitError with the code
+// of the last Snapshot.
 func (f *follower) finish(ctx context.Context, asJSON bool, code func(client.Snapshot) int) error {
 	err := f.watch(ctx)
 	if ctx.Err() != nil {
@@ -72,8 +72,8 @@ func (f *follower) finish(ctx context.Context, asJSON bool, code func(client.Sna
 	return ExitWith(code(f.last))
 }
 
-// watch prints the changes of the release until it is over or held, or until f.until
-// reports true. A further call continues.
+// watch prints the changes of the release until it has ended, it is held, or f.until
+// returns true. A further call continues.
 func (f *follower) watch(ctx context.Context) (err error) {
 	f.drawn = nil
 	if f.changes == nil {
@@ -100,7 +100,7 @@ func (f *follower) watch(ctx context.Context) (err error) {
 	}
 }
 
-// isEnough reports whether there is nothing more to wait for.
+// isEnough reports whether watch can return.
 func (f *follower) isEnough() bool {
 	return f.last.IsOver() || f.last.Held != nil || f.until != nil && f.until(f.last)
 }
@@ -126,7 +126,7 @@ func (f *follower) show(change client.Change) {
 	}
 }
 
-// showPartial says that no worker answers. The last whole Snapshot stays.
+// showPartial prints once that no worker responds. f.last keeps the last full Snapshot.
 func (f *follower) showPartial(s client.Snapshot) {
 	if !f.partial {
 		f.clear()
@@ -138,10 +138,10 @@ func (f *follower) showPartial(s client.Snapshot) {
 	}
 }
 
-// print prints a line for each change, where there is no terminal to draw on.
+// print prints one line per change if there is no terminal.
 func (f *follower) print(s client.Snapshot) {
 	if f.Terminal.Stderr || f.last.ID == "" && s.IsOver() {
-		return // drawn; or all of it is in the report
+		return // the terminal shows it, or the report will
 	}
 	before := f.last.Status
 	if before.Started.IsZero() || f.last.Partial {
@@ -158,14 +158,14 @@ func (f *follower) draw() {
 		return
 	}
 	f.clear()
-	f.style = f.Style(f.Stderr) // its size may have changed
+	f.style = f.Style(f.Stderr) // the terminal may have been resized
 	block := view.Live(f.last.Displayed(), f.Now(), f.style)
 	fmt.Fprint(f.Stderr, block)
 	f.drawn = strings.Split(strings.TrimSuffix(block, "\n"), "\n")
 }
 
-// clear removes the block from the terminal. On one that has become narrower its
-// lines take more rows.
+// clear removes the block from the terminal. Its lines take more rows if the terminal has
+// become narrower.
 func (f *follower) clear() {
 	if len(f.drawn) == 0 {
 		return

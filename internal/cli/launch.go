@@ -10,23 +10,23 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A launch starts a release, as start and rollback do.
+// A launch starts a release for start and rollback.
 type launch struct {
 	request      release.Request
-	path         []string // environments
+	path         []string // names of environments
 	wait, asJSON bool
 }
 
-// launched is the JSON of a release that was started.
+// launched is the JSON output for a started release.
 type launched struct {
 	ID       string `json:"id"`
 	Run      string `json:"run"`
-	Attached bool   `json:"attached"` // it was under way
+	Attached bool   `json:"attached"` // whether it was already running
 	Page     string `json:"page"`
 }
 
-// run starts the release, or attaches to the one under way, and follows it or prints
-// how to.
+// run starts the release or attaches to a running one. Then it follows the release, or
+// prints how to.
 func (l launch) run(ctx context.Context, w *World, c *client.Client) error {
 	started, err := l.start(ctx, w, c)
 	if err != nil {
@@ -43,7 +43,7 @@ func (l launch) run(ctx context.Context, w *World, c *client.Client) error {
 	return nil
 }
 
-// start starts the release or attaches to the one under way, and says so.
+// start starts the release or attaches to a running one, and prints the result.
 func (l launch) start(ctx context.Context, w *World, c *client.Client) (client.Started, error) {
 	started, err := c.Start(ctx, l.request, l.path)
 	if err != nil {

@@ -50,7 +50,7 @@ func (c listCommand) run(ctx context.Context) error {
 	case project != nil:
 		name = project.Name
 	case worktreeDir(c.Dir) != "":
-		c.Warn("the files here are wrong (release check says how): these are the releases of all projects")
+		c.Warn("the files here are invalid (see release check): these are the releases of all projects")
 	}
 	entries, err := temporal.List(ctx, name, c.limit)
 	if err != nil {

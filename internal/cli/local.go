@@ -6,13 +6,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// A NewCommand makes a command.
+// A NewCommand creates a command.
 type NewCommand = func(*World) *cobra.Command
 
-// LocalCommands are the commands that need the local stack. Slim builds have none.
+// LocalCommands are the commands that need the local stack. They are nil in slim builds.
 type LocalCommands struct{ Dev, Demo NewCommand }
 
-// orUnavailable returns command, or stand-in if this build has none.
+// orUnavailable returns command, or standIn if command is nil.
 func orUnavailable(command, standIn NewCommand) NewCommand {
 	if command == nil {
 		return standIn
@@ -28,7 +28,7 @@ func newUnavailableDemo(*World) *cobra.Command {
 	return newUnavailable("demo", "Show one whole release, everything in one process (not in this build)")
 }
 
-// newUnavailable returns a command that says which build has it.
+// newUnavailable returns a command whose error names the build that has it.
 func newUnavailable(name, short string) *cobra.Command {
 	return &cobra.Command{
 		Use:   name,

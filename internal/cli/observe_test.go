@@ -14,7 +14,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// busy is a transport that counts how many Fly apps are asked about at once.
+// busy is a transport that counts the Fly apps with concurrent requests.
 type busy struct {
 	next http.RoundTripper
 	mu   sync.Mutex
@@ -43,7 +43,7 @@ func (b *busy) count(app string, n int) {
 	b.most = max(b.most, len(b.asks))
 }
 
-// Many targets are looked at side by side, and not all at once.
+// Many targets are observed concurrently, up to a limit.
 func TestObserve_ManyTargets(t *testing.T) {
 	sim := new(flysim.Sim)
 	t.Cleanup(sim.Close)

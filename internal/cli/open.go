@@ -56,7 +56,7 @@ func (c openCommand) run(ctx context.Context, ref string) error {
 	return nil
 }
 
-// openBrowser opens a page with the system's program for that.
+// openBrowser opens a page with the default browser of the system.
 func (c openCommand) openBrowser(ctx context.Context, page string) error {
 	var cmd *exec.Cmd
 	switch runtime.GOOS {

@@ -14,26 +14,26 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// outputKinds are the kinds of output, as they are asked for.
+// outputKinds are the values of the argument KIND.
 var outputKinds = []string{"test", "build", "scan"}
 
-// An output is what one test, build or scan has printed.
+// An output is the output of one test, build or scan.
 type output struct {
 	Kind    string `json:"kind"` // test, build or scan
 	Name    string `json:"name"`
 	Running bool   `json:"running,omitempty"`
-	Passed  bool   `json:"good"`  // once it has ended
-	Whole   bool   `json:"whole"` // else Text is the end only
+	Passed  bool   `json:"good"`  // set once it has ended
+	Whole   bool   `json:"whole"` // whether Text is the whole output instead of its end
 	Text    string `json:"text"`
-	size    int64  // of all of it, of which Text is the end
+	size    int64  // of the whole output
 }
 
 func (o output) key() string { return o.Kind + " " + o.Name }
 
-// An outputReader reads the outputs of one kind and name of a release; "" is any.
+// An outputReader reads the outputs of one kind and name of a release; "" matches all.
 type outputReader struct {
 	client     *client.Client
-	dir        string // where a worker on this machine stores outputs
+	dir        string // where a local worker stores outputs
 	kind, name string
 }
 
@@ -41,7 +41,7 @@ func (r outputReader) includes(o output) bool {
 	return (r.kind == "" || r.kind == o.Kind) && (r.name == "" || r.name == o.Name)
 }
 
-// ended returns the outputs of what has ended.
+// ended returns the outputs of ended jobs.
 func (r outputReader) ended(s client.Snapshot) []output {
 	outputs := []output{}
 	add := func(kind, name string, passed bool, log, tail string) {
@@ -67,8 +67,8 @@ func (r outputReader) ended(s client.Snapshot) []output {
 	return outputs
 }
 
-// running returns the outputs of what runs now: the file of a worker on this machine,
-// or the end that a worker elsewhere has sent last.
+// running returns the outputs of running jobs: the file of a local worker, or the end in
+// the last heartbeat of a remote worker.
 func (r outputReader) running(ctx context.Context, s client.Snapshot) (outputs []output) {
 	if s.IsOver() {
 		return nil
@@ -87,7 +87,7 @@ func (r outputReader) running(ctx context.Context, s client.Snapshot) (outputs [
 	return outputs
 }
 
-// hasMore reports whether something that is included runs, or will.
+// hasMore reports whether a matching job runs or will run.
 func (r outputReader) hasMore(s client.Snapshot) bool {
 	if s.IsOver() || s.Partial {
 		return false
@@ -96,8 +96,8 @@ func (r outputReader) hasMore(s client.Snapshot) bool {
 	return isEarly || slices.ContainsFunc(outputsOfJobs(s), r.includes)
 }
 
-// outputsOfJobs returns what runs, or waits for a worker. A scan is the second part
-// of the build with its name.
+// outputsOfJobs returns the running and waiting jobs. A scan is the second part of the
+// build with its name.
 func outputsOfJobs(s client.Snapshot) (running []output) {
 	for _, j := range s.Jobs {
 		kind, name, _ := strings.Cut(j.Name, " ")
@@ -109,19 +109,19 @@ func outputsOfJobs(s client.Snapshot) (running []output) {
 	return running
 }
 
-// parseLogName returns what an output is of: logs/<workflow>/<run>/test-unit.log.
+// parseLogName returns the kind and name of an output: logs/<workflow>/<run>/test-unit.log.
 func parseLogName(s client.Snapshot, log string) (kind, name string) {
 	_, file, _ := strings.Cut(log, "/"+s.Run+"/")
 	kind, name, _ = strings.Cut(strings.TrimSuffix(file, ".log"), "-")
 	return kind, name
 }
 
-// readFile returns an output that a worker on this machine has stored.
+// readFile returns an output that a local worker stored.
 func (r outputReader) readFile(log string) (string, error) {
 	if log == "" {
 		return "", os.ErrNotExist
 	}
-	root, err := os.OpenRoot(r.dir) // a log's name never leads out of it
+	root, err := os.OpenRoot(r.dir) // prevents log names that lead out of the directory
 	if err != nil {
 		return "", err
 	}
@@ -152,7 +152,7 @@ func (p outputPrinter) print(text string) {
 	}
 }
 
-// sayState says what an output is of, and how that ended.
+// sayState prints the name of an output and its result.
 func (p outputPrinter) sayState(o output) {
 	state := "failed"
 	switch {

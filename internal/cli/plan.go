@@ -17,7 +17,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// unbuilt stands in for the image of an app that was never built at a revision.
+// unbuilt is the image shown for an app that was never built at a revision.
 const unbuilt = release.Image("to be built")
 
 type planCommand struct {
@@ -102,19 +102,19 @@ func (c planCommand) run(ctx context.Context, revision string) error {
 	return refusal
 }
 
-// planned is the JSON of a plan, with what the release does on its way there.
+// planned is the JSON of a plan and of the environments before it.
 type planned struct {
 	release.Plan
 	Before []relation `json:"before,omitempty"`
 }
 
-// A relation is how a revision relates to what an environment runs.
+// A relation is the relation of a revision to the revisions running in an environment.
 type relation struct {
 	Environment string          `json:"environment"`
 	Lineage     release.Lineage `json:"lineage"`
 }
 
-// A planner plans a rollout of some apps at a revision, as a release would.
+// A planner plans a rollout of apps at a revision, as a release does.
 type planner struct {
 	*World
 	platform Platform
@@ -122,8 +122,8 @@ type planner struct {
 	apps     []string
 }
 
-// plan returns the plan for the last environment of a path, and why start would
-// refuse it.
+// plan returns the plan for the last environment of a path, and the reason why start would
+// refuse it, or nil.
 func (p planner) plan(ctx context.Context, path []release.Environment) (plan release.Plan, refusal, err error) {
 	environment := path[len(path)-1]
 	specs, states, err := p.compare(ctx, path)
@@ -144,7 +144,7 @@ func (p planner) plan(ctx context.Context, path []release.Environment) (plan rel
 	return plan, refusal, err
 }
 
-// compare returns the specs of the targets of an environment, and their states.
+// compare returns the specs and states of the targets of an environment.
 func (p planner) compare(ctx context.Context, path []release.Environment) (specs []release.Spec, states []release.State, err error) {
 	environment := path[len(path)-1]
 	builds := p.src.Project.Builds(path, p.apps, nil)
@@ -171,7 +171,7 @@ func (p planner) compare(ctx context.Context, path []release.Environment) (specs
 		states, specs = append(states, target.State), append(specs, spec)
 	}
 	if len(unknown) > 0 {
-		return nil, nil, fmt.Errorf("what %s runs is not known:\n  %s", environment.Name, strings.Join(unknown, "\n  "))
+		return nil, nil, fmt.Errorf("the state of %s is unknown:\n  %s", environment.Name, strings.Join(unknown, "\n  "))
 	}
 	if len(missing) > 0 {
 		p.Say("no image of %s is known for %s: shown as %q", p.src.Revision.Short(), strings.Join(missing, ", "), unbuilt)
@@ -179,7 +179,7 @@ func (p planner) compare(ctx context.Context, path []release.Environment) (specs
 	return specs, states, nil
 }
 
-// checkTarget returns why a target cannot be planned, or "".
+// checkTarget returns the reason why a target cannot be planned, or "".
 func (p planner) checkTarget(file release.TargetFile, target view.TargetState) string {
 	switch {
 	case target.Unknown != "":
@@ -192,8 +192,8 @@ func (p planner) checkTarget(file release.TargetFile, target view.TargetState) s
 	return ""
 }
 
-// addWarningsOfNeeds adds to each spec a warning for every app that it needs, that
-// is not planned with it, and that has no machines in the environment.
+// addWarningsOfNeeds adds a warning to each spec for every app that it needs, that is not
+// planned with it, and that has no machines in the environment.
 func (p planner) addWarningsOfNeeds(ctx context.Context, environment release.Environment, specs []release.Spec) {
 	needs := p.src.Project.NeedsBeside(environment, specs)
 	var targets []release.TargetFile
@@ -207,15 +207,15 @@ func (p planner) addWarningsOfNeeds(ctx context.Context, environment release.Env
 	}
 }
 
-// compareBefore compares the revision with what the environments before the last one
-// of a path run.
+// compareBefore compares the revision with the revisions running in the environments of a
+// path before the last one.
 func (p planner) compareBefore(ctx context.Context, path []release.Environment) (relations []relation, err error) {
 	for _, env := range path[:len(path)-1] {
 		var states []release.State
 		for _, target := range p.platform.observe(ctx, env.Targets) {
 			states = append(states, target.State)
 			if target.Unknown != "" {
-				p.Warn("what %s runs is not known: %s: %s", env.Name, target.State.Target, target.Unknown)
+				p.Warn("the state of %s is unknown: %s: %s", env.Name, target.State.Target, target.Unknown)
 			}
 		}
 		lineage, err := p.src.Repo.Lineage(ctx, p.src.Revision.Commit, release.RunningRevisions(states))
@@ -227,8 +227,7 @@ func (p planner) compareBefore(ctx context.Context, path []release.Environment) 
 	return relations, nil
 }
 
-// withoutTemporal returns err without what Temporal adds to the error of an
-// activity.
+// withoutTemporal returns err without the text that Temporal adds to activity errors.
 func withoutTemporal(err error) error {
 	var failed *temporal.ApplicationError
 	if errors.As(err, &failed) {

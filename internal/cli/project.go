@@ -18,8 +18,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// loadFiles is config.Load, and reports what no build of the Dockerfiles would get
-// past: a release would find it out after minutes.
+// loadFiles calls config.Load and also reports mistakes of Dockerfiles that every build
+// would fail on, so that a release does not fail on them minutes later.
 func loadFiles(files fs.FS) (*release.Project, config.Warnings, error) {
 	project, warnings, err := config.Load(files)
 	if err != nil {
@@ -50,8 +50,7 @@ func loadFiles(files fs.FS) (*release.Project, config.Warnings, error) {
 	return project, warnings, nil
 }
 
-// worktreeDir returns the nearest directory from dir upwards with a release.toml, or
-// "".
+// worktreeDir returns the nearest directory from dir upwards with a release.toml, or "".
 func worktreeDir(dir string) string {
 	for ; ; dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, config.File)); err == nil {
@@ -63,13 +62,13 @@ func worktreeDir(dir string) string {
 	}
 }
 
-// errNoWorktree returns the error of a directory without a release.toml.
+// errNoWorktree returns the error for a directory without a release.toml.
 func errNoWorktree(dir string) error {
 	return fmt.Errorf("no %s in %s or above; go to the clone of a repository that has one", config.File, dir)
 }
 
-// FindProject returns the project in the worktree around dir, as its files are now,
-// or nil.
+// FindProject returns the project of the worktree around dir from its current files, or
+// nil.
 func FindProject(dir string) *release.Project {
 	project, err := loadWorktree(dir)
 	if err != nil {
@@ -78,8 +77,8 @@ func FindProject(dir string) *release.Project {
 	return project
 }
 
-// loadWorktree returns the project in the worktree around dir, or an error with
-// everything wrong with its files.
+// loadWorktree returns the project of the worktree around dir, or an error with all
+// mistakes in its files.
 func loadWorktree(dir string) (*release.Project, error) {
 	root := worktreeDir(dir)
 	if root == "" {
@@ -92,8 +91,8 @@ func loadWorktree(dir string) (*release.Project, error) {
 	return project, nil
 }
 
-// loadAnyProject returns the project of the worktree. If its files are wrong, it is
-// that of the newest commit whose files are right.
+// loadAnyProject returns the project of the worktree, or, if its files are invalid, that of
+// the newest commit with valid files.
 func loadAnyProject(ctx context.Context, w *World) (*release.Project, error) {
 	project, err := loadWorktree(w.Dir)
 	if err == nil {
@@ -120,7 +119,7 @@ func environmentNames(environments []release.Environment) (names []string) {
 	return names
 }
 
-// checkApps returns a usage error if an app is none of the project.
+// checkApps returns a usage error if the project lacks one of apps.
 func checkApps(p *release.Project, apps []string) error {
 	for _, app := range apps {
 		if _, ok := p.App(app); !ok {
@@ -130,8 +129,7 @@ func checkApps(p *release.Project, apps []string) error {
 	return nil
 }
 
-// A Source is a revision of the repository around the current directory, with its
-// files.
+// A Source is a revision of the repository around the current directory, with its files.
 type Source struct {
 	Repo     *git.Repo
 	Revision release.Revision
@@ -139,7 +137,7 @@ type Source struct {
 	Files    fs.FS
 }
 
-// LoadSource reads the files at a revision ("" is HEAD), not those in the worktree.
+// LoadSource reads the files of a revision ("" is HEAD), not of the worktree.
 func LoadSource(ctx context.Context, w *World, revision string) (Source, error) {
 	repo, err := git.Open(ctx, w.Dir)
 	if err != nil {
@@ -167,12 +165,12 @@ func errWrongFiles(r release.Revision, err error) error {
 	return fmt.Errorf("the files at %s are wrong:\n%w", r.Short(), err)
 }
 
-// validWithin is how many commits before HEAD are searched for valid files.
+// validWithin is the number of commits before HEAD to search for valid files.
 const validWithin = 200
 
-// loadNewestValid returns HEAD. If its files are wrong, it is the newest commit
-// before it, along first parents, whose files are right. A rollback needs no more of
-// them than names, so a mistake in a newer commit must not block it.
+// loadNewestValid returns HEAD, or the newest commit along first parents whose files are
+// valid. A rollback needs only names from the files, so that a mistake in a newer commit
+// must not prevent it.
 func loadNewestValid(ctx context.Context, w *World) (Source, error) {
 	repo, err := git.Open(ctx, w.Dir)
 	if err != nil {
@@ -188,7 +186,7 @@ func loadNewestValid(ctx context.Context, w *World) (Source, error) {
 		src, err := loadAt(ctx, repo, fmt.Sprintf("HEAD~%d", n))
 		switch {
 		case err == nil:
-			w.Warn("the files at %s are wrong (release check says how); those of %s are used", head.Revision.Short(), src.Revision.Label())
+			w.Warn("the files at %s are invalid (see release check); those of %s are used", head.Revision.Short(), src.Revision.Label())
 			return src, nil
 		case errors.As(err, &wrong):
 			continue
@@ -200,8 +198,7 @@ func loadNewestValid(ctx context.Context, w *World) (Source, error) {
 	return Source{}, mistakes
 }
 
-// loadAt reads the files at a revision. The error is a config.Errors if they are
-// wrong.
+// loadAt reads the files of a revision. It returns a config.Errors if they are invalid.
 func loadAt(ctx context.Context, repo *git.Repo, revision string) (Source, error) {
 	rev, err := repo.Resolve(ctx, revision)
 	if err != nil {
@@ -215,11 +212,11 @@ func loadAt(ctx context.Context, repo *git.Repo, revision string) (Source, error
 	return src, err
 }
 
-// warnUnreleased warns of changes that are in no commit, and of a commit that
-// workers cannot fetch from repository.
+// warnUnreleased warns of uncommitted changes, and of a commit that workers cannot fetch
+// from repository.
 func (s Source) warnUnreleased(ctx context.Context, w *World, repository string) {
 	if dirty, err := s.Repo.Dirty(ctx); err == nil && dirty {
-		w.Warn("the worktree has changes that are in no commit; what is released is %s", s.Revision.Short())
+		w.Warn("the worktree has uncommitted changes; released is %s", s.Revision.Short())
 	}
 	origin, err := s.Repo.Remote(ctx, "origin")
 	if err != nil || origin == "" || withoutPassword(origin) != repository {
@@ -230,8 +227,8 @@ func (s Source) warnUnreleased(ctx context.Context, w *World, repository string)
 	}
 }
 
-// repositoryAddress returns where workers fetch s: given, else what release.toml
-// says, else this clone if the worker is local, else its origin.
+// repositoryAddress returns the address from which workers fetch s: given, that of
+// release.toml, this clone if the worker is local, or the origin, in this order.
 func (s Source) repositoryAddress(ctx context.Context, given string, local bool) (string, error) {
 	switch {
 	case given != "" && withoutPassword(given) != given:
@@ -248,13 +245,13 @@ func (s Source) repositoryAddress(ctx context.Context, given string, local bool)
 		return "", err
 	}
 	if origin == "" {
-		return "", errors.New("nothing says where workers fetch this repository: write repository = \"https://…\" in release.toml, or add a remote called origin, or use --repo URL (the folder of a clone is used with release dev only)")
+		return "", errors.New("workers have no address of this repository: write repository = \"https://…\" in release.toml, or add a remote called origin, or use --repo URL (the folder of a clone is used with release dev only)")
 	}
 	return withoutPassword(origin), nil
 }
 
-// removedBy returns the commits that going back to a revision removes from what
-// runs, as far as the clone has them.
+// removedBy returns the commits that a rollback to a revision removes, as far as the clone
+// has them.
 func (s Source) removedBy(ctx context.Context, back release.Revision, running []string) release.Lineage {
 	if back.Commit == "" || len(running) == 0 {
 		return release.Lineage{}
@@ -263,23 +260,23 @@ func (s Source) removedBy(ctx context.Context, back release.Revision, running []
 	if err != nil {
 		return release.Lineage{}
 	}
-	lineage.Relation, lineage.Newer = "", nil // a rollback is exempt from order
+	lineage.Relation, lineage.Newer = "", nil // rollbacks are exempt from the comparison
 	return lineage
 }
 
 var userinfo = regexp.MustCompile(`://[^/]*@`)
 
-// withoutPassword removes the user and the password from a clone's address: it is
-// recorded.
+// withoutPassword removes the user and the password from the address of a clone, because
+// the address is recorded.
 func withoutPassword(address string) string {
 	u, err := url.Parse(address)
-	if err != nil { // as when a password has a % in it
+	if err != nil { // for example, a password with a %
 		return userinfo.ReplaceAllString(address, "://")
 	}
 	if u.User == nil {
 		return address
 	}
-	if u.Scheme != "ssh" { // for which a user is no secret
+	if u.Scheme != "ssh" { // the user of an ssh address is not secret
 		u.User = nil
 	} else if _, secret := u.User.Password(); secret {
 		u.User = url.User(u.User.Username())

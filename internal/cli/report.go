@@ -8,7 +8,7 @@ import (
 	"github.com/microbima/release/internal/view"
 )
 
-// printReport prints how a release ended, or where it is.
+// printReport prints the result of a release, or its status if it has not ended.
 func printReport(ctx context.Context, w *World, c *client.Client, s client.Snapshot, asJSON, details bool) error {
 	cost := c.Cost(ctx, s)
 	if asJSON {
@@ -25,7 +25,7 @@ func printReport(ctx context.Context, w *World, c *client.Client, s client.Snaps
 	return nil
 }
 
-// sayIfPartial says that a Snapshot is not complete, and why.
+// sayIfPartial prints that a Snapshot is incomplete, and the reason.
 func sayIfPartial(w *World, s client.Snapshot) {
 	switch {
 	case s.Partial && s.TaskFailure != nil:
@@ -35,7 +35,7 @@ func sayIfPartial(w *World, s client.Snapshot) {
 	}
 }
 
-// describeEnd returns how a release ended, in a few words.
+// describeEnd returns the result of a release in a few words.
 func describeEnd(s client.Snapshot) string {
 	if s.Failed != "" {
 		return "failed, " + s.Failed
@@ -43,7 +43,7 @@ func describeEnd(s client.Snapshot) string {
 	return string(s.Outcome)
 }
 
-// describePhase returns where a release is, in a few words.
+// describePhase returns the phase of a release in a few words.
 func describePhase(s client.Snapshot) string {
 	if s.Environment == "" {
 		return string(s.Phase)

@@ -14,10 +14,10 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// heldAgainLimit is how long a resolution may take to lead to the next question.
+// heldAgainLimit is the time within which a resolution may lead to the next hold.
 const heldAgainLimit = 3 * time.Second
 
-// choices are all that exist; the rollout says which of them apply.
+// choices are all choices. Each hold allows some of them.
 var choices = []release.Choice{release.Retry, release.GoBack, release.Keep, release.Abandon}
 
 type resolveCommand struct {
@@ -88,8 +88,8 @@ func (c resolveCommand) run(ctx context.Context, ref string, choice release.Choi
 	return c.sayEffect(ctx, temporal, s)
 }
 
-// sayEffect waits for the effect of a resolution and says it. It is an error if there
-// is none.
+// sayEffect waits for the effect of a resolution and prints it. It returns an error if
+// there is none.
 func (c resolveCommand) sayEffect(ctx context.Context, temporal *client.Client, before client.Snapshot) error {
 	s, err := temporal.WaitFor(ctx, effectLimit, before.ID, before.Run, func(now client.Snapshot) bool {
 		return now.IsOver() || now.Held == nil || now.Held.Number != before.Held.Number

@@ -14,13 +14,13 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// ErrNotApproved: the operator was asked and did not approve.
+// ErrNotApproved means that the user answered no.
 var ErrNotApproved = errors.New("not approved; the release continues to wait")
 
-// effectLimit is how long a command waits to see the effect of an order.
+// effectLimit is the time that a command waits for the effect of its update.
 const effectLimit = 15 * time.Second
 
-// reviewCommand is approve or reject.
+// reviewCommand implements approve and reject.
 type reviewCommand struct {
 	*World
 	approve                  bool
@@ -95,7 +95,7 @@ func (c reviewCommand) run(ctx context.Context) error {
 		return err
 	}
 	review := release.Review{By: operatorName(ctx, c.World, c.by), Reason: c.reason}
-	if s.Partial && len(c.planned) >= release.PlanDigits { // the plan was looked at before
+	if s.Partial && len(c.planned) >= release.PlanDigits { // the user saw this plan before
 		review.Plan = c.planned
 		if err := temporal.SignalReview(ctx, s.ID, s.Run, c.approve, review); err != nil {
 			return err
@@ -123,7 +123,7 @@ func (c reviewCommand) run(ctx context.Context) error {
 	return c.send(ctx, temporal, s, review)
 }
 
-// checkGate returns an error if there is nothing to review.
+// checkGate returns an error if no plan waits for a review.
 func (c reviewCommand) checkGate(s client.Snapshot) error {
 	ref := view.Ref(s.ID)
 	switch {
@@ -139,8 +139,8 @@ func (c reviewCommand) checkGate(s client.Snapshot) error {
 	return nil
 }
 
-// sayIfDecided says, if the plan stopped waiting while the operator was asked, who
-// decided on it. It reports whether that is so.
+// sayIfDecided prints the reviews of others if the plan stopped waiting while the user was
+// asked, and reports whether it did.
 func (c reviewCommand) sayIfDecided(ctx context.Context, temporal *client.Client, before client.Snapshot) bool {
 	now, err := temporal.Get(ctx, before.ID, before.Run)
 	if err != nil || now.Partial || now.Gate != nil && now.Gate.Plan == before.Gate.Plan {
@@ -156,7 +156,7 @@ func (c reviewCommand) sayIfDecided(ctx context.Context, temporal *client.Client
 	return true
 }
 
-// send sends the review and waits for its effect. The same review twice counts once.
+// send sends the review and waits for its effect. It is safe to call twice.
 func (c reviewCommand) send(ctx context.Context, temporal *client.Client, s client.Snapshot, review release.Review) error {
 	send := temporal.Reject
 	if c.approve {
@@ -176,9 +176,8 @@ func (c reviewCommand) send(ctx context.Context, temporal *client.Client, s clie
 	return c.sayEffect(ctx, temporal, s)
 }
 
-// sayEffect waits for the effect of a review and says it: the release continues or
-// stops, further approvals are needed, or the plan had become stale, which is exit
-// code 5.
+// sayEffect waits for the effect of a review and prints it: the release continues or
+// stops, or more approvals are needed. If the plan had become stale, it returns exit code 5.
 func (c reviewCommand) sayEffect(ctx context.Context, temporal *client.Client, before client.Snapshot) error {
 	s, err := temporal.WaitFor(ctx, effectLimit, before.ID, before.Run, func(now client.Snapshot) bool { return c.hasEffect(before, now) })
 	if err != nil {
@@ -207,13 +206,13 @@ func (c reviewCommand) sayEffect(ctx context.Context, temporal *client.Client, b
 	return nil
 }
 
-// hasEffect reports whether now shows what came of a review.
+// hasEffect reports whether now shows an effect of the review.
 func (c reviewCommand) hasEffect(before, now client.Snapshot) bool {
 	switch {
 	case now.IsOver() || now.Held != nil || now.Queue != "" || now.HasBegun(before.Gate.Environment):
 		return true
 	case now.Gate == nil:
-		return false // it is about to roll out, or plans again
+		return false // the rollout is about to start, or the release plans again
 	}
 	return now.Gate.Plan != before.Gate.Plan || c.needsMore(before, now)
 }
@@ -223,7 +222,7 @@ func (c reviewCommand) needsMore(before, now client.Snapshot) bool {
 	return c.approve && now.Gate != nil && now.Gate.Plan == before.Gate.Plan && len(now.Gate.Approved) < now.Gate.Approvals
 }
 
-// lastNote returns the last note of a release, which says why a plan became stale.
+// lastNote returns the last note of a release, which has the reason of a stale plan.
 func lastNote(s client.Snapshot) string {
 	if len(s.Notes) == 0 {
 		return ""
@@ -231,7 +230,7 @@ func lastNote(s client.Snapshot) string {
 	return ": " + s.Notes[len(s.Notes)-1]
 }
 
-// saySignalled says that a review waits for a worker.
+// saySignalled prints that a review waits for a worker.
 func (c reviewCommand) saySignalled(s client.Snapshot, review release.Review) error {
 	name := release.RejectSignal
 	if c.approve {

@@ -14,7 +14,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// previewTimeout keeps an emergency from waiting for a Fly that does not answer.
+// previewTimeout limits the delay of an emergency rollback by an unresponsive Fly.
 const previewTimeout = 3 * time.Second
 
 type rollbackCommand struct {
@@ -97,7 +97,7 @@ func (c rollbackCommand) run(ctx context.Context, environment string) error {
 	}}.run(ctx, c.World, temporal)
 }
 
-// setTarget finds what the rollback goes back to and shows it.
+// setTarget finds the state to restore and prints it.
 func (c rollbackCommand) setTarget(ctx context.Context, temporal *client.Client, src Source, back *release.Rollback) error {
 	target, err := temporal.RestoreTarget(ctx, src.Project, *back)
 	if err != nil {
@@ -116,7 +116,7 @@ func (c rollbackCommand) setTarget(ctx context.Context, temporal *client.Client,
 	return nil
 }
 
-// preview shows the plan of a rollback, as far as Fly can be read from here.
+// preview prints the plan of a rollback, if Fly can be read.
 func (c rollbackCommand) preview(ctx context.Context, src Source, environment string, target client.RestoreTarget) {
 	for _, note := range target.Notes {
 		c.Say("  %s", note)
@@ -137,7 +137,7 @@ func (c rollbackCommand) preview(ctx context.Context, src Source, environment st
 	fmt.Fprint(c.Stderr, view.Plan(plan, c.Style(c.Stderr)))
 }
 
-// describeTarget returns what a rollback goes back to, in a line.
+// describeTarget returns the state to restore in one line.
 func describeTarget(environment string, target client.RestoreTarget) string {
 	line := environment + " goes back to"
 	if target.Revision.Commit != "" {

@@ -18,13 +18,13 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A rolloutCommand is a rollout of one app, and what flyctl took for the same on a
-// stub with the same latencies, without smoke checks.
+// A rolloutCommand is a rollout of one app, and the time of flyctl for the same rollout on
+// a stub with the same latencies and without smoke checks.
 type rolloutCommand struct {
 	name     string
 	strategy string
 	command  string // release command
-	machines int    // that run before; 0 is a first rollout of 2
+	machines int    // running before; 0 is a first rollout of 2
 	flyctl   time.Duration
 	traffic  time.Duration // until flyctl had traffic on green; 0: it changes machines in place
 	goal     time.Duration
@@ -66,7 +66,7 @@ func buildProgram(b *testing.B) string {
 
 func (c rolloutCommand) measure(b *testing.B, program string) {
 	w := newFixture(b)
-	w.acts.Poll, w.acts.Git = 0, w.acts.Git.(clone).Mirror // as a worker for the real Fly has them
+	w.acts.Poll, w.acts.Git = 0, w.acts.Git.(clone).Mirror // as in a worker for the real Fly
 	w.write("release.toml", "project = \"shop\"\n[apps.api]\ngo = \"./api\"\n[environments.production]\n")
 	w.write("infra/fly/api/production/fly.toml", c.flyToml())
 	if err := os.RemoveAll(filepath.Join(w.dir, "infra/fly/api/staging")); err != nil {
@@ -78,7 +78,7 @@ func (c rolloutCommand) measure(b *testing.B, program string) {
 		API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second, Check: time.Second, Stop: time.Second,
 		Destroy: 500 * time.Millisecond, Command: time.Second,
 	}
-	// As flyctl was: with an image that exists.
+	// Like flyctl in its measurement: with an existing image.
 	cmd := exec.Command(program, "start", "--wait", "--image", "api=registry.fly.io/shop-production-api@sha256:"+strings.Repeat("2", 64))
 	cmd.Dir, cmd.Env = w.dir, w.environ
 	begin := time.Now()
@@ -137,7 +137,7 @@ func (w *fixture) putMachines(n int) {
 	}
 }
 
-// lastRequestTo returns when Fly answered the last request of that route.
+// lastRequestTo returns when Fly responded to the last request of that route.
 func (w *fixture) lastRequestTo(route string) (at time.Time) {
 	for _, r := range slices.Backward(w.sim.Requests()) {
 		if r.Route == route {

@@ -55,7 +55,7 @@ const examples = `  release check                            # are the files val
   release status                           # what runs where
   release rollback production              # restore what ran before`
 
-// Run is the program. It returns the exit code.
+// Run runs the program and returns its exit code.
 func Run(ctx context.Context, w *World, local LocalCommands) int {
 	err := newRoot(w, local).ExecuteContext(ctx)
 	if err == nil {
@@ -77,7 +77,7 @@ func Run(ctx context.Context, w *World, local LocalCommands) int {
 	return ExitFailed
 }
 
-// newRoot joins the commands.
+// newRoot returns the root command with all others.
 func newRoot(w *World, local LocalCommands) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "release",
@@ -121,7 +121,7 @@ func newRoot(w *World, local LocalCommands) *cobra.Command {
 	return root
 }
 
-// suggest returns a question after the command that was probably meant, or "".
+// suggest returns a question that names the probable command, or "".
 func suggest(root *cobra.Command, typed string) string {
 	nearest, distance := "", 1+min(2, len(typed)/2)
 	for _, c := range root.Commands() {

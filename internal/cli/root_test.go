@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestRoot_EveryCommandHasAManual(t *testing.T) {
+func TestRoot_Manuals(t *testing.T) {
 	root := newRoot(&World{}, LocalCommands{})
 	for _, c := range root.Commands() {
 		if c.Name() == "help" || c.Name() == "completion" {

@@ -13,13 +13,13 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A screen is the part of a terminal that the live view uses: lines that wrap and
+// A screen simulates the part of a terminal that the live view uses: lines that wrap and
 // scroll, and a cursor that moves up and erases below.
 type screen struct {
 	width, height int
 	rows          [][]rune
 	row, column   int
-	history       []string // rows that were scrolled away
+	history       []string // rows scrolled out
 }
 
 func newScreen(width, height int) *screen {
@@ -86,9 +86,8 @@ func (s *screen) String() string {
 	return b.String()
 }
 
-// On a screen of 24 rows the block stays in place however much it has to show, and
-// the choices are on it.
-func TestWatch_LiveViewOnAScreen(t *testing.T) {
+// On a screen of 24 rows the block stays in place at any length and shows the choices.
+func TestWatch_LiveView(t *testing.T) {
 	now := time.Date(2026, 3, 9, 14, 0, 0, 0, time.UTC)
 	status := release.Status{
 		ID: "release/shop/4f2d1c0b9a8e", Project: "shop", Revision: release.Revision{Commit: "4f2d1c0b9a8e", Subject: strings.Repeat("A long subject ", 9)},

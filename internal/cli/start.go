@@ -21,10 +21,10 @@ type startCommand struct {
 	images               map[string]string
 	apps                 []string
 	wait, asJSON         bool
-	skip                 []string // environments
-	reason               string   // for that
+	skip                 []string // names of environments
+	reason               string   // of skip
 	allowDiverged        bool
-	bake                 *release.Duration // instead of that of release.toml: the demo is short
+	bake                 *release.Duration // replaces that of release.toml; used by the demo
 }
 
 func newStart(w *World) *cobra.Command {
@@ -71,7 +71,7 @@ for an approval, which says that the revision is not verified.`,
 	f.StringVar(&c.branch, "branch", "", "release to the environment of this `BRANCH` in release.toml")
 	f.StringSliceVar(&c.apps, "app", nil, "release only this `APP`; may be repeated")
 	f.StringToStringVar(&c.images, "image", nil, "use this image of an app instead of building one: `APP=REF`; may be repeated")
-	f.Lookup("image").DefValue = "" // pflag would write []
+	f.Lookup("image").DefValue = "" // pflag would print []
 	f.StringSliceVar(&c.skip, "skip-env", nil, "leave out this `ENVIRONMENT` on the path; may be repeated; needs --reason")
 	f.StringVar(&c.reason, "reason", "", "why an environment is skipped, as a `SENTENCE`")
 	f.BoolVar(&c.allowDiverged, "allow-diverged", false, "in an environment without a gate, replace a revision that this one does not descend from without approval")
@@ -98,7 +98,7 @@ func (c startCommand) run(ctx context.Context, revision string) error {
 	return l.run(ctx, c.World, temporal)
 }
 
-// launch returns the release that the flags ask for.
+// launch returns the launch for the flags.
 func (c startCommand) launch(ctx context.Context, revision string) (launch, error) {
 	src, err := LoadSource(ctx, c.World, revision)
 	if err != nil {
@@ -135,7 +135,7 @@ func (c startCommand) launch(ctx context.Context, revision string) (launch, erro
 	}}, nil
 }
 
-// repositoryOf returns where workers fetch the revision.
+// repositoryOf returns the address from which workers fetch the revision.
 func (c startCommand) repositoryOf(ctx context.Context, src Source) (string, error) {
 	o, err := ClientOptions(c.World)
 	if err != nil {
@@ -145,15 +145,14 @@ func (c startCommand) repositoryOf(ctx context.Context, src Source) (string, err
 	if err == nil {
 		return repository, nil
 	}
-	if _, unreachable := connect(ctx, c.World); unreachable != nil { // a release dev that is not started yet needs no address
+	if _, unreachable := connect(ctx, c.World); unreachable != nil { // the release dev to be started needs no address
 		src.warnUnreleased(ctx, c.World, "")
 		return "", unreachable
 	}
 	return "", err
 }
 
-// environments returns the path that the flags ask for, and checks that the apps
-// exist.
+// environments returns the path for the flags. It returns an error if an app is unknown.
 func (c startCommand) environments(p *release.Project) ([]release.Environment, error) {
 	if c.to != "" && c.branch != "" {
 		return nil, Usage("--to and --branch both say where to go: use one")
@@ -176,7 +175,7 @@ func (c startCommand) environments(p *release.Project) ([]release.Environment, e
 	return path, c.checkImages(p)
 }
 
-// checkImages checks the values of --image.
+// checkImages returns an error if a value of --image is invalid.
 func (c startCommand) checkImages(p *release.Project) error {
 	for app, ref := range c.images {
 		if _, ok := p.App(app); !ok {
@@ -192,7 +191,7 @@ func (c startCommand) checkImages(p *release.Project) error {
 	return nil
 }
 
-// skipped returns the environments of a path that are left out.
+// skipped returns the environments of a path to leave out.
 func (c startCommand) skipped(path []release.Environment, by string) (skipped []release.Skipped, err error) {
 	if len(c.skip) > 0 && c.reason == "" {
 		return nil, Usage("--skip-env needs a --reason: reviewers are shown it")

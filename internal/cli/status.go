@@ -57,7 +57,7 @@ decisions, what it waits for, and its cost.`,
 	return cmd
 }
 
-// showAll shows what runs in every environment, and their pins.
+// showAll prints the running revisions of every environment, and the pins.
 func (c statusCommand) showAll(ctx context.Context) error {
 	project, err := loadWorktree(c.Dir)
 	if err != nil {
@@ -75,15 +75,14 @@ func (c statusCommand) showAll(ctx context.Context) error {
 		_, err = fmt.Fprint(c.Stdout, view.TargetStates(observed, c.Now(), c.Style(c.Stdout)))
 	}
 	if slices.ContainsFunc(observed, isUnknown) {
-		return ExitWith(ExitFailed) // the reason is shown in its place
+		return ExitWith(ExitFailed) // the output contains the reason
 	}
 	return err
 }
 
 func isUnknown(p view.TargetState) bool { return p.Unknown != "" }
 
-// addPins adds the pins of their environments to observed targets. It says which
-// could not be read.
+// addPins adds the pins of environments to observed. It warns of those that cannot be read.
 func (c statusCommand) addPins(ctx context.Context, project *release.Project, observed []view.TargetState) {
 	temporal, err := connect(ctx, c.World)
 	if err != nil {
@@ -103,7 +102,7 @@ func (c statusCommand) addPins(ctx context.Context, project *release.Project, ob
 	}
 }
 
-// showRelease shows where a release is.
+// showRelease prints the status of a release.
 func (c statusCommand) showRelease(ctx context.Context, ref string) error {
 	temporal, s, err := getRelease(ctx, c.World, ref)
 	if err != nil {
@@ -125,7 +124,7 @@ func (c statusCommand) showEnvironment(ctx context.Context, project *release.Pro
 		_, err = fmt.Fprint(c.Stdout, view.EnvironmentText(e, c.Now(), c.Style(c.Stdout)))
 	}
 	if e.PinUnknown != "" || e.Rollback.Unknown != "" || slices.ContainsFunc(e.Targets, isUnknown) {
-		return ExitWith(ExitFailed) // the reason is shown in its place
+		return ExitWith(ExitFailed) // the output contains the reason
 	}
 	return err
 }
@@ -153,8 +152,8 @@ func (c statusCommand) readEnvironment(ctx context.Context, project *release.Pro
 	return e, ctx.Err()
 }
 
-// readRestoreTarget returns what a rollback of an environment goes back to, whether
-// its images still exist, and until when its history is kept.
+// readRestoreTarget returns the state that a rollback of an environment restores, whether
+// its images still exist, and when its history expires.
 func readRestoreTarget(ctx context.Context, temporal *client.Client, platform Platform, project *release.Project, environment string) view.Rollback {
 	target, err := temporal.RestoreTarget(ctx, project, release.Rollback{Environment: environment})
 	var nothing *client.NothingToRestoreError
@@ -178,8 +177,8 @@ func readRestoreTarget(ctx context.Context, temporal *client.Client, platform Pl
 	return back
 }
 
-// removedBy returns the commits that a rollback removes, as far as this clone and the
-// running machines tell.
+// removedBy returns the commits that a rollback removes, from this clone and the revisions
+// of the running machines.
 func (c statusCommand) removedBy(ctx context.Context, restored release.Revision, observed []view.TargetState) release.Lineage {
 	var states []release.State
 	for _, p := range observed {

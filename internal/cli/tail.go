@@ -10,29 +10,28 @@ import (
 )
 
 const (
-	// tailInterval is how often running outputs are read.
+	// tailInterval is the interval for reading running outputs.
 	tailInterval = 500 * time.Millisecond
-	// overlapBytes is how many of the last printed bytes are searched for in the
-	// recorded end of an output, to continue after them.
+	// overlapBytes is the number of last printed bytes to search for in a recorded tail,
+	// to continue after them.
 	overlapBytes = 200
 )
 
-// A tail prints outputs while they grow.
+// A tail prints outputs as they grow.
 type tail struct {
 	outputPrinter
 	reader  outputReader
-	printed map[string]int64  // bytes of each
-	recent  map[string]string // the last of those
-	closed  map[string]bool   // its end was printed
-	current string            // whose lines were printed last
+	printed map[string]int64  // printed bytes of each output
+	recent  map[string]string // the last printed bytes of each output
+	closed  map[string]bool   // whether the end was printed
+	current string            // output of the last printed lines
 }
 
 func newTail(p outputPrinter, r outputReader) *tail {
 	return &tail{outputPrinter: p, reader: r, printed: map[string]int64{}, recent: map[string]string{}, closed: map[string]bool{}}
 }
 
-// follow prints the outputs of ended jobs, and those of running jobs until all have
-// ended.
+// follow prints the outputs of ended jobs, and those of running jobs until they end.
 func (t *tail) follow(ctx context.Context, s client.Snapshot) error {
 	tick := time.NewTicker(tailInterval)
 	defer tick.Stop()
@@ -58,13 +57,13 @@ func (t *tail) follow(ctx context.Context, s client.Snapshot) error {
 		if err != nil {
 			return err
 		}
-		if !next.Partial { // while no worker answers, the last Snapshot stays
+		if !next.Partial { // keep the last full Snapshot
 			s = next
 		}
 	}
 }
 
-// printNew prints what is new of o, in whole lines: other outputs are printed too.
+// printNew prints the new whole lines of o. Whole lines do not mix with other outputs.
 func (t *tail) printNew(o output) {
 	printed := t.printed[o.key()]
 	if lost := o.size - int64(len(o.Text)) - printed; lost > 0 {
@@ -84,14 +83,14 @@ func (t *tail) printNew(o output) {
 	t.printed[o.key()] = printed + int64(len(text))
 }
 
-// printEnd prints the rest of an output that has ended, and how it ended.
+// printEnd prints the rest of an ended output, and its result.
 func (t *tail) printEnd(o output) {
 	if t.closed[o.key()] {
 		return
 	}
 	t.closed[o.key()] = true
 	if recent := t.recent[o.key()]; !o.Whole && recent != "" {
-		// The end was recorded, of an output whose length is not known.
+		// The report has only the tail, without the total length.
 		if _, rest, ok := strings.Cut(o.Text, recent); ok {
 			o.Text = rest
 		}
@@ -102,7 +101,7 @@ func (t *tail) printEnd(o output) {
 	t.current = ""
 }
 
-// switchTo says whose lines follow, if the lines before were of another output.
+// switchTo prints a heading if the lines before were of another output.
 func (t *tail) switchTo(o output) {
 	if t.current != o.key() {
 		t.current = o.key()

@@ -25,9 +25,9 @@ func (w *fixture) runUntil(text string, args ...string) result {
 	return r
 }
 
-// The last error, the attempt and the next try of an activity are in status, in
-// --json and in the output of watch.
-func TestStatus_ActivityIsRetried(t *testing.T) {
+// status, --json and watch show the last error, the attempt and the next retry of an
+// activity.
+func TestStatus_RetriedActivity(t *testing.T) {
 	w := newFixture(t)
 	w.want(ExitOK, []string{"start", "--to", "staging", "--wait"}, "promoted")
 	at := fly.Client{FlapsURL: w.acts.Fly.(*fly.Client).FlapsURL, APIURL: w.acts.Fly.(*fly.Client).APIURL, Token: "x", Unlimited: true}
@@ -63,9 +63,9 @@ func TestStatus_ActivityIsRetried(t *testing.T) {
 	}
 }
 
-// A folder that the worker does not have is of another machine: retries would not
-// help.
-func TestStart_RepositoryIsNotOnTheWorker(t *testing.T) {
+// A repository folder that the worker does not have is on another machine, so that retries
+// would not help.
+func TestStart_RepositoryMissingOnWorker(t *testing.T) {
 	w := newFixture(t)
 	begun := time.Now()
 	w.want(ExitFailed, []string{"start", "--to", "staging", "--wait", "--repo", "/nowhere/shop"}, "stopped", "fetch /nowhere/shop: this worker has no such folder", "repository = ", "--repo URL")
@@ -74,9 +74,9 @@ func TestStart_RepositoryIsNotOnTheWorker(t *testing.T) {
 	}
 }
 
-// A workflow whose task fails is not "without a worker", and orders to it say that
-// they wait.
-func TestStatus_WorkflowTaskFails(t *testing.T) {
+// A workflow whose task fails is not reported as being without a worker, and commands
+// print that their updates wait.
+func TestStatus_FailingWorkflowTask(t *testing.T) {
 	w := newFixture(t)
 	start := w.startCommand("start", "--wait")
 	start.waitFor("production waits for 1 approval")
@@ -89,7 +89,7 @@ func TestStatus_WorkflowTaskFails(t *testing.T) {
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
-	w.want(ExitOK, []string{"abort", id}, "aborting "+id) // its signal wakes the workflow
+	w.want(ExitOK, []string{"abort", id}, "aborting "+id) // its signal triggers the workflow task
 	shown := w.runUntil("is blocked", "status", id)
 	if all := shown.stdout + shown.stderr; !strings.Contains(all, "TMPRL1100") || strings.Contains(all, "no worker answers") {
 		t.Errorf("status does not say why it is blocked:\n%s", all)

@@ -110,9 +110,9 @@ func (c workerCommand) run(ctx context.Context) error {
 	return c.work(ctx, temporal, platform, options, queues)
 }
 
-// checkWorkerSystem returns an error for an operating system on which workers do not
-// run: Windows has no process groups, so processes of cancelled tests and builds would
-// stay.
+// checkWorkerSystem returns an error for an operating system without support for workers.
+// Windows has no process groups, so that processes of cancelled tests and builds would
+// continue.
 func checkWorkerSystem(system string) error {
 	if system != "windows" {
 		return nil
@@ -120,9 +120,9 @@ func checkWorkerSystem(system string) error {
 	return fmt.Errorf("workers do not run on %s, which has no process groups: run the worker on Linux or macOS; all other commands work here", system)
 }
 
-// work runs the worker until ctx ends or it cannot continue.
+// work runs the worker until ctx is done or a fatal error occurs.
 func (c workerCommand) work(ctx context.Context, temporal *client.Client, platform Platform, options WorkerOptions, queues []string) error {
-	fatal := make(chan error, 2) // one for each queue
+	fatal := make(chan error, 2) // one per queue
 	w := worker.New(temporal.SDK(), NewActivities(platform, options), worker.Options{
 		Only: c.only, Builds: c.builds, OnFatal: func(err error) {
 			select {
@@ -146,7 +146,7 @@ func (c workerCommand) work(ctx context.Context, temporal *client.Client, platfo
 	return err
 }
 
-// options returns what the flags and the environment ask for.
+// options returns the options from the flags and the environment.
 func (c workerCommand) options(ctx context.Context) (o WorkerOptions, err error) {
 	o = WorkerOptions{Dir: StateDir(c.Env), Registry: c.registry, Cache: buildkit.Cache(c.cache), Secrets: map[string]string{}}
 	if !slices.Contains([]buildkit.Cache{buildkit.CacheMax, buildkit.CacheMin, buildkit.CacheOff}, o.Cache) {
@@ -167,15 +167,14 @@ func (c workerCommand) options(ctx context.Context) (o WorkerOptions, err error)
 	}
 	o.BuildKit = buildkit.Find(ctx, c.buildkit, c.Env.Get)
 	o.Environ, err = GoEnvironment(ctx, c.Env, o.Dir)
-	if err != nil && o.BuildKit != "" { // it may do without Go
+	if err != nil && o.BuildKit != "" { // BuildKit builds without Go
 		c.Warn("%v; this worker builds Dockerfiles only", err)
 		o.Environ, err = c.Env, nil
 	}
 	return o, err
 }
 
-// workerLogger returns the log of a worker: JSON lines for machines that collect
-// them, plain lines at a terminal.
+// workerLogger returns the logger of a worker: plain lines on a terminal, else JSON lines.
 func workerLogger(w io.Writer, isTerminal bool) *slog.Logger {
 	config := zap.NewProductionEncoderConfig()
 	config.EncodeTime = zapcore.RFC3339TimeEncoder
@@ -186,8 +185,8 @@ func workerLogger(w io.Writer, isTerminal bool) *slog.Logger {
 	return slog.New(zapslog.NewHandler(zapcore.NewCore(encoder, zapcore.AddSync(w), zapcore.InfoLevel)))
 }
 
-// registerSearchAttributes registers the search attributes. A worker that may not do
-// so warns and continues: they may be registered already.
+// registerSearchAttributes registers the search attributes. It only warns if the worker
+// has no permission, because they may be registered already.
 func (c workerCommand) registerSearchAttributes(ctx context.Context, temporal *client.Client) error {
 	err := temporal.RegisterSearchAttributes(ctx)
 	var denied *serviceerror.PermissionDenied

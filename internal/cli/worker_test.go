@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A worker on Windows would leave processes of tests and builds behind.
+// A worker on Windows would leave processes of tests and builds running.
 func TestCheckWorkerSystem(t *testing.T) {
 	if err := checkWorkerSystem("windows"); err == nil || !strings.Contains(err.Error(), "windows") {
 		t.Errorf("windows: got %v, want an error that names it", err)

@@ -1,7 +1,7 @@
-// Package cli holds the commands of the release program: flags and text. What they
-// do with releases is in package client.
+// Package cli implements the commands of the release program: flags and output. Package
+// client implements the operations on releases.
 //
-// Start reading at root.go; then one file per command.
+// Start with root.go. Each command has its own file.
 package cli
 
 import (
@@ -17,28 +17,28 @@ import (
 	"github.com/microbima/release/internal/view"
 )
 
-// A World is all that a command may touch besides files and the network.
+// A World contains all that a command uses besides files and the network.
 type World struct {
 	Args           []string
 	Stdin          io.Reader
-	Stdout, Stderr io.Writer // for scripts; for people
+	Stdout, Stderr io.Writer // for scripts; for users
 	Env            Environ
-	Self           string // the command that calls this program again; "" is release
+	Self           string // command that starts this program again; "" is release
 	Dir            string // the current directory
 	Now            func() time.Time
 	Terminal       Terminal
-	WorkerTimeout  time.Duration // 0 is the client's default
+	WorkerTimeout  time.Duration // 0 for the default of the client
 }
 
-// A Terminal tells which streams are a terminal.
+// A Terminal describes which streams are a terminal.
 type Terminal struct {
 	Stdout, Stderr bool
-	CanAsk         bool                                // there is a person to ask
-	Size           func(io.Writer) (width, height int) // nil: not known
+	CanAsk         bool                                // whether a user can be asked
+	Size           func(io.Writer) (width, height int) // nil if unknown
 }
 
-// An Environ is a list of environment variables, as os.Environ returns it. It
-// implements the interface of Temporal's envconfig.
+// An Environ is a list of environment variables, as returned by os.Environ. It implements
+// the interface of Temporal's envconfig.
 type Environ []string
 
 // Get returns the value of a variable, or "".
@@ -47,7 +47,7 @@ func (e Environ) Get(key string) string {
 	return value
 }
 
-// LookupEnv returns the value of a variable; the last of two wins.
+// LookupEnv returns the value of a variable, the last if there are several.
 func (e Environ) LookupEnv(key string) (value string, found bool) {
 	for _, entry := range e {
 		if rest, ok := strings.CutPrefix(entry, key+"="); ok {
@@ -60,15 +60,15 @@ func (e Environ) LookupEnv(key string) (value string, found bool) {
 // Environ returns all variables.
 func (e Environ) Environ() []string { return e }
 
-// Say prints a line for people. Text that is not of this program is escaped.
+// Say prints a line for users. It escapes text from other sources.
 func (w *World) Say(format string, args ...any) {
 	fmt.Fprintln(w.Stderr, view.Escape(fmt.Sprintf(format, args...)))
 }
 
-// Warn prints a warning for people.
+// Warn prints a warning for users.
 func (w *World) Warn(format string, args ...any) { w.Say("warning: "+format, args...) }
 
-// Style returns how text for a stream is drawn.
+// Style returns the style for text on a stream.
 func (w *World) Style(stream io.Writer) view.Style {
 	isTerminal := stream == w.Stdout && w.Terminal.Stdout || stream == w.Stderr && w.Terminal.Stderr
 	s := view.Style{Zone: time.Local}
@@ -82,7 +82,7 @@ func (w *World) Style(stream io.Writer) view.Style {
 	return s
 }
 
-// PrintJSON prints a value for scripts.
+// PrintJSON prints v as JSON for scripts.
 func (w *World) PrintJSON(v any) error {
 	var doc bytes.Buffer
 	enc := json.NewEncoder(&doc)
@@ -95,7 +95,7 @@ func (w *World) PrintJSON(v any) error {
 	return err
 }
 
-// Confirm asks a question. Only y and yes mean yes.
+// Confirm asks a question and reports whether the answer is y or yes.
 func (w *World) Confirm(ctx context.Context, question string) (bool, error) {
 	fmt.Fprintf(w.Stderr, "%s [y/N] ", view.Escape(question))
 	answer := make(chan string, 1)

@@ -4,5 +4,5 @@ package e2e_test
 
 import "os/exec"
 
-// unprivileged: only on Unix there is a root.
+// unprivileged does nothing, because only Unix has root.
 func unprivileged(*exec.Cmd, string) error { return nil }

@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// unprivileged has cmd run by somebody else than root, and gives dir to them:
-// PostgreSQL refuses root.
+// unprivileged makes cmd run as another user than root and gives dir to that user, because
+// PostgreSQL refuses to run as root.
 func unprivileged(cmd *exec.Cmd, dir string) error {
 	if os.Getuid() != 0 {
 		return nil

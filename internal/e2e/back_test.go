@@ -19,36 +19,36 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// TestBack plays ways back with a real Temporal: rollouts that are terminated,
-// and rollbacks that people ask for.
+// TestBack checks rollbacks with a real Temporal: after terminated rollouts, and on
+// request.
 func TestBack(t *testing.T) {
 	playStories(t, "back", map[string]backStory{
-		"terminated, then rollback":            {before: "v1", tell: (*back).terminatedThenRollback},
-		"terminated, then retry":               {before: "v1", tell: (*back).terminatedThenRetry},
-		"terminated, then keep":                {before: "v1", tell: (*back).terminatedThenKeep},
-		"terminated, then abandon":             {before: "v1", tell: (*back).terminatedThenAbandon},
-		"terminated, then abort":               {before: "v1", tell: (*back).terminatedThenAbort},
-		"terminated, another release waits":    {before: "v1", tell: (*back).heldUnderLock},
-		"terminated twice":                     {before: "v1", tell: (*back).terminatedTwice},
-		"release and rollout terminated":       {before: "v1", tell: (*back).bothTerminated},
-		"rollback after both were terminated":  {before: "v1", tell: (*back).rollbackAfterBoth},
-		"nothing ran before the first release": {tell: (*back).nothingBefore},
-		"two rollbacks":                        {tell: (*back).twoRollbacks},
-		"two repositories, one name":           {before: "v0", tell: (*back).twoRepositories},
-		"who aborts, and why":                  {before: "v1", tell: (*back).aborts},
-		"what ran before cannot be read":       {shop: shop{gate: "none"}, before: "v1", tell: (*back).unreadable},
-		"an app of somebody else":              {before: "v1", tell: (*back).foreignApp},
+		"terminated, then rollback":           {before: "v1", tell: (*back).terminatedThenRollback},
+		"terminated, then retry":              {before: "v1", tell: (*back).terminatedThenRetry},
+		"terminated, then keep":               {before: "v1", tell: (*back).terminatedThenKeep},
+		"terminated, then abandon":            {before: "v1", tell: (*back).terminatedThenAbandon},
+		"terminated, then abort":              {before: "v1", tell: (*back).terminatedThenAbort},
+		"terminated, another release waits":   {before: "v1", tell: (*back).heldUnderLock},
+		"terminated twice":                    {before: "v1", tell: (*back).terminatedTwice},
+		"release and rollout terminated":      {before: "v1", tell: (*back).bothTerminated},
+		"rollback after both were terminated": {before: "v1", tell: (*back).rollbackAfterBoth},
+		"rollback of the first release":       {tell: (*back).nothingBefore},
+		"two rollbacks":                       {tell: (*back).twoRollbacks},
+		"two repositories, one name":          {before: "v0", tell: (*back).twoRepositories},
+		"abort records user and reason":       {before: "v1", tell: (*back).aborts},
+		"history cannot be read":              {shop: shop{gate: "none"}, before: "v1", tell: (*back).unreadable},
+		"Fly app of another project":          {before: "v1", tell: (*back).foreignApp},
 	})
 }
 
-// A backStory is what happens in a shop of its own.
+// A backStory is one test case in a project of its own.
 type backStory struct {
 	shop   shop
-	before string // the version that runs
+	before string // version that runs at the start
 	tell   func(*back)
 }
 
-// playStories plays stories side by side, with one Temporal, Fly and worker.
+// playStories runs the cases concurrently with one Temporal, Fly and worker.
 func playStories(t *testing.T, prefix string, stories map[string]backStory) {
 	git := street{}
 	name := func(story string) string {
@@ -77,8 +77,8 @@ func playStories(t *testing.T, prefix string, stories map[string]backStory) {
 	all.Wait()
 }
 
-// studio returns a Temporal and a Fly for a street's projects, and what starts a worker
-// for them. That returns what stops the worker.
+// studio returns a Temporal and a Fly for the projects of git, and a function that starts
+// a worker. That function returns one that stops the worker.
 func (git street) studio(t *testing.T) (s *studio, start func() (stop func())) {
 	t.Helper()
 	c, err := client.Dial(client.Options{HostPort: temporal(t, "").Address(), Identity: "the operator", DataConverter: worker.DataConverter()})
@@ -99,13 +99,13 @@ func (git street) studio(t *testing.T) (s *studio, start func() (stop func())) {
 	}
 }
 
-// back is one story.
+// back runs one test case.
 type back struct {
 	*testing.T
 	*recording
 	story string
 	app   string
-	calm  func() // ends the trouble that keeps a rollout in the middle
+	calm  func() // ends the fault that keeps a rollout incomplete
 }
 
 func (b *back) wrong(format string, args ...any) {
@@ -120,7 +120,7 @@ func (b *back) must(err error) {
 
 func (b *back) rollout() string { return release.RolloutID(b.project, "production") }
 
-// promote releases a version to its end.
+// promote releases a version until the release ends.
 func (b *back) promote(version string) {
 	b.must(b.begin(request(b.project, version)))
 	b.must(b.decide(true))
@@ -129,7 +129,7 @@ func (b *back) promote(version string) {
 	}
 }
 
-// goBack asks for a rollback and returns how it ended.
+// goBack requests a rollback and returns its report.
 func (b *back) goBack(to string) release.Report {
 	req := request(b.project, "head")
 	req.Rollback = &release.Rollback{Environment: "production", To: to, Emergency: true, Reason: "it is wrong"}
@@ -139,9 +139,9 @@ func (b *back) goBack(to string) release.Report {
 	return report
 }
 
-// terminates starts v2 and terminates its rollout when one machine is updated
-// and the other is not. Until b.calm is called the other cannot be updated, also
-// by what the terminated rollout had in hand.
+// terminates starts v2 and terminates its rollout after one of two machines was updated.
+// The other machine cannot be updated, not even by activities of the terminated rollout,
+// until b.calm is called.
 func (b *back) terminates() {
 	second := b.sim.Machines(b.app)[1].ID
 	b.calm = b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})
@@ -155,7 +155,7 @@ func (b *back) terminates() {
 	b.must(b.c.TerminateWorkflow(b.ctx, b.rollout(), "", "by hand"))
 }
 
-// versions are the digests that the machines run.
+// versions returns the digests of the running machines.
 func (b *back) versions() (digests []string) {
 	for _, m := range b.sim.Machines(b.app) {
 		digests = append(digests, m.ImageRef.Digest)
@@ -163,8 +163,7 @@ func (b *back) versions() (digests []string) {
 	return digests
 }
 
-// mustRun fails unless every machine runs that version, and nothing is left of
-// any rollout.
+// mustRun checks that every machine runs that version and that no rollout left anything.
 func (b *back) mustRun(version string) {
 	for _, digest := range b.versions() {
 		if digest != digestOf("api", commitOf(version)) {
@@ -188,8 +187,8 @@ func (b *back) mustBeClean() {
 	}
 }
 
-// held waits until the rollout of the release is held, ends the trouble, and
-// returns why it is held.
+// held waits until the rollout of the release is held, ends the fault, and returns the
+// reason.
 func (b *back) held() release.Held {
 	s, err := b.until(b.rollout(), func(s release.Status) bool { return s.Held != nil })
 	b.calm()
@@ -211,7 +210,7 @@ func (b *back) say(choice release.Choice) {
 	b.must(err)
 }
 
-// A release whose rollout was terminated says so, and which machine is what.
+// mustSay checks that the hold names the terminated rollout and the state of each machine.
 func (b *back) mustSay(h release.Held) {
 	if !strings.Contains(h.Why, "was terminated by the operator: by hand") {
 		b.wrong("held because: %s", h.Why)
@@ -263,7 +262,7 @@ func (b *back) terminatedThenRetry() {
 	before, err := b.until(b.run.GetID(), func(s release.Status) bool { return s.Plan != nil })
 	b.must(err)
 	b.say(release.Retry)
-	plan, err := b.asked(before.Plan.Hash) // the plan is another one, so it is asked for again
+	plan, err := b.asked(before.Plan.Hash) // the plan has changed and needs a new approval
 	b.must(err)
 	b.must(b.answer(true, plan))
 	report, err := b.end()
@@ -271,7 +270,7 @@ func (b *back) terminatedThenRetry() {
 		b.wrong("ended %q, %+v, %v", report.Outcome, report.Cause, err)
 	}
 	b.mustRun("v2")
-	// What ran before the release is still what ran before its first rollout.
+	// The baseline is still the state before the first rollout of the release.
 	if report := b.goBack(""); report.Outcome != release.Restored {
 		b.wrong("the rollback is %q, %+v", report.Outcome, report.Cause)
 	}
@@ -312,8 +311,8 @@ func (b *back) terminatedThenAbort() {
 	b.mustRun("v1")
 }
 
-// A release whose rollout was terminated keeps the lock: no other release changes
-// the environment before a person has decided.
+// A release with a terminated rollout keeps the lock: no other release changes the
+// environment before a resolution.
 func (b *back) heldUnderLock() {
 	b.terminates()
 	b.mustSay(b.held())
@@ -344,7 +343,7 @@ func (b *back) heldUnderLock() {
 	b.mustRun("v1")
 }
 
-// The rollout that holds in place of a terminated one is terminated, too.
+// The rollout that took over from a terminated one is terminated, too.
 func (b *back) terminatedTwice() {
 	b.terminates()
 	b.mustSay(b.held())
@@ -361,8 +360,8 @@ func (b *back) terminatedTwice() {
 	b.mustRun("v1")
 }
 
-// terminateBoth leaves a mixed environment with which nobody is busy. A release that
-// learned of the end of its rollout in time has started another, to take over.
+// terminateBoth leaves an environment in a mixed state without a workflow. A release that
+// noticed the termination of its rollout has started another one that takes over.
 func (b *back) terminateBoth() {
 	b.terminates()
 	b.must(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
@@ -376,8 +375,8 @@ func (b *back) terminateBoth() {
 	}
 }
 
-// The next release that fails goes back to what ran before the terminated one,
-// and does not wait for its leases.
+// The next release that fails restores the state before the terminated one, and does not
+// wait for its leases.
 func (b *back) bothTerminated() {
 	b.terminateBoth()
 	if len(b.sim.Leases(b.app)) == 0 {
@@ -392,7 +391,7 @@ func (b *back) bothTerminated() {
 	if err != nil || report.Outcome != release.RolledBack {
 		b.wrong("ended %q, %+v, %v", report.Outcome, report.Cause, err)
 	}
-	if took := time.Since(begun); took > 3*time.Minute { // a lease lasts for five
+	if took := time.Since(begun); took > 3*time.Minute { // a lease expires after five
 		b.wrong("it took %s: it waited for the leases of a run that is closed", took)
 	}
 	b.mustRun("v1")
@@ -408,7 +407,7 @@ func (b *back) rollbackAfterBoth() {
 	}
 	b.mustRun("v1")
 	b.calm()
-	// and the next one does not go forward again
+	// and the next rollback does not redo the release
 	if report := b.goBack(""); report.Outcome != release.Restored || report.Revision.Commit != commitOf("v0") {
 		b.wrong("the second rollback is %q to %+v, %+v", report.Outcome, report.Revision, report.Cause)
 	}
@@ -450,8 +449,8 @@ func (b *back) twoRollbacks() {
 	b.mustRun("v2")
 }
 
-// After a rollout whose history tells nothing, a plan is asked about even where
-// there is no gate, and a rollback is refused.
+// After a rollout with an unreadable history, a plan needs an approval even without a gate,
+// and a rollback is refused.
 func (b *back) unreadable() {
 	lost, err := b.c.ExecuteWorkflow(b.ctx, client.StartWorkflowOptions{ID: b.rollout(), TaskQueue: "nobody"}, release.RolloutWorkflow, "no request")
 	b.must(err)
@@ -470,15 +469,15 @@ func (b *back) unreadable() {
 	if err != nil || report.Outcome != release.Promoted || !slices.ContainsFunc(report.Notes, func(n string) bool { return strings.Contains(n, "the baseline is what runs now") }) {
 		b.wrong("v2 is %q, %+v, %v, %q", report.Outcome, report.Cause, err, report.Notes)
 	}
-	b.must(b.begin(request(b.project, "v3"))) // and nobody is asked any more
+	b.must(b.begin(request(b.project, "v3"))) // and no approval is needed any more
 	if report, err := b.end(); err != nil || report.Outcome != release.Promoted {
 		b.wrong("v3 is %q, %+v, %v", report.Outcome, report.Cause, err)
 	}
 	b.mustRun("v3")
 }
 
-// A rollback changes no Fly app that the project's files do not name, whatever
-// the rollouts of that name were about.
+// A rollback changes no Fly app that is not in the files of the project, whichever apps
+// earlier rollouts of that name changed.
 func (b *back) foreignApp() {
 	b.promote("v2")
 	past, err := activities.FindPastState(b.ctx, b.c, activities.BaselineInput{
@@ -490,8 +489,8 @@ func (b *back) foreignApp() {
 	}
 }
 
-// A project is that of the repository of its first release. Another one is
-// refused, unless a person says that it moved.
+// A project is bound to the repository of its first release. Another repository is refused
+// unless the request has a reason for the move.
 func (b *back) twoRepositories() {
 	b.promote("v1")
 	b.must(b.listed(b.run.GetID()))
@@ -512,14 +511,14 @@ func (b *back) twoRepositories() {
 	}
 }
 
-// An aborted release says who aborted it, and why.
+// The report of an aborted release has the user and the reason.
 func (b *back) aborts() {
 	b.abortsAtGate(func() {}, func() {})
 }
 
-// Who aborts is on record, also where no worker ran in between and the signal that
-// names them reaches the release together with the cancellation.
-func TestAbortIsNamedAfterARestart(t *testing.T) {
+// The user who aborts is recorded, even if no worker ran and the signal with the name
+// arrives together with the cancellation.
+func TestAbort_UserAfterRestart(t *testing.T) {
 	git := street{"absent": shop{apps: []string{"api"}, only: "production", wait: "20s"}}
 	studio, start := git.studio(t)
 	stop := start()
@@ -532,8 +531,8 @@ func TestAbortIsNamedAfterARestart(t *testing.T) {
 	b.abortsAtGate(stop, func() { t.Cleanup(start()) })
 }
 
-// abortsAtGate starts v2, aborts it at its gate, and fails unless the report says who
-// did that and why. before and after run around the abort.
+// abortsAtGate starts v2, aborts it at its gate, and checks that the report has the user
+// and the reason. before and after run around the abort.
 func (b *back) abortsAtGate(before, after func()) {
 	b.must(b.begin(request(b.project, "v2")))
 	_, err := b.asked("")

@@ -22,8 +22,8 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// BenchmarkStartToFirstActivity is from the call that starts a release to the
-// first line of its first activity: how long nothing happens for whoever waits.
+// BenchmarkStartToFirstActivity measures the time from the start of a release to the first
+// line of its first activity.
 func BenchmarkStartToFirstActivity(b *testing.B) {
 	inBoth(b, startToFirstActivity)
 }
@@ -43,7 +43,7 @@ func startToFirstActivity(b *testing.B, dir string) {
 		}
 		return waited
 	}
-	for range 10 { // until everybody has polled
+	for range 10 { // until all pollers have polled
 		start()
 	}
 	var waited []time.Duration
@@ -54,8 +54,8 @@ func startToFirstActivity(b *testing.B, dir string) {
 	fmt.Printf("start of a release to its first activity: %.1f ms (%s, median of %d)\n", ms(waited[len(waited)/2]), b.Name(), len(waited))
 }
 
-// announced is git that says when it was asked, and knows no such commit: the
-// release ends there.
+// announced is a repository that reports when it was read and has no such commit, so that
+// the release ends there.
 type announced struct{ asked chan<- time.Time }
 
 // Files implements activities.Git.
@@ -74,10 +74,10 @@ func (announced) Lineage(context.Context, string, string, []string) (release.Lin
 	return release.Lineage{}, git.ErrUnknown
 }
 
-// BenchmarkReleaseOverhead is what a release of three apps to two environments
-// costs beyond its own work: the time in which none of its activities ran, and
-// what Temporal keeps and Temporal Cloud counts of it. Nobody is asked, and two
-// machines of each app are updated in both environments.
+// BenchmarkReleaseOverhead measures the overhead of a release of three apps to two
+// environments: the time in which none of its activities ran, the stored bytes, and the
+// actions that Temporal Cloud bills. There is no gate, and two machines of each app are
+// updated in both environments.
 func BenchmarkReleaseOverhead(b *testing.B) {
 	inBoth(b, releaseOverhead)
 }
@@ -121,8 +121,8 @@ func releaseOverhead(b *testing.B, dir string) {
 	fmt.Printf("it has %s\n", paid)
 }
 
-// sum says how long a release took, when its activities ran, and what it cost,
-// by the event times of its histories.
+// sum returns the time of a release, the times of its activities, and its cost, from the
+// event times in its histories.
 func sum(histories []told) (took time.Duration, ran []span, paid cost.Cost) {
 	for _, h := range histories {
 		paid = paid.Plus(cost.Of(h.events, time.Now()))
@@ -136,10 +136,10 @@ func sum(histories []told) (took time.Duration, ran []span, paid cost.Cost) {
 	return whole[len(whole)-1].EventTime.AsTime().Sub(whole[0].EventTime.AsTime()), ran, paid
 }
 
-// A span is when an activity ran.
+// A span is the time in which an activity ran.
 type span struct{ from, to time.Time }
 
-// union is for how long at least one ran.
+// union returns the time in which at least one activity ran.
 func union(spans []span) (all time.Duration) {
 	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
 	var end time.Time
@@ -154,7 +154,7 @@ func union(spans []span) (all time.Duration) {
 	return all
 }
 
-// hours are when the activities of a worker ran, by its own clock.
+// hours records when the activities of a worker ran, by its own clock.
 type hours struct {
 	interceptor.InterceptorBase
 	mu     sync.Mutex
@@ -183,14 +183,14 @@ func (h *hoursActivity) ExecuteActivity(ctx context.Context, in *interceptor.Exe
 	return result, err
 }
 
-// inBoth measures with Temporal in memory, as in release demo, and on a file,
-// as in release dev: there every step is on the disk before the next begins.
+// inBoth runs measure with Temporal in memory, as in release demo, and on a file, as in
+// release dev, where every event is written to disk before the next.
 func inBoth(b *testing.B, measure func(b *testing.B, dir string)) {
 	b.Run("memory", func(b *testing.B) { measure(b, "") })
 	b.Run("file", func(b *testing.B) { measure(b, b.TempDir()) })
 }
 
-// A station is a worker beside a Temporal.
+// A station is a Temporal with one worker.
 type station struct {
 	b   *testing.B
 	c   client.Client

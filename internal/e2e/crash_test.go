@@ -17,17 +17,16 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// atOnce is how many releases go on at once. Most of the time they wait for a
-// dead worker's heartbeat; more of them would starve each other when two
-// processes of each start.
+// atOnce is the number of concurrent releases. They mostly wait for the heartbeat timeout
+// of a dead worker. More of them would delay each other when two processes of each start.
 const atOnce = 12
 
-// A worker is killed once after each activity of a release: whatever was lost
-// with it, the release ends promoted, and nothing was done twice.
-func TestWorkerIsKilledAfterEveryActivity(t *testing.T) {
+// A worker is killed after each activity of a release in turn. The release is promoted
+// nevertheless, and nothing is done twice.
+func TestRelease_WorkerKilledAfterEachActivity(t *testing.T) {
 	w := newWorld(t)
 	w.deploy = "release_command = \"migrate\"\n"
-	whole := w.crash(0) // nobody is killed
+	whole := w.crash(0) // no kill
 	if whole.err != nil {
 		t.Fatal(whole.err)
 	}
@@ -69,8 +68,8 @@ func TestWorkerIsKilledAfterEveryActivity(t *testing.T) {
 	}
 }
 
-// name is the project, and the namespace, of the release whose worker dies
-// after n activities.
+// name returns the project and namespace of the release whose worker dies after n
+// activities.
 func name(n int64) string {
 	if n == 0 {
 		return "default"
@@ -78,16 +77,16 @@ func name(n int64) string {
 	return fmt.Sprintf("shop%d", n)
 }
 
-// A death is how a release ended whose worker was killed.
+// A death is the result of a release whose worker was killed.
 type death struct {
-	activities int           // that it had
-	back       time.Duration // from the kill until all that was lost had begun again
+	activities int           // number of activities
+	back       time.Duration // from the kill until all lost activities ran again
 	err        error         // what a user would have lost
 }
 
-// crash releases v2 with a worker that is killed after its n-th activity, and
-// with a fresh one after that. Staging has no machines yet, so there they are
-// created; in production v1 runs, and they are updated.
+// crash releases v2 with a worker that is killed after its n-th activity, and then with a
+// new worker. Staging has no machines, so that they are created; production runs v1, and
+// its machines are updated.
 func (w *world) crash(n int64) (d death) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute)
 	defer cancel()
@@ -133,8 +132,8 @@ func (w *world) crash(n int64) (d death) {
 	return d
 }
 
-// workers runs one that dies, if n says so, and a fresh one after it, until the
-// release has ended. It returns when the first had died.
+// workers runs a worker that dies after n activities, if n > 0, and then a new one until
+// the release has ended. It returns after the first has died.
 func (w *world) workers(ctx context.Context, project string, n int64, ended func() error) (killed time.Time, err error) {
 	over := make(chan error, 1)
 	go func() { over <- ended() }()
@@ -167,7 +166,7 @@ func (w *world) workers(ctx context.Context, project string, n int64, ended func
 	}
 }
 
-// count counts activities, and says when those that were lost began again.
+// count returns the number of activities and when the lost ones ran again.
 func count(histories []told) (activities int, again []time.Time) {
 	for _, h := range histories {
 		for _, e := range h.events {
@@ -184,7 +183,7 @@ func count(histories []told) (activities int, again []time.Time) {
 	return activities, again
 }
 
-// intact is what a user would have lost.
+// intact returns an error with all that a user would have lost.
 func (w *world) intact(project string) error {
 	var wrong []error
 	wrongIf := func(is bool, format string, args ...any) {
@@ -230,8 +229,7 @@ func (w *world) intact(project string) error {
 	return errors.Join(wrong...)
 }
 
-// unleased waits until no lease is left. One whose holder was killed runs out
-// by itself, within the seconds that it was taken for.
+// unleased waits until no lease is left. A lease of a killed worker expires within seconds.
 func (w *world) unleased(place string) bool {
 	for end := time.Now().Add(15 * time.Second); len(w.sim.Leases(place)) > 0; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {

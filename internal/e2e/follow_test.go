@@ -12,7 +12,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// approve says yes when the release asks. A signal needs no worker.
+// approve approves the plan of the release by signal, which needs no worker.
 func approve(ctx context.Context, c client.Client, run client.WorkflowRun) error {
 	plan, err := askedPlan(ctx, c, run)
 	if err != nil {
@@ -21,8 +21,8 @@ func approve(ctx context.Context, c client.Client, run client.WorkflowRun) error
 	return c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: plan})
 }
 
-// askedPlan waits until the release waits for a person, and says for which
-// plan. Its gate's timer is the only one that a release has.
+// askedPlan waits until the release waits for approval, and returns the hash of the plan.
+// The timer of the gate is the only timer of a release.
 func askedPlan(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
 	for {
 		asks, err := timerStarts(ctx, c, run)
@@ -34,12 +34,11 @@ func askedPlan(ctx context.Context, c client.Client, run client.WorkflowRun) (st
 		case ctx.Err() != nil:
 			return "", fmt.Errorf("wait until it asks: %w", err)
 		}
-		// When a worker dies, the server may no longer know what a long poll
-		// was about.
+		// When a worker dies, the server may lose a long poll.
 	}
 }
 
-// timerStarts follows a release until its timer starts, or it is over.
+// timerStarts waits until the release starts its timer, or has ended.
 func timerStarts(ctx context.Context, c client.Client, run client.WorkflowRun) (bool, error) {
 	events := c.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
@@ -54,7 +53,7 @@ func timerStarts(ctx context.Context, c client.Client, run client.WorkflowRun) (
 	return false, nil
 }
 
-// plan asks the release until a worker answers.
+// plan queries the release until a worker responds.
 func plan(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
 	for {
 		var s release.Status
@@ -71,14 +70,13 @@ func plan(ctx context.Context, c client.Client, run client.WorkflowRun) (string,
 	}
 }
 
-// A told history is all that happened to a workflow.
+// A told is the history of a workflow.
 type told struct {
 	id     string
 	events []*historypb.HistoryEvent
 }
 
-// historiesOf are those of a release and of its rollouts, in the order of their
-// beginning.
+// historiesOf returns the histories of a release and its rollouts, in order of start.
 func historiesOf(ctx context.Context, c client.Client, run client.WorkflowRun) ([]told, error) {
 	all, err := historyOf(ctx, c, run.GetID(), run.GetRunID())
 	histories := []told{all}

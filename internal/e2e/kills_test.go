@@ -18,9 +18,9 @@ var (
 	seed  = flag.Uint64("seed", 1, "of TestKills: whom it kills, and when")
 )
 
-// Worker, Temporal and Fly are processes that are killed at random while several
-// projects are released side by side: every release ends as it should, and
-// nothing is lost, done twice, or left behind.
+// Worker, Temporal and Fly are processes that are killed at random while several projects
+// are released concurrently. Every release ends with its expected outcome, and nothing is
+// lost, done twice, or left behind.
 func TestKills(t *testing.T) {
 	t.Logf("seed %d", *seed)
 	sums := []*tally{newTally("SQLite"), newTally("PostgreSQL")}
@@ -42,13 +42,13 @@ func TestKills(t *testing.T) {
 	fmt.Println(report(*seed, sums))
 }
 
-// A blow is whom to kill, after how long a time in which all were up.
+// A blow is a process to kill, and the time to wait before.
 type blow struct {
 	who   string
 	after time.Duration
 }
 
-// blows are drawn from the seed: everybody is hit equally often.
+// blows returns n kills drawn from the seed. Every process is killed equally often.
 func (s *siege) blows(n int) (all []blow) {
 	chance := rand.New(rand.NewPCG(s.seed, 0))
 	for i := range n {
@@ -59,7 +59,7 @@ func (s *siege) blows(n int) (all []blow) {
 	return all
 }
 
-// lay kills n processes, while releases go on, and waits until they have ended.
+// lay kills n processes while releases run, and waits until the releases have ended.
 func (s *siege) lay(n int) {
 	ctx := s.t.Context()
 	var projects sync.WaitGroup
@@ -68,10 +68,10 @@ func (s *siege) lay(n int) {
 	}
 	var resuming sync.WaitGroup
 	for i, b := range s.blows(n) {
-		if i > 0 && i == n-2 { // what is under way lasts until the end
+		if i > 0 && i == n-2 { // running releases continue until the end
 			s.finish()
 		}
-		if b.who != theFly { // or it would not be known what the resumption had to do with
+		if b.who != theFly { // otherwise the cause of a late resumption is unknown
 			resuming.Wait()
 		}
 		if wait(ctx, b.after) != nil {
@@ -94,7 +94,7 @@ func (s *siege) lay(n int) {
 	}
 }
 
-// lives says whether a process that nobody has killed is there.
+// lives reports whether a process runs that was not killed on purpose.
 func (s *siege) lives(who string) bool {
 	select {
 	case <-s.hands[who].gone:
@@ -105,7 +105,7 @@ func (s *siege) lives(who string) bool {
 	}
 }
 
-// strike kills one and starts it again.
+// strike kills one process and starts it again.
 func (s *siege) strike(ctx context.Context, who string, resuming *sync.WaitGroup) error {
 	for _, is := range []string{theWorker, theServer, theFly} {
 		if !s.lives(is) {

@@ -14,20 +14,20 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// A kind is a project whose releases all end in the same way, whatever dies.
+// A kind is a project whose releases all have the same outcome, whichever process dies.
 type kind struct {
 	name    string
 	shop    shop
-	signal  bool // decisions come by signal, else by update
-	reject  bool // the decision is no
+	signal  bool // reviews are sent as signals instead of updates
+	reject  bool // reviews reject
 	outcome release.Outcome
-	// behaves is how a machine of another version than v1 behaves, and one that
-	// runs a release command.
+	// behaves is the behaviour of a machine of another version than v1, and of the
+	// machine of a release command.
 	behaves func(command bool) flysim.Behaviour
 }
 
-// kinds are released side by side. Those that go back only have production, so
-// that there the one outcome says it all.
+// kinds returns the projects to release concurrently. Those that roll back have only
+// production, so that one outcome describes the release.
 func kinds() []kind {
 	sick := func(b flysim.Behaviour) func(bool) flysim.Behaviour {
 		return func(command bool) flysim.Behaviour {
@@ -80,8 +80,8 @@ func (w *wrongs) unless(is bool, format string, args ...any) {
 	}
 }
 
-// intact is what a release of k should have left of what was before, and has
-// not.
+// intact returns an error with all that a release of k should have kept or cleaned up and
+// did not.
 func (k kind) intact(before, after ledger, id, version string, outcome release.Outcome) error {
 	var w wrongs
 	for _, env := range k.shop.environments() {
@@ -101,7 +101,7 @@ func (k kind) intact(before, after ledger, id, version string, outcome release.O
 	return errors.Join(w...)
 }
 
-// clean: nothing is left, and nothing was made twice.
+// clean checks that nothing is left and nothing was created twice.
 func (w *wrongs) clean(place string, is kept, id string) {
 	names := map[string]int{}
 	for _, m := range is.Machines {
@@ -120,7 +120,7 @@ func (w *wrongs) clean(place string, is kept, id string) {
 	}
 }
 
-// told: Fly has one more release, which says how it ended.
+// told checks that Fly has one more release with the right status.
 func (w *wrongs) told(place string, was, is kept, outcome release.Outcome) {
 	status, more := map[release.Outcome]string{release.Promoted: "complete", release.RolledBack: "failed"}[outcome], len(is.Releases)-len(was.Releases)
 	if status == "" {
@@ -132,7 +132,7 @@ func (w *wrongs) told(place string, was, is kept, outcome release.Outcome) {
 	w.unless(len(last) == 1 && last[0].Status == status, "%s: the last Fly release of one that ended %s is %+v", place, outcome, last)
 }
 
-// commanded: the release command ran once, if it should have.
+// commanded checks that the release command ran once, if it should have.
 func (w *wrongs) commanded(place string, was, is kept, id string, should bool, outcome release.Outcome) {
 	ran, started := 0, 0
 	for _, m := range is.Machines {
@@ -155,7 +155,7 @@ func (w *wrongs) commanded(place string, was, is kept, id string, should bool, o
 	w.unless(ran == want && started == want, "%s: %d machines ran the release command of one that ended %s, %d times together, want %d", place, ran, outcome, started, want)
 }
 
-// promoted: every machine runs the new, well, and was changed once.
+// promoted checks that every machine runs the new version, is healthy, and was changed once.
 func (w *wrongs) promoted(place string, was, is kept, digest string, inPlace bool) {
 	live := is.live()
 	w.unless(len(live) == 2, "%s has %d machines, want 2", place, len(live))
@@ -173,8 +173,8 @@ func (w *wrongs) promoted(place string, was, is kept, digest string, inPlace boo
 	}
 }
 
-// same: every machine is as it was, byte for byte, whether it went there and
-// back or was never touched.
+// same checks that every machine is byte for byte as before, either restored or never
+// changed.
 func (w *wrongs) same(place string, was, is kept, andBack bool) {
 	live := is.live()
 	w.unless(len(live) == len(was.live()), "%s has %d machines, had %d", place, len(live), len(was.live()))
@@ -192,8 +192,8 @@ func (w *wrongs) same(place string, was, is kept, andBack bool) {
 	}
 }
 
-// gated: no rollout of an environment with a gate began before somebody had said
-// yes to exactly its plan.
+// gated checks that no rollout of an environment with a gate began before the approval of
+// its plan.
 func gated(all told, environment string) error {
 	var w wrongs
 	var yes []string

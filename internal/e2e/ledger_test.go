@@ -11,13 +11,12 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// A ledger is the journal of a flysim that is another process: all that it
-// knows, also of machines that are destroyed.
+// A ledger is the journal of a flysim in another process, including destroyed machines.
 type ledger struct {
 	Apps map[string]kept `json:"apps"`
 }
 
-// kept is what it keeps of an app.
+// kept is the part of the journal about one app.
 type kept struct {
 	Machines map[string]keptMachine `json:"machines"`
 	Releases []fly.FlyRelease       `json:"releases"`
@@ -25,8 +24,8 @@ type kept struct {
 
 type keptMachine struct {
 	View   fly.Machine `json:"view"`
-	Config string      `json:"config"` // as it was sent
-	Former []string    `json:"former"` // versions
+	Config string      `json:"config"` // as in the request
+	Former []string    `json:"former"` // earlier versions
 	Lease  *struct {
 		Description string    `json:"description"`
 		Expires     time.Time `json:"expires"`
@@ -50,7 +49,7 @@ func readLedger(file string) (l ledger, err error) {
 	return l, err
 }
 
-// unsettled says whether a machine of these apps is leased, or about to be gone.
+// unsettled reports whether a machine of these apps is leased or being destroyed.
 func (l ledger) unsettled(apps []string) bool {
 	for _, app := range apps {
 		for _, m := range l.Apps[app].Machines {
@@ -62,7 +61,7 @@ func (l ledger) unsettled(apps []string) bool {
 	return false
 }
 
-// live are the machines that there are, by ID.
+// live returns the existing machines by ID.
 func (k kept) live() (live []keptMachine) {
 	for _, m := range k.Machines {
 		if m.View.State != "destroyed" {
@@ -73,7 +72,7 @@ func (k kept) live() (live []keptMachine) {
 	return live
 }
 
-// held says whether there is a lease on it now.
+// held reports whether the machine has a valid lease.
 func (m keptMachine) held() bool { return m.Lease != nil && time.Now().Before(m.Lease.Expires) }
 
 func (m keptMachine) metadata() map[string]string { return m.View.Metadata() }

@@ -37,17 +37,17 @@ var (
 )
 
 const (
-	// mostLoaded is what a worker may take under any load.
+	// mostLoaded is the limit of a worker under any load.
 	mostLoaded = 500 << 20
-	// longestAnswer is for how long a person may have to wait for a command.
+	// longestAnswer is the limit for the time of a command.
 	longestAnswer   = time.Second
 	machinesEach    = 12 // of a rollout under load
 	startedAtOnce   = 16
 	commandsAtLeast = 5 // of each kind
 )
 
-// Releases wait at gates while others change machines, on one worker with the
-// embedded server, each in a process of its own. What that takes is printed.
+// TestLoad runs releases that wait at gates and releases that change machines, on one
+// worker with the embedded server, each in its own process. It prints the resources used.
 func TestLoad(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
@@ -56,7 +56,7 @@ func TestLoad(t *testing.T) {
 	l.measure("idle")
 
 	waiting := l.rampUp(ctx)
-	time.Sleep(2 * time.Second) // the last of them is written down
+	time.Sleep(2 * time.Second) // until the last ones are in the list
 	l.measure(fmt.Sprintf("%d wait at gates", *loadGates))
 
 	changing, answers := l.rollOut(ctx, release)
@@ -67,7 +67,7 @@ func TestLoad(t *testing.T) {
 	l.print(ctx, waiting, changing, answers)
 }
 
-// A load is what releases weigh on, in processes of their own.
+// A load is the processes under load.
 type load struct {
 	*world
 	c              client.Client
@@ -109,7 +109,7 @@ func newLoad(ctx context.Context, t *testing.T) *load {
 	return l
 }
 
-// dial returns when the server takes calls.
+// dial returns when the server accepts calls.
 func (l *load) dial(ctx context.Context) client.Client {
 	l.t.Helper()
 	for {
@@ -134,7 +134,7 @@ func sizeOf(file string) int64 {
 	return 0
 }
 
-// program is the command itself, built.
+// program returns the built command.
 func (l *load) program(ctx context.Context) func(args ...string) (time.Duration, error) {
 	l.t.Helper()
 	binary := filepath.Join(l.t.TempDir(), "release")
@@ -155,7 +155,7 @@ func (l *load) program(ctx context.Context) func(args ...string) (time.Duration,
 	}
 }
 
-// measure notes how much memory the processes have now, and have had.
+// measure records the current and maximum memory of the processes.
 func (l *load) measure(when string) {
 	row := []string{when}
 	for _, h := range []*hand{l.worker, l.server} {
@@ -171,10 +171,10 @@ type loaded struct {
 	run     client.WorkflowRun
 	project string
 	short   string // digits of its revision
-	plan    string // that is asked about
+	plan    string // that waits for approval
 }
 
-// begin starts a release of one app, which has machines in both environments.
+// begin starts a release of one app that has machines in both environments.
 func (l *load) begin(ctx context.Context, kind string, n, machines int) (loaded, error) {
 	project := fmt.Sprintf("%s%d", kind, n)
 	s := shop{apps: []string{"api"}}
@@ -194,14 +194,14 @@ func (l *load) begin(ctx context.Context, kind string, n, machines int) (loaded,
 	return loaded{run: run, project: project, short: req.Revision.Short()}, err
 }
 
-// A period is what happened between two moments, by the histories of releases.
+// A period is the time between two moments in the histories of releases.
 type period struct {
 	title    string
 	from, to time.Time
 	releases []loaded
 }
 
-// rampUp starts the releases that wait at gates, after a rollout in staging.
+// rampUp starts the releases that wait at gates after a rollout in staging.
 func (l *load) rampUp(ctx context.Context) period {
 	l.t.Helper()
 	p := period{title: fmt.Sprintf("%d releases go through staging to their gate", *loadGates), from: time.Now(), releases: make([]loaded, *loadGates)}
@@ -229,7 +229,7 @@ func (l *load) rampUp(ctx context.Context) period {
 	return p
 }
 
-// asking is how many releases wait at gates.
+// asking returns the number of releases that wait at gates.
 func (l *load) asking(ctx context.Context) int {
 	l.t.Helper()
 	count, err := l.c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{
@@ -241,11 +241,10 @@ func (l *load) asking(ctx context.Context) int {
 	return int(count.Count)
 }
 
-// answers are how long commands took, by what was asked.
+// answers are the times of commands, by command.
 type answers map[string][]time.Duration
 
-// rollOut approves releases at the same moment, and asks with commands for as
-// long as their rollouts go on.
+// rollOut approves releases at the same time, and runs commands while their rollouts run.
 func (l *load) rollOut(ctx context.Context, command func(...string) (time.Duration, error)) (period, answers) {
 	l.t.Helper()
 	p := period{title: fmt.Sprintf("%d rollouts of %d machines at once", *loadRollouts, machinesEach), releases: make([]loaded, *loadRollouts)}
@@ -312,15 +311,15 @@ func (l *load) promoted(ctx context.Context, all []loaded) error {
 	return nil
 }
 
-// The kinds of task whose schedule-to-start latency is told.
+// Kinds of tasks whose schedule-to-start latency is measured.
 const (
 	workflowTasks = "workflow tasks"
 	releaseTasks  = "activities of " + release.TaskQueue
 	buildTasks    = "activities of " + release.BuildQueue
 )
 
-// waits are how long tasks waited for the worker in a period, by kind, and how
-// many activities were done in it.
+// waits returns the schedule-to-start latencies in a period by kind of task, and the number
+// of completed activities.
 func (l *load) waits(ctx context.Context, p period) (waited map[string][]time.Duration, done int) {
 	l.t.Helper()
 	waited = map[string][]time.Duration{}
@@ -347,7 +346,7 @@ func (l *load) waits(ctx context.Context, p period) (waited map[string][]time.Du
 	return waited, done
 }
 
-// add adds the waits of one history, and counts its activities.
+// add adds the latencies of one history and counts its activities.
 func (p period) add(waited map[string][]time.Duration, events []*historypb.HistoryEvent) (done int) {
 	for _, e := range events {
 		at := e.EventTime.AsTime()
@@ -359,7 +358,7 @@ func (p period) add(waited map[string][]time.Duration, events []*historypb.Histo
 		case enums.EVENT_TYPE_WORKFLOW_TASK_STARTED:
 			scheduled, kind = e.GetWorkflowTaskStartedEventAttributes().ScheduledEventId, workflowTasks
 		case enums.EVENT_TYPE_ACTIVITY_TASK_STARTED:
-			if a := e.GetActivityTaskStartedEventAttributes(); a.Attempt == 1 { // others waited for a reason
+			if a := e.GetActivityTaskStartedEventAttributes(); a.Attempt == 1 { // later attempts wait on purpose
 				scheduled = a.ScheduledEventId
 				kind = "activities of " + events[scheduled-1].GetActivityTaskScheduledEventAttributes().TaskQueue.Name
 			}
@@ -373,14 +372,14 @@ func (p period) add(waited map[string][]time.Duration, events []*historypb.Histo
 	return done
 }
 
-// print writes what was measured to stdout, and fails where it is too much.
+// print prints the measurements and fails if a limit is exceeded.
 func (l *load) print(ctx context.Context, waiting, changing period, said answers) {
 	l.t.Helper()
 	fmt.Printf("\nmemory, MB (%d gates, %d rollouts of %d machines, one worker, the embedded server on a file)\n", *loadGates, *loadRollouts, machinesEach)
 	printTable([]string{"", "worker", "most", "server", "most", "server's file"}, l.memory...)
 
 	var rates [][]string
-	var worst time.Duration // of the 99th percentiles while machines change
+	var worst time.Duration // of the 99th percentiles during rollouts
 	perSecond := 0.0
 	for _, p := range []period{waiting, changing} {
 		waited, done := l.waits(ctx, p)
@@ -430,15 +429,14 @@ func (l *load) print(ctx context.Context, waiting, changing period, said answers
 	}
 }
 
-// at is a percentile of sorted durations; 100 is the longest.
+// at returns a percentile of sorted durations; 100 is the maximum.
 func at(sorted []time.Duration, percent int) time.Duration {
 	return sorted[max(0, (len(sorted)*percent+99)/100-1)]
 }
 
 func millis(d time.Duration) string { return fmt.Sprintf("%.1f", ms(d)) }
 
-// printTable writes a table to stdout: a title line, then rows, numbers at the
-// right.
+// printTable prints a table: a line of titles, then rows with numbers aligned right.
 func printTable(titles []string, rows ...[]string) {
 	widest := 0
 	for _, r := range rows {

@@ -27,14 +27,14 @@ import (
 	"github.com/microbima/release/internal/devserver"
 )
 
-// databases are Temporal's two, and where the module has their schemas.
+// databases are the two databases of Temporal and the paths of their schemas in the module.
 var databases = map[string]string{
 	"temporal":            "postgresql/v12/temporal/schema.sql",
 	"temporal_visibility": "postgresql/v12/visibility/schema.sql",
 }
 
-// postgresBin is where PostgreSQL's server programs are, or "". Debian keeps
-// them out of PATH.
+// postgresBin returns the directory of PostgreSQL's server programs, or "". Debian does not
+// put them into PATH.
 func postgresBin() string {
 	folders, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if path, err := exec.LookPath("initdb"); err == nil {
@@ -50,8 +50,8 @@ func postgresBin() string {
 	return folders[i]
 }
 
-// database is a PostgreSQL with what Temporal needs in it. It says a word when
-// that is so.
+// database runs a PostgreSQL with the databases of Temporal. It writes a line when it is
+// ready.
 func (j job) database() (end func() error, err error) {
 	data := filepath.Join(j.Dir, "data")
 	made := exec.Command(filepath.Join(postgresBin(), "initdb"), "--pgdata="+data, "--username=temporal", "--auth=trust", "--encoding=UTF8", "--no-locale")
@@ -76,8 +76,8 @@ func (j job) database() (end func() error, err error) {
 	return end, nil
 }
 
-// createDatabase makes a database with the schema that the module embeds, as
-// infra/compose/scripts/schema.sh does with the tool that embeds it too.
+// createDatabase creates a database with the embedded schema, like
+// infra/compose/scripts/schema.sh.
 func (j job) createDatabase(name, file string) error {
 	statements, err := fs.ReadFile(schema.Assets(), file)
 	if err != nil {
@@ -89,7 +89,7 @@ func (j job) createDatabase(name, file string) error {
 	}
 	err = first.CreateDatabase(name)
 	for end := time.Now().Add(30 * time.Second); err != nil && time.Now().Before(end); err = first.CreateDatabase(name) {
-		time.Sleep(100 * time.Millisecond) // it has just been started
+		time.Sleep(100 * time.Millisecond) // the server has just started
 	}
 	if err := errors.Join(err, first.Close()); err != nil {
 		return err
@@ -113,8 +113,8 @@ func (j job) admin(database string) (sqlplugin.AdminDB, error) {
 	}, resolver.NewNoopResolver(), log.NewNoopLogger(), metrics.NoopMetricsHandler)
 }
 
-// temporalOnPostgres is Temporal's own server as docker-compose.yml runs it: its
-// embedded configuration, the same environment, our dynamic configuration.
+// temporalOnPostgres runs Temporal's own server as docker-compose.yml does: with its
+// embedded configuration, the same environment, and our dynamic configuration.
 func (j job) temporalOnPostgres() (end func() error, err error) {
 	for name, value := range map[string]string{
 		"DB": postgresql.PluginName, "DB_PORT": strconv.Itoa(j.Database), "POSTGRES_SEEDS": "127.0.0.1", "POSTGRES_USER": "temporal",
@@ -146,9 +146,8 @@ func (j job) temporalOnPostgres() (end func() error, err error) {
 	return s.Stop, s.Start()
 }
 
-// freePorts are so many ports in a row on which nobody listens now. They are
-// used again and again, so nobody else may get them in between: like
-// devserver's they lie below those of outgoing connections.
+// freePorts returns the first of n consecutive ports without a listener. The ports are
+// reused after kills, so they lie below the range of outgoing connections.
 func freePorts(ctx context.Context, n int) (int, error) {
 	for ctx.Err() == nil {
 		first, err := devserver.Listen(0, "a test")

@@ -31,7 +31,7 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// jobEnv makes this test binary a worker, or what a worker needs: see job.
+// jobEnv makes this test binary run a job: see job.
 const jobEnv = "RELEASE_TEST_JOB"
 
 func TestMain(m *testing.M) {
@@ -48,31 +48,30 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A job is what a process of its own is told.
+// A job is the configuration of a child process.
 type job struct {
 	Be    string // "": a worker
-	Build string `json:"-"` // the file that it runs; "" is this one
+	Build string `json:"-"` // binary to run; "" is this one
 
-	// Of a worker.
+	// For a worker.
 	Temporal, Namespace, Fly, Logs string
 	Deploy                         string // lines of [deploy] in every fly.toml
-	Kinds                          bool   // its repositories are those of kinds, and all takes its time
-	// DieAfter, if set, is the number of the activity whose effect is the last
-	// thing that the process has: its answer is lost with it.
+	Kinds                          bool   // its repositories are those of kinds, and all operations are slow
+	// DieAfter, if set, is the number of the activity after whose effect the process
+	// exits. The result of the activity is lost.
 	DieAfter int64
-	Poll     time.Duration // of machines; 0 is a few milliseconds
-	Registry string        // if set, images go there that are built from real checkouts
-	Gentle   bool          // it finishes what it has in hand
+	Poll     time.Duration // for machines; 0 is a few milliseconds
+	Registry string        // if set, the registry for images built from real checkouts
+	Gentle   bool          // completes running activities when stopped
 
-	// Of the others: where they listen, where they keep what they know, and the
-	// port of the database that they use.
+	// For other processes: the listener, the state directory, and the port of their
+	// database.
 	Port     int
 	Dir      string
 	Database int
 }
 
-// do works until stdin ends, as it does when the process that started it is
-// gone.
+// do runs a job until stdin ends, which it does when the parent process exits.
 func do(doc string) error {
 	var j job
 	if err := json.Unmarshal([]byte(doc), &j); err != nil {
@@ -91,7 +90,7 @@ func do(doc string) error {
 	return end()
 }
 
-// work is a worker.
+// work runs a worker.
 func (j job) work() (end func() error, err error) {
 	c, err := client.Dial(client.Options{
 		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr), DataConverter: worker.DataConverter(),
@@ -108,7 +107,7 @@ func (j job) work() (end func() error, err error) {
 	builds := 4
 	if j.Kinds {
 		a.Git, a.Go, a.Poll = slowGit{streetOfKinds()}, slowRecipe{}, 200*time.Millisecond
-		builds = 32 // what waits for room would look as if it did not resume
+		builds = 32 // a wait for a free slot would look like a late resumption
 	}
 	w := worker.New(c, a, worker.Options{Builds: builds, OnFatal: func(err error) {
 		fmt.Fprintln(os.Stderr, "the worker can't go on:", err)
@@ -122,13 +121,12 @@ func (j job) work() (end func() error, err error) {
 	}, w.Start()
 }
 
-// loud logs errors only.
+// loud returns a logger of errors only.
 func loud(w io.Writer) sdklog.Logger {
 	return sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError})))
 }
 
-// mortal ends its process, as nothing can resist, when one more activity is
-// done than it may.
+// mortal kills its process after the given number of activities.
 type mortal struct {
 	interceptor.InterceptorBase
 	dieAfter int64
@@ -158,21 +156,21 @@ func (m *mortalActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 		if err != nil {
 			return nil, err
 		}
-		select {} // for as long as a signal takes
+		select {} // until the signal arrives
 	}
 	return result, err
 }
 
-// A hand is a process of its own.
+// A hand is a child process.
 type hand struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
-	said  bytes.Buffer // read it once gone
+	said  bytes.Buffer // read it after the exit
 	spoke firstWord
 	gone  chan struct{}
 }
 
-// firstWord is when something was written first.
+// firstWord is a writer that signals the first write.
 type firstWord struct {
 	once sync.Once
 	at   chan time.Time
@@ -188,7 +186,7 @@ func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand
 	return start(ctx, job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter})
 }
 
-// start starts a process. What it writes goes to listeners, too.
+// start starts a process. Its output is also written to listeners.
 func start(ctx context.Context, j job, listeners ...io.Writer) (*hand, error) {
 	doc, err := json.Marshal(j)
 	if err != nil {
@@ -204,7 +202,7 @@ func start(ctx context.Context, j job, listeners ...io.Writer) (*hand, error) {
 		return nil, err
 	}
 	go func() {
-		_ = h.cmd.Wait() // ProcessState says how it ended
+		_ = h.cmd.Wait() // ProcessState has the exit status
 		close(h.gone)
 	}()
 	return h, nil
@@ -215,14 +213,14 @@ func (h *hand) dismiss() {
 	<-h.gone
 }
 
-// kill ends it as nothing can resist.
+// kill sends SIGKILL.
 func (h *hand) kill() error {
 	err := h.cmd.Process.Kill()
 	<-h.gone
 	return err
 }
 
-// A world is a Temporal and a Fly, for workers in processes of their own.
+// A world is a Temporal and a Fly for workers in child processes.
 type world struct {
 	t        *testing.T
 	temporal string
@@ -242,8 +240,8 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// namespace makes a namespace. Task queues are its own, so a worker in it gets
-// nothing of other releases.
+// namespace creates a namespace. Its task queues are separate, so that a worker gets only
+// its tasks.
 func (w *world) namespace(name string) error {
 	options := client.Options{HostPort: w.temporal, Namespace: name, Logger: loud(io.Discard)}
 	namespaces, err := client.NewNamespaceClient(options)
@@ -271,7 +269,7 @@ func (w *world) namespace(name string) error {
 	if err != nil {
 		return fmt.Errorf("add search attributes to namespace %s: %w", name, err)
 	}
-	for query := release.AttrProject + " = 'any'"; ; time.Sleep(20 * time.Millisecond) { // Temporal notices a moment later
+	for query := release.AttrProject + " = 'any'"; ; time.Sleep(20 * time.Millisecond) { // Temporal finds the namespace with a delay
 		_, err = c.CountWorkflow(w.t.Context(), &workflowservice.CountWorkflowExecutionsRequest{Query: query})
 		var unknown *serviceerror.InvalidArgument
 		if !errors.As(err, &unknown) {

@@ -30,15 +30,15 @@ import (
 
 var record = flag.String("record", "", "write the histories that workflows replays in its tests, of the endings that this `REGEXP` matches")
 
-// recorded is where they go.
+// recorded is the directory of the histories.
 const recorded = "../../workflows/testdata/history"
 
-// An ending is a release that ends in one way, and how it comes to that.
+// An ending is a release with one kind of outcome, and the steps that lead to it.
 type ending struct {
 	shop    shop
-	before  string // version that runs in production
+	before  string // version running in production
 	act     func(*recording) error
-	outcome release.Outcome // "": it fails, stranded
+	outcome release.Outcome // "": the workflow fails as stranded
 }
 
 var small = shop{apps: []string{"api"}, only: "production"}
@@ -49,15 +49,15 @@ func with(change func(*shop)) shop {
 	return s
 }
 
-// migrating is a shop whose releases change a database for good.
+// migrating makes the releases of a project irreversible.
 func migrating(s *shop) {
 	s.deploy, s.env = "release_command = \"migrate\"\n", "migrations = \"irreversible\"\n"
 }
 
-// scanned has every image looked at.
+// scanned enables the scan of every image.
 const scanned = "[scan]\nrun = \"true\"\n"
 
-// endings are all the ways in which a release ends, and the strategies.
+// endings returns a case for every outcome of a release and for every strategy.
 func endings() map[string]ending {
 	v2 := func(act func(*recording) error) func(*recording) error {
 		return func(r *recording) error {
@@ -95,10 +95,9 @@ func endings() map[string]ending {
 	}
 }
 
-// TestEndings brings a release to every ending there is, with a real Temporal.
-// With -record it writes the histories, of the releases and of their rollouts,
-// to where workflows replays them. What was recorded before stays, and with it
-// the promise to go on from there.
+// TestEndings runs a release to every outcome with a real Temporal. With -record it writes
+// the histories of the releases and rollouts into the directory from which workflows
+// replays them. It never overwrites earlier recordings, which must stay replayable.
 func TestEndings(t *testing.T) {
 	studio := newStudio(t)
 	wanted, err := regexp.Compile(*record)
@@ -123,7 +122,7 @@ func TestEndings(t *testing.T) {
 
 func project(name string) string { return "shop-" + name }
 
-// A studio is where recordings are made: a real Temporal, a simulated Fly.
+// A studio is an environment for recordings: a real Temporal and a simulated Fly.
 type studio struct {
 	c   client.Client
 	sim *flysim.Sim
@@ -131,7 +130,7 @@ type studio struct {
 
 func newStudio(t *testing.T) *studio {
 	t.Helper()
-	// Whatever a client says of itself goes into histories.
+	// Histories contain the identity of the client.
 	c, err := client.Dial(client.Options{HostPort: temporal(t, "").Address(), Identity: "recorder", Logger: loud(os.Stderr)})
 	if err != nil {
 		t.Fatal(err)
@@ -153,16 +152,16 @@ func newStudio(t *testing.T) *studio {
 	return &studio{c, sim}
 }
 
-// A recording is one ending being made.
+// A recording is the run of one ending.
 type recording struct {
 	*studio
 	ending
 	ctx     context.Context
 	project string
-	run     client.WorkflowRun // the one that is kept
+	run     client.WorkflowRun // run to record
 }
 
-// make brings the release to its ending.
+// make runs the release to its outcome.
 func (r *recording) make() error {
 	var cancel context.CancelFunc
 	r.ctx, cancel = context.WithTimeout(r.ctx, 2*time.Minute)
@@ -181,7 +180,7 @@ func (r *recording) make() error {
 	return nil
 }
 
-// record keeps its histories.
+// record writes its histories.
 func (r *recording) record(name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -201,8 +200,8 @@ func (r *recording) record(name string) error {
 	return nil
 }
 
-// keep writes a history, an event a line, without the name of this machine:
-// the SDK gives it to the queue on which a worker is asked first.
+// keep writes a history with one event per line and without the host name of this machine,
+// which the SDK puts into the name of the sticky queue.
 func keep(file string, events []*historypb.HistoryEvent) error {
 	var doc bytes.Buffer
 	doc.WriteString(`{"events":[`)
@@ -218,7 +217,7 @@ func keep(file string, events []*historypb.HistoryEvent) error {
 			doc.WriteByte(',')
 		}
 		doc.WriteByte('\n')
-		if err := json.Compact(&doc, line); err != nil { // protojson varies its spaces
+		if err := json.Compact(&doc, line); err != nil { // protojson varies its white space
 			return err
 		}
 	}
@@ -246,7 +245,7 @@ func (r *recording) end() (report release.Report, err error) {
 	return report, r.run.Get(r.ctx, &report)
 }
 
-// until asks a workflow until it is as is says.
+// until queries a workflow until is returns true.
 func (r *recording) until(id string, is func(release.Status) bool) (s release.Status, err error) {
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
 		s = release.Status{}
@@ -263,7 +262,7 @@ func (r *recording) until(id string, is func(release.Status) bool) (s release.St
 	}
 }
 
-// asked waits until the release asks about a plan that is not the one before.
+// asked waits until the release waits for approval of a plan other than before.
 func (r *recording) asked(before string) (plan string, err error) {
 	s, err := r.until(r.run.GetID(), func(s release.Status) bool { return s.Gate != nil && s.Gate.Plan != before })
 	if err != nil {
@@ -293,7 +292,7 @@ func (r *recording) decide(yes bool) error {
 
 func nothing(*recording) error { return nil }
 
-// signals: two that don't count, and one that does.
+// signals sends two signals that do not count and one that does.
 func (r *recording) signals() error {
 	plan, err := r.asked("")
 	if err != nil {
@@ -307,7 +306,7 @@ func (r *recording) signals() error {
 	return nil
 }
 
-// goesStale: somebody changes a machine while the release waits.
+// goesStale changes a machine while the release waits.
 func (r *recording) goesStale() error {
 	plan, err := r.asked("")
 	if err != nil {
@@ -326,7 +325,7 @@ func (r *recording) goesStale() error {
 	return r.answer(true, plan)
 }
 
-// queues: another release has the lock. What it leaves is planned for anew.
+// queues starts another release that has the lock. The release plans again after it.
 func (r *recording) queues() error {
 	_, err := r.until(release.RolloutID(r.project, "production"), func(s release.Status) bool { return s.Phase == release.Baking })
 	if err != nil {
@@ -339,7 +338,7 @@ func (r *recording) queues() error {
 	return err
 }
 
-// repeats releases the same again.
+// repeats releases the same revision again.
 func (r *recording) repeats() error {
 	if err := r.decide(true); err != nil {
 		return err
@@ -350,7 +349,7 @@ func (r *recording) repeats() error {
 	return r.begin(request(r.project, "v2"))
 }
 
-// takesBack brings back what ran before, past the gate.
+// takesBack rolls back without the gate.
 func (r *recording) takesBack() error {
 	if err := r.decide(true); err != nil {
 		return err
@@ -366,7 +365,7 @@ func (r *recording) takesBack() error {
 	return r.begin(req)
 }
 
-// listed waits until a workflow is found by a list as closed.
+// listed waits until a list shows the workflow as closed.
 func (r *recording) listed(id string) error {
 	for r.ctx.Err() == nil {
 		list, err := r.c.ListWorkflow(r.ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: "WorkflowId = '" + id + "' AND ExecutionStatus = 'Completed'"})
@@ -397,14 +396,14 @@ func (r *recording) abortsBaking() error {
 
 const update = "POST /v1/apps/{app}/machines/{id}"
 
-// neverPasses: the first machine that is updated never gets well.
+// neverPasses makes the first updated machine stay unhealthy.
 func (r *recording) neverPasses() error {
 	r.sim.Inject(flysim.Fault{Route: update, App: flyApp(r.project, "production", "api"), Times: 1, Effect: flysim.NeverPasses})
 	return r.decide(true)
 }
 
-// noRoom: a machine's host has no room for its new version. A plan with another
-// in its place is asked for.
+// noRoom makes the host of a machine refuse its new version. The release asks for approval
+// of a plan that replaces the machine.
 func (r *recording) noRoom() error {
 	plan, err := r.asked("")
 	if err != nil {
@@ -422,8 +421,7 @@ func (r *recording) noRoom() error {
 	return r.answer(true, plan)
 }
 
-// heldAfterCommand: what fails after a release command that can't be taken back
-// is a person's to decide.
+// heldAfterCommand fails after an irreversible release command, so that the rollout is held.
 func (r *recording) heldAfterCommand() error {
 	if err := r.neverPasses(); err != nil {
 		return err
@@ -431,7 +429,7 @@ func (r *recording) heldAfterCommand() error {
 	return r.answerHeld(release.GoBack)
 }
 
-// held: and then Fly refuses the way back, until somebody has answered.
+// held also makes Fly refuse the rollback until the resolution.
 func held(choice release.Choice) func(*recording) error {
 	return func(r *recording) error {
 		if err := r.neverPasses(); err != nil {
@@ -442,7 +440,7 @@ func held(choice release.Choice) func(*recording) error {
 	}
 }
 
-// answerHeld answers once the rollout is held.
+// answerHeld resolves the rollout once it is held.
 func (r *recording) answerHeld(choice release.Choice) error {
 	rollout := release.RolloutID(r.project, "production")
 	if _, err := r.until(rollout, func(s release.Status) bool { return s.Phase == release.HeldPhase }); err != nil {

@@ -17,21 +17,21 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// TestReset resets releases after their rollout was started: the run that follows
-// must not wait for ever for what it does not hear of.
+// TestReset resets releases after the start of their rollout. The new run must not wait
+// forever for results that it never receives.
 func TestReset(t *testing.T) {
 	playStories(t, "reset", map[string]backStory{
-		"the rollout still runs":                   {before: "v1", tell: (*back).resetWhileRollingOut},
-		"the rollout is closed":                    {before: "v1", tell: (*back).resetAfterwards},
-		"to before the rollout, which still runs":  {before: "v1", tell: (*back).resetToTheGateWhileRollingOut},
-		"to before the rollout, which is closed":   {before: "v1", tell: (*back).resetToTheGate},
-		"the rollout was terminated, and it holds": {before: "v1", tell: (*back).resetWhileTakenOver},
-		"another release came since":               {before: "v1", tell: (*back).resetAfterAnother},
-		"terminated with its rollout":              {before: "v1", tell: (*back).resetAfterBoth},
+		"after the start of a running rollout":  {before: "v1", tell: (*back).resetWhileRollingOut},
+		"after the start of a closed rollout":   {before: "v1", tell: (*back).resetAfterwards},
+		"before the start of a running rollout": {before: "v1", tell: (*back).resetToTheGateWhileRollingOut},
+		"before the start of a closed rollout":  {before: "v1", tell: (*back).resetToTheGate},
+		"held after the rollout was terminated": {before: "v1", tell: (*back).resetWhileTakenOver},
+		"after another release":                 {before: "v1", tell: (*back).resetAfterAnother},
+		"release and rollout terminated":        {before: "v1", tell: (*back).resetAfterBoth},
 	})
 }
 
-// resetWhileRollingOut resets the release when one of two machines is updated.
+// resetWhileRollingOut resets the release after one of two machines was updated.
 func (b *back) resetWhileRollingOut() {
 	b.stuck()
 	b.reset(lastRollout)
@@ -39,15 +39,14 @@ func (b *back) resetWhileRollingOut() {
 	b.mustSettle("v2")
 }
 
-// resetAfterwards resets a release that was promoted, to when its rollout had just
-// begun.
+// resetAfterwards resets a promoted release to the start of its rollout.
 func (b *back) resetAfterwards() {
 	b.promote("v2")
 	b.reset(lastRollout)
 	b.mustSettle("v2")
 }
 
-// The rollout of the run that was reset is nobody's child then.
+// The rollout of the reset run has no parent then.
 func (b *back) resetToTheGateWhileRollingOut() {
 	b.stuck()
 	b.reset(beforeRollouts)
@@ -61,8 +60,8 @@ func (b *back) resetToTheGate() {
 	b.mustSettle("v2")
 }
 
-// resetWhileTakenOver resets the release while a rollout holds in place of one that
-// was terminated.
+// resetWhileTakenOver resets the release while a rollout holds the place of a terminated
+// one.
 func (b *back) resetWhileTakenOver() {
 	b.terminates()
 	b.mustSay(b.held())
@@ -71,9 +70,9 @@ func (b *back) resetWhileTakenOver() {
 	b.mustSettle("v1")
 }
 
-// resetAfterBoth resets a release that was terminated, and its rollout after it, when
-// another release was promoted. Temporal has told nobody that the rollout ended, as its
-// parent was closed: the release finds out by itself, and ends.
+// resetAfterBoth resets a release that was terminated together with its rollout, after
+// another release was promoted. Temporal sent no notice of the end of the rollout, because
+// its parent was closed: the release reads it and ends.
 func (b *back) resetAfterBoth() {
 	b.stuck()
 	b.must(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
@@ -90,9 +89,9 @@ func (b *back) resetAfterBoth() {
 	b.mustRun("v3")
 }
 
-// resetAfterAnother resets a release whose rollout was terminated and given up, after
-// another release was promoted. The second release has replaced what the first left,
-// so the first is superseded without a question.
+// resetAfterAnother resets a release whose rollout was terminated and abandoned, after
+// another release was promoted. The second release has replaced the result of the first,
+// so that the first is superseded without a hold.
 func (b *back) resetAfterAnother() {
 	b.terminates()
 	b.mustSay(b.held())
@@ -114,7 +113,7 @@ func (b *back) resetAfterAnother() {
 	b.mustRun("v3")
 }
 
-// stuck starts v2, whose rollout stays in the middle until b.calm is called.
+// stuck starts v2, whose rollout stays incomplete until b.calm is called.
 func (b *back) stuck() {
 	second := b.sim.Machines(b.app)[1].ID
 	b.calm = b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})
@@ -125,12 +124,12 @@ func (b *back) stuck() {
 	}
 }
 
-// A resetPoint is where a release is reset to.
+// A resetPoint is the event to which a release is reset.
 type resetPoint int
 
 const (
-	beforeRollouts resetPoint = iota // just before its first rollout is started
-	firstRollout                     // just after its first rollout has started
+	beforeRollouts resetPoint = iota // before the start of the first rollout
+	firstRollout                     // after the start of the first rollout
 	lastRollout
 )
 
@@ -168,8 +167,8 @@ func (b *back) reset(point resetPoint) {
 	b.must(err)
 }
 
-// mustSettle: the release ends, or asks, and a person's answer ends it. Every
-// machine runs version then, and nothing is left.
+// mustSettle checks that the release ends, with a resolution if it asks for one, that every
+// machine runs version, and that nothing is left.
 func (b *back) mustSettle(version string) {
 	ended := make(chan error, 1)
 	var report release.Report
@@ -194,7 +193,7 @@ func (b *back) mustSettle(version string) {
 		}
 		if s.Gate != nil && s.Gate.Plan != plan && s.Outcome == "" {
 			plan = s.Gate.Plan
-			_ = b.answer(true, plan) // or it counts already
+			_ = b.answer(true, plan) // or an earlier one counts
 		}
 	}
 }

@@ -17,12 +17,12 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A loss is what a killed worker had in hand: an attempt of an activity, or the
-// next task of a workflow.
+// A loss is a task of a killed worker: an attempt of an activity, or the next workflow
+// task.
 type loss struct {
 	id, run  string
 	phase    release.Phase
-	activity string // ID; "": a workflow task
+	activity string // ID; "" for a workflow task
 	attempt  int32
 	killed   time.Time
 }
@@ -37,7 +37,7 @@ func (l loss) String() string {
 // An execution is one run of a workflow.
 type execution struct{ id, run string }
 
-// open describes the workflows that are under way: releases and their rollouts.
+// open describes the running workflows: releases and their rollouts.
 func (s *siege) open(ctx context.Context) (all []*workflowservice.DescribeWorkflowExecutionResponse) {
 	var under []execution
 	s.mu.Lock()
@@ -58,9 +58,8 @@ func (s *siege) open(ctx context.Context) (all []*workflowservice.DescribeWorkfl
 	return all
 }
 
-// losses are what the worker had in hand that was killed just now. A release
-// that waits for people has nothing in hand: it is sent a decision that doesn't
-// count, as people do who can't know.
+// losses returns the tasks of a worker that was just killed. A release that waits for
+// approval has none: it is sent a review that does not count, as a user may do.
 func (s *siege) losses(ctx context.Context) (lost []loss) {
 	killed := time.Now()
 	for _, d := range s.open(ctx) {
@@ -68,8 +67,8 @@ func (s *siege) losses(ctx context.Context) (lost []loss) {
 		l := loss{id: is.WorkflowId, run: is.RunId, phase: phaseOf(d.WorkflowExecutionInfo), killed: killed}
 		var mine []loss
 		for _, a := range d.PendingActivities {
-			// Leases last for minutes: refreshing them may wait for as long, and
-			// nothing waits for it.
+			// Leases last for minutes. Their refresh may take as long, and nothing
+			// waits for it.
 			if a.State == enums.PENDING_ACTIVITY_STATE_STARTED && a.ActivityType.GetName() != "KeepLeases" {
 				one := l
 				one.activity, one.attempt = a.ActivityId, a.Attempt
@@ -94,8 +93,8 @@ func (s *siege) losses(ctx context.Context) (lost []loss) {
 	return lost
 }
 
-// heartbeatLimit returns the longest heartbeat timeout that an activity may have. It
-// bounds how late another worker resumes what a killed one had in hand.
+// heartbeatLimit returns the longest heartbeat timeout of an activity. It bounds the time
+// until another worker resumes it.
 func heartbeatLimit(activity string) time.Duration {
 	switch activity {
 	case "ApplyStep":
@@ -108,7 +107,7 @@ func heartbeatLimit(activity string) time.Duration {
 
 func phaseOf(info *workflowpb.WorkflowExecutionInfo) (p release.Phase) {
 	if p = release.Loading; info.SearchAttributes.GetIndexedFields()[release.AttrPhase] == nil {
-		return p // it has not said anything yet
+		return p // no phase yet
 	}
 	if err := converter.GetDefaultDataConverter().FromPayload(info.SearchAttributes.IndexedFields[release.AttrPhase], &p); err != nil {
 		return "unknown"
@@ -116,8 +115,8 @@ func phaseOf(info *workflowpb.WorkflowExecutionInfo) (p release.Phase) {
 	return p
 }
 
-// resume waits until all that was lost has begun again, and keeps how long that
-// took from when the new worker was started.
+// resume waits until all lost tasks have started again, and records the time since the
+// start of the new worker.
 func (s *siege) resume(ctx context.Context, begun time.Time, lost []loss) {
 	for end := begun.Add(time.Minute); len(lost) > 0 && wait(ctx, 250*time.Millisecond) == nil; {
 		lost = slices.DeleteFunc(lost, func(l loss) bool {
@@ -137,7 +136,7 @@ func (s *siege) resume(ctx context.Context, begun time.Time, lost []loss) {
 
 var errNotYet = errors.New("not yet")
 
-// again is when what was lost began again.
+// again returns when a lost task started again.
 func (s *siege) again(ctx context.Context, l loss) (time.Time, error) {
 	if l.activity != "" {
 		d, err := s.c.DescribeWorkflowExecution(ctx, l.id, l.run)
@@ -161,10 +160,9 @@ func (s *siege) again(ctx context.Context, l loss) (time.Time, error) {
 	return l.in(all.events)
 }
 
-// in finds in a history when what was lost began again, or, where nobody needed
-// it any more, when that was found out.
+// in returns from a history when a lost task started again or became unnecessary.
 func (l loss) in(events []*historypb.HistoryEvent) (time.Time, error) {
-	ids := map[int64]bool{} // of the events that are about the activity
+	ids := map[int64]bool{} // of the events about the activity
 	for _, e := range events {
 		at := e.EventTime.AsTime()
 		switch {
@@ -187,7 +185,7 @@ func (l loss) in(events []*historypb.HistoryEvent) (time.Time, error) {
 	return time.Time{}, errNotYet
 }
 
-// lengths are how many events each open workflow has.
+// lengths returns the number of events of each open workflow.
 func (s *siege) lengths(ctx context.Context) map[execution]int64 {
 	n := map[execution]int64{}
 	for _, d := range s.open(ctx) {
@@ -197,9 +195,8 @@ func (s *siege) lengths(ctx context.Context) map[execution]int64 {
 	return n
 }
 
-// goesOn waits until something has happened that had not before the server was
-// killed: a workflow that was open has more events, or has closed. Where none was
-// open there is nothing to wait for but the server.
+// goesOn waits until a workflow that was open when the server was killed has new events or
+// has closed. Without open workflows it only waits for the server.
 func (s *siege) goesOn(ctx context.Context, begun time.Time, before map[execution]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

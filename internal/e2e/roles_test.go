@@ -21,7 +21,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// What a process of its own can be besides a worker.
+// Jobs of child processes besides workers.
 const (
 	beFly      = "fly"
 	beTemporal = "temporal"
@@ -29,7 +29,7 @@ const (
 	beDatabase = "postgresql"
 )
 
-// temporal is Temporal as in release dev, on a file.
+// temporal runs Temporal on a file, as in release dev.
 func (j job) temporal() (end func() error, err error) {
 	s, err := devserver.Start(context.Background(), devserver.Options{Dir: j.Dir, Port: j.Port, UIOff: true, Attributes: attributes()})
 	if err != nil {
@@ -38,8 +38,7 @@ func (j job) temporal() (end func() error, err error) {
 	return s.Close, nil
 }
 
-// fly is a Fly that keeps a journal. It says a word when it has answered for the
-// first time.
+// fly runs a Fly with a journal. It writes a line after its first response.
 func (j job) fly() (end func() error, err error) {
 	sim := patient()
 	sim.Journal = journalIn(j.Dir)
@@ -64,7 +63,7 @@ func (j job) fly() (end func() error, err error) {
 
 func journalIn(dir string) string { return filepath.Join(dir, "fly.json") }
 
-// patient is a Fly that takes so long that a kill hits something in the middle.
+// patient returns a Fly that is slow enough for kills to interrupt its requests.
 func patient() *flysim.Sim {
 	return &flysim.Sim{Behave: behave, Latency: flysim.Latency{
 		API: 20 * time.Millisecond, Change: 200 * time.Millisecond, Boot: 500 * time.Millisecond, Check: 300 * time.Millisecond,
@@ -72,7 +71,7 @@ func patient() *flysim.Sim {
 	}}
 }
 
-// behave is how a machine of one of kinds behaves.
+// behave returns the behaviour of a machine of kinds.
 func behave(app string, config json.RawMessage) flysim.Behaviour {
 	for _, k := range kinds() {
 		for _, env := range k.shop.environments() {
@@ -109,7 +108,7 @@ func (r slowRecipe) Build(ctx context.Context, src image.Source, req image.Reque
 	return r.recipe.Build(ctx, src, req)
 }
 
-// wait waits for d, or until ctx ends.
+// wait waits for d or until ctx is done.
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):

@@ -20,19 +20,19 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A shop is a repository in memory. The zero value is one of two apps, of which
-// web needs api, on their way through staging to production, which has a gate.
+// A shop is a repository in memory. The zero value has two apps, of which web needs api, and
+// the environments staging and production, which has a gate.
 type shop struct {
 	apps     []string // the first is needed by all others
-	only     string   // its one environment
+	only     string   // the only environment
 	strategy string
-	gate     string // "none": nobody is asked
+	gate     string // "none" for no gate
 	bake     string
 	test     string
 	deploy   string // lines of [deploy] in fly.toml
-	wait     string // for a machine's checks
-	env      string // lines of production in release.toml
-	toml     string // sections of release.toml
+	wait     string // time limit for health checks
+	env      string // lines for production in release.toml
+	toml     string // sections for release.toml
 }
 
 func (s shop) names() []string {
@@ -105,8 +105,8 @@ func flyApp(project, environment, app string) string {
 	return project + "-" + environment + "-" + app
 }
 
-// A street is git: every project is a shop in it. One without an entry has
-// nothing special.
+// A street is a set of repositories: each project is a shop. A project without an entry is
+// the zero shop.
 type street map[string]shop
 
 // Files implements activities.Git.
@@ -115,13 +115,13 @@ func (s street) Files(_ context.Context, url, _ string) (fs.FS, error) {
 	return s[project].files(project), nil
 }
 
-// Checkout implements activities.Git. What is tested and built is no part of
-// the process, so the folder is any.
+// Checkout implements activities.Git. These tests do not test or build, so that any folder
+// serves.
 func (s street) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
 	return fn(".")
 }
 
-// A chain is git too: every project is the same shop.
+// A chain is a set of repositories in which every project is the same shop.
 type chain struct{ shop }
 
 // Files implements activities.Git.
@@ -129,7 +129,7 @@ func (c chain) Files(_ context.Context, url, _ string) (fs.FS, error) {
 	return c.files(strings.TrimSuffix(path.Base(url), ".git")), nil
 }
 
-// Lineage implements activities.Git: whatever comes is newer.
+// Lineage implements activities.Git: every revision is newer.
 func (street) Lineage(_ context.Context, _, _ string, running []string) (release.Lineage, error) {
 	return release.Lineage{Relation: release.Forward, Running: running}, nil
 }
@@ -151,13 +151,12 @@ func request(project, version string) release.Request {
 
 func commitOf(version string) string { return strings.Repeat(fmt.Sprintf("%x", version), 40)[:40] }
 
-// digestOf is the digest that building a commit of an app gives.
+// digestOf returns the digest of the image of a commit of an app.
 func digestOf(app, commit string) string {
 	return fmt.Sprintf("sha256:%064x", fmt.Sprintf("%.10s-%.8s", app, commit))
 }
 
-// A recipe "builds" by knowing the digest: the real builder is tested where it
-// is.
+// A recipe is a builder that only computes the digest.
 type recipe struct{}
 
 // Build implements activities.Builder.
@@ -168,7 +167,7 @@ func (recipe) Build(_ context.Context, src image.Source, req image.Request) (ima
 // Ready implements activities.Builder.
 func (recipe) Ready(context.Context, release.Recipe) error { return nil }
 
-// edge answers as Fly's proxy would: 200 while a machine passes, else 503.
+// edge responds like Fly's proxy: 200 while a machine passes its checks, else 503.
 type edge struct{ fly *fly.Client }
 
 // RoundTrip implements http.RoundTripper.
@@ -187,7 +186,7 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil
 }
 
-// work is all that activities need for shops whose machines are at url.
+// work returns the activities for shops whose machines are at url.
 func work(c *fly.Client, git activities.Git, logs string) *activities.Activities {
 	return &activities.Activities{
 		Fly: c, Git: git, Go: recipe{}, Registry: "registry.fly.io", Logs: logs,
@@ -195,12 +194,12 @@ func work(c *fly.Client, git activities.Git, logs string) *activities.Activities
 	}
 }
 
-// flyAt is a client of the simulated Fly at url.
+// flyAt returns a client of the simulated Fly at url.
 func flyAt(url string) *fly.Client {
 	return &fly.Client{FlapsURL: url, APIURL: url, UIEXURL: url, Unlimited: true}
 }
 
-// quick is a Fly that takes its time, but not anybody else's.
+// quick returns a Fly with short delays.
 func quick() *flysim.Sim {
 	return &flysim.Sim{Latency: flysim.Latency{
 		API: time.Millisecond, Change: 10 * time.Millisecond, Boot: 20 * time.Millisecond, Check: 10 * time.Millisecond,
@@ -208,7 +207,7 @@ func quick() *flysim.Sim {
 	}}
 }
 
-// open makes the Fly apps of a project.
+// open creates the Fly apps of a project.
 func (s shop) open(sim *flysim.Sim, project string) {
 	for _, env := range s.environments() {
 		for _, app := range s.names() {
@@ -217,7 +216,7 @@ func (s shop) open(sim *flysim.Sim, project string) {
 	}
 }
 
-// runs puts two machines of a version into every app of an environment.
+// runs creates two machines of a version in every app of an environment.
 func (s shop) runs(sim *flysim.Sim, project, environment, version string) {
 	for _, app := range s.names() {
 		image := "registry.fly.io/" + flyApp(project, environment, app) + "@" + digestOf(app, commitOf(version))
@@ -226,7 +225,7 @@ func (s shop) runs(sim *flysim.Sim, project, environment, version string) {
 	}
 }
 
-// temporal is a Temporal with what releases need of it, in memory or in a file.
+// temporal starts a Temporal with the search attributes, in memory or on a file.
 func temporal(tb testing.TB, dir string) *devserver.Server {
 	tb.Helper()
 	s, err := devserver.Start(tb.Context(), devserver.Options{Dir: dir, UIOff: true, Attributes: attributes()})

@@ -22,14 +22,14 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// Whom a siege kills.
+// Processes that a siege kills.
 const (
 	theWorker = "worker"
 	theServer = "server" // Temporal
 	theFly    = "fly"
 )
 
-// A siege is a world all of whose processes are killed, again and again.
+// A siege is an environment whose processes are killed repeatedly.
 type siege struct {
 	*world
 	*tally
@@ -40,10 +40,10 @@ type siege struct {
 	c       client.Client
 	mu      sync.Mutex
 	running map[string]client.WorkflowRun // by project
-	over    bool                          // nothing new begins
+	over    bool                          // no new release begins
 }
 
-// newSiege starts a Temporal of that kind, a Fly, and a worker.
+// newSiege starts a Temporal of that kind, a Fly and a worker.
 func newSiege(t *testing.T, temporal string, seed uint64, sum *tally) *siege {
 	t.Helper()
 	s := &siege{world: &world{t: t, logs: t.TempDir()}, tally: sum, seed: seed, flyDir: t.TempDir(),
@@ -67,8 +67,8 @@ func newSiege(t *testing.T, temporal string, seed uint64, sum *tally) *siege {
 	defer cancel()
 	err = s.until(ctx, s.serves)
 	if err == nil && temporal == bePostgres {
-		// As infra/compose/scripts/namespace.sh does: not every part of the
-		// server knows a new namespace at once.
+		// As infra/compose/scripts/namespace.sh does: parts of the server find a new
+		// namespace with a delay.
 		err = s.until(ctx, func(context.Context) error { return s.namespace("default") })
 	}
 	if err := errors.Join(err, s.start(theWorker)); err != nil {
@@ -77,18 +77,18 @@ func newSiege(t *testing.T, temporal string, seed uint64, sum *tally) *siege {
 	return s
 }
 
-// settle makes what is there before the first release: everywhere runs v1.
+// settle creates the initial state: v1 runs everywhere.
 func (s *siege) settle() error {
 	sim := &flysim.Sim{Journal: journalIn(s.flyDir)}
 	defer sim.Close()
 	for _, k := range kinds() {
 		k.shop.open(sim, k.name)
-		k.shop.runs(sim, k.name, "production", "v1") // in staging the first release creates
+		k.shop.runs(sim, k.name, "production", "v1") // the first release creates those of staging
 	}
 	return sim.Save(sim.Journal)
 }
 
-// prepare finds a place for everybody, where they will be found again.
+// prepare chooses fixed addresses for all processes.
 func (s *siege) prepare(temporal string) error {
 	port, err := freePorts(s.t.Context(), 8)
 	if err != nil {
@@ -114,10 +114,9 @@ func (s *siege) prepare(temporal string) error {
 	return nil
 }
 
-// startDatabase starts a PostgreSQL that lives as long as the test, and says
-// where.
+// startDatabase starts a PostgreSQL until the end of the test, and returns its port.
 func (s *siege) startDatabase() (port int, err error) {
-	// Not the test's folder: that is only for whoever runs the test.
+	// Not the folder of the test, which only the user of the test can read.
 	dir, err := os.MkdirTemp("", "release-postgresql")
 	if err != nil {
 		return 0, err
@@ -145,13 +144,13 @@ func (s *siege) startDatabase() (port int, err error) {
 	}
 }
 
-// start starts one of the processes, where it was before.
+// start starts one process at its address.
 func (s *siege) start(who string) (err error) {
 	s.hands[who], err = start(context.Background(), s.jobs[who])
 	return err
 }
 
-// end ends all processes.
+// end stops all processes.
 func (s *siege) end() {
 	for _, who := range []string{theWorker, theServer, theFly} {
 		if h := s.hands[who]; h != nil {
@@ -160,13 +159,13 @@ func (s *siege) end() {
 	}
 }
 
-// serves says whether Temporal takes calls.
+// serves returns an error if Temporal does not accept calls.
 func (s *siege) serves(ctx context.Context) error {
 	_, err := s.c.CheckHealth(ctx, nil)
 	return err
 }
 
-// until tries again and again, as people do.
+// until retries try until it succeeds.
 func (s *siege) until(ctx context.Context, try func(context.Context) error) error {
 	for {
 		once, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -181,8 +180,8 @@ func (s *siege) until(ctx context.Context, try func(context.Context) error) erro
 	}
 }
 
-// releases releases version after version of k until the siege is over, and now
-// and then one of them again.
+// releases releases the versions of k one after another until the siege is over, and
+// sometimes repeats one.
 func (s *siege) releases(ctx context.Context, k kind) {
 	h := fnv.New64()
 	h.Write([]byte(k.name))
@@ -196,7 +195,7 @@ func (s *siege) releases(ctx context.Context, k kind) {
 	}
 }
 
-// finish lets no release begin any more.
+// finish prevents new releases.
 func (s *siege) finish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -209,7 +208,7 @@ func (s *siege) isOver() bool {
 	return s.over
 }
 
-// release carries one release through, and says what a user would have lost.
+// release runs one release and returns an error with all that a user would have lost.
 func (s *siege) release(ctx context.Context, k kind, version string, outcome release.Outcome, chance *rand.Rand) error {
 	ctx, cancel := context.WithTimeout(ctx, 6*time.Minute)
 	defer cancel()
@@ -246,7 +245,7 @@ func (s *siege) release(ctx context.Context, k kind, version string, outcome rel
 	return s.judge(ctx, k, run, before, version, outcome)
 }
 
-// judge compares what is there now with what should be.
+// judge compares the current state with the expected state.
 func (s *siege) judge(ctx context.Context, k kind, run client.WorkflowRun, before ledger, version string, outcome release.Outcome) error {
 	var places []string
 	for _, env := range k.shop.environments() {
@@ -255,8 +254,7 @@ func (s *siege) judge(ctx context.Context, k kind, run client.WorkflowRun, befor
 		}
 	}
 	var after ledger
-	// A lease whose holder was killed runs out by itself, and Fly takes a moment
-	// to destroy a machine.
+	// The lease of a killed worker expires, and Fly destroys machines with a delay.
 	within, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	err := s.until(within, func(context.Context) (err error) {
@@ -280,14 +278,14 @@ func (s *siege) judge(ctx context.Context, k kind, run client.WorkflowRun, befor
 	return nil
 }
 
-// begin starts a release until that is acknowledged.
+// begin starts a release and retries until the start is acknowledged.
 func (s *siege) begin(ctx context.Context, req release.Request) (run client.WorkflowRun, err error) {
 	err = s.until(ctx, func(ctx context.Context) error {
 		run, err = s.c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 			ID: release.ID(req.Project, req.Revision), TaskQueue: release.TaskQueue, WorkflowExecutionErrorWhenAlreadyStarted: true,
 		}, release.ReleaseWorkflow, req)
 		var is *serviceerror.WorkflowExecutionAlreadyStarted
-		if errors.As(err, &is) { // by a call whose answer was lost
+		if errors.As(err, &is) { // by a call whose response was lost
 			run, err = s.c.GetWorkflow(ctx, release.ID(req.Project, req.Revision), is.RunId), nil
 		}
 		return err
@@ -295,7 +293,7 @@ func (s *siege) begin(ctx context.Context, req release.Request) (run client.Work
 	return run, err
 }
 
-// runs remembers what is under way in a project.
+// runs records the running release of a project.
 func (s *siege) runs(project string, run client.WorkflowRun) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -304,7 +302,7 @@ func (s *siege) runs(project string, run client.WorkflowRun) {
 	}
 }
 
-// answer answers whatever the release asks, until it is over.
+// answer reviews and resolves until the release has ended.
 func (s *siege) answer(ctx context.Context, k kind, run client.WorkflowRun, chance *rand.Rand) {
 	answered := map[string]bool{}
 	for wait(ctx, time.Second) == nil {
@@ -332,7 +330,7 @@ func (s *siege) status(ctx context.Context, id, run string) (status release.Stat
 	return status, err
 }
 
-// decide says yes or no to a plan, and returns nil once that is acknowledged.
+// decide reviews a plan and returns nil once the review is acknowledged.
 func (s *siege) decide(ctx context.Context, k kind, run client.WorkflowRun, plan string) error {
 	d := release.Review{By: "ben", Reason: "because", Plan: plan}
 	if k.signal {
@@ -347,7 +345,7 @@ func (s *siege) decide(ctx context.Context, k kind, run client.WorkflowRun, plan
 	return u.Get(ctx, nil)
 }
 
-// where says, for people, where a release is that does not end.
+// where describes the state of a release that does not end.
 func (s *siege) where(k kind, run client.WorkflowRun) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -14,8 +14,8 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// Nine apps with two machines each, whose configs hold a file of 50 kB: a release
-// that is aborted half-way is brought back byte for byte.
+// A release of nine apps with two machines each, whose configs contain a file of 50 kB, is
+// aborted in the middle and restored byte for byte.
 func TestLargeConfigs_Abort(t *testing.T) {
 	const project = "aborted"
 	sim := quick()
@@ -66,7 +66,7 @@ func TestLargeConfigs_Abort(t *testing.T) {
 	}
 }
 
-// More config than Temporal can store is refused in words before the gate, and
+// Configs larger than Temporal's limits are refused before the gate with a clear error, and
 // nothing is changed.
 func TestLargeConfigs_Refused(t *testing.T) {
 	const project = "toolarge"

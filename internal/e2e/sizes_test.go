@@ -27,8 +27,7 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// incompressible returns n bytes that nothing makes smaller, the same for the
-// same name.
+// incompressible returns n incompressible bytes derived from name.
 func incompressible(name string, n int) []byte {
 	seed := [32]byte{}
 	copy(seed[:], name)
@@ -39,8 +38,8 @@ func incompressible(name string, n int) []byte {
 	return b
 }
 
-// A largeRepo is git: a project of several apps whose machines each get a file.
-// The file is another one for each app and each commit.
+// A largeRepo is a project of several apps whose machines each get a file. The file
+// differs per app and commit.
 type largeRepo struct {
 	apps, size int
 }
@@ -73,8 +72,7 @@ func (largeRepo) Lineage(ctx context.Context, url, commit string, running []stri
 	return street{}.Lineage(ctx, url, commit, running)
 }
 
-// A yard is a worker and a Temporal in this process, for tests that need a real
-// server.
+// A yard is a worker and a Temporal in this process.
 type yard struct {
 	t   *testing.T
 	c   client.Client
@@ -113,7 +111,7 @@ func (y *yard) start(id string, req release.Request) client.WorkflowRun {
 	return run
 }
 
-// ends returns how a release ended.
+// ends waits for a release and returns its report.
 func (y *yard) ends(run client.WorkflowRun) (report release.Report) {
 	y.t.Helper()
 	ctx, cancel := context.WithTimeout(y.t.Context(), 3*time.Minute)
@@ -124,7 +122,7 @@ func (y *yard) ends(run client.WorkflowRun) (report release.Report) {
 	return report
 }
 
-// await returns when is holds.
+// await waits until is returns true.
 func (y *yard) await(what string, is func() bool) {
 	y.t.Helper()
 	for end := time.Now().Add(2 * time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
@@ -134,7 +132,7 @@ func (y *yard) await(what string, is func() bool) {
 	}
 }
 
-// configs are those of all machines of a project, by machine.
+// configs returns the configs of all machines of a project, by machine.
 func (y *yard) configs(project string, repo largeRepo) map[string][]byte {
 	all := map[string][]byte{}
 	for i := range repo.apps {
@@ -145,9 +143,9 @@ func (y *yard) configs(project string, repo largeRepo) map[string][]byte {
 	return all
 }
 
-// Nine apps with two machines each, whose configs hold a file of 50 kB that is
-// another one in the new version: a release that fails half-way is brought back
-// byte for byte, and no value comes near what Temporal refuses.
+// A release of nine apps with two machines each, whose configs contain a file of 50 kB that
+// changes with the version, fails in the middle and is restored byte for byte. No value
+// comes near Temporal's limit.
 func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 	const project = "large"
 	sim := quick()
@@ -166,7 +164,7 @@ func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 		t.Fatalf("there are %d machines, want 18", len(before))
 	}
 
-	// The other apps need the first one: both of its machines are changed by then.
+	// The other apps need the first one, whose machines are changed by then.
 	const update = "POST /v1/apps/{app}/machines/{id}"
 	sim.Inject(flysim.Fault{Route: update, App: flyApp(project, "production", repo.app(8)), Status: http.StatusUnprocessableEntity, Times: 1})
 	second := request(project, "v2")
@@ -205,9 +203,9 @@ func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 	}
 }
 
-// A machine that somebody adds in the middle, with more config than Temporal
-// stores as one value, does not stand in the way of a rollback, and is left alone.
-func TestRollback_LargeMachineOfSomebodyElse(t *testing.T) {
+// A machine created by another client during the rollout, with a config larger than
+// Temporal's limit, does not block a rollback and is left alone.
+func TestRollback_LargeMachineOfAnotherClient(t *testing.T) {
 	const project, foreign = "grown", "17811f9f0e0000"
 	sim := quick()
 	sim.Latency.Boot = 300 * time.Millisecond
@@ -245,10 +243,9 @@ func TestRollback_LargeMachineOfSomebodyElse(t *testing.T) {
 	}
 }
 
-// A result that Temporal would not store is tried once, and is named with the
-// limit: a release whose repository has too much to say of its commits stops
-// before anything is changed.
-func TestTooLargeResult_IsNotTriedAgain(t *testing.T) {
+// A result larger than Temporal's limit is not retried, and the error names the limit. A
+// release whose lineage is that large stops before any change.
+func TestTooLargeResult_NotRetried(t *testing.T) {
 	const project = "talkative"
 	sim := quick()
 	s := shop{only: "production", gate: "none"}
@@ -275,7 +272,7 @@ func TestTooLargeResult_IsNotTriedAgain(t *testing.T) {
 	}
 }
 
-// A talkative repository has 3 MB to say of one commit.
+// A talkative repository returns a lineage of 3 MB.
 type talkative struct {
 	street
 	asked atomic.Int64
@@ -289,7 +286,7 @@ func (t *talkative) Lineage(ctx context.Context, url, commit string, running []s
 	return lineage, err
 }
 
-// blockedBuilds is a builder that has all its places taken, until the end.
+// blockedBuilds is a builder that blocks until the end of the test.
 type blockedBuilds struct {
 	recipe
 	project string
@@ -306,8 +303,8 @@ func (b blockedBuilds) Build(ctx context.Context, src image.Source, req image.Re
 	return b.recipe.Build(ctx, src, req)
 }
 
-// An emergency rollback waits for no build: it is over while 30 releases wait
-// for two places to build. How long its first change takes is printed.
+// An emergency rollback does not wait for builds: it ends while 30 releases wait for two
+// build slots. The time until its first change is printed.
 func TestEmergencyRollback_ManyBuilds(t *testing.T) {
 	const project, releases = "urgent", 30
 	sim := quick()

@@ -31,24 +31,24 @@ import (
 
 var soakReleases = flag.Int("releases", 10, "releases back to back, in TestSoak")
 
-// inEarnest has checkouts, builds and pushes be real.
+// inEarnest enables real checkouts, builds and pushes.
 func inEarnest(a *activities.Activities, registry string) {
 	a.Git, a.Go, a.Images = &git.Mirror{Dir: filepath.Join(a.Logs, "git")}, &image.Go{}, &image.Registry{Insecure: true}
 	a.Registry, a.Insecure, a.Environ = registry, true, os.Environ()
 }
 
-// A size is what a process holds, once its garbage is gone.
+// A size is the memory of a process after garbage collection.
 type size struct {
 	Heap       int `json:"heap"` // bytes
 	Goroutines int `json:"goroutines"`
 }
 
-// tellSizes answers each line, until there are no more.
+// tellSizes writes a size for each line of in.
 func tellSizes(in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		runtime.GC()
-		runtime.GC() // what finalizers let go of
+		runtime.GC() // frees objects with finalizers
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		if err := json.NewEncoder(out).Encode(size{int(m.HeapAlloc), runtime.NumGoroutine()}); err != nil {
@@ -58,10 +58,9 @@ func tellSizes(in io.Reader, out io.Writer) error {
 	return lines.Err()
 }
 
-// Releases go back to back through one worker, with real checkouts, tests,
-// builds and pushes: promoted ones, and ones that fail in each way. Nothing of
-// what the worker holds grows with their number, but what is kept of each on
-// purpose.
+// TestSoak runs releases one after another on one worker, with real checkouts, tests, builds
+// and pushes: promoted ones, and ones that fail in each way. The resources of the worker do
+// not grow with their number, except for data that is kept on purpose.
 func TestSoak(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 	defer cancel()
@@ -77,7 +76,7 @@ func TestSoak(t *testing.T) {
 	s.judge(idle)
 }
 
-// A soak is a worker that works for long.
+// A soak is a long run of one worker.
 type soak struct {
 	*world
 	c        client.Client
@@ -86,7 +85,7 @@ type soak struct {
 	source   string // the repository
 	temp     string // the worker's folder for temporary files
 	registry string // the registry's folder
-	sleeps   string // the command that each test starts and leaves
+	sleeps   string // the command that each test starts in the background
 	before   release.Revision
 	latest   release.Revision
 	failing  release.Revision
@@ -112,7 +111,7 @@ func newSoak(ctx context.Context, t *testing.T) *soak {
 	w.sim.Images = l.Image
 	s := &soak{world: w, source: t.TempDir(), temp: t.TempDir(), registry: filepath.Join(machines, "registry"), built: map[string]bool{},
 		sleeps: fmt.Sprintf("sleep 7%d", os.Getpid())}
-	t.Setenv("TMPDIR", s.temp) // of the worker; this process has its folders
+	t.Setenv("TMPDIR", s.temp) // of the worker; this process has its folders already
 	said, says := io.Pipe()
 	s.sizes = json.NewDecoder(said)
 	s.worker, err = start(ctx, job{Temporal: w.temporal, Namespace: "default", Fly: w.fly, Logs: w.logs, Registry: l.Registry()}, says)
@@ -130,7 +129,7 @@ func newSoak(ctx context.Context, t *testing.T) *soak {
 	app.test = "sh ./test.sh"
 	s.write(map[string]string{
 		"go.mod": "module example.com/soak\n\ngo 1.24\n",
-		// What a test writes and starts is gone with it.
+		// Files and processes of a test are removed with it.
 		"test.sh": "set -e\ntest ! -e broken\necho kept > here\necho kept > \"$HOME/there\"\n" + s.sleeps + " &\ntest -s go.mod\n",
 	})
 	for name, file := range app.files(soaked) {
@@ -182,7 +181,7 @@ func (s *soak) commit(subject string) release.Revision {
 	return release.Revision{Commit: s.git("rev-parse", "HEAD"), Tree: s.git("rev-parse", "HEAD^{tree}"), Subject: subject}
 }
 
-// rounds are the ways in which releases go, one after another.
+// rounds are the kinds of releases, in order.
 var rounds = []func(*soak, context.Context, int) error{
 	(*soak).promotes, (*soak).promotesAgain, (*soak).failsItsTest, (*soak).neverPasses, (*soak).isAborted,
 }
@@ -196,15 +195,15 @@ func (s *soak) release(ctx context.Context, n int) {
 	}
 }
 
-// promotes takes a new revision to production.
+// promotes releases a new revision to production.
 func (s *soak) promotes(ctx context.Context, n int) error {
 	s.write(map[string]string{"api/main.go": program(n)})
 	s.before, s.latest = s.latest, s.commit(fmt.Sprintf("version %d", n))
 	return s.run(ctx, s.latest, release.Promoted, s.approve)
 }
 
-// promotesAgain takes a revision there that has the files of the one before: its
-// image is there already.
+// promotesAgain releases a revision with the same files as the one before, so that its
+// image exists.
 func (s *soak) promotesAgain(ctx context.Context, n int) error {
 	s.git("checkout", "--quiet", s.before.Commit, "--", ".")
 	return s.run(ctx, s.commit(fmt.Sprintf("version %d, the files of the one before", n)), release.Promoted, s.approve)
@@ -214,7 +213,7 @@ func (s *soak) failsItsTest(ctx context.Context, _ int) error {
 	return s.run(ctx, s.failing, release.Stopped, nil)
 }
 
-// neverPasses is taken back in production: the machine gets well no more.
+// neverPasses releases a revision that never becomes healthy and is rolled back.
 func (s *soak) neverPasses(ctx context.Context, n int) error {
 	s.write(map[string]string{"api/main.go": program(n)})
 	s.latest = s.commit(fmt.Sprintf("version %d", n))
@@ -238,7 +237,7 @@ func (s *soak) approve(ctx context.Context, run client.WorkflowRun) error {
 	return approve(ctx, s.c, run)
 }
 
-// run releases one revision, and looks how it ends.
+// run releases one revision and checks its outcome.
 func (s *soak) run(ctx context.Context, rev release.Revision, want release.Outcome, then func(context.Context, client.WorkflowRun) error) error {
 	req := request(soaked, "v0")
 	req.Revision, req.Repository = rev, s.source
@@ -254,17 +253,17 @@ func (s *soak) run(ctx context.Context, rev release.Revision, want release.Outco
 	return nil
 }
 
-// A sample is what there is of everything after some releases.
+// A sample is the resources used after a number of releases.
 type sample struct {
 	releases                       int
 	heap, rss                      int // bytes
 	goroutines, files              int // of the worker; open files
-	temp, homes, worktrees         int // files and folders that a release leaves behind if it is not careful
-	processes                      int // of tests, left
-	logs, blobs, revisions, mirror int // what is kept, and of how many revisions
+	temp, homes, worktrees         int // files and folders that a careless release would leave behind
+	processes                      int // left by tests
+	logs, blobs, revisions, mirror int // kept data, and the number of its revisions
 }
 
-// sample waits until the worker is at rest.
+// sample waits until the worker is idle and takes a sample.
 func (s *soak) sample(releases int) (now sample) {
 	s.t.Helper()
 	for range 50 {
@@ -310,19 +309,19 @@ func glob(t *testing.T, dir, pattern string) []string {
 	return found
 }
 
-// entries counts what is in a folder; a folder that is not there has nothing.
+// entries returns the number of entries of a folder, or 0 if it does not exist.
 func entries(dir string) int {
 	all, _ := os.ReadDir(dir)
 	return len(all)
 }
 
-// below counts files and folders at any depth.
+// below returns the number of files and folders at any depth.
 func below(dir string) (n int) {
 	_ = filepath.WalkDir(dir, func(string, fs.DirEntry, error) error { n++; return nil })
 	return n - 1
 }
 
-// running counts the processes of a command.
+// running returns the number of processes of a command.
 func running(command string) (n int) {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range lines {
@@ -351,7 +350,7 @@ func (s *soak) print(took time.Duration, idle sample) {
 
 func mb(n int) string { return fmt.Sprintf("%.1f", float64(n)/(1<<20)) }
 
-// judge fails where something grows.
+// judge fails if a resource grows.
 func (s *soak) judge(idle sample) {
 	s.t.Helper()
 	for _, a := range s.samples {
@@ -359,8 +358,8 @@ func (s *soak) judge(idle sample) {
 			s.t.Errorf("after %d releases there are %d temporary files (%d before), %d homes, %d worktrees, %d processes of tests",
 				a.releases, a.temp, idle.temp, a.homes, a.worktrees, a.processes)
 		}
-		// A new revision adds its program and what says how to run it; one that
-		// was there before adds nothing.
+		// A new revision adds its program and its image config; a repeated revision
+		// adds nothing.
 		first := s.samples[0]
 		if most := first.blobs + 2*(a.revisions-first.revisions); a.blobs > most {
 			s.t.Errorf("after %d releases of %d revisions the registry has %d blobs, want %d at most", a.releases, a.revisions, a.blobs, most)
@@ -369,7 +368,7 @@ func (s *soak) judge(idle sample) {
 			s.t.Errorf("after %d releases there are %d folders of logs, want %d", a.releases, a.logs, want)
 		}
 	}
-	// The first third against the last: what only varies does not count.
+	// Compare the first third with the last, so that fluctuations do not count.
 	third := max(1, len(s.samples)/3)
 	early, late := s.samples[:third], s.samples[len(s.samples)-third:]
 	for _, c := range []struct {
@@ -379,8 +378,8 @@ func (s *soak) judge(idle sample) {
 	}{
 		{"heap", func(a sample) int { return a.heap }, 2 << 20},
 		{"RSS", func(a sample) int { return a.rss }, 40 << 20},
-		// What keeps the leases of a rollout that is over notices within 20 s, so
-		// those of several are there.
+		// The keeper of leases of an ended rollout stops within 20 s, so that those
+		// of several rollouts exist.
 		{"goroutines", func(a sample) int { return a.goroutines }, 40},
 		{"open files", func(a sample) int { return a.files }, 4},
 	} {

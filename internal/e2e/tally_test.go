@@ -10,15 +10,15 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A tally is what a siege has seen.
+// A tally is the results of a siege.
 type tally struct {
-	on       string // which database
+	on       string // database
 	mu       sync.Mutex
 	kills    map[string]int
 	releases map[release.Outcome]int
 	wrong    []error
-	resumed  map[release.Phase][]time.Duration // after the death of a worker
-	went     map[string][]time.Duration        // after that of another
+	resumed  map[release.Phase][]time.Duration // after kills of a worker
+	went     map[string][]time.Duration        // after kills of other processes
 }
 
 func newTally(on string) *tally {
@@ -39,7 +39,7 @@ func (s *tally) resumes(in release.Phase, after time.Duration) {
 	s.resumed[in] = append(s.resumed[in], after)
 }
 
-// judged counts a release, and what was wrong with it.
+// judged records the outcome and violations of a release.
 func (s *tally) judged(outcome release.Outcome, wrong error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +51,7 @@ func (s *tally) judged(outcome release.Outcome, wrong error) {
 	}
 }
 
-// report is all that was seen, as tables, and in the last line as figures.
+// report returns the results as tables, with the figures in the last line.
 func report(seed uint64, sums []*tally) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d\n\n", seed)
@@ -66,7 +66,7 @@ func report(seed uint64, sums []*tally) string {
 	return b.String()
 }
 
-// tableOfKills says who was killed, and how the releases ended.
+// tableOfKills writes the kills per process and the outcomes of releases.
 func tableOfKills(b *strings.Builder, sums []*tally) (figures string) {
 	const line = "%-11s  %6v %6v %6v   %8v %11v %7v %9v   %10v\n"
 	fmt.Fprintf(b, line, "kills", theWorker, theServer, theFly, release.Promoted, release.RolledBack, release.Stopped, release.Unchanged, "violations")
@@ -86,8 +86,8 @@ func tableOfKills(b *strings.Builder, sums []*tally) (figures string) {
 		kills[theWorker]+kills[theServer]+kills[theFly], kills[theWorker], kills[theServer], kills[theFly], releases, wrong)
 }
 
-// tableOfResumption says, phase by phase, how long it took after the death of a
-// worker, and returns the longest.
+// tableOfResumption writes the time to resumption after kills of a worker by phase, and
+// returns the longest.
 func tableOfResumption(b *strings.Builder, sums []*tally) (longest time.Duration) {
 	heading(b, "resumption: seconds from the start of the new worker until what the killed one had in hand began again", "phase")
 	var all []time.Duration
@@ -112,7 +112,7 @@ func heading(b *strings.Builder, what, of string) {
 	fmt.Fprintf(b, "\n%s\n%-11s  %-24s %5s %6s %6s %6s %6s\n", what, "", of, "n", "min", "median", "p95", "max")
 }
 
-// row is a distribution, or nothing where there is none.
+// row writes a distribution, or nothing if there are no values.
 func row(b *strings.Builder, on, what string, took []time.Duration) {
 	if slices.Sort(took); len(took) > 0 {
 		at := func(part float64) float64 { return took[int(part*float64(len(took)-1)+0.5)].Seconds() }

@@ -16,16 +16,16 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// What an environment of a thousand machines may take: the most that Temporal
-// bears is 2 MB for a value and 51,200 events.
+// Limits for an environment of a thousand machines. Temporal's limits are 2 MB per value and
+// 51,200 events.
 const (
 	mostPayload = 1 << 20
 	mostEvents  = 15_000
 	mostMemory  = 300 << 20
 )
 
-// A thousand machines in one environment are a release like any other, for a
-// worker in a process of its own.
+// A release of one environment with a thousand machines, on a worker in a process of its
+// own, stays within the limits.
 func TestThousandMachines(t *testing.T) {
 	const machines, project = 1000, "thousand"
 	w := newWorld(t)
@@ -93,10 +93,10 @@ func TestThousandMachines(t *testing.T) {
 	}
 }
 
-// peakMemory is the most memory, in bytes, that a process has had.
+// peakMemory returns the peak memory of a process in bytes.
 func peakMemory(pid int) (int, bool) { return memoryOf(pid, "VmHWM") }
 
-// memoryOf is what the kernel says of a process's memory, in bytes.
+// memoryOf returns a memory figure of a process from the kernel, in bytes.
 func memoryOf(pid int, what string) (int, bool) {
 	doc, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	found := regexp.MustCompile(what + `:\s+(\d+) kB`).FindSubmatch(doc)

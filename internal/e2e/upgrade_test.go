@@ -25,9 +25,9 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// nextBuild is what the next version of the workflows does in another way: a
-// release pauses, and asks who holds the environment, before each rollout; and
-// a rollout looks before it takes its leases.
+// nextBuild contains the changes of the next version of the workflows: a release sleeps
+// and reads the holder of the environment before each rollout, and a rollout observes
+// before it acquires its leases.
 var nextBuild = []overlay.Change{
 	{
 		File: "workflows/release.go",
@@ -65,12 +65,12 @@ var nextBuild = []overlay.Change{
 
 const paused = "paused before the rollout"
 
-// asks is the code that asks which way a run goes.
+// asks returns the code that asks for the version of a change.
 func asks(change string) string {
 	return `workflow.GetVersion(ctx, "` + change + `", workflow.DefaultVersion, 1) >= 1`
 }
 
-// unguarded is the next build of somebody who forgot to ask.
+// unguarded returns the same changes without GetVersion.
 func unguarded() []overlay.Change {
 	changes := slices.Clone(nextBuild)
 	for i, c := range changes {
@@ -81,7 +81,7 @@ func unguarded() []overlay.Change {
 	return changes
 }
 
-// built is this test's binary with changed workflows.
+// built returns a function that builds this test binary with changed workflows.
 func built(t *testing.T, changes []overlay.Change) func() string {
 	dir := t.TempDir()
 	return sync.OnceValue(func() string {
@@ -91,7 +91,7 @@ func built(t *testing.T, changes []overlay.Change) func() string {
 			return ""
 		}
 		binary := filepath.Join(dir, "worker.test")
-		// Without what debuggers need it is linked in a third of the time.
+		// Linking is three times as fast without debug information.
 		out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-ldflags=-s -w", "-overlay", file, "-o", binary, ".").CombinedOutput()
 		if err != nil {
 			t.Errorf("build the changed worker: %v\n%s", err, out)
@@ -101,9 +101,9 @@ func built(t *testing.T, changes []overlay.Change) func() string {
 	})
 }
 
-// A worker is replaced by one with changed workflows while releases wait and
-// while they change machines: each ends right, by the way on which it began.
-// What begins after the upgrade goes the new way.
+// A worker is replaced by one with changed workflows while releases wait and while they
+// change machines. Each running workflow continues by its old version and ends correctly.
+// Workflows started after the upgrade use the new version.
 func TestUpgrade(t *testing.T) {
 	w := newWorld(t)
 	next, wrong := built(t, nextBuild), built(t, unguarded())
@@ -123,7 +123,7 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// An upgrade is a release that is under way while its worker is replaced.
+// An upgrade is a release that runs while its worker is replaced.
 type upgrade struct {
 	*world
 	t           *testing.T
@@ -135,7 +135,7 @@ type upgrade struct {
 	hand        *hand
 }
 
-// begin starts a release with a worker of today.
+// begin starts a release with a worker of the current build.
 func (u *upgrade) begin() {
 	if err := u.namespace(u.project); err != nil {
 		u.t.Fatal(err)
@@ -161,8 +161,8 @@ func (u *upgrade) start(version string) client.WorkflowRun {
 	return run
 }
 
-// employ ends the worker that there is, as an operator would, and starts one of
-// another build; "" is today's.
+// employ stops the current worker, as an operator would, and starts one of another build;
+// "" is the current build.
 func (u *upgrade) employ(build string) {
 	u.t.Helper()
 	if u.hand != nil {
@@ -176,7 +176,7 @@ func (u *upgrade) employ(build string) {
 	u.t.Cleanup(u.hand.dismiss)
 }
 
-// asked waits until a release asks, and says for which plan.
+// asked waits until a release waits for approval, and returns the hash of the plan.
 func (u *upgrade) asked(run client.WorkflowRun) string {
 	u.t.Helper()
 	plan, err := askedPlan(u.ctx, u.c, run)
@@ -193,11 +193,11 @@ func (u *upgrade) approve(run client.WorkflowRun, plan string) {
 	}
 }
 
-// A way is what took the new way: the release, its rollout in production.
+// A way tells which workflows use the new version: the release, its rollout in production.
 type way struct{ release, rollout bool }
 
-// promoted waits until a release has ended, and looks whether production runs
-// its version, and which way it went.
+// promoted waits until a release has ended, and checks that production runs its version and
+// which workflows used the new version.
 func (u *upgrade) promoted(run client.WorkflowRun, version string, want way) {
 	u.t.Helper()
 	var report release.Report
@@ -234,7 +234,7 @@ func (u *upgrade) firstActivity(h told) string {
 	return ""
 }
 
-// follow waits until is says yes of an event of a workflow, from its beginning.
+// follow waits until is returns true for an event of a workflow.
 func (u *upgrade) follow(id string, is func(*historypb.HistoryEvent) bool) {
 	u.t.Helper()
 	for {
@@ -242,7 +242,7 @@ func (u *upgrade) follow(id string, is func(*historypb.HistoryEvent) bool) {
 		for events.HasNext() {
 			e, err := events.Next()
 			var unknown *serviceerror.NotFound
-			if errors.As(err, &unknown) { // it has not begun
+			if errors.As(err, &unknown) { // it has not started
 				break
 			}
 			if err != nil {
@@ -252,7 +252,7 @@ func (u *upgrade) follow(id string, is func(*historypb.HistoryEvent) bool) {
 				return
 			}
 		}
-		// When a worker goes, the server may end a long poll early.
+		// When a worker stops, the server may end a long poll early.
 		described, err := u.c.DescribeWorkflowExecution(u.ctx, id, "")
 		if err == nil && described.WorkflowExecutionInfo.CloseTime != nil {
 			u.t.Fatalf("%s ended as %s without it", id, described.WorkflowExecutionInfo.Status)
@@ -261,13 +261,13 @@ func (u *upgrade) follow(id string, is func(*historypb.HistoryEvent) bool) {
 	}
 }
 
-// waitsAtItsGate: it is asked for before, and approved after the upgrade.
+// waitsAtItsGate upgrades while a release waits for approval.
 func (u *upgrade) waitsAtItsGate() {
 	plan := u.asked(u.run)
 	u.employ(u.next())
 	u.approve(u.run, plan)
-	// The release went to staging without a pause, and goes on as it began. Its
-	// rollout in production begins after the upgrade.
+	// The release went to staging without the sleep and continues so. Its rollout in
+	// production starts after the upgrade.
 	u.promoted(u.run, "v2", way{release: false, rollout: true})
 	if err := u.onlyOnce(); err != nil {
 		u.t.Error(err)
@@ -277,10 +277,9 @@ func (u *upgrade) waitsAtItsGate() {
 	u.promoted(later, "v3", way{release: true, rollout: true})
 }
 
-// changesMachines: some machines of production are changed before the upgrade,
-// the others after it.
+// changesMachines upgrades when some machines of production are changed.
 func (u *upgrade) changesMachines() {
-	next := u.next() // built before anything changes
+	next := u.next() // built before the first change
 	u.sim.Inject(flysim.Fault{Route: update, App: flyApp(u.project, "production", "web"), Times: 1, Delay: 2 * time.Second})
 	u.approve(u.run, u.asked(u.run))
 	rollout, steps := release.RolloutID(u.project, "production"), map[int64]bool{}
@@ -314,7 +313,7 @@ func (u *upgrade) applies(e *historypb.HistoryEvent) bool {
 	return e.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName() == "ApplyStep"
 }
 
-// onlyOnce says which machines of production were not updated exactly once.
+// onlyOnce returns an error that names machines not updated exactly once.
 func (u *upgrade) onlyOnce() error {
 	updates := map[string]int{}
 	for _, r := range u.sim.Requests() {
@@ -333,8 +332,8 @@ func (u *upgrade) onlyOnce() error {
 	return errors.Join(wrong...)
 }
 
-// meetsAnUnguardedChange: the worker says what is wrong, and touches nothing.
-// With a right build the release goes on as if nothing had been.
+// meetsAnUnguardedChange upgrades to changes without GetVersion: the worker reports the
+// error and changes nothing. With a correct build the release continues.
 func (u *upgrade) meetsAnUnguardedChange() {
 	plan := u.asked(u.run)
 	u.employ(u.wrong())
@@ -347,7 +346,7 @@ func (u *upgrade) meetsAnUnguardedChange() {
 		}
 		return failed != nil
 	})
-	time.Sleep(2 * time.Second) // it is tried again in vain
+	time.Sleep(2 * time.Second) // it is retried in vain
 	described, err := u.c.DescribeWorkflowExecution(u.ctx, u.run.GetID(), u.run.GetRunID())
 	if err != nil {
 		u.t.Fatal(err)

@@ -48,8 +48,8 @@ func (c *checker) recordFoundVersion(version string, report *release.Report) {
 		return
 	}
 	for _, e := range report.Environments {
-		if e.Outcome != release.Unchanged || !c.hasRevisionMetadata(e.Name) {
-			continue
+		if e.Outcome != release.Unchanged || e.Lineage.Relation == release.Backward || !c.hasRevisionMetadata(e.Name) {
+			continue // a newer revision is being rolled out
 		}
 		c.mu.Lock()
 		if c.foundVersions[e.Name].version < version {

@@ -301,6 +301,8 @@ func (ops *operators) chooseAnswer(id string, held release.Held) release.Choice 
 		return release.GoBack
 	case (strings.HasPrefix(held.Why, "the new version is healthy") || !offered(release.Retry) && !offered(release.GoBack)) && offered(release.Keep):
 		return release.Keep // the rollback is impossible, or nothing else is offered
+	case n > 8 && !offered(release.GoBack) && offered(release.Keep):
+		return release.Keep // retries alone do not help, for example if each new plan is rejected
 	case n <= 20 && offered(release.Retry):
 		return release.Retry
 	}
