@@ -14,30 +14,30 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// sizes is an interceptor that refuses inputs and results larger than Temporal's limit.
+// sizeLimiter is an interceptor that refuses inputs and results larger than Temporal's limit.
 // Without it an activity with a larger result would be retried forever, and a workflow with
 // a larger input would fail its workflow task forever. With it the call fails with
 // KindTooLarge, which is not retried: a rollout in progress is then held.
 //
 // Plans are measured before the first change, so that this affects only values that grew
 // since.
-type sizes struct {
+type sizeLimiter struct {
 	interceptor.WorkerInterceptorBase
 }
 
 // InterceptActivity implements interceptor.WorkerInterceptor.
-func (*sizes) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	in := &activitySizes{}
+func (*sizeLimiter) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &activityLimiter{}
 	in.Next = next
 	return in
 }
 
-type activitySizes struct {
+type activityLimiter struct {
 	interceptor.ActivityInboundInterceptorBase
 }
 
 // ExecuteActivity implements interceptor.ActivityInboundInterceptor.
-func (a *activitySizes) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+func (a *activityLimiter) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	result, err := a.Next.ExecuteActivity(ctx, in)
 	if err != nil {
 		return result, err
@@ -45,7 +45,7 @@ func (a *activitySizes) ExecuteActivity(ctx context.Context, in *interceptor.Exe
 	if result == nil {
 		return nil, nil
 	}
-	encoded, err := encode(result, "the result of "+activity.GetInfo(ctx).ActivityType.Name)
+	encoded, err := encodeLimited(result, "the result of "+activity.GetInfo(ctx).ActivityType.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -53,46 +53,46 @@ func (a *activitySizes) ExecuteActivity(ctx context.Context, in *interceptor.Exe
 }
 
 // InterceptWorkflow implements interceptor.WorkerInterceptor.
-func (*sizes) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
-	in := &workflowSizes{}
+func (*sizeLimiter) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	in := &workflowLimiter{}
 	in.Next = next
 	return in
 }
 
-type workflowSizes struct {
+type workflowLimiter struct {
 	interceptor.WorkflowInboundInterceptorBase
 }
 
 // Init implements interceptor.WorkflowInboundInterceptor.
-func (w *workflowSizes) Init(outbound interceptor.WorkflowOutboundInterceptor) error {
-	out := &callSizes{}
+func (w *workflowLimiter) Init(outbound interceptor.WorkflowOutboundInterceptor) error {
+	out := &callLimiter{}
 	out.Next = outbound
 	return w.Next.Init(out)
 }
 
-type callSizes struct {
+type callLimiter struct {
 	interceptor.WorkflowOutboundInterceptorBase
 }
 
 // ExecuteActivity implements interceptor.WorkflowOutboundInterceptor.
-func (c *callSizes) ExecuteActivity(ctx workflow.Context, activityType string, args ...any) workflow.Future {
-	encoded, err := encodeAll(args, "the input of "+activityType)
+func (c *callLimiter) ExecuteActivity(ctx workflow.Context, activityType string, args ...any) workflow.Future {
+	encoded, err := encodeAllLimited(args, "the input of "+activityType)
 	if err != nil {
-		return failedFuture(ctx, err)
+		return newFailedFuture(ctx, err)
 	}
 	return c.Next.ExecuteActivity(ctx, activityType, encoded...)
 }
 
 // ExecuteChildWorkflow implements interceptor.WorkflowOutboundInterceptor.
-func (c *callSizes) ExecuteChildWorkflow(ctx workflow.Context, childType string, args ...any) workflow.ChildWorkflowFuture {
-	encoded, err := encodeAll(args, "the input of "+childType)
+func (c *callLimiter) ExecuteChildWorkflow(ctx workflow.Context, childType string, args ...any) workflow.ChildWorkflowFuture {
+	encoded, err := encodeAllLimited(args, "the input of "+childType)
 	if err != nil {
-		return failedChild{failedFuture(ctx, err)}
+		return failedChild{newFailedFuture(ctx, err)}
 	}
 	return c.Next.ExecuteChildWorkflow(ctx, childType, encoded...)
 }
 
-func failedFuture(ctx workflow.Context, err error) workflow.Future {
+func newFailedFuture(ctx workflow.Context, err error) workflow.Future {
 	future, set := workflow.NewFuture(ctx)
 	set.SetError(err)
 	return future
@@ -109,20 +109,20 @@ func (f failedChild) SignalChildWorkflow(workflow.Context, string, any) workflow
 	return f.Future
 }
 
-func encodeAll(values []any, what string) ([]any, error) {
+func encodeAllLimited(values []any, what string) ([]any, error) {
 	encoded := make([]any, len(values))
 	for i, v := range values {
 		var err error
-		if encoded[i], err = encode(v, what); err != nil {
+		if encoded[i], err = encodeLimited(v, what); err != nil {
 			return nil, err
 		}
 	}
 	return encoded, nil
 }
 
-// encode returns value in its stored form, so that it is not encoded again. It returns an
+// encodeLimited returns value in its stored form, so that it is not encoded again. It returns an
 // error of type KindTooLarge if that is larger than Temporal's limit.
-func encode(value any, what string) (converter.RawValue, error) {
+func encodeLimited(value any, what string) (converter.RawValue, error) {
 	encoded, size, err := payload.Encode(value)
 	if err != nil {
 		return encoded, err

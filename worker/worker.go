@@ -32,20 +32,20 @@ type Options struct {
 // A Worker works on one or both task queues until it is stopped.
 type Worker struct{ queues []worker.Worker }
 
-// waits is the number of concurrent activities on Fly per worker. Most of them wait for
+// maxFlyActivities is the number of concurrent activities on Fly per worker. Most of them wait for
 // machines, bakes or other rollouts, for up to days. With a small limit, waiting activities
 // could block the steps that they wait for.
-const waits = 5000
+const maxFlyActivities = 5000
 
-// reads is the number of concurrent reads of git histories per worker, besides tests and
+// maxGitActivities is the number of concurrent reads of git histories per worker, besides tests and
 // builds.
-const reads = 8
+const maxGitActivities = 8
 
 // New returns a worker to start. It registers all workflows and activities.
 func New(c client.Client, a *activities.Activities, o Options) *Worker {
 	var w Worker
 	if o.Only == "" || o.Only == release.TaskQueue {
-		q := worker.New(c, release.TaskQueue, options(o, waits))
+		q := worker.New(c, release.TaskQueue, sdkOptions(o, maxFlyActivities))
 		Register(q)
 		q.RegisterActivity(a)
 		w.queues = append(w.queues, q)
@@ -55,9 +55,9 @@ func New(c client.Client, a *activities.Activities, o Options) *Worker {
 		if builds == 0 {
 			builds = 2
 		}
-		q := worker.New(c, release.BuildQueue, options(o, builds))
+		q := worker.New(c, release.BuildQueue, sdkOptions(o, builds))
 		q.RegisterActivity(a)
-		h := worker.New(c, release.GitQueue, options(o, reads))
+		h := worker.New(c, release.GitQueue, sdkOptions(o, maxGitActivities))
 		h.RegisterActivity(a)
 		w.queues = append(w.queues, q, h)
 	}
@@ -71,7 +71,7 @@ func Register(r worker.WorkflowRegistry) {
 	r.RegisterWorkflow(workflows.Pin)
 }
 
-func options(o Options, atOnce int) worker.Options {
+func sdkOptions(o Options, atOnce int) worker.Options {
 	grace := o.Grace
 	if grace == 0 {
 		grace = 5 * time.Second
@@ -79,7 +79,7 @@ func options(o Options, atOnce int) worker.Options {
 	return worker.Options{
 		MaxConcurrentActivityExecutionSize: atOnce,
 		OnFatalError:                       o.OnFatal,
-		Interceptors:                       []interceptor.WorkerInterceptor{&sizes{}},
+		Interceptors:                       []interceptor.WorkerInterceptor{&sizeLimiter{}},
 		// Reading a large plan may take most of a second on a loaded machine. A workflow
 		// that hangs takes longer than this.
 		DeadlockDetectionTimeout: 5 * time.Second,

@@ -65,7 +65,7 @@ func (c abortCommand) run(ctx context.Context, ref string) error {
 	c.Say("aborting %s: what it has begun is rolled back", view.Ref(id))
 	c.sayIfDelayed(ctx, temporal, id, run)
 	if c.wait {
-		return follow(ctx, c.World, temporal, id, run, c.asJSON)
+		return followRelease(ctx, c.World, temporal, id, run, c.asJSON)
 	}
 	c.Say("  release watch %s", view.Ref(id))
 	return nil

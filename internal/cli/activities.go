@@ -28,7 +28,7 @@ type WorkerOptions struct {
 
 // NewActivities returns the activities of a worker for p.
 func NewActivities(p Platform, o WorkerOptions) *activities.Activities {
-	images := p.images()
+	images := p.newRegistry()
 	a := &activities.Activities{
 		Fly: p.Client, Git: &git.Mirror{Dir: filepath.Join(o.Dir, "git")}, Registry: cmp.Or(o.Registry, p.Registry), Logs: o.Dir, Environ: o.Environ,
 		Go: &image.Go{Keychain: images.Keychain}, Images: images, Insecure: images.Insecure, Tokens: fly.Tokens(p.Token),

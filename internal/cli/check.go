@@ -58,7 +58,7 @@ func (c checkCommand) run(ctx context.Context, revision string) error {
 	if c.worktree && revision != "" {
 		return Usage("--worktree reads the files in the worktree: leave out the revision")
 	}
-	files, where, err := c.files(ctx, revision)
+	files, where, err := c.openFiles(ctx, revision)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (c checkCommand) run(ctx context.Context, revision string) error {
 		}
 	}
 	if c.asJSON {
-		if err := c.PrintJSON(map[string]any{"mistakes": problems(mistakes), "warnings": problems(config.Errors(warnings))}); err != nil {
+		if err := c.PrintJSON(map[string]any{"mistakes": listProblems(mistakes), "warnings": listProblems(config.Errors(warnings))}); err != nil {
 			return err
 		}
 		if len(mistakes) > 0 {
@@ -94,8 +94,8 @@ func (c checkCommand) run(ctx context.Context, revision string) error {
 	return nil
 }
 
-// files returns the files to check and a phrase that names the commit or the worktree.
-func (c checkCommand) files(ctx context.Context, revision string) (files fs.FS, where string, err error) {
+// openFiles returns the files to check and a phrase that names the commit or the worktree.
+func (c checkCommand) openFiles(ctx context.Context, revision string) (files fs.FS, where string, err error) {
 	repo, err := git.Open(ctx, c.Dir)
 	if err == nil && !c.worktree {
 		rev, err := repo.Resolve(ctx, revision)
@@ -133,7 +133,7 @@ func (c checkCommand) printValid(p *release.Project, where string) {
 		p.Name, config.File, where, strings.Join(environmentNames(p.Environments), ", then "), targets)
 }
 
-func problems(errs config.Errors) []problem {
+func listProblems(errs config.Errors) []problem {
 	list := []problem{}
 	for _, e := range errs {
 		list = append(list, problem{e.File, e.Line, e.Key, e.Msg})

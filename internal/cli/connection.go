@@ -43,8 +43,8 @@ func ClientOptions(w *World) (client.Options, error) {
 	return o, nil
 }
 
-// connect connects to Temporal. The connection stays open until the process exits.
-func connect(ctx context.Context, w *World) (*client.Client, error) {
+// dialTemporal connects to Temporal. The connection stays open until the process exits.
+func dialTemporal(ctx context.Context, w *World) (*client.Client, error) {
 	o, err := ClientOptions(w)
 	if err != nil {
 		return nil, err

@@ -18,17 +18,17 @@ type Drive struct {
 // Run releases HEAD of the current directory, prints the progress and the report, and
 // returns the last Snapshot when the release has ended or is held.
 func (d Drive) Run(ctx context.Context, w *World) (client.Snapshot, error) {
-	l, err := startCommand{World: w, repo: d.Repository, bake: &d.Bake}.launch(ctx, "")
+	l, err := startCommand{World: w, repo: d.Repository, bake: &d.Bake}.newLaunch(ctx, "")
 	if err != nil {
 		return client.Snapshot{}, err
 	}
-	c, err := connect(ctx, w)
+	c, err := dialTemporal(ctx, w)
 	if err != nil {
 		return client.Snapshot{}, err
 	}
 	defer c.Close()
 	w.Say("")
-	started, err := l.start(ctx, w, c)
+	started, err := l.startRelease(ctx, w, c)
 	if err != nil {
 		return client.Snapshot{}, err
 	}
@@ -36,7 +36,7 @@ func (d Drive) Run(ctx context.Context, w *World) (client.Snapshot, error) {
 	f := newFollower(w, c, started.ID, started.Run)
 	f.until = func(s client.Snapshot) bool { return s.Gate != nil && s.Gate.Plan != reviewed }
 	for {
-		if err := f.watch(ctx); err != nil {
+		if err := f.followChanges(ctx); err != nil {
 			return f.last, err
 		}
 		if f.last.IsOver() || f.last.Held != nil {

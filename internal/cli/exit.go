@@ -73,8 +73,8 @@ func CodeOf(s client.Snapshot) int {
 	return codeOfOutcome(s.Outcome)
 }
 
-// explain adds the remedy to an error of package client.
-func explain(err error) error {
+// addRemedy adds the remedy to an error of package client.
+func addRemedy(err error) error {
 	var failed *client.Error
 	var underWay *client.UnderWayError
 	var unknown *client.NoReleaseError

@@ -13,7 +13,7 @@ import (
 
 // connectTo connects to Temporal and returns the ID of the workflow that ref matches.
 func connectTo(ctx context.Context, w *World, ref string) (*client.Client, string, error) {
-	c, err := connect(ctx, w)
+	c, err := dialTemporal(ctx, w)
 	if err != nil {
 		return nil, "", err
 	}
@@ -77,7 +77,7 @@ func completeReleases(w *World, next ...string) completions {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), client.DialTimeout)
 		defer cancel()
-		c, err := connect(ctx, w)
+		c, err := dialTemporal(ctx, w)
 		if err != nil || len(given) > 1 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

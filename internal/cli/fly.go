@@ -52,8 +52,8 @@ func findPlatform(w *World) Platform {
 // isDev reports whether p is the Fly of a release dev.
 func (p Platform) isDev() bool { return p.Local != "" }
 
-// images returns the registry client with the credentials of p.
-func (p Platform) images() *image.Registry {
+// newRegistry returns the registry client with the credentials of p.
+func (p Platform) newRegistry() *image.Registry {
 	return &image.Registry{
 		Keychain: keychain{host: p.Registry, password: fly.RegistryPassword(p.Token)}, Insecure: p.isDev(), Platform: p.Local,
 	}
@@ -70,9 +70,9 @@ func (k keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	return authn.DefaultKeychain.Resolve(r)
 }
 
-// observe reads the states of targets, in their order. If a state cannot be read, it sets
+// observeTargets reads the states of targets, in their order. If a state cannot be read, it sets
 // Unknown or Missing to the reason.
-func (p Platform) observe(ctx context.Context, targets []release.TargetFile) []view.TargetState {
+func (p Platform) observeTargets(ctx context.Context, targets []release.TargetFile) []view.TargetState {
 	observed := make([]view.TargetState, len(targets))
 	var all errgroup.Group
 	all.SetLimit(driver.ConcurrentTargets)
@@ -131,9 +131,9 @@ func (p Platform) planRestore(ctx context.Context, environment string, baselines
 // findImage returns the image built earlier for a revision, or "" if there is none or the
 // registry cannot be read.
 func (p Platform) findImage(ctx context.Context, b release.Build, r release.Revision) release.Image {
-	found, err := p.images().Find(ctx, p.Registry+"/"+b.Repository, image.Tag(r, b.Recipe), r, b.Recipe)
+	found, err := p.newRegistry().Find(ctx, p.Registry+"/"+b.Repository, image.Tag(r, b.Recipe), r, b.Recipe)
 	if b.Recipe.Image != "" {
-		found.Image, err = p.images().Pin(ctx, b.Recipe.Image, b.Recipe.On())
+		found.Image, err = p.newRegistry().Pin(ctx, b.Recipe.Image, b.Recipe.On())
 	}
 	if err != nil {
 		return ""
@@ -156,7 +156,7 @@ func (p Platform) findImages(ctx context.Context, baselines []release.Baseline) 
 	}
 	call, cancel := context.WithTimeout(ctx, registryTimeout)
 	defer cancel()
-	registry := p.images()
+	registry := p.newRegistry()
 	var all sync.WaitGroup
 	for i := range images {
 		all.Go(func() {

@@ -32,10 +32,10 @@ func newFollower(w *World, c *client.Client, id, run string) *follower {
 	return &follower{World: w, client: c, id: id, run: run, style: w.Style(w.Stderr)}
 }
 
-// follow shows a release until it has ended or is held, and prints the report. It returns
+// followRelease shows a release until it has ended or is held, and prints the report. It returns
 // an *ExitError with the exit code of the result.
-func follow(ctx context.Context, w *World, c *client.Client, id, run string, asJSON bool) error {
-	return newFollower(w, c, id, run).finish(ctx, asJSON, CodeOf)
+func followRelease(ctx context.Context, w *World, c *client.Client, id, run string, asJSON bool) error {
+	return newFollower(w, c, id, run).followAndReport(ctx, asJSON, CodeOf)
 }
 
 // followTo is like follow, but returns when environment is done if the release continues
@@ -46,7 +46,7 @@ func followTo(ctx context.Context, w *World, c *client.Client, id, run, environm
 		e := s.EnvironmentStatus(environment)
 		return e != nil && e.Outcome != "" && e != &s.Environments[len(s.Environments)-1]
 	}
-	return f.finish(ctx, asJSON, func(s client.Snapshot) int {
+	return f.followAndReport(ctx, asJSON, func(s client.Snapshot) int {
 		if !s.IsOver() && f.until(s) {
 			w.Say("%s is done; the release continues to %s", environment, s.Environments[len(s.Environments)-1].Name)
 			return codeOfOutcome(s.EnvironmentStatus(environment).Outcome)
@@ -55,10 +55,10 @@ func followTo(ctx context.Context, w *World, c *client.Client, id, run, environm
 	})
 }
 
-// finish follows the release and prints the report. It returns an *ExitError with the code
+// followAndReport follows the release and prints the report. It returns an *ExitError with the code
 // of the last Snapshot.
-func (f *follower) finish(ctx context.Context, asJSON bool, code func(client.Snapshot) int) error {
-	err := f.watch(ctx)
+func (f *follower) followAndReport(ctx context.Context, asJSON bool, code func(client.Snapshot) int) error {
+	err := f.followChanges(ctx)
 	if ctx.Err() != nil {
 		f.Say("detached: the release continues; `release watch %[1]s` follows it again, `release abort %[1]s` stops it", view.Ref(f.id))
 		return ExitWith(ExitDetached)
@@ -72,9 +72,9 @@ func (f *follower) finish(ctx context.Context, asJSON bool, code func(client.Sna
 	return ExitWith(code(f.last))
 }
 
-// watch prints the changes of the release until it has ended, it is held, or f.until
+// followChanges prints the changes of the release until it has ended, it is held, or f.until
 // returns true. A further call continues.
-func (f *follower) watch(ctx context.Context) (err error) {
+func (f *follower) followChanges(ctx context.Context) (err error) {
 	f.drawn = nil
 	if f.changes == nil {
 		if f.changes, err = f.client.Watch(ctx, f.id, f.run); err != nil {
@@ -91,11 +91,11 @@ func (f *follower) watch(ctx context.Context) (err error) {
 			if !open {
 				return ctx.Err()
 			}
-			if f.show(change); f.isEnough() {
+			if f.applyChange(change); f.isEnough() {
 				return nil
 			}
 		case <-tick.C:
-			f.draw()
+			f.drawBlock()
 		}
 	}
 }
@@ -105,23 +105,23 @@ func (f *follower) isEnough() bool {
 	return f.last.IsOver() || f.last.Held != nil || f.until != nil && f.until(f.last)
 }
 
-func (f *follower) show(change client.Change) {
+func (f *follower) applyChange(change client.Change) {
 	switch {
 	case change.Unreachable != nil:
-		f.clear()
-		f.Say("%v\nwaiting for it to come back", explain(change.Unreachable))
+		f.clearBlock()
+		f.Say("%v\nwaiting for it to come back", addRemedy(change.Unreachable))
 	case change.Reachable:
-		f.clear()
+		f.clearBlock()
 		f.Say("Temporal answers again")
 	case change.Snapshot.Partial:
 		f.showPartial(change.Snapshot)
 	default:
 		f.partial = false
-		f.print(change.Snapshot)
+		f.printLines(change.Snapshot)
 		isFirst := f.last.ID == ""
 		f.last = change.Snapshot
 		if !isFirst || !f.last.IsOver() {
-			f.draw()
+			f.drawBlock()
 		}
 	}
 }
@@ -129,7 +129,7 @@ func (f *follower) show(change client.Change) {
 // showPartial prints once that no worker responds. f.last keeps the last full Snapshot.
 func (f *follower) showPartial(s client.Snapshot) {
 	if !f.partial {
-		f.clear()
+		f.clearBlock()
 		sayIfPartial(f.World, s)
 		f.partial = true
 	}
@@ -138,8 +138,8 @@ func (f *follower) showPartial(s client.Snapshot) {
 	}
 }
 
-// print prints one line per change if there is no terminal.
-func (f *follower) print(s client.Snapshot) {
+// printLines prints one line per change if there is no terminal.
+func (f *follower) printLines(s client.Snapshot) {
 	if f.Terminal.Stderr || f.last.ID == "" && s.IsOver() {
 		return // the terminal shows it, or the report will
 	}
@@ -152,21 +152,21 @@ func (f *follower) print(s client.Snapshot) {
 	}
 }
 
-// draw replaces the block on the terminal.
-func (f *follower) draw() {
+// drawBlock replaces the block on the terminal.
+func (f *follower) drawBlock() {
 	if !f.Terminal.Stderr || f.last.ID == "" || f.last.Partial {
 		return
 	}
-	f.clear()
+	f.clearBlock()
 	f.style = f.Style(f.Stderr) // the terminal may have been resized
 	block := view.Live(f.last.Displayed(), f.Now(), f.style)
 	fmt.Fprint(f.Stderr, block)
 	f.drawn = strings.Split(strings.TrimSuffix(block, "\n"), "\n")
 }
 
-// clear removes the block from the terminal. Its lines take more rows if the terminal has
+// clearBlock removes the block from the terminal. Its lines take more rows if the terminal has
 // become narrower.
-func (f *follower) clear() {
+func (f *follower) clearBlock() {
 	if len(f.drawn) == 0 {
 		return
 	}

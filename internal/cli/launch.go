@@ -28,7 +28,7 @@ type launched struct {
 // run starts the release or attaches to a running one. Then it follows the release, or
 // prints how to.
 func (l launch) run(ctx context.Context, w *World, c *client.Client) error {
-	started, err := l.start(ctx, w, c)
+	started, err := l.startRelease(ctx, w, c)
 	if err != nil {
 		return err
 	}
@@ -43,8 +43,8 @@ func (l launch) run(ctx context.Context, w *World, c *client.Client) error {
 	return nil
 }
 
-// start starts the release or attaches to a running one, and prints the result.
-func (l launch) start(ctx context.Context, w *World, c *client.Client) (client.Started, error) {
+// startRelease starts the release or attaches to a running one, and prints the result.
+func (l launch) startRelease(ctx context.Context, w *World, c *client.Client) (client.Started, error) {
 	started, err := c.Start(ctx, l.request, l.path)
 	if err != nil {
 		return started, err

@@ -39,7 +39,7 @@ func (c listCommand) run(ctx context.Context) error {
 	if c.limit < 1 {
 		return Usage("-n must be 1 or more, got %d", c.limit)
 	}
-	temporal, err := connect(ctx, c.World)
+	temporal, err := dialTemporal(ctx, c.World)
 	if err != nil {
 		return err
 	}

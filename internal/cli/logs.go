@@ -56,9 +56,9 @@ func (c logsCommand) run(ctx context.Context, args []string) error {
 	r := outputReader{client: temporal, dir: StateDir(c.Env), kind: kind, name: name}
 	p := outputPrinter{World: c.World, raw: c.raw}
 	if !c.now && !c.asJSON && r.hasMore(s) {
-		return newTail(p, r).follow(ctx, s)
+		return newTail(p, r).followOutputs(ctx, s)
 	}
-	outputs := append(r.ended(s), r.running(ctx, s)...)
+	outputs := append(r.endedOutputs(s), r.runningOutputs(ctx, s)...)
 	if len(outputs) == 0 {
 		return fmt.Errorf("no output of %s %s in %s yet", strings.TrimSpace("tests or builds "+kind), name, view.Ref(s.ID))
 	}
@@ -67,7 +67,7 @@ func (c logsCommand) run(ctx context.Context, args []string) error {
 	}
 	for _, o := range outputs {
 		p.sayState(o)
-		p.print(o.Text)
+		p.printText(o.Text)
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func TestObserve_ManyTargets(t *testing.T) {
 		targets = append(targets, release.TargetFile{Target: target, FlyApp: target.App})
 		baselines = append(baselines, release.Baseline{State: release.State{Target: target, FlyApp: target.App}})
 	}
-	for _, seen := range p.observe(t.Context(), targets) {
+	for _, seen := range p.observeTargets(t.Context(), targets) {
 		if seen.Unknown != "" || seen.Missing != "" {
 			t.Fatalf("%s: %s%s", seen.State.Target, seen.Unknown, seen.Missing)
 		}

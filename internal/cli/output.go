@@ -37,16 +37,16 @@ type outputReader struct {
 	kind, name string
 }
 
-func (r outputReader) includes(o output) bool {
+func (r outputReader) isIncluded(o output) bool {
 	return (r.kind == "" || r.kind == o.Kind) && (r.name == "" || r.name == o.Name)
 }
 
-// ended returns the outputs of ended jobs.
-func (r outputReader) ended(s client.Snapshot) []output {
+// endedOutputs returns the outputs of ended jobs.
+func (r outputReader) endedOutputs(s client.Snapshot) []output {
 	outputs := []output{}
 	add := func(kind, name string, passed bool, log, tail string) {
 		o := output{Kind: kind, Name: name, Passed: passed, Text: tail}
-		if !r.includes(o) {
+		if !r.isIncluded(o) {
 			return
 		}
 		if text, err := r.readFile(log); err == nil {
@@ -67,16 +67,16 @@ func (r outputReader) ended(s client.Snapshot) []output {
 	return outputs
 }
 
-// running returns the outputs of running jobs: the file of a local worker, or the end in
+// runningOutputs returns the outputs of running jobs: the file of a local worker, or the end in
 // the last heartbeat of a remote worker.
-func (r outputReader) running(ctx context.Context, s client.Snapshot) (outputs []output) {
+func (r outputReader) runningOutputs(ctx context.Context, s client.Snapshot) (outputs []output) {
 	if s.IsOver() {
 		return nil
 	}
 	for _, sent := range r.client.RunningOutputs(ctx, s.ID, s.Run) {
 		o := output{Running: true, Text: sent.Tail, size: sent.Size}
 		o.Kind, o.Name = parseLogName(s, sent.Log)
-		if !r.includes(o) {
+		if !r.isIncluded(o) {
 			continue
 		}
 		if text, err := r.readFile(sent.Log); err == nil {
@@ -93,12 +93,12 @@ func (r outputReader) hasMore(s client.Snapshot) bool {
 		return false
 	}
 	isEarly := s.Phase == "" || s.Phase == release.Loading || s.Phase == release.Preflight
-	return isEarly || slices.ContainsFunc(outputsOfJobs(s), r.includes)
+	return isEarly || slices.ContainsFunc(listJobOutputs(s), r.isIncluded)
 }
 
-// outputsOfJobs returns the running and waiting jobs. A scan is the second part of the
+// listJobOutputs returns the running and waiting jobs. A scan is the second part of the
 // build with its name.
-func outputsOfJobs(s client.Snapshot) (running []output) {
+func listJobOutputs(s client.Snapshot) (running []output) {
 	for _, j := range s.Jobs {
 		kind, name, _ := strings.Cut(j.Name, " ")
 		running = append(running, output{Kind: kind, Name: name, Running: true})
@@ -141,8 +141,8 @@ type outputPrinter struct {
 	raw bool
 }
 
-// print prints text, escaped unless raw, and ends its last line.
-func (p outputPrinter) print(text string) {
+// printText prints text, escaped unless raw, and ends its last line.
+func (p outputPrinter) printText(text string) {
 	if !p.raw {
 		text = view.Escape(text)
 	}

@@ -82,7 +82,7 @@ func (c planCommand) run(ctx context.Context, revision string) error {
 	if len(p.apps) == 0 {
 		p.apps = appNames(src.Project)
 	}
-	plan, refusal, err := p.plan(ctx, path)
+	plan, refusal, err := p.makePlan(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -122,11 +122,11 @@ type planner struct {
 	apps     []string
 }
 
-// plan returns the plan for the last environment of a path, and the reason why start would
+// makePlan returns the plan for the last environment of a path, and the reason why start would
 // refuse it, or nil.
-func (p planner) plan(ctx context.Context, path []release.Environment) (plan release.Plan, refusal, err error) {
+func (p planner) makePlan(ctx context.Context, path []release.Environment) (plan release.Plan, refusal, err error) {
 	environment := path[len(path)-1]
-	specs, states, err := p.compare(ctx, path)
+	specs, states, err := p.compareTargets(ctx, path)
 	if err != nil {
 		return plan, nil, err
 	}
@@ -144,14 +144,14 @@ func (p planner) plan(ctx context.Context, path []release.Environment) (plan rel
 	return plan, refusal, err
 }
 
-// compare returns the specs and states of the targets of an environment.
-func (p planner) compare(ctx context.Context, path []release.Environment) (specs []release.Spec, states []release.State, err error) {
+// compareTargets returns the specs and states of the targets of an environment.
+func (p planner) compareTargets(ctx context.Context, path []release.Environment) (specs []release.Spec, states []release.State, err error) {
 	environment := path[len(path)-1]
 	builds := p.src.Project.Builds(path, p.apps, nil)
 	unverified := release.Unverified(builds, environment)
 	targets := slices.DeleteFunc(slices.Clone(environment.Targets), func(t release.TargetFile) bool { return !slices.Contains(p.apps, t.Target.App) })
 	var missing, unknown []string
-	for i, target := range p.platform.observe(ctx, targets) {
+	for i, target := range p.platform.observeTargets(ctx, targets) {
 		file := targets[i]
 		if reason := p.checkTarget(file, target); reason != "" {
 			unknown = append(unknown, fmt.Sprintf("%s: %s", file.Target, reason))
@@ -200,7 +200,7 @@ func (p planner) addWarningsOfNeeds(ctx context.Context, environment release.Env
 	for _, n := range needs {
 		targets = append(targets, n.Target)
 	}
-	for i, target := range p.platform.observe(ctx, targets) {
+	for i, target := range p.platform.observeTargets(ctx, targets) {
 		if target.Unknown == "" && len(target.State.Machines) == 0 {
 			specs[needs[i].Spec].Warnings = append(specs[needs[i].Spec].Warnings, needs[i].Warning())
 		}
@@ -212,7 +212,7 @@ func (p planner) addWarningsOfNeeds(ctx context.Context, environment release.Env
 func (p planner) compareBefore(ctx context.Context, path []release.Environment) (relations []relation, err error) {
 	for _, env := range path[:len(path)-1] {
 		var states []release.State
-		for _, target := range p.platform.observe(ctx, env.Targets) {
+		for _, target := range p.platform.observeTargets(ctx, env.Targets) {
 			states = append(states, target.State)
 			if target.Unknown != "" {
 				p.Warn("the state of %s is unknown: %s: %s", env.Name, target.State.Target, target.Unknown)

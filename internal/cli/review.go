@@ -120,7 +120,7 @@ func (c reviewCommand) run(ctx context.Context) error {
 			return &ExitError{Code: ExitFailed, Err: ErrNotApproved}
 		}
 	}
-	return c.send(ctx, temporal, s, review)
+	return c.sendReview(ctx, temporal, s, review)
 }
 
 // checkGate returns an error if no plan waits for a review.
@@ -156,8 +156,8 @@ func (c reviewCommand) sayIfDecided(ctx context.Context, temporal *client.Client
 	return true
 }
 
-// send sends the review and waits for its effect. It is safe to call twice.
-func (c reviewCommand) send(ctx context.Context, temporal *client.Client, s client.Snapshot, review release.Review) error {
+// sendReview sends the review and waits for its effect. It is safe to call twice.
+func (c reviewCommand) sendReview(ctx context.Context, temporal *client.Client, s client.Snapshot, review release.Review) error {
 	send := temporal.Reject
 	if c.approve {
 		send = temporal.Approve

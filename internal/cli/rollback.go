@@ -74,7 +74,7 @@ func (c rollbackCommand) run(ctx context.Context, environment string) error {
 	if _, err := src.Project.Environment(environment); err != nil {
 		return Usage("%v", err)
 	}
-	temporal, err := connect(ctx, c.World)
+	temporal, err := dialTemporal(ctx, c.World)
 	if err != nil {
 		return err
 	}
@@ -110,14 +110,14 @@ func (c rollbackCommand) setTarget(ctx context.Context, temporal *client.Client,
 	back.Revision = target.Revision
 	c.Say("%s", describeTarget(back.Environment, target))
 	if c.emergency {
-		c.preview(ctx, src, back.Environment, target)
+		c.printPreview(ctx, src, back.Environment, target)
 		back.Shown = &target.Origin
 	}
 	return nil
 }
 
-// preview prints the plan of a rollback, if Fly can be read.
-func (c rollbackCommand) preview(ctx context.Context, src Source, environment string, target client.RestoreTarget) {
+// printPreview prints the plan of a rollback, if Fly can be read.
+func (c rollbackCommand) printPreview(ctx context.Context, src Source, environment string, target client.RestoreTarget) {
 	for _, note := range target.Notes {
 		c.Say("  %s", note)
 	}

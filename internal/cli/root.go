@@ -61,7 +61,7 @@ func Run(ctx context.Context, w *World, local LocalCommands) int {
 	if err == nil {
 		return ExitOK
 	}
-	err = explain(err)
+	err = addRemedy(err)
 	var x *ExitError
 	switch {
 	case errors.As(err, &x):
@@ -90,7 +90,7 @@ func newRoot(w *World, local LocalCommands) *cobra.Command {
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return Usage("no command %q%s; release help lists them", args[0], suggest(cmd, args[0]))
+				return Usage("no command %q%s; release help lists them", args[0], suggestCommand(cmd, args[0]))
 			}
 			return cmd.Help()
 		},
@@ -121,8 +121,8 @@ func newRoot(w *World, local LocalCommands) *cobra.Command {
 	return root
 }
 
-// suggest returns a question that names the probable command, or "".
-func suggest(root *cobra.Command, typed string) string {
+// suggestCommand returns a question that names the probable command, or "".
+func suggestCommand(root *cobra.Command, typed string) string {
 	nearest, distance := "", 1+min(2, len(typed)/2)
 	for _, c := range root.Commands() {
 		if d := levenshtein.Distance(strings.ToLower(typed), c.Name(), nil); d < distance && c.IsAvailableCommand() {

@@ -124,7 +124,7 @@ func TestWatch_LiveView(t *testing.T) {
 		fmt.Fprintln(screen, "$ release watch HEAD")
 		for range 60 {
 			now = now.Add(redrawInterval)
-			f.draw()
+			f.drawBlock()
 		}
 		if n := strings.Count(strings.Join(screen.history, "\n"), "4f2d1c0b9a8e"); n > 0 {
 			t.Errorf("%s: %d copies of the block's lines were scrolled away:\n%s", name, n, strings.Join(screen.history, "\n"))

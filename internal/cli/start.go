@@ -87,19 +87,19 @@ for an approval, which says that the revision is not verified.`,
 }
 
 func (c startCommand) run(ctx context.Context, revision string) error {
-	l, err := c.launch(ctx, revision)
+	l, err := c.newLaunch(ctx, revision)
 	if err != nil {
 		return err
 	}
-	temporal, err := connect(ctx, c.World)
+	temporal, err := dialTemporal(ctx, c.World)
 	if err != nil {
 		return err
 	}
 	return l.run(ctx, c.World, temporal)
 }
 
-// launch returns the launch for the flags.
-func (c startCommand) launch(ctx context.Context, revision string) (launch, error) {
+// newLaunch returns the launch for the flags.
+func (c startCommand) newLaunch(ctx context.Context, revision string) (launch, error) {
 	src, err := LoadSource(ctx, c.World, revision)
 	if err != nil {
 		return launch{}, err
@@ -111,7 +111,7 @@ func (c startCommand) launch(ctx context.Context, revision string) (launch, erro
 	if len(leftOut) > 0 {
 		return launch{}, fmt.Errorf("nothing can be built of %s:\n%w", src.Revision.Short(), leftOut)
 	}
-	environments, err := c.environments(src.Project)
+	environments, err := c.selectPath(src.Project)
 	if err != nil {
 		return launch{}, err
 	}
@@ -121,7 +121,7 @@ func (c startCommand) launch(ctx context.Context, revision string) (launch, erro
 	}
 	src.warnUnreleased(ctx, c.World, repository)
 	by := operatorName(ctx, c.World, c.by)
-	skipped, err := c.skipped(environments, by)
+	skipped, err := c.skippedEnvironments(environments, by)
 	if err != nil {
 		return launch{}, err
 	}
@@ -145,15 +145,15 @@ func (c startCommand) repositoryOf(ctx context.Context, src Source) (string, err
 	if err == nil {
 		return repository, nil
 	}
-	if _, unreachable := connect(ctx, c.World); unreachable != nil { // the release dev to be started needs no address
+	if _, unreachable := dialTemporal(ctx, c.World); unreachable != nil { // the release dev to be started needs no address
 		src.warnUnreleased(ctx, c.World, "")
 		return "", unreachable
 	}
 	return "", err
 }
 
-// environments returns the path for the flags. It returns an error if an app is unknown.
-func (c startCommand) environments(p *release.Project) ([]release.Environment, error) {
+// selectPath returns the path for the flags. It returns an error if an app is unknown.
+func (c startCommand) selectPath(p *release.Project) ([]release.Environment, error) {
 	if c.to != "" && c.branch != "" {
 		return nil, Usage("--to and --branch both say where to go: use one")
 	}
@@ -191,8 +191,8 @@ func (c startCommand) checkImages(p *release.Project) error {
 	return nil
 }
 
-// skipped returns the environments of a path to leave out.
-func (c startCommand) skipped(path []release.Environment, by string) (skipped []release.Skipped, err error) {
+// skippedEnvironments returns the environments of a path to leave out.
+func (c startCommand) skippedEnvironments(path []release.Environment, by string) (skipped []release.Skipped, err error) {
 	if len(c.skip) > 0 && c.reason == "" {
 		return nil, Usage("--skip-env needs a --reason: reviewers are shown it")
 	}

@@ -67,7 +67,7 @@ func (c statusCommand) showAll(ctx context.Context) error {
 	for _, e := range project.Environments {
 		targets = append(targets, e.Targets...)
 	}
-	observed := findPlatform(c.World).observe(ctx, targets)
+	observed := findPlatform(c.World).observeTargets(ctx, targets)
 	c.addPins(ctx, project, observed)
 	if c.asJSON {
 		err = c.PrintJSON(observed)
@@ -84,15 +84,15 @@ func isUnknown(p view.TargetState) bool { return p.Unknown != "" }
 
 // addPins adds the pins of environments to observed. It warns of those that cannot be read.
 func (c statusCommand) addPins(ctx context.Context, project *release.Project, observed []view.TargetState) {
-	temporal, err := connect(ctx, c.World)
+	temporal, err := dialTemporal(ctx, c.World)
 	if err != nil {
-		c.Say("which environments are pinned is not known: %v", explain(err))
+		c.Say("which environments are pinned is not known: %v", addRemedy(err))
 		return
 	}
 	for _, environment := range project.Environments {
 		pin, err := temporal.Pin(ctx, project.Name, environment.Name)
 		if err != nil {
-			c.Say("whether %s is pinned is not known: %v", environment.Name, explain(err))
+			c.Say("whether %s is pinned is not known: %v", environment.Name, addRemedy(err))
 		}
 		for i := range observed {
 			if observed[i].State.Target.Environment == environment.Name {
@@ -133,14 +133,14 @@ func (c statusCommand) readEnvironment(ctx context.Context, project *release.Pro
 	e := view.Environment{Name: env.Name}
 	platform := findPlatform(c.World)
 	var all sync.WaitGroup
-	all.Go(func() { e.Targets = platform.observe(ctx, env.Targets) })
-	if temporal, err := connect(ctx, c.World); err != nil {
-		reason := explain(err).Error()
+	all.Go(func() { e.Targets = platform.observeTargets(ctx, env.Targets) })
+	if temporal, err := dialTemporal(ctx, c.World); err != nil {
+		reason := addRemedy(err).Error()
 		e.PinUnknown, e.Rollback.Unknown = reason, reason
 	} else {
 		all.Go(func() {
 			if e.Pin, err = temporal.Pin(ctx, project.Name, env.Name); err != nil {
-				e.PinUnknown = explain(err).Error()
+				e.PinUnknown = addRemedy(err).Error()
 			}
 		})
 		all.Go(func() { e.Rollback = readRestoreTarget(ctx, temporal, platform, project, env.Name) })
@@ -161,7 +161,7 @@ func readRestoreTarget(ctx context.Context, temporal *client.Client, platform Pl
 	case errors.As(err, &nothing):
 		return view.Rollback{Refused: nothing.Reason}
 	case err != nil:
-		return view.Rollback{Unknown: explain(err).Error()}
+		return view.Rollback{Unknown: addRemedy(err).Error()}
 	case target.Busy:
 		return view.Rollback{Busy: true}
 	}
@@ -169,7 +169,7 @@ func readRestoreTarget(ctx context.Context, temporal *client.Client, platform Pl
 	kept, err := temporal.Retention(ctx)
 	switch {
 	case err != nil:
-		back.NoUntil = explain(err).Error()
+		back.NoUntil = addRemedy(err).Error()
 	case kept > 0:
 		back.Retention, back.Until = release.Duration(kept), target.Closed.Add(kept)
 	}

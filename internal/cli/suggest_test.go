@@ -11,7 +11,7 @@ func TestSuggest_NearNamesOnly(t *testing.T) {
 		if want != "" {
 			want = "; did you mean " + want + "?"
 		}
-		if got := suggest(root, typed); got != want {
+		if got := suggestCommand(root, typed); got != want {
 			t.Errorf("%s: %q, want %q", typed, got, want)
 		}
 	}

@@ -31,15 +31,15 @@ func newTail(p outputPrinter, r outputReader) *tail {
 	return &tail{outputPrinter: p, reader: r, printed: map[string]int64{}, recent: map[string]string{}, closed: map[string]bool{}}
 }
 
-// follow prints the outputs of ended jobs, and those of running jobs until they end.
-func (t *tail) follow(ctx context.Context, s client.Snapshot) error {
+// followOutputs prints the outputs of ended jobs, and those of running jobs until they end.
+func (t *tail) followOutputs(ctx context.Context, s client.Snapshot) error {
 	tick := time.NewTicker(tailInterval)
 	defer tick.Stop()
 	for {
-		for _, o := range t.reader.running(ctx, s) {
+		for _, o := range t.reader.runningOutputs(ctx, s) {
 			t.printNew(o)
 		}
-		for _, o := range t.reader.ended(s) {
+		for _, o := range t.reader.endedOutputs(s) {
 			t.printEnd(o)
 		}
 		if !t.reader.hasMore(s) {
@@ -77,7 +77,7 @@ func (t *tail) printNew(o output) {
 	}
 	if text != "" {
 		t.switchTo(o)
-		t.print(text)
+		t.printText(text)
 		t.recent[o.key()] = text[max(0, len(text)-overlapBytes):]
 	}
 	t.printed[o.key()] = printed + int64(len(text))

@@ -45,7 +45,7 @@ func (c unpinCommand) run(ctx context.Context, environment string) error {
 	if _, err := project.Environment(environment); err != nil {
 		return Usage("%v", err)
 	}
-	temporal, err := connect(ctx, c.World)
+	temporal, err := dialTemporal(ctx, c.World)
 	if err != nil {
 		return err
 	}

@@ -38,5 +38,5 @@ func (c watchCommand) run(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	return follow(ctx, c.World, temporal, id, "", c.asJSON)
+	return followRelease(ctx, c.World, temporal, id, "", c.asJSON)
 }

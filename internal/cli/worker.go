@@ -92,7 +92,7 @@ func (c workerCommand) run(ctx context.Context) error {
 	if err := os.MkdirAll(StateDir(c.Env), 0o700); err != nil {
 		return fmt.Errorf("keep checkouts and logs: %w; RELEASE_STATE_DIR chooses another place", err)
 	}
-	options, err := c.options(ctx)
+	options, err := c.workerOptions(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (c workerCommand) run(ctx context.Context) error {
 	if c.only != "" {
 		queues = []string{c.only}
 	}
-	return c.work(ctx, temporal, platform, options, queues)
+	return c.runWorker(ctx, temporal, platform, options, queues)
 }
 
 // checkWorkerSystem returns an error for an operating system without support for workers.
@@ -120,8 +120,8 @@ func checkWorkerSystem(system string) error {
 	return fmt.Errorf("workers do not run on %s, which has no process groups: run the worker on Linux or macOS; all other commands work here", system)
 }
 
-// work runs the worker until ctx is done or a fatal error occurs.
-func (c workerCommand) work(ctx context.Context, temporal *client.Client, platform Platform, options WorkerOptions, queues []string) error {
+// runWorker runs the worker until ctx is done or a fatal error occurs.
+func (c workerCommand) runWorker(ctx context.Context, temporal *client.Client, platform Platform, options WorkerOptions, queues []string) error {
 	fatal := make(chan error, 2) // one per queue
 	w := worker.New(temporal.SDK(), NewActivities(platform, options), worker.Options{
 		Only: c.only, Builds: c.builds, OnFatal: func(err error) {
@@ -146,8 +146,8 @@ func (c workerCommand) work(ctx context.Context, temporal *client.Client, platfo
 	return err
 }
 
-// options returns the options from the flags and the environment.
-func (c workerCommand) options(ctx context.Context) (o WorkerOptions, err error) {
+// workerOptions returns the options from the flags and the environment.
+func (c workerCommand) workerOptions(ctx context.Context) (o WorkerOptions, err error) {
 	o = WorkerOptions{Dir: StateDir(c.Env), Registry: c.registry, Cache: buildkit.Cache(c.cache), Secrets: map[string]string{}}
 	if !slices.Contains([]buildkit.Cache{buildkit.CacheMax, buildkit.CacheMin, buildkit.CacheOff}, o.Cache) {
 		return o, Usage("--build-cache %q must be max, min or off", c.cache)

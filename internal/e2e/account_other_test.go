@@ -4,5 +4,5 @@ package e2e_test
 
 import "os/exec"
 
-// unprivileged does nothing, because only Unix has root.
-func unprivileged(*exec.Cmd, string) error { return nil }
+// runUnprivileged does nothing, because only Unix has root.
+func runUnprivileged(*exec.Cmd, string) error { return nil }

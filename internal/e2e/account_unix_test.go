@@ -12,9 +12,9 @@ import (
 	"syscall"
 )
 
-// unprivileged makes cmd run as another user than root and gives dir to that user, because
+// runUnprivileged makes cmd run as another user than root and gives dir to that user, because
 // PostgreSQL refuses to run as root.
-func unprivileged(cmd *exec.Cmd, dir string) error {
+func runUnprivileged(cmd *exec.Cmd, dir string) error {
 	if os.Getuid() != 0 {
 		return nil
 	}

@@ -25,18 +25,18 @@ import (
 // BenchmarkStartToFirstActivity measures the time from the start of a release to the first
 // line of its first activity.
 func BenchmarkStartToFirstActivity(b *testing.B) {
-	inBoth(b, startToFirstActivity)
+	runInMemoryAndOnFile(b, measureFirstActivity)
 }
 
-func startToFirstActivity(b *testing.B, dir string) {
+func measureFirstActivity(b *testing.B, dir string) {
 	first := make(chan time.Time, 1)
-	s := newStation(b, dir, announced{first}, nil)
+	s := newBenchEnv(b, dir, announcingGit{first}, nil)
 	n := 0
 	start := func() time.Duration {
 		n++
 		req := request("shop", "v1")
 		begin := time.Now()
-		run := s.start(req, fmt.Sprint(release.ID("shop", req.Revision), n))
+		run := s.startRelease(req, fmt.Sprint(release.ID("shop", req.Revision), n))
 		waited := (<-first).Sub(begin)
 		if err := run.Get(b.Context(), nil); err != nil {
 			b.Fatal(err)
@@ -51,26 +51,26 @@ func startToFirstActivity(b *testing.B, dir string) {
 		waited = append(waited, start())
 	}
 	slices.Sort(waited)
-	fmt.Printf("start of a release to its first activity: %.1f ms (%s, median of %d)\n", ms(waited[len(waited)/2]), b.Name(), len(waited))
+	fmt.Printf("start of a release to its first activity: %.1f ms (%s, median of %d)\n", toMillis(waited[len(waited)/2]), b.Name(), len(waited))
 }
 
-// announced is a repository that reports when it was read and has no such commit, so that
+// announcingGit is a repository that reports when it was read and has no such commit, so that
 // the release ends there.
-type announced struct{ asked chan<- time.Time }
+type announcingGit struct{ asked chan<- time.Time }
 
 // Files implements activities.Git.
-func (a announced) Files(context.Context, string, string) (fs.FS, error) {
+func (a announcingGit) Files(context.Context, string, string) (fs.FS, error) {
 	a.asked <- time.Now()
 	return nil, git.ErrUnknown
 }
 
 // Checkout implements activities.Git.
-func (announced) Checkout(context.Context, string, string, func(string) error) error {
+func (announcingGit) Checkout(context.Context, string, string, func(string) error) error {
 	return git.ErrUnknown
 }
 
 // Lineage implements activities.Git.
-func (announced) Lineage(context.Context, string, string, []string) (release.Lineage, error) {
+func (announcingGit) Lineage(context.Context, string, string, []string) (release.Lineage, error) {
 	return release.Lineage{}, git.ErrUnknown
 }
 
@@ -79,51 +79,51 @@ func (announced) Lineage(context.Context, string, string, []string) (release.Lin
 // actions that Temporal Cloud bills. There is no gate, and two machines of each app are
 // updated in both environments.
 func BenchmarkReleaseOverhead(b *testing.B) {
-	inBoth(b, releaseOverhead)
+	runInMemoryAndOnFile(b, measureOverhead)
 }
 
-func releaseOverhead(b *testing.B, dir string) {
-	shop := shop{apps: []string{"internal-api", "public-api", "web-admin"}, gate: "none"}
-	busy := new(hours)
-	projects := street{}
-	s := newStation(b, dir, projects, busy)
+func measureOverhead(b *testing.B, dir string) {
+	shop := projectFixture{apps: []string{"internal-api", "public-api", "web-admin"}, gate: "none"}
+	busy := new(activityTimes)
+	projects := projectSet{}
+	s := newBenchEnv(b, dir, projects, busy)
 	var whole, gaps, unworked []time.Duration
 	var paid cost.Cost
 	for b.Loop() {
 		project := fmt.Sprintf("shop%d", len(whole))
 		projects[project] = shop
-		shop.open(s.sim, project)
+		shop.createApps(s.sim, project)
 		for _, env := range shop.environments() {
-			shop.runs(s.sim, project, env, "v1")
+			shop.createMachines(s.sim, project, env, "v1")
 		}
-		*busy = hours{}
+		*busy = activityTimes{}
 		req := request(project, "v2")
 		begin := time.Now()
-		run := s.start(req, release.ID(project, req.Revision))
+		run := s.startRelease(req, release.ID(project, req.Revision))
 		var report release.Report
 		if err := run.Get(b.Context(), &report); err != nil || report.Outcome != release.Promoted {
 			b.Fatal(report.Outcome, report.Cause, err)
 		}
-		unworked = append(unworked, time.Since(begin)-union(busy.worked))
+		unworked = append(unworked, time.Since(begin)-unionLength(busy.worked))
 		histories, err := historiesOf(b.Context(), s.c, run)
 		if err != nil {
 			b.Fatal(err)
 		}
-		took, ran, c := sum(histories)
-		whole, gaps, paid = append(whole, took), append(gaps, took-union(ran)), c
+		took, ran, c := summarize(histories)
+		whole, gaps, paid = append(whole, took), append(gaps, took-unionLength(ran)), c
 	}
 	slices.Sort(whole)
 	slices.Sort(gaps)
 	slices.Sort(unworked)
 	half := len(whole) / 2
 	fmt.Printf("a release of three apps to two environments took %.0f ms, %.0f ms of it beyond its own work by its histories, %.0f ms by the worker's clock (%s, medians of %d)\n",
-		ms(whole[half]), ms(gaps[half]), ms(unworked[half]), b.Name(), len(whole))
+		toMillis(whole[half]), toMillis(gaps[half]), toMillis(unworked[half]), b.Name(), len(whole))
 	fmt.Printf("it has %s\n", paid)
 }
 
-// sum returns the time of a release, the times of its activities, and its cost, from the
+// summarize returns the time of a release, the times of its activities, and its cost, from the
 // event times in its histories.
-func sum(histories []told) (took time.Duration, ran []span, paid cost.Cost) {
+func summarize(histories []eventHistory) (took time.Duration, ran []span, paid cost.Cost) {
 	for _, h := range histories {
 		paid = paid.Plus(cost.Of(h.events, time.Now()))
 		for _, e := range h.events {
@@ -139,8 +139,8 @@ func sum(histories []told) (took time.Duration, ran []span, paid cost.Cost) {
 // A span is the time in which an activity ran.
 type span struct{ from, to time.Time }
 
-// union returns the time in which at least one activity ran.
-func union(spans []span) (all time.Duration) {
+// unionLength returns the time in which at least one activity ran.
+func unionLength(spans []span) (all time.Duration) {
 	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
 	var end time.Time
 	for _, s := range spans {
@@ -154,27 +154,27 @@ func union(spans []span) (all time.Duration) {
 	return all
 }
 
-// hours records when the activities of a worker ran, by its own clock.
-type hours struct {
+// activityTimes records when the activities of a worker ran, by its own clock.
+type activityTimes struct {
 	interceptor.InterceptorBase
 	mu     sync.Mutex
 	worked []span
 }
 
 // InterceptActivity implements interceptor.WorkerInterceptor.
-func (h *hours) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	in := &hoursActivity{hours: h}
+func (h *activityTimes) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &activityTimesInbound{activityTimes: h}
 	in.Next = next
 	return in
 }
 
-type hoursActivity struct {
+type activityTimesInbound struct {
 	interceptor.ActivityInboundInterceptorBase
-	*hours
+	*activityTimes
 }
 
 // ExecuteActivity implements interceptor.ActivityInboundInterceptor.
-func (h *hoursActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+func (h *activityTimesInbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	begin := time.Now()
 	result, err := h.Next.ExecuteActivity(ctx, in)
 	h.mu.Lock()
@@ -183,23 +183,23 @@ func (h *hoursActivity) ExecuteActivity(ctx context.Context, in *interceptor.Exe
 	return result, err
 }
 
-// inBoth runs measure with Temporal in memory, as in release demo, and on a file, as in
+// runInMemoryAndOnFile runs measure with Temporal in memory, as in release demo, and on a file, as in
 // release dev, where every event is written to disk before the next.
-func inBoth(b *testing.B, measure func(b *testing.B, dir string)) {
+func runInMemoryAndOnFile(b *testing.B, measure func(b *testing.B, dir string)) {
 	b.Run("memory", func(b *testing.B) { measure(b, "") })
 	b.Run("file", func(b *testing.B) { measure(b, b.TempDir()) })
 }
 
-// A station is a Temporal with one worker.
-type station struct {
+// A benchEnv is a Temporal with one worker.
+type benchEnv struct {
 	b   *testing.B
 	c   client.Client
 	sim *flysim.Sim
 }
 
-func newStation(b *testing.B, dir string, git activities.Git, busy *hours) *station {
+func newBenchEnv(b *testing.B, dir string, git activities.Git, busy *activityTimes) *benchEnv {
 	b.Helper()
-	options := client.Options{HostPort: temporal(b, dir).Address(), Logger: loud(io.Discard)}
+	options := client.Options{HostPort: startTemporal(b, dir).Address(), Logger: errorLogger(io.Discard)}
 	if busy != nil {
 		options.Interceptors = []interceptor.ClientInterceptor{busy}
 	}
@@ -208,19 +208,19 @@ func newStation(b *testing.B, dir string, git activities.Git, busy *hours) *stat
 		b.Fatal(err)
 	}
 	b.Cleanup(c.Close)
-	sim := quick()
+	sim := newFastFly()
 	b.Cleanup(sim.Close)
 	atFly := flyAt("http://fly")
 	atFly.HTTP = &http.Client{Transport: sim.Transport()}
-	w := worker.New(c, work(atFly, git, b.TempDir()), worker.Options{Builds: 4})
+	w := worker.New(c, newActivities(atFly, git, b.TempDir()), worker.Options{Builds: 4})
 	if err := w.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(w.Stop)
-	return &station{b, c, sim}
+	return &benchEnv{b, c, sim}
 }
 
-func (s *station) start(req release.Request, id string) client.WorkflowRun {
+func (s *benchEnv) startRelease(req release.Request, id string) client.WorkflowRun {
 	s.b.Helper()
 	run, err := s.c.ExecuteWorkflow(s.b.Context(), client.StartWorkflowOptions{ID: id, TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
 	if err != nil {
@@ -229,9 +229,9 @@ func (s *station) start(req release.Request, id string) client.WorkflowRun {
 	return run
 }
 
-func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
+func toMillis(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 // Identity implements activities.Git.
-func (announced) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+func (announcingGit) Identity(_ context.Context, url, _ string) (release.Repository, error) {
 	return release.Repository{Address: release.Address(url)}, nil
 }

@@ -24,9 +24,9 @@ const atOnce = 12
 // A worker is killed after each activity of a release in turn. The release is promoted
 // nevertheless, and nothing is done twice.
 func TestRelease_WorkerKilledAfterEachActivity(t *testing.T) {
-	w := newWorld(t)
+	w := newProcessEnv(t)
 	w.deploy = "release_command = \"migrate\"\n"
-	whole := w.crash(0) // no kill
+	whole := w.runCrash(0) // no kill
 	if whole.err != nil {
 		t.Fatal(whole.err)
 	}
@@ -39,18 +39,18 @@ func TestRelease_WorkerKilledAfterEachActivity(t *testing.T) {
 		kills = append(kills, int64(n))
 	}
 	for _, n := range kills {
-		if err := w.namespace(name(n)); err != nil {
+		if err := w.createNamespace(crashProject(n)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	deaths := make([]death, len(kills))
+	deaths := make([]crashResult, len(kills))
 	var wg sync.WaitGroup
 	free := make(chan struct{}, atOnce)
 	for i, n := range kills {
 		free <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-free }()
-			deaths[i] = w.crash(n)
+			deaths[i] = w.runCrash(n)
 		})
 	}
 	wg.Wait()
@@ -68,45 +68,45 @@ func TestRelease_WorkerKilledAfterEachActivity(t *testing.T) {
 	}
 }
 
-// name returns the project and namespace of the release whose worker dies after n
+// crashProject returns the project and namespace of the release whose worker dies after n
 // activities.
-func name(n int64) string {
+func crashProject(n int64) string {
 	if n == 0 {
 		return "default"
 	}
 	return fmt.Sprintf("shop%d", n)
 }
 
-// A death is the result of a release whose worker was killed.
-type death struct {
+// A crashResult is the result of a release whose worker was killed.
+type crashResult struct {
 	activities int           // number of activities
 	back       time.Duration // from the kill until all lost activities ran again
 	err        error         // what a user would have lost
 }
 
-// crash releases v2 with a worker that is killed after its n-th activity, and then with a
+// runCrash releases v2 with a worker that is killed after its n-th activity, and then with a
 // new worker. Staging has no machines, so that they are created; production runs v1, and
 // its machines are updated.
-func (w *world) crash(n int64) (d death) {
+func (w *processEnv) runCrash(n int64) (d crashResult) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute)
 	defer cancel()
-	project := name(n)
-	shop{}.open(w.sim, project)
-	shop{}.runs(w.sim, project, "production", "v1")
-	c, err := client.Dial(client.Options{HostPort: w.temporal, Namespace: project, Logger: loud(io.Discard), DataConverter: worker.DataConverter()})
+	project := crashProject(n)
+	projectFixture{}.createApps(w.sim, project)
+	projectFixture{}.createMachines(w.sim, project, "production", "v1")
+	c, err := client.Dial(client.Options{HostPort: w.temporal, Namespace: project, Logger: errorLogger(io.Discard), DataConverter: worker.DataConverter()})
 	if err != nil {
-		return death{err: err}
+		return crashResult{err: err}
 	}
 	defer c.Close()
 	req := request(project, "v2")
 	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: release.ID(project, req.Revision), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
 	if err != nil {
-		return death{err: err}
+		return crashResult{err: err}
 	}
 	asked := make(chan error, 1)
-	go func() { asked <- approve(ctx, c, run) }()
+	go func() { asked <- approvePlan(ctx, c, run) }()
 
-	killed, err := w.workers(ctx, project, n, func() error {
+	killed, err := w.runWorkers(ctx, project, n, func() error {
 		var report release.Report
 		if err := run.Get(ctx, &report); err != nil {
 			return err
@@ -117,10 +117,10 @@ func (w *world) crash(n int64) (d death) {
 		return nil
 	})
 	if err := errors.Join(err, <-asked); err != nil {
-		return death{err: err}
+		return crashResult{err: err}
 	}
 	histories, err := historiesOf(ctx, c, run)
-	activities, again := count(histories)
+	activities, again := countActivities(histories)
 	if n > 0 && len(again) == 0 {
 		err = errors.Join(err, errors.New("no activity was lost"))
 	}
@@ -128,17 +128,17 @@ func (w *world) crash(n int64) (d death) {
 	for _, at := range again {
 		d.back = max(d.back, at.Sub(killed))
 	}
-	d.err = errors.Join(err, w.intact(project))
+	d.err = errors.Join(err, w.checkIntact(project))
 	return d
 }
 
-// workers runs a worker that dies after n activities, if n > 0, and then a new one until
+// runWorkers runs a worker that dies after n activities, if n > 0, and then a new one until
 // the release has ended. It returns after the first has died.
-func (w *world) workers(ctx context.Context, project string, n int64, ended func() error) (killed time.Time, err error) {
+func (w *processEnv) runWorkers(ctx context.Context, project string, n int64, ended func() error) (killed time.Time, err error) {
 	over := make(chan error, 1)
 	go func() { over <- ended() }()
 	if n > 0 {
-		first, err := w.hire(ctx, project, n)
+		first, err := w.startWorker(ctx, project, n)
 		if err != nil {
 			return killed, err
 		}
@@ -146,18 +146,18 @@ func (w *world) workers(ctx context.Context, project string, n int64, ended func
 		case <-first.gone:
 			killed = time.Now()
 		case err := <-over:
-			first.dismiss()
+			first.stop()
 			return killed, fmt.Errorf("the release ended before its worker was killed: %v", err)
 		}
 		if state := first.cmd.ProcessState; state.Exited() {
 			return killed, fmt.Errorf("the worker was not killed, it ended: %s\n%s", state, &first.said)
 		}
 	}
-	fresh, err := w.hire(ctx, project, 0)
+	fresh, err := w.startWorker(ctx, project, 0)
 	if err != nil {
 		return killed, err
 	}
-	defer fresh.dismiss()
+	defer fresh.stop()
 	select {
 	case err := <-over:
 		return killed, err
@@ -166,8 +166,8 @@ func (w *world) workers(ctx context.Context, project string, n int64, ended func
 	}
 }
 
-// count returns the number of activities and when the lost ones ran again.
-func count(histories []told) (activities int, again []time.Time) {
+// countActivities returns the number of activities and when the lost ones ran again.
+func countActivities(histories []eventHistory) (activities int, again []time.Time) {
 	for _, h := range histories {
 		for _, e := range h.events {
 			a := e.GetActivityTaskStartedEventAttributes()
@@ -183,8 +183,8 @@ func count(histories []told) (activities int, again []time.Time) {
 	return activities, again
 }
 
-// intact returns an error with all that a user would have lost.
-func (w *world) intact(project string) error {
+// checkIntact returns an error with all that a user would have lost.
+func (w *processEnv) checkIntact(project string) error {
 	var wrong []error
 	wrongIf := func(is bool, format string, args ...any) {
 		if is {
@@ -203,8 +203,8 @@ func (w *world) intact(project string) error {
 			updated[r.App+" "+r.Machine]++
 		}
 	}
-	for _, environment := range (shop{}).environments() {
-		for _, app := range (shop{}).names() {
+	for _, environment := range (projectFixture{}).environments() {
+		for _, app := range (projectFixture{}).names() {
 			place := flyApp(project, environment, app)
 			machines := w.sim.Machines(place)
 			wrongIf(len(machines) != 2, "%s has %d machines, want 2", place, len(machines))
@@ -223,14 +223,14 @@ func (w *world) intact(project string) error {
 				n := updated[place+" "+m.ID]
 				wrongIf(n != updates, "machine %s of %s was updated %d times, want %d", m.ID, place, n, updates)
 			}
-			wrongIf(!w.unleased(place), "%s: leases are left: %v", place, w.sim.Leases(place))
+			wrongIf(!w.waitForLeases(place), "%s: leases are left: %v", place, w.sim.Leases(place))
 		}
 	}
 	return errors.Join(wrong...)
 }
 
-// unleased waits until no lease is left. A lease of a killed worker expires within seconds.
-func (w *world) unleased(place string) bool {
+// waitForLeases waits until no lease is left. A lease of a killed worker expires within seconds.
+func (w *processEnv) waitForLeases(place string) bool {
 	for end := time.Now().Add(15 * time.Second); len(w.sim.Leases(place)) > 0; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
 			return false

@@ -12,23 +12,23 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// approve approves the plan of the release by signal, which needs no worker.
-func approve(ctx context.Context, c client.Client, run client.WorkflowRun) error {
-	plan, err := askedPlan(ctx, c, run)
+// approvePlan approves the plan of the release by signal, which needs no worker.
+func approvePlan(ctx context.Context, c client.Client, run client.WorkflowRun) error {
+	plan, err := waitForGate(ctx, c, run)
 	if err != nil {
 		return err
 	}
 	return c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: plan})
 }
 
-// askedPlan waits until the release waits for approval, and returns the hash of the plan.
+// waitForGate waits until the release waits for approval, and returns the hash of the plan.
 // The timer of the gate is the only timer of a release.
-func askedPlan(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
+func waitForGate(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
 	for {
-		asks, err := timerStarts(ctx, c, run)
+		asks, err := waitForTimer(ctx, c, run)
 		switch {
 		case asks:
-			return plan(ctx, c, run)
+			return queryPlan(ctx, c, run)
 		case err == nil:
 			return "", errors.New("it never asked")
 		case ctx.Err() != nil:
@@ -38,8 +38,8 @@ func askedPlan(ctx context.Context, c client.Client, run client.WorkflowRun) (st
 	}
 }
 
-// timerStarts waits until the release starts its timer, or has ended.
-func timerStarts(ctx context.Context, c client.Client, run client.WorkflowRun) (bool, error) {
+// waitForTimer waits until the release starts its timer, or has ended.
+func waitForTimer(ctx context.Context, c client.Client, run client.WorkflowRun) (bool, error) {
 	events := c.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		e, err := events.Next()
@@ -53,8 +53,8 @@ func timerStarts(ctx context.Context, c client.Client, run client.WorkflowRun) (
 	return false, nil
 }
 
-// plan queries the release until a worker responds.
-func plan(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
+// queryPlan queries the release until a worker responds.
+func queryPlan(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
 	for {
 		var s release.Status
 		v, err := c.QueryWorkflow(ctx, run.GetID(), run.GetRunID(), release.StatusQuery)
@@ -70,16 +70,16 @@ func plan(ctx context.Context, c client.Client, run client.WorkflowRun) (string,
 	}
 }
 
-// A told is the history of a workflow.
-type told struct {
+// An eventHistory is the history of a workflow.
+type eventHistory struct {
 	id     string
 	events []*historypb.HistoryEvent
 }
 
 // historiesOf returns the histories of a release and its rollouts, in order of start.
-func historiesOf(ctx context.Context, c client.Client, run client.WorkflowRun) ([]told, error) {
+func historiesOf(ctx context.Context, c client.Client, run client.WorkflowRun) ([]eventHistory, error) {
 	all, err := historyOf(ctx, c, run.GetID(), run.GetRunID())
-	histories := []told{all}
+	histories := []eventHistory{all}
 	for _, e := range all.events {
 		child := e.GetChildWorkflowExecutionStartedEventAttributes().GetWorkflowExecution()
 		if child == nil || err != nil {
@@ -91,8 +91,8 @@ func historiesOf(ctx context.Context, c client.Client, run client.WorkflowRun) (
 	return histories, err
 }
 
-func historyOf(ctx context.Context, c client.Client, id, run string) (told, error) {
-	h := told{id: id}
+func historyOf(ctx context.Context, c client.Client, id, run string) (eventHistory, error) {
+	h := eventHistory{id: id}
 	for it := c.GetWorkflowHistory(ctx, id, run, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); it.HasNext(); {
 		e, err := it.Next()
 		if err != nil {

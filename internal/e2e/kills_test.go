@@ -23,119 +23,119 @@ var (
 // lost, done twice, or left behind.
 func TestKills(t *testing.T) {
 	t.Logf("seed %d", *seed)
-	sums := []*tally{newTally("SQLite"), newTally("PostgreSQL")}
+	sums := []*chaosResults{newChaosResults("SQLite"), newChaosResults("PostgreSQL")}
 	onFile := (*kills*3 + 4) / 5
 	t.Run("on", func(t *testing.T) {
 		t.Run("SQLite", func(t *testing.T) {
 			t.Parallel()
-			newSiege(t, beTemporal, *seed, sums[0]).lay(onFile)
+			newChaosTest(t, beTemporal, *seed, sums[0]).runKills(onFile)
 		})
 		t.Run("PostgreSQL", func(t *testing.T) {
 			t.Parallel()
 			if postgresBin() == "" {
 				t.Skip("PostgreSQL is not installed: no Temporal on it is killed; Debian has it in the package postgresql")
 			}
-			newSiege(t, bePostgres, *seed+1, sums[1]).lay(*kills - onFile)
+			newChaosTest(t, bePostgres, *seed+1, sums[1]).runKills(*kills - onFile)
 		})
 	})
 	fmt.Println()
-	fmt.Println(report(*seed, sums))
+	fmt.Println(formatReport(*seed, sums))
 }
 
-// A blow is a process to kill, and the time to wait before.
-type blow struct {
+// A randomKill is a process to kill, and the time to wait before.
+type randomKill struct {
 	who   string
 	after time.Duration
 }
 
-// blows returns n kills drawn from the seed. Every process is killed equally often.
-func (s *siege) blows(n int) (all []blow) {
+// drawKills returns n kills drawn from the seed. Every process is killed equally often.
+func (s *chaosTest) drawKills(n int) (all []randomKill) {
 	chance := rand.New(rand.NewPCG(s.seed, 0))
 	for i := range n {
 		who := []string{theWorker, theServer, theFly}[i%3]
-		all = append(all, blow{who, time.Second + time.Duration(chance.Int64N(int64(2*time.Second)))})
+		all = append(all, randomKill{who, time.Second + time.Duration(chance.Int64N(int64(2*time.Second)))})
 	}
 	chance.Shuffle(n, func(i, j int) { all[i].who, all[j].who = all[j].who, all[i].who })
 	return all
 }
 
-// lay kills n processes while releases run, and waits until the releases have ended.
-func (s *siege) lay(n int) {
+// runKills kills n processes while releases run, and waits until the releases have ended.
+func (s *chaosTest) runKills(n int) {
 	ctx := s.t.Context()
 	var projects sync.WaitGroup
-	for _, k := range kinds() {
-		projects.Go(func() { s.releases(ctx, k) })
+	for _, k := range listKinds() {
+		projects.Go(func() { s.releaseVersions(ctx, k) })
 	}
 	var resuming sync.WaitGroup
-	for i, b := range s.blows(n) {
+	for i, b := range s.drawKills(n) {
 		if i > 0 && i == n-2 { // running releases continue until the end
-			s.finish()
+			s.stopNewReleases()
 		}
 		if b.who != theFly { // otherwise the cause of a late resumption is unknown
 			resuming.Wait()
 		}
-		if wait(ctx, b.after) != nil {
+		if sleepFor(ctx, b.after) != nil {
 			break
 		}
 		s.t.Logf("%s: kill %d of %d: the %s, %.1f s after all were up", s.on, i+1, n, b.who, b.after.Seconds())
-		if err := s.strike(ctx, b.who, &resuming); err != nil {
-			s.judged("", err)
+		if err := s.killAndRestart(ctx, b.who, &resuming); err != nil {
+			s.recordRelease("", err)
 			break
 		}
 	}
 	resuming.Wait()
-	s.finish()
+	s.stopNewReleases()
 	projects.Wait()
 	for _, who := range slices.Sorted(maps.Keys(s.hands)) {
-		s.lives(who)
+		s.isAlive(who)
 	}
 	for _, wrong := range s.wrong {
 		s.t.Error(wrong)
 	}
 }
 
-// lives reports whether a process runs that was not killed on purpose.
-func (s *siege) lives(who string) bool {
+// isAlive reports whether a process runs that was not killed on purpose.
+func (s *chaosTest) isAlive(who string) bool {
 	select {
 	case <-s.hands[who].gone:
-		s.judged("", fmt.Errorf("the %s ended by itself: %s\n%s", who, s.hands[who].cmd.ProcessState, &s.hands[who].said))
+		s.recordRelease("", fmt.Errorf("the %s ended by itself: %s\n%s", who, s.hands[who].cmd.ProcessState, &s.hands[who].said))
 		return false
 	default:
 		return true
 	}
 }
 
-// strike kills one process and starts it again.
-func (s *siege) strike(ctx context.Context, who string, resuming *sync.WaitGroup) error {
+// killAndRestart kills one process and starts it again.
+func (s *chaosTest) killAndRestart(ctx context.Context, who string, resuming *sync.WaitGroup) error {
 	for _, is := range []string{theWorker, theServer, theFly} {
-		if !s.lives(is) {
+		if !s.isAlive(is) {
 			return errors.New("nothing was killed any more")
 		}
 	}
-	before := s.lengths(ctx)
+	before := s.countEvents(ctx)
 	if err := s.hands[who].kill(); err != nil {
 		return err
 	}
-	s.struck(who)
-	var lost []loss
+	s.recordKill(who)
+	var lost []lostTask
 	if who == theWorker {
-		lost = s.losses(ctx)
+		lost = s.listLostTasks(ctx)
 	}
 	begun := time.Now()
-	if err := s.start(who); err != nil {
+	if err := s.startRole(who); err != nil {
 		return err
 	}
 	switch who {
 	case theWorker:
-		resuming.Go(func() { s.resume(ctx, begun, lost) })
+		resuming.Go(func() { s.waitForResumption(ctx, begun, lost) })
 	case theServer:
-		return s.goesOn(ctx, begun, before)
+		return s.waitForProgress(ctx, begun, before)
 	case theFly:
 		spoke := s.hands[who].spoke.at
 		resuming.Go(func() {
 			select {
 			case at := <-spoke:
-				s.wentOn(theFly, at.Sub(begun))
+				s.recordProgress(theFly, at.Sub(begun))
 			case <-time.After(time.Minute):
 			}
 		})

@@ -11,18 +11,18 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// A ledger is the journal of a flysim in another process, including destroyed machines.
-type ledger struct {
-	Apps map[string]kept `json:"apps"`
+// A flyJournal is the journal of a flysim in another process, including destroyed machines.
+type flyJournal struct {
+	Apps map[string]appJournal `json:"apps"`
 }
 
-// kept is the part of the journal about one app.
-type kept struct {
-	Machines map[string]keptMachine `json:"machines"`
-	Releases []fly.FlyRelease       `json:"releases"`
+// appJournal is the part of the journal about one app.
+type appJournal struct {
+	Machines map[string]machineJournal `json:"machines"`
+	Releases []fly.FlyRelease          `json:"releases"`
 }
 
-type keptMachine struct {
+type machineJournal struct {
 	View   fly.Machine `json:"view"`
 	Config string      `json:"config"` // as in the request
 	Former []string    `json:"former"` // earlier versions
@@ -32,7 +32,7 @@ type keptMachine struct {
 	} `json:"lease"`
 }
 
-func readLedger(file string) (l ledger, err error) {
+func readJournal(file string) (l flyJournal, err error) {
 	doc, err := os.ReadFile(file)
 	if err == nil {
 		err = json.Unmarshal(doc, &l)
@@ -49,11 +49,11 @@ func readLedger(file string) (l ledger, err error) {
 	return l, err
 }
 
-// unsettled reports whether a machine of these apps is leased or being destroyed.
-func (l ledger) unsettled(apps []string) bool {
+// isUnsettled reports whether a machine of these apps is leased or being destroyed.
+func (l flyJournal) isUnsettled(apps []string) bool {
 	for _, app := range apps {
 		for _, m := range l.Apps[app].Machines {
-			if m.held() || m.View.State == "destroying" {
+			if m.isLeased() || m.View.State == "destroying" {
 				return true
 			}
 		}
@@ -61,18 +61,18 @@ func (l ledger) unsettled(apps []string) bool {
 	return false
 }
 
-// live returns the existing machines by ID.
-func (k kept) live() (live []keptMachine) {
+// liveMachines returns the existing machines by ID.
+func (k appJournal) liveMachines() (live []machineJournal) {
 	for _, m := range k.Machines {
 		if m.View.State != "destroyed" {
 			live = append(live, m)
 		}
 	}
-	slices.SortFunc(live, func(a, b keptMachine) int { return cmp.Compare(a.View.ID, b.View.ID) })
+	slices.SortFunc(live, func(a, b machineJournal) int { return cmp.Compare(a.View.ID, b.View.ID) })
 	return live
 }
 
-// held reports whether the machine has a valid lease.
-func (m keptMachine) held() bool { return m.Lease != nil && time.Now().Before(m.Lease.Expires) }
+// isLeased reports whether the machine has a valid lease.
+func (m machineJournal) isLeased() bool { return m.Lease != nil && time.Now().Before(m.Lease.Expires) }
 
-func (m keptMachine) metadata() map[string]string { return m.View.Metadata() }
+func (m machineJournal) metadata() map[string]string { return m.View.Metadata() }

@@ -51,32 +51,32 @@ const (
 func TestLoad(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	l := newLoad(ctx, t)
-	release := l.program(ctx)
-	l.measure("idle")
+	l := newLoadTest(ctx, t)
+	release := l.buildCommand(ctx)
+	l.recordMemory("idle")
 
 	waiting := l.rampUp(ctx)
 	time.Sleep(2 * time.Second) // until the last ones are in the list
-	l.measure(fmt.Sprintf("%d wait at gates", *loadGates))
+	l.recordMemory(fmt.Sprintf("%d wait at gates", *loadGates))
 
 	changing, answers := l.rollOut(ctx, release)
-	l.measure(fmt.Sprintf("after %d rollouts of %d machines", *loadRollouts, machinesEach))
-	if n := l.asking(ctx); n != *loadGates {
+	l.recordMemory(fmt.Sprintf("after %d rollouts of %d machines", *loadRollouts, machinesEach))
+	if n := l.countWaiting(ctx); n != *loadGates {
 		t.Errorf("%d releases wait at gates, want %d", n, *loadGates)
 	}
-	l.print(ctx, waiting, changing, answers)
+	l.printResults(ctx, waiting, changing, answers)
 }
 
-// A load is the processes under load.
-type load struct {
-	*world
+// A loadTest is the processes under load.
+type loadTest struct {
+	*processEnv
 	c              client.Client
-	server, worker *hand
+	server, worker *childProcess
 	memory         [][]string // rows of a table
 	size           func() int64
 }
 
-func newLoad(ctx context.Context, t *testing.T) *load {
+func newLoadTest(ctx context.Context, t *testing.T) *loadTest {
 	t.Helper()
 	sim := &flysim.Sim{Latency: flysim.Latency{
 		API: 5 * time.Millisecond, Change: 200 * time.Millisecond, Boot: 2 * time.Second, Check: 500 * time.Millisecond,
@@ -86,7 +86,7 @@ func newLoad(ctx context.Context, t *testing.T) *load {
 	web := httptest.NewServer(sim)
 	t.Cleanup(web.Close)
 	data := t.TempDir()
-	l := &load{world: &world{t: t, sim: sim, fly: web.URL, logs: t.TempDir()}}
+	l := &loadTest{processEnv: &processEnv{t: t, sim: sim, fly: web.URL, logs: t.TempDir()}}
 	l.size = func() int64 {
 		return sizeOf(filepath.Join(data, "temporal.db")) + sizeOf(filepath.Join(data, "temporal.db-wal"))
 	}
@@ -95,25 +95,25 @@ func newLoad(ctx context.Context, t *testing.T) *load {
 		t.Fatal(err)
 	}
 	l.temporal = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	if l.server, err = start(ctx, job{Be: beTemporal, Dir: data, Port: port}); err != nil {
+	if l.server, err = startProcess(ctx, processJob{Be: beTemporal, Dir: data, Port: port}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(l.server.dismiss)
-	l.c = l.dial(ctx)
+	t.Cleanup(l.server.stop)
+	l.c = l.waitForServer(ctx)
 	t.Cleanup(l.c.Close)
-	l.worker, err = start(ctx, job{Temporal: l.temporal, Namespace: "default", Fly: l.fly, Logs: l.logs, Poll: 250 * time.Millisecond})
+	l.worker, err = startProcess(ctx, processJob{Temporal: l.temporal, Namespace: "default", Fly: l.fly, Logs: l.logs, Poll: 250 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(l.worker.dismiss)
+	t.Cleanup(l.worker.stop)
 	return l
 }
 
-// dial returns when the server accepts calls.
-func (l *load) dial(ctx context.Context) client.Client {
+// waitForServer returns when the server accepts calls.
+func (l *loadTest) waitForServer(ctx context.Context) client.Client {
 	l.t.Helper()
 	for {
-		c, err := client.Dial(client.Options{HostPort: l.temporal, Logger: loud(io.Discard), DataConverter: worker.DataConverter()})
+		c, err := client.Dial(client.Options{HostPort: l.temporal, Logger: errorLogger(io.Discard), DataConverter: worker.DataConverter()})
 		if err == nil {
 			return c
 		}
@@ -134,8 +134,8 @@ func sizeOf(file string) int64 {
 	return 0
 }
 
-// program returns the built command.
-func (l *load) program(ctx context.Context) func(args ...string) (time.Duration, error) {
+// buildCommand returns the built command.
+func (l *loadTest) buildCommand(ctx context.Context) func(args ...string) (time.Duration, error) {
 	l.t.Helper()
 	binary := filepath.Join(l.t.TempDir(), "release")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", binary, "../../cmd/release").CombinedOutput(); err != nil {
@@ -155,31 +155,31 @@ func (l *load) program(ctx context.Context) func(args ...string) (time.Duration,
 	}
 }
 
-// measure records the current and maximum memory of the processes.
-func (l *load) measure(when string) {
+// recordMemory records the current and maximum memory of the processes.
+func (l *loadTest) recordMemory(when string) {
 	row := []string{when}
-	for _, h := range []*hand{l.worker, l.server} {
-		now, _ := memoryOf(h.cmd.Process.Pid, "VmRSS")
-		most, _ := peakMemory(h.cmd.Process.Pid)
+	for _, h := range []*childProcess{l.worker, l.server} {
+		now, _ := readMemory(h.cmd.Process.Pid, "VmRSS")
+		most, _ := readPeakMemory(h.cmd.Process.Pid)
 		row = append(row, fmt.Sprint(now>>20), fmt.Sprint(most>>20))
 	}
 	l.memory = append(l.memory, append(row, fmt.Sprintf("%.1f", float64(l.size())/(1<<20))))
 }
 
-// A loaded release is one of many.
-type loaded struct {
+// A loadedRelease release is one of many.
+type loadedRelease struct {
 	run     client.WorkflowRun
 	project string
 	short   string // digits of its revision
 	plan    string // that waits for approval
 }
 
-// begin starts a release of one app that has machines in both environments.
-func (l *load) begin(ctx context.Context, kind string, n, machines int) (loaded, error) {
+// beginRelease starts a release of one app that has machines in both environments.
+func (l *loadTest) beginRelease(ctx context.Context, kind string, n, machines int) (loadedRelease, error) {
 	project := fmt.Sprintf("%s%d", kind, n)
-	s := shop{apps: []string{"api"}}
-	s.open(l.sim, project)
-	s.runs(l.sim, project, "staging", "v1")
+	s := projectFixture{apps: []string{"api"}}
+	s.createApps(l.sim, project)
+	s.createMachines(l.sim, project, "staging", "v1")
 	app := flyApp(project, "production", "api")
 	config := fmt.Appendf(nil, `{"image":"registry.fly.io/%s@%s","env":{"LEVEL":"info"},"metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`,
 		app, digestOf("api", commitOf("v1")))
@@ -191,46 +191,46 @@ func (l *load) begin(ctx context.Context, kind string, n, machines int) (loaded,
 	run, err := l.c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: release.ID(project, req.Revision), TaskQueue: release.TaskQueue, Memo: map[string]any{"request": req},
 	}, release.ReleaseWorkflow, req)
-	return loaded{run: run, project: project, short: req.Revision.Short()}, err
+	return loadedRelease{run: run, project: project, short: req.Revision.Short()}, err
 }
 
 // A period is the time between two moments in the histories of releases.
 type period struct {
 	title    string
 	from, to time.Time
-	releases []loaded
+	releases []loadedRelease
 }
 
 // rampUp starts the releases that wait at gates after a rollout in staging.
-func (l *load) rampUp(ctx context.Context) period {
+func (l *loadTest) rampUp(ctx context.Context) period {
 	l.t.Helper()
-	p := period{title: fmt.Sprintf("%d releases go through staging to their gate", *loadGates), from: time.Now(), releases: make([]loaded, *loadGates)}
+	p := period{title: fmt.Sprintf("%d releases go through staging to their gate", *loadGates), from: time.Now(), releases: make([]loadedRelease, *loadGates)}
 	var g errgroup.Group
 	g.SetLimit(startedAtOnce)
 	for n := range p.releases {
 		g.Go(func() (err error) {
-			p.releases[n], err = l.begin(ctx, "gate", n, 2)
+			p.releases[n], err = l.beginRelease(ctx, "gate", n, 2)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		l.t.Fatal(err)
 	}
-	for l.asking(ctx) < len(p.releases) {
+	for l.countWaiting(ctx) < len(p.releases) {
 		select {
 		case <-time.After(200 * time.Millisecond):
 		case <-l.worker.gone:
 			l.t.Fatalf("the worker ended: %s\n%s", l.worker.cmd.ProcessState, &l.worker.said)
 		case <-ctx.Done():
-			l.t.Fatalf("%d of %d releases wait at gates: %v", l.asking(context.WithoutCancel(ctx)), len(p.releases), ctx.Err())
+			l.t.Fatalf("%d of %d releases wait at gates: %v", l.countWaiting(context.WithoutCancel(ctx)), len(p.releases), ctx.Err())
 		}
 	}
 	p.to = time.Now()
 	return p
 }
 
-// asking returns the number of releases that wait at gates.
-func (l *load) asking(ctx context.Context) int {
+// countWaiting returns the number of releases that wait at gates.
+func (l *loadTest) countWaiting(ctx context.Context) int {
 	l.t.Helper()
 	count, err := l.c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{
 		Query: fmt.Sprintf("WorkflowType = '%s' AND %s = '%s'", release.ReleaseWorkflow, release.AttrPhase, release.Awaiting),
@@ -241,19 +241,19 @@ func (l *load) asking(ctx context.Context) int {
 	return int(count.Count)
 }
 
-// answers are the times of commands, by command.
-type answers map[string][]time.Duration
+// commandTimes are the times of commands, by command.
+type commandTimes map[string][]time.Duration
 
 // rollOut approves releases at the same time, and runs commands while their rollouts run.
-func (l *load) rollOut(ctx context.Context, command func(...string) (time.Duration, error)) (period, answers) {
+func (l *loadTest) rollOut(ctx context.Context, command func(...string) (time.Duration, error)) (period, commandTimes) {
 	l.t.Helper()
-	p := period{title: fmt.Sprintf("%d rollouts of %d machines at once", *loadRollouts, machinesEach), releases: make([]loaded, *loadRollouts)}
+	p := period{title: fmt.Sprintf("%d rollouts of %d machines at once", *loadRollouts, machinesEach), releases: make([]loadedRelease, *loadRollouts)}
 	var g errgroup.Group
 	for n := range p.releases {
 		g.Go(func() (err error) {
-			r, err := l.begin(ctx, "rollout", n, machinesEach)
+			r, err := l.beginRelease(ctx, "rollout", n, machinesEach)
 			if err == nil {
-				r.plan, err = askedPlan(ctx, l.c, r.run)
+				r.plan, err = waitForGate(ctx, l.c, r.run)
 			}
 			p.releases[n] = r
 			return err
@@ -269,8 +269,8 @@ func (l *load) rollOut(ctx context.Context, command func(...string) (time.Durati
 		}
 	}
 	over := make(chan error, 1)
-	go func() { over <- l.promoted(ctx, p.releases) }()
-	said := answers{}
+	go func() { over <- l.checkPromoted(ctx, p.releases) }()
+	said := commandTimes{}
 	for n := 0; ; n++ {
 		for what, args := range map[string][]string{
 			"list":                         {"list"},
@@ -301,7 +301,7 @@ func (l *load) rollOut(ctx context.Context, command func(...string) (time.Durati
 	}
 }
 
-func (l *load) promoted(ctx context.Context, all []loaded) error {
+func (l *loadTest) checkPromoted(ctx context.Context, all []loadedRelease) error {
 	for _, r := range all {
 		var report release.Report
 		if err := r.run.Get(ctx, &report); err != nil || report.Outcome != release.Promoted {
@@ -318,9 +318,9 @@ const (
 	buildTasks    = "activities of " + release.BuildQueue
 )
 
-// waits returns the schedule-to-start latencies in a period by kind of task, and the number
+// readLatencies returns the schedule-to-start latencies in a period by kind of task, and the number
 // of completed activities.
-func (l *load) waits(ctx context.Context, p period) (waited map[string][]time.Duration, done int) {
+func (l *loadTest) readLatencies(ctx context.Context, p period) (waited map[string][]time.Duration, done int) {
 	l.t.Helper()
 	waited = map[string][]time.Duration{}
 	var mu sync.Mutex
@@ -332,7 +332,7 @@ func (l *load) waits(ctx context.Context, p period) (waited map[string][]time.Du
 			mu.Lock()
 			defer mu.Unlock()
 			for _, h := range histories {
-				done += p.add(waited, h.events)
+				done += p.addLatencies(waited, h.events)
 			}
 			return err
 		})
@@ -346,8 +346,8 @@ func (l *load) waits(ctx context.Context, p period) (waited map[string][]time.Du
 	return waited, done
 }
 
-// add adds the latencies of one history and counts its activities.
-func (p period) add(waited map[string][]time.Duration, events []*historypb.HistoryEvent) (done int) {
+// addLatencies adds the latencies of one history and counts its activities.
+func (p period) addLatencies(waited map[string][]time.Duration, events []*historypb.HistoryEvent) (done int) {
 	for _, e := range events {
 		at := e.EventTime.AsTime()
 		if at.Before(p.from) || at.After(p.to) {
@@ -372,8 +372,8 @@ func (p period) add(waited map[string][]time.Duration, events []*historypb.Histo
 	return done
 }
 
-// print prints the measurements and fails if a limit is exceeded.
-func (l *load) print(ctx context.Context, waiting, changing period, said answers) {
+// printResults prints the measurements and fails if a limit is exceeded.
+func (l *loadTest) printResults(ctx context.Context, waiting, changing period, said commandTimes) {
 	l.t.Helper()
 	fmt.Printf("\nmemory, MB (%d gates, %d rollouts of %d machines, one worker, the embedded server on a file)\n", *loadGates, *loadRollouts, machinesEach)
 	printTable([]string{"", "worker", "most", "server", "most", "server's file"}, l.memory...)
@@ -382,14 +382,14 @@ func (l *load) print(ctx context.Context, waiting, changing period, said answers
 	var worst time.Duration // of the 99th percentiles during rollouts
 	perSecond := 0.0
 	for _, p := range []period{waiting, changing} {
-		waited, done := l.waits(ctx, p)
+		waited, done := l.readLatencies(ctx, p)
 		took := p.to.Sub(p.from)
 		var rows [][]string
 		for _, kind := range []string{workflowTasks, releaseTasks, buildTasks} {
 			if all := waited[kind]; len(all) > 0 {
-				rows = append(rows, []string{kind, fmt.Sprint(len(all)), millis(at(all, 50)), millis(at(all, 95)), millis(at(all, 99)), millis(at(all, 100))})
+				rows = append(rows, []string{kind, fmt.Sprint(len(all)), formatMillis(percentile(all, 50)), formatMillis(percentile(all, 95)), formatMillis(percentile(all, 99)), formatMillis(percentile(all, 100))})
 				if p.title == changing.title {
-					worst = max(worst, at(all, 99))
+					worst = max(worst, percentile(all, 99))
 				}
 			}
 		}
@@ -407,18 +407,18 @@ func (l *load) print(ctx context.Context, waiting, changing period, said answers
 	for _, what := range slices.Sorted(maps.Keys(said)) {
 		all := said[what]
 		slices.Sort(all)
-		commands = append(commands, []string{"release " + what, fmt.Sprint(len(all)), millis(all[0]), millis(at(all, 50)), millis(at(all, 100))})
+		commands = append(commands, []string{"release " + what, fmt.Sprint(len(all)), formatMillis(all[0]), formatMillis(percentile(all, 50)), formatMillis(percentile(all, 100))})
 		command, _, _ := strings.Cut(what, " ")
-		longest[command] = max(longest[command], at(all, 50))
-		if at(all, 50) > longestAnswer {
-			l.t.Errorf("release %s took %s ms, the median of %d", what, millis(at(all, 50)), len(all))
+		longest[command] = max(longest[command], percentile(all, 50))
+		if percentile(all, 50) > longestAnswer {
+			l.t.Errorf("release %s took %s ms, the median of %d", what, formatMillis(percentile(all, 50)), len(all))
 		}
 	}
 	fmt.Println("\ncommands while the rollouts go on, from outside, ms")
 	printTable([]string{"", "times", "min", "median", "max"}, commands...)
 
-	worker, ok := peakMemory(l.worker.cmd.Process.Pid)
-	server, _ := peakMemory(l.server.cmd.Process.Pid)
+	worker, ok := readPeakMemory(l.worker.cmd.Process.Pid)
+	server, _ := readPeakMemory(l.server.cmd.Process.Pid)
 	if ok && worker > mostLoaded {
 		l.t.Errorf("the worker took %d MB", worker>>20)
 	}
@@ -429,12 +429,12 @@ func (l *load) print(ctx context.Context, waiting, changing period, said answers
 	}
 }
 
-// at returns a percentile of sorted durations; 100 is the maximum.
-func at(sorted []time.Duration, percent int) time.Duration {
+// percentile returns a percentile of sorted durations; 100 is the maximum.
+func percentile(sorted []time.Duration, percent int) time.Duration {
 	return sorted[max(0, (len(sorted)*percent+99)/100-1)]
 }
 
-func millis(d time.Duration) string { return fmt.Sprintf("%.1f", ms(d)) }
+func formatMillis(d time.Duration) string { return fmt.Sprintf("%.1f", toMillis(d)) }
 
 // printTable prints a table: a line of titles, then rows with numbers aligned right.
 func printTable(titles []string, rows ...[]string) {

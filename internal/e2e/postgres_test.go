@@ -50,15 +50,15 @@ func postgresBin() string {
 	return folders[i]
 }
 
-// database runs a PostgreSQL with the databases of Temporal. It writes a line when it is
+// runDatabase runs a PostgreSQL with the databases of Temporal. It writes a line when it is
 // ready.
-func (j job) database() (end func() error, err error) {
+func (j processJob) runDatabase() (end func() error, err error) {
 	data := filepath.Join(j.Dir, "data")
 	made := exec.Command(filepath.Join(postgresBin(), "initdb"), "--pgdata="+data, "--username=temporal", "--auth=trust", "--encoding=UTF8", "--no-locale")
 	server := exec.Command(filepath.Join(postgresBin(), "postgres"), "-D", data, "-p", strconv.Itoa(j.Port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "log_min_messages=fatal")
 	for _, cmd := range []*exec.Cmd{made, server} {
-		if err := unprivileged(cmd, j.Dir); err != nil {
+		if err := runUnprivileged(cmd, j.Dir); err != nil {
 			return nil, err
 		}
 		cmd.Dir, cmd.Stderr = j.Dir, os.Stderr
@@ -78,12 +78,12 @@ func (j job) database() (end func() error, err error) {
 
 // createDatabase creates a database with the embedded schema, like
 // infra/compose/scripts/schema.sh.
-func (j job) createDatabase(name, file string) error {
+func (j processJob) createDatabase(name, file string) error {
 	statements, err := fs.ReadFile(schema.Assets(), file)
 	if err != nil {
 		return err
 	}
-	first, err := j.admin("postgres")
+	first, err := j.openAdmin("postgres")
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (j job) createDatabase(name, file string) error {
 	if err := errors.Join(err, first.Close()); err != nil {
 		return err
 	}
-	db, err := j.admin(name)
+	db, err := j.openAdmin(name)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (j job) createDatabase(name, file string) error {
 	return errors.Join(db.CreateSchemaVersionTables(), db.Exec(string(statements)), db.UpdateSchemaVersion(name, version, version), db.Close())
 }
 
-func (j job) admin(database string) (sqlplugin.AdminDB, error) {
+func (j processJob) openAdmin(database string) (sqlplugin.AdminDB, error) {
 	kind := sqlplugin.DbKindMain
 	if database == "temporal_visibility" {
 		kind = sqlplugin.DbKindVisibility
@@ -113,9 +113,9 @@ func (j job) admin(database string) (sqlplugin.AdminDB, error) {
 	}, resolver.NewNoopResolver(), log.NewNoopLogger(), metrics.NoopMetricsHandler)
 }
 
-// temporalOnPostgres runs Temporal's own server as docker-compose.yml does: with its
+// runTemporalOnPostgres runs Temporal's own server as docker-compose.yml does: with its
 // embedded configuration, the same environment, and our dynamic configuration.
-func (j job) temporalOnPostgres() (end func() error, err error) {
+func (j processJob) runTemporalOnPostgres() (end func() error, err error) {
 	for name, value := range map[string]string{
 		"DB": postgresql.PluginName, "DB_PORT": strconv.Itoa(j.Database), "POSTGRES_SEEDS": "127.0.0.1", "POSTGRES_USER": "temporal",
 		"DBNAME": "temporal", "VISIBILITY_DBNAME": "temporal_visibility", "NUM_HISTORY_SHARDS": "4", "BIND_ON_IP": "127.0.0.1",

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		os.Exit(image.RunCompiler(os.Stdin, os.Stdout))
 	}
 	if doc := os.Getenv(jobEnv); doc != "" {
-		if err := do(doc); err != nil {
+		if err := runJob(doc); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -48,8 +48,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A job is the configuration of a child process.
-type job struct {
+// A processJob is the configuration of a child process.
+type processJob struct {
 	Be    string // "": a worker
 	Build string `json:"-"` // binary to run; "" is this one
 
@@ -71,42 +71,42 @@ type job struct {
 	Database int
 }
 
-// do runs a job until stdin ends, which it does when the parent process exits.
-func do(doc string) error {
-	var j job
+// runJob runs a job until stdin ends, which it does when the parent process exits.
+func runJob(doc string) error {
+	var j processJob
 	if err := json.Unmarshal([]byte(doc), &j); err != nil {
 		return err
 	}
-	as := map[string]func(job) (func() error, error){
-		"": job.work, beFly: job.fly, beTemporal: job.temporal, bePostgres: job.temporalOnPostgres, beDatabase: job.database,
+	as := map[string]func(processJob) (func() error, error){
+		"": processJob.runWorker, beFly: processJob.runFly, beTemporal: processJob.runTemporal, bePostgres: processJob.runTemporalOnPostgres, beDatabase: processJob.runDatabase,
 	}[j.Be]
 	end, err := as(j)
 	if err != nil {
 		return err
 	}
-	if err := tellSizes(os.Stdin, os.Stdout); err != nil {
+	if err := serveSizes(os.Stdin, os.Stdout); err != nil {
 		return err
 	}
 	return end()
 }
 
-// work runs a worker.
-func (j job) work() (end func() error, err error) {
+// runWorker runs a worker.
+func (j processJob) runWorker() (end func() error, err error) {
 	c, err := client.Dial(client.Options{
-		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: loud(os.Stderr), DataConverter: worker.DataConverter(),
-		Interceptors: []interceptor.ClientInterceptor{&mortal{dieAfter: j.DieAfter}},
+		HostPort: j.Temporal, Namespace: j.Namespace, Identity: "worker", Logger: errorLogger(os.Stderr), DataConverter: worker.DataConverter(),
+		Interceptors: []interceptor.ClientInterceptor{&crashingWorker{dieAfter: j.DieAfter}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	a := work(flyAt(j.Fly), chain{shop{deploy: j.Deploy}}, j.Logs)
+	a := newActivities(flyAt(j.Fly), linearProjects{projectFixture{deploy: j.Deploy}}, j.Logs)
 	a.Poll = max(a.Poll, j.Poll)
 	if j.Registry != "" {
-		inEarnest(a, j.Registry)
+		useRealImages(a, j.Registry)
 	}
 	builds := 4
 	if j.Kinds {
-		a.Git, a.Go, a.Poll = slowGit{streetOfKinds()}, slowRecipe{}, 200*time.Millisecond
+		a.Git, a.Go, a.Poll = slowGit{kindProjects()}, slowRecipe{}, 200*time.Millisecond
 		builds = 32 // a wait for a free slot would look like a late resumption
 	}
 	w := worker.New(c, a, worker.Options{Builds: builds, OnFatal: func(err error) {
@@ -121,32 +121,32 @@ func (j job) work() (end func() error, err error) {
 	}, w.Start()
 }
 
-// loud returns a logger of errors only.
-func loud(w io.Writer) sdklog.Logger {
+// errorLogger returns a logger of errors only.
+func errorLogger(w io.Writer) sdklog.Logger {
 	return sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError})))
 }
 
-// mortal kills its process after the given number of activities.
-type mortal struct {
+// crashingWorker kills its process after the given number of activities.
+type crashingWorker struct {
 	interceptor.InterceptorBase
 	dieAfter int64
 	done     atomic.Int64
 }
 
 // InterceptActivity implements interceptor.WorkerInterceptor.
-func (m *mortal) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	in := &mortalActivity{mortal: m}
+func (m *crashingWorker) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	in := &crashingInbound{crashingWorker: m}
 	in.Next = next
 	return in
 }
 
-type mortalActivity struct {
+type crashingInbound struct {
 	interceptor.ActivityInboundInterceptorBase
-	*mortal
+	*crashingWorker
 }
 
 // ExecuteActivity implements interceptor.ActivityInboundInterceptor.
-func (m *mortalActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+func (m *crashingInbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	result, err := m.Next.ExecuteActivity(ctx, in)
 	if m.done.Add(1) == m.dieAfter {
 		self, err := os.FindProcess(os.Getpid())
@@ -161,38 +161,38 @@ func (m *mortalActivity) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	return result, err
 }
 
-// A hand is a child process.
-type hand struct {
+// A childProcess is a child process.
+type childProcess struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	said  bytes.Buffer // read it after the exit
-	spoke firstWord
+	spoke firstWrite
 	gone  chan struct{}
 }
 
-// firstWord is a writer that signals the first write.
-type firstWord struct {
+// firstWrite is a writer that signals the first write.
+type firstWrite struct {
 	once sync.Once
 	at   chan time.Time
 }
 
 // Write implements io.Writer.
-func (w *firstWord) Write(p []byte) (int, error) {
+func (w *firstWrite) Write(p []byte) (int, error) {
 	w.once.Do(func() { w.at <- time.Now() })
 	return len(p), nil
 }
 
-func (w *world) hire(ctx context.Context, project string, dieAfter int64) (*hand, error) {
-	return start(ctx, job{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter})
+func (w *processEnv) startWorker(ctx context.Context, project string, dieAfter int64) (*childProcess, error) {
+	return startProcess(ctx, processJob{Temporal: w.temporal, Namespace: project, Fly: w.fly, Logs: w.logs, Deploy: w.deploy, DieAfter: dieAfter})
 }
 
-// start starts a process. Its output is also written to listeners.
-func start(ctx context.Context, j job, listeners ...io.Writer) (*hand, error) {
+// startProcess starts a process. Its output is also written to listeners.
+func startProcess(ctx context.Context, j processJob, listeners ...io.Writer) (*childProcess, error) {
 	doc, err := json.Marshal(j)
 	if err != nil {
 		return nil, err
 	}
-	h := &hand{cmd: exec.CommandContext(ctx, or(j.Build, os.Args[0])), gone: make(chan struct{}), spoke: firstWord{at: make(chan time.Time, 1)}}
+	h := &childProcess{cmd: exec.CommandContext(ctx, valueOr(j.Build, os.Args[0])), gone: make(chan struct{}), spoke: firstWrite{at: make(chan time.Time, 1)}}
 	h.cmd.Env = append(os.Environ(), jobEnv+"="+string(doc))
 	h.cmd.Stdout, h.cmd.Stderr = io.MultiWriter(append(listeners, &h.spoke)...), &h.said
 	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
@@ -208,20 +208,20 @@ func start(ctx context.Context, j job, listeners ...io.Writer) (*hand, error) {
 	return h, nil
 }
 
-func (h *hand) dismiss() {
+func (h *childProcess) stop() {
 	h.stdin.Close()
 	<-h.gone
 }
 
 // kill sends SIGKILL.
-func (h *hand) kill() error {
+func (h *childProcess) kill() error {
 	err := h.cmd.Process.Kill()
 	<-h.gone
 	return err
 }
 
-// A world is a Temporal and a Fly for workers in child processes.
-type world struct {
+// A processEnv is a Temporal and a Fly for workers in child processes.
+type processEnv struct {
 	t        *testing.T
 	temporal string
 	fly      string
@@ -230,9 +230,9 @@ type world struct {
 	deploy   string // lines of [deploy] in every fly.toml
 }
 
-func newWorld(t *testing.T) *world {
+func newProcessEnv(t *testing.T) *processEnv {
 	t.Helper()
-	w := &world{t: t, temporal: temporal(t, "").Address(), sim: quick(), logs: t.TempDir()}
+	w := &processEnv{t: t, temporal: startTemporal(t, "").Address(), sim: newFastFly(), logs: t.TempDir()}
 	server := httptest.NewServer(w.sim)
 	t.Cleanup(server.Close)
 	t.Cleanup(w.sim.Close)
@@ -240,10 +240,10 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// namespace creates a namespace. Its task queues are separate, so that a worker gets only
+// createNamespace creates a namespace. Its task queues are separate, so that a worker gets only
 // its tasks.
-func (w *world) namespace(name string) error {
-	options := client.Options{HostPort: w.temporal, Namespace: name, Logger: loud(io.Discard)}
+func (w *processEnv) createNamespace(name string) error {
+	options := client.Options{HostPort: w.temporal, Namespace: name, Logger: errorLogger(io.Discard)}
 	namespaces, err := client.NewNamespaceClient(options)
 	if err != nil {
 		return err
@@ -262,7 +262,7 @@ func (w *world) namespace(name string) error {
 	}
 	defer c.Close()
 	types := map[string]enums.IndexedValueType{}
-	for _, a := range attributes() {
+	for _, a := range searchAttributes() {
 		types[a] = enums.INDEXED_VALUE_TYPE_KEYWORD
 	}
 	_, err = c.OperatorService().AddSearchAttributes(w.t.Context(), &operatorservice.AddSearchAttributesRequest{Namespace: name, SearchAttributes: types})

@@ -35,63 +35,63 @@ const recorded = "../../workflows/testdata/history"
 
 // An ending is a release with one kind of outcome, and the steps that lead to it.
 type ending struct {
-	shop    shop
+	shop    projectFixture
 	before  string // version running in production
 	act     func(*recording) error
 	outcome release.Outcome // "": the workflow fails as stranded
 }
 
-var small = shop{apps: []string{"api"}, only: "production"}
+var small = projectFixture{apps: []string{"api"}, only: "production"}
 
-func with(change func(*shop)) shop {
+func changedShop(change func(*projectFixture)) projectFixture {
 	s := small
 	change(&s)
 	return s
 }
 
-// migrating makes the releases of a project irreversible.
-func migrating(s *shop) {
+// makeIrreversible makes the releases of a project irreversible.
+func makeIrreversible(s *projectFixture) {
 	s.deploy, s.env = "release_command = \"migrate\"\n", "migrations = \"irreversible\"\n"
 }
 
 // scanned enables the scan of every image.
 const scanned = "[scan]\nrun = \"true\"\n"
 
-// endings returns a case for every outcome of a release and for every strategy.
-func endings() map[string]ending {
+// listEndings returns a case for every outcome of a release and for every strategy.
+func listEndings() map[string]ending {
 	v2 := func(act func(*recording) error) func(*recording) error {
 		return func(r *recording) error {
-			if err := r.begin(request(r.project, "v2")); err != nil {
+			if err := r.startRelease(request(r.project, "v2")); err != nil {
 				return err
 			}
 			return act(r)
 		}
 	}
-	approved := v2(func(r *recording) error { return r.decide(true) })
+	approved := v2(func(r *recording) error { return r.reviewNext(true) })
 	return map[string]ending{
 		"promoted":           {act: approved, before: "v1", outcome: release.Promoted},
-		"promoted-canary":    {shop: with(func(s *shop) { s.strategy = "canary" }), before: "v1", act: approved, outcome: release.Promoted},
-		"promoted-bluegreen": {shop: with(func(s *shop) { s.strategy = "bluegreen" }), before: "v1", act: approved, outcome: release.Promoted},
-		"promoted-immediate": {shop: with(func(s *shop) { s.strategy = "immediate" }), before: "v1", act: approved, outcome: release.Promoted},
-		"promoted-command":   {shop: with(migrating), before: "v1", act: approved, outcome: release.Promoted},
-		"promoted-no-room":   {shop: small, before: "v1", act: v2((*recording).noRoom), outcome: release.Promoted},
-		"held-irreversible":  {shop: with(migrating), before: "v1", act: v2((*recording).heldAfterCommand), outcome: release.RolledBack},
-		"promoted-by-signal": {shop: small, before: "v1", act: v2((*recording).signals), outcome: release.Promoted},
-		"promoted-stale":     {shop: small, before: "v1", act: v2((*recording).goesStale), outcome: release.Promoted},
-		"promoted-queued":    {shop: with(func(s *shop) { s.gate, s.bake = "none", "15s" }), before: "v1", act: v2((*recording).queues), outcome: release.Promoted},
-		"unchanged":          {shop: small, act: v2((*recording).repeats), outcome: release.Unchanged},
-		"taken-back":         {shop: small, before: "v1", act: v2((*recording).takesBack), outcome: release.Restored},
-		"stopped-rejected":   {shop: small, before: "v1", act: v2(func(r *recording) error { return r.decide(false) }), outcome: release.Stopped},
-		"stopped-test":       {shop: with(func(s *shop) { s.test = "echo broken; exit 3" }), act: v2(nothing), outcome: release.Stopped},
-		"stopped-timeout":    {shop: with(func(s *shop) { s.gate = `{ approvals = 1, timeout = "1s" }` }), act: v2(nothing), outcome: release.Stopped},
-		"stopped-aborted":    {shop: small, act: v2((*recording).abortsAsked), outcome: release.Stopped},
-		"rolled-back-check":  {shop: small, before: "v1", act: v2((*recording).neverPasses), outcome: release.RolledBack},
-		"rolled-back-abort":  {shop: with(func(s *shop) { s.bake = "1h" }), before: "v1", act: v2((*recording).abortsBaking), outcome: release.RolledBack},
-		"held-retry":         {shop: small, before: "v1", act: v2(held(release.Retry)), outcome: release.RolledBack},
-		"held-keep":          {shop: small, before: "v1", act: v2(held(release.Keep)), outcome: release.Kept},
-		"promoted-images":    {shop: shop{apps: []string{"api"}, toml: scanned + "[test.lint]\nrun = \"true\"\n"}, before: "v1", act: approved, outcome: release.Promoted},
-		"stopped-scan":       {shop: with(func(s *shop) { s.toml = strings.Replace(scanned, "true", "exit 4", 1) }), act: v2(nothing), outcome: release.Stopped},
-		"stranded":           {shop: small, before: "v1", act: v2(held(release.Abandon))},
+		"promoted-canary":    {shop: changedShop(func(s *projectFixture) { s.strategy = "canary" }), before: "v1", act: approved, outcome: release.Promoted},
+		"promoted-bluegreen": {shop: changedShop(func(s *projectFixture) { s.strategy = "bluegreen" }), before: "v1", act: approved, outcome: release.Promoted},
+		"promoted-immediate": {shop: changedShop(func(s *projectFixture) { s.strategy = "immediate" }), before: "v1", act: approved, outcome: release.Promoted},
+		"promoted-command":   {shop: changedShop(makeIrreversible), before: "v1", act: approved, outcome: release.Promoted},
+		"promoted-no-room":   {shop: small, before: "v1", act: v2((*recording).fillHost), outcome: release.Promoted},
+		"held-irreversible":  {shop: changedShop(makeIrreversible), before: "v1", act: v2((*recording).failAfterCommand), outcome: release.RolledBack},
+		"promoted-by-signal": {shop: small, before: "v1", act: v2((*recording).sendSignals), outcome: release.Promoted},
+		"promoted-stale":     {shop: small, before: "v1", act: v2((*recording).makeStale), outcome: release.Promoted},
+		"promoted-queued":    {shop: changedShop(func(s *projectFixture) { s.gate, s.bake = "none", "15s" }), before: "v1", act: v2((*recording).queueBehindAnother), outcome: release.Promoted},
+		"unchanged":          {shop: small, act: v2((*recording).repeatRelease), outcome: release.Unchanged},
+		"taken-back":         {shop: small, before: "v1", act: v2((*recording).rollBack), outcome: release.Restored},
+		"stopped-rejected":   {shop: small, before: "v1", act: v2(func(r *recording) error { return r.reviewNext(false) }), outcome: release.Stopped},
+		"stopped-test":       {shop: changedShop(func(s *projectFixture) { s.test = "echo broken; exit 3" }), act: v2(doNothing), outcome: release.Stopped},
+		"stopped-timeout":    {shop: changedShop(func(s *projectFixture) { s.gate = `{ approvals = 1, timeout = "1s" }` }), act: v2(doNothing), outcome: release.Stopped},
+		"stopped-aborted":    {shop: small, act: v2((*recording).abortAtGate), outcome: release.Stopped},
+		"rolled-back-check":  {shop: small, before: "v1", act: v2((*recording).failChecks), outcome: release.RolledBack},
+		"rolled-back-abort":  {shop: changedShop(func(s *projectFixture) { s.bake = "1h" }), before: "v1", act: v2((*recording).abortBake), outcome: release.RolledBack},
+		"held-retry":         {shop: small, before: "v1", act: v2(holdAndResolve(release.Retry)), outcome: release.RolledBack},
+		"held-keep":          {shop: small, before: "v1", act: v2(holdAndResolve(release.Keep)), outcome: release.Kept},
+		"promoted-images":    {shop: projectFixture{apps: []string{"api"}, toml: scanned + "[test.lint]\nrun = \"true\"\n"}, before: "v1", act: approved, outcome: release.Promoted},
+		"stopped-scan":       {shop: changedShop(func(s *projectFixture) { s.toml = strings.Replace(scanned, "true", "exit 4", 1) }), act: v2(doNothing), outcome: release.Stopped},
+		"stranded":           {shop: small, before: "v1", act: v2(holdAndResolve(release.Abandon))},
 	}
 }
 
@@ -99,16 +99,16 @@ func endings() map[string]ending {
 // the histories of the releases and rollouts into the directory from which workflows
 // replays them. It never overwrites earlier recordings, which must stay replayable.
 func TestEndings(t *testing.T) {
-	studio := newStudio(t)
+	studio := newRecordingEnv(t)
 	wanted, err := regexp.Compile(*record)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
-	for name, e := range endings() {
+	for name, e := range listEndings() {
 		wg.Go(func() {
-			r := &recording{studio: studio, ctx: t.Context(), project: project(name), ending: e}
-			err := r.make()
+			r := &recording{testEnv: studio, ctx: t.Context(), project: projectName(name), ending: e}
+			err := r.runToEnd()
 			if err == nil && *record != "" && wanted.MatchString(name) {
 				err = r.record(name)
 			}
@@ -120,60 +120,60 @@ func TestEndings(t *testing.T) {
 	wg.Wait()
 }
 
-func project(name string) string { return "shop-" + name }
+func projectName(name string) string { return "shop-" + name }
 
-// A studio is an environment for recordings: a real Temporal and a simulated Fly.
-type studio struct {
+// A testEnv is an environment for recordings: a real Temporal and a simulated Fly.
+type testEnv struct {
 	c   client.Client
 	sim *flysim.Sim
 }
 
-func newStudio(t *testing.T) *studio {
+func newRecordingEnv(t *testing.T) *testEnv {
 	t.Helper()
 	// Histories contain the identity of the client.
-	c, err := client.Dial(client.Options{HostPort: temporal(t, "").Address(), Identity: "recorder", Logger: loud(os.Stderr)})
+	c, err := client.Dial(client.Options{HostPort: startTemporal(t, "").Address(), Identity: "recorder", Logger: errorLogger(os.Stderr)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	git := street{}
-	for name, e := range endings() {
-		git[project(name)] = e.shop
+	git := projectSet{}
+	for name, e := range listEndings() {
+		git[projectName(name)] = e.shop
 	}
-	sim := quick()
+	sim := newFastFly()
 	t.Cleanup(sim.Close)
 	atFly := flyAt("http://fly")
 	atFly.HTTP = &http.Client{Transport: sim.Transport()}
-	w := worker.New(c, work(atFly, git, t.TempDir()), worker.Options{Builds: 4})
+	w := worker.New(c, newActivities(atFly, git, t.TempDir()), worker.Options{Builds: 4})
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Stop)
-	return &studio{c, sim}
+	return &testEnv{c, sim}
 }
 
 // A recording is the run of one ending.
 type recording struct {
-	*studio
+	*testEnv
 	ending
 	ctx     context.Context
 	project string
 	run     client.WorkflowRun // run to record
 }
 
-// make runs the release to its outcome.
-func (r *recording) make() error {
+// runToEnd runs the release to its outcome.
+func (r *recording) runToEnd() error {
 	var cancel context.CancelFunc
 	r.ctx, cancel = context.WithTimeout(r.ctx, 2*time.Minute)
 	defer cancel()
-	r.shop.open(r.sim, r.project)
+	r.shop.createApps(r.sim, r.project)
 	if r.before != "" {
-		r.shop.runs(r.sim, r.project, "production", r.before)
+		r.shop.createMachines(r.sim, r.project, "production", r.before)
 	}
 	if err := r.act(r); err != nil {
 		return err
 	}
-	report, err := r.end()
+	report, err := r.waitForReport()
 	if err != nil && r.outcome != "" || report.Outcome != r.outcome {
 		return fmt.Errorf("ended %q, %+v, %v; want %q", report.Outcome, report.Cause, err, r.outcome)
 	}
@@ -193,16 +193,16 @@ func (r *recording) record(name string) error {
 		if i == 0 {
 			file = name + ".0-release.json"
 		}
-		if err := keep(filepath.Join(recorded, file), h.events); err != nil {
+		if err := writeHistory(filepath.Join(recorded, file), h.events); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keep writes a history with one event per line and without the host name of this machine,
+// writeHistory writes a history with one event per line and without the host name of this machine,
 // which the SDK puts into the name of the sticky queue.
-func keep(file string, events []*historypb.HistoryEvent) error {
+func writeHistory(file string, events []*historypb.HistoryEvent) error {
 	var doc bytes.Buffer
 	doc.WriteString(`{"events":[`)
 	for i, e := range events {
@@ -232,7 +232,7 @@ func keep(file string, events []*historypb.HistoryEvent) error {
 	return os.WriteFile(file, doc.Bytes(), 0o644)
 }
 
-func (r *recording) begin(req release.Request) (err error) {
+func (r *recording) startRelease(req release.Request) (err error) {
 	id := release.ID(r.project, req.Revision)
 	if req.Rollback != nil {
 		id = release.RollbackID(r.project, req.Rollback.Environment)
@@ -241,12 +241,12 @@ func (r *recording) begin(req release.Request) (err error) {
 	return err
 }
 
-func (r *recording) end() (report release.Report, err error) {
+func (r *recording) waitForReport() (report release.Report, err error) {
 	return report, r.run.Get(r.ctx, &report)
 }
 
-// until queries a workflow until is returns true.
-func (r *recording) until(id string, is func(release.Status) bool) (s release.Status, err error) {
+// waitForStatus queries a workflow until is returns true.
+func (r *recording) waitForStatus(id string, is func(release.Status) bool) (s release.Status, err error) {
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
 		s = release.Status{}
 		v, err := r.c.QueryWorkflow(r.ctx, id, "", release.StatusQuery)
@@ -262,16 +262,16 @@ func (r *recording) until(id string, is func(release.Status) bool) (s release.St
 	}
 }
 
-// asked waits until the release waits for approval of a plan other than before.
-func (r *recording) asked(before string) (plan string, err error) {
-	s, err := r.until(r.run.GetID(), func(s release.Status) bool { return s.Gate != nil && s.Gate.Plan != before })
+// waitForPlan waits until the release waits for approval of a plan other than before.
+func (r *recording) waitForPlan(before string) (plan string, err error) {
+	s, err := r.waitForStatus(r.run.GetID(), func(s release.Status) bool { return s.Gate != nil && s.Gate.Plan != before })
 	if err != nil {
 		return "", err
 	}
 	return s.Gate.Plan, nil
 }
 
-func (r *recording) answer(yes bool, plan string) error {
+func (r *recording) review(yes bool, plan string) error {
 	u, err := r.c.UpdateWorkflow(r.ctx, client.UpdateWorkflowOptions{
 		WorkflowID: r.run.GetID(), UpdateName: release.ReviewName(yes), WaitForStage: client.WorkflowUpdateStageCompleted,
 		Args: []any{release.Review{By: "ben", Reason: "because", Plan: plan}},
@@ -282,19 +282,19 @@ func (r *recording) answer(yes bool, plan string) error {
 	return u.Get(r.ctx, nil)
 }
 
-func (r *recording) decide(yes bool) error {
-	plan, err := r.asked("")
+func (r *recording) reviewNext(yes bool) error {
+	plan, err := r.waitForPlan("")
 	if err != nil {
 		return err
 	}
-	return r.answer(yes, plan)
+	return r.review(yes, plan)
 }
 
-func nothing(*recording) error { return nil }
+func doNothing(*recording) error { return nil }
 
-// signals sends two signals that do not count and one that does.
-func (r *recording) signals() error {
-	plan, err := r.asked("")
+// sendSignals sends two signals that do not count and one that does.
+func (r *recording) sendSignals() error {
+	plan, err := r.waitForPlan("")
 	if err != nil {
 		return err
 	}
@@ -306,9 +306,9 @@ func (r *recording) signals() error {
 	return nil
 }
 
-// goesStale changes a machine while the release waits.
-func (r *recording) goesStale() error {
-	plan, err := r.asked("")
+// makeStale changes a machine while the release waits.
+func (r *recording) makeStale() error {
+	plan, err := r.waitForPlan("")
 	if err != nil {
 		return err
 	}
@@ -316,57 +316,57 @@ func (r *recording) goesStale() error {
 	m := r.sim.Machines(place)[0]
 	m.InstanceID = "01PERSON" + m.InstanceID[8:]
 	r.sim.Put(place, m)
-	if err := r.answer(true, plan); err != nil {
+	if err := r.review(true, plan); err != nil {
 		return err
 	}
-	if plan, err = r.asked(plan); err != nil {
+	if plan, err = r.waitForPlan(plan); err != nil {
 		return err
 	}
-	return r.answer(true, plan)
+	return r.review(true, plan)
 }
 
-// queues starts another release that has the lock. The release plans again after it.
-func (r *recording) queues() error {
-	_, err := r.until(release.RolloutID(r.project, "production"), func(s release.Status) bool { return s.Phase == release.Baking })
+// queueBehindAnother starts another release that has the lock. The release plans again after it.
+func (r *recording) queueBehindAnother() error {
+	_, err := r.waitForStatus(release.RolloutID(r.project, "production"), func(s release.Status) bool { return s.Phase == release.Baking })
 	if err != nil {
 		return err
 	}
-	if err := r.begin(request(r.project, "v3")); err != nil {
+	if err := r.startRelease(request(r.project, "v3")); err != nil {
 		return err
 	}
-	_, err = r.until(r.run.GetID(), func(s release.Status) bool { return s.Queue != "" })
+	_, err = r.waitForStatus(r.run.GetID(), func(s release.Status) bool { return s.Queue != "" })
 	return err
 }
 
-// repeats releases the same revision again.
-func (r *recording) repeats() error {
-	if err := r.decide(true); err != nil {
+// repeatRelease releases the same revision again.
+func (r *recording) repeatRelease() error {
+	if err := r.reviewNext(true); err != nil {
 		return err
 	}
-	if _, err := r.end(); err != nil {
+	if _, err := r.waitForReport(); err != nil {
 		return err
 	}
-	return r.begin(request(r.project, "v2"))
+	return r.startRelease(request(r.project, "v2"))
 }
 
-// takesBack rolls back without the gate.
-func (r *recording) takesBack() error {
-	if err := r.decide(true); err != nil {
+// rollBack rolls back without the gate.
+func (r *recording) rollBack() error {
+	if err := r.reviewNext(true); err != nil {
 		return err
 	}
-	if _, err := r.end(); err != nil {
+	if _, err := r.waitForReport(); err != nil {
 		return err
 	}
-	if err := r.listed(release.RolloutID(r.project, "production")); err != nil {
+	if err := r.waitForList(release.RolloutID(r.project, "production")); err != nil {
 		return err
 	}
 	req := request(r.project, "v2")
 	req.Rollback = &release.Rollback{Environment: "production", Emergency: true, Reason: "it is wrong"}
-	return r.begin(req)
+	return r.startRelease(req)
 }
 
-// listed waits until a list shows the workflow as closed.
-func (r *recording) listed(id string) error {
+// waitForList waits until a list shows the workflow as closed.
+func (r *recording) waitForList(id string) error {
 	for r.ctx.Err() == nil {
 		list, err := r.c.ListWorkflow(r.ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: "WorkflowId = '" + id + "' AND ExecutionStatus = 'Completed'"})
 		if err != nil || len(list.Executions) > 0 {
@@ -376,18 +376,18 @@ func (r *recording) listed(id string) error {
 	return r.ctx.Err()
 }
 
-func (r *recording) abortsAsked() error {
-	if _, err := r.asked(""); err != nil {
+func (r *recording) abortAtGate() error {
+	if _, err := r.waitForPlan(""); err != nil {
 		return err
 	}
 	return r.c.CancelWorkflow(r.ctx, r.run.GetID(), "")
 }
 
-func (r *recording) abortsBaking() error {
-	if err := r.decide(true); err != nil {
+func (r *recording) abortBake() error {
+	if err := r.reviewNext(true); err != nil {
 		return err
 	}
-	_, err := r.until(release.RolloutID(r.project, "production"), func(s release.Status) bool { return s.Phase == release.Baking })
+	_, err := r.waitForStatus(release.RolloutID(r.project, "production"), func(s release.Status) bool { return s.Phase == release.Baking })
 	if err != nil {
 		return err
 	}
@@ -396,54 +396,54 @@ func (r *recording) abortsBaking() error {
 
 const update = "POST /v1/apps/{app}/machines/{id}"
 
-// neverPasses makes the first updated machine stay unhealthy.
-func (r *recording) neverPasses() error {
+// failChecks makes the first updated machine stay unhealthy.
+func (r *recording) failChecks() error {
 	r.sim.Inject(flysim.Fault{Route: update, App: flyApp(r.project, "production", "api"), Times: 1, Effect: flysim.NeverPasses})
-	return r.decide(true)
+	return r.reviewNext(true)
 }
 
-// noRoom makes the host of a machine refuse its new version. The release asks for approval
+// fillHost makes the host of a machine refuse its new version. The release asks for approval
 // of a plan that replaces the machine.
-func (r *recording) noRoom() error {
-	plan, err := r.asked("")
+func (r *recording) fillHost() error {
+	plan, err := r.waitForPlan("")
 	if err != nil {
 		return err
 	}
 	place := flyApp(r.project, "production", "api")
 	full := r.sim.Machines(place)[0].ID
 	r.sim.Inject(flysim.Fault{Route: update, App: place, Machine: full, Effect: flysim.NoCapacity})
-	if err := r.answer(true, plan); err != nil {
+	if err := r.review(true, plan); err != nil {
 		return err
 	}
-	if plan, err = r.asked(plan); err != nil {
+	if plan, err = r.waitForPlan(plan); err != nil {
 		return err
 	}
-	return r.answer(true, plan)
+	return r.review(true, plan)
 }
 
-// heldAfterCommand fails after an irreversible release command, so that the rollout is held.
-func (r *recording) heldAfterCommand() error {
-	if err := r.neverPasses(); err != nil {
+// failAfterCommand fails after an irreversible release command, so that the rollout is held.
+func (r *recording) failAfterCommand() error {
+	if err := r.failChecks(); err != nil {
 		return err
 	}
-	return r.answerHeld(release.GoBack)
+	return r.resolveHold(release.GoBack)
 }
 
-// held also makes Fly refuse the rollback until the resolution.
-func held(choice release.Choice) func(*recording) error {
+// holdAndResolve also makes Fly refuse the rollback until the resolution.
+func holdAndResolve(choice release.Choice) func(*recording) error {
 	return func(r *recording) error {
-		if err := r.neverPasses(); err != nil {
+		if err := r.failChecks(); err != nil {
 			return err
 		}
 		r.sim.Inject(flysim.Fault{Route: update, App: flyApp(r.project, "production", "api"), Times: 1, Status: http.StatusUnprocessableEntity})
-		return r.answerHeld(choice)
+		return r.resolveHold(choice)
 	}
 }
 
-// answerHeld resolves the rollout once it is held.
-func (r *recording) answerHeld(choice release.Choice) error {
+// resolveHold resolves the rollout once it is held.
+func (r *recording) resolveHold(choice release.Choice) error {
 	rollout := release.RolloutID(r.project, "production")
-	if _, err := r.until(rollout, func(s release.Status) bool { return s.Phase == release.HeldPhase }); err != nil {
+	if _, err := r.waitForStatus(rollout, func(s release.Status) bool { return s.Phase == release.HeldPhase }); err != nil {
 		return err
 	}
 	u, err := r.c.UpdateWorkflow(r.ctx, client.UpdateWorkflowOptions{

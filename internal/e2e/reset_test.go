@@ -20,106 +20,106 @@ import (
 // TestReset resets releases after the start of their rollout. The new run must not wait
 // forever for results that it never receives.
 func TestReset(t *testing.T) {
-	playStories(t, "reset", map[string]backStory{
-		"after the start of a running rollout":  {before: "v1", tell: (*back).resetWhileRollingOut},
-		"after the start of a closed rollout":   {before: "v1", tell: (*back).resetAfterwards},
-		"before the start of a running rollout": {before: "v1", tell: (*back).resetToTheGateWhileRollingOut},
-		"before the start of a closed rollout":  {before: "v1", tell: (*back).resetToTheGate},
-		"held after the rollout was terminated": {before: "v1", tell: (*back).resetWhileTakenOver},
-		"after another release":                 {before: "v1", tell: (*back).resetAfterAnother},
-		"release and rollout terminated":        {before: "v1", tell: (*back).resetAfterBoth},
+	runCases(t, "reset", map[string]rollbackCase{
+		"after the start of a running rollout":  {before: "v1", run: (*rollbackTest).resetWhileRollingOut},
+		"after the start of a closed rollout":   {before: "v1", run: (*rollbackTest).resetAfterwards},
+		"before the start of a running rollout": {before: "v1", run: (*rollbackTest).resetToTheGateWhileRollingOut},
+		"before the start of a closed rollout":  {before: "v1", run: (*rollbackTest).resetToTheGate},
+		"held after the rollout was terminated": {before: "v1", run: (*rollbackTest).resetWhileTakenOver},
+		"after another release":                 {before: "v1", run: (*rollbackTest).resetAfterAnother},
+		"release and rollout terminated":        {before: "v1", run: (*rollbackTest).resetAfterBoth},
 	})
 }
 
 // resetWhileRollingOut resets the release after one of two machines was updated.
-func (b *back) resetWhileRollingOut() {
-	b.stuck()
-	b.reset(lastRollout)
-	b.calm()
-	b.mustSettle("v2")
+func (b *rollbackTest) resetWhileRollingOut() {
+	b.startIncomplete()
+	b.resetTo(lastRollout)
+	b.endFault()
+	b.checkSettled("v2")
 }
 
 // resetAfterwards resets a promoted release to the start of its rollout.
-func (b *back) resetAfterwards() {
+func (b *rollbackTest) resetAfterwards() {
 	b.promote("v2")
-	b.reset(lastRollout)
-	b.mustSettle("v2")
+	b.resetTo(lastRollout)
+	b.checkSettled("v2")
 }
 
 // The rollout of the reset run has no parent then.
-func (b *back) resetToTheGateWhileRollingOut() {
-	b.stuck()
-	b.reset(beforeRollouts)
-	b.calm()
-	b.mustSettle("v2")
+func (b *rollbackTest) resetToTheGateWhileRollingOut() {
+	b.startIncomplete()
+	b.resetTo(beforeRollouts)
+	b.endFault()
+	b.checkSettled("v2")
 }
 
-func (b *back) resetToTheGate() {
+func (b *rollbackTest) resetToTheGate() {
 	b.promote("v2")
-	b.reset(beforeRollouts)
-	b.mustSettle("v2")
+	b.resetTo(beforeRollouts)
+	b.checkSettled("v2")
 }
 
 // resetWhileTakenOver resets the release while a rollout holds the place of a terminated
 // one.
-func (b *back) resetWhileTakenOver() {
-	b.terminates()
-	b.mustSay(b.held())
-	b.reset(lastRollout)
-	b.say(release.GoBack)
-	b.mustSettle("v1")
+func (b *rollbackTest) resetWhileTakenOver() {
+	b.terminateMidRollout()
+	b.checkHold(b.waitForHold())
+	b.resetTo(lastRollout)
+	b.resolveHold(release.GoBack)
+	b.checkSettled("v1")
 }
 
 // resetAfterBoth resets a release that was terminated together with its rollout, after
 // another release was promoted. Temporal sent no notice of the end of the rollout, because
 // its parent was closed: the release reads it and ends.
-func (b *back) resetAfterBoth() {
-	b.stuck()
-	b.must(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
-	b.must(b.c.TerminateWorkflow(b.ctx, b.rollout(), "", "by hand"))
-	b.calm()
+func (b *rollbackTest) resetAfterBoth() {
+	b.startIncomplete()
+	b.requireNoError(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
+	b.requireNoError(b.c.TerminateWorkflow(b.ctx, b.rolloutID(), "", "by hand"))
+	b.endFault()
 	first := b.run
 	b.promote("v3")
 	b.run = first
-	b.reset(lastRollout)
+	b.resetTo(lastRollout)
 	err := b.c.GetWorkflow(b.ctx, first.GetID(), "").Get(b.ctx, nil)
 	if err == nil || !strings.Contains(err.Error(), "the rollout of production ended without a report while this release was closed: terminated") {
-		b.wrong("ended with %v", err)
+		b.fail("ended with %v", err)
 	}
-	b.mustRun("v3")
+	b.checkVersion("v3")
 }
 
 // resetAfterAnother resets a release whose rollout was terminated and abandoned, after
 // another release was promoted. The second release has replaced the result of the first,
 // so that the first is superseded without a hold.
-func (b *back) resetAfterAnother() {
-	b.terminates()
-	b.mustSay(b.held())
-	b.say(release.Abandon)
-	if _, err := b.end(); err == nil {
-		b.wrong("an abandoned rollout is no failure")
+func (b *rollbackTest) resetAfterAnother() {
+	b.terminateMidRollout()
+	b.checkHold(b.waitForHold())
+	b.resolveHold(release.Abandon)
+	if _, err := b.waitForReport(); err == nil {
+		b.fail("an abandoned rollout is no failure")
 	}
-	b.calm()
+	b.endFault()
 	first := b.run
 	b.promote("v3")
 	second := b.run.GetID()
 	b.run = first
-	b.reset(firstRollout)
+	b.resetTo(firstRollout)
 	var report release.Report
-	b.must(b.c.GetWorkflow(b.ctx, first.GetID(), "").Get(b.ctx, &report))
+	b.requireNoError(b.c.GetWorkflow(b.ctx, first.GetID(), "").Get(b.ctx, &report))
 	if report.Outcome != release.Superseded || report.Cause == nil || !strings.Contains(report.Cause.Message, "since then "+second+" has changed production (promoted)") {
-		b.wrong("ended %q, %+v", report.Outcome, report.Cause)
+		b.fail("ended %q, %+v", report.Outcome, report.Cause)
 	}
-	b.mustRun("v3")
+	b.checkVersion("v3")
 }
 
-// stuck starts v2, whose rollout stays incomplete until b.calm is called.
-func (b *back) stuck() {
+// startIncomplete starts v2, whose rollout stays incomplete until b.calm is called.
+func (b *rollbackTest) startIncomplete() {
 	second := b.sim.Machines(b.app)[1].ID
-	b.calm = b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})
-	b.must(b.begin(request(b.project, "v2")))
-	b.must(b.decide(true))
-	for b.ctx.Err() == nil && !slices.Contains(b.versions(), digestOf("api", commitOf("v2"))) {
+	b.endFault = b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})
+	b.requireNoError(b.startRelease(request(b.project, "v2")))
+	b.requireNoError(b.reviewNext(true))
+	for b.ctx.Err() == nil && !slices.Contains(b.runningDigests(), digestOf("api", commitOf("v2"))) {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
@@ -133,16 +133,16 @@ const (
 	lastRollout
 )
 
-// reset resets the release to point.
-func (b *back) reset(point resetPoint) {
+// resetTo resets the release to point.
+func (b *rollbackTest) resetTo(point resetPoint) {
 	run, err := b.c.DescribeWorkflowExecution(b.ctx, b.run.GetID(), "")
-	b.must(err)
+	b.requireNoError(err)
 	exec := run.GetWorkflowExecutionInfo().GetExecution()
 	events := b.c.GetWorkflowHistory(b.ctx, exec.GetWorkflowId(), exec.GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	to, task, started := int64(0), int64(0), false
 	for events.HasNext() {
 		e, err := events.Next()
-		b.must(err)
+		b.requireNoError(err)
 		switch e.GetEventType() {
 		case enums.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
 			if task = e.GetEventId(); started && (point == lastRollout || point == firstRollout && to == 0) {
@@ -157,19 +157,19 @@ func (b *back) reset(point resetPoint) {
 		}
 	}
 	if to == 0 {
-		b.wrong("there is nothing to reset to")
+		b.fail("there is nothing to reset to")
 		return
 	}
 	_, err = b.c.ResetWorkflowExecution(b.ctx, &workflowservice.ResetWorkflowExecutionRequest{
 		Namespace: "default", RequestId: b.project, Reason: "by hand", WorkflowTaskFinishEventId: to,
 		WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: exec.GetWorkflowId(), RunId: exec.GetRunId()},
 	})
-	b.must(err)
+	b.requireNoError(err)
 }
 
-// mustSettle checks that the release ends, with a resolution if it asks for one, that every
+// checkSettled checks that the release ends, with a resolution if it asks for one, that every
 // machine runs version, and that nothing is left.
-func (b *back) mustSettle(version string) {
+func (b *rollbackTest) checkSettled(version string) {
 	ended := make(chan error, 1)
 	var report release.Report
 	ctx, cancel := context.WithTimeout(b.ctx, 3*time.Minute)
@@ -179,10 +179,10 @@ func (b *back) mustSettle(version string) {
 		select {
 		case err := <-ended:
 			if err != nil {
-				b.wrong("after the reset: %v", err)
+				b.fail("after the reset: %v", err)
 			}
 			b.Logf("%s: after the reset: %q, %+v", b.story, report.Outcome, report.Cause)
-			b.mustRun(version)
+			b.checkVersion(version)
 			return
 		case <-time.After(200 * time.Millisecond):
 		}
@@ -193,7 +193,7 @@ func (b *back) mustSettle(version string) {
 		}
 		if s.Gate != nil && s.Gate.Plan != plan && s.Outcome == "" {
 			plan = s.Gate.Plan
-			_ = b.answer(true, plan) // or an earlier one counts
+			_ = b.review(true, plan) // or an earlier one counts
 		}
 	}
 }

@@ -17,9 +17,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A loss is a task of a killed worker: an attempt of an activity, or the next workflow
+// A lostTask is a task of a killed worker: an attempt of an activity, or the next workflow
 // task.
-type loss struct {
+type lostTask struct {
 	id, run  string
 	phase    release.Phase
 	activity string // ID; "" for a workflow task
@@ -27,7 +27,7 @@ type loss struct {
 	killed   time.Time
 }
 
-func (l loss) String() string {
+func (l lostTask) String() string {
 	if l.activity == "" {
 		return fmt.Sprintf("%s (%s): its next task", l.id, l.phase)
 	}
@@ -37,15 +37,15 @@ func (l loss) String() string {
 // An execution is one run of a workflow.
 type execution struct{ id, run string }
 
-// open describes the running workflows: releases and their rollouts.
-func (s *siege) open(ctx context.Context) (all []*workflowservice.DescribeWorkflowExecutionResponse) {
+// describeOpen describes the running workflows: releases and their rollouts.
+func (s *chaosTest) describeOpen(ctx context.Context) (all []*workflowservice.DescribeWorkflowExecutionResponse) {
 	var under []execution
 	s.mu.Lock()
 	for _, run := range s.running {
 		under = append(under, execution{run.GetID(), run.GetRunID()})
 	}
 	s.mu.Unlock()
-	for _, k := range kinds() {
+	for _, k := range listKinds() {
 		for _, env := range k.shop.environments() {
 			under = append(under, execution{release.RolloutID(k.name, env), ""})
 		}
@@ -58,14 +58,14 @@ func (s *siege) open(ctx context.Context) (all []*workflowservice.DescribeWorkfl
 	return all
 }
 
-// losses returns the tasks of a worker that was just killed. A release that waits for
+// listLostTasks returns the tasks of a worker that was just killed. A release that waits for
 // approval has none: it is sent a review that does not count, as a user may do.
-func (s *siege) losses(ctx context.Context) (lost []loss) {
+func (s *chaosTest) listLostTasks(ctx context.Context) (lost []lostTask) {
 	killed := time.Now()
-	for _, d := range s.open(ctx) {
+	for _, d := range s.describeOpen(ctx) {
 		is := d.WorkflowExecutionInfo.Execution
-		l := loss{id: is.WorkflowId, run: is.RunId, phase: phaseOf(d.WorkflowExecutionInfo), killed: killed}
-		var mine []loss
+		l := lostTask{id: is.WorkflowId, run: is.RunId, phase: phaseOf(d.WorkflowExecutionInfo), killed: killed}
+		var mine []lostTask
 		for _, a := range d.PendingActivities {
 			// Leases last for minutes. Their refresh may take as long, and nothing
 			// waits for it.
@@ -73,7 +73,7 @@ func (s *siege) losses(ctx context.Context) (lost []loss) {
 				one := l
 				one.activity, one.attempt = a.ActivityId, a.Attempt
 				if got, limit := a.ActivityOptions.GetHeartbeatTimeout().AsDuration(), heartbeatLimit(a.ActivityType.GetName()); got > limit {
-					s.judged("", fmt.Errorf("%s: %s has a heartbeat timeout of %s, more than %s", l.id, a.ActivityType.GetName(), got, limit))
+					s.recordRelease("", fmt.Errorf("%s: %s has a heartbeat timeout of %s, more than %s", l.id, a.ActivityType.GetName(), got, limit))
 				}
 				mine = append(mine, one)
 			}
@@ -115,20 +115,20 @@ func phaseOf(info *workflowpb.WorkflowExecutionInfo) (p release.Phase) {
 	return p
 }
 
-// resume waits until all lost tasks have started again, and records the time since the
+// waitForResumption waits until all lost tasks have started again, and records the time since the
 // start of the new worker.
-func (s *siege) resume(ctx context.Context, begun time.Time, lost []loss) {
-	for end := begun.Add(time.Minute); len(lost) > 0 && wait(ctx, 250*time.Millisecond) == nil; {
-		lost = slices.DeleteFunc(lost, func(l loss) bool {
-			at, err := s.again(ctx, l)
+func (s *chaosTest) waitForResumption(ctx context.Context, begun time.Time, lost []lostTask) {
+	for end := begun.Add(time.Minute); len(lost) > 0 && sleepFor(ctx, 250*time.Millisecond) == nil; {
+		lost = slices.DeleteFunc(lost, func(l lostTask) bool {
+			at, err := s.findResumption(ctx, l)
 			if err != nil {
 				return false
 			}
-			s.resumes(l.phase, max(0, at.Sub(begun)))
+			s.recordResumption(l.phase, max(0, at.Sub(begun)))
 			return true
 		})
 		if time.Now().After(end) {
-			s.judged("", fmt.Errorf("a minute after the start of a worker did not begin again: %v", lost))
+			s.recordRelease("", fmt.Errorf("a minute after the start of a worker did not begin again: %v", lost))
 			return
 		}
 	}
@@ -136,8 +136,8 @@ func (s *siege) resume(ctx context.Context, begun time.Time, lost []loss) {
 
 var errNotYet = errors.New("not yet")
 
-// again returns when a lost task started again.
-func (s *siege) again(ctx context.Context, l loss) (time.Time, error) {
+// findResumption returns when a lost task started again.
+func (s *chaosTest) findResumption(ctx context.Context, l lostTask) (time.Time, error) {
 	if l.activity != "" {
 		d, err := s.c.DescribeWorkflowExecution(ctx, l.id, l.run)
 		if err != nil {
@@ -157,11 +157,11 @@ func (s *siege) again(ctx context.Context, l loss) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	return l.in(all.events)
+	return l.findResumption(all.events)
 }
 
-// in returns from a history when a lost task started again or became unnecessary.
-func (l loss) in(events []*historypb.HistoryEvent) (time.Time, error) {
+// findResumption returns from a history when a lost task started again or became unnecessary.
+func (l lostTask) findResumption(events []*historypb.HistoryEvent) (time.Time, error) {
 	ids := map[int64]bool{} // of the events about the activity
 	for _, e := range events {
 		at := e.EventTime.AsTime()
@@ -185,23 +185,23 @@ func (l loss) in(events []*historypb.HistoryEvent) (time.Time, error) {
 	return time.Time{}, errNotYet
 }
 
-// lengths returns the number of events of each open workflow.
-func (s *siege) lengths(ctx context.Context) map[execution]int64 {
+// countEvents returns the number of events of each open workflow.
+func (s *chaosTest) countEvents(ctx context.Context) map[execution]int64 {
 	n := map[execution]int64{}
-	for _, d := range s.open(ctx) {
+	for _, d := range s.describeOpen(ctx) {
 		is := d.WorkflowExecutionInfo.Execution
 		n[execution{is.WorkflowId, is.RunId}] = d.WorkflowExecutionInfo.HistoryLength
 	}
 	return n
 }
 
-// goesOn waits until a workflow that was open when the server was killed has new events or
+// waitForProgress waits until a workflow that was open when the server was killed has new events or
 // has closed. Without open workflows it only waits for the server.
-func (s *siege) goesOn(ctx context.Context, begun time.Time, before map[execution]int64) error {
+func (s *chaosTest) waitForProgress(ctx context.Context, begun time.Time, before map[execution]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	err := s.until(ctx, func(ctx context.Context) error {
-		if err := s.serves(ctx); err != nil {
+	err := s.retry(ctx, func(ctx context.Context) error {
+		if err := s.checkServer(ctx); err != nil {
 			return err
 		}
 		if len(before) == 0 {
@@ -218,6 +218,6 @@ func (s *siege) goesOn(ctx context.Context, begun time.Time, before map[executio
 		}
 		return errNotYet
 	})
-	s.wentOn(theServer, time.Since(begun))
+	s.recordProgress(theServer, time.Since(begun))
 	return err
 }

@@ -29,18 +29,18 @@ const (
 	beDatabase = "postgresql"
 )
 
-// temporal runs Temporal on a file, as in release dev.
-func (j job) temporal() (end func() error, err error) {
-	s, err := devserver.Start(context.Background(), devserver.Options{Dir: j.Dir, Port: j.Port, UIOff: true, Attributes: attributes()})
+// runTemporal runs Temporal on a file, as in release dev.
+func (j processJob) runTemporal() (end func() error, err error) {
+	s, err := devserver.Start(context.Background(), devserver.Options{Dir: j.Dir, Port: j.Port, UIOff: true, Attributes: searchAttributes()})
 	if err != nil {
 		return nil, err
 	}
 	return s.Close, nil
 }
 
-// fly runs a Fly with a journal. It writes a line after its first response.
-func (j job) fly() (end func() error, err error) {
-	sim := patient()
+// runFly runs a Fly with a journal. It writes a line after its first response.
+func (j processJob) runFly() (end func() error, err error) {
+	sim := newSlowFly()
 	sim.Journal = journalIn(j.Dir)
 	if err := sim.Open(); err != nil {
 		return nil, err
@@ -63,17 +63,17 @@ func (j job) fly() (end func() error, err error) {
 
 func journalIn(dir string) string { return filepath.Join(dir, "fly.json") }
 
-// patient returns a Fly that is slow enough for kills to interrupt its requests.
-func patient() *flysim.Sim {
-	return &flysim.Sim{Behave: behave, Latency: flysim.Latency{
+// newSlowFly returns a Fly that is slow enough for kills to interrupt its requests.
+func newSlowFly() *flysim.Sim {
+	return &flysim.Sim{Behave: machineBehaviour, Latency: flysim.Latency{
 		API: 20 * time.Millisecond, Change: 200 * time.Millisecond, Boot: 500 * time.Millisecond, Check: 300 * time.Millisecond,
 		Stop: 200 * time.Millisecond, Destroy: 200 * time.Millisecond, Command: time.Second,
 	}}
 }
 
-// behave returns the behaviour of a machine of kinds.
-func behave(app string, config json.RawMessage) flysim.Behaviour {
-	for _, k := range kinds() {
+// machineBehaviour returns the behaviour of a machine of kinds.
+func machineBehaviour(app string, config json.RawMessage) flysim.Behaviour {
+	for _, k := range listKinds() {
 		for _, env := range k.shop.environments() {
 			for _, name := range k.shop.names() {
 				is := string(config)
@@ -91,7 +91,7 @@ type slowGit struct{ activities.Git }
 
 // Files implements activities.Git.
 func (g slowGit) Files(ctx context.Context, url, commit string) (fs.FS, error) {
-	if err := wait(ctx, time.Second); err != nil {
+	if err := sleepFor(ctx, time.Second); err != nil {
 		return nil, err
 	}
 	return g.Git.Files(ctx, url, commit)
@@ -102,14 +102,14 @@ type slowRecipe struct{ recipe }
 
 // Build implements activities.Builder.
 func (r slowRecipe) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
-	if err := wait(ctx, 2*time.Second); err != nil {
+	if err := sleepFor(ctx, 2*time.Second); err != nil {
 		return image.Built{}, err
 	}
 	return r.recipe.Build(ctx, src, req)
 }
 
-// wait waits for d or until ctx is done.
-func wait(ctx context.Context, d time.Duration) error {
+// sleepFor waits for d or until ctx is done.
+func sleepFor(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
 		return nil

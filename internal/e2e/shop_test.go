@@ -20,9 +20,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A shop is a repository in memory. The zero value has two apps, of which web needs api, and
+// A projectFixture is a repository in memory. The zero value has two apps, of which web needs api, and
 // the environments staging and production, which has a gate.
-type shop struct {
+type projectFixture struct {
 	apps     []string // the first is needed by all others
 	only     string   // the only environment
 	strategy string
@@ -35,23 +35,23 @@ type shop struct {
 	toml     string // sections for release.toml
 }
 
-func (s shop) names() []string {
+func (s projectFixture) names() []string {
 	if len(s.apps) == 0 {
 		return []string{"api", "web"}
 	}
 	return s.apps
 }
 
-func (s shop) environments() []string {
+func (s projectFixture) environments() []string {
 	if s.only != "" {
 		return []string{s.only}
 	}
 	return []string{"staging", "production"}
 }
 
-func (s shop) files(project string) fstest.MapFS {
+func (s projectFixture) files(project string) fstest.MapFS {
 	var toml strings.Builder
-	fmt.Fprintf(&toml, "project = %q\n[test]\nrun = %q\ntimeout = \"1m\"\n", project, or(s.test, "true"))
+	fmt.Fprintf(&toml, "project = %q\n[test]\nrun = %q\ntimeout = \"1m\"\n", project, valueOr(s.test, "true"))
 	files := fstest.MapFS{}
 	for i, app := range s.names() {
 		fmt.Fprintf(&toml, "[apps.%s]\ngo = \"./%[1]s\"\n", app)
@@ -67,9 +67,9 @@ func (s shop) files(project string) fstest.MapFS {
 			fmt.Fprintf(&toml, "after = %q\n", after)
 		}
 		if env == "production" {
-			fmt.Fprintf(&toml, "bake = %q\n%s", or(s.bake, "100ms"), s.env)
+			fmt.Fprintf(&toml, "bake = %q\n%s", valueOr(s.bake, "100ms"), s.env)
 			if s.gate != "none" {
-				fmt.Fprintf(&toml, "gate = %s\n", or(s.gate, `{ approvals = 1, timeout = "1h" }`))
+				fmt.Fprintf(&toml, "gate = %s\n", valueOr(s.gate, `{ approvals = 1, timeout = "1h" }`))
 			}
 		}
 		after = env
@@ -82,7 +82,7 @@ func (s shop) files(project string) fstest.MapFS {
 	return files
 }
 
-func (s shop) flyToml(app, level string) *fstest.MapFile {
+func (s projectFixture) flyToml(app, level string) *fstest.MapFile {
 	return &fstest.MapFile{Data: fmt.Appendf(nil, `app = %q
 primary_region = "ams"
 [deploy]
@@ -98,49 +98,51 @@ path = "/health"
 interval = "5s"
 timeout = "2s"
 grace_period = "1s"
-`, app, or(s.strategy, "rolling"), or(s.wait, "5s"), s.deploy, level)}
+`, app, valueOr(s.strategy, "rolling"), valueOr(s.wait, "5s"), s.deploy, level)}
 }
 
 func flyApp(project, environment, app string) string {
 	return project + "-" + environment + "-" + app
 }
 
-// A street is a set of repositories: each project is a shop. A project without an entry is
+// A projectSet is a set of repositories: each project is a shop. A project without an entry is
 // the zero shop.
-type street map[string]shop
+type projectSet map[string]projectFixture
 
 // Files implements activities.Git.
-func (s street) Files(_ context.Context, url, _ string) (fs.FS, error) {
+func (s projectSet) Files(_ context.Context, url, _ string) (fs.FS, error) {
 	project := strings.TrimSuffix(path.Base(url), ".git")
 	return s[project].files(project), nil
 }
 
 // Checkout implements activities.Git. These tests do not test or build, so that any folder
 // serves.
-func (s street) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
+func (s projectSet) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
 	return fn(".")
 }
 
-// A chain is a set of repositories in which every project is the same shop.
-type chain struct{ shop }
+// A linearProjects is a set of repositories in which every project is the same shop.
+type linearProjects struct{ projectFixture }
 
 // Files implements activities.Git.
-func (c chain) Files(_ context.Context, url, _ string) (fs.FS, error) {
+func (c linearProjects) Files(_ context.Context, url, _ string) (fs.FS, error) {
 	return c.files(strings.TrimSuffix(path.Base(url), ".git")), nil
 }
 
 // Lineage implements activities.Git: every revision is newer.
-func (street) Lineage(_ context.Context, _, _ string, running []string) (release.Lineage, error) {
+func (projectSet) Lineage(_ context.Context, _, _ string, running []string) (release.Lineage, error) {
 	return release.Lineage{Relation: release.Forward, Running: running}, nil
 }
 
 // Lineage implements activities.Git.
-func (chain) Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error) {
-	return street{}.Lineage(ctx, url, commit, running)
+func (linearProjects) Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error) {
+	return projectSet{}.Lineage(ctx, url, commit, running)
 }
 
 // Checkout implements activities.Git.
-func (c chain) Checkout(_ context.Context, _, _ string, fn func(string) error) error { return fn(".") }
+func (c linearProjects) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
+	return fn(".")
+}
 
 func request(project, version string) release.Request {
 	return release.Request{
@@ -186,8 +188,8 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil
 }
 
-// work returns the activities for shops whose machines are at url.
-func work(c *fly.Client, git activities.Git, logs string) *activities.Activities {
+// newActivities returns the activities for shops whose machines are at url.
+func newActivities(c *fly.Client, git activities.Git, logs string) *activities.Activities {
 	return &activities.Activities{
 		Fly: c, Git: git, Go: recipe{}, Registry: "registry.fly.io", Logs: logs,
 		Edge: &http.Client{Transport: edge{c}}, Poll: 20 * time.Millisecond, Environ: []string{"PATH=/usr/bin:/bin"},
@@ -199,16 +201,16 @@ func flyAt(url string) *fly.Client {
 	return &fly.Client{FlapsURL: url, APIURL: url, UIEXURL: url, Unlimited: true}
 }
 
-// quick returns a Fly with short delays.
-func quick() *flysim.Sim {
+// newFastFly returns a Fly with short delays.
+func newFastFly() *flysim.Sim {
 	return &flysim.Sim{Latency: flysim.Latency{
 		API: time.Millisecond, Change: 10 * time.Millisecond, Boot: 20 * time.Millisecond, Check: 10 * time.Millisecond,
 		Stop: 10 * time.Millisecond, Destroy: 10 * time.Millisecond,
 	}}
 }
 
-// open creates the Fly apps of a project.
-func (s shop) open(sim *flysim.Sim, project string) {
+// createApps creates the Fly apps of a project.
+func (s projectFixture) createApps(sim *flysim.Sim, project string) {
 	for _, env := range s.environments() {
 		for _, app := range s.names() {
 			sim.CreateApp(flyApp(project, env, app), "")
@@ -216,8 +218,8 @@ func (s shop) open(sim *flysim.Sim, project string) {
 	}
 }
 
-// runs creates two machines of a version in every app of an environment.
-func (s shop) runs(sim *flysim.Sim, project, environment, version string) {
+// createMachines creates two machines of a version in every app of an environment.
+func (s projectFixture) createMachines(sim *flysim.Sim, project, environment, version string) {
 	for _, app := range s.names() {
 		image := "registry.fly.io/" + flyApp(project, environment, app) + "@" + digestOf(app, commitOf(version))
 		config := fmt.Appendf(nil, `{"image":%q,"env":{"LEVEL":"info"},"metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`, image)
@@ -225,10 +227,10 @@ func (s shop) runs(sim *flysim.Sim, project, environment, version string) {
 	}
 }
 
-// temporal starts a Temporal with the search attributes, in memory or on a file.
-func temporal(tb testing.TB, dir string) *devserver.Server {
+// startTemporal starts a Temporal with the search attributes, in memory or on a file.
+func startTemporal(tb testing.TB, dir string) *devserver.Server {
 	tb.Helper()
-	s, err := devserver.Start(tb.Context(), devserver.Options{Dir: dir, UIOff: true, Attributes: attributes()})
+	s, err := devserver.Start(tb.Context(), devserver.Options{Dir: dir, UIOff: true, Attributes: searchAttributes()})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -240,11 +242,11 @@ func temporal(tb testing.TB, dir string) *devserver.Server {
 	return s
 }
 
-func attributes() []string {
+func searchAttributes() []string {
 	return []string{release.AttrProject, release.AttrRevision, release.AttrEnvironment, release.AttrPhase, release.AttrOutcome}
 }
 
-func or(a, b string) string {
+func valueOr(a, b string) string {
 	if a != "" {
 		return a
 	}
@@ -252,11 +254,11 @@ func or(a, b string) string {
 }
 
 // Identity implements activities.Git.
-func (street) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+func (projectSet) Identity(_ context.Context, url, _ string) (release.Repository, error) {
 	return release.Repository{Address: release.Address(url)}, nil
 }
 
 // Identity implements activities.Git.
-func (chain) Identity(_ context.Context, url, _ string) (release.Repository, error) {
+func (linearProjects) Identity(_ context.Context, url, _ string) (release.Repository, error) {
 	return release.Repository{Address: release.Address(url)}, nil
 }

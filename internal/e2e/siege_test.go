@@ -29,67 +29,67 @@ const (
 	theFly    = "fly"
 )
 
-// A siege is an environment whose processes are killed repeatedly.
-type siege struct {
-	*world
-	*tally
+// A chaosTest is an environment whose processes are killed repeatedly.
+type chaosTest struct {
+	*processEnv
+	*chaosResults
 	seed    uint64
 	flyDir  string
-	jobs    map[string]job
-	hands   map[string]*hand
+	jobs    map[string]processJob
+	hands   map[string]*childProcess
 	c       client.Client
 	mu      sync.Mutex
 	running map[string]client.WorkflowRun // by project
 	over    bool                          // no new release begins
 }
 
-// newSiege starts a Temporal of that kind, a Fly and a worker.
-func newSiege(t *testing.T, temporal string, seed uint64, sum *tally) *siege {
+// newChaosTest starts a Temporal of that kind, a Fly and a worker.
+func newChaosTest(t *testing.T, temporal string, seed uint64, sum *chaosResults) *chaosTest {
 	t.Helper()
-	s := &siege{world: &world{t: t, logs: t.TempDir()}, tally: sum, seed: seed, flyDir: t.TempDir(),
-		hands: map[string]*hand{}, running: map[string]client.WorkflowRun{}}
-	if err := errors.Join(s.settle(), s.prepare(temporal)); err != nil {
+	s := &chaosTest{processEnv: &processEnv{t: t, logs: t.TempDir()}, chaosResults: sum, seed: seed, flyDir: t.TempDir(),
+		hands: map[string]*childProcess{}, running: map[string]client.WorkflowRun{}}
+	if err := errors.Join(s.createInitialState(), s.chooseAddresses(temporal)); err != nil {
 		t.Fatal(err)
 	}
 	for _, who := range []string{theServer, theFly} {
-		if err := s.start(who); err != nil {
+		if err := s.startRole(who); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(s.end)
+	t.Cleanup(s.stopAll)
 	var err error
-	s.c, err = client.NewLazyClient(client.Options{HostPort: s.temporal, Identity: "people", Logger: loud(os.Stderr), DataConverter: worker.DataConverter()})
+	s.c, err = client.NewLazyClient(client.Options{HostPort: s.temporal, Identity: "people", Logger: errorLogger(os.Stderr), DataConverter: worker.DataConverter()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.c.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	err = s.until(ctx, s.serves)
+	err = s.retry(ctx, s.checkServer)
 	if err == nil && temporal == bePostgres {
 		// As infra/compose/scripts/namespace.sh does: parts of the server find a new
 		// namespace with a delay.
-		err = s.until(ctx, func(context.Context) error { return s.namespace("default") })
+		err = s.retry(ctx, func(context.Context) error { return s.createNamespace("default") })
 	}
-	if err := errors.Join(err, s.start(theWorker)); err != nil {
+	if err := errors.Join(err, s.startRole(theWorker)); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// settle creates the initial state: v1 runs everywhere.
-func (s *siege) settle() error {
+// createInitialState creates the initial state: v1 runs everywhere.
+func (s *chaosTest) createInitialState() error {
 	sim := &flysim.Sim{Journal: journalIn(s.flyDir)}
 	defer sim.Close()
-	for _, k := range kinds() {
-		k.shop.open(sim, k.name)
-		k.shop.runs(sim, k.name, "production", "v1") // the first release creates those of staging
+	for _, k := range listKinds() {
+		k.shop.createApps(sim, k.name)
+		k.shop.createMachines(sim, k.name, "production", "v1") // the first release creates those of staging
 	}
 	return sim.Save(sim.Journal)
 }
 
-// prepare chooses fixed addresses for all processes.
-func (s *siege) prepare(temporal string) error {
+// chooseAddresses chooses fixed addresses for all processes.
+func (s *chaosTest) chooseAddresses(temporal string) error {
 	port, err := freePorts(s.t.Context(), 8)
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func (s *siege) prepare(temporal string) error {
 	if err != nil {
 		return err
 	}
-	server := job{Be: temporal, Port: port, Dir: s.t.TempDir()}
+	server := processJob{Be: temporal, Port: port, Dir: s.t.TempDir()}
 	if temporal == bePostgres {
 		if server.Database, err = s.startDatabase(); err != nil {
 			return err
@@ -106,7 +106,7 @@ func (s *siege) prepare(temporal string) error {
 	}
 	at := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	s.temporal, s.fly = at(port), "http://"+at(flyPort)
-	s.jobs = map[string]job{
+	s.jobs = map[string]processJob{
 		theServer: server,
 		theFly:    {Be: beFly, Port: flyPort, Dir: s.flyDir},
 		theWorker: {Temporal: s.temporal, Namespace: "default", Fly: s.fly, Logs: s.logs, Kinds: true},
@@ -115,7 +115,7 @@ func (s *siege) prepare(temporal string) error {
 }
 
 // startDatabase starts a PostgreSQL until the end of the test, and returns its port.
-func (s *siege) startDatabase() (port int, err error) {
+func (s *chaosTest) startDatabase() (port int, err error) {
 	// Not the folder of the test, which only the user of the test can read.
 	dir, err := os.MkdirTemp("", "release-postgresql")
 	if err != nil {
@@ -129,11 +129,11 @@ func (s *siege) startDatabase() (port int, err error) {
 	if port, err = freePorts(s.t.Context(), 1); err != nil {
 		return 0, err
 	}
-	h, err := start(context.Background(), job{Be: beDatabase, Port: port, Dir: dir})
+	h, err := startProcess(context.Background(), processJob{Be: beDatabase, Port: port, Dir: dir})
 	if err != nil {
 		return 0, err
 	}
-	s.t.Cleanup(h.dismiss)
+	s.t.Cleanup(h.stop)
 	select {
 	case <-h.spoke.at:
 		return port, nil
@@ -144,29 +144,29 @@ func (s *siege) startDatabase() (port int, err error) {
 	}
 }
 
-// start starts one process at its address.
-func (s *siege) start(who string) (err error) {
-	s.hands[who], err = start(context.Background(), s.jobs[who])
+// startRole starts one process at its address.
+func (s *chaosTest) startRole(who string) (err error) {
+	s.hands[who], err = startProcess(context.Background(), s.jobs[who])
 	return err
 }
 
-// end stops all processes.
-func (s *siege) end() {
+// stopAll stops all processes.
+func (s *chaosTest) stopAll() {
 	for _, who := range []string{theWorker, theServer, theFly} {
 		if h := s.hands[who]; h != nil {
-			h.dismiss()
+			h.stop()
 		}
 	}
 }
 
-// serves returns an error if Temporal does not accept calls.
-func (s *siege) serves(ctx context.Context) error {
+// checkServer returns an error if Temporal does not accept calls.
+func (s *chaosTest) checkServer(ctx context.Context) error {
 	_, err := s.c.CheckHealth(ctx, nil)
 	return err
 }
 
-// until retries try until it succeeds.
-func (s *siege) until(ctx context.Context, try func(context.Context) error) error {
+// retry retries try until it succeeds.
+func (s *chaosTest) retry(ctx context.Context, try func(context.Context) error) error {
 	for {
 		once, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := try(once)
@@ -174,61 +174,61 @@ func (s *siege) until(ctx context.Context, try func(context.Context) error) erro
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if wait(ctx, 100*time.Millisecond) != nil {
+		if sleepFor(ctx, 100*time.Millisecond) != nil {
 			return err
 		}
 	}
 }
 
-// releases releases the versions of k one after another until the siege is over, and
+// releaseVersions releases the versions of k one after another until the siege is over, and
 // sometimes repeats one.
-func (s *siege) releases(ctx context.Context, k kind) {
+func (s *chaosTest) releaseVersions(ctx context.Context, k releaseKind) {
 	h := fnv.New64()
 	h.Write([]byte(k.name))
 	chance := rand.New(rand.NewPCG(s.seed, h.Sum64()))
 	for v := 2; !s.isOver(); v++ {
 		version := fmt.Sprintf("v%d", v)
-		s.judged(k.outcome, s.release(ctx, k, version, k.outcome, chance))
+		s.recordRelease(k.outcome, s.runRelease(ctx, k, version, k.outcome, chance))
 		if k.outcome == release.Promoted && v%2 == 0 {
-			s.judged(release.Unchanged, s.release(ctx, k, version, release.Unchanged, chance))
+			s.recordRelease(release.Unchanged, s.runRelease(ctx, k, version, release.Unchanged, chance))
 		}
 	}
 }
 
-// finish prevents new releases.
-func (s *siege) finish() {
+// stopNewReleases prevents new releases.
+func (s *chaosTest) stopNewReleases() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
 }
 
-func (s *siege) isOver() bool {
+func (s *chaosTest) isOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.over
 }
 
-// release runs one release and returns an error with all that a user would have lost.
-func (s *siege) release(ctx context.Context, k kind, version string, outcome release.Outcome, chance *rand.Rand) error {
+// runRelease runs one release and returns an error with all that a user would have lost.
+func (s *chaosTest) runRelease(ctx context.Context, k releaseKind, version string, outcome release.Outcome, chance *rand.Rand) error {
 	ctx, cancel := context.WithTimeout(ctx, 6*time.Minute)
 	defer cancel()
-	before, err := readLedger(journalIn(s.flyDir))
+	before, err := readJournal(journalIn(s.flyDir))
 	if err != nil {
 		return err
 	}
 	req := request(k.name, version)
-	run, err := s.begin(ctx, req)
+	run, err := s.startRelease(ctx, req)
 	if err != nil {
 		return fmt.Errorf("%s %s could not be started: %w", k.name, version, err)
 	}
-	s.runs(k.name, run)
-	defer s.runs(k.name, nil)
+	s.recordRun(k.name, run)
+	defer s.recordRun(k.name, nil)
 	asked, asks := context.WithCancel(ctx)
 	answered := make(chan struct{})
-	go func() { defer close(answered); s.answer(asked, k, run, chance) }()
+	go func() { defer close(answered); s.driveRelease(asked, k, run, chance) }()
 	var report release.Report
 	var failed *sdktemporal.WorkflowExecutionError
-	ended := s.until(ctx, func(ctx context.Context) error {
+	ended := s.retry(ctx, func(ctx context.Context) error {
 		if err = run.Get(ctx, &report); errors.As(err, &failed) {
 			return nil
 		}
@@ -237,28 +237,28 @@ func (s *siege) release(ctx context.Context, k kind, version string, outcome rel
 	asks()
 	<-answered
 	if err := errors.Join(ended, err); err != nil {
-		return fmt.Errorf("%s %s did not end as it should (%s): %w", k.name, version, s.where(k, run), err)
+		return fmt.Errorf("%s %s did not end as it should (%s): %w", k.name, version, s.describeProgress(k, run), err)
 	}
 	if report.Outcome != outcome {
 		return fmt.Errorf("%s %s ended %s, %+v, %v; want %s", k.name, version, report.Outcome, report.Cause, report.Notes, outcome)
 	}
-	return s.judge(ctx, k, run, before, version, outcome)
+	return s.checkState(ctx, k, run, before, version, outcome)
 }
 
-// judge compares the current state with the expected state.
-func (s *siege) judge(ctx context.Context, k kind, run client.WorkflowRun, before ledger, version string, outcome release.Outcome) error {
+// checkState compares the current state with the expected state.
+func (s *chaosTest) checkState(ctx context.Context, k releaseKind, run client.WorkflowRun, before flyJournal, version string, outcome release.Outcome) error {
 	var places []string
 	for _, env := range k.shop.environments() {
 		for _, app := range k.shop.names() {
 			places = append(places, flyApp(k.name, env, app))
 		}
 	}
-	var after ledger
+	var after flyJournal
 	// The lease of a killed worker expires, and Fly destroys machines with a delay.
 	within, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	err := s.until(within, func(context.Context) (err error) {
-		if after, err = readLedger(journalIn(s.flyDir)); err == nil && after.unsettled(places) {
+	err := s.retry(within, func(context.Context) (err error) {
+		if after, err = readJournal(journalIn(s.flyDir)); err == nil && after.isUnsettled(places) {
 			err = errors.New("not settled yet")
 		}
 		return err
@@ -266,21 +266,21 @@ func (s *siege) judge(ctx context.Context, k kind, run client.WorkflowRun, befor
 	if within.Err() == nil && err != nil {
 		return err
 	}
-	err = k.intact(before, after, run.GetID(), version, outcome)
-	var all told
-	history := s.until(ctx, func(ctx context.Context) (err error) {
+	err = k.checkIntact(before, after, run.GetID(), version, outcome)
+	var all eventHistory
+	history := s.retry(ctx, func(ctx context.Context) (err error) {
 		all, err = historyOf(ctx, s.c, run.GetID(), run.GetRunID())
 		return err
 	})
-	if err := errors.Join(err, history, gated(all, "production")); err != nil {
+	if err := errors.Join(err, history, checkGate(all, "production")); err != nil {
 		return fmt.Errorf("%s %s, %s: %w", k.name, version, outcome, err)
 	}
 	return nil
 }
 
-// begin starts a release and retries until the start is acknowledged.
-func (s *siege) begin(ctx context.Context, req release.Request) (run client.WorkflowRun, err error) {
-	err = s.until(ctx, func(ctx context.Context) error {
+// startRelease starts a release and retries until the start is acknowledged.
+func (s *chaosTest) startRelease(ctx context.Context, req release.Request) (run client.WorkflowRun, err error) {
+	err = s.retry(ctx, func(ctx context.Context) error {
 		run, err = s.c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 			ID: release.ID(req.Project, req.Revision), TaskQueue: release.TaskQueue, WorkflowExecutionErrorWhenAlreadyStarted: true,
 		}, release.ReleaseWorkflow, req)
@@ -293,8 +293,8 @@ func (s *siege) begin(ctx context.Context, req release.Request) (run client.Work
 	return run, err
 }
 
-// runs records the running release of a project.
-func (s *siege) runs(project string, run client.WorkflowRun) {
+// recordRun records the running release of a project.
+func (s *chaosTest) recordRun(project string, run client.WorkflowRun) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running[project] = run; run == nil {
@@ -302,25 +302,25 @@ func (s *siege) runs(project string, run client.WorkflowRun) {
 	}
 }
 
-// answer reviews and resolves until the release has ended.
-func (s *siege) answer(ctx context.Context, k kind, run client.WorkflowRun, chance *rand.Rand) {
+// driveRelease reviews and resolves until the release has ended.
+func (s *chaosTest) driveRelease(ctx context.Context, k releaseKind, run client.WorkflowRun, chance *rand.Rand) {
 	answered := map[string]bool{}
-	for wait(ctx, time.Second) == nil {
-		status, err := s.status(ctx, run.GetID(), run.GetRunID())
+	for sleepFor(ctx, time.Second) == nil {
+		status, err := s.queryStatus(ctx, run.GetID(), run.GetRunID())
 		if err != nil || status.Gate == nil || answered[status.Gate.Plan] {
 			continue
 		}
 		answered[status.Gate.Plan] = true
-		if wait(ctx, time.Duration(chance.Int64N(int64(4*time.Second)))) != nil {
+		if sleepFor(ctx, time.Duration(chance.Int64N(int64(4*time.Second)))) != nil {
 			return
 		}
-		if err := s.until(ctx, func(ctx context.Context) error { return s.decide(ctx, k, run, status.Gate.Plan) }); err != nil && ctx.Err() == nil {
+		if err := s.retry(ctx, func(ctx context.Context) error { return s.reviewPlan(ctx, k, run, status.Gate.Plan) }); err != nil && ctx.Err() == nil {
 			s.t.Errorf("%s: no decision: %v", run.GetID(), err)
 		}
 	}
 }
 
-func (s *siege) status(ctx context.Context, id, run string) (status release.Status, err error) {
+func (s *chaosTest) queryStatus(ctx context.Context, id, run string) (status release.Status, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	v, err := s.c.QueryWorkflow(ctx, id, run, release.StatusQuery)
@@ -330,8 +330,8 @@ func (s *siege) status(ctx context.Context, id, run string) (status release.Stat
 	return status, err
 }
 
-// decide reviews a plan and returns nil once the review is acknowledged.
-func (s *siege) decide(ctx context.Context, k kind, run client.WorkflowRun, plan string) error {
+// reviewPlan reviews a plan and returns nil once the review is acknowledged.
+func (s *chaosTest) reviewPlan(ctx context.Context, k releaseKind, run client.WorkflowRun, plan string) error {
 	d := release.Review{By: "ben", Reason: "because", Plan: plan}
 	if k.signal {
 		return s.c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, d)
@@ -345,14 +345,14 @@ func (s *siege) decide(ctx context.Context, k kind, run client.WorkflowRun, plan
 	return u.Get(ctx, nil)
 }
 
-// where describes the state of a release that does not end.
-func (s *siege) where(k kind, run client.WorkflowRun) string {
+// describeProgress describes the state of a release that does not end.
+func (s *chaosTest) describeProgress(k releaseKind, run client.WorkflowRun) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	status, err := s.status(ctx, run.GetID(), run.GetRunID())
+	status, err := s.queryStatus(ctx, run.GetID(), run.GetRunID())
 	said := fmt.Sprintf("%s, %v", status.Phase, err)
 	for _, env := range k.shop.environments() {
-		if in, err := s.status(ctx, release.RolloutID(k.name, env), ""); err == nil {
+		if in, err := s.queryStatus(ctx, release.RolloutID(k.name, env), ""); err == nil {
 			said += fmt.Sprintf("; rollout of %s: %s, held %+v", env, in.Phase, in.Held)
 		}
 	}

@@ -18,21 +18,21 @@ import (
 // aborted in the middle and restored byte for byte.
 func TestLargeConfigs_Abort(t *testing.T) {
 	const project = "aborted"
-	sim := quick()
+	sim := newFastFly()
 	repo := largeRepo{apps: 9, size: 50_000}
 	for i := range repo.apps {
 		sim.CreateApp(flyApp(project, "production", repo.app(i)), "")
 	}
-	y := newYard(t, sim, repo, nil, worker.Options{Builds: 4})
+	y := newServerEnv(t, sim, repo, nil, worker.Options{Builds: 4})
 	first := request(project, "v1")
-	if report := y.ends(y.start(release.ID(project, first.Revision), first)); report.Outcome != release.Promoted {
+	if report := y.waitForReport(y.startRelease(release.ID(project, first.Revision), first)); report.Outcome != release.Promoted {
 		t.Fatalf("preparing: %s: %+v", report.Outcome, report.Cause)
 	}
-	before := y.configs(project, repo)
+	before := y.machineConfigs(project, repo)
 	calm := sim.Inject(flysim.Fault{Route: update, App: flyApp(project, "production", repo.app(8)), Status: http.StatusServiceUnavailable})
 	req := request(project, "v2")
-	run := y.start(release.ID(project, req.Revision), req)
-	y.await("the first app is changed", func() bool {
+	run := y.startRelease(release.ID(project, req.Revision), req)
+	y.waitUntil("the first app is changed", func() bool {
 		for _, m := range sim.Machines(flyApp(project, "production", repo.app(0))) {
 			if bytes.Equal(release.Canonical(m.Config), before[m.ID]) {
 				return false
@@ -44,10 +44,10 @@ func TestLargeConfigs_Abort(t *testing.T) {
 		t.Fatal(err)
 	}
 	calm()
-	if report := y.ends(run); report.Outcome != release.RolledBack {
+	if report := y.waitForReport(run); report.Outcome != release.RolledBack {
 		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}
-	after := y.configs(project, repo)
+	after := y.machineConfigs(project, repo)
 	for id, config := range before {
 		if !bytes.Equal(after[id], config) {
 			t.Errorf("machine %s is not as it was: %.300s", id, after[id])
@@ -70,14 +70,14 @@ func TestLargeConfigs_Abort(t *testing.T) {
 // nothing is changed.
 func TestLargeConfigs_Refused(t *testing.T) {
 	const project = "toolarge"
-	sim := quick()
+	sim := newFastFly()
 	repo := largeRepo{apps: 30, size: 50_000}
 	for i := range repo.apps {
 		sim.CreateApp(flyApp(project, "production", repo.app(i)), "")
 	}
-	y := newYard(t, sim, repo, nil, worker.Options{Builds: 4})
+	y := newServerEnv(t, sim, repo, nil, worker.Options{Builds: 4})
 	req := request(project, "v1")
-	report := y.ends(y.start(release.ID(project, req.Revision), req))
+	report := y.waitForReport(y.startRelease(release.ID(project, req.Revision), req))
 	if report.Outcome != release.Stopped || report.Cause == nil || !strings.Contains(report.Cause.Message, "too large") {
 		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}

@@ -48,7 +48,7 @@ func (l largeRepo) app(i int) string { return fmt.Sprintf("app%02d", i) }
 
 // Files implements activities.Git.
 func (l largeRepo) Files(_ context.Context, url, commit string) (fs.FS, error) {
-	s := shop{only: "production", gate: "none", wait: "20s"}
+	s := projectFixture{only: "production", gate: "none", wait: "20s"}
 	for i := range l.apps {
 		s.apps = append(s.apps, l.app(i))
 	}
@@ -69,20 +69,20 @@ func (largeRepo) Checkout(_ context.Context, _, _ string, fn func(string) error)
 
 // Lineage implements activities.Git.
 func (largeRepo) Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error) {
-	return street{}.Lineage(ctx, url, commit, running)
+	return projectSet{}.Lineage(ctx, url, commit, running)
 }
 
-// A yard is a worker and a Temporal in this process.
-type yard struct {
+// A serverEnv is a worker and a Temporal in this process.
+type serverEnv struct {
 	t   *testing.T
 	c   client.Client
 	sim *flysim.Sim
 	fly *fly.Client
 }
 
-func newYard(t *testing.T, sim *flysim.Sim, git activities.Git, change func(*activities.Activities), o worker.Options) *yard {
+func newServerEnv(t *testing.T, sim *flysim.Sim, git activities.Git, change func(*activities.Activities), o worker.Options) *serverEnv {
 	t.Helper()
-	c, err := client.Dial(client.Options{HostPort: temporal(t, "").Address(), Logger: loud(io.Discard), DataConverter: worker.DataConverter()})
+	c, err := client.Dial(client.Options{HostPort: startTemporal(t, "").Address(), Logger: errorLogger(io.Discard), DataConverter: worker.DataConverter()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func newYard(t *testing.T, sim *flysim.Sim, git activities.Git, change func(*act
 	t.Cleanup(sim.Close)
 	atFly := flyAt("http://fly")
 	atFly.HTTP = &http.Client{Transport: sim.Transport()}
-	a := work(atFly, git, t.TempDir())
+	a := newActivities(atFly, git, t.TempDir())
 	if change != nil {
 		change(a)
 	}
@@ -99,10 +99,10 @@ func newYard(t *testing.T, sim *flysim.Sim, git activities.Git, change func(*act
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Stop)
-	return &yard{t, c, sim, atFly}
+	return &serverEnv{t, c, sim, atFly}
 }
 
-func (y *yard) start(id string, req release.Request) client.WorkflowRun {
+func (y *serverEnv) startRelease(id string, req release.Request) client.WorkflowRun {
 	y.t.Helper()
 	run, err := y.c.ExecuteWorkflow(y.t.Context(), client.StartWorkflowOptions{ID: id, TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
 	if err != nil {
@@ -111,8 +111,8 @@ func (y *yard) start(id string, req release.Request) client.WorkflowRun {
 	return run
 }
 
-// ends waits for a release and returns its report.
-func (y *yard) ends(run client.WorkflowRun) (report release.Report) {
+// waitForReport waits for a release and returns its report.
+func (y *serverEnv) waitForReport(run client.WorkflowRun) (report release.Report) {
 	y.t.Helper()
 	ctx, cancel := context.WithTimeout(y.t.Context(), 3*time.Minute)
 	defer cancel()
@@ -122,8 +122,8 @@ func (y *yard) ends(run client.WorkflowRun) (report release.Report) {
 	return report
 }
 
-// await waits until is returns true.
-func (y *yard) await(what string, is func() bool) {
+// waitUntil waits until is returns true.
+func (y *serverEnv) waitUntil(what string, is func() bool) {
 	y.t.Helper()
 	for end := time.Now().Add(2 * time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -132,8 +132,8 @@ func (y *yard) await(what string, is func() bool) {
 	}
 }
 
-// configs returns the configs of all machines of a project, by machine.
-func (y *yard) configs(project string, repo largeRepo) map[string][]byte {
+// machineConfigs returns the configs of all machines of a project, by machine.
+func (y *serverEnv) machineConfigs(project string, repo largeRepo) map[string][]byte {
 	all := map[string][]byte{}
 	for i := range repo.apps {
 		for _, m := range y.sim.Machines(flyApp(project, "production", repo.app(i))) {
@@ -148,18 +148,18 @@ func (y *yard) configs(project string, repo largeRepo) map[string][]byte {
 // comes near Temporal's limit.
 func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 	const project = "large"
-	sim := quick()
+	sim := newFastFly()
 	sim.Latency.Boot = 100 * time.Millisecond
 	repo := largeRepo{apps: 9, size: 50_000}
 	for i := range repo.apps {
 		sim.CreateApp(flyApp(project, "production", repo.app(i)), "")
 	}
-	y := newYard(t, sim, repo, nil, worker.Options{Builds: 4})
+	y := newServerEnv(t, sim, repo, nil, worker.Options{Builds: 4})
 	first := request(project, "v1")
-	if report := y.ends(y.start(release.ID(project, first.Revision), first)); report.Outcome != release.Promoted {
+	if report := y.waitForReport(y.startRelease(release.ID(project, first.Revision), first)); report.Outcome != release.Promoted {
 		t.Fatalf("preparing: %s: %+v", report.Outcome, report.Cause)
 	}
-	before := y.configs(project, repo)
+	before := y.machineConfigs(project, repo)
 	if len(before) != 18 {
 		t.Fatalf("there are %d machines, want 18", len(before))
 	}
@@ -168,8 +168,8 @@ func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 	const update = "POST /v1/apps/{app}/machines/{id}"
 	sim.Inject(flysim.Fault{Route: update, App: flyApp(project, "production", repo.app(8)), Status: http.StatusUnprocessableEntity, Times: 1})
 	second := request(project, "v2")
-	run := y.start(release.ID(project, second.Revision), second)
-	if report := y.ends(run); report.Outcome != release.RolledBack {
+	run := y.startRelease(release.ID(project, second.Revision), second)
+	if report := y.waitForReport(run); report.Outcome != release.RolledBack {
 		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}
 	updates := 0
@@ -181,7 +181,7 @@ func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 	if updates != 4 {
 		t.Errorf("the two machines of the first app were updated %d times, want there and back", updates)
 	}
-	after := y.configs(project, repo)
+	after := y.machineConfigs(project, repo)
 	for id, config := range before {
 		if !bytes.Equal(after[id], config) {
 			t.Errorf("machine %s is not as it was: %.300s", id, after[id])
@@ -207,16 +207,16 @@ func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 // Temporal's limit, does not block a rollback and is left alone.
 func TestRollback_LargeMachineOfAnotherClient(t *testing.T) {
 	const project, foreign = "grown", "17811f9f0e0000"
-	sim := quick()
+	sim := newFastFly()
 	sim.Latency.Boot = 300 * time.Millisecond
-	s := shop{only: "production", gate: "none"}
-	s.open(sim, project)
-	s.runs(sim, project, "production", "v1")
-	y := newYard(t, sim, street{project: s}, nil, worker.Options{Builds: 4})
+	s := projectFixture{only: "production", gate: "none"}
+	s.createApps(sim, project)
+	s.createMachines(sim, project, "production", "v1")
+	y := newServerEnv(t, sim, projectSet{project: s}, nil, worker.Options{Builds: 4})
 	app := flyApp(project, "production", "api")
 	req := request(project, "v2")
-	run := y.start(release.ID(project, req.Revision), req)
-	y.await("a machine is changed", func() bool {
+	run := y.startRelease(release.ID(project, req.Revision), req)
+	y.waitUntil("a machine is changed", func() bool {
 		return slices.ContainsFunc(sim.Machines(app), func(m fly.Machine) bool { return m.ImageRef.Digest == digestOf("api", commitOf("v2")) })
 	})
 	var files []string
@@ -229,7 +229,7 @@ func TestRollback_LargeMachineOfAnotherClient(t *testing.T) {
 	if err := y.c.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()); err != nil {
 		t.Fatal(err)
 	}
-	if report := y.ends(run); report.Outcome != release.RolledBack {
+	if report := y.waitForReport(run); report.Outcome != release.RolledBack {
 		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}
 	machines := sim.Machines(app)
@@ -247,18 +247,18 @@ func TestRollback_LargeMachineOfAnotherClient(t *testing.T) {
 // release whose lineage is that large stops before any change.
 func TestTooLargeResult_NotRetried(t *testing.T) {
 	const project = "talkative"
-	sim := quick()
-	s := shop{only: "production", gate: "none"}
-	s.open(sim, project)
-	s.runs(sim, project, "production", "v1")
-	git := &talkative{street: street{project: s}}
-	y := newYard(t, sim, git, nil, worker.Options{Builds: 4})
+	sim := newFastFly()
+	s := projectFixture{only: "production", gate: "none"}
+	s.createApps(sim, project)
+	s.createMachines(sim, project, "production", "v1")
+	git := &largeLineageRepo{projectSet: projectSet{project: s}}
+	y := newServerEnv(t, sim, git, nil, worker.Options{Builds: 4})
 	req := request(project, "v2")
-	if report := y.ends(y.start(release.ID(project, req.Revision), req)); report.Outcome != release.Promoted {
+	if report := y.waitForReport(y.startRelease(release.ID(project, req.Revision), req)); report.Outcome != release.Promoted {
 		t.Fatalf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}
 	req = request(project, "v3")
-	report := y.ends(y.start(release.ID(project, req.Revision), req))
+	report := y.waitForReport(y.startRelease(release.ID(project, req.Revision), req))
 	if report.Outcome != release.Stopped || report.Cause == nil || !strings.Contains(report.Cause.Message, "too large") || !strings.Contains(report.Cause.Message, "2 MB") {
 		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}
@@ -272,16 +272,16 @@ func TestTooLargeResult_NotRetried(t *testing.T) {
 	}
 }
 
-// A talkative repository returns a lineage of 3 MB.
-type talkative struct {
-	street
+// A largeLineageRepo repository returns a lineage of 3 MB.
+type largeLineageRepo struct {
+	projectSet
 	asked atomic.Int64
 }
 
 // Lineage implements activities.Git.
-func (t *talkative) Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error) {
+func (t *largeLineageRepo) Lineage(ctx context.Context, url, commit string, running []string) (release.Lineage, error) {
 	t.asked.Add(1)
-	lineage, err := t.street.Lineage(ctx, url, commit, running)
+	lineage, err := t.projectSet.Lineage(ctx, url, commit, running)
 	lineage.Why = base64.StdEncoding.EncodeToString(incompressible(commit, 3<<20))
 	return lineage, err
 }
@@ -307,35 +307,35 @@ func (b blockedBuilds) Build(ctx context.Context, src image.Source, req image.Re
 // build slots. The time until its first change is printed.
 func TestEmergencyRollback_ManyBuilds(t *testing.T) {
 	const project, releases = "urgent", 30
-	sim := quick()
-	s := shop{only: "production", gate: "none"}
-	s.open(sim, project)
-	s.runs(sim, project, "production", "v1")
-	projects, begun := street{project: s}, new(atomic.Int64)
+	sim := newFastFly()
+	s := projectFixture{only: "production", gate: "none"}
+	s.createApps(sim, project)
+	s.createMachines(sim, project, "production", "v1")
+	projects, begun := projectSet{project: s}, new(atomic.Int64)
 	for i := range releases {
 		other := fmt.Sprint("busy", i)
 		projects[other] = s
-		s.open(sim, other)
+		s.createApps(sim, other)
 	}
-	y := newYard(t, sim, projects, func(a *activities.Activities) {
+	y := newServerEnv(t, sim, projects, func(a *activities.Activities) {
 		a.Go = blockedBuilds{project: project, begun: begun}
 	}, worker.Options{Builds: 2, Grace: time.Millisecond})
 	req := request(project, "v2")
-	if report := y.ends(y.start(release.ID(project, req.Revision), req)); report.Outcome != release.Promoted {
+	if report := y.waitForReport(y.startRelease(release.ID(project, req.Revision), req)); report.Outcome != release.Promoted {
 		t.Fatalf("preparing: %s: %+v", report.Outcome, report.Cause)
 	}
 	var busy []client.WorkflowRun
 	for i := range releases {
 		other := request(fmt.Sprint("busy", i), "v1")
-		busy = append(busy, y.start(release.ID(other.Project, other.Revision), other))
+		busy = append(busy, y.startRelease(release.ID(other.Project, other.Revision), other))
 	}
-	y.await("every place to build is taken", func() bool { return begun.Load() >= 2 })
+	y.waitUntil("every place to build is taken", func() bool { return begun.Load() >= 2 })
 
 	back := request(project, "v2")
 	back.Rollback = &release.Rollback{Environment: "production", Emergency: true, Reason: "it is broken"}
 	ordered := time.Now()
-	run := y.start(release.RollbackID(project, "production"), back)
-	report := y.ends(run)
+	run := y.startRelease(release.RollbackID(project, "production"), back)
+	report := y.waitForReport(run)
 	if report.Outcome == release.Stopped || report.Outcome == release.Unchanged {
 		t.Fatalf("the rollback ended %s: %+v", report.Outcome, report.Cause)
 	}

@@ -31,27 +31,27 @@ import (
 
 var soakReleases = flag.Int("releases", 10, "releases back to back, in TestSoak")
 
-// inEarnest enables real checkouts, builds and pushes.
-func inEarnest(a *activities.Activities, registry string) {
+// useRealImages enables real checkouts, builds and pushes.
+func useRealImages(a *activities.Activities, registry string) {
 	a.Git, a.Go, a.Images = &git.Mirror{Dir: filepath.Join(a.Logs, "git")}, &image.Go{}, &image.Registry{Insecure: true}
 	a.Registry, a.Insecure, a.Environ = registry, true, os.Environ()
 }
 
-// A size is the memory of a process after garbage collection.
-type size struct {
+// A memorySize is the memory of a process after garbage collection.
+type memorySize struct {
 	Heap       int `json:"heap"` // bytes
 	Goroutines int `json:"goroutines"`
 }
 
-// tellSizes writes a size for each line of in.
-func tellSizes(in io.Reader, out io.Writer) error {
+// serveSizes writes a size for each line of in.
+func serveSizes(in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		runtime.GC()
 		runtime.GC() // frees objects with finalizers
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		if err := json.NewEncoder(out).Encode(size{int(m.HeapAlloc), runtime.NumGoroutine()}); err != nil {
+		if err := json.NewEncoder(out).Encode(memorySize{int(m.HeapAlloc), runtime.NumGoroutine()}); err != nil {
 			return err
 		}
 	}
@@ -64,23 +64,23 @@ func tellSizes(in io.Reader, out io.Writer) error {
 func TestSoak(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 	defer cancel()
-	s := newSoak(ctx, t)
-	idle, begin := s.sample(0), time.Now()
+	s := newSoakTest(ctx, t)
+	idle, begin := s.sampleIdle(0), time.Now()
 	for n := range *soakReleases {
-		s.release(ctx, n)
+		s.runRound(ctx, n)
 		if (n+1)%len(rounds) == 0 || n+1 == *soakReleases {
-			s.samples = append(s.samples, s.sample(n+1))
+			s.samples = append(s.samples, s.sampleIdle(n+1))
 		}
 	}
-	s.print(time.Since(begin), idle)
-	s.judge(idle)
+	s.printSamples(time.Since(begin), idle)
+	s.checkGrowth(idle)
 }
 
-// A soak is a long run of one worker.
-type soak struct {
-	*world
+// A soakTest is a long run of one worker.
+type soakTest struct {
+	*processEnv
 	c        client.Client
-	worker   *hand
+	worker   *childProcess
 	sizes    *json.Decoder
 	source   string // the repository
 	temp     string // the worker's folder for temporary files
@@ -95,9 +95,9 @@ type soak struct {
 
 const soaked = "soak" // the project
 
-func newSoak(ctx context.Context, t *testing.T) *soak {
+func newSoakTest(ctx context.Context, t *testing.T) *soakTest {
 	t.Helper()
-	w := newWorld(t)
+	w := newProcessEnv(t)
 	machines := t.TempDir()
 	l, err := localrunner.Open(machines, localrunner.Options{})
 	if err != nil {
@@ -109,22 +109,22 @@ func newSoak(ctx context.Context, t *testing.T) *soak {
 		}
 	})
 	w.sim.Images = l.Image
-	s := &soak{world: w, source: t.TempDir(), temp: t.TempDir(), registry: filepath.Join(machines, "registry"), built: map[string]bool{},
+	s := &soakTest{processEnv: w, source: t.TempDir(), temp: t.TempDir(), registry: filepath.Join(machines, "registry"), built: map[string]bool{},
 		sleeps: fmt.Sprintf("sleep 7%d", os.Getpid())}
 	t.Setenv("TMPDIR", s.temp) // of the worker; this process has its folders already
 	said, says := io.Pipe()
 	s.sizes = json.NewDecoder(said)
-	s.worker, err = start(ctx, job{Temporal: w.temporal, Namespace: "default", Fly: w.fly, Logs: w.logs, Registry: l.Registry()}, says)
+	s.worker, err = startProcess(ctx, processJob{Temporal: w.temporal, Namespace: "default", Fly: w.fly, Logs: w.logs, Registry: l.Registry()}, says)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.worker.dismiss)
-	if s.c, err = client.Dial(client.Options{HostPort: w.temporal, Logger: loud(io.Discard), DataConverter: worker.DataConverter()}); err != nil {
+	t.Cleanup(s.worker.stop)
+	if s.c, err = client.Dial(client.Options{HostPort: w.temporal, Logger: errorLogger(io.Discard), DataConverter: worker.DataConverter()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.c.Close)
-	app := shop{apps: []string{"api"}}
-	app.open(w.sim, soaked)
+	app := projectFixture{apps: []string{"api"}}
+	app.createApps(w.sim, soaked)
 	s.git("init", "--quiet", "--initial-branch=main")
 	app.test = "sh ./test.sh"
 	s.write(map[string]string{
@@ -135,7 +135,7 @@ func newSoak(ctx context.Context, t *testing.T) *soak {
 	for name, file := range app.files(soaked) {
 		s.write(map[string]string{name: string(file.Data)})
 	}
-	s.write(map[string]string{"api/main.go": program(-1)})
+	s.write(map[string]string{"api/main.go": programSource(-1)})
 	s.latest = s.commit("first")
 	s.write(map[string]string{"broken": "yes\n"})
 	s.failing = s.commit("broken")
@@ -145,11 +145,11 @@ func newSoak(ctx context.Context, t *testing.T) *soak {
 	return s
 }
 
-func program(n int) string {
+func programSource(n int) string {
 	return fmt.Sprintf("package main\n\nfunc main() { println(%d) }\n", n)
 }
 
-func (s *soak) write(files map[string]string) {
+func (s *soakTest) write(files map[string]string) {
 	s.t.Helper()
 	for name, text := range files {
 		path := filepath.Join(s.source, filepath.FromSlash(name))
@@ -163,7 +163,7 @@ func (s *soak) write(files map[string]string) {
 	}
 }
 
-func (s *soak) git(args ...string) string {
+func (s *soakTest) git(args ...string) string {
 	s.t.Helper()
 	cmd := exec.Command("git", append([]string{"-c", "user.name=Ana", "-c", "user.email=ana@example.com"}, args...)...)
 	cmd.Dir, cmd.Env = s.source, append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_SYSTEM="+os.DevNull)
@@ -174,7 +174,7 @@ func (s *soak) git(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-func (s *soak) commit(subject string) release.Revision {
+func (s *soakTest) commit(subject string) release.Revision {
 	s.t.Helper()
 	s.git("add", "--all")
 	s.git("commit", "--quiet", "--message", subject)
@@ -182,11 +182,11 @@ func (s *soak) commit(subject string) release.Revision {
 }
 
 // rounds are the kinds of releases, in order.
-var rounds = []func(*soak, context.Context, int) error{
-	(*soak).promotes, (*soak).promotesAgain, (*soak).failsItsTest, (*soak).neverPasses, (*soak).isAborted,
+var rounds = []func(*soakTest, context.Context, int) error{
+	(*soakTest).promote, (*soakTest).promoteSameFiles, (*soakTest).failTest, (*soakTest).failChecks, (*soakTest).abortRelease,
 }
 
-func (s *soak) release(ctx context.Context, n int) {
+func (s *soakTest) runRound(ctx context.Context, n int) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -195,50 +195,50 @@ func (s *soak) release(ctx context.Context, n int) {
 	}
 }
 
-// promotes releases a new revision to production.
-func (s *soak) promotes(ctx context.Context, n int) error {
-	s.write(map[string]string{"api/main.go": program(n)})
+// promote releases a new revision to production.
+func (s *soakTest) promote(ctx context.Context, n int) error {
+	s.write(map[string]string{"api/main.go": programSource(n)})
 	s.before, s.latest = s.latest, s.commit(fmt.Sprintf("version %d", n))
-	return s.run(ctx, s.latest, release.Promoted, s.approve)
+	return s.runRelease(ctx, s.latest, release.Promoted, s.approvePlan)
 }
 
-// promotesAgain releases a revision with the same files as the one before, so that its
+// promoteSameFiles releases a revision with the same files as the one before, so that its
 // image exists.
-func (s *soak) promotesAgain(ctx context.Context, n int) error {
+func (s *soakTest) promoteSameFiles(ctx context.Context, n int) error {
 	s.git("checkout", "--quiet", s.before.Commit, "--", ".")
-	return s.run(ctx, s.commit(fmt.Sprintf("version %d, the files of the one before", n)), release.Promoted, s.approve)
+	return s.runRelease(ctx, s.commit(fmt.Sprintf("version %d, the files of the one before", n)), release.Promoted, s.approvePlan)
 }
 
-func (s *soak) failsItsTest(ctx context.Context, _ int) error {
-	return s.run(ctx, s.failing, release.Stopped, nil)
+func (s *soakTest) failTest(ctx context.Context, _ int) error {
+	return s.runRelease(ctx, s.failing, release.Stopped, nil)
 }
 
-// neverPasses releases a revision that never becomes healthy and is rolled back.
-func (s *soak) neverPasses(ctx context.Context, n int) error {
-	s.write(map[string]string{"api/main.go": program(n)})
+// failChecks releases a revision that never becomes healthy and is rolled back.
+func (s *soakTest) failChecks(ctx context.Context, n int) error {
+	s.write(map[string]string{"api/main.go": programSource(n)})
 	s.latest = s.commit(fmt.Sprintf("version %d", n))
-	return s.run(ctx, s.latest, release.RolledBack, func(ctx context.Context, run client.WorkflowRun) error {
+	return s.runRelease(ctx, s.latest, release.RolledBack, func(ctx context.Context, run client.WorkflowRun) error {
 		place := flyApp(soaked, "production", "api")
 		s.sim.Inject(flysim.Fault{Route: update, App: place, Times: 1, Effect: flysim.NeverPasses})
-		return s.approve(ctx, run)
+		return s.approvePlan(ctx, run)
 	})
 }
 
-func (s *soak) isAborted(ctx context.Context, _ int) error {
-	return s.run(ctx, s.latest, release.Stopped, func(ctx context.Context, run client.WorkflowRun) error {
-		if _, err := askedPlan(ctx, s.c, run); err != nil {
+func (s *soakTest) abortRelease(ctx context.Context, _ int) error {
+	return s.runRelease(ctx, s.latest, release.Stopped, func(ctx context.Context, run client.WorkflowRun) error {
+		if _, err := waitForGate(ctx, s.c, run); err != nil {
 			return err
 		}
 		return s.c.CancelWorkflow(ctx, run.GetID(), run.GetRunID())
 	})
 }
 
-func (s *soak) approve(ctx context.Context, run client.WorkflowRun) error {
-	return approve(ctx, s.c, run)
+func (s *soakTest) approvePlan(ctx context.Context, run client.WorkflowRun) error {
+	return approvePlan(ctx, s.c, run)
 }
 
-// run releases one revision and checks its outcome.
-func (s *soak) run(ctx context.Context, rev release.Revision, want release.Outcome, then func(context.Context, client.WorkflowRun) error) error {
+// runRelease releases one revision and checks its outcome.
+func (s *soakTest) runRelease(ctx context.Context, rev release.Revision, want release.Outcome, then func(context.Context, client.WorkflowRun) error) error {
 	req := request(soaked, "v0")
 	req.Revision, req.Repository = rev, s.source
 	s.built[rev.Commit] = true
@@ -263,12 +263,12 @@ type sample struct {
 	logs, blobs, revisions, mirror int // kept data, and the number of its revisions
 }
 
-// sample waits until the worker is idle and takes a sample.
-func (s *soak) sample(releases int) (now sample) {
+// sampleIdle waits until the worker is idle and takes a sample.
+func (s *soakTest) sampleIdle(releases int) (now sample) {
 	s.t.Helper()
 	for range 50 {
 		before := now
-		now = s.look(releases)
+		now = s.takeSample(releases)
 		if now.goroutines == before.goroutines && now.files == before.files {
 			break
 		}
@@ -277,30 +277,30 @@ func (s *soak) sample(releases int) (now sample) {
 	return now
 }
 
-func (s *soak) look(releases int) sample {
+func (s *soakTest) takeSample(releases int) sample {
 	s.t.Helper()
 	if _, err := io.WriteString(s.worker.stdin, "\n"); err != nil {
 		s.t.Fatal(err)
 	}
-	var z size
+	var z memorySize
 	if err := s.sizes.Decode(&z); err != nil {
 		s.t.Fatal(err)
 	}
 	pid := s.worker.cmd.Process.Pid
-	rss, _ := memoryOf(pid, "VmRSS")
+	rss, _ := readMemory(pid, "VmRSS")
 	return sample{
-		releases: releases, heap: z.Heap, goroutines: z.Goroutines, rss: rss, files: entries(fmt.Sprintf("/proc/%d/fd", pid)),
-		temp:      below(s.temp),
-		homes:     entries(filepath.Join(s.logs, "homes")),
-		worktrees: len(glob(s.t, s.logs, "git/*/checkouts/*")) + len(glob(s.t, s.logs, "git/*/mirror.git/worktrees/*")),
-		logs:      len(glob(s.t, s.logs, "logs/release/*/*/*")),
-		mirror:    below(filepath.Join(s.logs, "git")),
-		blobs:     len(glob(s.t, s.registry, "blobs/*/*")),
-		revisions: len(s.built), processes: running(s.sleeps),
+		releases: releases, heap: z.Heap, goroutines: z.Goroutines, rss: rss, files: countEntries(fmt.Sprintf("/proc/%d/fd", pid)),
+		temp:      countFiles(s.temp),
+		homes:     countEntries(filepath.Join(s.logs, "homes")),
+		worktrees: len(globFiles(s.t, s.logs, "git/*/checkouts/*")) + len(globFiles(s.t, s.logs, "git/*/mirror.git/worktrees/*")),
+		logs:      len(globFiles(s.t, s.logs, "logs/release/*/*/*")),
+		mirror:    countFiles(filepath.Join(s.logs, "git")),
+		blobs:     len(globFiles(s.t, s.registry, "blobs/*/*")),
+		revisions: len(s.built), processes: countProcesses(s.sleeps),
 	}
 }
 
-func glob(t *testing.T, dir, pattern string) []string {
+func globFiles(t *testing.T, dir, pattern string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, filepath.FromSlash(pattern)))
 	if err != nil {
@@ -309,20 +309,20 @@ func glob(t *testing.T, dir, pattern string) []string {
 	return found
 }
 
-// entries returns the number of entries of a folder, or 0 if it does not exist.
-func entries(dir string) int {
+// countEntries returns the number of entries of a folder, or 0 if it does not exist.
+func countEntries(dir string) int {
 	all, _ := os.ReadDir(dir)
 	return len(all)
 }
 
-// below returns the number of files and folders at any depth.
-func below(dir string) (n int) {
+// countFiles returns the number of files and folders at any depth.
+func countFiles(dir string) (n int) {
 	_ = filepath.WalkDir(dir, func(string, fs.DirEntry, error) error { n++; return nil })
 	return n - 1
 }
 
-// running returns the number of processes of a command.
-func running(command string) (n int) {
+// countProcesses returns the number of processes of a command.
+func countProcesses(command string) (n int) {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range lines {
 		if line, err := os.ReadFile(file); err == nil && strings.TrimSpace(strings.ReplaceAll(string(line), "\x00", " ")) == command {
@@ -332,11 +332,11 @@ func running(command string) (n int) {
 	return n
 }
 
-func (s *soak) print(took time.Duration, idle sample) {
+func (s *soakTest) printSamples(took time.Duration, idle sample) {
 	fmt.Printf("\n%d releases back to back in %.0f s; what the worker holds when it is at rest\n", *soakReleases, took.Seconds())
 	var rows [][]string
 	for _, a := range append([]sample{idle}, s.samples...) {
-		row := []string{fmt.Sprint(a.releases), mb(a.heap), mb(a.rss)}
+		row := []string{fmt.Sprint(a.releases), formatMegabytes(a.heap), formatMegabytes(a.rss)}
 		for _, n := range []int{a.goroutines, a.files, a.temp, a.homes, a.worktrees, a.processes, a.mirror, a.logs, a.revisions, a.blobs} {
 			row = append(row, fmt.Sprint(n))
 		}
@@ -345,13 +345,13 @@ func (s *soak) print(took time.Duration, idle sample) {
 	printTable([]string{"releases", "heap, MB", "RSS, MB", "goroutines", "open files", "temp", "homes", "worktrees", "processes", "mirror files", "logs", "revisions", "blobs"}, rows...)
 	a, z := s.samples[0], s.samples[len(s.samples)-1]
 	fmt.Printf("\nsoak releases=%d heap=%s→%sMB goroutines=%d→%d files=%d→%d temp=%d→%d worktrees=%d→%d blobs=%d→%d (of %d→%d revisions)\n", *soakReleases,
-		mb(a.heap), mb(z.heap), a.goroutines, z.goroutines, a.files, z.files, a.temp, z.temp, a.worktrees, z.worktrees, a.blobs, z.blobs, a.revisions, z.revisions)
+		formatMegabytes(a.heap), formatMegabytes(z.heap), a.goroutines, z.goroutines, a.files, z.files, a.temp, z.temp, a.worktrees, z.worktrees, a.blobs, z.blobs, a.revisions, z.revisions)
 }
 
-func mb(n int) string { return fmt.Sprintf("%.1f", float64(n)/(1<<20)) }
+func formatMegabytes(n int) string { return fmt.Sprintf("%.1f", float64(n)/(1<<20)) }
 
-// judge fails if a resource grows.
-func (s *soak) judge(idle sample) {
+// checkGrowth fails if a resource grows.
+func (s *soakTest) checkGrowth(idle sample) {
 	s.t.Helper()
 	for _, a := range s.samples {
 		if a.temp > idle.temp || a.homes+a.worktrees+a.processes > 0 {
@@ -383,17 +383,17 @@ func (s *soak) judge(idle sample) {
 		{"goroutines", func(a sample) int { return a.goroutines }, 40},
 		{"open files", func(a sample) int { return a.files }, 4},
 	} {
-		most, least := most(early, c.of), least(late, c.of)
+		most, least := maxOf(early, c.of), minOf(late, c.of)
 		if least > most+c.noise {
 			s.t.Errorf("%s grew with the releases: from at most %d to at least %d", c.what, most, least)
 		}
 	}
 }
 
-func most(samples []sample, of func(sample) int) int {
+func maxOf(samples []sample, of func(sample) int) int {
 	return of(slices.MaxFunc(samples, func(a, b sample) int { return of(a) - of(b) }))
 }
 
-func least(samples []sample, of func(sample) int) int {
+func minOf(samples []sample, of func(sample) int) int {
 	return of(slices.MinFunc(samples, func(a, b sample) int { return of(a) - of(b) }))
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A tally is the results of a siege.
-type tally struct {
+// A chaosResults is the results of a siege.
+type chaosResults struct {
 	on       string // database
 	mu       sync.Mutex
 	kills    map[string]int
@@ -21,26 +21,26 @@ type tally struct {
 	went     map[string][]time.Duration        // after kills of other processes
 }
 
-func newTally(on string) *tally {
-	return &tally{on: on, kills: map[string]int{}, releases: map[release.Outcome]int{}, resumed: map[release.Phase][]time.Duration{}, went: map[string][]time.Duration{}}
+func newChaosResults(on string) *chaosResults {
+	return &chaosResults{on: on, kills: map[string]int{}, releases: map[release.Outcome]int{}, resumed: map[release.Phase][]time.Duration{}, went: map[string][]time.Duration{}}
 }
 
-func (s *tally) struck(who string) { s.mu.Lock(); defer s.mu.Unlock(); s.kills[who]++ }
+func (s *chaosResults) recordKill(who string) { s.mu.Lock(); defer s.mu.Unlock(); s.kills[who]++ }
 
-func (s *tally) wentOn(who string, after time.Duration) {
+func (s *chaosResults) recordProgress(who string, after time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.went[who] = append(s.went[who], after)
 }
 
-func (s *tally) resumes(in release.Phase, after time.Duration) {
+func (s *chaosResults) recordResumption(in release.Phase, after time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.resumed[in] = append(s.resumed[in], after)
 }
 
-// judged records the outcome and violations of a release.
-func (s *tally) judged(outcome release.Outcome, wrong error) {
+// recordRelease records the outcome and violations of a release.
+func (s *chaosResults) recordRelease(outcome release.Outcome, wrong error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if outcome != "" {
@@ -51,23 +51,23 @@ func (s *tally) judged(outcome release.Outcome, wrong error) {
 	}
 }
 
-// report returns the results as tables, with the figures in the last line.
-func report(seed uint64, sums []*tally) string {
+// formatReport returns the results as tables, with the figures in the last line.
+func formatReport(seed uint64, sums []*chaosResults) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d\n\n", seed)
-	figures := tableOfKills(&b, sums)
-	longest := tableOfResumption(&b, sums)
-	heading(&b, "going on: seconds from the start of the new process until something happened", "process")
+	figures := writeKillTable(&b, sums)
+	longest := writeResumptionTable(&b, sums)
+	writeHeading(&b, "going on: seconds from the start of the new process until something happened", "process")
 	for _, s := range sums {
-		row(&b, s.on, theServer, s.went[theServer])
-		row(&b, s.on, theFly, s.went[theFly])
+		writeRow(&b, s.on, theServer, s.went[theServer])
+		writeRow(&b, s.on, theFly, s.went[theFly])
 	}
 	fmt.Fprintf(&b, "\n%s resumption-max=%.1fs", figures, longest.Seconds())
 	return b.String()
 }
 
-// tableOfKills writes the kills per process and the outcomes of releases.
-func tableOfKills(b *strings.Builder, sums []*tally) (figures string) {
+// writeKillTable writes the kills per process and the outcomes of releases.
+func writeKillTable(b *strings.Builder, sums []*chaosResults) (figures string) {
 	const line = "%-11s  %6v %6v %6v   %8v %11v %7v %9v   %10v\n"
 	fmt.Fprintf(b, line, "kills", theWorker, theServer, theFly, release.Promoted, release.RolledBack, release.Stopped, release.Unchanged, "violations")
 	kills, releases, wrong := map[string]int{}, 0, 0
@@ -86,34 +86,34 @@ func tableOfKills(b *strings.Builder, sums []*tally) (figures string) {
 		kills[theWorker]+kills[theServer]+kills[theFly], kills[theWorker], kills[theServer], kills[theFly], releases, wrong)
 }
 
-// tableOfResumption writes the time to resumption after kills of a worker by phase, and
+// writeResumptionTable writes the time to resumption after kills of a worker by phase, and
 // returns the longest.
-func tableOfResumption(b *strings.Builder, sums []*tally) (longest time.Duration) {
-	heading(b, "resumption: seconds from the start of the new worker until what the killed one had in hand began again", "phase")
+func writeResumptionTable(b *strings.Builder, sums []*chaosResults) (longest time.Duration) {
+	writeHeading(b, "resumption: seconds from the start of the new worker until what the killed one had in hand began again", "phase")
 	var all []time.Duration
 	for _, s := range sums {
 		var here []time.Duration
 		for _, p := range []release.Phase{release.Loading, release.Preflight, release.Building, release.Planning, release.Awaiting, release.Queued,
 			release.RollingOut, release.Verifying, release.Baking, release.CleaningUp, release.RollingBack, release.HeldPhase, release.Done} {
-			row(b, s.on, string(p), s.resumed[p])
+			writeRow(b, s.on, string(p), s.resumed[p])
 			here = append(here, s.resumed[p]...)
 		}
-		row(b, s.on, "all phases", here)
+		writeRow(b, s.on, "all phases", here)
 		all = append(all, here...)
 	}
-	row(b, "both", "all phases", all)
+	writeRow(b, "both", "all phases", all)
 	if len(all) == 0 {
 		return 0
 	}
 	return slices.Max(all)
 }
 
-func heading(b *strings.Builder, what, of string) {
+func writeHeading(b *strings.Builder, what, of string) {
 	fmt.Fprintf(b, "\n%s\n%-11s  %-24s %5s %6s %6s %6s %6s\n", what, "", of, "n", "min", "median", "p95", "max")
 }
 
-// row writes a distribution, or nothing if there are no values.
-func row(b *strings.Builder, on, what string, took []time.Duration) {
+// writeRow writes a distribution, or nothing if there are no values.
+func writeRow(b *strings.Builder, on, what string, took []time.Duration) {
 	if slices.Sort(took); len(took) > 0 {
 		at := func(part float64) float64 { return took[int(part*float64(len(took)-1)+0.5)].Seconds() }
 		fmt.Fprintf(b, "%-11s  %-24s %5d %6.1f %6.1f %6.1f %6.1f\n", on, what, len(took), at(0), at(0.5), at(0.95), at(1))

@@ -28,24 +28,24 @@ const (
 // own, stays within the limits.
 func TestThousandMachines(t *testing.T) {
 	const machines, project = 1000, "thousand"
-	w := newWorld(t)
-	s := shop{}
-	s.open(w.sim, project)
+	w := newProcessEnv(t)
+	s := projectFixture{}
+	s.createApps(w.sim, project)
 	app := flyApp(project, "staging", "api")
 	config := fmt.Appendf(nil, `{"image":"registry.fly.io/%s@%s","env":{"LEVEL":"info"},"metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`,
 		app, digestOf("api", commitOf("v1")))
 	for range machines {
 		w.sim.Put(app, fly.Machine{Region: "ams", Config: config})
 	}
-	if err := w.namespace(project); err != nil {
+	if err := w.createNamespace(project); err != nil {
 		t.Fatal(err)
 	}
-	hand, err := w.hire(t.Context(), project, 0)
+	hand, err := w.startWorker(t.Context(), project, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer hand.dismiss()
-	c, err := client.Dial(client.Options{HostPort: w.temporal, Namespace: project, Logger: loud(os.Stderr), DataConverter: worker.DataConverter()})
+	defer hand.stop()
+	c, err := client.Dial(client.Options{HostPort: w.temporal, Namespace: project, Logger: errorLogger(os.Stderr), DataConverter: worker.DataConverter()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestThousandMachines(t *testing.T) {
 		t.Logf("%s: %d events, the largest of %d kB", h.id, len(h.events), largest>>10)
 	}
 	t.Logf("%d machines took %.1f s", machines, took.Seconds())
-	memory, ok := peakMemory(hand.cmd.Process.Pid)
+	memory, ok := readPeakMemory(hand.cmd.Process.Pid)
 	if !ok {
 		t.Skip("how much memory a process took can't be read here: no /proc")
 	}
@@ -93,11 +93,11 @@ func TestThousandMachines(t *testing.T) {
 	}
 }
 
-// peakMemory returns the peak memory of a process in bytes.
-func peakMemory(pid int) (int, bool) { return memoryOf(pid, "VmHWM") }
+// readPeakMemory returns the peak memory of a process in bytes.
+func readPeakMemory(pid int) (int, bool) { return readMemory(pid, "VmHWM") }
 
-// memoryOf returns a memory figure of a process from the kernel, in bytes.
-func memoryOf(pid int, what string) (int, bool) {
+// readMemory returns a memory figure of a process from the kernel, in bytes.
+func readMemory(pid int, what string) (int, bool) {
 	doc, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	found := regexp.MustCompile(what + `:\s+(\d+) kB`).FindSubmatch(doc)
 	if err != nil || found == nil {

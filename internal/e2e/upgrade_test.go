@@ -35,7 +35,7 @@ var nextBuild = []overlay.Change{
 	return r.rollout(ctx, env, p, standing, false)
 `,
 		New: `
-	if ` + asks("pause-before-rollout") + ` {
+	if ` + guardedBy("pause-before-rollout") + ` {
 		r.note("` + paused + `")
 		if err := workflow.Sleep(ctx, 1); err != nil {
 			return err
@@ -53,7 +53,7 @@ var nextBuild = []overlay.Change{
 	switch err := r.mayChange(ctx); { // pinned, or compared with another revision than runs now?
 `,
 		New: `
-	if ` + asks("look-before-leases") + ` {
+	if ` + guardedBy("look-before-leases") + ` {
 		if _, err := r.observe(ctx); err != nil {
 			return r.stop(ctx, err)
 		}
@@ -65,13 +65,13 @@ var nextBuild = []overlay.Change{
 
 const paused = "paused before the rollout"
 
-// asks returns the code that asks for the version of a change.
-func asks(change string) string {
+// guardedBy returns the code that asks for the version of a change.
+func guardedBy(change string) string {
 	return `workflow.GetVersion(ctx, "` + change + `", workflow.DefaultVersion, 1) >= 1`
 }
 
-// unguarded returns the same changes without GetVersion.
-func unguarded() []overlay.Change {
+// unguardedChanges returns the same changes without GetVersion.
+func unguardedChanges() []overlay.Change {
 	changes := slices.Clone(nextBuild)
 	for i, c := range changes {
 		before, rest, _ := strings.Cut(c.New, "workflow.GetVersion(")
@@ -81,8 +81,8 @@ func unguarded() []overlay.Change {
 	return changes
 }
 
-// built returns a function that builds this test binary with changed workflows.
-func built(t *testing.T, changes []overlay.Change) func() string {
+// buildTestBinary returns a function that builds this test binary with changed workflows.
+func buildTestBinary(t *testing.T, changes []overlay.Change) func() string {
 	dir := t.TempDir()
 	return sync.OnceValue(func() string {
 		file, err := overlay.Write(dir, "../..", changes...)
@@ -105,53 +105,53 @@ func built(t *testing.T, changes []overlay.Change) func() string {
 // change machines. Each running workflow continues by its old version and ends correctly.
 // Workflows started after the upgrade use the new version.
 func TestUpgrade(t *testing.T) {
-	w := newWorld(t)
-	next, wrong := built(t, nextBuild), built(t, unguarded())
-	for name, story := range map[string]func(*upgrade){
-		"waiting":   (*upgrade).waitsAtItsGate,
-		"changing":  (*upgrade).changesMachines,
-		"unguarded": (*upgrade).meetsAnUnguardedChange,
+	w := newProcessEnv(t)
+	next, wrong := buildTestBinary(t, nextBuild), buildTestBinary(t, unguardedChanges())
+	for name, story := range map[string]func(*upgradeTest){
+		"waiting":   (*upgradeTest).testWaitingAtGate,
+		"changing":  (*upgradeTest).testChangingMachines,
+		"unguarded": (*upgradeTest).testUnguardedChange,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
-			u := &upgrade{t: t, ctx: ctx, world: w, project: "shop-" + name, next: next, wrong: wrong}
-			u.begin()
+			u := &upgradeTest{t: t, ctx: ctx, processEnv: w, project: "shop-" + name, next: next, wrong: wrong}
+			u.startOldWorker()
 			story(u)
 		})
 	}
 }
 
-// An upgrade is a release that runs while its worker is replaced.
-type upgrade struct {
-	*world
+// A upgradeTest is a release that runs while its worker is replaced.
+type upgradeTest struct {
+	*processEnv
 	t           *testing.T
 	ctx         context.Context
 	project     string
 	next, wrong func() string // builds
 	c           client.Client
 	run         client.WorkflowRun
-	hand        *hand
+	hand        *childProcess
 }
 
-// begin starts a release with a worker of the current build.
-func (u *upgrade) begin() {
-	if err := u.namespace(u.project); err != nil {
+// startOldWorker starts a release with a worker of the current build.
+func (u *upgradeTest) startOldWorker() {
+	if err := u.createNamespace(u.project); err != nil {
 		u.t.Fatal(err)
 	}
-	(shop{}).open(u.sim, u.project)
-	(shop{}).runs(u.sim, u.project, "production", "v1")
+	(projectFixture{}).createApps(u.sim, u.project)
+	(projectFixture{}).createMachines(u.sim, u.project, "production", "v1")
 	var err error
-	if u.c, err = client.Dial(client.Options{HostPort: u.temporal, Namespace: u.project, Logger: loud(io.Discard), DataConverter: worker.DataConverter()}); err != nil {
+	if u.c, err = client.Dial(client.Options{HostPort: u.temporal, Namespace: u.project, Logger: errorLogger(io.Discard), DataConverter: worker.DataConverter()}); err != nil {
 		u.t.Fatal(err)
 	}
 	u.t.Cleanup(u.c.Close)
-	u.employ("")
-	u.run = u.start("v2")
+	u.replaceWorker("")
+	u.run = u.startRelease("v2")
 }
 
-func (u *upgrade) start(version string) client.WorkflowRun {
+func (u *upgradeTest) startRelease(version string) client.WorkflowRun {
 	u.t.Helper()
 	req := request(u.project, version)
 	run, err := u.c.ExecuteWorkflow(u.ctx, client.StartWorkflowOptions{ID: release.ID(u.project, req.Revision), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
@@ -161,44 +161,44 @@ func (u *upgrade) start(version string) client.WorkflowRun {
 	return run
 }
 
-// employ stops the current worker, as an operator would, and starts one of another build;
+// replaceWorker stops the current worker, as an operator would, and starts one of another build;
 // "" is the current build.
-func (u *upgrade) employ(build string) {
+func (u *upgradeTest) replaceWorker(build string) {
 	u.t.Helper()
 	if u.hand != nil {
-		u.hand.dismiss()
+		u.hand.stop()
 	}
 	var err error
-	u.hand, err = start(u.ctx, job{Build: build, Temporal: u.temporal, Namespace: u.project, Fly: u.fly, Logs: u.logs, Gentle: true})
+	u.hand, err = startProcess(u.ctx, processJob{Build: build, Temporal: u.temporal, Namespace: u.project, Fly: u.fly, Logs: u.logs, Gentle: true})
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	u.t.Cleanup(u.hand.dismiss)
+	u.t.Cleanup(u.hand.stop)
 }
 
-// asked waits until a release waits for approval, and returns the hash of the plan.
-func (u *upgrade) asked(run client.WorkflowRun) string {
+// waitForGate waits until a release waits for approval, and returns the hash of the plan.
+func (u *upgradeTest) waitForGate(run client.WorkflowRun) string {
 	u.t.Helper()
-	plan, err := askedPlan(u.ctx, u.c, run)
+	plan, err := waitForGate(u.ctx, u.c, run)
 	if err != nil {
 		u.t.Fatal(err)
 	}
 	return plan
 }
 
-func (u *upgrade) approve(run client.WorkflowRun, plan string) {
+func (u *upgradeTest) approvePlan(run client.WorkflowRun, plan string) {
 	u.t.Helper()
 	if err := u.c.SignalWorkflow(u.ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: plan}); err != nil {
 		u.t.Fatal(err)
 	}
 }
 
-// A way tells which workflows use the new version: the release, its rollout in production.
-type way struct{ release, rollout bool }
+// A newPath tells which workflows use the new version: the release, its rollout in production.
+type newPath struct{ release, rollout bool }
 
-// promoted waits until a release has ended, and checks that production runs its version and
+// checkPromoted waits until a release has ended, and checks that production runs its version and
 // which workflows used the new version.
-func (u *upgrade) promoted(run client.WorkflowRun, version string, want way) {
+func (u *upgradeTest) checkPromoted(run client.WorkflowRun, version string, want newPath) {
 	u.t.Helper()
 	var report release.Report
 	if err := run.Get(u.ctx, &report); err != nil || report.Outcome != release.Promoted {
@@ -208,24 +208,24 @@ func (u *upgrade) promoted(run client.WorkflowRun, version string, want way) {
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	went := way{slices.Contains(report.Notes, paused), u.firstActivity(histories[len(histories)-1]) == "Observe"}
+	went := newPath{slices.Contains(report.Notes, paused), u.firstActivity(histories[len(histories)-1]) == "Observe"}
 	if went != want {
 		u.t.Errorf("the release of %s went the new way: %+v, want %+v", version, went, want)
 	}
-	for _, app := range (shop{}).names() {
+	for _, app := range (projectFixture{}).names() {
 		place := flyApp(u.project, "production", app)
 		for _, m := range u.sim.Machines(place) {
 			if got, want := m.ImageRef.Digest, digestOf(app, commitOf(version)); got != want || !driver.Describe(m).Healthy() {
 				u.t.Errorf("machine %s of %s runs %s in state %s, want %s, well", m.ID, place, got, m.State, want)
 			}
 		}
-		if !u.unleased(place) {
+		if !u.waitForLeases(place) {
 			u.t.Errorf("%s: leases are left: %v", place, u.sim.Leases(place))
 		}
 	}
 }
 
-func (u *upgrade) firstActivity(h told) string {
+func (u *upgradeTest) firstActivity(h eventHistory) string {
 	for _, e := range h.events {
 		if a := e.GetActivityTaskScheduledEventAttributes(); a != nil {
 			return a.ActivityType.Name
@@ -234,8 +234,8 @@ func (u *upgrade) firstActivity(h told) string {
 	return ""
 }
 
-// follow waits until is returns true for an event of a workflow.
-func (u *upgrade) follow(id string, is func(*historypb.HistoryEvent) bool) {
+// waitForEvent waits until is returns true for an event of a workflow.
+func (u *upgradeTest) waitForEvent(id string, is func(*historypb.HistoryEvent) bool) {
 	u.t.Helper()
 	for {
 		events := u.c.GetWorkflowHistory(u.ctx, id, "", true, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
@@ -261,35 +261,35 @@ func (u *upgrade) follow(id string, is func(*historypb.HistoryEvent) bool) {
 	}
 }
 
-// waitsAtItsGate upgrades while a release waits for approval.
-func (u *upgrade) waitsAtItsGate() {
-	plan := u.asked(u.run)
-	u.employ(u.next())
-	u.approve(u.run, plan)
+// testWaitingAtGate upgrades while a release waits for approval.
+func (u *upgradeTest) testWaitingAtGate() {
+	plan := u.waitForGate(u.run)
+	u.replaceWorker(u.next())
+	u.approvePlan(u.run, plan)
 	// The release went to staging without the sleep and continues so. Its rollout in
 	// production starts after the upgrade.
-	u.promoted(u.run, "v2", way{release: false, rollout: true})
-	if err := u.onlyOnce(); err != nil {
+	u.checkPromoted(u.run, "v2", newPath{release: false, rollout: true})
+	if err := u.checkUpdatedOnce(); err != nil {
 		u.t.Error(err)
 	}
-	later := u.start("v3")
-	u.approve(later, u.asked(later))
-	u.promoted(later, "v3", way{release: true, rollout: true})
+	later := u.startRelease("v3")
+	u.approvePlan(later, u.waitForGate(later))
+	u.checkPromoted(later, "v3", newPath{release: true, rollout: true})
 }
 
-// changesMachines upgrades when some machines of production are changed.
-func (u *upgrade) changesMachines() {
+// testChangingMachines upgrades when some machines of production are changed.
+func (u *upgradeTest) testChangingMachines() {
 	next := u.next() // built before the first change
 	u.sim.Inject(flysim.Fault{Route: update, App: flyApp(u.project, "production", "web"), Times: 1, Delay: 2 * time.Second})
-	u.approve(u.run, u.asked(u.run))
+	u.approvePlan(u.run, u.waitForGate(u.run))
 	rollout, steps := release.RolloutID(u.project, "production"), map[int64]bool{}
-	u.follow(rollout, func(e *historypb.HistoryEvent) bool {
+	u.waitForEvent(rollout, func(e *historypb.HistoryEvent) bool {
 		if u.applies(e) {
 			steps[e.EventId] = true
 		}
 		return steps[e.GetActivityTaskCompletedEventAttributes().GetScheduledEventId()]
 	})
-	u.employ(next)
+	u.replaceWorker(next)
 	soFar, err := historyOf(u.ctx, u.c, rollout, "")
 	if err != nil {
 		u.t.Fatal(err)
@@ -300,21 +300,21 @@ func (u *upgrade) changesMachines() {
 			scheduled++
 		}
 	}
-	if of := 2 * len((shop{}).names()); scheduled >= of {
+	if of := 2 * len((projectFixture{}).names()); scheduled >= of {
 		u.t.Fatalf("all %d machines were changed before the upgrade", of)
 	}
-	u.promoted(u.run, "v2", way{})
-	if err := u.onlyOnce(); err != nil {
+	u.checkPromoted(u.run, "v2", newPath{})
+	if err := u.checkUpdatedOnce(); err != nil {
 		u.t.Error(err)
 	}
 }
 
-func (u *upgrade) applies(e *historypb.HistoryEvent) bool {
+func (u *upgradeTest) applies(e *historypb.HistoryEvent) bool {
 	return e.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName() == "ApplyStep"
 }
 
-// onlyOnce returns an error that names machines not updated exactly once.
-func (u *upgrade) onlyOnce() error {
+// checkUpdatedOnce returns an error that names machines not updated exactly once.
+func (u *upgradeTest) checkUpdatedOnce() error {
 	updates := map[string]int{}
 	for _, r := range u.sim.Requests() {
 		if r.Route == update && r.Status < 300 {
@@ -322,7 +322,7 @@ func (u *upgrade) onlyOnce() error {
 		}
 	}
 	var wrong []error
-	for _, app := range (shop{}).names() {
+	for _, app := range (projectFixture{}).names() {
 		for _, m := range u.sim.Machines(flyApp(u.project, "production", app)) {
 			if n := updates[flyApp(u.project, "production", app)+" "+m.ID]; n != 1 {
 				wrong = append(wrong, fmt.Errorf("machine %s of %s was updated %d times", m.ID, app, n))
@@ -332,14 +332,14 @@ func (u *upgrade) onlyOnce() error {
 	return errors.Join(wrong...)
 }
 
-// meetsAnUnguardedChange upgrades to changes without GetVersion: the worker reports the
+// testUnguardedChange upgrades to changes without GetVersion: the worker reports the
 // error and changes nothing. With a correct build the release continues.
-func (u *upgrade) meetsAnUnguardedChange() {
-	plan := u.asked(u.run)
-	u.employ(u.wrong())
+func (u *upgradeTest) testUnguardedChange() {
+	plan := u.waitForGate(u.run)
+	u.replaceWorker(u.wrong())
 	before := len(u.sim.Requests())
-	u.approve(u.run, plan)
-	u.follow(u.run.GetID(), func(e *historypb.HistoryEvent) bool {
+	u.approvePlan(u.run, plan)
+	u.waitForEvent(u.run.GetID(), func(e *historypb.HistoryEvent) bool {
 		failed := e.GetWorkflowTaskFailedEventAttributes()
 		if failed != nil && failed.Cause != enums.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR {
 			u.t.Fatalf("the changed worker failed for another reason: %s %s", failed.Cause, failed.Failure.GetMessage())
@@ -360,12 +360,12 @@ func (u *upgrade) meetsAnUnguardedChange() {
 		}
 	}
 	wrong := u.hand
-	u.employ("")
+	u.replaceWorker("")
 	if said := wrong.said.String(); !strings.Contains(said, "nondeterministic") && !strings.Contains(said, "TMPRL1100") {
 		u.t.Errorf("the changed worker said only: %s", said)
 	}
-	u.promoted(u.run, "v2", way{})
-	if err := u.onlyOnce(); err != nil {
+	u.checkPromoted(u.run, "v2", newPath{})
+	if err := u.checkUpdatedOnce(); err != nil {
 		u.t.Error(err)
 	}
 }
