@@ -116,7 +116,7 @@ func (in BaselineInput) checkPastState(ctx context.Context, c Temporal, p PastSt
 	case len(kept) == 0:
 		return PastState{}, noPastState("%s, %s: no machine ran there, so there is nothing to go back to", env, p.Text)
 	case in.Rollback.Shown != nil && *in.Rollback.Shown != p.Origin:
-		return PastState{}, noPastState("%s was changed by somebody else meanwhile, and would go back to something else than what was shown: look at it again", env)
+		return PastState{}, noPastState("%s has changed since the rollback was shown, and the rollback would restore another state: look at it again", env)
 	}
 	p.Baselines = kept
 	for _, app := range empty {
