@@ -252,7 +252,7 @@ func (w *fixture) terminateRelease() {
 		w.t.Fatal(err)
 	}
 	start.wait()
-	w.want(ExitFailed, []string{"watch", id}, "stopped: shop "+id, "was terminated by release@ada: by mistake; before that its rollout of staging had ended: promoted")
+	w.want(ExitFailed, []string{"watch", id}, "stopped: shop "+id, "was terminated by release@ada: by mistake; its rollout of staging had ended before: promoted")
 	w.waitForList(`✗  ` + id + ` +stopped`)
 }
 
