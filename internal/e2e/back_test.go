@@ -52,7 +52,7 @@ type rollbackCase struct {
 func runCases(t *testing.T, prefix string, stories map[string]rollbackCase) {
 	git := projectSet{}
 	name := func(story string) string {
-		return prefix + "-" + strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(story)
+		return prefix + "-" + strings.ToLower(strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(story))
 	}
 	for story, s := range stories {
 		s.shop.apps, s.shop.only, s.shop.wait = []string{"api"}, "production", "20s"

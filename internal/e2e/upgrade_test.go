@@ -32,33 +32,33 @@ var nextBuild = []overlay.Change{
 	{
 		File: "workflows/release.go",
 		Old: `
-	return r.rollout(ctx, env, p, standing, false)
+	return r.runRollout(ctx, env, plan, standing, false)
 `,
 		New: `
 	if ` + guardedBy("pause-before-rollout") + ` {
-		r.note("` + paused + `")
+		r.addNote("` + paused + `")
 		if err := workflow.Sleep(ctx, 1); err != nil {
 			return err
 		}
-		if err := r.queue(ctx, env, release.RolloutID(r.req.Project, env.Name), 0); err != nil {
+		if err := r.waitInQueue(ctx, env, release.RolloutID(r.req.Project, env.Name), 0); err != nil {
 			return err
 		}
 	}
-	return r.rollout(ctx, env, p, standing, false)
+	return r.runRollout(ctx, env, plan, standing, false)
 `,
 	},
 	{
 		File: "workflows/rollout.go",
 		Old: `
-	switch err := r.mayChange(ctx); { // pinned, or compared with another revision than runs now?
+	switch err := r.checkMayChange(ctx); { // the pin, and the revision that the plan was compared with
 `,
 		New: `
 	if ` + guardedBy("look-before-leases") + ` {
-		if _, err := r.observe(ctx); err != nil {
+		if _, err := r.observeTargets(ctx); err != nil {
 			return r.stop(ctx, err)
 		}
 	}
-	switch err := r.mayChange(ctx); { // pinned, or compared with another revision than runs now?
+	switch err := r.checkMayChange(ctx); { // the pin, and the revision that the plan was compared with
 `,
 	},
 }
