@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 )
 
@@ -43,7 +44,7 @@ func (r *stepRun) awaitReady(ctx context.Context, w awaitedMachine) (release.Mac
 		case ctx.Err() == nil:
 			reportWaiting(ctx, w.id, fmt.Sprintf("read machine %s of %s: %v", w.id, r.Step.Target, err))
 		}
-		if err := sleep(ctx, r.pollInterval(time.Since(started))); err != nil {
+		if err := sleep.For(ctx, r.pollInterval(time.Since(started))); err != nil {
 			return release.Machine{}, err
 		}
 	}
@@ -97,7 +98,7 @@ func (r *stepRun) awaitStart(ctx context.Context, w awaitedMachine) error {
 	if err != nil {
 		return nil
 	}
-	return sleep(ctx, r.memory().checkTimes.expected(w))
+	return sleep.For(ctx, r.memory().checkTimes.expected(w))
 }
 
 // pollInterval returns the delay before the next read of a machine: a sixteenth of

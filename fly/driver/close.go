@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 )
 
@@ -106,7 +107,7 @@ func (d *Driver) removeCommandMachines(ctx context.Context, app string, in Closi
 		if reads--; reads == 0 || found {
 			break
 		}
-		if err := sleep(ctx, d.poll()); err != nil {
+		if err := sleep.For(ctx, d.poll()); err != nil {
 			return err
 		}
 	}

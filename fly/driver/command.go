@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 )
 
@@ -98,7 +99,7 @@ func (c oneOff) run(ctx context.Context) (fly.Machine, fly.Exit, error) {
 		case !isTransient(readErr):
 			err = readErr
 		}
-		if sleep(ctx, interval) != nil {
+		if sleep.For(ctx, interval) != nil {
 			break
 		}
 	}

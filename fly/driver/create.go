@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 )
 
@@ -130,7 +131,7 @@ func (r *stepRun) findRepeatedly(ctx context.Context, find finder) (fly.Machine,
 		if reads--; !errors.Is(err, fly.ErrNotFound) || reads == 0 {
 			return m, err
 		}
-		if err := sleep(ctx, r.poll()); err != nil {
+		if err := sleep.For(ctx, r.poll()); err != nil {
 			return fly.Machine{}, err
 		}
 	}
@@ -146,7 +147,7 @@ func (r *stepRun) waitForCreated(ctx context.Context, limit time.Duration, find 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	for ctx.Err() == nil {
-		if _, err := find(ctx); err == nil || sleep(ctx, r.poll()/4) != nil {
+		if _, err := find(ctx); err == nil || sleep.For(ctx, r.poll()/4) != nil {
 			return
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 )
 
@@ -69,7 +70,7 @@ func (in Keeping) beginRefresh(last time.Time) (end func()) {
 func (l holderLeases) refreshUntilEnd(ctx context.Context, in Keeping) ([]Leased, error) {
 	kept, last := slices.Clone(in.Machines), in.Last
 	for {
-		if err := sleep(ctx, time.Until(last.Add(leaseInterval))); err != nil {
+		if err := sleep.For(ctx, time.Until(last.Add(leaseInterval))); err != nil {
 			return kept, err
 		}
 		end := in.beginRefresh(last)
@@ -88,7 +89,7 @@ func (l holderLeases) refreshUntilEnd(ctx context.Context, in Keeping) ([]Leased
 			return kept, err
 		}
 		attemptOf(ctx).Log.Warn("leases not refreshed", "error", err)
-		if err := sleep(ctx, refreshRetry); err != nil {
+		if err := sleep.For(ctx, refreshRetry); err != nil {
 			return kept, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 )
 
@@ -84,7 +85,7 @@ func (d *Driver) probeBefore(ctx context.Context, p release.Probe, s release.Sta
 		switch {
 		case health == release.Healthy:
 			return ""
-		case !isFirst || sleep(ctx, d.poll()) != nil:
+		case !isFirst || sleep.For(ctx, d.poll()) != nil:
 			return failures[0].Error()
 		}
 	}

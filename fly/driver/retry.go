@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/sleep"
 )
 
 const (
@@ -17,18 +18,6 @@ const (
 	// stale.
 	staleFor = 15 * time.Second
 )
-
-// sleep waits for d, or until ctx ends. Then it returns the cause.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
 
 // RetryRead returns the result of read. It repeats a failed read with backoff, for at
 // most 20 s, while Fly limits reads, is unavailable or sends malformed responses, so
@@ -43,7 +32,7 @@ func RetryRead[T any](ctx context.Context, read func() (T, error)) (T, error) {
 			return got, err
 		}
 		reportWaiting(ctx, "read", "read from Fly again: "+err.Error())
-		if sleep(ctx, wait) != nil {
+		if sleep.For(ctx, wait) != nil {
 			return got, err
 		}
 	}
@@ -65,7 +54,7 @@ func retryLimited[T any](ctx context.Context, send func() (T, error)) (T, error)
 		if !errors.Is(err, fly.ErrRateLimited) || ctx.Err() != nil || time.Since(begun)+wait > limitedFor {
 			return got, err
 		}
-		if sleep(ctx, wait) != nil {
+		if sleep.For(ctx, wait) != nil {
 			return got, err
 		}
 	}
@@ -89,7 +78,7 @@ func readMachine(ctx context.Context, r MachineReader, app, id, version string) 
 		if err != nil || !m.IsOlder(version) || time.Since(begun) > staleFor {
 			return m, err
 		}
-		if err := sleep(ctx, backoff); err != nil {
+		if err := sleep.For(ctx, backoff); err != nil {
 			return m, err
 		}
 	}

@@ -127,7 +127,12 @@ func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdic
 		return v, now
 	}
 	proof := release.Proof{Ran: e.Ran, Probe: e.Probe != nil, Back: e.Back, Removed: e.Removed}
-	if e.Probe != nil && now.URL != "" && d.canProbe(ctx, e.Goal, now) {
+	isServed, err := d.isServed(ctx, e, now)
+	if err != nil {
+		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
+		return v, now
+	}
+	if isServed {
 		var health release.Health
 		v.Probed = e.Probe.At(now.URL)
 		if health, v.Failures = d.sendProbe(ctx, v.Target, *e.Probe, now.URL); health != release.Healthy {
@@ -140,31 +145,39 @@ func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdic
 	return v, now
 }
 
-// canProbe reports whether a machine of now would answer a probe. Without one, Fly's
-// proxy would start a stopped machine. A machine that is stopped in goal is read again,
-// because a list of machines may be old.
-func (d *Driver) canProbe(ctx context.Context, goal, now release.State) bool {
+// isServed reports whether e has a probe and a machine of now would answer it. Without
+// such a machine, Fly's proxy would start a stopped one. A machine that is stopped in the
+// goal is read again, because a list of machines may be old; the error is that of the
+// read.
+func (d *Driver) isServed(ctx context.Context, e Expectation, now release.State) (bool, error) {
+	if e.Probe == nil || now.URL == "" {
+		return false, nil
+	}
 	var unexpected []string
 	for _, m := range now.Machines {
 		if !mayGetTraffic(m) {
 			continue
 		}
-		want, ok := goal.Machine(m.ID)
+		want, ok := e.Goal.Machine(m.ID)
 		if !ok {
-			want, ok = goal.Machine(m.Name)
+			want, ok = e.Goal.Machine(m.Name)
 		}
 		if !ok || want.State == "" || want.Running() {
-			return true
+			return true, nil
 		}
 		unexpected = append(unexpected, m.ID)
 	}
 	for _, id := range unexpected {
-		m, err := RetryRead(ctx, func() (fly.Machine, error) { return d.Fly.Machine(ctx, goal.FlyApp, id) })
-		if err == nil && mayGetTraffic(Describe(m)) {
-			return true
+		m, err := RetryRead(ctx, func() (fly.Machine, error) { return d.Fly.Machine(ctx, e.Goal.FlyApp, id) })
+		switch {
+		case isGone(err):
+		case err != nil:
+			return false, err
+		case mayGetTraffic(Describe(m)):
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 // unreadableMachines returns the machines of now without a verdict because of their

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 )
 
@@ -20,7 +21,7 @@ const stableWait = 90 * time.Second
 // machine should run, and a rollback must not wait for the end of a crash loop.
 func (r *stepRun) waitStable(ctx context.Context, m fly.Machine) (fly.Machine, error) {
 	for begun := time.Now(); isUndecided(r.Step, m.State) && time.Since(begun) < stableWait; {
-		if err := sleep(ctx, r.poll()); err != nil {
+		if err := sleep.For(ctx, r.poll()); err != nil {
 			return m, err
 		}
 		reportWaiting(ctx, m.ID, fmt.Sprintf("machine %s of %s is %s", m.ID, r.Step.Target, m.State))
@@ -54,7 +55,7 @@ func (r *stepRun) waitReadable(ctx context.Context, m fly.Machine) (fly.Machine,
 		if time.Since(begun) > hostWait {
 			return m, fmt.Errorf("machine %s of %s: its host is %s", m.ID, r.Step.Target, m.HostStatus)
 		}
-		if err := sleep(ctx, r.poll()); err != nil {
+		if err := sleep.For(ctx, r.poll()); err != nil {
 			return m, err
 		}
 		next, err := readMachine(ctx, r.Fly, r.Step.FlyApp, m.ID, m.InstanceID)
@@ -82,7 +83,7 @@ func (r *stepRun) waitUntil(ctx context.Context, id string, is func(fly.Machine)
 		case err != nil && !isTransient(err):
 			return err
 		}
-		if err := sleep(ctx, r.pollInterval(time.Since(begun))); err != nil {
+		if err := sleep.For(ctx, r.pollInterval(time.Since(begun))); err != nil {
 			return err
 		}
 	}

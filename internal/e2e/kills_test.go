@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/microbima/release/internal/sleep"
 )
 
 var (
@@ -74,7 +76,7 @@ func (s *chaosTest) runKills(n int) {
 		if b.who != theFly { // otherwise the cause of a late resumption is unknown
 			resuming.Wait()
 		}
-		if sleepFor(ctx, b.after) != nil {
+		if sleep.For(ctx, b.after) != nil {
 			break
 		}
 		s.t.Logf("%s: kill %d of %d: the %s, %.1f s after all were up", s.on, i+1, n, b.who, b.after.Seconds())

@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
 
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 )
 
@@ -118,7 +119,7 @@ func phaseOf(info *workflowpb.WorkflowExecutionInfo) (p release.Phase) {
 // waitForResumption waits until all lost tasks have started again, and records the time since the
 // start of the new worker.
 func (s *chaosTest) waitForResumption(ctx context.Context, begun time.Time, lost []lostTask) {
-	for end := begun.Add(time.Minute); len(lost) > 0 && sleepFor(ctx, 250*time.Millisecond) == nil; {
+	for end := begun.Add(time.Minute); len(lost) > 0 && sleep.For(ctx, 250*time.Millisecond) == nil; {
 		lost = slices.DeleteFunc(lost, func(l lostTask) bool {
 			at, err := s.findResumption(ctx, l)
 			if err != nil {

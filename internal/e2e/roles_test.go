@@ -18,6 +18,7 @@ import (
 	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/internal/devserver"
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 )
 
@@ -91,7 +92,7 @@ type slowGit struct{ activities.Git }
 
 // Files implements activities.Git.
 func (g slowGit) Files(ctx context.Context, url, commit string) (fs.FS, error) {
-	if err := sleepFor(ctx, time.Second); err != nil {
+	if err := sleep.For(ctx, time.Second); err != nil {
 		return nil, err
 	}
 	return g.Git.Files(ctx, url, commit)
@@ -102,18 +103,8 @@ type slowRecipe struct{ recipe }
 
 // Build implements activities.Builder.
 func (r slowRecipe) Build(ctx context.Context, src image.Source, req image.Request) (image.Built, error) {
-	if err := sleepFor(ctx, 2*time.Second); err != nil {
+	if err := sleep.For(ctx, 2*time.Second); err != nil {
 		return image.Built{}, err
 	}
 	return r.recipe.Build(ctx, src, req)
-}
-
-// sleepFor waits for d or until ctx is done.
-func sleepFor(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

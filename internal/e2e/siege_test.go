@@ -18,6 +18,7 @@ import (
 	sdktemporal "go.temporal.io/sdk/temporal"
 
 	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
 )
@@ -174,7 +175,7 @@ func (s *chaosTest) retry(ctx context.Context, try func(context.Context) error) 
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if sleepFor(ctx, 100*time.Millisecond) != nil {
+		if sleep.For(ctx, 100*time.Millisecond) != nil {
 			return err
 		}
 	}
@@ -305,13 +306,13 @@ func (s *chaosTest) recordRun(project string, run client.WorkflowRun) {
 // driveRelease reviews and resolves until the release has ended.
 func (s *chaosTest) driveRelease(ctx context.Context, k releaseKind, run client.WorkflowRun, chance *rand.Rand) {
 	answered := map[string]bool{}
-	for sleepFor(ctx, time.Second) == nil {
+	for sleep.For(ctx, time.Second) == nil {
 		status, err := s.queryStatus(ctx, run.GetID(), run.GetRunID())
 		if err != nil || status.Gate == nil || answered[status.Gate.Plan] {
 			continue
 		}
 		answered[status.Gate.Plan] = true
-		if sleepFor(ctx, time.Duration(chance.Int64N(int64(4*time.Second)))) != nil {
+		if sleep.For(ctx, time.Duration(chance.Int64N(int64(4*time.Second)))) != nil {
 			return
 		}
 		if err := s.retry(ctx, func(ctx context.Context) error { return s.reviewPlan(ctx, k, run, status.Gate.Plan) }); err != nil && ctx.Err() == nil {

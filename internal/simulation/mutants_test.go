@@ -73,9 +73,11 @@ var mutants = []mutant{
 		`	case held.Description != "":
 		return l.fly.Lease(`),
 	newMutant("a failed read counts as healthy", "fly/driver/verify.go",
-		`		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
+		`	if err := observeAgain(ctx, d.Fly, e.Goal, &now); err != nil {
+		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
 		return v`,
-		`		v.Health = release.Healthy
+		`	if err := observeAgain(ctx, d.Fly, e.Goal, &now); err != nil {
+		v.Health = release.Healthy
 		return v`),
 	newMutant("a bake ends at once", "fly/driver/verdict.go",
 		`	t := &verdictTracker{during: in.For, within: in.Within}`,
@@ -225,8 +227,8 @@ func (b Baseline) recreateStep`),
 		`cmp.Or(r.Written, s.Version)`,
 		`s.Version`),
 	newMutant("a probe starts a stopped machine", "fly/driver/verify.go",
-		`d.canProbe(ctx, e.Goal, now) {`,
-		`isServing(now) {`),
+		`	if isServed {`,
+		`	if isServed || e.Probe != nil && isServing(now) {`),
 	newMutant("a version that never ran is healthy", "release/verdict.go",
 		`	if sum.unproved {
 		return Unchecked, sum.notes, sum.idle
