@@ -174,7 +174,7 @@ func (r *historyReader) result() Unreported {
 	if before := r.start.Before; before != nil && r.request.TakeOver {
 		u = u.takenOverFrom(*before)
 	} else if before != nil {
-		u.Baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), u.Baselines)
+		u.Baselines = release.Resumed(before.Plan, before.Baselines, before.States, u.Baselines)
 	}
 	u.Why = cmp.Or(u.Why, r.id+" ended without a report")
 	u.Close.Releases, u.Close.Error = u.Opened.Releases, u.Why

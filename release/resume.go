@@ -3,34 +3,38 @@ package release
 import "slices"
 
 // Resumed returns the baselines of a rollout that follows a rollout without a report.
-// now are the states at the start of this rollout, with its settings; baseline and goal
-// are those of the earlier rollout.
+// now are the baselines from the states at the start of this rollout. plan, baseline and
+// states are those of the earlier rollout.
 //
-// In the result, a machine that has the config of goal has its config of baseline, and
-// machines that the earlier rollout created are left out. Any other machine was changed
-// by another client since, and keeps its current config.
-func Resumed(baseline []Baseline, goal []State, now []Baseline) []Baseline {
-	out := slices.Clone(now)
+// In the result, a machine that has the config of the earlier plan has its config of
+// baseline. Machines that the earlier rollout created are left out, and so are those that
+// it found and that were not in its own baseline: a rollout before it created them. Any
+// other machine was changed by another client since, and keeps its current config.
+func Resumed(plan Plan, baseline []Baseline, states []State, now []Baseline) []Baseline {
+	out, goal := slices.Clone(now), plan.Goal(states)
 	for i, b := range out {
 		was, known := findBaseline(baseline, b.State.Target)
 		if !known {
 			continue // the earlier rollout did not include it
 		}
-		out[i].State.Machines = resumeMachines(was.State, findState(goal, b.State.Target), b.State)
+		target := b.State.Target
+		out[i].State.Machines = resumeMachines(was.State, findState(states, target), findState(goal, target), b.State)
 	}
 	return out
 }
 
-func resumeMachines(was, goal, now State) (machines []Machine) {
-	were, wants, have := was.indexMachines(), goal.indexMachines(), now.indexMachines()
+func resumeMachines(was, found, goal, now State) (machines []Machine) {
+	were, had, wants, have := was.indexMachines(), found.indexMachines(), goal.indexMachines(), now.indexMachines()
 	for _, m := range now.Machines {
 		before, existed := were.findCounterpart(m)
 		want, planned := wants.findCounterpart(m)
 		onGoal := planned && (m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
+		leftover, wasFound := had.byID[m.ID]
 		switch {
 		case existed && (onGoal || isSameWorkload(m, before)):
 			machines = append(machines, before)
 		case !existed && onGoal && m.Created: // the earlier rollout created it
+		case !existed && wasFound && m.Created && (m.Host != "" || isSameWorkload(m, leftover)): // a rollout before it did
 		default:
 			machines = append(machines, m)
 		}

@@ -8,6 +8,41 @@ import (
 	"github.com/microbima/release/release"
 )
 
+// Two rollouts end without a report, one after the other. The rollback of the third also
+// removes what the first created, but keeps what another client made or changed.
+func TestResumed_LeftoverOfEarlierRollout(t *testing.T) {
+	target := release.Target{App: "a", Environment: "production"}
+	old := release.Machine{ID: "old", Name: "old", Group: "app", Version: "v1", Image: images[1], Config: config("a", "app", 1)}
+	leftover := release.Machine{ID: "green", Name: "green", Group: "app", Version: "v2", Image: images[2], Config: config("a", "app", 2), Created: true}
+	found := release.State{Target: target, Machines: []release.Machine{old, leftover}}
+	baseline := []release.Baseline{{State: release.State{Target: target, Machines: []release.Machine{old}}}}
+	destroy := release.Step{Verb: release.Destroy, Target: target, Machine: "green"}
+	plan := release.Plan{
+		Targets: []release.TargetPlan{{Target: target, Strategy: release.BlueGreen}},
+		Waves:   []release.Wave{{Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{destroy}}}}},
+	}
+	for name, test := range map[string]struct {
+		change func(*release.Machine)
+		kept   bool
+	}{
+		"as the second rollout found it": {func(*release.Machine) {}, false},
+		"on an unreachable host":         {func(m *release.Machine) { m.Host, m.Config = "unreachable", nil }, false},
+		"changed by a user since":        {func(m *release.Machine) { m.Config = config("a", "app", 3) }, true},
+		"created by a user":              {func(m *release.Machine) { m.Created = false }, true},
+		"created by a user since":        {func(m *release.Machine) { m.ID, m.Name = "other", "other" }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := leftover
+			test.change(&m)
+			now := []release.Baseline{{State: release.State{Target: target, Machines: []release.Machine{old, m}}}}
+			got := release.Resumed(plan, baseline, []release.State{found}, now)[0].State.Machines
+			if slices.ContainsFunc(got, func(x release.Machine) bool { return x.ID == m.ID }) != test.kept {
+				t.Errorf("the baseline is %+v, the machine kept: want %t", got, test.kept)
+			}
+		})
+	}
+}
+
 // A machine that a rollout without a report created and that serves no traffic is
 // destroyed by the next plan before it creates another. All other machines stay.
 func TestSeparateLeftovers(t *testing.T) {

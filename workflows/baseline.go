@@ -30,7 +30,7 @@ func (r *rolloutRun) adoptBaseline(ctx workflow.Context, start activities.Start)
 	}
 	r.cleanUpRemains(ctx, start.Left)
 	if before := start.Before; before != nil {
-		r.baselines = release.Resumed(before.Baselines, before.Plan.Goal(before.States), r.baselines)
+		r.baselines = release.Resumed(before.Plan, before.Baselines, before.States, r.baselines)
 		r.predecessorRunID = before.Run
 		r.addNote("the previous rollout ended without a report (%s): its baseline is used", before.Why)
 		r.leftAwake = r.findLeftAwake(before.Close.Woken)
