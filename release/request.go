@@ -118,10 +118,11 @@ type RolloutRequest struct {
 	Head *Head `json:"head,omitempty"`
 	// Rollback is true if a user requested a rollback. It is exempt from the queue.
 	Rollback bool `json:"rollback,omitempty"`
-	// Unchanged is true if the plan has no steps. The rollout records that the whole
-	// environment is at the revision.
+	// Unchanged is true if the plan has no steps. The rollout only compares the machines
+	// with the plan.
 	Unchanged bool `json:"unchanged,omitempty"`
-	// Whole is true if the plan covers every app of the environment.
+	// Whole is true if the plan covers every app of the environment. With Unchanged the
+	// revision must also be newer than the head.
 	Whole bool `json:"whole,omitempty"`
 }
 

@@ -76,6 +76,56 @@ func TestOrder_OlderAfterUnchanged(t *testing.T) {
 	})
 }
 
+// comparingRepo calls compared when a plan is made, before its revision is compared.
+type comparingRepo struct {
+	repo
+	compared func()
+}
+
+func (r comparingRepo) Lineage(ctx context.Context, remote, commit string, running []string) (release.Lineage, error) {
+	r.compared()
+	return r.repo.Lineage(ctx, remote, commit, running)
+}
+
+// A release whose revision runs everywhere waits while another rollout is in flight: its
+// machines are about to be replaced.
+func TestUnchanged_WaitsForRolloutInFlight(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newScenario(t, repo{deploy: "release_command = \"migrate\"\n"})
+		s.installVersion("v1")
+		s.sim.Latency.Boot = 20 * time.Second // the release command runs, and no other machine is changed
+		reports := s.releaseConcurrently("v2", "v1")
+		if reports[0].Outcome != release.Promoted {
+			t.Errorf("v2: %s: %+v", reports[0].Outcome, reports[0].Cause)
+		}
+		if reports[1].Outcome != release.Superseded {
+			t.Errorf("v1 while v2 was rolled out: %s, want superseded", reports[1].Outcome)
+		}
+		s.mustRun("staging", "v2")
+	})
+}
+
+// A person changes a machine after the plan without steps was made.
+func TestUnchanged_MachineChangedMeanwhile(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		s := newScenario(t, repo{})
+		s.installVersion("v1")
+		s.req.To = "staging"
+		changed := false
+		s.act.Git = comparingRepo{s.act.Git.(repo), func() {
+			if !changed {
+				changeByHand(s, "shop-staging-web")
+			}
+			changed = true
+		}}
+		s.runTo(release.Promoted)
+		if !changed {
+			t.Error("the machine was never changed")
+		}
+		s.mustRun("staging", "v1")
+	})
+}
+
 // An older revision waits for approval while a newer one becomes the head. The rollout
 // compares the head again under the lock.
 func TestOrder_UnchangedWhileOlderWaits(t *testing.T) {

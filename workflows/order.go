@@ -118,6 +118,8 @@ func (r *rolloutRun) finishSuperseded(ctx workflow.Context) (*release.Report, er
 // is the head from before the rollout.
 func (r *rolloutRun) headAfter(outcome release.Outcome) *release.Head {
 	switch {
+	case outcome == release.Unchanged && !r.in.Whole:
+		return r.in.Head
 	case r.in.Rollback && outcome != release.Restored:
 		return nil // only the metadata of the machines is known
 	case r.in.Whole && (outcome == release.Promoted || outcome == release.Unchanged):

@@ -23,7 +23,7 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 		return r.takeOver(ctx)
 	}
 	if in.Unchanged { // the plan has no steps
-		return r.recordHead(ctx)
+		return r.confirmUnchanged(ctx)
 	}
 	switch err := r.checkMayChange(ctx); { // the pin, and the revision that the plan was compared with
 	case errors.Is(err, release.ErrPlanStale):

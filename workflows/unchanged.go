@@ -9,14 +9,21 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// recordUnchanged ends an environment that already runs the revision. If the revision
-// is newer than the head of the environment, it first records the revision as the new
-// head: an older revision that comes later is then superseded.
+// recordUnchanged ends an environment that already runs the revision. A rollout without
+// steps takes the lock and compares the machines with the plan, so no other rollout can
+// change them or restore other ones at that moment. It returns ErrPlanStale if the
+// environment must be planned again.
 func (r *releaseRun) recordUnchanged(ctx workflow.Context, env release.Environment, plan release.Plan) error {
-	if r.isNewHead(plan) {
-		if err := r.recordHead(ctx, env, plan); err != nil {
-			return err
-		}
+	report, err := r.runUnchanged(ctx, env, plan)
+	if err != nil {
+		return err
+	}
+	switch {
+	case report.Stale != "":
+		r.addNote("planned %s again: %s", env.Name, report.Stale)
+		return release.ErrPlanStale
+	case report.Outcome != release.Unchanged:
+		return &notPromotedError{report}
 	}
 	e := r.status.EnvironmentStatus(env.Name)
 	e.Outcome, e.Targets = release.Unchanged, unchangedTargets(plan)
@@ -26,58 +33,66 @@ func (r *releaseRun) recordUnchanged(ctx workflow.Context, env release.Environme
 }
 
 // isNewHead reports whether an unchanged environment runs a newer revision as a whole:
-// every app was compared, and the revision descends from the running ones.
+// every app was compared, and the revision descends from the running ones. An older
+// revision that comes later is then superseded.
 func (r *releaseRun) isNewHead(plan release.Plan) bool {
 	return r.req.Rollback == nil && len(r.req.Apps) == 0 && plan.Lineage.Relation == release.Forward && len(plan.Lineage.Running) > 0
 }
 
-// recordHead records, with a rollout without steps, that the environment runs the
-// revision as a whole. While another rollout holds the lock it waits, and returns
-// ErrPlanStale: the machines must be compared again.
-func (r *releaseRun) recordHead(ctx workflow.Context, env release.Environment, plan release.Plan) error {
+// runUnchanged runs the rollout of a plan without steps and returns its report. While
+// another rollout holds the lock it waits, and returns ErrPlanStale.
+func (r *releaseRun) runUnchanged(ctx workflow.Context, env release.Environment, plan release.Plan) (report release.Report, err error) {
 	id := release.RolloutID(r.req.Project, env.Name)
 	r.queue.held = env.Name
 	child := workflow.ExecuteChildWorkflow(r.withRolloutOptions(ctx, env, id), Rollout, release.RolloutRequest{
-		Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, By: r.req.By, Head: r.head, Whole: true, Unchanged: true,
+		Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, By: r.req.By,
+		Head: r.head, Whole: r.isNewHead(plan), Rollback: r.req.Rollback != nil, Unchanged: true,
 	})
 	var run workflow.Execution
-	err := child.GetChildWorkflowExecution().Get(ctx, &run)
+	err = child.GetChildWorkflowExecution().Get(ctx, &run)
 	if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isChildAlreadyStarted(err) {
 		r.queue.held = ""
 		if err := r.waitInQueue(ctx, env, id, 0); err != nil {
-			return err
+			return report, err
 		}
 		r.queue.held = env.Name // it is the turn of this release, which plans again
-		return release.ErrPlanStale
+		return report, release.ErrPlanStale
 	}
-	var report release.Report
-	if err == nil {
-		report, err = r.waitForReport(ctx, env, child, run)
+	if err != nil {
+		return report, err
 	}
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return err
-	case err != nil: // no machine changes, so a failure is only a note
-		r.addNote("could not record that %s is at %s: %s", env.Name, r.status.Revision.Short(), errorMessage(err))
-	case report.Stale != "":
-		r.addNote("planned %s again: %s", env.Name, report.Stale)
-		return release.ErrPlanStale
+	report, err = r.waitForReport(ctx, env, child, run)
+	if isUnreported(err) { // it changed nothing
+		r.addNote("planned %s again: %s", env.Name, (&unreportedError{err: err}).Error())
+		return report, release.ErrPlanStale
 	}
-	return nil
+	return report, err
 }
 
-// recordHead ends a rollout whose plan has no steps: its report has the head of the
-// environment. A pinned environment keeps its head.
-func (r *rolloutRun) recordHead(ctx workflow.Context) (*release.Report, error) {
+// confirmUnchanged ends a rollout whose plan has no steps, if the machines still match
+// the plan and no rollout ended without a report before. Its report has the head of the
+// environment: the revision if the rollout is for the whole environment and the
+// environment is not pinned, else the one that it already had.
+func (r *rolloutRun) confirmUnchanged(ctx workflow.Context) (*release.Report, error) {
 	permit, err := r.readPermit(ctx)
 	switch {
 	case err != nil:
 		return r.stop(ctx, err)
-	case permit.Pin == nil && permit.Head.Differs(r.in.Head):
+	case !r.in.Rollback && permit.Head.Differs(r.in.Head):
 		return r.finishStale(ctx, fmt.Sprintf("%s is at %s now", r.in.Plan.Environment, permit.Head.Short()))
 	}
+	start, err := r.recordBaseline(ctx)
+	if err != nil {
+		return r.stop(ctx, err)
+	}
+	if why := r.in.Plan.Stale(start.States); why != "" {
+		return r.finishStale(ctx, why)
+	}
+	if start.Before != nil {
+		return r.finishStale(ctx, "the previous rollout ended without a report ("+start.Before.Why+")")
+	}
 	r.in.Gate = permit.Gate
-	if permit.Pin != nil {
+	if !r.in.Whole || permit.Pin != nil {
 		r.in.Whole, r.in.Head = false, permit.Head
 	}
 	return r.finish(ctx, release.Unchanged, nil)

@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/microbima/release/fly"
@@ -44,18 +43,33 @@ type foundVersion struct {
 // be compared. It does nothing in a case with a rollback, as a rollback brings back
 // older versions.
 func (c *checker) recordFoundVersion(version string, report *release.Report) {
-	if slices.ContainsFunc(c.sim.Releases, func(o Order) bool { return o.Rollback }) || strings.Contains(strings.Join(report.Notes, "\n"), "could not record that") {
+	if slices.ContainsFunc(c.sim.Releases, func(o Order) bool { return o.Rollback }) {
 		return
 	}
 	for _, e := range report.Environments {
-		if e.Outcome != release.Unchanged || e.Lineage.Relation == release.Backward || !c.hasRevisionMetadata(e.Name) {
-			continue // a newer revision is being rolled out
+		if e.Outcome != release.Unchanged || !c.hasRevisionMetadata(e.Name) {
+			continue
 		}
 		c.mu.Lock()
 		if c.foundVersions[e.Name].version < version {
 			c.foundVersions[e.Name] = foundVersion{version, time.Now()}
 		}
 		c.mu.Unlock()
+	}
+}
+
+// checkComparedUnderLock checks that a release reports an environment as unchanged only
+// if a rollout of it held the lock and found the machines as the plan has them.
+func (c *checker) checkComparedUnderLock(id string, report *release.Report) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range report.Environments {
+		isRollout := func(r *rolloutRun) bool {
+			return r.environment == e.Name && r.req.Release == id && r.report != nil && r.report.Outcome == release.Unchanged
+		}
+		if e.Outcome == release.Unchanged && !slices.ContainsFunc(c.rollouts, isRollout) {
+			c.sim.addViolation("%s reports %s as unchanged, but did not hold its lock", id, e.Name)
+		}
 	}
 }
 
@@ -141,6 +155,9 @@ func (c *checker) readHead(r *rolloutRun) string {
 	for _, past := range slices.Backward(c.rollouts) {
 		if past == r || past.environment != r.environment || past.report == nil || past.ended.After(c.baselineFound[r.req.Release]) {
 			continue
+		}
+		if past.report.Outcome == release.Unchanged && !past.req.Whole {
+			continue // it kept the head
 		}
 		switch past.report.Outcome {
 		case release.Promoted, release.Unchanged:

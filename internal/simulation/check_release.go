@@ -48,6 +48,7 @@ func (s *simulation) checkReleaseReport(id string, o Order, report *release.Repo
 	case !isPromoted && report.Outcome != release.Restored && report.Cause == nil:
 		s.addViolation("the outcome of %s is %s, but its report has no cause", id, report.Outcome)
 	}
+	s.checker.checkComparedUnderLock(id, report)
 	if !o.Rollback && len(o.Apps) == 0 {
 		s.checker.recordFoundVersion(o.Version, report)
 	}
