@@ -237,5 +237,5 @@ func newTargetFile(app, flyApp string) release.TargetFile {
 
 // Identity implements activities.Git.
 func (checkout) Identity(_ context.Context, url, _ string) (release.Repository, error) {
-	return release.Repository{Address: release.Address(url)}, nil
+	return release.Repository{Address: release.NormalizeAddress(url)}, nil
 }

@@ -30,16 +30,16 @@ func (a *Activities) BuildImage(ctx context.Context, in BuildInput) (release.Bui
 	if in.App != nil {
 		in.Name, in.Recipe = in.App.Name, release.Recipe{Go: in.App.Go, Platform: in.Platform}
 	}
-	result := release.BuildResult{App: in.Name, From: in.Recipe.String()}
+	result := release.BuildResult{App: in.Name, RecipeText: in.Recipe.String()}
 	captured, err := logFolder{a.Logs, &a.pruned}.capture(ctx, "build-"+in.Name, func(out *output) error {
 		b := imageBuild{a, in, out}
 		built, found, err := b.findOrBuild(ctx)
-		result.Found = found
+		result.Reused = found
 		if err == nil {
 			err = b.checkSecrets(ctx, built.Image)
 		}
 		if err == nil {
-			result.Image, result.Bytes, result.Notes, result.Provenance = built.Image, built.Bytes, built.Notes, built.Provenance
+			result.Image, result.PushedBytes, result.Notes, result.Provenance = built.Image, built.Bytes, built.Notes, built.Provenance
 		}
 		return err
 	})
@@ -95,7 +95,7 @@ func (b imageBuild) pinImage(ctx context.Context) (image.Built, error) {
 	pinned := release.Image(b.Recipe.Image)
 	if b.Images != nil {
 		var err error
-		if pinned, err = b.Images.Pin(ctx, b.Recipe.Image, b.Recipe.On()); err != nil {
+		if pinned, err = b.Images.Pin(ctx, b.Recipe.Image, b.Recipe.PlatformOrDefault()); err != nil {
 			return image.Built{}, err
 		}
 	}

@@ -46,7 +46,7 @@ func classifyError(ctx context.Context, err error) error {
 	case errors.Is(err, fly.ErrTooLong):
 		return tooLargeError(fmt.Errorf("%w: the machines of one Fly app, with their configs, are more than this program reads; make the files in the configs smaller, or split the app", err))
 	case driver.IsPermanent(err), errors.Is(err, git.ErrUnknown), errors.Is(err, git.ErrUnsafe), errors.Is(err, git.ErrNotRepository), isRegistryFinal(err):
-		return permanentError(release.KindRefused, err)
+		return permanentError(release.KindPermanent, err)
 	}
 	if ctx.Err() != nil {
 		return err // the attempt has ended

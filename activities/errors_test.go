@@ -23,8 +23,8 @@ func TestClassify_DriverErrors(t *testing.T) {
 	}{
 		"a failure has its evidence":                {&driver.Error{Kind: release.KindFailure, Err: f}, release.KindFailure, true},
 		"a conflict has its evidence":               {&driver.Error{Kind: release.KindConflict, Err: f}, release.KindConflict, true},
-		"a step that does not exist is refused":     {&driver.Error{Kind: release.KindRefused, Err: errors.New("no such step")}, release.KindRefused, false},
-		"a request that Fly rejects is refused":     {fmt.Errorf("update: %w", fly.ErrInvalid), release.KindRefused, false},
+		"a step that does not exist is refused":     {&driver.Error{Kind: release.KindPermanent, Err: errors.New("no such step")}, release.KindPermanent, false},
+		"a request that Fly rejects is refused":     {fmt.Errorf("update: %w", fly.ErrInvalid), release.KindPermanent, false},
 		"an answer that is too long is too large":   {fly.ErrTooLong, release.KindTooLarge, false},
 		"a conflict beside other errors is retried": {errors.Join(&driver.Error{Kind: release.KindConflict, Err: f}, errors.New("lease not released")), "", false},
 	} {

@@ -25,7 +25,7 @@ type BaselineInput struct {
 type PastState struct {
 	Baselines []release.Baseline `json:"baselines"`
 	Text      string             `json:"said"` // describes that time to the operator
-	Origin    release.Origin     `json:"origin"`
+	Origin    release.StateRef   `json:"origin"`
 	// Revision is the revision of most of its machines. Its commit is "" if their
 	// metadata has none.
 	Revision release.Revision `json:"revision"`
@@ -38,12 +38,12 @@ type PastState struct {
 }
 
 // FindBaseline reads from the histories of earlier rollouts the state before the newest
-// one, or after the named one. It fails with KindRefused if there is no such state.
+// one, or after the named one. It fails with KindPermanent if there is no such state.
 func (a *Activities) FindBaseline(ctx context.Context, in BaselineInput) (PastState, error) {
 	defer startHeartbeat(ctx)()
 	past, err := FindPastState(ctx, a.temporal(ctx), in)
 	if nothing := new(NoPastStateError); errors.As(err, &nothing) {
-		return past, permanentError(release.KindRefused, err)
+		return past, permanentError(release.KindPermanent, err)
 	}
 	return past, classifyError(ctx, err)
 }
@@ -115,7 +115,7 @@ func (in BaselineInput) checkPastState(ctx context.Context, c Temporal, p PastSt
 			env, p.Text, strings.Join(foreign, ", "), in.Project)
 	case len(kept) == 0:
 		return PastState{}, noPastState("%s, %s: no machine ran there, so there is nothing to go back to", env, p.Text)
-	case in.Rollback.Shown != nil && *in.Rollback.Shown != p.Origin:
+	case in.Rollback.ExpectedState != nil && *in.Rollback.ExpectedState != p.Origin:
 		return PastState{}, noPastState("%s has changed since the rollback was shown, and the rollback would restore another state: look at it again", env)
 	}
 	p.Baselines = kept

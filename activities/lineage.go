@@ -43,7 +43,7 @@ func (a *Activities) Lineage(ctx context.Context, in LineageInput) (descent Desc
 	if last != nil {
 		descent.Head = last.Head
 	}
-	descent.Lineage, err = readLineage(ctx, a.Git, in.Source, descent.Head.Compared(in.Running))
+	descent.Lineage, err = readLineage(ctx, a.Git, in.Source, descent.Head.CommitsToCompare(in.Running))
 	descent.Lineage.Running = in.Running
 	return descent, err
 }

@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 
@@ -31,11 +30,11 @@ type LoadInput struct {
 //   - with KindTooLarge if Temporal could not hold them;
 //   - with KindConfig if worker and caller speak different protocols. This is checked
 //     here and not in the workflow, whose worker may be upgraded while it is open;
-//   - with KindRefused if the project belongs to another repository.
+//   - with KindPermanent if the project belongs to another repository.
 func (a *Activities) LoadProject(ctx context.Context, in LoadInput) (release.Project, error) {
 	defer startHeartbeat(ctx)()
-	if why := release.Mismatch(in.Protocol, "program that asked"); why != "" {
-		return release.Project{}, permanentError(release.KindConfig, errors.New("worker: "+why))
+	if err := release.CheckProtocol(in.Protocol, "program that asked"); err != nil {
+		return release.Project{}, permanentError(release.KindConfig, fmt.Errorf("worker: %w", err))
 	}
 	files, err := a.Git.Files(ctx, in.Repository, in.Revision.Commit)
 	if err != nil {
@@ -53,7 +52,7 @@ func (a *Activities) LoadProject(ctx context.Context, in LoadInput) (release.Pro
 	if err := checkProjectSize(project); err != nil {
 		return release.Project{}, err
 	}
-	project.Bound, err = checkRepository(ctx, a.Git, a.temporal(ctx), project.Name, in)
+	project.BoundRepository, err = checkRepository(ctx, a.Git, a.temporal(ctx), project.Name, in)
 	return *project, err
 }
 

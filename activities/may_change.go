@@ -24,7 +24,7 @@ func (a *Activities) MayChange(ctx context.Context, in EnvironmentRef) (permit P
 	}
 	last, err := lastReport(ctx, a.temporal(ctx), in)
 	if last != nil {
-		permit.Head, permit.Gate = last.Head, last.Gate
+		permit.Head, permit.Gate = last.Head, last.GateAtRevision
 	}
 	return permit, classifyError(ctx, err)
 }

@@ -17,7 +17,7 @@ type pastSearch struct {
 	settled map[string]bool // runs whose baseline a later rollout has restored or taken over
 	// until is the state that a rollback restored: the rollouts after it are rolled
 	// back already.
-	until *release.Origin
+	until *release.StateRef
 }
 
 // visitRun returns the state to restore if this run determines it, otherwise nil.
@@ -41,8 +41,8 @@ func (s *pastSearch) visitRun(ctx context.Context, run pastRun) (*PastState, err
 	if err != nil {
 		return nil, err
 	}
-	if report.Settles != "" {
-		s.settled[report.Settles] = true
+	if report.BaselineRun != "" {
+		s.settled[report.BaselineRun] = true
 	}
 	if s.until != nil && !wanted {
 		s.until = nil
@@ -56,7 +56,7 @@ func (s *pastSearch) visitRun(ctx context.Context, run pastRun) (*PastState, err
 func (s *pastSearch) fromReport(report release.Report, run pastRun) (*PastState, error) {
 	wanted := s.in.Rollback.To != ""
 	done := report.Outcome == release.Promoted || report.Outcome == release.Restored
-	past := PastState{Origin: release.Origin{Run: run.id}, Closed: run.closed}
+	past := PastState{Origin: release.StateRef{Run: run.id}, Closed: run.closed}
 	switch {
 	case wanted && done && report.Release == s.in.Rollback.To && len(report.After) > 0:
 		past.Origin.After, past.Baselines, past.Head = true, report.After, report.Head
@@ -69,7 +69,7 @@ func (s *pastSearch) fromReport(report release.Report, run pastRun) (*PastState,
 	case report.Restores != nil, report.Outcome == release.RolledBack:
 		return nil, nil // the state to restore is from before an earlier run
 	default:
-		past.Baselines, past.Head = report.Before, report.HeadBefore
+		past.Baselines, past.Head = report.Before, report.PreviousHead
 		past.Text = fmt.Sprintf("as it was before %s, on %s", report.Release, formatTime(run.closed))
 	}
 	if len(past.Baselines) == 0 {
@@ -98,7 +98,7 @@ func (s *pastSearch) visitUnreported(ctx context.Context, run pastRun) (*PastSta
 		return nil, s.unreadableError(u.Release, run.closed, "its history does not tell what ran before it")
 	}
 	return &PastState{
-		Origin: release.Origin{Run: run.id}, Closed: run.closed, Baselines: u.Baselines, Head: u.Head,
+		Origin: release.StateRef{Run: run.id}, Closed: run.closed, Baselines: u.Baselines, Head: u.Head,
 		Text:  fmt.Sprintf("as it was before %s, on %s", u.Release, formatTime(run.closed)),
 		Notes: []string{u.Why},
 	}, nil

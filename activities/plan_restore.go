@@ -40,7 +40,7 @@ type Restoration struct {
 
 // PlanRestore observes the targets of the baselines and plans their restore. An empty
 // plan means that the baselines are in effect. Without goals, for a rollback that an
-// operator requested, it fails with KindRefused if a machine cannot be created again,
+// operator requested, it fails with KindPermanent if a machine cannot be created again,
 // and with KindTooLarge if the plan exceeds the limits of Temporal. It changes nothing.
 func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restoration, error) {
 	ctx, stop := a.beginAttempt(ctx)
@@ -54,24 +54,24 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 		return Restoration{}, classifyError(ctx, err)
 	}
 	for i, b := range in.Baselines {
-		states[i] = states[i].Recalled(b.State.Machines)
+		states[i] = states[i].WithKnownMachines(b.State.Machines)
 	}
-	if lost := release.Lost(in.Baselines, states); len(lost) > 0 && in.Goals == nil {
-		return Restoration{}, permanentError(release.KindRefused, fmt.Errorf("the earlier state cannot be restored: %s", strings.Join(lost, "; ")))
+	if lost := release.DescribeLost(in.Baselines, states); len(lost) > 0 && in.Goals == nil {
+		return Restoration{}, permanentError(release.KindPermanent, fmt.Errorf("the earlier state cannot be restored: %s", strings.Join(lost, "; ")))
 	}
 	others := 0
-	plan := release.Restore(in.Environment, in.Baselines, states, in.mayRestore(&others), release.Made(in.Goals))
+	plan := release.Restore(in.Environment, in.Baselines, states, in.mayRestore(&others), release.CreatedBy(in.Goals))
 	if in.Goals == nil {
 		if err := checkPlanSize(plan, states); err != nil {
 			return Restoration{}, err
 		}
 	}
 	return Restoration{
-		Plan:        plan.WithContent(),
+		Plan:        plan.WithContentHash(),
 		Others:      others,
 		States:      withoutConfigs(states),
-		Differences: release.Differences(in.Baselines, states),
-		Recreated:   release.Recreated(in.Baselines, states),
+		Differences: release.DescribeDifferences(in.Baselines, states),
+		Recreated:   release.DescribeRecreated(in.Baselines, states),
 	}, nil
 }
 
@@ -82,8 +82,8 @@ func (in RestoreInput) mayRestore(others *int) func(release.Target, release.Mach
 	if in.Goals == nil || in.Overwrite {
 		return nil
 	}
-	planned := release.Ours(in.Goals, release.States(in.Baselines))
-	found := release.Ours(in.Found, nil)
+	planned := release.OwnedBy(in.Goals, release.BaselineStates(in.Baselines))
+	found := release.OwnedBy(in.Found, nil)
 	return func(t release.Target, m release.Machine) bool {
 		if !in.isForeignVersion(t, m) && (planned(t, m) || found(t, m)) {
 			return true
@@ -102,8 +102,8 @@ func (in RestoreInput) isForeignVersion(t release.Target, m release.Machine) boo
 	if m.Host == "" || i < 0 || len(in.Found) > 0 {
 		return false
 	}
-	was, existed := in.Baselines[i].State.Machine(m.ID)
-	if !existed || was.Host != "" || m.IsAsBefore(was) {
+	was, existed := in.Baselines[i].State.FindMachine(m.ID)
+	if !existed || was.Host != "" || m.IsSameVersion(was) {
 		return false
 	}
 	written, ok := in.Written[in.Baselines[i].State.FlyApp][m.ID]

@@ -65,27 +65,27 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	if err := CheckPlan(plan, states); err != nil {
 		return release.Plan{}, err
 	}
-	return plan.WithContent(), nil
+	return plan.WithContentHash(), nil
 }
 
-// makeSpecs returns the spec of each target, and sets NoRoom of the machines in states.
+// makeSpecs returns the spec of each target, and sets HostFull of the machines in states.
 func (in PlanInput) makeSpecs(files []release.TargetFile, states []release.State) (specs []release.Spec, err error) {
 	for i, t := range files {
 		for j, m := range states[i].Machines {
-			states[i].Machines[j].NoRoom = slices.Contains(in.NoRoom, m.ID)
+			states[i].Machines[j].HostFull = slices.Contains(in.NoRoom, m.ID)
 		}
 		spec, err := config.Spec(&in.Project, t, in.Images[t.Target.App], states[i])
 		if err != nil {
 			return nil, err
 		}
-		spec.Unverified = in.Unverified[t.Target.App]
+		spec.UnverifiedReason = in.Unverified[t.Target.App]
 		specs = append(specs, spec)
 	}
 	return specs, nil
 }
 
 // setApart returns states with the machines that an unreported rollout created, and
-// that serve nothing, moved to Left. It marks the machines that such a rollout stopped
+// that serve nothing, moved to Leftovers. It marks the machines that such a rollout stopped
 // or replaced.
 func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.State) ([]release.State, error) {
 	before, _, err := findUnreported(ctx, c, release.RolloutID(in.Project.Name, in.Environment), "", "")
@@ -95,7 +95,7 @@ func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.St
 	if err != nil {
 		return nil, err
 	}
-	return release.SetApart(before.Plan, before.Baselines, before.States, states, before.Stopped), nil
+	return release.SeparateLeftovers(before.Plan, before.Baselines, before.States, states, before.Stopped), nil
 }
 
 // warnOfNeeds adds a warning to each spec for every needed app that is not rolled out
@@ -103,7 +103,7 @@ func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.St
 // worker's token may not read.
 func warnOfNeeds(ctx context.Context, f driver.MachineLister, p release.Project, env release.Environment, specs []release.Spec) error {
 	hasMachines := map[string]bool{} // by app
-	for _, need := range p.NeedsBeside(env, specs) {
+	for _, need := range p.UnplannedNeeds(env, specs) {
 		app := need.Target.Target.App
 		if _, ok := hasMachines[app]; !ok {
 			machines, err := driver.ListMachines(ctx, f, need.Target.FlyApp)
@@ -123,7 +123,7 @@ func warnOfNeeds(ctx context.Context, f driver.MachineLister, p release.Project,
 // is unchecked that must not be, or the rollout or its rollback exceeds the limits of
 // Temporal.
 func CheckPlan(plan release.Plan, states []release.State) error {
-	if err := plan.CheckRefused(); err != nil {
+	if err := plan.CheckUnchecked(); err != nil {
 		return permanentError(release.KindConfig, err)
 	}
 	return checkPlanSize(plan, states)

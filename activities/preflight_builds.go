@@ -72,7 +72,7 @@ func checkImage(ctx context.Context, images Images, recipe release.Recipe) error
 	if images == nil {
 		return nil
 	}
-	_, err := images.Pin(ctx, recipe.Image, recipe.On())
+	_, err := images.Pin(ctx, recipe.Image, recipe.PlatformOrDefault())
 	return err
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // checkRepository returns the identity of the repository of in.Source. It fails with
-// KindRefused if the project belongs to another repository, unless an operator declared
+// KindPermanent if the project belongs to another repository, unless an operator declared
 // that it moved.
 func checkRepository(ctx context.Context, g Git, c Temporal, project string, in LoadInput) (release.Repository, error) {
 	own, err := g.Identity(ctx, in.Repository, in.Revision.Commit)
@@ -22,10 +22,10 @@ func checkRepository(ctx context.Context, g Git, c Temporal, project string, in 
 	if err != nil {
 		return own, classifyError(ctx, err)
 	}
-	if bound == nil || bound.Same(own) || in.Moved != "" {
+	if bound == nil || bound.IsSame(own) || in.Moved != "" {
 		return own, nil
 	}
-	return own, permanentError(release.KindRefused, fmt.Errorf(
+	return own, permanentError(release.KindPermanent, fmt.Errorf(
 		"project %q is that of the repository %s, as its releases say; this is %s: give it another name in release.toml, or, if the repository moved, use --moved-repository REASON",
 		project, bound, own))
 }

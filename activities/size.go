@@ -33,11 +33,11 @@ func checkPlanSize(plan release.Plan, states []release.State) error {
 			goal[i].Machines[j].ID = cmp.Or(m.ID, m.Name)
 		}
 	}
-	back := release.Restore(plan.Environment, baselines, goal, nil, release.Made(plan.Goal(states)))
+	back := release.Restore(plan.Environment, baselines, goal, nil, release.CreatedBy(plan.Goal(states)))
 	if err := checkSteps(plan, back); err != nil {
 		return err
 	}
-	outline := plan.Outline()
+	outline := plan.WithoutConfigs()
 	for _, part := range []struct {
 		name  string
 		value any
@@ -69,7 +69,7 @@ func checkPlanSize(plan release.Plan, states []release.State) error {
 // the limits of one workflow. The last steps of a plan are not counted with the
 // rollback: after them there is none.
 func checkSteps(plan, back release.Plan) error {
-	first, last, restore := len(plan.First().Steps()), len(plan.Last().Steps()), len(back.Steps())
+	first, last, restore := len(plan.ReversiblePart().Steps()), len(plan.IrreversiblePart().Steps()), len(back.Steps())
 	if n := max(first+last, first+restore); n > MaxSteps {
 		return tooLargeError(fmt.Errorf("a rollout of %s is too large: it takes %d steps on machines, its rollback %d, and the limit is %d together; release fewer apps at once with --app",
 			plan.Environment, first+last, restore, MaxSteps))

@@ -85,8 +85,8 @@ func TestPlanRestore_Sizes(t *testing.T) {
 			case len(test.refused) == 0 && err != nil:
 				t.Fatal(err)
 			case len(test.refused) == 0:
-				if got := back.Plan.WithContent().Content; got != back.Plan.Content || got == "" {
-					t.Errorf("the plan was changed after its content was hashed: %q is not %q", back.Plan.Content, got)
+				if got := back.Plan.WithContentHash().ContentHash; got != back.Plan.ContentHash || got == "" {
+					t.Errorf("the plan was changed after its content was hashed: %q is not %q", back.Plan.ContentHash, got)
 				}
 			case !errors.As(err, &refusal) || refusal.Type() != release.KindTooLarge || !refusal.NonRetryable():
 				t.Fatalf("%v, want %s", err, release.KindTooLarge)

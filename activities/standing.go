@@ -47,7 +47,7 @@ func (a *Activities) Standing(ctx context.Context, in GateInput) (standing Stand
 	}
 	var before *release.Gate
 	if last != nil {
-		before = last.Gate
+		before = last.GateAtRevision
 	}
 	standing.Then = in.Gate
 	if in.Rollback {
@@ -61,8 +61,8 @@ func (a *Activities) Standing(ctx context.Context, in GateInput) (standing Stand
 			return standing, classifyError(ctx, err)
 		}
 	}
-	standing.Gate, standing.Because = release.GateOf(release.Asking{
-		Gate: in.Gate, Before: before, Lineage: in.Lineage, Skipped: in.Skipped, AllowDiverged: in.AllowDiverged, Unread: standing.Unread,
+	standing.Gate, standing.Because = release.RequiredGate(release.GateInput{
+		Gate: in.Gate, PreviousGate: before, Lineage: in.Lineage, Skipped: in.Skipped, AllowDiverged: in.AllowDiverged, UnreadRollout: standing.Unread,
 	})
 	return standing, nil
 }

@@ -27,7 +27,7 @@ type Unreported struct {
 	// not start or update after that.
 	Stopped []string `json:"stopped,omitempty"`
 	// Restores is the origin of the restored state, for a rollback.
-	Restores *release.Origin `json:"restores,omitempty"`
+	Restores *release.StateRef `json:"restores,omitempty"`
 	// Head is the head of the environment before it, or nil.
 	Head *release.Head `json:"head,omitempty"`
 	// Follows is the run ID of the unreported rollout that it followed.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -29,8 +30,8 @@ func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported
 		if err != nil {
 			return r.Unreported, err
 		}
-		if why := r.addEvent(e); why != "" {
-			return r.Unreported, &UnreadError{Rollout: id, Run: run, Why: why}
+		if err := r.addEvent(e); err != nil {
+			return r.Unreported, &UnreadError{Rollout: id, Run: run, Why: err.Error()}
 		}
 	}
 	return r.result(), nil
@@ -47,17 +48,16 @@ type historyReader struct {
 	started   map[string]bool                                           // IDs of machines that it started or updated
 }
 
-// addEvent adds the facts of one event. It returns why the event cannot be decoded, or
-// "".
-func (r *historyReader) addEvent(e *historypb.HistoryEvent) (why string) {
-	var err error
+// addEvent adds the facts of one event. It returns an error if the event cannot be
+// decoded.
+func (r *historyReader) addEvent(e *historypb.HistoryEvent) (err error) {
 	switch attr := e.GetAttributes().(type) {
 	case *historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes:
 		req := &r.request
 		if err := decodePayloads(attr.WorkflowExecutionStartedEventAttributes.GetInput(), req); err != nil {
-			return "its request could not be read: " + err.Error()
+			return fmt.Errorf("its request could not be read: %w", err)
 		}
-		r.Release, r.Plan, r.Restores, r.Follows, r.Head = req.Release, req.Plan, req.Restores, req.Follows, req.Head
+		r.Release, r.Plan, r.Restores, r.Follows, r.Head = req.Release, req.Plan, req.Restores, req.PredecessorRun, req.Head
 		r.Close = CloseInput{Release: req.Release, Status: "interrupted", Since: e.GetEventTime().AsTime()}
 	case *historypb.HistoryEvent_ActivityTaskScheduledEventAttributes:
 		r.scheduled[e.GetEventId()] = attr.ActivityTaskScheduledEventAttributes
@@ -68,9 +68,9 @@ func (r *historyReader) addEvent(e *historypb.HistoryEvent) (why string) {
 		r.Why = cmp.Or(DescribeEnd(r.id, e), r.Why)
 	}
 	if err != nil {
-		return "its history could not be decoded: " + err.Error()
+		return fmt.Errorf("its history could not be decoded: %w", err)
 	}
-	return ""
+	return nil
 }
 
 // addScheduled records the possible effects of a scheduled activity at Fly.
@@ -99,7 +99,7 @@ func (r *historyReader) addScheduled(a *historypb.ActivityTaskScheduledEventAttr
 		var in StepInput
 		err := decodePayloads(a.GetInput(), &in)
 		r.Begun = true
-		if in.Step.Idle { // other machines may have run before
+		if in.Step.SkipLaunch { // other machines may have run before
 			r.Close.addWoken(in)
 		}
 		return err
@@ -164,7 +164,7 @@ func (r *historyReader) addStep(scheduled *historypb.ActivityTaskScheduledEventA
 // result returns the rollout. It is called after the last event.
 func (r *historyReader) result() Unreported {
 	u := r.Unreported
-	u.States = r.request.Plan.Remembered(r.start.States)
+	u.States = r.request.Plan.WithKnownConfigs(r.start.States)
 	u.Baselines = r.request.Plan.Baselines(u.States)
 	if before := r.start.Before; before != nil {
 		u.Stopped = append(slices.DeleteFunc(slices.Clone(before.Stopped), func(id string) bool {
@@ -174,7 +174,7 @@ func (r *historyReader) result() Unreported {
 	if before := r.start.Before; before != nil && r.request.TakeOver {
 		u = u.takenOverFrom(*before)
 	} else if before != nil {
-		u.Baselines = release.Resumed(before.Plan, before.Baselines, before.States, u.Baselines)
+		u.Baselines = release.ResumeBaselines(before.Plan, before.Baselines, before.States, u.Baselines)
 	}
 	u.Why = cmp.Or(u.Why, r.id+" ended without a report")
 	u.Close.Releases, u.Close.Error = u.Opened.Releases, u.Why

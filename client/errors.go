@@ -61,7 +61,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // A RefusedError is the error of an update that the workflow refused.
 type RefusedError struct {
 	ID     string
-	Type   string // type of the workflow's error: release.KindOver, …
+	Type   string // type of the workflow's error: release.KindEnded, …
 	Reason string
 }
 
@@ -134,7 +134,7 @@ func isWithoutWorker(ctx context.Context, err error) bool {
 func isEnded(err error) bool {
 	var refused *RefusedError
 	var failed *Error
-	return errors.As(err, &refused) && refused.Type == release.KindOver || errors.As(err, &failed) && failed.Kind == NotFound
+	return errors.As(err, &refused) && refused.Type == release.KindEnded || errors.As(err, &failed) && failed.Kind == NotFound
 }
 
 // asRefused returns err as the error of a workflow that refused an update, or nil if it is

@@ -58,7 +58,7 @@ func exactIDs(ref, project string) (ids []string) {
 		return []string{ref}
 	}
 	if project != "" && len(ref) >= 12 {
-		return []string{release.ID(project, release.Revision{Commit: ref})}
+		return []string{release.ReleaseID(project, release.Revision{Commit: ref})}
 	}
 	return nil
 }

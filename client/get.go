@@ -131,8 +131,8 @@ func (c *Client) query(ctx context.Context, id, run string) (status release.Stat
 	if err := answer.Get(&status); err != nil {
 		return status, err
 	}
-	if mismatch := release.Mismatch(status.Protocol, "worker"); mismatch != "" {
-		c.warn(mismatch)
+	if err := release.CheckProtocol(status.Protocol, "worker"); err != nil {
+		c.warn(err.Error())
 	}
 	return status, nil
 }

@@ -75,21 +75,21 @@ func newUpdateID(values ...any) string {
 }
 
 // Approve approves the plan of a release. A repeated approval by the same user counts once.
-func (c *Client) Approve(ctx context.Context, id, run string, r release.Review) (Delivery, error) {
+func (c *Client) Approve(ctx context.Context, id, run string, r release.ReviewInput) (Delivery, error) {
 	return c.deliver(ctx, reviewMessage(id, run, true, r))
 }
 
 // Reject rejects the plan of a release, which then stops.
-func (c *Client) Reject(ctx context.Context, id, run string, r release.Review) (Delivery, error) {
+func (c *Client) Reject(ctx context.Context, id, run string, r release.ReviewInput) (Delivery, error) {
 	return c.deliver(ctx, reviewMessage(id, run, false, r))
 }
 
 // SignalReview sends a review as a signal, for a worker that does not respond yet.
-func (c *Client) SignalReview(ctx context.Context, id, run string, approve bool, r release.Review) error {
+func (c *Client) SignalReview(ctx context.Context, id, run string, approve bool, r release.ReviewInput) error {
 	return c.sendSignal(ctx, reviewMessage(id, run, approve, r))
 }
 
-func reviewMessage(id, run string, approve bool, r release.Review) message {
+func reviewMessage(id, run string, approve bool, r release.ReviewInput) message {
 	o := message{
 		op: "review the plan of " + id, id: id, run: run, update: release.RejectUpdate, signal: release.RejectSignal,
 		updateID: newUpdateID(approve, r.By, r.Plan), value: r,
@@ -101,9 +101,9 @@ func reviewMessage(id, run string, approve bool, r release.Review) message {
 }
 
 // Resolve sends the resolution of a held rollout or a held release.
-func (c *Client) Resolve(ctx context.Context, id string, a release.Answer) (Delivery, error) {
+func (c *Client) Resolve(ctx context.Context, id string, a release.Resolution) (Delivery, error) {
 	return c.deliver(ctx, message{
-		op: "resolve " + id, id: id, update: release.AnswerUpdate, signal: release.AnswerSignal,
+		op: "resolve " + id, id: id, update: release.ResolveUpdate, signal: release.ResolveSignal,
 		// A rollout may be held more than once, and each hold needs its own resolution.
 		updateID: newUpdateID(a.Choice, a.By, a.Hold), value: a,
 	})

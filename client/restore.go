@@ -15,7 +15,7 @@ import (
 type RestoreTarget struct {
 	Baselines   []release.Baseline
 	Revision    release.Revision // of most machines; its commit is "" if their metadata have none
-	Origin      release.Origin   // the rollout that recorded it
+	Origin      release.StateRef // the rollout that recorded it
 	Description string           // the time of the state, in a phrase
 	Notes       []string
 	Closed      time.Time // end of that rollout

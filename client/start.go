@@ -55,7 +55,7 @@ func workflowID(r release.Request) string {
 	if r.Rollback != nil {
 		return release.RollbackID(r.Project, r.Rollback.Environment)
 	}
-	return release.ID(r.Project, r.Revision)
+	return release.ReleaseID(r.Project, r.Revision)
 }
 
 func (c *Client) startWorkflow(ctx context.Context, id string, request release.Request, path []string) (run string, err error) {

@@ -43,7 +43,7 @@ func (c *Client) listWaits(ctx context.Context, described *workflowservice.Descr
 			w.Next = a.NextAttemptScheduleTime.AsTime()
 		}
 		if w.Error != "" {
-			w.What = c.readSummary(ctx, described.WorkflowExecutionInfo.Execution, a)
+			w.Activity = c.readSummary(ctx, described.WorkflowExecutionInfo.Execution, a)
 			waits = append(waits, w)
 		}
 	}

@@ -154,7 +154,7 @@ func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
 func hasCheck(c *flytoml.Config) bool {
 	return slices.ContainsFunc(c.Groups(), func(g flytoml.Group) bool {
 		group, err := c.Group(g.Name, "image")
-		return err == nil && release.ChecksIn(group.New) > 0
+		return err == nil && release.CountChecks(group.New) > 0
 	})
 }
 

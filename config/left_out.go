@@ -14,8 +14,8 @@ import (
 
 // readLeftOut reads the patterns of files that a release may lack.
 func (l *loader) readLeftOut(t *tomldoc.Table) {
-	l.project.LeftOut = t.Strings("left_out")
-	for _, pattern := range l.project.LeftOut {
+	l.project.OmittedFiles = t.Strings("left_out")
+	for _, pattern := range l.project.OmittedFiles {
 		if !doublestar.ValidatePattern(pattern) {
 			t.Errorf("left_out", "%.80q is not a pattern of paths, like \"docs/**\"", pattern)
 		}
@@ -27,7 +27,7 @@ func (l *loader) readLeftOut(t *tomldoc.Table) {
 // submodule. A rollback builds nothing and is not checked.
 func CheckLeftOut(files fs.FS, p *release.Project) (mistakes Errors, err error) {
 	partial, ok := files.(interface {
-		LeftOut() ([]release.LeftOut, error)
+		LeftOut() ([]release.OmittedFile, error)
 	})
 	if !ok {
 		return nil, nil // a worktree
@@ -38,11 +38,11 @@ func CheckLeftOut(files fs.FS, p *release.Project) (mistakes Errors, err error) 
 	}
 	for _, l := range missing {
 		switch {
-		case l.Refused:
-			mistakes = append(mistakes, &Error{File: l.Path, Msg: "is " + l.What + ": tests and builds refuse it"})
-		case !isLeftOut(p.LeftOut, l.Path):
+		case l.IsRefused:
+			mistakes = append(mistakes, &Error{File: l.Path, Msg: "is " + l.Placeholder + ": tests and builds refuse it"})
+		case !isLeftOut(p.OmittedFiles, l.Path):
 			mistakes = append(mistakes, &Error{File: l.Path, Msg: fmt.Sprintf(
-				"is %s, whose content a release does not fetch; commit the content itself, or write left_out = [%q] in %s if no image and no test needs it", l.What, l.Path, File)})
+				"is %s, whose content a release does not fetch; commit the content itself, or write left_out = [%q] in %s if no image and no test needs it", l.Placeholder, l.Path, File)})
 		}
 	}
 	return mistakes, nil

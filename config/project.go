@@ -203,7 +203,7 @@ func (l *loader) readApp(name string, t *tomldoc.Table) *release.App {
 	}
 	switch reach := t.String("addresses"); reach {
 	case "", "public":
-	case string(release.Flycast), string(release.Nowhere):
+	case string(release.ReachFlycast), string(release.ReachNone):
 		app.Addresses = release.Reach(reach)
 	default:
 		t.Errorf("addresses", "must be \"public\" (the default), \"flycast\" (private) or \"none\", got %.40q; it selects the IP addresses of a first rollout", reach)
@@ -221,7 +221,7 @@ func (l *loader) readApp(name string, t *tomldoc.Table) *release.App {
 
 // checkProbe reports a probe that has no effect or is not a path.
 func checkProbe(t *tomldoc.Table, app *release.App) {
-	if app.Probe != "" && app.Addresses != release.Public {
+	if app.Probe != "" && app.Addresses != release.ReachPublic {
 		t.Errorf("probe", "has no effect with addresses = %q: a probe is sent to the public address; write a check in fly.toml", app.Addresses)
 	}
 	if app.Probe != "" && !strings.HasPrefix(app.Probe, "/") {

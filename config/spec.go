@@ -88,7 +88,7 @@ func releaseCommand(c *flytoml.Config, image release.Image, state release.State)
 // release.toml, else the first HTTP check of fly.toml, else nil. A Fly app without a
 // public address has no probe.
 func appProbe(app release.App, file string, c *flytoml.Config) *release.Probe {
-	if app.Addresses != release.Public {
+	if app.Addresses != release.ReachPublic {
 		return nil
 	}
 	check, ok := c.Probe()
@@ -109,9 +109,9 @@ func appProbe(app release.App, file string, c *flytoml.Config) *release.Probe {
 func addresses(app release.App, c *flytoml.Config) []string {
 	public := c.Addresses()
 	switch {
-	case app.Addresses == release.Public:
+	case app.Addresses == release.ReachPublic:
 		return public
-	case app.Addresses == release.Flycast && c.Reachable():
+	case app.Addresses == release.ReachFlycast && c.Reachable():
 		return []string{"private_v6"}
 	}
 	return nil
@@ -164,7 +164,7 @@ func newVolume(g *flytoml.GroupMachines, state release.State) (out *release.NewV
 	}
 	out = &release.NewVolume{Name: g.Volume.Name}
 	if len(state.Machines) == 0 || g.Mount.InitialSizeGB > 0 {
-		out.Ask, err = json.Marshal(g.Volume)
+		out.CreateRequest, err = json.Marshal(g.Volume)
 	}
 	return out, err
 }
@@ -175,11 +175,11 @@ func machineConfig(g *flytoml.GroupMachines, m release.Machine, state release.St
 	switch {
 	case m.Host != "" || len(m.Config) == 0:
 		trouble, condition = "its host is "+m.Host, "is back"
-	case m.NoRoom:
+	case m.HostFull:
 		trouble, condition = "its host has no room for another version of it", "has room"
 	}
 	if trouble != "" {
-		if g.Mount != nil || slices.ContainsFunc(state.Volumes, func(v release.Volume) bool { return v.Attached == m.ID }) {
+		if g.Mount != nil || slices.ContainsFunc(state.Volumes, func(v release.Volume) bool { return v.AttachedTo == m.ID }) {
 			return nil, "", fmt.Errorf("%s, and its volume is on that host; wait until the host %s, or destroy the machine (fly machine destroy --force %s) if its data may be lost", trouble, condition, m.ID)
 		}
 		return nil, trouble, nil
@@ -194,7 +194,7 @@ func machineConfig(g *flytoml.GroupMachines, m release.Machine, state release.St
 // checkVolumes fails if a machine to be created has no free volume, and none may be
 // created for it.
 func checkVolumes(spec release.GroupSpec, region string, state release.State) error {
-	if spec.Volume == nil || len(spec.Volume.Ask) > 0 {
+	if spec.Volume == nil || len(spec.Volume.CreateRequest) > 0 {
 		return nil
 	}
 	need, free := map[string]int{}, map[string]int{}
@@ -202,7 +202,7 @@ func checkVolumes(spec release.GroupSpec, region string, state release.State) er
 		need[cmp.Or(n.Region, region)]++
 	}
 	for id := range spec.Replace {
-		if m, ok := state.Machine(id); ok {
+		if m, ok := state.FindMachine(id); ok {
 			need[m.Region]++
 		}
 	}

@@ -148,7 +148,7 @@ func TestSpec_Probe(t *testing.T) {
 		t.Errorf("the probe of release.toml: %v, %v", s.Probe, err)
 	}
 	for i := range p.Apps {
-		p.Apps[i].Addresses = release.Flycast
+		p.Apps[i].Addresses = release.ReachFlycast
 	}
 	if s, err := Spec(p, target, v2, release.State{}); err != nil || s.Probe != nil {
 		t.Errorf("a private app is probed: %v, %v", s.Probe, err)
@@ -166,11 +166,11 @@ func TestSpec_Unchanged(t *testing.T) {
 	if len(again.Groups[0].New) != 0 {
 		t.Error("a group with machines gets more")
 	}
-	if !release.SameConfig(first.Config, again.Groups[0].Machines["m1"]) {
+	if !release.IsSameConfig(first.Config, again.Groups[0].Machines["m1"]) {
 		t.Errorf("an unchanged machine is changed:\n%s\n%s", first.Config, again.Groups[0].Machines["m1"])
 	}
 	other := spec(t, toml+"[env]\nA = \"1\"\n", release.Machine{ID: "m1", Group: "app", Config: first.Config})
-	if release.SameConfig(first.Config, other.Groups[0].Machines["m1"]) {
+	if release.IsSameConfig(first.Config, other.Groups[0].Machines["m1"]) {
 		t.Error("a change of fly.toml changes nothing")
 	}
 }

@@ -73,7 +73,7 @@ func (g commitGraph) lineage(ctx context.Context, commit string, running []strin
 		}
 		relations = append(relations, relation)
 	}
-	lineage.Relation = release.Joined(relations)
+	lineage.Relation = release.JoinRelations(relations)
 	if lineage.Relation != release.UnknownRelation {
 		lineage.Why = ""
 	}
@@ -81,10 +81,10 @@ func (g commitGraph) lineage(ctx context.Context, commit string, running []strin
 		return lineage, nil
 	}
 	var err error
-	if lineage.Added, lineage.Adds, err = g.listMissing(ctx, known, []string{commit}); err != nil {
+	if lineage.Added, lineage.AddedCount, err = g.listMissing(ctx, known, []string{commit}); err != nil {
 		return lineage, err
 	}
-	lineage.Taken, lineage.Takes, err = g.listMissing(ctx, []string{commit}, known)
+	lineage.Removed, lineage.RemovedCount, err = g.listMissing(ctx, []string{commit}, known)
 	return lineage, err
 }
 

@@ -55,7 +55,7 @@ func TestLineage_Relations(t *testing.T) {
 			if got.Newer != nil {
 				newer = got.Newer.Subject
 			}
-			if got.Relation != tc.want || newer != tc.newer || subjects(got.Added) != tc.added || subjects(got.Taken) != tc.taken || got.Adds != tc.adds || got.Takes != tc.takes {
+			if got.Relation != tc.want || newer != tc.newer || subjects(got.Added) != tc.added || subjects(got.Removed) != tc.taken || got.AddedCount != tc.adds || got.RemovedCount != tc.takes {
 				t.Errorf("%s, %s: got %+v", name, where, got)
 			}
 			if (got.Why != "") != (tc.want == release.UnknownRelation) {

@@ -41,10 +41,10 @@ func readTree(ctx context.Context, dir, commit string) (fs.FS, error) {
 	t := tree{
 		unread: map[string]blob{},
 		read:   func(b blob) (fs.FS, error) { return readBlobsAsFS(later, dir, []blob{b}, nil) },
-		leftOut: func() ([]release.LeftOut, error) {
+		leftOut: func() ([]release.OmittedFile, error) {
 			pointers, err := findLFSPointers(later, dir, all)
 			for _, p := range pointers {
-				lacks = append(lacks, release.LeftOut{Path: p, What: "a Git LFS pointer"})
+				lacks = append(lacks, release.OmittedFile{Path: p, Placeholder: "a Git LFS pointer"})
 			}
 			return lacks, err
 		},
@@ -61,12 +61,12 @@ type tree struct {
 	fs.FS
 	unread  map[string]blob // files that are read when they are opened
 	read    func(blob) (fs.FS, error)
-	leftOut func() ([]release.LeftOut, error)
+	leftOut func() ([]release.OmittedFile, error)
 }
 
 // LeftOut returns the files of Git LFS, of which a checkout has only a pointer,
 // the submodules, of which it has nothing, and the links out of the repository.
-func (t tree) LeftOut() ([]release.LeftOut, error) { return t.leftOut() }
+func (t tree) LeftOut() ([]release.OmittedFile, error) { return t.leftOut() }
 
 // Open opens a file or folder of the tree.
 func (t tree) Open(name string) (fs.File, error) {
@@ -89,7 +89,7 @@ func isConfig(path string) bool { return path == "release.toml" || strings.HasPr
 
 // listTree returns the files of a commit, with links followed. lacks are the
 // submodules and the links that a checkout does not have.
-func listTree(ctx context.Context, dir, commit string) (blobs []blob, lacks []release.LeftOut, err error) {
+func listTree(ctx context.Context, dir, commit string) (blobs []blob, lacks []release.OmittedFile, err error) {
 	out, err := output(ctx, dir, "ls-tree", "-r", "-z", "-l", "--full-tree", commit)
 	if err != nil {
 		return nil, nil, err
@@ -102,7 +102,7 @@ func listTree(ctx context.Context, dir, commit string) (blobs []blob, lacks []re
 			continue // the tree is empty
 		}
 		if field[0] == "160000" {
-			lacks = append(lacks, release.LeftOut{Path: path, What: "a submodule"})
+			lacks = append(lacks, release.OmittedFile{Path: path, Placeholder: "a submodule"})
 			continue
 		}
 		size, err := strconv.Atoi(field[3])

@@ -14,7 +14,7 @@ import (
 // of its origin, if it has one. The root is "" if the history is cut off in a
 // shallow clone.
 func (m *Mirror) Identity(ctx context.Context, url, commit string) (id release.Repository, err error) {
-	id.Address = release.Address(url)
+	id.Address = release.NormalizeAddress(url)
 	if isPath(url) && filepath.IsAbs(url) {
 		id.Address = cloneAddress(ctx, url)
 	}
@@ -37,12 +37,12 @@ func (m *Mirror) Identity(ctx context.Context, url, commit string) (id release.R
 func cloneAddress(ctx context.Context, dir string) string {
 	if repo, err := Open(ctx, dir); err == nil {
 		if origin, err := repo.Remote(ctx, "origin"); err == nil && origin != "" {
-			return release.Address(cleanText(origin))
+			return release.NormalizeAddress(cleanText(origin))
 		}
 	}
 	common, err := outputLine(ctx, dir, "rev-parse", "--path-format=absolute", "--git-common-dir")
 	if err != nil {
-		return release.Address(dir)
+		return release.NormalizeAddress(dir)
 	}
 	return strings.TrimSuffix(filepath.ToSlash(filepath.Clean(common)), "/.git")
 }

@@ -17,14 +17,14 @@ func TestIdentity(t *testing.T) {
 	}
 	worktree := filepath.Join(t.TempDir(), "worktree")
 	c.git("worktree", "add", "--quiet", worktree)
-	if id, err := m.Identity(t.Context(), worktree, one); err != nil || !id.Same(own) {
+	if id, err := m.Identity(t.Context(), worktree, one); err != nil || !id.IsSame(own) {
 		t.Errorf("a worktree is %+v, %v", id, err)
 	}
 	copied := filepath.Join(t.TempDir(), "copy")
 	if out, err := exec.Command("cp", "-r", c.dir, copied).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if id, err := m.Identity(t.Context(), copied, one); err != nil || id.Same(own) {
+	if id, err := m.Identity(t.Context(), copied, one); err != nil || id.IsSame(own) {
 		t.Errorf("a copy is %+v, %v", id, err)
 	}
 }

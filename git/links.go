@@ -20,7 +20,7 @@ const maxHops = 20
 // links lead to. A dangling link is left out. A link out of the repository is
 // returned in out, because Mirror.Checkout refuses it; in the configuration it is
 // ErrUnsafe.
-func followLinks(ctx context.Context, dir string, blobs, links []blob) (all []blob, out []release.LeftOut, err error) {
+func followLinks(ctx context.Context, dir string, blobs, links []blob) (all []blob, out []release.OmittedFile, err error) {
 	targets, err := readBlobs(ctx, dir, links)
 	if err != nil {
 		return nil, nil, err
@@ -36,7 +36,7 @@ func followLinks(ctx context.Context, dir string, blobs, links []blob) (all []bl
 			return nil, nil, fmt.Errorf("%s is a symbolic link to %s, out of the repository: %w", l.path, to[l.path], err)
 		}
 		if err != nil {
-			out = append(out, release.LeftOut{Path: l.path, What: "a symbolic link to " + to[l.path] + ", out of the repository", Refused: true})
+			out = append(out, release.OmittedFile{Path: l.path, Placeholder: "a symbolic link to " + to[l.path] + ", out of the repository", IsRefused: true})
 			continue
 		}
 		for _, b := range blobs {

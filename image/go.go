@@ -101,7 +101,7 @@ func (g *Go) Ready(ctx context.Context, recipe release.Recipe) error {
 	if _, err := exec.LookPath("go"); err != nil {
 		return fmt.Errorf("this worker has no Go toolchain in PATH: %w; install it from https://go.dev/dl", err)
 	}
-	_, err := g.lookUpBase(ctx, recipe, recipe.On(), false)
+	_, err := g.lookUpBase(ctx, recipe, recipe.PlatformOrDefault(), false)
 	if isPermanent(err) || errors.Is(err, ErrUnauthorized) {
 		return fmt.Errorf("base %q: %w", recipe.Base, err)
 	}

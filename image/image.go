@@ -44,7 +44,7 @@ type Request struct {
 }
 
 // platform returns the platform to build for.
-func (r Request) platform() string { return cmp.Or(r.Platform, r.Recipe.On()) }
+func (r Request) platform() string { return cmp.Or(r.Platform, r.Recipe.PlatformOrDefault()) }
 
 // A Built is an image in its registry.
 type Built struct {

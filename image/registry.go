@@ -85,7 +85,7 @@ func (r *Registry) Find(ctx context.Context, repository, tag string, revision re
 	if err != nil {
 		return Built{}, fmt.Errorf("tag %s:%s: %w: %w", repository, tag, ErrReference, err)
 	}
-	found, err := findImage(ctx, ref, r.platform(recipe.On()), r.options(ctx))
+	found, err := findImage(ctx, ref, r.platform(recipe.PlatformOrDefault()), r.options(ctx))
 	if errors.Is(err, ErrPlatform) || errors.Is(err, ErrReference) {
 		return Built{}, fmt.Errorf("%w: the tag names something else: %w", ErrNotFound, errors.New(err.Error()))
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // stampKeys are the metadata keys that identify the release of a machine config.
-// SameConfig ignores them.
+// IsSameConfig ignores them.
 var stampKeys = [...]string{
 	MetaRelease, MetaRevision, MetaMachine,
 	"fly_release_id", "fly_release_version", "fly_flyctl_version",
@@ -25,12 +25,12 @@ func Canonical(doc json.RawMessage) json.RawMessage {
 	return encodeJSON(v)
 }
 
-// SameConfig reports whether two machine configs request the same machine. It ignores
+// IsSameConfig reports whether two machine configs request the same machine. It ignores
 // the metadata that identify the release, the IDs of volumes and of the machine that a
 // standby replaces (no plan contains those IDs), the size and encryption that Fly
 // reports of a volume, the repository of an image that has a digest, and empty
 // objects and lists, which Fly adds and removes.
-func SameConfig(a, b json.RawMessage) bool {
+func IsSameConfig(a, b json.RawMessage) bool {
 	return bytes.Equal(normalizeConfig(a), normalizeConfig(b))
 }
 
@@ -57,9 +57,9 @@ var (
 	configMetadata    docCache[map[string]string]
 )
 
-// Metadata returns the metadata of a machine config, or nil if it has none. The map
+// ParseMetadata returns the metadata of a machine config, or nil if it has none. The map
 // is shared: callers must not change it.
-func Metadata(config json.RawMessage) map[string]string {
+func ParseMetadata(config json.RawMessage) map[string]string {
 	return configMetadata.get(config, parseMetadata)
 }
 
@@ -71,7 +71,7 @@ func parseMetadata(config json.RawMessage) map[string]string {
 	return c.Metadata
 }
 
-// normalizeConfig returns the bytes that SameConfig compares, from a cache. Callers
+// normalizeConfig returns the bytes that IsSameConfig compares, from a cache. Callers
 // must not change them.
 func normalizeConfig(doc json.RawMessage) []byte { return normalizedConfigs.get(doc, removeIgnored) }
 
@@ -148,9 +148,9 @@ func encodeJSON(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// ChecksIn returns the number of health checks in a config. The result of a machine
+// CountChecks returns the number of health checks in a config. The result of a machine
 // that reports fewer checks is not known yet.
-func ChecksIn(config json.RawMessage) int { return checkCounts.get(config, countChecks) }
+func CountChecks(config json.RawMessage) int { return checkCounts.get(config, countChecks) }
 
 func countChecks(config json.RawMessage) int {
 	var c struct {
@@ -167,11 +167,11 @@ func countChecks(config json.RawMessage) int {
 	return n
 }
 
-// SameStamps reports whether two configs belong to the same release: whether the
-// metadata that SameConfig ignores are equal.
-func SameStamps(a, b json.RawMessage) bool {
+// IsSameRelease reports whether two configs belong to the same release: whether the
+// metadata that IsSameConfig ignores are equal.
+func IsSameRelease(a, b json.RawMessage) bool {
 	of := func(doc json.RawMessage) (stamp [len(stampKeys)]string) {
-		metadata := Metadata(doc)
+		metadata := ParseMetadata(doc)
 		for i, key := range stampKeys {
 			stamp[i] = metadata[key]
 		}

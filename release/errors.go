@@ -14,8 +14,18 @@ var (
 	ErrAborted = errors.New("aborted")
 )
 
+// A StaleError is an ErrPlanStale with the reason why the plan no longer matches.
+type StaleError struct{ Reason string }
+
+func newStaleError(format string, args ...any) error {
+	return &StaleError{fmt.Sprintf(format, args...)}
+}
+
+func (e *StaleError) Error() string { return e.Reason }
+func (e *StaleError) Unwrap() error { return ErrPlanStale }
+
 // Rejected is the error of a release whose plan was rejected.
-type Rejected struct{ Decision }
+type Rejected struct{ Review }
 
 func (e *Rejected) Error() string {
 	if e.Reason == "" {
@@ -30,7 +40,7 @@ const (
 	KindFailure   = "Failure"   // a machine or a target is unhealthy; details: Failure…
 	KindConflict  = "Conflict"  // another client changed the machine
 	KindNoRoom    = "NoRoom"    // the host of a machine has no room for its new version; details: Failure
-	KindRefused   = "Refused"   // Fly or git refuses the request permanently
+	KindPermanent = "Permanent" // Fly or git refuses the request permanently
 	KindConfig    = "Config"    // the files at the revision are invalid
 	KindPreflight = "Preflight" // a precondition of the release is not met
 	KindTest      = "Test"      // the tests failed; details: TestResult
@@ -38,5 +48,5 @@ const (
 	KindScan      = "Scan"      // an image failed its scan; details: ScanResult
 	KindTooLarge  = "TooLarge"  // larger than Temporal's limit for one value or one workflow
 	KindStranded  = "Stranded"  // abandoned while neither on the plan nor on the baseline
-	KindOver      = "Over"      // an update arrived after the end of the release
+	KindEnded     = "Ended"     // an update arrived after the end of the release
 )

@@ -33,7 +33,7 @@ func ExampleNewPlan() {
 	}
 	for _, wave := range plan.Waves {
 		for _, lane := range wave.Lanes {
-			fmt.Println("at most", lane.AtOnce, "at a time:")
+			fmt.Println("at most", lane.MaxConcurrent, "at a time:")
 			for _, step := range lane.Steps {
 				fmt.Println(" ", step)
 			}
@@ -42,7 +42,7 @@ func ExampleNewPlan() {
 
 	// After the plan is executed, a new plan is empty.
 	again, err := release.NewPlan("production", "4f2d1c0b9a8e", []release.Spec{spec}, plan.Goal([]release.State{state}))
-	fmt.Println("empty:", again.Empty(), err)
+	fmt.Println("empty:", again.IsEmpty(), err)
 	// Output:
 	// at most 1 at a time:
 	//   update e1 of web/production

@@ -44,35 +44,35 @@ func (x Exit) IsRecent(at time.Time) bool { return at.Sub(x.At) < crashLoopWindo
 
 // An ExitRule decides which exits count against a machine.
 type ExitRule struct {
-	// Back is true if the goal is a baseline. A restored machine may exit once.
-	Back bool
-	// Resumed are the IDs of machines that a rollout without a report launched. Their
+	// IsRestore is true if the goal is a baseline. A restored machine may exit once.
+	IsRestore bool
+	// ResumedMachines are the IDs of machines that a rollout without a report launched. Their
 	// recent exits count, including those before this rollout.
-	Resumed []string
-	// At is the time at which the machines were read.
-	At time.Time
+	ResumedMachines []string
+	// ReadAt is the time at which the machines were read.
+	ReadAt time.Time
 }
 
 // countsAgainst reports whether m has an exit that counts, where want is the machine
 // in the goal. An exit that want also has does not count, unless m is resumed. An exit
 // with code 0 counts, unless the restart policy of the machine allows it to end.
 func (r ExitRule) countsAgainst(m, want Machine) bool {
-	if m.Exit == nil || m.Rests() {
+	if m.Exit == nil || m.IsAsleep() {
 		return false
 	}
-	runsAgain := m.State == "started" && !m.Exit.IsRecent(r.At)
+	runsAgain := m.State == "started" && !m.Exit.IsRecent(r.ReadAt)
 	switch {
 	case want.Exit != nil:
-		return !r.Back && slices.Contains(r.Resumed, m.ID) && !runsAgain
-	case r.Back:
+		return !r.IsRestore && slices.Contains(r.ResumedMachines, m.ID) && !runsAgain
+	case r.IsRestore:
 		return m.State != "started" || m.Exit.Restarts > 1 && !runsAgain
 	}
 	return true
 }
 
-// Ended reports whether m has completed its work: its process ended with exit code 0,
+// HasCompleted reports whether m has completed its work: its process ended with exit code 0,
 // and its restart policy leaves it stopped then.
-func (m Machine) Ended() bool {
+func (m Machine) HasCompleted() bool {
 	return m.State == "stopped" && m.Exit != nil && !m.Exit.isFailure() && m.Exit.Restarts == 0 && staysStoppedOnSuccess(m.Config)
 }
 
@@ -109,9 +109,9 @@ func hasAutostart(config json.RawMessage) bool {
 	return false
 }
 
-// Serves reports whether a config has services, so that Fly's proxy routes traffic to
+// HasServices reports whether a config has services, so that Fly's proxy routes traffic to
 // its machine.
-func Serves(config json.RawMessage) bool { return servicesFound.get(config, detectServices) }
+func HasServices(config json.RawMessage) bool { return servicesFound.get(config, detectServices) }
 
 var servicesFound docCache[bool]
 

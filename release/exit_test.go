@@ -15,7 +15,7 @@ func TestUnmet_Exits(t *testing.T) {
 	exit := func(restarts int, ago time.Duration) *release.Exit {
 		return &release.Exit{Code: 3, Restarts: restarts, At: now.Add(-ago)}
 	}
-	back, resumed := release.ExitRule{Back: true, At: now}, release.ExitRule{Resumed: []string{"a"}, At: now}
+	back, resumed := release.ExitRule{IsRestore: true, ReadAt: now}, release.ExitRule{ResumedMachines: []string{"a"}, ReadAt: now}
 	for name, test := range map[string]struct {
 		rule  release.ExitRule
 		want  *release.Exit // what the goal has
@@ -23,8 +23,8 @@ func TestUnmet_Exits(t *testing.T) {
 		state string
 		bad   bool
 	}{
-		"launched machine exited long ago":             {release.ExitRule{At: now}, nil, exit(1, time.Hour), "started", true},
-		"unchanged machine exits":                      {release.ExitRule{At: now}, exit(9, time.Hour), exit(10, time.Second), "started", false},
+		"launched machine exited long ago":             {release.ExitRule{ReadAt: now}, nil, exit(1, time.Hour), "started", true},
+		"unchanged machine exits":                      {release.ExitRule{ReadAt: now}, exit(9, time.Hour), exit(10, time.Second), "started", false},
 		"restored machine exited once":                 {back, nil, exit(1, time.Second), "started", false},
 		"restored machine is in a crash loop":          {back, nil, exit(2, time.Second), "started", true},
 		"restored machine recovered from a crash loop": {back, nil, exit(2, time.Hour), "started", false},
@@ -39,7 +39,7 @@ func TestUnmet_Exits(t *testing.T) {
 			m := release.Machine{ID: "a", State: "started", Image: images[1], Config: config("api", "app", 1), Exit: test.want}
 			goal := release.State{Machines: []release.Machine{m}}
 			m.State, m.Exit = test.state, test.have
-			bad := goal.Missing(release.State{Machines: []release.Machine{m}}, test.rule)
+			bad := goal.Unmet(release.State{Machines: []release.Machine{m}}, test.rule)
 			if len(bad) > 0 != test.bad {
 				t.Errorf("failures %v, want some: %t", bad, test.bad)
 			}

@@ -9,36 +9,36 @@ import (
 // environment without a gate.
 const implicitGateTimeout = Duration(24 * time.Hour)
 
-// Asking contains the facts that determine the gate of a plan.
-type Asking struct {
+// GateInput contains the facts that determine the gate of a plan.
+type GateInput struct {
 	Gate          *Gate // of the environment at the revision; nil if it has none
-	Before        *Gate // of the last promoted revision
+	PreviousGate  *Gate // of the last promoted revision
 	Lineage       Lineage
 	Skipped       []Skipped
 	AllowDiverged bool
-	// Unread describes a rollout whose report cannot be read. The machines that it left
+	// UnreadRollout describes a rollout whose report cannot be read. The machines that it left
 	// would become the baseline.
-	Unread string
+	UnreadRollout string
 }
 
-// GateOf returns the gate that a plan has to pass, or nil, and one sentence for each
+// RequiredGate returns the gate that a plan has to pass, or nil, and one sentence for each
 // reason why it is stricter than the gate at the revision. A revision that lowers the
 // gate of the last promoted revision has to pass the earlier gate. At least one
 // approval is needed for a plan that removes commits, for a revision that was not
 // verified in an earlier environment, and for a baseline left by a rollout whose
 // report cannot be read.
-func GateOf(a Asking) (gate *Gate, because []string) {
+func RequiredGate(a GateInput) (gate *Gate, because []string) {
 	gate = a.Gate
-	if a.Before != nil && (gate == nil || gate.Approvals < a.Before.Approvals) {
-		gate = a.Before
-		because = append(because, fmt.Sprintf("this revision %s; the gate of the last promoted revision requires %s", describeLowering(a.Gate), formatApprovals(a.Before)))
+	if a.PreviousGate != nil && (gate == nil || gate.Approvals < a.PreviousGate.Approvals) {
+		gate = a.PreviousGate
+		because = append(because, fmt.Sprintf("this revision %s; the gate of the last promoted revision requires %s", describeLowering(a.Gate), formatApprovals(a.PreviousGate)))
 	}
 	var more []string
 	if a.Lineage.NeedsApproval() && !a.AllowDiverged {
 		more = append(more, "this revision "+a.Lineage.String())
 	}
-	if a.Unread != "" {
-		more = append(more, fmt.Sprintf("what ran before is not known: a rollout ended without a report that can be read (%s), and a rollback of this one would go back to what runs now", a.Unread))
+	if a.UnreadRollout != "" {
+		more = append(more, fmt.Sprintf("what ran before is not known: a rollout ended without a report that can be read (%s), and a rollback of this one would go back to what runs now", a.UnreadRollout))
 	}
 	for _, s := range a.Skipped {
 		more = append(more, fmt.Sprintf("%s was skipped by %s (%s): this revision is not verified there", s.Environment, s.By, s.Reason))

@@ -92,10 +92,10 @@ func (e *goalBuilder) applyStep(step Step) {
 	switch step.Verb {
 	case Update:
 		m.Config, m.Image, m.Checks, m.Exit, m.Version, m.Host = step.After, step.To, nil, nil, "", ""
-		if m.Launches() || step.Exact || step.Launch {
+		if m.StartsOnUpdate() || step.Verbatim || step.Launch {
 			m.State = "started"
 		}
-		if step.Exact && step.Idle {
+		if step.Verbatim && step.SkipLaunch {
 			m.State = "stopped"
 		}
 		m.Crashed = false
@@ -116,20 +116,20 @@ func (e *goalBuilder) applyStep(step Step) {
 func (s Step) createdMachine() Machine {
 	m := Machine{
 		Name: s.Machine, Group: s.Group, Region: s.Region, Image: s.To, Config: s.After,
-		Cordoned: s.Hidden, State: "started", Created: !s.Exact,
+		Cordoned: s.Cordoned, State: "started", CreatedByPlan: !s.Verbatim,
 	}
-	if s.Idle {
+	if s.SkipLaunch {
 		m.State = "stopped"
 	}
 	return m
 }
 
-// Missing returns one Failure per machine of now that differs from goal. The result is
+// Unmet returns one Failure per machine of now that differs from goal. The result is
 // empty if every machine runs its image and config, passes its checks, and has not
-// exited since its launch, except for machines that Unseen returns. A machine with
+// exited since its launch, except for machines that Unreachable returns. A machine with
 // State "" in goal, which was unhealthy before, only needs its image and config. rule
 // decides which exits count.
-func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
+func (goal State) Unmet(now State, rule ExitRule) (failures []Failure) {
 	is, planned := now.indexMachines(), goal.indexMachines()
 	for _, want := range goal.Machines {
 		have, ok := is.findCounterpart(want)
@@ -138,7 +138,7 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 		case !ok:
 			f.Reason = "does not exist"
 		case have.Host != "":
-			continue // unknown: see Unseen
+			continue // unknown: see Unreachable
 		default:
 			if f.Reason = describeMismatch(have, want); f.Reason == "" {
 				f = findRunFailure(have, want, rule)
@@ -150,7 +150,7 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 		}
 	}
 	for _, have := range now.Machines {
-		if have.Created && !planned.hasCounterpart(have) {
+		if have.CreatedByPlan && !planned.hasCounterpart(have) {
 			failures = append(failures, Failure{Target: goal.Target, Machine: have.ID, Name: have.Name, Group: have.Group, Reason: "is not in the plan: a release created it and did not remove it"})
 		}
 	}
@@ -160,11 +160,11 @@ func (goal State) Missing(now State, rule ExitRule) (failures []Failure) {
 // describeMismatch returns how the image, config or cordon of have differs from want,
 // or "".
 func describeMismatch(have, want Machine) string {
-	isUnread := want.Host != "" && have.IsAsBefore(want) // want lacks what its host did not report
+	isUnread := want.Host != "" && have.IsSameVersion(want) // want lacks what its host did not report
 	switch {
 	case have.Image.Digest() != want.Image.Digest() && !isUnread:
 		return fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest())
-	case !SameConfig(have.Config, want.Config) && !isUnread:
+	case !IsSameConfig(have.Config, want.Config) && !isUnread:
 		return "has another config than the plan's" + describeForeignChange(have.Config, want.Config)
 	case have.Cordoned != want.Cordoned:
 		return fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned)
@@ -176,19 +176,19 @@ func describeMismatch(have, want Machine) string {
 // Reason is "" if it does, or need not.
 func findRunFailure(have, want Machine, rule ExitRule) (f Failure) {
 	switch {
-	case want.State == "" || want.State == "started" && have.Ended() && !Serves(have.Config):
+	case want.State == "" || want.State == "started" && have.HasCompleted() && !HasServices(have.Config):
 		return f // it was unhealthy before, or its work is done
 	case rule.countsAgainst(have, want):
 		return Failure{Reason: have.Exit.String(), ExitCode: &have.Exit.Code}
-	case want.State != "started" || have.Rests():
+	case want.State != "started" || have.IsAsleep():
 		return f // it is idle: Fly's proxy starts it for the next request
 	case have.State != "started":
 		f.Reason = fmt.Sprintf("is %s, not started", have.State)
 		if have.Exit != nil {
 			f.ExitCode = &have.Exit.Code
 		}
-	case len(have.Checks) < ChecksIn(want.Config):
-		f.Reason = fmt.Sprintf("reports %d of its %d checks", len(have.Checks), ChecksIn(want.Config))
+	case len(have.Checks) < CountChecks(want.Config):
+		f.Reason = fmt.Sprintf("reports %d of its %d checks", len(have.Checks), CountChecks(want.Config))
 	default:
 		if i := slices.IndexFunc(have.Checks, func(c Check) bool { return c.Status != "passing" }); i >= 0 {
 			f.Reason = fmt.Sprintf("check %s is %s", have.Checks[i].Name, have.Checks[i].Status)
@@ -208,10 +208,10 @@ func describeForeignChange(have, want json.RawMessage) string {
 	return fmt.Sprintf(": another client changed it, perhaps flyctl deploy: its metadata name Fly release v%s and client %s", is.Version, is.Client)
 }
 
-// Unseen returns one Failure per machine whose state is unknown because Fly cannot
+// Unreachable returns one Failure per machine whose state is unknown because Fly cannot
 // reach its host: the values that Fly reports of it are old. It leaves out machines
 // that were unreachable when the plan was made.
-func (goal State) Unseen(now State) (failures []Failure) {
+func (goal State) Unreachable(now State) (failures []Failure) {
 	is := now.indexMachines()
 	for _, want := range goal.Machines {
 		if have, ok := is.findCounterpart(want); ok && have.Host != "" && want.Host == "" {
@@ -224,9 +224,9 @@ func (goal State) Unseen(now State) (failures []Failure) {
 	return failures
 }
 
-// WhatIsWhat returns a sentence for each machine: whether it is on the plan, on the
+// DescribeMachines returns a sentence for each machine: whether it is on the plan, on the
 // baseline, or on neither.
-func WhatIsWhat(goal, baseline, now []State) (said []string) {
+func DescribeMachines(goal, baseline, now []State) (said []string) {
 	for _, s := range now {
 		wants, before, have := findState(goal, s.Target).indexMachines(), findState(baseline, s.Target), s.indexMachines()
 		were := before.indexMachines()
@@ -235,15 +235,15 @@ func WhatIsWhat(goal, baseline, now []State) (said []string) {
 			want, planned := wants.findCounterpart(m)
 			was, existed := were.findCounterpart(m)
 			switch {
-			case existed && (m.IsAsBefore(was) || SameConfig(m.Config, was.Config) && m.Image.Digest() == was.Image.Digest()):
+			case existed && (m.IsSameVersion(was) || IsSameConfig(m.Config, was.Config) && m.Image.Digest() == was.Image.Digest()):
 				is = "is on the baseline"
-			case planned && SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest():
+			case planned && IsSameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest():
 				is = "is on the plan"
 			case m.Host != "":
 				is = "is unknown: its host is " + m.Host
 			}
 			state := m.State
-			if existed && m.Running() != was.Running() {
+			if existed && m.IsRunning() != was.IsRunning() {
 				state += ", was " + was.State
 			}
 			said = append(said, fmt.Sprintf("machine %s of %s %s: %s, %s", m.ID, s.Target, is, state, m.Image.Digest()))

@@ -12,14 +12,14 @@ import (
 func TestUnmet_UnreachableHost(t *testing.T) {
 	goal := release.State{Machines: []release.Machine{{ID: "a", State: "started", Image: images[1], Config: config("api", "app", 1)}}}
 	now := release.State{Machines: []release.Machine{{ID: "a", State: "started", Image: images[0], Host: "unreachable"}}}
-	if bad := goal.Missing(now, release.ExitRule{}); len(bad) > 0 {
+	if bad := goal.Unmet(now, release.ExitRule{}); len(bad) > 0 {
 		t.Errorf("reported as failed: %v", bad)
 	}
-	if unknown := goal.Unseen(now); len(unknown) != 1 {
+	if unknown := goal.Unreachable(now); len(unknown) != 1 {
 		t.Errorf("reported as healthy: %v", unknown)
 	}
 	now.Machines[0].Host = ""
-	if bad, unknown := goal.Missing(now, release.ExitRule{}), goal.Unseen(now); len(bad) != 1 || len(unknown) > 0 {
+	if bad, unknown := goal.Unmet(now, release.ExitRule{}), goal.Unreachable(now); len(bad) != 1 || len(unknown) > 0 {
 		t.Errorf("with a reachable host: failures %v, unknown %v; want one failure, for its image", bad, unknown)
 	}
 }
@@ -37,7 +37,7 @@ func TestWhatIsWhat(t *testing.T) {
 	baseline := state(machine("same", "started", 1), machine("halted", "started", 1), machine("updated", "started", 1), machine("changed", "started", 1), machine("gone", "started", 1), machine("away", "started", 1))
 	goal := state(machine("same", "started", 2), machine("halted", "started", 2), machine("updated", "started", 2), machine("changed", "started", 2), machine("away", "started", 2))
 	now := state(machine("same", "started", 1), machine("halted", "stopped", 1), machine("updated", "started", 2), machine("changed", "started", 3), away)
-	got := release.WhatIsWhat(goal, baseline, now)
+	got := release.DescribeMachines(goal, baseline, now)
 	want := []string{
 		"machine same of a/production is on the baseline: started, ",
 		"machine halted of a/production is on the baseline: stopped, was started, ",

@@ -19,18 +19,18 @@ const (
 // A Lineage compares the revision of a plan with the revisions running in its
 // environment, by ancestry. It is part of the plan and of its hash.
 type Lineage struct {
-	Relation Relation `json:"relation,omitempty"` // "" for a rollback: see TakenAway
+	Relation Relation `json:"relation,omitempty"` // "" for a rollback: see DescribeRemoved
 	// Running are the commits in the metadata of the machines, sorted.
 	Running []string `json:"running,omitempty"`
 	// Newer is the running revision that is newer, if Relation is Backward.
 	Newer *Revision `json:"newer,omitempty"`
-	// Added are the newest commits that the plan adds, Taken the newest running
-	// commits that it removes. Adds and Takes are the total numbers.
-	Added []Revision `json:"added,omitempty"`
-	Adds  int        `json:"adds,omitempty"`
-	Taken []Revision `json:"taken,omitempty"`
-	Takes int        `json:"takes,omitempty"`
-	Why   string     `json:"why,omitempty"` // why Relation is UnknownRelation
+	// Added are the newest commits that the plan adds, Removed the newest running
+	// commits that it removes. AddedCount and RemovedCount are the total numbers.
+	Added        []Revision `json:"added,omitempty"`
+	AddedCount   int        `json:"added_count,omitempty"`
+	Removed      []Revision `json:"removed,omitempty"`
+	RemovedCount int        `json:"removed_count,omitempty"`
+	Why          string     `json:"why,omitempty"` // why Relation is UnknownRelation
 }
 
 // A Head is the revision of an environment as a whole: every app was released at that
@@ -60,9 +60,9 @@ func (head *Head) Short() string {
 	return Revision{Commit: head.Commit}.Short()
 }
 
-// Compared returns the commits to compare a revision with. running are the commits in
+// CommitsToCompare returns the commits to compare a revision with. running are the commits in
 // the metadata of the machines; commits that head covers count as head.
-func (head *Head) Compared(running []string) (commits []string) {
+func (head *Head) CommitsToCompare(running []string) (commits []string) {
 	if head == nil {
 		return running
 	}
@@ -75,9 +75,9 @@ func (head *Head) Compared(running []string) (commits []string) {
 	return commits
 }
 
-// Joined combines the relations to several running revisions and returns the most
+// JoinRelations combines the relations to several running revisions and returns the most
 // restrictive one. It returns Forward for no relations.
-func Joined(relations []Relation) Relation {
+func JoinRelations(relations []Relation) Relation {
 	for _, r := range []Relation{Backward, Diverged, UnknownRelation} {
 		if slices.Contains(relations, r) {
 			return r
@@ -98,23 +98,23 @@ func (l Lineage) String() string {
 	case Backward:
 		return fmt.Sprintf("older than %s, which runs there", l.Newer.Label())
 	case Diverged:
-		return fmt.Sprintf("takes away %s that %s there", formatCommits(l.Takes), pluralize(l.Takes, "runs", "run"))
+		return fmt.Sprintf("takes away %s that %s there", formatCommits(l.RemovedCount), pluralize(l.RemovedCount, "runs", "run"))
 	case UnknownRelation:
 		return fmt.Sprintf("may be older than what runs there: %s", l.Why)
 	}
 	return ""
 }
 
-// TakenAway returns in words how many commits a rollback removes, or "" if the
+// DescribeRemoved returns in words how many commits a rollback removes, or "" if the
 // lineage is not that of a rollback.
-func (l Lineage) TakenAway() string {
+func (l Lineage) DescribeRemoved() string {
 	switch {
 	case l.Relation != "":
 		return ""
 	case l.Why != "":
 		return "it is not known how many commits are taken away: " + l.Why
-	case l.Takes > 0:
-		return formatCommits(l.Takes) + " taken away"
+	case l.RemovedCount > 0:
+		return formatCommits(l.RemovedCount) + " taken away"
 	case len(l.Running) > 0:
 		return "no commit taken away"
 	}
@@ -133,7 +133,7 @@ func (r RestoredRevision) Summary() string {
 	if r.Commit == "" {
 		return ""
 	}
-	taken := r.Lineage.TakenAway()
+	taken := r.Lineage.DescribeRemoved()
 	if taken == "" {
 		return r.Label()
 	}

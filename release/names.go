@@ -21,30 +21,30 @@ const (
 )
 
 // Queries, updates and signals of the workflows. StatusQuery returns the Status of a
-// release or a rollout. ApproveUpdate and RejectUpdate take a Review. AnswerUpdate,
-// for held rollouts, takes an Answer. The signals take the same JSON; the Temporal UI
+// release or a rollout. ApproveUpdate and RejectUpdate take a ReviewInput. ResolveUpdate,
+// for held rollouts, takes a Resolution. The signals take the same JSON; the Temporal UI
 // can send them, also while no worker runs.
 const (
 	StatusQuery   = "status"
 	ApproveUpdate = "approve"
 	RejectUpdate  = "reject"
-	AnswerUpdate  = "answer"
+	ResolveUpdate = "resolve"
 	ApproveSignal = "approve"
 	RejectSignal  = "reject"
-	AnswerSignal  = "answer"
+	ResolveSignal = "resolve"
 	AbortSignal   = "abort" // an Abort, sent before the workflow is cancelled
 )
 
 // Updates and signals of releases and pins. ExtendUpdate takes an Extension,
 // UnpinUpdate an Unpinning; the signals of the same names take the same JSON.
-// Releases that wait for one environment send each other WaitSignal and NextSignal.
+// Releases that wait for one environment send each other EnqueueSignal and TurnSignal.
 const (
-	ExtendUpdate = "extend"
-	ExtendSignal = "extend"
-	UnpinUpdate  = "unpin"
-	UnpinSignal  = "unpin"
-	WaitSignal   = "wait"
-	NextSignal   = "next"
+	ExtendUpdate  = "extend"
+	ExtendSignal  = "extend"
+	UnpinUpdate   = "unpin"
+	UnpinSignal   = "unpin"
+	EnqueueSignal = "enqueue"
+	TurnSignal    = "turn"
 )
 
 // Fly's process groups for machines that run one command and end.
@@ -75,16 +75,16 @@ const (
 )
 
 // Metadata keys that this program sets on the machines that it changes. They identify
-// the release and do not affect the machine: SameConfig ignores them.
+// the release and do not affect the machine: IsSameConfig ignores them.
 const (
 	MetaRelease  = "release_id"       // ID of the release
 	MetaRevision = "release_revision" // full commit
 	MetaMachine  = "release_machine"  // planned name, only on machines that a plan created
 )
 
-// ID returns the workflow ID of the release of one revision of a project. Starting it
+// ReleaseID returns the workflow ID of the release of one revision of a project. Starting it
 // twice results in one release.
-func ID(project string, r Revision) string {
+func ReleaseID(project string, r Revision) string {
 	return fmt.Sprintf("release/%s/%s", project, r.Short())
 }
 

@@ -14,29 +14,29 @@ import (
 // execute nothing else.
 type Plan struct {
 	Environment string       `json:"environment"`
-	Revision    string       `json:"revision,omitempty"` // commit to release; "" for a restore
-	Lineage     Lineage      `json:"lineage,omitzero"`   // relation to the running revisions
-	Skipped     []Skipped    `json:"skipped,omitempty"`  // environments of the path that were left out
-	Run         string       `json:"run,omitempty"`      // run ID of the workflow for which it was sealed
-	Hash        string       `json:"hash,omitempty"`     // 64 hex digits, computed from Run, Lineage, Skipped and Content
-	Content     string       `json:"content,omitempty"`  // 64 hex digits, computed from all other fields: see WithContent
-	Targets     []TargetPlan `json:"targets"`            // every target of the environment, changed or not
+	Revision    string       `json:"revision,omitempty"`     // commit to release; "" for a restore
+	Lineage     Lineage      `json:"lineage,omitzero"`       // relation to the running revisions
+	Skipped     []Skipped    `json:"skipped,omitempty"`      // environments of the path that were left out
+	Run         string       `json:"run,omitempty"`          // run ID of the workflow for which it was sealed
+	Hash        string       `json:"hash,omitempty"`         // 64 hex digits, computed from Run, Lineage, Skipped and ContentHash
+	ContentHash string       `json:"content_hash,omitempty"` // 64 hex digits, computed from all other fields: see WithContentHash
+	Targets     []TargetPlan `json:"targets"`                // every target of the environment, changed or not
 	Waves       []Wave       `json:"waves"`
 }
 
 // A TargetPlan is the part of a plan about one target.
 type TargetPlan struct {
-	Target         Target            `json:"target"`
-	FlyApp         string            `json:"fly_app"`
-	URL            string            `json:"url,omitempty"`
-	Level          int               `json:"level"`
-	Strategy       Strategy          `json:"strategy,omitempty"`
-	MaxUnavailable float64           `json:"max_unavailable"`
-	Wait           Duration          `json:"wait"`
-	Probe          *Probe            `json:"probe,omitempty"`
-	Image          Image             `json:"image,omitempty"` // image to release
-	Seen           map[string]string `json:"seen"`            // machine ID → version that the plan expects
-	Changed        bool              `json:"changed"`
+	Target          Target            `json:"target"`
+	FlyApp          string            `json:"fly_app"`
+	URL             string            `json:"url,omitempty"`
+	Level           int               `json:"level"`
+	Strategy        Strategy          `json:"strategy,omitempty"`
+	MaxUnavailable  float64           `json:"max_unavailable"`
+	Wait            Duration          `json:"wait"`
+	Probe           *Probe            `json:"probe,omitempty"`
+	Image           Image             `json:"image,omitempty"`  // image to release
+	MachineVersions map[string]string `json:"machine_versions"` // machine ID → version that the plan expects
+	Changed         bool              `json:"changed"`
 	// Secrets are the secrets that the changed machines will have.
 	Secrets []Secret `json:"secrets,omitempty"`
 	// Addresses are the kinds of IP address to allocate, if the Fly app has none.
@@ -57,18 +57,18 @@ type Wave struct {
 	Title  string   `json:"title"`
 	Lanes  []Lane   `json:"lanes"`
 	Settle Duration `json:"settle,omitempty"`
-	// Last is true for waves that cannot be rolled back. They run after the
+	// Irreversible is true for waves that cannot be rolled back. They run after the
 	// environment is verified and baked.
-	Last bool `json:"last,omitempty"`
-	// Watch is true if the environment is verified repeatedly while the wave
+	Irreversible bool `json:"irreversible,omitempty"`
+	// VerifyWhileSettling is true if the environment is verified repeatedly while the wave
 	// settles, as for a canary.
-	Watch bool `json:"watch,omitempty"`
+	VerifyWhileSettling bool `json:"verify_while_settling,omitempty"`
 }
 
 // A Lane is the steps of a wave in one group of one target, with a concurrency limit.
 type Lane struct {
-	AtOnce int    `json:"at_once"` // maximum number of concurrent steps, 1 or more
-	Steps  []Step `json:"steps"`
+	MaxConcurrent int    `json:"max_concurrent"` // maximum number of concurrent steps, 1 or more
+	Steps         []Step `json:"steps"`
 }
 
 // A Verb is the kind of change that a step makes to its machine.
@@ -100,23 +100,23 @@ type Step struct {
 	To      Image           `json:"to,omitempty"`
 	Before  json.RawMessage `json:"before,omitempty"`
 	After   json.RawMessage `json:"after,omitempty"` // config, for create and update
-	// Exact is true in a restore: the config is applied without change. Other
+	// Verbatim is true in a restore: the config is applied without change. Other
 	// configs get the metadata of the release.
-	Exact bool `json:"exact,omitempty"`
-	// Idle is true if the machine is created or restored without a start. Other
+	Verbatim bool `json:"verbatim,omitempty"`
+	// SkipLaunch is true if the machine is created or restored without a start. Other
 	// updates keep a machine started or stopped.
-	Idle bool `json:"idle,omitempty"`
+	SkipLaunch bool `json:"skip_launch,omitempty"`
 	// Launch is true if the update starts the machine, also if it is stopped.
 	Launch bool `json:"launch,omitempty"`
-	// Hidden is true if the machine is created cordoned.
-	Hidden     bool   `json:"hidden,omitempty"`
+	// Cordoned is true if the machine is created cordoned.
+	Cordoned   bool   `json:"cordoned,omitempty"`
 	StandbyFor string `json:"standby_for,omitempty"` // planned name of the machine that it stands by for
-	// Succeeds is the ID of the machine that this one replaces. The last waves of
+	// Replaces is the ID of the machine that this one replaces. The last waves of
 	// the plan destroy that machine.
-	Succeeds string `json:"succeeds,omitempty"`
-	// Unchecked is true if the step does not wait until the machine is healthy,
+	Replaces string `json:"replaces,omitempty"`
+	// SkipHealthCheck is true if the step does not wait until the machine is healthy,
 	// because the machine was not healthy in the baseline.
-	Unchecked bool `json:"unchecked,omitempty"`
+	SkipHealthCheck bool `json:"skip_health_check,omitempty"`
 	// Volume is the volume to attach to a created machine.
 	Volume *NewVolume `json:"volume,omitempty"`
 	// MachineChecks are configs of machines that each run a check command against
@@ -130,8 +130,8 @@ func (s Step) String() string {
 	return fmt.Sprintf("%s %s of %s", s.Verb, s.Machine, s.Target)
 }
 
-// Sparing returns w without the cordon, stop and destroy steps of the given targets.
-func (w Wave) Sparing(targets map[Target]bool) Wave {
+// WithoutRemovals returns w without the cordon, stop and destroy steps of the given targets.
+func (w Wave) WithoutRemovals(targets map[Target]bool) Wave {
 	lanes := w.Lanes
 	w.Lanes = nil
 	for _, l := range lanes {
@@ -145,8 +145,8 @@ func (w Wave) Sparing(targets map[Target]bool) Wave {
 	return w
 }
 
-// Empty reports whether p has no waves.
-func (p Plan) Empty() bool { return len(p.Waves) == 0 }
+// IsEmpty reports whether p has no waves.
+func (p Plan) IsEmpty() bool { return len(p.Waves) == 0 }
 
 // Steps returns all steps in order.
 func (p Plan) Steps() (steps []Step) {
@@ -158,33 +158,33 @@ func (p Plan) Steps() (steps []Step) {
 	return steps
 }
 
-// wavesByLast returns p with only the waves whose field Last has that value.
-func (p Plan) wavesByLast(last bool) Plan {
+// wavesByReversibility returns p with only the waves whose field Irreversible has that value.
+func (p Plan) wavesByReversibility(last bool) Plan {
 	q := p
 	q.Waves = nil
 	for _, w := range p.Waves {
-		if w.Last == last {
+		if w.Irreversible == last {
 			q.Waves = append(q.Waves, w)
 		}
 	}
 	return q
 }
 
-// First returns the part of p that can be rolled back.
-func (p Plan) First() Plan { return p.wavesByLast(false) }
+// ReversiblePart returns the part of p that can be rolled back.
+func (p Plan) ReversiblePart() Plan { return p.wavesByReversibility(false) }
 
-// Until returns p with its waves up to and including wave i.
-func (p Plan) Until(i int) Plan {
+// Through returns p with its waves up to and including wave i.
+func (p Plan) Through(i int) Plan {
 	q := p
 	q.Waves = p.Waves[:i+1]
 	return q
 }
 
-// Last returns the part of p that cannot be rolled back.
-func (p Plan) Last() Plan { return p.wavesByLast(true) }
+// IrreversiblePart returns the part of p that cannot be rolled back.
+func (p Plan) IrreversiblePart() Plan { return p.wavesByReversibility(true) }
 
-// Outline returns p without machine configs. It is small enough for reports.
-func (p Plan) Outline() Plan {
+// WithoutConfigs returns p without machine configs. It is small enough for reports.
+func (p Plan) WithoutConfigs() Plan {
 	q := p.editSteps(func(s *Step) { s.Before, s.After, s.MachineChecks = nil, nil, nil })
 	q.Targets = slices.Clone(p.Targets)
 	for i := range q.Targets {
@@ -210,13 +210,13 @@ func (p Plan) editSteps(edit func(*Step)) Plan {
 	return q
 }
 
-// WithContent returns p with the hash of everything that it changes. The hash covers
+// WithContentHash returns p with the hash of everything that it changes. The hash covers
 // every config in canonical form; a step contributes the hashes of its configs, which
 // are cached.
 //
-// Hashing a large plan takes seconds. An activity calls WithContent when it makes the
-// plan, so that Sealed, which workflow code calls, is fast.
-func (p Plan) WithContent() Plan {
+// Hashing a large plan takes seconds. An activity calls WithContentHash when it makes the
+// plan, so that Seal, which workflow code calls, is fast.
+func (p Plan) WithContentHash() Plan {
 	bare := p.editSteps(func(s *Step) {
 		s.Before, s.After, s.Machine = hashAsJSON(s.Before), hashAsJSON(s.After), s.machineBeforeSeal()
 		checks := make([]json.RawMessage, len(s.MachineChecks))
@@ -225,13 +225,13 @@ func (p Plan) WithContent() Plan {
 		}
 		s.MachineChecks = checks
 	})
-	bare.Run, bare.Hash, bare.Content = "", "", ""
-	bare.Lineage, bare.Skipped = Lineage{}, nil // set later, and hashed by Sealed
+	bare.Run, bare.Hash, bare.ContentHash = "", "", ""
+	bare.Lineage, bare.Skipped = Lineage{}, nil // set later, and hashed by Seal
 	bare.Targets = slices.Clone(p.Targets)
 	for i, t := range bare.Targets {
 		bare.Targets[i].Definition = hashAsJSON(t.Definition)
 	}
-	p.Content = hashJSON(bare)
+	p.ContentHash = hashJSON(bare)
 	return p
 }
 
@@ -251,56 +251,56 @@ func (s Step) machineBeforeSeal() string {
 	return s.Machine
 }
 
-// Sealed returns p for one run of a workflow, with its hash. The hash covers the run
+// Seal returns p for one run of a workflow, with its hash. The hash covers the run
 // ID, so that an approval for another run of the same release, for example before a
 // reset, does not count. Machines that run a release command are named after the run:
 // the command runs once per run.
-func (p Plan) Sealed(run string) Plan {
-	if p.Content == "" {
-		p = p.WithContent()
+func (p Plan) Seal(run string) Plan {
+	if p.ContentHash == "" {
+		p = p.WithContentHash()
 	}
 	p = p.editSteps(func(s *Step) {
 		if s.Verb == Run {
 			s.Machine = "release-command-" + hashJSON([]any{run, s.Target, hashAsJSON(s.After)})[:12]
 		}
 	})
-	p.Run, p.Hash = run, hashJSON([]any{run, p.Lineage, p.Skipped, p.Content})
+	p.Run, p.Hash = run, hashJSON([]any{run, p.Lineage, p.Skipped, p.ContentHash})
 	return p
 }
 
-// Short returns the first 12 digits of the hash.
-func (p Plan) Short() string { return p.Hash[:min(12, len(p.Hash))] }
+// ShortHash returns the first 12 digits of the hash.
+func (p Plan) ShortHash() string { return p.Hash[:min(12, len(p.Hash))] }
 
-// IsNamed reports whether digits are the first 8 or more digits of the hash.
-func (p Plan) IsNamed(digits string) bool {
+// MatchesHash reports whether digits are the first 8 or more digits of the hash.
+func (p Plan) MatchesHash(digits string) bool {
 	return len(digits) >= 8 && p.Hash != "" && strings.HasPrefix(p.Hash, strings.ToLower(digits))
 }
 
-// Stale returns the reason why p does not match the current states, or "" if it does.
+// CheckStale returns a *StaleError if p does not match the current states.
 // Machines that were changed, added or removed make a plan stale; machines that were
 // only started or stopped do not.
-func (p Plan) Stale(now []State) string {
+func (p Plan) CheckStale(now []State) error {
 	for _, t := range p.Targets {
 		i := slices.IndexFunc(now, func(s State) bool { return s.Target == t.Target })
 		if i < 0 {
-			return fmt.Sprintf("the state of %s was not read", t.Target)
+			return newStaleError("the state of %s was not read", t.Target)
 		}
 		for _, m := range now[i].Machines {
-			switch version, known := t.Seen[m.ID]; {
+			switch version, known := t.MachineVersions[m.ID]; {
 			case !known:
-				return fmt.Sprintf("%s has a machine that is not in the plan: %s (%s)", t.Target, m.ID, m.Name)
+				return newStaleError("%s has a machine that is not in the plan: %s (%s)", t.Target, m.ID, m.Name)
 			case version != m.Version:
-				return fmt.Sprintf("machine %s of %s was changed since the plan was made: it is at version %s, the plan expects %s", m.ID, t.Target, m.Version, version)
+				return newStaleError("machine %s of %s was changed since the plan was made: it is at version %s, the plan expects %s", m.ID, t.Target, m.Version, version)
 			}
 		}
-		if len(now[i].Machines) < len(t.Seen) {
-			return fmt.Sprintf("%s has %d machines, the plan expects %d", t.Target, len(now[i].Machines), len(t.Seen))
+		if len(now[i].Machines) < len(t.MachineVersions) {
+			return newStaleError("%s has %d machines, the plan expects %d", t.Target, len(now[i].Machines), len(t.MachineVersions))
 		}
 		if err := checkSecretsUnchanged(t.Secrets, now[i].Secrets); t.Changed && err != nil {
-			return fmt.Sprintf("%s: %v since the plan was made", t.Target, err)
+			return newStaleError("%s: %v since the plan was made", t.Target, err)
 		}
 	}
-	return ""
+	return nil
 }
 
 // NewPlan returns the ordered steps that bring every target from its state to its
@@ -326,7 +326,7 @@ func NewPlan(environment, revision string, specs []Spec, states []State) (Plan, 
 				return Plan{}, fmt.Errorf("plan %s: %w", environment, err)
 			}
 			plan.Targets = append(plan.Targets, newTargetPlan(spec, states[i], w))
-			waves, lasts = mergeWaves(waves, Plan{Waves: w}.First().Waves), mergeWaves(lasts, Plan{Waves: w}.Last().Waves)
+			waves, lasts = mergeWaves(waves, Plan{Waves: w}.ReversiblePart().Waves), mergeWaves(lasts, Plan{Waves: w}.IrreversiblePart().Waves)
 		}
 		plan.Waves = append(plan.Waves, waves...)
 		last = mergeWaves(last, lasts)
@@ -339,7 +339,7 @@ func newTargetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 	t := TargetPlan{
 		Target: spec.Target, FlyApp: spec.FlyApp, URL: state.URL, Level: spec.Level, Strategy: spec.Strategy,
 		MaxUnavailable: spec.MaxUnavailable, Wait: spec.Wait, Probe: spec.Probe, Image: spec.Image,
-		Seen: machineVersions(state), Changed: len(waves) > 0, RefuseUnchecked: spec.RefuseUnchecked,
+		MachineVersions: machineVersions(state), Changed: len(waves) > 0, RefuseUnchecked: spec.RefuseUnchecked,
 	}
 	if t.Changed {
 		t.Secrets, t.Definition, t.Notes = state.Secrets, spec.Definition, spec.planNotes(state, waves)
@@ -360,7 +360,7 @@ func newTargetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 
 func machineVersions(s State) map[string]string {
 	versions := map[string]string{}
-	for _, m := range slices.Concat(s.Machines, s.Left) {
+	for _, m := range slices.Concat(s.Machines, s.Leftovers) {
 		versions[m.ID] = m.Version
 	}
 	return versions
@@ -375,7 +375,7 @@ func mergeWaves(a, b []Wave) []Wave {
 		}
 		a[i].Lanes = append(a[i].Lanes, w.Lanes...)
 		a[i].Settle = max(a[i].Settle, w.Settle)
-		a[i].Watch = a[i].Watch || w.Watch
+		a[i].VerifyWhileSettling = a[i].VerifyWhileSettling || w.VerifyWhileSettling
 		a[i].Title = joinTitles(a[i].Title, w.Title)
 	}
 	return a

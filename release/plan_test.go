@@ -109,16 +109,16 @@ func TestNewPlan_Properties(t *testing.T) {
 		plan := f.plan(t, f.states)
 		steps := len(plan.Steps())
 		after := execute(f.states, plan, steps)
-		if why := plan.Stale(f.states); why != "" {
-			t.Errorf("a plan is stale for its own states: %s", why)
+		if err := plan.CheckStale(f.states); err != nil {
+			t.Errorf("a plan is stale for its own states: %v", err)
 		}
 
-		if again := f.plan(t, after); !again.Empty() {
+		if again := f.plan(t, after); !again.IsEmpty() {
 			t.Errorf("an executed plan leaves steps: %v", again.Steps())
 		}
 		cut := execute(f.states, plan, rapid.IntRange(0, steps).Draw(t, "cut after"))
 		rest := f.plan(t, cut)
-		if end := execute(cut, rest, len(rest.Steps())); !f.plan(t, end).Empty() {
+		if end := execute(cut, rest, len(rest.Steps())); !f.plan(t, end).IsEmpty() {
 			t.Errorf("a plan that was interrupted, planned again and executed leaves steps: %v", f.plan(t, end).Steps())
 		}
 		for i, end := range execute(cut, rest, len(rest.Steps())) {
@@ -142,14 +142,14 @@ func TestRestore_Properties(t *testing.T) {
 		cut := execute(f.states, plan, rapid.IntRange(0, len(plan.Steps())).Draw(t, "cut after"))
 
 		restore := release.Restore("production", baselines, cut, nil, nil)
-		if why := restore.Stale(cut); why != "" {
-			t.Errorf("a restore is stale for its own states: %s", why)
+		if err := restore.CheckStale(cut); err != nil {
+			t.Errorf("a restore is stale for its own states: %v", err)
 		}
 		back := execute(cut, restore, len(restore.Steps()))
-		if diffs := release.Differences(baselines, back); len(diffs) > 0 {
+		if diffs := release.DescribeDifferences(baselines, back); len(diffs) > 0 {
 			t.Errorf("a rollback does not end on the baseline: %v\nsteps: %v", diffs, restore.Steps())
 		}
-		if again := release.Restore("production", baselines, back, nil, nil); !again.Empty() {
+		if again := release.Restore("production", baselines, back, nil, nil); !again.IsEmpty() {
 			t.Errorf("an executed rollback leaves steps: %v", again.Steps())
 		}
 		f.checkAvailability(t, restore)
@@ -163,7 +163,7 @@ func TestNewPlan_InterruptedBlueGreen(t *testing.T) {
 	state := release.State{Target: target, FlyApp: "fly-api"}
 	put := func(id string, version int, by string, cordoned bool) {
 		state.Machines = append(state.Machines, release.Machine{
-			ID: id, Name: id, Group: "app", Region: "ams", State: "started", Version: "v0", Image: images[version], Cordoned: cordoned, Created: cordoned,
+			ID: id, Name: id, Group: "app", Region: "ams", State: "started", Version: "v0", Image: images[version], Cordoned: cordoned, CreatedByPlan: cordoned,
 			Config: json.RawMessage(fmt.Sprintf(`{"env":{"APP":"api"},"image":%q,"metadata":{"fly_process_group":"app","release_id":%q}}`, images[version], by)),
 		})
 	}
@@ -192,7 +192,7 @@ func TestNewPlan_InterruptedBlueGreen(t *testing.T) {
 		if len(after) != want {
 			t.Errorf("%s ends with %d machines, want %d", strategy, len(after), want)
 		}
-		for _, s := range plan.Last().Steps() {
+		for _, s := range plan.IrreversiblePart().Steps() {
 			if s.Verb != release.Destroy || strategy != release.BlueGreen {
 				t.Errorf("%s can't be taken back: %v", strategy, s)
 			}
@@ -215,10 +215,10 @@ func TestNewPlan_Pure(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a, b := one.Sealed("run").Hash, two.Sealed("run").Hash; a != b {
+		if a, b := one.Seal("run").Hash, two.Seal("run").Hash; a != b {
 			t.Errorf("the same plan has the hashes %s and %s", a, b)
 		}
-		if one.Sealed("run").Hash == one.Sealed("another run").Hash {
+		if one.Seal("run").Hash == one.Seal("another run").Hash {
 			t.Error("the plan of another run has the same hash: approvals would count after a reset")
 		}
 	})
@@ -243,7 +243,7 @@ func (f fleet) plan(t *rapid.T, states []release.State) release.Plan {
 func (f fleet) checkStoppedMachines(t *rapid.T, after []release.State, plan release.Plan) {
 	for i, s := range f.states {
 		for _, m := range s.Machines {
-			if now, ok := after[i].Machine(m.ID); ok && m.State == "stopped" && now.State != "stopped" {
+			if now, ok := after[i].FindMachine(m.ID); ok && m.State == "stopped" && now.State != "stopped" {
 				t.Errorf("machine %s was stopped and is %s", m.ID, now.State)
 			}
 		}
@@ -265,7 +265,7 @@ func (f fleet) checkAvailability(t *rapid.T, plan release.Plan) {
 				m, existed := f.findMachine(s.Target, s.Machine)
 				want := f.wanted[s.Target]
 				kept := slices.Contains(want.groups, s.Group)
-				if existed && kept && s.Verb == release.Destroy && !w.Last {
+				if existed && kept && s.Verb == release.Destroy && !w.Irreversible {
 					t.Errorf("%v before the new is verified", s)
 				}
 				if existed && s.Verb == release.Update && m.State == "started" && want.strategy != release.Immediate {
@@ -273,8 +273,8 @@ func (f fleet) checkAvailability(t *rapid.T, plan release.Plan) {
 				}
 			}
 			for group, n := range down {
-				if allowed := f.maxUnavailable(l.Steps[0].Target, group); min(n, l.AtOnce) > allowed && w.Title != "bring back" {
-					t.Errorf("wave %q takes %d machines of %s at once, %d are allowed", w.Title, min(n, l.AtOnce), group, allowed)
+				if allowed := f.maxUnavailable(l.Steps[0].Target, group); min(n, l.MaxConcurrent) > allowed && w.Title != "bring back" {
+					t.Errorf("wave %q takes %d machines of %s at once, %d are allowed", w.Title, min(n, l.MaxConcurrent), group, allowed)
 				}
 			}
 		}
@@ -300,7 +300,7 @@ func (f fleet) maxUnavailable(target release.Target, group string) int {
 func (f fleet) findMachine(target release.Target, id string) (release.Machine, bool) {
 	for _, s := range f.states {
 		if s.Target == target {
-			return s.Machine(id)
+			return s.FindMachine(id)
 		}
 	}
 	return release.Machine{}, false
@@ -317,14 +317,14 @@ func TestNewPlan_CreatedMachineNamesReplaced(t *testing.T) {
 			t.Skip(err)
 		}
 		for _, s := range plan.Steps() {
-			if s.Verb != release.Create || !s.Hidden { // hidden: it replaces another machine
+			if s.Verb != release.Create || !s.Cordoned { // hidden: it replaces another machine
 				continue
 			}
 			found++
-			if !slices.ContainsFunc(plan.Last().Steps(), func(o release.Step) bool {
-				return o.Verb == release.Destroy && o.Machine == s.Succeeds && o.Target == s.Target && o.Group == s.Group && len(o.Before) > 0
+			if !slices.ContainsFunc(plan.IrreversiblePart().Steps(), func(o release.Step) bool {
+				return o.Verb == release.Destroy && o.Machine == s.Replaces && o.Target == s.Target && o.Group == s.Group && len(o.Before) > 0
 			}) {
-				t.Fatalf("%s succeeds %q, which the plan does not destroy", s, s.Succeeds)
+				t.Fatalf("%s succeeds %q, which the plan does not destroy", s, s.Replaces)
 			}
 		}
 	})

@@ -37,8 +37,8 @@ func (i Image) Digest() string {
 	return digest
 }
 
-// In reports whether the image is in a repository of that name, in any registry.
-func (i Image) In(repository string) bool {
+// IsIn reports whether the image is in a repository of that name, in any registry.
+func (i Image) IsIn(repository string) bool {
 	name, _, _ := strings.Cut(string(i), "@")
 	return strings.HasSuffix(name, "/"+repository)
 }
@@ -62,16 +62,16 @@ func (d *Duration) UnmarshalText(b []byte) error {
 // A Project is the content of release.toml and of the fly.toml files at one revision.
 // It has everything that later steps need, so that a release reads the files once.
 type Project struct {
-	Name         string        `json:"name"`
-	Repository   string        `json:"repository,omitempty"` // from which workers fetch, if release.toml has it
-	Bound        Repository    `json:"bound,omitzero"`       // the repository that the files were read from
-	Tests        []Test        `json:"tests,omitempty"`
-	Scan         Scan          `json:"scan,omitzero"`
-	Apps         []App         `json:"apps"`         // in the order of needs
-	Environments []Environment `json:"environments"` // in the order of promotion
-	// LeftOut are patterns of Git LFS files and submodules that no image and no
+	Name            string        `json:"name"`
+	Repository      string        `json:"repository,omitempty"`      // from which workers fetch, if release.toml has it
+	BoundRepository Repository    `json:"bound_repository,omitzero"` // the repository that the files were read from
+	Tests           []Test        `json:"tests,omitempty"`
+	Scan            Scan          `json:"scan,omitzero"`
+	Apps            []App         `json:"apps"`         // in the order of needs
+	Environments    []Environment `json:"environments"` // in the order of promotion
+	// OmittedFiles are patterns of Git LFS files and submodules that no image and no
 	// test needs.
-	LeftOut []string `json:"left_out,omitempty"`
+	OmittedFiles []string `json:"omitted_files,omitempty"`
 }
 
 // A Test must pass on a clean checkout before anything is changed. It is a shell
@@ -125,12 +125,12 @@ type App struct {
 	Machines int `json:"machines,omitempty"`
 }
 
-// A LeftOut is a file or folder of a commit that a checkout does not contain with its
+// An OmittedFile is a file or folder of a commit that a checkout does not contain with its
 // real content.
-type LeftOut struct {
-	Path    string
-	What    string // kind of the placeholder: "a Git LFS pointer"
-	Refused bool   // tests and builds with it are refused
+type OmittedFile struct {
+	Path        string
+	Placeholder string // kind of the placeholder: "a Git LFS pointer"
+	IsRefused   bool   // tests and builds with it are refused
 }
 
 // RefuseUnchecked is the value of App.Unchecked that refuses unchecked targets.
@@ -140,9 +140,9 @@ const RefuseUnchecked = "refuse"
 type Reach string
 
 const (
-	Public  Reach = ""        // the internet
-	Flycast Reach = "flycast" // the private network of the organization, through Fly's proxy
-	Nowhere Reach = "none"    // no address of its own
+	ReachPublic  Reach = ""        // the internet
+	ReachFlycast Reach = "flycast" // the private network of the organization, through Fly's proxy
+	ReachNone    Reach = "none"    // no address of its own
 )
 
 // An Environment is one level of promotion.
@@ -239,9 +239,9 @@ func (p *Project) Environment(name string) (Environment, error) {
 	return Environment{}, fmt.Errorf("no environment %q in release.toml; there are: %s", name, strings.Join(names, ", "))
 }
 
-// ForBranch returns the environment that a push to branch releases to. The error lists
+// EnvironmentForBranch returns the environment that a push to branch releases to. The error lists
 // the known branches.
-func (p *Project) ForBranch(branch string) (Environment, error) {
+func (p *Project) EnvironmentForBranch(branch string) (Environment, error) {
 	var known []string
 	for _, e := range p.Environments {
 		if e.Branch == branch && branch != "" {

@@ -5,12 +5,12 @@ import (
 	"slices"
 )
 
-// Recalled returns s with the known facts of machines on unreachable hosts, for which
+// WithKnownMachines returns s with the known facts of machines on unreachable hosts, for which
 // Fly reports some values or none. A machine of the same version gets all facts from
-// known, any other machine only name, group and region. Machines of Unread that are in
+// known, any other machine only name, group and region. Machines of Unidentified that are in
 // known become machines of the target.
-func (s State) Recalled(known []Machine) State {
-	if len(s.Unread) == 0 && !slices.ContainsFunc(s.Machines, func(m Machine) bool { return m.Host != "" }) {
+func (s State) WithKnownMachines(known []Machine) State {
+	if len(s.Unidentified) == 0 && !slices.ContainsFunc(s.Machines, func(m Machine) bool { return m.Host != "" }) {
 		return s
 	}
 	s.Machines = slices.Clone(s.Machines)
@@ -20,14 +20,14 @@ func (s State) Recalled(known []Machine) State {
 		}
 	}
 	var unread []Machine
-	for _, m := range s.Unread {
+	for _, m := range s.Unidentified {
 		if was, ok := findMachine(known, m.ID); ok {
 			s.Machines = append(s.Machines, m.withKnownFacts(was))
 		} else {
 			unread = append(unread, m)
 		}
 	}
-	s.Unread = unread
+	s.Unidentified = unread
 	slices.SortFunc(s.Machines, func(a, b Machine) int { return cmp.Compare(a.ID, b.ID) })
 	return s
 }
@@ -38,21 +38,21 @@ func (m Machine) withKnownFacts(was Machine) Machine {
 	if was.Host != "" || was.Version != m.Version {
 		return m
 	}
-	metadata := Metadata(was.Config)
+	metadata := ParseMetadata(was.Config)
 	m.Config, m.Image = was.Config, was.Image
-	m.Created, m.Release, m.Revision = m.Name != "" && metadata[MetaMachine] == m.Name, metadata[MetaRelease], metadata[MetaRevision]
+	m.CreatedByPlan, m.Release, m.Revision = m.Name != "" && metadata[MetaMachine] == m.Name, metadata[MetaRelease], metadata[MetaRevision]
 	return m
 }
 
-// Known returns the machines of target t from which p was made: the version of every
+// KnownMachines returns the machines of target t from which p was made: the version of every
 // machine, and all facts of those that p updates.
-func (p Plan) Known(t Target) (known []Machine) {
+func (p Plan) KnownMachines(t Target) (known []Machine) {
 	for _, planned := range p.Targets {
 		if planned.Target != t {
 			continue
 		}
-		for _, id := range sortedKeys(planned.Seen) {
-			known = append(known, Machine{ID: id, Version: planned.Seen[id], Host: unknownHost})
+		for _, id := range sortedKeys(planned.MachineVersions) {
+			known = append(known, Machine{ID: id, Version: planned.MachineVersions[id], Host: unknownHost})
 		}
 	}
 	for _, s := range p.Steps() {
@@ -71,9 +71,9 @@ func (p Plan) Known(t Target) (known []Machine) {
 // unknownHost is the Host of a machine of which only some facts are known.
 const unknownHost = "unknown"
 
-// AtLeast returns s with the IDs and versions in written, which maps the IDs or names
+// WithWrittenVersions returns s with the IDs and versions in written, which maps the IDs or names
 // of machines to the result of the last change. Older versions in s are stale reads.
-func (s State) AtLeast(written map[string]Machine) State {
+func (s State) WithWrittenVersions(written map[string]Machine) State {
 	s.Machines = slices.Clone(s.Machines)
 	for i, m := range s.Machines {
 		for _, ref := range []string{m.ID, m.Name} {
@@ -86,9 +86,9 @@ func (s State) AtLeast(written map[string]Machine) State {
 	return s
 }
 
-// IsAsBefore reports whether m is the machine was at the same version, and so has the
+// IsSameVersion reports whether m is the machine was at the same version, and so has the
 // same config and image.
-func (m Machine) IsAsBefore(was Machine) bool {
+func (m Machine) IsSameVersion(was Machine) bool {
 	return m.ID == was.ID && m.Version != "" && m.Version == was.Version
 }
 

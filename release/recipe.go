@@ -43,8 +43,8 @@ func (r Recipe) Hash() string {
 // Recipe returns the recipe with which BuildKit runs a test that is a Dockerfile stage.
 func (t Test) Recipe() Recipe { return Recipe{Dockerfile: t.Dockerfile, BuildTarget: t.BuildTarget} }
 
-// On returns the platform of the image.
-func (r Recipe) On() string { return cmp.Or(r.Platform, DefaultPlatform) }
+// PlatformOrDefault returns the platform of the image.
+func (r Recipe) PlatformOrDefault() string { return cmp.Or(r.Platform, DefaultPlatform) }
 
 // String returns the source of the image.
 func (r Recipe) String() string {
@@ -63,8 +63,8 @@ func (r Recipe) String() string {
 			s += " up to " + r.BuildTarget
 		}
 	}
-	if r.On() != DefaultPlatform {
-		s += " for " + r.On()
+	if r.PlatformOrDefault() != DefaultPlatform {
+		s += " for " + r.PlatformOrDefault()
 	}
 	return s
 }
@@ -134,8 +134,8 @@ func (p *Project) Builds(path []Environment, apps []string, given map[string]str
 	return builds
 }
 
-// Of returns the build whose image target t runs.
-func Of(builds []Build, t Target) (Build, bool) {
+// FindBuild returns the build whose image target t runs.
+func FindBuild(builds []Build, t Target) (Build, bool) {
 	i := slices.IndexFunc(builds, func(b Build) bool { return slices.Contains(b.Targets, t) })
 	if i < 0 {
 		return Build{}, false
@@ -143,13 +143,13 @@ func Of(builds []Build, t Target) (Build, bool) {
 	return builds[i], true
 }
 
-// Unverified returns a reason for each app of env that would run another image than
+// DescribeUnverified returns a reason for each app of env that would run another image than
 // the one verified in the previous environment.
-func Unverified(builds []Build, env Environment) map[string]string {
+func DescribeUnverified(builds []Build, env Environment) map[string]string {
 	why := map[string]string{}
 	for _, t := range env.Targets {
-		here, ok := Of(builds, t.Target)
-		before, had := Of(builds, Target{App: t.Target.App, Environment: env.After})
+		here, ok := FindBuild(builds, t.Target)
+		before, had := FindBuild(builds, Target{App: t.Target.App, Environment: env.After})
 		if ok && had && here.Recipe.Hash() != before.Recipe.Hash() {
 			why[t.Target.App] = fmt.Sprintf("NOT THE IMAGE THAT %s VERIFIED: this one is made of %s, that one of %s",
 				env.After, here.Recipe, before.Recipe.describeUnlike(here.Recipe))
@@ -167,8 +167,8 @@ func (r Recipe) describeUnlike(other Recipe) string {
 	return r.String()
 }
 
-// Due reports whether the project's scanner scans b.
-func (s Scan) Due(b Build) bool {
+// Includes reports whether the project's scanner scans b.
+func (s Scan) Includes(b Build) bool {
 	return s.Run != "" && (len(s.On) == 0 || slices.ContainsFunc(b.Targets, func(t Target) bool { return slices.Contains(s.On, t.Environment) }))
 }
 

@@ -120,17 +120,17 @@ func TestDescribeUnverified_OtherRecipe(t *testing.T) {
 		p.Environments[1].Targets[0].Dockerfile = "infra/fly/api/production/Dockerfile"
 		p.Environments[1].Targets[1].Build.Args = map[string]string{"MODE": "lean"}
 	})
-	got := release.Unverified(builds(p, nil), p.Environments[1])
+	got := release.DescribeUnverified(builds(p, nil), p.Environments[1])
 	if want := "NOT THE IMAGE THAT staging VERIFIED: this one is made of infra/fly/api/production/Dockerfile, that one of infra/fly/api/Dockerfile"; got["api"] != want {
 		t.Errorf("api: %s", got["api"])
 	}
 	if want := "NOT THE IMAGE THAT staging VERIFIED: this one is made of infra/fly/web/Dockerfile, that one of the same with other build arguments, secrets or ignored files"; got["web"] != want {
 		t.Errorf("web: %s", got["web"])
 	}
-	if same := release.Unverified(builds(shop(nil), nil), p.Environments[1]); len(same) > 0 {
+	if same := release.DescribeUnverified(builds(shop(nil), nil), p.Environments[1]); len(same) > 0 {
 		t.Errorf("equal images for both environments: %v", same)
 	}
-	if first := release.Unverified(builds(p, nil), p.Environments[0]); len(first) > 0 {
+	if first := release.DescribeUnverified(builds(p, nil), p.Environments[0]); len(first) > 0 {
 		t.Errorf("staging has no previous environment: %v", first)
 	}
 }
@@ -170,7 +170,7 @@ func TestScan_Includes(t *testing.T) {
 	} {
 		var due []string
 		for _, b := range builds(p, nil) {
-			if test.scan.Due(b) {
+			if test.scan.Includes(b) {
 				due = append(due, b.Name)
 			}
 		}

@@ -23,16 +23,16 @@ func (r Repository) String() string {
 	return fmt.Sprintf("%s (first commit %s)", r.Address, Revision{Commit: r.Root}.Short())
 }
 
-// Same reports whether r and other are the same repository. An unknown root matches
+// IsSame reports whether r and other are the same repository. An unknown root matches
 // any root.
-func (r Repository) Same(other Repository) bool {
+func (r Repository) IsSame(other Repository) bool {
 	return r.Address == other.Address && (r.Root == other.Root || r.Root == "" || other.Root == "")
 }
 
 var scpAddress = regexp.MustCompile(`^(?:[^@/]+@)?([^:/]+):(.+)$`)
 
-// Address returns a normalized address: without scheme, user, port and ".git".
-func Address(address string) string {
+// NormalizeAddress returns a normalized address: without scheme, user, port and ".git".
+func NormalizeAddress(address string) string {
 	trim := func(path string) string { return strings.TrimSuffix(strings.TrimRight(path, "/"), ".git") }
 	if filepath.IsAbs(address) {
 		return trim(filepath.Clean(address))

@@ -11,7 +11,7 @@ func TestNormalizeAddress(t *testing.T) {
 		"/home/ana/shop":                        "/home/ana/shop",
 		"file:///srv/git/shop.git":              "/srv/git/shop",
 	} {
-		if got := Address(address); got != want {
+		if got := NormalizeAddress(address); got != want {
 			t.Errorf("Address(%q) is %q, want %q", address, got, want)
 		}
 	}
@@ -28,7 +28,7 @@ func TestRepository_IsSame(t *testing.T) {
 		"another first commit at the same address": {Repository{Address: a.Address, Root: "bbbb"}, false},
 		"a shallow clone":                          {Repository{Address: a.Address}, true},
 	} {
-		if got := a.Same(c.other); got != c.same {
+		if got := a.IsSame(c.other); got != c.same {
 			t.Errorf("%s: Same is %t", name, got)
 		}
 	}

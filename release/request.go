@@ -11,16 +11,16 @@ import (
 // 3: the updates approve and reject.
 const Protocol = 3
 
-// Mismatch returns what to do if protocol, that of a request or a status, differs from
-// Protocol, or "" if it does not. by names the other side: "worker".
-func Mismatch(protocol int, by string) string {
+// CheckProtocol returns an error that says what to do if protocol, that of a request or a
+// status, differs from Protocol. by names the other side: "worker".
+func CheckProtocol(protocol int, by string) error {
 	switch {
 	case protocol > Protocol:
-		return fmt.Sprintf("the %s is newer than this program (protocol %d, this program has %d): update this program", by, protocol, Protocol)
+		return fmt.Errorf("the %s is newer than this program (protocol %d, this program has %d): update this program", by, protocol, Protocol)
 	case protocol < Protocol:
-		return fmt.Sprintf("the %s is older than this program (protocol %d, this program has %d): update the %s", by, protocol, Protocol, by)
+		return fmt.Errorf("the %s is older than this program (protocol %d, this program has %d): update the %s", by, protocol, Protocol, by)
 	}
-	return ""
+	return nil
 }
 
 // A Request is the input of the Release workflow.
@@ -70,15 +70,15 @@ type Rollback struct {
 	// Emergency skips the gate. It needs a Reason.
 	Emergency bool   `json:"emergency,omitempty"`
 	Reason    string `json:"reason,omitempty"`
-	// Shown, if set, is the state that the user was shown. A rollback to any other
+	// ExpectedState, if set, is the state that the user was shown. A rollback to any other
 	// state is refused.
-	Shown *Origin `json:"shown,omitempty"`
+	ExpectedState *StateRef `json:"expected_state,omitempty"`
 	// Revision is the revision that the user was shown.
 	Revision Revision `json:"revision,omitzero"`
 }
 
-// An Origin identifies a recorded State: the one before, or after, a rollout.
-type Origin struct {
+// A StateRef identifies a recorded State: the one before, or after, a rollout.
+type StateRef struct {
 	Run   string `json:"run"`             // run ID of the rollout
 	After bool   `json:"after,omitempty"` // the State after the rollout instead of the one before
 }
@@ -96,20 +96,20 @@ type RolloutRequest struct {
 	Irreversible bool `json:"irreversible,omitempty"`
 	// Restores, if set, identifies the State that Plan restores, in a rollback that
 	// a user requested.
-	Restores *Origin `json:"restores,omitempty"`
-	// Follows is the run ID of a rollout of the same release that ended without a
+	Restores *StateRef `json:"restores,omitempty"`
+	// PredecessorRun is the run ID of a rollout of the same release that ended without a
 	// report. Its baseline is kept.
-	Follows string `json:"follows,omitempty"`
-	// TakeOver is true if Plan, that of Follows, is not executed: the rollout holds the
-	// lock until it receives a resolution. Tried describes the result of the
+	PredecessorRun string `json:"predecessor_run,omitempty"`
+	// TakeOver is true if Plan, that of PredecessorRun, is not executed: the rollout holds the
+	// lock until it receives a resolution. RecoveryResult describes the result of the
 	// automatic attempts before that.
-	TakeOver bool   `json:"take_over,omitempty"`
-	Tried    string `json:"tried,omitempty"`
+	TakeOver       bool   `json:"take_over,omitempty"`
+	RecoveryResult string `json:"recovery_result,omitempty"`
 	// Aborted is true if the release was aborted, so that TakeOver offers no retry.
 	Aborted bool `json:"aborted,omitempty"`
-	// Unread describes an earlier rollout whose report cannot be read. The plan was
+	// UnreadRollout describes an earlier rollout whose report cannot be read. The plan was
 	// approved nevertheless.
-	Unread string `json:"unread,omitempty"`
+	UnreadRollout string `json:"unread_rollout,omitempty"`
 	// Gate is the gate of the environment at the revision. The next release reads it
 	// from the report.
 	Gate *Gate `json:"gate,omitempty"`
@@ -121,9 +121,9 @@ type RolloutRequest struct {
 	// Unchanged is true if the plan has no steps. The rollout only compares the machines
 	// with the plan.
 	Unchanged bool `json:"unchanged,omitempty"`
-	// Whole is true if the plan covers every app of the environment. With Unchanged the
-	// revision must also be newer than the head.
-	Whole bool `json:"whole,omitempty"`
+	// SetsHead is true if the whole environment is at the revision afterwards: the plan
+	// covers every app.
+	SetsHead bool `json:"sets_head,omitempty"`
 }
 
 // A Skipped environment is one on the path that a user left out.
@@ -139,35 +139,35 @@ type Extension struct {
 	By string `json:"by"`
 }
 
-// A Decision is a review of one plan, as recorded by a release.
-type Decision struct {
+// A Review is a review of one plan, as recorded by a release.
+type Review struct {
 	Approve bool   `json:"approve"`
 	By      string `json:"by"`
 	Reason  string `json:"reason,omitempty"`
 	Plan    string `json:"plan"` // 8 or more digits of the plan's hash
 }
 
-// A Given is a received decision. Ignored is set if it does not count.
-type Given struct {
-	Decision
-	At      time.Time `json:"at"`
-	Door    string    `json:"door"`              // update or signal
-	Ignored string    `json:"ignored,omitempty"` // why it does not count; "" if it does
+// A ReceivedReview is a review that a workflow received.
+type ReceivedReview struct {
+	Review
+	At            time.Time `json:"at"`
+	Via           string    `json:"via"`                      // update or signal
+	IgnoredReason string    `json:"ignored_reason,omitempty"` // why it does not count; "" if it does
 }
 
 // A Choice is a possible resolution of a held rollout.
 type Choice string
 
 const (
-	Retry    Choice = "retry"    // try the failed part again
-	GoBack   Choice = "rollback" // restore the baseline
-	Keep     Choice = "keep"     // leave every machine as it is
-	Abandon  Choice = "abandon"  // end the rollout as stranded
-	NoChoice Choice = ""
+	ChoiceRetry    Choice = "retry"    // try the failed part again
+	ChoiceRollback Choice = "rollback" // restore the baseline
+	ChoiceKeep     Choice = "keep"     // leave every machine as it is
+	ChoiceAbandon  Choice = "abandon"  // end the rollout as stranded
+	NoChoice       Choice = ""
 )
 
-// An Answer is the resolution of a held rollout.
-type Answer struct {
+// A Resolution is the resolution of a held rollout.
+type Resolution struct {
 	Choice Choice `json:"choice"`
 	By     string `json:"by"`
 	Reason string `json:"reason,omitempty"`

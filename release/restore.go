@@ -18,11 +18,11 @@ type Baseline struct {
 	Probe          *Probe   `json:"probe,omitempty"`
 }
 
-// WasWell reports whether every machine of b was healthy and its probe passed. A
+// WasHealthy reports whether every machine of b was healthy and its probe passed. A
 // rollback then requires the same.
-func (b Baseline) WasWell() bool {
-	sick := slices.ContainsFunc(b.State.Machines, func(m Machine) bool { return !m.Healthy() })
-	return len(b.State.Machines) > 0 && !sick && b.State.Sick == ""
+func (b Baseline) WasHealthy() bool {
+	sick := slices.ContainsFunc(b.State.Machines, func(m Machine) bool { return !m.IsHealthy() })
+	return len(b.State.Machines) > 0 && !sick && b.State.ProbeError == ""
 }
 
 // Baselines returns the states of the targets of p as baselines.
@@ -37,26 +37,26 @@ func (p Plan) Baselines(states []State) (bs []Baseline) {
 	return bs
 }
 
-// States returns the states of baselines.
-func States(baselines []Baseline) (states []State) {
+// BaselineStates returns the states of baselines.
+func BaselineStates(baselines []Baseline) (states []State) {
 	for _, b := range baselines {
 		states = append(states, b.State)
 	}
 	return states
 }
 
-// Remembered returns states with the configs that p has of machines on hosts that are
+// WithKnownConfigs returns states with the configs that p has of machines on hosts that are
 // unreachable now, because Fly reports only some values of those. A rollback to
 // incomplete values would lose the others. p has the whole config of every machine
-// that it updates, at the version that Stale compared.
-func (p Plan) Remembered(states []State) []State {
+// that it updates, at the version that CheckStale compared.
+func (p Plan) WithKnownConfigs(states []State) []State {
 	out := slices.Clone(states)
 	for i := range out {
-		known := p.Known(out[i].Target)
-		out[i] = out[i].Recalled(known)
+		known := p.KnownMachines(out[i].Target)
+		out[i] = out[i].WithKnownMachines(known)
 		out[i].Machines = slices.Clone(out[i].Machines)
 		for j, m := range out[i].Machines {
-			if was, ok := findMachine(known, m.ID); ok && m.Host != "" && was.Host == "" && m.IsAsBefore(was) {
+			if was, ok := findMachine(known, m.ID); ok && m.Host != "" && was.Host == "" && m.IsSameVersion(was) {
 				out[i].Machines[j].Host = ""
 			}
 		}
@@ -70,7 +70,7 @@ func (p Plan) Remembered(states []State) []State {
 // NewPlan. Apps that need others are restored first.
 //
 // Restore leaves alone machines that no plan created and that are not in the baseline;
-// Differences lists them. The metadata of a machine record that a plan created it,
+// DescribeDifferences lists them. The metadata of a machine record that a plan created it,
 // except in a restore: for those machines, made returns true. If ours is not nil,
 // Restore also leaves alone each machine for which it returns false, so that it never
 // overwrites changes of other clients.
@@ -90,10 +90,10 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 			t := TargetPlan{
 				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
 				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
-				Seen: machineVersions(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
+				MachineVersions: machineVersions(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
 				Definition: b.State.Definition, Secrets: state.Secrets,
 			}
-			if !b.WasWell() {
+			if !b.WasHealthy() {
 				t.Probe = nil // the probe failed before, too
 			}
 			if note := state.describeStagedSecrets(); note != "" && t.Changed {
@@ -144,19 +144,19 @@ const (
 // baseline.
 func classifyRestore(have, want Machine) restoreAction {
 	stale := needsUpdate(have, want)
-	isUnwell := have.Running() && !have.Healthy() && have.Host == ""
+	isUnwell := have.IsRunning() && !have.IsHealthy() && have.Host == ""
 	switch {
-	case stale && !want.Running():
+	case stale && !want.IsRunning():
 		return updateStopped
-	case stale && have.Healthy():
+	case stale && have.IsHealthy():
 		return updateServing
 	case stale:
 		return updateDown
-	case have.Version == want.Version && have.Rests():
+	case have.Version == want.Version && have.IsAsleep():
 		return leaveMachine // the proxy stopped it, and starts it again
-	case want.Running() && !have.Running() && !have.Ended():
+	case want.IsRunning() && !have.IsRunning() && !have.HasCompleted():
 		return startMachine
-	case want.Healthy() && isUnwell && have.Version != want.Version:
+	case want.IsHealthy() && isUnwell && have.Version != want.Version:
 		return restartMachine
 	}
 	return leaveMachine
@@ -165,7 +165,7 @@ func classifyRestore(have, want Machine) restoreAction {
 // needsUpdate reports whether have has another config or image than want. A config of
 // want that its host did not report whole is not compared.
 func needsUpdate(have, want Machine) bool {
-	if have.IsAsBefore(want) {
+	if have.IsSameVersion(want) {
 		return false
 	}
 	return want.Host == "" && !equalConfigs(have.Config, want.Config) || have.Image.Digest() != want.Image.Digest()
@@ -198,7 +198,7 @@ func (r *restoreSteps) addMachine(s Step, have, want Machine) {
 	if !have.Cordoned && want.Cordoned {
 		r.cordon = append(r.cordon, s.withVerb(Cordon))
 	}
-	if have.Running() && !want.Running() {
+	if have.IsRunning() && !want.IsRunning() {
 		r.stop = append(r.stop, s.withVerb(Stop))
 	}
 }
@@ -206,7 +206,7 @@ func (r *restoreSteps) addMachine(s Step, have, want Machine) {
 // addRemoval adds the steps that take m out of service and destroy it. s is removalStep
 // of m.
 func (r *restoreSteps) addRemoval(s Step, m Machine) {
-	if m.Running() && !m.Cordoned && m.Host == "" {
+	if m.IsRunning() && !m.Cordoned && m.Host == "" {
 		r.cordon = append(r.cordon, s.withVerb(Cordon))
 	}
 	s.Verb, s.From = Destroy, m.Image
@@ -239,7 +239,7 @@ func (b Baseline) additionalMachines(now State, made func(Target, Machine) bool)
 		}
 	}
 	for _, m := range now.Machines {
-		isCreated := m.Created || made != nil && made(now.Target, m)
+		isCreated := m.CreatedByPlan || made != nil && made(now.Target, m)
 		if isCreated && !were.hasCounterpart(m) && !lost[m.Group] {
 			machines = append(machines, m)
 		}
@@ -277,9 +277,9 @@ func removeVolumeFacts(doc json.RawMessage) []byte {
 	return encodeJSON(v)
 }
 
-// Lost returns a sentence for each machine of the baselines that cannot be created
+// DescribeLost returns a sentence for each machine of the baselines that cannot be created
 // again: it is gone, and its config is incomplete because its host was unreachable.
-func Lost(baselines []Baseline, now []State) (lost []string) {
+func DescribeLost(baselines []Baseline, now []State) (lost []string) {
 	for _, b := range baselines {
 		have := findState(now, b.State.Target).indexMachines()
 		for _, want := range b.State.Machines {
@@ -291,16 +291,16 @@ func Lost(baselines []Baseline, now []State) (lost []string) {
 	return lost
 }
 
-// Ours returns a predicate: whether the config and image of a machine equal those of
+// OwnedBy returns a predicate: whether the config and image of a machine equal those of
 // the goal or the baseline. Any other machine was changed by another client.
-func Ours(goal, baseline []State) func(Target, Machine) bool {
+func OwnedBy(goal, baseline []State) func(Target, Machine) bool {
 	either := []map[Target]machineIndex{indexStates(goal), indexStates(baseline)}
 	return func(t Target, m Machine) bool {
 		for _, states := range either {
 			if m.Host != "" {
 				return true // Fly reports old values
 			}
-			if want, ok := states[t].findCounterpart(m); ok && (m.IsAsBefore(want) || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest()) {
+			if want, ok := states[t].findCounterpart(m); ok && (m.IsSameVersion(want) || IsSameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest()) {
 				return true
 			}
 		}
@@ -308,8 +308,8 @@ func Ours(goal, baseline []State) func(Target, Machine) bool {
 	}
 }
 
-// Made returns a predicate: whether a plan with that goal created a machine.
-func Made(goal []State) func(Target, Machine) bool {
+// CreatedBy returns a predicate: whether a plan with that goal created a machine.
+func CreatedBy(goal []State) func(Target, Machine) bool {
 	created := map[Target]map[string][]Machine{} // by planned name
 	for _, s := range goal {
 		created[s.Target] = map[string][]Machine{}
@@ -321,7 +321,7 @@ func Made(goal []State) func(Target, Machine) bool {
 	}
 	return func(t Target, m Machine) bool {
 		return slices.ContainsFunc(created[t][m.Name], func(want Machine) bool {
-			return (m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
+			return (m.Host != "" || IsSameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
 		})
 	}
 }
@@ -334,7 +334,7 @@ func (b Baseline) limitPerGroup(title string, steps []Step) (ws []Wave) {
 		groups[s.Group] = append(groups[s.Group], s)
 	}
 	for _, g := range sortedKeys(groups) {
-		running := countWhere(b.State.Machines, func(m Machine) bool { return m.Group == g && m.Running() })
+		running := countWhere(b.State.Machines, func(m Machine) bool { return m.Group == g && m.IsRunning() })
 		ws = mergeWaves(ws, newWave(title, groups[g], countUnavailable(b.MaxUnavailable, running)))
 	}
 	return ws
@@ -346,15 +346,15 @@ func (b Baseline) restoreStep(have, want Machine) Step {
 	return Step{
 		Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: have.ID, Group: have.Group, Region: have.Region,
 		Version: have.Version, From: have.Image, To: want.Image, Before: have.Config, After: want.Config,
-		Exact: true, Idle: !want.Running(), Unchecked: !want.Healthy(), Wait: b.Wait,
+		Verbatim: true, SkipLaunch: !want.IsRunning(), SkipHealthCheck: !want.IsHealthy(), Wait: b.Wait,
 	}
 }
 
 func (b Baseline) recreateStep(want Machine) Step {
 	return Step{
 		Verb: Create, Volume: b.previousVolume(want), Target: b.State.Target, FlyApp: b.State.FlyApp, Machine: want.Name, Group: want.Group, Region: want.Region,
-		To: want.Image, After: want.Config, Exact: true, Idle: !want.Running(), Hidden: want.Cordoned,
-		Unchecked: !want.Healthy(), Wait: b.Wait,
+		To: want.Image, After: want.Config, Verbatim: true, SkipLaunch: !want.IsRunning(), Cordoned: want.Cordoned,
+		SkipHealthCheck: !want.IsHealthy(), Wait: b.Wait,
 	}
 }
 
@@ -362,7 +362,7 @@ func (b Baseline) recreateStep(want Machine) Step {
 // attaches it if it is free, and never creates an empty one in its place.
 func (b Baseline) previousVolume(want Machine) *NewVolume {
 	for _, v := range b.State.Volumes {
-		if v.Attached == want.ID {
+		if v.AttachedTo == want.ID {
 			return &NewVolume{Name: v.Name}
 		}
 	}
@@ -398,10 +398,10 @@ func commonImage(s State) (image Image) {
 	return image
 }
 
-// Differences returns a sentence for each difference between now and the baselines:
+// DescribeDifferences returns a sentence for each difference between now and the baselines:
 // config, image, region, running or not, cordon, missing and additional machines. A new
-// ID of a machine that was created again is no difference: see Recreated.
-func Differences(baselines []Baseline, now []State) (diffs []string) {
+// ID of a machine that was created again is no difference: see DescribeRecreated.
+func DescribeDifferences(baselines []Baseline, now []State) (diffs []string) {
 	for _, b := range baselines {
 		have := findState(now, b.State.Target)
 		is, were := have.indexMachines(), b.State.indexMachines()
@@ -426,14 +426,14 @@ func describeDifference(t Target, want, have Machine) (diffs []string) {
 	say := func(what, is, was string) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: %s is %s, was %s", have.ID, t, what, is, was))
 	}
-	same := have.IsAsBefore(want) // even if Fly reports incomplete values of an unreachable machine
+	same := have.IsSameVersion(want) // even if Fly reports incomplete values of an unreachable machine
 	if !same && have.Image.Digest() != want.Image.Digest() {
 		say("image", have.Image.Digest(), want.Image.Digest())
 	}
 	if want.Host == "" && !same && !equalConfigs(have.Config, want.Config) {
 		diffs = append(diffs, fmt.Sprintf("machine %s of %s: its config differs from the baseline", have.ID, t))
 	}
-	if have.Running() != want.Running() && !((have.Rests() || have.Ended()) && want.Running()) {
+	if have.IsRunning() != want.IsRunning() && !((have.IsAsleep() || have.HasCompleted()) && want.IsRunning()) {
 		say("state", have.State, want.State)
 	}
 	if have.Cordoned != want.Cordoned {
@@ -445,9 +445,9 @@ func describeDifference(t Target, want, have Machine) (diffs []string) {
 	return diffs
 }
 
-// Recreated returns a sentence for each machine of the baseline that has a new ID, and
+// DescribeRecreated returns a sentence for each machine of the baseline that has a new ID, and
 // for each that lost its suspended memory.
-func Recreated(baselines []Baseline, now []State) (notes []string) {
+func DescribeRecreated(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
 		have := findState(now, b.State.Target).indexMachines()
 		for _, want := range b.State.Machines {

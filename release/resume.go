@@ -2,7 +2,7 @@ package release
 
 import "slices"
 
-// Resumed returns the baselines of a rollout that follows a rollout without a report.
+// ResumeBaselines returns the baselines of a rollout that follows a rollout without a report.
 // now are the baselines from the states at the start of this rollout. plan, baseline and
 // states are those of the earlier rollout.
 //
@@ -10,7 +10,7 @@ import "slices"
 // baseline. Machines that the earlier rollout created are left out, and so are those that
 // it found and that were not in its own baseline: a rollout before it created them. Any
 // other machine was changed by another client since, and keeps its current config.
-func Resumed(plan Plan, baseline []Baseline, states []State, now []Baseline) []Baseline {
+func ResumeBaselines(plan Plan, baseline []Baseline, states []State, now []Baseline) []Baseline {
 	out, goal := slices.Clone(now), plan.Goal(states)
 	for i, b := range out {
 		was, known := findBaseline(baseline, b.State.Target)
@@ -28,13 +28,13 @@ func resumeMachines(was, found, goal, now State) (machines []Machine) {
 	for _, m := range now.Machines {
 		before, existed := were.findCounterpart(m)
 		want, planned := wants.findCounterpart(m)
-		onGoal := planned && (m.Host != "" || SameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
+		onGoal := planned && (m.Host != "" || IsSameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
 		leftover, wasFound := had.byID[m.ID]
 		switch {
 		case existed && (onGoal || isSameWorkload(m, before)):
 			machines = append(machines, before)
-		case !existed && onGoal && m.Created: // the earlier rollout created it
-		case !existed && wasFound && m.Created && (m.Host != "" || isSameWorkload(m, leftover)): // a rollout before it did
+		case !existed && onGoal && m.CreatedByPlan: // the earlier rollout created it
+		case !existed && wasFound && m.CreatedByPlan && (m.Host != "" || isSameWorkload(m, leftover)): // a rollout before it did
 		default:
 			machines = append(machines, m)
 		}
@@ -47,15 +47,15 @@ func resumeMachines(was, found, goal, now State) (machines []Machine) {
 	return machines
 }
 
-// SetApart returns now with Left set to the machines that a rollout without a report
+// SeparateLeftovers returns now with Leftovers set to the machines that a rollout without a report
 // created and that serve no traffic: it ended before it uncordoned them, or after it
 // cordoned them again. plan, baseline and states are those of that rollout. A bluegreen
 // needs such machines to resume its switch, and keeps them.
 //
-// SetApart marks as superseded the machines whose replacement serves. It marks as halted
+// SeparateLeftovers marks as superseded the machines whose replacement serves. It marks as halted
 // the other machines that ran before that rollout, that it stopped, and that are still
 // stopped. stopped has the IDs of the machines that it stopped.
-func SetApart(plan Plan, baseline []Baseline, states, now []State, stopped []string) []State {
+func SeparateLeftovers(plan Plan, baseline []Baseline, states, now []State, stopped []string) []State {
 	out, goal := slices.Clone(now), plan.Goal(states)
 	for i, s := range out {
 		was, known := findBaseline(baseline, s.Target)
@@ -70,12 +70,12 @@ func SetApart(plan Plan, baseline []Baseline, states, now []State, stopped []str
 		were, wants := was.State.indexMachines(), findState(goal, s.Target).indexMachines()
 		isLeft := func(m Machine) bool {
 			want, planned := wants.findCounterpart(m)
-			return m.Created && m.Cordoned && m.Host == "" && !were.hasCounterpart(m) && planned && !want.Cordoned && isSameWorkload(m, want)
+			return m.CreatedByPlan && m.Cordoned && m.Host == "" && !were.hasCounterpart(m) && planned && !want.Cordoned && isSameWorkload(m, want)
 		}
-		out[i].Machines, out[i].Left = nil, nil
+		out[i].Machines, out[i].Leftovers = nil, nil
 		for _, m := range s.Machines {
 			if isLeft(m) {
-				out[i].Left = append(out[i].Left, m)
+				out[i].Leftovers = append(out[i].Leftovers, m)
 			} else {
 				out[i].Machines = append(out[i].Machines, m)
 			}
@@ -94,8 +94,8 @@ func (p Plan) markSuperseded(now State) []Machine {
 			continue
 		}
 		for _, s := range p.Steps() {
-			if s.Target == t.Target && s.Verb == Create && s.Succeeds != "" {
-				replacements[s.Succeeds] = s.createdMachine()
+			if s.Target == t.Target && s.Verb == Create && s.Replaces != "" {
+				replacements[s.Replaces] = s.createdMachine()
 			}
 		}
 	}
@@ -117,14 +117,14 @@ func markHalted(was State, machines []Machine, stopped []string) []Machine {
 	were, out := was.indexMachines(), slices.Clone(machines)
 	for i, m := range out {
 		before, existed := were.findCounterpart(m)
-		out[i].Halted = existed && before.Running() && !m.Running() && !m.Superseded && slices.Contains(stopped, m.ID)
+		out[i].Halted = existed && before.IsRunning() && !m.IsRunning() && !m.Superseded && slices.Contains(stopped, m.ID)
 	}
 	return out
 }
 
 // isSameWorkload reports whether two machines have the same config and image.
 func isSameWorkload(a, b Machine) bool {
-	return SameConfig(a.Config, b.Config) && a.Image.Digest() == b.Image.Digest()
+	return IsSameConfig(a.Config, b.Config) && a.Image.Digest() == b.Image.Digest()
 }
 
 func findBaseline(baselines []Baseline, t Target) (Baseline, bool) {
@@ -135,8 +135,8 @@ func findBaseline(baselines []Baseline, t Target) (Baseline, bool) {
 	return baselines[i], true
 }
 
-// Changed returns the IDs of the machines that are not in baselines at their version.
-func Changed(baselines []Baseline, now []State) (ids []string) {
+// ChangedMachines returns the IDs of the machines that are not in baselines at their version.
+func ChangedMachines(baselines []Baseline, now []State) (ids []string) {
 	for _, b := range baselines {
 		were := b.State.indexMachines()
 		for _, m := range findState(now, b.State.Target).Machines {

@@ -13,13 +13,13 @@ import (
 func TestResumed_LeftoverOfEarlierRollout(t *testing.T) {
 	target := release.Target{App: "a", Environment: "production"}
 	old := release.Machine{ID: "old", Name: "old", Group: "app", Version: "v1", Image: images[1], Config: config("a", "app", 1)}
-	leftover := release.Machine{ID: "green", Name: "green", Group: "app", Version: "v2", Image: images[2], Config: config("a", "app", 2), Created: true}
+	leftover := release.Machine{ID: "green", Name: "green", Group: "app", Version: "v2", Image: images[2], Config: config("a", "app", 2), CreatedByPlan: true}
 	found := release.State{Target: target, Machines: []release.Machine{old, leftover}}
 	baseline := []release.Baseline{{State: release.State{Target: target, Machines: []release.Machine{old}}}}
 	destroy := release.Step{Verb: release.Destroy, Target: target, Machine: "green"}
 	plan := release.Plan{
 		Targets: []release.TargetPlan{{Target: target, Strategy: release.BlueGreen}},
-		Waves:   []release.Wave{{Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{destroy}}}}},
+		Waves:   []release.Wave{{Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{destroy}}}}},
 	}
 	for name, test := range map[string]struct {
 		change func(*release.Machine)
@@ -28,14 +28,14 @@ func TestResumed_LeftoverOfEarlierRollout(t *testing.T) {
 		"as the second rollout found it": {func(*release.Machine) {}, false},
 		"on an unreachable host":         {func(m *release.Machine) { m.Host, m.Config = "unreachable", nil }, false},
 		"changed by a user since":        {func(m *release.Machine) { m.Config = config("a", "app", 3) }, true},
-		"created by a user":              {func(m *release.Machine) { m.Created = false }, true},
+		"created by a user":              {func(m *release.Machine) { m.CreatedByPlan = false }, true},
 		"created by a user since":        {func(m *release.Machine) { m.ID, m.Name = "other", "other" }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := leftover
 			test.change(&m)
 			now := []release.Baseline{{State: release.State{Target: target, Machines: []release.Machine{old, m}}}}
-			got := release.Resumed(plan, baseline, []release.State{found}, now)[0].State.Machines
+			got := release.ResumeBaselines(plan, baseline, []release.State{found}, now)[0].State.Machines
 			if slices.ContainsFunc(got, func(x release.Machine) bool { return x.ID == m.ID }) != test.kept {
 				t.Errorf("the baseline is %+v, the machine kept: want %t", got, test.kept)
 			}
@@ -49,14 +49,14 @@ func TestSeparateLeftovers(t *testing.T) {
 	target := release.Target{App: "a", Environment: "production"}
 	old := release.Machine{ID: "old", Name: "old", Group: "app", Region: "ams", State: "started", Version: "v1", Image: images[1], Config: config("a", "app", 1)}
 	before := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{old}}
-	made := release.Machine{ID: "made", Name: "new-1", Group: "app", Region: "ams", State: "started", Version: "v2", Image: images[2], Config: config("a", "app", 2), Cordoned: true, Created: true}
+	made := release.Machine{ID: "made", Name: "new-1", Group: "app", Region: "ams", State: "started", Version: "v2", Image: images[2], Config: config("a", "app", 2), Cordoned: true, CreatedByPlan: true}
 	plan := func(s release.Strategy) release.Plan {
 		step := release.Step{Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1", To: images[2], After: made.Config}
 		create, show := step, step
-		create.Verb, create.Hidden, show.Verb = release.Create, true, release.Uncordon
+		create.Verb, create.Cordoned, show.Verb = release.Create, true, release.Uncordon
 		return release.Plan{
 			Targets: []release.TargetPlan{{Target: target, FlyApp: "fly-a", Strategy: s}},
-			Waves:   []release.Wave{{Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{create}}}}, {Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{show}}}}},
+			Waves:   []release.Wave{{Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{create}}}}, {Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{show}}}}},
 		}
 	}
 	for name, test := range map[string]struct {
@@ -67,7 +67,7 @@ func TestSeparateLeftovers(t *testing.T) {
 		"created and cordoned":     {release.Rolling, func(*release.Machine) {}, true},
 		"created and uncordoned":   {release.Rolling, func(m *release.Machine) { m.Cordoned = false }, false},
 		"needed by a bluegreen":    {release.BlueGreen, func(*release.Machine) {}, false},
-		"not created by a release": {release.Rolling, func(m *release.Machine) { m.Created = false }, false},
+		"not created by a release": {release.Rolling, func(m *release.Machine) { m.CreatedByPlan = false }, false},
 		"in the baseline":          {release.Rolling, func(m *release.Machine) { m.ID, m.Name = "old", "old" }, false},
 		"changed by a user since":  {release.Rolling, func(m *release.Machine) { m.Config = config("a", "app", 3) }, false},
 		"on an unreachable host":   {release.Rolling, func(m *release.Machine) { m.Host = "unreachable" }, false},
@@ -81,9 +81,9 @@ func TestSeparateLeftovers(t *testing.T) {
 				now.Machines = append(now.Machines, old)
 			}
 			baseline := []release.Baseline{{State: before}}
-			got := release.SetApart(plan(test.strategy), baseline, []release.State{before}, []release.State{now}, nil)[0]
-			if len(got.Left) == 1 != test.left || len(got.Left)+len(got.Machines) != len(now.Machines) {
-				t.Fatalf("left: %+v, others: %+v", got.Left, got.Machines)
+			got := release.SeparateLeftovers(plan(test.strategy), baseline, []release.State{before}, []release.State{now}, nil)[0]
+			if len(got.Leftovers) == 1 != test.left || len(got.Leftovers)+len(got.Machines) != len(now.Machines) {
+				t.Fatalf("left: %+v, others: %+v", got.Leftovers, got.Machines)
 			}
 			if !test.left {
 				return
@@ -98,8 +98,8 @@ func TestSeparateLeftovers(t *testing.T) {
 			if s := next.Steps(); s[0].Verb != release.Destroy || s[0].Machine != "made" {
 				t.Errorf("the first step is %s; it should destroy made", s[0])
 			}
-			if why := next.Stale([]release.State{now}); why != "" {
-				t.Errorf("the plan is stale for its own states: %s", why)
+			if err := next.CheckStale([]release.State{now}); err != nil {
+				t.Errorf("the plan is stale for its own states: %v", err)
 			}
 			goal := next.Goal([]release.State{now})[0].Machines
 			if !slices.EqualFunc(goal, []string{"old"}, func(m release.Machine, id string) bool { return m.ID == id }) {
@@ -131,7 +131,7 @@ func TestSeparateLeftovers_StoppedMachine(t *testing.T) {
 			before := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{m}}
 			m.State = "stopped"
 			now := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{m}}
-			states := release.SetApart(release.Plan{}, []release.Baseline{{State: before}}, []release.State{before}, []release.State{now}, test.stopped)
+			states := release.SeparateLeftovers(release.Plan{}, []release.Baseline{{State: before}}, []release.State{before}, []release.State{now}, test.stopped)
 			plan, err := release.NewPlan("production", "c0ffee", []release.Spec{{
 				Target: target, FlyApp: "fly-a", Image: images[test.image], Strategy: release.Rolling, MaxUnavailable: 1,
 				Groups: []release.GroupSpec{{Name: "app", Machines: map[string]json.RawMessage{"m": config("a", "app", test.image)}}},
@@ -164,14 +164,14 @@ func TestSeparateLeftovers_StoppedMachine(t *testing.T) {
 func TestSeparateLeftovers_ReplacedMachine(t *testing.T) {
 	target := release.Target{App: "a", Environment: "production"}
 	old := release.Machine{ID: "old", Name: "old", Group: "app", Region: "ams", State: "started", Version: "v1", Image: images[1], Config: config("a", "app", 1)}
-	fresh := release.Machine{ID: "new", Name: "new-1", Group: "app", Region: "ams", State: "started", Version: "v2", Image: images[2], Config: config("a", "app", 2), Created: true}
+	fresh := release.Machine{ID: "new", Name: "new-1", Group: "app", Region: "ams", State: "started", Version: "v2", Image: images[2], Config: config("a", "app", 2), CreatedByPlan: true}
 	before := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{old}}
-	create := release.Step{Verb: release.Create, Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1", To: images[2], After: fresh.Config, Hidden: true, Succeeds: "old"}
+	create := release.Step{Verb: release.Create, Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1", To: images[2], After: fresh.Config, Cordoned: true, Replaces: "old"}
 	dead := release.Plan{
 		Targets: []release.TargetPlan{{Target: target, FlyApp: "fly-a", Strategy: release.Rolling}},
 		Waves: []release.Wave{
-			{Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{create}}}},
-			{Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{{Verb: release.Uncordon, Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1"}}}}},
+			{Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{create}}}},
+			{Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{{Verb: release.Uncordon, Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1"}}}}},
 		},
 	}
 	for name, cordoned := range map[string]bool{"its replacement serves": false, "its replacement is cordoned": true} {
@@ -179,7 +179,7 @@ func TestSeparateLeftovers_ReplacedMachine(t *testing.T) {
 			fresh := fresh
 			fresh.Cordoned = cordoned
 			now := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{fresh, old}}
-			states := release.SetApart(dead, []release.Baseline{{State: before}}, []release.State{before}, []release.State{now}, nil)
+			states := release.SeparateLeftovers(dead, []release.Baseline{{State: before}}, []release.State{before}, []release.State{now}, nil)
 			machines := map[string]json.RawMessage{"new": config("a", "app", 3), "old": config("a", "app", 3)}
 			next, err := release.NewPlan("production", "c0ffee", []release.Spec{{
 				Target: target, FlyApp: "fly-a", Image: images[3], Strategy: release.Rolling, MaxUnavailable: 1,
@@ -189,7 +189,7 @@ func TestSeparateLeftovers_ReplacedMachine(t *testing.T) {
 				t.Fatal(err)
 			}
 			var last []string
-			for _, s := range next.Last().Steps() {
+			for _, s := range next.IrreversiblePart().Steps() {
 				last = append(last, string(s.Verb)+" "+s.Machine)
 			}
 			if want := []string{"destroy old"}; !cordoned && !slices.Equal(last, want) || cordoned && len(last) > 0 {
@@ -209,8 +209,8 @@ func TestVerificationStarts_Idle(t *testing.T) {
 	for state, idle := range map[string]bool{"started": false, "starting": false, "stopped": true, "suspended": true} {
 		goal := release.State{Target: target, Machines: []release.Machine{{ID: "m", Group: "app", State: state, Config: autostart}}}
 		plan := release.Plan{Targets: []release.TargetPlan{{Target: target}}}
-		steps := plan.Sleepers([]release.State{goal}, map[string]bool{"m": true}, func(release.Target, string) bool { return false })
-		if len(steps) != 1 || steps[0].Idle != idle {
+		steps := plan.VerificationStarts([]release.State{goal}, map[string]bool{"m": true}, func(release.Target, string) bool { return false })
+		if len(steps) != 1 || steps[0].SkipLaunch != idle {
 			t.Errorf("%s: %+v; want one step, idle %t", state, steps, idle)
 		}
 	}
@@ -223,13 +223,13 @@ func TestJudge_RemovedMachineRuns(t *testing.T) {
 	old := release.Machine{ID: "old", Group: "app", State: "started", Cordoned: true, Config: config, Checks: []release.Check{{Name: "http", Status: "passing"}}}
 	fresh := release.Machine{ID: "new", Group: "app", State: "stopped", Config: config}
 	s := release.State{Machines: []release.Machine{old, fresh}}
-	if h, notes, _ := s.Judge(s, release.Proof{Removed: []string{"old"}}); h != release.Unchecked {
+	if h, notes, _ := s.Judge(s, release.Evidence{RemovedMachines: []string{"old"}}); h != release.Unchecked {
 		t.Errorf("with the new machine stopped: %s %q, want unchecked", h, notes)
 	}
-	if h, notes, _ := s.Judge(s, release.Proof{Removed: []string{"old", "new"}}); h != release.Unchecked {
+	if h, notes, _ := s.Judge(s, release.Evidence{RemovedMachines: []string{"old", "new"}}); h != release.Unchecked {
 		t.Errorf("with every machine to be removed: %s %q, want unchecked", h, notes)
 	}
-	if h, notes, _ := s.Judge(s, release.Proof{}); h != release.Healthy {
+	if h, notes, _ := s.Judge(s, release.Evidence{}); h != release.Healthy {
 		t.Errorf("with no machine to be removed: %s %q, want healthy", h, notes)
 	}
 }

@@ -13,19 +13,19 @@ import (
 // PlanDigits is the minimum number of digits of a plan's hash in a review.
 const PlanDigits = 8
 
-// A Review is the input of the updates and signals approve and reject. The name of the
+// A ReviewInput is the input of the updates and signals approve and reject. The name of the
 // update or signal decides between the two.
-type Review struct {
+type ReviewInput struct {
 	By     string `json:"by"`
 	Reason string `json:"reason,omitempty"`
 	Plan   string `json:"plan"` // 8 or more digits of the plan's hash
 }
 
-// ReadReview decodes a review. It returns an error if a field is unknown, or if a field
+// ParseReview decodes a review. It returns an error if a field is unknown, or if a field
 // except the reason is missing or empty.
-func ReadReview(doc []byte) (r Review, err error) {
+func ParseReview(doc []byte) (r ReviewInput, err error) {
 	if err := decodeStrictly(doc, &r, "by", "reason", "plan"); err != nil {
-		return Review{}, err
+		return ReviewInput{}, err
 	}
 	r.By, r.Plan = strings.TrimSpace(r.By), strings.TrimSpace(r.Plan)
 	switch {
@@ -37,11 +37,11 @@ func ReadReview(doc []byte) (r Review, err error) {
 	return r, nil
 }
 
-// ReadAnswer decodes the resolution of a held rollout. It returns an error if a field is
+// ParseResolution decodes the resolution of a held rollout. It returns an error if a field is
 // unknown, or if by or choice is missing or empty.
-func ReadAnswer(doc []byte) (a Answer, err error) {
+func ParseResolution(doc []byte) (a Resolution, err error) {
 	if err := decodeStrictly(doc, &a, "choice", "by", "reason", "hold"); err != nil {
-		return Answer{}, err
+		return Resolution{}, err
 	}
 	a.By = strings.TrimSpace(a.By)
 	switch {
@@ -53,9 +53,9 @@ func ReadAnswer(doc []byte) (a Answer, err error) {
 	return a, nil
 }
 
-// ReadAbort decodes an abort. It returns an error if a field is unknown, or if by is
+// ParseAbort decodes an abort. It returns an error if a field is unknown, or if by is
 // missing or empty.
-func ReadAbort(doc []byte) (a Abort, err error) {
+func ParseAbort(doc []byte) (a Abort, err error) {
 	if err := decodeStrictly(doc, &a, "by", "reason"); err != nil {
 		return Abort{}, err
 	}
@@ -65,9 +65,9 @@ func ReadAbort(doc []byte) (a Abort, err error) {
 	return a, nil
 }
 
-// ReadExtension decodes an extension. It returns an error if a field is unknown, missing
+// ParseExtension decodes an extension. It returns an error if a field is unknown, missing
 // or empty.
-func ReadExtension(doc []byte) (e Extension, err error) {
+func ParseExtension(doc []byte) (e Extension, err error) {
 	if err := decodeStrictly(doc, &e, "to", "by"); err != nil {
 		return Extension{}, err
 	}
@@ -81,9 +81,9 @@ func ReadExtension(doc []byte) (e Extension, err error) {
 	return e, nil
 }
 
-// ReadUnpinning decodes an unpinning. It returns an error if a field is unknown, missing
+// ParseUnpinning decodes an unpinning. It returns an error if a field is unknown, missing
 // or empty.
-func ReadUnpinning(doc []byte) (u Unpinning, err error) {
+func ParseUnpinning(doc []byte) (u Unpinning, err error) {
 	if err := decodeStrictly(doc, &u, "by", "reason"); err != nil {
 		return Unpinning{}, err
 	}
@@ -97,10 +97,10 @@ func ReadUnpinning(doc []byte) (u Unpinning, err error) {
 	return u, nil
 }
 
-// ReadTickets decodes the tickets of releases that wait for one environment. It returns
+// ParseTickets decodes the tickets of releases that wait for one environment. It returns
 // an error if there is none, if a field is unknown, or if a ticket has no release or
 // another environment than the first.
-func ReadTickets(doc []byte) (tickets []Ticket, err error) {
+func ParseTickets(doc []byte) (tickets []Ticket, err error) {
 	if err := decodeKnownFields(doc, &tickets); err != nil {
 		return nil, err
 	}
@@ -110,9 +110,9 @@ func ReadTickets(doc []byte) (tickets []Ticket, err error) {
 	return tickets, checkTickets(tickets, tickets[0].Environment)
 }
 
-// ReadTurn decodes a turn. It returns an error if a field is unknown, if environment is
+// ParseTurn decodes a turn. It returns an error if a field is unknown, if environment is
 // empty, or if a ticket has no release or another environment.
-func ReadTurn(doc []byte) (t Turn, err error) {
+func ParseTurn(doc []byte) (t Turn, err error) {
 	if err := decodeKnownFields(doc, &t); err != nil {
 		return Turn{}, err
 	}
@@ -192,5 +192,5 @@ func ReviewName(approve bool) string {
 	return RejectUpdate
 }
 
-// Review returns d in the form that updates and signals take.
-func (d Decision) Review() Review { return Review{By: d.By, Reason: d.Reason, Plan: d.Plan} }
+// Input returns d in the form that updates and signals take.
+func (d Review) Input() ReviewInput { return ReviewInput{By: d.By, Reason: d.Reason, Plan: d.Plan} }

@@ -28,7 +28,7 @@ func TestParseReview(t *testing.T) {
 		`{"by":"ben","plan":"0123456789ab"`:                  "not JSON",
 		`null`:                                               "no JSON object", `"yes"`: "no JSON object", `[]`: "no JSON object", ``: "no JSON object", `{}`: "by is empty",
 	} {
-		r, err := release.ReadReview([]byte(doc))
+		r, err := release.ParseReview([]byte(doc))
 		switch {
 		case want == "" && (err != nil || r.By != "ben" || r.Plan != "0123456789ab"):
 			t.Errorf("%s is read as %+v, %v", doc, r, err)
@@ -49,9 +49,9 @@ func TestParseResolution(t *testing.T) {
 		`{"choice":"retry","by":"ben","hold":"2"}`:           "wrong type",
 		`"retry"`: "no JSON object",
 	} {
-		a, err := release.ReadAnswer([]byte(doc))
+		a, err := release.ParseResolution([]byte(doc))
 		switch {
-		case want == "" && (err != nil || a.By != "ben" || a.Choice != release.Retry):
+		case want == "" && (err != nil || a.By != "ben" || a.Choice != release.ChoiceRetry):
 			t.Errorf("%s is read as %+v, %v", doc, a, err)
 		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
 			t.Errorf("%s: %v, want %q", doc, err, want)
@@ -62,11 +62,11 @@ func TestParseResolution(t *testing.T) {
 // The other signals refuse misspelt fields, too.
 func TestParse_Signals(t *testing.T) {
 	readers := map[string]func([]byte) error{
-		"extend": func(doc []byte) error { _, err := release.ReadExtension(doc); return err },
-		"unpin":  func(doc []byte) error { _, err := release.ReadUnpinning(doc); return err },
-		"abort":  func(doc []byte) error { _, err := release.ReadAbort(doc); return err },
-		"wait":   func(doc []byte) error { _, err := release.ReadTickets(doc); return err },
-		"next":   func(doc []byte) error { _, err := release.ReadTurn(doc); return err },
+		"extend": func(doc []byte) error { _, err := release.ParseExtension(doc); return err },
+		"unpin":  func(doc []byte) error { _, err := release.ParseUnpinning(doc); return err },
+		"abort":  func(doc []byte) error { _, err := release.ParseAbort(doc); return err },
+		"wait":   func(doc []byte) error { _, err := release.ParseTickets(doc); return err },
+		"next":   func(doc []byte) error { _, err := release.ParseTurn(doc); return err },
 	}
 	const ticket = `{"environment":"staging","release":"release/shop/1","revision":{"commit":"1"},"since":"2026-03-09T14:00:00Z"}`
 	for name, docs := range map[string]map[string]string{

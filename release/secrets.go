@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Staged returns the names of the secrets of s that m does not have: their values were
+// StagedSecrets returns the names of the secrets of s that m does not have: their values were
 // set after its version was made. The next change of m applies them.
-func (s State) Staged(m Machine) (names []string) {
-	if m.Made.IsZero() {
+func (s State) StagedSecrets(m Machine) (names []string) {
+	if m.VersionTime.IsZero() {
 		return nil // Fly does not report the time
 	}
 	for _, secret := range s.Secrets {
-		if secret.Updated.After(m.Made) {
+		if secret.Updated.After(m.VersionTime) {
 			names = append(names, secret.Name)
 		}
 	}
@@ -24,7 +24,7 @@ func (s State) Staged(m Machine) (names []string) {
 // stagedSecretNames returns the names of the secrets that a machine of s does not have.
 func (s State) stagedSecretNames() (names []string) {
 	for _, m := range s.Machines {
-		names = append(names, s.Staged(m)...)
+		names = append(names, s.StagedSecrets(m)...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -47,10 +47,10 @@ func checkSecretsUnchanged(was, now []Secret) error {
 	return nil
 }
 
-// SecretsKept returns a sentence for each target whose machines have other secrets now
+// DescribeKeptSecrets returns a sentence for each target whose machines have other secrets now
 // than in the baseline, because Fly cannot restore old values. changed reports whether a
 // machine of a target was changed since.
-func SecretsKept(baselines []Baseline, now []State, changed func(Target) bool) (notes []string) {
+func DescribeKeptSecrets(baselines []Baseline, now []State, changed func(Target) bool) (notes []string) {
 	for _, b := range baselines {
 		if !changed(b.State.Target) {
 			continue
@@ -93,9 +93,9 @@ func (s State) describeStagedSecrets() string {
 		strings.Join(names, ", "), newest.UTC().Format("2006-01-02 15:04 UTC"))
 }
 
-// VolumesMade returns a sentence for each volume that the baseline does not have. It is
+// DescribeNewVolumes returns a sentence for each volume that the baseline does not have. It is
 // not destroyed, because its data may be needed.
-func VolumesMade(baselines []Baseline, now []State) (notes []string) {
+func DescribeNewVolumes(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
 		for _, v := range findState(now, b.State.Target).Volumes {
 			if !slices.ContainsFunc(b.State.Volumes, func(x Volume) bool { return x.ID == v.ID }) {

@@ -32,9 +32,9 @@ type Spec struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// RefuseUnchecked is true if a rollout without a check or probe is refused.
 	RefuseUnchecked bool `json:"refuse_unchecked,omitempty"`
-	// Unverified is the reason why Image is not the image verified in the previous
+	// UnverifiedReason is the reason why Image is not the image verified in the previous
 	// environment, or "".
-	Unverified string `json:"unverified,omitempty"`
+	UnverifiedReason string `json:"unverified_reason,omitempty"`
 }
 
 // A Command is the release command of a target. It runs once per rollout, on a machine
@@ -68,9 +68,9 @@ type GroupSpec struct {
 // region.
 type NewVolume struct {
 	Name string `json:"name"`
-	// Ask is the request, without region, that creates the volume if none is free. If
+	// CreateRequest is the request, without region, that creates the volume if none is free. If
 	// it is empty, one must be free.
-	Ask json.RawMessage `json:"ask,omitempty"`
+	CreateRequest json.RawMessage `json:"create_request,omitempty"`
 }
 
 // A NewMachine is a machine to create.
@@ -100,8 +100,8 @@ func (p Probe) URL(base string) string {
 	return base + p.Path
 }
 
-// At returns the request in one line: GET https://shop.fly.dev/health.
-func (p Probe) At(base string) string { return cmp.Or(p.Method, "GET") + " " + p.URL(base) }
+// Describe returns the request in one line: GET https://shop.fly.dev/health.
+func (p Probe) Describe(base string) string { return cmp.Or(p.Method, "GET") + " " + p.URL(base) }
 
 // A State is the state of a target at one moment, as reported by Fly.
 type State struct {
@@ -111,12 +111,12 @@ type State struct {
 	// Definition is the fly.toml stored with the newest Fly release.
 	Definition json.RawMessage `json:"definition,omitempty"`
 	Machines   []Machine       `json:"machines"` // sorted by ID, without those destroyed or being destroyed
-	// Left are machines that a rollout without a report created and that serve no
+	// Leftovers are machines that a rollout without a report created and that serve no
 	// traffic. A plan destroys them. Only states for plans have them.
-	Left []Machine `json:"left,omitempty"`
-	// Unread are machines on unreachable hosts for which Fly reports neither config
+	Leftovers []Machine `json:"leftovers,omitempty"`
+	// Unidentified are machines on unreachable hosts for which Fly reports neither config
 	// nor metadata, so that their group is unknown.
-	Unread []Machine `json:"unread,omitempty"`
+	Unidentified []Machine `json:"unidentified,omitempty"`
 	// Foreign are machines that no deploy created. Plans leave them alone.
 	Foreign []string `json:"foreign,omitempty"`
 	// Commands are a sentence for each machine that runs a release command, a check or
@@ -128,21 +128,21 @@ type State struct {
 	// Private is true if Fly lists the addresses and none is public, so that the URL
 	// does not resolve.
 	Private bool `json:"private,omitempty"`
-	// Sick is the error of the probe before the first change; "" if it passed or was
+	// ProbeError is the error of the probe before the first change; "" if it passed or was
 	// not sent.
-	Sick    string   `json:"sick,omitempty"`
-	Secrets []Secret `json:"secrets,omitempty"`
+	ProbeError string   `json:"probe_error,omitempty"`
+	Secrets    []Secret `json:"secrets,omitempty"`
 	// SecretsVersion counts the changes of the app's secrets; 0 is unknown.
 	SecretsVersion uint64 `json:"secrets_version,omitempty"`
 }
 
 // A Volume is a Fly volume.
 type Volume struct {
-	ID       string `json:"id"`
-	Name     string `json:"name"`
-	Region   string `json:"region"`
-	Attached string `json:"attached,omitempty"` // ID of the machine that uses it
-	Free     bool   `json:"free,omitempty"`     // available to a new machine
+	ID         string `json:"id"`
+	Name       string `json:"name"`
+	Region     string `json:"region"`
+	AttachedTo string `json:"attached_to,omitempty"` // ID of the machine that uses it
+	Free       bool   `json:"free,omitempty"`        // available to a new machine
 }
 
 // A Secret is the name of a secret of a Fly app and the time of its last change.
@@ -153,22 +153,22 @@ type Secret struct {
 
 // A Machine is a Fly machine with the facts that a release uses.
 type Machine struct {
-	ID       string          `json:"id"`
-	Name     string          `json:"name"`
-	Group    string          `json:"group"`
-	Region   string          `json:"region"`
-	State    string          `json:"state"`   // as reported by Fly: started, stopped, …
-	Version  string          `json:"version"` // Fly's instance_id, which changes with each update
-	Image    Image           `json:"image"`   // running image, with the digest that Fly reports
-	Config   json.RawMessage `json:"config"`
-	Cordoned bool            `json:"cordoned,omitempty"`
-	Host     string          `json:"host,omitempty"` // "" if reachable; else Fly's host_status
-	Checks   []Check         `json:"checks,omitempty"`
-	Release  string          `json:"release,omitempty"`  // workflow ID of the release, from its metadata
-	Revision string          `json:"revision,omitempty"` // commit, from its metadata
-	Client   string          `json:"client,omitempty"`   // other client that changed it last, from its metadata
-	NoRoom   bool            `json:"no_room,omitempty"`  // its host has no room for a new version
-	Created  bool            `json:"created,omitempty"`  // created by a plan
+	ID            string          `json:"id"`
+	Name          string          `json:"name"`
+	Group         string          `json:"group"`
+	Region        string          `json:"region"`
+	State         string          `json:"state"`   // as reported by Fly: started, stopped, …
+	Version       string          `json:"version"` // Fly's instance_id, which changes with each update
+	Image         Image           `json:"image"`   // running image, with the digest that Fly reports
+	Config        json.RawMessage `json:"config"`
+	Cordoned      bool            `json:"cordoned,omitempty"`
+	Host          string          `json:"host,omitempty"` // "" if reachable; else Fly's host_status
+	Checks        []Check         `json:"checks,omitempty"`
+	Release       string          `json:"release,omitempty"`         // workflow ID of the release, from its metadata
+	Revision      string          `json:"revision,omitempty"`        // commit, from its metadata
+	Client        string          `json:"client,omitempty"`          // other client that changed it last, from its metadata
+	HostFull      bool            `json:"host_full,omitempty"`       // its host has no room for a new version
+	CreatedByPlan bool            `json:"created_by_plan,omitempty"` // created by a plan
 	// Exit is the last exit of this version without a request to stop, also if Fly
 	// has restarted it since.
 	Exit *Exit `json:"exit,omitempty"`
@@ -181,9 +181,9 @@ type Machine struct {
 	// Superseded is true if a rollout without a report created its replacement, which
 	// serves. The next plan destroys it.
 	Superseded bool `json:"superseded,omitempty"`
-	// Made is when this version was made. It has the secrets of that time.
-	Made    time.Time `json:"made,omitzero"`
-	Updated time.Time `json:"updated,omitzero"`
+	// VersionTime is when this version was made. It has the secrets of that time.
+	VersionTime time.Time `json:"version_time,omitzero"`
+	Updated     time.Time `json:"updated,omitzero"`
 }
 
 // A Check is the last result of one of Fly's health checks.
@@ -193,19 +193,19 @@ type Check struct {
 	Output string `json:"output,omitempty"`
 }
 
-// Running reports whether m is started or about to be started.
-func (m Machine) Running() bool {
+// IsRunning reports whether m is started or about to be started.
+func (m Machine) IsRunning() bool {
 	return slices.Contains([]string{"started", "starting", "restarting", "replacing", "updating", "creating"}, m.State)
 }
 
-// Launches reports whether an update starts m or its replacement: m is running, it failed
+// StartsOnUpdate reports whether an update starts m or its replacement: m is running, it failed
 // or crashed, or a rollout without a report stopped it. Other machines stay stopped.
-func (m Machine) Launches() bool {
-	return m.Running() || m.State == "failed" || m.Crashed || m.Halted
+func (m Machine) StartsOnUpdate() bool {
+	return m.IsRunning() || m.State == "failed" || m.Crashed || m.Halted
 }
 
-// Healthy reports whether m is started and all its checks pass.
-func (m Machine) Healthy() bool {
+// IsHealthy reports whether m is started and all its checks pass.
+func (m Machine) IsHealthy() bool {
 	return m.State == "started" && !slices.ContainsFunc(m.Checks, func(c Check) bool { return c.Status != "passing" })
 }
 
@@ -226,20 +226,20 @@ func hasAutostop(config json.RawMessage) bool {
 	})
 }
 
-// Rests reports whether m is stopped and Fly's proxy starts it for the next request: the
+// IsAsleep reports whether m is stopped and Fly's proxy starts it for the next request: the
 // proxy stopped it, or its process ended with exit code 0. A failed machine does not
 // rest.
-func (m Machine) Rests() bool {
+func (m Machine) IsAsleep() bool {
 	stopped := m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending"
-	if m.Ended() {
+	if m.HasCompleted() {
 		return hasAutostart(m.Config)
 	}
 	return stopped && !m.Exit.isFailure() && hasAutostop(m.Config)
 }
 
-// Machine returns the machine with that ID, or with that name, for machines that a plan
+// FindMachine returns the machine with that ID, or with that name, for machines that a plan
 // created.
-func (s State) Machine(ref string) (Machine, bool) {
+func (s State) FindMachine(ref string) (Machine, bool) {
 	for _, m := range s.Machines {
 		if m.ID == ref || m.Name == ref {
 			return m, true

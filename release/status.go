@@ -11,19 +11,19 @@ import (
 type Phase string
 
 const (
-	Loading     Phase = "loading"
-	Preflight   Phase = "preflight"
-	Building    Phase = "testing and building"
-	Planning    Phase = "planning"
-	Awaiting    Phase = "awaiting approval"
-	Queued      Phase = "waiting for another rollout"
-	RollingOut  Phase = "rolling out"
-	Verifying   Phase = "verifying"
-	Baking      Phase = "baking"
-	CleaningUp  Phase = "removing the old"
-	RollingBack Phase = "rolling back"
-	HeldPhase   Phase = "held"
-	Done        Phase = "done"
+	Loading          Phase = "loading"
+	Preflight        Phase = "preflight"
+	Building         Phase = "testing and building"
+	Planning         Phase = "planning"
+	AwaitingApproval Phase = "awaiting approval"
+	Queued           Phase = "waiting for another rollout"
+	RollingOut       Phase = "rolling out"
+	Verifying        Phase = "verifying"
+	Baking           Phase = "baking"
+	CleaningUp       Phase = "removing the old"
+	RollingBack      Phase = "rolling back"
+	HeldPhase        Phase = "held"
+	Done             Phase = "done"
 )
 
 // An Outcome is the result of a release, or of its part in one environment.
@@ -69,14 +69,14 @@ type Status struct {
 	Plan         *Plan               `json:"plan,omitempty"` // in review or being executed
 	Gate         *GateStatus         `json:"gate,omitempty"` // while awaiting approval
 	Queue        string              `json:"queue,omitempty"`
-	Held         *Held               `json:"held,omitempty"`    // while held
+	Held         *Hold               `json:"held,omitempty"`    // while held
 	Rollout      string              `json:"rollout,omitempty"` // workflow ID of the running rollout
-	Decisions    []Given             `json:"decisions,omitempty"`
+	Reviews      []ReceivedReview    `json:"reviews,omitempty"`
 	Abort        *Abort              `json:"abort,omitempty"`
 	// Restores, in a rollback that a user requested, identifies the State to restore.
 	// Revision is then the revision of that State.
-	Restores *Origin  `json:"restores,omitempty"`
-	Notes    []string `json:"notes,omitempty"` // other remarks for users
+	Restores *StateRef `json:"restores,omitempty"`
+	Notes    []string  `json:"notes,omitempty"` // other remarks for users
 	// Waits and TaskFailure are not set by the workflow. Readers of the status add
 	// them from Temporal.
 	Waits       []Wait       `json:"waits,omitempty"`
@@ -85,10 +85,10 @@ type Status struct {
 
 // An EnvironmentStatus is the part of a status about one environment.
 type EnvironmentStatus struct {
-	Name    string  `json:"name"`
-	Outcome Outcome `json:"outcome,omitempty"`
-	Copied  int64   `json:"copied,omitempty"` // bytes copied between registries for its images
-	Plan    string  `json:"plan,omitempty"`   // hash of the executed plan
+	Name        string  `json:"name"`
+	Outcome     Outcome `json:"outcome,omitempty"`
+	CopiedBytes int64   `json:"copied_bytes,omitempty"` // bytes copied between registries for its images
+	Plan        string  `json:"plan,omitempty"`         // hash of the executed plan
 	// Lineage compares the revision with the revisions that ran before.
 	Lineage  Lineage        `json:"lineage,omitzero"`
 	Rollout  string         `json:"rollout,omitempty"`
@@ -127,11 +127,11 @@ type TargetStatus struct {
 type Progress string
 
 const (
-	Waiting Progress = "waiting" // no step has begun
-	Doing   Progress = "doing"
-	Ready   Progress = "ready" // all steps are done
-	Failed  Progress = "failed"
-	Still   Progress = "unchanged" // no steps
+	ProgressWaiting   Progress = "waiting" // no step has begun
+	ProgressRunning   Progress = "doing"
+	ProgressDone      Progress = "ready" // all steps are done
+	ProgressFailed    Progress = "failed"
+	ProgressUnchanged Progress = "unchanged" // no steps
 )
 
 // A MachineStatus is the part of a status about one machine.
@@ -181,14 +181,14 @@ type TestResult struct {
 
 // A BuildResult is the result of one build, for one app or several with equal recipes.
 type BuildResult struct {
-	App   string   `json:"app"`              // name of the build
-	From  string   `json:"recipe,omitempty"` // the recipe in words
-	Image Image    `json:"image,omitempty"`
-	Took  Duration `json:"took"`
-	Found bool     `json:"found,omitempty"`  // an earlier attempt had pushed it, so that nothing was built
-	Bytes int64    `json:"pushed,omitempty"` // bytes pushed to the registry
-	Log   string   `json:"log,omitempty"`
-	Tail  string   `json:"tail,omitempty"` // at most 16 kB; see Status.BoundTails
+	App         string   `json:"app"`              // name of the build
+	RecipeText  string   `json:"recipe,omitempty"` // the recipe in words
+	Image       Image    `json:"image,omitempty"`
+	Took        Duration `json:"took"`
+	Reused      bool     `json:"reused,omitempty"` // an earlier attempt had pushed it, so that nothing was built
+	PushedBytes int64    `json:"pushed,omitempty"` // bytes pushed to the registry
+	Log         string   `json:"log,omitempty"`
+	Tail        string   `json:"tail,omitempty"` // at most 16 kB; see Status.BoundTails
 	// Notes are remarks for users, for example on a huge build context.
 	Notes      []string    `json:"notes,omitempty"`
 	Provenance *Provenance `json:"provenance,omitempty"`
@@ -212,13 +212,13 @@ type GateStatus struct {
 	Approvals   int       `json:"approvals"`
 	Approved    []string  `json:"approved,omitempty"` // reviewers that approved so far
 	Until       time.Time `json:"until"`
-	// Because has a sentence for each reason why the plan needs more approvals than
+	// Reasons has a sentence for each reason why the plan needs more approvals than
 	// the gate at this revision requires.
-	Because []string `json:"because,omitempty"`
+	Reasons []string `json:"reasons,omitempty"`
 }
 
-// Held is the reason why a rollout is held, and its possible resolutions.
-type Held struct {
+// Hold is the reason why a rollout is held, and its possible resolutions.
+type Hold struct {
 	Why      string   `json:"why"`
 	Machines []string `json:"machines"` // a sentence for each machine
 	Choices  []Choice `json:"choices"`
@@ -307,19 +307,19 @@ type Report struct {
 	NoRoom []string   `json:"no_room,omitempty"`
 	Before []Baseline `json:"before,omitempty"`
 	After  []Baseline `json:"after,omitempty"`
-	// Settles is the run ID of an earlier rollout that ended without a report. Before
+	// BaselineRun is the run ID of an earlier rollout that ended without a report. Before
 	// is then the baseline of that rollout.
-	Settles string `json:"settles,omitempty"`
-	// Gate is the gate of the environment at the released revision.
-	Gate *Gate `json:"gate_then,omitempty"`
-	// Head is the revision of the environment as a whole after the rollout, HeadBefore
-	// the one before. Rollbacks have no HeadBefore.
-	Head       *Head `json:"head,omitempty"`
-	HeadBefore *Head `json:"head_before,omitempty"`
+	BaselineRun string `json:"baseline_run,omitempty"`
+	// GateAtRevision is the gate of the environment at the released revision.
+	GateAtRevision *Gate `json:"gate_at_revision,omitempty"`
+	// Head is the revision of the environment as a whole after the rollout, PreviousHead
+	// the one before. Rollbacks have no PreviousHead.
+	Head         *Head `json:"head,omitempty"`
+	PreviousHead *Head `json:"previous_head,omitempty"`
 }
 
-// Took returns the duration of s, until now if s has not ended.
-func (s Span) Took(now time.Time) time.Duration {
+// Duration returns the duration of s, until now if s has not ended.
+func (s Span) Duration(now time.Time) time.Duration {
 	if s.To.IsZero() {
 		return now.Sub(s.From)
 	}

@@ -25,8 +25,8 @@ const (
 // strategies are all strategies.
 var strategies = []Strategy{Rolling, Canary, BlueGreen, Immediate}
 
-// Known reports whether s is a strategy.
-func (s Strategy) Known() bool { return slices.Contains(strategies, s) }
+// IsValid reports whether s is a strategy.
+func (s Strategy) IsValid() bool { return slices.Contains(strategies, s) }
 
 const (
 	// proxySettleTime is the time for which Fly's proxy may route by outdated state.
@@ -46,7 +46,7 @@ const (
 // planWaves returns the waves that bring state to spec in the order of its strategy. It
 // returns an error if the strategy is unknown or a machine has no config in spec.
 func (spec Spec) planWaves(state State) ([]Wave, error) {
-	if !spec.Strategy.Known() {
+	if !spec.Strategy.IsValid() {
 		return nil, fmt.Errorf("%s: unknown strategy %q", spec.Target, spec.Strategy)
 	}
 	var first, last []Wave
@@ -57,8 +57,8 @@ func (spec Spec) planWaves(state State) ([]Wave, error) {
 		if err != nil {
 			return nil, err
 		}
-		first = mergeWaves(first, Plan{Waves: w}.First().Waves)
-		last = mergeWaves(last, Plan{Waves: w}.Last().Waves)
+		first = mergeWaves(first, Plan{Waves: w}.ReversiblePart().Waves)
+		last = mergeWaves(last, Plan{Waves: w}.IrreversiblePart().Waves)
 	}
 	stop, destroy := spec.removeGroups(groups, state)
 	cordon, destroySuperseded := spec.removeSuperseded(state)
@@ -69,11 +69,11 @@ func (spec Spec) planWaves(state State) ([]Wave, error) {
 	return slices.Concat(spec.releaseCommandWave(), all), nil
 }
 
-// destroyLeftovers returns the wave that destroys state.Left. It comes first, because
+// destroyLeftovers returns the wave that destroys state.Leftovers. It comes first, because
 // new machines may have the same names.
 func (spec Spec) destroyLeftovers(state State) []Wave {
 	var destroy []Step
-	for _, m := range state.Left {
+	for _, m := range state.Leftovers {
 		destroy = append(destroy, spec.machineStep(Destroy, m))
 	}
 	return newWave("destroy leftovers of a terminated rollout", destroy, maxColdConcurrent)
@@ -93,7 +93,7 @@ func (spec Spec) removeSuperseded(state State) (cordon, destroy []Wave) {
 		destroys = append(destroys, spec.machineStep(Destroy, m))
 	}
 	return withSettle(newWave("cordon what is replaced", cordons, maxColdConcurrent), proxySettleTime),
-		markLast(newWave("destroy what is replaced", destroys, maxColdConcurrent))
+		markIrreversible(newWave("destroy what is replaced", destroys, maxColdConcurrent))
 }
 
 // startHalted returns the wave that starts the halted machines that spec does not change
@@ -130,7 +130,7 @@ func (spec Spec) planGroup(g GroupSpec, state State) ([]Wave, error) {
 	if !exists {
 		return spec.createGroup(g), nil
 	}
-	running := countWhere(state.Machines, func(m Machine) bool { return m.Group == g.Name && m.Running() && !m.Superseded })
+	running := countWhere(state.Machines, func(m Machine) bool { return m.Group == g.Name && m.IsRunning() && !m.Superseded })
 	atOnce := spec.maxUnavailable(running)
 	switch spec.Strategy {
 	case BlueGreen:
@@ -139,16 +139,16 @@ func (spec Spec) planGroup(g GroupSpec, state State) ([]Wave, error) {
 		if len(blues) > 0 || spec.isHalfSwitched(g, state) {
 			waves = spec.switchToGreen(g, blues, state, maxGreenConcurrent)
 		}
-		return append(waves, markLast(newWave("destroy leftovers of an earlier switch", left, maxColdConcurrent))...), nil
+		return append(waves, markIrreversible(newWave("destroy leftovers of an earlier switch", left, maxColdConcurrent))...), nil
 	case Immediate:
 		atOnce = len(stale)
 	case Canary:
-		i := slices.IndexFunc(stale, Machine.Running)
+		i := slices.IndexFunc(stale, Machine.IsRunning)
 		if i < 0 || len(stale)+len(replace) == 1 {
 			break
 		}
 		canary := spec.updateInPlace(g, stale[i:i+1], 1)
-		canary[0].Title, canary[0].Settle, canary[0].Watch = "canary", spec.Canary, spec.Canary > 0
+		canary[0].Title, canary[0].Settle, canary[0].VerifyWhileSettling = "canary", spec.Canary, spec.Canary > 0
 		return slices.Concat(canary, spec.updateInPlace(g, slices.Concat(stale[:i], stale[i+1:]), atOnce), spec.switchToGreen(g, replace, state, atOnce)), nil
 	}
 	return slices.Concat(spec.updateInPlace(g, stale, atOnce), spec.switchToGreen(g, replace, state, atOnce)), nil
@@ -181,7 +181,7 @@ func (spec Spec) classifyMachines(g GroupSpec, state State) (stale, replace []Ma
 
 // isCurrent reports whether a machine has its config and image of g, and all secrets.
 func (spec Spec) isCurrent(g GroupSpec, m Machine, state State) bool {
-	return SameConfig(m.Config, g.Machines[m.ID]) && m.Image.Digest() == spec.Image.Digest() && len(state.Staged(m)) == 0
+	return IsSameConfig(m.Config, g.Machines[m.ID]) && m.Image.Digest() == spec.Image.Digest() && len(state.StagedSecrets(m)) == 0
 }
 
 func lastDigits(id string) string { return id[max(0, len(id)-6):] }
@@ -192,11 +192,11 @@ func (spec Spec) createGroup(g GroupSpec) []Wave {
 	for i, n := range g.New {
 		s := spec.createStep(g, n.Region, n.Config, fmt.Sprint(i))
 		if n.Standby && len(first) > 0 {
-			s.Idle, s.StandbyFor, s.MachineChecks = true, first[0].Machine, nil
+			s.SkipLaunch, s.StandbyFor, s.MachineChecks = true, first[0].Machine, nil
 			standby = append(standby, s)
 			continue
 		}
-		s.Idle = n.Standby
+		s.SkipLaunch = n.Standby
 		first = append(first, s)
 	}
 	return slices.Concat(newWave("create", first, maxGreenConcurrent), newWave("create standbys", standby, maxGreenConcurrent))
@@ -209,10 +209,10 @@ func (spec Spec) updateInPlace(g GroupSpec, stale []Machine, atOnce int) []Wave 
 	for _, m := range stale {
 		s := spec.machineStep(Update, m)
 		s.Before, s.After, s.From, s.To, s.Launch = m.Config, g.Machines[m.ID], m.Image, spec.Image, m.Halted
-		if m.Launches() {
+		if m.StartsOnUpdate() {
 			s.MachineChecks = g.MachineChecks
 		}
-		if m.Running() {
+		if m.IsRunning() {
 			warm = append(warm, s)
 		} else {
 			cold = append(cold, s)
@@ -234,7 +234,7 @@ func (spec Spec) switchToGreen(g GroupSpec, blues []Machine, state State, atOnce
 	for _, m := range blues {
 		green := spec.greenStep(g, m, state)
 		primary, follows := names[parseStandbyFor(m.Config)]
-		have, exists := state.Machine(green.Machine)
+		have, exists := state.FindMachine(green.Machine)
 		switch {
 		case exists:
 		case follows:
@@ -249,7 +249,7 @@ func (spec Spec) switchToGreen(g GroupSpec, blues []Machine, state State, atOnce
 		if !m.Cordoned && m.Host == "" {
 			hide = append(hide, spec.machineStep(Cordon, m))
 		}
-		if _, replaced := g.Replace[m.ID]; replaced && m.Running() && m.Host == "" {
+		if _, replaced := g.Replace[m.ID]; replaced && m.IsRunning() && m.Host == "" {
 			stop = append(stop, spec.machineStep(Stop, m))
 		}
 		destroy = append(destroy, spec.machineStep(Destroy, m))
@@ -261,7 +261,7 @@ func (spec Spec) switchToGreen(g GroupSpec, blues []Machine, state State, atOnce
 		withSettle(newWave("uncordon green", show, len(show)), proxyLearnTime),
 		withSettle(newWave("cordon blue", hide, len(hide)), proxySettleTime),
 		newWave("stop replaced machines", stop, maxColdConcurrent),
-		markLast(newWave("destroy blue", destroy, maxColdConcurrent)),
+		markIrreversible(newWave("destroy blue", destroy, maxColdConcurrent)),
 	)
 }
 
@@ -274,7 +274,7 @@ func (spec Spec) uncordonCurrent(g GroupSpec, state State, blues []Machine, show
 	for _, m := range state.Machines {
 		isBlue := slices.ContainsFunc(blues, func(blue Machine) bool { return blue.ID == m.ID })
 		isShown := slices.ContainsFunc(show, func(s Step) bool { return s.Machine == m.ID })
-		if m.Group == g.Name && m.Created && m.Cordoned && !isBlue && !isShown && spec.isCurrent(g, m, state) {
+		if m.Group == g.Name && m.CreatedByPlan && m.Cordoned && !isBlue && !isShown && spec.isCurrent(g, m, state) {
 			steps = append(steps, spec.newStep(Uncordon, m.ID, g.Name))
 		}
 	}
@@ -286,11 +286,11 @@ func (spec Spec) uncordonCurrent(g GroupSpec, state State, blues []Machine, show
 // another client changed the machine with the planned name, the step uses a new name.
 func (spec Spec) greenStep(g GroupSpec, m Machine, state State) Step {
 	s := spec.createStep(g, m.Region, g.Machines[m.ID], lastDigits(m.ID))
-	if have, exists := state.Machine(s.Machine); exists && !spec.isCurrent(g, have, state) {
+	if have, exists := state.FindMachine(s.Machine); exists && !spec.isCurrent(g, have, state) {
 		s.Machine += "-" + lastDigits(have.ID)
 	}
-	s.Idle, s.Hidden, s.Succeeds = !m.Launches() && m.Host == "", true, m.ID
-	if s.Idle {
+	s.SkipLaunch, s.Cordoned, s.Replaces = !m.StartsOnUpdate() && m.Host == "", true, m.ID
+	if s.SkipLaunch {
 		s.MachineChecks = nil
 	}
 	return s
@@ -303,7 +303,7 @@ func (spec Spec) greenStep(g GroupSpec, m Machine, state State) Step {
 func (spec Spec) classifyLeftovers(g GroupSpec, state State, stale []Machine) (blues []Machine, destroy []Step) {
 	serving := map[releaseOrigin]bool{}
 	for _, m := range state.Machines {
-		if m.Group == g.Name && !m.Cordoned && m.Running() {
+		if m.Group == g.Name && !m.Cordoned && m.IsRunning() {
 			serving[parseOrigin(m.Config)] = true
 		}
 	}
@@ -318,7 +318,7 @@ func (spec Spec) classifyLeftovers(g GroupSpec, state State, stale []Machine) (b
 	}
 	for _, m := range state.Machines {
 		isStale := slices.ContainsFunc(stale, func(x Machine) bool { return x.ID == m.ID })
-		if m.Group == g.Name && left(m) && (isStale || !m.Created) {
+		if m.Group == g.Name && left(m) && (isStale || !m.CreatedByPlan) {
 			destroy = append(destroy, spec.machineStep(Destroy, m))
 		}
 	}
@@ -329,7 +329,7 @@ func (spec Spec) classifyLeftovers(g GroupSpec, state State, stale []Machine) (b
 // uncordon.
 func (spec Spec) isHalfSwitched(g GroupSpec, state State) bool {
 	return spec.Strategy == BlueGreen && slices.ContainsFunc(state.Machines, func(m Machine) bool {
-		return m.Group == g.Name && m.Created && m.Cordoned
+		return m.Group == g.Name && m.CreatedByPlan && m.Cordoned
 	})
 }
 
@@ -341,12 +341,12 @@ func (spec Spec) removeGroups(groups map[string]bool, state State) (stop, destro
 		if groups[m.Group] || m.Superseded {
 			continue
 		}
-		if m.Running() {
+		if m.IsRunning() {
 			stops = append(stops, spec.machineStep(Stop, m))
 		}
 		destroys = append(destroys, spec.machineStep(Destroy, m))
 	}
-	return newWave("stop removed groups", stops, maxColdConcurrent), markLast(newWave("destroy removed groups", destroys, maxColdConcurrent))
+	return newWave("stop removed groups", stops, maxColdConcurrent), markIrreversible(newWave("destroy removed groups", destroys, maxColdConcurrent))
 }
 
 func (spec Spec) machineStep(v Verb, m Machine) Step {
@@ -370,8 +370,8 @@ func (spec Spec) createStep(g GroupSpec, region string, config json.RawMessage, 
 
 // planNotes returns the notes that the plan shows for spec before the approval.
 func (spec Spec) planNotes(state State, waves []Wave) (notes []string) {
-	if spec.Unverified != "" {
-		notes = append(notes, spec.Unverified)
+	if spec.UnverifiedReason != "" {
+		notes = append(notes, spec.UnverifiedReason)
 	}
 	if note := state.describeStagedSecrets(); note != "" {
 		notes = append(notes, note)
@@ -434,7 +434,7 @@ func (spec Spec) leftoverNotes(state State) (notes []string) {
 // machineNotes returns which machines stay cordoned, and which halted ones are started.
 func (spec Spec) machineNotes(state State) (cordoned, halted []string) {
 	for _, m := range state.Machines {
-		if spec.Strategy != BlueGreen && m.Cordoned && m.Running() {
+		if spec.Strategy != BlueGreen && m.Cordoned && m.IsRunning() {
 			cordoned = append(cordoned, fmt.Sprintf("machine %s (%s) is cordoned and gets no traffic; it stays so", m.ID, m.Name))
 		}
 		if m.Superseded {
@@ -465,7 +465,7 @@ func newWave(title string, steps []Step, atOnce int) []Wave {
 	if len(steps) == 0 {
 		return nil
 	}
-	return []Wave{{Title: title, Lanes: []Lane{{AtOnce: max(1, atOnce), Steps: steps}}}}
+	return []Wave{{Title: title, Lanes: []Lane{{MaxConcurrent: max(1, atOnce), Steps: steps}}}}
 }
 
 func withSettle(ws []Wave, d Duration) []Wave {
@@ -475,9 +475,9 @@ func withSettle(ws []Wave, d Duration) []Wave {
 	return ws
 }
 
-func markLast(ws []Wave) []Wave {
+func markIrreversible(ws []Wave) []Wave {
 	for i := range ws {
-		ws[i].Last = true
+		ws[i].Irreversible = true
 	}
 	return ws
 }

@@ -9,7 +9,7 @@ import (
 func (spec Spec) hasChecks() bool {
 	for _, g := range spec.Groups {
 		for _, config := range g.allConfigs() {
-			if ChecksIn(config) > 0 {
+			if CountChecks(config) > 0 {
 				return true
 			}
 		}
@@ -28,9 +28,9 @@ func (g GroupSpec) allConfigs() (all []json.RawMessage) {
 	return all
 }
 
-// CheckRefused returns an error if a changed target of plan is unchecked and release.toml
+// CheckUnchecked returns an error if a changed target of plan is unchecked and release.toml
 // refuses that.
-func (p Plan) CheckRefused() error {
+func (p Plan) CheckUnchecked() error {
 	for _, t := range p.Targets {
 		if t.Unchecked && t.RefuseUnchecked && t.Changed {
 			return fmt.Errorf(`%s: release.toml says unchecked = "refuse" for %s, and nothing checks %s: write a check in its fly.toml, or probe = "/…" under [apps.%s]`,

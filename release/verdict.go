@@ -7,41 +7,41 @@ import (
 	"slices"
 )
 
-// A Proof contains observations, besides the machines, that Judge uses.
-type Proof struct {
-	// Ran are the groups of which a machine of the new version ran and passed, even if
+// Evidence contains observations, besides the machines, that Judge uses.
+type Evidence struct {
+	// RanGroups are the groups of which a machine of the new version ran and passed, even if
 	// it was stopped since.
-	Ran []string
-	// Probe is true if there is a probe, Answered if it passed now.
-	Probe, Answered bool
-	// Back is true if the goal is a baseline, whose machines ran before.
-	Back bool
-	// Removed are the IDs of machines that the plan destroys. They run the old version
+	RanGroups []string
+	// HasProbe is true if there is a probe, ProbePassed if it passed now.
+	HasProbe, ProbePassed bool
+	// IsRestore is true if the goal is a baseline, whose machines ran before.
+	IsRestore bool
+	// RemovedMachines are the IDs of machines that the plan destroys. They run the old version
 	// and prove nothing about the new one.
-	Removed []string
+	RemovedMachines []string
 }
 
-// Judge returns the health of now, for which Missing returned nothing: Healthy, or
+// Judge returns the health of now, for which Unmet returned nothing: Healthy, or
 // Unchecked if no check or probe exists, no machine runs, or a group with services never
 // ran. notes has a sentence for each group that lacks something. idle are the groups of
 // which no machine ran.
-func (goal State) Judge(now State, p Proof) (h Health, notes, idle []string) {
-	goal.Machines = slices.DeleteFunc(slices.Clone(goal.Machines), func(m Machine) bool { return slices.Contains(p.Removed, m.ID) })
+func (goal State) Judge(now State, seen Evidence) (h Health, notes, idle []string) {
+	goal.Machines = slices.DeleteFunc(slices.Clone(goal.Machines), func(m Machine) bool { return slices.Contains(seen.RemovedMachines, m.ID) })
 	if len(goal.Machines) == 0 {
 		return Unchecked, []string{"nothing runs: it has no machines"}, nil
 	}
 	var sum verdictSum
 	groups, machines := goal.groupNames(), now.indexMachines()
 	for _, g := range groups {
-		sum.addGroup(g, goal.collectGroupFacts(machines, g), p)
+		sum.addGroup(g, goal.collectGroupFacts(machines, g), seen)
 	}
 	switch {
 	case len(sum.idle) == len(groups):
 		return Unchecked, sum.notes, sum.idle
-	case !sum.proved && !p.Answered:
+	case !sum.proved && !seen.ProbePassed:
 		return Unchecked, append([]string{"nothing checks it"}, sum.notes...), sum.idle
 	}
-	if !p.Answered {
+	if !seen.ProbePassed {
 		for _, g := range sum.bare {
 			sum.notes = append(sum.notes, fmt.Sprintf("group %s: nothing checks it", g))
 		}
@@ -61,10 +61,10 @@ type verdictSum struct {
 	notes    []string
 }
 
-func (sum *verdictSum) addGroup(g string, is groupFacts, p Proof) {
+func (sum *verdictSum) addGroup(g string, is groupFacts, seen Evidence) {
 	switch {
-	case is.isHealthy, is.hasCompleted, slices.Contains(p.Ran, g):
-		sum.proved = sum.proved || is.hasChecks || is.hasCompleted || !is.isHealthy && p.Probe
+	case is.isHealthy, is.hasCompleted, slices.Contains(seen.RanGroups, g):
+		sum.proved = sum.proved || is.hasChecks || is.hasCompleted || !is.isHealthy && seen.HasProbe
 		if is.hasCompleted {
 			sum.notes = append(sum.notes, fmt.Sprintf("group %s: its work is done: exit code 0", g))
 		} else if !is.hasChecks {
@@ -72,10 +72,10 @@ func (sum *verdictSum) addGroup(g string, is groupFacts, p Proof) {
 		}
 		return
 	case is.isRunning:
-		sum.unproved = sum.unproved || is.hasServices && !p.Back
+		sum.unproved = sum.unproved || is.hasServices && !seen.IsRestore
 		sum.notes = append(sum.notes, fmt.Sprintf("group %s: no machine of it is well, as before", g))
 	case is.hasServices:
-		sum.unproved = sum.unproved || !p.Back
+		sum.unproved = sum.unproved || !seen.IsRestore
 		sum.notes = append(sum.notes, fmt.Sprintf("group %s: no machine ran: all are stopped", g))
 	default:
 		sum.notes = append(sum.notes, fmt.Sprintf("group %s: nothing runs: its machines are stopped", g))
@@ -92,11 +92,11 @@ func (goal State) collectGroupFacts(now machineIndex, group string) (is groupFac
 		if want.Group != group || !ok {
 			continue
 		}
-		is.hasServices = is.hasServices || Serves(want.Config)
-		is.hasChecks = is.hasChecks || ChecksIn(want.Config) > 0
-		is.isRunning = is.isRunning || have.Running()
-		is.hasCompleted = is.hasCompleted || have.Ended() && !Serves(have.Config)
-		is.isHealthy = is.isHealthy || have.Healthy() && len(have.Checks) >= ChecksIn(want.Config)
+		is.hasServices = is.hasServices || HasServices(want.Config)
+		is.hasChecks = is.hasChecks || CountChecks(want.Config) > 0
+		is.isRunning = is.isRunning || have.IsRunning()
+		is.hasCompleted = is.hasCompleted || have.HasCompleted() && !HasServices(have.Config)
+		is.isHealthy = is.isHealthy || have.IsHealthy() && len(have.Checks) >= CountChecks(want.Config)
 	}
 	return is
 }
@@ -115,31 +115,31 @@ func (s State) groupNames() (names []string) {
 // canBeStarted reports whether a start for verification is what Fly's proxy would do for
 // a request, or m ran before.
 func (m Machine) canBeStarted() bool {
-	return !m.Exit.isFailure() && (!m.Cordoned || m.Running()) && m.Host == "" && hasAutostart(m.Config) && parseStandbyFor(m.Config) == ""
+	return !m.Exit.isFailure() && (!m.Cordoned || m.IsRunning()) && m.Host == "" && hasAutostart(m.Config) && parseStandbyFor(m.Config) == ""
 }
 
-// IsBare reports whether a machine of goal in one of these groups has no health check, so
+// HasUncheckedMachine reports whether a machine of goal in one of these groups has no health check, so
 // that only time shows whether its process stays up.
-func (goal State) IsBare(groups []string) bool {
+func (goal State) HasUncheckedMachine(groups []string) bool {
 	return slices.ContainsFunc(goal.Machines, func(m Machine) bool {
-		return slices.Contains(groups, m.Group) && ChecksIn(m.Config) == 0
+		return slices.Contains(groups, m.Group) && CountChecks(m.Config) == 0
 	})
 }
 
-// A Listener is a TCP port on which a machine should listen and that has no health check.
-type Listener struct {
+// An UncheckedPort is a TCP port on which a machine should listen and that has no health check.
+type UncheckedPort struct {
 	Machine string
 	Group   string
 	Port    int
 }
 
-// Listeners returns the ports without a health check of one started machine per group.
-func (goal State) Listeners(now State) (all []Listener) {
+// UncheckedPorts returns the ports without a health check of one started machine per group.
+func (goal State) UncheckedPorts(now State) (all []UncheckedPort) {
 	for _, g := range goal.groupNames() {
 		i := slices.IndexFunc(now.Machines, func(m Machine) bool {
-			_, ok := goal.Machine(m.ID)
+			_, ok := goal.FindMachine(m.ID)
 			if !ok {
-				_, ok = goal.Machine(m.Name)
+				_, ok = goal.FindMachine(m.Name)
 			}
 			return ok && m.Group == g && m.State == "started"
 		})
@@ -147,7 +147,7 @@ func (goal State) Listeners(now State) (all []Listener) {
 			continue
 		}
 		for _, port := range portsWithoutCheck(now.Machines[i].Config) {
-			all = append(all, Listener{now.Machines[i].ID, g, port})
+			all = append(all, UncheckedPort{now.Machines[i].ID, g, port})
 		}
 	}
 	return all
@@ -199,8 +199,8 @@ func (p Plan) updatedMachines() map[Target]map[string]bool {
 	return all
 }
 
-// Removed returns the IDs of the machines of target t that p destroys.
-func (p Plan) Removed(t Target) (ids []string) {
+// RemovedMachines returns the IDs of the machines of target t that p destroys.
+func (p Plan) RemovedMachines(t Target) (ids []string) {
 	for _, s := range p.Steps() {
 		if s.Target == t && s.Verb == Destroy {
 			ids = append(ids, s.Machine)
@@ -209,8 +209,8 @@ func (p Plan) Removed(t Target) (ids []string) {
 	return ids
 }
 
-// StepsOf returns the number of steps on machines of target t.
-func (p Plan) StepsOf(t Target) (n int) {
+// CountSteps returns the number of steps on machines of target t.
+func (p Plan) CountSteps(t Target) (n int) {
 	for _, s := range p.Steps() {
 		if s.Target == t {
 			n++
@@ -221,7 +221,7 @@ func (p Plan) StepsOf(t Target) (n int) {
 
 // IsRestore reports whether p restores a baseline.
 func (p Plan) IsRestore() bool {
-	return slices.ContainsFunc(p.Steps(), func(s Step) bool { return s.Exact })
+	return slices.ContainsFunc(p.Steps(), func(s Step) bool { return s.Verbatim })
 }
 
 // ChangedGroups returns the groups of target t with a machine whose version p changes.
@@ -235,13 +235,13 @@ func (p Plan) ChangedGroups(t Target) (groups []string) {
 	return groups
 }
 
-// Sleepers returns a start step for one machine of each changed group with services of
+// VerificationStarts returns a start step for one machine of each changed group with services of
 // which no machine ran the new version, so that it can be verified. goals are the goals
 // of p; resumed has the IDs of machines that an earlier rollout changed which p resumes;
 // ran reports whether a machine of a group ran. It starts only machines that Fly's proxy
 // would start for a request, or that ran before. It starts no machine that crashed in the
 // resumed rollout, because the start would hide the crash.
-func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, string) bool) (steps []Step) {
+func (p Plan) VerificationStarts(goals []State, resumed map[string]bool, ran func(Target, string) bool) (steps []Step) {
 	updated := p.updatedMachines()
 	if p.IsRestore() {
 		return nil // the baseline ran before
@@ -261,7 +261,7 @@ func (p Plan) Sleepers(goals []State, resumed map[string]bool, ran func(Target, 
 			}
 			m := goal.Machines[i]
 			steps = append(steps, Step{
-				Verb: Start, Target: t.Target, FlyApp: t.FlyApp, Machine: cmp.Or(m.ID, m.Name), Group: g, Region: m.Region, To: m.Image, Idle: !m.Running(), Wait: t.Wait,
+				Verb: Start, Target: t.Target, FlyApp: t.FlyApp, Machine: cmp.Or(m.ID, m.Name), Group: g, Region: m.Region, To: m.Image, SkipLaunch: !m.IsRunning(), Wait: t.Wait,
 			})
 		}
 	}

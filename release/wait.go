@@ -7,7 +7,7 @@ import "time"
 // status add it from Temporal.
 type Wait struct {
 	Workflow string    `json:"workflow"`
-	What     string    `json:"what"`            // summary of the activity
+	Activity string    `json:"activity"`        // summary of the activity
 	Error    string    `json:"error,omitempty"` // of the last attempt, or the reason in the last heartbeat
 	Attempt  int       `json:"attempt"`
 	Next     time.Time `json:"next,omitzero"` // start of the next attempt; zero if one runs

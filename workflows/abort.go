@@ -12,7 +12,7 @@ func (r *releaseRun) registerAbortSignal(ctx workflow.Context) {
 	r.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AbortSignal, workflow.SignalChannelOptions{
 		Description: `{"by": "…", "reason": "…"}: who cancels the release, and why`,
 	}), func(ctx workflow.Context, doc []byte) {
-		a, err := release.ReadAbort(doc)
+		a, err := release.ParseAbort(doc)
 		if err != nil {
 			r.noteIgnoredSignal(ctx, release.AbortSignal, err)
 			return

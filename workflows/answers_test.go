@@ -29,9 +29,9 @@ func TestHeld_IgnoredAnswers(t *testing.T) {
 			`{"choice":"rollback","by":"eve"}`:             "is no choice here",
 			`"abandon"`:                                    "no JSON object",
 		}
-		s.answerWhenHeldAfter(release.Keep, func() {
+		s.answerWhenHeldAfter(release.ChoiceKeep, func() {
 			for doc := range bad {
-				if err := s.env.SignalWorkflowByID(release.RolloutID("shop", "production"), release.AnswerSignal, converter.NewRawValue(payload(doc))); err != nil {
+				if err := s.env.SignalWorkflowByID(release.RolloutID("shop", "production"), release.ResolveSignal, converter.NewRawValue(payload(doc))); err != nil {
 					t.Error(err)
 				}
 			}

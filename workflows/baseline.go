@@ -13,8 +13,8 @@ import (
 // the previous rollout ended without a report. The history then has the baseline.
 func (r *rolloutRun) recordBaseline(ctx workflow.Context) (start activities.Start, err error) {
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Record the baseline of "+r.in.Plan.Environment), act.RecordBaseline,
-		activities.StartInput{Targets: r.targetRefsWithProbes(), Follows: r.in.Follows}).Get(ctx, &start)
-	start.States = r.in.Plan.Remembered(start.States)
+		activities.StartInput{Targets: r.targetRefsWithProbes(), Follows: r.in.PredecessorRun}).Get(ctx, &start)
+	start.States = r.in.Plan.WithKnownConfigs(start.States)
 	return start, err
 }
 
@@ -30,11 +30,11 @@ func (r *rolloutRun) adoptBaseline(ctx workflow.Context, start activities.Start)
 	}
 	r.cleanUpRemains(ctx, start.Left)
 	if before := start.Before; before != nil {
-		r.baselines = release.Resumed(before.Plan, before.Baselines, before.States, r.baselines)
+		r.baselines = release.ResumeBaselines(before.Plan, before.Baselines, before.States, r.baselines)
 		r.predecessorRunID = before.Run
 		r.addNote("the previous rollout ended without a report (%s): its baseline is used", before.Why)
 		r.leftAwake = r.findLeftAwake(before.Close.Woken)
-		if r.in.Follows == "" { // otherwise the takeover has cleaned up already
+		if r.in.PredecessorRun == "" { // otherwise the takeover has cleaned up already
 			remains := before.Close
 			remains.Woken = nil // Rollout stops them after its verification
 			r.cleanUpPredecessor(ctx, remains)
@@ -42,14 +42,14 @@ func (r *rolloutRun) adoptBaseline(ctx workflow.Context, start activities.Start)
 	}
 }
 
-// unreadPredecessor returns why the plan needs another approval, or "": an earlier
+// checkPredecessor returns a StaleError if the plan needs another approval: an earlier
 // rollout ended without a report that can be read, and the approved plan does not name
 // it.
-func (r *rolloutRun) unreadPredecessor(start activities.Start) string {
-	if start.Unread == "" || start.Since != nil || r.in.Rollback || start.Unread == r.in.Unread {
-		return ""
+func (r *rolloutRun) checkPredecessor(start activities.Start) error {
+	if start.Unread == "" || start.Since != nil || r.in.Rollback || start.Unread == r.in.UnreadRollout {
+		return nil
 	}
-	return "what ran before is not known: " + start.Unread
+	return &release.StaleError{Reason: "what ran before is not known: " + start.Unread}
 }
 
 // cleanUpPredecessor removes the leases, Fly releases and command machines of a rollout
@@ -71,7 +71,7 @@ func (r *rolloutRun) machinesChangedBefore() []string {
 	if r.predecessorRunID == "" {
 		return nil
 	}
-	return release.Changed(r.baselines, r.states)
+	return release.ChangedMachines(r.baselines, r.states)
 }
 
 // resumedMachines returns the IDs of the machines that an unreported previous rollout

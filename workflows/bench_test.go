@@ -158,7 +158,7 @@ func (s *scenario) newPlanner(machines int, strategy, maxDown string) func() rel
 		if err != nil {
 			panic(err)
 		}
-		return plan.Sealed("run")
+		return plan.Seal("run")
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// executeWave executes the steps of one wave. Each lane runs at most AtOnce steps at a
+// executeWave executes the steps of one wave. Each lane runs at most MaxConcurrent steps at a
 // time and starts the next one as soon as one ends. With strict, the first failure
 // cancels the running steps and no other step starts.
 func (r *rolloutRun) executeWave(ctx workflow.Context, wave release.Wave, strict bool) error {
@@ -20,7 +20,7 @@ func (r *rolloutRun) executeWave(ctx workflow.Context, wave release.Wave, strict
 	steps, bytesInFlight := workflow.NewWaitGroup(ctx), workflow.NewSemaphore(ctx, maxBytesInFlight)
 	var failed []error
 	for _, lane := range wave.Lanes {
-		slots := workflow.NewSemaphore(ctx, int64(lane.AtOnce))
+		slots := workflow.NewSemaphore(ctx, int64(lane.MaxConcurrent))
 		for _, step := range lane.Steps {
 			steps.Add(1)
 			workflow.Go(stepsCtx, func(ctx workflow.Context) {
@@ -74,7 +74,7 @@ func stepSize(step release.Step) int64 {
 func (r *rolloutRun) applyStep(ctx workflow.Context, step release.Step) error {
 	r.hasBegun = true
 	r.ranCommand = r.ranCommand || step.Verb == release.Run
-	r.recordProgress(ctx, step, release.Doing)
+	r.recordProgress(ctx, step, release.ProgressRunning)
 	var after activities.StepResult
 	err := workflow.ExecuteActivity(
 		withStepOptions(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
@@ -83,7 +83,7 @@ func (r *rolloutRun) applyStep(ctx workflow.Context, step release.Step) error {
 	r.recordCommand(step, after, err)
 	r.recordWritten(step, after.Machine, err)
 	if err != nil {
-		r.recordProgress(ctx, step, release.Failed)
+		r.recordProgress(ctx, step, release.ProgressFailed)
 		if r.failedTargets != nil {
 			r.failedTargets[step.Target] = true
 		}
@@ -109,14 +109,14 @@ func (r *rolloutRun) recordCommand(step release.Step, after activities.StepResul
 }
 
 // settleWave waits for the settle time of wave i, so that its effects become visible.
-// If the wave has Watch set, it verifies the targets meanwhile.
+// If the wave has VerifyWhileSettling set, it verifies the targets meanwhile.
 func (r *rolloutRun) settleWave(ctx workflow.Context, plan release.Plan, i int) error {
 	wave := plan.Waves[i]
 	switch {
 	case wave.Settle <= 0:
 		return nil
-	case wave.Watch:
-		return r.verifyPlan(ctx, release.Baking, plan.Until(i), activities.VerifyInput{For: wave.Settle})
+	case wave.VerifyWhileSettling:
+		return r.verifyPlan(ctx, release.Baking, plan.Through(i), activities.VerifyInput{For: wave.Settle})
 	}
 	return workflow.NewTimerWithOptions(ctx, time.Duration(wave.Settle), workflow.TimerOptions{
 		Summary: view.Summary(wave.Title + ": settle"),
@@ -125,8 +125,10 @@ func (r *rolloutRun) settleWave(ctx workflow.Context, plan release.Plan, i int) 
 
 // isWaveDone reports whether wave i of plan was executed.
 func (r *rolloutRun) isWaveDone(plan release.Plan, i int) bool {
-	return r.wavesDone[plan.Waves[i].Last] > i
+	return r.wavesDone[plan.Waves[i].Irreversible] > i
 }
 
 // markWaveDone records that wave i of plan was executed.
-func (r *rolloutRun) markWaveDone(plan release.Plan, i int) { r.wavesDone[plan.Waves[i].Last] = i + 1 }
+func (r *rolloutRun) markWaveDone(plan release.Plan, i int) {
+	r.wavesDone[plan.Waves[i].Irreversible] = i + 1
+}

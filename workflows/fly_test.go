@@ -179,7 +179,7 @@ func TestHeld_RetryStartsUnhealthyMachine(t *testing.T) {
 		s.sim.Behave = func(app string, config json.RawMessage) flysim.Behaviour {
 			return flysim.Behaviour{NeverHealthy: databaseIsDown && app == webApp && strings.Contains(string(config), digestOf("web", "v1"))}
 		}
-		s.answerWhenHeldAfter(release.Retry, func() { databaseIsDown = false })
+		s.answerWhenHeldAfter(release.ChoiceRetry, func() { databaseIsDown = false })
 		if rep := s.run(); rep.Outcome != release.RolledBack || !strings.Contains(strings.Join(rep.Notes, "\n"), "retry by dora") {
 			t.Fatalf("%s: %+v %q", rep.Outcome, rep.Cause, rep.Notes)
 		}
@@ -192,7 +192,7 @@ func TestHeld_RetryStartsUnhealthyMachine(t *testing.T) {
 // choice the command runs only once.
 func TestHeld_IrreversibleMigrations(t *testing.T) {
 	for choice, want := range map[release.Choice]release.Outcome{
-		release.Retry: release.Promoted, release.GoBack: release.RolledBack, release.Keep: release.Kept,
+		release.ChoiceRetry: release.Promoted, release.ChoiceRollback: release.RolledBack, release.ChoiceKeep: release.Kept,
 	} {
 		t.Run(string(choice), func(t *testing.T) {
 			t.Parallel()
@@ -237,9 +237,9 @@ func TestHeld_LeasesLost(t *testing.T) {
 						}
 					}()
 				})
-				choice, want := release.Retry, release.Promoted
+				choice, want := release.ChoiceRetry, release.Promoted
 				if abort {
-					choice, want = release.GoBack, release.RolledBack
+					choice, want = release.ChoiceRollback, release.RolledBack
 				}
 				var choices []release.Choice
 				answered := 0
@@ -251,7 +251,7 @@ func TestHeld_LeasesLost(t *testing.T) {
 					}
 				})
 				rep := s.run()
-				if rep.Outcome != want || slices.Contains(choices, release.Retry) == abort {
+				if rep.Outcome != want || slices.Contains(choices, release.ChoiceRetry) == abort {
 					t.Errorf("%s: %+v; the choices were %v; %q", rep.Outcome, rep.Cause, choices, rep.Notes)
 				}
 				taken := slices.ContainsFunc(s.sim.Requests()[answered:], func(r flysim.Request) bool {
@@ -299,7 +299,7 @@ func TestLeases_FlyctlDeploysMeanwhile(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		s := newUpdate(t, repo{}, repo{})
 		s.onPhase(release.Baking, "production", func() { go s.deployByHand(webApp) })
-		s.answerWhenHeld(release.GoBack)
+		s.answerWhenHeld(release.ChoiceRollback)
 		rep := s.run()
 		if rep.Outcome != release.RolledBack || !strings.Contains(rep.Cause.Message, "flyctl") {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)

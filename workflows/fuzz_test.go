@@ -37,8 +37,8 @@ func checkSignal(t *testing.T, doc string, approve bool) {
 	s.onApproval(func() {
 		plan := s.status().Plan
 		sent := strings.ReplaceAll(doc, "PLAN", plan.Hash[:10])
-		review, err := release.ReadReview([]byte(sent))
-		counts = err == nil && plan.IsNamed(review.Plan)
+		review, err := release.ParseReview([]byte(sent))
+		counts = err == nil && plan.MatchesHash(review.Plan)
 		var keys map[string]any
 		if err == nil && (json.Unmarshal([]byte(sent), &keys) != nil || keys["by"] == nil || len(keys) > 3) {
 			t.Errorf("%q is read as %+v", sent, review)
@@ -48,7 +48,7 @@ func checkSignal(t *testing.T, doc string, approve bool) {
 			if st := s.status(); (st.Gate == nil) != counts {
 				t.Errorf("%s %q: waits on: %t; it should count: %t", signal, sent, st.Gate != nil, counts)
 			}
-			s.review(release.Decision{By: "zoe", Reason: "no", Plan: plan.Hash})
+			s.review(release.Review{By: "zoe", Reason: "no", Plan: plan.Hash})
 		}, time.Second)
 	})
 	rep := s.run()

@@ -26,11 +26,11 @@ func (r *releaseRun) waitForApproval(ctx workflow.Context, env release.Environme
 	r.leaveQueue(ctx) // other releases may change the environment meanwhile
 	r.status.Gate = &release.GateStatus{
 		Environment: env.Name, Plan: plan.Hash, Approvals: max(1, gate.Approvals),
-		Until: workflow.Now(ctx).Add(time.Duration(gate.Timeout)), Because: standing.Because,
+		Until: workflow.Now(ctx).Add(time.Duration(gate.Timeout)), Reasons: standing.Because,
 	}
 	defer func() { r.status.Gate = nil }()
 	r.rejection = nil
-	r.enterPhase(ctx, release.Awaiting, env.Name)
+	r.enterPhase(ctx, release.AwaitingApproval, env.Name)
 
 	timerCtx, stop := workflow.WithCancel(ctx)
 	defer stop() // otherwise the timer stays pending for days
@@ -45,7 +45,7 @@ func (r *releaseRun) waitForApproval(ctx workflow.Context, env release.Environme
 	case err != nil:
 		return err
 	case r.rejection != nil:
-		return &release.Rejected{Decision: *r.rejection}
+		return &release.Rejected{Review: *r.rejection}
 	case !r.isDecided():
 		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, gate.Timeout)
 	}
@@ -57,9 +57,9 @@ func (r *releaseRun) isDecided() bool {
 	return r.rejection != nil || len(r.status.Gate.Approved) >= r.status.Gate.Approvals
 }
 
-// checkReview returns an error if a review does not count now. ReadReview has checked
+// checkReview returns an error if a review does not count now. ParseReview has checked
 // that it is complete.
-func (r *releaseRun) checkReview(review release.Review) error {
+func (r *releaseRun) checkReview(review release.ReviewInput) error {
 	gate := r.status.Gate
 	switch {
 	case gate == nil && r.status.Outcome != "":
@@ -68,7 +68,7 @@ func (r *releaseRun) checkReview(review release.Review) error {
 		return fmt.Errorf("the release waits for no approval: it is %s", r.status.Phase)
 	case len(review.Plan) < release.PlanDigits:
 		return fmt.Errorf("the field plan needs %d or more digits of the plan's hash; the plan to review is %s", release.PlanDigits, shortHash(gate.Plan))
-	case r.status.Plan == nil || !r.status.Plan.IsNamed(review.Plan):
+	case r.status.Plan == nil || !r.status.Plan.MatchesHash(review.Plan):
 		return fmt.Errorf("it is for plan %s; the plan to review is %s", shortHash(review.Plan), shortHash(gate.Plan))
 	case r.isDecided():
 		return errors.New("the plan is already approved or rejected")
@@ -80,25 +80,25 @@ func (r *releaseRun) checkReview(review release.Review) error {
 // changes nothing. If the review does not count, takeReview records and returns the
 // reason.
 func (r *releaseRun) takeReview(ctx workflow.Context, doc []byte, approve bool, door string) error {
-	review, err := release.ReadReview(doc)
+	review, err := release.ParseReview(doc)
 	if err == nil {
 		err = r.checkReview(review)
 	}
 	if err == nil && approve && slices.Contains(r.status.Gate.Approved, review.By) {
 		return nil
 	}
-	decision := release.Decision{Approve: approve, By: review.By, Reason: review.Reason, Plan: review.Plan}
-	given := release.Given{Decision: decision, At: workflow.Now(ctx), Door: door}
+	decision := release.Review{Approve: approve, By: review.By, Reason: review.Reason, Plan: review.Plan}
+	given := release.ReceivedReview{Review: decision, At: workflow.Now(ctx), Via: door}
 	switch {
 	case err != nil:
-		given.Ignored = err.Error()
+		given.IgnoredReason = err.Error()
 		workflow.GetLogger(ctx).Info("review does not count", "phase", r.status.Phase, "error", err)
 	case approve:
 		r.status.Gate.Approved = append(r.status.Gate.Approved, review.By)
 	default:
 		r.rejection = &decision
 	}
-	r.status.Decisions = append(r.status.Decisions, given)
+	r.status.Reviews = append(r.status.Reviews, given)
 	r.showStatus(ctx)
 	return err
 }
@@ -131,7 +131,7 @@ func (r *releaseRun) registerReview(ctx workflow.Context, update, signal string,
 		workflow.UpdateHandlerOptions{
 			Description: update + " the plan that waits for approval: " + shape,
 			Validator: func(raw converter.RawValue) error {
-				review, err := release.ReadReview(raw.Payload().GetData())
+				review, err := release.ParseReview(raw.Payload().GetData())
 				if err == nil {
 					err = r.checkReview(review)
 				}

@@ -33,7 +33,7 @@ func (linearRepo) Lineage(_ context.Context, _, commit string, running []string)
 	}
 	found := simulation.StraightLineage(history, commit, running)
 	for i := slices.Index(history, commit) + 1; i < len(history) && len(running) == 1 && i <= slices.Index(history, running[0]); i++ {
-		found.Takes, found.Taken = found.Takes+1, append(found.Taken, revision(versions[i]))
+		found.RemovedCount, found.Removed = found.RemovedCount+1, append(found.Removed, revision(versions[i]))
 	}
 	return found, nil
 }

@@ -28,12 +28,12 @@ func isGiveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err,
 // holdRollout holds the rollout because of cause until an operator chooses one of
 // choices. about precedes the cause in the status. It returns as waitForAnswer does.
 func (r *rolloutRun) holdRollout(ctx workflow.Context, about string, cause error, choices ...release.Choice) error {
-	return r.waitForAnswer(ctx, r.in.Plan.Environment, release.Held{Why: about + newCause(cause).Message, Choices: choices, Machines: r.describeMachines(ctx)}, cause)
+	return r.waitForAnswer(ctx, r.in.Plan.Environment, release.Hold{Why: about + newCause(cause).Message, Choices: choices, Machines: r.describeMachines(ctx)}, cause)
 }
 
 // waitForAnswer shows held in the status and waits until an operator answers it. It
 // returns nil for retry, otherwise cause wrapped in errRollback, errKeep or errAbandon.
-func (c *statusLog) waitForAnswer(ctx workflow.Context, environment string, held release.Held, cause error) error {
+func (c *statusLog) waitForAnswer(ctx workflow.Context, environment string, held release.Hold, cause error) error {
 	c.holdCount++
 	held.Number = c.holdCount
 	c.answer, c.status.Held = nil, &held
@@ -48,11 +48,11 @@ func (c *statusLog) waitForAnswer(ctx workflow.Context, environment string, held
 	}
 	c.addNote("held (%s), then %s", held.Why, answer)
 	switch c.answer.Choice {
-	case release.GoBack:
+	case release.ChoiceRollback:
 		return fmt.Errorf("%w: %s: %w", errRollback, answer, cause)
-	case release.Keep:
+	case release.ChoiceKeep:
 		return fmt.Errorf("%w: %s: %w", errKeep, answer, cause)
-	case release.Abandon:
+	case release.ChoiceAbandon:
 		return fmt.Errorf("%w: %s: %w", errAbandon, answer, cause)
 	}
 	return nil
@@ -68,25 +68,25 @@ func (r *rolloutRun) describeMachines(ctx workflow.Context) []string {
 	if err := workflow.ExecuteActivity(options, act.Observe, activities.ObserveInput{Targets: r.targetRefs(), Written: r.writtenVersions()}).Get(ctx, &now); err != nil {
 		return []string{"unknown: Fly could not be read: " + errorMessage(err)}
 	}
-	now = r.in.Plan.Remembered(now)
+	now = r.in.Plan.WithKnownConfigs(now)
 	r.recordMachines(now)
 	if !r.hasBaseline() {
-		return append(release.WhatIsWhat(r.in.Plan.Goal(now), nil, now), "the baseline is not known")
+		return append(release.DescribeMachines(r.in.Plan.Goal(now), nil, now), "the baseline is not known")
 	}
-	return release.WhatIsWhat(r.in.Plan.Goal(r.states), release.States(r.baselines), now)
+	return release.DescribeMachines(r.in.Plan.Goal(r.states), release.BaselineStates(r.baselines), now)
 }
 
 // registerAnswerHandlers registers the update and the signal that resolve a hold.
 func (c *statusLog) registerAnswerHandlers(ctx workflow.Context) error {
 	const shape = `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…", "hold": number of the hold, or none}`
-	c.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.AnswerSignal, workflow.SignalChannelOptions{Description: shape}),
+	c.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.ResolveSignal, workflow.SignalChannelOptions{Description: shape}),
 		func(ctx workflow.Context, doc []byte) {
 			if err := c.takeAnswer(doc); err != nil {
 				c.addNote("an answer does not count: %s", err)
 			}
 			c.showStatus(ctx)
 		})
-	return workflow.SetUpdateHandlerWithOptions(ctx, release.AnswerUpdate,
+	return workflow.SetUpdateHandlerWithOptions(ctx, release.ResolveUpdate,
 		func(_ workflow.Context, raw converter.RawValue) error {
 			if err := c.takeAnswer(raw.Payload().GetData()); err != nil {
 				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
@@ -96,7 +96,7 @@ func (c *statusLog) registerAnswerHandlers(ctx workflow.Context) error {
 		workflow.UpdateHandlerOptions{
 			Description: shape,
 			Validator: func(raw converter.RawValue) error {
-				a, err := release.ReadAnswer(raw.Payload().GetData())
+				a, err := release.ParseResolution(raw.Payload().GetData())
 				if err == nil {
 					err = c.checkAnswer(a)
 				}
@@ -111,7 +111,7 @@ func (c *statusLog) registerAnswerHandlers(ctx workflow.Context) error {
 // takeAnswer records an answer that came by update or signal, or returns why it does
 // not count.
 func (c *statusLog) takeAnswer(doc []byte) error {
-	a, err := release.ReadAnswer(doc)
+	a, err := release.ParseResolution(doc)
 	if err == nil {
 		err = c.checkAnswer(a)
 	}
@@ -121,9 +121,9 @@ func (c *statusLog) takeAnswer(doc []byte) error {
 	return err
 }
 
-// checkAnswer returns an error if an answer does not count now. ReadAnswer has checked
+// checkAnswer returns an error if an answer does not count now. ParseResolution has checked
 // that it is complete.
-func (c *statusLog) checkAnswer(a release.Answer) error {
+func (c *statusLog) checkAnswer(a release.Resolution) error {
 	held := c.status.Held
 	switch {
 	case held == nil:
@@ -154,9 +154,9 @@ func (r *rolloutRun) holdIfIrreversible(ctx workflow.Context, cause error) error
 	if !r.in.Irreversible || !r.ranCommand || isGiveUp(cause) || errors.Is(cause, errRollback) {
 		return cause
 	}
-	choices := []release.Choice{release.GoBack, release.Keep, release.Abandon}
+	choices := []release.Choice{release.ChoiceRollback, release.ChoiceKeep, release.ChoiceAbandon}
 	if ctx.Err() == nil { // an aborted rollout cannot continue
-		choices = append([]release.Choice{release.Retry}, choices...)
+		choices = append([]release.Choice{release.ChoiceRetry}, choices...)
 	}
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()

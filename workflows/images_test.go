@@ -254,7 +254,7 @@ func TestImages_ProductionDockerfile(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		s, _ := newDockerScenario(t, d)
 		var notes []string
-		s.onPhase(release.Awaiting, "production", func() {
+		s.onPhase(release.AwaitingApproval, "production", func() {
 			for _, target := range s.status().Plan.Targets {
 				notes = append(notes, target.Target.App+": "+strings.Join(target.Notes, "; "))
 			}
@@ -320,7 +320,7 @@ func TestImages_FoundInRegistry(t *testing.T) {
 			t.Errorf("%s, built %q", rep.Outcome, b.built)
 		}
 		for _, built := range rep.Builds {
-			if !built.Found {
+			if !built.Reused {
 				t.Errorf("the result of %s is not marked as found", built.App)
 			}
 		}

@@ -21,7 +21,7 @@ type heldLeases struct {
 
 // leaseHolder returns the description that the leases of this rollout have.
 func (r *rolloutRun) leaseHolder() string {
-	return release.Holder(r.in.Release, r.recordedRunID)
+	return release.LeaseHolder(r.in.Release, r.recordedRunID)
 }
 
 // takeLeases leases the machines of every target that the plan changes, until the
@@ -32,7 +32,7 @@ func (r *rolloutRun) takeLeases(ctx workflow.Context) error {
 		if !t.Changed {
 			continue
 		}
-		for _, id := range workflow.DeterministicKeys(t.Seen) {
+		for _, id := range workflow.DeterministicKeys(t.MachineVersions) {
 			in.Machines = append(in.Machines, activities.Leased{Target: t.Target, FlyApp: t.FlyApp, Machine: id})
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // A revision with Git LFS pointers or a missing submodule is neither tested nor built.
 // A rollback builds nothing, so it is not refused.
 func TestLoad_LFSPointer(t *testing.T) {
-	lacks := repo{leftOut: []release.LeftOut{{Path: "web/logo.png", What: "a Git LFS pointer"}, {Path: "themes/dark", What: "a submodule"}}}
+	lacks := repo{leftOut: []release.OmittedFile{{Path: "web/logo.png", Placeholder: "a Git LFS pointer"}, {Path: "themes/dark", Placeholder: "a submodule"}}}
 	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, lacks)
 		rep := s.run()

@@ -23,7 +23,7 @@ func plannedTargets(plan release.Plan, states []release.State) (targets []releas
 				targets[i].Machines = append(targets[i].Machines, release.MachineStatus{Name: step.Machine, Group: step.Group, Region: step.Region})
 				m = &targets[i].Machines[len(targets[i].Machines)-1]
 			}
-			m.Progress = release.Waiting
+			m.Progress = release.ProgressWaiting
 		}
 	}
 	return targets
@@ -33,8 +33,8 @@ func plannedTargets(plan release.Plan, states []release.State) (targets []releas
 func unchangedTargets(plan release.Plan) []release.TargetStatus {
 	targets := currentTargets(plan, nil)
 	for i, t := range plan.Targets {
-		for _, id := range slices.Sorted(maps.Keys(t.Seen)) {
-			targets[i].Machines = append(targets[i].Machines, release.MachineStatus{ID: id, Image: t.Image, Progress: release.Still})
+		for _, id := range slices.Sorted(maps.Keys(t.MachineVersions)) {
+			targets[i].Machines = append(targets[i].Machines, release.MachineStatus{ID: id, Image: t.Image, Progress: release.ProgressUnchanged})
 		}
 	}
 	return targets
@@ -50,7 +50,7 @@ func currentTargets(plan release.Plan, states []release.State) (targets []releas
 			}
 			for _, m := range s.Machines {
 				status.Machines = append(status.Machines, release.MachineStatus{
-					ID: m.ID, Name: m.Name, Group: m.Group, Region: m.Region, Image: m.Image, State: m.State, Progress: release.Still,
+					ID: m.ID, Name: m.Name, Group: m.Group, Region: m.Region, Image: m.Image, State: m.State, Progress: release.ProgressUnchanged,
 				})
 			}
 		}
@@ -108,7 +108,7 @@ func (r *rolloutRun) recordProgress(ctx workflow.Context, step release.Step, p r
 			m = &targets[i].Machines[len(targets[i].Machines)-1]
 		}
 		m.Verb, m.Progress = step.Verb, p
-		if p == release.Doing {
+		if p == release.ProgressRunning {
 			m.Since = workflow.Now(ctx)
 		} else {
 			m.Until = workflow.Now(ctx)
@@ -120,7 +120,7 @@ func (r *rolloutRun) recordProgress(ctx workflow.Context, step release.Step, p r
 	}
 	// The time to render grows with the number of machines: with a thousand, every tenth
 	// change is shown. The next phase shows the rest.
-	if r.changeCount++; r.changeCount%(1+machineCount/100) == 0 || p == release.Failed {
+	if r.changeCount++; r.changeCount%(1+machineCount/100) == 0 || p == release.ProgressFailed {
 		r.showStatus(ctx)
 	}
 }
@@ -133,6 +133,6 @@ func (r *rolloutRun) recordStepDone(ctx workflow.Context, step release.Step, aft
 			m.ID, m.State, m.Image, m.Region = after.ID, after.State, after.Image, after.Region
 		}
 	}
-	r.recordProgress(ctx, step, release.Ready)
+	r.recordProgress(ctx, step, release.ProgressDone)
 	workflow.GetLogger(ctx).Info("machine", "release", r.in.Release, "target", step.Target.String(), "machine", step.Machine, "verb", step.Verb)
 }

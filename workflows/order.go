@@ -74,12 +74,6 @@ func pinnedError(pin release.Pin) error {
 	return fmt.Errorf("%s; `release unpin %s --reason …` lets releases change it again", pin, pin.Environment)
 }
 
-// A staleError is an ErrPlanStale with the reason.
-type staleError struct{ reason string }
-
-func (e *staleError) Error() string { return e.reason }
-func (e *staleError) Unwrap() error { return release.ErrPlanStale }
-
 // checkMayChange returns an error if the rollout must not begin: its environment is
 // pinned, or the environment as a whole runs another revision than the plan was
 // compared with (an ErrPlanStale). It does not apply to a rollback that an operator
@@ -95,9 +89,14 @@ func (r *rolloutRun) checkMayChange(ctx workflow.Context) error {
 	case permit.Pin != nil:
 		return pinnedError(*permit.Pin)
 	case permit.Head.Differs(r.in.Head):
-		return &staleError{fmt.Sprintf("%s is at %s now", r.in.Plan.Environment, permit.Head.Short())}
+		return r.newHeadError(permit.Head)
 	}
 	return nil
+}
+
+// newHeadError returns the error of a plan that was compared with an older head than now.
+func (r *rolloutRun) newHeadError(now *release.Head) error {
+	return &release.StaleError{Reason: fmt.Sprintf("%s is at %s now", r.in.Plan.Environment, now.Short())}
 }
 
 // readPermit reads the pin, the head and the gate of the environment, under the lock.
@@ -118,11 +117,11 @@ func (r *rolloutRun) finishSuperseded(ctx workflow.Context) (*release.Report, er
 // is the head from before the rollout.
 func (r *rolloutRun) headAfter(outcome release.Outcome) *release.Head {
 	switch {
-	case outcome == release.Unchanged && !r.in.Whole:
+	case outcome == release.Unchanged && !r.in.SetsHead:
 		return r.in.Head
 	case r.in.Rollback && outcome != release.Restored:
 		return nil // only the metadata of the machines is known
-	case r.in.Whole && (outcome == release.Promoted || outcome == release.Unchanged):
+	case r.in.SetsHead && (outcome == release.Promoted || outcome == release.Unchanged):
 		return &release.Head{Commit: r.in.Revision.Commit, Covers: r.in.Plan.Lineage.Running}
 	}
 	return r.in.Head

@@ -64,7 +64,7 @@ func TestOrder_DivergedNeedsApproval(t *testing.T) {
 				s.onApproval(func() {
 					st := s.status()
 					asked = append(asked, st.Gate.Environment)
-					because := strings.Join(st.Gate.Because, "\n")
+					because := strings.Join(st.Gate.Reasons, "\n")
 					if tc.because != "" && !strings.Contains(because, tc.because) || tc.because == "" && because != "" {
 						t.Errorf("asked about %s because %q, want %q", st.Gate.Environment, because, tc.because)
 					}
@@ -84,16 +84,16 @@ func TestOrder_DivergedNeedsApproval(t *testing.T) {
 // The hash of a plan covers its lineage: an approval of a forward plan is no approval
 // of a diverged one.
 func TestOrder_HashCoversLineage(t *testing.T) {
-	plan := release.Plan{Environment: "production"}.WithContent() // the lineage is found after that
+	plan := release.Plan{Environment: "production"}.WithContentHash() // the lineage is found after that
 	plan.Lineage = release.Lineage{Relation: release.Forward}
-	forward := plan.Sealed("run").Hash
-	plan.Lineage = release.Lineage{Relation: release.Diverged, Takes: 2}
-	diverged := plan.Sealed("run").Hash
+	forward := plan.Seal("run").Hash
+	plan.Lineage = release.Lineage{Relation: release.Diverged, RemovedCount: 2}
+	diverged := plan.Seal("run").Hash
 	if diverged == forward {
 		t.Error("a diverged plan has the hash of one that goes forward")
 	}
 	plan.Skipped = []release.Skipped{{Environment: "staging"}}
-	if plan.Sealed("run").Hash == diverged {
+	if plan.Seal("run").Hash == diverged {
 		t.Error("a plan that skips an environment has the hash of one that does not")
 	}
 }
@@ -139,22 +139,22 @@ func TestOrder_LoweredGate(t *testing.T) {
 		before := newScenario(t, repo{gate: `{ approvals = 2, timeout = "1h" }`})
 		before.onApproval(func() {
 			before.approve()
-			before.review(release.Decision{Approve: true, By: "cleo", Plan: before.status().Plan.Hash})
+			before.review(release.Review{Approve: true, By: "cleo", Plan: before.status().Plan.Hash})
 		})
 		if rep := before.run(); rep.Outcome != release.Promoted {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
 		}
-		for i, want := range []release.GateStatus{{Approvals: 2, Because: []string{"lowers the gate"}}, {Approvals: 1}} {
+		for i, want := range []release.GateStatus{{Approvals: 2, Reasons: []string{"lowers the gate"}}, {Approvals: 1}} {
 			s := newScenario(t, repo{})
 			s.sim, s.act.Fly, s.act.Edge, s.temporal.runs = before.sim, before.act.Fly, before.act.Edge, before.temporal.runs
 			s.req.Revision = revision([]string{"v2", "v3"}[i])
 			s.onApproval(func() {
 				g := s.status().Gate
-				if g.Approvals != want.Approvals || len(g.Because) != len(want.Because) || len(g.Because) > 0 && !strings.Contains(g.Because[0], want.Because[0]) {
+				if g.Approvals != want.Approvals || len(g.Reasons) != len(want.Reasons) || len(g.Reasons) > 0 && !strings.Contains(g.Reasons[0], want.Reasons[0]) {
 					t.Errorf("release %d asks for %+v", i, g)
 				}
 				s.approve()
-				s.review(release.Decision{Approve: true, By: "cleo", Plan: s.status().Plan.Hash})
+				s.review(release.Review{Approve: true, By: "cleo", Plan: s.status().Plan.Hash})
 			})
 			if rep := s.run(); rep.Outcome != release.Promoted {
 				t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
@@ -173,7 +173,7 @@ func TestOrder_SkippedEnvironment(t *testing.T) {
 		s.req.Skip = []release.Skipped{{Environment: "staging", By: "ana", Reason: "staging tests 2.0"}}
 		s.onApproval(func() {
 			st := s.status()
-			if len(st.Plan.Skipped) != 1 || !strings.Contains(strings.Join(st.Gate.Because, "\n"), "staging was skipped by ana (staging tests 2.0)") {
+			if len(st.Plan.Skipped) != 1 || !strings.Contains(strings.Join(st.Gate.Reasons, "\n"), "staging was skipped by ana (staging tests 2.0)") {
 				t.Errorf("the gate is %+v, the skipped environments %+v", st.Gate, st.Plan.Skipped)
 			}
 			s.approve()
@@ -301,7 +301,7 @@ func (s *scenario) releaseConcurrently(versions ...string) []release.Report {
 				}
 				req := s.req
 				req.Revision, req.To = revision(version), "staging"
-				id := release.ID(req.Project, req.Revision)
+				id := release.ReleaseID(req.Project, req.Revision)
 				err := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: id}), workflows.Release, req).Get(ctx, &reports[i])
 				if err != nil {
 					s.t.Errorf("%s: %v", version, err)

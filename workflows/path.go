@@ -42,13 +42,13 @@ func (r *releaseRun) countCompleted() (n int) {
 }
 
 // extendPath extends the path to a further environment. An environment that is on the
-// path already changes nothing. It fails with KindOver if the release has ended.
+// path already changes nothing. It fails with KindEnded if the release has ended.
 func (r *releaseRun) extendPath(ctx workflow.Context, e release.Extension) error {
 	if err := workflow.Await(ctx, func() bool { return r.project != nil || r.hasEnded() }); err != nil {
 		return err
 	}
 	if r.hasEnded() {
-		return temporal.NewNonRetryableApplicationError("the release has ended", release.KindOver, nil)
+		return temporal.NewNonRetryableApplicationError("the release has ended", release.KindEnded, nil)
 	}
 	if r.req.Rollback != nil {
 		return errors.New("a rollback has no path")
@@ -84,7 +84,7 @@ func (r *releaseRun) registerExtensionHandlers(ctx workflow.Context) error {
 	r.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.ExtendSignal, workflow.SignalChannelOptions{
 		Description: shape + ": extend the release to a further environment",
 	}), func(ctx workflow.Context, raw []byte) {
-		e, err := release.ReadExtension(raw)
+		e, err := release.ParseExtension(raw)
 		if err == nil {
 			err = r.extendPath(ctx, e)
 		}
@@ -95,7 +95,7 @@ func (r *releaseRun) registerExtensionHandlers(ctx workflow.Context) error {
 	})
 	return workflow.SetUpdateHandlerWithOptions(ctx, release.ExtendUpdate,
 		func(ctx workflow.Context, raw converter.RawValue) error {
-			e, err := release.ReadExtension(raw.Payload().GetData())
+			e, err := release.ParseExtension(raw.Payload().GetData())
 			if err == nil {
 				err = r.extendPath(ctx, e)
 			}
@@ -107,7 +107,7 @@ func (r *releaseRun) registerExtensionHandlers(ctx workflow.Context) error {
 		workflow.UpdateHandlerOptions{
 			Description: "Extend the release to a further environment: " + shape,
 			Validator: func(raw converter.RawValue) error {
-				_, err := release.ReadExtension(raw.Payload().GetData())
+				_, err := release.ParseExtension(raw.Payload().GetData())
 				return err
 			},
 		})

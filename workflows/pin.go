@@ -24,7 +24,7 @@ func Pin(ctx workflow.Context, pin release.Pin) (*release.Unpinning, error) {
 	show := func() { workflow.SetCurrentDetails(ctx, pinDetails(pin, ignored)) }
 	err := workflow.SetUpdateHandlerWithOptions(ctx, release.UnpinUpdate,
 		func(_ workflow.Context, raw converter.RawValue) error {
-			u, err := release.ReadUnpinning(raw.Payload().GetData())
+			u, err := release.ParseUnpinning(raw.Payload().GetData())
 			if err != nil {
 				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
 			}
@@ -34,7 +34,7 @@ func Pin(ctx workflow.Context, pin release.Pin) (*release.Unpinning, error) {
 		workflow.UpdateHandlerOptions{
 			Description: "Let releases change the environment again: " + shape,
 			Validator: func(raw converter.RawValue) error {
-				_, err := release.ReadUnpinning(raw.Payload().GetData())
+				_, err := release.ParseUnpinning(raw.Payload().GetData())
 				return err
 			},
 		})
@@ -46,7 +46,7 @@ func Pin(ctx workflow.Context, pin release.Pin) (*release.Unpinning, error) {
 			Description: shape + ": let releases change the environment again",
 		})
 		for raw := (converter.RawValue{}); ch.Receive(ctx, &raw); raw = (converter.RawValue{}) {
-			u, err := release.ReadUnpinning(raw.Payload().GetData())
+			u, err := release.ParseUnpinning(raw.Payload().GetData())
 			if err == nil {
 				unpinning = &u
 				continue

@@ -61,7 +61,7 @@ func (r *releaseRun) waitInQueue(ctx workflow.Context, env release.Environment, 
 	r.showStatus(ctx)
 	if holding.Release != "" {
 		tickets := append([]release.Ticket{r.newTicket(env)}, r.queue.waiting...)
-		err := workflow.SignalExternalWorkflow(ctx, holding.Release, "", release.WaitSignal, tickets).Get(ctx, nil)
+		err := workflow.SignalExternalWorkflow(ctx, holding.Release, "", release.EnqueueSignal, tickets).Get(ctx, nil)
 		if err == nil {
 			r.queue.waiting = nil
 		} else if ctx.Err() != nil {
@@ -126,7 +126,7 @@ func (r *releaseRun) signalNext(ctx workflow.Context, tickets []release.Ticket) 
 	defer done()
 	for i, t := range tickets {
 		turn := release.Turn{Environment: t.Environment, Behind: tickets[i+1:]}
-		err := workflow.SignalExternalWorkflow(ctx, t.Release, "", release.NextSignal, turn).Get(ctx, nil)
+		err := workflow.SignalExternalWorkflow(ctx, t.Release, "", release.TurnSignal, turn).Get(ctx, nil)
 		if err == nil {
 			return
 		}
@@ -157,26 +157,26 @@ func (r *releaseRun) addTickets(tickets []release.Ticket) {
 // registerQueueSignals registers the signals that releases send each other while they
 // wait for an environment.
 func (r *releaseRun) registerQueueSignals(ctx workflow.Context) {
-	r.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.WaitSignal, workflow.SignalChannelOptions{
+	r.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.EnqueueSignal, workflow.SignalChannelOptions{
 		Description: "Sent by releases that wait for the environment that this release holds.",
 	}), func(ctx workflow.Context, raw []byte) {
-		tickets, err := release.ReadTickets(raw)
+		tickets, err := release.ParseTickets(raw)
 		switch {
 		case err != nil:
-			r.noteIgnoredSignal(ctx, release.WaitSignal, err)
+			r.noteIgnoredSignal(ctx, release.EnqueueSignal, err)
 		case r.queue.held == tickets[0].Environment:
 			r.addTickets(tickets)
 		default:
 			r.signalNext(ctx, tickets) // this release has left the environment
 		}
 	})
-	r.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.NextSignal, workflow.SignalChannelOptions{
+	r.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.TurnSignal, workflow.SignalChannelOptions{
 		Description: "Sent by the release that held the environment: it is the turn of this release.",
 	}), func(ctx workflow.Context, raw []byte) {
-		turn, err := release.ReadTurn(raw)
+		turn, err := release.ParseTurn(raw)
 		switch {
 		case err != nil:
-			r.noteIgnoredSignal(ctx, release.NextSignal, err)
+			r.noteIgnoredSignal(ctx, release.TurnSignal, err)
 		case r.queue.held == turn.Environment || r.queue.awaited == turn.Environment:
 			r.queue.isMyTurn = true
 			r.addTickets(turn.Behind)

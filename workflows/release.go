@@ -91,7 +91,7 @@ func (r *releaseRun) attemptPromotion(ctx workflow.Context, env release.Environm
 	if err != nil {
 		return err
 	}
-	if plan.Empty() {
+	if plan.IsEmpty() {
 		settled, err := r.isEnvironmentSettled(ctx, env) // if not, a rollout verifies the machines
 		if err != nil {
 			return err

@@ -24,7 +24,7 @@ type releaseRun struct {
 	statusLog
 	req               release.Request
 	path              []release.Environment
-	rejection         *release.Decision
+	rejection         *release.Review
 	project           *release.Project // nil until it is loaded
 	queue             queueState
 	head              *release.Head // of the environment that is being planned
@@ -38,9 +38,9 @@ type releaseRun struct {
 // anything blocks.
 func beginRelease(ctx workflow.Context, req release.Request) (*releaseRun, error) {
 	revision := req.Revision
-	var restores *release.Origin
+	var restores *release.StateRef
 	if req.Rollback != nil { // findBaseline completes the origin
-		revision, restores = req.Rollback.Revision, &release.Origin{}
+		revision, restores = req.Rollback.Revision, &release.StateRef{}
 	}
 	r := &releaseRun{req: req, statusLog: newStatusLog(ctx, release.Status{
 		Project: req.Project, Revision: revision, By: req.By, Restores: restores,
@@ -81,7 +81,7 @@ func (r *releaseRun) loadProject(ctx workflow.Context) (project release.Project,
 		path, err = r.resolvePath(&project, r.req.To)
 		r.addToPath(path)
 	}
-	r.recordRepository(ctx, project.Bound)
+	r.recordRepository(ctx, project.BoundRepository)
 	r.project = &project
 	return project, err
 }
@@ -199,7 +199,7 @@ func (r *releaseRun) buildImage(ctx workflow.Context, project release.Project, b
 	for _, note := range result.Notes {
 		r.addNote("build %s: %s", b.Name, note)
 	}
-	if err == nil && project.Scan.Due(b) {
+	if err == nil && project.Scan.Includes(b) {
 		err = r.scanImage(ctx, project.Scan, b, result.Image)
 	}
 	return result.Image, err
@@ -235,14 +235,14 @@ func (r *releaseRun) placeImages(ctx workflow.Context, env release.Environment, 
 		}
 		images[t.Target.App] = image
 		in.Images = append(in.Images, activities.Placing{Target: t.Target, Image: image, Repository: t.FlyApp})
-		needsCopy = needsCopy || !image.In(t.FlyApp)
+		needsCopy = needsCopy || !image.IsIn(t.FlyApp)
 	}
 	if !needsCopy || workflow.GetVersion(ctx, "place-images", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return images, nil
 	}
 	err = workflow.ExecuteActivity(withWaitOptions(ctx, "Copy images for "+env.Name, 10*time.Minute), act.PlaceImages, in).Get(ctx, &placed)
 	if e := r.status.EnvironmentStatus(env.Name); err == nil {
-		e.Copied += placed.Bytes
+		e.CopiedBytes += placed.Bytes
 	}
 	return placed.Images, err
 }
@@ -256,7 +256,7 @@ func (r *releaseRun) planRollout(ctx workflow.Context, project release.Project, 
 	}
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Plan "+env.Name), act.PlanRollout, activities.PlanInput{
 		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images, NoRoom: r.noRoom,
-		Unverified: release.Unverified(project.Builds(r.path, r.appNames(project), r.req.Images), env),
+		Unverified: release.DescribeUnverified(project.Builds(r.path, r.appNames(project), r.req.Images), env),
 	}).Get(ctx, &plan)
 	if err == nil {
 		plan, err = r.compareLineage(ctx, env, plan)
@@ -273,7 +273,7 @@ func (r *releaseRun) sealPlan(ctx workflow.Context, plan release.Plan) release.P
 	if err := run.Get(&sealed); err != nil {
 		workflow.GetLogger(ctx).Error("could not read the recorded run ID of the plan", "error", err)
 	}
-	plan = plan.Sealed(sealed)
+	plan = plan.Seal(sealed)
 	r.status.Plan = &plan
 	return plan
 }
@@ -305,8 +305,8 @@ func (r *releaseRun) runRollout(ctx workflow.Context, env release.Environment, p
 		r.enterPhase(ctx, release.RollingOut, env.Name)
 		child := workflow.ExecuteChildWorkflow(r.withRolloutOptions(ctx, env, id), Rollout, release.RolloutRequest{
 			Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
-			Gate: standing.Then, Unread: standing.Unread, Head: r.head, Whole: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
-			Restores: r.status.Restores, Follows: r.followedRunID(env), TakeOver: takeOver, Tried: r.settleAttempts(), Aborted: r.wasAborted(),
+			Gate: standing.Then, UnreadRollout: standing.Unread, Head: r.head, SetsHead: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
+			Restores: r.status.Restores, PredecessorRun: r.followedRunID(env), TakeOver: takeOver, RecoveryResult: r.settleAttempts(), Aborted: r.wasAborted(),
 		})
 		var run workflow.Execution
 		err := child.GetChildWorkflowExecution().Get(ctx, &run)

@@ -147,7 +147,7 @@ func TestRelease(t *testing.T) {
 		},
 		"rejected by update": {
 			answer: func(s *scenario) {
-				s.review(release.Decision{By: "ben", Reason: "not on a Friday", Plan: s.status().Plan.Hash})
+				s.review(release.Review{By: "ben", Reason: "not on a Friday", Plan: s.status().Plan.Hash})
 			},
 			outcome: release.Stopped, cause: "rejected by ben: not on a Friday", runs: "v1",
 		},
@@ -167,7 +167,7 @@ func TestRelease(t *testing.T) {
 			repo: repo{gate: `{ approvals = 2, timeout = "1h" }`},
 			answer: func(s *scenario) {
 				s.approve()
-				s.review(release.Decision{Approve: true, By: "cleo", Plan: s.status().Plan.Hash})
+				s.review(release.Review{Approve: true, By: "cleo", Plan: s.status().Plan.Hash})
 			},
 			outcome: release.Promoted, runs: "v2",
 		},
@@ -226,7 +226,7 @@ func TestRelease(t *testing.T) {
 				s.approve()
 				s.env.RegisterDelayedCallback(func() { changeByHand(s, web) }, 2*time.Second)
 			},
-			held:    release.GoBack,
+			held:    release.ChoiceRollback,
 			outcome: release.RolledBack, cause: "changed by another client", runs: "v1",
 		},
 	} {
@@ -394,15 +394,15 @@ func TestGate_IgnoredReviews(t *testing.T) {
 		s.req.Revision = revision("v2")
 		s.act.Go = digestBuilder{takes: time.Minute, over: s.over}
 		s.onPhase(release.Building, "", func() {
-			s.review(release.Decision{Approve: true, By: "before the gate", Plan: "00000000"})
+			s.review(release.Review{Approve: true, By: "before the gate", Plan: "00000000"})
 			s.signal(release.ApproveSignal, `{"by":"early","plan":"00000000"}`)
 		})
 		s.onApproval(func() {
 			hash := s.status().Plan.Hash
-			s.review(release.Decision{Approve: true, By: "another plan", Plan: "0123456789"})
-			s.review(release.Decision{Approve: true, By: "no plan"})
-			s.review(release.Decision{Approve: true, By: "seven digits", Plan: hash[:7]})
-			s.review(release.Decision{Approve: true, By: " ", Plan: hash})
+			s.review(release.Review{Approve: true, By: "another plan", Plan: "0123456789"})
+			s.review(release.Review{Approve: true, By: "no plan"})
+			s.review(release.Review{Approve: true, By: "seven digits", Plan: hash[:7]})
+			s.review(release.Review{Approve: true, By: " ", Plan: hash})
 			for _, doc := range []string{``, `null`, `{}`, `"approve"`, `[1]`, `{"by":"ben"}`, `not json`, `{"by":"ben","plan":"ffffffff"}`, `{"by":7,"plan":"` + hash + `"}`,
 				`{"by":"ben","plan":"` + hash + `","approve":true}`, `{"by":"ben","plan":"` + hash + `","plan":"` + hash + `"}`, `{"By":"ben","plan":"` + hash + `"}`, `{"by":"ben","plan":"` + hash + `"} {}`} {
 				s.signal(release.ApproveSignal, doc)
@@ -418,14 +418,14 @@ func TestGate_IgnoredReviews(t *testing.T) {
 		if len(s.refused) != 5 {
 			t.Errorf("refused by the validator: %v, want 5", s.refused)
 		}
-		if len(rep.Decisions) != 27 {
-			t.Errorf("%d decisions are on record, want the 27 signals: %+v", len(rep.Decisions), rep.Decisions)
+		if len(rep.Reviews) != 27 {
+			t.Errorf("%d decisions are on record, want the 27 signals: %+v", len(rep.Reviews), rep.Reviews)
 		}
 		if s.taken != 0 {
 			t.Errorf("%d updates that are no reviews were taken", s.taken)
 		}
-		for _, d := range rep.Decisions {
-			if d.Ignored == "" {
+		for _, d := range rep.Reviews {
+			if d.IgnoredReason == "" {
 				t.Errorf("%+v counts", d)
 			}
 		}
@@ -439,9 +439,9 @@ func TestHeld_RollbackFails(t *testing.T) {
 		outcome release.Outcome
 		runs    string
 	}{
-		release.Retry:   {release.RolledBack, "v1"},
-		release.Keep:    {release.Kept, ""},
-		release.Abandon: {"", ""},
+		release.ChoiceRetry:   {release.RolledBack, "v1"},
+		release.ChoiceKeep:    {release.Kept, ""},
+		release.ChoiceAbandon: {"", ""},
 	} {
 		t.Run(string(choice), func(t *testing.T) {
 			inVirtualTime(t, func(t *testing.T) {
@@ -454,7 +454,7 @@ func TestHeld_RollbackFails(t *testing.T) {
 				s.onApproval(s.approve)
 				s.answerWhenHeld(choice)
 				rep, err := s.runErr()
-				if choice == release.Abandon {
+				if choice == release.ChoiceAbandon {
 					var stranded *temporal.ApplicationError
 					if !errors.As(err, &stranded) || stranded.Type() != release.KindStranded || !strings.Contains(stranded.Message(), "machine") {
 						t.Fatalf("got %v, want a stranded release that lists its machines", err)
@@ -489,7 +489,7 @@ func TestRollback_KeepsServingMachines(t *testing.T) {
 		})
 		s.onApproval(s.approve)
 		serving := -1
-		s.answerWhenHeldAfter(release.Retry, func() {
+		s.answerWhenHeldAfter(release.ChoiceRetry, func() {
 			serving = 0
 			for _, m := range s.sim.Machines(web) {
 				if m.State == "started" && !m.Cordoned {
@@ -517,7 +517,7 @@ func TestHeld_UnknownVerdict(t *testing.T) {
 			s.approve()
 			s.env.RegisterDelayedCallback(func() { s.sim.Inject(flysim.Fault{Route: list, Status: 500}) }, time.Minute)
 		})
-		s.answerWhenHeld(release.GoBack)
+		s.answerWhenHeld(release.ChoiceRollback)
 		rep := s.run()
 		if rep.Outcome != release.RolledBack {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
@@ -545,7 +545,7 @@ func (s *scenario) answerWhenHeldAfter(choice release.Choice, first func()) {
 			}
 			s.sim.ClearFaults()
 			first()
-			if err := s.env.SignalWorkflowByID(id, release.AnswerSignal, release.Answer{Choice: choice, By: "dora"}); err != nil {
+			if err := s.env.SignalWorkflowByID(id, release.ResolveSignal, release.Resolution{Choice: choice, By: "dora"}); err != nil {
 				s.t.Error(err)
 			}
 			s.mayBeHeld = false
@@ -595,7 +595,7 @@ func TestReport_Machines(t *testing.T) {
 		for _, target := range rep.EnvironmentStatus("production").Targets {
 			for _, m := range target.Machines {
 				touched := before[target.FlyApp+"/"+m.ID] > 0
-				if reported := m.Progress != release.Still; reported != touched {
+				if reported := m.Progress != release.ProgressUnchanged; reported != touched {
 					t.Errorf("machine %s of %s is reported as %q (%s), and was changed %d times", m.ID, target.Target, m.Progress, m.Verb, before[target.FlyApp+"/"+m.ID])
 				}
 				if m.Image.Digest() != digestOf(target.Target.App, "v1") {

@@ -97,13 +97,13 @@ func (r *releaseRun) compareRollback(ctx workflow.Context, env release.Environme
 			return lineage, err
 		}
 		lineage.Why = descent.Lineage.Why
-		lineage.Added, lineage.Adds, lineage.Taken, lineage.Takes = descent.Lineage.Added, descent.Lineage.Adds, descent.Lineage.Taken, descent.Lineage.Takes
+		lineage.Added, lineage.AddedCount, lineage.Removed, lineage.RemovedCount = descent.Lineage.Added, descent.Lineage.AddedCount, descent.Lineage.Removed, descent.Lineage.RemovedCount
 		if err != nil {
 			lineage.Why = "the repository did not answer in time"
 		}
 	}
 	r.status.EnvironmentStatus(env.Name).Lineage = lineage
-	r.writeRestoresMemo(ctx, release.RestoredRevision{Revision: restored, Lineage: release.Lineage{Running: running, Takes: lineage.Takes, Why: lineage.Why}})
+	r.writeRestoresMemo(ctx, release.RestoredRevision{Revision: restored, Lineage: release.Lineage{Running: running, RemovedCount: lineage.RemovedCount, Why: lineage.Why}})
 	r.showStatus(ctx)
 	return lineage, nil
 }

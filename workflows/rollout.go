@@ -27,7 +27,7 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	}
 	switch err := r.checkMayChange(ctx); { // the pin, and the revision that the plan was compared with
 	case errors.Is(err, release.ErrPlanStale):
-		return r.finishStale(ctx, errorMessage(err))
+		return r.finishStale(ctx, err)
 	case err != nil:
 		return r.stop(ctx, err)
 	}
@@ -38,14 +38,14 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err != nil {
 		return r.stop(ctx, err)
 	}
-	if why := in.Plan.Stale(start.States); why != "" {
-		return r.finishStale(ctx, why)
+	if err := in.Plan.CheckStale(start.States); err != nil {
+		return r.finishStale(ctx, err)
 	}
 	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
 		return r.finishSuperseded(ctx)
 	}
-	if why := r.unreadPredecessor(start); why != "" {
-		return r.finishStale(ctx, why)
+	if err := r.checkPredecessor(start); err != nil {
+		return r.finishStale(ctx, err)
 	}
 	r.adoptBaseline(ctx, start)
 	if err := r.openRollout(ctx); err != nil {
@@ -62,7 +62,7 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	}
 	// Irreversible steps come last. The new version is healthy, so a failure here is held
 	// instead of rolled back.
-	if err := r.executeFinalWaves(ctx, in.Plan.Last()); err != nil {
+	if err := r.executeFinalWaves(ctx, in.Plan.IrreversiblePart()); err != nil {
 		return r.finishGivenUp(ctx, err)
 	}
 	r.stopMachines(ctx, r.leftAwake) // that a rollout without a report left running
@@ -77,7 +77,7 @@ func (r *rolloutRun) forward(ctx workflow.Context) error {
 		return err
 	}
 	defer done()
-	if err := r.execute(ctx, r.in.Plan.First()); err != nil {
+	if err := r.execute(ctx, r.in.Plan.ReversiblePart()); err != nil {
 		return r.preferLeaseError(err)
 	}
 	if err := r.verify(ctx); err != nil {
@@ -122,9 +122,9 @@ func (r *rolloutRun) rollback(ctx workflow.Context, cause error) (*release.Repor
 		if err == nil {
 			return r.finishRolledBack(ctx, cause)
 		}
-		choices := []release.Choice{release.Retry, release.Keep, release.Abandon}
+		choices := []release.Choice{release.ChoiceRetry, release.ChoiceKeep, release.ChoiceAbandon}
 		if r.foreignChanges > 0 {
-			choices = append(choices, release.GoBack)
+			choices = append(choices, release.ChoiceRollback)
 		}
 		err = r.holdRollout(ctx, "the baseline could not be restored: ", err, choices...)
 		if errors.Is(err, errRollback) {
@@ -149,7 +149,7 @@ func (r *rolloutRun) restore(ctx workflow.Context) error {
 	r.failedTargets = map[release.Target]bool{}
 	for i, wave := range back.Plan.Waves {
 		if len(r.failedTargets) > 0 && workflow.GetVersion(ctx, "spare-what-serves", workflow.DefaultVersion, 1) >= 1 {
-			wave = wave.Sparing(r.failedTargets)
+			wave = wave.WithoutRemovals(r.failedTargets)
 		}
 		failed = append(failed, r.executeWave(ctx, wave, false), r.settleWave(ctx, back.Plan, i))
 	}

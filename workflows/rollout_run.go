@@ -80,7 +80,7 @@ func (r *rolloutRun) targetRefsWithProbes() []activities.TargetRef {
 func (r *rolloutRun) observeTargets(ctx workflow.Context) (states []release.State, err error) {
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Read machine state of "+r.in.Plan.Environment), act.Observe,
 		activities.ObserveInput{Targets: r.targetRefs(), Written: r.writtenVersions()}).Get(ctx, &states)
-	return r.in.Plan.Remembered(states), err
+	return r.in.Plan.WithKnownConfigs(states), err
 }
 
 // successOutcome returns the outcome of a rollout that executed its plan.
@@ -98,23 +98,23 @@ func (r *rolloutRun) expectations(plan release.Plan) (all []activities.Expectati
 	touched, unchecked := map[string]bool{}, map[string]bool{}
 	for _, s := range plan.Steps() {
 		touched[s.Machine] = touched[s.Machine] || s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy
-		unchecked[s.Machine] = unchecked[s.Machine] || s.Unchecked
+		unchecked[s.Machine] = unchecked[s.Machine] || s.SkipHealthCheck
 	}
 	resumed := r.resumedMachines()
 	maps.Copy(touched, resumed)
 	for _, goal := range r.goalStates(plan) {
 		for i, m := range goal.Machines {
-			if resumed[m.ID] && m.Running() {
+			if resumed[m.ID] && m.IsRunning() {
 				goal.Machines[i].State = "started"
 			}
-			if !touched[m.ID] && !touched[m.Name] && !m.Healthy() || unchecked[m.ID] || unchecked[m.Name] {
+			if !touched[m.ID] && !touched[m.Name] && !m.IsHealthy() || unchecked[m.ID] || unchecked[m.Name] {
 				goal.Machines[i].State = ""
 			}
 		}
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
 				all = append(all, activities.Expectation{
-					Goal: goal, Probe: r.probeOf(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.provenGroupsOf(plan, goal), Removed: r.in.Plan.Removed(t.Target), Resumed: workflow.DeterministicKeys(resumed), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
+					Goal: goal, Probe: r.probeOf(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.provenGroupsOf(plan, goal), Removed: r.in.Plan.RemovedMachines(t.Target), Resumed: workflow.DeterministicKeys(resumed), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
 				})
 			}
 		}
@@ -127,7 +127,7 @@ func (r *rolloutRun) expectations(plan release.Plan) (all []activities.Expectati
 // then.
 func (r *rolloutRun) probeOf(plan release.Plan, t release.TargetPlan) *release.Probe {
 	i := slices.IndexFunc(r.baselines, func(b release.Baseline) bool { return b.State.Target == t.Target })
-	if i >= 0 && !r.baselines[i].WasWell() && plan.StepsOf(t.Target) < r.in.Plan.First().StepsOf(t.Target) {
+	if i >= 0 && !r.baselines[i].WasHealthy() && plan.CountSteps(t.Target) < r.in.Plan.ReversiblePart().CountSteps(t.Target) {
 		return nil
 	}
 	return t.Probe
@@ -135,7 +135,7 @@ func (r *rolloutRun) probeOf(plan release.Plan, t release.TargetPlan) *release.P
 
 // verify waits until every target matches the plan, or fails.
 func (r *rolloutRun) verify(ctx workflow.Context) error {
-	return r.verifyPlan(ctx, release.Verifying, r.in.Plan.First(), activities.VerifyInput{Within: release.Duration(proxyDelay)})
+	return r.verifyPlan(ctx, release.Verifying, r.in.Plan.ReversiblePart(), activities.VerifyInput{Within: release.Duration(proxyDelay)})
 }
 
 // bake repeats the verification under traffic for the bake time.
@@ -143,7 +143,7 @@ func (r *rolloutRun) bake(ctx workflow.Context) error {
 	if r.in.Bake <= 0 {
 		return nil
 	}
-	return r.verifyPlan(ctx, release.Baking, r.in.Plan.First(), activities.VerifyInput{For: r.in.Bake})
+	return r.verifyPlan(ctx, release.Baking, r.in.Plan.ReversiblePart(), activities.VerifyInput{For: r.in.Bake})
 }
 
 // verifyPlan verifies in the given phase that plan is in effect, for as long as input
@@ -168,7 +168,7 @@ func (r *rolloutRun) verifyPlan(ctx workflow.Context, phase release.Phase, plan 
 		if !hasHealth(verdicts, release.Unknown) {
 			return nil
 		}
-		err = r.holdRollout(ctx, "", &unhealthyError{phase, verdicts}, release.Retry, release.GoBack, release.Keep, release.Abandon)
+		err = r.holdRollout(ctx, "", &unhealthyError{phase, verdicts}, release.ChoiceRetry, release.ChoiceRollback, release.ChoiceKeep, release.ChoiceAbandon)
 		if err != nil {
 			return err
 		}
@@ -221,7 +221,7 @@ func (e *unhealthyError) Error() string {
 // cancellation, because the new version is verified. A failure is held until an
 // operator resolves it.
 func (r *rolloutRun) executeFinalWaves(ctx workflow.Context, plan release.Plan) error {
-	if plan.Empty() {
+	if plan.IsEmpty() {
 		return nil
 	}
 	ctx, done := workflow.NewDisconnectedContext(ctx)
@@ -232,7 +232,7 @@ func (r *rolloutRun) executeFinalWaves(ctx workflow.Context, plan release.Plan) 
 		if err == nil {
 			return nil
 		}
-		err = r.holdRollout(ctx, "the new version is healthy, but the old machines could not be removed: ", err, release.Retry, release.Keep, release.Abandon)
+		err = r.holdRollout(ctx, "the new version is healthy, but the old machines could not be removed: ", err, release.ChoiceRetry, release.ChoiceKeep, release.ChoiceAbandon)
 		if errors.Is(err, errKeep) {
 			r.addNote("the remaining old machines are kept, as %s decided", r.answer.By)
 			return nil
@@ -264,7 +264,7 @@ func (r *rolloutRun) verifyRestored(ctx workflow.Context) error {
 		return err
 	}
 	r.recordMachines(now.States)
-	if !now.Plan.Empty() && len(now.Differences) > 0 {
+	if !now.Plan.IsEmpty() && len(now.Differences) > 0 {
 		return fmt.Errorf("machines still differ from the baseline: %s", strings.Join(now.Differences, "; "))
 	}
 	if verdicts, err := r.readVerdicts(ctx, r.baselineExpectations()); err != nil {
@@ -285,14 +285,14 @@ func (r *rolloutRun) irreversibleNotes(now []release.State) (notes []string) {
 	changed := func(t release.Target) bool {
 		return slices.ContainsFunc(r.in.Plan.Targets, func(p release.TargetPlan) bool { return p.Target == t && p.Changed })
 	}
-	notes = release.SecretsKept(r.baselines, now, changed)
+	notes = release.DescribeKeptSecrets(r.baselines, now, changed)
 	for _, c := range r.status.Environments[0].Commands {
 		notes = append(notes, fmt.Sprintf("the release command of %s ran (%s, exit code %d): its changes to a database are not undone", c.Target, c.Command, c.ExitCode))
 	}
 	if len(notes) == 0 && r.ranCommand {
 		notes = append(notes, "a release command was started: its changes to a database are not undone")
 	}
-	return append(notes, release.VolumesMade(r.baselines, now)...)
+	return append(notes, release.DescribeNewVolumes(r.baselines, now)...)
 }
 
 // baselineExpectations returns the expected state of every target once its baseline is
@@ -303,12 +303,12 @@ func (r *rolloutRun) baselineExpectations() (in activities.VerifyInput) {
 		goal := b.State
 		goal.Machines = slices.Clone(goal.Machines)
 		for i, m := range goal.Machines {
-			if !m.Healthy() {
+			if !m.IsHealthy() {
 				goal.Machines[i].State = ""
 			}
 		}
-		expected := activities.Expectation{Goal: goal.AtLeast(r.written[goal.FlyApp]), Before: true, Back: true}
-		if b.WasWell() {
+		expected := activities.Expectation{Goal: goal.WithWrittenVersions(r.written[goal.FlyApp]), Before: true, Back: true}
+		if b.WasHealthy() {
 			expected.Probe = b.Probe
 		}
 		in.Expectations, in.Within = append(in.Expectations, expected), max(in.Within, b.Wait, release.Duration(proxyDelay))
@@ -324,12 +324,12 @@ func (r *rolloutRun) stop(ctx workflow.Context, cause error) (*release.Report, e
 	return r.finish(ctx, release.Stopped, cause)
 }
 
-// finishStale ends a rollout whose plan no longer matches the running machines. Nothing
-// was changed.
-func (r *rolloutRun) finishStale(ctx workflow.Context, why string) (*release.Report, error) {
-	report, err := r.stop(ctx, fmt.Errorf("%w: %s", release.ErrPlanStale, why))
+// finishStale ends a rollout whose plan no longer matches the running machines; reason
+// says why. Nothing was changed.
+func (r *rolloutRun) finishStale(ctx workflow.Context, reason error) (*release.Report, error) {
+	report, err := r.stop(ctx, fmt.Errorf("%w: %s", release.ErrPlanStale, errorMessage(reason)))
 	if report != nil {
-		report.Stale = why
+		report.Stale = errorMessage(reason)
 	}
 	return report, err
 }
@@ -385,8 +385,8 @@ func (r *rolloutRun) finish(ctx workflow.Context, outcome release.Outcome, cause
 	report, err := r.closeWorkflow(ctx, outcome)
 	if report != nil {
 		report.Before, report.After = r.baselines, after
-		report.Settles = r.predecessorRunID
-		report.Gate, report.Head, report.HeadBefore = r.in.Gate, r.headAfter(outcome), r.headBefore()
+		report.BaselineRun = r.predecessorRunID
+		report.GateAtRevision, report.Head, report.PreviousHead = r.in.Gate, r.headAfter(outcome), r.headBefore()
 	}
 	return report, err
 }

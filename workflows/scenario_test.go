@@ -60,7 +60,7 @@ type repo struct {
 	bare        bool
 	app         string
 	unreachable bool // its history cannot be read
-	leftOut     []release.LeftOut
+	leftOut     []release.OmittedFile
 }
 
 func (r repo) files() fstest.MapFS {
@@ -129,10 +129,10 @@ func (r repo) Files(context.Context, string, string) (fs.FS, error) {
 // A checkout is a file system that reports which files are incomplete.
 type checkout struct {
 	fs.FS
-	leftOut []release.LeftOut
+	leftOut []release.OmittedFile
 }
 
-func (c checkout) LeftOut() ([]release.LeftOut, error) { return c.leftOut, nil }
+func (c checkout) LeftOut() ([]release.OmittedFile, error) { return c.leftOut, nil }
 
 func (r repo) Checkout(ctx context.Context, _, _ string, fn func(string) error) error { return fn(".") }
 
@@ -184,7 +184,7 @@ type scenario struct {
 	// mayBeHeld: the test answers if the rollout is held.
 	mayBeHeld bool
 	// refused has the errors of the update validator, by decision.
-	refused map[release.Decision]string
+	refused map[release.Review]string
 	taken   int // updates of raw JSON that were accepted
 }
 
@@ -193,7 +193,7 @@ func newScenario(t *testing.T, r repo) *scenario {
 	t.Helper()
 	suite := new(testsuite.WorkflowTestSuite)
 	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
-	s := &scenario{t: t, refused: map[release.Decision]string{}, env: suite.NewTestWorkflowEnvironment(), sim: &flysim.Sim{
+	s := &scenario{t: t, refused: map[release.Review]string{}, env: suite.NewTestWorkflowEnvironment(), sim: &flysim.Sim{
 		Latency: flysim.Latency{API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second, Check: time.Second, Stop: time.Second},
 	}}
 	t.Cleanup(s.sim.Close)
@@ -232,7 +232,7 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	app, _, _ := strings.Cut(req.URL.Host, ".")
 	status := http.StatusServiceUnavailable
 	for _, m := range e.sim.Machines(app) {
-		if (driver.Describe(m)).Healthy() && !m.Cordoned {
+		if (driver.Describe(m)).IsHealthy() && !m.Cordoned {
 			status = http.StatusOK
 		}
 	}
@@ -294,7 +294,7 @@ func (s *scenario) giveUpIfHeld(id string) {
 		return
 	}
 	s.t.Errorf("held: %s: %q", st.Held.Why, st.Held.Machines)
-	if err := s.env.SignalWorkflowByID(id, release.AnswerSignal, release.Answer{Choice: release.Abandon, By: "the scenario"}); err != nil {
+	if err := s.env.SignalWorkflowByID(id, release.ResolveSignal, release.Resolution{Choice: release.ChoiceAbandon, By: "the scenario"}); err != nil {
 		s.t.Error(err)
 	}
 }
@@ -324,16 +324,16 @@ func (s *scenario) onPhase(p release.Phase, environment string, do func()) {
 
 // approve approves the current plan.
 func (s *scenario) approve() {
-	s.review(release.Decision{Approve: true, By: "ben", Plan: s.status().Plan.Hash[:8]})
+	s.review(release.Review{Approve: true, By: "ben", Plan: s.status().Plan.Hash[:8]})
 }
 
 // review sends a review as an update. Errors of the validator go to s.refused.
-func (s *scenario) review(d release.Decision) {
+func (s *scenario) review(d release.Review) {
 	s.env.UpdateWorkflow(release.ReviewName(d.Approve), fmt.Sprint(d.By, d.Plan, d.Approve), &testsuite.TestUpdateCallback{
 		OnAccept:   func() {},
 		OnReject:   func(err error) { s.refused[d] = err.Error() },
 		OnComplete: func(any, error) {},
-	}, d.Review())
+	}, d.Input())
 }
 
 // update sends raw JSON as an update, as the Temporal UI does.
@@ -384,7 +384,7 @@ func (s *scenario) mustRun(environment, version string) {
 			if got, want := m.ImageRef.Digest, digestOf(app, version); got != want {
 				s.t.Errorf("machine %s of %s/%s runs %s, want %s (%s)", m.ID, app, environment, got, want, version)
 			}
-			if !driver.Describe(m).Healthy() || m.Cordoned {
+			if !driver.Describe(m).IsHealthy() || m.Cordoned {
 				s.t.Errorf("machine %s of %s/%s is not healthy: %s %v", m.ID, app, environment, m.State, m.Checks)
 			}
 		}
@@ -440,5 +440,5 @@ func payload(doc string) *commonpb.Payload {
 
 // Identity implements activities.Git.
 func (repo) Identity(_ context.Context, url, _ string) (release.Repository, error) {
-	return release.Repository{Address: release.Address(url)}, nil
+	return release.Repository{Address: release.NormalizeAddress(url)}, nil
 }

@@ -19,7 +19,7 @@ import (
 type statusLog struct {
 	status release.Status
 	drains []func(workflow.Context) // handle the signals that are still buffered
-	answer *release.Answer          // to the current hold, or nil
+	answer *release.Resolution      // to the current hold, or nil
 	// recordedRunID is the run ID in the history. A reset starts another run with the
 	// same history, so reviews, leases and hashes from before the reset keep the run ID
 	// that they were made with.
@@ -102,7 +102,7 @@ func (c *statusLog) closeWorkflow(ctx workflow.Context, outcome release.Outcome)
 	}
 	report := &release.Report{Status: c.status}
 	if report.Plan != nil {
-		outline := report.Plan.Outline() // without configs, which the input of the rollout has
+		outline := report.Plan.WithoutConfigs() // without configs, which the input of the rollout has
 		report.Plan = &outline
 	}
 	return report, nil

@@ -40,7 +40,7 @@ func (r *rolloutRun) takeOver(ctx workflow.Context) (*release.Report, error) {
 		resolution := r.holdRollout(ctx, "", cause, r.takeOverChoices()...)
 		switch {
 		case resolution == nil:
-			return r.finishStale(disconnected, errorMessage(cause))
+			return r.finishStale(disconnected, cause)
 		case isGiveUp(resolution):
 			return r.finishGivenUp(disconnected, resolution)
 		case r.hasBaseline():
@@ -57,7 +57,7 @@ func (r *rolloutRun) readPredecessor(ctx workflow.Context) (start activities.Sta
 		return start, err
 	}
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Read history of the previous rollout"), act.RecordBaseline,
-		activities.StartInput{Follows: r.in.Follows}).Get(ctx, &start)
+		activities.StartInput{Follows: r.in.PredecessorRun}).Get(ctx, &start)
 	return start, err
 }
 
@@ -73,8 +73,8 @@ func (r *rolloutRun) predecessorError(start activities.Start) error {
 	case start.Unread != "":
 		why += ", and its history could not be read: " + start.Unread
 	}
-	if r.in.Tried != "" {
-		why += "; then: " + r.in.Tried
+	if r.in.RecoveryResult != "" {
+		why += "; then: " + r.in.RecoveryResult
 	}
 	return errors.New(why)
 }
@@ -104,12 +104,12 @@ func (r *rolloutRun) hasBaseline() bool { return len(r.baselines) > 0 }
 // cannot plan again.
 func (r *rolloutRun) takeOverChoices() (choices []release.Choice) {
 	if !r.in.Aborted {
-		choices = append(choices, release.Retry)
+		choices = append(choices, release.ChoiceRetry)
 	}
 	if r.hasBaseline() {
-		choices = append(choices, release.GoBack)
+		choices = append(choices, release.ChoiceRollback)
 	}
-	return append(choices, release.Keep, release.Abandon)
+	return append(choices, release.ChoiceKeep, release.ChoiceAbandon)
 }
 
 // restorePredecessor restores the baseline of a rollout that ended without a report.

@@ -1,8 +1,6 @@
 package workflows
 
 import (
-	"fmt"
-
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -46,7 +44,7 @@ func (r *releaseRun) runUnchanged(ctx workflow.Context, env release.Environment,
 	r.queue.held = env.Name
 	child := workflow.ExecuteChildWorkflow(r.withRolloutOptions(ctx, env, id), Rollout, release.RolloutRequest{
 		Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, By: r.req.By,
-		Head: r.head, Whole: r.isNewHead(plan), Rollback: r.req.Rollback != nil, Unchanged: true,
+		Head: r.head, SetsHead: r.isNewHead(plan), Rollback: r.req.Rollback != nil, Unchanged: true,
 	})
 	var run workflow.Execution
 	err = child.GetChildWorkflowExecution().Get(ctx, &run)
@@ -79,21 +77,21 @@ func (r *rolloutRun) confirmUnchanged(ctx workflow.Context) (*release.Report, er
 	case err != nil:
 		return r.stop(ctx, err)
 	case !r.in.Rollback && permit.Head.Differs(r.in.Head):
-		return r.finishStale(ctx, fmt.Sprintf("%s is at %s now", r.in.Plan.Environment, permit.Head.Short()))
+		return r.finishStale(ctx, r.newHeadError(permit.Head))
 	}
 	start, err := r.recordBaseline(ctx)
 	if err != nil {
 		return r.stop(ctx, err)
 	}
-	if why := r.in.Plan.Stale(start.States); why != "" {
-		return r.finishStale(ctx, why)
+	if err := r.in.Plan.CheckStale(start.States); err != nil {
+		return r.finishStale(ctx, err)
 	}
 	if start.Before != nil {
-		return r.finishStale(ctx, "the previous rollout ended without a report ("+start.Before.Why+")")
+		return r.finishStale(ctx, &release.StaleError{Reason: "the previous rollout ended without a report (" + start.Before.Why + ")"})
 	}
 	r.in.Gate = permit.Gate
-	if !r.in.Whole || permit.Pin != nil {
-		r.in.Whole, r.in.Head = false, permit.Head
+	if !r.in.SetsHead || permit.Pin != nil {
+		r.in.SetsHead, r.in.Head = false, permit.Head
 	}
 	return r.finish(ctx, release.Unchanged, nil)
 }

@@ -280,7 +280,7 @@ func TestUnchecked_Promoted(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		s := newUpdate(t, repo{bare: true}, repo{bare: true})
 		warned := false
-		s.onPhase(release.Awaiting, "production", func() {
+		s.onPhase(release.AwaitingApproval, "production", func() {
 			for _, target := range s.status().Plan.Targets {
 				if target.Target.App == "web" {
 					warned = target.Unchecked && target.Probe == nil && strings.Contains(fmt.Sprint(target.Warnings), "nothing checks it")

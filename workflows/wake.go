@@ -20,7 +20,7 @@ type groupKey struct {
 // recordHealthyStep records that the machine of step ran the planned version and passed
 // its checks.
 func (r *rolloutRun) recordHealthyStep(step release.Step, m release.Machine) {
-	if m.Healthy() && (step.Verb == release.Create || step.Verb == release.Update) {
+	if m.IsHealthy() && (step.Verb == release.Create || step.Verb == release.Update) {
 		r.provenGroups[groupKey{step.Target, step.Group}] = true
 	}
 }
@@ -52,7 +52,7 @@ func (r *rolloutRun) provenGroupsOf(plan release.Plan, goal release.State) []str
 // stops these machines again afterwards, also if verify fails. If a start fails without
 // an answer, it stops only machines that were planned to be stopped.
 func (r *rolloutRun) withSleepersStarted(ctx workflow.Context, plan release.Plan, verify func() error) error {
-	steps := plan.Sleepers(r.goalStates(plan), r.resumedMachines(), func(t release.Target, g string) bool { return r.provenGroups[groupKey{t, g}] })
+	steps := plan.VerificationStarts(r.goalStates(plan), r.resumedMachines(), func(t release.Target, g string) bool { return r.provenGroups[groupKey{t, g}] })
 	var started []release.Step
 	var firstErr error
 	starts := workflow.NewWaitGroup(ctx)
@@ -63,7 +63,7 @@ func (r *rolloutRun) withSleepersStarted(ctx workflow.Context, plan release.Plan
 			var woken activities.Woken
 			err := workflow.ExecuteActivity(withWaitOptions(ctx, "Start "+step.Machine+" of "+step.Target.String()+" for verification", time.Duration(step.Wait)),
 				act.Wake, r.newStepInput(step)).Get(ctx, &woken)
-			if woken.Started || err != nil && step.Idle {
+			if woken.Started || err != nil && step.SkipLaunch {
 				started = append(started, step)
 			}
 			if err != nil && firstErr == nil {
@@ -85,10 +85,10 @@ func (r *rolloutRun) findLeftAwake(woken []activities.StepInput) (steps []releas
 	for _, w := range woken {
 		id := cmp.Or(w.ID, w.Step.Machine)
 		runs := func(s release.State) bool {
-			m, ok := s.Machine(id)
-			return ok && s.FlyApp == w.Step.FlyApp && m.Running()
+			m, ok := s.FindMachine(id)
+			return ok && s.FlyApp == w.Step.FlyApp && m.IsRunning()
 		}
-		if slices.ContainsFunc(r.states, runs) && !slices.ContainsFunc(release.States(r.baselines), runs) {
+		if slices.ContainsFunc(r.states, runs) && !slices.ContainsFunc(release.BaselineStates(r.baselines), runs) {
 			step := w.Step
 			step.Machine = id
 			steps = append(steps, step)

@@ -55,7 +55,7 @@ func (r *rolloutRun) writtenVersions() activities.Written {
 func (r *rolloutRun) goalStates(plan release.Plan) []release.State {
 	goal := plan.Goal(r.states)
 	for i, s := range goal {
-		goal[i] = s.AtLeast(r.written[s.FlyApp])
+		goal[i] = s.WithWrittenVersions(r.written[s.FlyApp])
 	}
 	return goal
 }

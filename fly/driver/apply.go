@@ -37,7 +37,7 @@ type Result struct {
 //
 // It returns an *Error with KindConflict if another client changed the machine,
 // KindFailure with the evidence if the machine does not become healthy, KindNoRoom if
-// its host has no room for another version, or KindRefused if Fly refuses the step.
+// its host has no room for another version, or KindPermanent if Fly refuses the step.
 func (d *Driver) Apply(ctx context.Context, c Change) (Result, error) {
 	r := &stepRun{d, c}
 	if c.Step.Verb == release.Run {
@@ -75,13 +75,13 @@ func (r *stepRun) applyVerb(ctx context.Context) (release.Machine, error) {
 	case release.Cordon, release.Uncordon:
 		return r.setCordoned(ctx, m)
 	}
-	return release.Machine{}, &Error{release.KindRefused, fmt.Errorf("%s: unknown verb", r.Step)}
+	return release.Machine{}, &Error{release.KindPermanent, fmt.Errorf("%s: unknown verb", r.Step)}
 }
 
 // update gives m another config with a compare-and-set under a lease.
 func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, error) {
 	s, want := r.Step, r.Step.After
-	if !s.Exact {
+	if !s.Verbatim {
 		want = addMetadata(want, r.Stamp)
 	}
 	m, err := r.waitStable(ctx, m)
@@ -93,10 +93,10 @@ func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, e
 	}
 	done := isOn(m, s, want) // an earlier attempt has updated m
 	runs := shouldLaunch(m, done) || s.Launch
-	if s.Exact {
-		runs = !s.Idle // the baseline decides; a crashing machine may be in any state now
+	if s.Verbatim {
+		runs = !s.SkipLaunch // the baseline decides; a crashing machine may be in any state now
 	}
-	if done && runs && Describe(m).Rests() {
+	if done && runs && Describe(m).IsAsleep() {
 		if err := r.startUnderLease(ctx, m); err != nil {
 			return release.Machine{}, err
 		}
@@ -121,7 +121,7 @@ func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, e
 // longer shows how it was found: it may have exited since, or another client stopped
 // it. If the update launched it, it should run.
 func shouldLaunch(m fly.Machine, updated bool) bool {
-	return Describe(m).Launches() || updated && m.Launched()
+	return Describe(m).StartsOnUpdate() || updated && m.Launched()
 }
 
 // versionConflict returns the error of a machine that has another version than the plan
@@ -146,7 +146,7 @@ const hostPatience = 20 * time.Second
 // step for longer than patience. A restore is always retried, because it can use no
 // other host.
 func capacityError(ctx context.Context, s release.Step, err error, patience time.Duration, kind string) error {
-	if !errors.Is(err, fly.ErrNoCapacity) || s.Exact || time.Since(attemptOf(ctx).Scheduled) < patience {
+	if !errors.Is(err, fly.ErrNoCapacity) || s.Verbatim || time.Since(attemptOf(ctx).Scheduled) < patience {
 		return err
 	}
 	return failureError(kind, release.Failure{Target: s.Target, Machine: s.Machine, Group: s.Group, Reason: "could not be given room", Output: err.Error()})
@@ -178,7 +178,7 @@ func (r *stepRun) start(ctx context.Context, m fly.Machine) (release.Machine, er
 
 // stop stops m and waits until it is stopped.
 func (r *stepRun) stop(ctx context.Context, m fly.Machine) (release.Machine, error) {
-	if (release.Machine{State: m.State}).Running() {
+	if (release.Machine{State: m.State}).IsRunning() {
 		if _, err := r.changeUnderLease(ctx, m, func(nonce string) (fly.Machine, error) {
 			return m, r.Fly.Stop(ctx, r.Step.FlyApp, m.ID, nonce)
 		}); err != nil {
@@ -223,7 +223,7 @@ func (r *stepRun) destroy(ctx context.Context) error {
 	if r.Step.Version != "" && m.InstanceID != r.Step.Version {
 		return versionConflict(r.Step, m)
 	}
-	if seen := Describe(m); seen.Running() && seen.Host == "" { // Fly destroys a machine on an unreachable host, but cannot stop it
+	if seen := Describe(m); seen.IsRunning() && seen.Host == "" { // Fly destroys a machine on an unreachable host, but cannot stop it
 		if _, err := r.stop(ctx, m); err != nil {
 			return err
 		}

@@ -188,12 +188,12 @@ func TestTakeLeases_RunHasEnded(t *testing.T) {
 	sim := newSim(t)
 	sim.Put(app, fly.Machine{ID: id, State: "started", Config: configWith("1", "off")})
 	d, machines := newDriver(sim), []driver.Leased{{FlyApp: app, Machine: id}}
-	if _, err := d.TakeLeases(t.Context(), release.Holder("r", "run1"), machines); err != nil {
+	if _, err := d.TakeLeases(t.Context(), release.LeaseHolder("r", "run1"), machines); err != nil {
 		t.Fatal(err)
 	}
 	for _, ended := range [][]string{nil, {"run1"}} {
 		ctx := driver.WithAttempt(t.Context(), driver.Attempt{RunEnded: func(_ context.Context, run string) bool { return slices.Contains(ended, run) }})
-		if held, err := d.TakeLeases(ctx, release.Holder("r", "run2"), machines); (err == nil) != (len(ended) > 0) {
+		if held, err := d.TakeLeases(ctx, release.LeaseHolder("r", "run2"), machines); (err == nil) != (len(ended) > 0) {
 			t.Errorf("with %v ended: %v, %v", ended, held, err)
 		}
 	}

@@ -88,7 +88,7 @@ const startWait = 5 * time.Second
 // and then for the time in which the checks of its group passed before. awaitReady
 // reads the result.
 func (r *stepRun) awaitStart(ctx context.Context, w awaitedMachine) error {
-	if !w.runs || r.Step.Unchecked || release.NeverRestarts(w.want) {
+	if !w.runs || r.Step.SkipHealthCheck || release.NeverRestarts(w.want) {
 		return nil // a machine that ends may have ended before the wait begins
 	}
 	err := r.Fly.Wait(ctx, r.Step.FlyApp, w.id, fly.Wait{State: "started", Version: w.version, Timeout: min(waitLimit(r.Step), startWait)})

@@ -16,20 +16,20 @@ func (w awaitedMachine) isReached(m fly.Machine) bool {
 	if m.InstanceID != w.version || seen.Host != "" {
 		return false // another version, or an unreachable host
 	}
-	if !w.runs || w.step.Unchecked {
+	if !w.runs || w.step.SkipHealthCheck {
 		return !isTransitional(m.State)
 	}
-	if seen.Ended() && !release.Serves(w.want) && release.ChecksIn(w.want) == 0 {
+	if seen.HasCompleted() && !release.HasServices(w.want) && release.CountChecks(w.want) == 0 {
 		return true // its work has finished
 	}
-	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && seen.Healthy()
+	return m.State == "started" && len(m.Checks) >= release.CountChecks(w.want) && seen.IsHealthy()
 }
 
 // isAsleep reports whether Fly's proxy stopped m, for lack of requests, before m was
 // healthy.
 func (w awaitedMachine) isAsleep(m fly.Machine) bool {
 	seen := Describe(m)
-	return w.runs && !w.step.Unchecked && m.InstanceID == w.version && seen.Host == "" && seen.Exit == nil && !isTransitional(m.State) && seen.Rests()
+	return w.runs && !w.step.SkipHealthCheck && m.InstanceID == w.version && seen.Host == "" && seen.Exit == nil && !isTransitional(m.State) && seen.IsAsleep()
 }
 
 // failureOf returns the permanent failure of m, or nil.
@@ -43,7 +43,7 @@ func (w awaitedMachine) failureOf(m fly.Machine) *release.Failure {
 		return nil // Fly returns only old facts
 	case m.InstanceID != w.version && !isOn(m, w.step, w.want):
 		f.Reason = fmt.Sprintf("is at version %s, not at %s, which it was given: Fly or another client put another version in its place", m.InstanceID, w.version)
-	case !w.runs || w.step.Unchecked:
+	case !w.runs || w.step.SkipHealthCheck:
 		return nil
 	case exit != nil && w.isFailedExit(m, *exit):
 		f.Reason, f.ExitCode = exit.String(), &exit.Code
@@ -58,11 +58,11 @@ func (w awaitedMachine) failureOf(m fly.Machine) *release.Failure {
 // isFailedExit reports whether an unrequested exit of m is a failure. A restored
 // machine may exit once while it starts, because it may have done so before.
 func (w awaitedMachine) isFailedExit(m fly.Machine, exit release.Exit) bool {
-	if Describe(m).Ended() {
+	if Describe(m).HasCompleted() {
 		return false // its work has finished, or the timeout decides
 	}
 	again := exit.Restarts > 1 && exit.IsRecent(time.Now())
-	return !w.step.Exact || again || m.State == "stopped" || m.State == "failed"
+	return !w.step.Verbatim || again || m.State == "stopped" || m.State == "failed"
 }
 
 // waitSetting names the setting of the timeout, for messages.
@@ -83,7 +83,7 @@ func (w awaitedMachine) timeoutFailure(m fly.Machine, limit time.Duration) relea
 	if m.State != "started" {
 		return f
 	}
-	f.Reason = fmt.Sprintf("reports %d of its %d checks after %s (%s)", len(m.Checks), release.ChecksIn(w.want), limit, waitSetting)
+	f.Reason = fmt.Sprintf("reports %d of its %d checks after %s (%s)", len(m.Checks), release.CountChecks(w.want), limit, waitSetting)
 	if c := failingCheck(m); c != nil {
 		f.Reason = fmt.Sprintf("check %s did not pass within %s (%s)", c.Name, limit, waitSetting)
 		f.Check, f.Output = c.Name, lastBytes(c.Output, 400)

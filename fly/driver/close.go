@@ -121,7 +121,7 @@ func (d *Driver) removeCommandMachines(ctx context.Context, app string, in Closi
 
 // ranCommand reports whether m is a machine on which the release ran a command.
 func (in Closing) ranCommand(m fly.Machine) bool {
-	meta := release.Metadata(configOf(m))
+	meta := release.ParseMetadata(configOf(m))
 	group := meta["fly_process_group"]
 	return meta[release.MetaRelease] == in.Release && (group == release.ReleaseCommandGroup || group == release.MachineCheckGroup)
 }

@@ -57,7 +57,7 @@ func (r *stepRun) create(ctx context.Context) (release.Machine, error) {
 	if !isOn(m, s, want) {
 		return release.Machine{}, conflictError(s, "exists already with another config")
 	}
-	after, err := r.confirmChange(ctx, awaitedMachine{step: s, want: want, id: m.ID, version: m.InstanceID, runs: !s.Idle}, m)
+	after, err := r.confirmChange(ctx, awaitedMachine{step: s, want: want, id: m.ID, version: m.InstanceID, runs: !s.SkipLaunch}, m)
 	r.waitForCreated(ctx, createdWait, find)
 	return after, err
 }
@@ -72,7 +72,7 @@ func (r *stepRun) configToCreate(ctx context.Context) (json.RawMessage, error) {
 		}
 		want = setStandby(want, primary.ID)
 	}
-	if s.Exact {
+	if s.Verbatim {
 		return want, nil
 	}
 	return addMetadata(want, stampWithName(r.Stamp, s.Machine)), nil
@@ -94,7 +94,7 @@ func (r *stepRun) sendCreate(ctx context.Context, want json.RawMessage, find fin
 	s := r.Step
 	m, err := retryLimited(ctx, func() (fly.Machine, error) {
 		return r.Fly.Create(ctx, s.FlyApp, fly.Create{
-			Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.Idle, SkipServiceRegistration: s.Hidden, MinSecretsVersion: r.Secrets,
+			Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.SkipLaunch, SkipServiceRegistration: s.Cordoned, MinSecretsVersion: r.Secrets,
 		})
 	})
 	if errors.Is(err, fly.ErrUnknownOutcome) {

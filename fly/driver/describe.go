@@ -12,7 +12,7 @@ import (
 
 // Describe returns the release.Machine of a Fly machine.
 func Describe(m fly.Machine) release.Machine {
-	return describeWithMetadata(m, release.Metadata(configOf(m)))
+	return describeWithMetadata(m, release.ParseMetadata(configOf(m)))
 }
 
 // describeWithMetadata is Describe for a machine whose config has that metadata.
@@ -21,7 +21,7 @@ func describeWithMetadata(m fly.Machine, meta map[string]string) release.Machine
 		ID: m.ID, Name: m.Name, Group: cmp.Or(meta["fly_process_group"], meta["process_group"], "app"), Region: m.Region,
 		State: m.State, Version: m.InstanceID, Image: imageOf(m), Config: configOf(m),
 		Cordoned: m.Cordoned, Release: meta[release.MetaRelease], Revision: meta[release.MetaRevision],
-		Created: m.Name != "" && meta[release.MetaMachine] == m.Name, Updated: m.UpdatedAt, Made: m.VersionTime(),
+		CreatedByPlan: m.Name != "" && meta[release.MetaMachine] == m.Name, Updated: m.UpdatedAt, VersionTime: m.VersionTime(),
 	}
 	if by := meta["fly_flyctl_version"]; by != fly.ClientVersion {
 		out.Client = by // flyctl keeps our metadata on machines that it changes
@@ -73,7 +73,7 @@ func imageOf(m fly.Machine) release.Image {
 
 // isOn reports whether m is in the state after s: its config, release and image.
 func isOn(m fly.Machine, s release.Step, want json.RawMessage) bool {
-	return release.SameConfig(m.Config, want) && release.SameStamps(m.Config, want) &&
+	return release.IsSameConfig(m.Config, want) && release.IsSameRelease(m.Config, want) &&
 		(s.To == "" || imageOf(m).Digest() == s.To.Digest())
 }
 

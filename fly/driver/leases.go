@@ -106,7 +106,7 @@ func (l holderLeases) takeLease(ctx context.Context, m Leased, ttl time.Duration
 // workflow ID is the lock of the environment, so that run no longer changes the
 // machine.
 func (l holderLeases) isLeftOver(ctx context.Context, held fly.Lease) bool {
-	run, ours := release.HolderRun(held.Description)
+	run, ours := release.ParseLeaseHolder(held.Description)
 	return ours && attemptOf(ctx).RunEnded(ctx, run)
 }
 

@@ -18,7 +18,7 @@ import (
 type TargetRef struct {
 	Target release.Target `json:"target"`
 	FlyApp string         `json:"fly_app"`
-	// Probe, if set, is sent as well: State.Sick has its failure.
+	// Probe, if set, is sent as well: State.ProbeError has its failure.
 	Probe *release.Probe `json:"probe,omitempty"`
 }
 
@@ -38,7 +38,7 @@ func (d *Driver) Observe(ctx context.Context, refs []TargetRef, written Written)
 				err = rereadStale(all, d.Fly, &states[i], written[ref.FlyApp])
 			}
 			if err == nil && ref.Probe != nil {
-				states[i].Sick = d.probeBefore(all, *ref.Probe, states[i])
+				states[i].ProbeError = d.probeBefore(all, *ref.Probe, states[i])
 			}
 			return err
 		})
@@ -71,7 +71,7 @@ func ObserveTarget(ctx context.Context, f TargetReader, ref TargetRef) (release.
 func readVolumes(ctx context.Context, f TargetReader, s *release.State) error {
 	have, err := RetryRead(ctx, func() ([]fly.Volume, error) { return f.Volumes(ctx, s.FlyApp) })
 	for _, v := range have {
-		s.Volumes = append(s.Volumes, release.Volume{ID: v.ID, Name: v.Name, Region: v.Region, Attached: v.AttachedMachine, Free: v.Free()})
+		s.Volumes = append(s.Volumes, release.Volume{ID: v.ID, Name: v.Name, Region: v.Region, AttachedTo: v.AttachedMachine, Free: v.Free()})
 	}
 	return ignoreUnauthorized(err)
 }
@@ -124,9 +124,9 @@ func sortMachines(s *release.State) {
 
 // addMachine adds m to the list of s for its kind.
 func addMachine(s *release.State, m fly.Machine) {
-	switch meta := release.Metadata(configOf(m)); {
+	switch meta := release.ParseMetadata(configOf(m)); {
 	case len(meta) == 0 && m.HostStatus != "ok" && len(m.Config) == 0:
-		s.Unread = append(s.Unread, describeWithMetadata(m, meta))
+		s.Unidentified = append(s.Unidentified, describeWithMetadata(m, meta))
 	case meta["fly_platform_version"] != "v2":
 		s.Foreign = append(s.Foreign, m.ID)
 	case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
@@ -149,7 +149,7 @@ func mayGetTraffic(m release.Machine) bool { return m.State == "started" && !m.C
 func CheckRead(states []release.State) error {
 	var all []string
 	for _, s := range states {
-		for _, m := range s.Unread {
+		for _, m := range s.Unidentified {
 			all = append(all, fmt.Sprintf("machine %s (%s) of %s: its host is %s and Fly returns neither its config nor its group, so it cannot be planned for: wait until the host is back, or destroy the machine (fly machine destroy --force %s)", m.ID, m.Name, s.Target, m.Host, m.ID))
 		}
 	}

@@ -18,15 +18,15 @@ type processReader interface {
 // A portCheck checks whether processes listen on the ports to which Fly's proxy sends
 // traffic.
 type portCheck struct {
-	confirmed map[release.Listener]bool // a process listens there, or Fly cannot answer
-	patience  time.Duration             // how long a process may take to listen
-	notes     []string                  // ports at which no process listens
-	unread    []string                  // ports that could not be read
-	isOver    bool                      // patience has passed: no more reads
+	confirmed map[release.UncheckedPort]bool // a process listens there, or Fly cannot answer
+	patience  time.Duration                  // how long a process may take to listen
+	notes     []string                       // ports at which no process listens
+	unread    []string                       // ports that could not be read
+	isOver    bool                           // patience has passed: no more reads
 }
 
 func newPortCheck(t *verdictTracker) *portCheck {
-	return &portCheck{confirmed: map[release.Listener]bool{}, patience: min(max(t.during, t.within), 30*time.Second)}
+	return &portCheck{confirmed: map[release.UncheckedPort]bool{}, patience: min(max(t.during, t.within), 30*time.Second)}
 }
 
 // checkPorts reads the ports on which the machines of a healthy or unchecked target
@@ -40,7 +40,7 @@ func (c *portCheck) checkPorts(ctx context.Context, f processReader, e Expectati
 	}
 	if !c.isOver {
 		c.notes, c.unread = nil, nil
-		for _, l := range e.Goal.Listeners(now) {
+		for _, l := range e.Goal.UncheckedPorts(now) {
 			if !c.confirmed[l] {
 				c.checkPort(ctx, f, e.Goal.FlyApp, l)
 			}
@@ -55,7 +55,7 @@ func (c *portCheck) checkPorts(ctx context.Context, f processReader, e Expectati
 }
 
 // checkPort reads whether a process listens on one port.
-func (c *portCheck) checkPort(ctx context.Context, f processReader, app string, l release.Listener) {
+func (c *portCheck) checkPort(ctx context.Context, f processReader, app string, l release.UncheckedPort) {
 	processes, err := RetryRead(ctx, func() ([]fly.Process, error) { return f.Processes(ctx, app, l.Machine) })
 	switch {
 	case err != nil && IsPermanent(err), err == nil && fly.Listens(processes, l.Port):
@@ -69,7 +69,7 @@ func (c *portCheck) checkPort(ctx context.Context, f processReader, app string, 
 
 // notListening returns the note of a port without a listener. It names the ports that
 // have one.
-func notListening(l release.Listener, processes []fly.Process) string {
+func notListening(l release.UncheckedPort, processes []fly.Process) string {
 	listens := "listens on no TCP port"
 	if ports := fly.TCPPorts(processes); len(ports) > 0 {
 		listens = "listens on TCP ports " + strings.Trim(fmt.Sprint(ports), "[]")

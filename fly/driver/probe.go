@@ -31,7 +31,7 @@ func (d *Driver) sendProbe(ctx context.Context, t release.Target, p release.Prob
 		}
 		return []release.Failure{{Target: t, Reason: reason, Output: output}}
 	}
-	request := p.At(base)
+	request := p.Describe(base)
 	req, err := newProbeRequest(ctx, p, base)
 	if err != nil {
 		return release.Unknown, fail("the request "+request+" could not be sent", err.Error())

@@ -21,8 +21,8 @@ type Written map[string]map[string]string
 // unknown. It returns an error if Fly returns nothing newer.
 func rereadStale(ctx context.Context, r MachineReader, s *release.State, written map[string]string) error {
 	for _, id := range slices.Sorted(maps.Keys(written)) {
-		have, isListed := s.Machine(id)
-		isUnread := slices.ContainsFunc(s.Unread, func(m release.Machine) bool { return m.ID == id })
+		have, isListed := s.FindMachine(id)
+		isUnread := slices.ContainsFunc(s.Unidentified, func(m release.Machine) bool { return m.ID == id })
 		if isUnread || isListed && written[id] != "" && !fly.OlderVersion(have.Version, written[id]) {
 			continue
 		}
@@ -64,6 +64,6 @@ func observeAgain(ctx context.Context, f machineObserver, goal release.State, no
 		}
 	}
 	err := rereadStale(ctx, f, now, written)
-	*now = now.Recalled(goal.Machines)
+	*now = now.WithKnownMachines(goal.Machines)
 	return err
 }

@@ -42,7 +42,7 @@ const (
 
 func newVerdictTracker(e Expectation, in Verification) *verdictTracker {
 	t := &verdictTracker{during: in.For, within: in.Within}
-	if !e.Back && e.Goal.IsBare(e.Changed) {
+	if !e.Back && e.Goal.HasUncheckedMachine(e.Changed) {
 		t.during = max(t.during, smokeTime)
 	}
 	return t

@@ -119,14 +119,14 @@ func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdic
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
 		return v, now
 	}
-	if v.Failures = e.Goal.Missing(now, release.ExitRule{Back: e.Back, Resumed: e.Resumed, At: time.Now()}); len(v.Failures) > 0 {
+	if v.Failures = e.Goal.Unmet(now, release.ExitRule{IsRestore: e.Back, ResumedMachines: e.Resumed, ReadAt: time.Now()}); len(v.Failures) > 0 {
 		v.Health = release.Unhealthy
 		return v, now
 	}
 	if v.Failures = e.unreadableMachines(now); len(v.Failures) > 0 {
 		return v, now
 	}
-	proof := release.Proof{Ran: e.Ran, Probe: e.Probe != nil, Back: e.Back, Removed: e.Removed}
+	proof := release.Evidence{RanGroups: e.Ran, HasProbe: e.Probe != nil, IsRestore: e.Back, RemovedMachines: e.Removed}
 	isServed, err := d.isServed(ctx, e, now)
 	if err != nil {
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
@@ -134,12 +134,12 @@ func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdic
 	}
 	if isServed {
 		var health release.Health
-		v.Probed = e.Probe.At(now.URL)
+		v.Probed = e.Probe.Describe(now.URL)
 		if health, v.Failures = d.sendProbe(ctx, v.Target, *e.Probe, now.URL); health != release.Healthy {
 			v.Health = health
 			return v, now
 		}
-		proof.Answered = true
+		proof.ProbePassed = true
 	}
 	v.Health, v.Notes, v.Idle = e.Goal.Judge(now, proof)
 	return v, now
@@ -158,11 +158,11 @@ func (d *Driver) isServed(ctx context.Context, e Expectation, now release.State)
 		if !mayGetTraffic(m) {
 			continue
 		}
-		want, ok := e.Goal.Machine(m.ID)
+		want, ok := e.Goal.FindMachine(m.ID)
 		if !ok {
-			want, ok = e.Goal.Machine(m.Name)
+			want, ok = e.Goal.FindMachine(m.Name)
 		}
-		if !ok || want.State == "" || want.Running() {
+		if !ok || want.State == "" || want.IsRunning() {
 			return true, nil
 		}
 		unexpected = append(unexpected, m.ID)
@@ -183,10 +183,10 @@ func (d *Driver) isServed(ctx context.Context, e Expectation, now release.State)
 // unreadableMachines returns the machines of now without a verdict because of their
 // host.
 func (e Expectation) unreadableMachines(now release.State) []release.Failure {
-	return slices.DeleteFunc(e.Goal.Unseen(now), func(f release.Failure) bool {
-		have, _ := now.Machine(f.Machine)
-		was, ok := e.Goal.Machine(f.Machine)
-		return e.Before && ok && have.IsAsBefore(was)
+	return slices.DeleteFunc(e.Goal.Unreachable(now), func(f release.Failure) bool {
+		have, _ := now.FindMachine(f.Machine)
+		was, ok := e.Goal.FindMachine(f.Machine)
+		return e.Before && ok && have.IsSameVersion(was)
 	})
 }
 

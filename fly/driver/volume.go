@@ -34,12 +34,12 @@ func (r *stepRun) chooseVolume(ctx context.Context, config json.RawMessage) (jso
 	if named != "" {
 		return nil, volumeFailure(s, fmt.Sprintf("needs its volume %s (%s), which is gone or in use", named, s.Volume.Name))
 	}
-	if len(s.Volume.Ask) == 0 {
+	if len(s.Volume.CreateRequest) == 0 {
 		return nil, volumeFailure(s, fmt.Sprintf(
 			"needs a free volume %s in %s: create one with `fly volumes create %s -a %s -r %s`", s.Volume.Name, s.Region, s.Volume.Name, s.FlyApp, s.Region))
 	}
 	var ask fly.NewVolume
-	if err := json.Unmarshal(s.Volume.Ask, &ask); err != nil {
+	if err := json.Unmarshal(s.Volume.CreateRequest, &ask); err != nil {
 		return nil, &Error{release.KindConfig, fmt.Errorf("%s: volume %s: %w", s.Target, s.Volume.Name, err)}
 	}
 	ask.Region = cmp.Or(s.Region, ask.Region)

@@ -41,7 +41,7 @@ func (r *stepRun) waitStable(ctx context.Context, m fly.Machine) (fly.Machine, e
 // decides whether it should.
 func isUndecided(s release.Step, state string) bool {
 	aboutToRun := slices.Contains([]string{"creating", "starting", "updating", "replacing"}, state)
-	return isTransitional(state) && state != "restarting" && !(s.Exact && aboutToRun)
+	return isTransitional(state) && state != "restarting" && !(s.Verbatim && aboutToRun)
 }
 
 // hostWait is how long one attempt of a step waits for an unreachable host.

@@ -58,7 +58,7 @@ func (b *Builder) Ready(ctx context.Context, recipe release.Recipe) error {
 	if !slices.Contains([]Cache{"", CacheMax, CacheMin, CacheOff}, b.Cache) {
 		return fmt.Errorf("build cache %q: must be max, min or off", b.Cache)
 	}
-	return errors.Join(b.checkSecrets(recipe), b.checkPlatform(ctx, recipe.On()))
+	return errors.Join(b.checkSecrets(recipe), b.checkPlatform(ctx, recipe.PlatformOrDefault()))
 }
 
 // checkSecrets returns an error for each secret of a recipe that this worker does not

@@ -46,7 +46,7 @@ func (b *Builder) prepare(src image.Source, req image.Request) (_ *solve, err er
 	if err := b.checkSecrets(req.Recipe); err != nil {
 		return nil, fmt.Errorf("build %s: %w", req.Name, err)
 	}
-	s := &solve{req: req, platform: cmp.Or(req.Platform, req.Recipe.On()), largeContext: cmp.Or(b.Large, 1<<30)}
+	s := &solve{req: req, platform: cmp.Or(req.Platform, req.Recipe.PlatformOrDefault()), largeContext: cmp.Or(b.Large, 1<<30)}
 	s.log = &syncWriter{out: cmp.Or[io.Writer](req.Log, io.Discard)}
 	if s.files, err = openCheckout(src, req); err != nil {
 		return nil, err

@@ -122,7 +122,7 @@ func (w *fixture) approveWithoutWorker() {
 	w.stopWorker()
 	w.want(ExitOK, []string{"status", id}, "no worker answers", "awaiting approval")
 	w.want(ExitFailed, []string{"approve", id, "--yes"}, "no worker answers")
-	w.want(ExitOK, []string{"approve", id, "--yes", "--plan", plan.Short(), "--by", "Bob"}, "was left as the signal approve")
+	w.want(ExitOK, []string{"approve", id, "--yes", "--plan", plan.ShortHash(), "--by", "Bob"}, "was left as the signal approve")
 	w.startWorker()
 	start.wait().want(w.t, ExitOK, "approved by Bob", "promoted: shop "+id)
 }
@@ -143,7 +143,7 @@ func (w *fixture) approveStalePlan() {
 	id := w.commitLevel("stale")
 	start := w.startCommand("start", "--wait")
 	start.waitFor("production waits for 1 approval")
-	before := w.status(id).Plan.Short()
+	before := w.status(id).Plan.ShortHash()
 	at := fly.Client{FlapsURL: "http://fly", APIURL: "http://fly", UIEXURL: "http://fly", HTTP: &http.Client{Transport: w.sim.Transport()}}
 	m := w.sim.Machines("shop-production-api")[0]
 	if _, err := at.Update(w.t.Context(), "shop-production-api", m.ID, fly.Update{Config: []byte(strings.Replace(string(m.Config), `"LEVEL":"`, `"LEVEL":"by hand `, 1))}); err != nil {
@@ -151,7 +151,7 @@ func (w *fixture) approveStalePlan() {
 	}
 	w.want(ExitPerson, []string{"approve", id, "--yes"}, "approved by Ada: plan "+before, "no longer fits what Fly runs, and was not carried out", "production asks again, with plan ", "release approve "+id)
 	s := w.status(id)
-	if s.Gate == nil || s.Plan.Short() == before || len(s.Gate.Approved) != 0 {
+	if s.Gate == nil || s.Plan.ShortHash() == before || len(s.Gate.Approved) != 0 {
 		w.t.Errorf("after a stale plan it waits with %+v", s.Gate)
 	}
 	w.want(ExitOK, []string{"approve", id, "--yes"}, "by hand", "approved by Ada")

@@ -318,7 +318,7 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	app, _, _ := strings.Cut(req.URL.Host, ".")
 	status := http.StatusServiceUnavailable
 	for _, m := range e.sim.Machines(app) {
-		if driver.Describe(m).Healthy() && !m.Cordoned {
+		if driver.Describe(m).IsHealthy() && !m.Cordoned {
 			status = http.StatusOK
 		}
 	}

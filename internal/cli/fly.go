@@ -133,7 +133,7 @@ func (p Platform) planRestore(ctx context.Context, environment string, baselines
 func (p Platform) findImage(ctx context.Context, b release.Build, r release.Revision) release.Image {
 	found, err := p.newRegistry().Find(ctx, p.Registry+"/"+b.Repository, image.Tag(r, b.Recipe), r, b.Recipe)
 	if b.Recipe.Image != "" {
-		found.Image, err = p.newRegistry().Pin(ctx, b.Recipe.Image, b.Recipe.On())
+		found.Image, err = p.newRegistry().Pin(ctx, b.Recipe.Image, b.Recipe.PlatformOrDefault())
 	}
 	if err != nil {
 		return ""

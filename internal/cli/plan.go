@@ -148,7 +148,7 @@ func (p planner) makePlan(ctx context.Context, path []release.Environment) (plan
 func (p planner) compareTargets(ctx context.Context, path []release.Environment) (specs []release.Spec, states []release.State, err error) {
 	environment := path[len(path)-1]
 	builds := p.src.Project.Builds(path, p.apps, nil)
-	unverified := release.Unverified(builds, environment)
+	unverified := release.DescribeUnverified(builds, environment)
 	targets := slices.DeleteFunc(slices.Clone(environment.Targets), func(t release.TargetFile) bool { return !slices.Contains(p.apps, t.Target.App) })
 	var missing, unknown []string
 	for i, target := range p.platform.observeTargets(ctx, targets) {
@@ -157,7 +157,7 @@ func (p planner) compareTargets(ctx context.Context, path []release.Environment)
 			unknown = append(unknown, fmt.Sprintf("%s: %s", file.Target, reason))
 			continue
 		}
-		build, _ := release.Of(builds, file.Target)
+		build, _ := release.FindBuild(builds, file.Target)
 		image := p.platform.findImage(ctx, build, p.src.Revision)
 		if image == "" {
 			image = unbuilt
@@ -167,7 +167,7 @@ func (p planner) compareTargets(ctx context.Context, path []release.Environment)
 		if err != nil {
 			return nil, nil, err
 		}
-		spec.Unverified = unverified[file.Target.App]
+		spec.UnverifiedReason = unverified[file.Target.App]
 		states, specs = append(states, target.State), append(specs, spec)
 	}
 	if len(unknown) > 0 {
@@ -195,7 +195,7 @@ func (p planner) checkTarget(file release.TargetFile, target view.TargetState) s
 // addWarningsOfNeeds adds a warning to each spec for every app that it needs, that is not
 // planned with it, and that has no machines in the environment.
 func (p planner) addWarningsOfNeeds(ctx context.Context, environment release.Environment, specs []release.Spec) {
-	needs := p.src.Project.NeedsBeside(environment, specs)
+	needs := p.src.Project.UnplannedNeeds(environment, specs)
 	var targets []release.TargetFile
 	for _, n := range needs {
 		targets = append(targets, n.Target)

@@ -18,7 +18,7 @@ import (
 const heldAgainLimit = 3 * time.Second
 
 // choices are all choices. Each hold allows some of them.
-var choices = []release.Choice{release.Retry, release.GoBack, release.Keep, release.Abandon}
+var choices = []release.Choice{release.ChoiceRetry, release.ChoiceRollback, release.ChoiceKeep, release.ChoiceAbandon}
 
 type resolveCommand struct {
 	*World
@@ -46,7 +46,7 @@ Not every choice applies each time; status lists those that do.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.run(cmd.Context(), args[0], release.Choice(args[1]))
 		},
-		ValidArgsFunction: completeReleases(w, string(release.Retry), string(release.GoBack), string(release.Keep), string(release.Abandon)),
+		ValidArgsFunction: completeReleases(w, string(release.ChoiceRetry), string(release.ChoiceRollback), string(release.ChoiceKeep), string(release.ChoiceAbandon)),
 	}
 	cmd.Flags().StringVar(&c.reason, "reason", "", "the reason, as a `SENTENCE`")
 	cmd.Flags().StringVar(&c.by, "by", "", "your `NAME` (default: git's user.name)")
@@ -75,13 +75,13 @@ func (c resolveCommand) run(ctx context.Context, ref string, choice release.Choi
 	if s.Rollout != "" {
 		held = s.Rollout
 	}
-	answer := release.Answer{Choice: choice, By: operatorName(ctx, c.World, c.by), Reason: c.reason, Hold: s.Held.Number}
+	answer := release.Resolution{Choice: choice, By: operatorName(ctx, c.World, c.by), Reason: c.reason, Hold: s.Held.Number}
 	delivery, err := temporal.Resolve(ctx, held, answer)
 	if err != nil {
 		return err
 	}
 	if delivery == client.BySignal {
-		c.Say("no worker answers: the choice was left as the signal %s, and counts once there is one; see release status %s", release.AnswerSignal, view.Ref(s.ID))
+		c.Say("no worker answers: the choice was left as the signal %s, and counts once there is one; see release status %s", release.ResolveSignal, view.Ref(s.ID))
 		return nil
 	}
 	c.Say("%s, by %s", answer.Choice, answer.By)

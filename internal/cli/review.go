@@ -94,7 +94,7 @@ func (c reviewCommand) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	review := release.Review{By: operatorName(ctx, c.World, c.by), Reason: c.reason}
+	review := release.ReviewInput{By: operatorName(ctx, c.World, c.by), Reason: c.reason}
 	if s.Partial && len(c.planned) >= release.PlanDigits { // the user saw this plan before
 		review.Plan = c.planned
 		if err := temporal.SignalReview(ctx, s.ID, s.Run, c.approve, review); err != nil {
@@ -133,7 +133,7 @@ func (c reviewCommand) checkGate(s client.Snapshot) error {
 		return fmt.Errorf("%s is over: %s", ref, describeEnd(s))
 	case s.Gate == nil:
 		return fmt.Errorf("%s waits for no review: it is %s", ref, s.Phase)
-	case c.planned != "" && (s.Plan == nil || !s.Plan.IsNamed(c.planned)):
+	case c.planned != "" && (s.Plan == nil || !s.Plan.MatchesHash(c.planned)):
 		return fmt.Errorf("%s waits with plan %s, not with %s: look at it again", ref, shortHash(s.Gate.Plan), c.planned)
 	}
 	return nil
@@ -147,8 +147,8 @@ func (c reviewCommand) sayIfDecided(ctx context.Context, temporal *client.Client
 		return false
 	}
 	text := fmt.Sprintf("plan %s was not waiting for an answer any more, and none was given", shortHash(before.Gate.Plan))
-	for _, d := range now.Decisions {
-		if d.Ignored == "" && strings.HasPrefix(before.Gate.Plan, d.Plan) {
+	for _, d := range now.Reviews {
+		if d.IgnoredReason == "" && strings.HasPrefix(before.Gate.Plan, d.Plan) {
 			text += fmt.Sprintf("; %s by %s meanwhile", pastTense(d.Approve), d.By)
 		}
 	}
@@ -157,7 +157,7 @@ func (c reviewCommand) sayIfDecided(ctx context.Context, temporal *client.Client
 }
 
 // sendReview sends the review and waits for its effect. It is safe to call twice.
-func (c reviewCommand) sendReview(ctx context.Context, temporal *client.Client, s client.Snapshot, review release.Review) error {
+func (c reviewCommand) sendReview(ctx context.Context, temporal *client.Client, s client.Snapshot, review release.ReviewInput) error {
 	send := temporal.Reject
 	if c.approve {
 		send = temporal.Approve
@@ -231,7 +231,7 @@ func lastNote(s client.Snapshot) string {
 }
 
 // saySignalled prints that a review waits for a worker.
-func (c reviewCommand) saySignalled(s client.Snapshot, review release.Review) error {
+func (c reviewCommand) saySignalled(s client.Snapshot, review release.ReviewInput) error {
 	name := release.RejectSignal
 	if c.approve {
 		name = release.ApproveSignal
@@ -240,14 +240,14 @@ func (c reviewCommand) saySignalled(s client.Snapshot, review release.Review) er
 	return c.printDecision(review, client.BySignal)
 }
 
-func (c reviewCommand) printDecision(review release.Review, delivery client.Delivery) error {
+func (c reviewCommand) printDecision(review release.ReviewInput, delivery client.Delivery) error {
 	if !c.asJSON {
 		return nil
 	}
 	return c.PrintJSON(struct {
-		release.Decision
+		release.Review
 		Door client.Delivery `json:"door"`
-	}{release.Decision{Approve: c.approve, By: review.By, Reason: review.Reason, Plan: review.Plan}, delivery})
+	}{release.Review{Approve: c.approve, By: review.By, Reason: review.Reason, Plan: review.Plan}, delivery})
 }
 
 func pastTense(approve bool) string {

@@ -111,7 +111,7 @@ func (c rollbackCommand) setTarget(ctx context.Context, temporal *client.Client,
 	c.Say("%s", describeTarget(back.Environment, target))
 	if c.emergency {
 		c.printPreview(ctx, src, back.Environment, target)
-		back.Shown = &target.Origin
+		back.ExpectedState = &target.Origin
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (c rollbackCommand) printPreview(ctx context.Context, src Source, environme
 		}
 		return
 	}
-	if removed := src.removedBy(ctx, target.Revision, plan.Lineage.Running).TakenAway(); removed != "" {
+	if removed := src.removedBy(ctx, target.Revision, plan.Lineage.Running).DescribeRemoved(); removed != "" {
 		c.Say("  %s", removed)
 	}
 	fmt.Fprint(c.Stderr, view.Plan(plan, c.Style(c.Stderr)))

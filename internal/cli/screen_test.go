@@ -92,13 +92,13 @@ func TestWatch_LiveView(t *testing.T) {
 	status := release.Status{
 		ID: "release/shop/4f2d1c0b9a8e", Project: "shop", Revision: release.Revision{Commit: "4f2d1c0b9a8e", Subject: strings.Repeat("A long subject ", 9)},
 		Phase: release.HeldPhase, Environment: "production", Started: now, Since: now,
-		Held: &release.Held{Why: strings.Repeat("the baseline could not be restored ", 6), Choices: []release.Choice{release.Retry, release.Keep, release.Abandon}, Number: 1},
+		Held: &release.Hold{Why: strings.Repeat("the baseline could not be restored ", 6), Choices: []release.Choice{release.ChoiceRetry, release.ChoiceKeep, release.ChoiceAbandon}, Number: 1},
 	}
 	e := release.EnvironmentStatus{Name: "production"}
 	for i := range 30 {
 		target := release.TargetStatus{Target: release.Target{App: fmt.Sprintf("service-%02d", i), Environment: "production"}, Changed: true}
 		for j := range 3 {
-			target.Machines = append(target.Machines, release.MachineStatus{ID: fmt.Sprintf("e%02d%d", i, j), Group: "app", Region: "ams", State: "started", Verb: release.Update, Progress: release.Doing, Since: now})
+			target.Machines = append(target.Machines, release.MachineStatus{ID: fmt.Sprintf("e%02d%d", i, j), Group: "app", Region: "ams", State: "started", Verb: release.Update, Progress: release.ProgressRunning, Since: now})
 		}
 		e.Targets = append(e.Targets, target)
 		status.Held.Machines = append(status.Held.Machines, fmt.Sprintf("machine e%02d0 of service-%02d/production is on neither the plan nor the baseline", i, i))
@@ -106,7 +106,7 @@ func TestWatch_LiveView(t *testing.T) {
 	}
 	status.Environments = []release.EnvironmentStatus{e}
 	waits := status
-	waits.Held, waits.Phase = nil, release.Awaiting
+	waits.Held, waits.Phase = nil, release.AwaitingApproval
 	waits.Gate = &release.GateStatus{Environment: "production", Plan: strings.Repeat("0123456789abcdef", 4), Approvals: 1, Until: now.Add(24 * time.Hour)}
 	for name, test := range map[string]struct {
 		status release.Status

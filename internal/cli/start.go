@@ -159,7 +159,7 @@ func (c startCommand) selectPath(p *release.Project) ([]release.Environment, err
 	}
 	to := c.to
 	if c.branch != "" {
-		e, err := p.ForBranch(c.branch)
+		e, err := p.EnvironmentForBranch(c.branch)
 		if err != nil {
 			return nil, Usage("%v", err)
 		}

@@ -193,7 +193,7 @@ func (c statusCommand) removedBy(ctx context.Context, restored release.Revision,
 	if err == nil {
 		var compared release.Lineage
 		compared, err = repo.Lineage(ctx, restored.Commit, lineage.Running)
-		lineage.Takes, lineage.Why = compared.Takes, compared.Why
+		lineage.RemovedCount, lineage.Why = compared.RemovedCount, compared.Why
 	}
 	if err != nil {
 		lineage.Why = err.Error()

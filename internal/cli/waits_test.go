@@ -47,7 +47,7 @@ func TestStatus_RetriedActivity(t *testing.T) {
 		}
 	}
 	waits := w.status(id).Waits
-	if len(waits) != 1 || waits[0].Attempt < 2 || !strings.Contains(waits[0].Error, "flyctl deploy of Bob") || waits[0].What == "TakeLeases" || waits[0].What == "" {
+	if len(waits) != 1 || waits[0].Attempt < 2 || !strings.Contains(waits[0].Error, "flyctl deploy of Bob") || waits[0].Activity == "TakeLeases" || waits[0].Activity == "" {
 		t.Errorf("--json says %+v", waits)
 	}
 	if err := at.ReleaseLease(t.Context(), "shop-staging-api", machine, lease.Nonce); err != nil {

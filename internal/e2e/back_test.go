@@ -189,20 +189,20 @@ func (b *rollbackTest) checkNothingLeft() {
 
 // waitForHold waits until the rollout of the release is held, ends the fault, and returns the
 // reason.
-func (b *rollbackTest) waitForHold() release.Held {
+func (b *rollbackTest) waitForHold() release.Hold {
 	s, err := b.waitForStatus(b.rolloutID(), func(s release.Status) bool { return s.Held != nil })
 	b.endFault()
 	if err != nil {
 		b.fail("%v", err)
-		return release.Held{}
+		return release.Hold{}
 	}
 	return *s.Held
 }
 
 func (b *rollbackTest) resolveHold(choice release.Choice) {
 	u, err := b.c.UpdateWorkflow(b.ctx, client.UpdateWorkflowOptions{
-		WorkflowID: b.rolloutID(), UpdateName: release.AnswerUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
-		Args: []any{release.Answer{Choice: choice, By: "dora", Reason: "because"}},
+		WorkflowID: b.rolloutID(), UpdateName: release.ResolveUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args: []any{release.Resolution{Choice: choice, By: "dora", Reason: "because"}},
 	})
 	if err == nil {
 		err = u.Get(b.ctx, nil)
@@ -211,7 +211,7 @@ func (b *rollbackTest) resolveHold(choice release.Choice) {
 }
 
 // checkHold checks that the hold names the terminated rollout and the state of each machine.
-func (b *rollbackTest) checkHold(h release.Held) {
+func (b *rollbackTest) checkHold(h release.Hold) {
 	if !strings.Contains(h.Why, "was terminated by the operator: by hand") {
 		b.fail("held because: %s", h.Why)
 	}
@@ -219,7 +219,7 @@ func (b *rollbackTest) checkHold(h release.Held) {
 	if len(h.Machines) != 2 || strings.Count(machines, "is on the plan") != 1 || strings.Count(machines, "is on the baseline") != 1 {
 		b.fail("held, with machines %q", h.Machines)
 	}
-	for _, c := range []release.Choice{release.Retry, release.GoBack, release.Keep, release.Abandon} {
+	for _, c := range []release.Choice{release.ChoiceRetry, release.ChoiceRollback, release.ChoiceKeep, release.ChoiceAbandon} {
 		if !slices.Contains(h.Choices, c) {
 			b.fail("held without the choice %s: %v", c, h.Choices)
 		}
@@ -238,7 +238,7 @@ func (b *rollbackTest) testTerminatedThenRollback() {
 	before := b.machineConfigs()
 	b.terminateMidRollout()
 	b.checkHold(b.waitForHold())
-	b.resolveHold(release.GoBack)
+	b.resolveHold(release.ChoiceRollback)
 	report, err := b.waitForReport()
 	if err != nil || report.Outcome != release.RolledBack || report.Cause == nil || !strings.Contains(report.Cause.Message, "was terminated") {
 		b.fail("ended %q, %+v, %v", report.Outcome, report.Cause, err)
@@ -261,7 +261,7 @@ func (b *rollbackTest) testTerminatedThenRetry() {
 	b.checkHold(b.waitForHold())
 	before, err := b.waitForStatus(b.run.GetID(), func(s release.Status) bool { return s.Plan != nil })
 	b.requireNoError(err)
-	b.resolveHold(release.Retry)
+	b.resolveHold(release.ChoiceRetry)
 	plan, err := b.waitForPlan(before.Plan.Hash) // the plan has changed and needs a new approval
 	b.requireNoError(err)
 	b.requireNoError(b.review(true, plan))
@@ -280,7 +280,7 @@ func (b *rollbackTest) testTerminatedThenRetry() {
 func (b *rollbackTest) testTerminatedThenKeep() {
 	b.terminateMidRollout()
 	b.checkHold(b.waitForHold())
-	b.resolveHold(release.Keep)
+	b.resolveHold(release.ChoiceKeep)
 	report, err := b.waitForReport()
 	if err != nil || report.Outcome != release.Kept || report.EnvironmentStatus("production").Outcome != release.Kept {
 		b.fail("ended %q, %+v, %v", report.Outcome, report.Cause, err)
@@ -294,7 +294,7 @@ func (b *rollbackTest) testTerminatedThenKeep() {
 func (b *rollbackTest) testTerminatedThenAbandon() {
 	b.terminateMidRollout()
 	b.checkHold(b.waitForHold())
-	b.resolveHold(release.Abandon)
+	b.resolveHold(release.ChoiceAbandon)
 	if report, err := b.waitForReport(); err == nil || !strings.Contains(err.Error(), "production is stranded") || !strings.Contains(err.Error(), "is on the plan") {
 		b.fail("ended %q, %v", report.Outcome, err)
 	}
@@ -327,7 +327,7 @@ func (b *rollbackTest) testHeldUnderLock() {
 	if v := b.runningDigests(); slices.Contains(v, digestOf("api", commitOf("v3"))) {
 		b.fail("v3 changed machines that a held rollout has left: %v", v)
 	}
-	b.resolveHold(release.GoBack)
+	b.resolveHold(release.ChoiceRollback)
 	var report release.Report
 	if err := first.Get(b.ctx, &report); err != nil || report.Outcome != release.RolledBack {
 		b.fail("v2 ended %q, %+v, %v", report.Outcome, report.Cause, err)
@@ -353,7 +353,7 @@ func (b *rollbackTest) testTerminatedTwice() {
 	_, err = b.waitForStatus(b.rolloutID(), func(now release.Status) bool { return now.Run != s.Run && now.Held != nil })
 	b.requireNoError(err)
 	b.checkHold(b.waitForHold())
-	b.resolveHold(release.GoBack)
+	b.resolveHold(release.ChoiceRollback)
 	if report, err := b.waitForReport(); err != nil || report.Outcome != release.RolledBack {
 		b.fail("ended %q, %+v, %v", report.Outcome, report.Cause, err)
 	}
@@ -461,7 +461,7 @@ func (b *rollbackTest) testUnreadableHistory() {
 	b.requireNoError(b.startRelease(request(b.project, "v2")))
 	s, err := b.waitForStatus(b.run.GetID(), func(s release.Status) bool { return s.Gate != nil })
 	b.requireNoError(err)
-	if because := strings.Join(s.Gate.Because, "\n"); !strings.Contains(because, "what ran before is not known") || !strings.Contains(because, lost.GetRunID()) {
+	if because := strings.Join(s.Gate.Reasons, "\n"); !strings.Contains(because, "what ran before is not known") || !strings.Contains(because, lost.GetRunID()) {
 		b.fail("v2 is asked about because %q", because)
 	}
 	b.requireNoError(b.reviewNext(true))

@@ -36,7 +36,7 @@ func measureFirstActivity(b *testing.B, dir string) {
 		n++
 		req := request("shop", "v1")
 		begin := time.Now()
-		run := s.startRelease(req, fmt.Sprint(release.ID("shop", req.Revision), n))
+		run := s.startRelease(req, fmt.Sprint(release.ReleaseID("shop", req.Revision), n))
 		waited := (<-first).Sub(begin)
 		if err := run.Get(b.Context(), nil); err != nil {
 			b.Fatal(err)
@@ -99,7 +99,7 @@ func measureOverhead(b *testing.B, dir string) {
 		*busy = activityTimes{}
 		req := request(project, "v2")
 		begin := time.Now()
-		run := s.startRelease(req, release.ID(project, req.Revision))
+		run := s.startRelease(req, release.ReleaseID(project, req.Revision))
 		var report release.Report
 		if err := run.Get(b.Context(), &report); err != nil || report.Outcome != release.Promoted {
 			b.Fatal(report.Outcome, report.Cause, err)
@@ -233,5 +233,5 @@ func toMillis(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 // Identity implements activities.Git.
 func (announcingGit) Identity(_ context.Context, url, _ string) (release.Repository, error) {
-	return release.Repository{Address: release.Address(url)}, nil
+	return release.Repository{Address: release.NormalizeAddress(url)}, nil
 }

@@ -99,7 +99,7 @@ func (w *processEnv) runCrash(n int64) (d crashResult) {
 	}
 	defer c.Close()
 	req := request(project, "v2")
-	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: release.ID(project, req.Revision), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
+	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: release.ReleaseID(project, req.Revision), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
 	if err != nil {
 		return crashResult{err: err}
 	}
@@ -219,7 +219,7 @@ func (w *processEnv) checkIntact(project string) error {
 			for _, m := range machines {
 				got, want := m.ImageRef.Digest, digestOf(app, commitOf("v2"))
 				wrongIf(got != want, "machine %s of %s runs %s, want %s", m.ID, place, got, want)
-				wrongIf(!driver.Describe(m).Healthy() || m.Cordoned, "machine %s of %s is not well: %s %v", m.ID, place, m.State, m.Checks)
+				wrongIf(!driver.Describe(m).IsHealthy() || m.Cordoned, "machine %s of %s is not well: %s %v", m.ID, place, m.State, m.Checks)
 				n := updated[place+" "+m.ID]
 				wrongIf(n != updates, "machine %s of %s was updated %d times, want %d", m.ID, place, n, updates)
 			}

@@ -18,7 +18,7 @@ func approvePlan(ctx context.Context, c client.Client, run client.WorkflowRun) e
 	if err != nil {
 		return err
 	}
-	return c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: plan})
+	return c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.ReviewInput{By: "ben", Plan: plan})
 }
 
 // waitForGate waits until the release waits for approval, and returns the hash of the plan.

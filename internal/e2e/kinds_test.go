@@ -161,7 +161,7 @@ func (w *violations) checkPromoted(place string, was, is appJournal, digest stri
 	w.check(len(live) == 2, "%s has %d machines, want 2", place, len(live))
 	for _, m := range live {
 		w.check(m.View.ImageRef.Digest == digest, "%s: machine %s runs %s, want %s", place, m.View.ID, m.View.ImageRef.Digest, digest)
-		w.check(driver.Describe(m.View).Healthy() && !m.View.Cordoned, "%s: machine %s is not well: %s %v", place, m.View.ID, m.View.State, m.View.Checks)
+		w.check(driver.Describe(m.View).IsHealthy() && !m.View.Cordoned, "%s: machine %s is not well: %s %v", place, m.View.ID, m.View.State, m.View.Checks)
 		if old, ok := was.Machines[m.View.ID]; ok && inPlace {
 			n := len(m.Former) - len(old.Former)
 			w.check(n == 1, "%s: machine %s was changed %d times", place, m.View.ID, n)
@@ -186,7 +186,7 @@ func (w *violations) checkRestored(place string, was, is appJournal, andBack boo
 		w.check(m.Config == old.Config && m.View.ImageRef.Digest == old.View.ImageRef.Digest, "%s: machine %s has\n%s, had\n%s", place, m.View.ID, m.Config, old.Config)
 		w.check(m.View.State == old.View.State && m.View.Cordoned == old.View.Cordoned && m.View.Name == old.View.Name,
 			"%s: machine %s (%s) is %s, cordoned %t; was %s, cordoned %t", place, m.View.ID, m.View.Name, m.View.State, m.View.Cordoned, old.View.State, old.View.Cordoned)
-		w.check(driver.Describe(m.View).Healthy(), "%s: machine %s is not well: %s %v", place, m.View.ID, m.View.State, m.View.Checks)
+		w.check(driver.Describe(m.View).IsHealthy(), "%s: machine %s is not well: %s %v", place, m.View.ID, m.View.State, m.View.Checks)
 		n := len(m.Former) - len(old.Former)
 		w.check(n == 0 || n == 2 && andBack, "%s: machine %s was changed %d times", place, m.View.ID, n)
 	}
@@ -199,19 +199,19 @@ func checkGate(all eventHistory, environment string) error {
 	var yes []string
 	for _, e := range all.events {
 		if s := e.GetWorkflowExecutionSignaledEventAttributes(); s != nil && s.SignalName == release.ApproveSignal {
-			d, err := decode[release.Review](s.Input)
+			d, err := decode[release.ReviewInput](s.Input)
 			w.check(err == nil, "%s: a decision can't be read: %v", all.id, err)
 			yes = append(yes, d.Plan)
 		}
 		if u := e.GetWorkflowExecutionUpdateAcceptedEventAttributes(); u != nil && u.AcceptedRequest.GetInput().GetName() == release.ApproveUpdate {
-			d, err := decode[release.Review](u.AcceptedRequest.Input.Args)
+			d, err := decode[release.ReviewInput](u.AcceptedRequest.Input.Args)
 			w.check(err == nil, "%s: a decision can't be read: %v", all.id, err)
 			yes = append(yes, d.Plan)
 		}
 		if c := e.GetStartChildWorkflowExecutionInitiatedEventAttributes(); c != nil {
 			in, err := decode[release.RolloutRequest](c.Input)
 			w.check(err == nil, "%s: what it asks of %s can't be read: %v", all.id, c.WorkflowId, err)
-			w.check(in.Plan.Environment != environment || in.Unchanged && in.Plan.Empty() || slices.ContainsFunc(yes, func(plan string) bool {
+			w.check(in.Plan.Environment != environment || in.Unchanged && in.Plan.IsEmpty() || slices.ContainsFunc(yes, func(plan string) bool {
 				return len(plan) >= 8 && strings.HasPrefix(in.Plan.Hash, plan)
 			}), "%s: plan %s of %s was carried out, decisions are for %q", all.id, in.Plan.Hash, environment, yes)
 		}

@@ -189,7 +189,7 @@ func (l *loadTest) beginRelease(ctx context.Context, kind string, n, machines in
 	req := request(project, fmt.Sprintf("%c%05d", kind[0], n))
 	req.Apps = s.apps
 	run, err := l.c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: release.ID(project, req.Revision), TaskQueue: release.TaskQueue, Memo: map[string]any{"request": req},
+		ID: release.ReleaseID(project, req.Revision), TaskQueue: release.TaskQueue, Memo: map[string]any{"request": req},
 	}, release.ReleaseWorkflow, req)
 	return loadedRelease{run: run, project: project, short: req.Revision.Short()}, err
 }
@@ -233,7 +233,7 @@ func (l *loadTest) rampUp(ctx context.Context) period {
 func (l *loadTest) countWaiting(ctx context.Context) int {
 	l.t.Helper()
 	count, err := l.c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{
-		Query: fmt.Sprintf("WorkflowType = '%s' AND %s = '%s'", release.ReleaseWorkflow, release.AttrPhase, release.Awaiting),
+		Query: fmt.Sprintf("WorkflowType = '%s' AND %s = '%s'", release.ReleaseWorkflow, release.AttrPhase, release.AwaitingApproval),
 	})
 	if err != nil {
 		l.t.Fatal(err)
@@ -264,7 +264,7 @@ func (l *loadTest) rollOut(ctx context.Context, command func(...string) (time.Du
 	}
 	p.from = time.Now()
 	for _, r := range p.releases {
-		if err := l.c.SignalWorkflow(ctx, r.run.GetID(), r.run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: r.plan}); err != nil {
+		if err := l.c.SignalWorkflow(ctx, r.run.GetID(), r.run.GetRunID(), release.ApproveSignal, release.ReviewInput{By: "ben", Plan: r.plan}); err != nil {
 			l.t.Fatal(err)
 		}
 	}

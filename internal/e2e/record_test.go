@@ -87,11 +87,11 @@ func listEndings() map[string]ending {
 		"stopped-aborted":    {shop: small, act: v2((*recording).abortAtGate), outcome: release.Stopped},
 		"rolled-back-check":  {shop: small, before: "v1", act: v2((*recording).failChecks), outcome: release.RolledBack},
 		"rolled-back-abort":  {shop: changedShop(func(s *projectFixture) { s.bake = "1h" }), before: "v1", act: v2((*recording).abortBake), outcome: release.RolledBack},
-		"held-retry":         {shop: small, before: "v1", act: v2(holdAndResolve(release.Retry)), outcome: release.RolledBack},
-		"held-keep":          {shop: small, before: "v1", act: v2(holdAndResolve(release.Keep)), outcome: release.Kept},
+		"held-retry":         {shop: small, before: "v1", act: v2(holdAndResolve(release.ChoiceRetry)), outcome: release.RolledBack},
+		"held-keep":          {shop: small, before: "v1", act: v2(holdAndResolve(release.ChoiceKeep)), outcome: release.Kept},
 		"promoted-images":    {shop: projectFixture{apps: []string{"api"}, toml: scanned + "[test.lint]\nrun = \"true\"\n"}, before: "v1", act: approved, outcome: release.Promoted},
 		"stopped-scan":       {shop: changedShop(func(s *projectFixture) { s.toml = strings.Replace(scanned, "true", "exit 4", 1) }), act: v2(doNothing), outcome: release.Stopped},
-		"stranded":           {shop: small, before: "v1", act: v2(holdAndResolve(release.Abandon))},
+		"stranded":           {shop: small, before: "v1", act: v2(holdAndResolve(release.ChoiceAbandon))},
 	}
 }
 
@@ -233,7 +233,7 @@ func writeHistory(file string, events []*historypb.HistoryEvent) error {
 }
 
 func (r *recording) startRelease(req release.Request) (err error) {
-	id := release.ID(r.project, req.Revision)
+	id := release.ReleaseID(r.project, req.Revision)
 	if req.Rollback != nil {
 		id = release.RollbackID(r.project, req.Rollback.Environment)
 	}
@@ -274,7 +274,7 @@ func (r *recording) waitForPlan(before string) (plan string, err error) {
 func (r *recording) review(yes bool, plan string) error {
 	u, err := r.c.UpdateWorkflow(r.ctx, client.UpdateWorkflowOptions{
 		WorkflowID: r.run.GetID(), UpdateName: release.ReviewName(yes), WaitForStage: client.WorkflowUpdateStageCompleted,
-		Args: []any{release.Review{By: "ben", Reason: "because", Plan: plan}},
+		Args: []any{release.ReviewInput{By: "ben", Reason: "because", Plan: plan}},
 	})
 	if err != nil {
 		return err
@@ -298,7 +298,7 @@ func (r *recording) sendSignals() error {
 	if err != nil {
 		return err
 	}
-	for _, d := range []any{"yes", release.Review{By: "ben", Plan: "00000000"}, release.Review{By: "ben", Plan: plan[:8]}} {
+	for _, d := range []any{"yes", release.ReviewInput{By: "ben", Plan: "00000000"}, release.ReviewInput{By: "ben", Plan: plan[:8]}} {
 		if err := r.c.SignalWorkflow(r.ctx, r.run.GetID(), "", release.ApproveSignal, d); err != nil {
 			return err
 		}
@@ -426,7 +426,7 @@ func (r *recording) failAfterCommand() error {
 	if err := r.failChecks(); err != nil {
 		return err
 	}
-	return r.resolveHold(release.GoBack)
+	return r.resolveHold(release.ChoiceRollback)
 }
 
 // holdAndResolve also makes Fly refuse the rollback until the resolution.
@@ -447,8 +447,8 @@ func (r *recording) resolveHold(choice release.Choice) error {
 		return err
 	}
 	u, err := r.c.UpdateWorkflow(r.ctx, client.UpdateWorkflowOptions{
-		WorkflowID: rollout, UpdateName: release.AnswerUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
-		Args: []any{release.Answer{Choice: choice, By: "dora", Reason: "because"}},
+		WorkflowID: rollout, UpdateName: release.ResolveUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args: []any{release.Resolution{Choice: choice, By: "dora", Reason: "because"}},
 	})
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func (b *rollbackTest) resetWhileTakenOver() {
 	b.terminateMidRollout()
 	b.checkHold(b.waitForHold())
 	b.resetTo(lastRollout)
-	b.resolveHold(release.GoBack)
+	b.resolveHold(release.ChoiceRollback)
 	b.checkSettled("v1")
 }
 
@@ -95,7 +95,7 @@ func (b *rollbackTest) resetAfterBoth() {
 func (b *rollbackTest) resetAfterAnother() {
 	b.terminateMidRollout()
 	b.checkHold(b.waitForHold())
-	b.resolveHold(release.Abandon)
+	b.resolveHold(release.ChoiceAbandon)
 	if _, err := b.waitForReport(); err == nil {
 		b.fail("an abandoned rollout is no failure")
 	}

@@ -83,8 +83,8 @@ func (s *chaosTest) listLostTasks(ctx context.Context) (lost []lostTask) {
 		case len(mine) > 0:
 		case d.PendingWorkflowTask != nil:
 			mine = append(mine, l)
-		case l.phase == release.Awaiting:
-			nobody := release.Review{By: "nobody", Plan: strings.Repeat("0", 64)}
+		case l.phase == release.AwaitingApproval:
+			nobody := release.ReviewInput{By: "nobody", Plan: strings.Repeat("0", 64)}
 			if err := s.c.SignalWorkflow(ctx, l.id, l.run, release.ApproveSignal, nobody); err == nil {
 				mine = append(mine, l)
 			}

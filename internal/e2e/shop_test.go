@@ -181,7 +181,7 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	status := http.StatusServiceUnavailable
 	for _, m := range machines {
-		if driver.Describe(m).Healthy() && !m.Cordoned {
+		if driver.Describe(m).IsHealthy() && !m.Cordoned {
 			status = http.StatusOK
 		}
 	}
@@ -255,10 +255,10 @@ func valueOr(a, b string) string {
 
 // Identity implements activities.Git.
 func (projectSet) Identity(_ context.Context, url, _ string) (release.Repository, error) {
-	return release.Repository{Address: release.Address(url)}, nil
+	return release.Repository{Address: release.NormalizeAddress(url)}, nil
 }
 
 // Identity implements activities.Git.
 func (linearProjects) Identity(_ context.Context, url, _ string) (release.Repository, error) {
-	return release.Repository{Address: release.Address(url)}, nil
+	return release.Repository{Address: release.NormalizeAddress(url)}, nil
 }

@@ -283,11 +283,11 @@ func (s *chaosTest) checkState(ctx context.Context, k releaseKind, run client.Wo
 func (s *chaosTest) startRelease(ctx context.Context, req release.Request) (run client.WorkflowRun, err error) {
 	err = s.retry(ctx, func(ctx context.Context) error {
 		run, err = s.c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-			ID: release.ID(req.Project, req.Revision), TaskQueue: release.TaskQueue, WorkflowExecutionErrorWhenAlreadyStarted: true,
+			ID: release.ReleaseID(req.Project, req.Revision), TaskQueue: release.TaskQueue, WorkflowExecutionErrorWhenAlreadyStarted: true,
 		}, release.ReleaseWorkflow, req)
 		var is *serviceerror.WorkflowExecutionAlreadyStarted
 		if errors.As(err, &is) { // by a call whose response was lost
-			run, err = s.c.GetWorkflow(ctx, release.ID(req.Project, req.Revision), is.RunId), nil
+			run, err = s.c.GetWorkflow(ctx, release.ReleaseID(req.Project, req.Revision), is.RunId), nil
 		}
 		return err
 	})
@@ -333,7 +333,7 @@ func (s *chaosTest) queryStatus(ctx context.Context, id, run string) (status rel
 
 // reviewPlan reviews a plan and returns nil once the review is acknowledged.
 func (s *chaosTest) reviewPlan(ctx context.Context, k releaseKind, run client.WorkflowRun, plan string) error {
-	d := release.Review{By: "ben", Reason: "because", Plan: plan}
+	d := release.ReviewInput{By: "ben", Reason: "because", Plan: plan}
 	if k.signal {
 		return s.c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, d)
 	}

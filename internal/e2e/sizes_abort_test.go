@@ -25,13 +25,13 @@ func TestLargeConfigs_Abort(t *testing.T) {
 	}
 	y := newServerEnv(t, sim, repo, nil, worker.Options{Builds: 4})
 	first := request(project, "v1")
-	if report := y.waitForReport(y.startRelease(release.ID(project, first.Revision), first)); report.Outcome != release.Promoted {
+	if report := y.waitForReport(y.startRelease(release.ReleaseID(project, first.Revision), first)); report.Outcome != release.Promoted {
 		t.Fatalf("preparing: %s: %+v", report.Outcome, report.Cause)
 	}
 	before := y.machineConfigs(project, repo)
 	calm := sim.Inject(flysim.Fault{Route: update, App: flyApp(project, "production", repo.app(8)), Status: http.StatusServiceUnavailable})
 	req := request(project, "v2")
-	run := y.startRelease(release.ID(project, req.Revision), req)
+	run := y.startRelease(release.ReleaseID(project, req.Revision), req)
 	y.waitUntil("the first app is changed", func() bool {
 		for _, m := range sim.Machines(flyApp(project, "production", repo.app(0))) {
 			if bytes.Equal(release.Canonical(m.Config), before[m.ID]) {
@@ -77,7 +77,7 @@ func TestLargeConfigs_Refused(t *testing.T) {
 	}
 	y := newServerEnv(t, sim, repo, nil, worker.Options{Builds: 4})
 	req := request(project, "v1")
-	report := y.waitForReport(y.startRelease(release.ID(project, req.Revision), req))
+	report := y.waitForReport(y.startRelease(release.ReleaseID(project, req.Revision), req))
 	if report.Outcome != release.Stopped || report.Cause == nil || !strings.Contains(report.Cause.Message, "too large") {
 		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}

@@ -156,7 +156,7 @@ func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 	}
 	y := newServerEnv(t, sim, repo, nil, worker.Options{Builds: 4})
 	first := request(project, "v1")
-	if report := y.waitForReport(y.startRelease(release.ID(project, first.Revision), first)); report.Outcome != release.Promoted {
+	if report := y.waitForReport(y.startRelease(release.ReleaseID(project, first.Revision), first)); report.Outcome != release.Promoted {
 		t.Fatalf("preparing: %s: %+v", report.Outcome, report.Cause)
 	}
 	before := y.machineConfigs(project, repo)
@@ -168,7 +168,7 @@ func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 	const update = "POST /v1/apps/{app}/machines/{id}"
 	sim.Inject(flysim.Fault{Route: update, App: flyApp(project, "production", repo.app(8)), Status: http.StatusUnprocessableEntity, Times: 1})
 	second := request(project, "v2")
-	run := y.startRelease(release.ID(project, second.Revision), second)
+	run := y.startRelease(release.ReleaseID(project, second.Revision), second)
 	if report := y.waitForReport(run); report.Outcome != release.RolledBack {
 		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}
@@ -215,7 +215,7 @@ func TestRollback_LargeMachineOfAnotherClient(t *testing.T) {
 	y := newServerEnv(t, sim, projectSet{project: s}, nil, worker.Options{Builds: 4})
 	app := flyApp(project, "production", "api")
 	req := request(project, "v2")
-	run := y.startRelease(release.ID(project, req.Revision), req)
+	run := y.startRelease(release.ReleaseID(project, req.Revision), req)
 	y.waitUntil("a machine is changed", func() bool {
 		return slices.ContainsFunc(sim.Machines(app), func(m fly.Machine) bool { return m.ImageRef.Digest == digestOf("api", commitOf("v2")) })
 	})
@@ -254,11 +254,11 @@ func TestTooLargeResult_NotRetried(t *testing.T) {
 	git := &largeLineageRepo{projectSet: projectSet{project: s}}
 	y := newServerEnv(t, sim, git, nil, worker.Options{Builds: 4})
 	req := request(project, "v2")
-	if report := y.waitForReport(y.startRelease(release.ID(project, req.Revision), req)); report.Outcome != release.Promoted {
+	if report := y.waitForReport(y.startRelease(release.ReleaseID(project, req.Revision), req)); report.Outcome != release.Promoted {
 		t.Fatalf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}
 	req = request(project, "v3")
-	report := y.waitForReport(y.startRelease(release.ID(project, req.Revision), req))
+	report := y.waitForReport(y.startRelease(release.ReleaseID(project, req.Revision), req))
 	if report.Outcome != release.Stopped || report.Cause == nil || !strings.Contains(report.Cause.Message, "too large") || !strings.Contains(report.Cause.Message, "2 MB") {
 		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}
@@ -321,13 +321,13 @@ func TestEmergencyRollback_ManyBuilds(t *testing.T) {
 		a.Go = blockedBuilds{project: project, begun: begun}
 	}, worker.Options{Builds: 2, Grace: time.Millisecond})
 	req := request(project, "v2")
-	if report := y.waitForReport(y.startRelease(release.ID(project, req.Revision), req)); report.Outcome != release.Promoted {
+	if report := y.waitForReport(y.startRelease(release.ReleaseID(project, req.Revision), req)); report.Outcome != release.Promoted {
 		t.Fatalf("preparing: %s: %+v", report.Outcome, report.Cause)
 	}
 	var busy []client.WorkflowRun
 	for i := range releases {
 		other := request(fmt.Sprint("busy", i), "v1")
-		busy = append(busy, y.startRelease(release.ID(other.Project, other.Revision), other))
+		busy = append(busy, y.startRelease(release.ReleaseID(other.Project, other.Revision), other))
 	}
 	y.waitUntil("every place to build is taken", func() bool { return begun.Load() >= 2 })
 
@@ -360,5 +360,5 @@ func TestEmergencyRollback_ManyBuilds(t *testing.T) {
 
 // Identity implements activities.Git.
 func (largeRepo) Identity(_ context.Context, url, _ string) (release.Repository, error) {
-	return release.Repository{Address: release.Address(url)}, nil
+	return release.Repository{Address: release.NormalizeAddress(url)}, nil
 }

@@ -242,7 +242,7 @@ func (s *soakTest) runRelease(ctx context.Context, rev release.Revision, want re
 	req := request(soaked, "v0")
 	req.Revision, req.Repository = rev, s.source
 	s.built[rev.Commit] = true
-	run, err := s.c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: release.ID(soaked, rev), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
+	run, err := s.c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: release.ReleaseID(soaked, rev), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
 	if err == nil && then != nil {
 		err = then(ctx, run)
 	}

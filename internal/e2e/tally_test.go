@@ -93,7 +93,7 @@ func writeResumptionTable(b *strings.Builder, sums []*chaosResults) (longest tim
 	var all []time.Duration
 	for _, s := range sums {
 		var here []time.Duration
-		for _, p := range []release.Phase{release.Loading, release.Preflight, release.Building, release.Planning, release.Awaiting, release.Queued,
+		for _, p := range []release.Phase{release.Loading, release.Preflight, release.Building, release.Planning, release.AwaitingApproval, release.Queued,
 			release.RollingOut, release.Verifying, release.Baking, release.CleaningUp, release.RollingBack, release.HeldPhase, release.Done} {
 			writeRow(b, s.on, string(p), s.resumed[p])
 			here = append(here, s.resumed[p]...)

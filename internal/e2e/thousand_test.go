@@ -54,7 +54,7 @@ func TestThousandMachines(t *testing.T) {
 	req := request(project, "v2")
 	req.To, req.Apps = "staging", []string{"api"}
 	begin := time.Now()
-	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: release.ID(project, req.Revision), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
+	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: release.ReleaseID(project, req.Revision), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -154,7 +154,7 @@ func (u *upgradeTest) startOldWorker() {
 func (u *upgradeTest) startRelease(version string) client.WorkflowRun {
 	u.t.Helper()
 	req := request(u.project, version)
-	run, err := u.c.ExecuteWorkflow(u.ctx, client.StartWorkflowOptions{ID: release.ID(u.project, req.Revision), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
+	run, err := u.c.ExecuteWorkflow(u.ctx, client.StartWorkflowOptions{ID: release.ReleaseID(u.project, req.Revision), TaskQueue: release.TaskQueue}, release.ReleaseWorkflow, req)
 	if err != nil {
 		u.t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func (u *upgradeTest) waitForGate(run client.WorkflowRun) string {
 
 func (u *upgradeTest) approvePlan(run client.WorkflowRun, plan string) {
 	u.t.Helper()
-	if err := u.c.SignalWorkflow(u.ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.Review{By: "ben", Plan: plan}); err != nil {
+	if err := u.c.SignalWorkflow(u.ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.ReviewInput{By: "ben", Plan: plan}); err != nil {
 		u.t.Fatal(err)
 	}
 }
@@ -215,7 +215,7 @@ func (u *upgradeTest) checkPromoted(run client.WorkflowRun, version string, want
 	for _, app := range (projectFixture{}).names() {
 		place := flyApp(u.project, "production", app)
 		for _, m := range u.sim.Machines(place) {
-			if got, want := m.ImageRef.Digest, digestOf(app, commitOf(version)); got != want || !driver.Describe(m).Healthy() {
+			if got, want := m.ImageRef.Digest, digestOf(app, commitOf(version)); got != want || !driver.Describe(m).IsHealthy() {
 				u.t.Errorf("machine %s of %s runs %s in state %s, want %s, well", m.ID, place, got, m.State, want)
 			}
 		}

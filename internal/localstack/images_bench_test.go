@@ -170,7 +170,7 @@ func (s *fixture) release(subject string, want release.Outcome) measurement {
 	}
 	var c measurement
 	for _, span := range s.last.Spans {
-		switch took := span.Took(s.last.Ended); span.Phase {
+		switch took := span.Duration(s.last.Ended); span.Phase {
 		case release.Loading, release.Done:
 		case release.Building:
 			c.building = took
@@ -180,10 +180,10 @@ func (s *fixture) release(subject string, want release.Outcome) measurement {
 		}
 	}
 	for _, built := range s.last.Builds {
-		c.pushed += built.Bytes
+		c.pushed += built.PushedBytes
 	}
 	for _, e := range s.last.Environments {
-		c.copied += e.Copied
+		c.copied += e.CopiedBytes
 	}
 	return c
 }

@@ -12,7 +12,7 @@ import (
 // revision than one that the app runs. Only a rollback that an operator requested may
 // do that.
 func (c *checker) checkNotBackward(app string, step release.Step, r *rolloutRun) {
-	if r.req.Plan.Revision == "" || step.Exact {
+	if r.req.Plan.Revision == "" || step.Verbatim {
 		return
 	}
 	if r.req.Plan.Lineage.Relation == release.Backward {
@@ -130,8 +130,8 @@ func (c *checker) checkRestoreLineage(r *rolloutRun) {
 	for _, running := range append(slices.Clone(lineage.Running), c.readHead(r)) {
 		takes = max(takes, slices.Index(versions, versionOf(running))-slices.Index(versions, to))
 	}
-	if lineage.Takes != takes {
-		c.sim.addViolation("%s restores %s from %q: its plan takes %d commits away, want %d", r.id, to, lineage.Running, lineage.Takes, takes)
+	if lineage.RemovedCount != takes {
+		c.sim.addViolation("%s restores %s from %q: its plan takes %d commits away, want %d", r.id, to, lineage.Running, lineage.RemovedCount, takes)
 	}
 	for app := range r.found {
 		if slices.ContainsFunc(c.listMachines(app), func(m fly.Machine) bool { return versionOf(m.Metadata()[release.MetaRevision]) == to }) || c.isChangedByOthers(app) {
@@ -156,7 +156,7 @@ func (c *checker) readHead(r *rolloutRun) string {
 		if past == r || past.environment != r.environment || past.report == nil || past.ended.After(c.baselineFound[r.req.Release]) {
 			continue
 		}
-		if past.report.Outcome == release.Unchanged && !past.req.Whole {
+		if past.report.Outcome == release.Unchanged && !past.req.SetsHead {
 			continue // it kept the head
 		}
 		switch past.report.Outcome {

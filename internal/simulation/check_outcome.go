@@ -443,7 +443,7 @@ func (c *checker) checkReport(report release.Report) {
 }
 
 // checkHold checks that a held rollout has a reason and choices.
-func (c *checker) checkHold(id string, h release.Held) {
+func (c *checker) checkHold(id string, h release.Hold) {
 	c.mu.Lock()
 	c.holds++
 	if i := slices.IndexFunc(c.rollouts, func(r *rolloutRun) bool { return r.id == id && r.ended.IsZero() && r.req.TakeOver }); i >= 0 {

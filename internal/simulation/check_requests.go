@@ -61,7 +61,7 @@ func (c *checker) checkChange(s *checkedRequest, method, app, id string, step re
 	if s.setsConfig {
 		s.conflict = c.findConflict(s.rollout, app, id, step)
 	}
-	if method == http.MethodDelete && !step.Exact {
+	if method == http.MethodDelete && !step.Verbatim {
 		c.checkDestroy(s.rollout, app, id)
 	}
 }
@@ -158,7 +158,7 @@ func (c *checker) findSender(holder, environment string) *rolloutRun {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	open := c.openRollouts[environment]
-	run, ok := release.HolderRun(holder)
+	run, ok := release.ParseLeaseHolder(holder)
 	if !ok || open == nil || open.runID == run {
 		return open
 	}
@@ -213,7 +213,7 @@ func (c *checker) checkPlanned(app string, in activities.StepInput, at *attempt)
 	if r.staleReason != "" {
 		c.sim.addViolation("%s: executed, but the plan was stale: %s", in.Step, r.staleReason)
 	}
-	if in.Step.Exact || in.Step.Verb != release.Update && in.Step.Verb != release.Create && in.Step.Verb != release.Run {
+	if in.Step.Verbatim || in.Step.Verb != release.Update && in.Step.Verb != release.Create && in.Step.Verb != release.Run {
 		return r
 	}
 	if !slices.ContainsFunc(r.req.Plan.Steps(), func(s release.Step) bool {
@@ -239,7 +239,7 @@ func (c *checker) checkNeedDone(r *rolloutRun, need string, step release.Step) {
 			continue
 		default:
 		}
-		if in, ok := a.stepInput(); ok && in.Step.FlyApp == flyAppOf(r.environment, need) && !in.Step.Exact {
+		if in, ok := a.stepInput(); ok && in.Step.FlyApp == flyAppOf(r.environment, need) && !in.Step.Verbatim {
 			c.sim.addViolation("%s starts before %s, which it needs, has completed", step, in.Step)
 		}
 	}
@@ -257,7 +257,7 @@ func (c *checker) checkAvailability(app, id string, step release.Step) *machineK
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if step.Exact && c.idleAtRestore[machineKey{app, id}] {
+	if step.Verbatim && c.idleAtRestore[machineKey{app, id}] {
 		return nil // it did not serve when the rollback was planned
 	}
 	group := c.groupNameLocked(machines[i])
@@ -268,7 +268,7 @@ func (c *checker) checkAvailability(app, id string, step release.Step) *machineK
 	served, running := c.countBefore(r, app, group)
 	serving, excused := c.countNow(r, app, group, machines)
 	allowed := a.maxUnavailable(running)
-	if a.Strategy == release.Immediate && !step.Exact {
+	if a.Strategy == release.Immediate && !step.Verbatim {
 		allowed = math.MaxInt
 	}
 	if down := served - (serving - 1) - excused; down > allowed && !slices.ContainsFunc(c.rollouts, func(r *rolloutRun) bool { return r.leavesMixed(env.Name) }) {

@@ -33,12 +33,12 @@ func (c *checker) inheritedBaseline(environment string) (before map[string][]fly
 // checkTakeoverChoices checks that a takeover is held only while no other rollout has
 // changed the environment, and that it offers a rollback if the baseline is known. The
 // caller holds c.mu.
-func (c *checker) checkTakeoverChoices(r *rolloutRun, h release.Held) {
+func (c *checker) checkTakeoverChoices(r *rolloutRun, h release.Hold) {
 	if r.isTakeoverLate(c.rollouts) {
 		c.sim.addViolation("%s is held for a terminated rollout, but another rollout has changed %s since", r.id, r.environment)
 	}
 	isGoingBack := strings.HasPrefix(h.Why, "the baseline could not be restored: ")
-	if c.inheritedBaseline(r.environment) != nil && !isGoingBack && !slices.Contains(h.Choices, release.GoBack) {
+	if c.inheritedBaseline(r.environment) != nil && !isGoingBack && !slices.Contains(h.Choices, release.ChoiceRollback) {
 		c.sim.addViolation("%s takes over a rollout that has changed machines, but does not offer a rollback: %q, %s", r.id, h.Choices, h.Why)
 	}
 }
@@ -48,7 +48,9 @@ func (c *checker) checkTakeoverChoices(r *rolloutRun, h release.Held) {
 func (r *rolloutRun) isTakeoverLate(runs []*rolloutRun) bool {
 	return r.req.TakeOver && slices.ContainsFunc(runs, func(other *rolloutRun) bool {
 		return other.environment == r.environment && other.req.Release != r.req.Release && other.report != nil && !other.report.Outcome.ChangedNothing() &&
-			slices.ContainsFunc(runs, func(lost *rolloutRun) bool { return lost.runID == r.req.Follows && !other.started.Before(lost.ended) })
+			slices.ContainsFunc(runs, func(lost *rolloutRun) bool {
+				return lost.runID == r.req.PredecessorRun && !other.started.Before(lost.ended)
+			})
 	})
 }
 
@@ -112,7 +114,7 @@ func (c *checker) checkLeaseHolder(in activities.LeaseInput, err error) {
 	var last string
 	for _, m := range in.Machines {
 		held := c.sim.fly.Leases(m.FlyApp)[m.Machine]
-		run, ours := release.HolderRun(held.Description)
+		run, ours := release.ParseLeaseHolder(held.Description)
 		ended := slices.ContainsFunc(c.rollouts, func(r *rolloutRun) bool { return r.runID == run && !r.ended.IsZero() })
 		switch {
 		case held.Nonce == "" || held.Description == in.Holder:

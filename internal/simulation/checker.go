@@ -91,8 +91,8 @@ func (c *checker) recordRolloutStart(id, run string, req release.RolloutRequest)
 			}
 		}
 	}
-	if req.Follows != "" {
-		c.resolveRunID(id, req.Follows, req.Release)
+	if req.PredecessorRun != "" {
+		c.resolveRunID(id, req.PredecessorRun, req.Release)
 	}
 	c.recordStarted(r)
 	c.rollouts, c.openRollouts[r.environment] = append(c.rollouts, r), r
@@ -111,7 +111,7 @@ func (c *checker) checkApprovals(r *rolloutRun) {
 	if r.req.Plan.Lineage.Relation == release.Backward {
 		return // the rollout ends without a change: see checkNotBackward
 	}
-	if r.req.Unchanged && r.req.Plan.Empty() {
+	if r.req.Unchanged && r.req.Plan.IsEmpty() {
 		return // the rollout has no steps: see checkPlanned
 	}
 	i := slices.IndexFunc(c.sim.Environments, func(e Environment) bool { return e.Name == r.environment })
@@ -158,7 +158,7 @@ func (c *checker) addAttempt(a *attempt) {
 // step no longer counts as taken down; that of a completed step only once it serves.
 func (c *checker) finishAttempt(a *attempt, err error) {
 	in, isStep := a.stepInput()
-	back := err != nil || in.Step.Unchecked || isStep && c.isBack(in.Step)
+	back := err != nil || in.Step.SkipHealthCheck || isStep && c.isBack(in.Step)
 	if in, ok := a.input.(activities.LeaseInput); ok && a.name == "TakeLeases" && err != nil {
 		c.checkLeaseHolder(in, err)
 	}

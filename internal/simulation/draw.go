@@ -21,7 +21,7 @@ func Draw(seed uint64) Case {
 	drawReleases(r, &c)
 	if drawBool(r, 30) {
 		for range 1 + r.IntN(3) {
-			c.Answers = append(c.Answers, drawFrom(r, []release.Choice{release.Retry, release.GoBack, release.GoBack, release.Keep, release.Abandon}))
+			c.Answers = append(c.Answers, drawFrom(r, []release.Choice{release.ChoiceRetry, release.ChoiceRollback, release.ChoiceRollback, release.ChoiceKeep, release.ChoiceAbandon}))
 		}
 	}
 	c.Repeats = drawBool(r, 50)

@@ -39,7 +39,7 @@ var recordedActivities = []string{"RecordBaseline", "TakeLeases", "OpenRollout",
 // mayEndWithoutReport reports whether a rollout of the case may be terminated or
 // abandoned.
 func (s *simulation) mayEndWithoutReport() bool {
-	return s.hasTrouble(terminated) || s.hasLastingTrouble() || slices.Contains(s.Answers, release.Abandon)
+	return s.hasTrouble(terminated) || s.hasLastingTrouble() || slices.Contains(s.Answers, release.ChoiceAbandon)
 }
 
 // recordStarted records the start of a rollout.

@@ -45,5 +45,5 @@ func (c *checker) checkToldStateUnknown(r *rolloutRun, step release.Step) {
 // saysStateUnknown reports whether a gate shows that the state before the rollout is
 // unknown.
 func saysStateUnknown(gate *release.GateStatus) bool {
-	return strings.Contains(strings.Join(gate.Because, "\n"), "what ran before is not known")
+	return strings.Contains(strings.Join(gate.Reasons, "\n"), "what ran before is not known")
 }

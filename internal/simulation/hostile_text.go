@@ -118,7 +118,7 @@ func (c *checker) isCompared(s release.Step) bool {
 		return false
 	}
 	return slices.ContainsFunc(c.listMachines(s.FlyApp), func(m fly.Machine) bool {
-		return (m.ID == s.Machine || m.ID == s.Succeeds) && m.HostStatus != "unreachable"
+		return (m.ID == s.Machine || m.ID == s.Replaces) && m.HostStatus != "unreachable"
 	})
 }
 

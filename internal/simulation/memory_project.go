@@ -56,16 +56,16 @@ func StraightLineage(history []string, commit string, running []string) release.
 			relations = append(relations, release.Same)
 		case i < 0 || at < 0:
 			relations = append(relations, release.Diverged)
-			lineage.Takes++
+			lineage.RemovedCount++
 		case i < at:
 			relations = append(relations, release.Forward)
 		default:
 			relations = append(relations, release.Backward)
 			lineage.Newer = &release.Revision{Commit: r}
-			lineage.Takes = max(lineage.Takes, i-at)
+			lineage.RemovedCount = max(lineage.RemovedCount, i-at)
 		}
 	}
-	lineage.Relation = release.Joined(relations)
+	lineage.Relation = release.JoinRelations(relations)
 	return lineage
 }
 
@@ -115,5 +115,5 @@ func (e edgeTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // Identity implements activities.Git.
 func (memoryGit) Identity(_ context.Context, url, _ string) (release.Repository, error) {
-	return release.Repository{Address: release.Address(url)}, nil
+	return release.Repository{Address: release.NormalizeAddress(url)}, nil
 }

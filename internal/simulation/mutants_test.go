@@ -42,12 +42,12 @@ var mutants = []mutant{
 		`	find := func(ctx context.Context) (fly.Machine, error) { return findByName(ctx, r.Fly, s.FlyApp, s.Machine) }`,
 		`	find := func(ctx context.Context) (fly.Machine, error) { return fly.Machine{}, fly.ErrNotFound }`),
 	newMutant("a retry does not recognize its own update", "fly/driver/describe.go",
-		`	return release.SameConfig(m.Config, want) && release.SameStamps(m.Config, want) &&`,
-		`	return m.State == "nowhere" && release.SameStamps(m.Config, want) &&`),
+		`	return release.IsSameConfig(m.Config, want) && release.IsSameRelease(m.Config, want) &&`,
+		`	return m.State == "nowhere" && release.IsSameRelease(m.Config, want) &&`),
 	newMutant("an update that was never sent counts as done", "fly/driver/apply.go",
 		`	if !done {
 		if s.Version`,
-		`	if s.Exact && !done {
+		`	if s.Verbatim && !done {
 		if s.Version`),
 	newMutant("a lost response counts as a refusal", "fly/driver/errors.go",
 		`	return errors.As(err, &final) || errors.Is(err, fly.ErrTooLong) ||`,
@@ -56,7 +56,7 @@ var mutants = []mutant{
 		`	if w.isAsleep(m) {`,
 		`	if false {`),
 	newMutant("a machine counts as healthy as soon as it is started", "fly/driver/awaited.go",
-		`	return m.State == "started" && len(m.Checks) >= release.ChecksIn(w.want) && seen.Healthy()`,
+		`	return m.State == "started" && len(m.Checks) >= release.CountChecks(w.want) && seen.IsHealthy()`,
 		`	return m.State == "started"`),
 	newMutant("each retry runs the release command again", "fly/driver/command.go",
 		`	if r.Retries > 0 {`,
@@ -96,14 +96,14 @@ var mutants = []mutant{
 	return r.preferLeaseError(r.bake(ctx))`,
 		`	return nil`),
 	newMutant("a stale plan is executed", "workflows/rollout.go",
-		`	if why := in.Plan.Stale(start.States); why != "" {`,
-		`	if why := in.Plan.Stale(start.States); why == "never" {`),
+		`	if err := in.Plan.CheckStale(start.States); err != nil {`,
+		`	if err := in.Plan.CheckStale(start.States); err == release.ErrAborted {`),
 	newMutant("a rollback does not wait until a new machine is listed", "fly/driver/create.go",
 		`	r.waitForCreated(ctx, createdWait, find)
 	return after, err`,
 		`	return after, err`),
 	newMutant("a machine that a terminated rollout created counts as serving", "activities/plan_rollout.go",
-		`	return release.SetApart(before.Plan, before.Baselines, before.States, states, before.Stopped), nil`,
+		`	return release.SeparateLeftovers(before.Plan, before.Baselines, before.States, states, before.Stopped), nil`,
 		`	return states, nil`),
 	newMutant("a machine that a terminated rollout stopped is meant to be stopped", "activities/unreported_history.go",
 		`		if in.Step.Verb == release.Stop && `,
@@ -115,7 +115,7 @@ var mutants = []mutant{
 		if all`,
 		`		if all`),
 	newMutant("a cordoned machine that was running is not started for verification", "release/verdict.go",
-		`(!m.Cordoned || m.Running())`,
+		`(!m.Cordoned || m.IsRunning())`,
 		`!m.Cordoned`),
 	newMutant("a takeover without leases leaves those of the terminated rollout", "workflows/baseline.go",
 		`own.Nonce != "" && `,
@@ -153,7 +153,7 @@ var mutants = []mutant{
 		`Releases: r.opened.Releases, Commands:`,
 		`Releases: nil, Commands:`),
 	newMutant("an approval of another plan counts", "workflows/gate.go",
-		`	case r.status.Plan == nil || !r.status.Plan.IsNamed(review.Plan):`,
+		`	case r.status.Plan == nil || !r.status.Plan.MatchesHash(review.Plan):`,
 		`	case r.status.Plan == nil:`),
 	newMutant("one of two required approvals is enough", "workflows/gate.go",
 		`len(r.status.Gate.Approved) >= r.status.Gate.Approvals`,
@@ -169,26 +169,26 @@ var mutants = []mutant{
 `,
 		``),
 	newMutant("more machines are updated at once than allowed", "release/strategy.go",
-		`Lanes: []Lane{{AtOnce: max(1, atOnce), Steps: steps}}`,
-		`Lanes: []Lane{{AtOnce: max(len(steps), atOnce), Steps: steps}}`),
+		`Lanes: []Lane{{MaxConcurrent: max(1, atOnce), Steps: steps}}`,
+		`Lanes: []Lane{{MaxConcurrent: max(len(steps), atOnce), Steps: steps}}`),
 	newMutant("blue is cordoned before green is uncordoned", "release/strategy.go",
 		`		withSettle(newWave("uncordon green", show, len(show)), proxyLearnTime),
 		withSettle(newWave("cordon blue", hide, len(hide)), proxySettleTime),`,
 		`		withSettle(newWave("cordon blue", hide, len(hide)), proxySettleTime),
 		withSettle(newWave("uncordon green", show, len(show)), proxyLearnTime),`),
 	newMutant("blue is destroyed before green is verified", "release/strategy.go",
-		`		markLast(newWave("destroy blue", destroy, maxColdConcurrent)),`,
+		`		markIrreversible(newWave("destroy blue", destroy, maxColdConcurrent)),`,
 		`		newWave("destroy blue", destroy, maxColdConcurrent),`),
 	newMutant("the order of needs is ignored", "release/plan.go",
 		`first < len(specs) && specs[first].Level <= level; first++`,
 		`first < len(specs) && specs[first].Level <= level+9; first++`),
 	newMutant("a rollback starts machines that were stopped", "release/restore.go",
-		`		Exact: true, Idle: !want.Running(), Unchecked: !want.Healthy(), Wait: b.Wait,
+		`		Verbatim: true, SkipLaunch: !want.IsRunning(), SkipHealthCheck: !want.IsHealthy(), Wait: b.Wait,
 	}
 }
 
 func (b Baseline) recreateStep`,
-		`		Exact: true, Unchecked: !want.Healthy(), Wait: b.Wait,
+		`		Verbatim: true, SkipHealthCheck: !want.IsHealthy(), Wait: b.Wait,
 	}
 }
 
@@ -209,8 +209,8 @@ func (b Baseline) recreateStep`),
 		`{ return OlderVersion(m.InstanceID, version) }`,
 		`{ return m.InstanceID == "never" && OlderVersion(m.InstanceID, version) }`),
 	newMutant("unasked exits do not count", "release/exit.go",
-		`	if m.Exit == nil || m.Rests() {`,
-		`	if m.Exit == nil || m.Rests() || m.State == "started" {`),
+		`	if m.Exit == nil || m.IsAsleep() {`,
+		`	if m.Exit == nil || m.IsAsleep() || m.State == "started" {`),
 	newMutant("stopped machines are not started for verification", "release/verdict.go",
 		`			if i < 0 {
 				continue
@@ -245,7 +245,7 @@ func (b Baseline) recreateStep`),
 		`		if keepsPlace = isUnreported(err); keepsPlace {`,
 		`		if keepsPlace = isUnreported(err) && err == nil; keepsPlace {`),
 	newMutant("the result of a terminated rollout is the baseline", "workflows/baseline.go",
-		`		r.baselines = release.Resumed(before.Plan, before.Baselines, before.States, r.baselines)
+		`		r.baselines = release.ResumeBaselines(before.Plan, before.Baselines, before.States, r.baselines)
 `,
 		``),
 	newMutant("the changes of a terminated rollout are not verified", "workflows/baseline.go",
@@ -280,7 +280,7 @@ func (b Baseline) recreateStep`),
 	for i, r := range text {`),
 	newMutant("a rollback requires health of machines that failed before", "workflows/rollout_run.go",
 		`		for i, m := range goal.Machines {
-			if !m.Healthy() {
+			if !m.IsHealthy() {
 				goal.Machines[i].State = ""
 			}
 		}
@@ -304,10 +304,10 @@ func (b Baseline) recreateStep`),
 		`		return Unchecked, append([]string{"nothing checks it"}, sum.notes...)`,
 		`		return Healthy, append([]string{"nothing checks it"}, sum.notes...)`),
 	newMutant("exits of machines without checks do not count", "release/exit.go",
-		`	if m.Exit == nil || m.Rests() {`,
-		`	if m.Exit == nil || m.Rests() || ChecksIn(m.Config) == 0 && m.State == "started" {`),
+		`	if m.Exit == nil || m.IsAsleep() {`,
+		`	if m.Exit == nil || m.IsAsleep() || CountChecks(m.Config) == 0 && m.State == "started" {`),
 	newMutant("a rollback requires a probe that failed before", "workflows/rollout_run.go",
-		`		if b.WasWell() {
+		`		if b.WasHealthy() {
 			expected.Probe = b.Probe
 		}`,
 		`		expected.Probe = b.Probe`),
@@ -348,8 +348,8 @@ func (b Baseline) recreateStep`),
 		`	if start.Since != nil && start.Unread == "" {
 		return r.finishOvertaken`),
 	newMutant("a lost history requires no approval", "release/gate.go",
-		`	if a.Unread != "" {`,
-		`	if a.Unread == "never" {`),
+		`	if a.UnreadRollout != "" {`,
+		`	if a.UnreadRollout == "never" {`),
 	newMutant("crashed machines stay stopped", "release/state.go",
 		`m.State == "failed" || m.Crashed || m.Halted`,
 		`m.State == "failed" || m.Halted`),
@@ -381,11 +381,11 @@ func (b Baseline) recreateStep`),
 		`	if in.Plan.Lineage.Relation == release.Backward { // the comparison was made for exactly these machines
 		return r.finishSuperseded(ctx)
 	}
-	if why := r.unreadPredecessor(start); why != "" {
-		return r.finishStale(ctx, why)
+	if err := r.checkPredecessor(start); err != nil {
+		return r.finishStale(ctx, err)
 	}`,
-		`	if why := r.unreadPredecessor(start); why != "" {
-		return r.finishStale(ctx, why)
+		`	if err := r.checkPredecessor(start); err != nil {
+		return r.finishStale(ctx, err)
 	}
 	if in.Plan.Lineage.Relation == release.Backward {
 		return r.finishSuperseded(ctx)
@@ -399,12 +399,12 @@ func (b Baseline) recreateStep`),
 		`	return o == release.Promoted || o == release.Restored`),
 	newMutant("the environment's revision is not compared under the lock", "workflows/order.go",
 		`	case permit.Head.Differs(r.in.Head):
-		return &staleError{`,
+		return r.newHeadError(`,
 		`	case permit.Head.Differs(r.in.Head) && permit.Head == nil:
-		return &staleError{`),
+		return r.newHeadError(`),
 	newMutant("a rollback keeps what the rollout before the last one left", "release/resume.go",
-		`		case !existed && wasFound && m.Created &&`,
-		`		case !existed && wasFound && !m.Created &&`),
+		`		case !existed && wasFound && m.CreatedByPlan &&`,
+		`		case !existed && wasFound && !m.CreatedByPlan &&`),
 	newMutant("a release without changes does not take the lock", "workflows/unchanged.go",
 		`	report, err := r.runUnchanged(ctx, env, plan)`,
 		`	report, err := release.Report{Status: release.Status{Outcome: release.Unchanged}}, error(nil)`),

@@ -26,12 +26,12 @@ type operators struct {
 	formerPlan       string           // hash of the plan before it
 	decisionsSent    map[string]int   // by workflow ID of the release
 	approvals        map[string]map[string]bool
-	gatesOpened      map[string]int            // by workflow ID of the release
-	rejected         map[string]int            // by plan hash: the number of the gate at which it was rejected
-	toldStateUnknown map[string]bool           // by plan hash: the gate showed that the state is unknown at the last approval
-	answersUsed      int                       // of Case.Answers
-	lastAnswers      map[string]release.Answer // by workflow ID
-	answerCounts     map[string]int            // by workflow ID of the rollout
+	gatesOpened      map[string]int                // by workflow ID of the release
+	rejected         map[string]int                // by plan hash: the number of the gate at which it was rejected
+	toldStateUnknown map[string]bool               // by plan hash: the gate showed that the state is unknown at the last approval
+	answersUsed      int                           // of Case.Answers
+	lastAnswers      map[string]release.Resolution // by workflow ID
+	answerCounts     map[string]int                // by workflow ID of the rollout
 	aborted          map[string]bool
 	ended            map[string]bool // releases, by workflow ID
 	hasTerminated    bool            // whether a release was terminated
@@ -41,7 +41,7 @@ type operators struct {
 func newOperators(s *simulation) *operators {
 	return &operators{
 		sim: s, orders: map[string]Order{}, decisionsSent: map[string]int{}, approvals: map[string]map[string]bool{},
-		gatesOpened: map[string]int{}, rejected: map[string]int{}, toldStateUnknown: map[string]bool{}, lastAnswers: map[string]release.Answer{}, answerCounts: map[string]int{}, aborted: map[string]bool{}, ended: map[string]bool{},
+		gatesOpened: map[string]int{}, rejected: map[string]int{}, toldStateUnknown: map[string]bool{}, lastAnswers: map[string]release.Resolution{}, answerCounts: map[string]int{}, aborted: map[string]bool{}, ended: map[string]bool{},
 	}
 }
 
@@ -99,7 +99,7 @@ func (ops *operators) enterPhase(id string, p release.Phase, environment string)
 	}
 	ops.sim.logEvent("%s: %s %s", id, p, environment)
 	ops.sim.beginPendingTroubles(p)
-	if o, ok := ops.orders[id]; ok && p == release.Awaiting {
+	if o, ok := ops.orders[id]; ok && p == release.AwaitingApproval {
 		ops.gatesOpened[id]++
 		for i, d := range o.Decisions {
 			if !d.Early {
@@ -123,7 +123,7 @@ func (ops *operators) enterPhase(id string, p release.Phase, environment string)
 type statusFields struct {
 	Phase release.Phase       `json:"phase"`
 	Gate  *release.GateStatus `json:"gate"`
-	Held  *release.Held       `json:"held"`
+	Held  *release.Hold       `json:"held"`
 }
 
 // readStatus queries the status of a workflow. It reports a violation if that fails.
@@ -217,7 +217,7 @@ func (ops *operators) recordDecision(id string, d Decision, asked string, counts
 // deliverDecision sends d as a signal or as an update. It calls onAccept if the update
 // is accepted.
 func (ops *operators) deliverDecision(id, updateID string, d Decision, plan string, onAccept func()) error {
-	decision := release.Decision{Approve: !d.Reject, By: d.By, Plan: plan, Reason: "simulated"}
+	decision := release.Review{Approve: !d.Reject, By: d.By, Plan: plan, Reason: "simulated"}
 	switch {
 	case d.Raw != "":
 		return ops.sim.temporal.SignalWorkflowByID(id, release.ApproveSignal, converter.NewRawValue(newJSONPayload(d.Raw)))
@@ -226,11 +226,11 @@ func (ops *operators) deliverDecision(id, updateID string, d Decision, plan stri
 		if d.Reject {
 			name = release.RejectSignal
 		}
-		return ops.sim.temporal.SignalWorkflowByID(id, name, decision.Review())
+		return ops.sim.temporal.SignalWorkflowByID(id, name, decision.Input())
 	}
 	return ops.sim.temporal.UpdateWorkflowByID(id, release.ReviewName(decision.Approve), updateID, &testsuite.TestUpdateCallback{
 		OnAccept: onAccept, OnReject: func(error) {}, OnComplete: func(any, error) {},
-	}, decision.Review())
+	}, decision.Input())
 }
 
 // answerHold sends an answer to a held rollout.
@@ -245,12 +245,12 @@ func (ops *operators) answerHold(id string) {
 	choice := ops.chooseAnswer(id, *st.Held)
 	ops.sim.logEvent("%s is held: %s; answer: %s; machines: %q", id, st.Held.Why, choice, st.Held.Machines)
 	ops.sim.checker.checkHold(id, *st.Held)
-	answer := release.Answer{Choice: choice, By: "ben"}
+	answer := release.Resolution{Choice: choice, By: "ben"}
 	if ops.sim.Repeats {
 		answer.Hold = st.Held.Number
 	}
 	ops.lastAnswers[id] = answer
-	if err := ops.sim.temporal.SignalWorkflowByID(id, release.AnswerSignal, answer); err != nil {
+	if err := ops.sim.temporal.SignalWorkflowByID(id, release.ResolveSignal, answer); err != nil {
 		ops.sim.addViolation("the answer to %s could not be sent: %v", id, err)
 	}
 }
@@ -266,7 +266,7 @@ func (ops *operators) repeatAnswer(id string) {
 	if st = ops.readStatus(id); st.Held == nil || st.Held.Number == former.Hold {
 		return
 	}
-	if err := ops.sim.temporal.SignalWorkflowByID(id, release.AnswerSignal, former); err != nil {
+	if err := ops.sim.temporal.SignalWorkflowByID(id, release.ResolveSignal, former); err != nil {
 		ops.sim.addViolation("the answer to %s could not be sent: %v", id, err)
 	}
 	ops.sim.callAfter(100*time.Millisecond, func() {
@@ -282,7 +282,7 @@ func (ops *operators) repeatAnswer(id string) {
 
 // chooseAnswer returns the next answer of the case if it is offered. Otherwise it
 // returns retry a few times, then rollback, and in the end abandon.
-func (ops *operators) chooseAnswer(id string, held release.Held) release.Choice {
+func (ops *operators) chooseAnswer(id string, held release.Hold) release.Choice {
 	ops.mu.Lock()
 	ops.answerCounts[id]++
 	n := ops.answerCounts[id]
@@ -295,21 +295,21 @@ func (ops *operators) chooseAnswer(id string, held release.Held) release.Choice 
 	}
 	offered := func(choice release.Choice) bool { return slices.Contains(held.Choices, choice) }
 	switch {
-	case n <= 4 && offered(release.Retry):
-		return release.Retry
-	case n <= 8 && offered(release.GoBack):
-		return release.GoBack
-	case (strings.HasPrefix(held.Why, "the new version is healthy") || !offered(release.Retry) && !offered(release.GoBack)) && offered(release.Keep):
-		return release.Keep // the rollback is impossible, or nothing else is offered
-	case n > 8 && !offered(release.GoBack) && offered(release.Keep):
-		return release.Keep // retries alone do not help, for example if each new plan is rejected
-	case n <= 20 && offered(release.Retry):
-		return release.Retry
+	case n <= 4 && offered(release.ChoiceRetry):
+		return release.ChoiceRetry
+	case n <= 8 && offered(release.ChoiceRollback):
+		return release.ChoiceRollback
+	case (strings.HasPrefix(held.Why, "the new version is healthy") || !offered(release.ChoiceRetry) && !offered(release.ChoiceRollback)) && offered(release.ChoiceKeep):
+		return release.ChoiceKeep // the rollback is impossible, or nothing else is offered
+	case n > 8 && !offered(release.ChoiceRollback) && offered(release.ChoiceKeep):
+		return release.ChoiceKeep // retries alone do not help, for example if each new plan is rejected
+	case n <= 20 && offered(release.ChoiceRetry):
+		return release.ChoiceRetry
 	}
 	if !ops.sim.hasLastingTrouble() {
 		ops.sim.addViolation("%s is still held after %d answers: %s", id, n, held.Why)
 	}
-	return release.Abandon
+	return release.ChoiceAbandon
 }
 
 func newJSONPayload(doc string) *commonpb.Payload {

@@ -47,7 +47,7 @@ func (ops *operators) removePins() {
 func (c *checker) isOvertaken(r *rolloutRun) bool {
 	c.mu.Lock()
 	found := slices.ContainsFunc(c.rollouts, func(other *rolloutRun) bool { // an outcome that confirms the version of the environment
-		return other.environment == r.environment && other.report != nil && (other.report.Outcome == release.Unchanged || other.report.Outcome == release.Promoted && other.req.Whole) && versionOf(other.req.Revision.Commit) > versionOf(r.req.Revision.Commit)
+		return other.environment == r.environment && other.report != nil && (other.report.Outcome == release.Unchanged || other.report.Outcome == release.Promoted && other.req.SetsHead) && versionOf(other.req.Revision.Commit) > versionOf(r.req.Revision.Commit)
 	})
 	c.mu.Unlock()
 	return found || r.isOlderThanFound()

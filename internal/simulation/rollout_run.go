@@ -51,12 +51,12 @@ func (r *rolloutRun) decodeReport(value any) error {
 // rollout, or "".
 func (r *rolloutRun) compareWithPlan() string {
 	for _, t := range r.req.Plan.Targets {
-		if n := len(r.before[t.FlyApp]); n != len(t.Seen) {
-			return fmt.Sprintf("%s has %d machines, and the plan was made for %d", t.FlyApp, n, len(t.Seen))
+		if n := len(r.before[t.FlyApp]); n != len(t.MachineVersions) {
+			return fmt.Sprintf("%s has %d machines, and the plan was made for %d", t.FlyApp, n, len(t.MachineVersions))
 		}
 		for _, m := range r.before[t.FlyApp] {
-			if t.Seen[m.ID] != m.InstanceID {
-				return fmt.Sprintf("machine %s is at version %s, and the plan was made for %q", m.ID, m.InstanceID, t.Seen[m.ID])
+			if t.MachineVersions[m.ID] != m.InstanceID {
+				return fmt.Sprintf("machine %s is at version %s, and the plan was made for %q", m.ID, m.InstanceID, t.MachineVersions[m.ID])
 			}
 		}
 	}

@@ -56,7 +56,7 @@ var changingRoutes = []string{"create", "update", "update", "start", "stop", "co
 // troublePhases are the phases in which timed trouble begins. A phase that occurs more
 // often is drawn more often.
 var troublePhases = []release.Phase{
-	release.Loading, release.Planning, release.Awaiting, release.RollingOut, release.RollingOut, release.RollingOut, release.Verifying, release.Baking,
+	release.Loading, release.Planning, release.AwaitingApproval, release.RollingOut, release.RollingOut, release.RollingOut, release.Verifying, release.Baking,
 	release.CleaningUp, release.RollingBack, release.RollingBack,
 }
 

@@ -81,7 +81,7 @@ func (r *report) writeImage(b release.BuildResult) {
 			rows = append(rows, []cell{{name, dim}, {text, noColour}})
 		}
 	}
-	row("recipe", b.From)
+	row("recipe", b.RecipeText)
 	row("duration", buildDuration(b))
 	if p := b.Provenance; p != nil {
 		row("built by", p.Builder)
@@ -118,10 +118,10 @@ func (r *report) writeImage(b release.BuildResult) {
 func buildDuration(b release.BuildResult) string {
 	text := Duration(time.Duration(b.Took))
 	switch {
-	case b.Found:
+	case b.Reused:
 		text += ", built before"
 	case b.Image != "":
-		text += ", pushed " + humanize.Bytes(uint64(max(0, b.Bytes)))
+		text += ", pushed " + humanize.Bytes(uint64(max(0, b.PushedBytes)))
 	}
 	return text
 }
@@ -145,8 +145,8 @@ func (r *report) writeEnvironmentImages(e release.EnvironmentStatus) {
 	if text == "" {
 		text = "not reached yet"
 	}
-	if e.Copied > 0 {
-		text += ", images copied: " + humanize.Bytes(uint64(e.Copied))
+	if e.CopiedBytes > 0 {
+		text += ", images copied: " + humanize.Bytes(uint64(e.CopiedBytes))
 	}
 	r.writeLine("  " + r.style.paint(bold, e.Name+":") + " " + text)
 	var rows [][]cell

@@ -13,10 +13,10 @@ import (
 func withBuilds() release.Status {
 	s := status()
 	s.Revision.Time = at(-3600)
-	s.Environments[0].Copied = 593
+	s.Environments[0].CopiedBytes = 593
 	s.Builds = []release.BuildResult{
 		{
-			App: "internal-api", From: "infra/fly/internal-api/Dockerfile", Image: newAPI, Took: release.Duration(21 * time.Second), Bytes: 24_100_000, Log: "logs/build.log",
+			App: "internal-api", RecipeText: "infra/fly/internal-api/Dockerfile", Image: newAPI, Took: release.Duration(21 * time.Second), PushedBytes: 24_100_000, Log: "logs/build.log",
 			Provenance: &release.Provenance{
 				Type: "https://slsa.dev/provenance/v1", Builder: "https://builds.example.com/7", Started: at(1), Finished: at(22),
 				Materials: []release.Material{
@@ -26,8 +26,8 @@ func withBuilds() release.Status {
 			},
 			Notes: []string{"the context is 1.2 GB: node_modules 900 MB"},
 		},
-		{App: "web-admin/staging", From: "go ./apps/web-admin", Image: newWeb, Took: release.Duration(200 * time.Millisecond), Found: true},
-		{App: "web-admin/production", From: "infra/fly/web-admin/production/Dockerfile up to lean", Took: release.Duration(3 * time.Second), Tail: "no such base\n"},
+		{App: "web-admin/staging", RecipeText: "go ./apps/web-admin", Image: newWeb, Took: release.Duration(200 * time.Millisecond), Reused: true},
+		{App: "web-admin/production", RecipeText: "infra/fly/web-admin/production/Dockerfile up to lean", Took: release.Duration(3 * time.Second), Tail: "no such base\n"},
 	}
 	s.Scans = []release.ScanResult{
 		{Name: "internal-api", Image: newAPI, Passed: true, Took: release.Duration(4 * time.Second)},

@@ -100,7 +100,7 @@ func createChanges(s release.Step, all []release.Step, whole bool) (lines []stri
 		lines = newFields(s.After, whole)
 	}
 	if s.Volume != nil {
-		lines = append(lines, "attaches volume "+formatValue(s.Volume.Name, whole)+volumeRequest(s.Volume.Ask, whole))
+		lines = append(lines, "attaches volume "+formatValue(s.Volume.Name, whole)+volumeRequest(s.Volume.CreateRequest, whole))
 	}
 	if s.StandbyFor != "" {
 		lines = append(lines, "is a standby for "+escapeLine(s.StandbyFor))
@@ -124,7 +124,7 @@ func volumeRequest(ask json.RawMessage, whole bool) string {
 // Before is that machine's config.
 func predecessorStep(s release.Step, all []release.Step) (release.Step, bool) {
 	i := slices.IndexFunc(all, func(o release.Step) bool {
-		return s.Succeeds != "" && o.Machine == s.Succeeds && o.Target == s.Target && len(o.Before) > 0
+		return s.Replaces != "" && o.Machine == s.Replaces && o.Target == s.Target && len(o.Before) > 0
 	})
 	if i < 0 {
 		return release.Step{}, false

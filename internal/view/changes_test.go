@@ -132,14 +132,14 @@ func TestDifference_EveryChange(t *testing.T) {
 func successorPlan(before, after string) release.Plan {
 	p := plan()
 	create := step(release.Create, api, "app-0a1b2c3d-000e1", "", newAPI)
-	create.After, create.Succeeds = []byte(after), "e1"
+	create.After, create.Replaces = []byte(after), "e1"
 	destroy := step(release.Destroy, api, "e1", oldAPI, "")
 	destroy.Before, destroy.After = []byte(before), nil
 	p.Targets = p.Targets[:1]
 	p.Targets[0].Strategy = release.BlueGreen
 	p.Waves = []release.Wave{
-		{Title: "create green", Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{create}}}},
-		{Title: "destroy blue", Last: true, Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{destroy}}}},
+		{Title: "create green", Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{create}}}},
+		{Title: "destroy blue", Irreversible: true, Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{destroy}}}},
 	}
 	return p
 }
@@ -160,7 +160,7 @@ func TestPlan_CreatedMachines(t *testing.T) {
 	if got := view.Plan(successorPlan(`{"env":{"A":"1"}}`, `{"env":{"A":"1"}}`), view.Style{}); !strings.Contains(got, "config: only the image differs") {
 		t.Errorf("a green machine with an unchanged config:\n%s", got)
 	}
-	p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
+	p.Waves[0].Lanes[0].Steps[0].Replaces = ""
 	if got := view.Plan(p, view.Style{}); !strings.Contains(got, `env is new: LEVEL=debug, SAME="1"`) {
 		t.Errorf("a first machine does not list its config:\n%s", got)
 	}
@@ -178,7 +178,7 @@ func TestPlan_FirstMachines(t *testing.T) {
 			continue // only its beginning is shown
 		}
 		p := successorPlan("{}", string(config))
-		p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
+		p.Waves[0].Lanes[0].Steps[0].Replaces = ""
 		for _, width := range []int{0, 30} {
 			text := view.Plan(p, view.Style{Width: width})
 			if other, known := configs[text]; known && other != string(config) {
@@ -196,7 +196,7 @@ func TestPlan_WrappedSpaces(t *testing.T) {
 		for _, space := range []string{" ", "  ", "   "} {
 			config, _ := json.Marshal(map[string]any{"env": map[string]string{"A": strings.Repeat("x", n) + space + "y", "B": "z"}})
 			p := successorPlan("{}", string(config))
-			p.Waves[0].Lanes[0].Steps[0].Succeeds = ""
+			p.Waves[0].Lanes[0].Steps[0].Replaces = ""
 			texts = append(texts, view.Plan(p, view.Style{Width: 40}))
 		}
 		if texts[0] == texts[1] || texts[1] == texts[2] {
@@ -220,12 +220,12 @@ func fleet(n int) release.Status {
 		target := release.Target{App: fmt.Sprintf("service-%02d", i), Environment: "production"}
 		from := release.Image(fmt.Sprintf("registry.fly.io/x@sha256:a%011d%052d", i, 0))
 		to := release.Image(fmt.Sprintf("registry.fly.io/x@sha256:b%011d%052d", i, 0))
-		p.Targets = append(p.Targets, release.TargetPlan{Target: target, FlyApp: "shop-production-" + target.App, Strategy: release.Rolling, Image: to, Changed: true, Seen: map[string]string{"e": "1"},
+		p.Targets = append(p.Targets, release.TargetPlan{Target: target, FlyApp: "shop-production-" + target.App, Strategy: release.Rolling, Image: to, Changed: true, MachineVersions: map[string]string{"e": "1"},
 			Notes: []string{"picks up staged secrets: DATABASE_URL (set until 2026-03-09 13:00 UTC); a rollback can't bring their old values back"}})
-		w.Lanes = append(w.Lanes, release.Lane{AtOnce: 1, Steps: []release.Step{step(release.Update, target, fmt.Sprintf("e%d", i), from, to)}})
+		w.Lanes = append(w.Lanes, release.Lane{MaxConcurrent: 1, Steps: []release.Step{step(release.Update, target, fmt.Sprintf("e%d", i), from, to)}})
 		there := release.Target{App: target.App, Environment: "staging"}
 		s.Environments[0].Targets = append(s.Environments[0].Targets, release.TargetStatus{Target: there, FlyApp: "shop-staging-" + target.App, URL: "https://shop-staging-" + target.App + ".fly.dev", Image: to, Changed: true,
-			Machines: []release.MachineStatus{{ID: fmt.Sprintf("s%d", i), Group: "app", Region: "ams", State: "started", Image: to, Verb: release.Update, Progress: release.Ready}}})
+			Machines: []release.MachineStatus{{ID: fmt.Sprintf("s%d", i), Group: "app", Region: "ams", State: "started", Image: to, Verb: release.Update, Progress: release.ProgressDone}}})
 		s.Environments[0].Verdicts = append(s.Environments[0].Verdicts, release.Verdict{Target: there, Health: release.Healthy, Machines: 1, Probed: "GET /health: 200", At: at(41)})
 	}
 	p.Waves = []release.Wave{w}

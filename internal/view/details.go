@@ -57,7 +57,7 @@ func Details(s release.Status) string {
 	if s.Outcome == "" && s.Gate == nil && s.Held == nil {
 		fmt.Fprintf(&b, "\nRetries are listed on this page under **Pending Activities** and in `release status %s`, with the last error, the attempt and the time of the next one.\n", Ref(s.ID))
 	}
-	writeDetailsDecisions(&b, s.Decisions)
+	writeDetailsDecisions(&b, s.Reviews)
 	writeDetailsTargets(&b, s.Environments)
 	for i, n := range s.Notes {
 		if i == 0 {
@@ -107,7 +107,7 @@ func writeDetailsGate(b *strings.Builder, s release.Status) {
 		fmt.Fprintf(b, ", until %s", g.Until.UTC().Format(time.DateTime+" UTC"))
 	}
 	fmt.Fprintf(b, ". Plan %s.\n\n", Code(shortHash(g.Plan)))
-	for _, why := range g.Because {
+	for _, why := range g.Reasons {
 		fmt.Fprintf(b, "- %s\n", Markdown(oneLine(why, 300)))
 	}
 	b.WriteString("\n")
@@ -163,7 +163,7 @@ func writeDetailsPlan(b *strings.Builder, id string, p release.Plan) {
 	b.WriteString(codeBlock("", text))
 }
 
-func writeDetailsHeld(b *strings.Builder, id string, h release.Held) {
+func writeDetailsHeld(b *strings.Builder, id string, h release.Hold) {
 	fmt.Fprintf(b, "\n**Held, needs a decision:** %s\n\n", Markdown(oneLine(h.Why, 600)))
 	for i, m := range h.Machines {
 		if i == detailsMachines {
@@ -176,18 +176,18 @@ func writeDetailsHeld(b *strings.Builder, id string, h release.Held) {
 	for _, c := range h.Choices {
 		fmt.Fprintf(b, "- %s: %s\n", Code(string(c)), choiceText(c))
 	}
-	fmt.Fprintf(b, "\nIn a terminal: %s. Here: send this workflow the signal or update `%s` with a choice and your name in `by`:\n\n", Code(fmt.Sprintf("release resolve %s %s", Ref(id), firstChoice(h))), release.AnswerSignal)
+	fmt.Fprintf(b, "\nIn a terminal: %s. Here: send this workflow the signal or update `%s` with a choice and your name in `by`:\n\n", Code(fmt.Sprintf("release resolve %s %s", Ref(id), firstChoice(h))), release.ResolveSignal)
 	b.WriteString(codeBlock("json", fmt.Sprintf("{\n  \"choice\": \"%s\",\n  \"by\": \"\",\n  \"reason\": \"\",\n  \"hold\": %d\n}", firstChoice(h), h.Number)))
 }
 
-func firstChoice(h release.Held) release.Choice {
+func firstChoice(h release.Hold) release.Choice {
 	if len(h.Choices) == 0 {
-		return release.Retry
+		return release.ChoiceRetry
 	}
 	return h.Choices[0]
 }
 
-func writeDetailsDecisions(b *strings.Builder, given []release.Given) {
+func writeDetailsDecisions(b *strings.Builder, given []release.ReceivedReview) {
 	older := max(0, len(given)-detailsDecisions)
 	for i, g := range given[older:] {
 		if i == 0 {
@@ -196,7 +196,7 @@ func writeDetailsDecisions(b *strings.Builder, given []release.Given) {
 		if i == 0 && older > 0 {
 			fmt.Fprintf(b, "- … and %d earlier\n", older)
 		}
-		fmt.Fprintf(b, "- %s UTC, by %s: %s\n", g.At.UTC().Format(time.TimeOnly), Markdown(g.Door), Markdown(oneLine(decisionText(g), 300)))
+		fmt.Fprintf(b, "- %s UTC, by %s: %s\n", g.At.UTC().Format(time.TimeOnly), Markdown(g.Via), Markdown(oneLine(decisionText(g), 300)))
 	}
 }
 
@@ -281,11 +281,11 @@ func targetLink(t release.TargetStatus) string {
 // progressText returns the progress of a machine, as a form of its verb if it has one.
 func progressText(m release.MachineStatus) string {
 	switch {
-	case m.Progress == release.Doing:
+	case m.Progress == release.ProgressRunning:
 		return ongoingVerb(m.Verb)
-	case m.Progress == release.Ready && m.Verb != "":
+	case m.Progress == release.ProgressDone && m.Verb != "":
 		return pastVerb(m.Verb)
-	case m.Progress == release.Failed && m.Verb != "":
+	case m.Progress == release.ProgressFailed && m.Verb != "":
 		return failedVerb(m.Verb)
 	}
 	return string(m.Progress)

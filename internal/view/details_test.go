@@ -26,7 +26,7 @@ func TestDetails_ManyMachines(t *testing.T) {
 		m.ID = fmt.Sprintf("e%013d", i)
 		target.Machines = append(target.Machines, m)
 		s.Held.Machines = append(s.Held.Machines, strings.Repeat("x", 1000))
-		s.Decisions = append(s.Decisions, release.Given{Ignored: strings.Repeat("y", 1000)})
+		s.Reviews = append(s.Reviews, release.ReceivedReview{IgnoredReason: strings.Repeat("y", 1000)})
 	}
 	for range 200 {
 		s.Notes = append(s.Notes, strings.Repeat("é", 1000))

@@ -14,7 +14,7 @@ func TestEnvironmentText(t *testing.T) {
 	at := time.Date(2026, 3, 9, 14, 0, 0, 0, time.UTC)
 	two := release.RestoredRevision{Revision: release.Revision{Commit: "41c2f0e0000000000000", Subject: "two"}}
 	one := two
-	one.Lineage = release.Lineage{Running: []string{"a"}, Takes: 1}
+	one.Lineage = release.Lineage{Running: []string{"a"}, RemovedCount: 1}
 	lost := two
 	lost.Lineage = release.Lineage{Why: "no such commit"}
 	image := release.Image("registry.fly.io/shop-api@sha256:0123456789abcdef")

@@ -78,7 +78,7 @@ func filled[T any]() (v T) {
 // and building.
 func hostileStatuses() []release.Status {
 	s := filled[release.Status]()
-	s.ID, s.Held.Choices, s.Outcome = "release/x/"+hostile, []release.Choice{release.Retry}, ""
+	s.ID, s.Held.Choices, s.Outcome = "release/x/"+hostile, []release.Choice{release.ChoiceRetry}, ""
 	s.Gate.Plan, s.Plan.Hash = hostile, hostile
 	s.Builds[0].Provenance.Materials[0].URI = "pkg:docker/%1b%5b8mevil?x"
 	for i := range s.Plan.Waves {

@@ -78,7 +78,7 @@ func targetGroupOf(t release.TargetStatus) (targetGroup, bool) {
 	if len(t.Machines) > 0 {
 		g.state = strings.Trim(m.State+", "+progressText(m), ", ")
 	} else {
-		g.progress = release.Still
+		g.progress = release.ProgressUnchanged
 	}
 	return g, ok
 }
@@ -90,7 +90,7 @@ func uniformMachine(t release.TargetStatus) (release.MachineStatus, bool) {
 		return release.MachineStatus{}, true
 	}
 	first := t.Machines[0]
-	ok := first.Progress != release.Doing && first.Progress != release.Failed
+	ok := first.Progress != release.ProgressRunning && first.Progress != release.ProgressFailed
 	for _, m := range t.Machines[1:] {
 		ok = ok && m.Progress == first.Progress && m.State == first.State && m.Verb == first.Verb && m.Image == first.Image
 	}

@@ -59,9 +59,9 @@ func staging() release.EnvironmentStatus {
 		Name: "staging", Outcome: release.Promoted, Plan: "aaaa", Rollout: "rollout/microbima/staging",
 		Targets: []release.TargetStatus{
 			{Target: a, FlyApp: "microbima-staging-internal-api", URL: "https://s-api.fly.dev", Image: newAPI, Changed: true, Machines: []release.MachineStatus{
-				{ID: "s1", Name: "s-one", Group: "app", Region: "ams", Image: newAPI, State: "started", Verb: release.Create, Progress: release.Ready, Since: at(20), Until: at(23)}}},
+				{ID: "s1", Name: "s-one", Group: "app", Region: "ams", Image: newAPI, State: "started", Verb: release.Create, Progress: release.ProgressDone, Since: at(20), Until: at(23)}}},
 			{Target: w, FlyApp: "microbima-staging-web-admin", URL: "https://s-web.fly.dev", Image: newWeb, Changed: false, Machines: []release.MachineStatus{
-				{ID: "s2", Name: "s-two", Group: "app", Region: "ams", Image: newWeb, State: "started", Progress: release.Still}}},
+				{ID: "s2", Name: "s-two", Group: "app", Region: "ams", Image: newWeb, State: "started", Progress: release.ProgressUnchanged}}},
 		},
 		Verdicts: []release.Verdict{{Target: a, Health: release.Healthy, Machines: 1, Probed: "GET /health: 200", At: at(41)}, {Target: w, Health: release.Healthy, Machines: 1, At: at(41)}},
 	}
@@ -72,11 +72,11 @@ func production() release.EnvironmentStatus {
 		Name: "production", Plan: plan().Hash, Rollout: "rollout/microbima/production",
 		Targets: []release.TargetStatus{
 			{Target: api, FlyApp: "microbima-production-internal-api", URL: "https://api.fly.dev", Image: newAPI, Changed: true, Machines: []release.MachineStatus{
-				{ID: "e1", Name: "one", Group: "app", Region: "ams", Image: newAPI, State: "started", Verb: release.Update, Progress: release.Ready, Since: at(100), Until: at(103.4)},
-				{ID: "e2", Name: "two", Group: "app", Region: "fra", Image: oldAPI, State: "replacing", Verb: release.Update, Progress: release.Doing, Since: at(103.5)}}},
+				{ID: "e1", Name: "one", Group: "app", Region: "ams", Image: newAPI, State: "started", Verb: release.Update, Progress: release.ProgressDone, Since: at(100), Until: at(103.4)},
+				{ID: "e2", Name: "two", Group: "app", Region: "fra", Image: oldAPI, State: "replacing", Verb: release.Update, Progress: release.ProgressRunning, Since: at(103.5)}}},
 			{Target: web, FlyApp: "microbima-production-web-admin", URL: "https://web.fly.dev", Image: newWeb, Changed: true, Machines: []release.MachineStatus{
-				{ID: "e3", Name: "three", Group: "app", Region: "ams", Image: oldWeb, State: "started", Progress: release.Waiting},
-				{Name: "app-12345678-1", Group: "app", Region: "fra", Progress: release.Waiting}}},
+				{ID: "e3", Name: "three", Group: "app", Region: "ams", Image: oldWeb, State: "started", Progress: release.ProgressWaiting},
+				{Name: "app-12345678-1", Group: "app", Region: "fra", Progress: release.ProgressWaiting}}},
 		},
 	}
 }
@@ -94,25 +94,25 @@ func plan() release.Plan {
 	return release.Plan{
 		Environment: "production", Revision: revision().Commit, Run: "run-1",
 		Lineage: release.Lineage{
-			Relation: release.Diverged, Running: []string{"00112233445566778899aabbccddeeff00112233"}, Adds: 2, Takes: 1,
-			Added: []release.Revision{revision(), {Commit: "1234567890abcdef1234567890abcdef12345678", Subject: "Log less", Author: "Bob"}},
-			Taken: []release.Revision{{Commit: "fedcba0987654321fedcba0987654321fedcba09", Subject: "Log more", Author: "Bob"}},
+			Relation: release.Diverged, Running: []string{"00112233445566778899aabbccddeeff00112233"}, AddedCount: 2, RemovedCount: 1,
+			Added:   []release.Revision{revision(), {Commit: "1234567890abcdef1234567890abcdef12345678", Subject: "Log less", Author: "Bob"}},
+			Removed: []release.Revision{{Commit: "fedcba0987654321fedcba0987654321fedcba09", Subject: "Log more", Author: "Bob"}},
 		},
 		Hash: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
 		Targets: []release.TargetPlan{
-			{Target: api, FlyApp: "microbima-production-internal-api", Strategy: release.Rolling, MaxUnavailable: 1, Image: newAPI, Changed: true, Seen: map[string]string{"e1": "1", "e2": "2"},
+			{Target: api, FlyApp: "microbima-production-internal-api", Strategy: release.Rolling, MaxUnavailable: 1, Image: newAPI, Changed: true, MachineVersions: map[string]string{"e1": "1", "e2": "2"},
 				Notes: []string{"picks up staged secrets: DATABASE_URL (set until 2026-03-09 13:00 UTC); a rollback can't bring their old values back"}},
-			{Target: web, FlyApp: "microbima-production-web-admin", Level: 1, Strategy: release.Rolling, MaxUnavailable: 1, Image: newWeb, Changed: true, Seen: map[string]string{"e3": "3"},
+			{Target: web, FlyApp: "microbima-production-web-admin", Level: 1, Strategy: release.Rolling, MaxUnavailable: 1, Image: newWeb, Changed: true, MachineVersions: map[string]string{"e3": "3"},
 				Addresses: []string{"v6", "shared_v4"}},
-			{Target: release.Target{App: "public-api", Environment: "production"}, FlyApp: "microbima-production-public-api", Level: 1, Image: newWeb, Seen: map[string]string{"e9": "9"}},
+			{Target: release.Target{App: "public-api", Environment: "production"}, FlyApp: "microbima-production-public-api", Level: 1, Image: newWeb, MachineVersions: map[string]string{"e9": "9"}},
 		},
 		Waves: []release.Wave{
-			{Title: "run release command", Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{
+			{Title: "run release command", Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{
 				{Verb: release.Run, Target: api, Machine: "release-command-1", Group: release.ReleaseCommandGroup, To: newAPI, Command: "migrate up"}}}}},
-			{Title: "update", Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{step(release.Update, api, "e1", oldAPI, newAPI), step(release.Update, api, "e2", oldAPI, newAPI)}}}},
+			{Title: "update", Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{step(release.Update, api, "e1", oldAPI, newAPI), step(release.Update, api, "e2", oldAPI, newAPI)}}}},
 			{Title: "update, create", Settle: release.Duration(10 * time.Second), Lanes: []release.Lane{
-				{AtOnce: 1, Steps: []release.Step{step(release.Update, web, "e3", oldWeb, newWeb)}},
-				{AtOnce: 8, Steps: []release.Step{step(release.Create, web, "app-12345678-1", "", newWeb)}}}},
+				{MaxConcurrent: 1, Steps: []release.Step{step(release.Update, web, "e3", oldWeb, newWeb)}},
+				{MaxConcurrent: 8, Steps: []release.Step{step(release.Create, web, "app-12345678-1", "", newWeb)}}}},
 		},
 	}
 }
@@ -122,7 +122,7 @@ func status() release.Status {
 	p := plan()
 	return release.Status{
 		ID: "release/microbima/4f2d1c0b9a8e", Run: "run-1", Project: "microbima", Revision: revision(), By: "ada",
-		Phase: release.Awaiting, Since: at(60), Started: at(0), Environment: "production",
+		Phase: release.AwaitingApproval, Since: at(60), Started: at(0), Environment: "production",
 		Environments: []release.EnvironmentStatus{staging(), {Name: "production"}},
 		Tests:        []release.TestResult{{Name: "unit", Passed: true, Took: release.Duration(4200 * time.Millisecond), Log: "logs/unit.log", Tail: "ok\n"}},
 		Builds:       []release.BuildResult{{App: "internal-api", Image: newAPI, Took: release.Duration(2 * time.Second)}, {App: "web-admin", Image: newWeb, Took: release.Duration(3 * time.Second)}},
@@ -131,12 +131,12 @@ func status() release.Status {
 			{Phase: release.Building, From: at(1), To: at(15)},
 			{Phase: release.RollingOut, Environment: "staging", From: at(16), To: at(40)},
 			{Phase: release.Verifying, Environment: "staging", From: at(40), To: at(41)},
-			{Phase: release.Awaiting, Environment: "production", From: at(60)},
+			{Phase: release.AwaitingApproval, Environment: "production", From: at(60)},
 		},
 		Plan: &p, Gate: &release.GateStatus{Environment: "production", Plan: p.Hash, Approvals: 2, Approved: []string{"ada"}, Until: at(86460)},
-		Decisions: []release.Given{
-			{Decision: release.Decision{Approve: true, By: "ada", Plan: p.Hash}, At: at(61), Door: "update"},
-			{Decision: release.Decision{Approve: true, By: "", Plan: "ffffffffffff"}, At: at(62), Door: "signal", Ignored: "it is for another plan"},
+		Reviews: []release.ReceivedReview{
+			{Review: release.Review{Approve: true, By: "ada", Plan: p.Hash}, At: at(61), Via: "update"},
+			{Review: release.Review{Approve: true, By: "", Plan: "ffffffffffff"}, At: at(62), Via: "signal", IgnoredReason: "it is for another plan"},
 		},
 	}
 }
@@ -147,11 +147,11 @@ func held() release.Status {
 	s.Phase, s.Since = release.HeldPhase, at(140)
 	s.Gate = nil
 	s.Environments[1] = production()
-	s.Environments[1].Targets[0].Machines[1].Progress = release.Failed
-	s.Held = &release.Held{
+	s.Environments[1].Targets[0].Machines[1].Progress = release.ProgressFailed
+	s.Held = &release.Hold{
 		Why:      "Fly refuses to bring machine e2 back: no capacity in fra",
 		Machines: []string{"machine e1 of internal-api/production runs the new image", "machine e2 of internal-api/production is stopped"},
-		Choices:  []release.Choice{release.Retry, release.Keep, release.Abandon},
+		Choices:  []release.Choice{release.ChoiceRetry, release.ChoiceKeep, release.ChoiceAbandon},
 		Number:   1,
 	}
 	return s
@@ -171,7 +171,7 @@ func rolledBack() release.Status {
 	for i := range e.Targets {
 		for j := range e.Targets[i].Machines {
 			m := &e.Targets[i].Machines[j]
-			m.Verb, m.Progress, m.Until = release.Update, release.Ready, at(149)
+			m.Verb, m.Progress, m.Until = release.Update, release.ProgressDone, at(149)
 			m.State, m.Image = "started", oldAPI
 		}
 	}

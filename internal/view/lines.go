@@ -28,7 +28,7 @@ func Lines(before, after release.Status) (lines []string) {
 	for _, s := range newItems(before.Scans, after.Scans) {
 		lines = append(lines, scanLine(s))
 	}
-	for _, g := range newItems(before.Decisions, after.Decisions) {
+	for _, g := range newItems(before.Reviews, after.Reviews) {
 		lines = append(lines, decisionText(g))
 	}
 	for _, e := range after.Environments {
@@ -115,7 +115,7 @@ func buildLine(b release.BuildResult) string {
 	if b.Image == "" {
 		return fmt.Sprintf("build of %s failed after %s", b.App, Duration(time.Duration(b.Took)))
 	}
-	if b.Found {
+	if b.Reused {
 		return fmt.Sprintf("found %s, built before: %s", b.App, Digest(b.Image))
 	}
 	return fmt.Sprintf("built %s in %s: %s", b.App, Duration(time.Duration(b.Took)), Digest(b.Image))
@@ -163,9 +163,9 @@ func sameProgress(a, b release.MachineStatus) bool {
 
 func machineLine(m release.MachineStatus) string {
 	switch m.Progress {
-	case release.Doing:
+	case release.ProgressRunning:
 		return progressText(m)
-	case release.Ready:
+	case release.ProgressDone:
 		line := progressText(m)
 		if !m.Until.IsZero() && !m.Since.IsZero() {
 			line += " in " + Duration(m.Until.Sub(m.Since))
@@ -174,7 +174,7 @@ func machineLine(m release.MachineStatus) string {
 			line += ", runs " + Digest(m.Image)
 		}
 		return line
-	case release.Failed:
+	case release.ProgressFailed:
 		return progressText(m)
 	}
 	return ""
@@ -187,7 +187,7 @@ func gateAndHeldLines(before, after release.Status) (lines []string) {
 	}
 	if g := after.Gate; g != nil && (before.Gate == nil || before.Gate.Plan != g.Plan) {
 		add("%s waits for %s of plan %s: release approve %s", g.Environment, count(g.Approvals, "approval"), shortHash(g.Plan), Ref(after.ID))
-		for _, why := range g.Because {
+		for _, why := range g.Reasons {
 			add("reason for the gate: %s", oneLine(why, 500))
 		}
 	}

@@ -81,7 +81,7 @@ func (l *liveView) addPhases(environment string, e *release.EnvironmentStatus) {
 		if s.Environment != environment || s.Phase == release.Done {
 			continue
 		}
-		parts = append(parts, string(s.Phase)+" "+Duration(s.Took(l.now)))
+		parts = append(parts, string(s.Phase)+" "+Duration(s.Duration(l.now)))
 		open = open || s.To.IsZero()
 	}
 	sign := cell{"✓", green}
@@ -116,26 +116,26 @@ func (l *liveView) addJobs() {
 	}
 	var rows [][]cell
 	for _, j := range l.Jobs {
-		rows = append(rows, []cell{progressMark(release.Doing), {j.Name, noColour}, {"", noColour}, {Duration(l.now.Sub(j.Since)), dim}})
+		rows = append(rows, []cell{progressMark(release.ProgressRunning), {j.Name, noColour}, {"", noColour}, {Duration(l.now.Sub(j.Since)), dim}})
 	}
 	for _, t := range l.Tests {
-		p, word := release.Ready, "passed"
+		p, word := release.ProgressDone, "passed"
 		if !t.Passed {
-			p, word = release.Failed, fmt.Sprintf("exit code %d", t.ExitCode)
+			p, word = release.ProgressFailed, fmt.Sprintf("exit code %d", t.ExitCode)
 		}
 		rows = append(rows, []cell{progressMark(p), {"test " + t.Name, noColour}, {word, noColour}, {Duration(time.Duration(t.Took)), dim}})
 	}
 	for _, b := range l.Builds {
-		p := release.Ready
+		p := release.ProgressDone
 		if b.Image == "" {
-			p = release.Failed
+			p = release.ProgressFailed
 		}
 		rows = append(rows, []cell{progressMark(p), {"build " + b.App, noColour}, {Digest(b.Image), noColour}, {Duration(time.Duration(b.Took)), dim}})
 	}
 	for _, s := range l.Scans {
-		p, word := release.Ready, "passed"
+		p, word := release.ProgressDone, "passed"
 		if !s.Passed {
-			p, word = release.Failed, fmt.Sprintf("exit code %d", s.ExitCode)
+			p, word = release.ProgressFailed, fmt.Sprintf("exit code %d", s.ExitCode)
 		}
 		rows = append(rows, []cell{progressMark(p), {"scan " + s.Name, noColour}, {word, noColour}, {Duration(time.Duration(s.Took)), dim}})
 	}
@@ -164,7 +164,7 @@ func (l *liveView) addTargets(e *release.EnvironmentStatus) {
 		for _, m := range t.Machines {
 			if t.Changed {
 				priority := optional
-				if m.Progress == release.Doing || m.Progress == release.Failed {
+				if m.Progress == release.ProgressRunning || m.Progress == release.ProgressFailed {
 					priority = useful
 				}
 				l.addRow(machineLines[0], priority)
@@ -181,7 +181,7 @@ func (l *liveView) machineCells(m release.MachineStatus) []cell {
 		if end.IsZero() {
 			end = l.now
 		}
-		if m.Progress != release.Waiting && m.Progress != release.Still {
+		if m.Progress != release.ProgressWaiting && m.Progress != release.ProgressUnchanged {
 			took = Duration(end.Sub(m.Since))
 		}
 	}
@@ -189,14 +189,14 @@ func (l *liveView) machineCells(m release.MachineStatus) []cell {
 }
 
 func targetMark(t release.TargetStatus) cell {
-	all := release.Still
+	all := release.ProgressUnchanged
 	for _, m := range t.Machines {
 		switch {
-		case m.Progress == release.Failed:
-			return progressMark(release.Failed)
-		case m.Progress == release.Doing, all == release.Ready && m.Progress == release.Waiting, all == release.Waiting && m.Progress == release.Ready:
-			all = release.Doing
-		case all == release.Still:
+		case m.Progress == release.ProgressFailed:
+			return progressMark(release.ProgressFailed)
+		case m.Progress == release.ProgressRunning, all == release.ProgressDone && m.Progress == release.ProgressWaiting, all == release.ProgressWaiting && m.Progress == release.ProgressDone:
+			all = release.ProgressRunning
+		case all == release.ProgressUnchanged:
 			all = m.Progress
 		}
 	}
@@ -209,7 +209,7 @@ func targetSummary(t release.TargetStatus) string {
 	}
 	ready := 0
 	for _, m := range t.Machines {
-		if m.Progress == release.Ready || m.Progress == release.Still {
+		if m.Progress == release.ProgressDone || m.Progress == release.ProgressUnchanged {
 			ready++
 		}
 	}

@@ -18,7 +18,7 @@ func Plan(p release.Plan, style Style) string {
 	var b strings.Builder
 	title := "Plan for " + p.Environment
 	if p.Hash != "" {
-		title += " " + p.Short()
+		title += " " + p.ShortHash()
 	}
 	b.WriteString(style.paint(bold, title) + "\n")
 	for _, line := range lineageLines(p) {
@@ -27,7 +27,7 @@ func Plan(p release.Plan, style Style) string {
 	for _, part := range planParts(p, style.Whole) {
 		part.write(&b, style)
 	}
-	if p.Empty() {
+	if p.IsEmpty() {
 		b.WriteString("\nNothing to change: everything runs already as planned.\n")
 		return b.String()
 	}
@@ -40,7 +40,7 @@ func Plan(p release.Plan, style Style) string {
 
 // probeText returns the request of a probe, and the setting that changes it.
 func probeText(t release.TargetPlan) string {
-	line := t.Probe.At(t.URL)
+	line := t.Probe.Describe(t.URL)
 	if len(t.Probe.Headers) > 0 {
 		line += " with " + strings.Join(slices.Sorted(maps.Keys(t.Probe.Headers)), ", ")
 	}
@@ -86,7 +86,7 @@ func (a planPart) isSame(b planPart) bool {
 func targetPart(p release.Plan, t release.TargetPlan, whole bool) planPart {
 	next := planPart{apps: []string{t.Target.App}, changed: t.Changed}
 	if !t.Changed {
-		next.head = ": nothing to change, " + count(len(t.Seen), "machine")
+		next.head = ": nothing to change, " + count(len(t.MachineVersions), "machine")
 		return next
 	}
 	if t.Strategy != "" {
@@ -191,7 +191,7 @@ func machineTotals(p release.Plan) string {
 		}
 	}
 	for _, t := range p.Targets {
-		total += len(t.Seen)
+		total += len(t.MachineVersions)
 	}
 	return fmt.Sprintf("%s changed or created; %s exist now", count(len(seen), "machine"), count(total, "machine"))
 }

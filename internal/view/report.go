@@ -24,7 +24,7 @@ func Report(s release.Status, cost string, now time.Time, style Style) string {
 	r.writeSpans()
 	r.writeDecisions()
 	waiting := s
-	waiting.Decisions, waiting.Notes = nil, nil // written elsewhere
+	waiting.Reviews, waiting.Notes = nil, nil // written elsewhere
 	for i, row := range waitingRows(waiting, style, now) {
 		if i == 0 {
 			r.writeLine("")
@@ -170,7 +170,7 @@ func (r *report) writeEnvironment(e release.EnvironmentStatus) {
 	if text := e.Lineage.String(); text != "" {
 		r.write(r.style.wrap("  ", "this revision "+text))
 	}
-	if text := e.Lineage.TakenAway(); text != "" {
+	if text := e.Lineage.DescribeRemoved(); text != "" {
 		r.write(r.style.wrap("  ", text))
 	}
 	single, groups := e.Targets, []targetGroup(nil)
@@ -265,7 +265,7 @@ func (r *report) writeSpans() {
 		if !slices.Contains(environments, s.Environment) {
 			environments = append(environments, s.Environment)
 		}
-		times[s.Environment] = append(times[s.Environment], string(s.Phase)+" "+Duration(s.Took(r.now)))
+		times[s.Environment] = append(times[s.Environment], string(s.Phase)+" "+Duration(s.Duration(r.now)))
 	}
 	if len(environments) == 0 {
 		return
@@ -281,11 +281,11 @@ func (r *report) writeSpans() {
 }
 
 func (r *report) writeDecisions() {
-	for i, g := range r.Decisions {
+	for i, g := range r.Reviews {
 		if i == 0 {
 			r.writeTitle("Decisions")
 		}
-		r.writeLine("  " + r.style.clock(g.At) + " " + decisionText(g) + ", by " + g.Door)
+		r.writeLine("  " + r.style.clock(g.At) + " " + decisionText(g) + ", by " + g.Via)
 	}
 }
 

@@ -38,7 +38,7 @@ func renderReview(s release.Status, now time.Time, style Style) string {
 		}
 		b.WriteString("\n")
 	}
-	for _, why := range s.Gate.Because {
+	for _, why := range s.Gate.Reasons {
 		b.WriteString(style.wrap(style.paint(yellow, "!")+" ", oneLine(why, 300)))
 	}
 	b.WriteString("\n")
@@ -63,28 +63,28 @@ func commitLists(l release.Lineage) (lists []commitList, reason string) {
 	case l.Relation == release.UnknownRelation:
 		return nil, "The commits are unknown: " + oneLine(l.Why, 300) + "."
 	case l.Relation == "" && (l.Why != "" || len(l.Running) == 0):
-		return nil, toSentence(l.TakenAway())
+		return nil, toSentence(l.DescribeRemoved())
 	case len(l.Running) == 0:
 		return nil, "No release of this program runs there yet."
-	case l.Adds+l.Takes == 0:
+	case l.AddedCount+l.RemovedCount == 0:
 		return nil, "The running revision has the same commits."
 	}
 	var short []string
 	for _, c := range l.Running {
 		short = append(short, release.Revision{Commit: c}.Short())
 	}
-	if l.Adds > 0 {
+	if l.AddedCount > 0 {
 		lists = append(lists, commitList{
-			sign: "+", title: fmt.Sprintf("%s since %s, which runs there", count(l.Adds, "commit"), strings.Join(short, " and ")), newest: l.Added, total: l.Adds,
+			sign: "+", title: fmt.Sprintf("%s since %s, which runs there", count(l.AddedCount, "commit"), strings.Join(short, " and ")), newest: l.Added, total: l.AddedCount,
 		})
 	}
-	if l.Takes > 0 {
+	if l.RemovedCount > 0 {
 		of := "this revision"
 		if l.Relation == "" {
 			of = "the restored one"
 		}
 		lists = append(lists, commitList{
-			sign: "-", title: count(l.Takes, "commit") + " taken away: in the running revision, not in " + of, newest: l.Taken, total: l.Takes,
+			sign: "-", title: count(l.RemovedCount, "commit") + " taken away: in the running revision, not in " + of, newest: l.Removed, total: l.RemovedCount,
 		})
 	}
 	return lists, ""

@@ -113,13 +113,13 @@ func (s Style) line(cells ...cell) string {
 // progressMark is one sign for how far something is, and its hue.
 func progressMark(p release.Progress) cell {
 	switch p {
-	case release.Ready:
+	case release.ProgressDone:
 		return cell{"✓", green}
-	case release.Doing:
+	case release.ProgressRunning:
 		return cell{"▸", yellow}
-	case release.Failed:
+	case release.ProgressFailed:
 		return cell{"✗", red}
-	case release.Still:
+	case release.ProgressUnchanged:
 		return cell{"=", dim}
 	}
 	return cell{"·", dim}

@@ -136,11 +136,11 @@ func machineDrift(s release.State, i int) (drift []string) {
 	if m.Host != "" {
 		add("is on a host that is %s", m.Host)
 	}
-	if !m.Running() && m.State != "stopped" && m.State != "suspended" {
+	if !m.IsRunning() && m.State != "stopped" && m.State != "suspended" {
 		add("is %s", m.State)
 	}
 	for _, c := range m.Checks {
-		if m.Running() && c.Status != "passing" {
+		if m.IsRunning() && c.Status != "passing" {
 			add("fails check %s: %s %s", c.Name, c.Status, oneLine(c.Output, 120))
 		}
 	}

@@ -63,7 +63,7 @@ func subjectText(s release.Status, limit int) string {
 // removedCommits returns how many commits a rollback removes, as text, or "".
 func removedCommits(s release.Status) string {
 	for _, e := range s.Environments {
-		if text := e.Lineage.TakenAway(); text != "" && s.Restores != nil {
+		if text := e.Lineage.DescribeRemoved(); text != "" && s.Restores != nil {
 			return text
 		}
 	}
@@ -182,7 +182,7 @@ func verdictDetail(v release.Verdict) string {
 }
 
 // decisionText returns a review, and why it was ignored if it was.
-func decisionText(g release.Given) string {
+func decisionText(g release.ReceivedReview) string {
 	s := "rejected"
 	if g.Approve {
 		s = "approved"
@@ -198,8 +198,8 @@ func decisionText(g release.Given) string {
 	if g.Reason != "" {
 		s += ": " + g.Reason
 	}
-	if g.Ignored != "" {
-		s += " — ignored: " + g.Ignored
+	if g.IgnoredReason != "" {
+		s += " — ignored: " + g.IgnoredReason
 	}
 	return s
 }
@@ -207,13 +207,13 @@ func decisionText(g release.Given) string {
 // choiceText returns what a resolution of a held rollout does.
 func choiceText(c release.Choice) string {
 	switch c {
-	case release.Retry:
+	case release.ChoiceRetry:
 		return "try the same steps again"
-	case release.GoBack:
+	case release.ChoiceRollback:
 		return "roll back to the baseline"
-	case release.Keep:
+	case release.ChoiceKeep:
 		return "leave every machine as it is"
-	case release.Abandon:
+	case release.ChoiceAbandon:
 		return "give up: the rollout fails and is stranded"
 	}
 	return ""

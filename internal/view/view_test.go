@@ -17,7 +17,7 @@ func rollingOut() release.Status {
 	s.Spans[len(s.Spans)-1].To = at(100)
 	s.Spans = append(s.Spans, release.Span{Phase: release.RollingOut, Environment: "production", From: at(100)})
 	s.Environments[1] = production()
-	s.Decisions = s.Decisions[:1]
+	s.Reviews = s.Reviews[:1]
 	return s
 }
 
@@ -27,7 +27,7 @@ func TestLive(t *testing.T) {
 	building.Phase, building.Gate = release.Building, nil
 	building.Spans, building.Spans[2].To = building.Spans[:3], time.Time{}
 	building.Builds, building.Tests = building.Builds[:1], nil
-	building.Decisions = nil
+	building.Reviews = nil
 	building.Environments = []release.EnvironmentStatus{{Name: "staging"}, {Name: "production"}}
 	building.Jobs = []release.Job{{Name: "test unit", Since: at(1)}, {Name: "build web-admin", Since: at(1)}}
 	golden(t, "live_building", view.Live(building, at(9), view.Style{Width: 100}))
@@ -144,7 +144,7 @@ func TestMerge(t *testing.T) {
 
 func TestList(t *testing.T) {
 	golden(t, "list", view.List([]release.Entry{
-		{ID: "release/microbima/4f2d1c0b9a8e", Subject: "Greet people by their name", By: "ada", Environment: "production", Phase: string(release.Awaiting), Started: at(0)},
+		{ID: "release/microbima/4f2d1c0b9a8e", Subject: "Greet people by their name", By: "ada", Environment: "production", Phase: string(release.AwaitingApproval), Started: at(0)},
 		{ID: "release/microbima/rollback-production", By: "bob", Outcome: string(release.RolledBack), Started: at(-4000), Ended: at(-3900)},
 		{ID: "release/microbima/aaaa", By: "bob", Phase: string(release.HeldPhase), Started: at(-9000), Ended: at(-8000)},
 	}, at(75), view.Style{}))
@@ -216,7 +216,7 @@ func TestPlan_UpdateWithoutDifference(t *testing.T) {
 		s := step(release.Update, api, "e1", oldAPI, newAPI)
 		s.Before = []byte(strings.Replace(string(s.After), string(newAPI), string(oldAPI), 1))
 		change(&s)
-		p.Waves = []release.Wave{{Title: "update", Lanes: []release.Lane{{AtOnce: 1, Steps: []release.Step{s}}}}}
+		p.Waves = []release.Wave{{Title: "update", Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{s}}}}}
 		if got := view.Plan(p, view.Style{}); !strings.Contains(got, want) {
 			t.Errorf("missing %q:\n%s", want, got)
 		}

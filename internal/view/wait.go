@@ -11,7 +11,7 @@ import (
 // Wait returns a wait as text: the last error, the attempt and the time until the next
 // one. If now is zero, that time is left out.
 func Wait(w release.Wait, now time.Time) string {
-	text := oneLine(w.What, 100)
+	text := oneLine(w.Activity, 100)
 	if w.Error != "" {
 		text += ": " + oneLine(w.Error, 400)
 	}
@@ -39,7 +39,9 @@ func newWaitLines(before, after release.Status) (lines []string) {
 		lines = append(lines, TaskFailure(*f))
 	}
 	for _, w := range after.Waits {
-		same := func(o release.Wait) bool { return o.Workflow == w.Workflow && o.What == w.What && o.Error == w.Error }
+		same := func(o release.Wait) bool {
+			return o.Workflow == w.Workflow && o.Activity == w.Activity && o.Error == w.Error
+		}
 		if !slices.ContainsFunc(before.Waits, same) {
 			lines = append(lines, "waiting: "+Wait(w, time.Time{}))
 		}

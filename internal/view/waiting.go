@@ -28,8 +28,8 @@ func waitingRows(s release.Status, style Style, now time.Time) (rows []screenRow
 	for _, w := range s.Waits {
 		add(required, yellow, 0, "waiting: %s", Wait(w, now))
 	}
-	for _, g := range s.Decisions {
-		if g.Ignored != "" {
+	for _, g := range s.Reviews {
+		if g.IgnoredReason != "" {
 			add(optional, yellow, 0, "%s", oneLine(decisionText(g), 300))
 		}
 	}
@@ -38,7 +38,7 @@ func waitingRows(s release.Status, style Style, now time.Time) (rows []screenRow
 	}
 	if g := s.Gate; g != nil {
 		add(required, bold, 0, "%s waits for %s of plan %s%s%s", g.Environment, count(g.Approvals, "approval"), shortHash(g.Plan), approvedBy(*g), timeLeft(g.Until, now))
-		for _, why := range g.Because {
+		for _, why := range g.Reasons {
 			add(required, yellow, 4, "%s", oneLine(why, 300))
 		}
 		add(required, noColour, 4, "release approve %s", Ref(s.ID))

@@ -26,7 +26,7 @@ func waveLines(p release.Plan, whole bool) (lines []string) {
 		if w.Settle > 0 {
 			line += fmt.Sprintf(", then wait %s", w.Settle)
 		}
-		if w.Last {
+		if w.Irreversible {
 			line += ", after verify and bake"
 		}
 		lines = append(lines, line)
@@ -82,7 +82,7 @@ func laneTasks(l release.Lane, whole bool) (tasks []appTask) {
 		}
 	}
 	for i := range tasks {
-		tasks[i].atOnce = max(1, min(l.AtOnce, tasks[i].machines))
+		tasks[i].atOnce = max(1, min(l.MaxConcurrent, tasks[i].machines))
 	}
 	return tasks
 }
