@@ -120,9 +120,9 @@ func (r *rolloutRun) restorePredecessor(ctx workflow.Context, before *activities
 }
 
 // finishOvertaken ends a takeover that came too late: a later rollout has changed the
-// environment, starting from the same baseline.
+// environment, starting from the same baseline. Its revision may be newer or older.
 func (r *rolloutRun) finishOvertaken(ctx workflow.Context, since activities.Since, cause error) (*release.Report, error) {
-	outcome := release.Superseded
+	outcome := release.Stopped
 	if since.Outcome == release.RolledBack || since.Outcome == release.Restored {
 		outcome = release.RolledBack
 	}

@@ -107,7 +107,7 @@ func (b *rollbackTest) resetAfterAnother() {
 	b.resetTo(firstRollout)
 	var report release.Report
 	b.requireNoError(b.c.GetWorkflow(b.ctx, first.GetID(), "").Get(b.ctx, &report))
-	if report.Outcome != release.Superseded || report.Cause == nil || !strings.Contains(report.Cause.Message, "since then "+second+" has changed production (promoted)") {
+	if report.Outcome != release.Stopped || report.Cause == nil || !strings.Contains(report.Cause.Message, "since then "+second+" has changed production (promoted)") {
 		b.fail("ended %q, %+v", report.Outcome, report.Cause)
 	}
 	b.checkVersion("v3")

@@ -405,6 +405,11 @@ func (b Baseline) recreateStep`),
 	newMutant("a rollback keeps what the rollout before the last one left", "release/resume.go",
 		`		case !existed && wasFound && m.CreatedByPlan &&`,
 		`		case !existed && wasFound && !m.CreatedByPlan &&`),
+	newMutant("a takeover after an older revision is superseded", "workflows/takeover.go",
+		`	outcome := release.Stopped
+	if since`,
+		`	outcome := release.Superseded
+	if since`),
 	newMutant("a release without changes does not take the lock", "workflows/unchanged.go",
 		`	report, err := r.runUnchanged(ctx, env, plan)`,
 		`	report, err := release.Report{Status: release.Status{Outcome: release.Unchanged}}, error(nil)`),
