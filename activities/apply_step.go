@@ -27,7 +27,7 @@ type StepResult struct {
 }
 
 // ApplyStep executes one step on one machine with driver.Apply. It fails with
-// KindConflict, KindFailure, KindNoRoom or KindPermanent.
+// KindConflict, KindFailure, KindHostFull or KindPermanent.
 func (a *Activities) ApplyStep(ctx context.Context, in StepInput) (StepResult, error) {
 	ctx, stop := a.beginWaitingAttempt(ctx)
 	defer stop()

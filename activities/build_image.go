@@ -15,7 +15,7 @@ type BuildInput struct {
 	Source
 	Name       string         `json:"name"` // of the build
 	Recipe     release.Recipe `json:"recipe"`
-	Repository string         `json:"registry"` // in the registry, without its host: microbima-staging-internal-api
+	Repository string         `json:"repository"` // in the registry, without its host: microbima-staging-internal-api
 	Scan       release.Scan   `json:"scan,omitzero"`
 	// App and Platform are set by older workflows in place of Name and Recipe.
 	App      *release.App `json:"app,omitempty"`

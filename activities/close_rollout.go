@@ -27,9 +27,9 @@ type CloseInput struct {
 	// create was canceled.
 	Begun map[string]release.Image `json:"begun,omitempty"`
 	Since time.Time                `json:"since,omitzero"`
-	// Woken has stop steps of machines that the rollout started for verification and
+	// VerificationStarts has stop steps of machines that the rollout started for verification and
 	// did not stop.
-	Woken []StepInput `json:"woken,omitempty"`
+	VerificationStarts []StepInput `json:"verification_starts,omitempty"`
 }
 
 // CloseRollout removes the remains of a rollout at Fly with driver.CloseRollout.
@@ -40,7 +40,7 @@ func (a *Activities) CloseRollout(ctx context.Context, in CloseInput) error {
 		Release: in.Release, Holder: in.Holder, Machines: in.Machines, Releases: in.Releases, Status: in.Status, Error: in.Error,
 		Commands: in.Commands, CommandMachines: in.CommandMachines, Addresses: in.Addresses, Begun: in.Begun, Since: in.Since,
 	}
-	for _, step := range in.Woken {
+	for _, step := range in.VerificationStarts {
 		closing.Woken = append(closing.Woken, driver.Change(step))
 	}
 	return classifyError(ctx, a.driver().CloseRollout(ctx, closing))

@@ -24,7 +24,7 @@ type BaselineInput struct {
 // it.
 type PastState struct {
 	Baselines []release.Baseline `json:"baselines"`
-	Text      string             `json:"said"` // describes that time to the operator
+	Text      string             `json:"text"` // describes that time to the operator
 	Origin    release.StateRef   `json:"origin"`
 	// Revision is the revision of most of its machines. Its commit is "" if their
 	// metadata has none.

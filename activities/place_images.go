@@ -6,9 +6,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Placing is an image and the repository, without the registry's host, from which the
+// An ImagePlacement is an image and the repository, without the registry's host, from which the
 // machines of a target should pull it.
-type Placing struct {
+type ImagePlacement struct {
 	Target     release.Target `json:"target"`
 	Image      release.Image  `json:"image"`
 	Repository string         `json:"repository"`
@@ -16,12 +16,12 @@ type Placing struct {
 
 // PlaceInput has the images of one environment.
 type PlaceInput struct {
-	Images []Placing `json:"images"`
+	Images []ImagePlacement `json:"images"`
 }
 
-// Placed has the images of one environment, by app, in the repositories from which its
+// PlacedImages has the images of one environment, by app, in the repositories from which its
 // machines pull them, and the number of bytes that were sent.
-type Placed struct {
+type PlacedImages struct {
 	Images release.Images `json:"images"`
 	Bytes  int64          `json:"bytes,omitempty"`
 }
@@ -29,9 +29,9 @@ type Placed struct {
 // PlaceImages copies images, by digest, into the repositories from which the machines
 // of an environment pull them. Each Fly app runs an image of its own repository, so
 // that it does not depend on the one of staging. It sends only missing blobs.
-func (a *Activities) PlaceImages(ctx context.Context, in PlaceInput) (Placed, error) {
+func (a *Activities) PlaceImages(ctx context.Context, in PlaceInput) (PlacedImages, error) {
 	defer startHeartbeat(ctx)()
-	placed := Placed{Images: release.Images{}}
+	placed := PlacedImages{Images: release.Images{}}
 	for _, p := range in.Images {
 		placed.Images[p.Target.App] = p.Image
 		if a.Images == nil {

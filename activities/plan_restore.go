@@ -33,9 +33,9 @@ type Restoration struct {
 	States      []release.State `json:"states"`
 	Differences []string        `json:"differences,omitempty"`
 	Recreated   []string        `json:"recreated,omitempty"`
-	// Others is the number of machines that are skipped because another client changed
+	// ForeignChanges is the number of machines that are skipped because another client changed
 	// them.
-	Others int `json:"others,omitempty"`
+	ForeignChanges int `json:"foreign_changes,omitempty"`
 }
 
 // PlanRestore observes the targets of the baselines and plans their restore. An empty
@@ -67,11 +67,11 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 		}
 	}
 	return Restoration{
-		Plan:        plan.WithContentHash(),
-		Others:      others,
-		States:      withoutConfigs(states),
-		Differences: release.DescribeDifferences(in.Baselines, states),
-		Recreated:   release.DescribeRecreated(in.Baselines, states),
+		Plan:           plan.WithContentHash(),
+		ForeignChanges: others,
+		States:         withoutConfigs(states),
+		Differences:    release.DescribeDifferences(in.Baselines, states),
+		Recreated:      release.DescribeRecreated(in.Baselines, states),
 	}, nil
 }
 

@@ -18,10 +18,10 @@ type PlanInput struct {
 	Environment string           `json:"environment"`
 	Revision    release.Revision `json:"revision"`
 	Images      release.Images   `json:"images"`
-	// NoRoom are the IDs of machines whose hosts have no room for another version.
-	NoRoom []string `json:"no_room,omitempty"`
-	// Unverified has, by app, why the previous environment did not verify its image.
-	Unverified map[string]string `json:"unverified,omitempty"`
+	// FullHosts are the IDs of machines whose hosts have no room for another version.
+	FullHosts []string `json:"full_hosts,omitempty"`
+	// UnverifiedReasons has, by app, why the previous environment did not verify its image.
+	UnverifiedReasons map[string]string `json:"unverified_reasons,omitempty"`
 }
 
 // PlanRollout observes an environment and plans the rollout of a revision. It fails
@@ -72,13 +72,13 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 func (in PlanInput) makeSpecs(files []release.TargetFile, states []release.State) (specs []release.Spec, err error) {
 	for i, t := range files {
 		for j, m := range states[i].Machines {
-			states[i].Machines[j].HostFull = slices.Contains(in.NoRoom, m.ID)
+			states[i].Machines[j].HostFull = slices.Contains(in.FullHosts, m.ID)
 		}
 		spec, err := config.Spec(&in.Project, t, in.Images[t.Target.App], states[i])
 		if err != nil {
 			return nil, err
 		}
-		spec.UnverifiedReason = in.Unverified[t.Target.App]
+		spec.UnverifiedReason = in.UnverifiedReasons[t.Target.App]
 		specs = append(specs, spec)
 	}
 	return specs, nil

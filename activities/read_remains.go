@@ -12,8 +12,8 @@ import (
 type Remains struct {
 	// Unsettled: one of them changed something that was not verified since.
 	Unsettled bool `json:"unsettled,omitempty"`
-	// Left has the inputs of CloseRollout for those that changed nothing.
-	Left []CloseInput `json:"left,omitempty"`
+	// ToClose has the inputs of CloseRollout for those that changed nothing.
+	ToClose []CloseInput `json:"to_close,omitempty"`
 }
 
 // ReadRemains returns the remains of unreported rollouts in an environment. It returns
@@ -24,5 +24,5 @@ func (a *Activities) ReadRemains(ctx context.Context, in EnvironmentRef) (Remain
 	if unread := new(UnreadError); errors.As(err, &unread) {
 		return Remains{}, nil
 	}
-	return Remains{Unsettled: before != nil, Left: left}, classifyError(ctx, err)
+	return Remains{Unsettled: before != nil, ToClose: left}, classifyError(ctx, err)
 }

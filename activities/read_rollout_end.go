@@ -25,7 +25,7 @@ type RolloutEnd struct {
 	Canceled bool `json:"canceled,omitempty"`
 	// Error is how a run without a report ended, and Kind the type of the error, if
 	// it is one of this program.
-	Error string `json:"said,omitempty"`
+	Error string `json:"error,omitempty"`
 	Kind  string `json:"kind,omitempty"`
 }
 

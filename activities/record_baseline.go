@@ -16,28 +16,28 @@ type Start struct {
 	// Before is the previous rollout if it changed something and ended without a
 	// report.
 	Before *Unreported `json:"before,omitempty"`
-	// Left has the inputs of CloseRollout for unreported rollouts that changed nothing.
-	Left []CloseInput `json:"left,omitempty"`
-	// Unread names an earlier unreported rollout whose history cannot be read, and the
+	// ToClose has the inputs of CloseRollout for unreported rollouts that changed nothing.
+	ToClose []CloseInput `json:"to_close,omitempty"`
+	// UnreadRollout names an earlier unreported rollout whose history cannot be read, and the
 	// reason.
-	Unread string `json:"unread,omitempty"`
-	// Since is the rollout that has changed the environment since the followed rollout
+	UnreadRollout string `json:"unread_rollout,omitempty"`
+	// LaterRollout is the rollout that has changed the environment since the followed rollout
 	// ended.
-	Since *Since `json:"since,omitempty"`
+	LaterRollout *LaterRollout `json:"later_rollout,omitempty"`
 }
 
-// Since is a rollout that reported a change.
-type Since struct {
-	Release string          `json:"release"` // workflow ID of the release it belonged to
-	Outcome release.Outcome `json:"outcome"`
-	Lost    string          `json:"lost"` // how the unreported rollout ended
+// LaterRollout is a rollout that reported a change.
+type LaterRollout struct {
+	Release         string          `json:"release"` // workflow ID of the release it belonged to
+	Outcome         release.Outcome `json:"outcome"`
+	EndOfUnreported string          `json:"end_of_unreported"` // how the unreported rollout ended
 }
 
 // StartInput names the targets of a rollout, and the run ID of the unreported rollout
 // that it follows.
 type StartInput struct {
-	Targets []TargetRef `json:"targets"`
-	Follows string      `json:"follows,omitempty"`
+	Targets        []TargetRef `json:"targets"`
+	PredecessorRun string      `json:"predecessor_run,omitempty"`
 }
 
 // RecordBaseline returns the state of the targets before the first change, and the
@@ -53,12 +53,12 @@ func (a *Activities) RecordBaseline(ctx context.Context, in StartInput) (start S
 		return classifyError(all, err)
 	})
 	g.Go(func() error {
-		before, left, err := findUnreported(all, a.temporal(ctx), self.ID, self.RunID, in.Follows)
+		before, left, err := findUnreported(all, a.temporal(ctx), self.ID, self.RunID, in.PredecessorRun)
 		if unread := new(UnreadError); errors.As(err, &unread) {
-			start.Unread, start.Since = unread.Error(), unread.Since
+			start.UnreadRollout, start.LaterRollout = unread.Error(), unread.LaterRollout
 			return nil
 		}
-		start.Before, start.Left = before, left
+		start.Before, start.ToClose = before, left
 		return classifyError(all, err)
 	})
 	err = g.Wait()

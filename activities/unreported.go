@@ -30,8 +30,8 @@ type Unreported struct {
 	Restores *release.StateRef `json:"restores,omitempty"`
 	// Head is the head of the environment before it, or nil.
 	Head *release.Head `json:"head,omitempty"`
-	// Follows is the run ID of the unreported rollout that it followed.
-	Follows string `json:"follows,omitempty"`
+	// PredecessorRun is the run ID of the unreported rollout that it followed.
+	PredecessorRun string `json:"predecessor_run,omitempty"`
 	// Close is the input of CloseRollout that cleans up after it.
 	Close CloseInput `json:"close"`
 }

@@ -11,7 +11,7 @@ import (
 // matters.
 type UnreadError struct {
 	Rollout, Run, Why string
-	Since             *Since // the rollout that changed the environment since, or nil
+	LaterRollout      *LaterRollout // the rollout that changed the environment since, or nil
 }
 
 func (e *UnreadError) Error() string {
@@ -63,10 +63,10 @@ func findUnreported(ctx context.Context, c Temporal, id, self, follows string) (
 func followedRun(ctx context.Context, c Temporal, id, follows string, left []CloseInput) (*Unreported, []CloseInput, error) {
 	for follows != "" {
 		u, err := readUnreported(ctx, c, id, follows)
-		if err != nil || u.Begun || u.Follows == "" {
+		if err != nil || u.Begun || u.PredecessorRun == "" {
 			return &u, left, err
 		}
-		left, follows = append(left, u.Close), u.Follows
+		left, follows = append(left, u.Close), u.PredecessorRun
 	}
 	return nil, left, nil
 }
@@ -84,6 +84,6 @@ func changedSince(ctx context.Context, c Temporal, id string, run pastRun, follo
 	}
 	return &UnreadError{
 		Rollout: id, Run: follows, Why: "another rollout has changed the environment since",
-		Since: &Since{Release: report.Release, Outcome: report.Outcome, Lost: cmp.Or(u.Why, id+" ended without a report")},
+		LaterRollout: &LaterRollout{Release: report.Release, Outcome: report.Outcome, EndOfUnreported: cmp.Or(u.Why, id+" ended without a report")},
 	}
 }

@@ -57,7 +57,7 @@ func (r *historyReader) addEvent(e *historypb.HistoryEvent) (err error) {
 		if err := decodePayloads(attr.WorkflowExecutionStartedEventAttributes.GetInput(), req); err != nil {
 			return fmt.Errorf("its request could not be read: %w", err)
 		}
-		r.Release, r.Plan, r.Restores, r.Follows, r.Head = req.Release, req.Plan, req.Restores, req.PredecessorRun, req.Head
+		r.Release, r.Plan, r.Restores, r.PredecessorRun, r.Head = req.Release, req.Plan, req.Restores, req.PredecessorRun, req.Head
 		r.Close = CloseInput{Release: req.Release, Status: "interrupted", Since: e.GetEventTime().AsTime()}
 	case *historypb.HistoryEvent_ActivityTaskScheduledEventAttributes:
 		r.scheduled[e.GetEventId()] = attr.ActivityTaskScheduledEventAttributes
@@ -129,7 +129,7 @@ func (r *historyReader) addCompleted(done *historypb.ActivityTaskCompletedEventA
 // addWake records whether a Wake started its machine.
 func (r *historyReader) addWake(scheduled *historypb.ActivityTaskScheduledEventAttributes, done *historypb.ActivityTaskCompletedEventAttributes) error {
 	var in StepInput
-	var woken Woken
+	var woken StartedMachine
 	if err := errors.Join(decodePayloads(scheduled.GetInput(), &in), decodePayloads(done.GetResult(), &woken)); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (r *historyReader) addWake(scheduled *historypb.ActivityTaskScheduledEventA
 // addStep records that a machine that was stopped runs again, and that a woken machine
 // was stopped.
 func (r *historyReader) addStep(scheduled *historypb.ActivityTaskScheduledEventAttributes) error {
-	if len(r.Close.Woken) == 0 && len(r.Stopped) == 0 {
+	if len(r.Close.VerificationStarts) == 0 && len(r.Stopped) == 0 {
 		return nil
 	}
 	var in StepInput
@@ -190,9 +190,9 @@ func (r *historyReader) result() Unreported {
 // takenOverFrom returns the facts of u, a rollout that took over from before: the
 // remains of before are not settled yet.
 func (u Unreported) takenOverFrom(before Unreported) Unreported {
-	before.Run, before.Follows, before.Why = u.Run, u.Follows, cmp.Or(u.Why, before.Why)
+	before.Run, before.PredecessorRun, before.Why = u.Run, u.PredecessorRun, cmp.Or(u.Why, before.Why)
 	before.Begun, before.Stopped = true, u.Stopped
 	before.Close.Holder, before.Close.Machines = u.Close.Holder, u.Close.Machines
-	before.Close.Woken = append(before.Close.Woken, u.Close.Woken...)
+	before.Close.VerificationStarts = append(before.Close.VerificationStarts, u.Close.VerificationStarts...)
 	return before
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A Woken is a machine that was started for verification.
-type Woken struct {
+// A StartedMachine is a machine that was started for verification.
+type StartedMachine struct {
 	Machine release.Machine `json:"machine"` // without its config
 	// Started: the machine was stopped before, and must be stopped again.
 	Started bool `json:"started"`
@@ -17,7 +17,7 @@ type Woken struct {
 
 // Wake starts the stopped machine of a step for verification, with driver.Wake. It
 // fails as ApplyStep does.
-func (a *Activities) Wake(ctx context.Context, in StepInput) (woken Woken, err error) {
+func (a *Activities) Wake(ctx context.Context, in StepInput) (woken StartedMachine, err error) {
 	ctx, stop := a.beginAttempt(ctx)
 	defer stop()
 	woken.Machine, woken.Started, err = a.driver().Wake(ctx, driver.Change(in))
@@ -29,12 +29,12 @@ func (a *Activities) Wake(ctx context.Context, in StepInput) (woken Woken, err e
 func (in *CloseInput) addWoken(wake StepInput) {
 	in.removeWoken(wake)
 	wake.Step.Verb = release.Stop
-	in.Woken = append(in.Woken, wake)
+	in.VerificationStarts = append(in.VerificationStarts, wake)
 }
 
 // removeWoken records that the machine of step was stopped again, or was not started.
 func (in *CloseInput) removeWoken(step StepInput) {
-	in.Woken = slices.DeleteFunc(in.Woken, func(w StepInput) bool {
+	in.VerificationStarts = slices.DeleteFunc(in.VerificationStarts, func(w StepInput) bool {
 		return w.Step.FlyApp == step.Step.FlyApp && w.Step.Machine == step.Step.Machine
 	})
 }

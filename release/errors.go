@@ -39,7 +39,7 @@ func (e *Rejected) Error() string {
 const (
 	KindFailure   = "Failure"   // a machine or a target is unhealthy; details: Failure…
 	KindConflict  = "Conflict"  // another client changed the machine
-	KindNoRoom    = "NoRoom"    // the host of a machine has no room for its new version; details: Failure
+	KindHostFull  = "HostFull"  // the host of a machine has no room for its new version; details: Failure
 	KindPermanent = "Permanent" // Fly or git refuses the request permanently
 	KindConfig    = "Config"    // the files at the revision are invalid
 	KindPreflight = "Preflight" // a precondition of the release is not met

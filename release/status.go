@@ -302,11 +302,11 @@ type Report struct {
 	// Stale is the reason why the plan did not match the current states. Nothing was
 	// changed, and the release makes a new plan.
 	Stale string `json:"stale,omitempty"`
-	// NoRoom are the IDs of the machines that made the plan stale, because their hosts
+	// FullHosts are the IDs of the machines that made the plan stale, because their hosts
 	// have no room for a new version.
-	NoRoom []string   `json:"no_room,omitempty"`
-	Before []Baseline `json:"before,omitempty"`
-	After  []Baseline `json:"after,omitempty"`
+	FullHosts []string   `json:"full_hosts,omitempty"`
+	Before    []Baseline `json:"before,omitempty"`
+	After     []Baseline `json:"after,omitempty"`
 	// BaselineRun is the run ID of an earlier rollout that ended without a report. Before
 	// is then the baseline of that rollout.
 	BaselineRun string `json:"baseline_run,omitempty"`

@@ -13,7 +13,7 @@ import (
 // the previous rollout ended without a report. The history then has the baseline.
 func (r *rolloutRun) recordBaseline(ctx workflow.Context) (start activities.Start, err error) {
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Record the baseline of "+r.in.Plan.Environment), act.RecordBaseline,
-		activities.StartInput{Targets: r.targetRefsWithProbes(), Follows: r.in.PredecessorRun}).Get(ctx, &start)
+		activities.StartInput{Targets: r.targetRefsWithProbes(), PredecessorRun: r.in.PredecessorRun}).Get(ctx, &start)
 	start.States = r.in.Plan.WithKnownConfigs(start.States)
 	return start, err
 }
@@ -25,18 +25,18 @@ func (r *rolloutRun) adoptBaseline(ctx workflow.Context, start activities.Start)
 	r.baselines = r.in.Plan.Baselines(r.states)
 	r.status.Environments[0].Targets = plannedTargets(r.in.Plan, r.states)
 	r.status.Environments[0].Warnings = r.in.Plan.Warnings()
-	if start.Unread != "" && start.Since == nil {
-		r.addNote("an earlier rollout ended without a report, and its history could not be read (%s): the baseline is what runs now", start.Unread)
+	if start.UnreadRollout != "" && start.LaterRollout == nil {
+		r.addNote("an earlier rollout ended without a report, and its history could not be read (%s): the baseline is what runs now", start.UnreadRollout)
 	}
-	r.cleanUpRemains(ctx, start.Left)
+	r.cleanUpRemains(ctx, start.ToClose)
 	if before := start.Before; before != nil {
 		r.baselines = release.ResumeBaselines(before.Plan, before.Baselines, before.States, r.baselines)
 		r.predecessorRunID = before.Run
 		r.addNote("the previous rollout ended without a report (%s): its baseline is used", before.Why)
-		r.leftAwake = r.findLeftAwake(before.Close.Woken)
+		r.leftAwake = r.findLeftAwake(before.Close.VerificationStarts)
 		if r.in.PredecessorRun == "" { // otherwise the takeover has cleaned up already
 			remains := before.Close
-			remains.Woken = nil // Rollout stops them after its verification
+			remains.VerificationStarts = nil // Rollout stops them after its verification
 			r.cleanUpPredecessor(ctx, remains)
 		}
 	}
@@ -46,10 +46,10 @@ func (r *rolloutRun) adoptBaseline(ctx workflow.Context, start activities.Start)
 // rollout ended without a report that can be read, and the approved plan does not name
 // it.
 func (r *rolloutRun) checkPredecessor(start activities.Start) error {
-	if start.Unread == "" || start.Since != nil || r.in.Rollback || start.Unread == r.in.UnreadRollout {
+	if start.UnreadRollout == "" || start.LaterRollout != nil || r.in.Rollback || start.UnreadRollout == r.in.UnreadRollout {
 		return nil
 	}
-	return &release.StaleError{Reason: "what ran before is not known: " + start.Unread}
+	return &release.StaleError{Reason: "what ran before is not known: " + start.UnreadRollout}
 }
 
 // cleanUpPredecessor removes the leases, Fly releases and command machines of a rollout

@@ -26,7 +26,7 @@ func (r *releaseRun) waitForApproval(ctx workflow.Context, env release.Environme
 	r.leaveQueue(ctx) // other releases may change the environment meanwhile
 	r.status.Gate = &release.GateStatus{
 		Environment: env.Name, Plan: plan.Hash, Approvals: max(1, gate.Approvals),
-		Until: workflow.Now(ctx).Add(time.Duration(gate.Timeout)), Reasons: standing.Because,
+		Until: workflow.Now(ctx).Add(time.Duration(gate.Timeout)), Reasons: standing.Reasons,
 	}
 	defer func() { r.status.Gate = nil }()
 	r.rejection = nil

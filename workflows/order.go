@@ -59,9 +59,9 @@ func (r *releaseRun) skippedBefore(env release.Environment) []release.Skipped {
 // It returns an error if the environment is pinned, except for a rollback.
 func (r *releaseRun) readStanding(ctx workflow.Context, env release.Environment, plan release.Plan) (standing activities.Standing, err error) {
 	rollback := r.req.Rollback
-	err = workflow.ExecuteActivity(withCallOptions(ctx, "Read pin and gate of "+env.Name), act.Standing, activities.GateInput{
+	err = workflow.ExecuteActivity(withCallOptions(ctx, "Read pin and gate of "+env.Name), act.ReadStanding, activities.GateInput{
 		EnvironmentRef: r.environmentRef(env), Gate: env.Gate, Lineage: plan.Lineage, Skipped: plan.Skipped,
-		AllowDiverged: r.req.AllowDiverged, Rollback: rollback != nil, Emergency: rollback != nil && rollback.Emergency, Follows: r.followedRunID(env),
+		AllowDiverged: r.req.AllowDiverged, Rollback: rollback != nil, Emergency: rollback != nil && rollback.Emergency, PredecessorRun: r.followedRunID(env),
 	}).Get(ctx, &standing)
 	if err == nil && rollback == nil && standing.Pin != nil {
 		return standing, pinnedError(*standing.Pin)

@@ -255,7 +255,7 @@ func TestOrder_Queue(t *testing.T) {
 				}
 				reads := 0
 				for _, info := range s.temporal.startedActivities() {
-					if info.ActivityType.Name == "Holder" {
+					if info.ActivityType.Name == "ReadLockHolder" {
 						reads++
 					}
 				}

@@ -45,7 +45,7 @@ func (r *releaseRun) waitInQueue(ctx workflow.Context, env release.Environment, 
 	r.queue.awaited, r.queue.isMyTurn = env.Name, false
 	defer func() { r.queue.awaited, r.status.Queue = "", "" }()
 	var holding activities.Holding
-	if err := workflow.ExecuteActivity(withCallOptions(ctx, "Read who holds "+env.Name), act.Holder, id).Get(ctx, &holding); err != nil {
+	if err := workflow.ExecuteActivity(withCallOptions(ctx, "Read who holds "+env.Name), act.ReadLockHolder, id).Get(ctx, &holding); err != nil {
 		return err
 	}
 	if r.queue.isMyTurn {
@@ -102,7 +102,7 @@ func (r *releaseRun) checkOvertaken(ctx workflow.Context, env release.Environmen
 		return nil
 	}
 	var newer *release.Revision
-	err := workflow.ExecuteActivity(withGitOptions(ctx, "Compare the revisions that wait for "+env.Name), act.Overtaken, activities.OvertakenInput{
+	err := workflow.ExecuteActivity(withGitOptions(ctx, "Compare the revisions that wait for "+env.Name), act.FindNewerRevision, activities.NewerRevisionInput{
 		Source: r.source(), Others: others,
 	}).Get(ctx, &newer)
 	if err == nil && newer != nil {

@@ -225,7 +225,7 @@ func (r *releaseRun) scanImage(ctx workflow.Context, scan release.Scan, b releas
 // machines pull them. It returns the images by app.
 func (r *releaseRun) placeImages(ctx workflow.Context, env release.Environment, built builtImages) (images release.Images, err error) {
 	var in activities.PlaceInput
-	var placed activities.Placed
+	var placed activities.PlacedImages
 	images = release.Images{}
 	needsCopy := false
 	for _, t := range env.Targets {
@@ -234,7 +234,7 @@ func (r *releaseRun) placeImages(ctx workflow.Context, env release.Environment, 
 			continue
 		}
 		images[t.Target.App] = image
-		in.Images = append(in.Images, activities.Placing{Target: t.Target, Image: image, Repository: t.FlyApp})
+		in.Images = append(in.Images, activities.ImagePlacement{Target: t.Target, Image: image, Repository: t.FlyApp})
 		needsCopy = needsCopy || !image.IsIn(t.FlyApp)
 	}
 	if !needsCopy || workflow.GetVersion(ctx, "place-images", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
@@ -255,8 +255,8 @@ func (r *releaseRun) planRollout(ctx workflow.Context, project release.Project, 
 		return plan, err
 	}
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Plan "+env.Name), act.PlanRollout, activities.PlanInput{
-		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images, NoRoom: r.noRoom,
-		Unverified: release.DescribeUnverified(project.Builds(r.path, r.appNames(project), r.req.Images), env),
+		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images, FullHosts: r.noRoom,
+		UnverifiedReasons: release.DescribeUnverified(project.Builds(r.path, r.appNames(project), r.req.Images), env),
 	}).Get(ctx, &plan)
 	if err == nil {
 		plan, err = r.compareLineage(ctx, env, plan)
@@ -305,7 +305,7 @@ func (r *releaseRun) runRollout(ctx workflow.Context, env release.Environment, p
 		r.enterPhase(ctx, release.RollingOut, env.Name)
 		child := workflow.ExecuteChildWorkflow(r.withRolloutOptions(ctx, env, id), Rollout, release.RolloutRequest{
 			Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
-			Gate: standing.Then, UnreadRollout: standing.Unread, Head: r.head, SetsHead: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
+			Gate: standing.GateAtRevision, UnreadRollout: standing.UnreadRollout, Head: r.head, SetsHead: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
 			Restores: r.status.Restores, PredecessorRun: r.followedRunID(env), TakeOver: takeOver, RecoveryResult: r.settleAttempts(), Aborted: r.wasAborted(),
 		})
 		var run workflow.Execution
@@ -331,8 +331,8 @@ func (r *releaseRun) runRollout(ctx workflow.Context, env release.Environment, p
 		}
 		if report.Stale != "" {
 			r.addNote("planned %s again: %s", env.Name, report.Stale)
-			if takeOver || len(report.NoRoom) > 0 { // the rollout was held or rolled back, so it has notes
-				r.noRoom = append(r.noRoom, report.NoRoom...)
+			if takeOver || len(report.FullHosts) > 0 { // the rollout was held or rolled back, so it has notes
+				r.noRoom = append(r.noRoom, report.FullHosts...)
 				r.status.Notes = append(r.status.Notes, report.Notes...)
 			}
 			keepsPlace = true // this release plans again before later releases get their turn

@@ -252,7 +252,7 @@ func (r *rolloutRun) planRestore(ctx workflow.Context) (back activities.Restorat
 		in.Found = r.states
 	}
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Plan the rollback of "+r.in.Plan.Environment), act.PlanRestore, in).Get(ctx, &back)
-	r.foreignChanges = back.Others
+	r.foreignChanges = back.ForeignChanges
 	return back, err
 }
 
@@ -341,8 +341,8 @@ func (r *rolloutRun) finishRolledBack(ctx workflow.Context, cause error) (*relea
 	report, err := r.finish(ctx, release.RolledBack, cause)
 	var f release.Failure
 	failed := findApplicationError(cause)
-	if report != nil && failed != nil && failed.Type() == release.KindNoRoom && failed.Details(&f) == nil && !errors.Is(cause, errRollback) {
-		report.Stale, report.NoRoom = f.Error(), []string{f.Machine}
+	if report != nil && failed != nil && failed.Type() == release.KindHostFull && failed.Details(&f) == nil && !errors.Is(cause, errRollback) {
+		report.Stale, report.FullHosts = f.Error(), []string{f.Machine}
 	}
 	return report, err
 }

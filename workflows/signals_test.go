@@ -32,7 +32,7 @@ func TestSignals_Ignored(t *testing.T) {
 		notes := strings.Join(rep.Notes, "\n")
 		for _, want := range []string{
 			`the path was not extended: unknown field "By"`, `the path was not extended: field by is empty`,
-			`a signal abort does not count: unknown field "why"`, `a signal wait does not count:`, `a signal next does not count:`,
+			`a signal abort does not count: unknown field "why"`, `a signal enqueue does not count:`, `a signal turn does not count:`,
 		} {
 			if !strings.Contains(notes, want) {
 				t.Errorf("%q is not in the notes:\n%s", want, notes)

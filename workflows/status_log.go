@@ -134,7 +134,7 @@ func newCause(err error) *release.Cause {
 	cause := &release.Cause{Message: errorMessage(err)}
 	if failed := findApplicationError(err); failed != nil && failed.HasDetails() {
 		var f release.Failure
-		if slices.Contains([]string{release.KindFailure, release.KindConflict, release.KindNoRoom}, failed.Type()) && failed.Details(&f) == nil {
+		if slices.Contains([]string{release.KindFailure, release.KindConflict, release.KindHostFull}, failed.Type()) && failed.Details(&f) == nil {
 			cause.Failures = append(cause.Failures, f)
 		}
 	}

@@ -27,12 +27,12 @@ func (r *rolloutRun) takeOver(ctx workflow.Context) (*release.Report, error) {
 	}
 	start, err := r.readPredecessor(disconnected)
 	if err != nil {
-		start.Unread = errorMessage(err)
+		start.UnreadRollout = errorMessage(err)
 	}
 	cause := r.predecessorError(start)
-	r.cleanUpRemains(disconnected, start.Left)
-	if start.Since != nil {
-		return r.finishOvertaken(disconnected, *start.Since, cause)
+	r.cleanUpRemains(disconnected, start.ToClose)
+	if start.LaterRollout != nil {
+		return r.finishOvertaken(disconnected, *start.LaterRollout, cause)
 	}
 	r.adoptPredecessor(disconnected, start.Before)
 	r.recordCause(cause)
@@ -57,7 +57,7 @@ func (r *rolloutRun) readPredecessor(ctx workflow.Context) (start activities.Sta
 		return start, err
 	}
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Read history of the previous rollout"), act.RecordBaseline,
-		activities.StartInput{Follows: r.in.PredecessorRun}).Get(ctx, &start)
+		activities.StartInput{PredecessorRun: r.in.PredecessorRun}).Get(ctx, &start)
 	return start, err
 }
 
@@ -66,12 +66,12 @@ func (r *rolloutRun) readPredecessor(ctx workflow.Context) (start activities.Sta
 func (r *rolloutRun) predecessorError(start activities.Start) error {
 	why := r.status.ID + " ended without a report"
 	switch {
-	case start.Since != nil:
-		why = start.Since.Lost
+	case start.LaterRollout != nil:
+		why = start.LaterRollout.EndOfUnreported
 	case start.Before != nil:
 		why = start.Before.Why
-	case start.Unread != "":
-		why += ", and its history could not be read: " + start.Unread
+	case start.UnreadRollout != "":
+		why += ", and its history could not be read: " + start.UnreadRollout
 	}
 	if r.in.RecoveryResult != "" {
 		why += "; then: " + r.in.RecoveryResult
@@ -89,10 +89,10 @@ func (r *rolloutRun) adoptPredecessor(ctx workflow.Context, before *activities.U
 	r.status.Plan = &r.in.Plan
 	r.status.Environments[0].Plan, r.status.Environments[0].Targets = before.Plan.Hash, plannedTargets(before.Plan, before.States)
 	left := before.Close
-	left.Woken = nil
-	for _, w := range before.Close.Woken { // this rollout has taken over its leases
+	left.VerificationStarts = nil
+	for _, w := range before.Close.VerificationStarts { // this rollout has taken over its leases
 		w.Holder, w.Nonce = r.leaseHolder(), r.leaseNonce(w.Step)
-		left.Woken = append(left.Woken, w)
+		left.VerificationStarts = append(left.VerificationStarts, w)
 	}
 	r.cleanUpPredecessor(ctx, left)
 }
@@ -121,7 +121,7 @@ func (r *rolloutRun) restorePredecessor(ctx workflow.Context, before *activities
 
 // finishOvertaken ends a takeover that came too late: a later rollout has changed the
 // environment, starting from the same baseline. Its revision may be newer or older.
-func (r *rolloutRun) finishOvertaken(ctx workflow.Context, since activities.Since, cause error) (*release.Report, error) {
+func (r *rolloutRun) finishOvertaken(ctx workflow.Context, since activities.LaterRollout, cause error) (*release.Report, error) {
 	outcome := release.Stopped
 	if since.Outcome == release.RolledBack || since.Outcome == release.Restored {
 		outcome = release.RolledBack

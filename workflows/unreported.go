@@ -116,7 +116,7 @@ func (r *releaseRun) isEnvironmentSettled(ctx workflow.Context, env release.Envi
 	if err != nil || remains.Unsettled {
 		return false, err
 	}
-	r.cleanUpRemains(ctx, remains.Left)
+	r.cleanUpRemains(ctx, remains.ToClose)
 	return true, nil
 }
 
@@ -165,7 +165,7 @@ func (r *releaseRun) takeOver(ctx workflow.Context, env release.Environment, cau
 	if ctx.Err() != nil { // an earlier abort does not resolve the takeover
 		r.unsettled.isAborted, ctx = true, disconnected
 	}
-	err := r.runRollout(ctx, env, r.unsettled.plan, activities.Standing{Then: env.Gate}, true)
+	err := r.runRollout(ctx, env, r.unsettled.plan, activities.Standing{GateAtRevision: env.Gate}, true)
 	if rollout := new(notPromotedError); errors.As(err, &rollout) { // it is settled
 		r.unsettled = nil
 	} else if lost := new(unreportedError); r.leavesUnsettled(err) && !errors.As(err, &lost) { // the takeover did not start

@@ -60,7 +60,7 @@ func (r *rolloutRun) withSleepersStarted(ctx workflow.Context, plan release.Plan
 		starts.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer starts.Done()
-			var woken activities.Woken
+			var woken activities.StartedMachine
 			err := workflow.ExecuteActivity(withWaitOptions(ctx, "Start "+step.Machine+" of "+step.Target.String()+" for verification", time.Duration(step.Wait)),
 				act.Wake, r.newStepInput(step)).Get(ctx, &woken)
 			if woken.Started || err != nil && step.SkipLaunch {

@@ -36,7 +36,7 @@ type Result struct {
 // was lost is recognized and not repeated.
 //
 // It returns an *Error with KindConflict if another client changed the machine,
-// KindFailure with the evidence if the machine does not become healthy, KindNoRoom if
+// KindFailure with the evidence if the machine does not become healthy, KindHostFull if
 // its host has no room for another version, or KindPermanent if Fly refuses the step.
 func (d *Driver) Apply(ctx context.Context, c Change) (Result, error) {
 	r := &stepRun{d, c}
@@ -111,7 +111,7 @@ func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, e
 			})
 		})
 		if err != nil {
-			return release.Machine{}, capacityError(ctx, s, err, hostPatience, release.KindNoRoom)
+			return release.Machine{}, capacityError(ctx, s, err, hostPatience, release.KindHostFull)
 		}
 	}
 	return r.confirmChange(ctx, awaitedMachine{step: s, want: want, id: m.ID, version: m.InstanceID, runs: runs}, m)

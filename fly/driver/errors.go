@@ -10,7 +10,7 @@ import (
 
 // An Error is a failure that a retry of the operation does not change.
 type Error struct {
-	// Kind is release.KindConflict, KindFailure, KindNoRoom, KindPermanent or
+	// Kind is release.KindConflict, KindFailure, KindHostFull, KindPermanent or
 	// KindConfig.
 	Kind string
 	Err  error // a release.Failure if a machine is the reason

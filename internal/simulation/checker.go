@@ -101,7 +101,9 @@ func (c *checker) recordRolloutStart(id, run string, req release.RolloutRequest)
 		c.sim.addViolation("two rollouts of %s are open at the same time", r.environment)
 	}
 	c.checkApprovals(r)
-	c.checkPlanViews(r.req.Plan)
+	if r.staleReason == "" { // a stale plan is not executed, and the machines are others
+		c.checkPlanViews(r.req.Plan)
+	}
 	return r
 }
 

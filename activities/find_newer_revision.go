@@ -8,15 +8,15 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// OvertakenInput is a waiting revision, and the revisions that wait behind it.
-type OvertakenInput struct {
+// NewerRevisionInput is a waiting revision, and the revisions that wait behind it.
+type NewerRevisionInput struct {
 	Source
 	Others []release.Revision `json:"others"`
 }
 
-// Overtaken returns the first of the others that descends from the revision, or nil. It
+// FindNewerRevision returns the first of the others that descends from the revision, or nil. It
 // returns nil for revisions whose lineage cannot be read.
-func (a *Activities) Overtaken(ctx context.Context, in OvertakenInput) (*release.Revision, error) {
+func (a *Activities) FindNewerRevision(ctx context.Context, in NewerRevisionInput) (*release.Revision, error) {
 	defer startHeartbeat(ctx)()
 	for _, other := range in.Others {
 		if other.Commit == in.Revision.Commit {

@@ -7,13 +7,13 @@ import (
 
 // A Holding is the rollout that holds the lock of an environment.
 type Holding struct {
-	Text    string `json:"said,omitempty"`    // the holder, and since when; "": the lock is free
+	Text    string `json:"text,omitempty"`    // the holder, and since when; "": the lock is free
 	Release string `json:"release,omitempty"` // workflow ID of the release that holds it
 }
 
-// Holder returns which rollout holds the lock of an environment: the open workflow with
+// ReadLockHolder returns which rollout holds the lock of an environment: the open workflow with
 // the ID of its rollout. The result is empty if the lock is free.
-func (a *Activities) Holder(ctx context.Context, rollout string) (Holding, error) {
+func (a *Activities) ReadLockHolder(ctx context.Context, rollout string) (Holding, error) {
 	defer startHeartbeat(ctx)()
 	d, err := a.temporal(ctx).DescribeWorkflow(ctx, rollout, "")
 	if err != nil {

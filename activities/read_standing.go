@@ -16,8 +16,8 @@ type GateInput struct {
 	AllowDiverged bool              `json:"allow_diverged,omitempty"`
 	Rollback      bool              `json:"rollback,omitempty"`
 	Emergency     bool              `json:"emergency,omitempty"` // an emergency rollback skips the gate
-	// Follows is the run ID of a rollout of the same release without a report.
-	Follows string `json:"follows,omitempty"`
+	// PredecessorRun is the run ID of a rollout of the same release without a report.
+	PredecessorRun string `json:"predecessor_run,omitempty"`
 }
 
 // A Standing has the pin of an environment and the gate of a plan.
@@ -25,17 +25,17 @@ type Standing struct {
 	Pin *release.Pin `json:"pin,omitempty"`
 	// Gate is the gate that the plan has to pass, or nil.
 	Gate *release.Gate `json:"gate,omitempty"`
-	// Because has the reasons if Gate demands more than the environment's own gate.
-	Because []string `json:"because,omitempty"`
-	// Then is the gate of the environment after the plan.
-	Then *release.Gate `json:"then,omitempty"`
-	// Unread names an unreported rollout whose history cannot be read.
-	Unread string `json:"unread,omitempty"`
+	// Reasons has the reasons if Gate demands more than the environment's own gate.
+	Reasons []string `json:"reasons,omitempty"`
+	// GateAtRevision is the gate of the environment after the plan.
+	GateAtRevision *release.Gate `json:"gate_at_revision,omitempty"`
+	// UnreadRollout names an unreported rollout whose history cannot be read.
+	UnreadRollout string `json:"unread_rollout,omitempty"`
 }
 
-// Standing reads the pin and the current gate of an environment, and returns the gate
+// ReadStanding reads the pin and the current gate of an environment, and returns the gate
 // that the plan has to pass.
-func (a *Activities) Standing(ctx context.Context, in GateInput) (standing Standing, err error) {
+func (a *Activities) ReadStanding(ctx context.Context, in GateInput) (standing Standing, err error) {
 	defer startHeartbeat(ctx)()
 	c := a.temporal(ctx)
 	if standing.Pin, err = FindPin(ctx, c, in.EnvironmentRef); err != nil {
@@ -49,20 +49,20 @@ func (a *Activities) Standing(ctx context.Context, in GateInput) (standing Stand
 	if last != nil {
 		before = last.GateAtRevision
 	}
-	standing.Then = in.Gate
+	standing.GateAtRevision = in.Gate
 	if in.Rollback {
-		standing.Then = before
+		standing.GateAtRevision = before
 	}
 	if in.Emergency || in.Lineage.Relation == release.Backward { // a backward plan is never executed
 		return standing, nil
 	}
 	if !in.Rollback { // for a rollback, an operator has chosen the state
-		if standing.Unread, err = unreadBefore(ctx, c, in); err != nil {
+		if standing.UnreadRollout, err = unreadBefore(ctx, c, in); err != nil {
 			return standing, classifyError(ctx, err)
 		}
 	}
-	standing.Gate, standing.Because = release.RequiredGate(release.GateInput{
-		Gate: in.Gate, PreviousGate: before, Lineage: in.Lineage, Skipped: in.Skipped, AllowDiverged: in.AllowDiverged, UnreadRollout: standing.Unread,
+	standing.Gate, standing.Reasons = release.RequiredGate(release.GateInput{
+		Gate: in.Gate, PreviousGate: before, Lineage: in.Lineage, Skipped: in.Skipped, AllowDiverged: in.AllowDiverged, UnreadRollout: standing.UnreadRollout,
 	})
 	return standing, nil
 }
@@ -70,12 +70,12 @@ func (a *Activities) Standing(ctx context.Context, in GateInput) (standing Stand
 // unreadBefore returns which earlier rollout ended without a readable report, and why,
 // or "".
 func unreadBefore(ctx context.Context, c Temporal, in GateInput) (string, error) {
-	_, _, err := findUnreported(ctx, c, release.RolloutID(in.Project, in.Environment), "", in.Follows)
+	_, _, err := findUnreported(ctx, c, release.RolloutID(in.Project, in.Environment), "", in.PredecessorRun)
 	unread := new(UnreadError)
 	switch {
 	case !errors.As(err, &unread):
 		return "", err
-	case unread.Since != nil: // a later rollout has settled it
+	case unread.LaterRollout != nil: // a later rollout has settled it
 		return "", nil
 	}
 	return unread.Error(), nil
