@@ -144,7 +144,6 @@ const (
 // baseline.
 func classifyRestore(have, want Machine) restoreAction {
 	stale := needsUpdate(have, want)
-	isUnwell := have.IsRunning() && !have.IsHealthy() && have.Host == ""
 	switch {
 	case stale && !want.IsRunning():
 		return updateStopped
@@ -156,7 +155,7 @@ func classifyRestore(have, want Machine) restoreAction {
 		return leaveMachine // the proxy stopped it, and starts it again
 	case want.IsRunning() && !have.IsRunning() && !have.HasCompleted():
 		return startMachine
-	case want.IsHealthy() && isUnwell && have.Version != want.Version:
+	case want.IsHealthy() && have.IsUnwell() && have.Version != want.Version:
 		return restartMachine
 	}
 	return leaveMachine
@@ -175,11 +174,16 @@ func needsUpdate(have, want Machine) bool {
 // to.
 type restoreSteps struct {
 	updateStopped, stopUnwell, updateDown, create, uncordon, updateServing, cordon, stop, destroy []Step
+
+	// awaitHealth are uncordon steps of machines that already serve, but fail. What
+	// serves in their place stays until they are healthy.
+	awaitHealth []Step
 }
 
 // addMachine adds the steps that bring have back to want. s is restoreStep of both.
 func (r *restoreSteps) addMachine(s Step, have, want Machine) {
-	switch classifyRestore(have, want) {
+	action := classifyRestore(have, want)
+	switch action {
 	case updateStopped:
 		r.updateStopped = append(r.updateStopped, s.withVerb(Update))
 	case updateServing:
@@ -192,8 +196,11 @@ func (r *restoreSteps) addMachine(s Step, have, want Machine) {
 		r.stopUnwell = append(r.stopUnwell, s.withVerb(Stop))
 		r.updateDown = append(r.updateDown, s.withVerb(Start))
 	}
-	if have.Cordoned && !want.Cordoned {
+	switch {
+	case have.Cordoned && !want.Cordoned:
 		r.uncordon = append(r.uncordon, s.withVerb(Uncordon))
+	case action == leaveMachine && !want.Cordoned && want.IsHealthy() && have.IsUnwell():
+		r.awaitHealth = append(r.awaitHealth, s.withVerb(Uncordon))
 	}
 	if !have.Cordoned && want.Cordoned {
 		r.cordon = append(r.cordon, s.withVerb(Cordon))
@@ -217,6 +224,9 @@ func (r *restoreSteps) addRemoval(s Step, m Machine) {
 // machines that serve are changed. New machines are cordoned after that, and are
 // destroyed, in the waves of extra, when the proxy has had time to notice.
 func (r restoreSteps) order(b Baseline) (back, extra []Wave) {
+	if len(r.destroy) > 0 {
+		r.uncordon = append(r.uncordon, r.awaitHealth...)
+	}
 	return slices.Concat(
 		newWave("update what served nothing", r.updateStopped, maxColdConcurrent),
 		newWave("stop what came back unwell", r.stopUnwell, maxColdConcurrent),

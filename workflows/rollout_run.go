@@ -103,18 +103,20 @@ func (r *rolloutRun) expectations(plan release.Plan) (all []activities.Expectati
 	resumed := r.resumedMachines()
 	maps.Copy(touched, resumed)
 	for _, goal := range r.goalStates(plan) {
+		removed := r.in.Plan.RemovedMachines(goal.Target)
 		for i, m := range goal.Machines {
 			if resumed[m.ID] && m.IsRunning() {
 				goal.Machines[i].State = "started"
 			}
-			if !touched[m.ID] && !touched[m.Name] && !m.IsHealthy() || unchecked[m.ID] || unchecked[m.Name] {
+			isRemoved := !plan.IsRestore() && slices.Contains(removed, m.ID) // it runs the old version
+			if !touched[m.ID] && !touched[m.Name] && !m.IsHealthy() || unchecked[m.ID] || unchecked[m.Name] || isRemoved {
 				goal.Machines[i].State = ""
 			}
 		}
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
 				all = append(all, activities.Expectation{
-					Goal: goal, Probe: r.probeOf(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.provenGroupsOf(plan, goal), Removed: r.in.Plan.RemovedMachines(t.Target), Resumed: workflow.DeterministicKeys(resumed), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
+					Goal: goal, Probe: r.probeOf(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.provenGroupsOf(plan, goal), Removed: removed, Resumed: workflow.DeterministicKeys(resumed), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
 				})
 			}
 		}

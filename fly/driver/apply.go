@@ -193,7 +193,9 @@ func (r *stepRun) stop(ctx context.Context, m fly.Machine) (release.Machine, err
 	return Describe(m), err
 }
 
-// setCordoned cordons or uncordons m and waits until Fly shows that.
+// setCordoned cordons or uncordons m and waits until Fly shows that. A restored machine
+// that serves again must also be healthy: the machines that served in its place stay
+// until then.
 func (r *stepRun) setCordoned(ctx context.Context, m fly.Machine) (release.Machine, error) {
 	wanted, send := r.Step.Verb == release.Cordon, r.Fly.Uncordon
 	if wanted {
@@ -207,6 +209,9 @@ func (r *stepRun) setCordoned(ctx context.Context, m fly.Machine) (release.Machi
 		}
 	}
 	err := r.waitUntil(ctx, m.ID, func(m fly.Machine) bool { return m.Cordoned == wanted })
+	if err == nil && r.Step.Verb == release.Uncordon && r.Step.Verbatim && !r.Step.SkipHealthCheck {
+		return r.awaitReady(ctx, awaitedMachine{step: r.Step, want: m.Config, id: m.ID, version: m.InstanceID, runs: true})
+	}
 	m.Cordoned = wanted
 	return Describe(m), err
 }

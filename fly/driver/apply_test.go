@@ -98,6 +98,37 @@ func TestApply_UpdateLaunches(t *testing.T) {
 	}
 }
 
+// A rollback takes the new machines out of service after it has uncordoned the old ones.
+// So a restored machine must be healthy, unless it was not before.
+func TestApply_UncordonWaitsForHealth(t *testing.T) {
+	config := json.RawMessage(`{"image":"registry.fly.io/shop:1","checks":{"alive":{"type":"http","port":80,"interval":"1s","grace_period":"0s"}}}`)
+	for name, test := range map[string]struct {
+		status string
+		step   release.Step
+		kind   string
+	}{
+		"restored and healthy":            {"passing", release.Step{Verbatim: true}, ""},
+		"restored and failing":            {"critical", release.Step{Verbatim: true}, release.KindFailure},
+		"restored, and failed before":     {"critical", release.Step{Verbatim: true, SkipHealthCheck: true}, ""},
+		"shown after its health was read": {"critical", release.Step{}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim := newSim(t)
+			sim.Put(app, fly.Machine{ID: id, State: "started", Config: config, Cordoned: true, Checks: []fly.Check{{Name: "alive", Status: test.status}}})
+			test.step.Verb, test.step.FlyApp, test.step.Machine, test.step.Wait = release.Uncordon, app, id, release.Duration(300*time.Millisecond)
+			for range 2 { // the second attempt finds it uncordoned
+				_, err := newDriver(sim).Apply(t.Context(), driver.Change{Step: test.step})
+				if kindOf(err) != test.kind || err != nil && test.kind == "" {
+					t.Errorf("%v, want kind %q", err, test.kind)
+				}
+			}
+			if sim.Machines(app)[0].Cordoned {
+				t.Error("the machine is still cordoned")
+			}
+		})
+	}
+}
+
 // A machine at another version than the plan was made for is never overwritten.
 func TestApply_UpdateOfChangedMachine(t *testing.T) {
 	sim := newSim(t)

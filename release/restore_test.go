@@ -1,0 +1,46 @@
+package release_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/microbima/release/release"
+)
+
+// A rollback of a bluegreen takes no new machine out of service before the old ones are
+// healthy: each old machine that was healthy and is not now has a step that waits for
+// it, also if an earlier attempt has uncordoned it.
+func TestRestore_WaitsForOldMachines(t *testing.T) {
+	target := release.Target{App: "a", Environment: "production"}
+	passing, failing := []release.Check{{Name: "http", Status: "passing"}}, []release.Check{{Name: "http", Status: "critical"}}
+	blue := release.Machine{ID: "blue", Name: "blue", Group: "app", State: "started", Version: "v1", Image: images[1], Config: config("a", "app", 1), Checks: passing}
+	green := release.Machine{ID: "green", Name: "green", Group: "app", State: "started", Version: "v2", Image: images[2], Config: config("a", "app", 2), Checks: passing, CreatedByPlan: true}
+	for name, test := range map[string]struct {
+		change func(blue, now *release.Machine)
+		want   []release.Verb
+	}{
+		"cordoned and healthy":        {func(_, now *release.Machine) { now.Cordoned = true }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
+		"cordoned and failing":        {func(_, now *release.Machine) { now.Cordoned, now.Checks = true, failing }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
+		"uncordoned and failing":      {func(_, now *release.Machine) { now.Checks = failing }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
+		"uncordoned and healthy":      {func(_, _ *release.Machine) {}, []release.Verb{release.Cordon, release.Destroy}},
+		"failing before the rollout":  {func(blue, now *release.Machine) { blue.Checks, now.Checks = failing, failing }, []release.Verb{release.Cordon, release.Destroy}},
+		"cordoned before the rollout": {func(blue, now *release.Machine) { blue.Cordoned, now.Cordoned, now.Checks = true, true, failing }, []release.Verb{release.Cordon, release.Destroy}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, now := blue, blue
+			test.change(&before, &now)
+			baseline := release.Baseline{State: release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{before}}}
+			plan := release.Restore("production", []release.Baseline{baseline}, []release.State{{Target: target, FlyApp: "fly-a", Machines: []release.Machine{now, green}}}, nil, nil)
+			var verbs []release.Verb
+			for _, s := range plan.Steps() {
+				verbs = append(verbs, s.Verb)
+				if s.Verb == release.Uncordon && s.SkipHealthCheck {
+					t.Errorf("%s does not wait until the machine is healthy", s)
+				}
+			}
+			if !slices.Equal(verbs, test.want) {
+				t.Errorf("the steps are %v, want %v", verbs, test.want)
+			}
+		})
+	}
+}
