@@ -58,7 +58,9 @@ func (r *stepRun) create(ctx context.Context) (release.Machine, error) {
 		return release.Machine{}, conflictError(s, "exists already with another config")
 	}
 	after, err := r.confirmChange(ctx, awaitedMachine{step: s, want: want, id: m.ID, version: m.InstanceID, runs: !s.SkipLaunch}, m)
-	r.waitForCreated(ctx, createdWait, find)
+	if err != nil {
+		r.waitForCreated(ctx, createdWait, find)
+	}
 	return after, err
 }
 
@@ -97,7 +99,7 @@ func (r *stepRun) sendCreate(ctx context.Context, want json.RawMessage, find fin
 			Name: s.Machine, Region: s.Region, Config: want, SkipLaunch: s.SkipLaunch, SkipServiceRegistration: s.Cordoned, MinSecretsVersion: r.Secrets,
 		})
 	})
-	if errors.Is(err, fly.ErrUnknownOutcome) {
+	if errors.Is(err, fly.ErrUnknownOutcome) && ctx.Err() != nil {
 		r.waitForCreated(ctx, maybeCreatedWait, find)
 	}
 	return m, err
@@ -138,12 +140,9 @@ func (r *stepRun) findRepeatedly(ctx context.Context, find finder) (fly.Machine,
 }
 
 // waitForCreated waits, for at most limit, until Fly lists a machine that was or may
-// have been created. It does so only if ctx has ended: then no other attempt follows,
-// but a rollback that must see the machine.
+// have been created, also if ctx has ended. No other attempt may follow, but a rollback
+// that must see the machine.
 func (r *stepRun) waitForCreated(ctx context.Context, limit time.Duration, find finder) {
-	if ctx.Err() == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	for ctx.Err() == nil {
