@@ -13,10 +13,10 @@ import (
 // BuildInput names the image to build from one commit, and its repository.
 type BuildInput struct {
 	Source
-	Name       string         `json:"name"` // of the build
-	Recipe     release.Recipe `json:"recipe"`
-	Repository string         `json:"repository"` // in the registry, without its host: microbima-staging-internal-api
-	Scan       release.Scan   `json:"scan,omitzero"`
+	Name            string         `json:"name"` // of the build
+	Recipe          release.Recipe `json:"recipe"`
+	ImageRepository string         `json:"image_repository"` // in the registry, without its host: microbima-staging-internal-api
+	Scan            release.Scan   `json:"scan,omitzero"`
 	// App and Platform are set by older workflows in place of Name and Recipe.
 	App      *release.App `json:"app,omitempty"`
 	Platform string       `json:"platform,omitempty"`
@@ -66,7 +66,7 @@ func (b imageBuild) findOrBuild(ctx context.Context) (built image.Built, found b
 		return built, false, err
 	}
 	req := image.Request{
-		Name: b.Name, Recipe: b.Recipe, Repository: b.Registry + "/" + b.BuildInput.Repository, Tag: image.Tag(b.Revision, b.Recipe),
+		Name: b.Name, Recipe: b.Recipe, Repository: b.Registry + "/" + b.BuildInput.ImageRepository, Tag: image.Tag(b.Revision, b.Recipe),
 		Origin: b.Source.Repository, Log: b.out, Insecure: b.Insecure,
 	}
 	if b.Images != nil {

@@ -175,7 +175,7 @@ func TestBuildImage_InputOfOlderWorkflow(t *testing.T) {
 	recorder := &recordingBuilder{}
 	a := &activities.Activities{Git: checkout(t.TempDir()), Logs: t.TempDir(), Go: recorder, Registry: "registry.fly.io"}
 	var in activities.BuildInput
-	err := json.Unmarshal([]byte(`{"repository": "https://example.com/shop.git", "app": {"name": "api", "go": "./api"}, "registry": "shop-staging-api"}`), &in)
+	err := json.Unmarshal([]byte(`{"repository": "https://example.com/shop.git", "app": {"name": "api", "go": "./api"}, "image_repository": "shop-staging-api"}`), &in)
 	if err != nil {
 		t.Fatal(err)
 	}

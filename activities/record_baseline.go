@@ -36,8 +36,10 @@ type LaterRollout struct {
 // StartInput names the targets of a rollout, and the run ID of the unreported rollout
 // that it follows.
 type StartInput struct {
-	Targets        []TargetRef `json:"targets"`
-	PredecessorRun string      `json:"predecessor_run,omitempty"`
+	Targets []TargetRef `json:"targets"`
+	// Written has the versions that leased machines had: the states are not older.
+	Written        Written `json:"written,omitempty"`
+	PredecessorRun string  `json:"predecessor_run,omitempty"`
 }
 
 // RecordBaseline returns the state of the targets before the first change, and the
@@ -49,7 +51,7 @@ func (a *Activities) RecordBaseline(ctx context.Context, in StartInput) (start S
 	self := activity.GetInfo(ctx).WorkflowExecution
 	g, all := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		start.States, err = a.driver().Observe(all, in.Targets, nil)
+		start.States, err = a.driver().Observe(all, in.Targets, in.Written)
 		return classifyError(all, err)
 	})
 	g.Go(func() error {
@@ -61,6 +63,9 @@ func (a *Activities) RecordBaseline(ctx context.Context, in StartInput) (start S
 		start.Before, start.ToClose = before, left
 		return classifyError(all, err)
 	})
-	err = g.Wait()
-	return start, err
+	if err := g.Wait(); err != nil || start.Before == nil {
+		return start, err
+	}
+	err = a.driver().RereadStale(ctx, start.States, start.Before.Written)
+	return start, classifyError(ctx, err)
 }

@@ -18,11 +18,13 @@ type Unreported struct {
 	// Plan is its plan, States are the states before its first change, and Baselines
 	// are the states that its rollback restores. States and Baselines are empty if the
 	// history does not have them.
-	Plan       release.Plan       `json:"plan"`
-	States     []release.State    `json:"states,omitempty"`
-	Baselines  []release.Baseline `json:"baselines,omitempty"`
-	Opened     Opened             `json:"opened,omitzero"`
-	RanCommand bool               `json:"ran_command,omitempty"`
+	Plan      release.Plan       `json:"plan"`
+	States    []release.State    `json:"states,omitempty"`
+	Baselines []release.Baseline `json:"baselines,omitempty"`
+	// Written has the versions that it gave machines, as far as their steps completed.
+	Written    Written `json:"written,omitempty"`
+	Opened     Opened  `json:"opened,omitzero"`
+	RanCommand bool    `json:"ran_command,omitempty"`
 	// Stopped are the IDs of machines that it stopped, or was about to stop, and did
 	// not start or update after that.
 	Stopped []string `json:"stopped,omitempty"`

@@ -18,7 +18,7 @@ import (
 // what it left at Fly. It returns an UnreadError if the history does not have them.
 func readUnreported(ctx context.Context, c Temporal, id, run string) (Unreported, error) {
 	r := historyReader{
-		Unreported: Unreported{Run: run}, id: id, started: map[string]bool{},
+		Unreported: Unreported{Run: run, Written: Written{}}, id: id, started: map[string]bool{},
 		scheduled: map[int64]*historypb.ActivityTaskScheduledEventAttributes{},
 	}
 	events := c.GetWorkflowHistory(ctx, id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
@@ -121,7 +121,7 @@ func (r *historyReader) addCompleted(done *historypb.ActivityTaskCompletedEventA
 	case "Wake":
 		return r.addWake(scheduled, done)
 	case "ApplyStep":
-		return r.addStep(scheduled)
+		return r.addStep(scheduled, done)
 	}
 	return nil
 }
@@ -141,16 +141,15 @@ func (r *historyReader) addWake(scheduled *historypb.ActivityTaskScheduledEventA
 	return nil
 }
 
-// addStep records that a machine that was stopped runs again, and that a woken machine
-// was stopped.
-func (r *historyReader) addStep(scheduled *historypb.ActivityTaskScheduledEventAttributes) error {
-	if len(r.Close.VerificationStarts) == 0 && len(r.Stopped) == 0 {
-		return nil
-	}
+// addStep records the version that a step gave a machine, that a machine that was stopped
+// runs again, and that a machine that was started for verification was stopped.
+func (r *historyReader) addStep(scheduled *historypb.ActivityTaskScheduledEventAttributes, done *historypb.ActivityTaskCompletedEventAttributes) error {
 	var in StepInput
-	if err := decodePayloads(scheduled.GetInput(), &in); err != nil {
+	var result StepResult
+	if err := errors.Join(decodePayloads(scheduled.GetInput(), &in), decodePayloads(done.GetResult(), &result)); err != nil {
 		return err
 	}
+	r.addWritten(in.Step, result.Machine)
 	if in.Step.Verb == release.Start || in.Step.Verb == release.Update {
 		r.started[in.Step.Machine] = true
 		r.Stopped = slices.DeleteFunc(r.Stopped, func(id string) bool { return id == in.Step.Machine })
@@ -159,6 +158,19 @@ func (r *historyReader) addStep(scheduled *historypb.ActivityTaskScheduledEventA
 		r.Close.removeWoken(in)
 	}
 	return nil
+}
+
+// addWritten records the version of a machine after a step.
+func (r *historyReader) addWritten(step release.Step, after release.Machine) {
+	switch {
+	case step.Verb == release.Destroy:
+		delete(r.Written[step.FlyApp], step.Machine)
+	case step.Verb == release.Create || step.Verb == release.Update:
+		if r.Written[step.FlyApp] == nil {
+			r.Written[step.FlyApp] = map[string]string{}
+		}
+		r.Written[step.FlyApp][after.ID] = after.Version
+	}
 }
 
 // result returns the rollout. It is called after the last event.

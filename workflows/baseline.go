@@ -13,7 +13,7 @@ import (
 // the previous rollout ended without a report. The history then has the baseline.
 func (r *rolloutRun) recordBaseline(ctx workflow.Context) (start activities.Start, err error) {
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Record the baseline of "+r.in.Plan.Environment), act.RecordBaseline,
-		activities.StartInput{Targets: r.targetRefsWithProbes(), PredecessorRun: r.in.PredecessorRun}).Get(ctx, &start)
+		activities.StartInput{Targets: r.targetRefsWithProbes(), Written: r.leases.versions(), PredecessorRun: r.in.PredecessorRun}).Get(ctx, &start)
 	start.States = r.in.Plan.WithKnownConfigs(start.States)
 	return start, err
 }

@@ -24,6 +24,22 @@ func (r *rolloutRun) leaseHolder() string {
 	return release.LeaseHolder(r.in.Release, r.recordedRunID)
 }
 
+// versions returns the versions of the machines when they were leased. A list of machines
+// may be older, in particular after the rollout that ended just before this one.
+func (l heldLeases) versions() activities.Written {
+	written := activities.Written{}
+	for _, m := range l.machines {
+		if m.Version == "" {
+			continue // Fly did not tell it
+		}
+		if written[m.FlyApp] == nil {
+			written[m.FlyApp] = map[string]string{}
+		}
+		written[m.FlyApp][m.Machine] = m.Version
+	}
+	return written
+}
+
 // takeLeases leases the machines of every target that the plan changes, until the
 // rollout ends: other clients cannot change them meanwhile.
 func (r *rolloutRun) takeLeases(ctx workflow.Context) error {

@@ -187,7 +187,7 @@ func (r *releaseRun) runTest(ctx workflow.Context, test release.Test) error {
 func (r *releaseRun) buildImage(ctx workflow.Context, project release.Project, b release.Build) (release.Image, error) {
 	var result release.BuildResult
 	err := workflow.ExecuteActivity(withBuildOptions(ctx, "Build "+b.Name, 30*time.Minute), act.BuildImage, activities.BuildInput{
-		Source: r.source(), Name: b.Name, Recipe: b.Recipe, Repository: b.Repository, Scan: project.Scan,
+		Source: r.source(), Name: b.Name, Recipe: b.Recipe, ImageRepository: b.Repository, Scan: project.Scan,
 	}).Get(ctx, &result)
 	if failed := findApplicationError(err); failed != nil && failed.Type() == release.KindBuild && failed.HasDetails() {
 		err = errors.Join(err, failed.Details(&result))

@@ -31,6 +31,8 @@ type Leased struct {
 	FlyApp  string         `json:"fly_app"`
 	Machine string         `json:"machine"` // ID
 	Nonce   string         `json:"nonce,omitempty"`
+	// Version is the version of the machine when it was leased, or older.
+	Version string `json:"version,omitempty"`
 }
 
 // holderLeases has the leases of one holder. The holder is the description of each
@@ -55,7 +57,7 @@ func (d *Driver) TakeLeases(ctx context.Context, holder string, machines []Lease
 			if errors.Is(err, fly.ErrNotFound) {
 				return nil
 			}
-			m.Nonce = lease.Nonce
+			m.Nonce, m.Version = lease.Nonce, lease.Version
 			if err == nil {
 				taken[i] = m
 			}

@@ -16,6 +16,16 @@ import (
 // is "" if a machine may have been changed to an unknown version.
 type Written map[string]map[string]string
 
+// RereadStale reads machines of states again that may be older than written.
+func (d *Driver) RereadStale(ctx context.Context, states []release.State, written Written) error {
+	for i := range states {
+		if err := rereadStale(ctx, d.Fly, &states[i], written[states[i].FlyApp]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // rereadStale reads machines of s again that may be stale: those that the list does not
 // have, those with an older version than written, and those whose written version is
 // unknown. It returns an error if Fly returns nothing newer.

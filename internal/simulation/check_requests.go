@@ -298,7 +298,8 @@ func (c *checker) countBefore(r *rolloutRun, app, group string) (served, running
 // service for other reasons than a step of a rollout. The caller holds c.mu.
 func (c *checker) countNow(r *rolloutRun, app, group string, machines []fly.Machine) (serving, excused int) {
 	if !c.changedByOthers[app].IsZero() { // someone may have destroyed machines
-		excused = max(0, len(r.before[app])-len(machines))
+		isMember := func(m fly.Machine) bool { return c.groupNameLocked(m) == group }
+		excused = max(0, countMachines(r.before[app], isMember)-countMachines(machines, isMember))
 	}
 	for _, m := range machines {
 		switch p := (machineKey{app, m.ID}); {
@@ -311,6 +312,16 @@ func (c *checker) countNow(r *rolloutRun, app, group string, machines []fly.Mach
 		}
 	}
 	return serving, excused
+}
+
+// countMachines returns the number of machines for which is returns true.
+func countMachines(machines []fly.Machine, is func(fly.Machine) bool) (n int) {
+	for _, m := range machines {
+		if is(m) {
+			n++
+		}
+	}
+	return n
 }
 
 // maxUnavailable returns how many of a group's running machines may be out of service

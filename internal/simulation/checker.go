@@ -75,9 +75,7 @@ func (c *checker) recordRolloutStart(id, run string, req release.RolloutRequest)
 		r.before[t.FlyApp] = c.listMachines(t.FlyApp)
 	}
 	c.mu.Lock()
-	if !c.sim.hasTrouble("stale list") { // the rollout can't see from a stale list that its plan is stale
-		r.staleReason = r.compareWithPlan()
-	}
+	r.staleReason = r.compareWithPlan(c.sim.hasTrouble("stale list"))
 	other := c.openRollouts[r.environment]
 	if req.TakeOver {
 		r.staleReason = "" // a takeover does not execute its plan

@@ -48,14 +48,15 @@ func (r *rolloutRun) decodeReport(value any) error {
 }
 
 // compareWithPlan returns why the plan does not fit the machines at the start of the
-// rollout, or "".
-func (r *rolloutRun) compareWithPlan() string {
+// rollout, or "". With mayMiss a list may not have every machine; the others have the
+// versions of their leases.
+func (r *rolloutRun) compareWithPlan(mayMiss bool) string {
 	for _, t := range r.req.Plan.Targets {
-		if n := len(r.before[t.FlyApp]); n != len(t.MachineVersions) {
+		if n := len(r.before[t.FlyApp]); n != len(t.MachineVersions) && !mayMiss {
 			return fmt.Sprintf("%s has %d machines, and the plan was made for %d", t.FlyApp, n, len(t.MachineVersions))
 		}
 		for _, m := range r.before[t.FlyApp] {
-			if t.MachineVersions[m.ID] != m.InstanceID {
+			if version, known := t.MachineVersions[m.ID]; version != m.InstanceID && (known || !mayMiss) {
 				return fmt.Sprintf("machine %s is at version %s, and the plan was made for %q", m.ID, m.InstanceID, t.MachineVersions[m.ID])
 			}
 		}
