@@ -8,7 +8,7 @@ import (
 var (
 	// ErrPlanStale means that the machines on Fly changed since the plan was made.
 	ErrPlanStale = errors.New("the plan no longer fits what Fly runs")
-	// ErrGateExpired means that the timeout of the gate passed without a decision.
+	// ErrGateExpired means that the timeout of the gate passed without a review.
 	ErrGateExpired = errors.New("nobody decided")
 	// ErrAborted means that a user aborted the release.
 	ErrAborted = errors.New("aborted")

@@ -9,15 +9,15 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// FuzzDecisions sends arbitrary payloads as a signal while a release waits for
+// FuzzReviews sends arbitrary payloads as a signal while a release waits for
 // approval. Only an object with a name, enough digits of the plan's hash and no unknown
 // field counts. Any other payload approves nothing and does not block the next review.
-func FuzzDecisions(f *testing.F) {
+func FuzzReviews(f *testing.F) {
 	for _, doc := range []string{
 		`{"by":"ben","plan":"PLAN"}`, `{"by":"ben","plan":"PLAN","approve":false}`, `{"BY":"ben","Plan":"PLAN"}`, `{"by":" ","plan":"PLAN"}`,
 		`{"by":"ben","plan":"PLAN","plan":""}`, `{"by":"ben","plan":""}`, `{"by":"ben","plan":"00000000"}`, `{"by":["ben"],"plan":"PLAN"}`,
 		`["ben","PLAN"]`, `"PLAN"`, `null`, ``, `{`, `true`, `{"by":"ben","plan":"PLANff"}`, `{"by":"ben\u0000","plan":"PLAN"}`, "\xff\xfe", `{"by":"ben","plan":null}`,
-		`{"decision":{"by":"ben","plan":"PLAN"}}`, strings.Repeat("[", 5000),
+		`{"review":{"by":"ben","plan":"PLAN"}}`, strings.Repeat("[", 5000),
 	} {
 		f.Add(doc, true)
 		f.Add(doc, false)

@@ -87,8 +87,8 @@ func (r *releaseRun) takeReview(ctx workflow.Context, doc []byte, approve bool, 
 	if err == nil && approve && slices.Contains(r.status.Gate.Approved, review.By) {
 		return nil
 	}
-	decision := release.Review{Approve: approve, By: review.By, Reason: review.Reason, Plan: review.Plan}
-	given := release.ReceivedReview{Review: decision, At: workflow.Now(ctx), Via: door}
+	recorded := release.Review{Approve: approve, By: review.By, Reason: review.Reason, Plan: review.Plan}
+	given := release.ReceivedReview{Review: recorded, At: workflow.Now(ctx), Via: door}
 	switch {
 	case err != nil:
 		given.IgnoredReason = err.Error()
@@ -96,7 +96,7 @@ func (r *releaseRun) takeReview(ctx workflow.Context, doc []byte, approve bool, 
 	case approve:
 		r.status.Gate.Approved = append(r.status.Gate.Approved, review.By)
 	default:
-		r.rejection = &decision
+		r.rejection = &recorded
 	}
 	r.status.Reviews = append(r.status.Reviews, given)
 	r.showStatus(ctx)

@@ -419,7 +419,7 @@ func TestGate_IgnoredReviews(t *testing.T) {
 			t.Errorf("refused by the validator: %v, want 5", s.refused)
 		}
 		if len(rep.Reviews) != 27 {
-			t.Errorf("%d decisions are on record, want the 27 signals: %+v", len(rep.Reviews), rep.Reviews)
+			t.Errorf("%d reviews are on record, want the 27 signals: %+v", len(rep.Reviews), rep.Reviews)
 		}
 		if s.taken != 0 {
 			t.Errorf("%d updates that are no reviews were taken", s.taken)

@@ -183,7 +183,7 @@ type scenario struct {
 	over     <-chan struct{} // closed when the scenario has ended
 	// mayBeHeld: the test answers if the rollout is held.
 	mayBeHeld bool
-	// refused has the errors of the update validator, by decision.
+	// refused has the errors of the update validator, by review.
 	refused map[release.Review]string
 	taken   int // updates of raw JSON that were accepted
 }

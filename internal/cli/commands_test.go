@@ -188,9 +188,9 @@ func (w *fixture) resolveHeld() {
 	w.sim.Inject(flysim.Fault{Route: update, Times: 1, Effect: flysim.NeverPasses})
 	w.sim.Inject(flysim.Fault{Route: update, Status: 422, Body: `{"error":"no such image any more"}`})
 	w.want(ExitOK, []string{"approve", id, "--yes"})
-	start.wait().want(w.t, ExitPerson, "held, needs a decision", "no such image any more", "release resolve "+id+" keep")
+	start.wait().want(w.t, ExitPerson, "held, needs a resolution", "no such image any more", "release resolve "+id+" keep")
 	w.want(ExitUsage, []string{"resolve", id, "rollback"}, `"rollback" does not apply now: must be one of retry, keep, abandon`)
-	w.want(ExitPerson, []string{"watch", id}, "held, needs a decision")
+	w.want(ExitPerson, []string{"watch", id}, "held, needs a resolution")
 	for n := range 2 { // the same user and choice: each is a new attempt
 		w.want(ExitPerson, []string{"resolve", id, "retry"}, "retry, by Ada", id+" is held again: the baseline could not be restored")
 		if s := w.status(id); s.Held == nil || s.Held.Number != n+2 {

@@ -82,7 +82,7 @@ func (c *reviewCommand) addFlags(cmd *cobra.Command) {
 	f.StringVar(&c.reason, "reason", "", "the reason, as a `SENTENCE`")
 	f.StringVar(&c.by, "by", "", "your `NAME` (default: git's user.name)")
 	f.StringVar(&c.planned, "plan", "", "fail unless this is the `HASH` of the plan (8 or more digits)")
-	f.BoolVar(&c.asJSON, "json", false, "write the decision as JSON")
+	f.BoolVar(&c.asJSON, "json", false, "write the review as JSON")
 	cmd.ValidArgsFunction = completeReleases(c.World)
 }
 
@@ -170,7 +170,7 @@ func (c reviewCommand) sendReview(ctx context.Context, temporal *client.Client, 
 		return c.saySignalled(s, review)
 	}
 	c.Say("%s by %s: plan %s", pastTense(c.approve), review.By, shortHash(review.Plan))
-	if err := c.printDecision(review, delivery); err != nil {
+	if err := c.printReview(review, delivery); err != nil {
 		return err
 	}
 	return c.sayEffect(ctx, temporal, s)
@@ -236,11 +236,11 @@ func (c reviewCommand) saySignalled(s client.Snapshot, review release.ReviewInpu
 	if c.approve {
 		name = release.ApproveSignal
 	}
-	c.Say("no worker answers: the decision on plan %s was left as the signal %s, and counts once there is one, if the release waits with that plan; see release status %s", shortHash(review.Plan), name, view.Ref(s.ID))
-	return c.printDecision(review, client.BySignal)
+	c.Say("no worker answers: the review on plan %s was left as the signal %s, and counts once there is one, if the release waits with that plan; see release status %s", shortHash(review.Plan), name, view.Ref(s.ID))
+	return c.printReview(review, client.BySignal)
 }
 
-func (c reviewCommand) printDecision(review release.ReviewInput, delivery client.Delivery) error {
+func (c reviewCommand) printReview(review release.ReviewInput, delivery client.Delivery) error {
 	if !c.asJSON {
 		return nil
 	}

@@ -112,7 +112,7 @@ func TestWatch_LiveView(t *testing.T) {
 		status release.Status
 		asked  []string
 	}{
-		"held":    {status, []string{"held, needs a decision", "release resolve 4f2d1c0b9a8e retry", "release resolve 4f2d1c0b9a8e keep", "release resolve 4f2d1c0b9a8e abandon"}},
+		"held":    {status, []string{"held, needs a resolution", "release resolve 4f2d1c0b9a8e retry", "release resolve 4f2d1c0b9a8e keep", "release resolve 4f2d1c0b9a8e abandon"}},
 		"waiting": {waits, []string{"waits for 1 approval", "release approve 4f2d1c0b9a8e", "release reject 4f2d1c0b9a8e"}},
 	} {
 		screen := newScreen(80, 24)

@@ -33,7 +33,7 @@ With the name of an environment it also shows what release rollback would restor
 whether its images still exist by their digests, and how long its history is kept.
 
 With an ID it shows that release: phase, targets, machines, the time of each phase,
-decisions, what it waits for, and its cost.`,
+reviews, what it waits for, and its cost.`,
 		Example: `  release status
   release status production
   release status 4f2d1c0b9a8e

@@ -200,12 +200,12 @@ func checkGate(all eventHistory, environment string) error {
 	for _, e := range all.events {
 		if s := e.GetWorkflowExecutionSignaledEventAttributes(); s != nil && s.SignalName == release.ApproveSignal {
 			d, err := decode[release.ReviewInput](s.Input)
-			w.check(err == nil, "%s: a decision can't be read: %v", all.id, err)
+			w.check(err == nil, "%s: a review can't be read: %v", all.id, err)
 			yes = append(yes, d.Plan)
 		}
 		if u := e.GetWorkflowExecutionUpdateAcceptedEventAttributes(); u != nil && u.AcceptedRequest.GetInput().GetName() == release.ApproveUpdate {
 			d, err := decode[release.ReviewInput](u.AcceptedRequest.Input.Args)
-			w.check(err == nil, "%s: a decision can't be read: %v", all.id, err)
+			w.check(err == nil, "%s: a review can't be read: %v", all.id, err)
 			yes = append(yes, d.Plan)
 		}
 		if c := e.GetStartChildWorkflowExecutionInitiatedEventAttributes(); c != nil {
@@ -213,7 +213,7 @@ func checkGate(all eventHistory, environment string) error {
 			w.check(err == nil, "%s: what it asks of %s can't be read: %v", all.id, c.WorkflowId, err)
 			w.check(in.Plan.Environment != environment || in.Unchanged && in.Plan.IsEmpty() || slices.ContainsFunc(yes, func(plan string) bool {
 				return len(plan) >= 8 && strings.HasPrefix(in.Plan.Hash, plan)
-			}), "%s: plan %s of %s was carried out, decisions are for %q", all.id, in.Plan.Hash, environment, yes)
+			}), "%s: plan %s of %s was carried out, reviews are for %q", all.id, in.Plan.Hash, environment, yes)
 		}
 	}
 	return errors.Join(w...)

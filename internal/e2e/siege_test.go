@@ -316,7 +316,7 @@ func (s *chaosTest) driveRelease(ctx context.Context, k releaseKind, run client.
 			return
 		}
 		if err := s.retry(ctx, func(ctx context.Context) error { return s.reviewPlan(ctx, k, run, status.Gate.Plan) }); err != nil && ctx.Err() == nil {
-			s.t.Errorf("%s: no decision: %v", run.GetID(), err)
+			s.t.Errorf("%s: no review: %v", run.GetID(), err)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 type Duration = release.Duration
 
 // A Case is the input of one simulation: the project, the machines that run before the
-// first release, the releases, the operators' decisions, and the troubles. The same
+// first release, the releases, the operators' reviews, and the troubles. The same
 // Case always takes the same course. It is plain data, so that it can be stored,
 // shrunk and run again.
 type Case struct {
@@ -86,23 +86,23 @@ type Order struct {
 	Apps     []string `json:"apps,omitempty"`
 	Abort    Duration `json:"abort,omitempty"` // time from the start of the release to its abort; 0 means never
 	AbortIn  string   `json:"abort_in,omitempty"`
-	// Decisions are sent each time the release waits at a gate.
-	Decisions []Decision `json:"decisions,omitempty"`
+	// Reviews are sent each time the release waits at a gate.
+	Reviews []Review `json:"reviews,omitempty"`
 }
 
-// A Decision is a review that an operator sends to a gate.
-type Decision struct {
+// A Review is a review that an operator sends to a gate.
+type Review struct {
 	After  Duration `json:"after"` // counted from the opening of the gate, or from the start of the release if Early
 	Early  bool     `json:"early,omitempty"`
 	Reject bool     `json:"reject,omitempty"`
 	By     string   `json:"by"`
 	Plan   string   `json:"plan,omitempty"` // "" names the plan at the gate; the others are none, short, other and former
 	Signal bool     `json:"signal,omitempty"`
-	Raw    string   `json:"raw,omitempty"` // a malformed payload, sent instead of the decision
+	Raw    string   `json:"raw,omitempty"` // a malformed payload, sent instead of the review
 }
 
 // isValid reports whether d is an approval that must count if it arrives in time.
-func (d Decision) isValid() bool {
+func (d Review) isValid() bool {
 	return !d.Early && !d.Reject && strings.TrimSpace(d.By) != "" && d.Plan == "" && d.Raw == ""
 }
 

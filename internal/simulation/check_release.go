@@ -72,13 +72,13 @@ func (s *simulation) mustPromote(o Order) bool {
 	if o.Abort > 0 || o.Rollback || len(s.Releases) > 1 {
 		return false
 	}
-	for _, d := range o.Decisions {
+	for _, d := range o.Reviews {
 		if d.Reject {
 			return false
 		}
 	}
 	valid := map[string]bool{}
-	for _, d := range o.Decisions {
+	for _, d := range o.Reviews {
 		if d.isValid() && time.Duration(d.After) < time.Duration(gateTimeout) {
 			valid[d.By] = true
 		}

@@ -99,8 +99,8 @@ func worsenTermination(r *rand.Rand, c *Case, t *Trouble) {
 	case drawBool(r, 10): // the history is lost
 		c.Troubles = append(c.Troubles, Trouble{Kind: historyLost})
 		for i := range c.Releases {
-			if len(c.Releases[i].Decisions) == 0 {
-				c.Releases[i].Decisions = []Decision{{After: drawDuration(r, 5*time.Second, 30*time.Second), By: "ben"}}
+			if len(c.Releases[i].Reviews) == 0 {
+				c.Releases[i].Reviews = []Review{{After: drawDuration(r, 5*time.Second, 30*time.Second), By: "ben"}}
 			}
 		}
 	case drawBool(r, 20): // the rollout that takes over is terminated too
@@ -232,7 +232,7 @@ func drawGroupSize(r *rand.Rand) int {
 	return 20 + r.IntN(21)
 }
 
-// drawOrder draws the order of a version, with its decisions and sometimes an abort.
+// drawOrder draws the order of a version, with its reviews and sometimes an abort.
 func drawOrder(r *rand.Rand, c Case, version string) Order {
 	o := Order{Version: version}
 	if len(c.Apps) > 1 && drawBool(r, 8) {
@@ -250,30 +250,30 @@ func drawOrder(r *rand.Rand, c Case, version string) Order {
 		return o
 	}
 	for i := range most {
-		o.Decisions = append(o.Decisions, Decision{After: drawDuration(r, time.Duration(5+20*i)*time.Second, time.Duration(15+20*i)*time.Second), By: []string{"ben", "cas"}[i], Signal: drawBool(r, 30)})
+		o.Reviews = append(o.Reviews, Review{After: drawDuration(r, time.Duration(5+20*i)*time.Second, time.Duration(15+20*i)*time.Second), By: []string{"ben", "cas"}[i], Signal: drawBool(r, 30)})
 	}
 	if drawBool(r, 25) {
 		for range 1 + r.IntN(3) {
-			o.Decisions = append(o.Decisions, drawInvalidDecision(r))
+			o.Reviews = append(o.Reviews, drawInvalidReview(r))
 		}
-		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
+		slices.SortStableFunc(o.Reviews, func(a, b Review) int { return int(a.After - b.After) })
 	}
 	if drawBool(r, 8) { // a rejection before there are enough approvals
-		at := drawDuration(r, time.Second, max(2*time.Second, time.Duration(o.Decisions[0].After)))
-		o.Decisions = append(o.Decisions, Decision{After: at, Reject: true, By: "eve", Signal: drawBool(r, 30)})
-		slices.SortStableFunc(o.Decisions, func(a, b Decision) int { return int(a.After - b.After) })
+		at := drawDuration(r, time.Second, max(2*time.Second, time.Duration(o.Reviews[0].After)))
+		o.Reviews = append(o.Reviews, Review{After: at, Reject: true, By: "eve", Signal: drawBool(r, 30)})
+		slices.SortStableFunc(o.Reviews, func(a, b Review) int { return int(a.After - b.After) })
 	}
 	if drawBool(r, 5) { // too late, or never in time
-		for i := range o.Decisions {
-			o.Decisions[i].After += drawFrom(r, []Duration{gateTimeout, gateTimeout / 2})
+		for i := range o.Reviews {
+			o.Reviews[i].After += drawFrom(r, []Duration{gateTimeout, gateTimeout / 2})
 		}
 	}
 	return o
 }
 
-// drawInvalidDecision draws a decision that does not count, or a rejection.
-func drawInvalidDecision(r *rand.Rand) Decision {
-	d := Decision{After: drawDuration(r, time.Second, time.Minute), By: "eve", Signal: drawBool(r, 50)}
+// drawInvalidReview draws a review that does not count, or a rejection.
+func drawInvalidReview(r *rand.Rand) Review {
+	d := Review{After: drawDuration(r, time.Second, time.Minute), By: "eve", Signal: drawBool(r, 50)}
 	switch r.IntN(7) {
 	case 0:
 		d.Plan = "other"

@@ -165,7 +165,7 @@ var mutants = []mutant{
 		`		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, gate.Timeout)`,
 		`		return nil`),
 	newMutant("a rejection is ignored", "workflows/gate.go",
-		`		r.rejection = &decision
+		`		r.rejection = &review
 `,
 		``),
 	newMutant("more machines are updated at once than allowed", "release/strategy.go",

@@ -15,7 +15,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// The operators send decisions, answer held rollouts and abort releases. They record
+// The operators send reviews, answer held rollouts and abort releases. They record
 // what they have sent, so that the checker can compare it with the behaviour of the
 // program.
 type operators struct {
@@ -24,7 +24,7 @@ type operators struct {
 	orders           map[string]Order // by workflow ID of the release
 	currentPlan      string           // hash of the last plan at a gate
 	formerPlan       string           // hash of the plan before it
-	decisionsSent    map[string]int   // by workflow ID of the release
+	reviewsSent      map[string]int   // by workflow ID of the release
 	approvals        map[string]map[string]bool
 	gatesOpened      map[string]int                // by workflow ID of the release
 	rejected         map[string]int                // by plan hash: the number of the gate at which it was rejected
@@ -40,7 +40,7 @@ type operators struct {
 
 func newOperators(s *simulation) *operators {
 	return &operators{
-		sim: s, orders: map[string]Order{}, decisionsSent: map[string]int{}, approvals: map[string]map[string]bool{},
+		sim: s, orders: map[string]Order{}, reviewsSent: map[string]int{}, approvals: map[string]map[string]bool{},
 		gatesOpened: map[string]int{}, rejected: map[string]int{}, toldStateUnknown: map[string]bool{}, lastAnswers: map[string]release.Resolution{}, answerCounts: map[string]int{}, aborted: map[string]bool{}, ended: map[string]bool{},
 	}
 }
@@ -60,15 +60,15 @@ func (ops *operators) hasAnswered(rollout string) bool {
 	return ops.answerCounts[rollout] > 0
 }
 
-// addRelease schedules the abort and the early decisions of a release.
+// addRelease schedules the abort and the early reviews of a release.
 func (ops *operators) addRelease(id string, o Order) {
 	ops.orders[id] = o
 	if o.Abort > 0 && o.AbortIn == "" {
 		ops.sim.callAfter(time.Duration(o.Abort), func() { ops.abortRelease(id) })
 	}
-	for i, d := range o.Decisions {
+	for i, d := range o.Reviews {
 		if d.Early {
-			ops.sim.callAfter(time.Duration(d.After), func() { ops.sendDecision(id, i, d, "") })
+			ops.sim.callAfter(time.Duration(d.After), func() { ops.sendReview(id, i, d, "") })
 		}
 	}
 }
@@ -88,7 +88,7 @@ func (ops *operators) abortRelease(id string) {
 const maxPhases = 3000
 
 // enterPhase handles the start of a phase of a workflow: it begins pending trouble and
-// schedules decisions, aborts and answers. It panics after maxPhases, which ends the
+// schedules reviews, aborts and answers. It panics after maxPhases, which ends the
 // workflow.
 func (ops *operators) enterPhase(id string, p release.Phase, environment string) {
 	if ops.phaseCount++; ops.phaseCount > maxPhases {
@@ -101,9 +101,9 @@ func (ops *operators) enterPhase(id string, p release.Phase, environment string)
 	ops.sim.beginPendingTroubles(p)
 	if o, ok := ops.orders[id]; ok && p == release.AwaitingApproval {
 		ops.gatesOpened[id]++
-		for i, d := range o.Decisions {
+		for i, d := range o.Reviews {
 			if !d.Early {
-				ops.sim.callAfter(time.Duration(d.After), func() { ops.sendDecision(id, i, d, environment) })
+				ops.sim.callAfter(time.Duration(d.After), func() { ops.sendReview(id, i, d, environment) })
 			}
 		}
 	}
@@ -144,9 +144,9 @@ func (ops *operators) readStatus(id string) (st statusFields) {
 	return st
 }
 
-// sendDecision sends decision i of a release to its gate, and checks that an invalid
+// sendReview sends review i of a release to its gate, and checks that an invalid
 // one is not accepted.
-func (ops *operators) sendDecision(id string, i int, d Decision, environment string) {
+func (ops *operators) sendReview(id string, i int, d Review, environment string) {
 	st := ops.readStatus(id)
 	asked := ""
 	if st.Gate != nil && (environment == "" || st.Gate.Environment == environment) {
@@ -157,21 +157,21 @@ func (ops *operators) sendDecision(id string, i int, d Decision, environment str
 	}
 	plan := ops.planToName(d, asked)
 	counts := d.isValid() && asked != ""
-	ops.recordDecision(id, d, asked, counts, st.Gate)
+	ops.recordReview(id, d, asked, counts, st.Gate)
 	ops.sim.logEvent("%s: %+v", id, d)
-	err := ops.deliverDecision(id, fmt.Sprint(id, i, ops.decisionsSent[id], asked), d, plan, func() {
+	err := ops.deliverReview(id, fmt.Sprint(id, i, ops.reviewsSent[id], asked), d, plan, func() {
 		if !counts && asked != "" && !(d.Reject && d.Plan == "") {
-			ops.sim.addViolation("an invalid decision was accepted: %+v", d)
+			ops.sim.addViolation("an invalid review was accepted: %+v", d)
 		}
 	})
-	ops.decisionsSent[id]++
+	ops.reviewsSent[id]++
 	if err != nil {
-		ops.sim.logEvent("%s: decision not delivered: %v", id, err)
+		ops.sim.logEvent("%s: review not delivered: %v", id, err)
 	}
 }
 
 // planToName returns the plan hash that d names, where asked is the hash at the gate.
-func (ops *operators) planToName(d Decision, asked string) string {
+func (ops *operators) planToName(d Review, asked string) string {
 	if d.Early {
 		return strings.Repeat("0", 64) // no plan exists yet
 	}
@@ -191,8 +191,8 @@ func (ops *operators) planToName(d Decision, asked string) string {
 	return asked
 }
 
-// recordDecision records a decision on a release for the checks of approvals.
-func (ops *operators) recordDecision(id string, d Decision, asked string, counts bool, gate *release.GateStatus) {
+// recordReview records a review on a release for the checks of approvals.
+func (ops *operators) recordReview(id string, d Review, asked string, counts bool, gate *release.GateStatus) {
 	if counts {
 		if number, ok := ops.rejected[asked]; ok && number != ops.gatesOpened[id] { // the plan waits at its gate again
 			delete(ops.rejected, asked)
@@ -214,10 +214,10 @@ func (ops *operators) recordDecision(id string, d Decision, asked string, counts
 	}
 }
 
-// deliverDecision sends d as a signal or as an update. It calls onAccept if the update
+// deliverReview sends d as a signal or as an update. It calls onAccept if the update
 // is accepted.
-func (ops *operators) deliverDecision(id, updateID string, d Decision, plan string, onAccept func()) error {
-	decision := release.Review{Approve: !d.Reject, By: d.By, Plan: plan, Reason: "simulated"}
+func (ops *operators) deliverReview(id, updateID string, d Review, plan string, onAccept func()) error {
+	review := release.Review{Approve: !d.Reject, By: d.By, Plan: plan, Reason: "simulated"}
 	switch {
 	case d.Raw != "":
 		return ops.sim.temporal.SignalWorkflowByID(id, release.ApproveSignal, converter.NewRawValue(newJSONPayload(d.Raw)))
@@ -226,11 +226,11 @@ func (ops *operators) deliverDecision(id, updateID string, d Decision, plan stri
 		if d.Reject {
 			name = release.RejectSignal
 		}
-		return ops.sim.temporal.SignalWorkflowByID(id, name, decision.Input())
+		return ops.sim.temporal.SignalWorkflowByID(id, name, review.Input())
 	}
-	return ops.sim.temporal.UpdateWorkflowByID(id, release.ReviewName(decision.Approve), updateID, &testsuite.TestUpdateCallback{
+	return ops.sim.temporal.UpdateWorkflowByID(id, release.ReviewName(review.Approve), updateID, &testsuite.TestUpdateCallback{
 		OnAccept: onAccept, OnReject: func(error) {}, OnComplete: func(any, error) {},
-	}, decision.Input())
+	}, review.Input())
 }
 
 // answerHold sends an answer to a held rollout.

@@ -64,7 +64,7 @@ func (s *simulation) runFinalRelease(ctx workflow.Context) {
 	s.checker.checkSettled()
 	last := s.newestOrder()
 	req := release.Request{Protocol: release.Protocol, Project: project, Repository: "https://example.com/shop.git", By: s.authorName(), Revision: s.revisionOf(last.Version)}
-	o := Order{Version: last.Version, Decisions: s.approveEveryGate()}
+	o := Order{Version: last.Version, Reviews: s.approveEveryGate()}
 	id := "release/shop/afterwards"
 	before := s.result.Outcomes[string(release.Promoted)]
 	report, err := s.executeRelease(ctx, id, req, o)
@@ -86,8 +86,8 @@ func (s *simulation) runFinalRelease(ctx workflow.Context) {
 	}
 }
 
-// approveEveryGate returns decisions that are enough for each gate.
-func (s *simulation) approveEveryGate() (all []Decision) {
+// approveEveryGate returns reviews that are enough for each gate.
+func (s *simulation) approveEveryGate() (all []Review) {
 	most := 0
 	for _, e := range s.Environments {
 		most = max(most, e.Approvals)
@@ -96,7 +96,7 @@ func (s *simulation) approveEveryGate() (all []Decision) {
 		most = max(most, 1) // a lost history requires an approval without a gate too
 	}
 	for i := range most {
-		all = append(all, Decision{After: Duration(time.Duration(i+1) * 20 * time.Second), By: []string{"ben", "cas", "dee"}[i]})
+		all = append(all, Review{After: Duration(time.Duration(i+1) * 20 * time.Second), By: []string{"ben", "cas", "dee"}[i]})
 	}
 	return all
 }

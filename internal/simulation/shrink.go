@@ -110,9 +110,9 @@ func trySimplerRest(c Case, try func(func(*Case) bool)) {
 	for i, o := range c.Releases {
 		try(func(n *Case) bool { n.Releases[i].Abort, n.Releases[i].AbortIn = 0, ""; return o.Abort > 0 })
 		try(func(n *Case) bool { n.Releases[i].Apps = nil; return len(o.Apps) > 0 })
-		for j := range o.Decisions {
+		for j := range o.Reviews {
 			try(func(n *Case) bool {
-				n.Releases[i].Decisions = slices.Delete(n.Releases[i].Decisions, j, j+1)
+				n.Releases[i].Reviews = slices.Delete(n.Releases[i].Reviews, j, j+1)
 				return true
 			})
 		}

@@ -288,9 +288,9 @@ func TestPlan_FoldingHidesNothing(t *testing.T) {
 	}
 }
 
-// TestLive_DecisionAlwaysVisible: at any usual height the live view fits the screen and
-// shows the decision that it waits for.
-func TestLive_DecisionAlwaysVisible(t *testing.T) {
+// TestLive_ReviewAlwaysVisible: at any usual height the live view fits the screen and
+// shows the review that it waits for.
+func TestLive_ReviewAlwaysVisible(t *testing.T) {
 	s := held()
 	s.Revision.Subject = strings.Repeat("漢字", 60)
 	for i := range 20 {
@@ -322,7 +322,7 @@ func TestLive_DecisionAlwaysVisible(t *testing.T) {
 			}
 			want := []string{"release approve 4f2d1c0b9a8e", "release reject 4f2d1c0b9a8e", "waits for 2 approvals of plan 0123456789ab"}
 			if name == "held" {
-				want = []string{"release resolve 4f2d1c0b9a8e retry", "release resolve 4f2d1c0b9a8e keep", "release resolve 4f2d1c0b9a8e abandon", "held, needs a decision", "END"}
+				want = []string{"release resolve 4f2d1c0b9a8e retry", "release resolve 4f2d1c0b9a8e keep", "release resolve 4f2d1c0b9a8e abandon", "held, needs a resolution", "END"}
 			}
 			for _, w := range want {
 				if !strings.Contains(got, w) {

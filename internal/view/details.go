@@ -13,7 +13,7 @@ import (
 const (
 	detailsBytes     = 20_000
 	detailsMachines  = 40
-	detailsDecisions = 10 // the newest ones
+	detailsReviews = 10 // the newest ones
 	// detailsSteps is the largest number of steps of a plan that a workflow renders.
 	// A workflow task must end within a second.
 	detailsSteps     = 2000
@@ -57,7 +57,7 @@ func Details(s release.Status) string {
 	if s.Outcome == "" && s.Gate == nil && s.Held == nil {
 		fmt.Fprintf(&b, "\nRetries are listed on this page under **Pending Activities** and in `release status %s`, with the last error, the attempt and the time of the next one.\n", Ref(s.ID))
 	}
-	writeDetailsDecisions(&b, s.Reviews)
+	writeDetailsReviews(&b, s.Reviews)
 	writeDetailsTargets(&b, s.Environments)
 	for i, n := range s.Notes {
 		if i == 0 {
@@ -164,7 +164,7 @@ func writeDetailsPlan(b *strings.Builder, id string, p release.Plan) {
 }
 
 func writeDetailsHeld(b *strings.Builder, id string, h release.Hold) {
-	fmt.Fprintf(b, "\n**Held, needs a decision:** %s\n\n", Markdown(oneLine(h.Why, 600)))
+	fmt.Fprintf(b, "\n**Held, needs a resolution:** %s\n\n", Markdown(oneLine(h.Why, 600)))
 	for i, m := range h.Machines {
 		if i == detailsMachines {
 			fmt.Fprintf(b, "- … and %d more\n", len(h.Machines)-i)
@@ -187,16 +187,16 @@ func firstChoice(h release.Hold) release.Choice {
 	return h.Choices[0]
 }
 
-func writeDetailsDecisions(b *strings.Builder, given []release.ReceivedReview) {
-	older := max(0, len(given)-detailsDecisions)
+func writeDetailsReviews(b *strings.Builder, given []release.ReceivedReview) {
+	older := max(0, len(given)-detailsReviews)
 	for i, g := range given[older:] {
 		if i == 0 {
-			b.WriteString("\n**Decisions**\n\n")
+			b.WriteString("\n**Reviews**\n\n")
 		}
 		if i == 0 && older > 0 {
 			fmt.Fprintf(b, "- … and %d earlier\n", older)
 		}
-		fmt.Fprintf(b, "- %s UTC, by %s: %s\n", g.At.UTC().Format(time.TimeOnly), Markdown(g.Via), Markdown(oneLine(decisionText(g), 300)))
+		fmt.Fprintf(b, "- %s UTC, by %s: %s\n", g.At.UTC().Format(time.TimeOnly), Markdown(g.Via), Markdown(oneLine(reviewText(g), 300)))
 	}
 }
 

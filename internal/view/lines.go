@@ -9,7 +9,7 @@ import (
 )
 
 // Lines returns the log lines of a change of status: a line for each phase that was
-// entered, each test, build and machine that finished, and each decision. Equal
+// entered, each test, build and machine that finished, and each review. Equal
 // statuses give no lines.
 func Lines(before, after release.Status) (lines []string) {
 	before, after = escapeAll(before), escapeAll(after)
@@ -29,7 +29,7 @@ func Lines(before, after release.Status) (lines []string) {
 		lines = append(lines, scanLine(s))
 	}
 	for _, g := range newItems(before.Reviews, after.Reviews) {
-		lines = append(lines, decisionText(g))
+		lines = append(lines, reviewText(g))
 	}
 	for _, e := range after.Environments {
 		was := release.EnvironmentStatus{}
@@ -192,7 +192,7 @@ func gateAndHeldLines(before, after release.Status) (lines []string) {
 		}
 	}
 	if h := after.Held; h != nil && (before.Held == nil || before.Held.Why != h.Why) {
-		add("held, needs a decision: %s", oneLine(h.Why, 500))
+		add("held, needs a resolution: %s", oneLine(h.Why, 500))
 		for _, m := range h.Machines {
 			add("held: %s", oneLine(m, 300))
 		}

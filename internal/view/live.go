@@ -22,7 +22,7 @@ type rowPriority int
 const (
 	optional rowPriority = iota // left out first
 	useful                      // left out next
-	required                    // the decision that is waited for
+	required                    // the review that is waited for
 )
 
 // Live returns the lines that a terminal shows of a running release: the time spent in

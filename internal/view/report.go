@@ -10,7 +10,7 @@ import (
 )
 
 // Report shows the outcome or the phase of a release: the cause with its evidence, the
-// targets of each environment, the time of each phase, the decisions, and the cost
+// targets of each environment, the time of each phase, the reviews, and the cost
 // unless that is "".
 func Report(s release.Status, cost string, now time.Time, style Style) string {
 	s = escapeAll(s)
@@ -22,7 +22,7 @@ func Report(s release.Status, cost string, now time.Time, style Style) string {
 	}
 	r.writeTests()
 	r.writeSpans()
-	r.writeDecisions()
+	r.writeReviews()
 	waiting := s
 	waiting.Reviews, waiting.Notes = nil, nil // written elsewhere
 	for i, row := range waitingRows(waiting, style, now) {
@@ -280,12 +280,12 @@ func (r *report) writeSpans() {
 	}
 }
 
-func (r *report) writeDecisions() {
+func (r *report) writeReviews() {
 	for i, g := range r.Reviews {
 		if i == 0 {
-			r.writeTitle("Decisions")
+			r.writeTitle("Reviews")
 		}
-		r.writeLine("  " + r.style.clock(g.At) + " " + decisionText(g) + ", by " + g.Via)
+		r.writeLine("  " + r.style.clock(g.At) + " " + reviewText(g) + ", by " + g.Via)
 	}
 }
 

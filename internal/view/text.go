@@ -181,8 +181,8 @@ func verdictDetail(v release.Verdict) string {
 	return s
 }
 
-// decisionText returns a review, and why it was ignored if it was.
-func decisionText(g release.ReceivedReview) string {
+// reviewText returns a review, and why it was ignored if it was.
+func reviewText(g release.ReceivedReview) string {
 	s := "rejected"
 	if g.Approve {
 		s = "approved"

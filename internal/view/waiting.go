@@ -30,7 +30,7 @@ func waitingRows(s release.Status, style Style, now time.Time) (rows []screenRow
 	}
 	for _, g := range s.Reviews {
 		if g.IgnoredReason != "" {
-			add(optional, yellow, 0, "%s", oneLine(decisionText(g), 300))
+			add(optional, yellow, 0, "%s", oneLine(reviewText(g), 300))
 		}
 	}
 	for _, n := range s.Notes {
@@ -45,7 +45,7 @@ func waitingRows(s release.Status, style Style, now time.Time) (rows []screenRow
 		add(required, noColour, 4, "release reject %s --reason …", Ref(s.ID))
 	}
 	if h := s.Held; h != nil {
-		add(required, red, 0, "held, needs a decision: %s", oneLine(h.Why, 300))
+		add(required, red, 0, "held, needs a resolution: %s", oneLine(h.Why, 300))
 		for _, m := range h.Machines {
 			add(optional, noColour, 4, "%s", oneLine(m, 200))
 		}

@@ -92,7 +92,7 @@ Fly's latencies are scaled down. [operating.md](operating.md#where-things-are-ke
 		{"fuzz", "Bad input", `Files, decisions and responses of Fly are malformed, truncated, huge or slow. Each time the result is an error
 that names the problem. There is never a panic, and memory stays bounded.`,
 			[]command{
-				fuzz("FuzzParse", "fly/flytoml"), fuzz("FuzzUpdate", "fly/flytoml"), fuzz("FuzzLoad", "config"), fuzz("FuzzAnswers", "fly"), fuzz("FuzzDecisions", "workflows"),
+				fuzz("FuzzParse", "fly/flytoml"), fuzz("FuzzUpdate", "fly/flytoml"), fuzz("FuzzLoad", "config"), fuzz("FuzzAnswers", "fly"), fuzz("FuzzReviews", "workflows"),
 				{line: "go test ./fly -run EndlessResponse -v", passed: true},
 			}},
 		{"security", "Tokens and hostile repositories", `Marker tokens are configured, and all written data is searched for them: Temporal's database, histories, logs,
