@@ -100,12 +100,12 @@ func (c *Client) queryStatus(ctx context.Context, info *workflowpb.WorkflowExecu
 	return Snapshot{Status: view.Merge(status, &rollout)}, nil
 }
 
-// addHeld adds to s, a release that waits for an environment, that the rollout before it
-// is held and how to resolve that. Nothing else would end the wait.
+// addHeld sets HeldAhead of s, a release that waits for an environment, if the rollout
+// before it is held.
 func (c *Client) addHeld(ctx context.Context, s *release.Status) {
 	rollout, err := c.query(ctx, release.RolloutID(s.Project, s.Environment), "")
 	if err == nil && rollout.Held != nil && rollout.Outcome == "" {
-		s.Queue += "; it is held and waits for: release resolve " + view.Ref(rollout.Release)
+		s.HeldAhead = rollout.Release
 	}
 }
 

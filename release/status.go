@@ -69,8 +69,9 @@ type Status struct {
 	Plan         *Plan               `json:"plan,omitempty"` // in review or being executed
 	Gate         *GateStatus         `json:"gate,omitempty"` // while awaiting approval
 	Queue        string              `json:"queue,omitempty"`
-	Held         *Hold               `json:"held,omitempty"`    // while held
-	Rollout      string              `json:"rollout,omitempty"` // workflow ID of the running rollout
+	HeldAhead    string              `json:"held_ahead,omitempty"` // the release whose held rollout it waits for; set by clients
+	Held         *Hold               `json:"held,omitempty"`       // while held
+	Rollout      string              `json:"rollout,omitempty"`    // workflow ID of the running rollout
 	Reviews      []ReceivedReview    `json:"reviews,omitempty"`
 	Abort        *Abort              `json:"abort,omitempty"`
 	// Restores, in a rollback that a user requested, identifies the State to restore.

@@ -199,7 +199,7 @@ func (c reviewCommand) sayEffect(ctx context.Context, temporal *client.Client, b
 	case c.needsMore(before, s):
 		c.Say("%d more must approve", s.Gate.Approvals-len(s.Gate.Approved))
 	case s.Queue != "":
-		c.Say("%s waits: %s", ref, s.Queue)
+		c.Say("%s waits: %s", ref, view.QueueText(s.Status))
 	default:
 		c.Say("%s is %s; release watch %s follows it", ref, describePhase(s), ref)
 	}

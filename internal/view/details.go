@@ -78,7 +78,7 @@ func headline(s release.Status) string {
 	case s.Outcome != "":
 		return string(s.Outcome)
 	case s.Queue != "":
-		return phaseText(s.Phase, s.Environment) + " (" + s.Queue + ")"
+		return phaseText(s.Phase, s.Environment) + " (" + QueueText(s) + ")"
 	}
 	return phaseText(s.Phase, s.Environment)
 }

@@ -182,8 +182,8 @@ func machineLine(m release.MachineStatus) string {
 
 func gateAndHeldLines(before, after release.Status) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	if after.Queue != "" && after.Queue != before.Queue {
-		add("waiting: %s", after.Queue)
+	if text := QueueText(after); text != "" && text != QueueText(before) {
+		add("waiting: %s", text)
 	}
 	if g := after.Gate; g != nil && (before.Gate == nil || before.Gate.Plan != g.Plan) {
 		add("%s waits for %s of plan %s: release approve %s", g.Environment, count(g.Approvals, "approval"), shortHash(g.Plan), Ref(after.ID))

@@ -181,6 +181,15 @@ func verdictDetail(v release.Verdict) string {
 	return s
 }
 
+// QueueText returns what a release waits for before it may change its environment, and how
+// to resolve the rollout before it if that is held: nothing else would end the wait.
+func QueueText(s release.Status) string {
+	if s.HeldAhead == "" {
+		return s.Queue
+	}
+	return s.Queue + "; it is held and waits for: release resolve " + Ref(s.HeldAhead)
+}
+
 // reviewText returns a review, and why it was ignored if it was.
 func reviewText(g release.ReceivedReview) string {
 	s := "rejected"

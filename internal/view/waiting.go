@@ -20,7 +20,7 @@ func waitingRows(s release.Status, style Style, now time.Time) (rows []screenRow
 		return nil
 	}
 	if s.Queue != "" {
-		add(required, yellow, 0, "waiting: %s", oneLine(s.Queue, 200))
+		add(required, yellow, 0, "waiting: %s", oneLine(QueueText(s), 200))
 	}
 	if f := s.TaskFailure; f != nil {
 		add(required, red, 0, "%s", TaskFailure(*f))
