@@ -11,9 +11,9 @@ import (
 
 // Temporal accepts 20 kB of Markdown.
 const (
-	detailsBytes     = 20_000
-	detailsMachines  = 40
-	detailsReviews = 10 // the newest ones
+	detailsBytes    = 20_000
+	detailsMachines = 40
+	detailsReviews  = 10 // the newest ones
 	// detailsSteps is the largest number of steps of a plan that a workflow renders.
 	// A workflow task must end within a second.
 	detailsSteps     = 2000
