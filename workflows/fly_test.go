@@ -179,7 +179,7 @@ func TestHeld_RetryStartsUnhealthyMachine(t *testing.T) {
 		s.sim.Behave = func(app string, config json.RawMessage) flysim.Behaviour {
 			return flysim.Behaviour{NeverHealthy: databaseIsDown && app == webApp && strings.Contains(string(config), digestOf("web", "v1"))}
 		}
-		s.answerWhenHeldAfter(release.ChoiceRetry, func() { databaseIsDown = false })
+		s.resolveWhenHeldAfter(release.ChoiceRetry, func() { databaseIsDown = false })
 		if rep := s.run(); rep.Outcome != release.RolledBack || !strings.Contains(strings.Join(rep.Notes, "\n"), "retry by dora") {
 			t.Fatalf("%s: %+v %q", rep.Outcome, rep.Cause, rep.Notes)
 		}
@@ -199,7 +199,7 @@ func TestHeld_IrreversibleMigrations(t *testing.T) {
 			inVirtualTime(t, func(t *testing.T) {
 				s := newUpdate(t, repo{}, repo{deploy: releaseCommandLines, only: "web", env: `migrations = "irreversible"`})
 				s.sim.Inject(flysim.Fault{Route: update, App: webApp, Times: 1, Effect: flysim.NeverPasses})
-				s.answerWhenHeldAfter(choice, func() { s.heal(webApp) })
+				s.resolveWhenHeldAfter(choice, func() { s.heal(webApp) })
 				rep := s.run()
 				if rep.Outcome != want {
 					t.Fatalf("%s: %+v, want %s", rep.Outcome, rep.Cause, want)
@@ -243,7 +243,7 @@ func TestHeld_LeasesLost(t *testing.T) {
 				}
 				var choices []release.Choice
 				answered := 0
-				s.answerWhenHeldAfter(choice, func() {
+				s.resolveWhenHeldAfter(choice, func() {
 					answered = len(s.sim.Requests())
 					var st release.Status
 					if v, err := s.env.QueryWorkflowByID(release.RolloutID("shop", "production"), release.StatusQuery); err == nil && v.Get(&st) == nil {
@@ -299,7 +299,7 @@ func TestLeases_FlyctlDeploysMeanwhile(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		s := newUpdate(t, repo{}, repo{})
 		s.onPhase(release.Baking, "production", func() { go s.deployByHand(webApp) })
-		s.answerWhenHeld(release.ChoiceRollback)
+		s.resolveWhenHeld(release.ChoiceRollback)
 		rep := s.run()
 		if rep.Outcome != release.RolledBack || !strings.Contains(rep.Cause.Message, "flyctl") {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)

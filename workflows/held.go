@@ -26,34 +26,34 @@ var (
 func isGiveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, errAbandon) }
 
 // holdRollout holds the rollout because of cause until an operator chooses one of
-// choices. about precedes the cause in the status. It returns as waitForAnswer does.
+// choices. about precedes the cause in the status. It returns as waitForResolution does.
 func (r *rolloutRun) holdRollout(ctx workflow.Context, about string, cause error, choices ...release.Choice) error {
-	return r.waitForAnswer(ctx, r.in.Plan.Environment, release.Hold{Why: about + newCause(cause).Message, Choices: choices, Machines: r.describeMachines(ctx)}, cause)
+	return r.waitForResolution(ctx, r.in.Plan.Environment, release.Hold{Why: about + newCause(cause).Message, Choices: choices, Machines: r.describeMachines(ctx)}, cause)
 }
 
-// waitForAnswer shows held in the status and waits until an operator answers it. It
+// waitForResolution shows held in the status and waits until an operator resolves it. It
 // returns nil for retry, otherwise cause wrapped in errRollback, errKeep or errAbandon.
-func (c *statusLog) waitForAnswer(ctx workflow.Context, environment string, held release.Hold, cause error) error {
+func (c *statusLog) waitForResolution(ctx workflow.Context, environment string, held release.Hold, cause error) error {
 	c.holdCount++
 	held.Number = c.holdCount
-	c.answer, c.status.Held = nil, &held
+	c.resolution, c.status.Held = nil, &held
 	defer func() { c.status.Held = nil }()
 	c.enterPhase(ctx, release.HeldPhase, environment)
-	if err := workflow.Await(ctx, func() bool { return c.answer != nil }); err != nil {
+	if err := workflow.Await(ctx, func() bool { return c.resolution != nil }); err != nil {
 		return err
 	}
-	answer := fmt.Sprintf("%s by %s", c.answer.Choice, c.answer.By)
-	if c.answer.Reason != "" {
-		answer += ": " + c.answer.Reason
+	text := fmt.Sprintf("%s by %s", c.resolution.Choice, c.resolution.By)
+	if c.resolution.Reason != "" {
+		text += ": " + c.resolution.Reason
 	}
-	c.addNote("held (%s), then %s", held.Why, answer)
-	switch c.answer.Choice {
+	c.addNote("held (%s), then %s", held.Why, text)
+	switch c.resolution.Choice {
 	case release.ChoiceRollback:
-		return fmt.Errorf("%w: %s: %w", errRollback, answer, cause)
+		return fmt.Errorf("%w: %s: %w", errRollback, text, cause)
 	case release.ChoiceKeep:
-		return fmt.Errorf("%w: %s: %w", errKeep, answer, cause)
+		return fmt.Errorf("%w: %s: %w", errKeep, text, cause)
 	case release.ChoiceAbandon:
-		return fmt.Errorf("%w: %s: %w", errAbandon, answer, cause)
+		return fmt.Errorf("%w: %s: %w", errAbandon, text, cause)
 	}
 	return nil
 }
@@ -76,19 +76,19 @@ func (r *rolloutRun) describeMachines(ctx workflow.Context) []string {
 	return release.DescribeMachines(r.in.Plan.Goal(r.states), release.BaselineStates(r.baselines), now)
 }
 
-// registerAnswerHandlers registers the update and the signal that resolve a hold.
-func (c *statusLog) registerAnswerHandlers(ctx workflow.Context) error {
+// registerResolutionHandlers registers the update and the signal that resolve a hold.
+func (c *statusLog) registerResolutionHandlers(ctx workflow.Context) error {
 	const shape = `When held: {"choice": "retry | rollback | keep | abandon", "by": "…", "reason": "…", "hold": number of the hold, or none}`
 	c.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.ResolveSignal, workflow.SignalChannelOptions{Description: shape}),
 		func(ctx workflow.Context, doc []byte) {
-			if err := c.takeAnswer(doc); err != nil {
-				c.addNote("an answer does not count: %s", err)
+			if err := c.takeResolution(doc); err != nil {
+				c.addNote("a resolution does not count: %s", err)
 			}
 			c.showStatus(ctx)
 		})
 	return workflow.SetUpdateHandlerWithOptions(ctx, release.ResolveUpdate,
 		func(_ workflow.Context, raw converter.RawValue) error {
-			if err := c.takeAnswer(raw.Payload().GetData()); err != nil {
+			if err := c.takeResolution(raw.Payload().GetData()); err != nil {
 				return temporal.NewNonRetryableApplicationError(err.Error(), "Refused", nil)
 			}
 			return nil
@@ -98,32 +98,32 @@ func (c *statusLog) registerAnswerHandlers(ctx workflow.Context) error {
 			Validator: func(raw converter.RawValue) error {
 				a, err := release.ParseResolution(raw.Payload().GetData())
 				if err == nil {
-					err = c.checkAnswer(a)
+					err = c.checkResolution(a)
 				}
 				if err != nil {
-					return fmt.Errorf("this answer does not count: %w", err)
+					return fmt.Errorf("this resolution does not count: %w", err)
 				}
 				return nil
 			},
 		})
 }
 
-// takeAnswer records an answer that came by update or signal, or returns why it does
+// takeResolution records a resolution that came by update or signal, or returns why it does
 // not count.
-func (c *statusLog) takeAnswer(doc []byte) error {
+func (c *statusLog) takeResolution(doc []byte) error {
 	a, err := release.ParseResolution(doc)
 	if err == nil {
-		err = c.checkAnswer(a)
+		err = c.checkResolution(a)
 	}
 	if err == nil {
-		c.answer = &a
+		c.resolution = &a
 	}
 	return err
 }
 
-// checkAnswer returns an error if an answer does not count now. ParseResolution has checked
+// checkResolution returns an error if a resolution does not count now. ParseResolution has checked
 // that it is complete.
-func (c *statusLog) checkAnswer(a release.Resolution) error {
+func (c *statusLog) checkResolution(a release.Resolution) error {
 	held := c.status.Held
 	switch {
 	case held == nil:
@@ -132,7 +132,7 @@ func (c *statusLog) checkAnswer(a release.Resolution) error {
 		return fmt.Errorf("it is for hold %d; this is hold %d", a.Hold, held.Number)
 	case !slices.Contains(held.Choices, a.Choice):
 		return fmt.Errorf("%q is no choice here; choose one of: %s", a.Choice, joinWords(held.Choices))
-	case c.answer != nil:
+	case c.resolution != nil:
 		return errors.New("the hold is already resolved")
 	}
 	return nil

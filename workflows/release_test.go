@@ -252,7 +252,7 @@ func TestRelease(t *testing.T) {
 				}
 				s.onApproval(answer)
 				if tc.held != "" {
-					s.answerWhenHeld(tc.held)
+					s.resolveWhenHeld(tc.held)
 				}
 				rep := s.run()
 
@@ -452,7 +452,7 @@ func TestHeld_RollbackFails(t *testing.T) {
 				s.sim.Inject(flysim.Fault{Route: update, App: web, Times: 1, Effect: flysim.NeverPasses})
 				s.sim.Inject(flysim.Fault{Route: update, App: web, Status: 422})
 				s.onApproval(s.approve)
-				s.answerWhenHeld(choice)
+				s.resolveWhenHeld(choice)
 				rep, err := s.runErr()
 				if choice == release.ChoiceAbandon {
 					var stranded *temporal.ApplicationError
@@ -489,7 +489,7 @@ func TestRollback_KeepsServingMachines(t *testing.T) {
 		})
 		s.onApproval(s.approve)
 		serving := -1
-		s.answerWhenHeldAfter(release.ChoiceRetry, func() {
+		s.resolveWhenHeldAfter(release.ChoiceRetry, func() {
 			serving = 0
 			for _, m := range s.sim.Machines(web) {
 				if m.State == "started" && !m.Cordoned {
@@ -517,7 +517,7 @@ func TestHeld_UnknownVerdict(t *testing.T) {
 			s.approve()
 			s.env.RegisterDelayedCallback(func() { s.sim.Inject(flysim.Fault{Route: list, Status: 500}) }, time.Minute)
 		})
-		s.answerWhenHeld(release.ChoiceRollback)
+		s.resolveWhenHeld(release.ChoiceRollback)
 		rep := s.run()
 		if rep.Outcome != release.RolledBack {
 			t.Fatalf("%s: %+v", rep.Outcome, rep.Cause)
@@ -526,13 +526,13 @@ func TestHeld_UnknownVerdict(t *testing.T) {
 	})
 }
 
-// answerWhenHeld clears all faults and answers once the rollout is held.
-func (s *scenario) answerWhenHeld(choice release.Choice) {
-	s.answerWhenHeldAfter(choice, func() {})
+// resolveWhenHeld clears all faults and answers once the rollout is held.
+func (s *scenario) resolveWhenHeld(choice release.Choice) {
+	s.resolveWhenHeldAfter(choice, func() {})
 }
 
-// answerWhenHeldAfter is answerWhenHeld with a call of first before the answer.
-func (s *scenario) answerWhenHeldAfter(choice release.Choice, first func()) {
+// resolveWhenHeldAfter is resolveWhenHeld with a call of first before the answer.
+func (s *scenario) resolveWhenHeldAfter(choice release.Choice, first func()) {
 	s.mayBeHeld = true
 	id := release.RolloutID("shop", "production")
 	var poll func()

@@ -48,7 +48,7 @@ func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*rolloutRun,
 		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan, Restores: in.Restores,
 		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash, Lineage: in.Plan.Lineage}},
 	})}
-	err := errors.Join(r.registerStatusQuery(ctx), r.registerAnswerHandlers(ctx))
+	err := errors.Join(r.registerStatusQuery(ctx), r.registerResolutionHandlers(ctx))
 	r.enterPhase(ctx, release.RollingOut)
 	return r, err
 }
@@ -236,7 +236,7 @@ func (r *rolloutRun) executeFinalWaves(ctx workflow.Context, plan release.Plan) 
 		}
 		err = r.holdRollout(ctx, "the new version is healthy, but the old machines could not be removed: ", err, release.ChoiceRetry, release.ChoiceKeep, release.ChoiceAbandon)
 		if errors.Is(err, errKeep) {
-			r.addNote("the remaining old machines are kept, as %s decided", r.answer.By)
+			r.addNote("the remaining old machines are kept, as %s decided", r.resolution.By)
 			return nil
 		}
 		if err != nil {

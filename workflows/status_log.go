@@ -17,9 +17,9 @@ import (
 // details in the Temporal UI and the search attributes. Workflow code must not branch
 // on it.
 type statusLog struct {
-	status release.Status
-	drains []func(workflow.Context) // handle the signals that are still buffered
-	answer *release.Resolution      // to the current hold, or nil
+	status     release.Status
+	drains     []func(workflow.Context) // handle the signals that are still buffered
+	resolution *release.Resolution      // of the current hold, or nil
 	// recordedRunID is the run ID in the history. A reset starts another run with the
 	// same history, so reviews, leases and hashes from before the reset keep the run ID
 	// that they were made with.

@@ -75,8 +75,8 @@ func (c resolveCommand) run(ctx context.Context, ref string, choice release.Choi
 	if s.Rollout != "" {
 		held = s.Rollout
 	}
-	answer := release.Resolution{Choice: choice, By: operatorName(ctx, c.World, c.by), Reason: c.reason, Hold: s.Held.Number}
-	delivery, err := temporal.Resolve(ctx, held, answer)
+	resolution := release.Resolution{Choice: choice, By: operatorName(ctx, c.World, c.by), Reason: c.reason, Hold: s.Held.Number}
+	delivery, err := temporal.Resolve(ctx, held, resolution)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (c resolveCommand) run(ctx context.Context, ref string, choice release.Choi
 		c.Say("no worker answers: the choice was left as the signal %s, and counts once there is one; see release status %s", release.ResolveSignal, view.Ref(s.ID))
 		return nil
 	}
-	c.Say("%s, by %s", answer.Choice, answer.By)
+	c.Say("%s, by %s", resolution.Choice, resolution.By)
 	return c.sayEffect(ctx, temporal, s)
 }
 

@@ -12,7 +12,7 @@ import (
 
 // A malformed answer, or one to another hold, leaves the rollout held, and the report
 // has the reason for each.
-func TestHeld_IgnoredAnswers(t *testing.T) {
+func TestHeld_IgnoredResolutions(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		s := newScenario(t, repo{})
 		s.installVersion("v1")
@@ -29,7 +29,7 @@ func TestHeld_IgnoredAnswers(t *testing.T) {
 			`{"choice":"rollback","by":"eve"}`:             "is no choice here",
 			`"abandon"`:                                    "no JSON object",
 		}
-		s.answerWhenHeldAfter(release.ChoiceKeep, func() {
+		s.resolveWhenHeldAfter(release.ChoiceKeep, func() {
 			for doc := range bad {
 				if err := s.env.SignalWorkflowByID(release.RolloutID("shop", "production"), release.ResolveSignal, converter.NewRawValue(payload(doc))); err != nil {
 					t.Error(err)
