@@ -25,10 +25,19 @@ var (
 // isGiveUp reports whether err means that an operator chose to keep or to abandon.
 func isGiveUp(err error) bool { return errors.Is(err, errKeep) || errors.Is(err, errAbandon) }
 
+// holdPrefixes precede the cause in the status. The other reasons have none.
+var holdPrefixes = map[release.HoldReason]string{
+	release.HoldNotRestored:  "the baseline could not be restored: ",
+	release.HoldNotRemoved:   "the new version is healthy, but the old machines could not be removed: ",
+	release.HoldIrreversible: "a release command has run, and its migrations are irreversible, so the old code may not work with the new database; the failure: ",
+}
+
 // holdRollout holds the rollout because of cause until an operator chooses one of
-// choices. about precedes the cause in the status. It returns as waitForResolution does.
-func (r *rolloutRun) holdRollout(ctx workflow.Context, about string, cause error, choices ...release.Choice) error {
-	return r.waitForResolution(ctx, r.in.Plan.Environment, release.Hold{Why: about + newCause(cause).Message, Choices: choices, Machines: r.describeMachines(ctx)}, cause)
+// choices. It returns as waitForResolution does.
+func (r *rolloutRun) holdRollout(ctx workflow.Context, reason release.HoldReason, cause error, choices ...release.Choice) error {
+	return r.waitForResolution(ctx, r.in.Plan.Environment, release.Hold{
+		Reason: reason, Why: holdPrefixes[reason] + newCause(cause).Message, Choices: choices, Machines: r.describeMachines(ctx),
+	}, cause)
 }
 
 // waitForResolution shows held in the status and waits until an operator resolves it. It
@@ -160,7 +169,7 @@ func (r *rolloutRun) holdIfIrreversible(ctx workflow.Context, cause error) error
 	}
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	err := r.holdRollout(ctx, "a release command has run, and its migrations are irreversible, so the old code may not work with the new database; the failure: ", cause, choices...)
+	err := r.holdRollout(ctx, release.HoldIrreversible, cause, choices...)
 	if err == nil {
 		r.retries++
 		return nil

@@ -126,7 +126,7 @@ func (r *rolloutRun) rollback(ctx workflow.Context, cause error) (*release.Repor
 		if r.foreignChanges > 0 {
 			choices = append(choices, release.ChoiceRollback)
 		}
-		err = r.holdRollout(ctx, "the baseline could not be restored: ", err, choices...)
+		err = r.holdRollout(ctx, release.HoldNotRestored, err, choices...)
 		if errors.Is(err, errRollback) {
 			r.overwrite = true // also what other clients changed, as the operator chose
 		} else if err != nil {

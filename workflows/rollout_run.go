@@ -38,6 +38,7 @@ type rolloutRun struct {
 	ranCommand     bool                    // a release command was started
 	foreignChanges int                     // number of machines that a restore skipped because another client changed them
 	failedTargets  map[release.Target]bool // in a restore: targets with a step that failed; nil before
+	keptOld        bool                    // an operator kept old machines beside the new ones
 	overwrite      bool                    // a restore overwrites the changes of other clients
 	changeCount    int                     // number of progress changes, shown or not
 }
@@ -170,7 +171,7 @@ func (r *rolloutRun) verifyPlan(ctx workflow.Context, phase release.Phase, plan 
 		if !hasHealth(verdicts, release.Unknown) {
 			return nil
 		}
-		err = r.holdRollout(ctx, "", &unhealthyError{phase, verdicts}, release.ChoiceRetry, release.ChoiceRollback, release.ChoiceKeep, release.ChoiceAbandon)
+		err = r.holdRollout(ctx, release.HoldUnverified, &unhealthyError{phase, verdicts}, release.ChoiceRetry, release.ChoiceRollback, release.ChoiceKeep, release.ChoiceAbandon)
 		if err != nil {
 			return err
 		}
@@ -234,8 +235,9 @@ func (r *rolloutRun) executeFinalWaves(ctx workflow.Context, plan release.Plan) 
 		if err == nil {
 			return nil
 		}
-		err = r.holdRollout(ctx, "the new version is healthy, but the old machines could not be removed: ", err, release.ChoiceRetry, release.ChoiceKeep, release.ChoiceAbandon)
+		err = r.holdRollout(ctx, release.HoldNotRemoved, err, release.ChoiceRetry, release.ChoiceKeep, release.ChoiceAbandon)
 		if errors.Is(err, errKeep) {
+			r.keptOld = true
 			r.addNote("the remaining old machines are kept, as %s decided", r.resolution.By)
 			return nil
 		}
@@ -387,7 +389,7 @@ func (r *rolloutRun) finish(ctx workflow.Context, outcome release.Outcome, cause
 	report, err := r.closeWorkflow(ctx, outcome)
 	if report != nil {
 		report.Before, report.After = r.baselines, after
-		report.BaselineRun = r.predecessorRunID
+		report.BaselineRun, report.KeptOld = r.predecessorRunID, r.keptOld
 		report.GateAtRevision, report.Head, report.PreviousHead = r.in.Gate, r.headAfter(outcome), r.headBefore()
 	}
 	return report, err

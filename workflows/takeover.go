@@ -37,7 +37,7 @@ func (r *rolloutRun) takeOver(ctx workflow.Context) (*release.Report, error) {
 	r.adoptPredecessor(disconnected, start.Before)
 	r.recordCause(cause)
 	for {
-		resolution := r.holdRollout(ctx, "", cause, r.takeOverChoices()...)
+		resolution := r.holdRollout(ctx, release.HoldUnreported, cause, r.takeOverChoices()...)
 		switch {
 		case resolution == nil:
 			return r.finishStale(disconnected, cause)

@@ -454,7 +454,7 @@ func (c *checker) checkHold(id string, h release.Hold) {
 		c.sim.addViolation("%s is held without a reason: %+v", id, h)
 	}
 	all := func(t Trouble) bool { return !t.findKind().isTransient }
-	if strings.HasPrefix(h.Why, "the baseline could not be restored") && !slices.ContainsFunc(c.sim.Troubles, all) {
+	if h.Reason == release.HoldNotRestored && !slices.ContainsFunc(c.sim.Troubles, all) {
 		c.sim.addViolation("%s is held, but no trouble of the case prevents a rollback: %s", id, h.Why)
 	}
 }

@@ -37,7 +37,7 @@ func (c *checker) checkTakeoverChoices(r *rolloutRun, h release.Hold) {
 	if r.isTakeoverLate(c.rollouts) {
 		c.sim.addViolation("%s is held for a terminated rollout, but another rollout has changed %s since", r.id, r.environment)
 	}
-	isGoingBack := strings.HasPrefix(h.Why, "the baseline could not be restored: ")
+	isGoingBack := h.Reason == release.HoldNotRestored
 	if c.inheritedBaseline(r.environment) != nil && !isGoingBack && !slices.Contains(h.Choices, release.ChoiceRollback) {
 		c.sim.addViolation("%s takes over a rollout that has changed machines, but does not offer a rollback: %q, %s", r.id, h.Choices, h.Why)
 	}

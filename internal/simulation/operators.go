@@ -299,7 +299,7 @@ func (ops *operators) chooseAnswer(id string, held release.Hold) release.Choice 
 		return release.ChoiceRetry
 	case n <= 8 && offered(release.ChoiceRollback):
 		return release.ChoiceRollback
-	case (strings.HasPrefix(held.Why, "the new version is healthy") || !offered(release.ChoiceRetry) && !offered(release.ChoiceRollback)) && offered(release.ChoiceKeep):
+	case (held.Reason == release.HoldNotRemoved || !offered(release.ChoiceRetry) && !offered(release.ChoiceRollback)) && offered(release.ChoiceKeep):
 		return release.ChoiceKeep // the rollback is impossible, or nothing else is offered
 	case n > 8 && !offered(release.ChoiceRollback) && offered(release.ChoiceKeep):
 		return release.ChoiceKeep // retries alone do not help, for example if each new plan is rejected

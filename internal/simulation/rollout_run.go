@@ -72,7 +72,7 @@ func (r *rolloutRun) leavesMixed(environment string) bool {
 
 // hasKeptOld reports whether an operator kept old machines beside the new ones.
 func (r *rolloutRun) hasKeptOld() bool {
-	return r.report != nil && strings.Contains(strings.Join(r.report.Notes, "\n"), "the remaining old machines are kept")
+	return r.report != nil && r.report.KeptOld
 }
 
 // findLastRun returns the last run of a rollout, or nil.
