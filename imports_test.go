@@ -49,6 +49,7 @@ var arrows = map[string][]string{
 	"internal/virtualtime":      {"internal/sleep", sdk},
 	"internal/e2e":              {}, // tests only
 	"internal/procgroup":        {},
+	"internal/testrepo":         {}, // only for tests
 	"internal/rawjson":          {},
 	"internal/sleep":            {},
 	"config":                    {"release", "fly/flytoml", "fly/flytoml/tomldoc", goToml, nearest, globs},

@@ -19,7 +19,7 @@ func BenchmarkCommands(b *testing.B) {
 			var took []time.Duration
 			measure := func() {
 				cmd := exec.Command(program, strings.Fields(command)...)
-				cmd.Dir, cmd.Env = w.dir, w.environ
+				cmd.Dir, cmd.Env = w.Dir, w.environ
 				begin := time.Now()
 				out, err := cmd.CombinedOutput()
 				took = append(took, time.Since(begin))

@@ -39,7 +39,7 @@ func TestCommands_ReleasesOfOneProject(t *testing.T) {
 // promoteFirst releases to production, with one approval at a terminal.
 func (w *fixture) promoteFirst() string {
 	t := w.t
-	id := w.git("rev-parse", "HEAD")[:12]
+	id := w.Git("rev-parse", "HEAD")[:12]
 	r := w.want(ExitOK, []string{"start", "--by", "Bob"}, "started: "+id+" Sell things to staging, then production", "release watch "+id)
 	if strings.TrimSpace(r.stdout) != id {
 		t.Errorf("scripts get %q, want the release's name", r.stdout)
@@ -165,7 +165,7 @@ func (w *fixture) rollBack() {
 	start := w.startCommand("rollback", "production", "--wait")
 	start.waitFor("production waits for 1 approval")
 	w.want(ExitOK, []string{"rollback", "production"}, "attached to rollback-production")
-	w.want(ExitFailed, []string{"rollback", "production", "--to", w.git("rev-parse", "HEAD")}, "no history tells what")
+	w.want(ExitFailed, []string{"rollback", "production", "--to", w.Git("rev-parse", "HEAD")}, "no history tells what")
 	w.want(ExitOK, []string{"approve", "rollback-production", "--yes"}, "approved by Ada")
 	start.wait().want(w.t, ExitOK, "restored: shop rollback-production back to ")
 	// flyctl config show prints the restored config.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -28,6 +27,7 @@ import (
 	"github.com/microbima/release/git"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/internal/devserver"
+	"github.com/microbima/release/internal/testrepo"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
 )
@@ -35,13 +35,13 @@ import (
 // A fixture is a clone, a Temporal, a worker and a simulated Fly. Commands run in this
 // process.
 type fixture struct {
-	t       testing.TB
-	dir     string // of the clone
-	environ Environ
-	sim     *flysim.Sim
-	client  sdk.Client
-	acts    *activities.Activities
-	worker  *worker.Worker
+	testrepo.Repository // the clone
+	t                   testing.TB
+	environ             Environ
+	sim                 *flysim.Sim
+	client              sdk.Client
+	acts                *activities.Activities
+	worker              *worker.Worker
 }
 
 func newFixture(t testing.TB) *fixture {
@@ -52,7 +52,7 @@ func newFixture(t testing.TB) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	w := &fixture{t: t, dir: t.TempDir(), sim: &flysim.Sim{}}
+	w := &fixture{t: t, Repository: testrepo.New(t), sim: &flysim.Sim{}}
 	t.Cleanup(w.sim.Close)
 	flyURL := httptest.NewServer(w.sim)
 	t.Cleanup(flyURL.Close)
@@ -104,7 +104,7 @@ func (w *fixture) stopWorker() {
 
 // createRepository creates a repository with one app in two environments, and its Fly apps.
 func (w *fixture) createRepository() {
-	w.write("release.toml", `project = "shop"
+	w.Write("release.toml", `project = "shop"
 [test]
 run = "echo looks good"
 timeout = "1m"
@@ -116,74 +116,24 @@ branch = "main"
 after = "staging"
 gate = { approvals = 1, timeout = "1h" }
 `)
-	w.write("api/main.go", "package main\n")
+	w.Write("api/main.go", "package main\n")
 	for _, environment := range []string{"staging", "production"} {
 		w.sim.CreateApp("shop-"+environment+"-api", "")
-		w.write("infra/fly/api/"+environment+"/fly.toml", flyToml(environment, "info"))
+		w.Write("infra/fly/api/"+environment+"/fly.toml", testrepo.FlyToml("shop-"+environment+"-api", "info"))
 	}
-	w.git("init", "-q", "-b", "main")
-	w.git("config", "user.name", "Ada")
-	w.git("config", "user.email", "ada@example.com")
-	w.commit("Sell things")
-}
-
-func flyToml(environment, level string) string {
-	return fmt.Sprintf(`app = "shop-%s-api"
-primary_region = "ams"
-[env]
-LEVEL = %q
-[deploy]
-wait_timeout = "3s"
-[http_service]
-internal_port = 8080
-[[http_service.checks]]
-path = "/health"
-interval = "1s"
-timeout = "1s"
-grace_period = "1s"
-`, environment, level)
-}
-
-func (w *fixture) write(name, text string) {
-	w.t.Helper()
-	path := filepath.Join(w.dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *fixture) git(args ...string) string {
-	w.t.Helper()
-	cmd := exec.Command("git", args...)
-	cmd.Dir = w.dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		w.t.Fatalf("git %v: %v\n%s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// commit commits all files and returns the short revision.
-func (w *fixture) commit(subject string) string {
-	w.t.Helper()
-	w.git("add", ".")
-	w.git("commit", "-q", "-m", subject)
-	return w.git("rev-parse", "HEAD")[:12]
+	w.Commit("Sell things")
 }
 
 // commitLevel commits a change of the config of production.
 func (w *fixture) commitLevel(level string) string {
 	w.t.Helper()
-	w.write("infra/fly/api/production/fly.toml", flyToml("production", level))
-	return w.commit("Log " + level)
+	w.Write("infra/fly/api/production/fly.toml", testrepo.FlyToml("shop-production-api", level))
+	return w.Commit("Log " + level)
 }
 
 func (w *fixture) world(args []string, stdout, stderr io.Writer) *World {
 	return &World{
-		Args: args, Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr, Env: w.environ, Dir: w.dir,
+		Args: args, Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr, Env: w.environ, Dir: w.Dir,
 		Now: time.Now, WorkerTimeout: 700 * time.Millisecond,
 	}
 }

@@ -67,12 +67,12 @@ func buildProgram(b *testing.B) string {
 func (c rolloutCommand) measure(b *testing.B, program string) {
 	w := newFixture(b)
 	w.acts.Poll, w.acts.Git = 0, w.acts.Git.(clone).Mirror // as in a worker for the real Fly
-	w.write("release.toml", "project = \"shop\"\n[apps.api]\ngo = \"./api\"\n[environments.production]\n")
-	w.write("infra/fly/api/production/fly.toml", c.flyToml())
-	if err := os.RemoveAll(filepath.Join(w.dir, "infra/fly/api/staging")); err != nil {
+	w.Write("release.toml", "project = \"shop\"\n[apps.api]\ngo = \"./api\"\n[environments.production]\n")
+	w.Write("infra/fly/api/production/fly.toml", c.flyToml())
+	if err := os.RemoveAll(filepath.Join(w.Dir, "infra/fly/api/staging")); err != nil {
 		b.Fatal(err)
 	}
-	w.commit("Measure " + c.name)
+	w.Commit("Measure " + c.name)
 	w.putMachines(c.machines)
 	w.sim.Latency = flysim.Latency{
 		API: 30 * time.Millisecond, Change: 400 * time.Millisecond, Boot: 2 * time.Second, Check: time.Second, Stop: time.Second,
@@ -80,7 +80,7 @@ func (c rolloutCommand) measure(b *testing.B, program string) {
 	}
 	// Like flyctl in its measurement: with an existing image.
 	cmd := exec.Command(program, "start", "--wait", "--image", "api=registry.fly.io/shop-production-api@sha256:"+strings.Repeat("2", 64))
-	cmd.Dir, cmd.Env = w.dir, w.environ
+	cmd.Dir, cmd.Env = w.Dir, w.environ
 	begin := time.Now()
 	out, err := cmd.CombinedOutput()
 	took := time.Since(begin)
@@ -122,7 +122,7 @@ grace_period = "1s"
 // putMachines creates n machines with the config of the commit and another image.
 func (w *fixture) putMachines(n int) {
 	w.t.Helper()
-	project, _, err := config.Load(os.DirFS(w.dir))
+	project, _, err := config.Load(os.DirFS(w.Dir))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/internal/testrepo"
 	"github.com/microbima/release/release"
 )
 
@@ -36,8 +37,8 @@ func TestStatus_RetriedActivity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.write("infra/fly/api/staging/fly.toml", flyToml("staging", "warn"))
-	id := w.commit("Log warnings")
+	w.Write("infra/fly/api/staging/fly.toml", testrepo.FlyToml("shop-staging-api", "warn"))
+	id := w.Commit("Log warnings")
 	start := w.startCommand("start", "--to", "staging", "--wait")
 	start.waitFor("waiting: ")
 	shown := w.runUntil("waiting: ", "status", id)
@@ -80,7 +81,7 @@ func TestStatus_FailingWorkflowTask(t *testing.T) {
 	w := newFixture(t)
 	start := w.startCommand("start", "--wait")
 	start.waitFor("production waits for 1 approval")
-	id := w.git("rev-parse", "HEAD")[:12]
+	id := w.Git("rev-parse", "HEAD")[:12]
 	w.stopWorker()
 	other := sdkworker.New(w.client, release.TaskQueue, sdkworker.Options{})
 	other.RegisterWorkflowWithOptions(func(ctx workflow.Context, _ release.Request) error {

@@ -5,9 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"github.com/microbima/release/internal/testrepo"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,7 +32,7 @@ func BenchmarkImages(b *testing.B) {
 			var unchanged, line []measurement
 			releases := func() {
 				i := fmt.Sprint(len(line) + 1)
-				s.write("README.md", i)
+				s.Write("README.md", i)
 				unchanged = append(unchanged, s.release("words only", release.Unchanged))
 				s.edit("web", i)
 				line = append(line, s.release("one line of web", release.Promoted))
@@ -66,15 +66,15 @@ func formatMedian(costs []measurement) string {
 
 // A fixture is a repository with three apps and a stack that releases it.
 type fixture struct {
+	testrepo.Repository
 	b       *testing.B
 	builder string
-	dir     string
 	environ []string
 	last    release.Report
 }
 
 func newFixture(b *testing.B, builder string) *fixture {
-	s := &fixture{b: b, builder: builder, dir: b.TempDir()}
+	s := &fixture{b: b, builder: builder, Repository: testrepo.New(b)}
 	state := b.TempDir()
 	s.environ = append(os.Environ(), "RELEASE_STATE_DIR="+state)
 	stack, err := startStack(b.Context(), s.world(nil, new(bytes.Buffer)), options{dir: state, inMemory: true, grace: time.Millisecond})
@@ -87,43 +87,31 @@ func newFixture(b *testing.B, builder string) *fixture {
 		}
 	})
 	toml := "project = \"street\"\n"
-	s.write("go.mod", "module street\n\ngo 1.26\n")
+	s.Write("go.mod", "module street\n\ngo 1.26\n")
 	for _, app := range []string{"api", "web", "job"} {
 		s.edit(app, "0")
 		if builder == "go" {
 			toml += fmt.Sprintf("[apps.%s]\ngo = \"./%[1]s\"\n", app)
 		} else {
-			s.write("infra/fly/"+app+"/Dockerfile", fmt.Sprintf("FROM scratch\nCOPY %s/app /app\nENTRYPOINT [\"/app\"]\n", app))
+			s.Write("infra/fly/"+app+"/Dockerfile", fmt.Sprintf("FROM scratch\nCOPY %s/app /app\nENTRYPOINT [\"/app\"]\n", app))
 		}
 		for _, environment := range []string{"staging", "production"} {
-			s.write("infra/fly/"+app+"/"+environment+"/fly.toml", strings.Replace(flyToml(environment, "info"), "-api", "-"+app, 1))
+			s.Write("infra/fly/"+app+"/"+environment+"/fly.toml", testrepo.FlyToml("shop-"+environment+"-"+app, "info"))
 		}
 	}
-	s.write("release.toml", toml+"[environments.staging]\n[environments.production]\nafter = \"staging\"\n")
-	s.git("init", "-q")
+	s.Write("release.toml", toml+"[environments.staging]\n[environments.production]\nafter = \"staging\"\n")
 	return s
 }
 
 func (s *fixture) world(args []string, stdout *bytes.Buffer) *cli.World {
-	return &cli.World{Args: args, Stdin: strings.NewReader(""), Stdout: stdout, Stderr: new(bytes.Buffer), Env: s.environ, Dir: s.dir, Now: time.Now}
-}
-
-func (s *fixture) write(name, text string) {
-	s.b.Helper()
-	path := filepath.Join(s.dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		s.b.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		s.b.Fatal(err)
-	}
+	return &cli.World{Args: args, Stdin: strings.NewReader(""), Stdout: stdout, Stderr: new(bytes.Buffer), Env: s.environ, Dir: s.Dir, Now: time.Now}
 }
 
 // edit changes a line of an app. The Dockerfile copies a compiled program, so that the
 // benchmark does not measure a Go toolchain in an image.
 func (s *fixture) edit(app, line string) {
 	s.b.Helper()
-	s.write(app+"/main.go", fmt.Sprintf(`package main
+	s.Write(app+"/main.go", fmt.Sprintf(`package main
 
 import (
 	"fmt"
@@ -140,26 +128,16 @@ func main() {
 		return
 	}
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", app+"/app", "./"+app)
-	cmd.Dir, cmd.Env = s.dir, append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	cmd.Dir, cmd.Env = s.Dir, append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.b.Fatalf("%v: %s", err, out)
-	}
-}
-
-func (s *fixture) git(args ...string) {
-	s.b.Helper()
-	cmd := exec.Command("git", append([]string{"-c", "user.name=Ada", "-c", "user.email=ada@example.com"}, args...)...)
-	cmd.Dir = s.dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		s.b.Fatalf("git %v: %v\n%s", args, err, out)
 	}
 }
 
 // release commits all files and releases them to production.
 func (s *fixture) release(subject string, want release.Outcome) measurement {
 	s.b.Helper()
-	s.git("add", ".")
-	s.git("commit", "-q", "-m", subject)
+	s.Commit(subject)
 	ctx, cancel := context.WithTimeout(s.b.Context(), 2*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
@@ -202,21 +180,4 @@ func (s *fixture) checkOnlyWeb() {
 	if len(s.last.Builds) != 3 {
 		s.b.Errorf("%d builds for three apps", len(s.last.Builds))
 	}
-}
-
-func flyToml(environment, level string) string {
-	return fmt.Sprintf(`app = "shop-%s-api"
-primary_region = "ams"
-[env]
-LEVEL = %q
-[deploy]
-wait_timeout = "3s"
-[http_service]
-internal_port = 8080
-[[http_service.checks]]
-path = "/health"
-interval = "1s"
-timeout = "1s"
-grace_period = "1s"
-`, environment, level)
 }
