@@ -34,8 +34,9 @@ type TargetPlan struct {
 	MaxUnavailable  float64           `json:"max_unavailable"`
 	Wait            Duration          `json:"wait"`
 	Probe           *Probe            `json:"probe,omitempty"`
-	Image           Image             `json:"image,omitempty"`  // image to release
-	MachineVersions map[string]string `json:"machine_versions"` // machine ID → version that the plan expects
+	Image           Image             `json:"image,omitempty"`    // image to release
+	MachineVersions map[string]string `json:"machine_versions"`   // machine ID → version that the plan expects
+	Cordoned        []string          `json:"cordoned,omitempty"` // IDs of the machines that were cordoned
 	Changed         bool              `json:"changed"`
 	// Secrets are the secrets that the changed machines will have.
 	Secrets []Secret `json:"secrets,omitempty"`
@@ -277,8 +278,8 @@ func (p Plan) MatchesHash(digits string) bool {
 }
 
 // CheckStale returns a *StaleError if p does not match the current states.
-// Machines that were changed, added or removed make a plan stale; machines that were
-// only started or stopped do not.
+// Machines that were changed, added, removed, cordoned or uncordoned make a plan stale;
+// machines that were only started or stopped do not.
 func (p Plan) CheckStale(now []State) error {
 	for _, t := range p.Targets {
 		i := slices.IndexFunc(now, func(s State) bool { return s.Target == t.Target })
@@ -291,6 +292,8 @@ func (p Plan) CheckStale(now []State) error {
 				return newStaleError("%s has a machine that is not in the plan: %s (%s)", t.Target, m.ID, m.Name)
 			case version != m.Version:
 				return newStaleError("machine %s of %s was changed since the plan was made: it is at version %s, the plan expects %s", m.ID, t.Target, m.Version, version)
+			case m.Host == "" && m.Cordoned != slices.Contains(t.Cordoned, m.ID):
+				return newStaleError("machine %s of %s was cordoned or uncordoned since the plan was made: cordoned is %t now", m.ID, t.Target, m.Cordoned)
 			}
 		}
 		if len(now[i].Machines) < len(t.MachineVersions) {
@@ -339,7 +342,7 @@ func newTargetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 	t := TargetPlan{
 		Target: spec.Target, FlyApp: spec.FlyApp, URL: state.URL, Level: spec.Level, Strategy: spec.Strategy,
 		MaxUnavailable: spec.MaxUnavailable, Wait: spec.Wait, Probe: spec.Probe, Image: spec.Image,
-		MachineVersions: machineVersions(state), Changed: len(waves) > 0, RefuseUnchecked: spec.RefuseUnchecked,
+		MachineVersions: machineVersions(state), Cordoned: cordonedMachines(state), Changed: len(waves) > 0, RefuseUnchecked: spec.RefuseUnchecked,
 	}
 	if t.Changed {
 		t.Secrets, t.Definition, t.Notes = state.Secrets, spec.Definition, spec.planNotes(state, waves)
@@ -364,6 +367,16 @@ func machineVersions(s State) map[string]string {
 		versions[m.ID] = m.Version
 	}
 	return versions
+}
+
+// cordonedMachines returns the IDs of the machines that are cordoned.
+func cordonedMachines(s State) (ids []string) {
+	for _, m := range slices.Concat(s.Machines, s.Leftovers) {
+		if m.Cordoned {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
 }
 
 // mergeWaves merges two lists of waves by position, for targets that do not need each

@@ -90,7 +90,7 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 			t := TargetPlan{
 				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
 				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
-				MachineVersions: machineVersions(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
+				MachineVersions: machineVersions(state), Cordoned: cordonedMachines(state), Changed: len(back)+len(extra) > 0, Image: commonImage(b.State),
 				Definition: b.State.Definition, Secrets: state.Secrets,
 			}
 			if !b.WasHealthy() {

@@ -44,3 +44,34 @@ func TestRestore_WaitsForOldMachines(t *testing.T) {
 		})
 	}
 }
+
+// A plan is stale if machines were changed, added, removed or cordoned since it was made,
+// and not if they were started or stopped.
+func TestCheckStale(t *testing.T) {
+	target := release.Target{App: "a", Environment: "production"}
+	m := release.Machine{ID: "one", Name: "one", Group: "app", State: "started", Version: "v1", Image: images[1], Config: config("a", "app", 1)}
+	planned := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{m}}
+	plan := release.Restore("production", []release.Baseline{{State: planned}}, []release.State{planned}, nil, nil)
+	for name, test := range map[string]struct {
+		change func(*release.State)
+		stale  bool
+	}{
+		"the same":            {func(*release.State) {}, false},
+		"stopped":             {func(s *release.State) { s.Machines[0].State = "stopped" }, false},
+		"cordoned":            {func(s *release.State) { s.Machines[0].Cordoned = true }, true},
+		"on a lost host":      {func(s *release.State) { s.Machines[0].Cordoned, s.Machines[0].Host = true, "unreachable" }, false},
+		"changed":             {func(s *release.State) { s.Machines[0].Version = "v2" }, true},
+		"removed":             {func(s *release.State) { s.Machines = nil }, true},
+		"another one is new":  {func(s *release.State) { s.Machines = append(s.Machines, release.Machine{ID: "two", Version: "v1"}) }, true},
+		"another one instead": {func(s *release.State) { s.Machines[0].ID = "two" }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := planned
+			now.Machines = slices.Clone(planned.Machines)
+			test.change(&now)
+			if err := plan.CheckStale([]release.State{now}); (err != nil) != test.stale {
+				t.Errorf("%v, want stale: %t", err, test.stale)
+			}
+		})
+	}
+}

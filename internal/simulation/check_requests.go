@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 	"net/http"
@@ -19,8 +20,9 @@ import (
 // needs.
 type checkedRequest struct {
 	takesDown  *machineKey // the machine that it takes out of service
-	rollout    *rolloutRun
-	setsConfig bool // whether it gives a machine a config
+	rollout    *rolloutRun // nil for an attempt whose result Temporal ignores
+	sender     *rolloutRun // also for such an attempt
+	setsConfig bool        // whether it gives a machine a config
 	conflict   string
 }
 
@@ -41,6 +43,7 @@ func (c *checker) checkRequest(req *http.Request, at *attempt) (s checkedRequest
 		return s
 	}
 	s.rollout = c.checkPlanned(app, in, at)
+	s.sender = cmp.Or(s.rollout, c.runOf(at))
 	if id == "" && in.Step.Verb == release.Run && s.rollout != nil {
 		c.checkFirstCommand(app, s.rollout)
 	}
@@ -99,8 +102,8 @@ func (c *checker) recordResponse(s checkedRequest, status int) {
 	if s.takesDown != nil {
 		c.down[*s.takesDown] = true
 	}
-	if s.setsConfig && s.rollout != nil {
-		s.rollout.lastChange = time.Now()
+	if s.setsConfig && s.sender != nil {
+		s.sender.lastChange = time.Now()
 	}
 }
 
@@ -109,8 +112,8 @@ func (c *checker) recordResponse(s checkedRequest, status int) {
 func (c *checker) recordLostResponse(s checkedRequest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.setsConfig && s.rollout != nil {
-		s.rollout.lastChange = time.Now()
+	if s.setsConfig && s.sender != nil {
+		s.sender.lastChange = time.Now()
 	}
 }
 

@@ -129,6 +129,17 @@ func (c *checker) resolveRunID(id, run, release string) *rolloutRun {
 	return c.runsByTestID[run]
 }
 
+// runOf returns the rollout that scheduled an attempt, or nil.
+func (c *checker) runOf(a *attempt) *rolloutRun {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.rollouts, func(r *rolloutRun) bool { return r.runID == a.runID })
+	if i < 0 {
+		return nil
+	}
+	return c.rollouts[i]
+}
+
 // releaseOf returns the workflow ID of the release that an attempt belongs to.
 func (c *checker) releaseOf(a *attempt) string {
 	if a == nil {
