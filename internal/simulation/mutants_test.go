@@ -99,9 +99,10 @@ var mutants = []mutant{
 		`	if err := in.Plan.CheckStale(start.States); err != nil {`,
 		`	if err := in.Plan.CheckStale(start.States); err == release.ErrAborted {`),
 	newMutant("a rollback does not wait until a new machine is listed", "fly/driver/create.go",
-		`	r.waitForCreated(ctx, createdWait, find)
-	return after, err`,
-		`	return after, err`),
+		`	if err != nil {
+		r.waitForCreated(ctx, createdWait, find)`,
+		`	if err == release.ErrAborted {
+		r.waitForCreated(ctx, createdWait, find)`),
 	newMutant("a machine that a terminated rollout created counts as serving", "activities/plan_rollout.go",
 		`	return release.SeparateLeftovers(before.Plan, before.Baselines, before.States, states, before.Stopped), nil`,
 		`	return states, nil`),
@@ -165,7 +166,7 @@ var mutants = []mutant{
 		`		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, gate.Timeout)`,
 		`		return nil`),
 	newMutant("a rejection is ignored", "workflows/gate.go",
-		`		r.rejection = &review
+		`		r.rejection = &recorded
 `,
 		``),
 	newMutant("more machines are updated at once than allowed", "release/strategy.go",
@@ -194,8 +195,8 @@ func (b Baseline) recreateStep`,
 
 func (b Baseline) recreateStep`),
 	newMutant("a rollback leaves machines cordoned", "release/restore.go",
-		`	if have.Cordoned && !want.Cordoned {`,
-		`	if have.Cordoned && !want.Cordoned && want.Name == "" {`),
+		`	case have.Cordoned && !want.Cordoned:`,
+		`	case have.Cordoned && !want.Cordoned && want.Name == "":`),
 	newMutant("a rollback keeps new machines", "release/restore.go",
 		`	r.destroy = append(r.destroy, s)`,
 		`	_ = append(r.destroy, s)`),
@@ -417,7 +418,7 @@ func (b Baseline) recreateStep`),
 	newMutant("a stale list hides what a terminated rollout created", "activities/record_baseline.go",
 		`RereadStale(ctx, start.States, start.Before.Written)`,
 		`RereadStale(ctx, start.States, nil)`),
-	newMutant("a rollback starts before a created machine is listed", "fly/driver/create.go",
+	newMutant("a rollback waits for a created machine only after an abort", "fly/driver/create.go",
 		`	if err != nil {
 		r.waitForCreated(ctx, createdWait`,
 		`	if ctx.Err() != nil {
