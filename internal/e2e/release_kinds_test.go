@@ -57,7 +57,7 @@ func listKinds() []releaseKind {
 		{name: "bluegreen", outcome: release.Promoted, shop: of(func(s *projectFixture) { s.strategy = "bluegreen" })},
 		{name: "command", outcome: release.Promoted, signal: true, shop: of(func(s *projectFixture) { s.apps, s.deploy = both, command })},
 		{name: "sick", outcome: release.RolledBack, shop: of(func(s *projectFixture) { s.apps, s.wait = both, "6s" }), behaves: sick(flysim.Behaviour{NeverHealthy: true})},
-		{name: "sour", outcome: release.RolledBack, signal: true, shop: of(func(s *projectFixture) { s.wait, s.bake = "6s", "20s" }), behaves: sick(flysim.Behaviour{CriticalAfter: 2e9})},
+		{name: "failing-in-bake", outcome: release.RolledBack, signal: true, shop: of(func(s *projectFixture) { s.wait, s.bake = "6s", "20s" }), behaves: sick(flysim.Behaviour{CriticalAfter: 2e9})},
 		{name: "broken", outcome: release.RolledBack, shop: of(func(s *projectFixture) { s.deploy = command }), behaves: broken},
 		{name: "rejected", outcome: release.Stopped, reject: true, shop: one},
 	}

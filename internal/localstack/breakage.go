@@ -36,7 +36,7 @@ const validChange = `package main
 const message = "Hello again from internal-api"
 `
 
-// breakages maps the values of --break. Tests and staging pass with check, crash and sour.
+// breakages maps the values of --break. Tests and staging pass with check, crash and bake.
 var breakages = map[string]breakage{
 	"check": {"its health check never passes", "Look at the database before serving", `package main
 
@@ -73,7 +73,7 @@ func settings() string {
 
 func healthy() error { return nil }
 `},
-	"sour": {"it passes its check, and turns bad while it bakes", "Keep connections open", `package main
+	"bake": {"it passes its check, and turns bad while it bakes", "Keep connections open", `package main
 
 import (
 	"errors"

@@ -54,7 +54,7 @@ that:
 
   check   its health check never passes
   crash   its process ends at start
-  sour    it passes its check, and turns bad while it bakes
+  bake    it passes its check, and turns bad while it bakes
   test    its tests fail
   build   it does not compile
 
@@ -63,7 +63,7 @@ before, byte for byte. The exit code is 3 (rolled back) or 1 (stopped before any
 change).`,
 		Example: `  release demo
   release demo --yes
-  release demo --break sour
+  release demo --break bake
   release demo --hold -C ../shop`,
 		Args: cli.WantArgs(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
