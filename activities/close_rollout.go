@@ -27,8 +27,8 @@ type CloseInput struct {
 	// create was canceled.
 	Begun map[string]release.Image `json:"begun,omitempty"`
 	Since time.Time                `json:"since,omitzero"`
-	// VerificationStarts has stop steps of machines that the rollout started for verification and
-	// did not stop.
+	// VerificationStarts has stop steps of machines that the rollout started for
+	// verification and did not stop.
 	VerificationStarts []StepInput `json:"verification_starts,omitempty"`
 }
 

@@ -14,8 +14,8 @@ type NewerRevisionInput struct {
 	Others []release.Revision `json:"others"`
 }
 
-// FindNewerRevision returns the first of the others that descends from the revision, or nil. It
-// returns nil for revisions whose lineage cannot be read.
+// FindNewerRevision returns the first of the others that descends from the revision, or
+// nil. It returns nil for revisions whose lineage cannot be read.
 func (a *Activities) FindNewerRevision(ctx context.Context, in NewerRevisionInput) (*release.Revision, error) {
 	defer startHeartbeat(ctx)()
 	for _, other := range in.Others {

@@ -6,8 +6,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// An ImagePlacement is an image and the repository, without the registry's host, from which the
-// machines of a target should pull it.
+// An ImagePlacement is an image and the repository, without the registry's host, from
+// which the machines of a target should pull it.
 type ImagePlacement struct {
 	Target     release.Target `json:"target"`
 	Image      release.Image  `json:"image"`
@@ -19,8 +19,8 @@ type PlaceInput struct {
 	Images []ImagePlacement `json:"images"`
 }
 
-// PlacedImages has the images of one environment, by app, in the repositories from which its
-// machines pull them, and the number of bytes that were sent.
+// PlacedImages has the images of one environment, by app, in the repositories from
+// which its machines pull them, and the number of bytes that were sent.
 type PlacedImages struct {
 	Images release.Images `json:"images"`
 	Bytes  int64          `json:"bytes,omitempty"`

@@ -33,8 +33,8 @@ type Restoration struct {
 	States      []release.State `json:"states"`
 	Differences []string        `json:"differences,omitempty"`
 	Recreated   []string        `json:"recreated,omitempty"`
-	// ForeignChanges is the number of machines that are skipped because another client changed
-	// them.
+	// ForeignChanges is the number of machines that are skipped because another client
+	// changed them.
 	ForeignChanges int `json:"foreign_changes,omitempty"`
 }
 

@@ -20,7 +20,8 @@ type PlanInput struct {
 	Images      release.Images   `json:"images"`
 	// FullHosts are the IDs of machines whose hosts have no room for another version.
 	FullHosts []string `json:"full_hosts,omitempty"`
-	// UnverifiedReasons has, by app, why the previous environment did not verify its image.
+	// UnverifiedReasons has, by app, why the previous environment did not verify its
+	// image.
 	UnverifiedReasons map[string]string `json:"unverified_reasons,omitempty"`
 }
 
@@ -85,8 +86,8 @@ func (in PlanInput) makeSpecs(files []release.TargetFile, states []release.State
 }
 
 // setApart returns states with the machines that an unreported rollout created, and
-// that serve nothing, moved to Leftovers. It marks the machines that such a rollout stopped
-// or replaced.
+// that serve nothing, moved to Leftovers. It marks the machines that such a rollout
+// stopped or replaced.
 func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.State) ([]release.State, error) {
 	before, _, err := findUnreported(ctx, c, release.RolloutID(in.Project.Name, in.Environment), "", "")
 	if unread := new(UnreadError); errors.As(err, &unread) || err == nil && before == nil {

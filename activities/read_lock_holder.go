@@ -11,8 +11,8 @@ type Holding struct {
 	Release string `json:"release,omitempty"` // workflow ID of the release that holds it
 }
 
-// ReadLockHolder returns which rollout holds the lock of an environment: the open workflow with
-// the ID of its rollout. The result is empty if the lock is free.
+// ReadLockHolder returns which rollout holds the lock of an environment: the open
+// workflow with the ID of its rollout. The result is empty if the lock is free.
 func (a *Activities) ReadLockHolder(ctx context.Context, rollout string) (Holding, error) {
 	defer startHeartbeat(ctx)()
 	d, err := a.temporal(ctx).DescribeWorkflow(ctx, rollout, "")

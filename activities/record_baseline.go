@@ -16,13 +16,14 @@ type Start struct {
 	// Before is the previous rollout if it changed something and ended without a
 	// report.
 	Before *Unreported `json:"before,omitempty"`
-	// ToClose has the inputs of CloseRollout for unreported rollouts that changed nothing.
+	// ToClose has the inputs of CloseRollout for unreported rollouts that changed
+	// nothing.
 	ToClose []CloseInput `json:"to_close,omitempty"`
-	// UnreadRollout names an earlier unreported rollout whose history cannot be read, and the
-	// reason.
+	// UnreadRollout names an earlier unreported rollout whose history cannot be read,
+	// and the reason.
 	UnreadRollout string `json:"unread_rollout,omitempty"`
-	// LaterRollout is the rollout that has changed the environment since the followed rollout
-	// ended.
+	// LaterRollout is the rollout that has changed the environment since the followed
+	// rollout ended.
 	LaterRollout *LaterRollout `json:"later_rollout,omitempty"`
 }
 

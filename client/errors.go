@@ -111,7 +111,8 @@ func kindOf(err error) Kind {
 	return ""
 }
 
-// isNotFound reports whether err means that no workflow, or no open workflow, has that ID.
+// isNotFound reports whether err means that no workflow, or no open workflow, has that
+// ID.
 func isNotFound(err error) bool {
 	var unknown *serviceerror.NotFound
 	return errors.As(err, &unknown)
@@ -137,8 +138,8 @@ func isEnded(err error) bool {
 	return errors.As(err, &refused) && refused.Type == release.KindEnded || errors.As(err, &failed) && failed.Kind == NotFound
 }
 
-// asRefused returns err as the error of a workflow that refused an update, or nil if it is
-// another error.
+// asRefused returns err as the error of a workflow that refused an update, or nil if it
+// is another error.
 func asRefused(id string, err error) *RefusedError {
 	var failed *temporal.ApplicationError
 	if !errors.As(err, &failed) {

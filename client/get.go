@@ -24,8 +24,8 @@ func (c *Client) Describe(ctx context.Context, id string) (Execution, error) {
 	return Execution{ID: id, Run: info.Execution.RunId, Closed: info.CloseTime != nil}, nil
 }
 
-// Get returns a snapshot of a release or a rollout; run "" is its newest run. It reads the
-// report of a completed workflow, and queries a worker otherwise.
+// Get returns a snapshot of a release or a rollout; run "" is its newest run. It reads
+// the report of a completed workflow, and queries a worker otherwise.
 func (c *Client) Get(ctx context.Context, id, run string) (Snapshot, error) {
 	described, err := c.temporal.DescribeWorkflowExecution(ctx, id, run)
 	if err != nil {
@@ -140,8 +140,8 @@ func (c *Client) query(ctx context.Context, id, run string) (status release.Stat
 // pollInterval is the interval at which WaitFor reads a release.
 const pollInterval = 500 * time.Millisecond
 
-// WaitFor reads a release until done returns true or the limit has passed, and returns the
-// last Snapshot. It does not call done for partial snapshots.
+// WaitFor reads a release until done returns true or the limit has passed, and returns
+// the last Snapshot. It does not call done for partial snapshots.
 func (c *Client) WaitFor(ctx context.Context, limit time.Duration, id, run string, done func(Snapshot) bool) (Snapshot, error) {
 	end := time.Now().Add(limit)
 	for {

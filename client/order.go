@@ -33,7 +33,8 @@ type message struct {
 	value          any
 }
 
-// deliver sends a message as an update, or as a signal if no worker responds. It returns a
+// deliver sends a message as an update, or as a signal if no worker responds. It
+// returns a
 // *RefusedError if the workflow refuses the update.
 func (c *Client) deliver(ctx context.Context, o message) (Delivery, error) {
 	call, cancel := context.WithTimeout(ctx, c.workerTimeout)
@@ -67,14 +68,15 @@ func (c *Client) sendSignal(ctx context.Context, o message) error {
 	return c.Wrap(ctx, o.op, c.temporal.SignalWorkflow(ctx, o.id, o.run, o.signal, o.value))
 }
 
-// newUpdateID returns an ID derived from values. For a repeated update ID, Temporal returns
-// the first result again.
+// newUpdateID returns an ID derived from values. For a repeated update ID, Temporal
+// returns the first result again.
 func newUpdateID(values ...any) string {
 	doc, _ := json.Marshal(values) // text, numbers and booleans always marshal
 	return fmt.Sprintf("%x", sha256.Sum256(doc))[:32]
 }
 
-// Approve approves the plan of a release. A repeated approval by the same user counts once.
+// Approve approves the plan of a release. A repeated approval by the same user counts
+// once.
 func (c *Client) Approve(ctx context.Context, id, run string, r release.ReviewInput) (Delivery, error) {
 	return c.deliver(ctx, reviewMessage(id, run, true, r))
 }

@@ -27,9 +27,9 @@ type Started struct {
 	Extended Delivery
 }
 
-// Start starts a release along path. If the same release is running, Start returns it, and
-// extends it if path is longer. It returns an *UnderWayError if a different release with
-// the same ID is running. It is safe to call twice.
+// Start starts a release along path. If the same release is running, Start returns it,
+// and extends it if path is longer. It returns an *UnderWayError if a different release
+// with the same ID is running. It is safe to call twice.
 func (c *Client) Start(ctx context.Context, request release.Request, path []string) (Started, error) {
 	for {
 		started, err := c.startOrAttach(ctx, request, path)
@@ -94,8 +94,8 @@ func targetRevision(r release.Request) release.Revision {
 	return r.Revision
 }
 
-// attachToRun returns the running release if it matches request, and extends it if path is
-// longer.
+// attachToRun returns the running release if it matches request, and extends it if path
+// is longer.
 func (c *Client) attachToRun(ctx context.Context, id, run string, request release.Request, path []string) (Started, error) {
 	described, err := c.temporal.DescribeWorkflowExecution(ctx, id, run)
 	if err != nil {

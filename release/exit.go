@@ -46,8 +46,8 @@ func (x Exit) IsRecent(at time.Time) bool { return at.Sub(x.At) < crashLoopWindo
 type ExitRule struct {
 	// IsRestore is true if the goal is a baseline. A restored machine may exit once.
 	IsRestore bool
-	// ResumedMachines are the IDs of machines that a rollout without a report launched. Their
-	// recent exits count, including those before this rollout.
+	// ResumedMachines are the IDs of machines that a rollout without a report launched.
+	// Their recent exits count, including those before this rollout.
 	ResumedMachines []string
 	// ReadAt is the time at which the machines were read.
 	ReadAt time.Time
@@ -70,8 +70,8 @@ func (r ExitRule) countsAgainst(m, want Machine) bool {
 	return true
 }
 
-// HasCompleted reports whether m has completed its work: its process ended with exit code 0,
-// and its restart policy leaves it stopped then.
+// HasCompleted reports whether m has completed its work: its process ended with exit
+// code 0, and its restart policy leaves it stopped then.
 func (m Machine) HasCompleted() bool {
 	return m.State == "stopped" && m.Exit != nil && !m.Exit.isFailure() && m.Exit.Restarts == 0 && staysStoppedOnSuccess(m.Config)
 }
@@ -109,8 +109,8 @@ func hasAutostart(config json.RawMessage) bool {
 	return false
 }
 
-// HasServices reports whether a config has services, so that Fly's proxy routes traffic to
-// its machine.
+// HasServices reports whether a config has services, so that Fly's proxy routes traffic
+// to its machine.
 func HasServices(config json.RawMessage) bool { return servicesFound.get(config, detectServices) }
 
 var servicesFound docCache[bool]

@@ -16,17 +16,17 @@ type GateInput struct {
 	Lineage       Lineage
 	Skipped       []Skipped
 	AllowDiverged bool
-	// UnreadRollout describes a rollout whose report cannot be read. The machines that it left
-	// would become the baseline.
+	// UnreadRollout describes a rollout whose report cannot be read. The machines that
+	// it left would become the baseline.
 	UnreadRollout string
 }
 
-// RequiredGate returns the gate that a plan has to pass, or nil, and one sentence for each
-// reason why it is stricter than the gate at the revision. A revision that lowers the
-// gate of the last promoted revision has to pass the earlier gate. At least one
+// RequiredGate returns the gate that a plan has to pass, or nil, and one sentence for
+// each reason why it is stricter than the gate at the revision. A revision that lowers
+// the gate of the last promoted revision has to pass the earlier gate. At least one
 // approval is needed for a plan that removes commits, for a revision that was not
-// verified in an earlier environment, and for a baseline left by a rollout whose
-// report cannot be read.
+// verified in an earlier environment, and for a baseline left by a rollout whose report
+// cannot be read.
 func RequiredGate(a GateInput) (gate *Gate, because []string) {
 	gate = a.Gate
 	if a.PreviousGate != nil && (gate == nil || gate.Approvals < a.PreviousGate.Approvals) {

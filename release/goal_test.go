@@ -8,7 +8,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// The state of a machine on an unreachable host is unknown: neither a failure nor healthy.
+// The state of a machine on an unreachable host is unknown: neither a failure nor
+// healthy.
 func TestUnmet_UnreachableHost(t *testing.T) {
 	goal := release.State{Machines: []release.Machine{{ID: "a", State: "started", Image: images[1], Config: config("api", "app", 1)}}}
 	now := release.State{Machines: []release.Machine{{ID: "a", State: "started", Image: images[0], Host: "unreachable"}}}

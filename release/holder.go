@@ -4,7 +4,8 @@ import "strings"
 
 const holderRunSeparator = ", run "
 
-// LeaseHolder returns the description of the leases of a rollout: its release and its run.
+// LeaseHolder returns the description of the leases of a rollout: its release and its
+// run.
 func LeaseHolder(release, run string) string { return "release " + release + holderRunSeparator + run }
 
 // ParseLeaseHolder returns the run ID in the description of a lease. ok is false if the

@@ -60,8 +60,8 @@ func (head *Head) Short() string {
 	return Revision{Commit: head.Commit}.Short()
 }
 
-// CommitsToCompare returns the commits to compare a revision with. running are the commits in
-// the metadata of the machines; commits that head covers count as head.
+// CommitsToCompare returns the commits to compare a revision with. running are the
+// commits in the metadata of the machines; commits that head covers count as head.
 func (head *Head) CommitsToCompare(running []string) (commits []string) {
 	if head == nil {
 		return running

@@ -82,8 +82,8 @@ const (
 	MetaMachine  = "release_machine"  // planned name, only on machines that a plan created
 )
 
-// ReleaseID returns the workflow ID of the release of one revision of a project. Starting it
-// twice results in one release.
+// ReleaseID returns the workflow ID of the release of one revision of a project.
+// Starting it twice results in one release.
 func ReleaseID(project string, r Revision) string {
 	return fmt.Sprintf("release/%s/%s", project, r.Short())
 }

@@ -61,8 +61,8 @@ type Wave struct {
 	// Irreversible is true for waves that cannot be rolled back. They run after the
 	// environment is verified and baked.
 	Irreversible bool `json:"irreversible,omitempty"`
-	// VerifyWhileSettling is true if the environment is verified repeatedly while the wave
-	// settles, as for a canary.
+	// VerifyWhileSettling is true if the environment is verified repeatedly while the
+	// wave settles, as for a canary.
 	VerifyWhileSettling bool `json:"verify_while_settling,omitempty"`
 }
 
@@ -131,7 +131,8 @@ func (s Step) String() string {
 	return fmt.Sprintf("%s %s of %s", s.Verb, s.Machine, s.Target)
 }
 
-// WithoutRemovals returns w without the cordon, stop and destroy steps of the given targets.
+// WithoutRemovals returns w without the cordon, stop and destroy steps of the given
+// targets.
 func (w Wave) WithoutRemovals(targets map[Target]bool) Wave {
 	lanes := w.Lanes
 	w.Lanes = nil
@@ -159,7 +160,8 @@ func (p Plan) Steps() (steps []Step) {
 	return steps
 }
 
-// wavesByReversibility returns p with only the waves whose field Irreversible has that value.
+// wavesByReversibility returns p with only the waves whose field Irreversible has that
+// value.
 func (p Plan) wavesByReversibility(last bool) Plan {
 	q := p
 	q.Waves = nil

@@ -125,8 +125,8 @@ type App struct {
 	Machines int `json:"machines,omitempty"`
 }
 
-// An OmittedFile is a file or folder of a commit that a checkout does not contain with its
-// real content.
+// An OmittedFile is a file or folder of a commit that a checkout does not contain with
+// its real content.
 type OmittedFile struct {
 	Path        string
 	Placeholder string // kind of the placeholder: "a Git LFS pointer"
@@ -239,8 +239,8 @@ func (p *Project) Environment(name string) (Environment, error) {
 	return Environment{}, fmt.Errorf("no environment %q in release.toml; there are: %s", name, strings.Join(names, ", "))
 }
 
-// EnvironmentForBranch returns the environment that a push to branch releases to. The error lists
-// the known branches.
+// EnvironmentForBranch returns the environment that a push to branch releases to. The
+// error lists the known branches.
 func (p *Project) EnvironmentForBranch(branch string) (Environment, error) {
 	var known []string
 	for _, e := range p.Environments {

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// WithKnownMachines returns s with the known facts of machines on unreachable hosts, for which
-// Fly reports some values or none. A machine of the same version gets all facts from
-// known, any other machine only name, group and region. Machines of Unidentified that are in
-// known become machines of the target.
+// WithKnownMachines returns s with the known facts of machines on unreachable hosts,
+// for which Fly reports some values or none. A machine of the same version gets all
+// facts from known, any other machine only name, group and region. Machines of
+// Unidentified that are in known become machines of the target.
 func (s State) WithKnownMachines(known []Machine) State {
 	if len(s.Unidentified) == 0 && !slices.ContainsFunc(s.Machines, func(m Machine) bool { return m.Host != "" }) {
 		return s
@@ -44,8 +44,8 @@ func (m Machine) withKnownFacts(was Machine) Machine {
 	return m
 }
 
-// KnownMachines returns the machines of target t from which p was made: the version of every
-// machine, and all facts of those that p updates.
+// KnownMachines returns the machines of target t from which p was made: the version of
+// every machine, and all facts of those that p updates.
 func (p Plan) KnownMachines(t Target) (known []Machine) {
 	for _, planned := range p.Targets {
 		if planned.Target != t {
@@ -71,8 +71,9 @@ func (p Plan) KnownMachines(t Target) (known []Machine) {
 // unknownHost is the Host of a machine of which only some facts are known.
 const unknownHost = "unknown"
 
-// WithWrittenVersions returns s with the IDs and versions in written, which maps the IDs or names
-// of machines to the result of the last change. Older versions in s are stale reads.
+// WithWrittenVersions returns s with the IDs and versions in written, which maps the
+// IDs or names of machines to the result of the last change. Older versions in s are
+// stale reads.
 func (s State) WithWrittenVersions(written map[string]Machine) State {
 	s.Machines = slices.Clone(s.Machines)
 	for i, m := range s.Machines {

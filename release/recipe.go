@@ -143,8 +143,8 @@ func FindBuild(builds []Build, t Target) (Build, bool) {
 	return builds[i], true
 }
 
-// DescribeUnverified returns a reason for each app of env that would run another image than
-// the one verified in the previous environment.
+// DescribeUnverified returns a reason for each app of env that would run another image
+// than the one verified in the previous environment.
 func DescribeUnverified(builds []Build, env Environment) map[string]string {
 	why := map[string]string{}
 	for _, t := range env.Targets {

@@ -70,8 +70,8 @@ type Rollback struct {
 	// Emergency skips the gate. It needs a Reason.
 	Emergency bool   `json:"emergency,omitempty"`
 	Reason    string `json:"reason,omitempty"`
-	// ExpectedState, if set, is the state that the user was shown. A rollback to any other
-	// state is refused.
+	// ExpectedState, if set, is the state that the user was shown. A rollback to any
+	// other state is refused.
 	ExpectedState *StateRef `json:"expected_state,omitempty"`
 	// Revision is the revision that the user was shown.
 	Revision Revision `json:"revision,omitzero"`
@@ -100,15 +100,15 @@ type RolloutRequest struct {
 	// PredecessorRun is the run ID of a rollout of the same release that ended without a
 	// report. Its baseline is kept.
 	PredecessorRun string `json:"predecessor_run,omitempty"`
-	// TakeOver is true if Plan, that of PredecessorRun, is not executed: the rollout holds the
-	// lock until it receives a resolution. RecoveryResult describes the result of the
-	// automatic attempts before that.
+	// TakeOver is true if Plan, that of PredecessorRun, is not executed: the rollout
+	// holds the lock until it receives a resolution. RecoveryResult describes the
+	// result of the automatic attempts before that.
 	TakeOver       bool   `json:"take_over,omitempty"`
 	RecoveryResult string `json:"recovery_result,omitempty"`
 	// Aborted is true if the release was aborted, so that TakeOver offers no retry.
 	Aborted bool `json:"aborted,omitempty"`
-	// UnreadRollout describes an earlier rollout whose report cannot be read. The plan was
-	// approved nevertheless.
+	// UnreadRollout describes an earlier rollout whose report cannot be read. The plan
+	// was approved nevertheless.
 	UnreadRollout string `json:"unread_rollout,omitempty"`
 	// Gate is the gate of the environment at the revision. The next release reads it
 	// from the report.

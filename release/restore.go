@@ -45,10 +45,10 @@ func BaselineStates(baselines []Baseline) (states []State) {
 	return states
 }
 
-// WithKnownConfigs returns states with the configs that p has of machines on hosts that are
-// unreachable now, because Fly reports only some values of those. A rollback to
-// incomplete values would lose the others. p has the whole config of every machine
-// that it updates, at the version that CheckStale compared.
+// WithKnownConfigs returns states with the configs that p has of machines on hosts that
+// are unreachable now, because Fly reports only some values of those. A rollback to
+// incomplete values would lose the others. p has the whole config of every machine that
+// it updates, at the version that CheckStale compared.
 func (p Plan) WithKnownConfigs(states []State) []State {
 	out := slices.Clone(states)
 	for i := range out {
@@ -70,8 +70,8 @@ func (p Plan) WithKnownConfigs(states []State) []State {
 // NewPlan. Apps that need others are restored first.
 //
 // Restore leaves alone machines that no plan created and that are not in the baseline;
-// DescribeDifferences lists them. The metadata of a machine record that a plan created it,
-// except in a restore: for those machines, made returns true. If ours is not nil,
+// DescribeDifferences lists them. The metadata of a machine record that a plan created
+// it, except in a restore: for those machines, made returns true. If ours is not nil,
 // Restore also leaves alone each machine for which it returns false, so that it never
 // overwrites changes of other clients.
 func Restore(environment string, baselines []Baseline, now []State, ours, made func(Target, Machine) bool) Plan {
@@ -287,8 +287,9 @@ func removeVolumeFacts(doc json.RawMessage) []byte {
 	return encodeJSON(v)
 }
 
-// DescribeLost returns a sentence for each machine of the baselines that cannot be created
-// again: it is gone, and its config is incomplete because its host was unreachable.
+// DescribeLost returns a sentence for each machine of the baselines that cannot be
+// created again: it is gone, and its config is incomplete because its host was
+// unreachable.
 func DescribeLost(baselines []Baseline, now []State) (lost []string) {
 	for _, b := range baselines {
 		have := findState(now, b.State.Target).indexMachines()
@@ -408,9 +409,10 @@ func commonImage(s State) (image Image) {
 	return image
 }
 
-// DescribeDifferences returns a sentence for each difference between now and the baselines:
-// config, image, region, running or not, cordon, missing and additional machines. A new
-// ID of a machine that was created again is no difference: see DescribeRecreated.
+// DescribeDifferences returns a sentence for each difference between now and the
+// baselines: config, image, region, running or not, cordon, missing and additional
+// machines. A new ID of a machine that was created again is no difference: see
+// DescribeRecreated.
 func DescribeDifferences(baselines []Baseline, now []State) (diffs []string) {
 	for _, b := range baselines {
 		have := findState(now, b.State.Target)
@@ -455,8 +457,8 @@ func describeDifference(t Target, want, have Machine) (diffs []string) {
 	return diffs
 }
 
-// DescribeRecreated returns a sentence for each machine of the baseline that has a new ID, and
-// for each that lost its suspended memory.
+// DescribeRecreated returns a sentence for each machine of the baseline that has a new
+// ID, and for each that lost its suspended memory.
 func DescribeRecreated(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
 		have := findState(now, b.State.Target).indexMachines()

@@ -2,9 +2,9 @@ package release
 
 import "slices"
 
-// ResumeBaselines returns the baselines of a rollout that follows a rollout without a report.
-// now are the baselines from the states at the start of this rollout. plan, baseline and
-// states are those of the earlier rollout.
+// ResumeBaselines returns the baselines of a rollout that follows a rollout without a
+// report. now are the baselines from the states at the start of this rollout. plan,
+// baseline and states are those of the earlier rollout.
 //
 // In the result, a machine that has the config of the earlier plan has its config of
 // baseline. Machines that the earlier rollout created are left out, and so are those that
@@ -47,14 +47,14 @@ func resumeMachines(was, found, goal, now State) (machines []Machine) {
 	return machines
 }
 
-// SeparateLeftovers returns now with Leftovers set to the machines that a rollout without a report
-// created and that serve no traffic: it ended before it uncordoned them, or after it
-// cordoned them again. plan, baseline and states are those of that rollout. A bluegreen
-// needs such machines to resume its switch, and keeps them.
+// SeparateLeftovers returns now with Leftovers set to the machines that a rollout
+// without a report created and that serve no traffic: it ended before it uncordoned
+// them, or after it cordoned them again. plan, baseline and states are those of that
+// rollout. A bluegreen needs such machines to resume its switch, and keeps them.
 //
-// SeparateLeftovers marks as superseded the machines whose replacement serves. It marks as halted
-// the other machines that ran before that rollout, that it stopped, and that are still
-// stopped. stopped has the IDs of the machines that it stopped.
+// SeparateLeftovers marks as superseded the machines whose replacement serves. It marks
+// as halted the other machines that ran before that rollout, that it stopped, and that
+// are still stopped. stopped has the IDs of the machines that it stopped.
 func SeparateLeftovers(plan Plan, baseline []Baseline, states, now []State, stopped []string) []State {
 	out, goal := slices.Clone(now), plan.Goal(states)
 	for i, s := range out {
@@ -135,7 +135,8 @@ func findBaseline(baselines []Baseline, t Target) (Baseline, bool) {
 	return baselines[i], true
 }
 
-// ChangedMachines returns the IDs of the machines that are not in baselines at their version.
+// ChangedMachines returns the IDs of the machines that are not in baselines at their
+// version.
 func ChangedMachines(baselines []Baseline, now []State) (ids []string) {
 	for _, b := range baselines {
 		were := b.State.indexMachines()

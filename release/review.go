@@ -13,8 +13,8 @@ import (
 // PlanDigits is the minimum number of digits of a plan's hash in a review.
 const PlanDigits = 8
 
-// A ReviewInput is the input of the updates and signals approve and reject. The name of the
-// update or signal decides between the two.
+// A ReviewInput is the input of the updates and signals approve and reject. The name of
+// the update or signal decides between the two.
 type ReviewInput struct {
 	By     string `json:"by"`
 	Reason string `json:"reason,omitempty"`
@@ -37,8 +37,8 @@ func ParseReview(doc []byte) (r ReviewInput, err error) {
 	return r, nil
 }
 
-// ParseResolution decodes the resolution of a held rollout. It returns an error if a field is
-// unknown, or if by or choice is missing or empty.
+// ParseResolution decodes the resolution of a held rollout. It returns an error if a
+// field is unknown, or if by or choice is missing or empty.
 func ParseResolution(doc []byte) (a Resolution, err error) {
 	if err := decodeStrictly(doc, &a, "choice", "by", "reason", "hold"); err != nil {
 		return Resolution{}, err

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// StagedSecrets returns the names of the secrets of s that m does not have: their values were
-// set after its version was made. The next change of m applies them.
+// StagedSecrets returns the names of the secrets of s that m does not have: their
+// values were set after its version was made. The next change of m applies them.
 func (s State) StagedSecrets(m Machine) (names []string) {
 	if m.VersionTime.IsZero() {
 		return nil // Fly does not report the time
@@ -47,9 +47,9 @@ func checkSecretsUnchanged(was, now []Secret) error {
 	return nil
 }
 
-// DescribeKeptSecrets returns a sentence for each target whose machines have other secrets now
-// than in the baseline, because Fly cannot restore old values. changed reports whether a
-// machine of a target was changed since.
+// DescribeKeptSecrets returns a sentence for each target whose machines have other
+// secrets now than in the baseline, because Fly cannot restore old values. changed
+// reports whether a machine of a target was changed since.
 func DescribeKeptSecrets(baselines []Baseline, now []State, changed func(Target) bool) (notes []string) {
 	for _, b := range baselines {
 		if !changed(b.State.Target) {
@@ -93,8 +93,8 @@ func (s State) describeStagedSecrets() string {
 		strings.Join(names, ", "), newest.UTC().Format("2006-01-02 15:04 UTC"))
 }
 
-// DescribeNewVolumes returns a sentence for each volume that the baseline does not have. It is
-// not destroyed, because its data may be needed.
+// DescribeNewVolumes returns a sentence for each volume that the baseline does not
+// have. It is not destroyed, because its data may be needed.
 func DescribeNewVolumes(baselines []Baseline, now []State) (notes []string) {
 	for _, b := range baselines {
 		for _, v := range findState(now, b.State.Target).Volumes {

@@ -68,8 +68,8 @@ type GroupSpec struct {
 // region.
 type NewVolume struct {
 	Name string `json:"name"`
-	// CreateRequest is the request, without region, that creates the volume if none is free. If
-	// it is empty, one must be free.
+	// CreateRequest is the request, without region, that creates the volume if none is
+	// free. If it is empty, one must be free.
 	CreateRequest json.RawMessage `json:"create_request,omitempty"`
 }
 
@@ -128,8 +128,8 @@ type State struct {
 	// Private is true if Fly lists the addresses and none is public, so that the URL
 	// does not resolve.
 	Private bool `json:"private,omitempty"`
-	// ProbeError is the error of the probe before the first change; "" if it passed or was
-	// not sent.
+	// ProbeError is the error of the probe before the first change; "" if it passed or
+	// was not sent.
 	ProbeError string   `json:"probe_error,omitempty"`
 	Secrets    []Secret `json:"secrets,omitempty"`
 	// SecretsVersion counts the changes of the app's secrets; 0 is unknown.
@@ -198,8 +198,9 @@ func (m Machine) IsRunning() bool {
 	return slices.Contains([]string{"started", "starting", "restarting", "replacing", "updating", "creating"}, m.State)
 }
 
-// StartsOnUpdate reports whether an update starts m or its replacement: m is running, it failed
-// or crashed, or a rollout without a report stopped it. Other machines stay stopped.
+// StartsOnUpdate reports whether an update starts m or its replacement: m is running,
+// it failed or crashed, or a rollout without a report stopped it. Other machines stay
+// stopped.
 func (m Machine) StartsOnUpdate() bool {
 	return m.IsRunning() || m.State == "failed" || m.Crashed || m.Halted
 }
@@ -229,9 +230,9 @@ func hasAutostop(config json.RawMessage) bool {
 // IsUnwell reports whether m runs on a reachable host and is not healthy.
 func (m Machine) IsUnwell() bool { return m.IsRunning() && !m.IsHealthy() && m.Host == "" }
 
-// IsAsleep reports whether m is stopped and Fly's proxy starts it for the next request: the
-// proxy stopped it, or its process ended with exit code 0. A failed machine does not
-// rest.
+// IsAsleep reports whether m is stopped and Fly's proxy starts it for the next request:
+// the proxy stopped it, or its process ended with exit code 0. A failed machine does
+// not rest.
 func (m Machine) IsAsleep() bool {
 	stopped := m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending"
 	if m.HasCompleted() {
@@ -240,8 +241,8 @@ func (m Machine) IsAsleep() bool {
 	return stopped && !m.Exit.isFailure() && hasAutostop(m.Config)
 }
 
-// FindMachine returns the machine with that ID, or with that name, for machines that a plan
-// created.
+// FindMachine returns the machine with that ID, or with that name, for machines that a
+// plan created.
 func (s State) FindMachine(ref string) (Machine, bool) {
 	for _, m := range s.Machines {
 		if m.ID == ref || m.Name == ref {

@@ -69,8 +69,8 @@ func (spec Spec) planWaves(state State) ([]Wave, error) {
 	return slices.Concat(spec.releaseCommandWave(), all), nil
 }
 
-// destroyLeftovers returns the wave that destroys state.Leftovers. It comes first, because
-// new machines may have the same names.
+// destroyLeftovers returns the wave that destroys state.Leftovers. It comes first,
+// because new machines may have the same names.
 func (spec Spec) destroyLeftovers(state State) []Wave {
 	var destroy []Step
 	for _, m := range state.Leftovers {

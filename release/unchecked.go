@@ -28,8 +28,8 @@ func (g GroupSpec) allConfigs() (all []json.RawMessage) {
 	return all
 }
 
-// CheckUnchecked returns an error if a changed target of plan is unchecked and release.toml
-// refuses that.
+// CheckUnchecked returns an error if a changed target of plan is unchecked and
+// release.toml refuses that.
 func (p Plan) CheckUnchecked() error {
 	for _, t := range p.Targets {
 		if t.Unchecked && t.RefuseUnchecked && t.Changed {

@@ -9,15 +9,15 @@ import (
 
 // Evidence contains observations, besides the machines, that Judge uses.
 type Evidence struct {
-	// RanGroups are the groups of which a machine of the new version ran and passed, even if
-	// it was stopped since.
+	// RanGroups are the groups of which a machine of the new version ran and passed,
+	// even if it was stopped since.
 	RanGroups []string
 	// HasProbe is true if there is a probe, ProbePassed if it passed now.
 	HasProbe, ProbePassed bool
 	// IsRestore is true if the goal is a baseline, whose machines ran before.
 	IsRestore bool
-	// RemovedMachines are the IDs of machines that the plan destroys. They run the old version
-	// and prove nothing about the new one.
+	// RemovedMachines are the IDs of machines that the plan destroys. They run the old
+	// version and prove nothing about the new one.
 	RemovedMachines []string
 }
 
@@ -118,22 +118,24 @@ func (m Machine) canBeStarted() bool {
 	return !m.Exit.isFailure() && (!m.Cordoned || m.IsRunning()) && m.Host == "" && hasAutostart(m.Config) && parseStandbyFor(m.Config) == ""
 }
 
-// HasUncheckedMachine reports whether a machine of goal in one of these groups has no health check, so
-// that only time shows whether its process stays up.
+// HasUncheckedMachine reports whether a machine of goal in one of these groups has no
+// health check, so that only time shows whether its process stays up.
 func (goal State) HasUncheckedMachine(groups []string) bool {
 	return slices.ContainsFunc(goal.Machines, func(m Machine) bool {
 		return slices.Contains(groups, m.Group) && CountChecks(m.Config) == 0
 	})
 }
 
-// An UncheckedPort is a TCP port on which a machine should listen and that has no health check.
+// An UncheckedPort is a TCP port on which a machine should listen and that has no
+// health check.
 type UncheckedPort struct {
 	Machine string
 	Group   string
 	Port    int
 }
 
-// UncheckedPorts returns the ports without a health check of one started machine per group.
+// UncheckedPorts returns the ports without a health check of one started machine per
+// group.
 func (goal State) UncheckedPorts(now State) (all []UncheckedPort) {
 	for _, g := range goal.groupNames() {
 		i := slices.IndexFunc(now.Machines, func(m Machine) bool {
@@ -235,12 +237,12 @@ func (p Plan) ChangedGroups(t Target) (groups []string) {
 	return groups
 }
 
-// VerificationStarts returns a start step for one machine of each changed group with services of
-// which no machine ran the new version, so that it can be verified. goals are the goals
-// of p; resumed has the IDs of machines that an earlier rollout changed which p resumes;
-// ran reports whether a machine of a group ran. It starts only machines that Fly's proxy
-// would start for a request, or that ran before. It starts no machine that crashed in the
-// resumed rollout, because the start would hide the crash.
+// VerificationStarts returns a start step for one machine of each changed group with
+// services of which no machine ran the new version, so that it can be verified. goals
+// are the goals of p; resumed has the IDs of machines that an earlier rollout changed
+// which p resumes; ran reports whether a machine of a group ran. It starts only
+// machines that Fly's proxy would start for a request, or that ran before. It starts no
+// machine that crashed in the resumed rollout, because the start would hide the crash.
 func (p Plan) VerificationStarts(goals []State, resumed map[string]bool, ran func(Target, string) bool) (steps []Step) {
 	updated := p.updatedMachines()
 	if p.IsRestore() {

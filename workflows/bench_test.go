@@ -60,8 +60,8 @@ func BenchmarkRollout(b *testing.B) {
 			b.ReportMetric(float64(m.requests), "flyreq")
 			b.ReportMetric(float64(m.requests)/n, "flyreq/machine")
 			b.ReportMetric(float64(m.activities)/n, "activities/machine")
-			// An upper bound: each activity takes three events, and three more for a workflow
-			// task if it ends alone.
+			// An upper bound: each activity takes three events, and three more for a
+			// workflow task if it ends alone.
 			b.ReportMetric(6*float64(m.activities+2)/n, "events/machine")
 			b.ReportMetric(float64(m.payload)/1024, "kB-largest-payload")
 			b.ReportMetric(0, "ns/op")

@@ -11,9 +11,9 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// executeWave executes the steps of one wave. Each lane runs at most MaxConcurrent steps at a
-// time and starts the next one as soon as one ends. With strict, the first failure
-// cancels the running steps and no other step starts.
+// executeWave executes the steps of one wave. Each lane runs at most MaxConcurrent
+// steps at a time and starts the next one as soon as one ends. With strict, the first
+// failure cancels the running steps and no other step starts.
 func (r *rolloutRun) executeWave(ctx workflow.Context, wave release.Wave, strict bool) error {
 	stepsCtx, cancel := workflow.WithCancel(ctx)
 	defer cancel()

@@ -27,7 +27,8 @@ const releaseCommandLines = `release_command = "migrate up"
 release_command_timeout = "2m"
 `
 
-// newUpdate returns a scenario that releases v2 over v1, with fly.toml changed in between.
+// newUpdate returns a scenario that releases v2 over v1, with fly.toml changed in
+// between.
 func newUpdate(t *testing.T, before, after repo) *scenario {
 	t.Helper()
 	s := newScenario(t, before)
@@ -38,8 +39,8 @@ func newUpdate(t *testing.T, before, after repo) *scenario {
 	return s
 }
 
-// countCommands returns how many machines of an app were created for a release command, and
-// how many starts Fly accepted.
+// countCommands returns how many machines of an app were created for a release command,
+// and how many starts Fly accepted.
 func (s *scenario) countCommands(app string) (made, started int) {
 	for _, r := range s.sim.Requests() {
 		var body struct {

@@ -117,8 +117,8 @@ func (c *statusLog) registerResolutionHandlers(ctx workflow.Context) error {
 		})
 }
 
-// takeResolution records a resolution that came by update or signal, or returns why it does
-// not count.
+// takeResolution records a resolution that came by update or signal, or returns why it
+// does not count.
 func (c *statusLog) takeResolution(doc []byte) error {
 	a, err := release.ParseResolution(doc)
 	if err == nil {
@@ -130,8 +130,8 @@ func (c *statusLog) takeResolution(doc []byte) error {
 	return err
 }
 
-// checkResolution returns an error if a resolution does not count now. ParseResolution has checked
-// that it is complete.
+// checkResolution returns an error if a resolution does not count now. ParseResolution
+// has checked that it is complete.
 func (c *statusLog) checkResolution(a release.Resolution) error {
 	held := c.status.Held
 	switch {

@@ -140,8 +140,8 @@ func (b *imageBuilder) Test(_ context.Context, _ image.Source, req image.Request
 	return b.fails[req.Recipe.String()]
 }
 
-// builtContent returns the content that a recipe gives. v3 has the content of v2: it changes
-// only files that are in no image.
+// builtContent returns the content that a recipe gives. v3 has the content of v2: it
+// changes only files that are in no image.
 func builtContent(r release.Recipe, revision release.Revision) string {
 	version := revision.Subject
 	if version == "version v3" {

@@ -210,8 +210,8 @@ func TestRelease(t *testing.T) {
 			outcome: release.Stopped, cause: "ended with exit code 3", staging: "v1", runs: "v1",
 		},
 		"the build fails": {
-			// The build takes a second, so that the tests, a real process, end first: a scenario
-			// must not end while a process runs.
+			// The build takes a second, so that the tests, a real process, end first: a
+			// scenario must not end while a process runs.
 			before: func(s *scenario) {
 				s.act.Go = digestBuilder{fails: &image.BuildError{Name: "web", Reason: "syntax error"}, takes: time.Second, over: s.over}
 			},

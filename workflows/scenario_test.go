@@ -239,7 +239,8 @@ func (e edge) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody, Request: req}, nil
 }
 
-// installVersion releases version to both environments, so that an earlier release exists.
+// installVersion releases version to both environments, so that an earlier release
+// exists.
 func (s *scenario) installVersion(version string) {
 	s.t.Helper()
 	before := s.act.Git.(repo)

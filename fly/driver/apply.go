@@ -216,7 +216,8 @@ func (r *stepRun) setCordoned(ctx context.Context, m fly.Machine) (release.Machi
 	return Describe(m), err
 }
 
-// destroy stops and destroys the machine of the step. It does nothing if the machine is gone.
+// destroy stops and destroys the machine of the step. It does nothing if the machine is
+// gone.
 func (r *stepRun) destroy(ctx context.Context) error {
 	m, err := r.findMachine(ctx)
 	if isGone(err) {

@@ -17,8 +17,8 @@ type Attempt struct {
 	// Aborted reports whether ctx ended because the operation was aborted. Otherwise
 	// the next attempt continues. nil: each end of the context is an abort.
 	Aborted func(ctx context.Context) bool
-	// RunEnded reports whether a run, as release.LeaseHolder names it in a lease, has ended
-	// and is not the caller's own. nil: no run has ended.
+	// RunEnded reports whether a run, as release.LeaseHolder names it in a lease, has
+	// ended and is not the caller's own. nil: no run has ended.
 	RunEnded func(ctx context.Context, run string) bool
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/microbima/release/fly/flysim"
 )
 
-// TestCommands_ReleasesOfOneProject releases one project repeatedly with the real commands,
-// workflows and activities, a real Temporal and a simulated Fly.
+// TestCommands_ReleasesOfOneProject releases one project repeatedly with the real
+// commands, workflows and activities, a real Temporal and a simulated Fly.
 func TestCommands_ReleasesOfOneProject(t *testing.T) {
 	w := newFixture(t)
 	w.want(ExitOK, []string{"list"}, "no releases")
@@ -137,8 +137,8 @@ func (w *fixture) failInProduction() {
 	start.wait().want(w.t, ExitRolledBack, "production: rolling back", "rolled back: shop "+id, "Why\n", "check ")
 }
 
-// approveStalePlan changes a machine while the plan waits. approve prints that the plan was
-// not executed, and which plan waits now.
+// approveStalePlan changes a machine while the plan waits. approve prints that the plan
+// was not executed, and which plan waits now.
 func (w *fixture) approveStalePlan() {
 	id := w.commitLevel("stale")
 	start := w.startCommand("start", "--wait")

@@ -102,7 +102,8 @@ func (w *fixture) stopWorker() {
 	}
 }
 
-// createRepository creates a repository with one app in two environments, and its Fly apps.
+// createRepository creates a repository with one app in two environments, and its Fly
+// apps.
 func (w *fixture) createRepository() {
 	w.Write("release.toml", `project = "shop"
 [test]

@@ -70,8 +70,8 @@ func (k keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	return authn.DefaultKeychain.Resolve(r)
 }
 
-// observeTargets reads the states of targets, in their order. If a state cannot be read, it sets
-// Unknown or Missing to the reason.
+// observeTargets reads the states of targets, in their order. If a state cannot be
+// read, it sets Unknown or Missing to the reason.
 func (p Platform) observeTargets(ctx context.Context, targets []release.TargetFile) []view.TargetState {
 	observed := make([]view.TargetState, len(targets))
 	var all errgroup.Group

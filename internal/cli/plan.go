@@ -122,8 +122,8 @@ type planner struct {
 	apps     []string
 }
 
-// makePlan returns the plan for the last environment of a path, and the reason why start would
-// refuse it, or nil.
+// makePlan returns the plan for the last environment of a path, and the reason why
+// start would refuse it, or nil.
 func (p planner) makePlan(ctx context.Context, path []release.Environment) (plan release.Plan, refusal, err error) {
 	environment := path[len(path)-1]
 	specs, states, err := p.compareTargets(ctx, path)

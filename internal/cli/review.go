@@ -139,8 +139,8 @@ func (c reviewCommand) checkGate(s client.Snapshot) error {
 	return nil
 }
 
-// sayIfDecided prints the reviews of others if the plan stopped waiting while the user was
-// asked, and reports whether it did.
+// sayIfDecided prints the reviews of others if the plan stopped waiting while the user
+// was asked, and reports whether it did.
 func (c reviewCommand) sayIfDecided(ctx context.Context, temporal *client.Client, before client.Snapshot) bool {
 	now, err := temporal.Get(ctx, before.ID, before.Run)
 	if err != nil || now.Partial || now.Gate != nil && now.Gate.Plan == before.Gate.Plan {
@@ -177,7 +177,8 @@ func (c reviewCommand) sendReview(ctx context.Context, temporal *client.Client, 
 }
 
 // sayEffect waits for the effect of a review and prints it: the release continues or
-// stops, or more approvals are needed. If the plan had become stale, it returns exit code 5.
+// stops, or more approvals are needed. If the plan had become stale, it returns exit
+// code 5.
 func (c reviewCommand) sayEffect(ctx context.Context, temporal *client.Client, before client.Snapshot) error {
 	s, err := temporal.WaitFor(ctx, effectLimit, before.ID, before.Run, func(now client.Snapshot) bool { return c.hasEffect(before, now) })
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A rolloutCommand is a rollout of one app, and the time of flyctl for the same rollout on
-// a stub with the same latencies and without smoke checks.
+// A rolloutCommand is a rollout of one app, and the time of flyctl for the same rollout
+// on a stub with the same latencies and without smoke checks.
 type rolloutCommand struct {
 	name     string
 	strategy string

@@ -82,7 +82,8 @@ func (c statusCommand) showAll(ctx context.Context) error {
 
 func isUnknown(p view.TargetState) bool { return p.Unknown != "" }
 
-// addPins adds the pins of environments to observed. It warns of those that cannot be read.
+// addPins adds the pins of environments to observed. It warns of those that cannot be
+// read.
 func (c statusCommand) addPins(ctx context.Context, project *release.Project, observed []view.TargetState) {
 	temporal, err := dialTemporal(ctx, c.World)
 	if err != nil {
@@ -177,8 +178,8 @@ func readRestoreTarget(ctx context.Context, temporal *client.Client, platform Pl
 	return back
 }
 
-// removedBy returns the commits that a rollback removes, from this clone and the revisions
-// of the running machines.
+// removedBy returns the commits that a rollback removes, from this clone and the
+// revisions of the running machines.
 func (c statusCommand) removedBy(ctx context.Context, restored release.Revision, observed []view.TargetState) release.Lineage {
 	var states []release.State
 	for _, p := range observed {

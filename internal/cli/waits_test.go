@@ -64,8 +64,8 @@ func TestStatus_RetriedActivity(t *testing.T) {
 	}
 }
 
-// A repository folder that the worker does not have is on another machine, so that retries
-// would not help.
+// A repository folder that the worker does not have is on another machine, so that
+// retries would not help.
 func TestStart_RepositoryMissingOnWorker(t *testing.T) {
 	w := newFixture(t)
 	begun := time.Now()

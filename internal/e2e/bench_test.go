@@ -22,8 +22,8 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// BenchmarkStartToFirstActivity measures the time from the start of a release to the first
-// line of its first activity.
+// BenchmarkStartToFirstActivity measures the time from the start of a release to the
+// first line of its first activity.
 func BenchmarkStartToFirstActivity(b *testing.B) {
 	runInMemoryAndOnFile(b, measureFirstActivity)
 }
@@ -54,8 +54,8 @@ func measureFirstActivity(b *testing.B, dir string) {
 	fmt.Printf("start of a release to its first activity: %.1f ms (%s, median of %d)\n", toMillis(waited[len(waited)/2]), b.Name(), len(waited))
 }
 
-// announcingGit is a repository that reports when it was read and has no such commit, so that
-// the release ends there.
+// announcingGit is a repository that reports when it was read and has no such commit,
+// so that the release ends there.
 type announcingGit struct{ asked chan<- time.Time }
 
 // Files implements activities.Git.
@@ -121,8 +121,8 @@ func measureOverhead(b *testing.B, dir string) {
 	fmt.Printf("it has %s\n", paid)
 }
 
-// summarize returns the time of a release, the times of its activities, and its cost, from the
-// event times in its histories.
+// summarize returns the time of a release, the times of its activities, and its cost,
+// from the event times in its histories.
 func summarize(histories []eventHistory) (took time.Duration, ran []span, paid cost.Cost) {
 	for _, h := range histories {
 		paid = paid.Plus(cost.Of(h.events, time.Now()))
@@ -183,8 +183,8 @@ func (h *activityTimesInbound) ExecuteActivity(ctx context.Context, in *intercep
 	return result, err
 }
 
-// runInMemoryAndOnFile runs measure with Temporal in memory, as in release demo, and on a file, as in
-// release dev, where every event is written to disk before the next.
+// runInMemoryAndOnFile runs measure with Temporal in memory, as in release demo, and on
+// a file, as in release dev, where every event is written to disk before the next.
 func runInMemoryAndOnFile(b *testing.B, measure func(b *testing.B, dir string)) {
 	b.Run("memory", func(b *testing.B) { measure(b, "") })
 	b.Run("file", func(b *testing.B) { measure(b, b.TempDir()) })

@@ -86,8 +86,8 @@ func writeKillTable(b *strings.Builder, sums []*chaosResults) (figures string) {
 		kills[theWorker]+kills[theServer]+kills[theFly], kills[theWorker], kills[theServer], kills[theFly], releases, wrong)
 }
 
-// writeResumptionTable writes the time to resumption after kills of a worker by phase, and
-// returns the longest.
+// writeResumptionTable writes the time to resumption after kills of a worker by phase,
+// and returns the longest.
 func writeResumptionTable(b *strings.Builder, sums []*chaosResults) (longest time.Duration) {
 	writeHeading(b, "resumption: seconds from the start of the new worker until what the killed one had in hand began again", "phase")
 	var all []time.Duration

@@ -181,8 +181,8 @@ func (s *chaosTest) retry(ctx context.Context, try func(context.Context) error) 
 	}
 }
 
-// releaseVersions releases the versions of k one after another until the siege is over, and
-// sometimes repeats one.
+// releaseVersions releases the versions of k one after another until the siege is over,
+// and sometimes repeats one.
 func (s *chaosTest) releaseVersions(ctx context.Context, k releaseKind) {
 	h := fnv.New64()
 	h.Write([]byte(k.name))

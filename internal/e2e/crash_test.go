@@ -84,9 +84,9 @@ type crashResult struct {
 	err        error         // what a user would have lost
 }
 
-// runCrash releases v2 with a worker that is killed after its n-th activity, and then with a
-// new worker. Staging has no machines, so that they are created; production runs v1, and
-// its machines are updated.
+// runCrash releases v2 with a worker that is killed after its n-th activity, and then
+// with a new worker. Staging has no machines, so that they are created; production runs
+// v1, and its machines are updated.
 func (w *processEnv) runCrash(n int64) (d crashResult) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute)
 	defer cancel()
@@ -132,8 +132,8 @@ func (w *processEnv) runCrash(n int64) (d crashResult) {
 	return d
 }
 
-// runWorkers runs a worker that dies after n activities, if n > 0, and then a new one until
-// the release has ended. It returns after the first has died.
+// runWorkers runs a worker that dies after n activities, if n > 0, and then a new one
+// until the release has ended. It returns after the first has died.
 func (w *processEnv) runWorkers(ctx context.Context, project string, n int64, ended func() error) (killed time.Time, err error) {
 	over := make(chan error, 1)
 	go func() { over <- ended() }()
@@ -229,7 +229,8 @@ func (w *processEnv) checkIntact(project string) error {
 	return errors.Join(wrong...)
 }
 
-// waitForLeases waits until no lease is left. A lease of a killed worker expires within seconds.
+// waitForLeases waits until no lease is left. A lease of a killed worker expires within
+// seconds.
 func (w *processEnv) waitForLeases(place string) bool {
 	for end := time.Now().Add(15 * time.Second); len(w.sim.Leases(place)) > 0; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -20,8 +20,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A projectFixture is a repository in memory. The zero value has two apps, of which web needs api, and
-// the environments staging and production, which has a gate.
+// A projectFixture is a repository in memory. The zero value has two apps, of which web
+// needs api, and the environments staging and production, which has a gate.
 type projectFixture struct {
 	apps     []string // the first is needed by all others
 	only     string   // the only environment
@@ -105,8 +105,8 @@ func flyApp(project, environment, app string) string {
 	return project + "-" + environment + "-" + app
 }
 
-// A projectSet is a set of repositories: each project is a shop. A project without an entry is
-// the zero shop.
+// A projectSet is a set of repositories: each project is a shop. A project without an
+// entry is the zero shop.
 type projectSet map[string]projectFixture
 
 // Files implements activities.Git.
@@ -115,8 +115,8 @@ func (s projectSet) Files(_ context.Context, url, _ string) (fs.FS, error) {
 	return s[project].files(project), nil
 }
 
-// Checkout implements activities.Git. These tests do not test or build, so that any folder
-// serves.
+// Checkout implements activities.Git. These tests do not test or build, so that any
+// folder serves.
 func (s projectSet) Checkout(_ context.Context, _, _ string, fn func(string) error) error {
 	return fn(".")
 }

@@ -21,8 +21,8 @@ func approvePlan(ctx context.Context, c client.Client, run client.WorkflowRun) e
 	return c.SignalWorkflow(ctx, run.GetID(), run.GetRunID(), release.ApproveSignal, release.ReviewInput{By: "ben", Plan: plan})
 }
 
-// waitForGate waits until the release waits for approval, and returns the hash of the plan.
-// The timer of the gate is the only timer of a release.
+// waitForGate waits until the release waits for approval, and returns the hash of the
+// plan. The timer of the gate is the only timer of a release.
 func waitForGate(ctx context.Context, c client.Client, run client.WorkflowRun) (string, error) {
 	for {
 		asks, err := waitForTimer(ctx, c, run)

@@ -11,7 +11,8 @@ import (
 	"github.com/microbima/release/fly"
 )
 
-// A flyJournal is the journal of a flysim in another process, including destroyed machines.
+// A flyJournal is the journal of a flysim in another process, including destroyed
+// machines.
 type flyJournal struct {
 	Apps map[string]appJournal `json:"apps"`
 }

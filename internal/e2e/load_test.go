@@ -318,8 +318,8 @@ const (
 	buildTasks    = "activities of " + release.BuildQueue
 )
 
-// readLatencies returns the schedule-to-start latencies in a period by kind of task, and the number
-// of completed activities.
+// readLatencies returns the schedule-to-start latencies in a period by kind of task,
+// and the number of completed activities.
 func (l *loadTest) readLatencies(ctx context.Context, p period) (waited map[string][]time.Duration, done int) {
 	l.t.Helper()
 	waited = map[string][]time.Duration{}

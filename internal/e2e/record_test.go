@@ -95,9 +95,10 @@ func listEndings() map[string]ending {
 	}
 }
 
-// TestEndings runs a release to every outcome with a real Temporal. With -record it writes
-// the histories of the releases and rollouts into the directory from which workflows
-// replays them. It never overwrites earlier recordings, which must stay replayable.
+// TestEndings runs a release to every outcome with a real Temporal. With -record it
+// writes the histories of the releases and rollouts into the directory from which
+// workflows replays them. It never overwrites earlier recordings, which must stay
+// replayable.
 func TestEndings(t *testing.T) {
 	studio := newRecordingEnv(t)
 	wanted, err := regexp.Compile(*record)
@@ -200,8 +201,8 @@ func (r *recording) record(name string) error {
 	return nil
 }
 
-// writeHistory writes a history with one event per line and without the host name of this machine,
-// which the SDK puts into the name of the sticky queue.
+// writeHistory writes a history with one event per line and without the host name of
+// this machine, which the SDK puts into the name of the sticky queue.
 func writeHistory(file string, events []*historypb.HistoryEvent) error {
 	var doc bytes.Buffer
 	doc.WriteString(`{"events":[`)
@@ -325,7 +326,8 @@ func (r *recording) makeStale() error {
 	return r.review(true, plan)
 }
 
-// queueBehindAnother starts another release that has the lock. The release plans again after it.
+// queueBehindAnother starts another release that has the lock. The release plans again
+// after it.
 func (r *recording) queueBehindAnother() error {
 	_, err := r.waitForStatus(release.RolloutID(r.project, "production"), func(s release.Status) bool { return s.Phase == release.Baking })
 	if err != nil {
@@ -402,8 +404,8 @@ func (r *recording) failChecks() error {
 	return r.reviewNext(true)
 }
 
-// fillHost makes the host of a machine refuse its new version. The release asks for approval
-// of a plan that replaces the machine.
+// fillHost makes the host of a machine refuse its new version. The release asks for
+// approval of a plan that replaces the machine.
 func (r *recording) fillHost() error {
 	plan, err := r.waitForPlan("")
 	if err != nil {
@@ -421,7 +423,8 @@ func (r *recording) fillHost() error {
 	return r.review(true, plan)
 }
 
-// failAfterCommand fails after an irreversible release command, so that the rollout is held.
+// failAfterCommand fails after an irreversible release command, so that the rollout is
+// held.
 func (r *recording) failAfterCommand() error {
 	if err := r.failChecks(); err != nil {
 		return err

@@ -14,7 +14,8 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// A releaseKind is a project whose releases all have the same outcome, whichever process dies.
+// A releaseKind is a project whose releases all have the same outcome, whichever
+// process dies.
 type releaseKind struct {
 	name    string
 	shop    projectFixture
@@ -80,8 +81,8 @@ func (w *violations) check(is bool, format string, args ...any) {
 	}
 }
 
-// checkIntact returns an error with all that a release of k should have kept or cleaned up and
-// did not.
+// checkIntact returns an error with all that a release of k should have kept or cleaned
+// up and did not.
 func (k releaseKind) checkIntact(before, after flyJournal, id, version string, outcome release.Outcome) error {
 	var w violations
 	for _, env := range k.shop.environments() {
@@ -155,7 +156,8 @@ func (w *violations) checkCommand(place string, was, is appJournal, id string, s
 	w.check(ran == want && started == want, "%s: %d machines ran the release command of one that ended %s, %d times together, want %d", place, ran, outcome, started, want)
 }
 
-// checkPromoted checks that every machine runs the new version, is healthy, and was changed once.
+// checkPromoted checks that every machine runs the new version, is healthy, and was
+// changed once.
 func (w *violations) checkPromoted(place string, was, is appJournal, digest string, inPlace bool) {
 	live := is.liveMachines()
 	w.check(len(live) == 2, "%s has %d machines, want 2", place, len(live))
@@ -173,8 +175,8 @@ func (w *violations) checkPromoted(place string, was, is appJournal, digest stri
 	}
 }
 
-// checkRestored checks that every machine is byte for byte as before, either restored or never
-// changed.
+// checkRestored checks that every machine is byte for byte as before, either restored
+// or never changed.
 func (w *violations) checkRestored(place string, was, is appJournal, andBack bool) {
 	live := is.liveMachines()
 	w.check(len(live) == len(was.liveMachines()), "%s has %d machines, had %d", place, len(live), len(was.liveMachines()))
@@ -192,8 +194,8 @@ func (w *violations) checkRestored(place string, was, is appJournal, andBack boo
 	}
 }
 
-// checkGate checks that no rollout of an environment with a gate began before the approval of
-// its plan.
+// checkGate checks that no rollout of an environment with a gate began before the
+// approval of its plan.
 func checkGate(all eventHistory, environment string) error {
 	var w violations
 	var yes []string

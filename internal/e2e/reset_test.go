@@ -71,8 +71,8 @@ func (b *rollbackTest) resetWhileTakenOver() {
 }
 
 // resetAfterBoth resets a release that was terminated together with its rollout, after
-// another release was promoted. Temporal sent no notice of the end of the rollout, because
-// its parent was closed: the release reads it and ends.
+// another release was promoted. Temporal sent no notice of the end of the rollout,
+// because its parent was closed: the release reads it and ends.
 func (b *rollbackTest) resetAfterBoth() {
 	b.startIncomplete()
 	b.requireNoError(b.c.TerminateWorkflow(b.ctx, b.run.GetID(), "", "by hand"))
@@ -167,8 +167,8 @@ func (b *rollbackTest) resetTo(point resetPoint) {
 	b.requireNoError(err)
 }
 
-// checkSettled checks that the release ends, with a resolution if it asks for one, that every
-// machine runs version, and that nothing is left.
+// checkSettled checks that the release ends, with a resolution if it asks for one, that
+// every machine runs version, and that nothing is left.
 func (b *rollbackTest) checkSettled(version string) {
 	ended := make(chan error, 1)
 	var report release.Report

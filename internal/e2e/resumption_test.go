@@ -18,8 +18,8 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A lostTask is a task of a killed worker: an attempt of an activity, or the next workflow
-// task.
+// A lostTask is a task of a killed worker: an attempt of an activity, or the next
+// workflow task.
 type lostTask struct {
 	id, run  string
 	phase    release.Phase
@@ -59,8 +59,9 @@ func (s *chaosTest) describeOpen(ctx context.Context) (all []*workflowservice.De
 	return all
 }
 
-// listLostTasks returns the tasks of a worker that was just killed. A release that waits for
-// approval has none: it is sent a review that does not count, as a user may do.
+// listLostTasks returns the tasks of a worker that was just killed. A release that
+// waits for approval has none: it is sent a review that does not count, as a user may
+// do.
 func (s *chaosTest) listLostTasks(ctx context.Context) (lost []lostTask) {
 	killed := time.Now()
 	for _, d := range s.describeOpen(ctx) {
@@ -116,8 +117,8 @@ func phaseOf(info *workflowpb.WorkflowExecutionInfo) (p release.Phase) {
 	return p
 }
 
-// waitForResumption waits until all lost tasks have started again, and records the time since the
-// start of the new worker.
+// waitForResumption waits until all lost tasks have started again, and records the time
+// since the start of the new worker.
 func (s *chaosTest) waitForResumption(ctx context.Context, begun time.Time, lost []lostTask) {
 	for end := begun.Add(time.Minute); len(lost) > 0 && sleep.For(ctx, 250*time.Millisecond) == nil; {
 		lost = slices.DeleteFunc(lost, func(l lostTask) bool {
@@ -161,7 +162,8 @@ func (s *chaosTest) findResumption(ctx context.Context, l lostTask) (time.Time, 
 	return l.findResumption(all.events)
 }
 
-// findResumption returns from a history when a lost task started again or became unnecessary.
+// findResumption returns from a history when a lost task started again or became
+// unnecessary.
 func (l lostTask) findResumption(events []*historypb.HistoryEvent) (time.Time, error) {
 	ids := map[int64]bool{} // of the events about the activity
 	for _, e := range events {
@@ -196,8 +198,8 @@ func (s *chaosTest) countEvents(ctx context.Context) map[execution]int64 {
 	return n
 }
 
-// waitForProgress waits until a workflow that was open when the server was killed has new events or
-// has closed. Without open workflows it only waits for the server.
+// waitForProgress waits until a workflow that was open when the server was killed has
+// new events or has closed. Without open workflows it only waits for the server.
 func (s *chaosTest) waitForProgress(ctx context.Context, begun time.Time, before map[execution]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

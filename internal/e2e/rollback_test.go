@@ -77,8 +77,8 @@ func runCases(t *testing.T, prefix string, stories map[string]rollbackCase) {
 	all.Wait()
 }
 
-// newTestEnv returns a Temporal and a Fly for the projects of git, and a function that starts
-// a worker. That function returns one that stops the worker.
+// newTestEnv returns a Temporal and a Fly for the projects of git, and a function that
+// starts a worker. That function returns one that stops the worker.
 func (git projectSet) newTestEnv(t *testing.T) (s *testEnv, start func() (stop func())) {
 	t.Helper()
 	c, err := client.Dial(client.Options{HostPort: startTemporal(t, "").Address(), Identity: "the operator", DataConverter: worker.DataConverter()})
@@ -139,9 +139,9 @@ func (b *rollbackTest) requestRollback(to string) release.Report {
 	return report
 }
 
-// terminateMidRollout starts v2 and terminates its rollout after one of two machines was updated.
-// The other machine cannot be updated, not even by activities of the terminated rollout,
-// until b.calm is called.
+// terminateMidRollout starts v2 and terminates its rollout after one of two machines
+// was updated. The other machine cannot be updated, not even by activities of the
+// terminated rollout, until b.calm is called.
 func (b *rollbackTest) terminateMidRollout() {
 	second := b.sim.Machines(b.app)[1].ID
 	b.endFault = b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})
@@ -163,7 +163,8 @@ func (b *rollbackTest) runningDigests() (digests []string) {
 	return digests
 }
 
-// checkVersion checks that every machine runs that version and that no rollout left anything.
+// checkVersion checks that every machine runs that version and that no rollout left
+// anything.
 func (b *rollbackTest) checkVersion(version string) {
 	for _, digest := range b.runningDigests() {
 		if digest != digestOf("api", commitOf(version)) {
@@ -187,8 +188,8 @@ func (b *rollbackTest) checkNothingLeft() {
 	}
 }
 
-// waitForHold waits until the rollout of the release is held, ends the fault, and returns the
-// reason.
+// waitForHold waits until the rollout of the release is held, ends the fault, and
+// returns the reason.
 func (b *rollbackTest) waitForHold() release.Hold {
 	s, err := b.waitForStatus(b.rolloutID(), func(s release.Status) bool { return s.Held != nil })
 	b.endFault()
@@ -210,7 +211,8 @@ func (b *rollbackTest) resolveHold(choice release.Choice) {
 	b.requireNoError(err)
 }
 
-// checkHold checks that the hold names the terminated rollout and the state of each machine.
+// checkHold checks that the hold names the terminated rollout and the state of each
+// machine.
 func (b *rollbackTest) checkHold(h release.Hold) {
 	if !strings.Contains(h.Why, "was terminated by the operator: by hand") {
 		b.fail("held because: %s", h.Why)
@@ -449,8 +451,8 @@ func (b *rollbackTest) testTwoRollbacks() {
 	b.checkVersion("v2")
 }
 
-// After a rollout with an unreadable history, a plan needs an approval even without a gate,
-// and a rollback is refused.
+// After a rollout with an unreadable history, a plan needs an approval even without a
+// gate, and a rollback is refused.
 func (b *rollbackTest) testUnreadableHistory() {
 	lost, err := b.c.ExecuteWorkflow(b.ctx, client.StartWorkflowOptions{ID: b.rolloutID(), TaskQueue: "nobody"}, release.RolloutWorkflow, "no request")
 	b.requireNoError(err)
@@ -489,8 +491,8 @@ func (b *rollbackTest) testForeignApp() {
 	}
 }
 
-// A project is bound to the repository of its first release. Another repository is refused
-// unless the request has a reason for the move.
+// A project is bound to the repository of its first release. Another repository is
+// refused unless the request has a reason for the move.
 func (b *rollbackTest) testTwoRepositories() {
 	b.promote("v1")
 	b.requireNoError(b.waitForList(b.run.GetID()))
@@ -531,8 +533,8 @@ func TestAbort_UserAfterRestart(t *testing.T) {
 	b.checkAbortAtGate(stop, func() { t.Cleanup(start()) })
 }
 
-// checkAbortAtGate starts v2, aborts it at its gate, and checks that the report has the user
-// and the reason. before and after run around the abort.
+// checkAbortAtGate starts v2, aborts it at its gate, and checks that the report has the
+// user and the reason. before and after run around the abort.
 func (b *rollbackTest) checkAbortAtGate(before, after func()) {
 	b.requireNoError(b.startRelease(request(b.project, "v2")))
 	_, err := b.waitForPlan("")

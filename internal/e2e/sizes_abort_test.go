@@ -14,8 +14,8 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// A release of nine apps with two machines each, whose configs contain a file of 50 kB, is
-// aborted in the middle and restored byte for byte.
+// A release of nine apps with two machines each, whose configs contain a file of 50 kB,
+// is aborted in the middle and restored byte for byte.
 func TestLargeConfigs_Abort(t *testing.T) {
 	const project = "aborted"
 	sim := newFastFly()
@@ -66,8 +66,8 @@ func TestLargeConfigs_Abort(t *testing.T) {
 	}
 }
 
-// Configs larger than Temporal's limits are refused before the gate with a clear error, and
-// nothing is changed.
+// Configs larger than Temporal's limits are refused before the gate with a clear error,
+// and nothing is changed.
 func TestLargeConfigs_Refused(t *testing.T) {
 	const project = "toolarge"
 	sim := newFastFly()

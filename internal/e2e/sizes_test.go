@@ -143,9 +143,9 @@ func (y *serverEnv) machineConfigs(project string, repo largeRepo) map[string][]
 	return all
 }
 
-// A release of nine apps with two machines each, whose configs contain a file of 50 kB that
-// changes with the version, fails in the middle and is restored byte for byte. No value
-// comes near Temporal's limit.
+// A release of nine apps with two machines each, whose configs contain a file of 50 kB
+// that changes with the version, fails in the middle and is restored byte for byte. No
+// value comes near Temporal's limit.
 func TestLargeConfigs_FailureHalfWay(t *testing.T) {
 	const project = "large"
 	sim := newFastFly()

@@ -58,9 +58,9 @@ func serveSizes(in io.Reader, out io.Writer) error {
 	return lines.Err()
 }
 
-// TestSoak runs releases one after another on one worker, with real checkouts, tests, builds
-// and pushes: promoted ones, and ones that fail in each way. The resources of the worker do
-// not grow with their number, except for data that is kept on purpose.
+// TestSoak runs releases one after another on one worker, with real checkouts, tests,
+// builds and pushes: promoted ones, and ones that fail in each way. The resources of
+// the worker do not grow with their number, except for data that is kept on purpose.
 func TestSoak(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 	defer cancel()

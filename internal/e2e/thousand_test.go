@@ -16,8 +16,8 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// Limits for an environment of a thousand machines. Temporal's limits are 2 MB per value and
-// 51,200 events.
+// Limits for an environment of a thousand machines. Temporal's limits are 2 MB per
+// value and 51,200 events.
 const (
 	mostPayload = 1 << 20
 	mostEvents  = 15_000

@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// runUnprivileged makes cmd run as another user than root and gives dir to that user, because
-// PostgreSQL refuses to run as root.
+// runUnprivileged makes cmd run as another user than root and gives dir to that user,
+// because PostgreSQL refuses to run as root.
 func runUnprivileged(cmd *exec.Cmd, dir string) error {
 	if os.Getuid() != 0 {
 		return nil

@@ -161,8 +161,8 @@ func (u *upgradeTest) startRelease(version string) client.WorkflowRun {
 	return run
 }
 
-// replaceWorker stops the current worker, as an operator would, and starts one of another build;
-// "" is the current build.
+// replaceWorker stops the current worker, as an operator would, and starts one of
+// another build; "" is the current build.
 func (u *upgradeTest) replaceWorker(build string) {
 	u.t.Helper()
 	if u.hand != nil {
@@ -193,11 +193,12 @@ func (u *upgradeTest) approvePlan(run client.WorkflowRun, plan string) {
 	}
 }
 
-// A newPath tells which workflows use the new version: the release, its rollout in production.
+// A newPath tells which workflows use the new version: the release, its rollout in
+// production.
 type newPath struct{ release, rollout bool }
 
-// checkPromoted waits until a release has ended, and checks that production runs its version and
-// which workflows used the new version.
+// checkPromoted waits until a release has ended, and checks that production runs its
+// version and which workflows used the new version.
 func (u *upgradeTest) checkPromoted(run client.WorkflowRun, version string, want newPath) {
 	u.t.Helper()
 	var report release.Report

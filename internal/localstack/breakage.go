@@ -36,7 +36,8 @@ const validChange = `package main
 const message = "Hello again from internal-api"
 `
 
-// breakages maps the values of --break. Tests and staging pass with check, crash and bake.
+// breakages maps the values of --break. Tests and staging pass with check, crash and
+// bake.
 var breakages = map[string]breakage{
 	"check": {"its health check never passes", "Look at the database before serving", `package main
 

@@ -170,8 +170,8 @@ func (c *checker) readHead(r *rolloutRun) string {
 }
 
 // findUndoneRollout returns the newest rollout before r that changed something and was
-// not rolled back, as of the time at which the rollback found what it restores. It returns
-// nil if that was a rollback itself.
+// not rolled back, as of the time at which the rollback found what it restores. It
+// returns nil if that was a rollback itself.
 func (c *checker) findUndoneRollout(r *rolloutRun) *rolloutRun {
 	c.mu.Lock()
 	defer c.mu.Unlock()

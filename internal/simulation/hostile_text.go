@@ -111,8 +111,9 @@ func (c *checker) checkPlanViews(plan release.Plan) {
 }
 
 // isCompared reports whether the config of a step must be compared with that of its
-// machine, or of the machine that it succeeds. Fly does not return the config of a machine
-// on an unreachable host, and such a host may have come back since the plan was made.
+// machine, or of the machine that it succeeds. Fly does not return the config of a
+// machine on an unreachable host, and such a host may have come back since the plan was
+// made.
 func (c *checker) isCompared(s release.Step) bool {
 	if c.sim.hasTrouble("host unreachable") || c.sim.hasTrouble("host unreachable at a change") || c.sim.hasTrouble("host comes back") {
 		return false

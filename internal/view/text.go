@@ -181,8 +181,9 @@ func verdictDetail(v release.Verdict) string {
 	return s
 }
 
-// QueueText returns what a release waits for before it may change its environment, and how
-// to resolve the rollout before it if that is held: nothing else would end the wait.
+// QueueText returns what a release waits for before it may change its environment, and
+// how to resolve the rollout before it if that is held: nothing else would end the
+// wait.
 func QueueText(s release.Status) string {
 	if s.HeldAhead == "" {
 		return s.Queue

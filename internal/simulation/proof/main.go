@@ -113,8 +113,8 @@ that it shows. Each section names the command to run it alone. Times are those o
     go run ./internal/simulation/proof
 `
 
-// updatePage runs all sections, or the one named only, and writes docs/verification.md after each. It
-// returns an error that names the failed sections.
+// updatePage runs all sections, or the one named only, and writes docs/verification.md
+// after each. It returns an error that names the failed sections.
 func updatePage(only string, base uint64) error {
 	page, err := os.ReadFile(report)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
