@@ -155,9 +155,9 @@ func (c *checker) findConflict(r *rolloutRun, app, id string, step release.Step)
 	return fmt.Sprintf("%s overwrites version %s, which someone else made after the plan", step, machines[i].InstanceID)
 }
 
-// findSender returns the rollout that sent a change under holder's lease: the open
+// findRolloutOfLease returns the rollout that sent a change under holder's lease: the open
 // one, or a terminated one whose request is late. It returns nil if there is neither.
-func (c *checker) findSender(holder, environment string) *rolloutRun {
+func (c *checker) findRolloutOfLease(holder, environment string) *rolloutRun {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	open := c.openRollouts[environment]
@@ -208,7 +208,7 @@ func (c *checker) checkPlanned(app string, in activities.StepInput, at *attempt)
 		return nil // Temporal ignores the result of this attempt
 	default:
 	}
-	r := c.findSender(in.Holder, env.Name)
+	r := c.findRolloutOfLease(in.Holder, env.Name)
 	if r == nil {
 		c.sim.addViolation("%s: changed a machine, but no rollout is open", in.Step)
 		return nil
