@@ -92,37 +92,53 @@ func (r *rolloutRun) successOutcome() release.Outcome {
 	return release.Promoted
 }
 
-// expectations returns the expected state of every target once plan is executed. A
-// machine that was unhealthy before and that plan only takes out of service, or does
-// not touch, need not be healthy afterwards.
+// expectations returns the expected state of every target once plan, all or the first
+// part of the rollout's plan, is executed. A machine that was unhealthy before and that
+// plan only takes out of service, or does not touch, need not be healthy afterwards. Nor
+// need a machine that still runs the old version and that a later part replaces: the
+// release may be the remedy for what makes it fail.
 func (r *rolloutRun) expectations(plan release.Plan) (all []activities.Expectation) {
 	touched, unchecked := map[string]bool{}, map[string]bool{}
 	for _, s := range plan.Steps() {
 		touched[s.Machine] = touched[s.Machine] || s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy
 		unchecked[s.Machine] = unchecked[s.Machine] || s.SkipHealthCheck
 	}
+	replaced := r.replacedMachines(plan)
 	resumed := r.resumedMachines()
 	maps.Copy(touched, resumed)
 	for _, goal := range r.goalStates(plan) {
-		removed := r.in.Plan.RemovedMachines(goal.Target)
 		for i, m := range goal.Machines {
 			if resumed[m.ID] && m.IsRunning() {
 				goal.Machines[i].State = "started"
 			}
-			isRemoved := !plan.IsRestore() && slices.Contains(removed, m.ID) // it runs the old version
-			if !touched[m.ID] && !touched[m.Name] && !m.IsHealthy() || unchecked[m.ID] || unchecked[m.Name] || isRemoved {
+			if !touched[m.ID] && !touched[m.Name] && (!m.IsHealthy() || replaced[m.ID]) || unchecked[m.ID] || unchecked[m.Name] {
 				goal.Machines[i].State = ""
 			}
 		}
 		for _, t := range plan.Targets {
 			if t.Target == goal.Target {
 				all = append(all, activities.Expectation{
-					Goal: goal, Probe: r.probeOf(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.provenGroupsOf(plan, goal), Removed: removed, Resumed: workflow.DeterministicKeys(resumed), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
+					Goal: goal, Probe: r.probeOf(plan, t), Changed: r.changedGroups(plan, goal), Ran: r.provenGroupsOf(plan, goal), Removed: r.in.Plan.RemovedMachines(t.Target), Resumed: workflow.DeterministicKeys(resumed), Back: plan.IsRestore(), RefuseUnchecked: t.RefuseUnchecked,
 				})
 			}
 		}
 	}
 	return all
+}
+
+// replacedMachines returns the IDs of the machines that the rollout's plan updates or
+// destroys. It is empty if plan is a restore, which needs all of them.
+func (r *rolloutRun) replacedMachines(plan release.Plan) map[string]bool {
+	replaced := map[string]bool{}
+	if plan.IsRestore() {
+		return replaced
+	}
+	for _, s := range r.in.Plan.Steps() {
+		if s.Verb == release.Update || s.Verb == release.Destroy {
+			replaced[s.Machine] = true
+		}
+	}
+	return replaced
 }
 
 // probeOf returns the probe of a target. It returns nil while plan, a part of the whole
