@@ -60,7 +60,7 @@ func (a *Activities) PlanRestore(ctx context.Context, in RestoreInput) (Restorat
 		return Restoration{}, permanentError(release.KindPermanent, fmt.Errorf("the earlier state cannot be restored: %s", strings.Join(lost, "; ")))
 	}
 	others := 0
-	plan := release.Restore(in.Environment, in.Baselines, states, in.mayRestore(&others), release.CreatedBy(in.Goals))
+	plan := release.Restore(in.Environment, in.Baselines, states, release.RestoreOptions{MayRestore: in.mayRestore(&others), IsCreated: release.CreatedBy(in.Goals)})
 	if in.Goals == nil {
 		if err := checkPlanSize(plan, states); err != nil {
 			return Restoration{}, err

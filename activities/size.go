@@ -33,7 +33,7 @@ func checkPlanSize(plan release.Plan, states []release.State) error {
 			goal[i].Machines[j].ID = cmp.Or(m.ID, m.Name)
 		}
 	}
-	back := release.Restore(plan.Environment, baselines, goal, nil, release.CreatedBy(plan.Goal(states)))
+	back := release.Restore(plan.Environment, baselines, goal, release.RestoreOptions{IsCreated: release.CreatedBy(plan.Goal(states))})
 	if err := checkSteps(plan, back); err != nil {
 		return err
 	}

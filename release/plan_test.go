@@ -141,7 +141,7 @@ func TestRestore_Properties(t *testing.T) {
 		baselines := plan.Baselines(f.states)
 		cut := execute(f.states, plan, rapid.IntRange(0, len(plan.Steps())).Draw(t, "cut after"))
 
-		restore := release.Restore("production", baselines, cut, nil, nil)
+		restore := release.Restore("production", baselines, cut, release.RestoreOptions{})
 		if err := restore.CheckStale(cut); err != nil {
 			t.Errorf("a restore is stale for its own states: %v", err)
 		}
@@ -149,7 +149,7 @@ func TestRestore_Properties(t *testing.T) {
 		if diffs := release.DescribeDifferences(baselines, back); len(diffs) > 0 {
 			t.Errorf("a rollback does not end on the baseline: %v\nsteps: %v", diffs, restore.Steps())
 		}
-		if again := release.Restore("production", baselines, back, nil, nil); !again.IsEmpty() {
+		if again := release.Restore("production", baselines, back, release.RestoreOptions{}); !again.IsEmpty() {
 			t.Errorf("an executed rollback leaves steps: %v", again.Steps())
 		}
 		f.checkAvailability(t, restore)

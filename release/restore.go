@@ -64,17 +64,24 @@ func (p Plan) WithKnownConfigs(states []State) []State {
 	return out
 }
 
+// RestoreOptions tells Restore more about machines than their state does.
+type RestoreOptions struct {
+	// MayRestore, if set, reports whether a machine may be restored. Restore leaves alone
+	// the others, so that it never overwrites changes of other clients.
+	MayRestore func(Target, Machine) bool
+	// IsCreated, if set, reports whether a restore created a machine. The metadata of a
+	// machine tell that only of the machines that a plan for a revision created.
+	IsCreated func(Target, Machine) bool
+}
+
 // Restore returns the ordered steps that bring every target back to its baseline.
 // Missing machines are created again, machines that a release created are destroyed,
 // and all others get their config, image, cordon and state back. It is pure, like
 // NewPlan. Apps that need others are restored first.
 //
 // Restore leaves alone machines that no plan created and that are not in the baseline;
-// DescribeDifferences lists them. The metadata of a machine record that a plan created
-// it, except in a restore: for those machines, made returns true. If ours is not nil,
-// Restore also leaves alone each machine for which it returns false, so that it never
-// overwrites changes of other clients.
-func Restore(environment string, baselines []Baseline, now []State, ours, made func(Target, Machine) bool) Plan {
+// DescribeDifferences lists them.
+func Restore(environment string, baselines []Baseline, now []State, options RestoreOptions) Plan {
 	plan := Plan{Environment: environment, Targets: []TargetPlan{}}
 	baselines = slices.SortedFunc(slices.Values(baselines), func(a, b Baseline) int {
 		return cmp.Or(cmp.Compare(b.Level, a.Level), cmp.Compare(a.State.Target.App, b.State.Target.App))
@@ -86,7 +93,7 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 		for ; first < len(baselines) && baselines[first].Level == level; first++ {
 			b := baselines[first]
 			state := findState(now, b.State.Target)
-			back, extra := b.restoreWaves(state, ours, made)
+			back, extra := b.restoreWaves(state, options)
 			t := TargetPlan{
 				Target: b.State.Target, FlyApp: b.State.FlyApp, URL: b.State.URL, Level: b.Level,
 				MaxUnavailable: b.MaxUnavailable, Wait: b.Wait, Probe: b.Probe,
@@ -109,8 +116,8 @@ func Restore(environment string, baselines []Baseline, now []State, ours, made f
 }
 
 // restoreWaves returns the waves that restore b from now, and the waves that destroy
-// additional machines. ours and made are those of Restore.
-func (b Baseline) restoreWaves(now State, ours, made func(Target, Machine) bool) (back, extra []Wave) {
+// additional machines.
+func (b Baseline) restoreWaves(now State, options RestoreOptions) (back, extra []Wave) {
 	var steps restoreSteps
 	is := now.indexMachines()
 	for _, want := range b.State.Machines {
@@ -118,11 +125,11 @@ func (b Baseline) restoreWaves(now State, ours, made func(Target, Machine) bool)
 		switch {
 		case !exists && want.Host == "":
 			steps.create = append(steps.create, b.recreateStep(want))
-		case exists && (ours == nil || ours(b.State.Target, have)):
+		case exists && (options.MayRestore == nil || options.MayRestore(b.State.Target, have)):
 			steps.addMachine(b.restoreStep(have, want), have, want)
 		}
 	}
-	for _, m := range b.additionalMachines(now, made) {
+	for _, m := range b.additionalMachines(now, options.IsCreated) {
 		steps.addRemoval(b.removalStep(now, m), m)
 	}
 	return steps.order(b)
@@ -240,8 +247,8 @@ func (r restoreSteps) order(b Baseline) (back, extra []Wave) {
 
 // additionalMachines returns the machines of now that a plan created and that are not in
 // b. It leaves out those of groups of which a machine can't be created again: they may
-// be its replacement. made is that of Restore.
-func (b Baseline) additionalMachines(now State, made func(Target, Machine) bool) (machines []Machine) {
+// be its replacement. isCreated is that of RestoreOptions.
+func (b Baseline) additionalMachines(now State, isCreated func(Target, Machine) bool) (machines []Machine) {
 	is, were, lost := now.indexMachines(), b.State.indexMachines(), map[string]bool{}
 	for _, want := range b.State.Machines {
 		if want.Host != "" && !is.hasCounterpart(want) {
@@ -249,8 +256,8 @@ func (b Baseline) additionalMachines(now State, made func(Target, Machine) bool)
 		}
 	}
 	for _, m := range now.Machines {
-		isCreated := m.CreatedByPlan || made != nil && made(now.Target, m)
-		if isCreated && !were.hasCounterpart(m) && !lost[m.Group] {
+		isAdditional := m.CreatedByPlan || isCreated != nil && isCreated(now.Target, m)
+		if isAdditional && !were.hasCounterpart(m) && !lost[m.Group] {
 			machines = append(machines, m)
 		}
 	}

@@ -30,7 +30,7 @@ func TestRestore_WaitsForOldMachines(t *testing.T) {
 			before, now := blue, blue
 			test.change(&before, &now)
 			baseline := release.Baseline{State: release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{before}}}
-			plan := release.Restore("production", []release.Baseline{baseline}, []release.State{{Target: target, FlyApp: "fly-a", Machines: []release.Machine{now, green}}}, nil, nil)
+			plan := release.Restore("production", []release.Baseline{baseline}, []release.State{{Target: target, FlyApp: "fly-a", Machines: []release.Machine{now, green}}}, release.RestoreOptions{})
 			var verbs []release.Verb
 			for _, s := range plan.Steps() {
 				verbs = append(verbs, s.Verb)
@@ -51,7 +51,7 @@ func TestCheckStale(t *testing.T) {
 	target := release.Target{App: "a", Environment: "production"}
 	m := release.Machine{ID: "one", Name: "one", Group: "app", State: "started", Version: "v1", Image: images[1], Config: config("a", "app", 1)}
 	planned := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{m}}
-	plan := release.Restore("production", []release.Baseline{{State: planned}}, []release.State{planned}, nil, nil)
+	plan := release.Restore("production", []release.Baseline{{State: planned}}, []release.State{planned}, release.RestoreOptions{})
 	for name, test := range map[string]struct {
 		change func(*release.State)
 		stale  bool

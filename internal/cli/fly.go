@@ -123,7 +123,7 @@ func (p Platform) planRestore(ctx context.Context, environment string, baselines
 	if err := all.Wait(); err != nil {
 		return release.Plan{}, err
 	}
-	plan := release.Restore(environment, baselines, states, nil, nil)
+	plan := release.Restore(environment, baselines, states, release.RestoreOptions{})
 	plan.Lineage.Running = release.RunningRevisions(states)
 	return plan, nil
 }

@@ -155,8 +155,9 @@ func (c *checker) findConflict(r *rolloutRun, app, id string, step release.Step)
 	return fmt.Sprintf("%s overwrites version %s, which someone else made after the plan", step, machines[i].InstanceID)
 }
 
-// findRolloutOfLease returns the rollout that sent a change under holder's lease: the open
-// one, or a terminated one whose request is late. It returns nil if there is neither.
+// findRolloutOfLease returns the rollout that sent a change under holder's lease: the
+// open one, or a terminated one whose request is late. It returns nil if there is
+// neither.
 func (c *checker) findRolloutOfLease(holder, environment string) *rolloutRun {
 	c.mu.Lock()
 	defer c.mu.Unlock()
