@@ -21,8 +21,8 @@ type Baseline struct {
 // WasHealthy reports whether every machine of b was healthy and its probe passed. A
 // rollback then requires the same.
 func (b Baseline) WasHealthy() bool {
-	sick := slices.ContainsFunc(b.State.Machines, func(m Machine) bool { return !m.IsHealthy() })
-	return len(b.State.Machines) > 0 && !sick && b.State.ProbeError == ""
+	fails := slices.ContainsFunc(b.State.Machines, func(m Machine) bool { return !m.IsHealthy() })
+	return len(b.State.Machines) > 0 && !fails && b.State.ProbeError == ""
 }
 
 // Baselines returns the states of the targets of p as baselines.

@@ -185,13 +185,13 @@ func TestRollout_StaleReads(t *testing.T) {
 func TestRollback_StaleList(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		s := newUpdate(t, repo{}, repo{})
-		sick := s.sim.Machines(webApp)[0].ID
-		s.sim.Inject(flysim.Fault{Route: update, App: webApp, Machine: sick, Times: 1, Effect: flysim.NeverPasses})
+		failing := s.sim.Machines(webApp)[0].ID
+		s.sim.Inject(flysim.Fault{Route: update, App: webApp, Machine: failing, Times: 1, Effect: flysim.NeverPasses})
 		var old []byte
 		changed := false
 		s.interceptResponses(func(r *http.Request, resp *http.Response) *http.Response {
 			switch {
-			case isUpdateOf(r, webApp, sick):
+			case isUpdateOf(r, webApp, failing):
 				changed = true
 			case r.Method == http.MethodGet && r.URL.Path == "/v1/apps/"+webApp+"/machines":
 				if changed && s.status().Phase == release.RollingOut && old != nil {

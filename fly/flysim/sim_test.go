@@ -284,7 +284,7 @@ func TestJournal_ResumesTransitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.Inject(flysim.Fault{Effect: flysim.NeverPasses, Times: 1})
-	sick, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{"image":"shop:1","checks":{"up":{"type":"tcp","port":1}}}`)})
+	failing, err := c.Create(t.Context(), "shop", fly.Create{Config: json.RawMessage(`{"image":"shop:1","checks":{"up":{"type":"tcp","port":1}}}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +297,7 @@ func TestJournal_ResumesTransitions(t *testing.T) {
 			if exit, ended := m.LastExit(); !ended || exit.Code != 0 {
 				t.Errorf("the command is %s, exit %+v", m.State, exit)
 			}
-		case sick.ID:
+		case failing.ID:
 			if len(m.Checks) != 1 || m.Checks[0].Status != "critical" {
 				t.Errorf("the machine that never passes has %+v", m.Checks)
 			}

@@ -149,7 +149,7 @@ func (w *fixture) approveStalePlan() {
 	if _, err := at.Update(w.t.Context(), "shop-production-api", m.ID, fly.Update{Config: []byte(strings.Replace(string(m.Config), `"LEVEL":"`, `"LEVEL":"by hand `, 1))}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.want(ExitPerson, []string{"approve", id, "--yes"}, "approved by Ada: plan "+before, "no longer fits what Fly runs, and was not carried out", "production asks again, with plan ", "release approve "+id)
+	w.want(ExitPerson, []string{"approve", id, "--yes"}, "approved by Ada: plan "+before, "no longer fits what Fly runs, and was not executed", "production asks again, with plan ", "release approve "+id)
 	s := w.status(id)
 	if s.Gate == nil || s.Plan.ShortHash() == before || len(s.Gate.Approved) != 0 {
 		w.t.Errorf("after a stale plan it waits with %+v", s.Gate)
@@ -227,7 +227,7 @@ func (w *fixture) terminateRelease() {
 	start.waitFor("production waits for 1 approval")
 	const app, update = "shop-production-api", "POST /v1/apps/{app}/machines/{id}"
 	before := w.sim.Machines(app)
-	calm := w.sim.Inject(flysim.Fault{Route: update, App: app, Machine: before[1].ID, Status: 503})
+	endFault := w.sim.Inject(flysim.Fault{Route: update, App: app, Machine: before[1].ID, Status: 503})
 	w.want(ExitOK, []string{"approve", id, "--yes"})
 	for w.sim.Machines(app)[0].InstanceID == before[0].InstanceID && w.t.Context().Err() == nil {
 		time.Sleep(10 * time.Millisecond)
@@ -236,7 +236,7 @@ func (w *fixture) terminateRelease() {
 		w.t.Fatal(err)
 	}
 	start.wait()
-	calm()
+	endFault()
 	for w.run("watch", "rollout/shop/production").code == ExitDetached {
 	}
 	const why = "was terminated by release@ada: by mistake; its rollout of production continued and ended: rolled back"

@@ -194,7 +194,7 @@ func (c reviewCommand) sayEffect(ctx context.Context, temporal *client.Client, b
 		c.Say("%s is held: %s", ref, s.Held.Why)
 		return ExitWith(ExitPerson)
 	case s.Gate != nil && s.Gate.Plan != before.Gate.Plan && s.Gate.Environment == before.Gate.Environment:
-		c.Say("that plan no longer fits what Fly runs, and was not carried out%s\n%s asks again, with plan %s: release approve %s",
+		c.Say("that plan no longer fits what Fly runs, and was not executed%s\n%s asks again, with plan %s: release approve %s",
 			lastNote(s), s.Gate.Environment, shortHash(s.Gate.Plan), ref)
 		return ExitWith(ExitPerson)
 	case c.needsMore(before, s):

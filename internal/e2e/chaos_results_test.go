@@ -10,7 +10,7 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A chaosResults is the results of a siege.
+// chaosResults has the results of a chaos test.
 type chaosResults struct {
 	on       string // database
 	mu       sync.Mutex

@@ -23,7 +23,7 @@ import (
 	"github.com/microbima/release/worker"
 )
 
-// Processes that a siege kills.
+// Processes that a chaos test kills.
 const (
 	theWorker = "worker"
 	theServer = "server" // Temporal
@@ -181,7 +181,7 @@ func (s *chaosTest) retry(ctx context.Context, try func(context.Context) error) 
 	}
 }
 
-// releaseVersions releases the versions of k one after another until the siege is over,
+// releaseVersions releases the versions of k one after another until the chaos test is over,
 // and sometimes repeats one.
 func (s *chaosTest) releaseVersions(ctx context.Context, k releaseKind) {
 	h := fnv.New64()

@@ -30,7 +30,7 @@ type releaseKind struct {
 // listKinds returns the projects to release concurrently. Those that roll back have only
 // production, so that one outcome describes the release.
 func listKinds() []releaseKind {
-	sick := func(b flysim.Behaviour) func(bool) flysim.Behaviour {
+	failing := func(b flysim.Behaviour) func(bool) flysim.Behaviour {
 		return func(command bool) flysim.Behaviour {
 			if command {
 				return flysim.Behaviour{}
@@ -57,8 +57,8 @@ func listKinds() []releaseKind {
 		{name: "canary", outcome: release.Promoted, signal: true, shop: of(func(s *projectFixture) { s.strategy, s.env = "canary", "canary = \"4s\"\n" })},
 		{name: "bluegreen", outcome: release.Promoted, shop: of(func(s *projectFixture) { s.strategy = "bluegreen" })},
 		{name: "command", outcome: release.Promoted, signal: true, shop: of(func(s *projectFixture) { s.apps, s.deploy = both, command })},
-		{name: "sick", outcome: release.RolledBack, shop: of(func(s *projectFixture) { s.apps, s.wait = both, "6s" }), behaves: sick(flysim.Behaviour{NeverHealthy: true})},
-		{name: "failing-in-bake", outcome: release.RolledBack, signal: true, shop: of(func(s *projectFixture) { s.wait, s.bake = "6s", "20s" }), behaves: sick(flysim.Behaviour{CriticalAfter: 2e9})},
+		{name: "failing", outcome: release.RolledBack, shop: of(func(s *projectFixture) { s.apps, s.wait = both, "6s" }), behaves: failing(flysim.Behaviour{NeverHealthy: true})},
+		{name: "failing-in-bake", outcome: release.RolledBack, signal: true, shop: of(func(s *projectFixture) { s.wait, s.bake = "6s", "20s" }), behaves: failing(flysim.Behaviour{CriticalAfter: 2e9})},
 		{name: "broken", outcome: release.RolledBack, shop: of(func(s *projectFixture) { s.deploy = command }), behaves: broken},
 		{name: "rejected", outcome: release.Stopped, reject: true, shop: one},
 	}
@@ -215,7 +215,7 @@ func checkGate(all eventHistory, environment string) error {
 			w.check(err == nil, "%s: what it asks of %s can't be read: %v", all.id, c.WorkflowId, err)
 			w.check(in.Plan.Environment != environment || in.Unchanged && in.Plan.IsEmpty() || slices.ContainsFunc(yes, func(plan string) bool {
 				return len(plan) >= 8 && strings.HasPrefix(in.Plan.Hash, plan)
-			}), "%s: plan %s of %s was carried out, reviews are for %q", all.id, in.Plan.Hash, environment, yes)
+			}), "%s: plan %s of %s was executed, reviews are for %q", all.id, in.Plan.Hash, environment, yes)
 		}
 	}
 	return errors.Join(w...)

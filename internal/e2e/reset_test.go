@@ -113,7 +113,7 @@ func (b *rollbackTest) resetAfterAnother() {
 	b.checkVersion("v3")
 }
 
-// startIncomplete starts v2, whose rollout stays incomplete until b.calm is called.
+// startIncomplete starts v2, whose rollout stays incomplete until b.endFault is called.
 func (b *rollbackTest) startIncomplete() {
 	second := b.sim.Machines(b.app)[1].ID
 	b.endFault = b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})

@@ -141,7 +141,7 @@ func (b *rollbackTest) requestRollback(to string) release.Report {
 
 // terminateMidRollout starts v2 and terminates its rollout after one of two machines
 // was updated. The other machine cannot be updated, not even by activities of the
-// terminated rollout, until b.calm is called.
+// terminated rollout, until b.endFault is called.
 func (b *rollbackTest) terminateMidRollout() {
 	second := b.sim.Machines(b.app)[1].ID
 	b.endFault = b.sim.Inject(flysim.Fault{Route: update, App: b.app, Machine: second, Status: http.StatusServiceUnavailable})

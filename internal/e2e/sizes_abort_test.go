@@ -29,7 +29,7 @@ func TestLargeConfigs_Abort(t *testing.T) {
 		t.Fatalf("preparing: %s: %+v", report.Outcome, report.Cause)
 	}
 	before := y.machineConfigs(project, repo)
-	calm := sim.Inject(flysim.Fault{Route: update, App: flyApp(project, "production", repo.app(8)), Status: http.StatusServiceUnavailable})
+	endFault := sim.Inject(flysim.Fault{Route: update, App: flyApp(project, "production", repo.app(8)), Status: http.StatusServiceUnavailable})
 	req := request(project, "v2")
 	run := y.startRelease(release.ReleaseID(project, req.Revision), req)
 	y.waitUntil("the first app is changed", func() bool {
@@ -43,7 +43,7 @@ func TestLargeConfigs_Abort(t *testing.T) {
 	if err := y.c.CancelWorkflow(t.Context(), run.GetID(), run.GetRunID()); err != nil {
 		t.Fatal(err)
 	}
-	calm()
+	endFault()
 	if report := y.waitForReport(run); report.Outcome != release.RolledBack {
 		t.Errorf("the outcome is %q: %+v", report.Outcome, report.Cause)
 	}

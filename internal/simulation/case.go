@@ -64,7 +64,7 @@ type Group struct {
 type InitialMachine struct {
 	State    string `json:"state"` // started or stopped
 	Cordoned bool   `json:"cordoned,omitempty"`
-	Sick     bool   `json:"sick,omitempty"`    // its checks fail
+	Failing  bool   `json:"failing,omitempty"` // its checks fail
 	Crashed  bool   `json:"crashed,omitempty"` // stopped, because its process kept failing
 }
 

@@ -90,7 +90,7 @@ func (s *simulation) mustPromote(o Order) bool {
 	}
 	for _, a := range s.Apps {
 		for _, g := range a.Groups {
-			if slices.ContainsFunc(g.Machines, func(initial InitialMachine) bool { return initial.Sick }) {
+			if slices.ContainsFunc(g.Machines, func(initial InitialMachine) bool { return initial.Failing }) {
 				return false
 			}
 		}

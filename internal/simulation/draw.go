@@ -211,7 +211,7 @@ func drawMachine(r *rand.Rand) InitialMachine {
 	}
 	initial.Crashed = initial.State == "stopped" && drawBool(r, 30)
 	initial.Cordoned = drawBool(r, 3)
-	initial.Sick = initial.State == "started" && drawBool(r, 2)
+	initial.Failing = initial.State == "started" && drawBool(r, 2)
 	return initial
 }
 

@@ -74,7 +74,7 @@ func (s *simulation) createGroup(environment int, flyAppName string, g Group, co
 			m.State, m.Config = "stopped", setStandby(m.Config, first)
 		}
 		s.fly.Put(flyAppName, m)
-		if initial.Sick && m.State == "started" {
+		if initial.Failing && m.State == "started" {
 			s.fly.FailChecks(flyAppName, id, "failing before the release")
 		}
 	}
