@@ -43,6 +43,8 @@ var (
 	notInSlug = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 	testName  = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
 	filePath  = regexp.MustCompile("`((?:[\\w.-]+/)+[\\w.-]+\\.(?:go|toml|yml|md|yaml))`")
+	member    = regexp.MustCompile("`(?:[a-z]+\\.)?(?:[A-Z]\\w*\\.)*([A-Z]\\w*)`")
+	qualified = regexp.MustCompile("`[A-Za-z]\\w*\\.[A-Z]")
 	fence     = regexp.MustCompile("(?s)```.*?```")
 )
 
@@ -80,9 +82,10 @@ func TestDocs_Links(t *testing.T) {
 	}
 }
 
-// A reader who greps for a test or opens a file that a page names finds it.
+// A reader who greps for a test or a name of Go, or opens a file, that a page names finds
+// it.
 func TestDocs_NamesExist(t *testing.T) {
-	functions := testFunctions(t)
+	functions, declared := testFunctions(t), declaredNames(t)
 	for name, text := range pages(t) {
 		if name == report {
 			continue
@@ -90,6 +93,11 @@ func TestDocs_NamesExist(t *testing.T) {
 		for _, m := range testName.FindAllStringSubmatch(text, -1) {
 			if !functions[m[1]] {
 				t.Errorf("%s names %s, and there is no such test", name, m[1])
+			}
+		}
+		for _, m := range member.FindAllStringSubmatch(text, -1) {
+			if isOurs := !strings.HasPrefix(m[0], "`workflow."); isOurs && qualified.MatchString(m[0]) && !declared[m[1]] {
+				t.Errorf("%s names %s, and nothing of that name is declared", name, m[0])
 			}
 		}
 		for _, m := range filePath.FindAllStringSubmatch(text, -1) {
@@ -110,6 +118,21 @@ func testFunctions(t *testing.T) map[string]bool {
 	found := map[string]bool{}
 	for line := range bytes.Lines(list) {
 		found[strings.TrimPrefix(strings.TrimSpace(string(line)), "func ")] = true
+	}
+	return found
+}
+
+// declaredNames returns the exported names that are declared in the repository: types,
+// functions, methods, fields, constants and variables.
+func declaredNames(t *testing.T) map[string]bool {
+	t.Helper()
+	list, err := exec.Command("git", "grep", "-hoE", `^(func (\([^)]*\) )?|type |var |const |\s+)([A-Z]\w*)((, [A-Z]\w*)*)`, "--", "*.go").Output()
+	if err != nil {
+		t.Skipf("needs git and a clone: %v", err)
+	}
+	found := map[string]bool{}
+	for _, name := range regexp.MustCompile(`[A-Z]\w*`).FindAllString(string(list), -1) {
+		found[name] = true
 	}
 	return found
 }
