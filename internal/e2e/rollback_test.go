@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -112,9 +113,11 @@ func (b *rollbackTest) fail(format string, args ...any) {
 	b.Errorf("%s: %s", b.story, fmt.Sprintf(format, args...))
 }
 
+// requireNoError ends the test case if err is not nil.
 func (b *rollbackTest) requireNoError(err error) {
 	if err != nil {
 		b.fail("%v", err)
+		runtime.Goexit()
 	}
 }
 
