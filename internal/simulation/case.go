@@ -88,6 +88,8 @@ type Order struct {
 	AbortIn  string   `json:"abort_in,omitempty"`
 	// Reviews are sent each time the release waits at a gate.
 	Reviews []Review `json:"reviews,omitempty"`
+	// Want, if set, is the outcome that the release must have.
+	Want release.Outcome `json:"want,omitempty"`
 }
 
 // A Review is a review that an operator sends to a gate.

@@ -48,6 +48,9 @@ func (s *simulation) checkReleaseReport(id string, o Order, report *release.Repo
 	case !isPromoted && report.Outcome != release.Restored && report.Cause == nil:
 		s.addViolation("the outcome of %s is %s, but its report has no cause", id, report.Outcome)
 	}
+	if o.Want != "" && report.Outcome != o.Want {
+		s.addViolation("%s ended: %s, want %s", id, describeEnd(report, nil), o.Want)
+	}
 	s.checker.checkComparedUnderLock(id, report)
 	if !o.Rollback && len(o.Apps) == 0 {
 		s.checker.recordFoundVersion(o.Version, report)
