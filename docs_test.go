@@ -108,6 +108,24 @@ func TestDocs_NamesExist(t *testing.T) {
 	}
 }
 
+// Each command of the report runs tests that exist. A command without a test passes.
+func TestDocs_ReportCommands(t *testing.T) {
+	functions := testFunctions(t)
+	source, err := os.ReadFile("internal/simulation/proof/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`-(?:run|bench) '?(\w+)`).FindAllStringSubmatch(string(source), -1) {
+		found := false
+		for name := range functions {
+			found = found || strings.Contains(name, m[1])
+		}
+		if !found {
+			t.Errorf("the report runs %s, and there is no such test", m[1])
+		}
+	}
+}
+
 // testFunctions returns the names of all tests in the repository.
 func testFunctions(t *testing.T) map[string]bool {
 	t.Helper()

@@ -76,7 +76,7 @@ table shows how long that took from the start of the new worker.`,
 			[]command{{line: fmt.Sprintf("go test ./internal/e2e -run Kills -v -kills 200 -seed %d -timeout 40m", base), tables: true}}},
 		{"activities", "A kill after every activity", `One release with a release command runs once for each of its activities. In each run the worker is killed just
 after another activity took effect, before Temporal received the result. Nothing is done twice.`,
-			[]command{test("go test ./internal/e2e -run KilledAfterEveryActivity -v")}},
+			[]command{test("go test ./internal/e2e -run WorkerKilledAfterEachActivity -v")}},
 		{"upgrade", "Upgrades and replays", `A worker is replaced by a build with a changed workflow, while a release waits at its gate and in the middle of
 a rollout. A change without GetVersion is detected, and no release is lost. All recorded histories are replayed:
 one for each outcome, strategy and workflow.`,
