@@ -162,7 +162,7 @@ func classifyRestore(have, want Machine) restoreAction {
 		return leaveMachine // the proxy stopped it, and starts it again
 	case want.IsRunning() && !have.IsRunning() && !have.HasCompleted():
 		return startMachine
-	case want.IsHealthy() && have.IsUnwell() && have.Version != want.Version:
+	case want.IsHealthy() && have.IsFailing() && have.Version != want.Version:
 		return restartMachine
 	}
 	return leaveMachine
@@ -180,7 +180,7 @@ func needsUpdate(have, want Machine) bool {
 // restoreSteps are the steps of the restore of a target, by the wave that they belong
 // to.
 type restoreSteps struct {
-	updateStopped, stopUnwell, updateDown, create, uncordon, updateServing, cordon, stop, destroy []Step
+	updateStopped, stopFailing, updateDown, create, uncordon, updateServing, cordon, stop, destroy []Step
 
 	// awaitHealth are uncordon steps of machines that already serve, but fail. What
 	// serves in their place stays until they are healthy.
@@ -200,13 +200,13 @@ func (r *restoreSteps) addMachine(s Step, have, want Machine) {
 	case startMachine:
 		r.updateDown = append(r.updateDown, s.withVerb(Start))
 	case restartMachine:
-		r.stopUnwell = append(r.stopUnwell, s.withVerb(Stop))
+		r.stopFailing = append(r.stopFailing, s.withVerb(Stop))
 		r.updateDown = append(r.updateDown, s.withVerb(Start))
 	}
 	switch {
 	case have.Cordoned && !want.Cordoned:
 		r.uncordon = append(r.uncordon, s.withVerb(Uncordon))
-	case action == leaveMachine && !want.Cordoned && want.IsHealthy() && have.IsUnwell():
+	case action == leaveMachine && !want.Cordoned && want.IsHealthy() && have.IsFailing():
 		r.awaitHealth = append(r.awaitHealth, s.withVerb(Uncordon))
 	}
 	if !have.Cordoned && want.Cordoned {
@@ -236,7 +236,7 @@ func (r restoreSteps) order(b Baseline) (back, extra []Wave) {
 	}
 	return slices.Concat(
 		newWave("update what served nothing", r.updateStopped, maxColdConcurrent),
-		newWave("stop what came back unwell", r.stopUnwell, maxColdConcurrent),
+		newWave("stop what fails since an earlier restore", r.stopFailing, maxColdConcurrent),
 		newWave("bring back", slices.Concat(r.updateDown, r.create), maxGreenConcurrent),
 		newWave("uncordon", r.uncordon, maxColdConcurrent),
 		b.limitPerGroup("bring back the rest", r.updateServing),

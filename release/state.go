@@ -227,8 +227,8 @@ func hasAutostop(config json.RawMessage) bool {
 	})
 }
 
-// IsUnwell reports whether m runs on a reachable host and is not healthy.
-func (m Machine) IsUnwell() bool { return m.IsRunning() && !m.IsHealthy() && m.Host == "" }
+// IsFailing reports whether m runs on a reachable host and is not healthy.
+func (m Machine) IsFailing() bool { return m.IsRunning() && !m.IsHealthy() && m.Host == "" }
 
 // IsAsleep reports whether m is stopped and Fly's proxy starts it for the next request:
 // the proxy stopped it, or its process ended with exit code 0. A failed machine does

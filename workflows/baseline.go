@@ -11,9 +11,9 @@ import (
 
 // recordBaseline reads the state of the targets before the first change, and whether
 // the previous rollout ended without a report. The history then has the baseline.
-func (r *rolloutRun) recordBaseline(ctx workflow.Context) (start activities.Start, err error) {
+func (r *rolloutRun) recordBaseline(ctx workflow.Context, targets []activities.TargetRef) (start activities.Start, err error) {
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Record the baseline of "+r.in.Plan.Environment), act.RecordBaseline,
-		activities.StartInput{Targets: r.targetRefsWithProbes(), Written: r.leases.versions(), PredecessorRun: r.in.PredecessorRun}).Get(ctx, &start)
+		activities.StartInput{Targets: targets, Written: r.leases.versions(), PredecessorRun: r.in.PredecessorRun}).Get(ctx, &start)
 	start.States = r.in.Plan.WithKnownConfigs(start.States)
 	return start, err
 }

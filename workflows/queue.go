@@ -40,12 +40,12 @@ func (r *releaseRun) newTicket(env release.Environment) release.Ticket {
 // ticket to the release that holds the lock and waits for a signal. If nothing holds
 // the lock, it returns at once on the first try and sleeps some seconds on later ones.
 // It returns a *supersededError if a newer revision has overtaken this one meanwhile.
-func (r *releaseRun) waitInQueue(ctx workflow.Context, env release.Environment, id string, tries int) error {
+func (r *releaseRun) waitInQueue(ctx workflow.Context, env release.Environment, tries int) error {
 	r.enterPhase(ctx, release.Queued, env.Name)
 	r.queue.awaited, r.queue.isMyTurn = env.Name, false
 	defer func() { r.queue.awaited, r.status.Queue = "", "" }()
 	var holding activities.Holding
-	if err := workflow.ExecuteActivity(withCallOptions(ctx, "Read who holds "+env.Name), act.ReadLockHolder, id).Get(ctx, &holding); err != nil {
+	if err := workflow.ExecuteActivity(withCallOptions(ctx, "Read who holds "+env.Name), act.ReadLockHolder, release.RolloutID(r.req.Project, env.Name)).Get(ctx, &holding); err != nil {
 		return err
 	}
 	if r.queue.isMyTurn {

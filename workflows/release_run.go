@@ -293,7 +293,6 @@ func (e *notPromotedError) Error() string {
 // takeOver the plan is the one of a rollout that ended without a report, and an
 // operator decides.
 func (r *releaseRun) runRollout(ctx workflow.Context, env release.Environment, plan release.Plan, standing activities.Standing, takeOver bool) error {
-	id := release.RolloutID(r.req.Project, env.Name)
 	keepsPlace := false
 	defer func() {
 		if !keepsPlace {
@@ -301,25 +300,24 @@ func (r *releaseRun) runRollout(ctx workflow.Context, env release.Environment, p
 		}
 	}()
 	for tries := 0; ; tries++ {
-		r.status.Rollout, r.queue.held = id, env.Name
+		r.status.Rollout = release.RolloutID(r.req.Project, env.Name)
 		r.enterPhase(ctx, release.RollingOut, env.Name)
-		child := workflow.ExecuteChildWorkflow(r.withRolloutOptions(ctx, env, id), Rollout, release.RolloutRequest{
+		child, run, isLocked, err := r.startRollout(ctx, env, release.RolloutRequest{
 			Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
 			Gate: standing.GateAtRevision, UnreadRollout: standing.UnreadRollout, Head: r.head, SetsHead: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
 			Restores: r.status.Restores, PredecessorRun: r.followedRunID(env), TakeOver: takeOver, RecoveryResult: r.settleAttempts(), Aborted: r.wasAborted(),
 		})
-		var run workflow.Execution
-		err := child.GetChildWorkflowExecution().Get(ctx, &run)
-		if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isChildAlreadyStarted(err) {
-			r.status.Rollout, r.queue.held = "", ""
-			if err := r.waitInQueue(ctx, env, id, tries); err != nil {
+		if isLocked || err != nil { // it did not start
+			r.status.Rollout = ""
+		}
+		if err != nil {
+			return err
+		}
+		if isLocked {
+			if err := r.waitInQueue(ctx, env, tries); err != nil {
 				return err
 			}
 			continue
-		}
-		if err != nil { // it did not start
-			r.status.Rollout = ""
-			return err
 		}
 		report, err := r.waitForReport(ctx, env, child, run)
 		r.status.Rollout = ""
@@ -346,6 +344,19 @@ func (r *releaseRun) runRollout(ctx workflow.Context, env release.Environment, p
 	}
 }
 
+// startRollout starts a rollout, whose workflow ID is the lock of the environment.
+// isLocked is true if another rollout holds the lock.
+func (r *releaseRun) startRollout(ctx workflow.Context, env release.Environment, req release.RolloutRequest) (child workflow.ChildWorkflowFuture, run workflow.Execution, isLocked bool, err error) {
+	r.queue.held = env.Name
+	child = workflow.ExecuteChildWorkflow(r.withRolloutOptions(ctx, env), Rollout, req)
+	err = child.GetChildWorkflowExecution().Get(ctx, &run)
+	if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isChildAlreadyStarted(err) {
+		r.queue.held = ""
+		return child, run, true, nil
+	}
+	return child, run, false, err
+}
+
 // adoptReport copies the report of a rollout into the status. The spans of the rollout
 // replace the span "rolling out".
 func (r *releaseRun) adoptReport(report release.Report, env release.Environment, run string) {
@@ -362,9 +373,9 @@ func (r *releaseRun) adoptReport(report release.Report, env release.Environment,
 // withRolloutOptions returns ctx with child options for the rollout of env. The
 // workflow ID is the lock of the environment. Cancellation of the release cancels the
 // rollout, which then ends on its own.
-func (r *releaseRun) withRolloutOptions(ctx workflow.Context, env release.Environment, id string) workflow.Context {
+func (r *releaseRun) withRolloutOptions(ctx workflow.Context, env release.Environment) workflow.Context {
 	return workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:            id,
+		WorkflowID:            release.RolloutID(r.req.Project, env.Name),
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		WaitForCancellation:   true,
 		StaticSummary:         view.Summary(fmt.Sprintf("%s: %s by %s", env.Name, r.describeChange(), r.req.By)),

@@ -28,7 +28,7 @@ func (r *releaseRun) findBaseline(ctx workflow.Context, project release.Project,
 			r.recordRestoredRevision(ctx, env, past)
 			return past, nil
 		}
-		if err := r.waitInQueue(ctx, env, release.RolloutID(r.req.Project, env.Name), tries); err != nil {
+		if err := r.waitInQueue(ctx, env, tries); err != nil {
 			return past, err
 		}
 	}

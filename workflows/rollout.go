@@ -34,7 +34,7 @@ func Rollout(ctx workflow.Context, in release.RolloutRequest) (*release.Report, 
 	if err := r.takeLeases(ctx); err != nil { // no other client can change the machines now
 		return r.stop(ctx, err)
 	}
-	start, err := r.recordBaseline(ctx) // what a rollback restores
+	start, err := r.recordBaseline(ctx, r.targetRefsWithProbes()) // what a rollback restores
 	if err != nil {
 		return r.stop(ctx, err)
 	}

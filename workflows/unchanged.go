@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/release"
@@ -40,24 +39,19 @@ func (r *releaseRun) isNewHead(plan release.Plan) bool {
 // runUnchanged runs the rollout of a plan without steps and returns its report. While
 // another rollout holds the lock it waits, and returns ErrPlanStale.
 func (r *releaseRun) runUnchanged(ctx workflow.Context, env release.Environment, plan release.Plan) (report release.Report, err error) {
-	id := release.RolloutID(r.req.Project, env.Name)
-	r.queue.held = env.Name
-	child := workflow.ExecuteChildWorkflow(r.withRolloutOptions(ctx, env, id), Rollout, release.RolloutRequest{
+	child, run, isLocked, err := r.startRollout(ctx, env, release.RolloutRequest{
 		Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, By: r.req.By,
 		Head: r.head, SetsHead: r.isNewHead(plan), Rollback: r.req.Rollback != nil, Unchanged: true,
 	})
-	var run workflow.Execution
-	err = child.GetChildWorkflowExecution().Get(ctx, &run)
-	if temporal.IsWorkflowExecutionAlreadyStartedError(err) || isChildAlreadyStarted(err) {
-		r.queue.held = ""
-		if err := r.waitInQueue(ctx, env, id, 0); err != nil {
+	if err != nil {
+		return report, err
+	}
+	if isLocked {
+		if err := r.waitInQueue(ctx, env, 0); err != nil {
 			return report, err
 		}
 		r.queue.held = env.Name // it is the turn of this release, which plans again
 		return report, release.ErrPlanStale
-	}
-	if err != nil {
-		return report, err
 	}
 	report, err = r.waitForReport(ctx, env, child, run)
 	if isUnreported(err) { // it changed nothing
@@ -79,7 +73,7 @@ func (r *rolloutRun) confirmUnchanged(ctx workflow.Context) (*release.Report, er
 	case !r.in.Rollback && permit.Head.Differs(r.in.Head):
 		return r.finishStale(ctx, r.newHeadError(permit.Head))
 	}
-	start, err := r.recordBaseline(ctx)
+	start, err := r.recordBaseline(ctx, r.targetRefs())
 	if err != nil {
 		return r.stop(ctx, err)
 	}

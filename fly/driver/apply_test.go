@@ -252,3 +252,31 @@ func TestApply_KeptLeaseStays(t *testing.T) {
 		}
 	})
 }
+
+// A list that is older than what was written is read again. Of a machine on an unreachable
+// host Fly returns old facts for as long as the host is away: the read must end.
+func TestObserve_OlderThanWritten(t *testing.T) {
+	const old, written = "01AN4Z07BY79KA1307SR9X4MV3", "01BN4Z07BY79KA1307SR9X4MV3"
+	config := json.RawMessage(`{"image":"registry.fly.io/shop:1","metadata":{"fly_platform_version":"v2","fly_process_group":"app"}}`)
+	for name, test := range map[string]struct {
+		host  string
+		fails bool
+	}{
+		"reachable host":   {"ok", true},
+		"unreachable host": {"unreachable", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sim := newSim(t)
+				sim.Put(app, fly.Machine{ID: id, State: "started", HostStatus: test.host, InstanceID: old, Config: config})
+				states, err := newDriver(sim).Observe(t.Context(), []driver.TargetRef{{FlyApp: app}}, driver.Written{app: {id: written}})
+				if (err != nil) != test.fails {
+					t.Fatalf("%v, want an error: %t", err, test.fails)
+				}
+				if !test.fails && (len(states[0].Machines) != 1 || states[0].Machines[0].Host != test.host) {
+					t.Errorf("read %+v", states[0].Machines)
+				}
+			})
+		})
+	}
+}

@@ -140,8 +140,8 @@ func (r *stepRun) findRepeatedly(ctx context.Context, find finder) (fly.Machine,
 }
 
 // waitForCreated waits, for at most limit, until Fly lists a machine that was or may
-// have been created, also if ctx has ended. No other attempt may follow, but a rollback
-// that must see the machine.
+// have been created, also if ctx has ended. The next thing may be a rollback, which must
+// see the machine.
 func (r *stepRun) waitForCreated(ctx context.Context, limit time.Duration, find finder) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()

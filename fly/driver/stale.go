@@ -43,7 +43,7 @@ func rereadStale(ctx context.Context, r MachineReader, s *release.State, written
 			m.State = "destroyed"
 		case err != nil:
 			return err
-		case m.IsOlder(version):
+		case m.IsOlder(version) && !isHostAway(m): // of an unreachable host Fly returns old facts
 			return fmt.Errorf("read machine %s of %s: Fly returned version %s, and it had version %s later", id, s.Target, m.InstanceID, version)
 		}
 		s.Machines = slices.DeleteFunc(s.Machines, func(m release.Machine) bool { return m.ID == id })

@@ -56,7 +56,42 @@ func (c *checker) checkRequest(req *http.Request, at *attempt) (s checkedRequest
 		c.checkChange(&s, req.Method, app, id, in.Step)
 	}
 	s.takesDown = c.checkAvailability(app, id, in.Step)
+	if s.rollout != nil {
+		c.checkOldServe(s.rollout, app, id, in.Step)
+	}
 	return s
+}
+
+// failingFor is how long the checks of a machine must have failed so that a rollout knows.
+const failingFor = 10 * time.Second
+
+// checkOldServe reports a violation if a rollback takes the last serving machine of a
+// group, a new one, out of service while the old machines fail their checks.
+func (c *checker) checkOldServe(r *rolloutRun, app, id string, step release.Step) {
+	if step.Verb != release.Cordon && step.Verb != release.Stop && step.Verb != release.Destroy {
+		return
+	}
+	machines := c.listMachines(app)
+	m, exists := findMachine(machines, id)
+	if _, isOld := findMachine(r.before[app], id); isOld || !exists || !isServing(m) {
+		return
+	}
+	failing := false
+	for _, other := range machines {
+		before, isOld := findMachine(r.before[app], other.ID)
+		switch {
+		case other.ID == id || c.groupName(other) != c.groupName(m):
+		case isServing(other):
+			return
+		case isOld && isServing(before):
+			failing = failing || slices.ContainsFunc(other.Checks, func(check fly.Check) bool {
+				return check.Status == "critical" && time.Since(check.UpdatedAt) > failingFor
+			})
+		}
+	}
+	if failing {
+		c.sim.addViolation("%s takes the last serving machine of group %s out of service, but the old machines fail", step, c.groupName(m))
+	}
 }
 
 // checkChange checks a request of a rollout that changes or destroys a machine.

@@ -421,6 +421,12 @@ func (b Baseline) recreateStep`),
 	newMutant("old machines must stay healthy until they are replaced", "workflows/rollout_run.go",
 		`(!m.IsHealthy() || replaced[m.ID])`,
 		`(!m.IsHealthy() || replaced[""])`),
+	newMutant("a rollback trusts old machines that fail", "fly/driver/apply.go",
+		`r.Step.Verb == release.Uncordon && r.Step.Verbatim && !r.Step.SkipHealthCheck {`,
+		`r.Step.Verb == "never" {`),
+	newMutant("a second attempt of a rollback trusts old machines that fail", "release/restore.go",
+		`		r.uncordon = append(r.uncordon, r.awaitHealth...)`,
+		`		r.uncordon = append(r.uncordon, r.awaitHealth[:0]...)`),
 	newMutant("a plan fits machines that were cordoned since", "release/plan.go",
 		`m.Host == "" && m.Cordoned != slices`,
 		`m.Host == "never" && m.Cordoned != slices`),
@@ -489,7 +495,7 @@ func TestMutants(t *testing.T) {
 			cases := outputOf(program, "-test.run=Cases")
 			found := failedCase.FindStringSubmatch(cases)
 			if found == nil && slices.Contains(uncaught, m.name) {
-				t.Skip("known to be uncaught: see uncaught")
+				t.Skip("no seed and no case that finds it is known yet (issue 10)")
 			}
 			if found == nil {
 				t.Fatalf("caught neither within %d seeds nor by a kept case\n%.1000s\n%.1000s", *maxSeeds, seeds, cases)
