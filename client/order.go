@@ -34,8 +34,7 @@ type message struct {
 }
 
 // deliver sends a message as an update, or as a signal if no worker responds. It
-// returns a
-// *RefusedError if the workflow refuses the update.
+// returns a *RefusedError if the workflow refuses the update.
 func (c *Client) deliver(ctx context.Context, o message) (Delivery, error) {
 	call, cancel := context.WithTimeout(ctx, c.workerTimeout)
 	defer cancel()
