@@ -40,7 +40,7 @@ var nextBuild = []overlay.Change{
 		if err := workflow.Sleep(ctx, 1); err != nil {
 			return err
 		}
-		if err := r.waitInQueue(ctx, env, release.RolloutID(r.req.Project, env.Name), 0); err != nil {
+		if err := r.waitInQueue(ctx, env, 0); err != nil {
 			return err
 		}
 	}
