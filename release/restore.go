@@ -67,7 +67,9 @@ func (p Plan) WithKnownConfigs(states []State) []State {
 // RestoreOptions tells Restore more about machines than their state does.
 type RestoreOptions struct {
 	// MayRestore, if set, reports whether a machine may be restored. Restore leaves alone
-	// the others, so that it never overwrites changes of other clients.
+	// the config and state of the others, so that it never overwrites changes of other
+	// clients. It uncordons them, and takes nothing new out of service before they are
+	// healthy.
 	MayRestore func(Target, Machine) bool
 	// IsCreated, if set, reports whether a restore created a machine. The metadata of a
 	// machine tell that only of the machines that a plan for a revision created.
@@ -127,6 +129,8 @@ func (b Baseline) restoreWaves(now State, options RestoreOptions) (back, extra [
 			steps.create = append(steps.create, b.recreateStep(want))
 		case exists && (options.MayRestore == nil || options.MayRestore(b.State.Target, have)):
 			steps.addMachine(b.restoreStep(have, want), have, want)
+		case exists && want.IsRunning() && have.Host == "" && !have.IsAsleep() && !have.HasCompleted():
+			steps.addReturn(b.restoreStep(have, want), have, want)
 		}
 	}
 	for _, m := range b.additionalMachines(now, options.IsCreated) {
@@ -182,7 +186,7 @@ func needsUpdate(have, want Machine) bool {
 type restoreSteps struct {
 	updateStopped, stopFailing, updateDown, create, uncordon, updateServing, cordon, stop, destroy []Step
 
-	// awaitHealth are uncordon steps of machines that already serve, but fail. What
+	// awaitHealth are uncordon steps of machines that are not cordoned, but not healthy. What
 	// serves in their place stays until they are healthy.
 	awaitHealth []Step
 }
@@ -203,17 +207,26 @@ func (r *restoreSteps) addMachine(s Step, have, want Machine) {
 		r.stopFailing = append(r.stopFailing, s.withVerb(Stop))
 		r.updateDown = append(r.updateDown, s.withVerb(Start))
 	}
-	switch {
-	case have.Cordoned && !want.Cordoned:
-		r.uncordon = append(r.uncordon, s.withVerb(Uncordon))
-	case action == leaveMachine && !want.Cordoned && want.IsHealthy() && have.IsFailing():
-		r.awaitHealth = append(r.awaitHealth, s.withVerb(Uncordon))
+	if have.Cordoned || action == leaveMachine && have.IsRunning() {
+		r.addReturn(s, have, want)
 	}
 	if !have.Cordoned && want.Cordoned {
 		r.cordon = append(r.cordon, s.withVerb(Cordon))
 	}
 	if have.IsRunning() && !want.IsRunning() {
 		r.stop = append(r.stop, s.withVerb(Stop))
+	}
+}
+
+// addReturn adds a step that brings have, which served in the baseline as want, back into
+// service, or that waits for its health.
+func (r *restoreSteps) addReturn(s Step, have, want Machine) {
+	switch {
+	case want.Cordoned:
+	case have.Cordoned:
+		r.uncordon = append(r.uncordon, s.withVerb(Uncordon))
+	case want.IsHealthy() && !have.IsHealthy() && have.Host == "":
+		r.awaitHealth = append(r.awaitHealth, s.withVerb(Uncordon))
 	}
 }
 

@@ -19,18 +19,26 @@ func TestRestore_WaitsForOldMachines(t *testing.T) {
 		change func(blue, now *release.Machine)
 		want   []release.Verb
 	}{
-		"cordoned and healthy":        {func(_, now *release.Machine) { now.Cordoned = true }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
-		"cordoned and failing":        {func(_, now *release.Machine) { now.Cordoned, now.Checks = true, failing }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
-		"uncordoned and failing":      {func(_, now *release.Machine) { now.Checks = failing }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
-		"uncordoned and healthy":      {func(_, _ *release.Machine) {}, []release.Verb{release.Cordon, release.Destroy}},
-		"failing before the rollout":  {func(blue, now *release.Machine) { blue.Checks, now.Checks = failing, failing }, []release.Verb{release.Cordon, release.Destroy}},
-		"cordoned before the rollout": {func(blue, now *release.Machine) { blue.Cordoned, now.Cordoned, now.Checks = true, true, failing }, []release.Verb{release.Cordon, release.Destroy}},
+		"cordoned and healthy":                {func(_, now *release.Machine) { now.Cordoned = true }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
+		"cordoned and failing":                {func(_, now *release.Machine) { now.Cordoned, now.Checks = true, failing }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
+		"uncordoned and failing":              {func(_, now *release.Machine) { now.Checks = failing }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
+		"uncordoned and healthy":              {func(_, _ *release.Machine) {}, []release.Verb{release.Cordon, release.Destroy}},
+		"failing before the rollout":          {func(blue, now *release.Machine) { blue.Checks, now.Checks = failing, failing }, []release.Verb{release.Cordon, release.Destroy}},
+		"changed by another client, cordoned": {func(_, now *release.Machine) { now.Version, now.Cordoned = "theirs", true }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
+		"changed by another client, failing":  {func(_, now *release.Machine) { now.Version, now.Checks = "theirs", failing }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
+		"changed by another client, healthy":  {func(_, now *release.Machine) { now.Version = "theirs" }, []release.Verb{release.Cordon, release.Destroy}},
+		"stopped by another client":           {func(_, now *release.Machine) { now.Version, now.State, now.Cordoned = "theirs", "stopped", false }, []release.Verb{release.Uncordon, release.Cordon, release.Destroy}},
+		"cordoned before the rollout":         {func(blue, now *release.Machine) { blue.Cordoned, now.Cordoned, now.Checks = true, true, failing }, []release.Verb{release.Cordon, release.Destroy}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before, now := blue, blue
 			test.change(&before, &now)
+			if now.Version == "theirs" {
+				now.Config = config("a", "app", 3)
+			}
+			options := release.RestoreOptions{MayRestore: func(_ release.Target, m release.Machine) bool { return m.Version != "theirs" }}
 			baseline := release.Baseline{State: release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{before}}}
-			plan := release.Restore("production", []release.Baseline{baseline}, []release.State{{Target: target, FlyApp: "fly-a", Machines: []release.Machine{now, green}}}, release.RestoreOptions{})
+			plan := release.Restore("production", []release.Baseline{baseline}, []release.State{{Target: target, FlyApp: "fly-a", Machines: []release.Machine{now, green}}}, options)
 			var verbs []release.Verb
 			for _, s := range plan.Steps() {
 				verbs = append(verbs, s.Verb)

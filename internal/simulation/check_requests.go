@@ -66,7 +66,8 @@ func (c *checker) checkRequest(req *http.Request, at *attempt) (s checkedRequest
 const failingFor = 10 * time.Second
 
 // checkOldServe reports a violation if a rollback takes the last serving machine of a
-// group, a new one, out of service while the old machines fail their checks.
+// group, a new one, out of service while the old machines, which passed their checks in
+// the baseline, fail them.
 func (c *checker) checkOldServe(r *rolloutRun, app, id string, step release.Step) {
 	if step.Verb != release.Cordon && step.Verb != release.Stop && step.Verb != release.Destroy {
 		return
@@ -85,7 +86,7 @@ func (c *checker) checkOldServe(r *rolloutRun, app, id string, step release.Step
 			return
 		case isOld && isServing(before):
 			failing = failing || slices.ContainsFunc(other.Checks, func(check fly.Check) bool {
-				return check.Status == "critical" && time.Since(check.UpdatedAt) > failingFor
+				return check.Status == "critical" && time.Since(check.UpdatedAt) > failingFor && check.UpdatedAt.After(r.baselineRead)
 			})
 		}
 	}

@@ -37,10 +37,18 @@ func (c *checker) checkNewVersionRan(r *rolloutRun, app string, now []fly.Machin
 		}
 	}
 	for group, has := range ran {
-		if !has {
+		if !has && !c.isServedUnchanged(r, app, group, now) {
 			c.sim.addViolation("%s was promoted, but no machine of group %s of %s has run the new version and passed its checks", r.id, group, app)
 		}
 	}
+}
+
+// isServedUnchanged reports whether a machine of the group that r did not change serves.
+// After a promotion it runs the new version, too.
+func (c *checker) isServedUnchanged(r *rolloutRun, app, group string, now []fly.Machine) bool {
+	return slices.ContainsFunc(now, func(m fly.Machine) bool {
+		return c.groupName(m) == group && isServing(m) && !c.isNewVersion(r, app, m)
+	})
 }
 
 // hasRecovered reports whether an earlier rollout launched m and its process had run for

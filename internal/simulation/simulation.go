@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"slices"
@@ -104,8 +105,12 @@ func (s *simulation) logEvent(format string, args ...any) {
 	s.result.Timeline = append(s.result.Timeline, fmt.Sprintf("%10s  %s", time.Since(s.started).Round(time.Millisecond), fmt.Sprintf(format, args...)))
 }
 
-// isHealthy reports whether m is started and all its checks pass. It does not use the
-// code under test.
+// isHealthy reports whether m is started and all its checks pass. A machine whose checks
+// have no result yet is not healthy. It does not use the code under test.
 func isHealthy(m fly.Machine) bool {
-	return m.State == "started" && m.HostStatus != "unreachable" && !slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" })
+	return m.State == "started" && m.HostStatus != "unreachable" && (len(m.Checks) > 0 || !hasChecks(m)) &&
+		!slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" })
 }
+
+// hasChecks reports whether the config of m has a check.
+func hasChecks(m fly.Machine) bool { return bytes.Contains(machineConfig(m), []byte(`"interval":`)) }

@@ -204,7 +204,7 @@ func TestCases(t *testing.T) {
 				fmt.Printf("%s\n%s\n", c, strings.Join(r.Timeline, "\n"))
 			}
 			if r.Invalid != nil || len(r.Violations) > 0 {
-				t.Errorf("%s\n%s\n%s\n%v%s", c.Why, c, strings.Join(r.Timeline, "\n"), r.Invalid, strings.Join(r.Violations, "\n"))
+				t.Errorf("%s\n%s\n%s\ninvalid: %v\n%s", c.Why, c, strings.Join(r.Timeline, "\n"), r.Invalid, strings.Join(r.Violations, "\n"))
 			}
 		})
 	}
