@@ -216,6 +216,9 @@ type GateStatus struct {
 	// Reasons has a sentence for each reason why the plan needs more approvals than
 	// the gate at this revision requires.
 	Reasons []string `json:"reasons,omitempty"`
+	// UnreadRollout describes an earlier rollout whose report cannot be read, so that
+	// what ran before is not known.
+	UnreadRollout string `json:"unread_rollout,omitempty"`
 }
 
 // A HoldReason is the kind of situation in which a rollout is held.
