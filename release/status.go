@@ -119,6 +119,8 @@ type TargetStatus struct {
 	URL     string `json:"url,omitempty"`
 	Image   Image  `json:"image,omitempty"`
 	Changed bool   `json:"changed"` // the plan has steps on it
+	// NewGroups are groups that get their first machines while others have some already.
+	NewGroups []string `json:"new_groups,omitempty"`
 	// FlyRelease is the version that `flyctl releases` shows.
 	FlyRelease int             `json:"fly_release,omitempty"`
 	Machines   []MachineStatus `json:"machines"`

@@ -43,7 +43,7 @@ func unchangedTargets(plan release.Plan) []release.TargetStatus {
 // currentTargets returns the targets of the plan with the machines in states.
 func currentTargets(plan release.Plan, states []release.State) (targets []release.TargetStatus) {
 	for _, t := range plan.Targets {
-		status := release.TargetStatus{Target: t.Target, FlyApp: t.FlyApp, URL: t.URL, Image: t.Image, Changed: t.Changed, Machines: []release.MachineStatus{}}
+		status := release.TargetStatus{Target: t.Target, FlyApp: t.FlyApp, URL: t.URL, Image: t.Image, Changed: t.Changed, NewGroups: t.NewGroups, Machines: []release.MachineStatus{}}
 		for _, s := range states {
 			if s.Target != t.Target {
 				continue
