@@ -24,9 +24,10 @@ type eventStream struct {
 	id, run string
 	seen    int            // number of the last event read
 	status  release.Status // fold of the events read
-	// isPartial is true if the worker has no events, or one of a kind that this program
-	// does not know. The fold then misses something.
-	isPartial bool
+	// isRefused is true if the last query failed: an older worker does not have it, or the
+	// workflow task fails. hasUnknown is true if this program does not know the kind of an
+	// event. In both cases the fold misses something.
+	isRefused, hasUnknown bool
 }
 
 // readNew returns the events since the last call, also if it fails later.
@@ -34,8 +35,7 @@ func (s *eventStream) readNew(ctx context.Context) (events []RecordedEvent, err 
 	for more := true; more; {
 		page, err := s.client.queryEvents(ctx, s.id, s.run, release.EventQuery{After: s.seen})
 		var failed *serviceerror.QueryFailed
-		if errors.As(err, &failed) { // an older worker has no such query
-			s.isPartial = true
+		if s.isRefused = errors.As(err, &failed); s.isRefused {
 			return events, nil
 		}
 		if err != nil {
@@ -43,7 +43,7 @@ func (s *eventStream) readNew(ctx context.Context) (events []RecordedEvent, err 
 		}
 		for _, e := range page.Events {
 			s.seen = e.Number
-			s.isPartial = !s.status.Apply(e) || s.isPartial
+			s.hasUnknown = !s.status.Apply(e) || s.hasUnknown
 			events = append(events, RecordedEvent{s.id, s.run, e})
 		}
 		more = page.More
@@ -52,9 +52,9 @@ func (s *eventStream) readNew(ctx context.Context) (events []RecordedEvent, err 
 }
 
 // readStatus returns the fold of the events read so far. It queries the status if the
-// fold is partial.
+// fold misses something.
 func (s *eventStream) readStatus(ctx context.Context) (status release.Status, err error) {
-	if s.isPartial {
+	if s.isRefused || s.hasUnknown {
 		return s.client.query(ctx, s.id, s.run)
 	}
 	doc, err := json.Marshal(s.status) // a copy: later events change the fold in place
