@@ -347,8 +347,10 @@ func (b Baseline) recreateStep`),
 		`	case a.Hold != 0 && a.Hold != held.Number:`,
 		`	case a.Hold < 0:`),
 	newMutant("a group without machines is filled without a warning", "release/unchecked.go",
-		`"group %s has no machines: %d are made; to have none, remove %s from [processes] of its fly.toml"`,
-		`"group %s: %d of %s"`),
+		`	for _, g := range spec.newGroups(state) {
+		warnings`,
+		`	for _, g := range spec.newGroups(State{}) {
+		warnings`),
 	newMutant("a second termination leads to no takeover", "workflows/release.go",
 		`		for r.leavesUnsettled(err) {`,
 		`		for r.leavesUnsettled(err) && r.unsettled == nil {`),
