@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/microbima/release/release"
 )
 
 // report is written by internal/simulation/proof, and tells of the tests as they were then.
@@ -35,6 +37,16 @@ func pages(t *testing.T) map[string]string {
 		t.Fatalf("found only %d pages", len(found))
 	}
 	return found
+}
+
+// Every kind of event is in docs/events.md: the names are schema.
+func TestPages_EventKinds(t *testing.T) {
+	page := pages(t)["docs/events.md"]
+	for _, kind := range release.EventKinds() {
+		if !strings.Contains(page, "`"+string(kind)+"`") {
+			t.Errorf("docs/events.md does not have the kind %q", kind)
+		}
+	}
 }
 
 var (

@@ -27,6 +27,14 @@ func (c *Client) Describe(ctx context.Context, id string) (Execution, error) {
 // Get returns a snapshot of a release or a rollout; run "" is its newest run. It reads
 // the report of a completed workflow, and queries a worker otherwise.
 func (c *Client) Get(ctx context.Context, id, run string) (Snapshot, error) {
+	return c.readSnapshot(ctx, id, run, c.query)
+}
+
+// A statusReader returns the status of a workflow run.
+type statusReader func(ctx context.Context, id, run string) (release.Status, error)
+
+// readSnapshot is Get with another way to read the status of a running workflow.
+func (c *Client) readSnapshot(ctx context.Context, id, run string, read statusReader) (Snapshot, error) {
 	described, err := c.temporal.DescribeWorkflowExecution(ctx, id, run)
 	if err != nil {
 		return Snapshot{}, c.Wrap(ctx, "read "+id, err)
@@ -38,14 +46,14 @@ func (c *Client) Get(ctx context.Context, id, run string) (Snapshot, error) {
 	case enums.WORKFLOW_EXECUTION_STATUS_RUNNING, enums.WORKFLOW_EXECUTION_STATUS_PAUSED:
 		var waiting Snapshot
 		c.addWaits(ctx, &waiting, described)
-		s, err = c.queryStatus(ctx, info, waiting.TaskFailure != nil)
+		s, err = c.queryStatus(ctx, info, waiting.TaskFailure != nil, read)
 		s.Waits, s.TaskFailure = waiting.Waits, waiting.TaskFailure
 	case enums.WORKFLOW_EXECUTION_STATUS_COMPLETED:
 		var report release.Report
 		err = c.Wrap(ctx, "read the report of "+id, c.temporal.GetWorkflow(ctx, id, run).Get(ctx, &report))
 		s.Status = report.Status
 	default:
-		s, err = c.queryStatus(ctx, info, false)
+		s, err = c.queryStatus(ctx, info, false, read)
 		s.Failed = describeFailure(c.temporal.GetWorkflow(ctx, id, run).Get(ctx, nil), info.Status)
 		if s.Cause == nil {
 			s.Cause = &release.Cause{Message: s.Failed}
@@ -78,9 +86,9 @@ func describeFailure(err error, status enums.WorkflowExecutionStatus) string {
 
 // queryStatus queries the workflow and its running rollout. If no worker responds, or if
 // the workflow task fails on all workers, it returns the facts that the server has.
-func (c *Client) queryStatus(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, taskFails bool) (Snapshot, error) {
+func (c *Client) queryStatus(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, taskFails bool, read statusReader) (Snapshot, error) {
 	id, run := info.Execution.WorkflowId, info.Execution.RunId
-	status, err := c.query(ctx, id, run)
+	status, err := read(ctx, id, run)
 	if isWithoutWorker(ctx, err) || err != nil && taskFails && ctx.Err() == nil {
 		return partialSnapshot(info), nil
 	}
@@ -93,7 +101,7 @@ func (c *Client) queryStatus(ctx context.Context, info *workflowpb.WorkflowExecu
 	if status.Rollout == "" || status.Outcome != "" {
 		return Snapshot{Status: status}, nil
 	}
-	rollout, err := c.query(ctx, status.Rollout, "")
+	rollout, err := read(ctx, status.Rollout, "")
 	if err != nil { // the rollout has not started
 		return Snapshot{Status: status}, nil
 	}

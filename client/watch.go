@@ -22,33 +22,48 @@ const (
 
 // A Change is a change of a watched release.
 type Change struct {
-	// Snapshot is the new snapshot, unless one of the other fields is set.
+	// Snapshot is the new snapshot, unless Unreachable or Reachable is set.
 	Snapshot Snapshot
+	// Events are the events since the last Change, if WatchOptions ask for them.
+	Events []RecordedEvent
 	// Unreachable is set if Temporal does not respond. The watch continues.
 	Unreachable error
 	// Reachable is true if Temporal responds again.
 	Reachable bool
 }
 
+// WatchOptions configure Watch.
+type WatchOptions struct {
+	// Events asks for the events of the release and of its rollouts, from the first one.
+	// The status is then their fold, and is not queried: its plan has no configs.
+	Events bool
+}
+
 // Watch sends a Change immediately and for each change of a release or its rollout. It
 // closes the channel when the release has ended or ctx is done. It polls the histories,
 // and queries the workflow only after new events. It returns an error if the first read
-// fails. Later it retries while the server or the workers do not respond.
-func (c *Client) Watch(ctx context.Context, id, run string) (<-chan Change, error) {
-	first, err := c.Get(ctx, id, run)
+// fails. Later it retries while the server or the workers do not respond. If no worker
+// responds when the release has ended, the last events are missing.
+func (c *Client) Watch(ctx context.Context, id, run string, o WatchOptions) (<-chan Change, error) {
+	over, setOver := context.WithCancel(context.Background())
+	w := &watcher{
+		client: c, id: id, run: run, read: c.query,
+		changes: make(chan Change, 1), news: make(chan struct{}, 1), connection: make(chan error), over: over, setOver: setOver,
+	}
+	if o.Events {
+		w.feed = &feed{main: eventStream{client: c, id: id}}
+		w.read = w.feed.readStatus
+	}
+	first, err := w.readChange(ctx)
 	if err != nil {
 		return nil, err
 	}
-	over, setOver := context.WithCancel(context.Background())
-	w := &watcher{
-		client: c, id: id, run: run, partial: first.Partial,
-		changes: make(chan Change, 1), news: make(chan struct{}, 1), connection: make(chan error), over: over, setOver: setOver,
+	w.partial = first.Snapshot.Partial
+	if !w.partial {
+		w.last = first.Snapshot
 	}
-	if !first.Partial {
-		w.last = first
-	}
-	w.changes <- Change{Snapshot: first}
-	go w.runLoop(ctx, first.Run)
+	w.changes <- first
+	go w.runLoop(ctx, first.Snapshot.Run)
 	return w.changes, nil
 }
 
@@ -56,6 +71,8 @@ func (c *Client) Watch(ctx context.Context, id, run string) (<-chan Change, erro
 type watcher struct {
 	client       *Client
 	id, run      string
+	read         statusReader
+	feed         *feed    // nil unless events are asked for
 	last         Snapshot // last complete snapshot
 	partial      bool     // whether the last snapshot is partial
 	rollout      string   // workflow ID of the followed rollout
@@ -176,17 +193,29 @@ func (w *watcher) readSnapshot(ctx context.Context) {
 	case <-w.over.Done(): // no more events
 	case <-ctx.Done():
 	}
-	s, err := w.client.Get(ctx, w.id, w.run)
+	change, err := w.readChange(ctx)
 	if err != nil { // retried
 		w.wakeLater(ctx)
 		return
 	}
-	if w.partial = s.Partial; w.partial {
+	if w.partial = change.Snapshot.Partial; w.partial {
 		w.wakeLater(ctx)
 	} else {
-		w.last = s
+		w.last = change.Snapshot
 	}
-	w.sendChange(ctx, Change{Snapshot: s})
+	w.sendChange(ctx, change)
+}
+
+// readChange reads the release and its new events.
+func (w *watcher) readChange(ctx context.Context) (Change, error) {
+	s, err := w.client.readSnapshot(ctx, w.id, w.run, w.read)
+	if err != nil || w.feed == nil || s.Partial {
+		return Change{Snapshot: s}, err
+	}
+	if s.IsOver() { // the snapshot is the report
+		_, _ = w.feed.readStatus(ctx, w.id, s.Run) // without a worker the last events are missing
+	}
+	return Change{Snapshot: s, Events: w.feed.takeEvents()}, nil
 }
 
 // readWaits sends the last Snapshot with the current waits of its activities if they have

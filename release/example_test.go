@@ -3,6 +3,7 @@ package release_test
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/microbima/release/release"
 )
@@ -48,4 +49,25 @@ func ExampleNewPlan() {
 	//   update e1 of web/production
 	//   update e2 of web/production
 	// empty: true <nil>
+}
+
+// Workflows record events; the status is their fold, and the events can be read page by
+// page.
+func ExampleEventLog() {
+	var log release.EventLog
+	begin := time.Date(2026, 3, 9, 14, 0, 0, 0, time.UTC)
+	log.Record(begin, release.WorkflowBegun(release.Begun{ID: "release/shop/4f2d1c0b9a8e", Project: "shop"}))
+	log.Record(begin.Add(time.Second), release.PhaseEntered(release.Planning, "staging"))
+	log.Record(begin.Add(3*time.Second), release.WorkflowEnded(release.Unchanged))
+
+	page, err := log.Page(release.EventQuery{After: 1})
+	for _, e := range page.Events {
+		fmt.Println(e.Number, e.At.Format(time.TimeOnly), e.Kind)
+	}
+	s := log.Status()
+	fmt.Println(s.Outcome, s.Spans[0].Duration(s.Ended), err)
+	// Output:
+	// 2 14:00:01 phase entered
+	// 3 14:00:03 ended
+	// unchanged 2s <nil>
 }

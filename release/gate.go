@@ -9,6 +9,21 @@ import (
 // environment without a gate.
 const implicitGateTimeout = Duration(24 * time.Hour)
 
+// A GateStatus is the state of a gate at which a release waits.
+type GateStatus struct {
+	Environment string    `json:"environment"`
+	Plan        string    `json:"plan"` // hash
+	Approvals   int       `json:"approvals"`
+	Approved    []string  `json:"approved,omitempty"` // reviewers that approved so far
+	Until       time.Time `json:"until"`
+	// Reasons has a sentence for each reason why the plan needs more approvals than
+	// the gate at this revision requires.
+	Reasons []string `json:"reasons,omitempty"`
+	// UnreadRollout describes an earlier rollout whose report cannot be read, so that
+	// what ran before is not known.
+	UnreadRollout string `json:"unread_rollout,omitempty"`
+}
+
 // GateInput contains the facts that determine the gate of a plan.
 type GateInput struct {
 	Gate          *Gate // of the environment at the revision; nil if it has none

@@ -21,11 +21,12 @@ const (
 )
 
 // Queries, updates and signals of the workflows. StatusQuery returns the Status of a
-// release or a rollout. ApproveUpdate and RejectUpdate take a ReviewInput. ResolveUpdate,
+// release or a rollout; EventsQuery takes an EventQuery and returns an EventPage. ApproveUpdate and RejectUpdate take a ReviewInput. ResolveUpdate,
 // for held rollouts, takes a Resolution. The signals take the same JSON; the Temporal UI
 // can send them, also while no worker runs.
 const (
 	StatusQuery   = "status"
+	EventsQuery   = "events"
 	ApproveUpdate = "approve"
 	RejectUpdate  = "reject"
 	ResolveUpdate = "resolve"

@@ -46,6 +46,8 @@ type TargetPlan struct {
 	// RefuseUnchecked is true if release.toml forbids to release such a target.
 	Unchecked       bool `json:"unchecked,omitempty"`
 	RefuseUnchecked bool `json:"refuse_unchecked,omitempty"`
+	// NewGroups are groups that get their first machines while others have some already.
+	NewGroups []string `json:"new_groups,omitempty"`
 	// Notes are shown before the approval, Warnings also after the rollout.
 	Notes      []string        `json:"notes,omitempty"`
 	Warnings   []string        `json:"warnings,omitempty"`
@@ -352,6 +354,9 @@ func newTargetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 			t.Addresses = spec.Addresses
 		}
 		t.Warnings = spec.rolloutWarnings(state)
+		for _, g := range spec.newGroups(state) {
+			t.NewGroups = append(t.NewGroups, g.Name)
+		}
 	}
 	isPrivate := state.Private && !slices.ContainsFunc(t.Addresses, isPublicAddress)
 	if isPrivate {

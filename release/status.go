@@ -42,8 +42,8 @@ const (
 // ChangedNothing reports whether a rollout with this outcome executed no step.
 func (o Outcome) ChangedNothing() bool { return o == Stopped || o == Superseded || o == Unchanged }
 
-// A Status is the progress of a release or a rollout. The terminal, the plain log, --json
-// and the Temporal UI derive from it.
+// A Status is the progress of a release or a rollout: the fold of its events. The live
+// view of a terminal, reports and the Temporal UI derive from it.
 type Status struct {
 	ID       string    `json:"id"` // workflow ID
 	Run      string    `json:"run,omitempty"`
@@ -119,6 +119,8 @@ type TargetStatus struct {
 	URL     string `json:"url,omitempty"`
 	Image   Image  `json:"image,omitempty"`
 	Changed bool   `json:"changed"` // the plan has steps on it
+	// NewGroups are groups that get their first machines while others have some already.
+	NewGroups []string `json:"new_groups,omitempty"`
 	// FlyRelease is the version that `flyctl releases` shows.
 	FlyRelease int             `json:"fly_release,omitempty"`
 	Machines   []MachineStatus `json:"machines"`
@@ -206,39 +208,6 @@ type ScanResult struct {
 	Tail     string   `json:"tail,omitempty"` // at most 16 kB; see Status.BoundTails
 }
 
-// A GateStatus is the state of a gate at which a release waits.
-type GateStatus struct {
-	Environment string    `json:"environment"`
-	Plan        string    `json:"plan"` // hash
-	Approvals   int       `json:"approvals"`
-	Approved    []string  `json:"approved,omitempty"` // reviewers that approved so far
-	Until       time.Time `json:"until"`
-	// Reasons has a sentence for each reason why the plan needs more approvals than
-	// the gate at this revision requires.
-	Reasons []string `json:"reasons,omitempty"`
-}
-
-// A HoldReason is the kind of situation in which a rollout is held.
-type HoldReason string
-
-const (
-	HoldUnverified   HoldReason = "unverified"   // a verdict is unknown
-	HoldUnreported   HoldReason = "unreported"   // an earlier rollout ended without a report
-	HoldNotRestored  HoldReason = "not restored" // the baseline could not be restored
-	HoldNotRemoved   HoldReason = "not removed"  // the new version is healthy, and the old machines remain
-	HoldIrreversible HoldReason = "irreversible" // a release command ran whose migrations cannot be undone
-)
-
-// Hold is the reason why a rollout is held, and its possible resolutions.
-type Hold struct {
-	Reason   HoldReason `json:"reason"`
-	Why      string     `json:"why"`      // the reason with its cause, in a sentence
-	Machines []string   `json:"machines"` // a sentence for each machine
-	Choices  []Choice   `json:"choices"`
-	// Number is the number of the hold, from 1. A resolution names it.
-	Number int `json:"number"`
-}
-
 // A Health is the result of a verification. Unknown means that the state could not be
 // read. Unchecked means that no check or probe exists or no machine runs.
 type Health string
@@ -306,31 +275,6 @@ func (f Failure) Error() string {
 		fmt.Fprintf(&b, ": %s", strings.TrimSpace(f.Output))
 	}
 	return b.String()
-}
-
-// A Report is the result of a workflow: its last status and, for rollouts, the states
-// before and after. Later rollbacks read those.
-type Report struct {
-	Status
-	// Stale is the reason why the plan did not match the current states. Nothing was
-	// changed, and the release makes a new plan.
-	Stale string `json:"stale,omitempty"`
-	// FullHosts are the IDs of the machines that made the plan stale, because their hosts
-	// have no room for a new version.
-	FullHosts []string   `json:"full_hosts,omitempty"`
-	Before    []Baseline `json:"before,omitempty"`
-	After     []Baseline `json:"after,omitempty"`
-	// KeptOld is true if an operator kept old machines beside the new ones.
-	KeptOld bool `json:"kept_old,omitempty"`
-	// BaselineRun is the run ID of an earlier rollout that ended without a report. Before
-	// is then the baseline of that rollout.
-	BaselineRun string `json:"baseline_run,omitempty"`
-	// GateAtRevision is the gate of the environment at the released revision.
-	GateAtRevision *Gate `json:"gate_at_revision,omitempty"`
-	// Head is the revision of the environment as a whole after the rollout, PreviousHead
-	// the one before. Rollbacks have no PreviousHead.
-	Head         *Head `json:"head,omitempty"`
-	PreviousHead *Head `json:"previous_head,omitempty"`
 }
 
 // Duration returns the duration of s, until now if s has not ended.

@@ -65,11 +65,19 @@ func isPublicAddress(kind string) bool { return kind == "v4" || kind == "v6" || 
 
 // rolloutWarnings returns the warnings for spec and its rollout from state.
 func (spec Spec) rolloutWarnings(state State) (warnings []string) {
-	for _, g := range spec.Groups {
-		if len(state.Machines) == 0 || len(g.New) == 0 {
-			continue
-		}
+	for _, g := range spec.newGroups(state) {
 		warnings = append(warnings, fmt.Sprintf("group %s has no machines: %d are made; to have none, remove %s from [processes] of its fly.toml", g.Name, len(g.New), g.Name))
 	}
 	return append(warnings, spec.Warnings...)
+}
+
+// newGroups returns the groups that get their first machines, if other groups of the
+// target have machines already.
+func (spec Spec) newGroups(state State) (groups []GroupSpec) {
+	for _, g := range spec.Groups {
+		if len(state.Machines) > 0 && len(g.New) > 0 {
+			groups = append(groups, g)
+		}
+	}
+	return groups
 }

@@ -18,23 +18,9 @@ func (r *releaseRun) registerAbortSignal(ctx workflow.Context) {
 			return
 		}
 		a.At = workflow.Now(ctx)
-		if r.status.Abort == nil {
-			r.status.Abort = &a
+		if r.status().Abort == nil {
+			r.record(ctx, release.AbortRequested(a))
 		}
 		r.showStatus(ctx)
 	})
-}
-
-// addAbortToCause adds to the cause of an aborted release who aborted it and why.
-func (c *statusLog) addAbortToCause() {
-	abort := c.status.Abort
-	if abort == nil || c.status.Cause == nil || !c.status.Cause.Aborted {
-		return
-	}
-	cause := *c.status.Cause
-	cause.Message += " by " + abort.By
-	if abort.Reason != "" {
-		cause.Message += ": " + abort.Reason
-	}
-	c.status.Cause = &cause
 }

@@ -23,16 +23,15 @@ func (r *rolloutRun) recordBaseline(ctx workflow.Context, targets []activities.T
 func (r *rolloutRun) adoptBaseline(ctx workflow.Context, start activities.Start) {
 	r.states = start.States
 	r.baselines = r.in.Plan.Baselines(r.states)
-	r.status.Environments[0].Targets = plannedTargets(r.in.Plan, r.states)
-	r.status.Environments[0].Warnings = r.in.Plan.Warnings()
+	r.record(ctx, release.TargetsPlanned(r.in.Plan.Environment, plannedTargets(r.in.Plan, r.states), r.in.Plan.Warnings()))
 	if start.UnreadRollout != "" && start.LaterRollout == nil {
-		r.addNote("an earlier rollout ended without a report, and its history could not be read (%s): the baseline is what runs now", start.UnreadRollout)
+		r.addNote(ctx, "an earlier rollout ended without a report, and its history could not be read (%s): the baseline is what runs now", start.UnreadRollout)
 	}
 	r.cleanUpRemains(ctx, start.ToClose)
 	if before := start.Before; before != nil {
 		r.baselines = release.ResumeBaselines(before.Plan, before.Baselines, before.States, r.baselines)
 		r.predecessorRunID = before.Run
-		r.addNote("the previous rollout ended without a report (%s): its baseline is used", before.Why)
+		r.addNote(ctx, "the previous rollout ended without a report (%s): its baseline is used", before.Why)
 		r.leftAwake = r.findLeftAwake(before.Close.VerificationStarts)
 		if r.in.PredecessorRun == "" { // otherwise the takeover has cleaned up already
 			remains := before.Close
@@ -61,7 +60,7 @@ func (r *rolloutRun) cleanUpPredecessor(ctx workflow.Context, in activities.Clos
 		})
 	})
 	if err := workflow.ExecuteActivity(withCallOptions(ctx, "Clean up after the previous rollout"), act.CloseRollout, in).Get(ctx, nil); err != nil {
-		r.addNote("could not remove all leases, Fly releases and command machines of the previous rollout: %s", errorMessage(err))
+		r.record(ctx, release.CleanupFailed("could not remove all leases, Fly releases and command machines of the previous rollout: "+errorMessage(err)))
 	}
 }
 

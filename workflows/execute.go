@@ -74,16 +74,16 @@ func stepSize(step release.Step) int64 {
 func (r *rolloutRun) applyStep(ctx workflow.Context, step release.Step) error {
 	r.hasBegun = true
 	r.ranCommand = r.ranCommand || step.Verb == release.Run
-	r.recordProgress(ctx, step, release.ProgressRunning)
+	r.recordProgress(ctx, step, r.machineStatus(step), release.ProgressRunning)
 	var after activities.StepResult
 	err := workflow.ExecuteActivity(
 		withStepOptions(ctx, step.String(), time.Duration(step.Wait)*time.Duration(1+len(step.MachineChecks))), act.ApplyStep,
 		r.newStepInput(step),
 	).Get(ctx, &after)
-	r.recordCommand(step, after, err)
+	r.recordCommand(ctx, step, after, err)
 	r.recordWritten(step, after.Machine, err)
 	if err != nil {
-		r.recordProgress(ctx, step, release.ProgressFailed)
+		r.recordProgress(ctx, step, r.machineStatus(step), release.ProgressFailed)
 		if r.failedTargets != nil {
 			r.failedTargets[step.Target] = true
 		}
@@ -95,16 +95,15 @@ func (r *rolloutRun) applyStep(ctx workflow.Context, step release.Step) error {
 }
 
 // recordCommand records the result of a release command, also if it failed.
-func (r *rolloutRun) recordCommand(step release.Step, after activities.StepResult, err error) {
+func (r *rolloutRun) recordCommand(ctx workflow.Context, step release.Step, after activities.StepResult, err error) {
 	if step.Verb != release.Run {
 		return
 	}
-	commands := &r.status.Environments[0].Commands
 	var f release.Failure
 	if after.Ran != nil {
-		*commands = append(*commands, *after.Ran)
+		r.record(ctx, release.CommandRan(*after.Ran))
 	} else if failed := findApplicationError(err); failed != nil && failed.HasDetails() && failed.Details(&f) == nil && f.ExitCode != nil {
-		*commands = append(*commands, release.CommandResult{Target: step.Target, Command: step.Command, Machine: f.Machine, ExitCode: *f.ExitCode, Log: f.Log})
+		r.record(ctx, release.CommandRan(release.CommandResult{Target: step.Target, Command: step.Command, Machine: f.Machine, ExitCode: *f.ExitCode, Log: f.Log}))
 	}
 }
 

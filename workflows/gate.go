@@ -24,11 +24,11 @@ func (r *releaseRun) waitForApproval(ctx workflow.Context, env release.Environme
 		return nil
 	}
 	r.leaveQueue(ctx) // other releases may change the environment meanwhile
-	r.status.Gate = &release.GateStatus{
+	r.record(ctx, release.GateOpened(release.GateStatus{
 		Environment: env.Name, Plan: plan.Hash, Approvals: max(1, gate.Approvals),
-		Until: workflow.Now(ctx).Add(time.Duration(gate.Timeout)), Reasons: standing.Reasons,
-	}
-	defer func() { r.status.Gate = nil }()
+		Until: workflow.Now(ctx).Add(time.Duration(gate.Timeout)), Reasons: standing.Reasons, UnreadRollout: standing.UnreadRollout,
+	}))
+	defer func() { r.record(ctx, release.GateClosed(env.Name)) }()
 	r.rejection = nil
 	r.enterPhase(ctx, release.AwaitingApproval, env.Name)
 
@@ -54,21 +54,23 @@ func (r *releaseRun) waitForApproval(ctx workflow.Context, env release.Environme
 
 // isDecided reports whether the current plan is approved or rejected.
 func (r *releaseRun) isDecided() bool {
-	return r.rejection != nil || len(r.status.Gate.Approved) >= r.status.Gate.Approvals
+	gate := r.status().Gate
+	return r.rejection != nil || len(gate.Approved) >= gate.Approvals
 }
 
 // checkReview returns an error if a review does not count now. ParseReview has checked
 // that it is complete.
 func (r *releaseRun) checkReview(review release.ReviewInput) error {
-	gate := r.status.Gate
+	s := r.status()
+	gate := s.Gate
 	switch {
-	case gate == nil && r.status.Outcome != "":
-		return fmt.Errorf("the release has ended: %s", r.status.Outcome)
+	case gate == nil && s.Outcome != "":
+		return fmt.Errorf("the release has ended: %s", s.Outcome)
 	case gate == nil:
-		return fmt.Errorf("the release waits for no approval: it is %s", r.status.Phase)
+		return fmt.Errorf("the release waits for no approval: it is %s", s.Phase)
 	case len(review.Plan) < release.PlanDigits:
 		return fmt.Errorf("the field plan needs %d or more digits of the plan's hash; the plan to review is %s", release.PlanDigits, shortHash(gate.Plan))
-	case r.status.Plan == nil || !r.status.Plan.MatchesHash(review.Plan):
+	case s.Plan == nil || !s.Plan.MatchesHash(review.Plan):
 		return fmt.Errorf("it is for plan %s; the plan to review is %s", shortHash(review.Plan), shortHash(gate.Plan))
 	case r.isDecided():
 		return errors.New("the plan is already approved or rejected")
@@ -84,7 +86,7 @@ func (r *releaseRun) takeReview(ctx workflow.Context, doc []byte, approve bool, 
 	if err == nil {
 		err = r.checkReview(review)
 	}
-	if err == nil && approve && slices.Contains(r.status.Gate.Approved, review.By) {
+	if err == nil && approve && slices.Contains(r.status().Gate.Approved, review.By) {
 		return nil
 	}
 	recorded := release.Review{Approve: approve, By: review.By, Reason: review.Reason, Plan: review.Plan}
@@ -92,13 +94,11 @@ func (r *releaseRun) takeReview(ctx workflow.Context, doc []byte, approve bool, 
 	switch {
 	case err != nil:
 		given.IgnoredReason = err.Error()
-		workflow.GetLogger(ctx).Info("review does not count", "phase", r.status.Phase, "error", err)
-	case approve:
-		r.status.Gate.Approved = append(r.status.Gate.Approved, review.By)
-	default:
+		workflow.GetLogger(ctx).Info("review does not count", "phase", r.status().Phase, "error", err)
+	case !approve:
 		r.rejection = &recorded
 	}
-	r.status.Reviews = append(r.status.Reviews, given)
+	r.record(ctx, release.ReviewReceived(r.status().Environment, given))
 	r.showStatus(ctx)
 	return err
 }

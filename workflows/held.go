@@ -45,17 +45,18 @@ func (r *rolloutRun) holdRollout(ctx workflow.Context, reason release.HoldReason
 func (c *statusLog) waitForResolution(ctx workflow.Context, environment string, held release.Hold, cause error) error {
 	c.holdCount++
 	held.Number = c.holdCount
-	c.resolution, c.status.Held = nil, &held
-	defer func() { c.status.Held = nil }()
+	c.resolution = nil
+	c.record(ctx, release.RolloutHeld(environment, held))
 	c.enterPhase(ctx, release.HeldPhase, environment)
 	if err := workflow.Await(ctx, func() bool { return c.resolution != nil }); err != nil {
+		c.record(ctx, release.HoldEnded(environment, nil, ""))
 		return err
 	}
 	text := fmt.Sprintf("%s by %s", c.resolution.Choice, c.resolution.By)
 	if c.resolution.Reason != "" {
 		text += ": " + c.resolution.Reason
 	}
-	c.addNote("held (%s), then %s", held.Why, text)
+	c.record(ctx, release.HoldEnded(environment, c.resolution, fmt.Sprintf("held (%s), then %s", held.Why, text)))
 	switch c.resolution.Choice {
 	case release.ChoiceRollback:
 		return fmt.Errorf("%w: %s: %w", errRollback, text, cause)
@@ -78,7 +79,7 @@ func (r *rolloutRun) describeMachines(ctx workflow.Context) []string {
 		return []string{"unknown: Fly could not be read: " + errorMessage(err)}
 	}
 	now = r.in.Plan.WithKnownConfigs(now)
-	r.recordMachines(now)
+	r.recordMachines(ctx, now)
 	if !r.hasBaseline() {
 		return append(release.DescribeMachines(r.in.Plan.Goal(now), nil, now), "the baseline is not known")
 	}
@@ -91,7 +92,7 @@ func (c *statusLog) registerResolutionHandlers(ctx workflow.Context) error {
 	c.handleSignals(ctx, workflow.GetSignalChannelWithOptions(ctx, release.ResolveSignal, workflow.SignalChannelOptions{Description: shape}),
 		func(ctx workflow.Context, doc []byte) {
 			if err := c.takeResolution(doc); err != nil {
-				c.addNote("a resolution does not count: %s", err)
+				c.addNote(ctx, "a resolution does not count: %s", err)
 			}
 			c.showStatus(ctx)
 		})
@@ -133,10 +134,10 @@ func (c *statusLog) takeResolution(doc []byte) error {
 // checkResolution returns an error if a resolution does not count now. ParseResolution
 // has checked that it is complete.
 func (c *statusLog) checkResolution(a release.Resolution) error {
-	held := c.status.Held
+	held := c.status().Held
 	switch {
 	case held == nil:
-		return fmt.Errorf("the rollout is not held: it is %s", c.status.Phase)
+		return fmt.Errorf("the rollout is not held: it is %s", c.status().Phase)
 	case a.Hold != 0 && a.Hold != held.Number:
 		return fmt.Errorf("it is for hold %d; this is hold %d", a.Hold, held.Number)
 	case !slices.Contains(held.Choices, a.Choice):

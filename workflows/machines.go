@@ -18,7 +18,7 @@ func plannedTargets(plan release.Plan, states []release.State) (targets []releas
 			if targets[i].Target != step.Target {
 				continue
 			}
-			m := findMachine(&targets[i], step.Machine)
+			m := targets[i].FindMachine(step.Machine)
 			if m == nil {
 				targets[i].Machines = append(targets[i].Machines, release.MachineStatus{Name: step.Machine, Group: step.Group, Region: step.Region})
 				m = &targets[i].Machines[len(targets[i].Machines)-1]
@@ -43,7 +43,7 @@ func unchangedTargets(plan release.Plan) []release.TargetStatus {
 // currentTargets returns the targets of the plan with the machines in states.
 func currentTargets(plan release.Plan, states []release.State) (targets []release.TargetStatus) {
 	for _, t := range plan.Targets {
-		status := release.TargetStatus{Target: t.Target, FlyApp: t.FlyApp, URL: t.URL, Image: t.Image, Changed: t.Changed, Machines: []release.MachineStatus{}}
+		status := release.TargetStatus{Target: t.Target, FlyApp: t.FlyApp, URL: t.URL, Image: t.Image, Changed: t.Changed, NewGroups: t.NewGroups, Machines: []release.MachineStatus{}}
 		for _, s := range states {
 			if s.Target != t.Target {
 				continue
@@ -59,63 +59,33 @@ func currentTargets(plan release.Plan, states []release.State) (targets []releas
 	return targets
 }
 
-// recordMachines shows the observed machines in the status, with the progress of this
-// rollout on each.
-func (r *rolloutRun) recordMachines(states []release.State) {
-	e := &r.status.Environments[0]
-	before := e.Targets
-	e.Targets = currentTargets(r.in.Plan, states)
-	for i := range e.Targets {
-		for _, t := range before {
-			if t.Target == e.Targets[i].Target {
-				e.Targets[i].FlyRelease = t.FlyRelease
-			}
-		}
-		for j := range e.Targets[i].Machines {
-			m := &e.Targets[i].Machines[j]
-			for k := range before {
-				if before[k].Target != e.Targets[i].Target {
-					continue
-				}
-				if was := findMachine(&before[k], m.Name); was != nil && was.Verb != "" {
-					m.Verb, m.Progress, m.Since, m.Until = was.Verb, was.Progress, was.Since, was.Until
-				}
-			}
-		}
-	}
+// recordMachines records the observed machines.
+func (r *rolloutRun) recordMachines(ctx workflow.Context, states []release.State) {
+	r.record(ctx, release.MachinesObserved(r.in.Plan.Environment, currentTargets(r.in.Plan, states)))
 }
 
-// findMachine returns the machine with that ID or name, or nil.
-func findMachine(t *release.TargetStatus, ref string) *release.MachineStatus {
-	for i := range t.Machines {
-		if m := &t.Machines[i]; m.ID == ref || m.Name == ref {
-			return m
+// machineStatus returns the status of the machine of step. It is a new one if the plan
+// does not have the machine.
+func (r *rolloutRun) machineStatus(step release.Step) release.MachineStatus {
+	for _, t := range r.status().Environments[0].Targets {
+		if m := t.FindMachine(step.Machine); t.Target == step.Target && m != nil {
+			return *m
 		}
 	}
-	return nil
+	return release.MachineStatus{Name: step.Machine, Group: step.Group, Region: step.Region}
 }
 
-// recordProgress shows the progress of the machine of step.
-func (r *rolloutRun) recordProgress(ctx workflow.Context, step release.Step, p release.Progress) {
-	targets := r.status.Environments[0].Targets
-	for i := range targets {
-		if targets[i].Target != step.Target {
-			continue
-		}
-		m := findMachine(&targets[i], step.Machine)
-		if m == nil {
-			targets[i].Machines = append(targets[i].Machines, release.MachineStatus{Name: step.Machine, Group: step.Group, Region: step.Region})
-			m = &targets[i].Machines[len(targets[i].Machines)-1]
-		}
-		m.Verb, m.Progress = step.Verb, p
-		if p == release.ProgressRunning {
-			m.Since = workflow.Now(ctx)
-		} else {
-			m.Until = workflow.Now(ctx)
-		}
+// recordProgress records the progress of step on its machine, m.
+func (r *rolloutRun) recordProgress(ctx workflow.Context, step release.Step, m release.MachineStatus, p release.Progress) {
+	m.Verb, m.Progress = step.Verb, p
+	if p == release.ProgressRunning {
+		m.Since = workflow.Now(ctx)
+	} else {
+		m.Until = workflow.Now(ctx)
 	}
+	r.record(ctx, release.MachineChanged(step.Target, step.Machine, m))
 	machineCount := 0
-	for _, t := range targets {
+	for _, t := range r.status().Environments[0].Targets {
 		machineCount += len(t.Machines)
 	}
 	// The time to render grows with the number of machines: with a thousand, every tenth
@@ -125,14 +95,12 @@ func (r *rolloutRun) recordProgress(ctx workflow.Context, step release.Step, p r
 	}
 }
 
-// recordStepDone shows the machine as the step left it.
+// recordStepDone records the machine as the step left it.
 func (r *rolloutRun) recordStepDone(ctx workflow.Context, step release.Step, after release.Machine) {
-	for i := range r.status.Environments[0].Targets {
-		t := &r.status.Environments[0].Targets[i]
-		if m := findMachine(t, step.Machine); t.Target == step.Target && m != nil && after.ID != "" {
-			m.ID, m.State, m.Image, m.Region = after.ID, after.State, after.Image, after.Region
-		}
+	m := r.machineStatus(step)
+	if after.ID != "" {
+		m.ID, m.State, m.Image, m.Region = after.ID, after.State, after.Image, after.Region
 	}
-	r.recordProgress(ctx, step, release.ProgressDone)
+	r.recordProgress(ctx, step, m, release.ProgressDone)
 	workflow.GetLogger(ctx).Info("machine", "release", r.in.Release, "target", step.Target.String(), "machine", step.Machine, "verb", step.Verb)
 }

@@ -35,11 +35,14 @@ func (r *rolloutRun) openRollout(ctx workflow.Context) error {
 		}
 		return err
 	}
-	r.status.Notes = append(r.status.Notes, r.opened.Notes...)
-	targets := r.status.Environments[0].Targets
-	for i := range targets {
-		targets[i].FlyRelease = r.opened.Releases[targets[i].FlyApp].Version
+	for _, note := range r.opened.Notes {
+		r.addNote(ctx, "%s", note)
 	}
+	versions := map[string]int{}
+	for _, app := range workflow.DeterministicKeys(r.opened.Releases) {
+		versions[app] = r.opened.Releases[app].Version
+	}
+	r.record(ctx, release.ReleasesOpened(r.in.Plan.Environment, versions))
 	for i := range r.states {
 		r.states[i].SecretsVersion = r.opened.Secrets[r.states[i].FlyApp]
 		r.baselines[i].State.SecretsVersion = r.states[i].SecretsVersion
@@ -70,7 +73,7 @@ func (r *rolloutRun) startClosing(ctx workflow.Context, outcome release.Outcome,
 	in := activities.CloseInput{
 		Release: r.in.Release, Holder: r.leaseHolder(), Machines: r.leases.machines, Releases: r.opened.Releases, Commands: r.commandApps(), Status: "failed",
 		CommandMachines: r.commandMachines(),
-		Begun:           r.maybeOpened, Since: r.status.Started,
+		Begun:           r.maybeOpened, Since: r.status().Started,
 	}
 	switch {
 	case outcome == release.Promoted, outcome == release.Restored:
@@ -89,7 +92,7 @@ func (r *rolloutRun) startClosing(ctx workflow.Context, outcome release.Outcome,
 	closed := workflow.ExecuteActivity(withCallOptions(ctx, "Clean up on Fly"), act.CloseRollout, in)
 	return func() {
 		if err := closed.Get(ctx, nil); err != nil {
-			r.addNote("could not remove all leases, Fly releases and command machines of this rollout: %s", errorMessage(err))
+			r.record(ctx, release.CleanupFailed("could not remove all leases, Fly releases and command machines of this rollout: "+errorMessage(err)))
 		}
 	}
 }
@@ -98,7 +101,7 @@ func (r *rolloutRun) startClosing(ctx workflow.Context, outcome release.Outcome,
 // by Fly app.
 func (r *rolloutRun) commandMachines() map[string][]string {
 	known := map[string][]string{}
-	for _, c := range r.status.Environments[0].Commands {
+	for _, c := range r.status().Environments[0].Commands {
 		for _, t := range r.in.Plan.Targets {
 			if t.Target == c.Target && c.Machine != "" {
 				known[t.FlyApp] = append(known[t.FlyApp], c.Machine)

@@ -42,7 +42,6 @@ func (r *releaseRun) compareLineage(ctx workflow.Context, env release.Environmen
 	}
 	r.head = descent.Head
 	plan.Lineage, plan.Skipped = descent.Lineage, r.skippedBefore(env)
-	r.status.EnvironmentStatus(env.Name).Lineage = descent.Lineage
 	return plan, nil
 }
 

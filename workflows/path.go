@@ -20,20 +20,23 @@ func (r *releaseRun) resolvePath(project *release.Project, to string) ([]release
 	}), err
 }
 
-// addToPath adds environments to the path and to the status.
-func (r *releaseRun) addToPath(path []release.Environment) {
+// addToPath adds environments to the path and to the status. The note says who asked
+// for them, if a user did.
+func (r *releaseRun) addToPath(ctx workflow.Context, path []release.Environment, note string) {
+	var names []string
 	for _, env := range path {
 		if r.req.Bake != nil && env.Bake > 0 {
 			env.Bake = *r.req.Bake
 		}
 		r.path = append(r.path, env)
-		r.status.Environments = append(r.status.Environments, release.EnvironmentStatus{Name: env.Name})
+		names = append(names, env.Name)
 	}
+	r.record(ctx, release.PathExtended(names, note))
 }
 
 // countCompleted returns how many environments of the path have an outcome.
 func (r *releaseRun) countCompleted() (n int) {
-	for _, e := range r.status.Environments {
+	for _, e := range r.status().Environments {
 		if e.Outcome != "" {
 			n++
 		}
@@ -68,15 +71,14 @@ func (r *releaseRun) extendPath(ctx workflow.Context, e release.Extension) error
 	if len(path) == len(r.path) {
 		return nil
 	}
-	r.addToPath(path[len(r.path):])
+	r.addToPath(ctx, path[len(r.path):], fmt.Sprintf("extended to %s by %s", e.To, e.By))
 	r.req.To = e.To
-	r.addNote("extended to %s by %s", e.To, e.By)
 	r.showStatus(ctx)
 	return workflow.UpsertMemo(ctx, map[string]any{release.MemoRequest: r.req})
 }
 
 // hasEnded reports whether the release has ended. Handlers may still be running then.
-func (r *releaseRun) hasEnded() bool { return !r.status.Ended.IsZero() }
+func (r *releaseRun) hasEnded() bool { return !r.status().Ended.IsZero() }
 
 // registerExtensionHandlers registers the update and the signal that extend the path.
 func (r *releaseRun) registerExtensionHandlers(ctx workflow.Context) error {
@@ -89,7 +91,7 @@ func (r *releaseRun) registerExtensionHandlers(ctx workflow.Context) error {
 			err = r.extendPath(ctx, e)
 		}
 		if err != nil {
-			r.addNote("the path was not extended: %s", errorMessage(err))
+			r.addNote(ctx, "the path was not extended: %s", errorMessage(err))
 			r.showStatus(ctx)
 		}
 	})

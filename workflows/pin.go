@@ -80,7 +80,7 @@ func (r *releaseRun) pinEnvironment(ctx workflow.Context, env release.Environmen
 	}
 	disconnected, _ := workflow.NewDisconnectedContext(ctx) // the end of ctx would cancel the pin
 	pin := release.Pin{
-		Project: r.req.Project, Environment: env.Name, Release: r.status.ID, Revision: r.status.Revision, By: r.req.By, Reason: r.req.Rollback.Reason, Since: workflow.Now(ctx),
+		Project: r.req.Project, Environment: env.Name, Release: r.status().ID, Revision: r.status().Revision, By: r.req.By, Reason: r.req.Rollback.Reason, Since: workflow.Now(ctx),
 	}
 	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(disconnected, workflow.ChildWorkflowOptions{
 		WorkflowID:        release.PinID(r.req.Project, env.Name),
@@ -113,8 +113,8 @@ func (r *releaseRun) removePin(ctx workflow.Context, cause error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
 	err := workflow.SignalExternalWorkflow(ctx, release.PinID(r.req.Project, r.pinnedEnvironment), "", release.UnpinSignal,
-		release.Unpinning{By: r.status.ID, Reason: "the rollback had no effect"}).Get(ctx, nil)
+		release.Unpinning{By: r.status().ID, Reason: "the rollback had no effect"}).Get(ctx, nil)
 	if err != nil {
-		r.addNote("could not remove the pin of %s: %s; remove it with: release unpin %[1]s --reason …", r.pinnedEnvironment, errorMessage(err))
+		r.addNote(ctx, "could not remove the pin of %s: %s; remove it with: release unpin %[1]s --reason …", r.pinnedEnvironment, errorMessage(err))
 	}
 }

@@ -32,7 +32,7 @@ type queueState struct {
 // newTicket returns the ticket of this release for the queue of an environment.
 func (r *releaseRun) newTicket(env release.Environment) release.Ticket {
 	return release.Ticket{
-		Environment: env.Name, Release: r.status.ID, Revision: r.req.Revision, Since: r.status.Started, Rollback: r.req.Rollback != nil,
+		Environment: env.Name, Release: r.status().ID, Revision: r.req.Revision, Since: r.status().Started, Rollback: r.req.Rollback != nil,
 	}
 }
 
@@ -43,7 +43,12 @@ func (r *releaseRun) newTicket(env release.Environment) release.Ticket {
 func (r *releaseRun) waitInQueue(ctx workflow.Context, env release.Environment, tries int) error {
 	r.enterPhase(ctx, release.Queued, env.Name)
 	r.queue.awaited, r.queue.isMyTurn = env.Name, false
-	defer func() { r.queue.awaited, r.status.Queue = "", "" }()
+	defer func() {
+		r.queue.awaited = ""
+		if r.status().Queue != "" {
+			r.record(ctx, release.QueueLeft(env.Name))
+		}
+	}()
 	var holding activities.Holding
 	if err := workflow.ExecuteActivity(withCallOptions(ctx, "Read who holds "+env.Name), act.ReadLockHolder, release.RolloutID(r.req.Project, env.Name)).Get(ctx, &holding); err != nil {
 		return err
@@ -57,7 +62,7 @@ func (r *releaseRun) waitInQueue(ctx workflow.Context, env release.Environment, 
 	if holding.Text == "" { // another release was faster, or the refusal has another cause
 		return workflow.Sleep(ctx, time.Second<<min(tries, 4))
 	}
-	r.status.Queue = holding.Text
+	r.record(ctx, release.QueueJoined(env.Name, holding.Text, holding.Release))
 	r.showStatus(ctx)
 	if holding.Release != "" {
 		tickets := append([]release.Ticket{r.newTicket(env)}, r.queue.waiting...)
@@ -139,7 +144,7 @@ func (r *releaseRun) signalNext(ctx workflow.Context, tickets []release.Ticket) 
 func (r *releaseRun) addTickets(tickets []release.Ticket) {
 	for _, t := range tickets {
 		known := slices.ContainsFunc(r.queue.waiting, func(other release.Ticket) bool { return other.Release == t.Release })
-		if !known && t.Release != r.status.ID {
+		if !known && t.Release != r.status().ID {
 			r.queue.waiting = append(r.queue.waiting, t)
 		}
 	}
@@ -188,6 +193,6 @@ func (r *releaseRun) registerQueueSignals(ctx workflow.Context) {
 
 // noteIgnoredSignal adds a note on why a signal was ignored.
 func (c *statusLog) noteIgnoredSignal(ctx workflow.Context, signal string, why error) {
-	c.addNote("a signal %s does not count: %s", signal, why)
+	c.addNote(ctx, "a signal %s does not count: %s", signal, why)
 	c.showStatus(ctx)
 }

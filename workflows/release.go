@@ -51,7 +51,7 @@ func Release(ctx workflow.Context, req release.Request) (*release.Report, error)
 func (r *releaseRun) rollBack(ctx workflow.Context, project release.Project) (*release.Report, error) {
 	environment := r.path[0]
 	if r.req.Rollback.Emergency {
-		r.addNote("emergency rollback: %s skipped its gate, started by %s: %s", environment.Name, r.req.By, r.req.Rollback.Reason)
+		r.addNote(ctx, "emergency rollback: %s skipped its gate, started by %s: %s", environment.Name, r.req.By, r.req.Rollback.Reason)
 		environment.Gate = nil
 	}
 	err := r.promote(ctx, environment, func(ctx workflow.Context) (release.Plan, error) {

@@ -42,12 +42,12 @@ func beginRelease(ctx workflow.Context, req release.Request) (*releaseRun, error
 	if req.Rollback != nil { // findBaseline completes the origin
 		revision, restores = req.Rollback.Revision, &release.StateRef{}
 	}
-	r := &releaseRun{req: req, statusLog: newStatusLog(ctx, release.Status{
+	r := &releaseRun{req: req, statusLog: newStatusLog(ctx, release.Begun{
 		Project: req.Project, Revision: revision, By: req.By, Restores: restores,
 	})}
 	r.registerQueueSignals(ctx)
 	r.registerAbortSignal(ctx)
-	return r, errors.Join(r.registerStatusQuery(ctx), r.registerReviews(ctx), r.registerExtensionHandlers(ctx))
+	return r, errors.Join(r.registerQueries(ctx), r.registerReviews(ctx), r.registerExtensionHandlers(ctx))
 }
 
 // loadProject reads the files at the revision and resolves the path of environments.
@@ -75,11 +75,11 @@ func (r *releaseRun) loadProject(ctx workflow.Context) (project release.Project,
 	if r.req.Rollback != nil {
 		var env release.Environment
 		env, err = project.Environment(r.req.Rollback.Environment)
-		r.addToPath([]release.Environment{env})
+		r.addToPath(ctx, []release.Environment{env}, "")
 	} else {
 		var path []release.Environment
 		path, err = r.resolvePath(&project, r.req.To)
-		r.addToPath(path)
+		r.addToPath(ctx, path, "")
 	}
 	r.recordRepository(ctx, project.BoundRepository)
 	r.project = &project
@@ -135,14 +135,14 @@ func (r *releaseRun) testAndBuild(ctx workflow.Context, project release.Project,
 	var firstErr error
 	startJob := func(name string, run func(workflow.Context) error) {
 		jobs.Add(1)
-		r.status.Jobs = append(r.status.Jobs, release.Job{Name: name, Since: workflow.Now(ctx)})
+		r.record(ctx, release.JobStarted(name))
 		workflow.Go(jobsCtx, func(ctx workflow.Context) {
 			defer jobs.Done()
 			if err := run(ctx); err != nil && firstErr == nil {
 				firstErr = err
 				cancel()
 			}
-			r.status.Jobs = slices.DeleteFunc(slices.Clone(r.status.Jobs), func(j release.Job) bool { return j.Name == name })
+			r.record(ctx, release.JobEnded(name))
 			r.showStatus(ctx)
 		})
 	}
@@ -176,8 +176,7 @@ func (r *releaseRun) runTest(ctx workflow.Context, test release.Test) error {
 		err = errors.Join(err, failed.Details(&result))
 	}
 	if err == nil || result.Name != "" {
-		r.status.Tests = append(r.status.Tests, result)
-		r.status.BoundTails()
+		r.record(ctx, release.TestFinished(result))
 	}
 	return err
 }
@@ -193,11 +192,10 @@ func (r *releaseRun) buildImage(ctx workflow.Context, project release.Project, b
 		err = errors.Join(err, failed.Details(&result))
 	}
 	if err == nil || result.App != "" {
-		r.status.Builds = append(r.status.Builds, result)
-		r.status.BoundTails()
+		r.record(ctx, release.BuildFinished(result))
 	}
 	for _, note := range result.Notes {
-		r.addNote("build %s: %s", b.Name, note)
+		r.addNote(ctx, "build %s: %s", b.Name, note)
 	}
 	if err == nil && project.Scan.Includes(b) {
 		err = r.scanImage(ctx, project.Scan, b, result.Image)
@@ -215,8 +213,7 @@ func (r *releaseRun) scanImage(ctx workflow.Context, scan release.Scan, b releas
 		err = errors.Join(err, failed.Details(&result))
 	}
 	if err == nil || result.Name != "" {
-		r.status.Scans = append(r.status.Scans, result)
-		r.status.BoundTails()
+		r.record(ctx, release.ScanFinished(result))
 	}
 	return err
 }
@@ -241,8 +238,8 @@ func (r *releaseRun) placeImages(ctx workflow.Context, env release.Environment, 
 		return images, nil
 	}
 	err = workflow.ExecuteActivity(withWaitOptions(ctx, "Copy images for "+env.Name, 10*time.Minute), act.PlaceImages, in).Get(ctx, &placed)
-	if e := r.status.EnvironmentStatus(env.Name); err == nil {
-		e.CopiedBytes += placed.Bytes
+	if err == nil {
+		r.record(ctx, release.ImagesCopied(env.Name, placed.Bytes))
 	}
 	return placed.Images, err
 }
@@ -261,21 +258,24 @@ func (r *releaseRun) planRollout(ctx workflow.Context, project release.Project, 
 	if err == nil {
 		plan, err = r.compareLineage(ctx, env, plan)
 	}
-	return r.sealPlan(ctx, plan), err
+	return r.sealPlan(ctx, plan, err)
 }
 
-// sealPlan binds the plan to the run ID of this workflow and shows it in the status.
-// The run ID is recorded in the history: reviews from before a reset still name the
-// same hash.
-func (r *releaseRun) sealPlan(ctx workflow.Context, plan release.Plan) release.Plan {
+// sealPlan binds the plan to the run ID of this workflow and shows it in the status,
+// unless planning has failed with err, which it returns. The run ID is recorded in the
+// history: reviews from before a reset still name the same hash.
+func (r *releaseRun) sealPlan(ctx workflow.Context, plan release.Plan, err error) (release.Plan, error) {
 	run := workflow.SideEffect(ctx, func(ctx workflow.Context) any { return workflow.GetInfo(ctx).WorkflowExecution.RunID })
 	sealed := r.recordedRunID
 	if err := run.Get(&sealed); err != nil {
 		workflow.GetLogger(ctx).Error("could not read the recorded run ID of the plan", "error", err)
 	}
 	plan = plan.Seal(sealed)
-	r.status.Plan = &plan
-	return plan
+	if err == nil {
+		r.record(ctx, release.PlanMade(plan))
+		r.showStatus(ctx)
+	}
+	return plan, err
 }
 
 // A notPromotedError is the report of a rollout that did not promote its plan.
@@ -300,16 +300,12 @@ func (r *releaseRun) runRollout(ctx workflow.Context, env release.Environment, p
 		}
 	}()
 	for tries := 0; ; tries++ {
-		r.status.Rollout = release.RolloutID(r.req.Project, env.Name)
 		r.enterPhase(ctx, release.RollingOut, env.Name)
 		child, run, isLocked, err := r.startRollout(ctx, env, release.RolloutRequest{
-			Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
+			Project: r.req.Project, Release: r.status().ID, Revision: r.status().Revision, Plan: plan, Bake: env.Bake, By: r.req.By, Irreversible: env.Irreversible,
 			Gate: standing.GateAtRevision, UnreadRollout: standing.UnreadRollout, Head: r.head, SetsHead: len(r.req.Apps) == 0, Rollback: r.req.Rollback != nil,
-			Restores: r.status.Restores, PredecessorRun: r.followedRunID(env), TakeOver: takeOver, RecoveryResult: r.settleAttempts(), Aborted: r.wasAborted(),
+			Restores: r.status().Restores, PredecessorRun: r.followedRunID(env), TakeOver: takeOver, RecoveryResult: r.settleAttempts(), Aborted: r.wasAborted(),
 		})
-		if isLocked || err != nil { // it did not start
-			r.status.Rollout = ""
-		}
 		if err != nil {
 			return err
 		}
@@ -319,8 +315,7 @@ func (r *releaseRun) runRollout(ctx workflow.Context, env release.Environment, p
 			}
 			continue
 		}
-		report, err := r.waitForReport(ctx, env, child, run)
-		r.status.Rollout = ""
+		report, err := r.followRollout(ctx, env, child, run)
 		if keepsPlace = isUnreported(err); keepsPlace { // an operator decides before the next release starts
 			return &unreportedError{runID: run.RunID, plan: plan, err: err}
 		}
@@ -328,15 +323,10 @@ func (r *releaseRun) runRollout(ctx workflow.Context, env release.Environment, p
 			return err
 		}
 		if report.Stale != "" {
-			r.addNote("planned %s again: %s", env.Name, report.Stale)
-			if takeOver || len(report.FullHosts) > 0 { // the rollout was held or rolled back, so it has notes
-				r.noRoom = append(r.noRoom, report.FullHosts...)
-				r.status.Notes = append(r.status.Notes, report.Notes...)
-			}
+			r.noRoom = append(r.noRoom, report.FullHosts...)
 			keepsPlace = true // this release plans again before later releases get their turn
 			return release.ErrPlanStale
 		}
-		r.adoptReport(report, env, run.RunID)
 		if report.Outcome != release.Promoted && report.Outcome != release.Restored {
 			return &notPromotedError{report}
 		}
@@ -357,17 +347,29 @@ func (r *releaseRun) startRollout(ctx workflow.Context, env release.Environment,
 	return child, run, false, err
 }
 
-// adoptReport copies the report of a rollout into the status. The spans of the rollout
-// replace the span "rolling out".
-func (r *releaseRun) adoptReport(report release.Report, env release.Environment, run string) {
-	e := r.status.EnvironmentStatus(env.Name)
-	e.Outcome, e.Plan, e.Rollout, e.Run = report.Outcome, report.Plan.Hash, report.ID, run
-	if in := report.EnvironmentStatus(env.Name); in != nil {
-		e.Targets, e.Verdicts, e.Commands, e.Warnings = in.Targets, in.Verdicts, in.Commands, in.Warnings
+// followRollout records the start of a rollout, waits for its report or its error, and
+// records its end.
+func (r *releaseRun) followRollout(ctx workflow.Context, env release.Environment, child workflow.ChildWorkflowFuture, run workflow.Execution) (release.Report, error) {
+	ref := release.RolloutRef{ID: run.ID, Run: run.RunID}
+	r.record(ctx, release.RolloutStarted(env.Name, ref))
+	r.showStatus(ctx)
+	report, err := r.waitForReport(ctx, env, child, run)
+	var result *release.RolloutResult
+	switch {
+	case err != nil:
+	case report.Stale != "":
+		r.record(ctx, release.PlanStale(env.Name, fmt.Sprintf("planned %s again: %s", env.Name, report.Stale)))
+		result = &release.RolloutResult{Notes: report.Notes}
+	default:
+		e := release.EnvironmentStatus{Name: env.Name}
+		if in := report.EnvironmentStatus(env.Name); in != nil {
+			e = *in
+		}
+		e.Outcome, e.Plan = report.Outcome, report.Plan.Hash
+		result = &release.RolloutResult{Environment: &e, Spans: report.Spans, Notes: report.Notes}
 	}
-	r.status.Notes = append(r.status.Notes, report.Notes...)
-	r.status.Spans = append(r.status.Spans[:len(r.status.Spans)-1], report.Spans...)
-	r.status.Plan = nil
+	r.record(ctx, release.RolloutEnded(env.Name, ref, result))
+	return report, err
 }
 
 // withRolloutOptions returns ctx with child options for the rollout of env. The
@@ -379,8 +381,8 @@ func (r *releaseRun) withRolloutOptions(ctx workflow.Context, env release.Enviro
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		WaitForCancellation:   true,
 		StaticSummary:         view.Summary(fmt.Sprintf("%s: %s by %s", env.Name, r.describeChange(), r.req.By)),
-		StaticDetails:         view.Markdown(fmt.Sprintf("Rollout of %s in %s.", r.status.ID, env.Name)),
-		TypedSearchAttributes: temporal.NewSearchAttributes(searchAttributes(r.status, env.Name)...),
+		StaticDetails:         view.Markdown(fmt.Sprintf("Rollout of %s in %s.", r.status().ID, env.Name)),
+		TypedSearchAttributes: temporal.NewSearchAttributes(searchAttributes(r.status(), env.Name)...),
 	})
 }
 
@@ -392,14 +394,14 @@ func isChildAlreadyStarted(err error) bool {
 
 // stop ends a release that changed nothing in its current environment.
 func (r *releaseRun) stop(ctx workflow.Context, cause error) (*release.Report, error) {
-	r.recordCause(cause)
+	r.recordCause(ctx, cause)
 	return r.closeWorkflow(ctx, release.Stopped)
 }
 
 // endWithCause ends a release whose current environment did not promote its plan.
 func (r *releaseRun) endWithCause(ctx workflow.Context, cause error) (*release.Report, error) {
 	if failed := findApplicationError(cause); failed != nil && failed.Type() == release.KindStranded {
-		r.recordCause(cause)
+		r.recordCause(ctx, cause)
 		if _, err := r.closeWorkflow(ctx, ""); err != nil {
 			return nil, err
 		}
@@ -407,13 +409,15 @@ func (r *releaseRun) endWithCause(ctx workflow.Context, cause error) (*release.R
 	}
 	var rollout *notPromotedError
 	if errors.As(cause, &rollout) {
-		r.status.Cause = rollout.report.Cause
+		if found := rollout.report.Cause; found != nil {
+			r.record(ctx, release.CauseFound(*found))
+		}
 		return r.closeWorkflow(ctx, rollout.report.Outcome)
 	}
 	var newer *supersededError
 	if errors.As(cause, &newer) {
-		r.recordCause(cause)
-		r.status.EnvironmentStatus(newer.environment).Outcome = release.Superseded
+		r.recordCause(ctx, cause)
+		r.record(ctx, release.OutcomeReached(newer.environment, release.Superseded, nil))
 		return r.closeWorkflow(ctx, release.Superseded)
 	}
 	return r.stop(ctx, cause)
@@ -422,7 +426,7 @@ func (r *releaseRun) endWithCause(ctx workflow.Context, cause error) (*release.R
 // finish ends a release that went through its whole path.
 func (r *releaseRun) finish(ctx workflow.Context) (*release.Report, error) {
 	outcome := release.Unchanged
-	for _, e := range r.status.Environments {
+	for _, e := range r.status().Environments {
 		if e.Outcome == release.Promoted || e.Outcome == release.Restored {
 			outcome = e.Outcome
 		}

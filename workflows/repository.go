@@ -10,9 +10,9 @@ import (
 // releases read it.
 func (r *releaseRun) recordRepository(ctx workflow.Context, repository release.Repository) {
 	if r.req.Moved != "" {
-		r.addNote("the project moved to %s, as %s stated: %s", repository, r.req.By, r.req.Moved)
+		r.addNote(ctx, "the project moved to %s, as %s stated: %s", repository, r.req.By, r.req.Moved)
 	}
 	if err := workflow.UpsertMemo(ctx, map[string]any{release.MemoRepository: repository}); err != nil {
-		workflow.GetLogger(ctx).Warn("memo not set", "release", r.status.ID, "error", err)
+		workflow.GetLogger(ctx).Warn("memo not set", "release", r.status().ID, "error", err)
 	}
 }

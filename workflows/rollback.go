@@ -37,14 +37,15 @@ func (r *releaseRun) findBaseline(ctx workflow.Context, project release.Project,
 // recordRestoredRevision writes the revision that is restored into the status, the
 // search attributes, the memo and the notes.
 func (r *releaseRun) recordRestoredRevision(ctx workflow.Context, env release.Environment, past activities.PastState) {
-	r.status.Revision, r.status.Restores, r.head = past.Revision, &past.Origin, past.Head
+	r.head = past.Head
+	r.record(ctx, release.RestoreFound(env.Name, past.Revision, past.Origin))
 	note := "back to"
 	if past.Revision.Commit != "" {
 		note += " " + strings.TrimSpace(past.Revision.Short()+" "+past.Revision.Subject) + ":"
 	}
-	r.addNoteOnce(note + " " + env.Name + " " + past.Text)
+	r.addNoteOnce(ctx, note+" "+env.Name+" "+past.Text)
 	for _, note := range past.Notes {
-		r.addNoteOnce(note)
+		r.addNoteOnce(ctx, note)
 	}
 	r.writeRestoresMemo(ctx, release.RestoredRevision{Revision: past.Revision})
 	r.enterPhase(ctx, release.Planning, env.Name)
@@ -53,14 +54,14 @@ func (r *releaseRun) recordRestoredRevision(ctx workflow.Context, env release.En
 // writeRestoresMemo writes the restored revision into the memo, which lists read.
 func (r *releaseRun) writeRestoresMemo(ctx workflow.Context, restored release.RestoredRevision) {
 	if err := workflow.UpsertMemo(ctx, map[string]any{release.MemoRestores: restored}); err != nil {
-		workflow.GetLogger(ctx).Warn("memo not set", "release", r.status.ID, "error", err)
+		workflow.GetLogger(ctx).Warn("memo not set", "release", r.status().ID, "error", err)
 	}
 }
 
 // addNoteOnce adds a note unless it exists: each new plan finds the same facts again.
-func (r *releaseRun) addNoteOnce(note string) {
-	if !slices.Contains(r.status.Notes, note) {
-		r.addNote("%s", note)
+func (r *releaseRun) addNoteOnce(ctx workflow.Context, note string) {
+	if !slices.Contains(r.status().Notes, note) {
+		r.addNote(ctx, "%s", note)
 	}
 }
 
@@ -73,7 +74,7 @@ func (r *releaseRun) planRestore(ctx workflow.Context, env release.Environment, 
 	if err == nil {
 		restoration.Plan.Lineage, err = r.compareRollback(ctx, env, past.Revision, release.RunningRevisions(restoration.States))
 	}
-	return r.sealPlan(ctx, restoration.Plan), err
+	return r.sealPlan(ctx, restoration.Plan, err)
 }
 
 // Timeouts for reading from the repository which commits a rollback removes.
@@ -102,9 +103,7 @@ func (r *releaseRun) compareRollback(ctx workflow.Context, env release.Environme
 			lineage.Why = "the repository did not answer in time"
 		}
 	}
-	r.status.EnvironmentStatus(env.Name).Lineage = lineage
 	r.writeRestoresMemo(ctx, release.RestoredRevision{Revision: restored, Lineage: release.Lineage{Running: running, RemovedCount: lineage.RemovedCount, Why: lineage.Why}})
-	r.showStatus(ctx)
 	return lineage, nil
 }
 
@@ -123,11 +122,12 @@ func (r *releaseRun) withCompareOptions(ctx workflow.Context, summary string) wo
 
 // describeChange returns a short text of what the release does to an environment.
 func (r *releaseRun) describeChange() string {
+	revision := r.status().Revision
 	if r.req.Rollback == nil {
-		return r.status.Revision.Short()
+		return revision.Short()
 	}
-	if r.status.Revision.Commit == "" {
+	if revision.Commit == "" {
 		return "rollback of " + r.req.Rollback.Environment
 	}
-	return "back to " + strings.TrimSpace(r.status.Revision.Short()+" "+r.status.Revision.Subject)
+	return "back to " + strings.TrimSpace(revision.Short()+" "+revision.Subject)
 }

@@ -116,7 +116,7 @@ func (r *rolloutRun) rollback(ctx workflow.Context, cause error) (*release.Repor
 	if isGiveUp(cause) {
 		return r.finishGivenUp(ctx, cause)
 	}
-	r.recordCause(cause)
+	r.recordCause(ctx, cause)
 	for {
 		err := r.restore(ctx)
 		if err == nil {

@@ -45,11 +45,11 @@ type rolloutRun struct {
 
 // beginRollout returns the state of a new rollout and registers its handlers.
 func beginRollout(ctx workflow.Context, in release.RolloutRequest) (*rolloutRun, error) {
-	r := &rolloutRun{in: in, wavesDone: map[bool]int{}, written: writtenMachines{}, provenGroups: map[groupKey]bool{}, statusLog: newStatusLog(ctx, release.Status{
-		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Plan: &in.Plan, Restores: in.Restores,
-		Environments: []release.EnvironmentStatus{{Name: in.Plan.Environment, Plan: in.Plan.Hash, Lineage: in.Plan.Lineage}},
+	r := &rolloutRun{in: in, wavesDone: map[bool]int{}, written: writtenMachines{}, provenGroups: map[groupKey]bool{}, statusLog: newStatusLog(ctx, release.Begun{
+		Project: in.Project, Revision: in.Revision, Release: in.Release, By: in.By, Restores: in.Restores,
 	})}
-	err := errors.Join(r.registerStatusQuery(ctx), r.registerResolutionHandlers(ctx))
+	r.record(ctx, release.PlanMade(in.Plan))
+	err := errors.Join(r.registerQueries(ctx), r.registerResolutionHandlers(ctx))
 	r.enterPhase(ctx, release.RollingOut)
 	return r, err
 }
@@ -206,8 +206,8 @@ func (r *rolloutRun) readVerdicts(ctx workflow.Context, in activities.VerifyInpu
 	if err == nil {
 		for i := range verdicts {
 			verdicts[i].At = workflow.Now(ctx)
+			r.record(ctx, release.VerdictReached(verdicts[i]))
 		}
-		r.status.Environments[0].Verdicts = verdicts
 	}
 	return verdicts, err
 }
@@ -254,7 +254,7 @@ func (r *rolloutRun) executeFinalWaves(ctx workflow.Context, plan release.Plan) 
 		err = r.holdRollout(ctx, release.HoldNotRemoved, err, release.ChoiceRetry, release.ChoiceKeep, release.ChoiceAbandon)
 		if errors.Is(err, errKeep) {
 			r.keptOld = true
-			r.addNote("the remaining old machines are kept, as %s decided", r.resolution.By)
+			r.addNote(ctx, "the remaining old machines are kept, as %s decided", r.resolution.By)
 			return nil
 		}
 		if err != nil {
@@ -283,7 +283,7 @@ func (r *rolloutRun) verifyRestored(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	r.recordMachines(now.States)
+	r.recordMachines(ctx, now.States)
 	if !now.Plan.IsEmpty() && len(now.Differences) > 0 {
 		return fmt.Errorf("machines still differ from the baseline: %s", strings.Join(now.Differences, "; "))
 	}
@@ -292,10 +292,14 @@ func (r *rolloutRun) verifyRestored(ctx workflow.Context) error {
 	} else if hasHealth(verdicts, release.Unhealthy) || hasHealth(verdicts, release.Unknown) {
 		return &unhealthyError{release.RollingBack, verdicts}
 	}
-	r.status.Notes = append(r.status.Notes, now.Recreated...)
-	r.status.Notes = append(r.status.Notes, r.irreversibleNotes(now.States)...)
+	for _, m := range release.FindRecreated(r.baselines, now.States) {
+		r.record(ctx, release.MachineWasRecreated(m))
+	}
+	for _, note := range slices.Concat(now.Recreated, r.irreversibleNotes(now.States)) {
+		r.addNote(ctx, "%s", note)
+	}
 	for _, d := range now.Differences {
-		r.addNote("not touched: %s", d)
+		r.addNote(ctx, "not touched: %s", d)
 	}
 	return nil
 }
@@ -306,7 +310,7 @@ func (r *rolloutRun) irreversibleNotes(now []release.State) (notes []string) {
 		return slices.ContainsFunc(r.in.Plan.Targets, func(p release.TargetPlan) bool { return p.Target == t && p.Changed })
 	}
 	notes = release.DescribeKeptSecrets(r.baselines, now, changed)
-	for _, c := range r.status.Environments[0].Commands {
+	for _, c := range r.status().Environments[0].Commands {
 		notes = append(notes, fmt.Sprintf("the release command of %s ran (%s, exit code %d): its changes to a database are not undone", c.Target, c.Command, c.ExitCode))
 	}
 	if len(notes) == 0 && r.ranCommand {
@@ -375,13 +379,13 @@ func (r *rolloutRun) finishGivenUp(ctx workflow.Context, cause error) (*release.
 	if errors.Is(cause, errKeep) {
 		return r.finish(ctx, release.Kept, cause)
 	}
-	lines, noted := r.describeMachines(ctx), len(r.status.Notes)
+	lines, noted := r.describeMachines(ctx), len(r.status().Notes)
 	if _, err := r.finish(ctx, "", cause); err != nil {
 		return nil, err
 	}
-	lines = append(lines, r.status.Notes[noted:]...) // an error has no report with the notes of what is left
+	lines = append(lines, r.status().Notes[noted:]...) // an error has no report with the notes of what is left
 	return nil, temporal.NewNonRetryableApplicationError(
-		fmt.Sprintf("%s is stranded: %s\n%s", r.in.Plan.Environment, r.status.Cause.Message, strings.Join(lines, "\n")), release.KindStranded, nil)
+		fmt.Sprintf("%s is stranded: %s\n%s", r.in.Plan.Environment, r.status().Cause.Message, strings.Join(lines, "\n")), release.KindStranded, nil)
 }
 
 // finish cleans up at Fly, reads what runs now if the rollout succeeded, and returns
@@ -389,16 +393,18 @@ func (r *rolloutRun) finishGivenUp(ctx workflow.Context, cause error) (*release.
 func (r *rolloutRun) finish(ctx workflow.Context, outcome release.Outcome, cause error) (*release.Report, error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	r.recordCause(cause)
-	r.status.Environments[0].Outcome = outcome
+	r.recordCause(ctx, cause)
+	if outcome != "" { // else it is stranded
+		r.record(ctx, release.OutcomeReached(r.in.Plan.Environment, outcome, nil))
+	}
 	waitClosed := r.startClosing(ctx, outcome, cause)
 	var after []release.Baseline
 	if outcome == release.Promoted || outcome == release.Restored {
 		if states, err := r.observeTargets(ctx); err == nil {
 			after = r.in.Plan.Baselines(states)
-			r.recordMachines(states)
+			r.recordMachines(ctx, states)
 		} else { // the verification passed, so a failed read is only a note
-			r.addNote("could not read the state of %s, so a later rollback cannot restore it: %s", r.in.Plan.Environment, errorMessage(err))
+			r.record(ctx, release.StateUnread(r.in.Plan.Environment, fmt.Sprintf("could not read the state of %s, so a later rollback cannot restore it: %s", r.in.Plan.Environment, errorMessage(err))))
 		}
 	}
 	waitClosed()

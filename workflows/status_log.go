@@ -13,11 +13,11 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// A statusLog is the visible state of a workflow: the result of the status query, the
-// details in the Temporal UI and the search attributes. Workflow code must not branch
-// on it.
+// A statusLog is the visible state of a workflow: the results of the queries, the
+// details in the Temporal UI and the search attributes. Workflow code changes it only by
+// record, and must not branch on it.
 type statusLog struct {
-	status     release.Status
+	log        release.EventLog
 	drains     []func(workflow.Context) // handle the signals that are still buffered
 	resolution *release.Resolution      // of the current hold, or nil
 	// recordedRunID is the run ID in the history. A reset starts another run with the
@@ -27,12 +27,12 @@ type statusLog struct {
 	holdCount     int // number of holds so far
 }
 
-// newStatusLog returns a log that starts with s, and sets the IDs and the start time.
-func newStatusLog(ctx workflow.Context, s release.Status) statusLog {
+// newStatusLog returns a log that starts with b, whose IDs it sets.
+func newStatusLog(ctx workflow.Context, b release.Begun) statusLog {
 	info := workflow.GetInfo(ctx)
-	s.Protocol = release.Protocol
-	s.ID, s.Run, s.Started = info.WorkflowExecution.ID, info.WorkflowExecution.RunID, workflow.Now(ctx)
-	c := statusLog{status: s, recordedRunID: s.Run}
+	b.Protocol, b.ID, b.Run = release.Protocol, info.WorkflowExecution.ID, info.WorkflowExecution.RunID
+	c := statusLog{recordedRunID: b.Run}
+	c.record(ctx, release.WorkflowBegun(b))
 	id := workflow.SideEffect(ctx, func(ctx workflow.Context) any { return workflow.GetInfo(ctx).WorkflowExecution.RunID })
 	if err := id.Get(&c.recordedRunID); err != nil {
 		workflow.GetLogger(ctx).Error("could not read the recorded run ID", "error", err)
@@ -40,49 +40,58 @@ func newStatusLog(ctx workflow.Context, s release.Status) statusLog {
 	return c
 }
 
-// registerStatusQuery registers the query that returns the status.
-func (c *statusLog) registerStatusQuery(ctx workflow.Context) error {
-	return workflow.SetQueryHandlerWithOptions(ctx, release.StatusQuery,
-		func() (release.Status, error) { return c.status, nil },
-		workflow.QueryHandlerOptions{Description: "Status: phase, targets, machines, plan."})
+// record appends an event, and so changes the status. Its time is that of the workflow.
+func (c *statusLog) record(ctx workflow.Context, e release.Event) {
+	c.log.Record(workflow.Now(ctx), e)
+}
+
+// status returns the fold of the events so far.
+func (c *statusLog) status() release.Status { return c.log.Status() }
+
+// registerQueries registers the queries that return the status and the events.
+func (c *statusLog) registerQueries(ctx workflow.Context) error {
+	return errors.Join(
+		workflow.SetQueryHandlerWithOptions(ctx, release.StatusQuery,
+			func() (release.Status, error) { return c.status(), nil },
+			workflow.QueryHandlerOptions{Description: "Status: phase, targets, machines, plan."}),
+		workflow.SetQueryHandlerWithOptions(ctx, release.EventsQuery, c.log.Page,
+			workflow.QueryHandlerOptions{Description: `Events, oldest first: {"after": number of the last event that you have}`}))
 }
 
 // enterPhase ends the current phase, starts p and shows the status. If p is the current
 // phase, it only shows the status.
 func (c *statusLog) enterPhase(ctx workflow.Context, p release.Phase, environment string) {
-	now := workflow.Now(ctx)
-	isPresent := false
-	if n := len(c.status.Spans); n > 0 && c.status.Spans[n-1].To.IsZero() {
-		last := &c.status.Spans[n-1]
-		if isPresent = last.Phase == p && last.Environment == environment; !isPresent {
-			last.To = now
-		}
+	if s := c.status(); !s.IsInPhase(p, environment) {
+		c.record(ctx, release.PhaseEntered(p, environment))
 	}
-	if p != release.Done && !isPresent {
-		c.status.Spans = append(c.status.Spans, release.Span{Phase: p, Environment: environment, From: now})
-	}
-	c.status.Phase, c.status.Since, c.status.Environment = p, now, environment
-	workflow.GetLogger(ctx).Info("phase", "release", c.status.ID, "environment", environment, "phase", p)
-	if err := workflow.UpsertTypedSearchAttributes(ctx, searchAttributes(c.status, environment)...); err != nil {
-		workflow.GetLogger(ctx).Warn("search attributes not set", "release", c.status.ID, "error", err)
+	c.showPhase(ctx)
+}
+
+// showPhase writes the phase into the log and the search attributes, and shows the
+// status.
+func (c *statusLog) showPhase(ctx workflow.Context) {
+	s := c.status()
+	workflow.GetLogger(ctx).Info("phase", "release", s.ID, "environment", s.Environment, "phase", s.Phase)
+	if err := workflow.UpsertTypedSearchAttributes(ctx, searchAttributes(s, s.Environment)...); err != nil {
+		workflow.GetLogger(ctx).Warn("search attributes not set", "release", s.ID, "error", err)
 	}
 	c.showStatus(ctx)
 }
 
 // showStatus writes the status into the details that the Temporal UI shows.
 func (c *statusLog) showStatus(ctx workflow.Context) {
-	workflow.SetCurrentDetails(ctx, view.Details(c.status))
+	workflow.SetCurrentDetails(ctx, view.Details(c.status()))
 }
 
-// addNote adds a formatted note to the report.
-func (c *statusLog) addNote(format string, args ...any) {
-	c.status.Notes = append(c.status.Notes, fmt.Sprintf(format, args...))
+// addNote records a formatted remark for users.
+func (c *statusLog) addNote(ctx workflow.Context, format string, args ...any) {
+	c.record(ctx, release.Noted(fmt.Sprintf(format, args...)))
 }
 
 // recordCause records err as the cause of the end. Only the first cause counts.
-func (c *statusLog) recordCause(err error) {
-	if c.status.Cause == nil && err != nil {
-		c.status.Cause = newCause(err)
+func (c *statusLog) recordCause(ctx workflow.Context, err error) {
+	if c.status().Cause == nil && err != nil {
+		c.record(ctx, release.CauseFound(*newCause(err)))
 	}
 }
 
@@ -91,16 +100,15 @@ func (c *statusLog) recordCause(err error) {
 func (c *statusLog) closeWorkflow(ctx workflow.Context, outcome release.Outcome) (*release.Report, error) {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	c.status.Outcome, c.status.Ended = outcome, workflow.Now(ctx)
-	c.enterPhase(ctx, release.Done, c.status.Environment)
+	c.record(ctx, release.WorkflowEnded(outcome))
+	c.showPhase(ctx)
 	for _, drain := range c.drains {
 		drain(ctx) // records why a late signal was ignored
 	}
-	c.addAbortToCause()
 	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
 		return nil, err
 	}
-	report := &release.Report{Status: c.status}
+	report := &release.Report{Status: c.status()}
 	if report.Plan != nil {
 		outline := report.Plan.WithoutConfigs() // without configs, which the input of the rollout has
 		report.Plan = &outline

@@ -23,7 +23,7 @@ func (r *rolloutRun) takeOver(ctx workflow.Context) (*release.Report, error) {
 	defer done()
 	if err := r.takeLeases(disconnected); err != nil { // each step takes its own lease then
 		r.leases.lostErr = err
-		r.addNote("could not lease the machines of %s: %s", r.in.Plan.Environment, errorMessage(err))
+		r.addNote(ctx, "could not lease the machines of %s: %s", r.in.Plan.Environment, errorMessage(err))
 	}
 	start, err := r.readPredecessor(disconnected)
 	if err != nil {
@@ -35,7 +35,7 @@ func (r *rolloutRun) takeOver(ctx workflow.Context) (*release.Report, error) {
 		return r.finishOvertaken(disconnected, *start.LaterRollout, cause)
 	}
 	r.adoptPredecessor(disconnected, start.Before)
-	r.recordCause(cause)
+	r.recordCause(ctx, cause)
 	for {
 		resolution := r.holdRollout(ctx, release.HoldUnreported, cause, r.takeOverChoices()...)
 		switch {
@@ -64,7 +64,7 @@ func (r *rolloutRun) readPredecessor(ctx workflow.Context) (start activities.Sta
 // predecessorError returns how the previous rollout ended and which attempts to settle
 // it followed.
 func (r *rolloutRun) predecessorError(start activities.Start) error {
-	why := r.status.ID + " ended without a report"
+	why := r.status().ID + " ended without a report"
 	switch {
 	case start.LaterRollout != nil:
 		why = start.LaterRollout.EndOfUnreported
@@ -86,8 +86,8 @@ func (r *rolloutRun) adoptPredecessor(ctx workflow.Context, before *activities.U
 		return
 	}
 	r.in.Plan, r.states, r.baselines, r.predecessorRunID = before.Plan, before.States, before.Baselines, before.Run
-	r.status.Plan = &r.in.Plan
-	r.status.Environments[0].Plan, r.status.Environments[0].Targets = before.Plan.Hash, plannedTargets(before.Plan, before.States)
+	r.record(ctx, release.PlanMade(before.Plan))
+	r.record(ctx, release.TargetsPlanned(before.Plan.Environment, plannedTargets(before.Plan, before.States), nil))
 	left := before.Close
 	left.VerificationStarts = nil
 	for _, w := range before.Close.VerificationStarts { // this rollout has taken over its leases

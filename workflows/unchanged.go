@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"fmt"
+
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/microbima/release/release"
@@ -17,14 +19,12 @@ func (r *releaseRun) recordUnchanged(ctx workflow.Context, env release.Environme
 	}
 	switch {
 	case report.Stale != "":
-		r.addNote("planned %s again: %s", env.Name, report.Stale)
+		r.record(ctx, release.PlanStale(env.Name, fmt.Sprintf("planned %s again: %s", env.Name, report.Stale)))
 		return release.ErrPlanStale
 	case report.Outcome != release.Unchanged:
 		return &notPromotedError{report}
 	}
-	e := r.status.EnvironmentStatus(env.Name)
-	e.Outcome, e.Targets = release.Unchanged, unchangedTargets(plan)
-	r.status.Plan = nil
+	r.record(ctx, release.OutcomeReached(env.Name, release.Unchanged, unchangedTargets(plan)))
 	r.showStatus(ctx)
 	return nil
 }
@@ -40,7 +40,7 @@ func (r *releaseRun) isNewHead(plan release.Plan) bool {
 // another rollout holds the lock it waits, and returns ErrPlanStale.
 func (r *releaseRun) runUnchanged(ctx workflow.Context, env release.Environment, plan release.Plan) (report release.Report, err error) {
 	child, run, isLocked, err := r.startRollout(ctx, env, release.RolloutRequest{
-		Project: r.req.Project, Release: r.status.ID, Revision: r.status.Revision, Plan: plan, By: r.req.By,
+		Project: r.req.Project, Release: r.status().ID, Revision: r.status().Revision, Plan: plan, By: r.req.By,
 		Head: r.head, SetsHead: r.isNewHead(plan), Rollback: r.req.Rollback != nil, Unchanged: true,
 	})
 	if err != nil {
@@ -55,7 +55,7 @@ func (r *releaseRun) runUnchanged(ctx workflow.Context, env release.Environment,
 	}
 	report, err = r.waitForReport(ctx, env, child, run)
 	if isUnreported(err) { // it changed nothing
-		r.addNote("planned %s again: %s", env.Name, (&unreportedError{err: err}).Error())
+		r.record(ctx, release.PlanStale(env.Name, fmt.Sprintf("planned %s again: %s", env.Name, &unreportedError{err: err})))
 		return report, release.ErrPlanStale
 	}
 	return report, err

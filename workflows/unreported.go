@@ -126,7 +126,7 @@ func (c *statusLog) cleanUpRemains(ctx workflow.Context, left []activities.Close
 	for _, in := range left {
 		err := workflow.ExecuteActivity(withCallOptions(ctx, "Clean up after an earlier rollout"), act.CloseRollout, in).Get(ctx, nil)
 		if err != nil {
-			c.addNote("could not remove all leases and Fly releases of an earlier rollout: %s", errorMessage(err))
+			c.record(ctx, release.CleanupFailed("could not remove all leases and Fly releases of an earlier rollout: "+errorMessage(err)))
 		}
 	}
 }

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -111,7 +112,8 @@ func (r *rolloutRun) stopMachines(ctx workflow.Context, steps []release.Step) {
 			err := workflow.ExecuteActivity(withWaitOptions(ctx, "Stop "+step.Machine+" of "+step.Target.String()+" after verification", time.Duration(step.Wait)),
 				act.ApplyStep, r.newStepInput(step)).Get(ctx, nil)
 			if err != nil {
-				r.addNote("machine %s of %s was started for verification and could not be stopped again: %s", step.Machine, step.Target, errorMessage(err))
+				r.record(ctx, release.MachineLeftAwake(step.Target, step.Machine, fmt.Sprintf(
+					"machine %s of %s was started for verification and could not be stopped again: %s", step.Machine, step.Target, errorMessage(err))))
 			}
 		})
 	}

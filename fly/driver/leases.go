@@ -101,7 +101,17 @@ func (l holderLeases) takeLease(ctx context.Context, m Leased, ttl time.Duration
 	case l.isLeftOver(ctx, held):
 		return l.replaceLease(ctx, m, held, ttl)
 	}
-	return fly.Lease{}, fmt.Errorf("machine %s of %s is leased by %s: is a flyctl deploy under way?", m.Machine, m.Target, formatHolder(held))
+	return fly.Lease{}, &LeasedError{Machine: m, Holder: formatHolder(held)}
+}
+
+// A LeasedError means that another client, whose lease was read, has leased a machine.
+type LeasedError struct {
+	Machine Leased
+	Holder  string // in words
+}
+
+func (e *LeasedError) Error() string {
+	return fmt.Sprintf("machine %s of %s is leased by %s: is a flyctl deploy under way?", e.Machine.Machine, e.Machine.Target, e.Holder)
 }
 
 // isLeftOver reports whether a lease is from an ended run of the same rollout. The

@@ -24,6 +24,9 @@ type follower struct {
 	changes <-chan client.Change
 	drawn   []string // lines of the block on the terminal
 	partial bool     // whether sayIfPartial was called for the last snapshots
+	log     view.Log // renders the events if there is no terminal
+	// stream prints each event to standard output as one line of JSON.
+	stream bool
 	// until, if set, ends followChanges early when it returns true.
 	until func(client.Snapshot) bool
 }
@@ -66,6 +69,9 @@ func (f *follower) followAndReport(ctx context.Context, asJSON bool, code func(c
 	if err != nil {
 		return err
 	}
+	if f.stream {
+		return ExitWith(code(f.last))
+	}
 	if err := printReport(ctx, f.World, f.client, f.last, asJSON, false); err != nil {
 		return err
 	}
@@ -77,7 +83,8 @@ func (f *follower) followAndReport(ctx context.Context, asJSON bool, code func(c
 func (f *follower) followChanges(ctx context.Context) (err error) {
 	f.drawn = nil
 	if f.changes == nil {
-		if f.changes, err = f.client.Watch(ctx, f.id, f.run); err != nil {
+		o := client.WatchOptions{Events: f.stream || !f.Terminal.Stderr}
+		if f.changes, err = f.client.Watch(ctx, f.id, f.run, o); err != nil {
 			return err
 		}
 	}
@@ -91,8 +98,8 @@ func (f *follower) followChanges(ctx context.Context) (err error) {
 			if !open {
 				return ctx.Err()
 			}
-			if f.applyChange(change); f.isEnough() {
-				return nil
+			if err := f.applyChange(change); err != nil || f.isEnough() {
+				return err
 			}
 		case <-tick.C:
 			f.drawBlock()
@@ -105,7 +112,7 @@ func (f *follower) isEnough() bool {
 	return f.last.IsOver() || f.last.Held != nil || f.until != nil && f.until(f.last)
 }
 
-func (f *follower) applyChange(change client.Change) {
+func (f *follower) applyChange(change client.Change) error {
 	switch {
 	case change.Unreachable != nil:
 		f.clearBlock()
@@ -117,13 +124,27 @@ func (f *follower) applyChange(change client.Change) {
 		f.showPartial(change.Snapshot)
 	default:
 		f.partial = false
-		f.printLines(change.Snapshot)
+		f.printLines(change)
 		isFirst := f.last.ID == ""
 		f.last = change.Snapshot
 		if !isFirst || !f.last.IsOver() {
 			f.drawBlock()
 		}
 	}
+	return f.printEvents(change.Events)
+}
+
+// printEvents prints events as lines of JSON, if f.stream is set.
+func (f *follower) printEvents(events []client.RecordedEvent) error {
+	if !f.stream {
+		return nil
+	}
+	for _, e := range events {
+		if err := f.PrintJSONLine(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // showPartial prints once that no worker responds. f.last keeps the last full Snapshot.
@@ -138,16 +159,18 @@ func (f *follower) showPartial(s client.Snapshot) {
 	}
 }
 
-// printLines prints one line per change if there is no terminal.
-func (f *follower) printLines(s client.Snapshot) {
-	if f.Terminal.Stderr || f.last.ID == "" && s.IsOver() {
+// printLines prints the lines of each new event and of each new wait, if there is no
+// terminal. The time of a line is that of its event.
+func (f *follower) printLines(change client.Change) {
+	if f.Terminal.Stderr || f.last.ID == "" && change.Snapshot.IsOver() {
 		return // the terminal shows it, or the report will
 	}
-	before := f.last.Status
-	if before.Started.IsZero() || f.last.Partial {
-		before.ID = ""
+	for _, e := range change.Events {
+		for _, line := range f.log.Lines(e.Run, e.Event) {
+			f.Say("%s %s", e.At.In(f.Now().Location()).Format(time.TimeOnly), line)
+		}
 	}
-	for _, line := range view.Lines(before, s.Displayed()) {
+	for _, line := range view.WaitLines(f.last.Status, change.Snapshot.Status) {
 		f.Say("%s %s", f.Now().Format(time.TimeOnly), line)
 	}
 }

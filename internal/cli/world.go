@@ -95,6 +95,18 @@ func (w *World) PrintJSON(v any) error {
 	return err
 }
 
+// PrintJSONLine prints v as JSON on one line.
+func (w *World) PrintJSONLine(v any) error {
+	var doc bytes.Buffer
+	enc := json.NewEncoder(&doc)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Stdout.Write(view.EscapeJSON(doc.Bytes()))
+	return err
+}
+
 // Confirm asks a question and reports whether the answer is y or yes.
 func (w *World) Confirm(ctx context.Context, question string) (bool, error) {
 	fmt.Fprintf(w.Stderr, "%s [y/N] ", view.Escape(question))

@@ -36,7 +36,7 @@ var nextBuild = []overlay.Change{
 `,
 		New: `
 	if ` + guardedBy("pause-before-rollout") + ` {
-		r.addNote("` + paused + `")
+		r.addNote(ctx, "` + paused + `")
 		if err := workflow.Sleep(ctx, 1); err != nil {
 			return err
 		}

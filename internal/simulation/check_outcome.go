@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -30,7 +29,8 @@ func (c *checker) checkRolloutEnd(r *rolloutRun, report *release.Report, err err
 	case r.isTerminated():
 		// checkAsked checks it when the release ends.
 	case err != nil && errors.As(err, &failed) && failed.Type() == release.KindStranded:
-		c.recordRemarks(err.Error())
+		c.recordRemarks(r)
+		c.checkStrandedError(r, err)
 		if !c.sim.operators.hasAnswered(r.id) {
 			c.sim.addViolation("%s is stranded, but no operator abandoned it: %v", r.id, err)
 		}
@@ -41,6 +41,7 @@ func (c *checker) checkRolloutEnd(r *rolloutRun, report *release.Report, err err
 	default:
 		c.checkOutcome(r, *report)
 		c.checkStatusViews(report.Status)
+		c.recordRemarks(r)
 		c.checkReport(*report)
 	}
 }
@@ -192,7 +193,7 @@ func (c *checker) groupGrowth(now, before []fly.Machine) map[string]int {
 // none.
 func (c *checker) checkGroupWarning(r *rolloutRun, app, group string, n int) {
 	warned := func(e release.EnvironmentStatus) bool {
-		return slices.ContainsFunc(e.Warnings, func(s string) bool { return strings.Contains(s, "group "+group+" has no machines") })
+		return len(e.Warnings) > 0 && slices.ContainsFunc(e.Targets, func(t release.TargetStatus) bool { return t.FlyApp == app && slices.Contains(t.NewGroups, group) })
 	}
 	if n > 0 && !slices.ContainsFunc(r.report.Environments, warned) {
 		c.sim.addViolation("%s was promoted and has %d machines in group %s, which had none, without a warning: %q", app, n, group, r.report.Environments[0].Warnings)
@@ -232,7 +233,7 @@ func (c *checker) checkRunning(r *rolloutRun, app string, x comparedMachine) {
 	case x.hadCrashed && !x.isFoundCrashed:
 		// A rollback has stopped it since, and it must stay stopped.
 	case x.wasDown():
-		if isRunning(m) && !x.isRecent && !r.reportsStillAwake(m.ID) {
+		if isRunning(m) && !x.isRecent && !r.hasMachineEvent(release.EventMachineLeftAwake, m.ID) {
 			c.sim.addViolation("%s was promoted, but machine %s was %s and is %s", app, m.ID, x.before.State, m.State)
 		}
 	case x.isUntouched() && (!isHealthy(x.before) || x.isFoundUnhealthy || wasFailing(m, r.baselineRead)):
@@ -294,14 +295,6 @@ func wasFailing(m fly.Machine, then time.Time) bool {
 	return slices.ContainsFunc(m.Checks, func(c fly.Check) bool { return c.Status != "passing" && !c.UpdatedAt.After(then) })
 }
 
-// reportsStillAwake reports whether the report names a machine that was started for
-// verification and could not be stopped again, because someone else held its lease.
-func (r *rolloutRun) reportsStillAwake(machine string) bool {
-	return slices.ContainsFunc(r.report.Notes, func(note string) bool {
-		return strings.Contains(note, machine) && strings.Contains(note, "was started for verification and could not be stopped again")
-	})
-}
-
 // lastSeen returns a time from which changes of an app can be missing in the last
 // verdicts of r.
 func (c *checker) lastSeen(r *rolloutRun, app string) time.Time {
@@ -352,8 +345,8 @@ func (c *checker) checkRestoredState(r *rolloutRun, report release.Report) {
 			i := slices.IndexFunc(now, func(m fly.Machine) bool { return m.ID == was.ID })
 			if i < 0 {
 				i = slices.IndexFunc(now, func(m fly.Machine) bool { return m.Name == was.Name })
-				if i >= 0 && !strings.Contains(strings.Join(report.Notes, "\n"), was.ID) {
-					c.sim.addViolation("%s %s: machine %s was created again, but no note mentions it", r.id, report.Outcome, was.ID)
+				if i >= 0 && !r.hasMachineEvent(release.EventMachineRecreated, was.ID) {
+					c.sim.addViolation("%s %s: machine %s was created again, but no event says so", r.id, report.Outcome, was.ID)
 				}
 			}
 			if i < 0 {
@@ -403,17 +396,8 @@ func isSameJSON(a, b json.RawMessage) bool {
 	return errP == nil && errQ == nil && bytes.Equal(p, q)
 }
 
-// recordRemarks records whether the text for the operator names something that could not
-// be done or read.
-func (c *checker) recordRemarks(text string) {
-	for _, remark := range []string{"could not remove all leases", "could not read the state of"} {
-		c.hasIncompleteReport = c.hasIncompleteReport || strings.Contains(text, remark)
-	}
-}
-
 // checkReport compares the machines in a report with those on Fly.
 func (c *checker) checkReport(report release.Report) {
-	c.recordRemarks(strings.Join(report.Notes, "\n"))
 	if !slices.Contains([]release.Outcome{release.Promoted, release.Restored, release.RolledBack}, report.Outcome) || c.sim.hasTrouble("stale list") || c.hasIncompleteReport {
 		return
 	}

@@ -1,8 +1,8 @@
 package simulation
 
 import (
+	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/microbima/release/activities"
@@ -80,10 +80,18 @@ func (c *checker) checkAsked(id string, report *release.Report) {
 		if !c.sim.operators.hasAnswered(r.id) && !c.sim.operators.aborted[id] {
 			c.sim.addViolation("%s ended without a question, but its rollout was terminated after its first change", id)
 		}
-		if report != nil && report.Outcome == release.Kept && !strings.Contains(strings.Join(report.Notes, "\n"), "could not remove all leases") {
+		if report != nil && report.Outcome == release.Kept && !c.hasFailedCleanup(id) {
 			c.checkStoppedAgain(r)
 		}
 	}
+}
+
+// hasFailedCleanup reports whether a release or one of its rollouts reports something
+// that could not be removed. The caller holds c.mu.
+func (c *checker) hasFailedCleanup(id string) bool {
+	return c.failedCleanups[id] || slices.ContainsFunc(c.rollouts, func(r *rolloutRun) bool {
+		return r.req.Release == id && hasEvent(r.events, release.EventCleanupFailed)
+	})
 }
 
 // checkStoppedAgain checks that a terminated rollout left no machine running that was
@@ -106,8 +114,8 @@ func (c *checker) checkStoppedAgain(r *rolloutRun) {
 // checkLeaseHolder reports a violation if a rollout did not get its leases because a
 // rollout that has ended still holds them.
 func (c *checker) checkLeaseHolder(in activities.LeaseInput, err error) {
-	if !strings.Contains(err.Error(), "is leased by") || strings.Contains(err.Error(), "is leased by another client: ") {
-		return // or the holder could not be read
+	if other := new(driver.LeasedError); !errors.As(err, &other) {
+		return // it failed for another reason, or the holder could not be read
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

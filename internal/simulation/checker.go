@@ -38,6 +38,7 @@ type checker struct {
 	proxyStops          map[machineKey]time.Time     // when Fly's proxy stopped a machine last
 	baselineFound       map[string]time.Time         // when a rollback found what it restores, by workflow ID of the release
 	recordsHistories    bool                         // whether histories of rollouts are needed
+	failedCleanups      map[string]bool              // whether a release reports something that could not be removed, by workflow ID
 	holds               int
 	hasIncompleteReport bool // a report names something that could not be done or read
 }
@@ -63,6 +64,7 @@ func newChecker(s *simulation) *checker {
 		scheduled:        map[string]scheduledActivity{},
 		foundVersions:    map[string]foundVersion{},
 		runsByTestID:     map[string]*rolloutRun{},
+		failedCleanups:   map[string]bool{},
 		recordsHistories: s.mayEndWithoutReport(),
 	}
 }

@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/microbima/release/release"
 )
@@ -45,5 +44,5 @@ func (c *checker) checkToldStateUnknown(r *rolloutRun, step release.Step) {
 // saysStateUnknown reports whether a gate shows that the state before the rollout is
 // unknown.
 func saysStateUnknown(gate *release.GateStatus) bool {
-	return strings.Contains(strings.Join(gate.Reasons, "\n"), "what ran before is not known")
+	return gate.UnreadRollout != "" && len(gate.Reasons) > 0
 }

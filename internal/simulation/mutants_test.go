@@ -154,14 +154,14 @@ var mutants = []mutant{
 		`Releases: r.opened.Releases, Commands:`,
 		`Releases: nil, Commands:`),
 	newMutant("an approval of another plan counts", "workflows/gate.go",
-		`	case r.status.Plan == nil || !r.status.Plan.MatchesHash(review.Plan):`,
-		`	case r.status.Plan == nil:`),
+		`	case s.Plan == nil || !s.Plan.MatchesHash(review.Plan):`,
+		`	case s.Plan == nil:`),
 	newMutant("one of two required approvals is enough", "workflows/gate.go",
-		`len(r.status.Gate.Approved) >= r.status.Gate.Approvals`,
-		`len(r.status.Gate.Approved) > 0`),
+		`len(gate.Approved) >= gate.Approvals`,
+		`len(gate.Approved) > 0`),
 	newMutant("two approvals by the same person count twice", "workflows/gate.go",
-		`	if err == nil && approve && slices.Contains(r.status.Gate.Approved, review.By) {`,
-		`	if err == nil && approve && slices.Contains(r.status.Gate.Approved, "nobody") {`),
+		`	if err == nil && approve && slices.Contains(r.status().Gate.Approved, review.By) {`,
+		`	if err == nil && approve && slices.Contains(r.status().Gate.Approved, "nobody") {`),
 	newMutant("an approval timeout counts as an approval", "workflows/gate.go",
 		`		return fmt.Errorf("%w on %s within %s", release.ErrGateExpired, env.Name, gate.Timeout)`,
 		`		return nil`),
@@ -335,8 +335,10 @@ func (b Baseline) recreateStep`),
 		`	case a.Hold != 0 && a.Hold != held.Number:`,
 		`	case a.Hold < 0:`),
 	newMutant("a group without machines is filled without a warning", "release/unchecked.go",
-		`"group %s has no machines: %d are made; to have none, remove %s from [processes] of its fly.toml"`,
-		`"group %s: %d of %s"`),
+		`	for _, g := range spec.newGroups(state) {
+		warnings`,
+		`	for _, g := range spec.newGroups(State{}) {
+		warnings`),
 	newMutant("a second termination leads to no takeover", "workflows/release.go",
 		`		for r.leavesUnsettled(err) {`,
 		`		for r.leavesUnsettled(err) && r.unsettled == nil {`),
@@ -371,7 +373,7 @@ func (b Baseline) recreateStep`),
 		`	if m.Host == "" || i < 0 || len(in.Found) > 0 {`,
 		`	if m.Host == "" || i >= 0 || len(in.Found) > 0 {`),
 	newMutant("a stranded rollout does not name what is left on Fly", "workflows/rollout_run.go",
-		`	lines = append(lines, r.status.Notes[noted:]...) // an error has no report with the notes of what is left
+		`	lines = append(lines, r.status().Notes[noted:]...) // an error has no report with the notes of what is left
 `,
 		`	_ = noted
 `),
@@ -440,6 +442,13 @@ func (b Baseline) recreateStep`),
 	if since`,
 		`	outcome := release.Superseded
 	if since`),
+	newMutant("a verdict is recorded and not shown", "release/event_log.go",
+		`	l.status.Apply(e)
+`,
+		`	if e.Kind != EventVerdictReached {
+		l.status.Apply(e)
+	}
+`),
 	newMutant("a release without changes does not take the lock", "workflows/unchanged.go",
 		`	report, err := r.runUnchanged(ctx, env, plan)`,
 		`	report, err := release.Report{Status: release.Status{Outcome: release.Unchanged}}, error(nil)`),

@@ -36,12 +36,13 @@ type observedWorkflow struct {
 	interceptor.WorkflowInboundInterceptorBase
 	*simulation
 	runID string
+	out   *observedOutbound
 }
 
 // Init implements interceptor.WorkflowInboundInterceptor.
 func (o *observedWorkflow) Init(out interceptor.WorkflowOutboundInterceptor) error {
-	own := &observedOutbound{simulation: o.simulation, runID: o.runID}
-	own.Next = out
+	own := &observedOutbound{simulation: o.simulation, runID: o.runID, queries: map[string]any{}}
+	own.Next, o.out = out, own
 	return o.Next.Init(own)
 }
 
@@ -54,15 +55,31 @@ func (o *observedWorkflow) ExecuteWorkflow(ctx workflow.Context, in *interceptor
 	switch info.WorkflowType.Name {
 	case "Rollout":
 	case "Release":
-		return o.executeUntilTerminated(ctx, in)
+		result, err := o.executeUntilTerminated(ctx, in)
+		report, _ := result.(*release.Report)
+		o.checker.recordFailedCleanup(info.WorkflowExecution.ID, o.readEvents(info.WorkflowExecution.ID, report))
+		return result, err
 	default:
 		return o.Next.ExecuteWorkflow(ctx, in)
 	}
 	run := o.simulation.checker.recordRolloutStart(info.WorkflowExecution.ID, o.runID, in.Args[0].(release.RolloutRequest))
 	result, err := o.executeUntilTerminated(ctx, in)
 	report, _ := result.(*release.Report)
+	run.events = o.readEvents(run.id, report)
 	o.simulation.checker.checkRolloutEnd(run, report, err)
 	return result, err
+}
+
+// readEvents returns the events of a workflow that has ended or was terminated, and
+// checks them.
+func (o *observedWorkflow) readEvents(id string, report *release.Report) []release.Event {
+	recorded, err := readRecorded(o.out.queries)
+	if err != nil {
+		o.addViolation("the events of %s can't be read: %v", id, err)
+		return nil
+	}
+	o.checker.checkEvents(id, recorded, report)
+	return recorded.events
 }
 
 // An observedOutbound reports the phases and the activities of a workflow.
@@ -70,7 +87,14 @@ type observedOutbound struct {
 	interceptor.WorkflowOutboundInterceptorBase
 	*simulation
 	runID         string
-	activityCount int // activities scheduled
+	activityCount int            // activities scheduled
+	queries       map[string]any // handlers by query type
+}
+
+// SetQueryHandlerWithOptions implements interceptor.WorkflowOutboundInterceptor.
+func (o *observedOutbound) SetQueryHandlerWithOptions(ctx workflow.Context, query string, handler any, options workflow.QueryHandlerOptions) error {
+	o.queries[query] = handler
+	return o.Next.SetQueryHandlerWithOptions(ctx, query, handler, options)
 }
 
 // GetInfo implements interceptor.WorkflowOutboundInterceptor. It sets the run ID,

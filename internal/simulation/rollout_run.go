@@ -23,7 +23,8 @@ type rolloutRun struct {
 	before                 map[string][]fly.Machine // the baseline, by Fly app; after a terminated rollout it is that rollout's baseline
 	closed                 chan struct{}
 	report                 *release.Report
-	encoded                []byte // report as JSON, set by encodeOnce
+	events                 []release.Event // all, once it has ended
+	encoded                []byte          // report as JSON, set by encodeOnce
 	encodeOnce             sync.Once
 	err                    error
 	staleReason            string               // why its plan was stale at its start

@@ -1,7 +1,6 @@
 package view_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -49,9 +48,14 @@ func TestReport_FailedScan(t *testing.T) {
 	golden(t, "report_scan_failed", view.Report(s, "", at(71), view.Style{}))
 }
 
-func TestLines_ScansAndReusedImages(t *testing.T) {
-	before := withBuilds()
-	after := withBuilds()
-	before.Builds, before.Scans = before.Builds[:1], nil
-	golden(t, "lines_images", strings.Join(view.Lines(before, after), "\n")+"\n")
+func TestLog_ScansAndReusedImages(t *testing.T) {
+	s := withBuilds()
+	var events []release.Event
+	for _, b := range s.Builds[1:] {
+		events = append(events, release.BuildFinished(b))
+	}
+	for _, scan := range s.Scans {
+		events = append(events, release.ScanFinished(scan))
+	}
+	golden(t, "lines_images", logText(new(view.Log), "run-1", events...))
 }

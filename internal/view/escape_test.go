@@ -112,9 +112,14 @@ func renderAll(t *testing.T) map[string]string {
 			all[key+"list"] = view.List([]release.Entry{filled[release.Entry]()}, at(100), style)
 		}
 		all[fmt.Sprint(i, " gate")] = view.Gate(s, "http://x/"+hostile)
-		all[fmt.Sprint(i, " lines")] = strings.Join(view.Lines(release.Status{}, s), "\n")
+		all[fmt.Sprint(i, " waits")] = strings.Join(view.WaitLines(release.Status{}, s), "\n")
 		all[fmt.Sprint(i, " details")] = view.Details(s)
 		all[fmt.Sprint(i, " summary")] = view.Summary(hostile)
+	}
+	for _, kind := range release.EventKinds() {
+		e := filled[release.Event]()
+		e.Kind, e.MachineState.Progress = kind, release.ProgressDone
+		all[fmt.Sprint(kind, " lines")] = logText(new(view.Log), hostile, e)
 	}
 	if len(all) < 30 {
 		t.Fatalf("only %d views", len(all))

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -8,81 +9,101 @@ import (
 	"github.com/microbima/release/release"
 )
 
-// Lines returns the log lines of a change of status: a line for each phase that was
-// entered, each test, build and machine that finished, and each review. Equal
-// statuses give no lines.
-func Lines(before, after release.Status) (lines []string) {
-	before, after = escapeAll(before), escapeAll(after)
-	if before.ID == "" && after.ID != "" {
-		lines = append(lines, startLine(after))
+// A Log renders the events of a workflow run, and of the rollouts that it starts, as log
+// lines, one event after the other. The zero value is ready to use.
+type Log struct {
+	main     string                     // run ID of the first event; it may be a rollout's
+	statuses map[string]*release.Status // folds of the events so far, by run ID
+	phase    string                     // the last phase that was shown
+	notes    map[string]bool            // notes that were shown
+}
+
+// Lines returns the log lines of the next event of a workflow run: most events have
+// one, some have several or none.
+func (l *Log) Lines(run string, e release.Event) (lines []string) {
+	if l.statuses == nil {
+		l.main, l.statuses, l.notes = run, map[string]*release.Status{}, map[string]bool{}
 	}
-	lines = append(lines, phaseLines(before, after, "", true)...)
-	for _, t := range after.Tests {
-		if !slices.Contains(before.Tests, t) {
-			lines = append(lines, testLine(t))
+	if l.statuses[run] == nil {
+		l.statuses[run] = &release.Status{}
+	}
+	s := l.statuses[run]
+	isRepeated := e.Kind == release.EventVerdictReached && hasVerdict(*s, *e.Verdict)
+	s.Apply(e)
+	e = escapeAll(e)
+	switch {
+	case isRepeated:
+	case e.Kind == release.EventPhaseEntered:
+		if text := phaseText(e.Phase, e.Environment); text != l.phase { // a rollout begins in the phase of its release
+			l.phase, lines = text, []string{text}
 		}
+	case run == l.main, s.Release == "":
+		lines = append(mainLines(*s, e), eventLines(*s, e)...)
+	default:
+		lines = eventLines(*s, e)
 	}
-	for _, b := range newItems(before.Builds, after.Builds) {
-		lines = append(lines, buildLine(b))
+	notes := []string{e.Note}
+	if e.Result != nil {
+		notes = append(notes, e.Result.Notes...)
 	}
-	for _, s := range newItems(before.Scans, after.Scans) {
-		lines = append(lines, scanLine(s))
-	}
-	for _, g := range newItems(before.Reviews, after.Reviews) {
-		lines = append(lines, reviewText(g))
-	}
-	for _, e := range after.Environments {
-		was := release.EnvironmentStatus{}
-		if old := before.EnvironmentStatus(e.Name); old != nil {
-			was = *old
+	for _, note := range notes {
+		if note != "" && !l.notes[note] {
+			l.notes[note] = true
+			lines = append(lines, "note: "+oneLine(note, 500))
 		}
-		lines = append(lines, phaseLines(before, after, e.Name, true)...)
-		lines = append(lines, machineLines(was, e)...)
-		for _, c := range newItems(was.Commands, e.Commands) {
-			lines = append(lines, commandText(c))
-		}
-		lines = append(lines, phaseLines(before, after, e.Name, false)...)
-		lines = append(lines, environmentLines(was, e)...)
-	}
-	lines = append(lines, gateAndHeldLines(before, after)...)
-	lines = append(lines, newWaitLines(before, after)...)
-	for _, n := range after.Notes {
-		if !slices.Contains(before.Notes, n) {
-			lines = append(lines, "note: "+oneLine(n, 500))
-		}
-	}
-	if after.Outcome != "" && before.Outcome == "" {
-		lines = append(lines, endLine(after))
 	}
 	return lines
 }
 
-// newItems returns the items of after that were appended since before.
-func newItems[T any](before, after []T) []T { return after[min(len(before), len(after)):] }
+// hasVerdict reports whether the last verdict of the target of v has the same health.
+func hasVerdict(s release.Status, v release.Verdict) bool {
+	env := s.EnvironmentStatus(v.Target.Environment)
+	return env != nil && slices.ContainsFunc(env.Verdicts, func(known release.Verdict) bool { return known.Target == v.Target && known.Health == v.Health })
+}
 
-// phaseLines returns a line for each phase of an environment that was entered between
-// the statuses. With early it returns the phases up to the rollout, else those after.
-func phaseLines(before, after release.Status, environment string, early bool) (lines []string) {
-	spans := func(s release.Status, p release.Phase) (n int) {
-		for _, span := range s.Spans {
-			if span.Phase == p && span.Environment == environment {
-				n++
-			}
-		}
-		return n
-	}
-	seen := map[release.Phase]int{}
-	for _, span := range after.Spans {
-		p := span.Phase
-		late := slices.Contains([]release.Phase{release.Verifying, release.Baking, release.CleaningUp, release.RollingBack, release.HeldPhase}, p)
-		if span.Environment != environment || early == late || p == release.Done {
-			continue
-		}
-		if seen[p]++; seen[p] > spans(before, p) {
-			lines = append(lines, phaseText(p, environment))
+// mainLines returns the lines of an event that are not shown for the rollouts of a
+// release. s is the status of that run after the event.
+func mainLines(s release.Status, e release.Event) []string {
+	environment := e.Environment
+	switch {
+	case e.Kind == release.EventBegun:
+		return []string{startLine(escapeAll(s))}
+	case e.Kind == release.EventEnded:
+		return []string{endLine(escapeAll(s))}
+	case e.Kind == release.EventOutcomeReached, e.Kind == release.EventRolloutEnded && e.Result != nil && e.Result.Environment != nil:
+		if env := s.EnvironmentStatus(environment); env != nil {
+			return []string{environment + ": " + outcomeText(escapeAll(*env))}
 		}
 	}
-	return lines
+	return nil
+}
+
+// eventLines returns the lines of an event. s is the status of its run after the event.
+func eventLines(s release.Status, e release.Event) []string {
+	ref := Ref(escapeLine(cmp.Or(s.Release, s.ID)))
+	switch e.Kind {
+	case release.EventTestFinished:
+		return []string{testLine(*e.Test)}
+	case release.EventBuildFinished:
+		return []string{buildLine(*e.Build)}
+	case release.EventScanFinished:
+		return []string{scanLine(*e.Scan)}
+	case release.EventReviewReceived:
+		return []string{reviewText(*e.Review)}
+	case release.EventGateOpened:
+		return gateLines(ref, *e.Gate)
+	case release.EventQueueJoined:
+		return []string{"waiting: " + e.Queue}
+	case release.EventHeld:
+		return heldLines(ref, *e.Hold)
+	case release.EventMachineChanged:
+		return machineLines(e.Target, *e.MachineState)
+	case release.EventCommandRan:
+		return []string{commandText(*e.Command)}
+	case release.EventVerdictReached:
+		return []string{verdictText(*e.Verdict)}
+	}
+	return nil
 }
 
 func startLine(s release.Status) string {
@@ -97,7 +118,7 @@ func startLine(s release.Status) string {
 }
 
 func endLine(s release.Status) string {
-	line := string(s.Outcome)
+	line := cmp.Or(string(s.Outcome), "stranded")
 	if s.Cause != nil {
 		line += ": " + oneLine(s.Cause.Message, 500)
 	}
@@ -128,77 +149,39 @@ func scanLine(s release.ScanResult) string {
 	return fmt.Sprintf("scan of %s failed after %s: exit code %d", s.Name, Duration(time.Duration(s.Took)), s.ExitCode)
 }
 
-func machineLines(before, after release.EnvironmentStatus) (lines []string) {
-	for _, t := range after.Targets {
-		i := slices.IndexFunc(before.Targets, func(o release.TargetStatus) bool { return o.Target == t.Target })
-		for _, m := range t.Machines {
-			if i >= 0 && slices.ContainsFunc(before.Targets[i].Machines, func(o release.MachineStatus) bool { return sameProgress(o, m) }) {
-				continue
-			}
-			if line := machineLine(m); line != "" {
-				lines = append(lines, fmt.Sprintf("%s: machine %s (%s) %s", t.Target, machineName(m), machineLocation(m), line))
-			}
-		}
-	}
-	return lines
-}
-
-// environmentLines returns the new verdicts of an environment, and its outcome if new.
-func environmentLines(before, after release.EnvironmentStatus) (lines []string) {
-	for _, v := range after.Verdicts {
-		if !slices.ContainsFunc(before.Verdicts, func(o release.Verdict) bool { return o.Target == v.Target && o.Health == v.Health }) {
-			lines = append(lines, verdictText(v))
-		}
-	}
-	if after.Outcome != "" && before.Outcome == "" {
-		lines = append(lines, after.Name+": "+outcomeText(after))
-	}
-	return lines
-}
-
-// sameProgress reports whether a and b are one machine with the same progress.
-func sameProgress(a, b release.MachineStatus) bool {
-	return (a.ID == b.ID || a.Name == b.Name) && a.Verb == b.Verb && a.Progress == b.Progress
-}
-
-func machineLine(m release.MachineStatus) string {
+// machineLines returns the line of the progress on a machine, if there is one.
+func machineLines(t release.Target, m release.MachineStatus) []string {
+	line := progressText(m)
 	switch m.Progress {
-	case release.ProgressRunning:
-		return progressText(m)
+	case release.ProgressRunning, release.ProgressFailed:
 	case release.ProgressDone:
-		line := progressText(m)
 		if !m.Until.IsZero() && !m.Since.IsZero() {
 			line += " in " + Duration(m.Until.Sub(m.Since))
 		}
 		if m.Verb == release.Create || m.Verb == release.Update {
 			line += ", runs " + Digest(m.Image)
 		}
-		return line
-	case release.ProgressFailed:
-		return progressText(m)
+	default:
+		return nil
 	}
-	return ""
+	return []string{fmt.Sprintf("%s: machine %s (%s) %s", t, machineName(m), machineLocation(m), line)}
 }
 
-func gateAndHeldLines(before, after release.Status) (lines []string) {
-	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	if text := QueueText(after); text != "" && text != QueueText(before) {
-		add("waiting: %s", text)
+func gateLines(ref string, g release.GateStatus) []string {
+	lines := []string{fmt.Sprintf("%s waits for %s of plan %s: release approve %s", g.Environment, count(g.Approvals, "approval"), shortHash(g.Plan), ref)}
+	for _, why := range g.Reasons {
+		lines = append(lines, "reason for the gate: "+oneLine(why, 500))
 	}
-	if g := after.Gate; g != nil && (before.Gate == nil || before.Gate.Plan != g.Plan) {
-		add("%s waits for %s of plan %s: release approve %s", g.Environment, count(g.Approvals, "approval"), shortHash(g.Plan), Ref(after.ID))
-		for _, why := range g.Reasons {
-			add("reason for the gate: %s", oneLine(why, 500))
-		}
+	return lines
+}
+
+func heldLines(ref string, h release.Hold) []string {
+	lines := []string{"held, needs a resolution: " + oneLine(h.Why, 500)}
+	for _, m := range h.Machines {
+		lines = append(lines, "held: "+oneLine(m, 300))
 	}
-	if h := after.Held; h != nil && (before.Held == nil || before.Held.Why != h.Why) {
-		add("held, needs a resolution: %s", oneLine(h.Why, 500))
-		for _, m := range h.Machines {
-			add("held: %s", oneLine(m, 300))
-		}
-		for _, c := range h.Choices {
-			add("held: release resolve %s %s: %s", Ref(after.ID), c, choiceText(c))
-		}
+	for _, c := range h.Choices {
+		lines = append(lines, fmt.Sprintf("held: release resolve %s %s: %s", ref, c, choiceText(c)))
 	}
 	return lines
 }

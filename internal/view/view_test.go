@@ -59,17 +59,6 @@ func TestLive_FitsScreen(t *testing.T) {
 	}
 }
 
-func TestLines(t *testing.T) {
-	var log []string
-	before := release.Status{}
-	for _, s := range []release.Status{status(), status(), rollingOut(), held(), rolledBack(), rolledBack()} {
-		log = append(log, view.Lines(before, s)...)
-		log = append(log, "--")
-		before = s
-	}
-	golden(t, "lines", strings.Join(log, "\n")+"\n")
-}
-
 func TestReport(t *testing.T) {
 	golden(t, "report_rolled_back", view.Report(rolledBack(), "214 history events", at(200), view.Style{}))
 	golden(t, "report_gate", view.Report(status(), "", at(75), view.Style{}))

@@ -32,9 +32,14 @@ func TaskFailure(f release.TaskFailure) string {
 		"it continues when a compatible worker runs, such as the previous build or a corrected one", Ref(f.Workflow), f.Attempt, oneLine(f.Message, 400))
 }
 
-// newWaitLines returns a line for each wait of after that before does not have. A wait
-// with another attempt of the same error is not new.
-func newWaitLines(before, after release.Status) (lines []string) {
+// WaitLines returns a log line for each wait of after that before does not have. Waits
+// are facts of Temporal, so no event records them. A wait with another attempt of the
+// same error is not new.
+func WaitLines(before, after release.Status) (lines []string) {
+	before, after = escapeAll(before), escapeAll(after)
+	if after.HeldAhead != "" && before.HeldAhead != after.HeldAhead {
+		lines = append(lines, "waiting: "+QueueText(after))
+	}
 	if f := after.TaskFailure; f != nil && before.TaskFailure == nil {
 		lines = append(lines, TaskFailure(*f))
 	}
