@@ -49,7 +49,8 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	if err := driver.CheckRead(states); err != nil {
 		return release.Plan{}, permanentError(release.KindConfig, err)
 	}
-	if states, err = setApart(ctx, a.temporal(ctx), in, states); err != nil {
+	states, follows, err := setApart(ctx, a.temporal(ctx), in, states)
+	if err != nil {
 		return release.Plan{}, classifyError(ctx, err)
 	}
 	specs, err := in.makeSpecs(files, states)
@@ -63,6 +64,7 @@ func (a *Activities) PlanRollout(ctx context.Context, in PlanInput) (release.Pla
 	if err != nil {
 		return release.Plan{}, permanentError(release.KindConfig, err)
 	}
+	plan.FollowsRun = follows
 	if err := CheckPlan(plan, states); err != nil {
 		return release.Plan{}, err
 	}
@@ -86,17 +88,17 @@ func (in PlanInput) makeSpecs(files []release.TargetFile, states []release.State
 }
 
 // setApart returns states with the machines that an unreported rollout created, and
-// that serve nothing, moved to Leftovers. It marks the machines that such a rollout
-// stopped or replaced.
-func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.State) ([]release.State, error) {
+// that serve nothing, moved to Leftovers, and the run ID of that rollout. It marks the
+// machines that such a rollout stopped or replaced.
+func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.State) (apart []release.State, run string, err error) {
 	before, _, err := findUnreported(ctx, c, release.RolloutID(in.Project.Name, in.Environment), "", "")
 	if unread := new(UnreadError); errors.As(err, &unread) || err == nil && before == nil {
-		return states, nil
+		return states, "", nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return release.SeparateLeftovers(before.Plan, before.Baselines, before.States, states, before.Stopped), nil
+	return release.SeparateLeftovers(before.Plan, before.Baselines, before.States, states, before.Stopped), before.Run, nil
 }
 
 // warnOfNeeds adds a warning to each spec for every needed app that is not rolled out

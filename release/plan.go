@@ -22,6 +22,9 @@ type Plan struct {
 	ContentHash string       `json:"content_hash,omitempty"` // 64 hex digits, computed from all other fields: see WithContentHash
 	Targets     []TargetPlan `json:"targets"`                // every target of the environment, changed or not
 	Waves       []Wave       `json:"waves"`
+	// FollowsRun is the run ID of the rollout without a report that ran before the plan
+	// was made: the plan treats what that rollout left. "" if there was none.
+	FollowsRun string `json:"follows_run,omitempty"`
 }
 
 // A TargetPlan is the part of a plan about one target.
