@@ -32,6 +32,6 @@ func (a *Activities) ApplyStep(ctx context.Context, in StepInput) (StepResult, e
 	ctx, stop := a.beginWaitingAttempt(ctx)
 	defer stop()
 	result, err := a.driver().Apply(ctx, driver.Change(in))
-	result.Machine.Config = nil
+	result.Machine.Config = release.Config{}
 	return StepResult{result.Machine, result.Command}, classifyError(ctx, err)
 }

@@ -116,7 +116,7 @@ func withoutConfigs(states []release.State) []release.State {
 	for i := range bare {
 		bare[i].Machines = slices.Clone(bare[i].Machines)
 		for j := range bare[i].Machines {
-			bare[i].Machines[j].Config = nil
+			bare[i].Machines[j].Config = release.Config{}
 		}
 	}
 	return bare

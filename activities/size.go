@@ -76,7 +76,7 @@ func checkSteps(plan, back release.Plan) error {
 	}
 	size := 0
 	for _, s := range slices.Concat(plan.Steps(), back.Steps()) {
-		size += len(s.After)
+		size += len(s.After.Doc)
 		for _, check := range s.MachineChecks {
 			size += len(check)
 		}
@@ -121,7 +121,7 @@ func checkProjectSize(p *release.Project) error {
 func largestConfigs(plan release.Plan) string {
 	largest := map[release.Target]int{}
 	for _, s := range plan.Steps() {
-		largest[s.Target] = max(largest[s.Target], len(s.Before), len(s.After))
+		largest[s.Target] = max(largest[s.Target], len(s.Before.Doc), len(s.After.Doc))
 	}
 	targets := make([]release.Target, 0, len(largest))
 	for t := range largest {

@@ -17,6 +17,7 @@ import (
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
@@ -41,7 +42,7 @@ func (f fleet) planRestore(t *testing.T) (activities.Restoration, error) {
 			id := fmt.Sprintf("%014x", i*f.machines+j+1)
 			sim.Put(app, fly.Machine{ID: id, Name: "m" + id, Region: "ams", Config: now})
 			was.Machines = append(was.Machines, release.Machine{
-				ID: id, Name: "m" + id, Group: "app", Region: "ams", State: "started", Image: imageVersion(0), Config: before,
+				ID: id, Name: "m" + id, Group: "app", Region: "ams", State: "started", Image: imageVersion(0), Config: machineconfig.Read(before),
 			})
 		}
 		in.Baselines = append(in.Baselines, release.Baseline{State: was, MaxUnavailable: 1})

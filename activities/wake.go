@@ -21,7 +21,7 @@ func (a *Activities) Wake(ctx context.Context, in StepInput) (woken StartedMachi
 	ctx, stop := a.beginAttempt(ctx)
 	defer stop()
 	woken.Machine, woken.Started, err = a.driver().Wake(ctx, driver.Change(in))
-	woken.Machine.Config = nil
+	woken.Machine.Config = release.Config{}
 	return woken, classifyError(ctx, err)
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/microbima/release/fly/flytoml"
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
@@ -154,7 +155,7 @@ func (l *loader) readTarget(t *release.TargetFile, c *flytoml.Config) {
 func hasCheck(c *flytoml.Config) bool {
 	return slices.ContainsFunc(c.Groups(), func(g flytoml.Group) bool {
 		group, err := c.Group(g.Name, "image")
-		return err == nil && release.CountChecks(group.New) > 0
+		return err == nil && machineconfig.Read(group.New).Facts().WantedChecks > 0
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/microbima/release/fly/flytoml"
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
@@ -74,13 +75,13 @@ func releaseCommand(c *flytoml.Config, image release.Image, state release.State)
 	}
 	var machines []json.RawMessage
 	for _, m := range state.Machines { // also stopped ones: autostop may have stopped all
-		if len(m.Config) > 0 {
-			machines = append(machines, m.Config)
+		if !m.Config.IsZero() {
+			machines = append(machines, m.Config.Doc)
 		}
 	}
 	config, err := c.ReleaseCommand(string(image), machines)
 	return &release.Command{
-		Run: strings.Join(deploy.ReleaseCommand, " "), Config: config, Region: c.Region(), Timeout: release.Duration(deploy.ReleaseTimeout),
+		Run: strings.Join(deploy.ReleaseCommand, " "), Config: machineconfig.Read(config), Region: c.Region(), Timeout: release.Duration(deploy.ReleaseTimeout),
 	}, err
 }
 
@@ -119,7 +120,7 @@ func addresses(app release.App, c *flytoml.Config) []string {
 
 // groupSpec returns what the group of that name should run.
 func groupSpec(app release.App, c *flytoml.Config, name string, image release.Image, state release.State) (release.GroupSpec, error) {
-	spec := release.GroupSpec{Name: name, Machines: map[string]json.RawMessage{}, Replace: map[string]string{}}
+	spec := release.GroupSpec{Name: name, Machines: map[string]release.Config{}, Replace: map[string]string{}}
 	g, err := c.Group(name, string(image))
 	if err != nil {
 		return spec, err
@@ -128,21 +129,20 @@ func groupSpec(app release.App, c *flytoml.Config, name string, image release.Im
 	if spec.Volume, err = newVolume(g, state); err != nil {
 		return spec, err
 	}
+	var configs machineconfig.Reader // most machines of a group have the same config
 	for _, m := range state.Machines {
 		if m.Group != g.Name || m.Superseded {
 			continue
 		}
 		config, reason, err := machineConfig(g, m, state)
+		if err == nil && reason != "" {
+			spec.Replace[m.ID] = reason
+			config, err = g.Replace(m.Config.Doc)
+		}
 		if err != nil {
 			return spec, fmt.Errorf("machine %s: %w", m.ID, err)
 		}
-		if spec.Machines[m.ID] = config; reason == "" {
-			continue
-		}
-		spec.Replace[m.ID] = reason
-		if spec.Machines[m.ID], err = g.Replace(m.Config); err != nil {
-			return spec, fmt.Errorf("machine %s: %w", m.ID, err)
-		}
+		spec.Machines[m.ID] = configs.Read(config).Config
 	}
 	if len(spec.Machines) == 0 {
 		if g.Mount != nil && c.Region() == "" {
@@ -150,7 +150,7 @@ func groupSpec(app release.App, c *flytoml.Config, name string, image release.Im
 		}
 		n, standby := newMachines(app, g.Group)
 		for i := range n {
-			spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: g.New, Standby: standby && i > 0})
+			spec.New = append(spec.New, release.NewMachine{Region: c.Region(), Config: configs.Read(g.New).Config, Standby: standby && i > 0})
 		}
 	}
 	return spec, checkVolumes(spec, c.Region(), state)
@@ -173,7 +173,7 @@ func newVolume(g *flytoml.GroupMachines, state release.State) (out *release.NewV
 func machineConfig(g *flytoml.GroupMachines, m release.Machine, state release.State) (config json.RawMessage, reason string, err error) {
 	var trouble, condition string
 	switch {
-	case m.Host != "" || len(m.Config) == 0:
+	case m.Host != "" || m.Config.IsZero():
 		trouble, condition = "its host is "+m.Host, "is back"
 	case m.HostFull:
 		trouble, condition = "its host has no room for another version of it", "has room"
@@ -184,7 +184,7 @@ func machineConfig(g *flytoml.GroupMachines, m release.Machine, state release.St
 		}
 		return nil, trouble, nil
 	}
-	config, err = g.Update(m.Config)
+	config, err = g.Update(m.Config.Doc)
 	if errors.Is(err, flytoml.ErrReplace) {
 		return nil, err.Error(), nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
@@ -159,18 +160,18 @@ func TestSpec_Probe(t *testing.T) {
 func TestSpec_Unchanged(t *testing.T) {
 	const toml = "[http_service]\ninternal_port = 8080\n[[files]]\nguest_path = \"/etc/motd\"\nlocal_path = \"motd\"\n"
 	first := spec(t, toml).Groups[0].New[0]
-	if !strings.Contains(string(first.Config), "aGVsbG8=") {
-		t.Errorf("the local file is not in the machine: %s", first.Config)
+	if !strings.Contains(string(first.Config.Doc), "aGVsbG8=") {
+		t.Errorf("the local file is not in the machine: %s", first.Config.Doc)
 	}
 	again := spec(t, toml, release.Machine{ID: "m1", Group: "app", Config: first.Config})
 	if len(again.Groups[0].New) != 0 {
 		t.Error("a group with machines gets more")
 	}
-	if !release.IsSameConfig(first.Config, again.Groups[0].Machines["m1"]) {
-		t.Errorf("an unchanged machine is changed:\n%s\n%s", first.Config, again.Groups[0].Machines["m1"])
+	if !first.Config.IsSame(again.Groups[0].Machines["m1"]) {
+		t.Errorf("an unchanged machine is changed:\n%s\n%s", first.Config.Doc, again.Groups[0].Machines["m1"].Doc)
 	}
 	other := spec(t, toml+"[env]\nA = \"1\"\n", release.Machine{ID: "m1", Group: "app", Config: first.Config})
-	if release.IsSameConfig(first.Config, other.Groups[0].Machines["m1"]) {
+	if first.Config.IsSame(other.Groups[0].Machines["m1"]) {
 		t.Error("a change of fly.toml changes nothing")
 	}
 }
@@ -179,7 +180,7 @@ func TestSpec_Unchanged(t *testing.T) {
 // what to do.
 func TestSpec_MissingVolume(t *testing.T) {
 	const mounts = "[mounts]\nsource = \"data\"\ndestination = \"/data\"\n"
-	was := release.Machine{ID: "m1", Group: "app", Region: "fra", Config: json.RawMessage(`{}`)}
+	was := release.Machine{ID: "m1", Group: "app", Region: "fra", Config: machineconfig.Read([]byte(`{}`))}
 	for name, tc := range map[string]struct {
 		toml  string
 		state release.State
@@ -206,7 +207,7 @@ func TestSpec_MissingVolume(t *testing.T) {
 // A machine that cannot take its config is replaced if no data is lost.
 func TestSpec_ReplacedMachines(t *testing.T) {
 	const mounts = "[mounts]\nsource = \"data\"\ndestination = \"/data\"\n"
-	was := release.Machine{ID: "m1", Group: "app", Region: "fra", Config: json.RawMessage(`{}`)}
+	was := release.Machine{ID: "m1", Group: "app", Region: "fra", Config: machineconfig.Read([]byte(`{}`))}
 	for name, tc := range map[string]struct {
 		toml  string
 		state release.State
@@ -217,7 +218,7 @@ func TestSpec_ReplacedMachines(t *testing.T) {
 	} {
 		p, target := project(t, "", tc.toml)
 		s, err := Spec(p, target, v1, tc.state)
-		if err != nil || s.Groups[0].Replace["m1"] == "" || len(s.Groups[0].Machines["m1"]) == 0 {
+		if err != nil || s.Groups[0].Replace["m1"] == "" || s.Groups[0].Machines["m1"].IsZero() {
 			t.Errorf("%s: %v, %+v; want m1 to be replaced", name, err, s.Groups)
 		}
 	}

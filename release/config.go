@@ -1,198 +1,80 @@
 package release
 
-import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-)
+import "encoding/json"
 
-// stampKeys are the metadata keys that identify the release of a machine config.
-// IsSameConfig ignores them.
-var stampKeys = [...]string{
-	MetaRelease, MetaRevision, MetaMachine,
-	"fly_release_id", "fly_release_version", "fly_flyctl_version",
+// A Config is a machine config: a document that this package stores and does not read,
+// and the facts about it that plans and verdicts use. fly/machineconfig computes them
+// when a machine is observed and when a spec is made. The zero value is the config of a
+// machine of which Fly reports none.
+type Config struct {
+	Doc      json.RawMessage `json:"doc"`
+	Computed *ConfigFacts    `json:"facts,omitempty"` // nil without a document: see Facts
 }
 
-// Canonical returns doc in one form: keys sorted, no white space, numbers as they
-// were written. It keeps unknown fields. It returns a document that is not JSON
-// unchanged.
-func Canonical(doc json.RawMessage) json.RawMessage {
-	v, err := decodeJSON(doc)
-	if err != nil {
-		return doc
+// ConfigFacts are the facts about a machine config. Configs share them: they must not be
+// changed.
+type ConfigFacts struct {
+	// Fingerprint is equal for configs that request the same machine. It ignores the
+	// Origin, the IDs of volumes and of the machine that a standby replaces (no plan
+	// contains those IDs), the size and encryption that Fly reports of a volume, the
+	// repository of an image that has a digest, and empty objects and lists, which Fly
+	// adds and removes.
+	Fingerprint string `json:"fingerprint"`
+	// ExactFingerprint is equal for equal documents. It ignores only the size and
+	// encryption of volumes, which Fly adds and which old configs may lack.
+	ExactFingerprint string `json:"exact_fingerprint"`
+	// WantedChecks is the number of health checks. The result of a machine that reports
+	// fewer checks is not known yet.
+	WantedChecks   int    `json:"wanted_checks,omitempty"`
+	UncheckedPorts []int  `json:"unchecked_ports,omitempty"` // internal TCP ports of services without a check
+	StandbyFor     string `json:"standby_for,omitempty"`     // ID of the machine that it is a standby for
+	RestartPolicy  string `json:"restart_policy,omitempty"`  // as in Fly's config; "" is on-failure
+	HasServices    bool   `json:"has_services,omitempty"`    // Fly's proxy routes traffic to the machine
+	Autostart      bool   `json:"autostart,omitempty"`       // Fly's proxy starts the machine for a request
+	Autostop       bool   `json:"autostop,omitempty"`        // Fly's proxy may stop the machine while it is idle
+	Origin         Origin `json:"origin,omitzero"`
+}
+
+// An Origin identifies the release that made a machine version: the metadata of this
+// program, and Fly's own release record.
+type Origin struct {
+	Release    string `json:"release,omitempty"`     // workflow ID of the release
+	Revision   string `json:"revision,omitempty"`    // full commit
+	Machine    string `json:"machine,omitempty"`     // planned name, if a plan created the machine
+	FlyRelease string `json:"fly_release,omitempty"` // ID of the Fly release
+	FlyVersion string `json:"fly_version,omitempty"` // version of the Fly release
+	Client     string `json:"client,omitempty"`      // name or version of the client that changed the machine last
+}
+
+// withoutMachine returns o without Machine: what the machines of one release share.
+func (o Origin) withoutMachine() Origin {
+	o.Machine = ""
+	return o
+}
+
+// Facts returns the facts about c. They are zero if it has no document.
+func (c Config) Facts() *ConfigFacts {
+	if c.Computed == nil {
+		return new(ConfigFacts)
 	}
-	return encodeJSON(v)
+	return c.Computed
 }
 
-// IsSameConfig reports whether two machine configs request the same machine. It ignores
-// the metadata that identify the release, the IDs of volumes and of the machine that a
-// standby replaces (no plan contains those IDs), the size and encryption that Fly
-// reports of a volume, the repository of an image that has a digest, and empty
-// objects and lists, which Fly adds and removes.
-func IsSameConfig(a, b json.RawMessage) bool {
-	return bytes.Equal(normalizeConfig(a), normalizeConfig(b))
+// IsZero reports whether c has no document.
+func (c Config) IsZero() bool { return len(c.Doc) == 0 }
+
+// IsSame reports whether c and other request the same machine: see ConfigFacts.Fingerprint.
+func (c Config) IsSame(other Config) bool { return c.Facts().Fingerprint == other.Facts().Fingerprint }
+
+// isEqual reports whether c and other have equal documents: see ConfigFacts.ExactFingerprint.
+func (c Config) isEqual(other Config) bool {
+	return c.Facts().ExactFingerprint == other.Facts().ExactFingerprint
 }
 
-// hashJSON returns the SHA-256 of the canonical JSON of v as 64 hex digits. It panics
-// if v does not marshal, which cannot happen for types of this package.
-func hashJSON(v any) string {
-	doc, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // only types of this package are hashed
-	}
-	sum := sha256.Sum256(Canonical(doc))
-	return hex.EncodeToString(sum[:])
-}
+// NeverRestarts reports whether Fly leaves a machine with this config stopped after any
+// exit.
+func (f *ConfigFacts) NeverRestarts() bool { return f.RestartPolicy == "no" }
 
-// hashConfig returns hashJSON of a document from a cache.
-func hashConfig(doc json.RawMessage) string {
-	return configHashes.get(doc, func(doc json.RawMessage) string { return hashJSON(doc) })
-}
-
-var (
-	normalizedConfigs docCache[[]byte]
-	configHashes      docCache[string]
-	checkCounts       docCache[int]
-	configMetadata    docCache[map[string]string]
-)
-
-// ParseMetadata returns the metadata of a machine config, or nil if it has none. The map
-// is shared: callers must not change it.
-func ParseMetadata(config json.RawMessage) map[string]string {
-	return configMetadata.get(config, parseMetadata)
-}
-
-func parseMetadata(config json.RawMessage) map[string]string {
-	var c struct{ Metadata map[string]string }
-	if json.Unmarshal(config, &c) != nil {
-		return nil
-	}
-	return c.Metadata
-}
-
-// normalizeConfig returns the bytes that IsSameConfig compares, from a cache. Callers
-// must not change them.
-func normalizeConfig(doc json.RawMessage) []byte { return normalizedConfigs.get(doc, removeIgnored) }
-
-func removeIgnored(doc json.RawMessage) []byte {
-	v, err := decodeJSON(doc)
-	if err != nil {
-		return doc
-	}
-	if config, ok := v.(map[string]any); ok {
-		if metadata, ok := config["metadata"].(map[string]any); ok {
-			for _, key := range stampKeys {
-				delete(metadata, key)
-			}
-		}
-		if env, ok := config["env"].(map[string]any); ok {
-			delete(env, "FLY_STANDBY_FOR")
-		}
-		delete(config, "standbys")
-		if image, ok := config["image"].(string); ok && Image(image).Digest() != "" {
-			config["image"] = Image(image).Digest()
-		}
-		mounts, _ := config["mounts"].([]any)
-		for _, m := range mounts {
-			if mount, ok := m.(map[string]any); ok {
-				delete(mount, "volume")
-				delete(mount, "size_gb")
-				delete(mount, "encrypted")
-			}
-		}
-	}
-	return encodeJSON(removeEmpty(v))
-}
-
-// removeEmpty returns v without empty objects and lists, at any depth, or nil if
-// nothing remains.
-func removeEmpty(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, value := range v {
-			if value = removeEmpty(value); value == nil {
-				delete(v, key)
-			} else {
-				v[key] = value
-			}
-		}
-		if len(v) == 0 {
-			return nil
-		}
-	case []any:
-		for i := range v {
-			v[i] = removeEmpty(v[i])
-		}
-		if len(v) == 0 {
-			return nil
-		}
-	}
-	return v
-}
-
-func decodeJSON(doc []byte) (v any, err error) {
-	d := json.NewDecoder(bytes.NewReader(doc))
-	d.UseNumber()
-	err = d.Decode(&v)
-	return v, err
-}
-
-func encodeJSON(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // it was decoded from JSON
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-}
-
-// CountChecks returns the number of health checks in a config. The result of a machine
-// that reports fewer checks is not known yet.
-func CountChecks(config json.RawMessage) int { return checkCounts.get(config, countChecks) }
-
-func countChecks(config json.RawMessage) int {
-	var c struct {
-		Checks   map[string]json.RawMessage
-		Services []struct{ Checks []json.RawMessage }
-	}
-	if json.Unmarshal(config, &c) != nil {
-		return 0
-	}
-	n := len(c.Checks)
-	for _, s := range c.Services {
-		n += len(s.Checks)
-	}
-	return n
-}
-
-// IsSameRelease reports whether two configs belong to the same release: whether the
-// metadata that IsSameConfig ignores are equal.
-func IsSameRelease(a, b json.RawMessage) bool {
-	of := func(doc json.RawMessage) (stamp [len(stampKeys)]string) {
-		metadata := ParseMetadata(doc)
-		for i, key := range stampKeys {
-			stamp[i] = metadata[key]
-		}
-		return stamp
-	}
-	return of(a) == of(b)
-}
-
-// A releaseOrigin contains the metadata that identify the release that made a machine
-// version: the ID of our release, and Fly's own release record.
-type releaseOrigin struct {
-	Release string `json:"release_id"`
-	Fly     string `json:"fly_release_id"`
-	Version string `json:"fly_release_version"`
-	Client  string `json:"fly_flyctl_version"`
-}
-
-func parseOrigin(config json.RawMessage) releaseOrigin {
-	var c struct{ Metadata releaseOrigin }
-	if json.Unmarshal(config, &c) != nil {
-		return releaseOrigin{}
-	}
-	return c.Metadata
-}
+// staysStoppedOnSuccess reports whether the restart policy leaves a machine stopped after
+// exit code 0. Fly's default, on-failure, does.
+func (f *ConfigFacts) staysStoppedOnSuccess() bool { return f.RestartPolicy != "always" }

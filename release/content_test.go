@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
@@ -43,9 +44,9 @@ func TestSealed_CoversEveryConfig(t *testing.T) {
 						switch {
 						case i != nth:
 						case part == "before":
-							step.Before = doc
+							step.Before = machineconfig.Read(doc)
 						case part == "after":
-							step.After = doc
+							step.After = machineconfig.Read(doc)
 						case part == "machine check":
 							step.MachineChecks = []json.RawMessage{doc}
 						}
@@ -90,7 +91,7 @@ func TestNewPlan_TitlesOfManyTargets(t *testing.T) {
 	for i := range 100 {
 		target := release.Target{App: fmt.Sprintf("app%02d", i), Environment: "production"}
 		spec := release.Spec{Target: target, FlyApp: target.App, Image: images[1], Strategy: release.Rolling}
-		group := release.GroupSpec{Name: "app", Machines: map[string]json.RawMessage{}}
+		group := release.GroupSpec{Name: "app", Machines: map[string]release.Config{}}
 		state := release.State{Target: target, FlyApp: target.App}
 		if i%2 == 0 {
 			group.New = []release.NewMachine{{Region: "ams", Config: config(target.App, "app", 1)}}

@@ -52,6 +52,21 @@ const (
 	EventHoldEnded        EventKind = "hold ended"
 )
 
+// EventKinds returns all kinds, those of releases and rollouts first.
+func EventKinds() []EventKind {
+	return []EventKind{
+		EventBegun, EventPhaseEntered, EventPlanMade, EventCauseFound,
+		EventNote, EventCleanupFailed, EventOutcomeReached, EventEnded,
+		EventPathExtended, EventRestoreFound, EventJobStarted, EventJobEnded,
+		EventTestFinished, EventBuildFinished, EventScanFinished, EventImagesCopied,
+		EventPlanStale, EventGateOpened, EventGateClosed, EventReviewReceived,
+		EventQueueJoined, EventQueueLeft, EventRolloutStarted, EventRolloutEnded,
+		EventAbortRequested, EventTargetsPlanned, EventReleasesOpened, EventMachineChanged,
+		EventMachinesObserved, EventMachineRecreated, EventMachineLeftAwake, EventStateUnread,
+		EventCommandRan, EventVerdictReached, EventHeld, EventHoldEnded,
+	}
+}
+
 // An Event is one recorded fact of a release or a rollout. Workflows append events; a
 // Status is their fold. Each kind sets only the details that it needs.
 type Event struct {

@@ -1,66 +1,6 @@
 package release
 
-import (
-	"maps"
-	"slices"
-)
-
-// foldOf has the function that applies an event of each kind to a status. The note of
-// an event is applied to all kinds: see Apply.
-var foldOf = map[EventKind]func(*Status, Event){
-	EventBegun:          applyBegun,
-	EventPhaseEntered:   func(s *Status, e Event) { s.enterPhase(e) },
-	EventPlanMade:       applyPlanMade,
-	EventCauseFound:     func(s *Status, e Event) { s.Cause = describeAbort(e.Cause, s.Abort) },
-	EventNote:           func(*Status, Event) {},
-	EventCleanupFailed:  func(*Status, Event) {},
-	EventOutcomeReached: applyOutcomeReached,
-	EventEnded:          applyEnded,
-
-	EventPathExtended:   applyPathExtended,
-	EventRestoreFound:   func(s *Status, e Event) { s.Revision, s.Restores = *e.Revision, e.Restores },
-	EventJobStarted:     func(s *Status, e Event) { s.Jobs = append(s.Jobs, Job{Name: e.Job, Since: e.At}) },
-	EventJobEnded:       applyJobEnded,
-	EventTestFinished:   func(s *Status, e Event) { s.Tests = append(s.Tests, *e.Test); s.BoundTails() },
-	EventBuildFinished:  func(s *Status, e Event) { s.Builds = append(s.Builds, *e.Build); s.BoundTails() },
-	EventScanFinished:   func(s *Status, e Event) { s.Scans = append(s.Scans, *e.Scan); s.BoundTails() },
-	EventImagesCopied:   func(s *Status, e Event) { s.environmentOf(e).CopiedBytes += e.CopiedBytes },
-	EventPlanStale:      func(*Status, Event) {},
-	EventGateOpened:     applyGateOpened,
-	EventGateClosed:     func(s *Status, _ Event) { s.Gate = nil },
-	EventReviewReceived: applyReviewReceived,
-	EventQueueJoined:    func(s *Status, e Event) { s.Queue = e.Queue },
-	EventQueueLeft:      func(s *Status, _ Event) { s.Queue = "" },
-	EventRolloutStarted: func(s *Status, e Event) { s.Rollout = e.Rollout.ID },
-	EventRolloutEnded:   applyRolloutEnded,
-	EventAbortRequested: func(s *Status, e Event) { s.Abort, s.Cause = e.Abort, describeAbort(s.Cause, e.Abort) },
-
-	EventTargetsPlanned:   applyTargetsPlanned,
-	EventReleasesOpened:   applyReleasesOpened,
-	EventMachineChanged:   applyMachineChanged,
-	EventMachinesObserved: applyMachinesObserved,
-	EventMachineRecreated: func(*Status, Event) {},
-	EventMachineLeftAwake: func(*Status, Event) {},
-	EventStateUnread:      func(*Status, Event) {},
-	EventCommandRan:       applyCommandRan,
-	EventVerdictReached:   applyVerdictReached,
-	EventHeld:             func(s *Status, e Event) { s.Held = e.Hold },
-	EventHoldEnded:        func(s *Status, _ Event) { s.Held = nil },
-}
-
-// Apply adds the fact of e to s. It returns false, and changes nothing, if this program
-// does not know the kind of e. It never changes what e points to.
-func (s *Status) Apply(e Event) bool {
-	apply, ok := foldOf[e.Kind]
-	if !ok {
-		return false
-	}
-	apply(s, e)
-	if e.Note != "" {
-		s.Notes = append(s.Notes, e.Note)
-	}
-	return true
-}
+import "slices"
 
 // environmentOf returns the status of the environment of e, which it adds if needed.
 func (s *Status) environmentOf(e Event) *EnvironmentStatus {
@@ -269,6 +209,3 @@ func (t *TargetStatus) FindMachine(ref string) *MachineStatus {
 	}
 	return nil
 }
-
-// EventKinds returns all kinds, sorted.
-func EventKinds() []EventKind { return slices.Sorted(maps.Keys(foldOf)) }

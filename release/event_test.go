@@ -160,7 +160,7 @@ func TestStatus_ApplyUnknownKind(t *testing.T) {
 
 // The log keeps no machine config and no output tail. Its status has both.
 func TestEventLog_Outlines(t *testing.T) {
-	config := json.RawMessage(`{"image":"secret-config"}`)
+	config := release.Config{Doc: json.RawMessage(`{"image":"secret-config"}`)}
 	plan := foldPlan
 	plan.Waves = []release.Wave{{Lanes: []release.Lane{{Steps: []release.Step{{Verb: release.Update, Before: config, After: config}}}}}}
 	var log release.EventLog

@@ -1,10 +1,10 @@
 package release_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
@@ -13,17 +13,17 @@ import (
 func ExampleNewPlan() {
 	target := release.Target{App: "web", Environment: "production"}
 	before, after := release.Image("registry.fly.io/shop-web@sha256:1"), release.Image("registry.fly.io/shop-web@sha256:2")
-	machineConfig := func(image release.Image) json.RawMessage {
-		return json.RawMessage(fmt.Sprintf(`{"image":%q}`, image))
+	config := func(image release.Image) release.Config {
+		return machineconfig.Read(fmt.Appendf(nil, `{"image":%q}`, image))
 	}
 	state := release.State{Target: target, FlyApp: "shop-web", Machines: []release.Machine{
-		{ID: "e1", Group: "app", State: "started", Version: "01A", Image: before, Config: machineConfig(before)},
-		{ID: "e2", Group: "app", State: "started", Version: "01B", Image: before, Config: machineConfig(before)},
+		{ID: "e1", Group: "app", State: "started", Version: "01A", Image: before, Config: config(before)},
+		{ID: "e2", Group: "app", State: "started", Version: "01B", Image: before, Config: config(before)},
 	}}
 	spec := release.Spec{
 		Target: target, FlyApp: "shop-web", Image: after, Strategy: release.Rolling, MaxUnavailable: 1,
-		Groups: []release.GroupSpec{{Name: "app", Machines: map[string]json.RawMessage{
-			"e1": machineConfig(after), "e2": machineConfig(after),
+		Groups: []release.GroupSpec{{Name: "app", Machines: map[string]release.Config{
+			"e1": config(after), "e2": config(after),
 		}}},
 	}
 

@@ -1,7 +1,6 @@
 package release
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -73,49 +72,5 @@ func (r ExitRule) countsAgainst(m, want Machine) bool {
 // HasCompleted reports whether m has completed its work: its process ended with exit
 // code 0, and its restart policy leaves it stopped then.
 func (m Machine) HasCompleted() bool {
-	return m.State == "stopped" && m.Exit != nil && !m.Exit.isFailure() && m.Exit.Restarts == 0 && staysStoppedOnSuccess(m.Config)
-}
-
-// NeverRestarts reports whether Fly leaves a machine with this config stopped after
-// any exit.
-func NeverRestarts(config json.RawMessage) bool { return parseRestartPolicy(config) == "no" }
-
-// staysStoppedOnSuccess reports whether the restart policy of a config leaves a machine
-// stopped after exit code 0. Fly's default, on-failure, does.
-func staysStoppedOnSuccess(config json.RawMessage) bool {
-	return parseRestartPolicy(config) != "always"
-}
-
-func parseRestartPolicy(config json.RawMessage) string {
-	var c struct{ Restart struct{ Policy string } }
-	if json.Unmarshal(config, &c) != nil {
-		return ""
-	}
-	return c.Restart.Policy
-}
-
-// hasAutostart reports whether Fly's proxy starts a machine with this config for a
-// request. That is Fly's default.
-func hasAutostart(config json.RawMessage) bool {
-	var c struct{ Services []struct{ Autostart *bool } }
-	if json.Unmarshal(config, &c) != nil {
-		return false
-	}
-	for _, s := range c.Services {
-		if s.Autostart == nil || *s.Autostart {
-			return true
-		}
-	}
-	return false
-}
-
-// HasServices reports whether a config has services, so that Fly's proxy routes traffic
-// to its machine.
-func HasServices(config json.RawMessage) bool { return servicesFound.get(config, detectServices) }
-
-var servicesFound docCache[bool]
-
-func detectServices(config json.RawMessage) bool {
-	var c struct{ Services []json.RawMessage }
-	return json.Unmarshal(config, &c) == nil && len(c.Services) > 0
+	return m.State == "stopped" && m.Exit != nil && !m.Exit.isFailure() && m.Exit.Restarts == 0 && m.Config.Facts().staysStoppedOnSuccess()
 }

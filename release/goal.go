@@ -2,7 +2,6 @@ package release
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 )
@@ -91,7 +90,12 @@ func (e *goalBuilder) applyStep(step Step) {
 	m := &e.machines[i]
 	switch step.Verb {
 	case Update:
-		m.Config, m.Image, m.Checks, m.Exit, m.Version, m.Host = step.After, step.To, nil, nil, "", ""
+		m.Config = step.After
+		m.Image = step.To
+		m.Checks = nil
+		m.Exit = nil
+		m.Version = ""
+		m.Host = ""
 		if m.StartsOnUpdate() || step.Verbatim || step.Launch {
 			m.State = "started"
 		}
@@ -100,7 +104,8 @@ func (e *goalBuilder) applyStep(step Step) {
 		}
 		m.Crashed = false
 	case Start:
-		m.State, m.Crashed = "started", false
+		m.State = "started"
+		m.Crashed = false
 	case Stop:
 		m.State = "stopped"
 	case Cordon:
@@ -145,7 +150,10 @@ func (goal State) Unmet(now State, rule ExitRule) (failures []Failure) {
 			}
 		}
 		if f.Reason != "" {
-			f.Target, f.Machine, f.Name, f.Group = goal.Target, cmp.Or(have.ID, want.ID), want.Name, want.Group
+			f.Target = goal.Target
+			f.Machine = cmp.Or(have.ID, want.ID)
+			f.Name = want.Name
+			f.Group = want.Group
 			failures = append(failures, f)
 		}
 	}
@@ -164,8 +172,8 @@ func describeMismatch(have, want Machine) string {
 	switch {
 	case have.Image.Digest() != want.Image.Digest() && !isUnread:
 		return fmt.Sprintf("runs %s, not %s", have.Image.Digest(), want.Image.Digest())
-	case !IsSameConfig(have.Config, want.Config) && !isUnread:
-		return "has another config than the plan's" + describeForeignChange(have.Config, want.Config)
+	case !have.Config.IsSame(want.Config) && !isUnread:
+		return "has another config than the plan's" + describeForeignChange(have.Config.Facts().Origin, want.Config.Facts().Origin)
 	case have.Cordoned != want.Cordoned:
 		return fmt.Sprintf("cordoned is %t, not %t", have.Cordoned, want.Cordoned)
 	}
@@ -176,7 +184,7 @@ func describeMismatch(have, want Machine) string {
 // Reason is "" if it does, or need not.
 func findRunFailure(have, want Machine, rule ExitRule) (f Failure) {
 	switch {
-	case want.State == "" || want.State == "started" && have.HasCompleted() && !HasServices(have.Config):
+	case want.State == "" || want.State == "started" && have.HasCompleted() && !have.Config.Facts().HasServices:
 		return f // it was unhealthy before, or its work is done
 	case rule.countsAgainst(have, want):
 		return Failure{Reason: have.Exit.String(), ExitCode: &have.Exit.Code}
@@ -187,12 +195,13 @@ func findRunFailure(have, want Machine, rule ExitRule) (f Failure) {
 		if have.Exit != nil {
 			f.ExitCode = &have.Exit.Code
 		}
-	case len(have.Checks) < CountChecks(want.Config):
-		f.Reason = fmt.Sprintf("reports %d of its %d checks", len(have.Checks), CountChecks(want.Config))
+	case len(have.Checks) < want.Config.Facts().WantedChecks:
+		f.Reason = fmt.Sprintf("reports %d of its %d checks", len(have.Checks), want.Config.Facts().WantedChecks)
 	default:
 		if i := slices.IndexFunc(have.Checks, func(c Check) bool { return c.Status != "passing" }); i >= 0 {
 			f.Reason = fmt.Sprintf("check %s is %s", have.Checks[i].Name, have.Checks[i].Status)
-			f.Check, f.Output = have.Checks[i].Name, have.Checks[i].Output
+			f.Check = have.Checks[i].Name
+			f.Output = have.Checks[i].Output
 		}
 	}
 	return f
@@ -200,12 +209,11 @@ func findRunFailure(have, want Machine, rule ExitRule) (f Failure) {
 
 // describeForeignChange returns which other client changed a machine from want to
 // have, if its metadata name one, or "". It identifies a flyctl deploy during a rollout.
-func describeForeignChange(have, want json.RawMessage) string {
-	is := parseOrigin(have)
-	if is == parseOrigin(want) || is.Client == "" {
+func describeForeignChange(have, want Origin) string {
+	if have.withoutMachine() == want.withoutMachine() || have.Client == "" {
 		return ""
 	}
-	return fmt.Sprintf(": another client changed it, perhaps flyctl deploy: its metadata name Fly release v%s and client %s", is.Version, is.Client)
+	return fmt.Sprintf(": another client changed it, perhaps flyctl deploy: its metadata name Fly release v%s and client %s", have.FlyVersion, have.Client)
 }
 
 // Unreachable returns one Failure per machine whose state is unknown because Fly cannot
@@ -235,9 +243,9 @@ func DescribeMachines(goal, baseline, now []State) (said []string) {
 			want, planned := wants.findCounterpart(m)
 			was, existed := were.findCounterpart(m)
 			switch {
-			case existed && (m.IsSameVersion(was) || IsSameConfig(m.Config, was.Config) && m.Image.Digest() == was.Image.Digest()):
+			case existed && (m.IsSameVersion(was) || m.Config.IsSame(was.Config) && m.Image.Digest() == was.Image.Digest()):
 				is = "is on the baseline"
-			case planned && IsSameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest():
+			case planned && m.Config.IsSame(want.Config) && m.Image.Digest() == want.Image.Digest():
 				is = "is on the plan"
 			case m.Host != "":
 				is = "is unknown: its host is " + m.Host

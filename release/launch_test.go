@@ -1,7 +1,6 @@
 package release_test
 
 import (
-	"encoding/json"
 	"testing"
 
 	"github.com/microbima/release/release"
@@ -29,7 +28,7 @@ func TestNewPlan_CrashedMachine(t *testing.T) {
 				state := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{serving, m}}
 				plan, err := release.NewPlan("production", "c0ffee", []release.Spec{{
 					Target: target, FlyApp: "fly-a", Image: images[2], Strategy: strategy, MaxUnavailable: 1,
-					Groups: []release.GroupSpec{{Name: "app", Machines: map[string]json.RawMessage{"m1": config("a", "app", 2), "m2": config("a", "app", 2)}}},
+					Groups: []release.GroupSpec{{Name: "app", Machines: map[string]release.Config{"m1": config("a", "app", 2), "m2": config("a", "app", 2)}}},
 				}}, []release.State{state})
 				if err != nil {
 					t.Fatal(err)

@@ -76,7 +76,7 @@ const (
 )
 
 // Metadata keys that this program sets on the machines that it changes. They identify
-// the release and do not affect the machine: IsSameConfig ignores them.
+// the release and do not affect the machine: Config.IsSame ignores them.
 const (
 	MetaRelease  = "release_id"       // ID of the release
 	MetaRevision = "release_revision" // full commit

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 )
 
 // A Plan is the ordered waves from the state of every target of an environment to its
@@ -57,106 +55,18 @@ type TargetPlan struct {
 	Definition json.RawMessage `json:"definition,omitempty"` // fly.toml in Fly's form, for the Fly release
 }
 
-// A Wave is a list of steps that run together. The next wave starts when every step
-// is done and Settle has passed.
-type Wave struct {
-	Title  string   `json:"title"`
-	Lanes  []Lane   `json:"lanes"`
-	Settle Duration `json:"settle,omitempty"`
-	// Irreversible is true for waves that cannot be rolled back. They run after the
-	// environment is verified and baked.
-	Irreversible bool `json:"irreversible,omitempty"`
-	// VerifyWhileSettling is true if the environment is verified repeatedly while the
-	// wave settles, as for a canary.
-	VerifyWhileSettling bool `json:"verify_while_settling,omitempty"`
-}
-
-// A Lane is the steps of a wave in one group of one target, with a concurrency limit.
-type Lane struct {
-	MaxConcurrent int    `json:"max_concurrent"` // maximum number of concurrent steps, 1 or more
-	Steps         []Step `json:"steps"`
-}
-
-// A Verb is the kind of change that a step makes to its machine.
-type Verb string
-
-const (
-	Create   Verb = "create"
-	Update   Verb = "update" // change the config in place; a stopped machine stays stopped
-	Start    Verb = "start"
-	Stop     Verb = "stop"
-	Cordon   Verb = "cordon"   // stop new requests of the proxy
-	Uncordon Verb = "uncordon" // allow requests of the proxy
-	Destroy  Verb = "destroy"  // stop and remove
-	Run      Verb = "run"      // run the release command on a machine of its own
-)
-
-// A Step is one change of one machine.
-type Step struct {
-	Verb    Verb   `json:"verb"`
-	Target  Target `json:"target"`
-	FlyApp  string `json:"fly_app"`
-	Machine string `json:"machine"` // its ID, or its planned name if the plan creates it
-	Group   string `json:"group"`
-	Region  string `json:"region,omitempty"`
-	// Version is the instance_id that the machine must have (compare-and-set).
-	// If it is empty, any version is accepted.
-	Version string          `json:"version,omitempty"`
-	From    Image           `json:"from,omitempty"`
-	To      Image           `json:"to,omitempty"`
-	Before  json.RawMessage `json:"before,omitempty"`
-	After   json.RawMessage `json:"after,omitempty"` // config, for create and update
-	// Verbatim is true in a restore: the config is applied without change. Other
-	// configs get the metadata of the release.
-	Verbatim bool `json:"verbatim,omitempty"`
-	// SkipLaunch is true if the machine is created or restored without a start. Other
-	// updates keep a machine started or stopped.
-	SkipLaunch bool `json:"skip_launch,omitempty"`
-	// Launch is true if the update starts the machine, also if it is stopped.
-	Launch bool `json:"launch,omitempty"`
-	// Cordoned is true if the machine is created cordoned.
-	Cordoned   bool   `json:"cordoned,omitempty"`
-	StandbyFor string `json:"standby_for,omitempty"` // planned name of the machine that it stands by for
-	// Replaces is the ID of the machine that this one replaces. The last waves of
-	// the plan destroy that machine.
-	Replaces string `json:"replaces,omitempty"`
-	// SkipHealthCheck is true if the step does not wait until the machine is healthy,
-	// because the machine was not healthy in the baseline.
-	SkipHealthCheck bool `json:"skip_health_check,omitempty"`
-	// Volume is the volume to attach to a created machine.
-	Volume *NewVolume `json:"volume,omitempty"`
-	// MachineChecks are configs of machines that each run a check command against
-	// the changed machine after it is healthy.
-	MachineChecks []json.RawMessage `json:"machine_checks,omitempty"`
-	Command       string            `json:"command,omitempty"` // the release command as written in fly.toml
-	Wait          Duration          `json:"wait,omitempty"`
-}
-
-func (s Step) String() string {
-	return fmt.Sprintf("%s %s of %s", s.Verb, s.Machine, s.Target)
-}
-
-// WithoutRemovals returns w without the cordon, stop and destroy steps of the given
-// targets.
-func (w Wave) WithoutRemovals(targets map[Target]bool) Wave {
-	lanes := w.Lanes
-	w.Lanes = nil
-	for _, l := range lanes {
-		l.Steps = slices.DeleteFunc(slices.Clone(l.Steps), func(s Step) bool {
-			return targets[s.Target] && (s.Verb == Cordon || s.Verb == Stop || s.Verb == Destroy)
-		})
-		if len(l.Steps) > 0 {
-			w.Lanes = append(w.Lanes, l)
-		}
-	}
-	return w
-}
-
 // IsEmpty reports whether p has no waves.
 func (p Plan) IsEmpty() bool { return len(p.Waves) == 0 }
 
 // Steps returns all steps in order.
-func (p Plan) Steps() (steps []Step) {
+func (p Plan) Steps() []Step {
+	n := 0
+	for _, w := range p.Waves {
+		for _, l := range w.Lanes {
+			n += len(l.Steps)
+		}
+	}
+	steps := make([]Step, 0, n)
 	for _, w := range p.Waves {
 		for _, l := range w.Lanes {
 			steps = append(steps, l.Steps...)
@@ -193,7 +103,7 @@ func (p Plan) IrreversiblePart() Plan { return p.wavesByReversibility(true) }
 
 // WithoutConfigs returns p without machine configs. It is small enough for reports.
 func (p Plan) WithoutConfigs() Plan {
-	q := p.editSteps(func(s *Step) { s.Before, s.After, s.MachineChecks = nil, nil, nil })
+	q := p.editSteps(func(s *Step) { s.Before, s.After, s.MachineChecks = Config{}, Config{}, nil })
 	q.Targets = slices.Clone(p.Targets)
 	for i := range q.Targets {
 		q.Targets[i].Definition = nil
@@ -216,72 +126,6 @@ func (p Plan) editSteps(edit func(*Step)) Plan {
 		}
 	}
 	return q
-}
-
-// WithContentHash returns p with the hash of everything that it changes. The hash covers
-// every config in canonical form; a step contributes the hashes of its configs, which
-// are cached.
-//
-// Hashing a large plan takes seconds. An activity calls WithContentHash when it makes the
-// plan, so that Seal, which workflow code calls, is fast.
-func (p Plan) WithContentHash() Plan {
-	bare := p.editSteps(func(s *Step) {
-		s.Before, s.After, s.Machine = hashAsJSON(s.Before), hashAsJSON(s.After), s.machineBeforeSeal()
-		checks := make([]json.RawMessage, len(s.MachineChecks))
-		for i, config := range s.MachineChecks {
-			checks[i] = hashAsJSON(config)
-		}
-		s.MachineChecks = checks
-	})
-	bare.Run, bare.Hash, bare.ContentHash = "", "", ""
-	bare.Lineage, bare.Skipped = Lineage{}, nil // set later, and hashed by Seal
-	bare.Targets = slices.Clone(p.Targets)
-	for i, t := range bare.Targets {
-		bare.Targets[i].Definition = hashAsJSON(t.Definition)
-	}
-	p.ContentHash = hashJSON(bare)
-	return p
-}
-
-// hashAsJSON returns the hash of a document as a JSON string, or nil for no document.
-func hashAsJSON(doc json.RawMessage) json.RawMessage {
-	if len(doc) == 0 {
-		return nil
-	}
-	return json.RawMessage(strconv.Quote(hashConfig(doc)))
-}
-
-// machineBeforeSeal returns the machine of s as it is in a plan that is not sealed.
-func (s Step) machineBeforeSeal() string {
-	if s.Verb == Run {
-		return ""
-	}
-	return s.Machine
-}
-
-// Seal returns p for one run of a workflow, with its hash. The hash covers the run
-// ID, so that an approval for another run of the same release, for example before a
-// reset, does not count. Machines that run a release command are named after the run:
-// the command runs once per run.
-func (p Plan) Seal(run string) Plan {
-	if p.ContentHash == "" {
-		p = p.WithContentHash()
-	}
-	p = p.editSteps(func(s *Step) {
-		if s.Verb == Run {
-			s.Machine = "release-command-" + hashJSON([]any{run, s.Target, hashAsJSON(s.After)})[:12]
-		}
-	})
-	p.Run, p.Hash = run, hashJSON([]any{run, p.Lineage, p.Skipped, p.ContentHash})
-	return p
-}
-
-// ShortHash returns the first 12 digits of the hash.
-func (p Plan) ShortHash() string { return p.Hash[:min(12, len(p.Hash))] }
-
-// MatchesHash reports whether digits are the first 8 or more digits of the hash.
-func (p Plan) MatchesHash(digits string) bool {
-	return len(digits) >= 8 && p.Hash != "" && strings.HasPrefix(p.Hash, strings.ToLower(digits))
 }
 
 // CheckStale returns a *StaleError if p does not match the current states.
@@ -352,7 +196,9 @@ func newTargetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 		MachineVersions: machineVersions(state), Cordoned: cordonedMachines(state), Changed: len(waves) > 0, RefuseUnchecked: spec.RefuseUnchecked,
 	}
 	if t.Changed {
-		t.Secrets, t.Definition, t.Notes = state.Secrets, spec.Definition, spec.planNotes(state, waves)
+		t.Secrets = state.Secrets
+		t.Definition = spec.Definition
+		t.Notes = spec.planNotes(state, waves)
 		if len(state.Addresses) == 0 && len(state.Machines) == 0 {
 			t.Addresses = spec.Addresses
 		}
@@ -362,8 +208,9 @@ func newTargetPlan(spec Spec, state State, waves []Wave) TargetPlan {
 		}
 	}
 	isPrivate := state.Private && !slices.ContainsFunc(t.Addresses, isPublicAddress)
-	if isPrivate {
-		t.URL, t.Probe = "", nil // it has no public address
+	if isPrivate { // it has no public address
+		t.URL = ""
+		t.Probe = nil
 	}
 	if t.Unchecked = t.Probe == nil && !spec.hasChecks(); t.Unchecked && t.Changed {
 		t.Warnings = append(t.Warnings, uncheckedWarning(isPrivate))
@@ -387,30 +234,4 @@ func cordonedMachines(s State) (ids []string) {
 		}
 	}
 	return ids
-}
-
-// mergeWaves merges two lists of waves by position, for targets that do not need each
-// other: the first waves of both become one wave, and so on.
-func mergeWaves(a, b []Wave) []Wave {
-	for i, w := range b {
-		if i == len(a) {
-			return append(a, b[i:]...)
-		}
-		a[i].Lanes = append(a[i].Lanes, w.Lanes...)
-		a[i].Settle = max(a[i].Settle, w.Settle)
-		a[i].VerifyWhileSettling = a[i].VerifyWhileSettling || w.VerifyWhileSettling
-		a[i].Title = joinTitles(a[i].Title, w.Title)
-	}
-	return a
-}
-
-// joinTitles returns the titles of a and b, each once.
-func joinTitles(a, b string) string {
-	titles := strings.Split(a, ", ")
-	for _, title := range strings.Split(b, ", ") {
-		if !slices.Contains(titles, title) {
-			titles = append(titles, title)
-		}
-	}
-	return strings.Join(titles, ", ")
 }

@@ -1,7 +1,6 @@
 package release_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
@@ -29,8 +29,8 @@ type want struct {
 
 var images = []release.Image{"r/a@sha256:0", "r/a@sha256:1", "r/a@sha256:2", "r/a@sha256:3"}
 
-func config(app, group string, version int) json.RawMessage {
-	return json.RawMessage(fmt.Sprintf(`{"image":%q,"env":{"APP":%q},"metadata":{"fly_process_group":%q}}`, images[version], app, group))
+func config(app, group string, version int) release.Config {
+	return machineconfig.Read(fmt.Appendf(nil, `{"image":%q,"env":{"APP":%q},"metadata":{"fly_process_group":%q}}`, images[version], app, group))
 }
 
 func fleets() *rapid.Generator[fleet] {
@@ -71,7 +71,7 @@ func (f fleet) specs(states []release.State) (specs []release.Spec) {
 			Strategy: w.strategy, MaxUnavailable: w.unavailable,
 		}
 		for _, g := range w.groups {
-			group := release.GroupSpec{Name: g, Machines: map[string]json.RawMessage{}}
+			group := release.GroupSpec{Name: g, Machines: map[string]release.Config{}}
 			for _, m := range s.Machines {
 				if m.Group == g {
 					group.Machines[m.ID] = config(s.Target.App, g, w.version)
@@ -164,7 +164,7 @@ func TestNewPlan_InterruptedBlueGreen(t *testing.T) {
 	put := func(id string, version int, by string, cordoned bool) {
 		state.Machines = append(state.Machines, release.Machine{
 			ID: id, Name: id, Group: "app", Region: "ams", State: "started", Version: "v0", Image: images[version], Cordoned: cordoned, CreatedByPlan: cordoned,
-			Config: json.RawMessage(fmt.Sprintf(`{"env":{"APP":"api"},"image":%q,"metadata":{"fly_process_group":"app","release_id":%q}}`, images[version], by)),
+			Config: machineconfig.Read(fmt.Appendf(nil, `{"env":{"APP":"api"},"image":%q,"metadata":{"fly_process_group":"app","release_id":%q}}`, images[version], by)),
 		})
 	}
 	for i := range 3 {
@@ -322,7 +322,7 @@ func TestNewPlan_CreatedMachineNamesReplaced(t *testing.T) {
 			}
 			found++
 			if !slices.ContainsFunc(plan.IrreversiblePart().Steps(), func(o release.Step) bool {
-				return o.Verb == release.Destroy && o.Machine == s.Replaces && o.Target == s.Target && o.Group == s.Group && len(o.Before) > 0
+				return o.Verb == release.Destroy && o.Machine == s.Replaces && o.Target == s.Target && o.Group == s.Group && !o.Before.IsZero()
 			}) {
 				t.Fatalf("%s succeeds %q, which the plan does not destroy", s, s.Replaces)
 			}

@@ -34,13 +34,17 @@ func (s State) WithKnownMachines(known []Machine) State {
 
 // withKnownFacts returns m, whose host is unreachable, with the facts of was.
 func (m Machine) withKnownFacts(was Machine) Machine {
-	m.Name, m.Group, m.Region = cmp.Or(m.Name, was.Name), cmp.Or(was.Group, m.Group), cmp.Or(m.Region, was.Region)
+	m.Name = cmp.Or(m.Name, was.Name)
+	m.Group = cmp.Or(was.Group, m.Group)
+	m.Region = cmp.Or(m.Region, was.Region)
 	if was.Host != "" || was.Version != m.Version {
 		return m
 	}
-	metadata := ParseMetadata(was.Config)
-	m.Config, m.Image = was.Config, was.Image
-	m.CreatedByPlan, m.Release, m.Revision = m.Name != "" && metadata[MetaMachine] == m.Name, metadata[MetaRelease], metadata[MetaRevision]
+	m.Config = was.Config
+	m.Image = was.Image
+	m.Release = was.Config.Facts().Origin.Release
+	m.Revision = was.Config.Facts().Origin.Revision
+	m.CreatedByPlan = m.Name != "" && was.Config.Facts().Origin.Machine == m.Name
 	return m
 }
 
@@ -60,9 +64,12 @@ func (p Plan) KnownMachines(t Target) (known []Machine) {
 		if s.Target != t || i < 0 || s.Version != known[i].Version {
 			continue
 		}
-		known[i].Group, known[i].Region = s.Group, s.Region
-		if s.Verb == Update && len(s.Before) > 0 {
-			known[i].Config, known[i].Image, known[i].Host = s.Before, s.From, ""
+		known[i].Group = s.Group
+		known[i].Region = s.Region
+		if s.Verb == Update && !s.Before.IsZero() {
+			known[i].Config = s.Before
+			known[i].Image = s.From
+			known[i].Host = ""
 		}
 	}
 	return known
@@ -79,7 +86,8 @@ func (s State) WithWrittenVersions(written map[string]Machine) State {
 	for i, m := range s.Machines {
 		for _, ref := range []string{m.ID, m.Name} {
 			if after, ok := written[ref]; ok && after.Version != "" {
-				s.Machines[i].ID, s.Machines[i].Version = after.ID, after.Version
+				s.Machines[i].ID = after.ID
+				s.Machines[i].Version = after.Version
 				break
 			}
 		}

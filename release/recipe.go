@@ -90,11 +90,16 @@ func (p *Project) Recipe(t TargetFile, given map[string]string) Recipe {
 	case image != "":
 		r.Image = image
 	case app.Go != "":
-		r.Go, r.Base = app.Go, app.Base
+		r.Go = app.Go
+		r.Base = app.Base
 	case t.Dockerfile == "":
 		r.Image = t.Build.Image
 	default:
-		r.Dockerfile, r.BuildTarget, r.Args, r.Ignorefile, r.Secrets = t.Dockerfile, t.Build.Target, t.Build.Args, t.Build.Ignorefile, app.BuildSecrets
+		r.Dockerfile = t.Dockerfile
+		r.BuildTarget = t.Build.Target
+		r.Args = t.Build.Args
+		r.Ignorefile = t.Build.Ignorefile
+		r.Secrets = app.BuildSecrets
 	}
 	return r
 }

@@ -28,7 +28,7 @@ func resumeMachines(was, found, goal, now State) (machines []Machine) {
 	for _, m := range now.Machines {
 		before, existed := were.findCounterpart(m)
 		want, planned := wants.findCounterpart(m)
-		onGoal := planned && (m.Host != "" || IsSameConfig(m.Config, want.Config) && m.Image.Digest() == want.Image.Digest())
+		onGoal := planned && (m.Host != "" || m.Config.IsSame(want.Config) && m.Image.Digest() == want.Image.Digest())
 		leftover, wasFound := had.byID[m.ID]
 		switch {
 		case existed && (onGoal || isSameWorkload(m, before)):
@@ -72,7 +72,8 @@ func SeparateLeftovers(plan Plan, baseline []Baseline, states, now []State, stop
 			want, planned := wants.findCounterpart(m)
 			return m.CreatedByPlan && m.Cordoned && m.Host == "" && !were.hasCounterpart(m) && planned && !want.Cordoned && isSameWorkload(m, want)
 		}
-		out[i].Machines, out[i].Leftovers = nil, nil
+		out[i].Machines = nil
+		out[i].Leftovers = nil
 		for _, m := range s.Machines {
 			if isLeft(m) {
 				out[i].Leftovers = append(out[i].Leftovers, m)
@@ -124,7 +125,7 @@ func markHalted(was State, machines []Machine, stopped []string) []Machine {
 
 // isSameWorkload reports whether two machines have the same config and image.
 func isSameWorkload(a, b Machine) bool {
-	return IsSameConfig(a.Config, b.Config) && a.Image.Digest() == b.Image.Digest()
+	return a.Config.IsSame(b.Config) && a.Image.Digest() == b.Image.Digest()
 }
 
 func findBaseline(baselines []Baseline, t Target) (Baseline, bool) {

@@ -1,10 +1,10 @@
 package release_test
 
 import (
-	"encoding/json"
 	"slices"
 	"testing"
 
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
@@ -16,7 +16,7 @@ func TestResumed_LeftoverOfEarlierRollout(t *testing.T) {
 	leftover := release.Machine{ID: "green", Name: "green", Group: "app", Version: "v2", Image: images[2], Config: config("a", "app", 2), CreatedByPlan: true}
 	found := release.State{Target: target, Machines: []release.Machine{old, leftover}}
 	baseline := []release.Baseline{{State: release.State{Target: target, Machines: []release.Machine{old}}}}
-	destroy := release.Step{Verb: release.Destroy, Target: target, Machine: "green"}
+	destroy := release.NewDestroy(release.StepMachine{Target: target, Machine: "green"}, release.Config{})
 	plan := release.Plan{
 		Targets: []release.TargetPlan{{Target: target, Strategy: release.BlueGreen}},
 		Waves:   []release.Wave{{Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{destroy}}}}},
@@ -26,7 +26,7 @@ func TestResumed_LeftoverOfEarlierRollout(t *testing.T) {
 		kept   bool
 	}{
 		"as the second rollout found it": {func(*release.Machine) {}, false},
-		"on an unreachable host":         {func(m *release.Machine) { m.Host, m.Config = "unreachable", nil }, false},
+		"on an unreachable host":         {func(m *release.Machine) { m.Host, m.Config = "unreachable", release.Config{} }, false},
 		"changed by a user since":        {func(m *release.Machine) { m.Config = config("a", "app", 3) }, true},
 		"created by a user":              {func(m *release.Machine) { m.CreatedByPlan = false }, true},
 		"created by a user since":        {func(m *release.Machine) { m.ID, m.Name = "other", "other" }, true},
@@ -51,9 +51,9 @@ func TestSeparateLeftovers(t *testing.T) {
 	before := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{old}}
 	made := release.Machine{ID: "made", Name: "new-1", Group: "app", Region: "ams", State: "started", Version: "v2", Image: images[2], Config: config("a", "app", 2), Cordoned: true, CreatedByPlan: true}
 	plan := func(s release.Strategy) release.Plan {
-		step := release.Step{Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1", To: images[2], After: made.Config}
-		create, show := step, step
-		create.Verb, create.Cordoned, show.Verb = release.Create, true, release.Uncordon
+		on := release.StepMachine{Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1"}
+		create := release.NewCreate(on, release.CreateOptions{To: images[2], After: made.Config, Cordoned: true})
+		show := release.NewUncordon(on)
 		return release.Plan{
 			Targets: []release.TargetPlan{{Target: target, FlyApp: "fly-a", Strategy: s}},
 			Waves:   []release.Wave{{Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{create}}}}, {Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{show}}}}},
@@ -90,7 +90,7 @@ func TestSeparateLeftovers(t *testing.T) {
 			}
 			next, err := release.NewPlan("production", "c0ffee", []release.Spec{{
 				Target: target, FlyApp: "fly-a", Image: images[2], Strategy: test.strategy, MaxUnavailable: 1,
-				Groups: []release.GroupSpec{{Name: "app", Machines: map[string]json.RawMessage{"old": config("a", "app", 2)}}},
+				Groups: []release.GroupSpec{{Name: "app", Machines: map[string]release.Config{"old": config("a", "app", 2)}}},
 			}}, []release.State{got})
 			if err != nil {
 				t.Fatal(err)
@@ -134,7 +134,7 @@ func TestSeparateLeftovers_StoppedMachine(t *testing.T) {
 			states := release.SeparateLeftovers(release.Plan{}, []release.Baseline{{State: before}}, []release.State{before}, []release.State{now}, test.stopped)
 			plan, err := release.NewPlan("production", "c0ffee", []release.Spec{{
 				Target: target, FlyApp: "fly-a", Image: images[test.image], Strategy: release.Rolling, MaxUnavailable: 1,
-				Groups: []release.GroupSpec{{Name: "app", Machines: map[string]json.RawMessage{"m": config("a", "app", test.image)}}},
+				Groups: []release.GroupSpec{{Name: "app", Machines: map[string]release.Config{"m": config("a", "app", test.image)}}},
 			}}, states)
 			if err != nil {
 				t.Fatal(err)
@@ -166,12 +166,13 @@ func TestSeparateLeftovers_ReplacedMachine(t *testing.T) {
 	old := release.Machine{ID: "old", Name: "old", Group: "app", Region: "ams", State: "started", Version: "v1", Image: images[1], Config: config("a", "app", 1)}
 	fresh := release.Machine{ID: "new", Name: "new-1", Group: "app", Region: "ams", State: "started", Version: "v2", Image: images[2], Config: config("a", "app", 2), CreatedByPlan: true}
 	before := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{old}}
-	create := release.Step{Verb: release.Create, Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1", To: images[2], After: fresh.Config, Cordoned: true, Replaces: "old"}
+	on := release.StepMachine{Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1"}
+	create := release.NewCreate(on, release.CreateOptions{To: images[2], After: fresh.Config, Cordoned: true, Replaces: "old"})
 	dead := release.Plan{
 		Targets: []release.TargetPlan{{Target: target, FlyApp: "fly-a", Strategy: release.Rolling}},
 		Waves: []release.Wave{
 			{Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{create}}}},
-			{Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{{Verb: release.Uncordon, Target: target, FlyApp: "fly-a", Group: "app", Machine: "new-1"}}}}},
+			{Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{release.NewUncordon(on)}}}},
 		},
 	}
 	for name, cordoned := range map[string]bool{"its replacement serves": false, "its replacement is cordoned": true} {
@@ -180,7 +181,7 @@ func TestSeparateLeftovers_ReplacedMachine(t *testing.T) {
 			fresh.Cordoned = cordoned
 			now := release.State{Target: target, FlyApp: "fly-a", Machines: []release.Machine{fresh, old}}
 			states := release.SeparateLeftovers(dead, []release.Baseline{{State: before}}, []release.State{before}, []release.State{now}, nil)
-			machines := map[string]json.RawMessage{"new": config("a", "app", 3), "old": config("a", "app", 3)}
+			machines := map[string]release.Config{"new": config("a", "app", 3), "old": config("a", "app", 3)}
 			next, err := release.NewPlan("production", "c0ffee", []release.Spec{{
 				Target: target, FlyApp: "fly-a", Image: images[3], Strategy: release.Rolling, MaxUnavailable: 1,
 				Groups: []release.GroupSpec{{Name: "app", Machines: machines}},
@@ -205,7 +206,7 @@ func TestSeparateLeftovers_ReplacedMachine(t *testing.T) {
 // A machine started for verification is stopped again only if it was stopped before.
 func TestVerificationStarts_Idle(t *testing.T) {
 	target := release.Target{App: "a", Environment: "production"}
-	autostart := json.RawMessage(`{"services":[{"autostart":true,"ports":[{"port":443}]}],"metadata":{"fly_process_group":"app"}}`)
+	autostart := machineconfig.Read([]byte(`{"services":[{"autostart":true,"ports":[{"port":443}]}],"metadata":{"fly_process_group":"app"}}`))
 	for state, idle := range map[string]bool{"started": false, "starting": false, "stopped": true, "suspended": true} {
 		goal := release.State{Target: target, Machines: []release.Machine{{ID: "m", Group: "app", State: state, Config: autostart}}}
 		plan := release.Plan{Targets: []release.TargetPlan{{Target: target}}}
@@ -219,7 +220,7 @@ func TestVerificationStarts_Idle(t *testing.T) {
 // A machine that the plan destroys runs the old version and proves nothing about the new
 // one. If only such machines run, the verdict is unchecked.
 func TestJudge_RemovedMachineRuns(t *testing.T) {
-	config := json.RawMessage(`{"services":[{"ports":[{"port":443}],"checks":[{"type":"http"}]}],"metadata":{"fly_process_group":"app"}}`)
+	config := machineconfig.Read([]byte(`{"services":[{"ports":[{"port":443}],"checks":[{"type":"http"}]}],"metadata":{"fly_process_group":"app"}}`))
 	old := release.Machine{ID: "old", Group: "app", State: "started", Cordoned: true, Config: config, Checks: []release.Check{{Name: "http", Status: "passing"}}}
 	fresh := release.Machine{ID: "new", Group: "app", State: "stopped", Config: config}
 	s := release.State{Machines: []release.Machine{old, fresh}}

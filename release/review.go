@@ -27,7 +27,8 @@ func ParseReview(doc []byte) (r ReviewInput, err error) {
 	if err := decodeStrictly(doc, &r, "by", "reason", "plan"); err != nil {
 		return ReviewInput{}, err
 	}
-	r.By, r.Plan = strings.TrimSpace(r.By), strings.TrimSpace(r.Plan)
+	r.By = strings.TrimSpace(r.By)
+	r.Plan = strings.TrimSpace(r.Plan)
 	switch {
 	case r.By == "":
 		return r, errors.New("field by is empty")
@@ -71,7 +72,8 @@ func ParseExtension(doc []byte) (e Extension, err error) {
 	if err := decodeStrictly(doc, &e, "to", "by"); err != nil {
 		return Extension{}, err
 	}
-	e.To, e.By = strings.TrimSpace(e.To), strings.TrimSpace(e.By)
+	e.To = strings.TrimSpace(e.To)
+	e.By = strings.TrimSpace(e.By)
 	switch {
 	case e.To == "":
 		return e, errors.New("field to is empty")
@@ -87,7 +89,8 @@ func ParseUnpinning(doc []byte) (u Unpinning, err error) {
 	if err := decodeStrictly(doc, &u, "by", "reason"); err != nil {
 		return Unpinning{}, err
 	}
-	u.By, u.Reason = strings.TrimSpace(u.By), strings.TrimSpace(u.Reason)
+	u.By = strings.TrimSpace(u.By)
+	u.Reason = strings.TrimSpace(u.Reason)
 	switch {
 	case u.By == "":
 		return u, errors.New("field by is empty")

@@ -40,10 +40,10 @@ type Spec struct {
 // A Command is the release command of a target. It runs once per rollout, on a machine
 // of its own, before any machine of the target changes.
 type Command struct {
-	Run     string          `json:"run"` // as written in fly.toml
-	Config  json.RawMessage `json:"config"`
-	Region  string          `json:"region,omitempty"`
-	Timeout Duration        `json:"timeout"`
+	Run     string   `json:"run"` // as written in fly.toml
+	Config  Config   `json:"config"`
+	Region  string   `json:"region,omitempty"`
+	Timeout Duration `json:"timeout"`
 }
 
 // A GroupSpec is the desired state of one process group.
@@ -53,7 +53,7 @@ type GroupSpec struct {
 	New []NewMachine `json:"new,omitempty"`
 	// Machines maps the IDs of existing machines to their desired configs, which
 	// already contain the values to keep: volumes, standbys, ….
-	Machines map[string]json.RawMessage `json:"machines,omitempty"`
+	Machines map[string]Config `json:"machines,omitempty"`
 	// Replace maps the IDs of machines that cannot be updated in place to the reason.
 	// A new machine replaces each of them.
 	Replace map[string]string `json:"replace,omitempty"`
@@ -75,9 +75,9 @@ type NewVolume struct {
 
 // A NewMachine is a machine to create.
 type NewMachine struct {
-	Region  string          `json:"region"`
-	Config  json.RawMessage `json:"config"`
-	Standby bool            `json:"standby,omitempty"` // created but not started: it replaces the group's first machine if that fails
+	Region  string `json:"region"`
+	Config  Config `json:"config"`
+	Standby bool   `json:"standby,omitempty"` // created but not started: it replaces the group's first machine if that fails
 }
 
 // A Probe is an HTTP request that this program sends to a target.
@@ -153,22 +153,22 @@ type Secret struct {
 
 // A Machine is a Fly machine with the facts that a release uses.
 type Machine struct {
-	ID            string          `json:"id"`
-	Name          string          `json:"name"`
-	Group         string          `json:"group"`
-	Region        string          `json:"region"`
-	State         string          `json:"state"`   // as reported by Fly: started, stopped, …
-	Version       string          `json:"version"` // Fly's instance_id, which changes with each update
-	Image         Image           `json:"image"`   // running image, with the digest that Fly reports
-	Config        json.RawMessage `json:"config"`
-	Cordoned      bool            `json:"cordoned,omitempty"`
-	Host          string          `json:"host,omitempty"` // "" if reachable; else Fly's host_status
-	Checks        []Check         `json:"checks,omitempty"`
-	Release       string          `json:"release,omitempty"`         // workflow ID of the release, from its metadata
-	Revision      string          `json:"revision,omitempty"`        // commit, from its metadata
-	Client        string          `json:"client,omitempty"`          // other client that changed it last, from its metadata
-	HostFull      bool            `json:"host_full,omitempty"`       // its host has no room for a new version
-	CreatedByPlan bool            `json:"created_by_plan,omitempty"` // created by a plan
+	ID            string  `json:"id"`
+	Name          string  `json:"name"`
+	Group         string  `json:"group"`
+	Region        string  `json:"region"`
+	State         string  `json:"state"`   // as reported by Fly: started, stopped, …
+	Version       string  `json:"version"` // Fly's instance_id, which changes with each update
+	Image         Image   `json:"image"`   // running image, with the digest that Fly reports
+	Config        Config  `json:"config,omitzero"`
+	Cordoned      bool    `json:"cordoned,omitempty"`
+	Host          string  `json:"host,omitempty"` // "" if reachable; else Fly's host_status
+	Checks        []Check `json:"checks,omitempty"`
+	Release       string  `json:"release,omitempty"`         // workflow ID of the release, from its metadata
+	Revision      string  `json:"revision,omitempty"`        // commit, from its metadata
+	Client        string  `json:"client,omitempty"`          // other client that changed it last, from its metadata
+	HostFull      bool    `json:"host_full,omitempty"`       // its host has no room for a new version
+	CreatedByPlan bool    `json:"created_by_plan,omitempty"` // created by a plan
 	// Exit is the last exit of this version without a request to stop, also if Fly
 	// has restarted it since.
 	Exit *Exit `json:"exit,omitempty"`
@@ -210,23 +210,6 @@ func (m Machine) IsHealthy() bool {
 	return m.State == "started" && !slices.ContainsFunc(m.Checks, func(c Check) bool { return c.Status != "passing" })
 }
 
-// parseStandbyFor returns the ID of the machine that a config is a standby for, or "".
-func parseStandbyFor(config json.RawMessage) string {
-	var c struct{ Standbys []string }
-	if json.Unmarshal(config, &c) != nil || len(c.Standbys) == 0 {
-		return ""
-	}
-	return c.Standbys[0]
-}
-
-// hasAutostop reports whether Fly's proxy may stop an idle machine with this config.
-func hasAutostop(config json.RawMessage) bool {
-	var c struct{ Services []struct{ Autostop any } }
-	return json.Unmarshal(config, &c) == nil && slices.ContainsFunc(c.Services, func(s struct{ Autostop any }) bool {
-		return s.Autostop == true || s.Autostop == "stop" || s.Autostop == "suspend"
-	})
-}
-
 // IsFailing reports whether m runs on a reachable host and is not healthy.
 func (m Machine) IsFailing() bool { return m.IsRunning() && !m.IsHealthy() && m.Host == "" }
 
@@ -236,9 +219,9 @@ func (m Machine) IsFailing() bool { return m.IsRunning() && !m.IsHealthy() && m.
 func (m Machine) IsAsleep() bool {
 	stopped := m.State == "stopped" || m.State == "suspended" || m.State == "stopping" || m.State == "suspending"
 	if m.HasCompleted() {
-		return hasAutostart(m.Config)
+		return m.Config.Facts().Autostart
 	}
-	return stopped && !m.Exit.isFailure() && hasAutostop(m.Config)
+	return stopped && !m.Exit.isFailure() && m.Config.Facts().Autostop
 }
 
 // FindMachine returns the machine with that ID, or with that name, for machines that a

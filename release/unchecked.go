@@ -1,15 +1,12 @@
 package release
 
-import (
-	"encoding/json"
-	"fmt"
-)
+import "fmt"
 
 // hasChecks reports whether a config of spec has a health check.
 func (spec Spec) hasChecks() bool {
 	for _, g := range spec.Groups {
 		for _, config := range g.allConfigs() {
-			if CountChecks(config) > 0 {
+			if config.Facts().WantedChecks > 0 {
 				return true
 			}
 		}
@@ -18,7 +15,7 @@ func (spec Spec) hasChecks() bool {
 }
 
 // allConfigs returns the configs of the new and existing machines of the group.
-func (g GroupSpec) allConfigs() (all []json.RawMessage) {
+func (g GroupSpec) allConfigs() (all []Config) {
 	for _, n := range g.New {
 		all = append(all, n.Config)
 	}

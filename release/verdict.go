@@ -2,7 +2,6 @@ package release
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 )
@@ -92,11 +91,11 @@ func (goal State) collectGroupFacts(now machineIndex, group string) (is groupFac
 		if want.Group != group || !ok {
 			continue
 		}
-		is.hasServices = is.hasServices || HasServices(want.Config)
-		is.hasChecks = is.hasChecks || CountChecks(want.Config) > 0
+		is.hasServices = is.hasServices || want.Config.Facts().HasServices
+		is.hasChecks = is.hasChecks || want.Config.Facts().WantedChecks > 0
 		is.isRunning = is.isRunning || have.IsRunning()
-		is.hasCompleted = is.hasCompleted || have.HasCompleted() && !HasServices(have.Config)
-		is.isHealthy = is.isHealthy || have.IsHealthy() && len(have.Checks) >= CountChecks(want.Config)
+		is.hasCompleted = is.hasCompleted || have.HasCompleted() && !have.Config.Facts().HasServices
+		is.isHealthy = is.isHealthy || have.IsHealthy() && len(have.Checks) >= want.Config.Facts().WantedChecks
 	}
 	return is
 }
@@ -115,14 +114,14 @@ func (s State) groupNames() (names []string) {
 // canBeStarted reports whether a start for verification is what Fly's proxy would do for
 // a request, or m ran before.
 func (m Machine) canBeStarted() bool {
-	return !m.Exit.isFailure() && (!m.Cordoned || m.IsRunning()) && m.Host == "" && hasAutostart(m.Config) && parseStandbyFor(m.Config) == ""
+	return !m.Exit.isFailure() && (!m.Cordoned || m.IsRunning()) && m.Host == "" && m.Config.Facts().Autostart && m.Config.Facts().StandbyFor == ""
 }
 
 // HasUncheckedMachine reports whether a machine of goal in one of these groups has no
 // health check, so that only time shows whether its process stays up.
 func (goal State) HasUncheckedMachine(groups []string) bool {
 	return slices.ContainsFunc(goal.Machines, func(m Machine) bool {
-		return slices.Contains(groups, m.Group) && CountChecks(m.Config) == 0
+		return slices.Contains(groups, m.Group) && m.Config.Facts().WantedChecks == 0
 	})
 }
 
@@ -148,41 +147,11 @@ func (goal State) UncheckedPorts(now State) (all []UncheckedPort) {
 		if i < 0 {
 			continue
 		}
-		for _, port := range portsWithoutCheck(now.Machines[i].Config) {
+		for _, port := range now.Machines[i].Config.Facts().UncheckedPorts {
 			all = append(all, UncheckedPort{now.Machines[i].ID, g, port})
 		}
 	}
 	return all
-}
-
-// portsWithoutCheck returns the internal ports of the TCP services in a config that have
-// no check.
-func portsWithoutCheck(config json.RawMessage) (ports []int) {
-	var c struct {
-		Services []struct {
-			Protocol     string
-			InternalPort int `json:"internal_port"`
-			Checks       []json.RawMessage
-		}
-		Checks map[string]struct{ Port int }
-	}
-	if json.Unmarshal(config, &c) != nil {
-		return nil
-	}
-	heard := map[int]bool{0: true}
-	for _, check := range c.Checks {
-		heard[check.Port] = true
-	}
-	for _, s := range c.Services {
-		heard[s.InternalPort] = heard[s.InternalPort] || len(s.Checks) > 0
-	}
-	for _, s := range c.Services {
-		if s.Protocol != "udp" && !heard[s.InternalPort] {
-			heard[s.InternalPort] = true
-			ports = append(ports, s.InternalPort)
-		}
-	}
-	return ports
 }
 
 // updatedMachines returns the IDs or planned names of the machines whose version p
@@ -262,9 +231,9 @@ func (p Plan) VerificationStarts(goals []State, resumed map[string]bool, ran fun
 				continue
 			}
 			m := goal.Machines[i]
-			steps = append(steps, Step{
-				Verb: Start, Target: t.Target, FlyApp: t.FlyApp, Machine: cmp.Or(m.ID, m.Name), Group: g, Region: m.Region, To: m.Image, SkipLaunch: !m.IsRunning(), Wait: t.Wait,
-			})
+			steps = append(steps, NewStart(StepMachine{
+				Target: t.Target, FlyApp: t.FlyApp, Machine: cmp.Or(m.ID, m.Name), Group: g, Region: m.Region, Wait: t.Wait,
+			}).forVerification(m))
 		}
 	}
 	return steps

@@ -143,7 +143,7 @@ func (s *scenario) newPlanner(machines int, strategy, maxDown string) func() rel
 		s.t.Fatal(err)
 	}
 	for i := range machines {
-		s.sim.Put(target.FlyApp, fly.Machine{ID: fmt.Sprintf("%014x", i+1), Name: fmt.Sprint("m", i), Region: "ams", Config: fresh.Groups[0].New[0].Config})
+		s.sim.Put(target.FlyApp, fly.Machine{ID: fmt.Sprintf("%014x", i+1), Name: fmt.Sprint("m", i), Region: "ams", Config: fresh.Groups[0].New[0].Config.Doc})
 	}
 	state, err := driver.ObserveTarget(s.t.Context(), s.act.Fly, driver.TargetRef{Target: target.Target, FlyApp: target.FlyApp})
 	if err != nil {

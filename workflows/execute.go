@@ -63,7 +63,7 @@ const maxBytesInFlight = 3 << 20
 // stepSize returns the bytes of maxBytesInFlight that a step takes: at least 2 kB, so
 // that at most 1,536 steps are in flight.
 func stepSize(step release.Step) int64 {
-	size := 2<<10 + len(step.After)
+	size := 2<<10 + len(step.After.Doc)
 	for _, check := range step.MachineChecks {
 		size += len(check)
 	}

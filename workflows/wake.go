@@ -122,7 +122,7 @@ func (r *rolloutRun) stopMachines(ctx workflow.Context, steps []release.Step) {
 
 // newStepInput returns the input of an activity that executes step.
 func (r *rolloutRun) newStepInput(step release.Step) activities.StepInput {
-	step.Before = nil // the activity reads the machine itself
+	step.Before = release.Config{} // the activity reads the machine itself
 	return activities.StepInput{
 		Step: step, Stamp: r.machineStamp(step), Holder: r.leaseHolder(), Nonce: r.leaseNonce(step), Secrets: r.opened.Secrets[step.FlyApp], Retries: r.retries,
 		ID: r.written[step.FlyApp][step.Machine].ID, Written: r.written[step.FlyApp][step.Machine].Version,

@@ -2,7 +2,6 @@ package driver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -82,7 +81,7 @@ func (r *stepRun) applyVerb(ctx context.Context) (release.Machine, error) {
 func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, error) {
 	s, want := r.Step, r.Step.After
 	if !s.Verbatim {
-		want = addMetadata(want, r.Stamp)
+		want = r.readConfig(addMetadata(want.Doc, r.Stamp))
 	}
 	m, err := r.waitStable(ctx, m)
 	if err == nil {
@@ -91,12 +90,13 @@ func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, e
 	if err != nil {
 		return release.Machine{}, err
 	}
-	done := isOn(m, s, want) // an earlier attempt has updated m
-	runs := shouldLaunch(m, done) || s.Launch
+	seen := r.describe(m)
+	done := isOn(seen, s, want) // an earlier attempt has updated m
+	runs := shouldLaunch(m, seen, done) || s.Launch
 	if s.Verbatim {
 		runs = !s.SkipLaunch // the baseline decides; a crashing machine may be in any state now
 	}
-	if done && runs && Describe(m).IsAsleep() {
+	if done && runs && seen.IsAsleep() {
 		if err := r.startUnderLease(ctx, m); err != nil {
 			return release.Machine{}, err
 		}
@@ -107,7 +107,7 @@ func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, e
 		}
 		m, err = r.changeUnderLease(ctx, m, func(nonce string) (fly.Machine, error) {
 			return r.Fly.Update(ctx, s.FlyApp, m.ID, fly.Update{
-				Config: want, CurrentVersion: m.InstanceID, SkipLaunch: !runs, MinSecretsVersion: r.Secrets, Nonce: nonce,
+				Config: want.Doc, CurrentVersion: m.InstanceID, SkipLaunch: !runs, MinSecretsVersion: r.Secrets, Nonce: nonce,
 			})
 		})
 		if err != nil {
@@ -117,11 +117,11 @@ func (r *stepRun) update(ctx context.Context, m fly.Machine) (release.Machine, e
 	return r.confirmChange(ctx, awaitedMachine{step: s, want: want, id: m.ID, version: m.InstanceID, runs: runs}, m)
 }
 
-// shouldLaunch reports whether an update starts m. After the update the state of m no
-// longer shows how it was found: it may have exited since, or another client stopped
-// it. If the update launched it, it should run.
-func shouldLaunch(m fly.Machine, updated bool) bool {
-	return Describe(m).StartsOnUpdate() || updated && m.Launched()
+// shouldLaunch reports whether an update starts m, which is described by seen. After the
+// update the state of m no longer shows how it was found: it may have exited since, or
+// another client stopped it. If the update launched it, it should run.
+func shouldLaunch(m fly.Machine, seen release.Machine, updated bool) bool {
+	return seen.StartsOnUpdate() || updated && m.Launched()
 }
 
 // versionConflict returns the error of a machine that has another version than the plan
@@ -173,7 +173,7 @@ func (r *stepRun) start(ctx context.Context, m fly.Machine) (release.Machine, er
 			return release.Machine{}, err
 		}
 	}
-	return r.awaitReady(ctx, awaitedMachine{step: r.Step, want: m.Config, id: m.ID, version: m.InstanceID, runs: true})
+	return r.awaitReady(ctx, awaitedMachine{step: r.Step, want: r.readConfig(m.Config), id: m.ID, version: m.InstanceID, runs: true})
 }
 
 // stop stops m and waits until it is stopped.
@@ -190,7 +190,7 @@ func (r *stepRun) stop(ctx context.Context, m fly.Machine) (release.Machine, err
 		return slices.Contains([]string{"stopped", "suspended", "destroyed", "failed", "created"}, m.State)
 	})
 	m.State = "stopped"
-	return Describe(m), err
+	return r.describe(m), err
 }
 
 // setCordoned cordons or uncordons m and waits until Fly shows that. A restored machine
@@ -210,10 +210,10 @@ func (r *stepRun) setCordoned(ctx context.Context, m fly.Machine) (release.Machi
 	}
 	err := r.waitUntil(ctx, m.ID, func(m fly.Machine) bool { return m.Cordoned == wanted })
 	if err == nil && r.Step.Verb == release.Uncordon && r.Step.Verbatim && !r.Step.SkipHealthCheck {
-		return r.awaitReady(ctx, awaitedMachine{step: r.Step, want: m.Config, id: m.ID, version: m.InstanceID, runs: true})
+		return r.awaitReady(ctx, awaitedMachine{step: r.Step, want: r.readConfig(m.Config), id: m.ID, version: m.InstanceID, runs: true})
 	}
 	m.Cordoned = wanted
-	return Describe(m), err
+	return r.describe(m), err
 }
 
 // destroy stops and destroys the machine of the step. It does nothing if the machine is
@@ -229,7 +229,7 @@ func (r *stepRun) destroy(ctx context.Context) error {
 	if r.Step.Version != "" && m.InstanceID != r.Step.Version {
 		return versionConflict(r.Step, m)
 	}
-	if seen := Describe(m); seen.IsRunning() && seen.Host == "" { // Fly destroys a machine on an unreachable host, but cannot stop it
+	if seen := r.describe(m); seen.IsRunning() && seen.Host == "" { // Fly destroys a machine on an unreachable host, but cannot stop it
 		if _, err := r.stop(ctx, m); err != nil {
 			return err
 		}
@@ -270,7 +270,7 @@ func destroyMachine(ctx context.Context, f destroyer, app, id, nonce string) err
 // An awaitedMachine is a changed machine with the state that it should reach.
 type awaitedMachine struct {
 	step    release.Step
-	want    json.RawMessage
+	want    release.Config
 	id      string
 	version string // instance_id that the change gave it
 	runs    bool   // it should be started and healthy; otherwise only its config counts

@@ -14,6 +14,7 @@ import (
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
@@ -70,7 +71,7 @@ func TestApply_UpdateKeepsFoundState(t *testing.T) {
 			sim := newSim(t)
 			sim.Put(app, fly.Machine{ID: id, State: test.found, Config: configWith("1", test.autostop)})
 			d := newDriver(sim)
-			c := driver.Change{Step: release.Step{Verb: release.Update, FlyApp: app, Machine: id, After: configWith("2", test.autostop), Wait: release.Duration(time.Second)}}
+			c := driver.Change{Step: release.NewUpdate(release.StepMachine{FlyApp: app, Machine: id, Wait: release.Duration(time.Second)}, release.UpdateOptions{After: machineconfig.Read(configWith("2", test.autostop))})}
 			for range 2 {
 				if after, err := d.Apply(t.Context(), c); err != nil || after.Machine.State != test.found {
 					t.Fatalf("the machine is %s: %v", after.Machine.State, err)
@@ -91,7 +92,7 @@ func TestApply_UpdateKeepsFoundState(t *testing.T) {
 func TestApply_UpdateLaunches(t *testing.T) {
 	sim := newSim(t)
 	sim.Put(app, fly.Machine{ID: id, State: "stopped", Config: configWith("1", "off")})
-	step := release.Step{Verb: release.Update, FlyApp: app, Machine: id, After: configWith("2", "off"), Launch: true, Wait: release.Duration(time.Second)}
+	step := release.NewUpdate(release.StepMachine{FlyApp: app, Machine: id, Wait: release.Duration(time.Second)}, release.UpdateOptions{After: machineconfig.Read(configWith("2", "off")), Launch: true})
 	after, err := newDriver(sim).Apply(t.Context(), driver.Change{Step: step})
 	if err != nil || after.Machine.State != "started" {
 		t.Errorf("the machine is %q: %v", after.Machine.State, err)
@@ -115,7 +116,10 @@ func TestApply_UncordonWaitsForHealth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sim := newSim(t)
 			sim.Put(app, fly.Machine{ID: id, State: "started", Config: config, Cordoned: true, Checks: []fly.Check{{Name: "alive", Status: test.status}}})
-			test.step.Verb, test.step.FlyApp, test.step.Machine, test.step.Wait = release.Uncordon, app, id, release.Duration(300*time.Millisecond)
+			test.step.Verb = release.Uncordon
+			test.step.FlyApp = app
+			test.step.Machine = id
+			test.step.Wait = release.Duration(300 * time.Millisecond)
 			for range 2 { // the second attempt finds it uncordoned
 				_, err := newDriver(sim).Apply(t.Context(), driver.Change{Step: test.step})
 				if kindOf(err) != test.kind || err != nil && test.kind == "" {
@@ -133,7 +137,7 @@ func TestApply_UncordonWaitsForHealth(t *testing.T) {
 func TestApply_UpdateOfChangedMachine(t *testing.T) {
 	sim := newSim(t)
 	sim.Put(app, fly.Machine{ID: id, State: "started", Config: configWith("1", "off")})
-	step := release.Step{Verb: release.Update, FlyApp: app, Machine: id, Version: "01AN4Z07BY79KA1307SR9X4MV3", After: configWith("2", "off"), Wait: release.Duration(time.Second)}
+	step := release.NewUpdate(release.StepMachine{FlyApp: app, Machine: id, Version: "01AN4Z07BY79KA1307SR9X4MV3", Wait: release.Duration(time.Second)}, release.UpdateOptions{After: machineconfig.Read(configWith("2", "off"))})
 	_, err := newDriver(sim).Apply(t.Context(), driver.Change{Step: step})
 	if kindOf(err) != release.KindConflict || !strings.Contains(err.Error(), "was changed by another client") {
 		t.Errorf("got %v, want a conflict", err)
@@ -148,9 +152,10 @@ func TestApply_UpdateOfChangedMachine(t *testing.T) {
 func TestApply_CreateAgain(t *testing.T) {
 	sim := newSim(t)
 	d := newDriver(sim)
-	c := driver.Change{Stamp: map[string]string{"release_id": "release/shop/1"}, Step: release.Step{
-		Verb: release.Create, FlyApp: app, Machine: "shop-app-1", Region: "ams", After: configWith("1", "off"), Wait: release.Duration(time.Second),
-	}}
+	c := driver.Change{Stamp: map[string]string{"release_id": "release/shop/1"}, Step: release.NewCreate(
+		release.StepMachine{FlyApp: app, Machine: "shop-app-1", Region: "ams", Wait: release.Duration(time.Second)},
+		release.CreateOptions{After: machineconfig.Read(configWith("1", "off"))},
+	)}
 	first, err := d.Apply(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +246,7 @@ func TestApply_KeptLeaseStays(t *testing.T) {
 		if _, err := d.TakeLeases(t.Context(), holder, []driver.Leased{{FlyApp: app, Machine: id}}); err != nil {
 			t.Fatal(err)
 		}
-		step := release.Step{Verb: release.Cordon, FlyApp: app, Machine: id}
+		step := release.NewCordon(release.StepMachine{FlyApp: app, Machine: id})
 		if _, err := d.Apply(t.Context(), driver.Change{Step: step, Holder: holder}); err != nil {
 			t.Fatal(err)
 		}

@@ -31,12 +31,13 @@ func (r *stepRun) awaitReady(ctx context.Context, w awaitedMachine) (release.Mac
 		switch isStale := err == nil && m.IsOlder(w.version) && time.Since(begun) < staleFor; {
 		case isStale: // the read is from before the change
 		case err == nil:
-			done, err := r.judgeMachine(ctx, w, m, begun)
+			seen := observedMachine{m, r.describe(m)}
+			done, err := r.judgeMachine(ctx, w, seen, begun)
 			if err != nil {
 				return release.Machine{}, err
 			}
 			if done {
-				return Describe(m), nil
+				return seen.described, nil
 			}
 			reportWaiting(ctx, w.id, w.waitText(m))
 		case ctx.Err() == nil && !isTransient(err):
@@ -53,21 +54,21 @@ func (r *stepRun) awaitReady(ctx context.Context, w awaitedMachine) (release.Mac
 // judgeMachine reports whether m has reached its state. It starts a machine that Fly's
 // proxy has stopped. It returns the failure with evidence if m is bad, or not ready in
 // time.
-func (r *stepRun) judgeMachine(ctx context.Context, w awaitedMachine, m fly.Machine, begun time.Time) (done bool, err error) {
+func (r *stepRun) judgeMachine(ctx context.Context, w awaitedMachine, m observedMachine, begun time.Time) (done bool, err error) {
 	if f := w.failureOf(m); f != nil {
-		return false, r.addEvidence(ctx, w, m, *f)
+		return false, r.addEvidence(ctx, w, m.Machine, *f)
 	}
 	if w.isReached(m) {
-		r.memory().checkTimes.record(w, m)
+		r.memory().checkTimes.record(w, m.Machine)
 		return true, nil
 	}
 	if w.isAsleep(m) {
-		if err := r.startUnderLease(ctx, m); err != nil {
+		if err := r.startUnderLease(ctx, m.Machine); err != nil {
 			return false, err
 		}
 	}
 	if limit := waitLimit(r.Step); time.Since(begun) > limit {
-		return false, r.addEvidence(ctx, w, m, w.timeoutFailure(m, limit))
+		return false, r.addEvidence(ctx, w, m.Machine, w.timeoutFailure(m, limit))
 	}
 	return false, nil
 }
@@ -88,7 +89,7 @@ const startWait = 5 * time.Second
 // and then for the time in which the checks of its group passed before. awaitReady
 // reads the result.
 func (r *stepRun) awaitStart(ctx context.Context, w awaitedMachine) error {
-	if !w.runs || r.Step.SkipHealthCheck || release.NeverRestarts(w.want) {
+	if !w.runs || r.Step.SkipHealthCheck || w.want.Facts().NeverRestarts() {
 		return nil // a machine that ends may have ended before the wait begins
 	}
 	err := r.Fly.Wait(ctx, r.Step.FlyApp, w.id, fly.Wait{State: "started", Version: w.version, Timeout: min(waitLimit(r.Step), startWait)})
@@ -110,7 +111,8 @@ func (d *Driver) pollInterval(waited time.Duration) time.Duration {
 
 // addEvidence returns f with the last lines of the machine's log as an error.
 func (r *stepRun) addEvidence(ctx context.Context, w awaitedMachine, m fly.Machine, f release.Failure) error {
-	f.Log, f.Version = lastLogLines(ctx, r.Fly, r.Step.FlyApp, m.ID), w.version
+	f.Log = lastLogLines(ctx, r.Fly, r.Step.FlyApp, m.ID)
+	f.Version = w.version
 	return failureError(release.KindFailure, f)
 }
 

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/internal/sleep"
 	"github.com/microbima/release/release"
 )
@@ -95,7 +96,7 @@ func (d *Driver) removeCommandMachines(ctx context.Context, app string, in Closi
 			return err
 		}
 		for _, m := range machines {
-			if !in.ranCommand(m) {
+			if !in.ranCommand(d.memory().configs.Read(configOf(m))) {
 				continue
 			}
 			found = true
@@ -119,9 +120,9 @@ func (d *Driver) removeCommandMachines(ctx context.Context, app string, in Closi
 	return nil
 }
 
-// ranCommand reports whether m is a machine on which the release ran a command.
-func (in Closing) ranCommand(m fly.Machine) bool {
-	meta := release.ParseMetadata(configOf(m))
+// ranCommand reports whether the release ran a command on a machine with that config.
+func (in Closing) ranCommand(config *machineconfig.Config) bool {
+	meta := config.Metadata
 	group := meta["fly_process_group"]
-	return meta[release.MetaRelease] == in.Release && (group == release.ReleaseCommandGroup || group == release.MachineCheckGroup)
+	return config.Facts().Origin.Release == in.Release && (group == release.ReleaseCommandGroup || group == release.MachineCheckGroup)
 }

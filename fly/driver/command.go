@@ -30,12 +30,12 @@ func (r *stepRun) runReleaseCommand(ctx context.Context) (Result, error) {
 	if r.Retries > 0 {
 		c.name = fmt.Sprintf("%s-%d", c.name, r.Retries+1)
 	}
-	c.config = oneOffConfig(r.Stamp, s.After, c.name)
+	c.config = oneOffConfig(r.Stamp, s.After.Doc, c.name)
 	m, exit, err := c.run(ctx)
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Machine: Describe(m), Command: &release.CommandResult{
+	return Result{Machine: r.describe(m), Command: &release.CommandResult{
 		Target: s.Target, Command: s.Command, Machine: m.ID, ExitCode: exit.Code, Took: release.Duration(exit.At.Sub(startedAt(m)).Round(time.Millisecond)),
 		Log: lastLogLines(ctx, r.Fly, s.FlyApp, m.ID),
 	}}, nil

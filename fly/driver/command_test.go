@@ -2,23 +2,24 @@ package driver_test
 
 import (
 	"context"
-	"encoding/json"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/microbima/release/fly/driver"
 	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
 // A release command runs once: an attempt after the worker's death continues with its
 // machine. An aborted command is stopped.
 func TestApply_ReleaseCommandIsCutOff(t *testing.T) {
-	command := driver.Change{Step: release.Step{
-		Verb: release.Run, FlyApp: app, Machine: "release-command-1", Command: "migrate", Wait: release.Duration(time.Minute),
-		After: json.RawMessage(`{"image":"registry.fly.io/shop:1","init":{"cmd":["migrate"]},"restart":{"policy":"no"},"auto_destroy":true,"metadata":{"fly_process_group":"fly_app_release_command"}}`),
-	}}
+	step := release.NewRun(release.StepMachine{FlyApp: app, Machine: "release-command-1"}, "", release.Command{
+		Run: "migrate", Timeout: release.Duration(time.Minute),
+		Config: machineconfig.Read([]byte(`{"image":"registry.fly.io/shop:1","init":{"cmd":["migrate"]},"restart":{"policy":"no"},"auto_destroy":true,"metadata":{"fly_process_group":"fly_app_release_command"}}`)),
+	})
+	command := driver.Change{Step: step}
 	for name, aborted := range map[string]bool{"by its worker's death": false, "by an abort": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -27,7 +27,7 @@ type finder func(ctx context.Context) (fly.Machine, error)
 // that name and config is the one of an earlier attempt.
 func (r *stepRun) create(ctx context.Context) (release.Machine, error) {
 	s := r.Step
-	want, err := r.configToCreate(ctx)
+	doc, err := r.configToCreate(ctx)
 	if err != nil {
 		return release.Machine{}, err
 	}
@@ -37,24 +37,25 @@ func (r *stepRun) create(ctx context.Context) (release.Machine, error) {
 		m, err = r.findCreated(ctx, find)
 	}
 	if err == nil {
-		want = setVolume(want, volumeOf(m.Config))
+		doc = setVolume(doc, volumeOf(m.Config))
 	}
 	if errors.Is(err, fly.ErrNotFound) {
-		if want, err = r.chooseVolume(ctx, want); err != nil {
+		if doc, err = r.chooseVolume(ctx, doc); err != nil {
 			return release.Machine{}, err
 		}
-		m, err = r.sendCreate(ctx, want, find)
+		m, err = r.sendCreate(ctx, doc, find)
 	}
 	if errors.Is(err, fly.ErrNameTaken) {
 		if m, err = r.findCreated(ctx, find); errors.Is(err, fly.ErrNotFound) {
 			err = fmt.Errorf("create %s of %s: its name was taken and is free now", s.Machine, s.Target)
 		}
-		want = setVolume(want, volumeOf(m.Config))
+		doc = setVolume(doc, volumeOf(m.Config))
 	}
 	if err != nil {
 		return release.Machine{}, capacityError(ctx, s, err, time.Duration(s.Wait), release.KindFailure)
 	}
-	if !isOn(m, s, want) {
+	want := r.readConfig(doc)
+	if !isOn(r.describe(m), s, want) {
 		return release.Machine{}, conflictError(s, "exists already with another config")
 	}
 	after, err := r.confirmChange(ctx, awaitedMachine{step: s, want: want, id: m.ID, version: m.InstanceID, runs: !s.SkipLaunch}, m)
@@ -66,7 +67,7 @@ func (r *stepRun) create(ctx context.Context) (release.Machine, error) {
 
 // configToCreate returns the config of the machine to create, without its volume.
 func (r *stepRun) configToCreate(ctx context.Context) (json.RawMessage, error) {
-	s, want := r.Step, r.Step.After
+	s, want := r.Step, r.Step.After.Doc
 	if s.StandbyFor != "" {
 		primary, err := findByName(ctx, r.Fly, s.FlyApp, s.StandbyFor)
 		if err != nil {

@@ -7,29 +7,41 @@ import (
 	"strings"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
 // Describe returns the release.Machine of a Fly machine.
 func Describe(m fly.Machine) release.Machine {
-	return describeWithMetadata(m, release.ParseMetadata(configOf(m)))
+	return describeMachine(m, new(machineconfig.Reader).Read(configOf(m)))
 }
 
-// describeWithMetadata is Describe for a machine whose config has that metadata.
-func describeWithMetadata(m fly.Machine, meta map[string]string) release.Machine {
+// describe is Describe with the configs that the memory has.
+func (d *Driver) describe(m fly.Machine) release.Machine {
+	return describeMachine(m, d.memory().configs.Read(configOf(m)))
+}
+
+// readConfig returns the facts about a machine config.
+func (d *Driver) readConfig(doc json.RawMessage) release.Config {
+	return d.memory().configs.Read(doc).Config
+}
+
+// describeMachine returns the release.Machine of m, whose config is config.
+func describeMachine(m fly.Machine, config *machineconfig.Config) release.Machine {
+	group := cmp.Or(config.Metadata["fly_process_group"], config.Metadata["process_group"], "app")
 	out := release.Machine{
-		ID: m.ID, Name: m.Name, Group: cmp.Or(meta["fly_process_group"], meta["process_group"], "app"), Region: m.Region,
-		State: m.State, Version: m.InstanceID, Image: imageOf(m), Config: configOf(m),
-		Cordoned: m.Cordoned, Release: meta[release.MetaRelease], Revision: meta[release.MetaRevision],
-		CreatedByPlan: m.Name != "" && meta[release.MetaMachine] == m.Name, Updated: m.UpdatedAt, VersionTime: m.VersionTime(),
+		ID: m.ID, Name: m.Name, Group: group, Region: m.Region,
+		State: m.State, Version: m.InstanceID, Image: imageOf(m, config), Config: config.Config,
+		Cordoned: m.Cordoned, Release: config.Facts().Origin.Release, Revision: config.Facts().Origin.Revision,
+		CreatedByPlan: m.Name != "" && config.Facts().Origin.Machine == m.Name, Updated: m.UpdatedAt, VersionTime: m.VersionTime(),
 	}
-	if by := meta["fly_flyctl_version"]; by != fly.ClientVersion {
+	if by := config.Facts().Origin.Client; by != fly.ClientVersion {
 		out.Client = by // flyctl keeps our metadata on machines that it changes
 	}
 	if x, ok := m.UnrequestedExit(); ok {
 		out.Exit = &release.Exit{Code: x.Code, OOM: x.OOM, Restarts: x.RestartCount, At: x.At}
 	}
-	out.Crashed = m.Crashed() && !release.NeverRestarts(out.Config)
+	out.Crashed = m.Crashed() && !config.Facts().NeverRestarts()
 	if m.HostStatus != "ok" {
 		out.Host = m.HostStatus
 	}
@@ -57,24 +69,20 @@ func configOf(m fly.Machine) json.RawMessage {
 }
 
 // imageOf returns the image of m with its digest. If Fly returns no digest, it returns
-// the reference in the config.
-func imageOf(m fly.Machine) release.Image {
+// the reference in config, the config of m.
+func imageOf(m fly.Machine, config *machineconfig.Config) release.Image {
 	if m.ImageRef.Digest != "" {
 		ref := m.ImageRef
 		ref.Tag = ""
 		return release.Image(ref.String())
 	}
-	var c struct{ Image release.Image }
-	if json.Unmarshal(configOf(m), &c) != nil {
-		return ""
-	}
-	return c.Image
+	return config.Image
 }
 
 // isOn reports whether m is in the state after s: its config, release and image.
-func isOn(m fly.Machine, s release.Step, want json.RawMessage) bool {
-	return release.IsSameConfig(m.Config, want) && release.IsSameRelease(m.Config, want) &&
-		(s.To == "" || imageOf(m).Digest() == s.To.Digest())
+func isOn(m release.Machine, s release.Step, want release.Config) bool {
+	return m.Config.IsSame(want) && m.Config.Facts().Origin == want.Facts().Origin &&
+		(s.To == "" || m.Image.Digest() == s.To.Digest())
 }
 
 // lastBytes returns the end of s, at most n bytes of it.

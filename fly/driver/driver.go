@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/machineconfig"
 )
 
 // A Driver observes and changes machines. It may be used concurrently.
@@ -22,6 +23,7 @@ type Driver struct {
 type Memory struct {
 	checkTimes checkTimes
 	keepers    keepers
+	configs    machineconfig.Reader
 }
 
 func (d *Driver) memory() *Memory {

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -118,6 +119,11 @@ func (l holderLeases) refreshAll(ctx context.Context, machines []Leased, lapsed 
 	return withNonce(kept), err
 }
 
+// lostLeaseError returns the error of a machine whose lease is lost for reason.
+func lostLeaseError(m Leased, reason string) error {
+	return failureError(release.KindConflict, release.Failure{Target: m.Target, Machine: m.Machine, Reason: reason})
+}
+
 // retakeLease returns another lease for a lost one, unless another client took or
 // released it. It returns an empty lease for a machine that no longer exists.
 func (l holderLeases) retakeLease(ctx context.Context, m Leased, lapsed bool, lost error) (fly.Lease, error) {
@@ -129,16 +135,15 @@ func (l holderLeases) retakeLease(ctx context.Context, m Leased, lapsed bool, lo
 		return fly.Lease{}, err
 	}
 	held, err := l.readLease(ctx, m)
-	step := release.Step{Target: m.Target, Machine: m.Machine}
 	switch {
 	case err == nil && held.Description == l.holder:
 		return held, nil
 	case err == nil:
-		return fly.Lease{}, conflictError(step, "lost its lease to %s: is a flyctl deploy under way?", formatHolder(held))
+		return fly.Lease{}, lostLeaseError(m, fmt.Sprintf("lost its lease to %s: is a flyctl deploy under way?", formatHolder(held)))
 	case !errors.Is(err, fly.ErrNotFound):
 		return fly.Lease{}, err
 	case lapsed:
 		return l.takeLease(ctx, m, leaseTTL)
 	}
-	return fly.Lease{}, conflictError(step, "lost its lease: another client released it (%s)", lost)
+	return fly.Lease{}, lostLeaseError(m, fmt.Sprintf("lost its lease: another client released it (%s)", lost))
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/release"
 )
 
@@ -34,8 +35,8 @@ func (d *Driver) Observe(ctx context.Context, refs []TargetRef, written Written)
 	g.SetLimit(ConcurrentTargets)
 	for i, ref := range refs {
 		g.Go(func() (err error) {
-			if states[i], err = ObserveTarget(all, d.Fly, ref); err == nil {
-				err = rereadStale(all, d.Fly, &states[i], written[ref.FlyApp])
+			if states[i], err = d.observeTarget(all, ref); err == nil {
+				err = d.rereadStale(all, &states[i], written[ref.FlyApp])
 			}
 			if err == nil && ref.Probe != nil {
 				states[i].ProbeError = d.probeBefore(all, *ref.Probe, states[i])
@@ -50,14 +51,24 @@ func (d *Driver) Observe(ctx context.Context, refs []TargetRef, written Written)
 // those of release commands and consoles; its volumes, addresses and secrets if the
 // token may read them. With an error it returns the facts that were read.
 func ObserveTarget(ctx context.Context, f TargetReader, ref TargetRef) (release.State, error) {
+	return observeTarget(ctx, f, new(machineconfig.Reader), ref)
+}
+
+func (d *Driver) observeTarget(ctx context.Context, ref TargetRef) (release.State, error) {
+	return observeTarget(ctx, d.Fly, &d.memory().configs, ref)
+}
+
+// observeTarget is ObserveTarget with a reader of configs.
+func observeTarget(ctx context.Context, f TargetReader, configs *machineconfig.Reader, ref TargetRef) (release.State, error) {
 	s := release.State{Target: ref.Target, FlyApp: ref.FlyApp, Machines: []release.Machine{}}
 	g, all := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		app, err := RetryRead(all, func() (fly.App, error) { return f.App(all, ref.FlyApp) })
-		s.URL, s.Definition = app.URL, app.Definition
+		s.URL = app.URL
+		s.Definition = app.Definition
 		return err
 	})
-	g.Go(func() error { return readMachines(all, f, &s) })
+	g.Go(func() error { return readMachines(all, f, configs, &s) })
 	g.Go(func() error { return readVolumes(all, f, &s) })
 	g.Go(func() error { return readAddresses(all, f, &s) })
 	g.Go(func() error { return readSecrets(all, f, &s) })
@@ -104,15 +115,15 @@ func ignoreUnauthorized(err error) error {
 // ListMachines returns the machines of a Fly app as ObserveTarget does.
 func ListMachines(ctx context.Context, l MachineLister, app string) ([]release.Machine, error) {
 	s := release.State{FlyApp: app}
-	err := readMachines(ctx, l, &s)
+	err := readMachines(ctx, l, new(machineconfig.Reader), &s)
 	return s.Machines, err
 }
 
 // readMachines reads the machines of s.
-func readMachines(ctx context.Context, l MachineLister, s *release.State) error {
+func readMachines(ctx context.Context, l MachineLister, configs *machineconfig.Reader, s *release.State) error {
 	machines, err := RetryRead(ctx, func() ([]fly.Machine, error) { return l.Machines(ctx, s.FlyApp) })
 	for _, m := range machines {
-		addMachine(s, m)
+		addMachine(s, m, configs.Read(configOf(m)))
 	}
 	sortMachines(s)
 	return err
@@ -122,11 +133,11 @@ func sortMachines(s *release.State) {
 	slices.SortFunc(s.Machines, func(a, b release.Machine) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// addMachine adds m to the list of s for its kind.
-func addMachine(s *release.State, m fly.Machine) {
-	switch meta := release.ParseMetadata(configOf(m)); {
+// addMachine adds m, whose config is config, to the list of s for its kind.
+func addMachine(s *release.State, m fly.Machine, config *machineconfig.Config) {
+	switch meta := config.Metadata; {
 	case len(meta) == 0 && m.HostStatus != "ok" && len(m.Config) == 0:
-		s.Unidentified = append(s.Unidentified, describeWithMetadata(m, meta))
+		s.Unidentified = append(s.Unidentified, describeMachine(m, config))
 	case meta["fly_platform_version"] != "v2":
 		s.Foreign = append(s.Foreign, m.ID)
 	case strings.HasPrefix(meta["fly_process_group"], "fly_app_"):
@@ -134,7 +145,7 @@ func addMachine(s *release.State, m fly.Machine) {
 	case m.State == "destroying":
 		// The machine is ignored: it will be gone.
 	default:
-		s.Machines = append(s.Machines, describeWithMetadata(m, meta))
+		s.Machines = append(s.Machines, describeMachine(m, config))
 	}
 }
 

@@ -39,7 +39,8 @@ func (c *portCheck) checkPorts(ctx context.Context, f processReader, e Expectati
 		return false
 	}
 	if !c.isOver {
-		c.notes, c.unread = nil, nil
+		c.notes = nil
+		c.unread = nil
 		for _, l := range e.Goal.UncheckedPorts(now) {
 			if !c.confirmed[l] {
 				c.checkPort(ctx, f, e.Goal.FlyApp, l)

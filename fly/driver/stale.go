@@ -19,7 +19,7 @@ type Written map[string]map[string]string
 // RereadStale reads machines of states again that may be older than written.
 func (d *Driver) RereadStale(ctx context.Context, states []release.State, written Written) error {
 	for i := range states {
-		if err := rereadStale(ctx, d.Fly, &states[i], written[states[i].FlyApp]); err != nil {
+		if err := d.rereadStale(ctx, &states[i], written[states[i].FlyApp]); err != nil {
 			return err
 		}
 	}
@@ -29,7 +29,7 @@ func (d *Driver) RereadStale(ctx context.Context, states []release.State, writte
 // rereadStale reads machines of s again that may be stale: those that the list does not
 // have, those with an older version than written, and those whose written version is
 // unknown. It returns an error if Fly returns nothing newer.
-func rereadStale(ctx context.Context, r MachineReader, s *release.State, written map[string]string) error {
+func (d *Driver) rereadStale(ctx context.Context, s *release.State, written map[string]string) error {
 	for _, id := range slices.Sorted(maps.Keys(written)) {
 		have, isListed := s.FindMachine(id)
 		isUnread := slices.ContainsFunc(s.Unidentified, func(m release.Machine) bool { return m.ID == id })
@@ -37,7 +37,7 @@ func rereadStale(ctx context.Context, r MachineReader, s *release.State, written
 			continue
 		}
 		version := cmp.Or(written[id], have.Version)
-		m, err := readMachine(ctx, r, s.FlyApp, id, version)
+		m, err := readMachine(ctx, d.Fly, s.FlyApp, id, version)
 		switch {
 		case errors.Is(err, fly.ErrNotFound):
 			m.State = "destroyed"
@@ -48,23 +48,17 @@ func rereadStale(ctx context.Context, r MachineReader, s *release.State, written
 		}
 		s.Machines = slices.DeleteFunc(s.Machines, func(m release.Machine) bool { return m.ID == id })
 		if m.State != "destroyed" {
-			addMachine(s, m)
+			addMachine(s, m, d.memory().configs.Read(configOf(m)))
 		}
 	}
 	sortMachines(s)
 	return nil
 }
 
-// A machineObserver lists and reads machines.
-type machineObserver interface {
-	MachineLister
-	MachineReader
-}
-
 // observeAgain reads the machines of now. Reads older than the versions in goal are
 // stale and repeated. For machines on unreachable hosts it uses the facts of goal.
-func observeAgain(ctx context.Context, f machineObserver, goal release.State, now *release.State) error {
-	if err := readMachines(ctx, f, now); err != nil {
+func (d *Driver) observeAgain(ctx context.Context, goal release.State, now *release.State) error {
+	if err := readMachines(ctx, d.Fly, &d.memory().configs, now); err != nil {
 		return err
 	}
 	written := map[string]string{}
@@ -73,7 +67,7 @@ func observeAgain(ctx context.Context, f machineObserver, goal release.State, no
 			written[m.ID] = m.Version
 		}
 	}
-	err := rereadStale(ctx, f, now, written)
+	err := d.rereadStale(ctx, now, written)
 	*now = now.WithKnownMachines(goal.Machines)
 	return err
 }

@@ -53,12 +53,14 @@ func newVerdictTracker(e Expectation, in Verification) *verdictTracker {
 func (t *verdictTracker) add(h release.Health, isWaiting bool, elapsed time.Duration) trackerState {
 	switch h {
 	case release.Healthy, release.Unchecked:
-		t.healthy, t.unhealthy = t.healthy+1, 0
+		t.healthy = t.healthy + 1
+		t.unhealthy = 0
 		if isWaiting {
 			t.healthy = 0
 		}
 	case release.Unhealthy:
-		t.healthy, t.unhealthy = 0, t.unhealthy+1
+		t.healthy = 0
+		t.unhealthy = t.unhealthy + 1
 	default: // unknown: neither
 		t.healthy = 0
 	}
@@ -94,18 +96,20 @@ type quorum struct {
 
 func newQuorum(n int) *quorum { return &quorum{missing: n, reached: make(chan struct{})} }
 
-// vote changes one member's vote from was to is, and reports whether the quorum is
-// reached.
-func (q *quorum) vote(was, is bool) bool {
+// A vote is the vote of one member before and now.
+type vote struct{ was, is bool }
+
+// count counts the vote of one member, and reports whether the quorum is reached.
+func (q *quorum) count(v vote) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.missing == 0 {
 		return true
 	}
 	switch {
-	case is && !was:
+	case v.is && !v.was:
 		q.missing--
-	case was && !is:
+	case v.was && !v.is:
 		q.missing++
 	}
 	if q.missing == 0 {

@@ -88,7 +88,7 @@ func TestNewVerdictTracker_BareMachine(t *testing.T) {
 func TestQuorum(t *testing.T) {
 	q := newQuorum(2)
 	for i, v := range []struct{ was, is, want bool }{{false, true, false}, {true, false, false}, {false, true, false}, {false, true, true}, {true, false, true}} {
-		if got := q.vote(v.was, v.is); got != v.want {
+		if got := q.count(vote{v.was, v.is}); got != v.want {
 			t.Errorf("vote %d: %t, want %t", i+1, got, v.want)
 		}
 	}

@@ -83,7 +83,7 @@ func (d *Driver) verifyTarget(ctx context.Context, e Expectation, in Verificatio
 		reportWaiting(ctx, e.Goal.Target.String(), formatFailures(v))
 		state := tracker.add(v.Health, isWaiting, elapsed)
 		isCertain := state == certain
-		isUnanimous := all.vote(wasCertain, isCertain)
+		isUnanimous := all.count(vote{was: wasCertain, is: isCertain})
 		wasCertain = isCertain
 		switch {
 		case state == failed:
@@ -91,7 +91,7 @@ func (d *Driver) verifyTarget(ctx context.Context, e Expectation, in Verificatio
 		case isUnanimous && isCertain:
 			return v
 		case state == timedOut:
-			all.vote(false, true) // the other targets must not wait for it
+			all.count(vote{is: true}) // the other targets must not wait for it
 			v.Health = release.Unknown
 			return v
 		}
@@ -115,7 +115,7 @@ func (d *Driver) verifyTarget(ctx context.Context, e Expectation, in Verificatio
 func (d *Driver) observeOnce(ctx context.Context, e Expectation) (release.Verdict, release.State) {
 	v := release.Verdict{Target: e.Goal.Target, Health: release.Unknown, Machines: len(e.Goal.Machines), At: time.Now()}
 	now := release.State{Target: e.Goal.Target, FlyApp: e.Goal.FlyApp, URL: e.Goal.URL}
-	if err := observeAgain(ctx, d.Fly, e.Goal, &now); err != nil {
+	if err := d.observeAgain(ctx, e.Goal, &now); err != nil {
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
 		return v, now
 	}
@@ -173,7 +173,7 @@ func (d *Driver) isServed(ctx context.Context, e Expectation, now release.State)
 		case isGone(err):
 		case err != nil:
 			return false, err
-		case mayGetTraffic(Describe(m)):
+		case mayGetTraffic(d.describe(m)):
 			return true, nil
 		}
 	}

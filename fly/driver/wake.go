@@ -19,7 +19,7 @@ func (d *Driver) Wake(ctx context.Context, c Change) (m release.Machine, started
 	if err != nil {
 		return release.Machine{}, false, err
 	}
-	started = !Describe(found).IsRunning() || c.Step.SkipLaunch && attemptOf(ctx).Number > 1
+	started = !d.describe(found).IsRunning() || c.Step.SkipLaunch && attemptOf(ctx).Number > 1
 	m, err = r.start(ctx, found)
 	return m, started, err
 }

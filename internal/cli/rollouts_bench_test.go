@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -133,7 +132,7 @@ func (w *fixture) putMachines(n int) {
 		w.t.Fatal(err)
 	}
 	for i := range n {
-		w.sim.Put(target.FlyApp, fly.Machine{ID: fmt.Sprintf("%014x", i+1), Name: fmt.Sprint("m", i), Region: "ams", Config: json.RawMessage(spec.Groups[0].New[0].Config)})
+		w.sim.Put(target.FlyApp, fly.Machine{ID: fmt.Sprintf("%014x", i+1), Name: fmt.Sprint("m", i), Region: "ams", Config: spec.Groups[0].New[0].Config.Doc})
 	}
 }
 

@@ -6,14 +6,13 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
+	"github.com/microbima/release/internal/rawjson"
 	"github.com/microbima/release/internal/view"
 )
 
@@ -84,26 +83,21 @@ func (w *World) Style(stream io.Writer) view.Style {
 
 // PrintJSON prints v as JSON for scripts.
 func (w *World) PrintJSON(v any) error {
-	var doc bytes.Buffer
-	enc := json.NewEncoder(&doc)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	doc, err := rawjson.MarshalIndent(v, "  ")
+	if err != nil {
 		return err
 	}
-	_, err := w.Stdout.Write(view.EscapeJSON(doc.Bytes()))
+	_, err = w.Stdout.Write(append(view.EscapeJSON(doc), '\n'))
 	return err
 }
 
 // PrintJSONLine prints v as JSON on one line.
 func (w *World) PrintJSONLine(v any) error {
-	var doc bytes.Buffer
-	enc := json.NewEncoder(&doc)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	doc, err := rawjson.Marshal(v)
+	if err != nil {
 		return err
 	}
-	_, err := w.Stdout.Write(view.EscapeJSON(doc.Bytes()))
+	_, err = w.Stdout.Write(append(view.EscapeJSON(doc), '\n'))
 	return err
 }
 

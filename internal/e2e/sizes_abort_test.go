@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/internal/payload"
 	"github.com/microbima/release/release"
 	"github.com/microbima/release/worker"
@@ -34,7 +35,7 @@ func TestLargeConfigs_Abort(t *testing.T) {
 	run := y.startRelease(release.ReleaseID(project, req.Revision), req)
 	y.waitUntil("the first app is changed", func() bool {
 		for _, m := range sim.Machines(flyApp(project, "production", repo.app(0))) {
-			if bytes.Equal(release.Canonical(m.Config), before[m.ID]) {
+			if bytes.Equal(machineconfig.Canonical(m.Config), before[m.ID]) {
 				return false
 			}
 		}

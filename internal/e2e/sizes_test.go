@@ -21,6 +21,7 @@ import (
 	"github.com/microbima/release/activities"
 	"github.com/microbima/release/fly"
 	"github.com/microbima/release/fly/flysim"
+	"github.com/microbima/release/fly/machineconfig"
 	"github.com/microbima/release/image"
 	"github.com/microbima/release/internal/payload"
 	"github.com/microbima/release/release"
@@ -137,7 +138,7 @@ func (y *serverEnv) machineConfigs(project string, repo largeRepo) map[string][]
 	all := map[string][]byte{}
 	for i := range repo.apps {
 		for _, m := range y.sim.Machines(flyApp(project, "production", repo.app(i))) {
-			all[m.ID] = release.Canonical(m.Config)
+			all[m.ID] = machineconfig.Canonical(m.Config)
 		}
 	}
 	return all

@@ -258,14 +258,17 @@ type comparedMachine struct {
 func (c *checker) compareMachine(r *rolloutRun, app string, m fly.Machine) comparedMachine {
 	x := comparedMachine{now: m}
 	x.before, x.existed = findMachine(r.before[app], m.ID)
-	x.hadCrashed = x.existed && driver.Describe(x.before).Crashed
+	x.hadCrashed = x.existed && hasCrashed(x.before)
 	if found, ok := findMachine(r.found[app], m.ID); ok {
-		x.isFoundCrashed, x.isFoundUnhealthy = driver.Describe(found).Crashed, !isHealthy(found)
+		x.isFoundCrashed, x.isFoundUnhealthy = hasCrashed(found), !isHealthy(found)
 	}
 	seen := c.lastSeen(r, app)
 	x.isRecent = m.UpdatedAt.After(seen) || slices.ContainsFunc(m.Checks, func(check fly.Check) bool { return check.UpdatedAt.After(seen) })
 	return x
 }
+
+// hasCrashed reports whether m is stopped because its process failed.
+func hasCrashed(m fly.Machine) bool { return m.Crashed() && driver.Describe(m).Crashed }
 
 func findMachine(machines []fly.Machine, id string) (fly.Machine, bool) {
 	i := slices.IndexFunc(machines, func(m fly.Machine) bool { return m.ID == id })

@@ -257,7 +257,7 @@ func (c *checker) checkPlanned(app string, in activities.StepInput, at *attempt)
 		return r
 	}
 	if !slices.ContainsFunc(r.req.Plan.Steps(), func(s release.Step) bool {
-		return s.Verb == in.Step.Verb && s.FlyApp == app && s.Machine == in.Step.Machine && bytes.Equal(s.After, in.Step.After)
+		return s.Verb == in.Step.Verb && s.FlyApp == app && s.Machine == in.Step.Machine && bytes.Equal(s.After.Doc, in.Step.After.Doc)
 	}) {
 		c.sim.addViolation("%s is not in the plan", in.Step)
 	}

@@ -104,7 +104,7 @@ func (c *checker) checkStoppedAgain(r *rolloutRun) {
 		}
 		for _, now := range c.listMachines(app) {
 			i := slices.IndexFunc(before, func(m fly.Machine) bool { return m.ID == now.ID })
-			if i >= 0 && before[i].State == "stopped" && !driver.Describe(before[i]).Crashed && isRunning(now) {
+			if i >= 0 && before[i].State == "stopped" && !hasCrashed(before[i]) && isRunning(now) {
 				c.sim.addViolation("%s was kept, but machine %s of %s was stopped before and is left %s", r.id, now.ID, app, now.State)
 			}
 		}

@@ -126,7 +126,7 @@ func (c *checker) isCompared(s release.Step) bool {
 // findNewNote returns the version of the NOTE that a step sets, and whether no machine
 // of the app has that NOTE yet.
 func (c *checker) findNewNote(s release.Step) (version string, changes bool) {
-	level, note := readNote(s.After)
+	level, note := readNote(s.After.Doc)
 	if level == "" || s.Verb != release.Update && s.Verb != release.Create {
 		return "", false
 	}

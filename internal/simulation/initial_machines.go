@@ -42,7 +42,7 @@ func (s *simulation) createInitialMachines() error {
 			}
 			for _, g := range spec.Groups {
 				group, _ := a.findGroup(g.Name)
-				if err := s.createGroup(i, t.FlyApp, group, g.New[0].Config); err != nil {
+				if err := s.createGroup(i, t.FlyApp, group, g.New[0].Config.Doc); err != nil {
 					return err
 				}
 			}

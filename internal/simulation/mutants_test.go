@@ -42,8 +42,8 @@ var mutants = []mutant{
 		`	find := func(ctx context.Context) (fly.Machine, error) { return findByName(ctx, r.Fly, s.FlyApp, s.Machine) }`,
 		`	find := func(ctx context.Context) (fly.Machine, error) { return fly.Machine{}, fly.ErrNotFound }`),
 	newMutant("a retry does not recognize its own update", "fly/driver/describe.go",
-		`	return release.IsSameConfig(m.Config, want) && release.IsSameRelease(m.Config, want) &&`,
-		`	return m.State == "nowhere" && release.IsSameRelease(m.Config, want) &&`),
+		`	return m.Config.IsSame(want) && m.Config.Facts().Origin == want.Facts().Origin &&`,
+		`	return m.State == "nowhere" && m.Config.Facts().Origin == want.Facts().Origin &&`),
 	newMutant("an update that was never sent counts as done", "fly/driver/apply.go",
 		`	if !done {
 		if s.Version`,
@@ -56,7 +56,7 @@ var mutants = []mutant{
 		`	if w.isAsleep(m) {`,
 		`	if false {`),
 	newMutant("a machine counts as healthy as soon as it is started", "fly/driver/awaited.go",
-		`	return m.State == "started" && len(m.Checks) >= release.CountChecks(w.want) && seen.IsHealthy()`,
+		`	return m.State == "started" && len(m.Checks) >= w.want.Facts().WantedChecks && seen.IsHealthy()`,
 		`	return m.State == "started"`),
 	newMutant("each retry runs the release command again", "fly/driver/command.go",
 		`	if r.Retries > 0 {`,
@@ -73,10 +73,10 @@ var mutants = []mutant{
 		`	case held.Description != "":
 		return l.fly.Lease(`),
 	newMutant("a failed read counts as healthy", "fly/driver/verify.go",
-		`	if err := observeAgain(ctx, d.Fly, e.Goal, &now); err != nil {
+		`	if err := d.observeAgain(ctx, e.Goal, &now); err != nil {
 		v.Failures = []release.Failure{{Target: v.Target, Reason: "could not be read: " + err.Error()}}
 		return v`,
-		`	if err := observeAgain(ctx, d.Fly, e.Goal, &now); err != nil {
+		`	if err := d.observeAgain(ctx, e.Goal, &now); err != nil {
 		v.Health = release.Healthy
 		return v`),
 	newMutant("a bake ends at once", "fly/driver/verdict.go",
@@ -104,8 +104,8 @@ var mutants = []mutant{
 		`	if err == release.ErrAborted {
 		r.waitForCreated(ctx, createdWait, find)`),
 	newMutant("a machine that a terminated rollout created counts as serving", "activities/plan_rollout.go",
-		`	return release.SeparateLeftovers(before.Plan, before.Baselines, before.States, states, before.Stopped), nil`,
-		`	return states, nil`),
+		`	return release.SeparateLeftovers(before.Plan, before.Baselines, before.States, states, before.Stopped), before.Run, nil`,
+		`	return states, before.Run, nil`),
 	newMutant("a machine that a terminated rollout stopped is meant to be stopped", "activities/unreported_history.go",
 		`		if in.Step.Verb == release.Stop && `,
 		`		if in.Step.Verb == release.Run && `),
@@ -169,37 +169,31 @@ var mutants = []mutant{
 		`		r.rejection = &recorded
 `,
 		``),
-	newMutant("more machines are updated at once than allowed", "release/strategy.go",
+	newMutant("more machines are updated at once than allowed", "release/wave.go",
 		`Lanes: []Lane{{MaxConcurrent: max(1, atOnce), Steps: steps}}`,
 		`Lanes: []Lane{{MaxConcurrent: max(len(steps), atOnce), Steps: steps}}`),
-	newMutant("blue is cordoned before green is uncordoned", "release/strategy.go",
+	newMutant("blue is cordoned before green is uncordoned", "release/bluegreen.go",
 		`		withSettle(newWave("uncordon green", show, len(show)), proxyLearnTime),
 		withSettle(newWave("cordon blue", hide, len(hide)), proxySettleTime),`,
 		`		withSettle(newWave("cordon blue", hide, len(hide)), proxySettleTime),
 		withSettle(newWave("uncordon green", show, len(show)), proxyLearnTime),`),
-	newMutant("blue is destroyed before green is verified", "release/strategy.go",
+	newMutant("blue is destroyed before green is verified", "release/bluegreen.go",
 		`		markIrreversible(newWave("destroy blue", destroy, maxColdConcurrent)),`,
 		`		newWave("destroy blue", destroy, maxColdConcurrent),`),
 	newMutant("the order of needs is ignored", "release/plan.go",
 		`first < len(specs) && specs[first].Level <= level; first++`,
 		`first < len(specs) && specs[first].Level <= level+9; first++`),
-	newMutant("a rollback starts machines that were stopped", "release/restore.go",
-		`		Verbatim: true, SkipLaunch: !want.IsRunning(), SkipHealthCheck: !want.IsHealthy(), Wait: b.Wait,
-	}
-}
-
-func (b Baseline) recreateStep`,
-		`		Verbatim: true, SkipHealthCheck: !want.IsHealthy(), Wait: b.Wait,
-	}
-}
-
-func (b Baseline) recreateStep`),
-	newMutant("a rollback leaves machines cordoned", "release/restore.go",
-		`	case have.Cordoned && !want.Cordoned:`,
-		`	case have.Cordoned && !want.Cordoned && want.Name == "":`),
-	newMutant("a rollback keeps new machines", "release/restore.go",
-		`	r.destroy = append(r.destroy, s)`,
-		`	_ = append(r.destroy, s)`),
+	newMutant("a rollback starts machines that were stopped", "release/step.go",
+		`	s.SkipLaunch = !want.IsRunning()
+	s.SkipHealthCheck`,
+		`	s.SkipLaunch = s.Verb == Create && !want.IsRunning()
+	s.SkipHealthCheck`),
+	newMutant("a rollback leaves machines cordoned", "release/restore_steps.go",
+		`	case have.Cordoned:`,
+		`	case have.Cordoned && want.Name == "":`),
+	newMutant("a rollback keeps new machines", "release/restore_steps.go",
+		`	r.destroy = append(r.destroy, NewDestroy(on, Config{}))`,
+		`	_ = append(r.destroy, NewDestroy(on, Config{}))`),
 	newMutant("an older push overwrites a newer one", "workflows/rollout.go",
 		`	if in.Plan.Lineage.Relation == release.Backward {`,
 		`	if in.Plan.Lineage.Relation == "never" {`),
@@ -306,7 +300,7 @@ func (b Baseline) recreateStep`),
 		`		return Healthy, append([]string{"nothing checks it"}, sum.notes...)`),
 	newMutant("exits of machines without checks do not count", "release/exit.go",
 		`	if m.Exit == nil || m.IsAsleep() {`,
-		`	if m.Exit == nil || m.IsAsleep() || CountChecks(m.Config) == 0 && m.State == "started" {`),
+		`	if m.Exit == nil || m.IsAsleep() || m.Config.Facts().WantedChecks == 0 && m.State == "started" {`),
 	newMutant("a rollback requires a probe that failed before", "workflows/rollout_run.go",
 		`		if b.WasHealthy() {
 			expected.Probe = b.Probe
@@ -360,8 +354,8 @@ func (b Baseline) recreateStep`),
 		`, Resumed: workflow.DeterministicKeys(resumed)`,
 		``),
 	mutant{"a machine of a resumed bluegreen loses its lease", []overlay.Change{
-		{File: "release/strategy.go", Old: `cmp.Or(have.ID, green.Machine), g.Name`, New: `cmp.Or(green.Machine, have.ID), g.Name`},
-		{File: "release/strategy.go", Old: `return s.Machine == m.ID })
+		{File: "release/bluegreen.go", Old: `cmp.Or(have.ID, green.Machine), g.Name`, New: `cmp.Or(green.Machine, have.ID), g.Name`},
+		{File: "release/bluegreen.go", Old: `return s.Machine == m.ID })
 		if m.Group`, New: `return s.Machine == m.Name })
 		if m.Group`},
 		{File: "fly/driver/lease_change.go", Old: `	if isKept(lease) {
@@ -423,7 +417,7 @@ func (b Baseline) recreateStep`),
 	newMutant("a rollback trusts old machines that fail", "fly/driver/apply.go",
 		`r.Step.Verb == release.Uncordon && r.Step.Verbatim && !r.Step.SkipHealthCheck {`,
 		`r.Step.Verb == "never" {`),
-	newMutant("a second attempt of a rollback trusts old machines that fail", "release/restore.go",
+	newMutant("a second attempt of a rollback trusts old machines that fail", "release/restore_steps.go",
 		`		r.uncordon = append(r.uncordon, r.awaitHealth...)`,
 		`		r.uncordon = append(r.uncordon, r.awaitHealth[:0]...)`),
 	newMutant("a plan fits machines that were cordoned since", "release/plan.go",

@@ -74,7 +74,7 @@ func targetSteps(p release.Plan, target release.Target) (steps []release.Step) {
 func stepChanges(s release.Step, all []release.Step, whole bool) (lines []string) {
 	switch s.Verb {
 	case release.Update:
-		if lines = difference(s.Before, s.After, whole); len(lines) == 0 {
+		if lines = difference(s.Before.Doc, s.After.Doc, whole); len(lines) == 0 {
 			lines = []string{unchangedReason(s)}
 		}
 	case release.Create:
@@ -84,7 +84,7 @@ func stepChanges(s release.Step, all []release.Step, whole bool) (lines []string
 	}
 	for i, check := range s.MachineChecks {
 		lines = append(lines, fmt.Sprintf("machine check %d, on a temporary machine:", i+1))
-		lines = append(lines, differingFields(s.After, check, whole)...)
+		lines = append(lines, differingFields(s.After.Doc, check, whole)...)
 	}
 	return lines
 }
@@ -92,12 +92,13 @@ func stepChanges(s release.Step, all []release.Step, whole bool) (lines []string
 // createChanges compares a created machine with its predecessor, or lists its config.
 func createChanges(s release.Step, all []release.Step, whole bool) (lines []string) {
 	if old, ok := predecessorStep(s, all); ok {
-		if lines = difference(old.Before, s.After, whole); len(lines) == 0 {
-			s.Before, s.From = old.Before, old.From
+		if lines = difference(old.Before.Doc, s.After.Doc, whole); len(lines) == 0 {
+			s.Before = old.Before
+			s.From = old.From
 			lines = []string{unchangedReason(s)}
 		}
 	} else {
-		lines = newFields(s.After, whole)
+		lines = newFields(s.After.Doc, whole)
 	}
 	if s.Volume != nil {
 		lines = append(lines, "attaches volume "+formatValue(s.Volume.Name, whole)+volumeRequest(s.Volume.CreateRequest, whole))
@@ -124,7 +125,7 @@ func volumeRequest(ask json.RawMessage, whole bool) string {
 // Before is that machine's config.
 func predecessorStep(s release.Step, all []release.Step) (release.Step, bool) {
 	i := slices.IndexFunc(all, func(o release.Step) bool {
-		return s.Replaces != "" && o.Machine == s.Replaces && o.Target == s.Target && len(o.Before) > 0
+		return s.Replaces != "" && o.Machine == s.Replaces && o.Target == s.Target && !o.Before.IsZero()
 	})
 	if i < 0 {
 		return release.Step{}, false
@@ -138,12 +139,12 @@ func commandChanges(s release.Step, all []release.Step, whole bool) []string {
 	line := "release command: " + formatValue(s.Command, whole)
 	var app json.RawMessage
 	for _, o := range all {
-		if o.Verb != release.Run && len(o.After) > 0 {
-			app = o.After
+		if o.Verb != release.Run && !o.After.IsZero() {
+			app = o.After.Doc
 			break
 		}
 	}
-	more := differingFields(app, s.After, whole)
+	more := differingFields(app, s.After.Doc, whole)
 	if len(more) > 0 {
 		line += "; its machine differs from the app's:"
 	}
@@ -166,7 +167,7 @@ func unchangedReason(s release.Step) string {
 	switch {
 	case s.From.Digest() != s.To.Digest():
 		return "config: only the image differs"
-	case configImage(s.Before) != configImage(s.After):
+	case configImage(s.Before.Doc) != configImage(s.After.Doc):
 		return "config: the same image, now referenced by digest"
 	}
 	return "config: no difference; the update applies new secrets"

@@ -132,9 +132,9 @@ func TestDifference_EveryChange(t *testing.T) {
 func successorPlan(before, after string) release.Plan {
 	p := plan()
 	create := step(release.Create, api, "app-0a1b2c3d-000e1", "", newAPI)
-	create.After, create.Replaces = []byte(after), "e1"
+	create.After.Doc, create.Replaces = []byte(after), "e1"
 	destroy := step(release.Destroy, api, "e1", oldAPI, "")
-	destroy.Before, destroy.After = []byte(before), nil
+	destroy.Before.Doc, destroy.After.Doc = []byte(before), nil
 	p.Targets = p.Targets[:1]
 	p.Targets[0].Strategy = release.BlueGreen
 	p.Waves = []release.Wave{
@@ -268,7 +268,7 @@ func TestReview_TwentyEqualApps(t *testing.T) {
 func TestPlan_FoldingHidesNothing(t *testing.T) {
 	for name, change := range map[string]func(*release.TargetPlan, *release.Step){
 		"a value": func(_ *release.TargetPlan, s *release.Step) {
-			s.After = []byte(strings.Replace(string(s.After), "debug", "debug ", 1))
+			s.After.Doc = []byte(strings.Replace(string(s.After.Doc), "debug", "debug ", 1))
 		},
 		"a note":      func(t *release.TargetPlan, _ *release.Step) { t.Notes = nil },
 		"a strategy":  func(t *release.TargetPlan, _ *release.Step) { t.Strategy = release.Immediate },

@@ -83,9 +83,9 @@ func production() release.EnvironmentStatus {
 
 func step(v release.Verb, target release.Target, machine string, from, to release.Image) release.Step {
 	s := release.Step{Verb: v, Target: target, FlyApp: "microbima-" + target.Environment + "-" + target.App, Machine: machine, Group: "app", Region: "ams", From: from, To: to}
-	s.After = []byte(`{"image":"` + string(to) + `","env":{"LOG_LEVEL":"debug","SAMPLE":"0.1"},"guest":{"memory_mb":1024},"metadata":{"fly_process_group":"app"}}`)
+	s.After.Doc = []byte(`{"image":"` + string(to) + `","env":{"LOG_LEVEL":"debug","SAMPLE":"0.1"},"guest":{"memory_mb":1024},"metadata":{"fly_process_group":"app"}}`)
 	if v == release.Update {
-		s.Before = []byte(`{"image":"` + string(from) + `","env":{"LOG_LEVEL":"info"},"guest":{"memory_mb":512},"metadata":{"fly_process_group":"app","release_id":"x"}}`)
+		s.Before.Doc = []byte(`{"image":"` + string(from) + `","env":{"LOG_LEVEL":"info"},"guest":{"memory_mb":512},"metadata":{"fly_process_group":"app","release_id":"x"}}`)
 	}
 	return s
 }

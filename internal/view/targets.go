@@ -146,7 +146,7 @@ func machineDrift(s release.State, i int) (drift []string) {
 	}
 	first := slices.IndexFunc(s.Machines, func(o release.Machine) bool { return o.Group == m.Group })
 	if first < i {
-		if diff := withoutOwnFields(Difference(s.Machines[first].Config, m.Config)); len(diff) > 0 {
+		if diff := withoutOwnFields(Difference(s.Machines[first].Config.Doc, m.Config.Doc)); len(diff) > 0 {
 			add("has a different config than %s: %s", s.Machines[first].ID, strings.Join(diff, "; "))
 		}
 	}

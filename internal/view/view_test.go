@@ -140,7 +140,9 @@ func TestList(t *testing.T) {
 }
 
 func TestTargetStates(t *testing.T) {
-	config := func(level string) []byte { return []byte(`{"image":"x","env":{"LOG_LEVEL":"` + level + `"}}`) }
+	config := func(level string) release.Config {
+		return release.Config{Doc: []byte(`{"image":"x","env":{"LOG_LEVEL":"` + level + `"}}`)}
+	}
 	m := func(id string, image release.Image, level string) release.Machine {
 		return release.Machine{ID: id, Group: "app", Region: "ams", State: "started", Image: image, Config: config(level), Release: "release/microbima/4f2d1c0b9a8e", Revision: revision().Commit, Updated: at(0)}
 	}
@@ -165,7 +167,7 @@ func TestTargetStates(t *testing.T) {
 func TestDrift_ChangedByFlyctl(t *testing.T) {
 	m := func(id, client string) release.Machine {
 		config := `{"metadata":{"fly_flyctl_bluegreen_launch_id":"` + id + `","fly_bluegreen_deployment_tag":"` + id + `"}}`
-		return release.Machine{ID: id, Group: "app", State: "started", Image: newAPI, Config: []byte(config), Release: "release/microbima/4f2d1c0b9a8e", Client: client}
+		return release.Machine{ID: id, Group: "app", State: "started", Image: newAPI, Config: release.Config{Doc: []byte(config)}, Release: "release/microbima/4f2d1c0b9a8e", Client: client}
 	}
 	for name, test := range map[string]struct {
 		client string
@@ -203,7 +205,7 @@ func TestPlan_UpdateWithoutDifference(t *testing.T) {
 	} {
 		p := plan()
 		s := step(release.Update, api, "e1", oldAPI, newAPI)
-		s.Before = []byte(strings.Replace(string(s.After), string(newAPI), string(oldAPI), 1))
+		s.Before.Doc = []byte(strings.Replace(string(s.After.Doc), string(newAPI), string(oldAPI), 1))
 		change(&s)
 		p.Waves = []release.Wave{{Title: "update", Lanes: []release.Lane{{MaxConcurrent: 1, Steps: []release.Step{s}}}}}
 		if got := view.Plan(p, view.Style{}); !strings.Contains(got, want) {
