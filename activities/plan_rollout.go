@@ -23,6 +23,9 @@ type PlanInput struct {
 	// UnverifiedReasons has, by app, why the previous environment did not verify its
 	// image.
 	UnverifiedReasons map[string]string `json:"unverified_reasons,omitempty"`
+	// PredecessorRun is the run ID of the unreported rollout that the rollout follows, if
+	// the release knows it: see StartInput.
+	PredecessorRun string `json:"predecessor_run,omitempty"`
 }
 
 // PlanRollout observes an environment and plans the rollout of a revision. It fails
@@ -91,7 +94,7 @@ func (in PlanInput) makeSpecs(files []release.TargetFile, states []release.State
 // that serve nothing, moved to Leftovers, and the run ID of that rollout. It marks the
 // machines that such a rollout stopped or replaced.
 func setApart(ctx context.Context, c Temporal, in PlanInput, states []release.State) (apart []release.State, run string, err error) {
-	before, _, err := findUnreported(ctx, c, release.RolloutID(in.Project.Name, in.Environment), "", "")
+	before, _, err := findUnreported(ctx, c, release.RolloutID(in.Project.Name, in.Environment), "", in.PredecessorRun)
 	if unread := new(UnreadError); errors.As(err, &unread) || err == nil && before == nil {
 		return states, "", nil
 	}

@@ -23,12 +23,14 @@ func ResumeBaselines(plan Plan, baseline []Baseline, states []State, now []Basel
 	return out
 }
 
+// resumeMachines returns the machines of the baseline was as ResumeBaselines describes.
+// found and goal are the state before the earlier rollout and its goal.
 func resumeMachines(was, found, goal, now State) (machines []Machine) {
-	were, had, wants, have := was.indexMachines(), found.indexMachines(), goal.indexMachines(), now.indexMachines()
+	were, had, wants := was.indexMachines(), found.indexMachines(), goal.indexMachines()
 	for _, m := range now.Machines {
 		before, existed := were.findCounterpart(m)
 		want, planned := wants.findCounterpart(m)
-		onGoal := planned && (m.Host != "" || m.Config.IsSame(want.Config) && m.Image.Digest() == want.Image.Digest())
+		onGoal := planned && isOnGoal(m, want)
 		leftover, wasFound := had.byID[m.ID]
 		switch {
 		case existed && (onGoal || isSameWorkload(m, before)):
@@ -39,8 +41,21 @@ func resumeMachines(was, found, goal, now State) (machines []Machine) {
 			machines = append(machines, m)
 		}
 	}
+	return append(machines, removedMachines(was, goal, now)...)
+}
+
+// isOnGoal reports whether m has the config and image of want. On an unreachable host it
+// may have: Fly reports old values.
+func isOnGoal(m, want Machine) bool {
+	return m.Host != "" || m.Config.IsSame(want.Config) && m.Image.Digest() == want.Image.Digest()
+}
+
+// removedMachines returns the machines of was that neither goal nor now has: the earlier
+// rollout removed them.
+func removedMachines(was, goal, now State) (machines []Machine) {
+	wants, have := goal.indexMachines(), now.indexMachines()
 	for _, m := range was.Machines {
-		if !have.hasCounterpart(m) && !wants.hasCounterpart(m) { // the earlier rollout removed it
+		if !have.hasCounterpart(m) && !wants.hasCounterpart(m) {
 			machines = append(machines, m)
 		}
 	}

@@ -45,7 +45,7 @@ func (r *rolloutRun) adoptBaseline(ctx workflow.Context, start activities.Start)
 // since the plan was made, or if its report cannot be read and the approved plan does not
 // name it. The plan does not treat what that rollout left.
 func (r *rolloutRun) checkPredecessor(start activities.Start) error {
-	if before := start.Before; before != nil && before.Run != r.in.Plan.FollowsRun && !r.in.Plan.IsRestore() {
+	if before := start.Before; before != nil && before.Run != r.in.Plan.FollowsRun && !r.in.Rollback {
 		return &release.StaleError{Reason: "the previous rollout has ended without a report since the plan was made: " + before.Why}
 	}
 	if start.UnreadRollout == "" || start.LaterRollout != nil || r.in.Rollback || start.UnreadRollout == r.in.UnreadRollout {

@@ -252,7 +252,7 @@ func (r *releaseRun) planRollout(ctx workflow.Context, project release.Project, 
 		return plan, err
 	}
 	err = workflow.ExecuteActivity(withCallOptions(ctx, "Plan "+env.Name), act.PlanRollout, activities.PlanInput{
-		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images, FullHosts: r.noRoom,
+		Project: project, Environment: env.Name, Revision: r.req.Revision, Images: images, FullHosts: r.noRoom, PredecessorRun: r.followedRunID(env),
 		UnverifiedReasons: release.DescribeUnverified(project.Builds(r.path, r.appNames(project), r.req.Images), env),
 	}).Get(ctx, &plan)
 	if err == nil {

@@ -98,13 +98,8 @@ func (r *rolloutRun) successOutcome() release.Outcome {
 // need a machine that still runs the old version and that a later part replaces: the
 // release may be the remedy for what makes it fail.
 func (r *rolloutRun) expectations(plan release.Plan) (all []activities.Expectation) {
-	touched, unchecked := map[string]bool{}, map[string]bool{}
-	for _, s := range plan.Steps() {
-		touched[s.Machine] = touched[s.Machine] || s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy
-		unchecked[s.Machine] = unchecked[s.Machine] || s.SkipHealthCheck
-	}
-	replaced := r.replacedMachines(plan)
-	resumed := r.resumedMachines()
+	touched, unchecked := touchedMachines(plan)
+	replaced, resumed := r.replacedMachines(plan), r.resumedMachines()
 	maps.Copy(touched, resumed)
 	for _, goal := range r.goalStates(plan) {
 		for i, m := range goal.Machines {
@@ -124,6 +119,17 @@ func (r *rolloutRun) expectations(plan release.Plan) (all []activities.Expectati
 		}
 	}
 	return all
+}
+
+// touchedMachines returns the IDs or planned names of the machines that plan starts,
+// updates, creates or uncordons, and of those whose health it does not wait for.
+func touchedMachines(plan release.Plan) (touched, unchecked map[string]bool) {
+	touched, unchecked = map[string]bool{}, map[string]bool{}
+	for _, s := range plan.Steps() {
+		touched[s.Machine] = touched[s.Machine] || s.Verb != release.Cordon && s.Verb != release.Stop && s.Verb != release.Destroy
+		unchecked[s.Machine] = unchecked[s.Machine] || s.SkipHealthCheck
+	}
+	return touched, unchecked
 }
 
 // replacedMachines returns the IDs of the machines that the rollout's plan updates or

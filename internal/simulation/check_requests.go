@@ -85,14 +85,20 @@ func (c *checker) checkOldServe(r *rolloutRun, app, id string, step release.Step
 		case isServing(other):
 			return
 		case isOld && isServing(before):
-			failing = failing || slices.ContainsFunc(other.Checks, func(check fly.Check) bool {
-				return check.Status == "critical" && time.Since(check.UpdatedAt) > failingFor && check.UpdatedAt.After(r.baselineRead)
-			})
+			failing = failing || r.hasTurnedCritical(other)
 		}
 	}
 	if failing {
 		c.sim.addViolation("%s takes the last serving machine of group %s out of service, but the old machines fail", step, c.groupName(m))
 	}
+}
+
+// hasTurnedCritical reports whether a check of m turned critical since the baseline of r
+// was read, and long enough ago for r to know.
+func (r *rolloutRun) hasTurnedCritical(m fly.Machine) bool {
+	return slices.ContainsFunc(m.Checks, func(check fly.Check) bool {
+		return check.Status == "critical" && time.Since(check.UpdatedAt) > failingFor && check.UpdatedAt.After(r.baselineRead)
+	})
 }
 
 // checkChange checks a request of a rollout that changes or destroys a machine.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/microbima/release/fly"
+	"github.com/microbima/release/fly/flysim"
 	"github.com/microbima/release/release"
 )
 
@@ -32,7 +33,7 @@ func (c *checker) checkNewVersionRan(r *rolloutRun, app string, now []fly.Machin
 		if g.Service {
 			ran[group] = ran[group] || !history.Passed.IsZero()
 		}
-		if history.Exits > 0 && history.Exited.Before(c.lastSeen(r, app)) && !c.sim.operators.hasAnswered(r.id) && !c.hasRecovered(r, app, m, history.LastExited) {
+		if history.Exits > 0 && c.mustHaveSeenExit(r, app, m, history) {
 			c.sim.addViolation("%s was promoted, but machine %s of group %s has exited %d times unasked since its last update", r.id, m.ID, group, history.Exits)
 		}
 	}
@@ -41,6 +42,12 @@ func (c *checker) checkNewVersionRan(r *rolloutRun, app string, now []fly.Machin
 			c.sim.addViolation("%s was promoted, but no machine of group %s of %s has run the new version and passed its checks", r.id, group, app)
 		}
 	}
+}
+
+// mustHaveSeenExit reports whether m exited before r read it last, still counts as
+// failing then, and no operator has decided.
+func (c *checker) mustHaveSeenExit(r *rolloutRun, app string, m fly.Machine, history flysim.VersionHistory) bool {
+	return history.Exited.Before(c.lastSeen(r, app)) && !c.sim.operators.hasAnswered(r.id) && !c.hasRecovered(r, app, m, history.LastExited)
 }
 
 // isServedUnchanged reports whether a machine of the group that r did not change serves.

@@ -287,13 +287,10 @@ func (ops *operators) chooseAnswer(id string, held release.Hold) release.Choice 
 	ops.answerCounts[id]++
 	n := ops.answerCounts[id]
 	ops.mu.Unlock()
-	if ops.answersUsed < len(ops.sim.Answers) {
-		ops.answersUsed++
-		if given := ops.sim.Answers[ops.answersUsed-1]; slices.Contains(held.Choices, given) {
-			return given
-		}
-	}
 	offered := func(choice release.Choice) bool { return slices.Contains(held.Choices, choice) }
+	if given := ops.nextAnswer(); offered(given) {
+		return given
+	}
 	switch {
 	case n <= 4 && offered(release.ChoiceRetry):
 		return release.ChoiceRetry
@@ -310,6 +307,15 @@ func (ops *operators) chooseAnswer(id string, held release.Hold) release.Choice 
 		ops.sim.addViolation("%s is still held after %d answers: %s", id, n, held.Why)
 	}
 	return release.ChoiceAbandon
+}
+
+// nextAnswer returns the next answer of the case, or "".
+func (ops *operators) nextAnswer() release.Choice {
+	if ops.answersUsed >= len(ops.sim.Answers) {
+		return ""
+	}
+	ops.answersUsed++
+	return ops.sim.Answers[ops.answersUsed-1]
 }
 
 func newJSONPayload(doc string) *commonpb.Payload {
