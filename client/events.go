@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,18 +25,20 @@ type eventStream struct {
 	id, run string
 	seen    int            // number of the last event read
 	status  release.Status // fold of the events read
-	// isRefused is true if the last query failed: an older worker does not have it, or the
-	// workflow task fails. hasUnknown is true if this program does not know the kind of an
-	// event. In both cases the fold misses something.
-	isRefused, hasUnknown bool
+	// refusal is the error of the last query if the worker refused it: an older worker does
+	// not have the query, or the workflow task fails. hasUnknown is true if this program
+	// does not know the kind of an event. In both cases the fold misses something.
+	refusal    error
+	hasUnknown bool
 }
 
 // readNew returns the events since the last call, also if it fails later.
 func (s *eventStream) readNew(ctx context.Context) (events []RecordedEvent, err error) {
 	for more := true; more; {
 		page, err := s.client.queryEvents(ctx, s.id, s.run, release.EventQuery{After: s.seen})
-		var failed *serviceerror.QueryFailed
-		if s.isRefused = errors.As(err, &failed); s.isRefused {
+		s.refusal = nil
+		if failed := new(serviceerror.QueryFailed); errors.As(err, &failed) {
+			s.refusal = err
 			return events, nil
 		}
 		if err != nil {
@@ -54,7 +57,7 @@ func (s *eventStream) readNew(ctx context.Context) (events []RecordedEvent, err 
 // readStatus returns the fold of the events read so far. It queries the status if the
 // fold misses something.
 func (s *eventStream) readStatus(ctx context.Context) (status release.Status, err error) {
-	if s.isRefused || s.hasUnknown {
+	if s.refusal != nil || s.hasUnknown {
 		return s.client.query(ctx, s.id, s.run)
 	}
 	doc, err := json.Marshal(s.status) // a copy: later events change the fold in place
@@ -70,6 +73,7 @@ type feed struct {
 	main    eventStream
 	rollout *eventStream    // the running rollout, or nil
 	unsent  []RecordedEvent // read and not yet taken
+	missed  error           // why events of an ended workflow could not be read, or nil
 }
 
 // readStatus reads the new events of the release or of its running rollout and returns
@@ -94,8 +98,8 @@ func (f *feed) readStatus(ctx context.Context, id, run string) (release.Status, 
 }
 
 // readMain reads the new events of the release. At the end of a rollout it first reads
-// the last events of that rollout; if it cannot, it leaves them out, because the result
-// of the rollout is part of the next event.
+// the last events of that rollout. If it cannot, it leaves them out, because the result
+// of the rollout is part of the next event, and records why.
 func (f *feed) readMain(ctx context.Context) error {
 	events, err := f.main.readNew(ctx)
 	for _, e := range events {
@@ -103,7 +107,9 @@ func (f *feed) readMain(ctx context.Context) error {
 		case release.EventRolloutStarted:
 			f.rollout = &eventStream{client: f.main.client, id: e.Rollout.ID, run: e.Rollout.Run}
 		case release.EventRolloutEnded:
-			_ = f.readRollout(ctx)
+			if err := f.readRollout(ctx); f.rollout != nil {
+				f.recordMissed(err, f.rollout.refusal)
+			}
 			f.rollout = nil
 		}
 		f.unsent = append(f.unsent, e)
@@ -119,6 +125,18 @@ func (f *feed) readRollout(ctx context.Context) error {
 	events, err := f.rollout.readNew(ctx)
 	f.unsent = append(f.unsent, events...)
 	return err
+}
+
+// readEnd reads the last events of the release, which has ended, and records why if it
+// cannot.
+func (f *feed) readEnd(ctx context.Context, id, run string) {
+	_, err := f.readStatus(ctx, id, run)
+	f.recordMissed(err, f.main.refusal)
+}
+
+// recordMissed records the first error after which events are missing for good.
+func (f *feed) recordMissed(err, refusal error) {
+	f.missed = cmp.Or(f.missed, err, refusal)
 }
 
 // takeEvents returns the events that were read since the last call.

@@ -26,6 +26,9 @@ type Change struct {
 	Snapshot Snapshot
 	// Events are the events since the last Change, if WatchOptions ask for them.
 	Events []RecordedEvent
+	// MissedEvents is why some events of an ended release or rollout could not be read,
+	// for example because no worker responds.
+	MissedEvents error
 	// Unreachable is set if Temporal does not respond. The watch continues.
 	Unreachable error
 	// Reachable is true if Temporal responds again.
@@ -43,7 +46,7 @@ type WatchOptions struct {
 // closes the channel when the release has ended or ctx is done. It polls the histories,
 // and queries the workflow only after new events. It returns an error if the first read
 // fails. Later it retries while the server or the workers do not respond. If no worker
-// responds when the release has ended, the last events are missing.
+// responds when the release has ended, the last Change has MissedEvents.
 func (c *Client) Watch(ctx context.Context, id, run string, o WatchOptions) (<-chan Change, error) {
 	over, setOver := context.WithCancel(context.Background())
 	w := &watcher{
@@ -213,9 +216,9 @@ func (w *watcher) readChange(ctx context.Context) (Change, error) {
 		return Change{Snapshot: s}, err
 	}
 	if s.IsOver() { // the snapshot is the report
-		_, _ = w.feed.readStatus(ctx, w.id, s.Run) // without a worker the last events are missing
+		w.feed.readEnd(ctx, w.id, s.Run)
 	}
-	return Change{Snapshot: s, Events: w.feed.takeEvents()}, nil
+	return Change{Snapshot: s, Events: w.feed.takeEvents(), MissedEvents: w.feed.missed}, nil
 }
 
 // readWaits sends the last Snapshot with the current waits of its activities if they have

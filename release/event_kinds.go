@@ -167,8 +167,8 @@ func RolloutHeld(environment string, h Hold) Event {
 	return Event{Kind: EventHeld, Environment: environment, Hold: &h}
 }
 
-// HoldEnded returns the event of the end of a hold. The resolution is nil if an abort
-// ended the hold; else the note says who resolved what.
+// HoldEnded returns the event of the end of a hold. by is nil if an abort ended the hold.
+// Otherwise the note names the person and the resolution.
 func HoldEnded(environment string, by *Resolution, note string) Event {
 	return Event{Kind: EventHoldEnded, Environment: environment, Resolution: by, Note: note}
 }

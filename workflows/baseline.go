@@ -42,8 +42,9 @@ func (r *rolloutRun) adoptBaseline(ctx workflow.Context, start activities.Start)
 }
 
 // checkPredecessor returns a StaleError if an earlier rollout ended without a report
-// since the plan was made, or if its report cannot be read and the approved plan does not
-// name it. The plan does not treat what that rollout left.
+// since the plan was made, because the plan does not treat what that rollout left. It
+// also returns one if the history of that rollout cannot be read and the approved plan
+// does not name it. A rollback restores each machine, so it needs neither.
 func (r *rolloutRun) checkPredecessor(start activities.Start) error {
 	if before := start.Before; before != nil && before.Run != r.in.Plan.FollowsRun && !r.in.Rollback {
 		return &release.StaleError{Reason: "the previous rollout has ended without a report since the plan was made: " + before.Why}

@@ -70,9 +70,9 @@ func (r *releaseRun) rollBack(ctx workflow.Context, project release.Project) (*r
 
 // promote plans, waits for approval if the environment has a gate, and rolls out. If
 // the plan no longer matches the running machines, it starts again with a new plan,
-// which needs its own approval.
+// which needs its own approval. After three such plans in a row it waits before the next.
 func (r *releaseRun) promote(ctx workflow.Context, env release.Environment, makePlan func(workflow.Context) (release.Plan, error)) error {
-	for {
+	for tries := 1; ; tries++ {
 		err := r.attemptPromotion(ctx, env, makePlan)
 		for r.leavesUnsettled(err) {
 			err = r.takeOver(ctx, env, err) // the state of the machines is unknown: an operator decides
@@ -82,6 +82,7 @@ func (r *releaseRun) promote(ctx workflow.Context, env release.Environment, make
 			r.leaveQueue(ctx)
 			return err
 		}
+		r.waitToReplan(ctx, env, tries)
 	}
 }
 

@@ -83,6 +83,9 @@ func (r *rolloutRun) confirmUnchanged(ctx workflow.Context) (*release.Report, er
 	if start.Before != nil {
 		return r.finishStale(ctx, &release.StaleError{Reason: "the previous rollout ended without a report (" + start.Before.Why + ")"})
 	}
+	if start.UnreadRollout != "" && start.LaterRollout == nil {
+		return r.finishStale(ctx, &release.StaleError{Reason: "what ran before is not known: " + start.UnreadRollout})
+	}
 	r.in.Gate = permit.Gate
 	if !r.in.SetsHead || permit.Pin != nil {
 		r.in.SetsHead, r.in.Head = false, permit.Head

@@ -24,6 +24,7 @@ type follower struct {
 	changes <-chan client.Change
 	drawn   []string // lines of the block on the terminal
 	partial bool     // whether sayIfPartial was called for the last snapshots
+	missing bool     // whether showMissedEvents was called with an error
 	log     view.Log // renders the events if there is no terminal
 	// stream prints each event to standard output as one line of JSON.
 	stream bool
@@ -131,7 +132,20 @@ func (f *follower) applyChange(change client.Change) error {
 			f.drawBlock()
 		}
 	}
-	return f.printEvents(change.Events)
+	if err := f.printEvents(change.Events); err != nil {
+		return err
+	}
+	f.showMissedEvents(change.MissedEvents)
+	return nil
+}
+
+// showMissedEvents prints once why events are missing.
+func (f *follower) showMissedEvents(err error) {
+	if err == nil || f.missing {
+		return
+	}
+	f.missing = true
+	f.Say("read all events of %s: %v: some are missing; release status %[1]s shows the result", view.Ref(f.id), err)
 }
 
 // printEvents prints events as lines of JSON, if f.stream is set.

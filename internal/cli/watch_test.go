@@ -27,6 +27,9 @@ func TestWatch_JSON(t *testing.T) {
 		t.Errorf("a watch prints\n%s\nand one after the end prints\n%s", during.stdout, after.stdout)
 	}
 	checkEventOrder(t, readEventLines(t, after.stdout))
+	if after.stderr != "" {
+		t.Errorf("a complete stream has remarks: %s", after.stderr)
+	}
 	if lines := strings.Count(during.stderr, "production: promoted"); lines != 1 {
 		t.Errorf("the outcome has %d lines:\n%s", lines, during.stderr)
 	}
@@ -39,6 +42,18 @@ func TestWatch_JSON(t *testing.T) {
 	}
 	if err != nil || len(page.Events) == 0 || page.Events[0].Kind != release.EventBegun {
 		t.Errorf("the query without an argument: %+v, %v", page, err)
+	}
+}
+
+// A stream whose events no worker can return says so.
+func TestWatch_JSONWithoutWorker(t *testing.T) {
+	w := newFixture(t)
+	id := w.Git("rev-parse", "HEAD")[:12]
+	w.want(ExitOK, []string{"start", "--wait", "--to", "staging"})
+	w.stopWorker()
+	got := w.want(ExitOK, []string{"watch", id, "--json"})
+	if got.stdout != "" || !strings.Contains(got.stderr, "some are missing; release status "+id) {
+		t.Errorf("stdout %q, stderr %q", got.stdout, got.stderr)
 	}
 }
 

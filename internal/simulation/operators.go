@@ -85,7 +85,7 @@ func (ops *operators) abortRelease(id string) {
 
 // maxPhases is the maximum number of phases that the workflows of a case may enter. A
 // case with more is in an endless loop, which could last for days of virtual time.
-const maxPhases = 3000
+const maxPhases = 1000
 
 // enterPhase handles the start of a phase of a workflow: it begins pending trouble and
 // schedules reviews, aborts and answers. It panics after maxPhases, which ends the
